@@ -1,0 +1,1 @@
+"""The bundled model, its tokenizer, and the program that builds both."""

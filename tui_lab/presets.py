@@ -1,0 +1,98 @@
+"""Presets: recipes to start from, one TOML file each, every key commented with its trade-off.
+
+The lab's own lie in ``presets/``; a user's own in the config folder, where a file of the same name
+takes the place of the lab's. A preset that has mistakes is still listed, with them, so that one bad
+file never hides the others. :func:`make_recipe` turns a preset and overrides into a checked recipe.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml, unknown_key
+from tui_lab.resources import resource_dir, user_dir
+
+DEFAULT_PRESET = "minute"
+#: Keys of a preset that describe it and are not recipe keys.
+ABOUT_KEYS = ("title", "description", "card")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point. ``values`` holds only recipe keys; ``problems`` is empty when it is valid."""
+
+    name: str
+    path: Path
+    title: str
+    description: str
+    card: str
+    values: dict[str, Any]
+    own: bool
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def _read(path: Path, own: bool) -> Preset:
+    values = read_toml(path, "preset")
+    problems = [
+        Problem(key, values[key], f"{key} = {values[key]!r}: must be text")
+        for key in ABOUT_KEYS
+        if key in values and not isinstance(values[key], str)
+    ]
+    about = {key: str(values.pop(key, "")) for key in ABOUT_KEYS}
+    problems += check_values({**values, "preset": path.stem})
+    return Preset(
+        path.stem,
+        path,
+        about["title"] or path.stem,
+        about["description"],
+        about["card"],
+        values,
+        own,
+        tuple(problems),
+    )
+
+
+def preset_files() -> dict[str, tuple[Path, bool]]:
+    """Name to (file, whether it is the user's own), in order of name; the user's own come over the lab's."""
+    found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
+    found |= {path.stem: (path, True) for path in sorted(user_dir("presets").glob("*.toml"))}
+    return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
+
+
+def list_presets() -> tuple[list[Preset], list[str]]:
+    """All presets that can be read (the default one first), and a sentence for each file that cannot."""
+    presets, messages = [], []
+    for path, own in preset_files().values():
+        try:
+            presets.append(_read(path, own))
+        except LabError as error:
+            messages.append(str(error))
+    return presets, messages
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name or by the path of a TOML file. Raises LabError, RecipeError with all mistakes."""
+    if name.endswith(".toml") or "/" in name:
+        preset = _read(Path(name).expanduser(), own=True)
+    else:
+        files = preset_files()
+        if name not in files:
+            near = difflib.get_close_matches(name, files, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(files)}"
+            raise LabError(f"preset {name!r}: there is none of that name; {hint}")
+        preset = _read(*files[name])
+    if preset.problems:
+        raise RecipeError(list(preset.problems), str(preset.path))
+    return preset
+
+
+def make_recipe(preset: str = DEFAULT_PRESET, **overrides: Any) -> Recipe:
+    """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
+    loaded = load_preset(preset)
+    if unknown := [unknown_key(key) for key in overrides if key not in FIELDS]:
+        raise RecipeError(unknown)
+    return build({**loaded.values, "preset": loaded.name, **overrides})

@@ -1,0 +1,122 @@
+"""What a recipe must not combine, and what it had better not.
+
+:data:`REFUSALS` are combinations that break, loudly or silently; each sentence names the alternative,
+and each cell was tried (tests/training/test_matrix.py). :func:`warnings_for` is advice: a value outside
+its usual range still runs. Ranges are those of the QLoRA, LoRA and rsLoRA papers and of peft's guides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui_lab.recipes import Recipe
+
+#: Learning-rate advice is for models of real size; a model below this many parameters needs far
+#: higher rates (measured on the pocket model: a low rank learns next to nothing under 1e-3).
+TINY_MODEL_PARAMETERS = 30_000_000
+
+VIRTUAL_TOKEN_METHODS = ("prefix", "p_tuning", "prompt_tuning")
+LORA_LIKE_METHODS = ("lora", "adalora", "loha")
+
+#: (applies, keys, sentence). Each cell was tried: see tests/training/test_matrix.py.
+REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
+    (
+        lambda r: r.quantization == "nf4" and r.method == "full",
+        "quantization",
+        "quantization = 'nf4' with method = 'full': 4-bit weights cannot be trained; use method = 'lora', or quantization = 'none'",
+    ),
+    (
+        lambda r: r.quantization == "nf4" and r.method == "lora" and r.init_lora_weights.startswith("pissa"),
+        "init_lora_weights",
+        "init_lora_weights = 'pissa' with quantization = 'nf4': peft cannot decompose 4-bit weights; use quantization = 'none', or init_lora_weights = 'default'",
+    ),
+    (
+        lambda r: r.quantization == "nf4" and r.method == "loha",
+        "method",
+        "method = 'loha' with quantization = 'nf4' fails on the shapes of packed 4-bit weights; use method = 'lora', or quantization = 'none'",
+    ),
+    (
+        lambda r: r.packing and r.method in VIRTUAL_TOKEN_METHODS,
+        "packing",
+        "packing = true with virtual tokens lets packed rows see one another without a word; use packing = false, or method = 'lora'",
+    ),
+    (
+        lambda r: r.gradient_checkpointing and r.method == "prefix",
+        "gradient_checkpointing",
+        "gradient_checkpointing = true with method = 'prefix': the recomputed pass cannot carry the prefix; use gradient_checkpointing = false, or method = 'prompt_tuning'",
+    ),
+    (lambda r: r.use_dora and r.method != "lora", "use_dora", "use_dora = true needs method = 'lora'"),
+    (lambda r: r.use_rslora and r.method != "lora", "use_rslora", "use_rslora = true needs method = 'lora'"),
+    (
+        lambda r: r.method == "adalora" and r.target_r >= r.init_r,
+        "target_r",
+        "target_r must be below init_r: AdaLoRA starts from init_r and prunes down to target_r (1.5 times the target is a usual start)",
+    ),
+    (
+        lambda r: (
+            r.early_stopping_patience > 0
+            and r.eval_steps > 0
+            and r.save_steps > 0
+            and r.save_steps % r.eval_steps != 0
+        ),
+        "save_steps",
+        "save_steps must be a multiple of eval_steps when early stopping is on, so that the best state is on disk; or set save_steps = 0",
+    ),
+)
+
+
+def warnings_for(recipe: Recipe, parameters: int | None = None) -> list[str]:
+    """Advice where a value lies outside its usual range. ``parameters``: the model's size if known."""
+    advice: list[str] = []
+    tiny = recipe.model == "pocket" or (parameters is not None and parameters < TINY_MODEL_PARAMETERS)
+    rate = recipe.learning_rate
+    if recipe.method in LORA_LIKE_METHODS and not tiny and not 5e-5 <= rate <= 5e-4:
+        side = "slow to learn" if rate < 5e-5 else "likely to diverge or to forget"
+        advice.append(
+            f"learning_rate = {rate:g} is outside 5e-05 to 0.0005, the usual range for adapters: {side}"
+        )
+    if recipe.method == "full" and not tiny and not 1e-6 <= rate <= 1e-5:
+        side = "slow to learn" if rate < 1e-6 else "it forgets much"
+        advice.append(
+            f"learning_rate = {rate:g} is outside 1e-06 to 1e-05, the usual range for all weights: {side}"
+        )
+    if recipe.weight_decay > 0.1:
+        advice.append(
+            f"weight_decay = {recipe.weight_decay:g} is above 0.1, more than is usual: it can undo what is learned"
+        )
+    if (
+        recipe.num_train_epochs > 3
+        and not tiny
+        and recipe.max_steps == 0
+        and recipe.early_stopping_patience == 0
+    ):
+        advice.append(
+            f"num_train_epochs = {recipe.num_train_epochs:g} is above 3: set early_stopping_patience to stop before it overfits"
+        )
+    if recipe.method == "lora" and recipe.lora_r > 64 and not recipe.use_rslora:
+        advice.append(
+            f"lora_r = {recipe.lora_r} without use_rslora: alpha/r shrinks the update at ranks over 64"
+        )
+    if recipe.method == "lora" and not 0.25 <= recipe.lora_alpha / recipe.lora_r <= 8:
+        advice.append(
+            f"lora_alpha / lora_r = {recipe.lora_alpha / recipe.lora_r:g} is outside 0.25 to 8; twice the rank is the usual start"
+        )
+    if recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora"):
+        advice.append(
+            f"init_lora_weights = '{recipe.init_lora_weights}' changes the base weights: the adapter cannot share a batch with its base"
+        )
+    if recipe.compute_dtype == "float16":
+        advice.append(
+            "compute_dtype = 'float16' overflows easily in training; bfloat16 is safer where the GPU has it"
+        )
+    if recipe.effective_batch_size > 256:
+        advice.append(
+            f"effective batch of {recipe.effective_batch_size} rows: small data sets then give only a few steps"
+        )
+    if recipe.validation_fraction > 0.3:
+        advice.append(
+            f"validation_fraction = {recipe.validation_fraction:g} takes much from training; 0.1 to 0.2 is usual"
+        )
+    return advice

@@ -1,0 +1,30 @@
+"""Where the files that travel with the lab lie, and where a user's own are looked for.
+
+``themes/`` and ``presets/`` stand at the top level of the repository and travel inside the wheel as
+``tui_lab/_themes`` and ``tui_lab/_presets``; users add their own in the config folder.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+Kind = Literal["themes", "presets"]
+_PACKAGE = Path(__file__).parent
+
+
+def resource_dir(kind: Kind) -> Path:
+    """The folder of the shipped files, in an installed wheel or in the checkout."""
+    installed = _PACKAGE / f"_{kind}"
+    return installed if installed.is_dir() else _PACKAGE.parent / kind
+
+
+def config_dir() -> Path:
+    """The user's config folder (TUI_LAB_CONFIG_DIR overrides it). It need not exist."""
+    return Path(os.environ.get("TUI_LAB_CONFIG_DIR") or platformdirs.user_config_dir("tui-lab"))
+
+
+def user_dir(kind: Kind) -> Path:
+    """The folder of the user's own presets or themes. It need not exist."""
+    return config_dir() / kind

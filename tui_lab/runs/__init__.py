@@ -1,0 +1,1 @@
+"""Run folders: create, event log, commands, reader and launch. Imports neither torch nor textual."""

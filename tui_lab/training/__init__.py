@@ -1,0 +1,1 @@
+"""The run process: one fine-tuning, writing nothing but its run folder."""
