@@ -14,13 +14,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from tui_lab.errors import LabError
+from tui_lab.recipe_fields import FieldInfo, describe
 from tui_lab.recipe_rules import REFUSALS
 
 
@@ -341,80 +342,8 @@ class Recipe(BaseModel):
         return tomli_w.dumps(self.model_dump())
 
 
-# --------------------------------------------------------------------------------------------------
-# what forms, help texts and error messages know of a field
-
-
-@dataclass(frozen=True)
-class FieldInfo:
-    """A recipe field as people see it. ``minimum``/``maximum`` are inclusive unless ``exclusive_*``."""
-
-    name: str
-    label: str
-    help: str
-    group: str
-    kind: Literal["choice", "int", "float", "bool", "text"]
-    default: Any
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    exclusive_minimum: bool = False
-    exclusive_maximum: bool = False
-
-    def allowed(self) -> str:
-        """The allowed values in words."""
-        if self.kind == "choice":
-            return "one of " + ", ".join(self.choices)
-        if self.kind == "bool":
-            return "true or false"
-        if self.kind == "text":
-            return "text" if self.minimum is None else "text that is not empty"
-        words = "a whole number" if self.kind == "int" else "a number"
-        if self.minimum is not None:
-            words += f" {'above' if self.exclusive_minimum else 'from'} {self.minimum:.10g}"
-        if self.maximum is not None:
-            upto = " and at most" if self.exclusive_minimum else " to"
-            words += f"{' and below' if self.exclusive_maximum else upto} {self.maximum:.10g}"
-        return words
-
-
-def _field_info(name: str) -> FieldInfo:
-    field = Recipe.model_fields[name]
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict)
-    limits: dict[str, Any] = {}
-    for item in field.metadata:
-        for key, slot, exclusive in (
-            ("ge", "minimum", False),
-            ("gt", "minimum", True),
-            ("le", "maximum", False),
-            ("lt", "maximum", True),
-            ("min_length", "minimum", False),
-        ):
-            if (value := getattr(item, key, None)) is not None:
-                limits[slot] = value
-                limits[f"exclusive_{slot}"] = exclusive
-    annotation = field.annotation
-    kind: Any = (
-        "choice"
-        if get_origin(annotation) is Literal
-        else {int: "int", float: "float", bool: "bool", str: "text"}[annotation]
-    )  # type: ignore[index]
-    choices = get_args(annotation) if kind == "choice" else ()
-    return FieldInfo(
-        name,
-        str(extra["label"]),
-        field.description or "",
-        str(extra["group"]),
-        kind,
-        field.default,
-        choices,
-        **limits,
-    )
-
-
 #: Every recipe field by name, in schema order.
-FIELDS: dict[str, FieldInfo] = {name: _field_info(name) for name in Recipe.model_fields}
+FIELDS: dict[str, FieldInfo] = {name: describe(name, field) for name, field in Recipe.model_fields.items()}
 
 
 # --------------------------------------------------------------------------------------------------
