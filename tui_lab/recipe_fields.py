@@ -62,7 +62,7 @@ def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:
                 limits[f"exclusive_{slot}"] = exclusive
     annotation = field.annotation
     plain: dict[Any, Any] = {int: "int", float: "float", bool: "bool", str: "text"}
-    kind = "choice" if get_origin(annotation) is Literal else plain[annotation]
+    kind: Any = "choice" if get_origin(annotation) is Literal else plain[annotation]
     choices = get_args(annotation) if kind == "choice" else ()
     return FieldInfo(
         name,

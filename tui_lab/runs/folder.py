@@ -1,0 +1,219 @@
+"""A run's folder: where it lies, how it is made, and the lock that tells whether its process lives.
+
+Folders are private (0700). ``recipe.toml`` is written whole before anything else, so a folder that can
+be listed can be read. The exclusive ``flock`` on ``lock`` is held by the run process from its first
+instant to its last: a free lock without a written end means that the process died.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import Recipe, read_recipe
+
+#: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
+LOCK_PATIENCE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run by its folder. Cheap: nothing is read until it is asked for."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe_path(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def commands_path(self) -> Path:
+        return self.path / "commands.jsonl"
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def adapter_path(self) -> Path:
+        """Where an adapter is saved; full tuning saves to :attr:`model_path`."""
+        return self.path / "adapter"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model"
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe. Raises LabError when the file is gone or damaged."""
+        return read_recipe(self.recipe_path)
+
+    def last_words(self, lines: int = 12) -> list[str]:
+        """The end of ``worker.log``: what the process said last, for a run that died."""
+        try:
+            with self.log_path.open("rb") as file:
+                file.seek(max(0, self.log_path.stat().st_size - 16_384))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def runs_dir() -> Path:
+    """Where runs are kept: TUI_LAB_RUNS_DIR, else the user's data folder."""
+    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or Path(platformdirs.user_data_dir("tui-lab")) / "runs")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file by whole contents: a reader sees the old text or the new, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _slug(text: str) -> str:
+    name = Path(text).stem if "/" in text or "\\" in text else text
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24].strip("-") or "run"
+
+
+def absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with local files named absolutely: a run's process works in another folder."""
+    changes = {}
+    for key in ("model", "data", "chat_template"):
+        value = getattr(recipe, key)
+        if value and (("/" in value and Path(value).expanduser().exists()) or Path(value).is_file()):
+            changes[key] = str(Path(value).expanduser().resolve())
+    return recipe.changed(**changes) if changes else recipe
+
+
+def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run:
+    """A new run folder with its recipe. Raises LabError when the place cannot be written."""
+    directory = directory or runs_dir()
+    recipe = absolute_paths(recipe)
+    stem = _slug(name) if name else f"{_slug(recipe.model)}-{_slug(recipe.data)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        while True:
+            # the random end keeps two runs of one second apart
+            run = Run(directory / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{secrets.token_hex(2)}")
+            try:
+                run.path.mkdir(mode=0o700)
+                break
+            except FileExistsError:
+                continue
+        write_atomically(run.recipe_path, recipe.to_toml())
+    except OSError as error:
+        raise LabError(
+            f"cannot create a run in {directory}: {error.strerror or error}; "
+            "free the place, or name another with --runs-dir or TUI_LAB_RUNS_DIR"
+        ) from None
+    return run
+
+
+def list_runs(directory: Path | None = None) -> list[Run]:
+    """All runs, newest first (by id, which begins with the time)."""
+    directory = directory or runs_dir()
+    try:
+        entries = [entry for entry in directory.iterdir() if (entry / "recipe.toml").is_file()]
+    except OSError:
+        return []
+    return [Run(entry) for entry in sorted(entries, key=lambda e: e.name, reverse=True)]
+
+
+def open_run(name: str, directory: Path | None = None) -> Run:
+    """A run by id, by an unambiguous part of it, by path, or ``latest``. Raises LabError."""
+    path = Path(name).expanduser()
+    if (path / "recipe.toml").is_file() and "/" in name:
+        return Run(path.resolve())
+    runs = list_runs(directory)
+    if name == "latest" and runs:
+        return runs[0]
+    exact = [run for run in runs if run.id == name]
+    found = exact or [run for run in runs if name and name in run.id]
+    if len(found) == 1:
+        return found[0]
+    where = directory or runs_dir()
+    if not found:
+        raise LabError(f"run {name!r}: there is none of that name in {where}; `tui-lab runs` lists them")
+    some = ", ".join(run.id for run in found[:4])
+    raise LabError(f"run {name!r} could be any of {len(found)}: {some}; give more of the name")
+
+
+class RunLock:
+    """The exclusive lock of a run. The launcher takes it and hands its descriptor to the process, so
+    there is no instant at which a started run looks dead."""
+
+    def __init__(self, run: Run, descriptor: int) -> None:
+        self.run = run
+        self.descriptor = descriptor
+
+    @classmethod
+    def take(cls, run: Run) -> RunLock:
+        """Takes the lock. Raises LabError when another process holds it or the folder is read-only."""
+        try:
+            descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return cls(run, descriptor)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise LabError(
+                        f"run {run.id}: it is running already; `tui-lab runs` shows its state"
+                    ) from None
+                time.sleep(0.02)
+
+    def release(self) -> None:
+        """Gives the lock back (this process's copy of it)."""
+        os.close(self.descriptor)
+
+
+def is_locked(run: Run) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        descriptor = os.open(run.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)

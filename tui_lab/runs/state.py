@@ -1,0 +1,301 @@
+"""What a run's event log says, reduced to one picture: the only thing that panes and commands draw from.
+
+:class:`RunState` takes events in order, in any number of portions, and may be read at any time. Unknown
+kinds and malformed fields are passed over, so that an old lab can watch a new run. ``resumed`` begins
+an attempt: what lies after its step belongs to the attempt that died, and is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import Recipe
+from tui_lab.runs.events import EventTail
+from tui_lab.runs.folder import Run, is_locked
+
+#: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
+NOTES_KEPT = 500
+SAMPLES_KEPT = 200
+
+#: Every state a run can be in.
+STATES = ("created", "starting", "running", "paused", "finished", "stopped", "failed", "crashed")
+ENDED = ("finished", "stopped", "failed", "crashed")
+
+
+@dataclass
+class Curve:
+    """Values by step, for one plot. ``steps`` rises; NaN is a gap."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, step: int, value: Any) -> None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return
+        if self.steps and step <= self.steps[-1]:
+            self.cut(step - 1)
+        self.steps.append(step)
+        self.values.append(float(value))
+
+    def cut(self, last_step: int) -> None:
+        """Drops everything after ``last_step``."""
+        keep = bisect_right(self.steps, last_step)
+        del self.steps[keep:], self.values[keep:]
+
+    @property
+    def last(self) -> float:
+        return self.values[-1] if self.values else math.nan
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of the event list."""
+
+    t: float
+    kind: str
+    text: str
+
+
+def smooth(values: Iterable[float], weight: float = 0.9) -> list[float]:
+    """Exponential moving average with bias correction (Kingma and Ba 2015, section 3); NaN stays a gap
+    and does not spoil what follows."""
+    average, norm, out = 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            average = weight * average + (1 - weight) * value
+            norm = weight * norm + (1 - weight)
+            out.append(average / norm)
+        else:
+            out.append(math.nan)
+    return out
+
+
+class RunState:
+    """The picture of one run. Feed it with :meth:`apply`."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.phase = ""
+        self.phase_detail = ""
+        self.started: dict[str, Any] = {}
+        self.started_at = 0.0
+        self.updated_at = 0.0
+        self.model: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}
+        self.plan: dict[str, Any] = {}
+        self.choices: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
+        self.step = 0
+        self.last_step: dict[str, Any] = {}
+        self.loss = Curve()
+        self.validation = Curve()
+        self.learning_rate = Curve()
+        self.grad_norm = Curve()
+        self.tok_per_s = Curve()
+        self.memory: dict[str, Curve] = {}
+        self.scores: list[dict[str, Any]] = []
+        self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_KEPT)
+        self.notes: deque[Note] = deque(maxlen=NOTES_KEPT)
+        self.checkpoints: list[dict[str, Any]] = []
+        self.saved: dict[str, Any] = {}
+        self.paused = False
+        self.end: dict[str, Any] = {}
+        self.acknowledged: set[str] = set()
+        self.version = 0
+
+    # ------------------------------------------------------------------ feeding
+
+    def apply(self, events: Iterable[dict[str, Any]]) -> bool:
+        """Takes events in order; whether anything changed."""
+        before = self.version
+        for event in events:
+            handler = getattr(self, f"_on_{event.get('kind')}", None)
+            if handler is None:
+                continue
+            try:
+                handler(event)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                continue  # a newer or damaged record: the rest of the log still counts
+            if isinstance(event.get("t"), int | float):
+                self.updated_at = float(event["t"])
+            self.version += 1
+        return self.version != before
+
+    def _note(self, event: dict[str, Any], text: str) -> None:
+        self.notes.append(Note(float(event.get("t") or 0.0), str(event["kind"]), text))
+
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        from_step = int(event["from_step"])
+        self.attempt = int(event.get("attempt", self.attempt + 1))
+        for curve in self.curves():
+            curve.cut(from_step)
+        self.scores = [score for score in self.scores if score.get("step", 0) <= from_step]
+        self.samples = deque((s for s in self.samples if s.get("step", 0) <= from_step), maxlen=SAMPLES_KEPT)
+        self.checkpoints = [c for c in self.checkpoints if c.get("step", 0) <= from_step]
+        self.step, self.end, self.paused = from_step, {}, False
+        self.last_step = {}
+        if self.attempt > 1:
+            self._note(event, f"attempt {self.attempt} goes on from step {from_step}")
+
+    def curves(self) -> list[Curve]:
+        """Every curve, for what concerns them all."""
+        named = [self.loss, self.validation, self.learning_rate, self.grad_norm, self.tok_per_s]
+        return named + list(self.memory.values())
+
+    def _on_started(self, event: dict[str, Any]) -> None:
+        self.started = event
+        self.started_at = self.started_at or float(event.get("t", 0.0))
+
+    def _on_phase(self, event: dict[str, Any]) -> None:
+        self.phase, self.phase_detail = str(event["name"]), str(event.get("detail") or "")
+
+    def _on_choice(self, event: dict[str, Any]) -> None:
+        self.choices = [c for c in self.choices if c.get("field") != event["field"]] + [event]
+
+    def _on_model(self, event: dict[str, Any]) -> None:
+        self.model = event
+
+    def _on_data(self, event: dict[str, Any]) -> None:
+        self.data = event
+
+    def _on_plan(self, event: dict[str, Any]) -> None:
+        self.plan = event
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        text = str(event["text"])
+        if text not in self.warnings:
+            self.warnings.append(text)
+        self._note(event, text)
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        step = int(event["step"])
+        self.step, self.last_step = step, event
+        self.loss.add(step, event.get("loss"))
+        self.learning_rate.add(step, event.get("learning_rate"))
+        self.grad_norm.add(step, event.get("grad_norm"))
+        self.tok_per_s.add(step, event.get("tok_per_s"))
+        for label, used in (event.get("memory") or {}).items():
+            self.memory.setdefault(str(label), Curve()).add(step, used)
+
+    def _on_eval(self, event: dict[str, Any]) -> None:
+        step = int(event["step"])
+        self.validation.add(step, event["loss"])
+        self._note(event, f"validation loss {event['loss']:.4f} at step {step}")
+
+    def _on_score(self, event: dict[str, Any]) -> None:
+        self.scores.append(event)
+        self._note(event, f"{event['name']} {event['value']:.3f} on {event.get('rows', '?')} held-out rows")
+
+    def _on_sample(self, event: dict[str, Any]) -> None:
+        self.samples.append(event)
+
+    def _on_checkpoint(self, event: dict[str, Any]) -> None:
+        self.checkpoints.append(event)
+        self._note(event, f"checkpoint at step {event['step']}")
+
+    def _on_command(self, event: dict[str, Any]) -> None:
+        self.acknowledged.add(str(event["id"]))
+        self._note(event, f"{event['name']}: {event.get('outcome', '')}")
+
+    def _on_paused(self, event: dict[str, Any]) -> None:
+        self.paused = True
+        self._note(event, f"paused at step {event['step']}")
+
+    def _on_continued(self, event: dict[str, Any]) -> None:
+        self.paused = False
+        self._note(event, f"continued at step {event['step']}")
+
+    def _on_saved(self, event: dict[str, Any]) -> None:
+        self.saved = event
+        self._note(event, f"{event.get('what', 'adapter')} saved")
+
+    def _on_end(self, event: dict[str, Any]) -> None:
+        self.end, self.paused = event, False
+        self._note(event, " ".join(str(event.get(key) or "") for key in ("state", "message")).strip())
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def total_steps(self) -> int:
+        """Steps planned; 0 while unknown."""
+        return int(self.plan.get("total_steps") or 0)
+
+    @property
+    def eta_s(self) -> float:
+        """Seconds to the end of the training; NaN while unknown."""
+        eta = self.last_step.get("eta_s")
+        return float(eta) if isinstance(eta, int | float) else math.nan
+
+    def score(self, when: str) -> float:
+        """The task's own score at ``when`` ("start" or "end"), 0..1; NaN when it was not measured."""
+        found = [s for s in self.scores if s.get("when") == when]
+        return float(found[-1]["value"]) if found else math.nan
+
+    @property
+    def score_name(self) -> str:
+        return str(self.scores[-1]["name"]) if self.scores else ""
+
+    @property
+    def peak_memory(self) -> dict[str, float]:
+        """The highest value seen by memory label, bytes."""
+        return {label: max(curve.values, default=0.0) for label, curve in self.memory.items()}
+
+    def liveness(self, locked: bool) -> str:
+        """The run's state, given whether a process holds its lock: one of :data:`STATES`."""
+        if locked:
+            return "paused" if self.paused else "running" if self.step or self.phase else "starting"
+        if self.end:
+            state = self.end.get("state")
+            return state if state in ENDED else "finished"
+        return "crashed" if self.attempt else "created"
+
+
+class Watcher:
+    """A run being watched: its recipe, its log's tail and its state. Cheap to poll."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.state = RunState()
+        self._tail = EventTail(run.events_path)
+        self._restarts = 0
+        self._recipe: Recipe | None = None
+        self.problem = ""
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe, or None with :attr:`problem` set when it cannot be read."""
+        if self._recipe is None and not self.problem:
+            try:
+                self._recipe = self.run.recipe()
+            except LabError as error:
+                self.problem = str(error)
+        return self._recipe
+
+    def poll(self, max_records: int = 2_000, max_s: float = 0.02) -> bool:
+        """Reads what is new, bounded; whether the state changed."""
+        events = self._tail.read(max_records, max_s)
+        if self._tail.restarts != self._restarts:
+            self._restarts, self.state = self._tail.restarts, RunState()
+        return self.state.apply(events)
+
+    def read_all(self) -> RunState:
+        """Reads everything there is now."""
+        while self.poll(max_records=100_000, max_s=math.inf):
+            pass
+        return self.state
+
+    @property
+    def liveness(self) -> str:
+        """One of :data:`STATES`. An end that was written before the lock went counts as the end."""
+        locked = is_locked(self.run)
+        if locked and self.state.end:
+            return str(self.state.end.get("state"))
+        if not locked and not self.state.end:
+            self.read_all()  # the end may have come between the last poll and the look at the lock
+        return self.state.liveness(locked)
