@@ -298,4 +298,6 @@ class Watcher:
             return str(self.state.end.get("state"))
         if not locked and not self.state.end:
             self.read_all()  # the end may have come between the last poll and the look at the lock
-        return self.state.liveness(locked)
+        state = self.state.liveness(locked)
+        # started, yet dead before its first event: its log has the reason
+        return "crashed" if state == "created" and self.run.last_words(1) else state
