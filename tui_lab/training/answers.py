@@ -1,0 +1,61 @@
+"""Greedy answers of the model in training: samples for the eye, answers for the task's own score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+#: Prompts answered in one batch: wide enough to be fast, narrow enough to need no memory to speak of.
+ROWS_A_BATCH = 32
+
+
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    stop_ids: Sequence[int],
+    max_new_tokens: int,
+) -> list[str]:
+    """The model's greedy continuation of each prompt (token ids), special tokens left out.
+
+    Prompts are padded on the left and masked, in batches of similar length; the order of the result is
+    that of the prompts. The caller sees to evaluation mode and random states (:mod:`.quiet`).
+    """
+    answers = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_ids[0]
+    device = next(model.parameters()).device
+    for start in range(0, len(order), ROWS_A_BATCH):
+        rows = order[start : start + ROWS_A_BATCH]
+        width = max(len(prompts[i]) for i in rows)
+        ids = torch.full((len(rows), width), pad, dtype=torch.long)  # (rows, width)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for row, index in enumerate(rows):
+            prompt = prompts[index]
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        out = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=list(stop_ids),
+            pad_token_id=pad,
+            use_cache=True,
+        )
+        for row, index in enumerate(rows):
+            answers[index] = tokenizer.decode(
+                _until_stop(out[row, width:].tolist(), stop_ids), skip_special_tokens=True
+            )
+    return [text.strip() for text in answers]
+
+
+def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    for position, token in enumerate(ids):
+        if token in stop_ids:
+            return ids[:position]
+    return ids

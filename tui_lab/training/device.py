@@ -1,0 +1,40 @@
+"""What the run process computes on, and how much memory it uses, asked from torch itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import psutil
+import torch
+
+from tui_lab.resolution import DeviceFacts
+
+
+def detect() -> DeviceFacts:
+    """The device this process would train on: the first visible CUDA card, Apple's, else the CPU."""
+    threads = torch.get_num_threads()
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return DeviceFacts(
+            "cuda", properties.name, properties.total_memory, torch.cuda.is_bf16_supported(False), threads
+        )
+    if torch.backends.mps.is_available():
+        return DeviceFacts(
+            "mps", platform.processor() or "Apple", psutil.virtual_memory().total, False, threads
+        )
+    name = platform.processor() or platform.machine()
+    return DeviceFacts("cpu", name, psutil.virtual_memory().total, True, threads)
+
+
+def memory_bytes(device: DeviceFacts) -> dict[str, int]:
+    """Memory in use now, by what it is: ``cuda_allocated`` and ``cuda_reserved`` (this process, torch's
+    own account) and ``gpu_used`` (the whole card, every process); ``resident`` without a GPU."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(0)
+        return {
+            "cuda_allocated": torch.cuda.memory_allocated(0),
+            "cuda_reserved": torch.cuda.memory_reserved(0),
+            "gpu_used": total - free,
+        }
+    return {"resident": psutil.Process(os.getpid()).memory_info().rss}

@@ -1,0 +1,168 @@
+"""trl's SFTTrainer with what a run of the lab needs on top of it.
+
+- Validation is a token-weighted mean over the rows, so it does not depend on how they fall into batches.
+- Looking (validation, samples) leaves no trace in random states (:mod:`.quiet`).
+- AdaLoRA's regulariser and rank schedule, which neither trl nor transformers call.
+- Checkpoints without ``training_args.bin`` (a pickle), tokenizer copies or a model card.
+- A hook after each step, once its loss is logged: the place where people's commands are heard.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from tui_lab.recipes import Recipe
+from tui_lab.training.adapters import orthogonality
+from tui_lab.training.quiet import undisturbed
+
+
+class LabTrainer(SFTTrainer):
+    """See the module's docstring. ``after_step`` is called with the trainer after every optimiser step."""
+
+    def __init__(
+        self, *args: Any, adalora: bool, after_step: Callable[[LabTrainer], None], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)
+        self._after_step = after_step
+        self._adalora = adalora
+        if adalora:
+            self.add_callback(_AdaLoraSchedule())
+
+    # ------------------------------------------------------------------ loss
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self._adalora and model.training:
+            config = self.model.peft_config["default"]
+            # the Trainer leaves the accumulation to the loss: each micro-batch brings its share
+            share = config.orth_reg_weight / max(1, self.current_gradient_accumulation_steps)
+            term = orthogonality(self.model).to(self.args.device) * share
+            loss = (loss[0] + term, loss[1]) if return_outputs else loss + term
+        return loss
+
+    def validation_loss(self) -> tuple[float, int]:
+        """Mean negative log-likelihood a trained token over the validation rows (nats), and the tokens."""
+        total, tokens = 0.0, 0
+        with undisturbed(self.model), self.compute_loss_context_manager():
+            for inputs in self.get_eval_dataloader():
+                inputs = self._prepare_inputs(inputs)
+                outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)
+                total -= float(outputs.log_probs.double().sum())
+                tokens += int(outputs.label_mask.sum())
+        return (total / tokens if tokens else math.nan), tokens
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The validation loss, through the Trainer's own callbacks (best checkpoint, early stopping)."""
+        loss, _tokens = self.validation_loss()
+        metrics = {"eval_loss": loss}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ------------------------------------------------------------------ steps and checkpoints
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self._after_step(self)
+
+    def checkpoint_now(self) -> None:
+        """Saves a checkpoint of the step in hand, unless it was saved already."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if not folder.exists():
+            self._save_checkpoint(self.model, None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Checkpoints are the run's own: they need no card."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(self.model, folder, state_dict)
+
+
+def save_weights(model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
+    """Saves an adapter as peft does, or a full model, in safetensors."""
+    extra: dict[str, Any] = {}
+    if hasattr(model, "peft_config"):
+        extra["save_embedding_layers"] = False  # they are frozen; "auto" would ask the hub whether they grew
+    model.save_pretrained(folder, state_dict=state_dict, safe_serialization=True, **extra)
+
+
+class _AdaLoraSchedule(TrainerCallback):
+    """Calls peft's rank allocation between the optimiser's step and the clearing of the gradients."""
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        model.base_model.update_and_allocate(state.global_step + 1)
+
+
+def training_arguments(
+    recipe: Recipe, folder: Path, *, device: str, compute_dtype: str, optim: str
+) -> SFTConfig:
+    """trl's configuration for a recipe. Steps between validations are set once the data is known."""
+    on_cpu = device == "cpu"
+    return SFTConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=on_cpu,
+        bf16=compute_dtype == "bfloat16",
+        fp16=compute_dtype == "float16",
+        # data: rows come with their labels, cut and checked already
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        packing_strategy="bfd",
+        eval_packing=recipe.packing,
+        dataloader_pin_memory=not on_cpu,
+        # optimisation
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        warmup_steps=recipe.warmup_steps,
+        num_train_epochs=recipe.num_train_epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        per_device_eval_batch_size=recipe.per_device_train_batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        optim=optim,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        # measuring
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        save_total_limit=recipe.save_total_limit,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def as_dataset(rows: list[dict[str, list[int]]]) -> Dataset:
+    """Encoded rows as a data set with the two columns that trl takes as they are."""
+    return Dataset.from_dict(
+        {"input_ids": [row["input_ids"] for row in rows], "labels": [row["labels"] for row in rows]}
+    )
+
+
+def trained_tokens(rows: list[dict[str, list[int]]]) -> int:
+    """Tokens that count in the loss."""
+    return sum(label != -100 for row in rows for label in row["labels"])
+
+
+def device_sync(device: str) -> None:
+    """Waits for the GPU, so that a measured time is the time of the work."""
+    if device == "cuda":
+        torch.cuda.synchronize()
