@@ -104,7 +104,8 @@ def _layer_linears(shape: Shape) -> list[tuple[str, str, int, int, bool]]:
             ("mlp.c_proj", "down", inner, hidden, True),
         ]
     raise LabError(
-        f"architecture {shape.model_type!r}: its layers are not known here; known are {', '.join(MODEL_TYPES)}"
+        f"architecture {shape.model_type!r}: its layers are not known here; "
+        f"known are {', '.join(MODEL_TYPES)}"
     )
 
 

@@ -137,7 +137,8 @@ def explain(model_type: str, spec: str, module_names: Iterable[str] | None = Non
             if word in ("qv", "qkv", "qkvo") and fused:
                 less = " (the keys are adapted too)" if word == "qv" else ""
                 notes.append(
-                    f"{model_type} computes query, key and value in one layer: {word} is {', '.join(names)}{less}"
+                    f"{model_type} computes query, key and value in one layer: "
+                    f"{word} is {', '.join(names)}{less}"
                 )
         else:
             names = [part] if any(_ends_with(path, part) for path, _, _ in layers) else []
