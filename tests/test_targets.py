@@ -85,7 +85,10 @@ def test_feedforward_is_a_part_of_the_targets() -> None:
     ("kind", "spec", "near"),
     [
         ("llama", "q_prj", "q_proj"),
-        ("phi", "o_proj", "q_proj"),
+        ("phi", "o_proj", "dense"),  # what does here what o_proj does elsewhere
+        ("gpt_neox", "q_proj", "query_key_value"),
+        ("phi", "gate_proj", "fc1"),
+        ("gpt2", "mlp.fc2", "mlp.c_proj"),
         ("gpt_neox", "query_key", "query_key_value"),
         ("llama", "alll", "all"),
         ("gpt2", "c_atn", "c_attn"),

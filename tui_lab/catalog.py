@@ -63,35 +63,35 @@ class Entry:
 
     @property
     def layers(self) -> int | None:
-        return self.shape and self.shape.layers
+        return self.shape.layers if self.shape else None
 
     @property
     def hidden(self) -> int | None:
-        return self.shape and self.shape.hidden
+        return self.shape.hidden if self.shape else None
 
     @property
     def intermediate(self) -> int | None:
-        return self.shape and self.shape.intermediate
+        return self.shape.intermediate if self.shape else None
 
     @property
     def heads(self) -> int | None:
-        return self.shape and self.shape.heads
+        return self.shape.heads if self.shape else None
 
     @property
     def kv_heads(self) -> int | None:
-        return self.shape and self.shape.kv_heads
+        return self.shape.kv_heads if self.shape else None
 
     @property
     def head_dim(self) -> int | None:
-        return self.shape and self.shape.head_dim
+        return self.shape.head_dim if self.shape else None
 
     @property
     def vocabulary(self) -> int | None:
-        return self.shape and self.shape.vocabulary
+        return self.shape.vocabulary if self.shape else None
 
     @property
     def tied(self) -> bool | None:
-        return self.shape and self.shape.tied
+        return self.shape.tied if self.shape else None
 
     @property
     def short(self) -> str:
@@ -316,9 +316,7 @@ def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) ->
     """
     wanted = name.strip()
     if not wanted:
-        raise LabError(
-            "model is empty: name one of `tui-lab models`, a local folder, or a hub id such as Qwen/Qwen3-0.6B"
-        )
+        raise LabError("model is empty: name one of `tui-lab models`, a local folder, or a hub id org/name")
     entry = _find(wanted, cache_dir)
     if entry.refused is None or (allow_large and entry.needs_flag):
         return replace(entry, refused=None, needs_flag=False)

@@ -7,7 +7,7 @@ architecture is read from the names of its own modules, or left to peft's ``all-
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tui_lab.errors import LabError
@@ -75,13 +75,27 @@ def _from_module_names(module_names: Iterable[str]) -> list[tuple[str, str, str]
     return list(found.values())
 
 
-def _unknown(wanted: str, names: Sequence[str], model_type: str) -> LabError:
-    words = [*PRESETS, *names]
-    near = difflib.get_close_matches(wanted, words, n=1, cutoff=0.0)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+#: The fused layer that holds a part, and what stands in for a gate where there is none.
+_STANDS_FOR = {"q": "qkv", "k": "qkv", "v": "qkv", "up": "gate_up", "gate_up": "up"}
+
+
+def _nearest(wanted: str, layers: list[tuple[str, str, str]]) -> str | None:
+    """The layer that does here what ``wanted`` does elsewhere, else the word or name spelled most alike."""
+    role = _role(wanted.rpartition(".")[2], wanted.rpartition(".")[0])
+    for same in (role, _STANDS_FOR.get(role or ""), "up" if role == "gate" else None):
+        for _, name, its_role in layers:
+            if same and its_role == same:
+                return name
+    words = [*PRESETS, *(name for _, name, _ in layers)]
+    return next(iter(difflib.get_close_matches(wanted, words, n=1, cutoff=0.0)), None)
+
+
+def _unknown(wanted: str, layers: list[tuple[str, str, str]], model_type: str) -> LabError:
+    near = _nearest(wanted, layers)
+    meant = f"; did you mean {near!r}?" if near else ""
     return LabError(
         f"target_modules: {model_type} has no layer {wanted!r}{meant} "
-        f"(words: {', '.join(PRESETS)}; layers: {', '.join(names)})"
+        f"(words: {', '.join(PRESETS)}; layers: {', '.join(name for _, name, _ in layers)})"
     )
 
 
@@ -143,7 +157,7 @@ def explain(model_type: str, spec: str, module_names: Iterable[str] | None = Non
         else:
             names = [part] if any(_ends_with(path, part) for path, _, _ in layers) else []
         if not names:
-            raise _unknown(part, [name for _, name, _ in layers], model_type)
+            raise _unknown(part, layers, model_type)
         chosen += [name for name in names if name not in chosen]
     return Targets(tuple(chosen), tuple(_feedforward(layers, chosen)), tuple(notes))
 
