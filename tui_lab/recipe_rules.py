@@ -33,6 +33,11 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
         "init_lora_weights = 'pissa' with quantization = 'nf4': peft cannot decompose 4-bit weights; use quantization = 'none', or init_lora_weights = 'default'",
     ),
     (
+        lambda r: r.quantization == "nf4" and r.method == "lora" and r.init_lora_weights == "olora",
+        "init_lora_weights",
+        "init_lora_weights = 'olora' with quantization = 'nf4' rounds the changed base weights anew, so the saved adapter would not fit the base; use quantization = 'none', or init_lora_weights = 'default'",
+    ),
+    (
         lambda r: r.quantization == "nf4" and r.method == "loha",
         "method",
         "method = 'loha' with quantization = 'nf4' fails on the shapes of packed 4-bit weights; use method = 'lora', or quantization = 'none'",

@@ -59,7 +59,9 @@ def _work(run: Run, events: EventWriter) -> int:
         return _failed(events, str(error), {})
     except MemoryError:
         traceback.print_exc()
-        return _failed(events, "there is not enough memory: lower per_device_train_batch_size or max_length", {})
+        return _failed(
+            events, "there is not enough memory: lower per_device_train_batch_size or max_length", {}
+        )
     except Exception as error:
         traceback.print_exc()
         if type(error).__name__ == "OutOfMemoryError":
@@ -68,7 +70,9 @@ def _work(run: Run, events: EventWriter) -> int:
                 "gradient_accumulation_steps, set gradient_checkpointing = true, or lower max_length"
             )
         else:
-            message = f"{type(error).__name__}: {str(error).strip() or 'no message'} (worker.log has the details)"
+            message = (
+                f"{type(error).__name__}: {str(error).strip() or 'no message'} (worker.log has the details)"
+            )
         return _failed(events, message, {})
 
 

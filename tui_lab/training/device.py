@@ -27,10 +27,16 @@ def detect() -> DeviceFacts:
     return DeviceFacts("cpu", name, psutil.virtual_memory().total, True, threads)
 
 
-def memory_bytes(device: DeviceFacts) -> dict[str, int]:
+def synchronize(device: DeviceFacts | None) -> None:
+    """Waits for the GPU, so that a measured time is the time of the work."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
     """Memory in use now, by what it is: ``cuda_allocated`` and ``cuda_reserved`` (this process, torch's
     own account) and ``gpu_used`` (the whole card, every process); ``resident`` without a GPU."""
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         free, total = torch.cuda.mem_get_info(0)
         return {
             "cuda_allocated": torch.cuda.memory_allocated(0),

@@ -1,4 +1,4 @@
-"""Loads the model and its tokenizer for a run, quantised or not, and wraps the adapter around it.
+"""Loads the model of a run, quantised or not, and tells what it consists of.
 
 Weights come from safetensors only and no code comes with them (``trust_remote_code`` is never set).
 ``prepare_model_for_kbit_training`` is not used: it would upcast the embedding and a tied head to
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
@@ -33,7 +33,7 @@ class ModelSource:
         return {"revision": self.revision or "main", "trust_remote_code": False}
 
 
-def _explain(source: ModelSource, what: str, error: Exception) -> LabError:
+def _explain(source: ModelSource, error: Exception) -> LabError:
     """The true cause of a failed load in one sentence."""
     text = str(error)
     if "gated" in text.lower() or "401" in text or "403" in text:
@@ -45,18 +45,12 @@ def _explain(source: ModelSource, what: str, error: Exception) -> LabError:
     elif any(
         word in text.lower() for word in ("offline", "connect", "resolve", "couldn't find them in the cached")
     ):
-        advice = "it is not on this machine and the hub cannot be reached; download it first, or name a local folder"
+        advice = (
+            "it is not on this machine and the hub cannot be reached; name a folder, or download it first"
+        )
     else:
         advice = text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
-    return LabError(f"the {what} of {source.location} cannot be loaded: {advice}")
-
-
-def load_tokenizer(source: ModelSource) -> Any:
-    """The tokenizer. Raises LabError."""
-    try:
-        return AutoTokenizer.from_pretrained(source.location, **source.arguments())
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _explain(source, "tokenizer", error) from error
+    return LabError(f"model {source.location} cannot be loaded: {advice}")
 
 
 def weights_dtype(recipe: Recipe, compute_dtype: str) -> torch.dtype:
@@ -88,7 +82,7 @@ def load_base(
             **source.arguments(),
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _explain(source, "model", error) from error
+        raise _explain(source, error) from error
     model.config.use_cache = False
     if quantization is not None:
         keep_four_bits_plain(model)

@@ -3,24 +3,24 @@
 - Validation is a token-weighted mean over the rows, so it does not depend on how they fall into batches.
 - Looking (validation, samples) leaves no trace in random states (:mod:`.quiet`).
 - AdaLoRA's regulariser and rank schedule, which neither trl nor transformers call.
-- Checkpoints without ``training_args.bin`` (a pickle), tokenizer copies or a model card.
+- Checkpoints without ``training_args.bin`` (a pickle) and without copies of the tokenizer.
 - A hook after each step, once its loss is logged: the place where people's commands are heard.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from tui_lab.recipes import Recipe
-from tui_lab.training.adapters import orthogonality
+from tui_lab.training.adapters import orthogonality, peft_config
+from tui_lab.training.model import trained_in_float32
 from tui_lab.training.quiet import undisturbed
 
 
@@ -51,8 +51,8 @@ class LabTrainer(SFTTrainer):
             loss = (loss[0] + term, loss[1]) if return_outputs else loss + term
         return loss
 
-    def validation_loss(self) -> tuple[float, int]:
-        """Mean negative log-likelihood a trained token over the validation rows (nats), and the tokens."""
+    def validation_loss(self) -> float:
+        """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
         total, tokens = 0.0, 0
         with undisturbed(self.model), self.compute_loss_context_manager():
             for inputs in self.get_eval_dataloader():
@@ -60,12 +60,11 @@ class LabTrainer(SFTTrainer):
                 outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)
                 total -= float(outputs.log_probs.double().sum())
                 tokens += int(outputs.label_mask.sum())
-        return (total / tokens if tokens else math.nan), tokens
+        return total / tokens if tokens else math.nan
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The validation loss, through the Trainer's own callbacks (best checkpoint, early stopping)."""
-        loss, _tokens = self.validation_loss()
-        metrics = {"eval_loss": loss}
+        metrics = {"eval_loss": self.validation_loss()}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -136,7 +135,7 @@ def training_arguments(
         optim=optim,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        gradient_checkpointing=recipe.gradient_checkpointing,
+        activation_checkpointing=recipe.gradient_checkpointing,
         # measuring
         logging_steps=recipe.logging_steps,
         logging_nan_inf_filter=False,
@@ -150,19 +149,67 @@ def training_arguments(
     )
 
 
+def build_trainer(
+    recipe: Recipe,
+    base: Any,
+    tokenizer: Any,
+    train: list[dict[str, list[int]]],
+    validation: list[dict[str, list[int]]],
+    values: Mapping[str, Any],
+    *,
+    folder: Path,
+    device: str,
+    callbacks: list[TrainerCallback],
+    after_step: Callable[[LabTrainer], None],
+) -> LabTrainer:
+    """The trainer of a recipe over a loaded base model and encoded rows.
+
+    ``values`` are the resolved ones (:mod:`tui_lab.resolution`); ``folder`` takes the checkpoints.
+    """
+    config = None
+    if recipe.is_adapter:
+        config = peft_config(
+            recipe,
+            list(values["target_modules"]),
+            list(values["feedforward_modules"]),
+            base.config.get_text_config().hidden_size,
+            steps_planned(recipe, len(train)),
+        )
+    trainer = LabTrainer(
+        model=base,
+        args=training_arguments(
+            recipe,
+            folder,
+            device=device,
+            compute_dtype=str(values["compute_dtype"]),
+            optim=str(values["optim"]),
+        ),
+        train_dataset=as_dataset(train),
+        eval_dataset=as_dataset(validation),
+        processing_class=tokenizer,
+        peft_config=config,
+        callbacks=callbacks,
+        adalora=recipe.method == "adalora",
+        after_step=after_step,
+    )
+    trained_in_float32(trainer.model)
+    if recipe.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
+    return trainer
+
+
+def steps_planned(recipe: Recipe, rows: int) -> int:
+    """Optimiser steps of a recipe over ``rows`` rows (packed sequences where it packs)."""
+    if recipe.max_steps:
+        return recipe.max_steps
+    batches = math.ceil(rows / recipe.per_device_train_batch_size)
+    return max(
+        1, math.ceil(math.ceil(batches / recipe.gradient_accumulation_steps) * recipe.num_train_epochs)
+    )
+
+
 def as_dataset(rows: list[dict[str, list[int]]]) -> Dataset:
     """Encoded rows as a data set with the two columns that trl takes as they are."""
     return Dataset.from_dict(
         {"input_ids": [row["input_ids"] for row in rows], "labels": [row["labels"] for row in rows]}
     )
-
-
-def trained_tokens(rows: list[dict[str, list[int]]]) -> int:
-    """Tokens that count in the loss."""
-    return sum(label != -100 for row in rows for label in row["labels"])
-
-
-def device_sync(device: str) -> None:
-    """Waits for the GPU, so that a measured time is the time of the work."""
-    if device == "cuda":
-        torch.cuda.synchronize()

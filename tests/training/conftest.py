@@ -1,0 +1,115 @@
+"""Tiny random models and rows for the tests of the run process: seconds on one core, no network."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tui_lab.recipes import Recipe, build
+from tui_lab.resolution import DeviceFacts
+from tui_lab.training.model import ModelSource, load_base
+from tui_lab.training.trainer import LabTrainer, build_trainer
+
+CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+IA3 = ["k_proj", "v_proj", "down_proj"]
+VOCABULARY = 320
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of two layers whose sizes NF4 can pack in blocks of 64."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One word, one token: w0 … w319."""
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w1", pad_token="w2")
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, list[int]]]:
+    """Rows with a rule to learn (each token is the one before plus 7, within fifty), the first two unlabelled."""
+    chance = random.Random(seed)
+    out = []
+    for _ in range(count):
+        first = chance.randrange(3, 60)
+        ids = [first + (i * 7) % 50 for i in range(chance.randrange(6, 20))]
+        out.append({"input_ids": ids, "labels": [-100, -100, *ids[2:]]})
+    return out
+
+
+def recipe_for(**values: Any) -> Recipe:
+    """A recipe of a dozen steps; keyword arguments go on top."""
+    return build(
+        {
+            "learning_rate": 1e-2,
+            "max_steps": 12,
+            "per_device_train_batch_size": 8,
+            "gradient_accumulation_steps": 1,
+            "max_length": 64,
+            "warmup_steps": 1,
+            "lora_dropout": 0.0,
+            **values,
+        }
+    )
+
+
+@pytest.fixture
+def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
+    """Builds the trainer of a recipe over the tiny Llama, as a run does."""
+
+    def make(recipe: Recipe, after_step: Any = lambda trainer: None, folder: str = "checkpoints") -> LabTrainer:
+        torch.manual_seed(recipe.seed)
+        base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
+        values = {
+            "target_modules": IA3 if recipe.method == "ia3" else ALL,
+            "feedforward_modules": ["down_proj"],
+            "compute_dtype": "float32",
+            "optim": recipe.optim,
+        }
+        trainer = build_trainer(
+            recipe,
+            base,
+            word_tokenizer(),
+            rows(64),
+            rows(16, seed=1),
+            values,
+            folder=tmp_path / folder,
+            device="cpu",
+            callbacks=[],
+            after_step=after_step,
+        )
+        trainer.args.eval_steps = trainer.args.save_steps = 1_000
+        return trainer
+
+    return make
+
+
+def losses(trainer: LabTrainer) -> list[float]:
+    """The training loss of every step."""
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
