@@ -1,0 +1,454 @@
+"""What the columns of a data set mean: Alpaca, OpenAI/ChatML messages, ShareGPT, prompt–completion,
+question–answer or raw text, detected with a reason or checked when asked for. Every row becomes one
+``Example``: messages, or a prompt with its completion, or plain text. Rows that cannot be used are
+counted and named with their place and cause; only when none is left is the set refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tui_lab.data.files import RAGGED, Raw, Record, read_raw
+from tui_lab.errors import LabError
+
+FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
+LABELS = {
+    "alpaca": "Alpaca",
+    "messages": "messages (OpenAI, ChatML)",
+    "sharegpt": "ShareGPT",
+    "prompt_completion": "prompt–completion",
+    "question_answer": "question–answer",
+    "text": "raw text",
+}
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
+}  # fmt: skip
+MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
+QUESTION_COLUMNS = ("question", "query", "problem")
+ANSWER_COLUMNS = ("answer", "response", "solution")
+TEXT_COLUMNS = ("text", "story", "content", "document")
+ACCEPTED = (
+    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with from + value "
+    "(ShareGPT), prompt + completion, question + answer, or text"
+)
+NAMED_ROWS = 5  # so many bad rows are named in a message; the others are only counted
+SNIFFED_ROWS = 200  # detection looks at the columns of so many rows
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
+
+    A message is {"role": system|user|assistant, "content": str}; "weight": 0 on an assistant's message keeps
+    it out of the training. ``meta`` holds the row's place and whatever a bundled set says for its scorer.
+    """
+
+    messages: tuple[dict[str, Any], ...] | None = None
+    text: str | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return str(self.meta.get("place", "a row"))
+
+    @property
+    def prompt_messages(self) -> list[dict[str, Any]] | None:
+        """The turns before the last assistant turn: what a generation is prompted with. None for raw text."""
+        if self.messages is not None:
+            last = max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
+            return [dict(message) for message in self.messages[:last]]
+        return None
+
+    @property
+    def expected(self) -> str:
+        """The last assistant turn, the completion, or the text itself."""
+        if self.messages is not None:
+            return str(next(m["content"] for m in reversed(self.messages) if m["role"] == "assistant"))
+        return self.completion if self.completion is not None else self.text or ""
+
+
+@dataclass
+class Source:
+    """A data set as read: ``rows``, and ``validation`` where the source brings its own."""
+
+    name: str
+    rows: list[Example]
+    validation: list[Example] | None
+    format: str
+    reason: str
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    scorer: str | None = None
+    description: str = ""
+
+
+class BadRow(Exception):
+    """Why one row cannot be used; ``empty`` rows are counted apart from wrong ones."""
+
+    def __init__(self, reason: str, empty: bool = False) -> None:
+        super().__init__(reason)
+        self.empty = empty
+
+
+# --- one row --------------------------------------------------------------------------------------
+
+
+def _string(value: Any, what: str) -> str:
+    """``value`` as text: a string, a number, or OpenAI's list of text parts."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates break every tokenizer
+    if isinstance(value, bool) or value is None:
+        raise BadRow(
+            f"{what} is {value if value is None else type(value).__name__}, not text", empty=value is None
+        )
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        kinds = {str(part.get("type")) for part in value}
+        if kinds == {"text"}:
+            return "".join(_string(part.get("text"), f"a text part of {what}") for part in value)
+        raise BadRow(
+            f"{what} holds parts of type {', '.join(sorted(kinds - {'text'}))}; only text can be trained"
+        )
+    raise BadRow(f"{what} is {type(value).__name__}, not text")
+
+
+def _required(row: dict[str, Any], column: str) -> str:
+    if column not in row:
+        raise BadRow(f"no column {column}")
+    return _string(row[column], column)
+
+
+def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str | None:
+    return next((column for column in columns if column in row), None)
+
+
+def _chat(messages: list[dict[str, Any]], **meta: Any) -> Example:
+    """Checks what every chat must have: text in its turns, and an assistant turn."""
+    if not any(message["role"] == "assistant" for message in messages):
+        raise BadRow("no assistant turn, so nothing to learn from it")
+    if not any(message["content"].strip() for message in messages if message["role"] == "assistant"):
+        raise BadRow("the assistant's turns are empty", empty=True)
+    kept = [m for m in messages if not (m["role"] == "system" and not m["content"].strip())]
+    return Example(messages=tuple(kept), meta=meta)
+
+
+def _turns(row: dict[str, Any], role_key: str, content_key: str) -> Example:
+    column = _first(row, MESSAGE_COLUMNS)
+    if column is None:
+        raise BadRow(f"no column {' or '.join(MESSAGE_COLUMNS)}")
+    turns = row[column]
+    if not isinstance(turns, list):
+        raise BadRow(f"{column} is {type(turns).__name__}, not a list of turns", empty=turns is None)
+    if not turns:
+        raise BadRow(f"{column} is an empty list", empty=True)
+    messages: list[dict[str, Any]] = []
+    if isinstance(row.get("system"), str) and row["system"].strip():
+        messages.append({"role": "system", "content": _string(row["system"], "system")})
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, dict):
+            raise BadRow(
+                f"turn {number} is {type(turn).__name__}, not an object with {role_key} and {content_key}"
+            )
+        if role_key not in turn:
+            raise BadRow(
+                f"turn {number} has no {role_key} (it has {', '.join(map(str, list(turn)[:6])) or 'nothing'})"
+            )
+        said = turn[role_key]
+        role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
+        if role is None:
+            raise BadRow(f"turn {number} has the unknown role {str(said)[:40]!r} (known: {', '.join(ROLES)})")
+        if turn.get("tool_calls"):
+            raise BadRow(f"turn {number} calls tools, which are not trained here")
+        if content_key not in turn:
+            raise BadRow(f"turn {number} has no {content_key}")
+        message: dict[str, Any] = {
+            "role": role,
+            "content": _string(turn[content_key], f"{content_key} of turn {number}"),
+        }
+        if role == "assistant" and turn.get("weight") == 0:
+            message["weight"] = 0
+        messages.append(message)
+    return _chat(messages)
+
+
+def _messages(row: dict[str, Any]) -> Example:
+    return _turns(row, "role", "content")
+
+
+def _sharegpt(row: dict[str, Any]) -> Example:
+    return _turns(row, "from", "value")
+
+
+def _pair(question: str, answer: str, system: Any = None) -> Example:
+    if not question.strip():
+        raise BadRow("the question is empty", empty=True)
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, {"role": "system", "content": system})
+    return _chat(messages)
+
+
+def _alpaca(row: dict[str, Any]) -> Example:
+    instruction = _required(row, "instruction")
+    extra = row.get("input")
+    if extra is not None and str(extra).strip():
+        given = _string(extra, "input")
+        instruction = f"{instruction}\n\n{given}" if instruction.strip() else given
+    return _pair(instruction, _required(row, "output"), row.get("system"))
+
+
+def _question_answer(row: dict[str, Any]) -> Example:
+    question_column, answer_column = _first(row, QUESTION_COLUMNS), _first(row, ANSWER_COLUMNS)
+    if question_column is None or answer_column is None:
+        raise BadRow(f"no column {'question' if question_column is None else 'answer'}")
+    question, answer = _required(row, question_column), row[answer_column]
+    choices = row.get("choices")
+    if choices is None:  # a table spreads them over columns
+        choices = [row[f"choice{n}"] for n in range(len(row)) if isinstance(row.get(f"choice{n}"), str)]
+    if isinstance(choices, str) and choices.strip():
+        raise BadRow("choices is text, not a list, so an answer that is its number means nothing")
+    if isinstance(choices, list) and choices and all(isinstance(choice, str) for choice in choices):
+        letters = [chr(ord("A") + index) for index in range(len(choices))]
+        question += "".join(f"\n{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True))
+        number = int(answer) if isinstance(answer, str) and answer.strip().isdecimal() else answer
+        if isinstance(number, int) and not isinstance(number, bool):
+            if not 0 <= number < len(choices):
+                raise BadRow(
+                    f"{answer_column} is {number}, but there are {len(choices)} choices (counted from 0)"
+                )
+            answer = f"{letters[number]}. {choices[number]}"
+    return _pair(question, _string(answer, answer_column), row.get("system"))
+
+
+def _prompt_completion(row: dict[str, Any]) -> Example:
+    column = "completion" if "completion" in row else "response"
+    prompt, completion = row.get("prompt"), row.get(column)
+    if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
+        context = [{**turn, "weight": 0} if isinstance(turn, dict) else turn for turn in prompt]
+        return _messages({"messages": context + completion})
+    if column not in row:
+        raise BadRow("no column completion")
+    text, answer = _required(row, "prompt"), _string(completion, column)
+    if not answer.strip():
+        raise BadRow(f"the {column} is empty", empty=True)
+    return Example(prompt=text, completion=answer)
+
+
+def _text(row: Any) -> Example:
+    if isinstance(row, str):
+        text = _string(row, "text")
+    else:
+        column = _first(row, TEXT_COLUMNS)
+        if column is None:
+            raise BadRow("no column text")
+        text = _required(row, column)
+    if not text.strip():
+        raise BadRow("the text is empty", empty=True)
+    return Example(text=text)
+
+
+CONVERTERS: dict[str, Callable[[Any], Example]] = {
+    "alpaca": _alpaca,
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    "prompt_completion": _prompt_completion,
+    "question_answer": _question_answer,
+    "text": _text,
+}
+
+
+# --- detection ------------------------------------------------------------------------------------
+
+
+def columns_of(records: list[Record]) -> list[str]:
+    """The column names of the first rows, in the order in which they appear."""
+    seen: dict[str, None] = {}
+    for _, value in records[:SNIFFED_ROWS]:
+        if isinstance(value, dict):
+            seen.update(dict.fromkeys(str(key) for key in value if key != RAGGED))
+    return list(seen)
+
+
+def _turn_keys(records: list[Record], column: str) -> set[str]:
+    keys: set[str] = set()
+    for _, value in records[:SNIFFED_ROWS]:
+        turns = value.get(column) if isinstance(value, dict) else None
+        if isinstance(turns, list):
+            keys.update(str(key) for turn in turns if isinstance(turn, dict) for key in turn)
+    return keys
+
+
+def matches(records: list[Record]) -> dict[str, str]:
+    """Every format that the columns allow, best first, each with the reason."""
+    found: dict[str, str] = {}
+    columns = columns_of(records)
+    if not columns:
+        if any(isinstance(value, str) for _, value in records):
+            found["text"] = "the rows are plain strings"
+        return found
+    have = set(columns)
+    for column in MESSAGE_COLUMNS:
+        if column in have:
+            keys = _turn_keys(records, column)
+            if {"role", "content"} <= keys:
+                found.setdefault("messages", f"column {column} with role and content")
+            if {"from", "value"} <= keys:
+                found.setdefault("sharegpt", f"column {column} with from and value")
+    if {"instruction", "output"} <= have:
+        found["alpaca"] = f"columns instruction, {'input, ' if 'input' in have else ''}output"
+    completion = next((column for column in ("completion", "response") if column in have), None)
+    if "prompt" in have and completion:
+        found["prompt_completion"] = f"columns prompt, {completion}"
+    question = next((column for column in QUESTION_COLUMNS if column in have), None)
+    answer = next((column for column in ANSWER_COLUMNS if column in have), None)
+    if question and answer:
+        found["question_answer"] = f"columns {question}, {answer}{', choices' if 'choices' in have else ''}"
+    text = next((column for column in TEXT_COLUMNS if column in have), None)
+    if text:
+        found["text"] = f"column {text}"
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "no named columns"
+    shown = ", ".join(name[:40] or "(unnamed)" for name in names[:12])
+    return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def detect(name: str, records: list[Record], asked: str = "auto") -> tuple[str, str]:
+    """The format and why, or a LabError that says which columns there are and which would do."""
+    found = matches(records)
+    columns = columns_of(records)
+    if asked != "auto":
+        if asked not in FORMATS:
+            raise LabError(f"There is no data format {asked!r}. Known: auto, {', '.join(FORMATS)}.")
+        if asked in found:
+            return asked, f"{found[asked]} → {LABELS[asked]}, as asked"
+        other = f" They look like {LABELS[next(iter(found))]}." if found else ""
+        raise LabError(
+            f"{name} has {_listed(columns)}, which do not fit the format {asked}.{other} Accepted: {ACCEPTED}."
+        )
+    if not found:
+        hint = ""
+        if name.lower().endswith((".csv", ".tsv")):
+            hint = " The first line of a table must name its columns."
+        raise LabError(
+            f"{name} has {_listed(columns)}; that is no format known here. Accepted: {ACCEPTED}.{hint}"
+        )
+    best, *others = found
+    reason = f"{found[best]} → {LABELS[best]}"
+    if others:
+        reason += f" (it would also pass as {', '.join(LABELS[other] for other in others)})"
+    return best, reason
+
+
+# --- the whole set --------------------------------------------------------------------------------
+
+
+def _convert(records: list[Record], data_format: str) -> tuple[list[Example], list[tuple[str, BadRow]]]:
+    rows: list[Example] = []
+    bad: list[tuple[str, BadRow]] = []
+    convert = CONVERTERS[data_format]
+    for place, value in records:
+        try:
+            if not isinstance(value, dict) and not (data_format == "text" and isinstance(value, str)):
+                raise BadRow(f"it is {type(value).__name__}, not an object with columns", empty=value is None)
+            if isinstance(value, dict) and RAGGED in value:
+                raise BadRow(f"it has {value[RAGGED]}")
+            example = convert(value)
+        except BadRow as error:
+            bad.append((place, error))
+            continue
+        scorer_facts = value.get("meta") if isinstance(value, dict) else None
+        meta = {**(scorer_facts if isinstance(scorer_facts, dict) else {}), "place": place}
+        rows.append(Example(example.messages, example.text, example.prompt, example.completion, meta))
+    return rows, bad
+
+
+def name_some(places: list[str]) -> str:
+    """ "line 3, line 9 and 4 more": the first few places, the others counted."""
+    shown = ", ".join(places[:NAMED_ROWS])
+    return shown + (f" and {len(places) - NAMED_ROWS} more" if len(places) > NAMED_ROWS else "")
+
+
+def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
+    """One sentence a cause, the most frequent first."""
+    causes: dict[str, list[str]] = {}
+    for place, error in bad:
+        causes.setdefault(str(error), []).append(place)
+    ranked = sorted(causes.items(), key=lambda item: -len(item[1]))
+    lines = [f"{name_some(places)}: {reason}" for reason, places in ranked[:NAMED_ROWS]]
+    if len(ranked) > NAMED_ROWS:
+        lines.append(f"and {sum(len(places) for _, places in ranked[NAMED_ROWS:])} rows of other causes")
+    return lines
+
+
+def from_raw(raw: Raw, data_format: str = "auto") -> Source:
+    """Records with named places into examples; refuses when no row is usable."""
+    chosen, reason = detect(raw.name, raw.train, data_format)
+    rows, bad = _convert(raw.train, chosen)
+    if not rows:
+        raise LabError(
+            f"{raw.name}: none of its {len(raw.train)} rows can be used as {LABELS[chosen]}; "
+            f"{'; '.join(_complaints(bad)[:3])}."
+        )
+    warnings = [f"{count_of(len(bad), 'row')} left out: " + "; ".join(_complaints(bad))] if bad else []
+    validation: list[Example] | None = None
+    bad_validation: list[tuple[str, BadRow]] = []
+    if raw.validation is not None:
+        validation, bad_validation = _convert(raw.validation, chosen)
+        if bad_validation:
+            warnings.append(
+                f"{count_of(len(bad_validation), 'validation row')} left out: "
+                + "; ".join(_complaints(bad_validation))
+            )
+        validation = validation or None
+    facts = {
+        "rows_read": len(raw.train) + len(raw.validation or []),
+        "rows_empty": sum(error.empty for _, error in bad + bad_validation),
+        "rows_bad": sum(not error.empty for _, error in bad + bad_validation),
+        "bad_rows": _complaints(bad + bad_validation),
+        "notes": raw.notes,
+        "roles": dict(Counter(m["role"] for row in rows for m in row.messages or ())),
+    }
+    # Questions with one right answer can be scored by it; the other formats have no score of their own.
+    scorer = "exact" if chosen == "question_answer" else None
+    return Source(
+        raw.name, rows, validation, chosen, "; ".join([reason, *raw.notes]), warnings, facts, scorer
+    )
+
+
+def count_of(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Source:
+    """A data set by file, folder, bundled name or hub name; ``max_rows`` > 0 reads no more than that."""
+    from tui_lab.data import bundled
+
+    name = str(path_or_name).strip()
+    if not name:
+        raise LabError(
+            f"No data set was given. Name a file, a folder, a hub set or one of {', '.join(bundled.NAMES)}."
+        )
+    if "\0" in name:
+        raise LabError("The name of the data set holds a zero byte; no file is called so.")
+    if name not in bundled.NAMES:
+        return from_raw(read_raw(name, max_rows, bundled.NAMES), data_format)
+    if data_format not in ("auto", "messages"):
+        raise LabError(f"The bundled set {name} is made of messages; leave the data format at auto.")
+    loaded = bundled.load(name)
+    train = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
+    held_out = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
+    source = from_raw(Raw(name, train, held_out), "messages")
+    source.reason = f"bundled set {name} → messages"
+    source.scorer, source.description = loaded.scorer, loaded.description
+    return source

@@ -1,0 +1,45 @@
+"""Makes text from models and data safe to show in a terminal. Such text is hostile until proven
+otherwise: a control character can move the cursor or change colours, a bidirectional override can show
+a line in another order than it has, and invisible characters can hide a prompt. ``visible`` replaces
+each of them by a glyph that can be seen; it is a pure function and imports nothing heavy, so that the
+lab, the command line and the jobs can all use it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Joiners are invisible but belong to ordinary writing (Persian, Indic scripts, family emoji); alone they do
+# no harm in a terminal, so they stay.
+_HARMLESS_FORMAT = frozenset("\u200c\u200d")
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+# Look like nothing at all although Unicode counts them as letters (category Lo) or marks.
+_BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+
+
+def _glyph(char: str) -> str:
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)  # the block of control pictures: ␛ for escape, ␉ for tab
+    if code == 0x7F:
+        return "␡"
+    return f"⟨U+{code:04X}⟩"
+
+
+def _must_be_shown(char: str) -> bool:
+    if char in _HARMLESS_FORMAT:
+        return False
+    return unicodedata.category(char) in _INVISIBLE_CATEGORIES or char in _BLANK_LETTERS
+
+
+def visible(text: str, *, keep_newlines: bool = False) -> str:
+    """``text`` with every control, bidirectional and invisible character replaced by a visible glyph.
+
+    With ``keep_newlines`` a line feed stays as it is (a carriage return never does). The result is safe to
+    write to a terminal; it is not escaped for markup: pass it as plain text, not as a markup string.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if (keep_newlines and char == "\n") or not _must_be_shown(char) else _glyph(char)
+        for char in text
+    )
