@@ -24,6 +24,7 @@ TRAIN_NAMES = ("train", "training")
 # In order of preference: a test set is used for validation only when nothing better was given.
 VALIDATION_NAMES = ("validation", "valid", "val", "dev", "eval", "test")
 DOCUMENT_MARK = "<|endoftext|>"
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")
 
 RAGGED = "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
@@ -67,8 +68,8 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
         near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, 1)]
     hint = f" Did you mean {near[0]}?" if near else ""
     return (
-        f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of such "
-        f"files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub name (owner/name)."
+        f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of "
+        f"such files, a bundled set ({', '.join(bundled_names) or 'none'}) or a hub name (owner/name)."
     )
 
 
@@ -128,10 +129,7 @@ def _read_text(path: Path) -> str:
 def split_documents(text: str) -> list[Record]:
     """Plain text into documents: at ``<|endoftext|>`` where the file uses it, else at blank lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if DOCUMENT_MARK in text:
-        parts = text.split(DOCUMENT_MARK)
-    else:
-        parts = re.split(r"\n[ \t]*(?:\n[ \t]*)+", text)
+    parts = text.split(DOCUMENT_MARK) if DOCUMENT_MARK in text else _BLANK_LINES.split(text)
     return [(f"document {number}", part) for number, part in enumerate((p for p in parts if p.strip()), 1)]
 
 
@@ -160,8 +158,8 @@ def _rows_of(path: Path, value: Any) -> list[Any]:
             return next(iter(lists.values()))
         if _looks_like_row(value) or not lists:
             raise LabError(
-                f"{path} holds a single JSON object (keys {', '.join(map(str, list(value)[:8]))}), not a list of "
-                "rows. Put the rows into a list [ … ], or write one object a line and name the file .jsonl."
+                f"{path} holds a single JSON object (keys {', '.join(map(str, list(value)[:8]))}), not a "
+                "list of rows. Put them into a list [ … ], or write one object a line and call the file .jsonl."
             )
         raise LabError(
             f"{path} holds an object with several lists ({', '.join(map(str, list(lists)[:8]))}); keep one, "
@@ -313,8 +311,8 @@ def _read_folder(folder: Path, max_rows: int) -> Raw:
     files = [p for p in files if not (p.suffix.lower() == ".md" or p.stem.lower() in ("readme", "license"))]
     if not files:
         raise LabError(
-            f"The folder {folder} holds no data files. It should hold files ending in {', '.join(EXTENSIONS[:-1])}; "
-            "train.* and validation.* are taken as such."
+            f"The folder {folder} holds no data files. It should hold files ending in "
+            f"{', '.join(EXTENSIONS[:-1])}; train.* and validation.* are taken as such."
         )
     splits: dict[str, list[Record]] = {}
     named = [(p, next((n for n in (*TRAIN_NAMES, *VALIDATION_NAMES) if _named(p, n)), None)) for p in files]
@@ -372,10 +370,10 @@ def _hub_failure(source: str, error: Exception) -> str:
             "reachable from here, and the set is not in the local cache. Give a local file or a bundled set."
         )
     if "config" in str(error).lower() and "missing" in str(error).lower():
-        names = re.findall(r"\[([^\]]*)\]", str(error))
-        return f"The hub set {source} has several configurations; choose one as owner/name:configuration ({', '.join(names[:1])[:300]})."
+        names = ", ".join(re.findall(r"\[([^\]]*)\]", str(error))[:1])[:300]
+        return f"The hub set {source} has several configurations ({names}); choose one: owner/name:config."
     if "NotFound" in kind:
-        return f"There is no file or folder {source}, and no such data set on the hub (or it is private or gated)."
+        return f"There is no file or folder {source}, nor such a set on the hub (or it is private or gated)."
     return f"The hub set {source} could not be loaded: {kind}, {_brief(error)}."
 
 

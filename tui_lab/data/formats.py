@@ -25,15 +25,16 @@ LABELS = {
 ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
+    "chatgpt": "assistant",
 }  # fmt: skip
 MESSAGE_COLUMNS = ("messages", "conversations", "conversation")
 QUESTION_COLUMNS = ("question", "query", "problem")
 ANSWER_COLUMNS = ("answer", "response", "solution")
 TEXT_COLUMNS = ("text", "story", "content", "document")
 ACCEPTED = (
-    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with from + value "
-    "(ShareGPT), prompt + completion, question + answer, or text"
+    "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
+    "from + value (ShareGPT), prompt + completion, question + answer, or text"
 )
 NAMED_ROWS = 5  # so many bad rows are named in a message; the others are only counted
 SNIFFED_ROWS = 200  # detection looks at the columns of so many rows
@@ -334,7 +335,8 @@ def detect(name: str, records: list[Record], asked: str = "auto") -> tuple[str, 
             return asked, f"{found[asked]} → {LABELS[asked]}, as asked"
         other = f" They look like {LABELS[next(iter(found))]}." if found else ""
         raise LabError(
-            f"{name} has {_listed(columns)}, which do not fit the format {asked}.{other} Accepted: {ACCEPTED}."
+            f"{name} has {_listed(columns)}, which do not fit the format {asked}.{other} "
+            f"Accepted: {ACCEPTED}."
         )
     if not found:
         hint = ""

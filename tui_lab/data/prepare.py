@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui_lab.data import templates
+from tui_lab.data import masks, templates
 from tui_lab.data.formats import Example, Source, count_of, name_some
 from tui_lab.data.split import split
 from tui_lab.errors import LabError
@@ -72,8 +72,8 @@ def prepare(
         rows = [part for row in rows for part in passages(row, max_length * CHARS_PER_TOKEN)]
         if len(rows) > len(source.rows):
             warnings.append(
-                f"{count_of(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be held "
-                "back for validation; separate texts by blank lines to choose the borders yourself."
+                f"{count_of(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be "
+                "held back for validation; separate texts by blank lines to choose the borders yourself."
             )
     parts = split(
         rows,
@@ -156,7 +156,7 @@ def _encode_one(tokenizer: Any, example: Example, max_length: int, tally: _Tally
                 tally.masked.append(example.place)
             return pieces
         whole = templates.encode_whole(tokenizer, example)
-    except templates.Unrenderable as error:
+    except masks.Unrenderable as error:
         tally.refused.append(example.place)
         tally.refusals[str(error)] = tally.refusals.get(str(error), 0) + 1
         return []
@@ -230,7 +230,8 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
         )
     if facts["leaks_removed"]:
         found.append(
-            f"{count_of(facts['leaks_removed'], 'training row')} removed, because the validation rows ask the same."
+            f"{count_of(facts['leaks_removed'], 'training row')} removed, "
+            "because the validation rows ask the same."
         )
     for places, what in (
         (tally.too_long + held.too_long, f"left out: the prompt alone fills max_length = {max_length}"),
@@ -253,10 +254,10 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
         found.append(f"{count_of(len(places), 'row')} left out: {worst} ({name_some(places)}).")
     if facts["system_folded"]:
         found.append(
-            f"{count_of(facts['system_folded'], 'row')} had turns joined, because the chat template refuses system "
-            "turns or two turns of one role in a row."
+            f"{count_of(facts['system_folded'], 'row')} had turns joined, because the chat template refuses "
+            "system turns or two turns of one role in a row."
         )
-    if templates.LAST in facts["mask_methods"]:
+    if masks.LAST in facts["mask_methods"]:
         found.append(
             "In some rows only the last assistant turn is trained: the chat template rewrites earlier ones."
         )
@@ -305,9 +306,11 @@ def _refuse_if_too_little(
         )
     if not train:
         raise LabError(
-            f"{source.name}: no training row is left beside the validation rows: of {read} read, {listed}.{hint}"
+            f"{source.name}: no training row is left beside the validation rows: "
+            f"of {read} read, {listed}.{hint}"
         )
     raise LabError(
-        f"{source.name}: too few rows to hold one back for validation: {count_of(len(train), 'usable row')} of {read} "
-        f"read{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to train without validation."
+        f"{source.name}: too few rows to hold one back for validation: {count_of(len(train), 'usable row')} "
+        f"of {read} read{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to "
+        "train without validation."
     )

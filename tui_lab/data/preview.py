@@ -18,8 +18,8 @@ MAX_ROWS = 50  # rows shown at most
 
 
 def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
-    """Answers {"data", "model", "data_format", "max_length", "chat_template", "rows", "start", "max_rows", "revision"};
-    only data and model are needed."""
+    """Answers {"data", "model", "data_format", "max_length", "chat_template", "rows", "start", "max_rows",
+    "revision"}; only data and model are needed."""
     data = _text(request, "data", "")
     model = _text(request, "model", "pocket")
     data_format = _text(request, "data_format", "auto")
@@ -35,6 +35,7 @@ def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
     source = formats.read(data, data_format, _number(request, "max_rows", 0, 0, 10**12))
     progress("loading the tokenizer")
     from tui_lab.data import prepare, templates
+    from tui_lab.data.masks import Unrenderable
 
     tokenizer = templates.load_tokenizer(tokenizer_place(model), _text(request, "revision", "") or None)
     template_source = templates.set_template(tokenizer, _text(request, "chat_template", ""))
@@ -47,11 +48,13 @@ def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
     sample = source.rows
     if len(sample) > SAMPLE_ROWS:
         sample = random.Random(0).sample(sample, SAMPLE_ROWS)
-    lengths, trained, refused = [], 0, {}
+    lengths: list[int] = []
+    refused: dict[str, int] = {}
+    trained = 0
     for example in sample:
         try:
             encoded = templates.encode_whole(tokenizer, example)
-        except templates.Unrenderable as error:
+        except Unrenderable as error:
             refused[str(error)] = refused.get(str(error), 0) + 1
             continue
         lengths.append(len(encoded.input_ids))
@@ -98,9 +101,11 @@ def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
 
 def _show(templates: Any, tokenizer: Any, example: Any, max_length: int, index: int) -> dict[str, Any]:
     """One row for the screen: its place, its pieces [[text, trained], …] and its lengths in tokens."""
+    from tui_lab.data.masks import Unrenderable
+
     try:
         whole = templates.encode_whole(tokenizer, example)
-    except templates.Unrenderable as error:
+    except Unrenderable as error:
         return {
             "index": index,
             "place": example.place,

@@ -29,7 +29,7 @@ _WORDS = re.compile(r"\w+")
 
 
 def normalise(text: str) -> str:
-    """Words only, case-folded, single blanks. Text without any letter or digit keeps its signs ("+" is not "-")."""
+    """Words only, case-folded, single blanks. Text without letters and digits keeps its signs."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(_WORDS.findall(text.casefold())) or " ".join(text.split())
@@ -82,7 +82,7 @@ class Split:
 
 
 def _shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes, owner row) of every distinct run of SHINGLE_WORDS words of every text; boilerplate left out."""
+    """(hashes, owner row) of each distinct run of SHINGLE_WORDS words of each text, without boilerplate."""
     ids: dict[str, int] = {}
     words: list[int] = []
     lengths = np.empty(len(texts), dtype=np.int64)
@@ -166,7 +166,10 @@ def _numbers(text: str) -> Counter[str]:
 
 
 def _signatures(hashes: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """(rows, BANDS) uint64: rows with an equal entry are candidates. ``starts`` is where each row's hashes begin."""
+    """(rows, BANDS) uint64: rows with an equal entry are candidates.
+
+    ``starts`` is where each row's hashes begin.
+    """
     odd = np.random.default_rng(0).integers(1, 2**63, BANDS * BAND_ROWS, dtype=np.uint64) * np.uint64(
         2
     ) + np.uint64(1)
@@ -237,7 +240,7 @@ def split(
     seed: int = 0,
     deduplicate_rows: bool = True,
 ) -> Split:
-    """Train and validation. A given ``validation`` is used as it is: leaks are taken out of train, not out of it.
+    """Train and validation. A given ``validation`` is used as it is: leaks are taken out of train.
 
     Rows with the same prompt stay on one side, so that several answers to one question do not become leaks.
     """
