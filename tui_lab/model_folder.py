@@ -77,7 +77,7 @@ def _check_causal(config: Mapping[str, Any], kind: str) -> None:
     """Raises _Bad unless the config describes a causal language model that needs no code of its own."""
     if config.get("auto_map") and not _native(kind):
         raise _Bad(
-            f"needs remote code for its architecture {visible(kind)!r} (auto_map in config.json), "
+            f"needs remote code for its architecture {visible(kind[:64])!r} (auto_map in config.json), "
             "which the lab never executes; take a model whose architecture transformers has itself"
         )
     architectures = config.get("architectures")
@@ -95,7 +95,7 @@ def _native(kind: str) -> bool:
     """Whether transformers has this architecture itself: it then ignores the repository's code."""
     if shapes.known(kind):
         return True
-    if not re.fullmatch(r"[a-z0-9_-]+", kind):
+    if not re.fullmatch(r"[a-z0-9_-]{1,64}", kind):
         return False
     spec = find_spec("transformers")  # finds, does not import
     roots = spec.submodule_search_locations if spec else None
