@@ -112,20 +112,22 @@ def trained_in_float32(model: torch.nn.Module) -> None:
 
 
 def facts(model: torch.nn.Module) -> dict[str, Any]:
-    """What the model consists of: parameters (as published: 4-bit weights counted by their elements,
-    tied ones once), trainable ones, kinds of linear modules, bytes of the weights."""
-    total = trainable = stored = 0
+    """What a base model consists of: parameters (4-bit weights by their elements, tied ones once, as
+    published), kinds of linear modules, how many are in 4 bits, bytes of the weights."""
+    parameters = stored = 0
     for parameter in model.parameters():
-        count = parameter.numel()
-        stored += count * parameter.element_size()
         state = getattr(parameter, "quant_state", None)
-        total += state.shape.numel() if state is not None else count
-        trainable += count if parameter.requires_grad else 0
+        parameters += state.shape.numel() if state is not None else parameter.numel()
+        stored += parameter.numel() * parameter.element_size()
     kinds = Counter(type(module).__name__ for module in model.modules() if hasattr(module, "in_features"))
     return {
-        "parameters": total,
-        "trainable": trainable,
+        "parameters": parameters,
         "modules": dict(kinds),
         "quantized_modules": len(four_bit_modules(model)),
         "weights_bytes": stored,
     }
+
+
+def trainable_count(model: torch.nn.Module) -> int:
+    """Parameters that training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

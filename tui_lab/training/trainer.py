@@ -27,6 +27,9 @@ from tui_lab.training.quiet import undisturbed
 class LabTrainer(SFTTrainer):
     """See the module's docstring. ``after_step`` is called with the trainer after every optimiser step."""
 
+    model: Any
+    train_dataset: Any
+
     def __init__(
         self, *args: Any, adalora: bool, after_step: Callable[[LabTrainer], None], **kwargs: Any
     ) -> None:

@@ -1,0 +1,284 @@
+"""One attempt at a run, from the recipe to the saved adapter, told as events.
+
+An attempt begins with ``resumed from_step`` (0 at first), loads, measures where the model stands,
+trains with trl, measures again, saves, and writes the end. It goes on from the newest checkpoint that
+an earlier attempt left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import datasets
+import transformers
+
+from tui_lab import __version__, catalog
+from tui_lab.data import formats, templates
+from tui_lab.data.prepare import Prepared, prepare
+from tui_lab.recipes import Recipe
+from tui_lab.resolution import Resolution, resolve
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import RunState, Watcher
+from tui_lab.training import adapters, device, model
+from tui_lab.training.control import Control
+from tui_lab.training.measure import Measure
+from tui_lab.training.record import Recorder
+from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
+
+#: Validations a run when the recipe leaves their number to the lab.
+VALIDATIONS_A_RUN = 8
+VERSIONED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
+
+
+class Attempt:
+    """See the module's docstring. Errors are raised; the caller writes the end of a failed run."""
+
+    def __init__(self, run: Run, events: EventWriter) -> None:
+        self.run, self.events = run, events
+        self.recipe: Recipe = run.recipe()
+        before: RunState = Watcher(run).read_all()
+        self.before = before
+        self.checkpoint = newest_checkpoint(run.checkpoints_path)
+        self.from_step = int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+        self.started = time.monotonic()
+        self.control = Control(run, events, before.acknowledged, since=time.time() if before.attempt else 0.0)
+        self.recorder = Recorder(events)
+        events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
+
+    def ask_to_stop(self) -> None:
+        """Ends the run after the step in hand, as the command ``stop`` does (SIGTERM)."""
+        self.control.stop_wanted = True
+
+    # ------------------------------------------------------------------ the whole
+
+    def run_to_end(self) -> int:
+        """Trains; 0 when the run finished or was stopped as asked."""
+        self._quiet_libraries()
+        self.device = device.detect()
+        self.recorder.device = self.device
+        self.events.write(
+            "started",
+            pid=os.getpid(),
+            host=platform.node(),
+            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
+            device={
+                "type": self.device.type,
+                "name": self.device.name,
+                "memory_bytes": self.device.memory_bytes,
+                "bf16": self.device.bf16,
+            },
+            threads=self.device.threads,
+        )
+        entry = catalog.find(self.recipe.model, allow_large=self.recipe.allow_large)
+        resolution = resolve(self.recipe, self.device, entry)
+        for choice in resolution.reasons:
+            self.events.write("choice", field=choice.field, value=choice.value, reason=choice.reason)
+        for text in resolution.warnings:
+            self.events.write("warning", text=text)
+        self.source = model.ModelSource(str(entry.path or entry.id), self.recipe.revision)
+
+        self._phase("preparing_data", Path(self.recipe.data).name)
+        self.tokenizer = templates.load_tokenizer(self.source.location, self.recipe.revision)
+        self.prepared = self._prepare_data(int(resolution.values["max_length"]))
+        self._phase("loading_model", entry.label)
+        trainer = self._build(resolution, entry)
+        self._plan(trainer)
+        self.measure = Measure(self.recipe, self.events, self.tokenizer, self.prepared, self.before)
+        self._baseline(trainer)
+        self._train(trainer)
+        return self._finish(trainer)
+
+    def _phase(self, name: str, detail: str = "") -> None:
+        self.events.write("phase", name=name, detail=detail)
+
+    def _quiet_libraries(self) -> None:
+        transformers.utils.logging.set_verbosity_warning()
+        transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+        transformers.set_seed(self.recipe.seed)
+
+    # ------------------------------------------------------------------ preparing
+
+    def _prepare_data(self, max_length: int) -> Prepared:
+        recipe = self.recipe
+        source = formats.read(recipe.data, recipe.data_format, recipe.max_rows)
+        prepared = prepare(
+            source,
+            self.tokenizer,
+            max_length=max_length,
+            validation_fraction=recipe.validation_fraction,
+            seed=recipe.seed,
+            deduplicate=recipe.deduplicate,
+            chat_template=recipe.chat_template,
+        )
+        self.events.write("data", **prepared.facts)
+        for text in prepared.warnings:
+            self.events.write("warning", text=text)
+        return prepared
+
+    def _build(self, resolution: Resolution, entry: catalog.Entry) -> LabTrainer:
+        recipe, values = self.recipe, resolution.values
+        compute_dtype = self.compute_dtype = str(values["compute_dtype"])
+        base = model.load_base(
+            self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
+        )
+        base_facts = model.facts(base)
+        trainer = build_trainer(
+            recipe,
+            base,
+            self.tokenizer,
+            self.prepared.train,
+            self.prepared.validation,
+            values,
+            folder=self.run.checkpoints_path,
+            device=self.device.type,
+            callbacks=[self.recorder],
+            after_step=self._after_step,
+        )
+        if adapters.changes_base_weights(recipe):
+            # what the adapter was at the start turns it into one for the original base when it is saved
+            save_weights(trainer.model, self._initial_adapter)
+        self.events.write(
+            "model",
+            **base_facts,
+            trainable=model.trainable_count(trainer.model),
+            chat_template_source=self.prepared.facts["template_source"],
+        )
+        return trainer
+
+    @property
+    def _initial_adapter(self) -> Path:
+        return self.run.path / "initial_adapter"
+
+    def _plan(self, trainer: LabTrainer) -> None:
+        """Fixes the steps between validations and checkpoints, now that the length of the run is known."""
+        recipe = self.recipe
+        total = steps_planned(recipe, len(trainer.train_dataset))
+        eval_steps = recipe.eval_steps or max(1, math.ceil(total / VALIDATIONS_A_RUN))
+        save_steps = recipe.save_steps or eval_steps
+        trainer.args.eval_steps, trainer.args.save_steps = eval_steps, save_steps
+        trainer.args.load_best_model_at_end = recipe.early_stopping_patience > 0
+        self.total_steps = total
+        self.sample_steps = recipe.sample_steps or eval_steps
+        self.recorder.validation_rows = len(self.prepared.validation)
+        self.events.write(
+            "plan",
+            total_steps=total,
+            epochs=recipe.num_train_epochs,
+            rows=len(trainer.train_dataset),
+            eval_steps=eval_steps,
+            save_steps=save_steps,
+        )
+
+    # ------------------------------------------------------------------ training
+
+    def _baseline(self, trainer: LabTrainer) -> None:
+        """Where the model stands before any training; an attempt that goes on knows it already."""
+        if self.from_step:
+            return
+        self._phase("evaluating", "how the model does before any training")
+        self.recorder.write_validation(0, trainer.validation_loss(), "start")
+        self.measure.score(trainer, "start")
+        self.measure.sample(trainer)
+
+    def _train(self, trainer: LabTrainer) -> None:
+        self._phase("training")
+        self.control.heed(trainer)
+        if self.control.stop_wanted:
+            return
+        if self.checkpoint is not None:
+            self.recorder.tokens_before = tokens_trained(self.checkpoint)
+        trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+
+    def _after_step(self, trainer: LabTrainer) -> None:
+        """Between two steps: samples are drawn, and what people asked is done."""
+        step = trainer.state.global_step
+        if step % self.sample_steps == 0 and step != self.measure.sampled_at:
+            self.measure.sample(trainer)
+        self.control.heed(trainer)
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, trainer: LabTrainer) -> int:
+        step = trainer.state.global_step
+        stopped = self.control.stop_wanted and step < self.total_steps
+        self._phase("saving", "the adapter" if self.recipe.is_adapter else "the model")
+        path = self._save(trainer)
+        # the weights are those of the last step, or of the best validation where patience asked for that
+        best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
+        if self.recorder.validated_at != step or best_reloaded or not self.recipe.is_adapter:
+            self._phase("evaluating", "what is saved, on the held-out rows")
+            self.recorder.write_validation(step, trainer.validation_loss(), "end")
+        if not stopped:
+            self.measure.score(trainer, "end")
+        self.events.write(
+            "end",
+            state="stopped" if stopped else "finished",
+            step=step,
+            message=self._message(trainer, stopped),
+            seconds=round(time.monotonic() - self.started, 1),
+            train_loss=self.recorder.train_loss,
+            validation_loss=self.recorder.validation_loss,
+            acquisition=self.measure.acquisition(),
+            peak_memory=self.recorder.peak_memory,
+            path=path.name,
+        )
+        return 0
+
+    def _message(self, trainer: LabTrainer, stopped: bool) -> str:
+        step = trainer.state.global_step
+        if stopped:
+            return f"stopped as asked after step {step} of {self.total_steps}; it can be resumed"
+        if step < self.total_steps:
+            best = trainer.state.best_global_step
+            return f"stopped early: the validation loss was best at step {best}, whose weights are kept"
+        return ""
+
+    def _save(self, trainer: LabTrainer) -> Path:
+        """Saves what was trained, whole or not at all, with the tokenizer and its template."""
+        recipe = self.recipe
+        path = self.run.adapter_path if recipe.is_adapter else self.run.model_path
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        if not recipe.is_adapter and self.compute_dtype == "bfloat16":
+            trainer.model.to(model.DTYPES["bfloat16"])  # and measured as it is saved
+        if adapters.changes_base_weights(recipe):
+            initial = str(self._initial_adapter)
+            trainer.model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
+        else:
+            save_weights(trainer.model, partial)
+        self.tokenizer.save_pretrained(partial)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+        size = sum(file.stat().st_size for file in path.iterdir())
+        self.events.write(
+            "saved", path=path.name, what="adapter" if recipe.is_adapter else "model", bytes=size
+        )
+        return path
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run, None when there is none."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        step = path.name.rpartition("-")[2]
+        whole = all(
+            (path / name).is_file() for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+        )
+        if step.isdigit() and whole and any(path.glob("*.safetensors")):
+            found.append((int(step), path))
+    return max(found)[1] if found else None
+
+
+def tokens_trained(checkpoint: Path) -> int:
+    """Tokens trained on until a checkpoint, from the Trainer's own history."""
+    history = json.loads((checkpoint / "trainer_state.json").read_text("utf-8")).get("log_history", [])
+    return max((int(entry["num_tokens"]) for entry in history if "num_tokens" in entry), default=0)

@@ -1,0 +1,72 @@
+"""What people ask of a run while it trains, heard between two steps: pause, continue, stop, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tui_lab.runs.commands import COMMANDS, Command, Inbox
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run
+
+if TYPE_CHECKING:
+    from tui_lab.training.trainer import LabTrainer
+
+#: How often a paused run looks for commands.
+PAUSE_POLL_S = 0.2
+
+
+class Control:
+    """``done``: ids acknowledged by earlier attempts; commands sent before ``since`` (a resume) were meant
+    for the attempt that died, and are acknowledged as such without being carried out."""
+
+    def __init__(self, run: Run, events: EventWriter, done: set[str], since: float) -> None:
+        self._events = events
+        self._inbox = Inbox(run, done)
+        self._since = since
+        self._paused = False
+        self.stop_wanted = False
+
+    def heed(self, trainer: LabTrainer) -> None:
+        """Carries out what was asked since the last call; returns when the run may go on."""
+        self._carry_out(trainer)
+        if self._paused and not self.stop_wanted:
+            step, began = trainer.state.global_step, time.monotonic()
+            self._events.write("paused", step=step)
+            while self._paused and not self.stop_wanted:
+                time.sleep(PAUSE_POLL_S)
+                self._carry_out(trainer)
+            self._paused = False
+            seconds = time.monotonic() - began
+            trainer.recorder.leave_out_pause(seconds)
+            self._events.write("continued", step=step, paused_s=round(seconds, 1))
+        if self.stop_wanted:
+            if trainer.state.global_step:
+                trainer.checkpoint_now()
+            trainer.control.should_training_stop = True
+
+    def _carry_out(self, trainer: LabTrainer) -> None:
+        for command in self._inbox.poll():
+            outcome = self._do(command, trainer)
+            self._events.write("command", id=command.id, name=command.name, outcome=outcome)
+
+    def _do(self, command: Command, trainer: LabTrainer) -> str:
+        step = trainer.state.global_step
+        if command.sent_at < self._since:
+            return "not done: it was sent before the run was resumed"
+        match command.name:
+            case "pause":
+                self._paused = True
+                return f"holding after step {step}"
+            case "continue":
+                was, self._paused = self._paused, False
+                return "going on" if was else "it was not paused"
+            case "stop":
+                self.stop_wanted = True
+                return f"stopping after step {step}"
+            case "checkpoint" if step:
+                trainer.checkpoint_now()
+                return f"checkpoint at step {step}"
+            case "checkpoint":
+                return "not done: there is nothing to save before the first step"
+        return f"not understood; a run knows {', '.join(COMMANDS)}"

@@ -1,0 +1,128 @@
+"""What a run asks of the model beside its loss: samples of a fixed prompt, and the task's own score.
+
+Both look without leaving a trace (:mod:`.quiet`) and answer greedily, so that two runs can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from tui_lab.data import scoring, templates
+from tui_lab.data.formats import Example
+from tui_lab.data.prepare import Prepared
+from tui_lab.recipes import Recipe
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.state import RunState
+from tui_lab.training.answers import answer
+from tui_lab.training.quiet import undisturbed
+from tui_lab.training.trainer import LabTrainer
+
+#: Answers of a score that are kept in the log, for people to look at.
+EXAMPLES_KEPT = 4
+#: Words of a raw text that a sample goes on from.
+TEXT_PROMPT_WORDS = 8
+
+
+def prompt_of(example: Example) -> Any:
+    """What the model is given to answer: the messages before the last assistant turn, the prompt of a
+    completion, or the start of a text."""
+    if example.messages is not None:
+        return list(example.messages[: _last_answer(example)])
+    if example.prompt is not None:
+        return example.prompt
+    return " ".join(str(example.text).split()[:TEXT_PROMPT_WORDS])
+
+
+def expected_of(example: Example) -> str:
+    """The answer that the data gives."""
+    if example.messages is not None:
+        return str(example.messages[_last_answer(example)]["content"])
+    return str(example.completion if example.completion is not None else example.text)
+
+
+def as_row(example: Example) -> dict[str, Any]:
+    """The row as scorers read it: plain messages with what the data says beside them."""
+    messages = example.messages or (
+        {"role": "user", "content": example.prompt or ""},
+        {"role": "assistant", "content": expected_of(example)},
+    )
+    return {"messages": list(messages), "meta": example.meta}
+
+
+def _last_answer(example: Example) -> int:
+    assert example.messages is not None
+    return max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
+
+
+class Measure:
+    """Samples and scores of one attempt, written as events."""
+
+    def __init__(
+        self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: Prepared, before: RunState
+    ) -> None:
+        self._recipe, self._events = recipe, events
+        self._tokenizer, self._prepared = tokenizer, prepared
+        self._scorer: str | None = prepared.facts.get("scorer")
+        self._values = {"start": before.score("start"), "end": math.nan}
+        self.sampled_at = -1
+
+    def sample(self, trainer: LabTrainer) -> None:
+        """Answers the recipe's prompt, or the first held-out one, as a ``sample`` event."""
+        step = self.sampled_at = trainer.state.global_step
+        example = self._prepared.validation_examples[0]
+        prompt: Any = self._recipe.sample_prompt
+        if not prompt:
+            prompt = prompt_of(example)
+        elif example.messages is not None:
+            prompt = [{"role": "user", "content": prompt}]
+        [text] = self._answers(trainer, [prompt])
+        shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        self._events.write("sample", step=step, prompt=shown, text=text)
+
+    def score(self, trainer: LabTrainer, when: str) -> None:
+        """The task's own score on held-out rows (0..1), for data that has one, as a ``score`` event."""
+        name, examples = self._scorer, self._prepared.validation_examples[: self._recipe.score_rows]
+        if not name or not examples:
+            return
+        self._events.write("phase", name="scoring", detail=f"{len(examples)} held-out rows answered")
+        began = time.monotonic()
+        prompts = [prompt_of(example) for example in examples]
+        answers = self._answers(trainer, prompts)
+        marks = scoring.scores(name, answers, [as_row(example) for example in examples])
+        self._values[when] = sum(marks) / len(marks)
+        shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
+        self._events.write(
+            "score",
+            step=trainer.state.global_step,
+            name=name,
+            value=self._values[when],
+            rows=len(marks),
+            seconds=round(time.monotonic() - began, 2),
+            when=when,
+            examples=[
+                {
+                    "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                    "answer": text,
+                    "expected": expected_of(example),
+                    "ok": mark >= 1,
+                }
+                for prompt, text, example, mark in shown
+            ],
+        )
+
+    def acquisition(self) -> dict[str, Any]:
+        """The task's own score before and after; empty for data that has none."""
+        name = self._scorer
+        return {"name": name, **self._values} if name else {}
+
+    def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str]:
+        with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+            return answer(
+                trainer.model,
+                self._tokenizer,
+                [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts],
+                stop_ids=templates.stop_ids(self._tokenizer),
+                max_new_tokens=self._recipe.sample_max_new_tokens,
+            )
