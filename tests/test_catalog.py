@@ -159,7 +159,16 @@ def test_reference_table_agrees() -> None:
         entry = catalog.find(name)
         mine = [entry.model_type, entry.layers, entry.hidden, entry.intermediate]
         mine += [f"{entry.heads}/{entry.kv_heads}", entry.head_dim, entry.vocabulary, entry.tied]
-        theirs = [kind, int(layers), int(hidden), int(inner), heads, int(head_dim), int(vocabulary), tied == "yes"]
+        theirs = [
+            kind,
+            int(layers),
+            int(hidden),
+            int(inner),
+            heads,
+            int(head_dim),
+            int(vocabulary),
+            tied == "yes",
+        ]
         assert f"{entry.parameters:,}" == count, name
         assert mine == theirs, name
 
