@@ -159,7 +159,7 @@ def _rows_of(path: Path, value: Any) -> list[Any]:
         if _looks_like_row(value) or not lists:
             raise LabError(
                 f"{path} holds a single JSON object (keys {', '.join(map(str, list(value)[:8]))}), not a "
-                "list of rows. Put them into a list [ … ], or write one object a line and call the file .jsonl."
+                "list of rows. Put them into a list [ … ], or write one a line in a file .jsonl."
             )
         raise LabError(
             f"{path} holds an object with several lists ({', '.join(map(str, list(lists)[:8]))}); keep one, "

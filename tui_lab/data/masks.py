@@ -6,6 +6,7 @@ to tokens."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -85,10 +86,12 @@ class Renderer:
         """Starts ``methods`` and ``folded`` anew, for the facts of the next data set."""
         self.methods, self.folded = {}, 0
 
-    def render(self, messages: Sequence[Message], prompt: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], prompt: bool = False, settings: dict[str, Any] = TEMPLATE_SETTINGS
+    ) -> str:
         return str(
             self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=prompt, **TEMPLATE_SETTINGS
+                list(messages), tokenize=False, add_generation_prompt=prompt, **settings
             )
         )
 
@@ -117,13 +120,15 @@ class Renderer:
         return min(places)[2] if places else ""
 
     def _find_opening(self) -> str:
-        """What the template opens an answer with when asked for one ("" if it can not be told)."""
+        """What stands between a question and its answer, as far as generation is prompted with it."""
+        question: list[Message] = [{"role": "user", "content": "Q"}]
         try:
-            question: list[Message] = [{"role": "user", "content": "Q"}]
             without, opened = self.render(question), self.render(question, prompt=True)
+            answered = self.render([*question, {"role": "assistant", "content": "qzx-answer-qzx"}])
         except Exception:
             return ""
-        return opened[len(without) :] if opened.startswith(without) else ""
+        shared = os.path.commonprefix([opened, answered])
+        return shared[len(without) :] if shared.startswith(without) else ""
 
     def prepare(self, messages: Sequence[Message]) -> tuple[list[Message], str, bool]:
         """The messages as the template can take them, their text, and whether they had to be folded."""
@@ -168,11 +173,15 @@ class Renderer:
         """The rendering of the first messages, if it is how ``text`` begins."""
         if not messages:
             return None
-        try:
-            rendered = self.render(messages, prompt)
-        except Exception:
-            return None
-        return rendered if text.startswith(rendered) else None
+        # Earlier turns of thinking models are rendered without the empty thinking block of the last one.
+        for settings in (TEMPLATE_SETTINGS, {}) if prompt else (TEMPLATE_SETTINGS,):
+            try:
+                rendered = self.render(messages, prompt, settings)
+            except Exception:
+                continue
+            if text.startswith(rendered):
+                return rendered
+        return None
 
     def _prefix_spans(self, messages: list[Message], text: str) -> list[Span] | None:
         found: list[Span] = []
@@ -180,10 +189,19 @@ class Renderer:
             if message["role"] != "assistant":
                 continue
             before = self._rendered_prefix(messages[:index], text, prompt=True)
-            after = text if index == len(messages) - 1 else self._rendered_prefix(messages[: index + 1], text)
-            if before is None or after is None or len(after) <= len(before):
+            if before is None:
                 return None
-            found.append((len(before), len(after)))
+            start = len(before)
+            after = text if index == len(messages) - 1 else self._rendered_prefix(messages[: index + 1], text)
+            if after is not None and len(after) > start:
+                found.append((start, len(after)))
+                continue
+            # Cut short, the chat may close otherwise (Phi-3 adds its end token); the answer itself shows where.
+            said = message["content"].strip()
+            at = start + len(text[start:]) - len(text[start:].lstrip())
+            if not said or not text.startswith(said, at):
+                return None
+            found.append((start, at + len(said)))
         return found
 
     def _finish(self, text: str, found: list[Span], answers: list[Message]) -> list[Span]:
@@ -226,7 +244,7 @@ def _marked_spans(tokenizer: Any, template: str, messages: list[Message], text: 
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        rendered, spans = render_jinja_template(
+        found: Any = render_jinja_template(
             [messages],
             chat_template=template,
             return_assistant_tokens_mask=True,
@@ -234,7 +252,8 @@ def _marked_spans(tokenizer: Any, template: str, messages: list[Message], text: 
         )
     except Exception:
         return None
-    return [(int(start), int(end)) for start, end in spans[0]] if rendered[0] == text else None
+    [rendered], [spans] = found
+    return [(int(start), int(end)) for start, end in spans] if rendered == text else None
 
 
 def _search_spans(text: str, answers: list[Message]) -> list[Span] | None:

@@ -136,14 +136,15 @@ def set_template(tokenizer: Any, chat_template: str = "") -> str:
 def _probe(tokenizer: Any, what: str) -> None:
     import jinja2
 
-    probe: list[Message] = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    asked, answered = "qzx-question-qzx", "qzx-answer-qzx"
+    probe: list[Message] = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
     try:
         text = tokenizer.apply_chat_template(probe, tokenize=False, **TEMPLATE_SETTINGS)
     except jinja2.TemplateSyntaxError as error:
         raise LabError(f"{what} is not valid Jinja (line {error.lineno}): {brief(error)}.") from None
     except Exception as error:
         raise LabError(f"{what} cannot render a question with its answer: {brief(error)}.") from None
-    if "Q" not in text or "A" not in text:
+    if asked not in text or answered not in text:
         raise LabError(f"{what} drops the turns it is given, so nothing could be learnt through it.")
 
 
@@ -282,8 +283,8 @@ def pieces(tokenizer: Any, encoded: Encoded) -> list[tuple[str, bool]]:
     for at in range(1, len(ids) + 1):
         before = _decode(tokenizer, ids[context:done])
         now = _decode(tokenizer, ids[context:at])
-        # An unfinished character shows as U+FFFD. Four bytes make the longest one; beyond that it is real.
-        if now.endswith("�") and at - done < 4 and at < len(ids):
+        # An unfinished character shows as U+FFFD. So does a real one: it is joined with what follows.
+        if (now.endswith("\ufffd") or len(now) <= len(before)) and at < len(ids):
             continue
         result.append((now[len(before) :], any(label != IGNORED for label in labels[done:at])))
         context, done = done, at
