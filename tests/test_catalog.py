@@ -406,6 +406,7 @@ def test_cache(empty_cache: Path) -> None:
     snapshot = cached(empty_cache, "someone/small--thing")
     known = cached(empty_cache, "microsoft/phi-2")
     (known / "chat_template.jinja").write_text("{{ messages }}")
+    (known / "README.md").write_text("---\nlicense: other\nlicense_name: 'new-licence'\n---\n")
     (empty_cache / "datasets--someone--data").mkdir()
     entries = {entry.id: entry for entry in catalog.load()}
     entry = entries["someone/small--thing"]
@@ -414,7 +415,8 @@ def test_cache(empty_cache: Path) -> None:
     assert entry.loadable == "someone/small--thing"
     phi = entries["microsoft/phi-2"]
     assert (phi.where, phi.on_disk, phi.path, phi.chat_template) == ("catalog", True, known, True)
-    assert phi.parameters == PUBLISHED["microsoft/phi-2"]
+    assert (phi.parameters, phi.licence) == (PUBLISHED["microsoft/phi-2"], "new-licence")
+    assert phi.unverified == ()
     assert not any("data" in name for name in entries)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from tui_lab.errors import LabError
 from tui_lab.model_folder import FolderFacts, inspect
+from tui_lab.pocket import MODEL_DIR
 from tui_lab.safe_text import visible
 from tui_lab.shapes import Shape, parameter_count
 
@@ -27,7 +28,7 @@ MAX_PARAMETERS = 3_000_000_000
 POCKET = "pocket"
 
 _CATALOG_FILE = Path(__file__).with_name("catalog.toml")
-_POCKET_DIR = Path(__file__).parent / "pocket" / "model"
+_POCKET_DIR = MODEL_DIR
 #: As the hub has them: letters, digits, ``-_.``; at most 96 characters a part.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _SHAPE_KEYS = (
@@ -248,11 +249,10 @@ def _cached(directory: Path) -> dict[str, Path]:
 def _in_cache(entry: Entry, snapshot: Path) -> Entry:
     """A listed entry whose files lie in the cache: nothing needs to be downloaded if the weights do."""
     facts = inspect(snapshot)
-    found = replace(entry, path=snapshot, on_disk=facts.has_weights)
-    if facts.chat_template is None:
-        return found
-    unverified = tuple(name for name in entry.unverified if name != "chat_template")
-    return replace(found, chat_template=facts.chat_template, unverified=unverified)
+    read: dict[str, Any] = {"chat_template": facts.chat_template, "licence": facts.licence}
+    read = {name: value for name, value in read.items() if value is not None}
+    unverified = tuple(name for name in entry.unverified if name not in read)
+    return replace(entry, path=snapshot, on_disk=facts.has_weights, unverified=unverified, **read)
 
 
 def _from_cache(hub_id: str, snapshot: Path) -> Entry:
