@@ -1,0 +1,242 @@
+"""The one list of everything that can be done with a key. It feeds key bindings, footer, command palette
+and the help screen, so that none of them can say something else. Keys are re-mapped by an action's id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from textual.binding import Binding, BindingType
+
+if TYPE_CHECKING:
+    from textual.command import Hits
+
+from textual.command import DiscoveryHit, Hit, Provider
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do. ``group`` is where it works: everywhere ("app"), or on one pane."""
+
+    id: str
+    keys: str  # Textual's names, commas between
+    action: str  # what Textual runs
+    label: str  # a word or two, for the footer
+    tooltip: str  # a sentence, for help and palette
+    group: str = "app"
+    show: bool = False  # in the footer
+    priority: bool = False  # before the focused widget sees the key
+
+
+#: Titles of the groups, in the order of the help screen.
+GROUPS = {"app": "Everywhere", "choose": "Choose", "tune": "Tune", "form": "Fields"}
+
+ACTIONS: tuple[Action, ...] = (
+    # --- everywhere
+    Action("app.help", "f1,question_mark", "help", "Help", "All keys, and what this pane is for.", show=True),
+    Action("app.choose", "f2,1", "pane('choose')", "Choose", "Go to Choose: model, preset, data, fields."),
+    Action("app.tune", "f3,2", "pane('tune')", "Tune", "Go to Tune: watch a run, pause it, stop it."),
+    Action("app.palette", "ctrl+p", "command_palette", "Commands", "Search everything that can be done."),
+    Action("app.theme", "f9", "change_theme", "Theme", "Choose another theme."),
+    Action(
+        "app.plots", "f8", "next_marker", "Plot marks", "Draw plots in braille, in blocks, or in plain ASCII."
+    ),
+    Action(
+        "app.quit",
+        "ctrl+q,q",
+        "leave",
+        "Quit",
+        "Leave the lab. A run in progress goes on without it.",
+        show=True,
+    ),
+    # --- choose
+    Action(
+        "choose.start",
+        "ctrl+s,s",
+        "start",
+        "Start",
+        "Start a run with what is chosen here, and watch it on Tune.",
+        "choose",
+        show=True,
+    ),
+    Action(
+        "choose.copy",
+        "c",
+        "copy_command",
+        "Copy command",
+        "Copy the tui-lab train command.",
+        "choose",
+        show=True,
+    ),
+    Action("choose.models", "m", "show('models')", "Models", "Choose a model.", "choose", show=True),
+    Action("choose.presets", "p", "show('presets')", "Presets", "Choose a preset.", "choose", show=True),
+    Action(
+        "choose.data",
+        "d",
+        "show('data')",
+        "Data",
+        "Choose the data, and see it as the model will.",
+        "choose",
+        show=True,
+    ),
+    Action(
+        "choose.fields",
+        "f",
+        "show('fields')",
+        "Fields",
+        "Edit every field of the recipe.",
+        "choose",
+        show=True,
+    ),
+    Action(
+        "choose.path",
+        "slash",
+        "type_name",
+        "Type a name",
+        "Type a folder, a file or a hub name instead of picking from the list.",
+        "choose",
+    ),
+    # --- tune
+    Action(
+        "tune.pause",
+        "space",
+        "pause",
+        "Pause/go on",
+        "Hold the run after the step in hand, or go on.",
+        "tune",
+        show=True,
+    ),
+    Action(
+        "tune.checkpoint",
+        "k",
+        "checkpoint",
+        "Checkpoint",
+        "Save a checkpoint after the step in hand.",
+        "tune",
+        show=True,
+    ),
+    Action(
+        "tune.stop",
+        "x",
+        "stop",
+        "Stop",
+        "End the run after the step in hand; what was learned is saved.",
+        "tune",
+        show=True,
+    ),
+    Action(
+        "tune.runs",
+        "r",
+        "choose_run",
+        "Runs",
+        "Show another run: a live one or one that has ended.",
+        "tune",
+        show=True,
+    ),
+    Action(
+        "tune.log", "l", "log_scale", "Log scale", "Draw the loss on a logarithmic axis, or back.", "tune"
+    ),
+    Action(
+        "tune.next", "right_square_bracket,t", "next_tab", "Next tab", "Show the next tab.", "tune", show=True
+    ),
+    Action(
+        "tune.previous", "left_square_bracket", "previous_tab", "Previous tab", "Show the tab before.", "tune"
+    ),
+    Action("tune.resume", "R", "resume", "Resume", "Start a run again from its last checkpoint.", "tune"),
+    # --- fields
+    Action(
+        "form.edit",
+        "enter",
+        "select",
+        "Edit",
+        "Edit the field; Enter keeps the value, Escape leaves it.",
+        "form",
+    ),
+    Action(
+        "form.reset", "backspace,delete", "reset", "Reset", "Give the field its preset's value back.", "form"
+    ),
+)
+
+BY_ID = {action.id: action for action in ACTIONS}
+
+
+def bindings(group: str) -> list[BindingType]:
+    """The key bindings of a group, for a class's BINDINGS."""
+    return [
+        Binding(
+            action.keys,
+            action.action,
+            action.label,
+            show=action.show,
+            priority=action.priority,
+            tooltip=action.tooltip,
+            id=action.id,
+        )
+        for action in ACTIONS
+        if action.group == group
+    ]
+
+
+def keys_of(action_id: str, keymap: Mapping[str, str] | None = None) -> str:
+    """An action's keys as people read them: "F1 or ?"."""
+    keys = (keymap or {}).get(action_id, BY_ID[action_id].keys)
+    return " or ".join(key_name(key) for key in keys.split(","))
+
+
+_KEY_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "space": "Space",
+    "enter": "Enter",
+    "escape": "Esc",
+    "right_square_bracket": "]",
+    "left_square_bracket": "[",
+    "backspace": "Backspace",
+    "delete": "Delete",
+}
+
+
+def key_name(key: str) -> str:
+    """A key as it is printed on a keyboard."""
+    *modifiers, last = key.strip().split("+")
+    last = _KEY_NAMES.get(last, last.upper() if last[0] == "f" and last[1:].isdigit() else last)
+    return "+".join([*(modifier.capitalize() for modifier in modifiers), last.upper() if modifiers else last])
+
+
+def keymap_problems(keymap: Mapping[str, str]) -> list[str]:
+    """What is wrong with a user's key map: ids that no action has."""
+    return [f"keys: {key!r} is not an action; `F1` lists them" for key in keymap if key not in BY_ID]
+
+
+class LabCommands(Provider):
+    """The registry in the command palette: what works everywhere and on the pane that is shown."""
+
+    def _actions(self) -> list[Action]:
+        group = getattr(self.screen, "GROUP", "")
+        return [action for action in ACTIONS if action.group in ("app", group) and action.id != "app.palette"]
+
+    def _help(self, action: Action) -> str:
+        keymap = cast("dict[str, str]", getattr(self.app, "_keymap", {}))
+        return f"{action.tooltip}  ({keys_of(action.id, keymap)})"
+
+    async def _run(self, action: Action) -> None:
+        namespace = self.app if action.group == "app" else self.screen
+        await self.app.run_action(action.action, namespace)
+
+    async def discover(self) -> Hits:
+        for action in self._actions():
+            yield DiscoveryHit(action.label, lambda a=action: self._run(a), help=self._help(action))
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for action in self._actions():
+            text = f"{action.label}: {action.tooltip}"
+            if (score := matcher.match(text)) > 0:
+                yield Hit(
+                    score,
+                    matcher.highlight(text),
+                    lambda a=action: self._run(a),
+                    text=action.label,
+                    help=keys_of(action.id),
+                )

@@ -1,0 +1,160 @@
+"""The lab: one Textual app with a mode for each pane. Panes are imported when they are first shown, and
+everything that the first frame does not need comes after it: the first frame is due in half a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
+
+from textual import events
+from textual.app import App, get_system_commands_provider
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from tui_lab.ui import actions, themes
+from tui_lab.ui.too_small import TooSmall, too_small
+
+MARKERS = ("braille", "block", "ascii")
+
+
+def _choose() -> Screen[Any]:
+    from tui_lab.ui.screens.choose import ChoosePane
+
+    return ChoosePane()
+
+
+def _tune() -> Screen[Any]:
+    from tui_lab.ui.screens.tune import TunePane
+
+    return TunePane()
+
+
+class LabApp(App[None]):
+    """The lab. ``run_id`` opens Tune on that run; ``theme`` and ``marker`` come from the command line."""
+
+    TITLE = "tui-lab"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[Any]] = {lambda: actions.LabCommands, get_system_commands_provider}
+    BINDINGS = actions.bindings("app")
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"choose": _choose, "tune": _tune}
+
+    #: What the header line says: (model · preset, state of the run).
+    run_line: reactive[tuple[str, str]] = reactive(("", ""))
+    #: How plots are drawn.
+    marker: reactive[str] = reactive("braille")
+
+    def __init__(
+        self,
+        *,
+        pane: str = "choose",
+        run_id: str = "",
+        theme: str = "",
+        marker: str = "braille",
+        keymap: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.first_pane = "tune" if run_id else pane
+        #: The run that Tune shows: set by Choose when it starts one, by the command line, or by Tune.
+        self.run_id = run_id
+        self.live_runs: Callable[[], int] = lambda: 0
+        self.set_reactive(LabApp.marker, marker if marker in MARKERS else "braille")
+        self._wanted_theme = theme
+        wanted = theme or themes.default_for(self.console.color_system)
+        for name in {wanted, themes.DEFAULT_THEME}:
+            if (first := themes.load_theme(name)) is not None:
+                self.register_theme(first)
+        if wanted in self.available_themes:
+            self.theme = wanted
+        elif themes.DEFAULT_THEME in self.available_themes:
+            self.theme = themes.DEFAULT_THEME
+        if keymap:
+            self.set_keymap(keymap)
+        self._keymap_problems = actions.keymap_problems(keymap or {})
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.fallbacks(self.current_theme)
+
+    # ------------------------------------------------------------------ start
+
+    async def on_mount(self) -> None:
+        self.switch_mode(self.first_pane)
+        self.call_after_refresh(self._after_first_frame)
+
+    def _after_first_frame(self) -> None:
+        """What can wait: the other themes, and what was wrong with a user's files."""
+        found, messages = themes.load_themes()
+        for theme in found.values():
+            self.register_theme(theme)
+        if self._wanted_theme and self._wanted_theme not in self.available_themes:
+            messages.append(f"theme {self._wanted_theme!r}: there is none of that name")
+        elif self._wanted_theme and self.theme != self._wanted_theme:
+            self.theme = self._wanted_theme
+        for text in messages + self._keymap_problems:
+            self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
+
+    # ------------------------------------------------------------------ size
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._guard_size(*event.size)
+
+    def _guard_size(self, width: int, height: int) -> None:
+        top = self.screen_stack[-1] if self.screen_stack else None
+        if too_small(width, height):
+            if isinstance(top, TooSmall):
+                top.update(width, height)
+            elif top is not None:
+                self.push_screen(TooSmall())
+        elif isinstance(top, TooSmall):
+            top.dismiss()
+
+    # ------------------------------------------------------------------ actions
+
+    @property
+    def pane(self) -> str:
+        """The pane that is shown."""
+        return self.current_mode
+
+    def action_pane(self, name: str) -> None:
+        """Goes to a pane, unless a question is open."""
+        if len(self.screen_stack) > 1 or name == self.current_mode:
+            return
+        self.switch_mode(name)
+        self.call_after_refresh(lambda: self._guard_size(*self.size))
+
+    def action_help(self) -> None:
+        from tui_lab.ui.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(getattr(self.screen, "GROUP", "")))
+
+    def action_next_marker(self) -> None:
+        self.marker = MARKERS[(MARKERS.index(self.marker) + 1) % len(MARKERS)]
+        self.notify(f"plots in {self.marker}", timeout=2)
+
+    def watch_marker(self, marker: str) -> None:
+        from tui_lab.ui.widgets.plot import Plot
+
+        for stack in self._screen_stacks.values():
+            for screen in stack:
+                for plot in screen.query(Plot):
+                    plot.set_options(marker=cast("Any", marker))
+
+    def action_leave(self) -> None:
+        """Quits; a run in progress is a process of its own and goes on, which is said first."""
+        live = self.live_runs()
+        if not live:
+            self.exit()
+            return
+        from tui_lab.ui.widgets.confirm import Confirm
+
+        runs = "The run goes" if live == 1 else f"{live} runs go"
+        question = (
+            f"{runs} on without the lab, and the lab shows {'it' if live == 1 else 'them'} again when you "
+            "come back. Press X on Tune to stop one instead."
+        )
+        self.push_screen(
+            Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None
+        )
+
+    async def action_quit(self) -> None:
+        self.action_leave()

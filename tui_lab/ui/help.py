@@ -1,0 +1,75 @@
+"""The help screen: what each pane is for, and every key, read from the registry of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.ui.actions import ACTIONS, GROUPS, keys_of
+
+ABOUT = {
+    "choose": (
+        "Choose a model, a preset and data; every field of the recipe can be edited. "
+        "The defaults make a QLoRA run on the bundled model that ends in about a minute: just press S."
+    ),
+    "tune": (
+        "Watch a run: its loss on training and held-out rows, memory, speed, samples. The run is a process "
+        "of its own: it goes on when you leave the lab or the line breaks."
+    ),
+}
+
+
+def help_content(group: str, keymap: Mapping[str, str] | None = None, width: int = 74) -> Content:
+    """The text of the help screen, the pane ``group`` first."""
+    order = ["app", *([group] if group in GROUPS else []), *GROUPS]
+    parts: list[Content | str] = []
+    if about := ABOUT.get(group):
+        parts += [Content.styled(about, "italic"), "\n\n"]
+    key_width = max(len(keys_of(action.id, keymap)) for action in ACTIONS) + 2
+    for name in dict.fromkeys(order):
+        members = [action for action in ACTIONS if action.group == name]
+        if not members:
+            continue
+        parts.append(Content.styled(GROUPS[name], "bold $primary"))
+        parts.append("\n")
+        for action in members:
+            parts.append(Content.styled(f"  {keys_of(action.id, keymap):<{key_width}}", "$accent"))
+            parts.append(f"{action.tooltip}\n")
+        parts.append("\n")
+    parts.append(
+        "Arrow keys, Tab and Page Up/Down move as everywhere. Curves differ by their marks, not by\n"
+    )
+    parts.append("colour alone; the legend over each plot names them.")
+    return Content.assemble(*parts)
+
+
+class HelpScreen(ModalScreen[None]):
+    """Every key, by pane."""
+
+    DEFAULT_CSS = """
+    HelpScreen { align: center middle; }
+    HelpScreen > VerticalScroll {
+        width: 96; max-width: 100%; height: auto; max-height: 100%; padding: 0 2;
+        background: $panel; border: round $primary;
+    }
+    HelpScreen Static { width: 1fr; height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f1,question_mark,enter", "dismiss", "Close")]
+
+    def __init__(self, group: str) -> None:
+        super().__init__()
+        self.group = group
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll() as scroll:
+            scroll.border_title = "Help"
+            scroll.border_subtitle = "Esc closes"
+            keymap = cast("Mapping[str, str]", getattr(self.app, "_keymap", {}))
+            yield Static(help_content(self.group, keymap))

@@ -1,0 +1,44 @@
+"""What every pane is: a screen with the header line on top and the footer below, its keys taken from the
+registry, its plots drawn again when it comes back, and an offer of a narrow, a normal and a wide layout."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from tui_lab.ui.widgets.header import HeaderLine
+from tui_lab.ui.widgets.plot import Plot
+
+#: Below this the layout cannot hold together: the lab says so instead.
+MIN_COLUMNS, MIN_ROWS = 60, 18
+
+
+class Pane(Screen[None]):
+    """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
+
+    GROUP: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (48, "-tall")]  # noqa: RUF012
+
+    def compose(self) -> ComposeResult:
+        yield HeaderLine(self.GROUP)
+        yield from self.compose_body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def compose_body(self) -> ComposeResult:
+        """The pane itself, between header and footer."""
+        yield from ()
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        for plot in self.query(Plot):
+            plot.catch_up()
+
+    def notice(self, text: Any, severity: Any = "information") -> None:
+        """A passing message. Text is shown as text, never read as markup."""
+        from tui_lab.safe_text import visible
+
+        self.notify(visible(str(text), keep_newlines=True), severity=severity, markup=False)

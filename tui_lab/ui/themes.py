@@ -1,0 +1,200 @@
+"""Themes as data: one TOML file each, from ``themes/`` and from the user's config folder, turned into
+Textual themes. Colours have semantic names (train, validation, retained, a strategy's name …), each with a
+fall-back among the theme's base colours, so that a short file is a whole theme and code never names a
+colour. A bad file becomes one message; the lab starts all the same."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rich.style import Style
+from textual.color import Color, ColorParseError
+from textual.theme import Theme
+
+from tui_lab.errors import LabError
+from tui_lab.resources import resource_dir, user_dir
+from tui_lab.safe_text import visible
+
+DEFAULT_THEME = "lab-dark"
+#: For terminals that have sixteen colours: native codes, so that the terminal's own palette decides.
+ANSI_THEME = "lab-ansi"
+
+#: Every semantic name with the base colour that it falls back to.
+SEMANTIC: dict[str, str] = {
+    "train": "primary",
+    "smoothed": "accent",
+    "validation": "warning",
+    "forecast": "secondary",
+    "memory": "secondary",
+    "memory-reserved": "accent",
+    "memory-total": "warning",
+    "throughput": "success",
+    "learning-rate": "accent",
+    "retained": "success",
+    "forgotten": "error",
+    "undecided": "warning",
+    "base-model": "secondary",
+    "tuned-model": "accent",
+    "strategy-greedy": "primary",
+    "strategy-beam": "secondary",
+    "strategy-top-k": "accent",
+    "strategy-top-p": "success",
+    "strategy-temperature": "warning",
+    "strategy-contrastive": "error",
+    "state-running": "success",
+    "state-paused": "warning",
+    "state-finished": "primary",
+    "state-failed": "error",
+    "changed": "accent",
+    "trained-token": "success",
+}
+#: What a plot is made of, apart from its curves.
+CHROME: dict[str, str] = {"axis": "foreground", "legend": "foreground", "title": "foreground"}
+
+BASE_COLOURS = (
+    "primary",
+    "secondary",
+    "warning",
+    "error",
+    "success",
+    "accent",
+    "foreground",
+    "background",
+    "surface",
+    "panel",
+    "boost",
+)
+_KEYS = {"name", "dark", "ansi", "colors", "semantic", "variables"}
+
+
+# --------------------------------------------------------------------------------------------------
+# reading files
+
+
+def parse_theme(text: str, name: str) -> Theme:
+    """The theme of one TOML file; ``name`` is used where the file names none. Raises LabError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise LabError(f"not valid TOML: {error}") from None
+    problems = [f"unknown key {key!r}" for key in sorted(data.keys() - _KEYS)]
+    colors = _table(data, "colors", problems)
+    semantic = _table(data, "semantic", problems)
+    variables = _table(data, "variables", problems)
+    problems += [
+        f"unknown colour name {key!r} in [colors]" for key in sorted(set(colors) - set(BASE_COLOURS))
+    ]
+    problems += [
+        f"unknown name {key!r} in [semantic]"
+        for key in sorted(set(semantic) - SEMANTIC.keys() - CHROME.keys())
+    ]
+    for table in (colors, semantic):
+        problems += [
+            f"{key} = {value!r} is not a colour" for key, value in table.items() if not _is_colour(value)
+        ]
+    if "primary" not in colors:
+        problems.append("[colors] needs at least primary")
+    for key in ("dark", "ansi"):
+        if not isinstance(data.get(key, False), bool):
+            problems.append(f"{key} must be true or false")
+    if not isinstance(data.get("name", ""), str):
+        problems.append("name must be text")
+    if problems:
+        raise LabError("; ".join(problems))
+    return Theme(
+        name=str(data.get("name") or name),
+        dark=data.get("dark", True),
+        ansi=data.get("ansi", False),
+        variables={**variables, **semantic},
+        **colors,
+    )
+
+
+def _table(data: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    table = data.get(key, {})
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        problems.append(f"[{key}] must be a table of texts")
+        return {}
+    return table
+
+
+def _is_colour(value: str) -> bool:
+    try:
+        Color.parse(value)
+    except (ColorParseError, ValueError):
+        return False
+    return True
+
+
+def read_theme(path: Path) -> Theme:
+    """The theme in a file. Raises LabError with the file's name in it."""
+    try:
+        return parse_theme(path.read_text(encoding="utf-8"), path.stem)
+    except LabError as error:
+        raise LabError(f"theme {path.name}: {visible(str(error))}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"theme {path.name}: cannot be read ({visible(str(error))})") from None
+
+
+def theme_files() -> list[Path]:
+    """The lab's own files, then the user's, which take the place of the lab's of the same name."""
+    return sorted(resource_dir("themes").glob("*.toml")) + sorted(user_dir("themes").glob("*.toml"))
+
+
+def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, Theme], list[str]]:
+    """Every theme that can be read, by name, and one sentence for each file that cannot."""
+    themes: dict[str, Theme] = {}
+    messages: list[str] = []
+    for path in theme_files() if paths is None else paths:
+        try:
+            theme = read_theme(path)
+        except LabError as error:
+            messages.append(str(error))
+        else:
+            themes[theme.name] = theme
+    return themes, messages
+
+
+def load_theme(name: str) -> Theme | None:
+    """One of the lab's own themes, for the first frame; None when its file cannot be read."""
+    try:
+        return read_theme(resource_dir("themes") / f"{name}.toml")
+    except LabError:
+        return None
+
+
+def default_for(color_system: str | None) -> str:
+    """The theme to start with on a terminal that can do ``color_system`` (rich's word for it)."""
+    return ANSI_THEME if color_system in ("standard", "windows") else DEFAULT_THEME
+
+
+# --------------------------------------------------------------------------------------------------
+# using them
+
+
+def fallbacks(theme: Theme) -> dict[str, str]:
+    """A value for every semantic name, from the base colours of ``theme``: what it does not say itself."""
+    return {
+        name: getattr(theme, base) or theme.foreground or theme.primary
+        for name, base in (*SEMANTIC.items(), *CHROME.items())
+    }
+
+
+@lru_cache(maxsize=512)
+def _style(colour: str, bold: bool, dim: bool) -> Style:
+    if colour.startswith("auto"):  # Textual's contrast colours need a background: the default is readable
+        return Style(bold=bold, dim=dim)
+    try:
+        return Style(color=Color.parse(colour).rich_color, bold=bold, dim=dim)
+    except (ColorParseError, ValueError):
+        return Style(bold=bold)
+
+
+def role_style(variables: Mapping[str, str], role: str) -> Style:
+    """The style of a role in a plot or a text. Unknown roles look like plain text."""
+    colour = variables.get(role) or variables.get("foreground") or "auto"
+    return _style(colour, role == "title", role == "axis")

@@ -1,0 +1,43 @@
+"""A question before something that cannot be taken back."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.safe_text import visible
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks with a sentence or two; y or Enter is yes, n or Escape is no."""
+
+    DEFAULT_CSS = """
+    Confirm { align: center middle; }
+    Confirm > Vertical {
+        width: 64; max-width: 90%; height: auto; padding: 1 2; background: $panel; border: round $primary;
+    }
+    Confirm Static { width: 1fr; height: auto; }
+    Confirm .keys { margin-top: 1; text-style: bold; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,enter", "answer(True)", "Yes"),
+        Binding("n,escape,q", "answer(False)", "No"),
+    ]
+
+    def __init__(self, question: str, yes: str = "yes", no: str = "no", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.question, self.yes, self.no = question, yes, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content(visible(self.question, keep_newlines=True)))
+            yield Static(Content(f"[Y] {self.yes}    [N] {self.no}"), classes="keys")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)

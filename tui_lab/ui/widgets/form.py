@@ -1,0 +1,363 @@
+"""The fields of a recipe as a list: one line each with label, value and a mark when it differs from the
+preset; what is wrong stands under the field, what a field means at the foot. One stop for the keyboard:
+arrows move, Enter edits in place, Left and Right go through choices, Backspace gives the preset's value
+back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui_lab.recipes import FIELDS, Problem, check_values, parse_value
+from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+
+LABEL_WIDTH = 19
+#: Fields that have a place of their own on Choose.
+ELSEWHERE = frozenset({"model", "preset", "data"})
+
+
+def shown_value(value: Any) -> str:
+    """A value as the form writes it, and as it can be typed."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return str(value)
+
+
+class Rows(OptionList):
+    """The list itself. Left and Right are asked for by the form."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("form"),
+        Binding("left", "turn(-1)", show=False),
+        Binding("right", "turn(1)", show=False),
+    ]
+
+    def action_turn(self, by: int) -> None:
+        self.post_message(FieldsForm.Turn(by))
+
+    def action_reset(self) -> None:
+        self.post_message(FieldsForm.Reset())
+
+
+class Editor(Input):
+    """The text field that lies over a row while it is edited."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+
+    def action_leave(self) -> None:
+        self.post_message(FieldsForm.Leave())
+
+
+class Picker(OptionList):
+    """The choices of a field, over the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+
+    def action_leave(self) -> None:
+        self.post_message(FieldsForm.Leave())
+
+
+class FieldsForm(Vertical):
+    """Every field of a recipe. :meth:`load` gives it values; it posts :class:`Changed`."""
+
+    DEFAULT_CSS = """
+    FieldsForm { layers: base editor; height: 1fr; }
+    FieldsForm Rows {
+        layer: base; height: 1fr; border: none; padding: 0; background: $background;
+        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+    }
+    FieldsForm Rows > .option-list--option-disabled { color: $primary; text-style: bold; }
+    FieldsForm #about { layer: base; height: 3; padding: 0 1; color: $text-muted; background: $surface; }
+    FieldsForm Editor, FieldsForm Picker { layer: editor; display: none; position: absolute; border: none; }
+    FieldsForm Editor { height: 1; padding: 0; background: $panel; }
+    FieldsForm Picker {
+        height: auto; padding: 0; background: $panel; width: 26; scrollbar-size-vertical: 1;
+    }
+    """
+
+    @dataclass
+    class Changed(Message):
+        """The values changed; ``key`` is the field, "" when all may have."""
+
+        values: dict[str, Any]
+        key: str
+
+    @dataclass
+    class Turn(Message):
+        by: int
+
+    class Reset(Message):
+        pass
+
+    class Leave(Message):
+        pass
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.values: dict[str, Any] = {}
+        self.base: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.advice: dict[str, str] = {}
+        self._editing = ""
+        self._heights: dict[str, int] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Rows(id="rows")
+        yield Static(id="about")
+        yield Editor(id="editor", compact=True)
+        yield Picker(id="picker", compact=True)
+
+    # ------------------------------------------------------------------ values
+
+    def load(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+        """Shows ``values``; ``base`` is what they are compared with (the preset over the defaults)."""
+        self._close(focus=False)
+        self.values, self.base = dict(values), dict(base)
+        self.problems = check_values(self.values)
+        rows = self.query_one(Rows)
+        keep = self.key
+        rows.clear_options()
+        options: list[Option] = []
+        group = ""
+        for name, info in FIELDS.items():
+            if name in ELSEWHERE:
+                continue
+            if info.group != group:
+                group = info.group
+                options.append(Option(f"{group}", id=f"group-{group}", disabled=True))
+            options.append(Option(self._prompt(name), id=name))
+        rows.add_options(options)
+        if keep and keep in self.values:
+            self.go_to(keep)
+        elif options:
+            rows.highlighted = 1
+        self._describe()
+
+    def set_advice(self, advice: Mapping[str, str]) -> None:
+        """Sentences that warn, by field."""
+        if dict(advice) != self.advice:
+            self.advice = dict(advice)
+            self._rewrite()
+
+    @property
+    def key(self) -> str:
+        """The field that the cursor is on."""
+        rows = self.query_one(Rows)
+        if rows.highlighted is None or not rows.option_count:
+            return ""
+        return rows.get_option_at_index(rows.highlighted).id or ""
+
+    def go_to(self, key: str) -> None:
+        """Moves the cursor to a field."""
+        rows = self.query_one(Rows)
+        rows.highlighted = rows.get_option_index(key)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Values that differ from the preset's."""
+        return {k: v for k, v in self.values.items() if k in self.base and v != self.base[k]}
+
+    def set_value(self, key: str, value: Any) -> None:
+        """Gives a field a value and tells."""
+        if self.values.get(key) == value and type(self.values.get(key)) is type(value):
+            return
+        self.values[key] = value
+        self.problems = check_values(self.values)
+        self._rewrite()
+        self.post_message(self.Changed(dict(self.values), key))
+
+    # ------------------------------------------------------------------ drawing
+
+    def _problem(self, name: str) -> str:
+        return "; ".join(problem.message for problem in self.problems if problem.key == name)
+
+    def _prompt(self, name: str) -> Content:
+        info = FIELDS[name]
+        value = self.values.get(name, info.default)
+        text = visible(shown_value(value)) or "–"
+        changed = name in self.base and value != self.base[name]
+        was = f"   was {visible(shown_value(self.base[name])) or '–'}" if changed else ""
+        parts: list[Any] = [
+            (f"{'●' if changed else ' '} ", "$changed"),
+            f"{info.label:<{LABEL_WIDTH}}",
+            (text, "bold" if changed else ""),
+            (was, "$text-muted"),
+        ]
+        below = 0
+        if problem := self._problem(name):
+            parts += ["\n", (f"    ✗ {visible(problem)}", "$text-error")]
+            below += 1
+        if advice := self.advice.get(name):
+            parts += ["\n", (f"    ! {visible(advice)}", "$text-warning")]
+            below += 1
+        self._heights[name] = 1 + below
+        return Content.assemble(*parts)
+
+    def _rewrite(self) -> None:
+        rows = self.query_one(Rows)
+        for name in FIELDS:
+            if name not in ELSEWHERE and rows.option_count:
+                before = self._heights.get(name)
+                prompt = self._prompt(name)
+                index = rows.get_option_index(name)
+                if before != self._heights[name] or rows.get_option_at_index(index).prompt != prompt:
+                    rows.replace_option_prompt_at_index(index, prompt)
+        self._describe()
+
+    def _describe(self, candidate: Any = None) -> None:
+        """The foot: what the field under the cursor means and takes, or what is wrong with it."""
+        about, key = self.query_one("#about", Static), self._editing or self.key
+        if key not in FIELDS:
+            about.update("")
+            return
+        info = FIELDS[key]
+        problem = (
+            "; ".join(p.message for p in check_values({key: candidate}) if p.key == key)
+            if candidate is not None
+            else self._problem(key)
+        )
+        advice = self.advice.get(key, "")
+        note = (
+            (f"✗ {problem}", "$text-error") if problem else (f"! {advice}", "$text-warning") if advice else ""
+        )
+        parts: list[Any] = [info.help]
+        if note:
+            parts += ["\n", (visible(note[0]), note[1])]
+        else:
+            parts += ["\n", (f"{key}: {info.allowed()}", "$text-muted")]
+        about.update(Content.assemble(*parts))
+
+    # ------------------------------------------------------------------ editing
+
+    def _row_top(self, key: str) -> int:
+        """The line of a field in the window of the list."""
+        top = 0
+        for option in self.query_one(Rows).options:
+            if option.id == key:
+                break
+            top += self._heights.get(option.id or "", 1)
+        return top - round(self.query_one(Rows).scroll_offset.y)
+
+    @on(OptionList.OptionHighlighted, "#rows")
+    def _moved(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        if not self._editing:
+            self._describe()
+
+    @on(OptionList.OptionSelected, "#rows")
+    def _edit(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if event.option_id in FIELDS:
+            self.edit(event.option_id)
+
+    def edit(self, key: str) -> None:
+        """Opens the editor of a field; a switch is turned at once."""
+        info, value = FIELDS[key], self.values.get(key)
+        if info.kind == "bool":
+            self.set_value(key, not value)
+            return
+        self._editing = key
+        left, top = LABEL_WIDTH + 2, self._row_top(key)
+        if info.kind == "choice":
+            picker = self.query_one(Picker)
+            picker.clear_options()
+            picker.add_options([Option(Content(choice), id=choice) for choice in info.choices])
+            height = min(len(info.choices), max(3, self.query_one(Rows).size.height))
+            top = max(0, min(top, self.query_one(Rows).size.height - height))
+            picker.styles.max_height = height
+            picker.styles.offset = (left, top)
+            picker.display = True
+            picker.highlighted = info.choices.index(value) if value in info.choices else 0
+            picker.focus()
+        else:
+            editor = self.query_one(Editor)
+            editor.styles.offset = (left, top)
+            editor.styles.width = max(12, self.size.width - left - 2)
+            editor.value = shown_value(value)
+            editor.display = True
+            editor.focus()
+            editor.action_end()
+        self._describe()
+
+    @on(Input.Changed, "#editor")
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._editing:
+            self._describe(parse_value(self._editing, event.value))
+
+    @on(Input.Submitted, "#editor")
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        key = self._editing
+        if not key:
+            return
+        value = parse_value(key, event.value)
+        if any(problem.key == key for problem in check_values({key: value})):
+            self._describe(value)  # stays open until it fits, or Escape
+            self.app.bell()
+            return
+        self._close()
+        self.set_value(key, value)
+
+    @on(OptionList.OptionSelected, "#picker")
+    def _picked(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        key = self._editing
+        self._close()
+        if key and event.option_id is not None:
+            self.set_value(key, event.option_id)
+
+    @on(OptionList.OptionHighlighted, "#picker")
+    def _passing(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+
+    def on_fields_form_leave(self, event: Leave) -> None:
+        event.stop()
+        self._close()
+
+    def on_descendant_blur(self, event: events.DescendantBlur) -> None:
+        if self._editing and event.widget in (self.query_one(Editor), self.query_one(Picker)):
+            self._close(focus=False)
+
+    def _close(self, focus: bool = True) -> None:
+        if not self._editing:
+            return
+        self._editing = ""
+        self.query_one(Editor).display = False
+        self.query_one(Picker).display = False
+        if focus:
+            self.query_one(Rows).focus()
+        self._describe()
+
+    def on_fields_form_turn(self, event: Turn) -> None:
+        """Left and Right: the next choice, or the switch."""
+        event.stop()
+        key = self.key
+        info = FIELDS.get(key)
+        if info is None:
+            return
+        if info.kind == "bool":
+            self.set_value(key, not self.values.get(key))
+        elif info.kind == "choice":
+            value = self.values.get(key)
+            place = info.choices.index(value) if value in info.choices else 0
+            self.set_value(key, info.choices[(place + event.by) % len(info.choices)])
+
+    def on_fields_form_reset(self, event: Reset) -> None:
+        event.stop()
+        key = self.key
+        if key in self.base:
+            self.set_value(key, self.base[key])

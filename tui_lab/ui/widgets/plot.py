@@ -1,0 +1,147 @@
+"""A plot on the screen that costs what it must: it draws only when its data, size or options changed, at
+most a few times a second, never while hidden, keeps its rows, and sends only the rows that differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.timer import Timer
+from textual.widget import Widget
+
+from tui_lab.ui.widgets.plot_draw import Options, Row, Series, draw, plain
+
+#: Seconds between two drawings: a build costs milliseconds, the line to the terminal costs more.
+MIN_INTERVAL_S = 0.4
+
+
+class Plot(Widget):
+    """Curves over plotext. Give it data with :meth:`show`; it decides when to draw."""
+
+    DEFAULT_CSS = """
+    Plot { width: 1fr; height: 1fr; min-height: 5; }
+    """
+
+    def __init__(self, options: Options | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.options = options or Options()
+        self.series: tuple[Series, ...] = ()
+        self.builds = 0  # drawings so far, for tests and the benchmark
+        self.rows_sent = 0
+        self._rows: list[Row] = []
+        self._strips: dict[int, Strip] = {}
+        self._stamp: Any = None
+        self._dirty = True
+        self._drawn_at = -MIN_INTERVAL_S
+        self._timer: Timer | None = None
+
+    # ------------------------------------------------------------------ data
+
+    def show(self, series: Sequence[Series], stamp: Any = None) -> None:
+        """New curves. ``stamp`` names their state (such as the number of points): when it is given and is
+        the same as before, nothing is done."""
+        if stamp is not None and stamp == self._stamp:
+            return
+        self._stamp = stamp
+        self.series = tuple(series)
+        self._want()
+
+    def set_options(self, **changes: Any) -> None:
+        """Changes how the plot looks."""
+        options = dataclasses.replace(self.options, **changes)
+        if options != self.options:
+            self.options = options
+            self._want()
+
+    @property
+    def text(self) -> str:
+        """What is drawn, without colours."""
+        return plain(self._rows)
+
+    # ------------------------------------------------------------------ when to draw
+
+    def _want(self) -> None:
+        self._dirty = True
+        if not self._drawable or self._timer is not None:
+            return  # parked until shown, or a drawing is due already
+        wait = MIN_INTERVAL_S - (time.monotonic() - self._drawn_at)
+        if wait <= 0:
+            self._draw()
+        else:
+            self._timer = self.set_timer(wait, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._dirty and self._drawable:
+            self._draw()
+
+    @property
+    def _drawable(self) -> bool:
+        return self.is_mounted and self.size.area > 0 and self.is_on_screen and self.screen.is_current
+
+    def on_show(self) -> None:
+        self.catch_up()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
+
+    def catch_up(self) -> None:
+        """Draws what was parked while hidden. A pane calls it when it comes back."""
+        if self._dirty:
+            self._want()
+
+    def _recolour(self) -> None:
+        self._strips.clear()
+        self.refresh()
+
+    def on_resize(self, event: events.Resize) -> None:
+        # the old rows do not fit any more: draw at once rather than show them cut
+        self._dirty = True
+        if self._drawable:
+            self._draw()
+
+    def _draw(self) -> None:
+        width, height = self.size
+        rows = draw(self.series, width, height, self.options)
+        self.builds += 1
+        self._drawn_at = time.monotonic()
+        self._dirty = False
+        old, self._rows = self._rows, rows
+        changed = [y for y, row in enumerate(rows) if y >= len(old) or old[y] != row]
+        for y in changed:
+            self._strips.pop(y, None)
+        self.rows_sent += len(changed)
+        if len(old) != len(rows):
+            self._strips.clear()
+            self.refresh()
+        elif changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    # ------------------------------------------------------------------ drawing of one row
+
+    def render_line(self, y: int) -> Strip:
+        strip = self._strips.get(y)
+        if strip is None:
+            if y < len(self._rows):
+                base = self.rich_style
+                strip = Strip([Segment(text, base + self._style(role)) for text, role in self._rows[y]])
+            else:
+                strip = Strip.blank(self.size.width, self.rich_style)
+            self._strips[y] = strip
+        return strip
+
+    def _style(self, role: str) -> Style:
+        from tui_lab.ui.themes import role_style
+
+        return role_style(self.app.theme_variables, role)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._strips.clear()

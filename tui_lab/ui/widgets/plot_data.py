@@ -1,0 +1,197 @@
+"""The numbers behind a plot, without any drawing: reduction of long curves to a few points a column, and
+axes with readable ticks. Pure functions. The reduction keeps the lowest and the highest value of every
+column, so that a spike is never lost, and a value that is not finite stays a gap."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["number", "bytes", "short"]
+
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_SHORT_UNITS = ("", "k", "M", "G", "T")
+
+
+def reduce(xs: Sequence[float], ys: Sequence[float], columns: int) -> tuple[list[float], list[float]]:
+    """At most four points for each of ``columns`` equal parts of the x range: lowest and highest value in
+    their order, and a NaN on either side where the column has values that are not finite.
+
+    ``xs`` rises. Points of a column that has only gaps become one gap.
+    """
+    count = min(len(xs), len(ys))
+    if count == 0:
+        return [], []
+    left, right = float(xs[0]), float(xs[count - 1])
+    if columns <= 1 or not right > left:
+        return _reduce_column(xs, ys, 0, count)
+    out_x: list[float] = []
+    out_y: list[float] = []
+    start = 0
+    for column in range(1, columns + 1):
+        # the last column takes all that is left: rounding of the edges must not lose the last point
+        edge = left + (right - left) * column / columns
+        end = count if column == columns else bisect_left(xs, edge, start, count)
+        if end > start:
+            column_x, column_y = _reduce_column(xs, ys, start, end)
+            out_x += column_x
+            out_y += column_y
+            start = end
+    return out_x, out_y
+
+
+def _reduce_column(
+    xs: Sequence[float], ys: Sequence[float], start: int, end: int
+) -> tuple[list[float], list[float]]:
+    values = ys[start:end]
+    if math.isfinite(sum(values)):  # quick: no gap in here
+        low, high = min(values), max(values)
+        first, second = sorted((start + values.index(low), start + values.index(high)))
+        picked = [first] if first == second else [first, second]
+        return [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
+    finite = [i for i in range(start, end) if math.isfinite(ys[i])]
+    if not finite:
+        return [float(xs[start])], [math.nan]
+    lowest, highest = min(finite, key=ys.__getitem__), max(finite, key=ys.__getitem__)
+    first, second = sorted((lowest, highest))
+    picked = [first] if first == second else [first, second]
+    gaps = [i for i in range(start, end) if not math.isfinite(ys[i])]
+    out_x, out_y = [float(xs[i]) for i in picked], [float(ys[i]) for i in picked]
+    if gaps[0] < first:
+        out_x.insert(0, float(xs[gaps[0]]))
+        out_y.insert(0, math.nan)
+    if gaps[-1] > first:
+        out_x.append(float(xs[max(gaps[-1], second)]))
+        out_y.append(math.nan)
+    return out_x, out_y
+
+
+# --------------------------------------------------------------------------------------------------
+# axes
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range with ticks, in the coordinates that are drawn (logarithms on a log axis)."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    labels: tuple[str, ...]
+    unit: str = ""  # what the labels are counted in: MiB
+
+
+def nice_step(span: float, most: int) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that cuts ``span`` into at most ``most`` parts."""
+    raw = span / max(1, most)
+    power = 10.0 ** math.floor(math.log10(raw))
+    for factor in (1, 2, 5, 10):
+        if factor * power >= raw * (1 - 1e-9):
+            return factor * power
+    return 10 * power
+
+
+def tick_label(value: float, step: float) -> str:
+    """``value`` with as many decimals as ``step`` needs."""
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3 or step < 1e-4:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    if abs(value) >= 1e5:
+        return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{value:.{decimals}f}"
+
+
+def scale_of(highest: float, unit: Unit) -> tuple[float, str]:
+    """What values are divided by for display, and the name of that unit."""
+    if unit == "number" or not math.isfinite(highest) or highest <= 0:
+        return 1.0, ""
+    base, names = (1024.0, _BYTE_UNITS) if unit == "bytes" else (1000.0, _SHORT_UNITS)
+    power = 0
+    while power < len(names) - 1 and highest >= base ** (power + 1):
+        power += 1
+    return base**power, names[power]
+
+
+def linear_axis(
+    low: float, high: float, most: int, *, from_zero: bool = False, unit: Unit = "number"
+) -> Axis:
+    """An axis that holds low..high and ends at round values, with at most ``most`` + 2 ticks."""
+    if from_zero:
+        low = min(low, 0.0)
+    if not high > low:
+        pad = abs(high) * 0.05 or 1.0
+        low, high = (0.0 if from_zero else low - pad), high + pad
+    divisor, name = scale_of(max(abs(low), abs(high)), unit)
+    step = nice_step((high - low) / divisor, most)
+    first = math.floor(low / divisor / step + 1e-9)
+    last = math.ceil(high / divisor / step - 1e-9)
+    low, high = min(low, first * step * divisor), max(high, last * step * divisor)
+    marks = [i * step for i in range(first, last + 1)]
+    suffix = name if unit == "short" else ""
+    labels = tuple(tick_label(mark, step) + (suffix if mark else "") for mark in marks)
+    return Axis(low, high, tuple(mark * divisor for mark in marks), labels, "" if suffix else name)
+
+
+def log_axis(low: float, high: float, most: int) -> Axis:
+    """An axis of logarithms for positive low..high: ticks at 1, 2 and 5 times powers of ten."""
+    if not high > low:
+        low, high = low / 1.25, high * 1.25
+    bottom, top = math.log10(low), math.log10(high)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        marks = [
+            factor * 10.0**power
+            for power in range(math.floor(bottom), math.ceil(top) + 1)
+            for factor in factors
+            if low * (1 - 1e-9) <= factor * 10.0**power <= high * (1 + 1e-9)
+        ]
+        if len(marks) <= most + 1:
+            break
+    if len(marks) < 2:  # within one decade of round values: as on a linear axis
+        step = nice_step(high - low, most)
+        marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        labels = tuple(tick_label(mark, step) for mark in marks)
+    else:
+        labels = tuple(tick_label(mark, min(1.0, mark)) for mark in marks)
+    return Axis(bottom, top, tuple(math.log10(mark) for mark in marks), labels)
+
+
+def steps_axis(low: float, high: float, most: int) -> Axis:
+    """An axis for x: whole steps, both ends of the data inside."""
+    if not high > low:
+        low, high = low - 1, high + 1
+    step = max(1.0, nice_step(high - low, most))
+    marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return Axis(low, high, tuple(marks), tuple(f"{mark:.0f}" for mark in marks))
+
+
+def quantity(value: float, unit: Unit) -> str:
+    """One value for a legend: 2.31, 512 MiB, 6.5k; a dash when there is none."""
+    if not math.isfinite(value):
+        return "–"
+    if unit == "bytes":
+        divisor, name = scale_of(abs(value), unit)
+        return (
+            f"{value / divisor:.3g} {name or 'B'}"
+            if abs(value) / divisor < 1000
+            else f"{value / divisor:.0f} {name}"
+        )
+    if unit == "short":
+        divisor, name = scale_of(abs(value), unit)
+        return f"{value / divisor:.3g}{name}"
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e5):
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+Transform = Callable[[float], float]
+
+
+def logarithm(value: float) -> float:
+    """For log axes: the logarithm, or a gap where there is none."""
+    return math.log10(value) if math.isfinite(value) and value > 0 else math.nan

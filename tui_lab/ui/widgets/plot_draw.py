@@ -1,0 +1,246 @@
+"""Draws curves as rows of text: a pure function of data, width and height, over plotext. Every run of
+characters names the role that colours it (``train``, ``axis`` …), never a colour, so that a change of
+theme needs no new drawing; series differ by their marks as well, and the legend says mark and name.
+
+plotext keeps one figure in global state: it is cleared before and after, and must be called from one
+thread only. It is imported at the first drawing, after the lab's first frame."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tui_lab.ui.widgets.plot_data import (
+    Axis,
+    Unit,
+    linear_axis,
+    log_axis,
+    logarithm,
+    quantity,
+    reduce,
+    steps_axis,
+)
+
+Marker = Literal["braille", "block", "ascii"]
+Look = Literal["thin", "thick", "points"]
+#: One run of characters and the role that colours it.
+Piece = tuple[str, str]
+Row = list[Piece]
+
+#: plotext's marker for each look. Looks differ in shape, so that colour never carries meaning alone.
+MARKS: dict[str, dict[str, str]] = {
+    "braille": {"thin": "braille", "thick": "hd", "points": "●"},
+    "block": {"thin": "hd", "thick": "█", "points": "●"},
+    "ascii": {"thin": ".", "thick": "#", "points": "o"},
+}
+#: What the legend shows for each look.
+GLYPHS: dict[str, dict[str, str]] = {
+    "braille": {"thin": "⠒⠒", "thick": "▀▀", "points": "●"},
+    "block": {"thin": "▚▞", "thick": "██", "points": "●"},
+    "ascii": {"thin": "..", "thick": "##", "points": "o"},
+}
+_TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
+_RUN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
+MIN_WIDTH, MIN_HEIGHT = 16, 5
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. ``role`` names its colour in the theme; ``xs`` rises; NaN in ``ys`` is a gap."""
+
+    name: str
+    role: str
+    xs: Sequence[float] = field(repr=False)
+    ys: Sequence[float] = field(repr=False)
+    look: Look = "thin"
+
+    @property
+    def last(self) -> float:
+        """The newest finite value; NaN when there is none."""
+        return next((y for y in reversed(self.ys) if math.isfinite(y)), math.nan)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plot looks, apart from its data."""
+
+    title: str = ""
+    empty: str = "nothing to show yet"
+    marker: Marker = "braille"
+    unit: Unit = "number"
+    log: bool = False
+    from_zero: bool = False
+    x_high: float = 0.0  # the planned end of x, so that progress shows; 0: the data's end
+    values: bool = True  # newest values in the legend
+
+
+def draw(series: Sequence[Series], width: int, height: int, options: Options | None = None) -> list[Row]:
+    """``height`` rows, each exactly ``width`` cells wide: a heading with the legend, then the plot."""
+    options = options or Options()
+    if width < 1 or height < 1:
+        return []
+    heading = _heading(series, width, options)
+    shown = [_finite_part(one, options.log) for one in series]
+    if not any(ys for _, ys in shown):
+        return _empty(heading, width, height, options)
+    if width < MIN_WIDTH or height < MIN_HEIGHT:
+        rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
+    else:
+        rows = [heading, *_figure(series, shown, width, height - 1, options)]
+    return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
+
+
+def plain(rows: Sequence[Row]) -> str:
+    """The rows as text without roles, for tests and plain terminals."""
+    return "\n".join("".join(text for text, _ in row) for row in rows)
+
+
+def _finite_part(one: Series, log: bool) -> tuple[list[float], list[float]]:
+    """All points when at least one can be drawn, else nothing."""
+    ys = [logarithm(y) for y in one.ys] if log else one.ys
+    if not any(map(math.isfinite, ys)):
+        return [], []
+    return list(one.xs), list(ys)
+
+
+def _ascii(row: Row) -> Row:
+    return [(text.translate(_TO_ASCII).encode("ascii", "replace").decode(), role) for text, role in row]
+
+
+def _cut(row: Row, width: int) -> Row:
+    """The row made exactly ``width`` cells wide. All characters drawn here are one cell wide."""
+    out: Row = []
+    left = width
+    for text, role in row:
+        if left <= 0:
+            break
+        out.append((text[:left], role))
+        left -= len(text)
+    if left > 0:
+        out.append((" " * left, "axis"))
+    return out
+
+
+def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
+    """Title, then mark, name and newest value of each series; names go before marks when it is narrow."""
+    title = f"{options.title} " if options.title else ""
+    for with_values in (options.values, False):
+        row: Row = [(title, "title")]
+        for one in series:
+            value = f" {quantity(one.last, options.unit)}" if with_values and math.isfinite(one.last) else ""
+            row.append((f" {GLYPHS[options.marker][one.look]} ", one.role))
+            row.append((f"{one.name}{value} ", "legend"))
+        if sum(len(text) for text, _ in row) <= width:
+            break
+    return _cut(row, width)
+
+
+def _empty(heading: Row, width: int, height: int, options: Options) -> list[Row]:
+    rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
+    lines = _wrap(options.empty, max(1, width - 4))
+    top = max(min(1, height - 1), (height - len(lines)) // 2)
+    for number, line in enumerate(lines):
+        if top + number < height:
+            rows[top + number] = _cut([(line.center(width), "legend")], width)
+    return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width) or [""]
+
+
+def _axes(
+    shown: Sequence[tuple[list[float], list[float]]], width: int, height: int, options: Options
+) -> tuple[Axis, Axis]:
+    values = [y for _, ys in shown for y in ys if math.isfinite(y)]
+    low, high = min(values), max(values)
+    most_y = max(1, min(6, (height - 2) // 2))
+    if options.log:
+        y_axis = log_axis(10**low, 10**high, most_y)
+    else:
+        y_axis = linear_axis(low, high, most_y, from_zero=options.from_zero, unit=options.unit)
+    places = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
+    x_axis = steps_axis(min(places), max(*places, options.x_high), max(1, width // 14))
+    return x_axis, y_axis
+
+
+def _stretches(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[list[float], list[float]]]:
+    """The curve cut at its gaps."""
+    out: list[tuple[list[float], list[float]]] = []
+    open_ = False
+    for x, y in zip(xs, ys, strict=True):
+        if not math.isfinite(y):
+            open_ = False
+            continue
+        if not open_:
+            out.append(([], []))
+            open_ = True
+        out[-1][0].append(x)
+        out[-1][1].append(y)
+    return out
+
+
+def _figure(
+    series: Sequence[Series],
+    shown: Sequence[tuple[list[float], list[float]]],
+    width: int,
+    height: int,
+    options: Options,
+) -> list[Row]:
+    import plotext
+
+    x_axis, y_axis = _axes([data for data in shown if data[1]], width, height, options)
+    label_width = max((len(label) for label in y_axis.labels), default=0)
+    if y_axis.unit:
+        label_width = max(label_width, len(y_axis.unit))
+    canvas_width = max(1, width - label_width - 1)
+    marks = MARKS[options.marker]
+    plotext.clear_figure()
+    try:
+        plotext.limit_size(False, False)
+        plotext.plot_size(width, height)
+        plotext.theme("clear")
+        plotext.xaxes(True, False)
+        plotext.yaxes(True, False)
+        plotext.xlim(x_axis.low, x_axis.high)
+        plotext.ylim(y_axis.low, y_axis.high)
+        plotext.xticks(x_axis.ticks, x_axis.labels)
+        plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
+        for number, (one, (xs, ys)) in enumerate(zip(series, shown, strict=True), start=1):
+            for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
+                if one.look == "points" or len(part_x) == 1:
+                    plotext.scatter(part_x, part_y, marker=marks[one.look], color=number)
+                else:
+                    plotext.plot(part_x, part_y, marker=marks[one.look], color=number)
+        text = plotext.build()
+    finally:
+        plotext.clear_figure()
+    roles = {str(number): one.role for number, one in enumerate(series, start=1)}
+    rows = [_cut(_pieces(line, roles), width) for line in text.split("\n")[:height]]
+    rows += [_cut([], width) for _ in range(height - len(rows))]
+    if y_axis.unit:
+        corner = y_axis.unit.rjust(label_width)
+        rows[-1] = _cut([(corner, "axis"), *_after(rows[-1], len(corner))], width)
+    return rows
+
+
+def _after(row: Row, count: int) -> Row:
+    """The row without its first ``count`` cells."""
+    out: Row = []
+    for text, role in row:
+        if count >= len(text):
+            count -= len(text)
+            continue
+        out.append((text[count:], role))
+        count = 0
+    return out
+
+
+def _pieces(line: str, roles: dict[str, str]) -> Row:
+    """One line of plotext's output as runs with roles."""
+    return [(match[2], roles.get(match[1] or "", "axis")) for match in _RUN.finditer(line) if match[2]]
