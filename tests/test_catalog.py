@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -278,6 +278,8 @@ def test_any_hub_id_has_unknown_facts() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
+@example("~0")
+@example("~/\0")
 def test_any_name_is_an_entry_or_one_printable_sentence(name: str) -> None:
     try:
         entry = catalog.find(name, cache_dir=Path("no-such-cache"))

@@ -207,11 +207,23 @@ def hub_cache_dir() -> Path:
     """Where the hub's files are cached, by the same variables as huggingface_hub."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := os.environ.get(variable):
-            return Path(os.path.expandvars(value)).expanduser()
-    home = os.environ.get("HF_HOME") or str(
+            return _expanded(value)
+    place = os.environ.get("HF_HOME") or str(
         Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     )
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+    return _expanded(place) / "hub"
+
+
+def _expanded(path: str) -> Path:
+    return home(Path(os.path.expandvars(path)))
+
+
+def home(path: Path) -> Path:
+    """The path with ``~`` replaced; as it is where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _snapshot(repository: Path) -> Path | None:
@@ -331,7 +343,7 @@ def check_size(name: str, parameters: int, allow_large: bool) -> None:
 
 def _find(wanted: str, cache_dir: Path | None) -> Entry:
     shown = visible(wanted)
-    folder = Path(wanted).expanduser()
+    folder = home(Path(wanted))
     if not _looks_like_path(wanted):
         entries = load(cache_dir)
         names = _names(entries)

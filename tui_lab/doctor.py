@@ -323,7 +323,7 @@ def _token(environment: Mapping[str, str]) -> str | None:
             return name
     path = environment.get("HF_TOKEN_PATH") or str(catalog.hub_cache_dir().parent / "token")
     try:
-        return "a token file" if Path(path).expanduser().stat().st_size > 0 else None
+        return "a token file" if catalog.home(Path(path)).stat().st_size > 0 else None
     except OSError:
         return None
 
