@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tui_lab import catalog, model_folder, shapes, targets
 from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
 
 #: Published parameter counts, written down apart from the sizes in the catalog.
 PUBLISHED = {
@@ -276,16 +277,16 @@ def test_any_hub_id_has_unknown_facts() -> None:
     catalog.check_size("someone/x", 3_000_000_000, False)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40))
 @example("~0")
 @example("~/\0")
-def test_any_name_is_an_entry_or_one_printable_sentence(name: str) -> None:
+def test_any_name_is_an_entry_or_one_harmless_sentence(name: str) -> None:
     try:
         entry = catalog.find(name, cache_dir=Path("no-such-cache"))
-        assert entry.label.isprintable()
+        assert entry.label == visible(entry.label)
     except LabError as error:
-        assert str(error).isprintable()
+        assert str(error) == visible(str(error))
 
 
 # --- folders
