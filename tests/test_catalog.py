@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -340,6 +340,7 @@ def test_folder_over_the_limit(tmp_path: Path) -> None:
         (lambda p: (p / "config.json").write_text(""), "not valid JSON (line 1"),
         (lambda p: (p / "config.json").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
         (lambda p: (p / "config.json").write_text("[1, 2]"), "no JSON object"),
+        (lambda p: (p / "config.json").write_text(f'{{"a": {"9" * 5000}}}'), "number that is too long"),
         (lambda p: (p / "config.json").write_text('{"a":' * 100_000), "nested too deeply"),
         (lambda p: (p / "config.json").write_text(" " * (model_folder.MAX_JSON_BYTES + 1)), "over 16 MB"),
         (lambda p: (p / "config.json").write_text('{"hidden_size": 8}'), "no model_type"),
@@ -393,6 +394,34 @@ def test_hostile_names_are_made_visible(tmp_path: Path) -> None:
     assert sentence.isprintable()
     good = catalog.find(str(folder(tmp_path / "also\x1b[31mevil")))
     assert good.label.isprintable()
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("llama"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    config=st.dictionaries(st.sampled_from([*TINY, "auto_map", "head_dim", "is_encoder_decoder"]), ODD),
+    index=ODD,
+    header=ODD,
+)
+@example(config={"model_type": "bloom"}, index={"weight_map": {"a": []}}, header={})
+@example(config={"model_type": "bloom"}, index=None, header={"a": {"shape": [float("inf")]}})
+@example(config={"model_type": "bloom"}, index=None, header={"a": {"shape": [-7]}})
+def test_any_json_is_facts_or_a_sentence(tmp_path: Path, config: dict, index: object, header: object) -> None:
+    path = folder(tmp_path / "model", TINY | config)
+    (path / "model.safetensors.index.json").unlink(missing_ok=True)
+    if index is not None:
+        (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    text = json.dumps(header).encode()
+    (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    facts = model_folder.inspect(path)
+    assert facts.problem is None or facts.problem == visible(facts.problem)
+    assert facts.parameters is None or facts.parameters > 0
 
 
 # --- the hub cache

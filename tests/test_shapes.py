@@ -18,7 +18,7 @@ from peft import (
 )
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tui_lab import shapes, targets
+from tui_lab import catalog, shapes, targets
 from tui_lab.errors import LabError
 
 #: Sizes in which no two dimensions are equal by chance, so that a formula that mixes them up fails.
@@ -261,3 +261,14 @@ def test_unknown_architecture_and_method() -> None:
         shapes.linears(shapes.Shape("mamba", 1, 1, 1, 1, 1, 1, 1, True))
     with pytest.raises(LabError, match="vera"):
         shapes.trainable_count(shape_of({"model_type": "llama"}), recipe(method="vera"))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("Qwen2.5-0.5B", 8_798_208), ("Llama-3.2-1B", 11_272_192), ("TinyLlama", 12_615_680)],
+)
+def test_counts_that_others_report(name: str, count: int) -> None:
+    """Trainable parameters of rank 16 on all layers, as public training logs of these models print them."""
+    shape = catalog.find(name).shape
+    assert shape is not None
+    assert shapes.trainable_count(shape, recipe(lora_r=16)) == count

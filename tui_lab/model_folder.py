@@ -64,6 +64,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError:
         raise _Bad(f"its {path.name} is not UTF-8 text; get the file again") from None
+    except ValueError:  # a number of thousands of digits
+        raise _Bad(f"its {path.name} holds a number that is too long; get the file again") from None
     except RecursionError:
         raise _Bad(f"its {path.name} is nested too deeply to be real; get the file again") from None
     except OSError as error:
@@ -106,8 +108,8 @@ def _check_weights(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = _read_json(index).get("weight_map")
-        names = set(shards.values()) if isinstance(shards, dict) else set()
-        missing = sorted(str(name) for name in names if not _inside(folder, name))
+        names = list(shards.values()) if isinstance(shards, dict) else []
+        missing = sorted(str(name)[:200] for name in names if not _inside(folder, name))
         if missing or not names:
             what = visible(missing[0]) if missing else "every shard"
             raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
@@ -147,9 +149,11 @@ def _counted(folder: Path) -> int | None:
                 for name, tensor in header.items()
                 if name != "__metadata__"
             )
-        except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (OSError, struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
             return None
-    return total or None
+        except RecursionError:
+            return None
+    return total if total > 0 else None
 
 
 def _has_template(folder: Path) -> bool | None:
