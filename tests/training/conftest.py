@@ -83,7 +83,9 @@ def recipe_for(**values: Any) -> Recipe:
 def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
     """Builds the trainer of a recipe over the tiny Llama, as a run does."""
 
-    def make(recipe: Recipe, after_step: Any = lambda trainer: None, folder: str = "checkpoints") -> LabTrainer:
+    def make(
+        recipe: Recipe, after_step: Any = lambda trainer: None, folder: str = "checkpoints"
+    ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
         values = {

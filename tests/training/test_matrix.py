@@ -77,7 +77,9 @@ def test_cell(
     trainer.train()
     assert trainer.validation_loss() < at_start - 1e-3
     for name, weight in trainer.model.named_parameters():
-        assert weight.requires_grad or torch.equal(weight.detach(), before[name]), f"{name} is frozen and moved"
+        assert weight.requires_grad or torch.equal(weight.detach(), before[name]), (
+            f"{name} is frozen and moved"
+        )
         assert not weight.requires_grad or weight.dtype == torch.float32, name
     moved = [
         not torch.equal(weight.detach(), before[name])

@@ -35,7 +35,9 @@ def loss_by_hand(model: Any, data: list[dict[str, list[int]]]) -> float:
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_validation_loss_is_that_of_each_row_alone(make_trainer: Make, tiny_llama: Path, packing: bool) -> None:
+def test_validation_loss_is_that_of_each_row_alone(
+    make_trainer: Make, tiny_llama: Path, packing: bool
+) -> None:
     trainer = make_trainer(recipe_for(packing=packing, per_device_train_batch_size=3))
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
     assert trainer.validation_loss() == pytest.approx(loss_by_hand(plain, rows(16, seed=1)), abs=1e-5)
@@ -96,7 +98,9 @@ def test_adalora_prunes_to_its_target_and_counts_its_regulariser(make_trainer: M
     assert term > 0.1
     assert with_term == pytest.approx(bare + term, rel=1e-4)
     trainer.train()
-    kept = [int((weight.abs() > 0).sum()) for name, weight in trainer.model.named_parameters() if "lora_E" in name]
+    kept = [
+        int((weight.abs() > 0).sum()) for name, weight in trainer.model.named_parameters() if "lora_E" in name
+    ]
     assert len(kept) == 14
     assert sum(kept) == 14 * recipe.target_r
 
@@ -112,8 +116,12 @@ def test_orthogonality_of_a_known_matrix() -> None:
     assert float(orthogonality(Pair())) == pytest.approx(math.sqrt(18) / 2)
 
 
-@pytest.mark.parametrize("values", [{}, {"use_dora": True}, {"method": "adalora"}, {"method": "ia3"}, {"method": "loha"}])
-def test_saved_adapter_loads_with_plain_peft(make_trainer: Make, tiny_llama: Path, tmp_path: Path, values: Any) -> None:
+@pytest.mark.parametrize(
+    "values", [{}, {"use_dora": True}, {"method": "adalora"}, {"method": "ia3"}, {"method": "loha"}]
+)
+def test_saved_adapter_loads_with_plain_peft(
+    make_trainer: Make, tiny_llama: Path, tmp_path: Path, values: Any
+) -> None:
     trainer = make_trainer(recipe_for(**values, max_steps=20))
     trainer.train()
     save_weights(trainer.model, tmp_path / "adapter")
@@ -128,7 +136,10 @@ def test_checkpoints_hold_no_pickled_arguments_and_resume_bit_equal(make_trainer
     whole.train()
     broken = make_trainer(
         recipe,
-        after_step=lambda t: t.state.global_step == 5 and (t.checkpoint_now(), t.control.__setattr__("should_training_stop", True)),
+        after_step=lambda t: (
+            t.state.global_step == 5
+            and (t.checkpoint_now(), t.control.__setattr__("should_training_stop", True))
+        ),
         folder="broken",
     )
     broken.train()

@@ -19,11 +19,11 @@ from pathlib import Path
 import datasets
 import transformers
 
-from tui_lab import __version__, catalog
+from tui_lab import __version__, catalog, targets
 from tui_lab.data import formats, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
-from tui_lab.resolution import Resolution, resolve
+from tui_lab.resolution import METHODS_WITH_TARGETS, Resolution, resolve
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
@@ -49,8 +49,9 @@ class Attempt:
         self.checkpoint = newest_checkpoint(run.checkpoints_path)
         self.from_step = int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
         self.started = time.monotonic()
-        self.control = Control(run, events, before.acknowledged, since=time.time() if before.attempt else 0.0)
         self.recorder = Recorder(events)
+        since = time.time() if before.attempt else 0.0
+        self.control = Control(run, events, before.acknowledged, since, self.recorder.leave_out_pause)
         events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
 
     def ask_to_stop(self) -> None:
@@ -83,7 +84,7 @@ class Attempt:
             self.events.write("choice", field=choice.field, value=choice.value, reason=choice.reason)
         for text in resolution.warnings:
             self.events.write("warning", text=text)
-        self.source = model.ModelSource(str(entry.path or entry.id), self.recipe.revision)
+        self.source = model.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
         self.tokenizer = templates.load_tokenizer(self.source.location, self.recipe.revision)
@@ -131,6 +132,10 @@ class Attempt:
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )
         base_facts = model.facts(base)
+        if recipe.method in METHODS_WITH_TARGETS:
+            # from the loaded model's own modules: the catalog does not know every architecture
+            found = targets.explain(base.config.model_type, recipe.target_modules, model.linear_names(base))
+            values = {**values, "target_modules": found.modules, "feedforward_modules": found.feedforward}
         trainer = build_trainer(
             recipe,
             base,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tui_lab.runs.commands import COMMANDS, Command, Inbox
@@ -18,9 +19,18 @@ PAUSE_POLL_S = 0.2
 
 class Control:
     """``done``: ids acknowledged by earlier attempts; commands sent before ``since`` (a resume) were meant
-    for the attempt that died, and are acknowledged as such without being carried out."""
+    for the attempt that died, and are acknowledged as such without being carried out; ``after_pause`` is
+    told how many seconds a pause took."""
 
-    def __init__(self, run: Run, events: EventWriter, done: set[str], since: float) -> None:
+    def __init__(
+        self,
+        run: Run,
+        events: EventWriter,
+        done: set[str],
+        since: float,
+        after_pause: Callable[[float], None],
+    ) -> None:
+        self._after_pause = after_pause
         self._events = events
         self._inbox = Inbox(run, done)
         self._since = since
@@ -38,7 +48,7 @@ class Control:
                 self._carry_out(trainer)
             self._paused = False
             seconds = time.monotonic() - began
-            trainer.recorder.leave_out_pause(seconds)
+            self._after_pause(seconds)
             self._events.write("continued", step=step, paused_s=round(seconds, 1))
         if self.stop_wanted:
             if trainer.state.global_step:

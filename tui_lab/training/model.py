@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.pytorch_utils import Conv1D
 
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
@@ -126,6 +127,12 @@ def facts(model: torch.nn.Module) -> dict[str, Any]:
         "quantized_modules": len(four_bit_modules(model)),
         "weights_bytes": stored,
     }
+
+
+def linear_names(model: torch.nn.Module) -> list[str]:
+    """Full names of the modules that an adapter can sit on (GPT-2 has transposed ones)."""
+    kinds = (torch.nn.Linear, Conv1D)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
 
 
 def trainable_count(model: torch.nn.Module) -> int:

@@ -79,7 +79,7 @@ class LabTrainer(SFTTrainer):
 
     def checkpoint_now(self) -> None:
         """Saves a checkpoint of the step in hand, unless it was saved already."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if not folder.exists():
             self._save_checkpoint(self.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
@@ -88,7 +88,7 @@ class LabTrainer(SFTTrainer):
         """Checkpoints are the run's own: they need no card."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.model, folder, state_dict)
 

@@ -1,0 +1,249 @@
+"""Whole runs as processes of their own: folders, events, commands, crashes and resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import VOCABULARY
+from tui_lab.recipes import build
+from tui_lab.runs import commands, folder, launch
+from tui_lab.runs.state import ENDED, Watcher
+
+DEADLINE_S = 240.0
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A text file of sixty lines with a rule: each word is the one before plus seven."""
+    path = tmp_path / "counting.txt"
+    lines = [" ".join(f"w{3 + (start + i * 7) % (VOCABULARY - 3)}" for i in range(14)) for start in range(60)]
+    path.write_text("\n\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make_run(tiny_llama: Path, texts: Path, tmp_path: Path) -> Callable[..., folder.Run]:
+    def make(**values: Any) -> folder.Run:
+        recipe = build(
+            {
+                "model": str(tiny_llama),
+                "data": str(texts),
+                "max_length": 32,
+                "max_steps": 12,
+                "eval_steps": 4,
+                "learning_rate": 1e-2,
+                "per_device_train_batch_size": 8,
+                "gradient_accumulation_steps": 1,
+                "sample_max_new_tokens": 4,
+                **values,
+            }
+        )
+        return folder.create(recipe, tmp_path / "runs")
+
+    return make
+
+
+def until(run: folder.Run, condition: Callable[[Watcher], Any]) -> Watcher:
+    """Watches a run until something holds; fails with the run's last words when it does not."""
+    watcher, deadline = Watcher(run), time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        watcher.read_all()
+        if condition(watcher):
+            return watcher
+        if not folder.is_locked(run):
+            watcher.read_all()
+            if condition(watcher):
+                return watcher
+            break
+        time.sleep(0.05)
+    raise AssertionError(f"{watcher.state.phase}, step {watcher.state.step}: {run.last_words()}")
+
+
+def ended(watcher: Watcher) -> bool:
+    return watcher.liveness in ENDED and not folder.is_locked(watcher.run)
+
+
+def kinds(run: folder.Run) -> list[str]:
+    from tui_lab.runs.events import EventTail
+
+    return [event["kind"] for event in EventTail(run.events_path).read_all()]
+
+
+def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run]) -> None:
+    run = make_run(quantization="nf4")
+    launch.start(run)
+    assert folder.is_locked(run)  # from the first instant, before the process has done anything
+    state = until(run, ended).state
+    assert state.end["state"] == "finished", run.last_words()
+    assert state.loss.steps == list(range(1, 13))
+    assert state.validation.steps == [0, 4, 8, 12]
+    assert state.validation.values[-1] < state.validation.values[0] - 0.1
+    assert state.end["validation_loss"] == state.validation.last
+    assert state.model["quantized_modules"] == 14
+    assert state.model["modules"] == {"Linear4bit": 14, "Linear": 1}
+    assert state.plan["total_steps"] == 12
+    assert state.last_step["tokens"] > 0 and state.last_step["tok_per_s"] > 0
+    assert state.peak_memory["resident"] > 50e6
+    assert [sample["step"] for sample in state.samples] == [0, 4, 8, 12]
+    names = {path.name for path in run.adapter_path.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    assert not list(run.path.rglob("training_args.bin"))
+    assert kinds(run)[0] == "resumed" and kinds(run)[-1] == "end"
+
+
+def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    run = make_run(method="full", learning_rate=1e-3)
+    launch.start(run)
+    state = until(run, ended).state
+    assert state.end["state"] == "finished", run.last_words()
+    model = AutoModelForCausalLM.from_pretrained(run.model_path)
+    assert state.model["trainable"] == state.model["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
+    make_run: Callable[..., folder.Run], tiny_llama: Path, init: str
+) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run = make_run(init_lora_weights=init, lora_r=4)
+    launch.start(run)
+    watcher = until(run, ended)
+    assert watcher.state.end["state"] == "finished", run.last_words()
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    model = peft.PeftModel.from_pretrained(base, run.adapter_path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.adapter_path)
+    total, tokens = 0.0, 0
+    from tui_lab.data import formats
+    from tui_lab.data.prepare import prepare
+
+    recipe = run.recipe()
+    held = prepare(
+        formats.read(recipe.data), tokenizer, max_length=recipe.max_length, seed=recipe.seed
+    ).validation
+    for row in held:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        count = int((labels[:, 1:] != -100).sum())
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * count
+        tokens += count
+    assert total / tokens == pytest.approx(watcher.state.end["validation_loss"], abs=2e-3)
+
+
+def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folder.Run]) -> None:
+    run = make_run(max_steps=4000, eval_steps=2000, sample_steps=2000)
+    process = launch.start(run)
+    until(run, lambda w: w.state.step >= 2)
+    commands.send(run, "pause")
+    watcher = until(run, lambda w: w.liveness == "paused")
+    held_at = watcher.state.step
+    time.sleep(0.6)
+    assert watcher.read_all().step == held_at
+    commands.send(run, "checkpoint")
+    until(run, lambda w: w.state.checkpoints)
+    commands.send(run, "continue")
+    until(run, lambda w: w.state.step > held_at)
+    assert watcher.read_all().end == {}
+    commands.send(run, "stop")
+    state = until(run, ended).state
+    assert process.wait(timeout=30) == 0
+    assert state.end["state"] == "stopped" and "resumed" in state.end["message"]
+    assert (run.adapter_path / "adapter_model.safetensors").is_file()
+    assert len(state.acknowledged) == 4
+    stopped_at = state.step
+
+    launch.start(run)
+    resumed = until(run, lambda w: w.state.attempt == 2 and w.state.step > stopped_at + 1)
+    assert resumed.state.loss.steps == list(range(1, resumed.state.step + 1))
+    commands.send(run, "stop")
+    assert until(run, ended).state.end["state"] == "stopped"
+
+
+def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
+    make_run: Callable[..., folder.Run],
+) -> None:
+    values = {"lora_dropout": 0.2, "max_steps": 30, "eval_steps": 5, "sample_steps": 30}
+    whole = make_run(**values)
+    launch.start(whole)
+    run = make_run(**values)
+    process = launch.start(run)
+    until(run, lambda w: w.state.step >= 12)
+    process.kill()
+    process.wait()
+    watcher = Watcher(run)
+    watcher.read_all()
+    if watcher.liveness != "finished":  # the kill came in time
+        assert watcher.liveness == "crashed"
+        launch.start(run)
+    state = until(run, ended).state
+    undisturbed = until(whole, ended).state
+    assert state.loss.values == undisturbed.loss.values
+    assert state.validation.values == undisturbed.validation.values
+
+
+def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run]) -> None:
+    run = make_run(max_steps=4000, eval_steps=4000, sample_steps=4000)
+    process = launch.start(run)
+    until(run, lambda w: w.state.step >= 1)
+    os.kill(process.pid, signal.SIGHUP)
+    step = Watcher(run).read_all().step
+    until(run, lambda w: w.state.step > step)
+    os.kill(process.pid, signal.SIGTERM)
+    assert until(run, ended).state.end["state"] == "stopped"
+
+
+def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> None:
+    """A rate that destroys: the validation loss rises at once, and the first state is the best."""
+    run = make_run(
+        max_steps=60,
+        eval_steps=2,
+        early_stopping_patience=2,
+        learning_rate=1.0,
+        warmup_steps=0,
+        max_grad_norm=0.0,
+        optim="sgd",
+    )
+    launch.start(run)
+    state = until(run, ended).state
+    assert state.end["state"] == "finished", run.last_words()
+    if state.step < 60:
+        assert "best at step" in state.end["message"]
+    assert state.end["validation_loss"] == pytest.approx(min(state.validation.values[1:]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"data": "/nowhere/rows.jsonl"}, "rows.jsonl"),
+        ({"model": "nobody/no-such-model"}, "no-such-model"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_one_sentence(
+    make_run: Callable[..., folder.Run], values: dict[str, Any], sentence: str
+) -> None:
+    run = make_run(**values)
+    process = subprocess.run(
+        [sys.executable, "-m", "tui_lab.training", str(run.path)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    state = Watcher(run).read_all()
+    assert process.returncode == 1
+    assert state.end["state"] == "failed"
+    assert sentence in state.end["message"] and "Traceback" not in state.end["message"]
