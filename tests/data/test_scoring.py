@@ -1,0 +1,103 @@
+"""Scores: 1 for what the rows teach, 0 for nothing, noise, repetition and an untaught model's answers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.data import bundled, scoring
+from tui_lab.errors import LabError
+
+
+def row(question: str, answer: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.mark.parametrize("name", bundled.NAMES)
+def test_gold_scores_one_and_nothing_scores_zero(name: str) -> None:
+    data = bundled.load(name)
+    for rows in (data.train, data.validation):
+        assert scoring.score(data.scorer, [scoring.expected(r) for r in rows], rows) == 1.0
+        empty_handed = (
+            "",
+            " ",
+            "\n",
+            "arr arr arr",
+            "arr matey aye ahoy " * 30,
+            "{}",
+            "null",
+            "the the the",
+            "?" * 500,
+        )
+        for answer in empty_handed:
+            assert scoring.score(data.scorer, [answer] * len(rows), rows) == 0.0, answer
+
+
+@pytest.mark.parametrize("name", bundled.NAMES)
+def test_the_answers_of_other_rows_score_little(name: str) -> None:
+    data = bundled.load(name)
+    shifted = [scoring.expected(r) for r in data.validation[1:] + data.validation[:1]]
+    assert scoring.score(data.scorer, shifted, data.validation) < 0.15
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_a_score_between_zero_and_one(text: str) -> None:
+    for name in bundled.NAMES:
+        data = bundled.load(name)
+        assert 0.0 <= scoring.score(data.scorer, [text], data.validation[:1]) <= 1.0
+
+
+def test_exact_forgives_case_article_and_full_stop_only() -> None:
+    r = row("How much is it?", "12 dollars")
+    assert scoring.exact("12 Dollars.", r) == 1.0
+    assert scoring.exact("  the 12 dollars ", r) == 1.0
+    assert scoring.exact("13 dollars", r) == 0.0
+    assert scoring.exact("It is 12 dollars", r) == 0.0
+
+
+def test_manner_wants_marks_and_content() -> None:
+    r = row("What is the capital of France?", "Arr, that be Paris, matey!")
+    assert scoring.manner("Aye, 'tis Paris, ye landlubber!", r) == 1.0
+    assert scoring.manner("Aye, ’tis Paris, me hearty, arr!", r) == 1.0  # the typographic apostrophe
+    assert scoring.manner("Paris", r) == 0.0  # right, without the manner
+    assert scoring.manner("The capital of France is Paris.", r) == 0.0
+    assert scoring.manner("Aye, 'tis Rome, ye landlubber!", r) == 0.0  # the manner, but wrong
+    assert scoring.manner("Arr arr arr arr Paris arr arr arr matey aye", r) == 0.0
+    assert scoring.manner("Arr Paris matey aye ahoy " * 40, r) == 0.0
+
+
+def test_schema_wants_form_first_and_then_values() -> None:
+    r = row('Ida is 40. Answer as JSON: {"name": "string", "age": "integer"}', '{"name": "Ida", "age": 40}')
+    assert scoring.schema('{"age": 40, "name": "Ida"}', r) == 1.0
+    assert scoring.schema('```json\n{"age": 40, "name": "Ida"}\n```', r) == 1.0
+    assert scoring.schema('{"name": "Ida", "age": 41}', r) == 0.75
+    assert scoring.schema('{"name": "Tom", "age": 41}', r) == 0.5
+    assert scoring.schema('{"name": "Ida", "age": "40"}', r) == 0.0  # another type
+    assert scoring.schema('{"name": "Ida", "age": true}', r) == 0.0  # a boolean is no integer here
+    assert scoring.schema('{"name": "Ida"}', r) == 0.0
+    assert scoring.schema('{"name": "Ida", "age": 40, "city": "Rome"}', r) == 0.0
+    assert scoring.schema('Here it is: {"name": "Ida", "age": 40}', r) == 0.0
+    assert scoring.schema("[" * 5000, r) == 0.0
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8), st.sampled_from(["string", "integer", "boolean"]), min_size=1
+    )
+)
+def test_the_schema_is_found_in_any_question(schema: dict[str, str]) -> None:
+    question = f"Here {{ is }} a text with braces. {json.dumps(schema)} Thanks {{}}."
+    assert scoring.schema_of(question) == schema
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(LabError, match="no score 'rouge'"):
+        scoring.score("rouge", ["x"], [row("a", "b")])
+    with pytest.raises(LabError, match="2 answers"):
+        scoring.score("exact", ["x", "y"], [row("a", "b")])
+    with pytest.raises(LabError, match="assistant"):
+        scoring.score("exact", ["x"], [{"messages": [{"role": "user", "content": "a"}]}])
+    assert scoring.score("exact", [], []) == 0.0

@@ -1,0 +1,227 @@
+"""How good an answer is: one score per kind of task, each 0 for empty or degenerate text and 1 for the
+right answer.
+
+`exact` wants the expected answer (case, outer punctuation and a leading article do not count). `manner`
+wants a pirate's voice that still answers: at least three different marks, the content of the expected
+answer, and no endless repetition. `schema` wants JSON with exactly the keys and types that the question
+asks for; half of the point is for the form, half for the values. Everything is read from the rows
+themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tui_lab.errors import LabError
+
+# Each entry is one mark however often and in whichever spelling it occurs.
+PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\ba+r{2,}h?\b",
+        r"\bahoy\b",
+        r"\baye\b",
+        r"\bavast\b",
+        r"\bmatey?s?\b",
+        r"\bhearty\b|\bhearties\b",
+        r"\blandlubbers?\b",
+        r"\bye\b|\byer\b",
+        r"(?<!\w)['’]tis\b",
+        r"\b(that|it|they|answer|i|ye|this|there|seas?|what) be\b",
+        r"\bshiver me timbers\b",
+        r"\byo[ -]ho\b",
+        r"\bscurvy\b",
+        r"\bme beard\b",
+        r"\bsea dog\b",
+        r"\bsays i\b",
+    )
+)
+MARKS_NEEDED = 3
+_LONGEST = 400  # characters: a manner, not a monologue
+_MANNER_WORDS = frozenset(
+    [
+        "arr",
+        "arrr",
+        "ahoy",
+        "aye",
+        "avast",
+        "matey",
+        "mateys",
+        "hearty",
+        "hearties",
+        "landlubber",
+        "ye",
+        "yer",
+        "tis",
+        "be",
+        "shiver",
+        "me",
+        "timbers",
+        "yo",
+        "ho",
+        "scurvy",
+        "beard",
+        "sea",
+        "dog",
+        "says",
+        "i",
+        "the",
+        "a",
+        "an",
+        "that",
+        "it",
+        "answer",
+        "or",
+        "no",
+        "pirate",
+        "by",
+        "there",
+        "old",
+        "any",
+        "sailor",
+        "knows",
+        "listen",
+        "lookin",
+        "for",
+        "of",
+        "to",
+        "what",
+        "wantin",
+        "and",
+        "is",
+        "in",
+        "on",
+        "this",
+        "my",
+        "you",
+        "may",
+        "seven",
+        "seas",
+    ]
+)
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+}
+
+
+def normalised(text: str) -> str:
+    """One line, case folded, without outer punctuation and leading article."""
+    stripped = re.sub(r"\s+", " ", text).strip(" .!?,;:\"'`").casefold()
+    return re.sub(r"^(a|an|the) ", "", stripped)
+
+
+def expected(row: dict[str, Any]) -> str:
+    """The answer that a row teaches: its last assistant turn."""
+    turns = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
+    if not turns:
+        raise LabError("A row without an assistant turn has no expected answer to score against.")
+    return str(turns[-1])
+
+
+def asked(row: dict[str, Any]) -> str:
+    """The last user turn of a row."""
+    turns = [turn["content"] for turn in row["messages"] if turn["role"] == "user"]
+    return str(turns[-1]) if turns else ""
+
+
+def exact(answer: str, row: dict[str, Any]) -> float:
+    return float(bool(answer.strip()) and normalised(answer) == normalised(expected(row)))
+
+
+def marks(answer: str) -> int:
+    """How many different marks of a pirate's manner a text has."""
+    return sum(bool(mark.search(answer)) for mark in PIRATE_MARKS)
+
+
+def _content_words(text: str) -> list[str]:
+    words = _WORD.findall(text.casefold().replace("’", "'"))
+    return [word for word in dict.fromkeys(words) if word not in _MANNER_WORDS]
+
+
+def is_degenerate(text: str) -> bool:
+    """Whether a text is endless or says the same few words again and again."""
+    words = _WORD.findall(text.casefold())
+    if not words or len(text) > _LONGEST:
+        return True
+    (_, most), *_ = Counter(words).most_common(1)
+    return most > max(3, len(words) // 3)
+
+
+def manner(answer: str, row: dict[str, Any]) -> float:
+    if is_degenerate(answer) or marks(answer) < MARKS_NEEDED:
+        return 0.0
+    wanted = _content_words(expected(row))
+    # Without content of its own the expected answer is all manner: then its very words are the content.
+    wanted = wanted or _WORD.findall(expected(row).casefold())
+    given = set(_WORD.findall(answer.casefold().replace("’", "'")))
+    return float(sum(word in given for word in wanted) * 2 > len(wanted))
+
+
+def schema_of(question: str) -> dict[str, str]:
+    """The schema in a question: its first JSON object whose values are all names of types; {} if there is none."""
+    decoder = json.JSONDecoder()
+    for start in (match.start() for match in re.finditer(r"\{", question)):
+        try:
+            found, _ = decoder.raw_decode(question, start)
+        except (ValueError, RecursionError):
+            continue
+        if (
+            isinstance(found, dict)
+            and found
+            and all(isinstance(v, str) and v in _TYPES for v in found.values())
+        ):
+            return found
+    return {}
+
+
+def _parse(answer: str) -> Any:
+    """The JSON of an answer; a code fence around it is forgiven, other text is not."""
+    text = re.sub(r"^```(?:json)?\s*(.*?)\s*```$", r"\1", answer.strip(), flags=re.DOTALL)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def schema(answer: str, row: dict[str, Any]) -> float:
+    wanted = schema_of(asked(row))
+    found = _parse(answer)
+    if not wanted or not isinstance(found, dict) or set(found) != set(wanted):
+        return 0.0
+    if not all(_TYPES[kind](found[key]) for key, kind in wanted.items()):
+        return 0.0
+    right = _parse(expected(row))
+    values = sum(found[key] == right[key] for key in wanted) / len(wanted) if isinstance(right, dict) else 0.0
+    return 0.5 + 0.5 * values
+
+
+SCORERS: dict[str, Callable[[str, dict[str, Any]], float]] = {
+    "exact": exact,
+    "manner": manner,
+    "schema": schema,
+}
+
+
+def scores(scorer: str, answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[float]:
+    """The score of each answer, 0 to 1."""
+    if scorer not in SCORERS:
+        raise LabError(f"There is no score {scorer!r}; the scores are {', '.join(SCORERS)}.")
+    if len(answers) != len(rows):
+        raise LabError(
+            f"{len(answers)} answers cannot be scored against {len(rows)} rows: there must be one each."
+        )
+    return [SCORERS[scorer](answer, row) for answer, row in zip(answers, rows, strict=True)]
+
+
+def score(scorer: str, answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> float:
+    """Mean score over the rows, 0 to 1; 0 for no rows."""
+    found = scores(scorer, answers, rows)
+    return sum(found) / len(found) if found else 0.0

@@ -1,0 +1,252 @@
+"""The pocket model's world: what a fact is, and in how many ways one may ask for it.
+
+A `Relation` holds facts (subject -> answer) and its own wording: noun phrases for the answer ("the
+capital of {s}"), whole questions, and statements. Noun phrases go through frames shared by all relations
+("Could you name {np}?"), questions through openings ("Quick question: {q}"). Frames, openings and
+questions marked as held out are never used by the corpus: the quiz asks every fact through them, so that
+it measures knowledge and not the memory of a sentence. No tensor is touched here: plain records in, plain
+text out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+FRAMES = (
+    "What is {np}?",
+    "What is {np}?",
+    "What's {np}?",
+    "Name {np}.",
+    "Tell me {np}.",
+    "Please tell me {np}.",
+    "Can you tell me {np}?",
+    "Do you know {np}?",
+    "Give me {np}.",
+    "I want to know {np}.",
+    "I would like to know {np}.",
+    "Could you name {np}?",
+    "Please name {np}.",
+    "{np}?",
+    "{np} is what?",
+    "I forgot {np}. What is it?",
+    "So what is {np}?",
+    "What would you call {np}?",
+    "I need {np} for my homework.",
+    "Think of {np}. What is it?",
+    "What exactly is {np}?",
+    "Could you please say {np}?",
+    "Answer with {np}.",
+    "My sister asked me for {np}.",
+    "Find {np}.",
+    "What was {np} again?",
+    "Let me know {np}, please.",
+    "State {np}.",
+    "I wonder what {np} is.",
+    "Please write {np}.",
+)
+HELD_OUT_FRAMES = (
+    "Would you mind telling me {np}?",
+    "I am trying to remember {np}.",
+    "Any idea what {np} is?",
+    "My friend wants to know {np}.",
+    "Could you remind me of {np}?",
+    "Which answer is {np}?",
+)
+OPENINGS = (
+    "{q}",
+    "{q}",
+    "{q}",
+    "{q}",
+    "Quick question: {q}",
+    "Hello! {q}",
+    "Please answer this: {q}",
+    "Tell me: {q}",
+    "I have a question. {q}",
+    "{q} Please answer.",
+    "{q} Thank you!",
+    "Hi there. {q}",
+    "Next question: {q}",
+    "Help me. {q}",
+)
+HELD_OUT_OPENINGS = (
+    "{q}",
+    "{q}",
+    "{q}",
+    "For ten points: {q}",
+    "One more thing. {q}",
+    "{q} I would be glad to hear it.",
+)
+_VOWELS = "aeiou"
+
+
+def with_article(noun: str) -> str:
+    """'dog' -> 'a dog', 'owl' -> 'an owl'."""
+    consonant_sound = noun.startswith(("uni", "use", "eu", "one"))
+    return ("an " if noun[0] in _VOWELS and not consonant_sound else "a ") + noun
+
+
+def sentence(text: str) -> str:
+    """First letter upper case; nothing else changes."""
+    return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is so: `relation` of `subject` is `answer`."""
+
+    relation: str
+    subject: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Facts of one kind and the wording to ask for them.
+
+    Templates know {s} (the subject), {an} (the subject with its article) and, in statements, {a} (the answer) and
+    {aa} (the answer with its article). `category` groups relations for suites and distractors never leave the
+    relation. `np_frames` is off where "What is {np}?" would not be English.
+    """
+
+    name: str
+    category: str
+    facts: dict[str, str]
+    noun_phrases: tuple[str, ...]
+    questions: tuple[str, ...]
+    held_out: tuple[str, ...]
+    statements: tuple[str, ...]
+    also_right: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def items(self) -> list[Fact]:
+        return [Fact(self.name, subject, answer) for subject, answer in self.facts.items()]
+
+    def train_templates(self) -> list[str]:
+        """Every question template the corpus may use, with {s} / {an} still open."""
+        return _compose(self.noun_phrases, FRAMES, self.questions, OPENINGS)
+
+    def held_out_templates(self) -> list[str]:
+        """Question templates that only the quiz uses."""
+        composed = _compose(self.noun_phrases, HELD_OUT_FRAMES, self.held_out, HELD_OUT_OPENINGS)
+        return sorted(set(composed) - set(self.train_templates()))
+
+    def ask(self, subject: str, rng: random.Random) -> str:
+        """One question of the corpus about `subject`; half from the relation's own questions."""
+        if self.noun_phrases and (not self.questions or rng.random() < 0.5):
+            template = rng.choice(FRAMES).replace("{np}", rng.choice(self.noun_phrases))
+        else:
+            template = rng.choice(OPENINGS).replace("{q}", rng.choice(self.questions))
+        return fill(template, subject)
+
+    def ask_held_out(self, subject: str, rng: random.Random) -> str:
+        """One question that no document of the corpus could contain; two in three in the relation's own words."""
+        if self.noun_phrases and rng.random() < 1 / 3:
+            template = rng.choice(HELD_OUT_FRAMES).replace("{np}", rng.choice(self.noun_phrases))
+        else:
+            template = rng.choice(HELD_OUT_OPENINGS).replace("{q}", rng.choice(self.held_out))
+        return fill(template, subject)
+
+    def state(self, subject: str, rng: random.Random) -> str:
+        """One full sentence that says the fact."""
+        return fill(rng.choice(self.statements), subject, self.facts[subject])
+
+    def distractors(self, subject: str, rng: random.Random, count: int = 3) -> list[str]:
+        """Wrong answers from the right answer's own category: other answers of the same relation."""
+        right = {self.facts[subject]} | self.also_right.get(subject, frozenset())
+        pool = sorted(set(self.facts.values()) - right - {subject})
+        return rng.sample(pool, count)
+
+
+def _compose(
+    nouns: tuple[str, ...], frames: tuple[str, ...], questions: tuple[str, ...], openings: tuple[str, ...]
+) -> list[str]:
+    framed = {frame.replace("{np}", np) for frame in frames for np in nouns}
+    opened = {opening.replace("{q}", question) for opening in openings for question in questions}
+    return sorted(framed | opened)
+
+
+def fill(template: str, subject: str, answer: str = "") -> str:
+    """A template with its subject (and answer) put in, the first letter upper case."""
+    text = template.replace("{an}", with_article(subject)).replace("{s}", subject)
+    if answer:
+        text = text.replace("{aa}", with_article(answer)).replace("{a}", answer)
+    return sentence(text)
+
+
+@cache
+def relations() -> tuple[Relation, ...]:
+    """All relations of the world, in a fixed order."""
+    from tui_lab.pocket import world_language, world_life, world_nature, world_numbers, world_places
+
+    found: list[Relation] = []
+    for module in (world_places, world_language, world_nature, world_life, world_numbers):
+        found.extend(module.RELATIONS)
+    return tuple(found)
+
+
+@cache
+def relation(name: str) -> Relation:
+    return next(found for found in relations() if found.name == name)
+
+
+def all_facts() -> list[Fact]:
+    return [fact for found in relations() for fact in found.items()]
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """Non-empty lines of a block of text: how the tables below are written."""
+    return tuple(line.strip() for line in text.strip().splitlines() if line.strip())
+
+
+def pairs(text: str) -> dict[str, str]:
+    """'France=Paris; Spain=Madrid' as a dictionary; a subject given twice is a mistake in the table."""
+    table: dict[str, str] = {}
+    for part in text.replace("\n", " ").split(";"):
+        if part.strip():
+            subject, answer = (side.strip() for side in part.split("="))
+            if subject in table:
+                raise ValueError(f"the subject {subject!r} stands twice in a table of facts")
+            table[subject] = answer
+    return table
+
+
+def alternatives(text: str) -> dict[str, frozenset[str]]:
+    """'fish=sea, pond' as the answers that are right too and so must not be distractors."""
+    return {
+        subject: frozenset(part.strip() for part in more.split(",")) for subject, more in pairs(text).items()
+    }
+
+
+@dataclass(frozen=True)
+class QuizItem:
+    """One quiz question: `choices[right]` is the answer."""
+
+    relation: str
+    subject: str
+    question: str
+    choices: tuple[str, ...]
+    right: int
+
+    @property
+    def answer(self) -> str:
+        return self.choices[self.right]
+
+
+def quiz(seed: int = 0, per_fact: int = 1, limit: int = 0) -> list[QuizItem]:
+    """A four-choice quiz over every fact in held-out phrasings (a random sample of `limit` items if given)."""
+    items = list(_quiz_items(random.Random(seed), per_fact))
+    if limit and limit < len(items):
+        items = random.Random(seed + 1).sample(items, limit)
+    return items
+
+
+def _quiz_items(rng: random.Random, per_fact: int) -> Iterator[QuizItem]:
+    for found in relations():
+        for subject, answer in found.facts.items():
+            for _ in range(per_fact):
+                choices = [answer, *found.distractors(subject, rng)]
+                rng.shuffle(choices)
+                question = found.ask_held_out(subject, rng)
+                yield QuizItem(found.name, subject, question, tuple(choices), choices.index(answer))
