@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.errors import LabError
-from tui_lab.recipes import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml, unknown_key
+from tui_lab.recipes import Problem, Recipe, RecipeError, build, check_values, read_toml
 from tui_lab.resources import resource_dir, user_dir
 
 DEFAULT_PRESET = "minute"
@@ -93,6 +93,4 @@ def load_preset(name: str) -> Preset:
 def make_recipe(preset: str = DEFAULT_PRESET, **overrides: Any) -> Recipe:
     """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
     loaded = load_preset(preset)
-    if unknown := [unknown_key(key) for key in overrides if key not in FIELDS]:
-        raise RecipeError(unknown)
     return build({**loaded.values, "preset": loaded.name, **overrides})

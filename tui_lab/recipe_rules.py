@@ -62,12 +62,11 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
     (
         lambda r: (
             r.early_stopping_patience > 0
-            and r.eval_steps > 0
             and r.save_steps > 0
-            and r.save_steps % r.eval_steps != 0
+            and (r.eval_steps == 0 or r.save_steps % r.eval_steps != 0)
         ),
         "save_steps",
-        "save_steps must be a multiple of eval_steps when early stopping is on, so that the best state is on disk; or set save_steps = 0",
+        "with early stopping, save_steps must be a multiple of eval_steps, and eval_steps set, so that the best state is on disk; or set save_steps = 0",
     ),
 )
 
