@@ -53,7 +53,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, list[int]]]:
-    """Rows with a rule to learn (each token is the one before plus 7, within fifty), the first two unlabelled."""
+    """Rows with a rule to learn (each token is the one before plus 7), the first two unlabelled."""
     chance = random.Random(seed)
     out = []
     for _ in range(count):
@@ -93,6 +93,7 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             "feedforward_modules": ["down_proj"],
             "compute_dtype": "float32",
             "optim": recipe.optim,
+            "max_length": recipe.max_length,
         }
         trainer = build_trainer(
             recipe,

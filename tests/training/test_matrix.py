@@ -42,7 +42,7 @@ def refused(method: str, quantization: str, packing: bool, checkpointing: bool) 
 
 @pytest.fixture(scope="module")
 def base_loss() -> dict[str, float]:
-    """The validation loss before training, by quantisation: the same for every cell that starts at the base."""
+    """The loss before training, by quantisation: the same for every cell that starts at the base."""
     return {}
 
 

@@ -128,6 +128,8 @@ class Attempt:
     def _build(self, resolution: Resolution, entry: catalog.Entry) -> LabTrainer:
         recipe, values = self.recipe, resolution.values
         compute_dtype = self.compute_dtype = str(values["compute_dtype"])
+        if entry.parameters is None:
+            model.check_size(self.source, recipe.allow_large)
         base = model.load_base(
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
+from tui_lab import catalog, shapes
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
@@ -88,6 +89,18 @@ def load_base(
     if quantization is not None:
         keep_four_bits_plain(model)
     return model
+
+
+def check_size(source: ModelSource, allow_large: bool) -> None:
+    """Refuses a model over the lab's limit before its weights are read, for ids that the catalog does not
+    know. Raises LabError."""
+    try:
+        config = AutoConfig.from_pretrained(source.location, **source.arguments())
+        shape = shapes.from_config(config.to_dict())
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _explain(source, error) from error
+    if shape is not None:
+        catalog.check_size(source.location, shapes.parameter_count(shape), allow_large)
 
 
 def four_bit_modules(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -108,10 +108,9 @@ class _AdaLoraSchedule(TrainerCallback):
         model.base_model.update_and_allocate(state.global_step + 1)
 
 
-def training_arguments(
-    recipe: Recipe, folder: Path, *, device: str, compute_dtype: str, optim: str
-) -> SFTConfig:
+def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Mapping[str, Any]) -> SFTConfig:
     """trl's configuration for a recipe. Steps between validations are set once the data is known."""
+    compute_dtype = values["compute_dtype"]
     on_cpu = device == "cpu"
     return SFTConfig(
         output_dir=str(folder),
@@ -121,7 +120,7 @@ def training_arguments(
         bf16=compute_dtype == "bfloat16",
         fp16=compute_dtype == "float16",
         # data: rows come with their labels, cut and checked already
-        max_length=recipe.max_length,
+        max_length=int(values["max_length"]),
         packing=recipe.packing,
         packing_strategy="bfd",
         eval_packing=recipe.packing,
@@ -135,7 +134,7 @@ def training_arguments(
         per_device_train_batch_size=recipe.per_device_train_batch_size,
         per_device_eval_batch_size=recipe.per_device_train_batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        optim=optim,
+        optim=str(values["optim"]),
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         activation_checkpointing=recipe.gradient_checkpointing,
@@ -184,8 +183,7 @@ def build_trainer(
             recipe,
             folder,
             device=device,
-            compute_dtype=str(values["compute_dtype"]),
-            optim=str(values["optim"]),
+            values=values,
         ),
         train_dataset=as_dataset(train),
         eval_dataset=as_dataset(validation),
