@@ -164,7 +164,7 @@ TEMPLATES = {
         "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}",
         [" Answer one.", " Answer two.<|endoftext|>"],
     ),
-    "prefixes differ": (  # counts the turns in its first line, so no prefix of the chat is a prefix of the text
+    "prefixes differ": (  # counts its turns, so no prefix of the chat is rendered as a prefix of the text
         "{{ messages | length }} turns\n{% for m in messages %}{{ '<|' + m['role'] + '|>' "
         "+ m['content'] + '<|end|>' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}",

@@ -395,6 +395,8 @@ def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
 
 def from_raw(raw: Raw, data_format: str = "auto") -> Source:
     """Records with named places into examples; refuses when no row is usable."""
+    if not raw.train:
+        raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
     chosen, reason = detect(raw.name, raw.train, data_format)
     rows, bad = _convert(raw.train, chosen)
     if not rows:

@@ -6,9 +6,11 @@ to tokens."""
 
 from __future__ import annotations
 
-import os
+import functools
+import importlib.util
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, Any]
@@ -69,7 +71,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.template: str = tokenizer.chat_template
         self.marked = _MARK.search(self.template) is not None
-        self.training_template = None if self.marked else _trl_template(tokenizer)
+        self.training_template = None if self.marked else _trl_template(self.template)
         self.specials = sorted(
             {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
             | set(tokenizer.all_special_tokens),
@@ -127,7 +129,9 @@ class Renderer:
             answered = self.render([*question, {"role": "assistant", "content": "qzx-answer-qzx"}])
         except Exception:
             return ""
-        shared = os.path.commonprefix([opened, answered])
+        pairs = enumerate(zip(opened, answered, strict=False))
+        same = next((n for n, (a, b) in pairs if a != b), len(opened))
+        shared = opened[:same]
         return shared[len(without) :] if shared.startswith(without) else ""
 
     def prepare(self, messages: Sequence[Message]) -> tuple[list[Message], str, bool]:
@@ -196,7 +200,7 @@ class Renderer:
             if after is not None and len(after) > start:
                 found.append((start, len(after)))
                 continue
-            # Cut short, the chat may close otherwise (Phi-3 adds its end token); the answer itself shows where.
+            # Cut short, the chat may close otherwise (Phi-3 adds its end token): the answer shows where.
             said = message["content"].strip()
             at = start + len(text[start:]) - len(text[start:].lstrip())
             if not said or not text.startswith(said, at):
@@ -230,13 +234,27 @@ class Renderer:
         return after.end() if after else end
 
 
-def _trl_template(tokenizer: Any) -> str | None:
-    try:
-        from trl.chat_template_utils import get_training_chat_template
+@functools.cache
+def _trl_folder() -> Path | None:
+    spec = importlib.util.find_spec("trl")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0]) / "chat_templates" if places else None
 
-        return get_training_chat_template(tokenizer)
-    except Exception:  # trl raises for every template that it does not know
+
+def _trl_template(template: str) -> str | None:
+    """trl's variant of ``template`` with marks, if trl has one.
+
+    ``trl.chat_template_utils.get_training_chat_template`` compares with the same files; they are read here
+    because importing trl takes seconds, which a preview should not wait for.
+    """
+    folder = _trl_folder()
+    if folder is None or not folder.is_dir():
         return None
+    for path in sorted(folder.glob("*.jinja")):
+        variant = path.with_name(f"{path.stem}_training.jinja")
+        if variant.exists() and path.read_text(encoding="utf-8") == template:
+            return variant.read_text(encoding="utf-8")
+    return None
 
 
 def _marked_spans(tokenizer: Any, template: str, messages: list[Message], text: str) -> list[Span] | None:

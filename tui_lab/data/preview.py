@@ -115,13 +115,16 @@ def _show(templates: Any, tokenizer: Any, example: Any, max_length: int, index: 
             "trained": 0,
         }
     encoded = templates.cut(whole, max_length)
+    # A long raw text is trained in windows, of which the first is shown; any other long row loses its end.
+    windows = len(templates.windows(whole, max_length)) if example.text is not None else 1
     return {
         "index": index,
         "place": example.place,
         "pieces": [[text, trained] for text, trained in templates.pieces(tokenizer, encoded)],
         "tokens": len(whole.input_ids),
         "trained": encoded.trained,
-        "truncated": encoded.truncated,
+        "truncated": encoded.truncated and windows == 1,
+        "windows": windows,
     }
 
 

@@ -207,8 +207,23 @@ def deduplicate(rows: Sequence[Keyed]) -> tuple[list[Keyed], int, int]:
         first.setdefault((row[1].context, row[1].whole), row)
     kept = list(first.values())
     repeats = near_duplicates([key.whole for _, key in kept])
-    drop = {row for row, other in repeats.items() if kept[row][1].context == kept[other][1].context}
+    drop = {row for row, other in repeats.items() if _same_question(kept[row][1], kept[other][1])}
     return [row for i, row in enumerate(kept) if i not in drop], len(rows) - len(kept), len(drop)
+
+
+def _same_question(one: Key, other: Key) -> bool:
+    """Nearly the same prompt in the same setting: a long answer alone (a refusal, say) makes no duplicate."""
+    if one.context != other.context:
+        return False
+    if one.prompt == other.prompt:
+        return True
+    a, b = _runs(one.prompt), _runs(other.prompt)
+    return min(len(a), len(b)) >= MIN_SHINGLES and len(a & b) >= NEAR * len(a | b)
+
+
+def _runs(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)}
 
 
 def remove_leaks(train: Sequence[Keyed], validation: Sequence[Keyed]) -> tuple[list[Keyed], int, int]:
@@ -250,7 +265,7 @@ def split(
         rows, duplicates, near = deduplicate(rows)
     notes: list[str] = []
     if validation is not None and validation_fraction <= 0:
-        notes.append("the set's own validation rows are left aside, because validation_fraction is 0")
+        notes.append("The set's own validation rows are left aside, because validation_fraction is 0.")
         return Split(_examples(rows), [], duplicates, near, notes=notes)
     by_prompt = True
     if validation is not None:
@@ -258,7 +273,7 @@ def split(
         if len(held) > MAX_VALIDATION:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(held))[:MAX_VALIDATION])
             notes.append(
-                f"{MAX_VALIDATION:,} of the set's {len(held):,} validation rows are used, drawn by the seed"
+                f"{MAX_VALIDATION:,} of the set's {len(held):,} validation rows are used, drawn by the seed."
             )
             held = [held[i] for i in chosen]
     else:
@@ -271,7 +286,7 @@ def split(
         if len(groups) < 2 or max(map(len, groups.values())) > len(rows) - wanted:
             by_prompt = False  # one prompt for (nearly) all rows: rows are the only thing left to split by
             groups = {("", str(index)): [index] for index in range(len(rows))}
-            notes.append("nearly all rows share one prompt, so the validation rows ask it too")
+            notes.append("Nearly all rows share one prompt, so the validation rows ask it too.")
         picked = _pick(list(groups.values()), wanted, len(rows), seed)
         held = [row for index, row in enumerate(rows) if index in picked]
         rows = [row for index, row in enumerate(rows) if index not in picked]

@@ -1,0 +1,89 @@
+"""The preview as the lab starts it: a child process that answers in JSON lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data.conftest import CHATML, byte_tokenizer
+from tui_lab.data import preview
+from tui_lab.errors import LabError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    folder = tmp_path / "model"
+    byte_tokenizer(CHATML, eos_token="<|im_end|>").save_pretrained(folder)
+    return str(folder)
+
+
+def ask(request: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tui_lab.data.preview"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_job(model: str, tmp_path: Path) -> None:
+    data = tmp_path / "a.jsonl"
+    rows = [{"question": f"Was {n}?", "answer": f"日本 {n} 😀\x1b[31m"} for n in range(300)] + [
+        {"question": "x"}
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, lines = ask({"data": str(data), "model": model, "rows": 2, "start": 1, "max_length": 64})
+    assert code == 0 and {line["kind"] for line in lines[:-1]} == {"progress"}
+    result = lines[-1]
+    assert result["kind"] == "result" and result["format"] == "question_answer"
+    assert result["reason"] == "columns question, answer → question–answer"
+    assert result["facts"]["rows"] == 300 and result["facts"]["rows_bad"] == 1
+    assert result["facts"]["sampled_rows"] == preview.SAMPLE_ROWS
+    assert result["facts"]["template_source"] == "the model's own template"
+    assert "line 301" in result["warnings"][0]
+    assert [row["place"] for row in result["rows"]] == ["line 2", "line 3"]
+    pieces = result["rows"][0]["pieces"]
+    assert "".join(text for text, trained in pieces if trained) == "日本 1 😀\x1b[31m<|im_end|>"
+    assert "".join(text for text, _ in pieces).startswith("<|im_start|>user\nWas 1?<|im_end|>\n")
+
+
+def test_refusals_are_one_error_line(model: str, tmp_path: Path) -> None:
+    code, lines = ask({"data": str(tmp_path / "none.jsonl"), "model": model})
+    assert code == 1 and lines[-1]["kind"] == "error" and "no data file" in lines[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "message"),
+    [
+        ({}, "needs the name"),
+        ({"data": 3}, "data must be text"),
+        ({"data": "a", "rows": "x"}, "rows must be a whole number from 0 to 50"),
+        ({"data": "a", "max_length": 1}, "max_length must be"),
+    ],
+)
+def test_bad_requests(request_fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        preview.preview(request_fields, lambda *_: None)
+
+
+def test_a_row_that_the_template_refuses_is_shown_as_such(tmp_path: Path) -> None:
+    folder = tmp_path / "strict"
+    byte_tokenizer(
+        "{{ raise_exception('too many turns') if messages | length > 2 }}{% for m in messages %}"
+        "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ).save_pretrained(folder)
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant") * 2]
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": turns[:2]})
+    )
+    result = preview.preview({"data": str(tmp_path / "a.jsonl"), "model": str(folder)}, lambda *_: None)
+    assert "too many turns" in result["rows"][0]["error"] and result["rows"][1]["trained"] == 2
+    assert result["facts"]["refused_by_template"] == 1

@@ -1,0 +1,176 @@
+"""Splits, duplicates and leaks: near-duplicates against a brute-force Jaccard index written apart."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tui_lab.data import split
+from tui_lab.data.formats import Example
+
+WORDS = [a + b + c for a in "bdfg" for b in "aeiou" for c in "klmnprst"]
+
+
+def ask(question: str, answer: str = "yes", system: str = "") -> Example:
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return Example(messages=tuple([{"role": "system", "content": system}] * bool(system) + turns))
+
+
+def sentence(rng: random.Random, words: int) -> list[str]:
+    return [rng.choice(WORDS) for _ in range(words)]
+
+
+def prompts(rows: list[Example]) -> list[str]:
+    return [next(m["content"] for m in row.messages or () if m["role"] == "user") for row in rows]
+
+
+def test_equal_rows_but_for_case_blanks_and_punctuation() -> None:
+    found = split.split(
+        [ask("What  is it?"), ask("what is it"), ask("What is it?", "no")], validation_fraction=0
+    )
+    assert found.duplicates == 1 and len(found.train) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 3 + 4?", "What is 3 + 5?"),
+        ("What is 3 + 4?", "What is 3 - 4?"),
+        ("What is 3 * 4?", "What is 3 / 4?"),
+        ("Is 3 < 4?", "Is 3 > 4?"),
+        ("Is 1.5 more?", "Is 15 more?"),
+        ("What is the capital of France?", "What is the capital of Spain?"),
+        ("?", "!"),
+    ],
+)
+def test_different_questions_stay(one: str, other: str) -> None:
+    assert split.split([ask(one), ask(other)], validation_fraction=0).duplicates == 0
+
+
+def test_templated_questions_are_no_near_duplicates() -> None:
+    """Long word problems that differ in one number, or in one name under a shared instruction."""
+    rng = random.Random(0)
+    frame = " ".join(sentence(rng, 60))
+    numbers = [ask(f"{frame} {n} apples {frame[:40]} how many are left") for n in range(30)]
+    names = [ask(f"{frame} the word to judge is {word}") for word in WORDS[:60]]
+    found = split.split(numbers + names, validation_fraction=0)
+    assert (found.duplicates, found.near_duplicates) == (0, 0)
+
+
+def test_a_changed_word_in_a_long_row_is_a_near_duplicate() -> None:
+    rng = random.Random(1)
+    rows = [sentence(rng, 60) for _ in range(40)]
+    copies = [[*row[:30], "changed", *row[31:]] for row in rows[:7]]
+    found = split.split([ask(" ".join(row)) for row in rows + copies], validation_fraction=0)
+    assert (found.duplicates, found.near_duplicates) == (0, 7)
+    assert prompts(found.train) == [" ".join(row) for row in rows], "the first of each pair stays"
+    other = [ask(" ".join(row), system=f"s{i}") for i, row in enumerate(rows[:3] + copies[:3])]
+    assert split.split(other, validation_fraction=0).near_duplicates == 0, (
+        "another system turn is another task"
+    )
+
+
+def brute_force(texts: list[str]) -> set[int]:
+    def shingles(text: str) -> set[tuple[str, ...]]:
+        words = text.split()
+        return {
+            tuple(words[i : i + split.SHINGLE_WORDS]) for i in range(len(words) - split.SHINGLE_WORDS + 1)
+        }
+
+    sets = [shingles(text) for text in texts]
+    repeats: set[int] = set()
+    for row, mine in enumerate(sets):
+        if len(mine) < split.MIN_SHINGLES:
+            continue
+        for other in range(row):
+            if other in repeats or len(sets[other]) < split.MIN_SHINGLES:
+                continue
+            if len(mine & sets[other]) / len(mine | sets[other]) >= split.NEAR:
+                repeats.add(row)
+                break
+    return repeats
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_near_duplicates_agree_with_brute_force(seed: int) -> None:
+    rng = random.Random(seed)
+    rows = [sentence(rng, rng.randint(5, 80)) for _ in range(40)]
+    for row in rng.sample(rows, 12):
+        copy = list(row)
+        for _ in range(rng.randint(1, 3)):
+            copy[rng.randrange(len(copy))] = "other"
+        rows.append(copy)
+    texts = [" ".join(row) for row in rows]
+    found = set(split.near_duplicates(texts))
+    expected = brute_force(texts)
+    assert found <= expected, "never a row that is not one"
+    assert len(expected - found) <= 1, "MinHash may miss one of hundreds"
+
+
+def test_leaks_are_removed_from_train_whatever_the_answer() -> None:
+    rng = random.Random(2)
+    long = sentence(rng, 50)
+    validation = [ask("Who  is it?", "me"), ask(" ".join(long))]
+    train = [
+        ask("who is it", "you"),
+        ask("Who was it?"),
+        ask(" ".join([*long[:20], "x", *long[21:]]), "other"),
+    ]
+    found = split.split(train, validation)
+    assert (found.leaks, found.near_leaks) == (1, 1)
+    assert prompts(found.train) == ["Who was it?"] and found.validation == validation
+    kept = split.split(train, validation, deduplicate_rows=False)
+    assert len(kept.train) == 3
+
+
+def test_sizes_of_the_validation_split() -> None:
+    assert [split.validation_size(n, 0.1) for n in (0, 1, 2, 9, 100, 50_000)] == [0, 0, 1, 1, 10, 1_000]
+    assert split.validation_size(10, 0) == 0 and split.validation_size(3, 0.99) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=2, max_size=40),
+    fraction=st.floats(0.01, 0.9),
+    seed=st.integers(0, 99),
+)
+def test_split_properties(rows: list[tuple[int, int]], fraction: float, seed: int) -> None:
+    examples = [ask(f"question {'abcdefghijklm'[q]}", f"answer {a}") for q, a in rows]
+    found = split.split(examples, validation_fraction=fraction, seed=seed)
+    again = split.split(examples, validation_fraction=fraction, seed=seed)
+    assert (found.train, found.validation) == (again.train, again.validation)
+    assert found.duplicates == len(rows) - len(set(rows))
+    assert len(found.train) + len(found.validation) + found.leaks == len(set(rows))
+    if len(set(rows)) > 1:
+        assert found.train and found.validation
+    shared = set(prompts(found.train)) & set(prompts(found.validation))
+    assert not shared or found.notes, "no prompt on both sides, unless there is nothing else to split by"
+
+
+def test_seeds_differ() -> None:
+    rows = [ask(f"question {word}") for word in WORDS]
+    one, other = (split.split(rows, seed=seed).validation for seed in (0, 1))
+    assert len(one) == len(other) == 16 and one != other
+
+
+def test_one_prompt_for_all_rows_is_split_by_row() -> None:
+    rows = [ask("Tell a story.", word) for word in WORDS[:20]]
+    found = split.split(rows)
+    assert len(found.validation) == 2 and found.leaks == 0
+    assert found.notes and "share one prompt" in found.notes[0]
+
+
+def test_a_big_validation_set_is_drawn_from() -> None:
+    given_rows = [ask(f"{a} {b}") for a in WORDS for b in WORDS[:10]]
+    found = split.split([ask("something else")], given_rows)
+    assert len(found.validation) == split.MAX_VALIDATION and found.notes and "1,600" in found.notes[0]
+
+
+def test_raw_text_is_compared_as_a_whole() -> None:
+    rows = [Example(text=text) for text in ("One story.", "one  story", "Another.", "A third.")]
+    found = split.split(rows)
+    assert found.duplicates == 1 and len(found.train) == 2 and len(found.validation) == 1
