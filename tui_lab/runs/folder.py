@@ -19,6 +19,8 @@ from pathlib import Path
 
 import platformdirs
 
+from tui_lab import catalog
+from tui_lab.data import bundled
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe, read_recipe
 
@@ -108,13 +110,26 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:24].strip("-") or "run"
 
 
+def _is_local(key: str, value: str) -> bool:
+    """Whether a recipe's value names something on this disk. A name that the lab knows (pocket, pirate,
+    a model of the catalog) means that, even where a folder beside is called the same."""
+    try:
+        if not value or not Path(value).expanduser().exists():
+            return False
+        if key == "model":
+            return catalog.find(value, allow_large=True).where == "folder"
+    except (LabError, OSError, RuntimeError, ValueError):
+        return False  # the run will say what is wrong with it
+    return key != "data" or value not in bundled.NAMES
+
+
 def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with local files named absolutely: a run's process works in another folder."""
-    changes = {}
-    for key in ("model", "data", "chat_template"):
-        value = getattr(recipe, key)
-        if value and (("/" in value and Path(value).expanduser().exists()) or Path(value).is_file()):
-            changes[key] = str(Path(value).expanduser().resolve())
+    changes = {
+        key: str(Path(getattr(recipe, key)).expanduser().resolve())
+        for key in ("model", "data", "chat_template")
+        if _is_local(key, getattr(recipe, key))
+    }
     return recipe.changed(**changes) if changes else recipe
 
 

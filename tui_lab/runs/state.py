@@ -277,12 +277,19 @@ class Watcher:
                 self.problem = str(error)
         return self._recipe
 
-    def poll(self, max_records: int = 2_000, max_s: float = 0.02) -> bool:
-        """Reads what is new, bounded; whether the state changed."""
+    def take(self, max_records: int = 2_000, max_s: float = 0.02) -> list[dict[str, Any]]:
+        """Reads what is new, bounded, into the state; the events themselves."""
         events = self._tail.read(max_records, max_s)
         if self._tail.restarts != self._restarts:
             self._restarts, self.state = self._tail.restarts, RunState()
-        return self.state.apply(events)
+        self.state.apply(events)
+        return events
+
+    def poll(self, max_records: int = 2_000, max_s: float = 0.02) -> bool:
+        """Reads what is new, bounded; whether the state changed."""
+        state, version = self.state, self.state.version
+        self.take(max_records, max_s)
+        return self.state is not state or self.state.version != version
 
     def read_all(self) -> RunState:
         """Reads everything there is now."""
