@@ -3,6 +3,7 @@ everything that the first frame does not need comes after it: the first frame is
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
@@ -15,6 +16,8 @@ from tui_lab.ui import actions, themes
 from tui_lab.ui.too_small import TooSmall, too_small
 
 MARKERS = ("braille", "block", "ascii")
+#: Newest runs that are looked at for life: older ones have ended.
+RUNS_LOOKED_AT = 30
 
 
 def _choose() -> Screen[Any]:
@@ -40,6 +43,8 @@ class LabApp(App[None]):
 
     #: What the header line says: (model · preset, state of the run).
     run_line: reactive[tuple[str, str]] = reactive(("", ""))
+    #: The run that Tune shows: set by Choose when it starts one, by the command line, or by Tune.
+    run_id: reactive[str] = reactive("")
     #: How plots are drawn.
     marker: reactive[str] = reactive("braille")
 
@@ -54,9 +59,8 @@ class LabApp(App[None]):
     ) -> None:
         super().__init__()
         self.first_pane = "tune" if run_id else pane
-        #: The run that Tune shows: set by Choose when it starts one, by the command line, or by Tune.
-        self.run_id = run_id
-        self.live_runs: Callable[[], int] = lambda: 0
+        self.set_reactive(LabApp.run_id, run_id)
+        self._children: list[subprocess.Popen[bytes]] = []
         self.set_reactive(LabApp.marker, marker if marker in MARKERS else "braille")
         self._wanted_theme = theme
         wanted = theme or themes.default_for(self.console.color_system)
@@ -91,6 +95,32 @@ class LabApp(App[None]):
             self.theme = self._wanted_theme
         for text in messages + self._keymap_problems:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
+
+        self._announce_live_runs()
+
+    # ------------------------------------------------------------------ runs
+
+    def live_runs(self) -> int:
+        """Runs in progress: those whose lock a process holds, whoever started them."""
+        from tui_lab.runs.folder import is_locked, list_runs
+
+        self._children = [child for child in self._children if child.poll() is None]  # reaps those that ended
+        return sum(is_locked(run) for run in list_runs()[:RUNS_LOOKED_AT])
+
+    def _announce_live_runs(self) -> None:
+        if (live := self.live_runs()) and not self.run_line[0]:
+            self.run_line = (
+                "a run is in progress: F3" if live == 1 else f"{live} runs in progress: F3",
+                "running",
+            )
+
+    def open_run(self, run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Shows a run on Tune. ``process``: the child that was just started for it."""
+        if process is not None:
+            self._children.append(process)
+        self.run_id = run_id
+        if self.current_mode != "tune":
+            self.action_pane("tune")
 
     # ------------------------------------------------------------------ size
 

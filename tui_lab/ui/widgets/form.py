@@ -75,13 +75,14 @@ class FieldsForm(Vertical):
 
     DEFAULT_CSS = """
     FieldsForm { layers: base editor; height: 1fr; }
-    FieldsForm Rows {
+    FieldsForm Rows, FieldsForm Rows:focus {
         layer: base; height: 1fr; border: none; padding: 0; background: $background;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
     FieldsForm Rows > .option-list--option-disabled { color: $primary; text-style: bold; }
     FieldsForm #about { layer: base; height: 3; padding: 0 1; color: $text-muted; background: $surface; }
     FieldsForm Editor, FieldsForm Picker { layer: editor; display: none; position: absolute; border: none; }
+    FieldsForm Picker:focus { border: none; }
     FieldsForm Editor { height: 1; padding: 0; background: $panel; }
     FieldsForm Picker {
         height: auto; padding: 0; background: $panel; width: 26; scrollbar-size-vertical: 1;

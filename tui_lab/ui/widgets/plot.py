@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.segment import Segment
@@ -32,7 +32,7 @@ class Plot(Widget):
     def __init__(self, options: Options | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.options = options or Options()
-        self.series: tuple[Series, ...] = ()
+        self._series: Callable[[], Sequence[Series]] = tuple
         self.builds = 0  # drawings so far, for tests and the benchmark
         self.rows_sent = 0
         self._rows: list[Row] = []
@@ -44,13 +44,14 @@ class Plot(Widget):
 
     # ------------------------------------------------------------------ data
 
-    def show(self, series: Sequence[Series], stamp: Any = None) -> None:
-        """New curves. ``stamp`` names their state (such as the number of points): when it is given and is
-        the same as before, nothing is done."""
-        if stamp is not None and stamp == self._stamp:
+    def show(self, series: Callable[[], Sequence[Series]], stamp: Any) -> None:
+        """New curves. ``stamp`` names their state (such as the number of points): when it is the same as
+        before, nothing is done. ``series`` is called when it is time to draw, so that what a parked plot
+        would show is never computed."""
+        if stamp == self._stamp:
             return
         self._stamp = stamp
-        self.series = tuple(series)
+        self._series = series
         self._want()
 
     def set_options(self, **changes: Any) -> None:
@@ -109,7 +110,7 @@ class Plot(Widget):
 
     def _draw(self) -> None:
         width, height = self.size
-        rows = draw(self.series, width, height, self.options)
+        rows = draw(self._series(), width, height, self.options)
         self.builds += 1
         self._drawn_at = time.monotonic()
         self._dirty = False

@@ -1,0 +1,93 @@
+"""The lab's side of the job protocol: a short-lived child process that may load a tokenizer or torch while
+the lab may not. One JSON object goes to its stdin; progress lines come back, then one result or error.
+All three pipes are given, so that the child can never touch the terminal; a cancelled job is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from tui_lab.errors import LabError
+
+#: A result holds whole rows of data: longer lines than asyncio's 64 KiB.
+LINE_LIMIT_BYTES = 32 << 20
+LAST_WORDS_LINES = 5
+
+Progress = Callable[[str, int | None, int | None], None]
+
+
+async def run_job(module: str, request: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:
+    """Runs ``python -m module`` with a request; returns the fields of its result. Raises LabError."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            module,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            limit=LINE_LIMIT_BYTES,
+        )
+    except OSError as error:
+        raise LabError(f"{module} cannot be started ({error.strerror or error})") from None
+    assert process.stdin and process.stdout and process.stderr
+    words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
+    listening = asyncio.create_task(_keep_last_words(process.stderr, words))
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            await process.stdin.drain()
+            process.stdin.close()
+        answer = await _answer(process.stdout, progress)
+        await process.wait()
+        await listening
+    except BaseException:
+        listening.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        # the transport reaps the child; not waiting here would leave its pipes to the garbage collector
+        await asyncio.shield(process.wait())
+        raise
+    if answer is None:
+        said = f": {words[-1]}" if words else ""
+        raise LabError(f"{module} ended without an answer (exit status {process.returncode}){said}")
+    if answer["kind"] == "error":
+        raise LabError(str(answer.get("message") or f"{module} failed"))
+    return answer
+
+
+async def _answer(stdout: asyncio.StreamReader, progress: Progress | None) -> dict[str, Any] | None:
+    answer = None
+    while True:
+        try:
+            line = await stdout.readline()
+        except ValueError:
+            raise LabError(f"the job's answer is longer than {LINE_LIMIT_BYTES >> 20} MiB") from None
+        if not line:
+            return answer
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(message, dict):
+            continue
+        match message.get("kind"):
+            case "progress":
+                if progress is not None:
+                    progress(str(message.get("text") or ""), message.get("done"), message.get("total"))
+            case "result" | "error":
+                answer = message
+
+
+async def _keep_last_words(stderr: asyncio.StreamReader, words: deque[str]) -> None:
+    """Reads stderr, so that the child never blocks on it, and keeps the end."""
+    while chunk := await stderr.read(1 << 16):
+        words.extend(line.strip() for line in chunk.decode("utf-8", "replace").splitlines() if line.strip())

@@ -1,0 +1,220 @@
+"""A run in words: one line of progress, its result, what is known of it, and what to do when it died.
+Pure functions of the run's state; every text that came from a log is made safe by who shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tui_lab.recipes import Recipe
+from tui_lab.runs.state import ENDED, RunState
+from tui_lab.ui.summary import count_text
+from tui_lab.ui.widgets.feed import Part
+from tui_lab.ui.widgets.plot_data import quantity
+
+#: A phase's name in a person's words.
+PHASES = {
+    "loading_model": "loading the model",
+    "preparing_data": "preparing the data",
+    "baseline": "measuring before the training",
+    "training": "training",
+    "evaluating": "measuring on held-out rows",
+    "scoring": "scoring its answers",
+    "saving": "saving",
+}
+BAR = "█▉▊▋▌▍▎▏"
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+
+def duration(seconds: float) -> str:
+    """1:05, 2:03:04; a dash while unknown."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+
+
+def bar(done: float, width: int, ascii_only: bool = False) -> str:
+    """A progress bar of ``width`` cells; ``done`` from 0 to 1."""
+    done = min(1.0, max(0.0, done))
+    if ascii_only:
+        full = round(done * width)
+        return "#" * full + "-" * (width - full)
+    eighths = round(done * width * 8)
+    full, part = divmod(eighths, 8)
+    text = "█" * full + (BAR[8 - part] if part else "")
+    return text + "·" * (width - len(text))
+
+
+def phase_text(state: RunState) -> str:
+    """What the run is doing now, in words."""
+    words = PHASES.get(state.phase, state.phase.replace("_", " "))
+    return f"{words}: {state.phase_detail}" if state.phase_detail else words
+
+
+def elapsed_s(state: RunState, liveness: str, now: float) -> float:
+    """Seconds since the run began, up to its end."""
+    if not state.started_at:
+        return math.nan
+    return (state.updated_at if liveness in ENDED else now) - state.started_at
+
+
+def progress_line(state: RunState, liveness: str, now: float, width: int, tick: int, ascii_only: bool) -> str:
+    """Bar, step, times; before the first step what is being done."""
+    total, step = state.total_steps, state.step
+    passed = duration(elapsed_s(state, liveness, now))
+    if not total or (not step and liveness not in ENDED):
+        if liveness in ENDED or liveness == "created":
+            return f"{phase_text(state)}   {passed}".strip()
+        wheel = "|/-\\"[tick % 4] if ascii_only else SPINNER[tick % len(SPINNER)]
+        return f"{wheel} {phase_text(state) or 'starting the process'}   {passed}"
+    tail = f" {step}/{total} steps"
+    if epoch := state.last_step.get("epoch"):
+        tail += f"  epoch {epoch:.2f}"
+    tail += f"  {passed}"
+    if liveness == "running":
+        if state.phase == "training" or not state.phase:
+            tail += f"  {duration(state.eta_s)} to go"
+        else:
+            tail += f"  {phase_text(state)}"
+    return bar(step / total, max(8, min(40, width - len(tail) - 2)), ascii_only) + tail
+
+
+def figures_line(state: RunState) -> str:
+    """The newest figures: losses, speed, rate, memory."""
+    parts = []
+    if state.loss.values:
+        parts.append(f"loss {quantity(state.loss.last, 'number')}")
+    if state.validation.values:
+        first, last = state.validation.values[0], state.validation.last
+        change = f"{quantity(first, 'number')} → " if len(state.validation.values) > 1 else ""
+        parts.append(f"validation {change}{quantity(last, 'number')}")
+    if state.tok_per_s.values:
+        parts.append(f"{quantity(state.tok_per_s.last, 'short')} tok/s")
+    if state.learning_rate.values:
+        parts.append(f"rate {quantity(state.learning_rate.last, 'number')}")
+    for label, curve in list(state.memory.items())[:1]:
+        parts.append(f"{memory_name(label)} {quantity(curve.last, 'bytes')}")
+    return "   ".join(parts)
+
+
+def score_line(state: RunState) -> str:
+    """The task's own score, start → end."""
+    if not state.scores:
+        return ""
+    start, end = state.score("start"), state.score("end")
+    rows = state.scores[-1].get("rows", "?")
+    shown = f"{start:.2f}" if math.isfinite(start) else "–"
+    after = f"{end:.2f}" if math.isfinite(end) else "…"
+    return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
+
+
+MEMORY_NAMES = {
+    "cuda_allocated": "CUDA allocated",
+    "cuda_reserved": "CUDA reserved",
+    "gpu_used": "GPU used",
+    "resident": "resident memory",
+}
+MEMORY_ROLES = {
+    "cuda_allocated": "memory",
+    "cuda_reserved": "memory-reserved",
+    "gpu_used": "memory-total",
+    "resident": "memory",
+}
+
+
+def memory_name(label: str) -> str:
+    """What a memory figure is, in words."""
+    return MEMORY_NAMES.get(label, label.replace("_", " "))
+
+
+def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
+    """Why a run ended badly, in one line; "" when it did not."""
+    if liveness == "failed":
+        return str(state.end.get("message") or (last_words[-1] if last_words else "it said nothing"))
+    if liveness == "crashed":
+        said = f" Its last words: {last_words[-1].strip()}" if last_words else " It left no words."
+        return f"the process ended without saying why.{said}"
+    return ""
+
+
+def advice(liveness: str, state: RunState, resume_key: str) -> str:
+    """What to do now."""
+    if liveness in ("failed", "crashed"):
+        if state.checkpoints:
+            step = state.checkpoints[-1].get("step", "?")
+            return f"{resume_key} goes on from the checkpoint at step {step}."
+        return f"{resume_key} starts it again from the beginning; F2 changes the recipe first."
+    if liveness == "stopped":
+        return f"{resume_key} goes on from where it was stopped."
+    return ""
+
+
+def about_run(
+    state: RunState,
+    liveness: str,
+    recipe: Recipe | None,
+    path: str,
+    last_words: Sequence[str],
+    resume_key: str,
+) -> list[Part]:
+    """Everything that is known of a run, for its own tab."""
+    parts: list[Part] = []
+
+    def line(label: str, text: str, role: str = "") -> None:
+        parts.extend([(f"{label} ", "title"), (f"{text}\n", role)])
+
+    if problem := trouble(liveness, state, last_words):
+        line("✗", f"{liveness}: {problem}", "state-failed")
+    if what := advice(liveness, state, resume_key):
+        line("→", what)
+    if state.end and liveness in ("finished", "stopped"):
+        _result(state, line)
+    if recipe is not None:
+        line("recipe", f"{recipe.model} · {recipe.preset or 'no preset'} · {recipe.data}, {recipe.method}")
+    if model := state.model:
+        line(
+            "trains",
+            f"{count_text(model.get('trainable'))} of {count_text(model.get('parameters'))} parameters",
+        )
+        if modules := model.get("modules"):
+            line("modules", ", ".join(f"{count} {name}" for name, count in modules.items()))
+        if model.get("quantized_modules"):
+            line("4-bit", f"{model['quantized_modules']} layers")
+    if data := state.data:
+        facts = [f"{key.replace('_', ' ')} {value}" for key, value in data.items() if _plain(key, value)]
+        line("data", ", ".join(facts))
+    if device := state.started.get("device"):
+        line(
+            "device",
+            f"{device.get('name', device.get('type', '?'))}, {state.started.get('threads', '?')} threads",
+        )
+    for choice in state.choices:
+        line(str(choice.get("field")), str(choice.get("reason", "")))
+    for warning in state.warnings:
+        line("!", warning, "state-paused")
+    line("folder", path)
+    if liveness in ("failed", "crashed") and last_words:
+        line("log", "the end of worker.log")
+        parts.extend((f"  {words}\n", "axis") for words in last_words)
+    return parts
+
+
+def _plain(key: str, value: Any) -> bool:
+    shown = isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
+    return shown and key not in ("v", "t", "kind")
+
+
+def _result(state: RunState, line: Any) -> None:
+    end = state.end
+    seconds = float(end.get("seconds") or 0.0)
+    line("result", f"{end.get('state', '')} at step {end.get('step', state.step)} after {duration(seconds)}")
+    if score := score_line(state):
+        line("result", score)
+    saved = state.saved
+    if saved:
+        size = quantity(float(saved.get("bytes") or 0), "bytes")
+        line("saved", f"{saved.get('what', 'adapter')}, {size}: {saved.get('path', '')}")

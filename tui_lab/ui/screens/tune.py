@@ -1,0 +1,405 @@
+"""Tune: one run, live or ended, drawn from its folder and nothing else. It is read on a timer in bounded
+portions, so that a log of any size never holds the lab; pausing, checkpoints and stopping are commands
+that the run acknowledges."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from textual import events, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tui_lab.errors import LabError
+from tui_lab.runs import commands
+from tui_lab.runs.folder import Run, list_runs, open_run
+from tui_lab.runs.state import ENDED, Watcher
+from tui_lab.safe_text import visible
+from tui_lab.ui import run_text
+from tui_lab.ui.actions import bindings, keys_of
+from tui_lab.ui.pane import Pane
+from tui_lab.ui.widgets.feed import Feed, Part
+from tui_lab.ui.widgets.header import STATE_ROLES, state_text
+from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.run_plots import RunPlot
+
+TABS = (
+    ("loss", "Loss"),
+    ("memory", "Memory"),
+    ("speed", "Speed"),
+    ("rate", "Rate"),
+    ("samples", "Samples"),
+    ("events", "Events"),
+    ("about", "About"),
+)
+POLL_S = 0.3
+#: While a long log is being caught up with, portions follow one another with a breath for the keyboard.
+CATCH_UP_S = 0.02
+PORTION_RECORDS = 4_000
+#: Seconds between two looks at whether the process lives.
+LIVENESS_S = 1.0
+GRID_COLUMNS, GRID_ROWS = 100, 32
+NO_RUN = "No run yet. Press F2, choose a model and data (or nothing: the defaults work), and press S."
+
+
+class TuneTabs(Widget):
+    """The line that says which part of the run is shown, in a window that cannot show all."""
+
+    DEFAULT_CSS = "TuneTabs { height: 1; width: 100%; background: $surface; }"
+    active = "loss"
+
+    def render(self) -> Content:
+        return Content(" ").join(
+            Content.styled(f" {title} ", "bold reverse" if name == self.active else "")
+            for name, title in TABS
+        )
+
+    async def on_click(self, event: events.Click) -> None:
+        x = 0
+        for name, title in TABS:
+            if x <= event.x < x + len(title) + 2:
+                await self.screen.run_action(f"tab('{name}')")
+            x += len(title) + 3
+
+
+class TunePane(Pane):
+    """The pane."""
+
+    GROUP = "tune"
+    BINDINGS = bindings("tune")
+    DEFAULT_CSS = """
+    TunePane #state { height: 3; padding: 0 1; background: $surface; }
+    TunePane #parts { height: 1fr; }
+    TunePane .part { height: 1fr; display: none; padding: 0 1; }
+    TunePane .part.-active { display: block; }
+    TunePane.-grid TuneTabs { display: none; }
+    TunePane.-grid #parts {
+        layout: grid; grid-size: 6 3; grid-rows: 5fr 3fr 3fr; grid-columns: 1fr; grid-gutter: 0 1;
+    }
+    TunePane.-grid .part { display: block; height: 100%; }
+    TunePane.-grid #loss { column-span: 4; }
+    TunePane.-grid #about { column-span: 2; }
+    TunePane.-grid #memory, TunePane.-grid #speed, TunePane.-grid #rate { column-span: 2; }
+    TunePane.-grid #events, TunePane.-grid #samples { column-span: 3; }
+    TunePane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
+    TunePane .text:focus-within { border-top: heavy $primary; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watcher: Watcher | None = None
+        self.liveness = ""
+        self._looked_at = 0.0
+        self._tick = 0
+        self._timer: Timer | None = None
+        self._asked: dict[str, str] = {}  # command id → name, until acknowledged
+        self._notes_shown: tuple[int, float] = (0, 0.0)
+        self._samples_shown: tuple[int, int] = (0, -1)
+        self._about: list[Part] = []
+        self._version = -1
+        self.grid = False
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="state")
+        yield TuneTabs()
+        with Container(id="parts"):
+            for kind in ("loss",):
+                yield Vertical(RunPlot(kind), id=kind, classes="part -active")
+            with Vertical(id="about", classes="part text") as about:
+                about.border_title = "About this run"
+                yield Feed("What is known of the run appears here.")
+            for kind in ("memory", "speed", "rate"):
+                yield Vertical(RunPlot(kind), id=kind, classes="part")
+            with Vertical(id="events", classes="part text") as part:
+                part.border_title = "Events"
+                yield Feed("What happens in the run appears here.")
+            with Vertical(id="samples", classes="part text") as part:
+                part.border_title = "Samples"
+                yield Feed("What the model answers appears here, now and then during the run.")
+
+    def on_mount(self) -> None:
+        marker: Any = self.app.marker  # type: ignore[attr-defined]
+        for plot in self.query(Plot):
+            plot.set_options(marker=marker)
+        self.watch(self.app, "run_id", self._open)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        self.set_class(self.grid, "-grid")
+
+    # ------------------------------------------------------------------ which run
+
+    def _open(self, run_id: str) -> None:
+        """Shows the run that the app names, else the newest."""
+        run: Run | None = None
+        try:
+            run = open_run(run_id) if run_id else next(iter(list_runs()), None)
+        except LabError as error:
+            self.notice(error, "error")
+        if run is None:
+            self.watcher = None
+            self._draw_state()
+            return
+        if self.watcher is not None and self.watcher.run.path == run.path:
+            return
+        self.watcher = Watcher(run)
+        self.liveness, self._looked_at, self._version = "", 0.0, -1
+        self._notes_shown, self._samples_shown, self._about = (0, 0.0), (0, -1), []
+        self._asked.clear()
+        for feed in self.query(Feed):
+            feed.replace([])
+        self._poll()
+
+    # ------------------------------------------------------------------ reading
+
+    def _poll(self) -> None:
+        """Reads a portion, draws what changed, and comes back."""
+        if self._timer is not None:
+            self._timer.stop()
+        if self.watcher is None:
+            self._timer = None
+            return
+        began = time.monotonic()
+        before = self.watcher.state.version
+        self.watcher.poll(max_records=PORTION_RECORDS)
+        behind = self.watcher.state.version - before >= PORTION_RECORDS // 4
+        if began - self._looked_at >= LIVENESS_S and not behind:
+            self._looked_at = began
+            self.liveness = self.watcher.liveness
+        self._tick += 1
+        if not behind:
+            self._draw()
+        self._timer = self.set_timer(CATCH_UP_S if behind else POLL_S, self._poll)
+
+    def _draw(self) -> None:
+        assert self.watcher is not None
+        state = self.watcher.state
+        stamp = (state.version, self.liveness)
+        self._draw_state()
+        if stamp == self._version:
+            return
+        self._version = stamp  # type: ignore[assignment]
+        key = self.watcher.run.id
+        for plot in self.query(RunPlot):
+            plot.take(key, state)
+        self._draw_feeds()
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        super().on_screen_resume(event)
+        if self.watcher is None:
+            self._open(self.app.run_id)  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------------ drawing
+
+    def _draw_state(self) -> None:
+        view = self.query_one("#state", Static)
+        if self.watcher is None:
+            view.update(Content(NO_RUN))
+            return
+        state, liveness = self.watcher.state, self.liveness or "starting"
+        recipe = self.watcher.recipe
+        width = max(20, self.size.width - 2)
+        ascii_only = self.app.marker == "ascii"  # type: ignore[attr-defined]
+        first = state_text(liveness) + (f", {' and '.join(self._waiting())} asked" if self._waiting() else "")
+        colour = f"${STATE_ROLES[liveness]}" if liveness in STATE_ROLES else ""
+        line = run_text.progress_line(state, liveness, time.time(), width, self._tick, ascii_only)
+        trouble = run_text.trouble(liveness, state, self._last_words())
+        if trouble:
+            second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._keys("tune.resume"))
+        else:
+            second = run_text.figures_line(state)
+            third = run_text.score_line(state)
+            if liveness in ENDED and state.saved:
+                third += f"   {state.saved.get('what', 'adapter')} saved"
+            if what := run_text.advice(liveness, state, self._keys("tune.resume")):
+                third = f"{third}   {what}".strip()
+        rows = [
+            Content.assemble((first, f"bold {colour}"), "  ", visible(line)),
+            Content.styled(visible(second), "$text-error" if trouble else ""),
+            Content(visible(third)),
+        ]
+        view.update(Content("\n").join(row.truncate(width, ellipsis=True) for row in rows))
+        if recipe is not None:
+            steps = (
+                f" {state.step}/{state.total_steps}" if state.total_steps and liveness == "running" else ""
+            )
+            name = recipe.model.rpartition("/")[2]
+            text = f"{name} · {recipe.preset or recipe.method}{steps}"
+            self.app.run_line = (text, liveness)  # type: ignore[attr-defined]
+
+    def _keys(self, action: str) -> str:
+        return keys_of(action, self.app._keymap)
+
+    def _last_words(self) -> list[str]:
+        if self.watcher is None or self.liveness not in ("failed", "crashed"):
+            return []
+        return self.watcher.run.last_words()
+
+    def _waiting(self) -> list[str]:
+        """Commands sent and not yet acknowledged."""
+        if self.watcher is not None:
+            known = self.watcher.state.acknowledged
+            self._asked = {key: name for key, name in self._asked.items() if key not in known}
+        return list(dict.fromkeys(self._asked.values())) if self.liveness not in ENDED else []
+
+    def _draw_feeds(self) -> None:
+        assert self.watcher is not None
+        state = self.watcher.state
+        notes, samples = list(state.notes), list(state.samples)
+        feed = self.query_one("#events Feed", Feed)
+        mark = (len(notes), notes[-1].t if notes else 0.0)
+        if mark != self._notes_shown:
+            self._show(feed, [self._note(note) for note in notes])
+            self._notes_shown = mark
+        feed = self.query_one("#samples Feed", Feed)
+        seen = (len(samples), int(samples[-1].get("step", 0)) if samples else -1)
+        if seen != self._samples_shown:
+            self._show(feed, [self._sample(sample) for sample in samples])
+            self._samples_shown = seen
+        about = run_text.about_run(
+            state,
+            self.liveness,
+            self.watcher.recipe,
+            str(self.watcher.run.path),
+            self._last_words(),
+            self._keys("tune.resume"),
+        )
+        if about != self._about:
+            self._about = about
+            self.query_one("#about Feed", Feed).replace([about])
+
+    @staticmethod
+    def _show(feed: Feed, entries: list[tuple[Part, ...]]) -> None:
+        """Adds what is new; writes all anew when what was there has changed."""
+        old = list(feed.entries)
+        if old == entries[: len(old)]:
+            for entry in entries[len(old) :]:
+                feed.add(entry)
+        else:
+            feed.replace(entries)
+
+    @staticmethod
+    def _note(note: Any) -> tuple[Part, ...]:
+        clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
+        role = "state-paused" if note.kind == "warning" else ""
+        mark = "! " if note.kind == "warning" else ""
+        return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
+
+    @staticmethod
+    def _sample(sample: dict[str, Any]) -> tuple[Part, ...]:
+        return (
+            (f"step {sample.get('step', '?')}  ", "title"),
+            (f"{sample.get('prompt', '')}\n", "axis"),
+            (str(sample.get("text", "")), "tuned-model"),
+        )
+
+    # ------------------------------------------------------------------ actions
+
+    def action_tab(self, name: str) -> None:
+        tabs = self.query_one(TuneTabs)
+        tabs.active = name
+        tabs.refresh()
+        for part in self.query(".part"):
+            part.set_class(part.id == name, "-active")
+        feeds = self.query(f"#{name} Feed")
+        if feeds:
+            feeds.first().focus()
+        else:
+            self.set_focus(None)
+
+    def _turn_tab(self, by: int) -> None:
+        names = [name for name, _ in TABS]
+        active = self.query_one(TuneTabs).active
+        self.action_tab(names[(names.index(active) + by) % len(names)])
+
+    def action_next_tab(self) -> None:
+        self._turn_tab(1)
+
+    def action_previous_tab(self) -> None:
+        self._turn_tab(-1)
+
+    def action_log_scale(self) -> None:
+        plot = self.query_one("#loss RunPlot", RunPlot)
+        plot.set_options(log=not plot.options.log)
+
+    def action_choose_run(self) -> None:
+        from tui_lab.ui.widgets.run_list import RunList
+
+        current = self.watcher.run.id if self.watcher else ""
+        self.app.push_screen(RunList(current), lambda run_id: self._chosen(run_id or ""))
+
+    def _chosen(self, run_id: str) -> None:
+        if run_id:
+            self.app.run_id = run_id  # type: ignore[attr-defined]
+            self._open(run_id)
+
+    def _live(self) -> bool:
+        """Whether the run can hear; says so when it cannot."""
+        if self.watcher is None:
+            self.notice(NO_RUN, "warning")
+        elif (self.liveness or self.watcher.liveness) in ENDED:
+            self.notice(f"This run has ended ({self.liveness}).", "warning")
+        else:
+            return True
+        return False
+
+    def _send(self, name: str) -> None:
+        assert self.watcher is not None
+        try:
+            self._asked[commands.send(self.watcher.run, name)] = name
+        except LabError as error:
+            self.notice(error, "error")
+        self._draw_state()
+
+    def action_pause(self) -> None:
+        if self._live() and self.watcher is not None:
+            self._send("continue" if self.watcher.state.paused else "pause")
+
+    def action_checkpoint(self) -> None:
+        if self._live():
+            self._send("checkpoint")
+
+    def action_stop(self) -> None:
+        if not self._live() or self.watcher is None:
+            return
+        from tui_lab.ui.widgets.confirm import Confirm
+
+        step, total = self.watcher.state.step, self.watcher.state.total_steps
+        at = f"It is at step {step} of {total}. " if total else ""
+        question = f"Stop this run? {at}What was learned so far is saved, and it can be resumed."
+        self.app.push_screen(Confirm(question, yes="stop it", no="let it run"), self._stop_answered)
+
+    def _stop_answered(self, stop: bool | None) -> None:
+        if stop and self._live():
+            self._send("stop")
+
+    def action_resume(self) -> None:
+        if self.watcher is None:
+            self.notice(NO_RUN, "warning")
+        elif self.watcher.liveness == "finished":
+            self.notice("This run has finished: there is nothing left to go on with.", "warning")
+        elif self.watcher.liveness not in ENDED and self.watcher.liveness != "created":
+            self.notice("This run is in progress.", "warning")
+        else:
+            self._resume(self.watcher.run)
+
+    @work(thread=True, exclusive=True, group="start", description="resume the run", exit_on_error=False)
+    def _resume(self, run: Run) -> None:
+        from tui_lab.runs import launch
+
+        try:
+            process = launch.start(run)
+        except LabError as error:
+            self.app.call_from_thread(self.notice, error, "error")
+        else:
+            self.app.call_from_thread(self._resumed, process)
+
+    def _resumed(self, process: Any) -> None:
+        self._looked_at = 0.0
+        self.app.open_run(self.app.run_id, process)  # type: ignore[attr-defined]
+        self.notice("Started again: it goes on from its last checkpoint.")

@@ -1,0 +1,44 @@
+"""Asks for one line of text: a folder, a file, a hub name."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+
+class AskText(ModalScreen[str]):
+    """One line; Enter gives it, Escape gives nothing ("")."""
+
+    DEFAULT_CSS = """
+    AskText { align: center middle; }
+    AskText > Vertical {
+        width: 76; max-width: 95%; height: auto; padding: 1 2; background: $panel; border: round $primary;
+    }
+    AskText Static { width: 1fr; height: auto; }
+    AskText Input { margin-top: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave")]
+
+    def __init__(self, question: str, value: str = "", placeholder: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.question, self.value, self.placeholder = question, value, placeholder
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static(Content(self.question))
+            yield Input(self.value, placeholder=self.placeholder)
+            yield Static(Content("Enter takes it, Esc leaves it"), classes="keys")
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip())
+
+    def action_leave(self) -> None:
+        self.dismiss("")

@@ -1,0 +1,116 @@
+"""Chooses one of the runs on this machine: live ones and ended ones, newest first."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from tui_lab.runs.folder import Run, list_runs
+from tui_lab.runs.state import Watcher
+from tui_lab.safe_text import visible
+from tui_lab.ui.run_text import score_line
+from tui_lab.ui.widgets.header import STATE_ROLES, state_text
+from tui_lab.ui.widgets.plot_data import quantity
+
+#: Runs listed at most; reading a log of one costs milliseconds.
+LISTED = 60
+#: Seconds given to reading one log: a run of a week is listed without its newest figures.
+READ_FOR_S = 0.3
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the list says of one run."""
+
+    run_id: str
+    state: str
+    what: str
+    result: str
+
+
+def describe(run: Run) -> Line:
+    """A run in one line."""
+    watcher = Watcher(run)
+    deadline = time.monotonic() + READ_FOR_S
+    while watcher.poll(max_records=10_000, max_s=READ_FOR_S) and time.monotonic() < deadline:
+        pass
+    recipe, state = watcher.recipe, watcher.state
+    what = (
+        f"{recipe.model.rpartition('/')[2]} · {recipe.preset or '–'} · {recipe.data.rpartition('/')[2]}"
+        if recipe
+        else watcher.problem
+    )
+    result = score_line(state).rpartition(": ")[2]
+    if state.validation.values:
+        result = f"validation {quantity(state.validation.last, 'number')}  {result}"
+    return Line(run.id, watcher.liveness, what, result)
+
+
+class RunList(ModalScreen[str]):
+    """Enter opens a run, Escape none ("")."""
+
+    DEFAULT_CSS = """
+    RunList { align: center middle; }
+    RunList > Vertical {
+        width: 110; max-width: 100%; height: 70%; background: $panel; border: round $primary; padding: 0 1;
+    }
+    RunList OptionList, RunList OptionList:focus {
+        height: 1fr; border: none; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,r", "leave", "Leave")]
+
+    def __init__(self, current: str) -> None:
+        super().__init__()
+        self.current = current
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = "Runs, newest first"
+            box.border_subtitle = "Enter opens, Esc closes"
+            yield OptionList(Option("reading the runs…", disabled=True))
+
+    def on_mount(self) -> None:
+        self._read()
+
+    @work(thread=True, group="runs", description="list the runs", exit_on_error=False)
+    def _read(self) -> None:
+        lines = [describe(run) for run in list_runs()[:LISTED]]
+        if self.is_mounted:
+            self.app.call_from_thread(self._show, lines)
+
+    def _show(self, lines: list[Line]) -> None:
+        options = self.query_one(OptionList)
+        options.clear_options()
+        if not lines:
+            options.add_option(Option("No runs yet: press F2, choose, and start one.", disabled=True))
+        for line in lines:
+            colour = f"${STATE_ROLES[line.state]}" if line.state in STATE_ROLES else ""
+            prompt = Content.assemble(
+                ("● " if line.run_id == self.current else "  ", "$changed"),
+                (f"{state_text(line.state):<11}", colour),
+                f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]}  ",
+                f"{visible(line.what)[:44]:<44}  ",
+                (visible(line.result), "$text-muted"),
+            )
+            options.add_option(Option(prompt, id=line.run_id))
+        ids = [line.run_id for line in lines]
+        options.highlighted = ids.index(self.current) if self.current in ids else 0
+        options.focus()
+
+    @on(OptionList.OptionSelected)
+    def _taken(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_id or "")
+
+    def action_leave(self) -> None:
+        self.dismiss("")

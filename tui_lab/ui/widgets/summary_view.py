@@ -1,0 +1,73 @@
+"""What a choice comes to, as text: the numbers first, then what is refused or warned of, the reasons, and
+the command that does the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tui_lab.safe_text import visible
+from tui_lab.ui.summary import Summary, count_text
+
+
+def numbers_content(summary: Summary) -> Content:
+    """What is trained, in one or two lines."""
+    if summary.entry is None:
+        return Content("")
+    facts = ", ".join(summary.facts.values())
+    parts: list[Any] = [("trains ", "$text-muted")]
+    if summary.trainable is not None:
+        parts += [(count_text(summary.trainable), "bold"), f" of {count_text(summary.parameters)} parameters"]
+        if summary.share is not None:
+            parts += [f" = {100 * summary.share:.3g} %"]
+    else:
+        parts += ["known when the model is loaded"]
+    parts += ["\n", ("method ", "$text-muted"), visible(facts)]
+    if summary.targets:
+        parts += [", on ", visible(", ".join(summary.targets))]
+    return Content.assemble(*parts)
+
+
+def summary_content(summary: Summary, start_keys: str, copy_keys: str) -> Content:
+    """The whole panel."""
+    parts: list[Any] = []
+    for refusal in summary.refusals:
+        parts.append((f"✗ {visible(refusal)}\n", "$text-error"))
+    if not summary.refusals:
+        parts += [(f"▶ {start_keys} starts the run\n", "bold $text-success")]
+    if summary.entry is not None:
+        parts += [numbers_content(summary), "\n"]
+    for warning in summary.warnings:
+        parts.append((f"! {visible(warning)}\n", "$text-warning"))
+    parts += [
+        ("$ ", "$text-muted"),
+        (visible(summary.command), "$accent"),
+        (f"   {copy_keys} copies\n", "$text-muted"),
+    ]
+    if summary.reasons:
+        parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
+    for field, _, reason in summary.reasons:
+        parts += [(f"{field} ", "bold"), f"{visible(reason)}\n"]
+    return Content.assemble(*parts)
+
+
+class SummaryView(VerticalScroll):
+    """The panel that says what pressing start would do."""
+
+    DEFAULT_CSS = """
+    SummaryView { padding: 0 1; background: $surface; scrollbar-size-vertical: 1; }
+    SummaryView Static { width: 1fr; height: auto; }
+    """
+
+    def compose(self) -> Any:
+        yield Static(Content.styled("reading models and presets…", "$text-muted"))
+
+    def show(self, summary: Summary, start_keys: str, copy_keys: str) -> None:
+        self.query_one(Static).update(summary_content(summary, start_keys, copy_keys))
+
+    @property
+    def text(self) -> str:
+        return str(self.query_one(Static).content)
