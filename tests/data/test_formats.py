@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tui_lab.data import formats
+from tui_lab.data import formats, hub
 from tui_lab.data.files import split_documents
 from tui_lab.errors import LabError
 
@@ -199,6 +202,23 @@ def test_broken_files_are_one_sentence(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
 
 
+def test_messages_quote_hostile_names_harmlessly(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"\x1b[31mred\u202e": 1}))
+    with pytest.raises(LabError, match="␛\\[31mred⟨U\\+202E⟩"):
+        formats.read(str(tmp_path / "a.jsonl"))
+    turns = {"messages": [{"role": "user", "content": "x"}, {"ro\x07le": 1}]}
+    (tmp_path / "b.jsonl").write_text(json.dumps(turns))
+    with pytest.raises(LabError, match="turn 2 has no role .it has ro␇le"):
+        formats.read(str(tmp_path / "b.jsonl"))
+
+
+def test_importing_formats_is_light() -> None:
+    code = "import sys, tui_lab.data.formats; print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') "
+    code += "if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_missing_files_suggest_what_was_meant(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}")
     with pytest.raises(
@@ -257,12 +277,12 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
 def test_the_hub_out_of_reach_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def offline(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach 'someone/some-set' on the Hub (OfflineModeIsEnabled)")
-
-    monkeypatch.setattr(datasets, "load_dataset", offline)
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    began = time.monotonic()
     with pytest.raises(LabError, match="hub is not reachable from here"):
         formats.read("someone/some-set")
+    assert time.monotonic() - began < 20, "the hub's clients must not try again and again"
+    assert not datasets.config.HF_HUB_OFFLINE, "offline for that moment only"
 
 
 @pytest.mark.parametrize("rows", [1, 3])

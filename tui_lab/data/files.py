@@ -5,11 +5,12 @@ folder of these, a folder that ``datasets`` saved, or a name on the hub. Each re
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import io
+import itertools
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tui_lab.data import hub
 from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
 TRAIN_NAMES = ("train", "training")
@@ -158,14 +161,18 @@ def _rows_of(path: Path, value: Any) -> list[Any]:
             return next(iter(lists.values()))
         if _looks_like_row(value) or not lists:
             raise LabError(
-                f"{path} holds a single JSON object (keys {', '.join(map(str, list(value)[:8]))}), not a "
+                f"{path} holds a single JSON object (keys {_named_some(value)}), not a "
                 "list of rows. Put them into a list [ … ], or write one a line in a file .jsonl."
             )
         raise LabError(
-            f"{path} holds an object with several lists ({', '.join(map(str, list(lists)[:8]))}); keep one, "
+            f"{path} holds an object with several lists ({_named_some(lists)}); keep one, "
             "or name them train and validation."
         )
     raise LabError(f"{path} holds a single JSON {type(value).__name__}, not a list of rows.")
+
+
+def _named_some(names: Iterable[Any]) -> str:
+    return visible(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
 
 
 def _looks_like_row(value: dict[str, Any]) -> bool:
@@ -200,7 +207,7 @@ def _bad_json(path: Path, line: int, column: int, message: str) -> str:
 def _brief(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return str(error).split("\n")[0].rstrip(".")[:200]
+    return visible(str(error).split("\n")[0].rstrip(".")[:200])
 
 
 def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
@@ -219,7 +226,7 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
                 names = [cell.strip() for cell in cells]
                 if len(set(names)) != len(names):
                     raise LabError(
-                        f"{path}, line 1: column names repeat ({', '.join(names)[:120]}). "
+                        f"{path}, line 1: column names repeat ({_named_some(names)}). "
                         "The first line of a table must name its columns."
                     )
                 continue
@@ -287,7 +294,7 @@ def _choose_splits(name: str, splits: dict[str, list[Record]], max_rows: int) ->
     train_key = next((lower[key] for key in TRAIN_NAMES if key in lower), None)
     if train_key is None:
         if len(splits) != 1:
-            raise LabError(f"{name} has the splits {', '.join(splits)}, but none is called train.")
+            raise LabError(f"{name} has the splits {_named_some(splits)}, but none is called train.")
         train_key = next(iter(splits))
     validation_key = next(
         (lower[key] for key in VALIDATION_NAMES if key in lower and lower[key] != train_key), None
@@ -348,17 +355,18 @@ def _read_hub(source: str, max_rows: int) -> Raw:
 
     name, _, config = source.partition(":")
     datasets.disable_progress_bars()
+    within_reach = hub.reachable()
     try:
-        loaded = datasets.load_dataset(name, config or None)
+        with contextlib.nullcontext() if within_reach else hub.cache_only():
+            loaded = datasets.load_dataset(name, config or None)
     except Exception as error:
-        raise LabError(_hub_failure(source, error)) from None
+        raise LabError(_hub_failure(source, error, within_reach)) from None
     return _from_datasets(source, loaded, max_rows)
 
 
-def _hub_failure(source: str, error: Exception) -> str:
+def _hub_failure(source: str, error: Exception, within_reach: bool) -> str:
     kind = type(error).__name__
-    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("HF_DATASETS_OFFLINE")
-    if offline or kind in (
+    if not within_reach or kind in (
         "OfflineModeIsEnabled",
         "ConnectionError",
         "ConnectTimeout",

@@ -12,6 +12,7 @@ from typing import Any
 
 from tui_lab.data.files import RAGGED, Raw, Record, read_raw
 from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
 LABELS = {
@@ -93,7 +94,7 @@ class BadRow(Exception):
     """Why one row cannot be used; ``empty`` rows are counted apart from wrong ones."""
 
     def __init__(self, reason: str, empty: bool = False) -> None:
-        super().__init__(reason)
+        super().__init__(visible(reason))  # it quotes the data
         self.empty = empty
 
 
@@ -320,7 +321,7 @@ def matches(records: list[Record]) -> dict[str, str]:
 def _listed(names: list[str]) -> str:
     if not names:
         return "no named columns"
-    shown = ", ".join(name[:40] or "(unnamed)" for name in names[:12])
+    shown = visible(", ".join(name[:40] or "(unnamed)" for name in names[:12]))
     return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 

@@ -307,7 +307,11 @@ def _pick(groups: list[list[int]], wanted: int, rows: int, seed: int) -> set[int
         group = groups[int(index)]
         if len(picked) >= wanted:
             break
-        # A big group would make far more validation rows than asked for; another one will do.
-        if len(picked) + len(group) <= wanted or (not picked and len(group) < rows / 2):
+        if len(picked) + len(group) <= wanted:  # a big group would make far more than asked for
             picked.update(group)
+    left = [group for group in groups if group[0] not in picked]
+    if left and len(picked) < wanted / 2:  # nearly all groups are big: the smallest of them has to do
+        smallest = min(left, key=len)
+        if not picked or len(picked) + len(smallest) <= rows / 2:
+            picked.update(smallest)
     return picked

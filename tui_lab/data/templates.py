@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tui_lab.data import hub
 from tui_lab.data.formats import Example
 from tui_lab.data.masks import (
     TEMPLATE_SETTINGS,
@@ -54,7 +55,9 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
     name = str(path_or_id)
     local = Path(name).is_dir()
     failure: Exception | None = None
-    for local_only in (True,) if local else (True, False):
+    for local_only in (True, False):
+        if not local_only and (local or not hub.reachable()):
+            break
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 name, revision=revision or None, trust_remote_code=False, local_files_only=local_only
@@ -68,6 +71,11 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
                 "matched to the text. Choose a model that has one."
             )
         return tokenizer
+    if not local and (isinstance(failure, OSError) and not hub.reachable()):
+        raise LabError(
+            f"The tokenizer of {name} is not on this machine, and the hub is not reachable from here. "
+            "Choose the pocket model, a local folder or a model of the local cache."
+        )
     where = "The folder" if local else "The model"
     cause = str(failure).strip().split("\n")[0].rstrip(".")[:200]
     raise LabError(
