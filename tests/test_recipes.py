@@ -15,6 +15,7 @@ from tui_lab.errors import LabError
 from tui_lab.recipe_rules import REFUSALS, warnings_for
 from tui_lab.recipes import (
     FIELDS,
+    OTHER_NAMES,
     Recipe,
     RecipeError,
     build,
@@ -195,6 +196,13 @@ def test_a_long_value_is_shortened_in_its_message() -> None:
 def test_unknown_keys_without_a_neighbour_say_where_the_keys_are() -> None:
     (problem,) = check_values({"zzzzqqq": 1})
     assert "tui-lab presets --keys" in problem.message
+
+
+def test_names_from_elsewhere_lead_to_ours() -> None:
+    assert set(OTHER_NAMES.values()) <= set(FIELDS)
+    assert not set(OTHER_NAMES) & set(FIELDS)
+    (problem,) = check_values({"lr": 1e-4})
+    assert "did you mean learning_rate?" in problem.message
 
 
 def test_every_field_says_what_it_is() -> None:

@@ -383,9 +383,34 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+#: What people call a key elsewhere (Unsloth, axolotl, torchtune, older trl) or in speech.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "r": "lora_r",
+    "rank": "lora_r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "targets": "target_modules",
+    "optimizer": "optim",
+    "scheduler": "lr_scheduler_type",
+    "max_seq_length": "max_length",
+    "sequence_len": "max_length",
+    "load_in_4bit": "quantization",
+    "patience": "early_stopping_patience",
+    "dataset": "data",
+    "base_model": "model",
+}
+
+
 def unknown_key(key: str) -> Problem:
     """The problem of a key that no recipe has, with the nearest valid one."""
-    near = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
+    other = OTHER_NAMES.get(key.lower().replace("-", "_"))
+    near = [other] if other else difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "; `tui-lab presets --keys` lists the valid keys"
     return Problem(key, None, f"{key} is not a recipe key{hint}")
 

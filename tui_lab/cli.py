@@ -1,0 +1,223 @@
+"""The command line: every command's words, options and exit codes. Imports nothing heavy: what a command
+needs is imported when it runs, so that ``tui-lab --version`` and ``--help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tui_lab import __version__
+from tui_lab.errors import LabError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+#: As shells count: 128 and the signal's number.
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
+
+EXIT_CODES = """exit codes:
+  0    done: the run finished or was stopped as asked, every check passed
+  1    the run failed or crashed, a command was not answered, a check failed
+  2    the input is wrong (one sentence on stderr); nothing was started
+  130  interrupted with Ctrl+C: a run that was started goes on unless it was stopped
+  141  the reader of the output went away; a run that was started goes on"""
+
+EXAMPLES = """examples:
+  tui-lab                                  opens the lab
+  tui-lab train                            the default: the bundled model learns to talk like a pirate
+  tui-lab train --model Qwen/Qwen2.5-0.5B --preset starter --data rows.jsonl --set lora_r=32
+  tui-lab data preview rows.jsonl          shows rows as the model sees them
+  tui-lab runs                             lists the runs; `tui-lab watch latest` follows the newest"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Keeps the layout of examples, and leaves room for long options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole grammar. Each command's ``run`` names the module and the function that carry it out."""
+    top = argparse.ArgumentParser(
+        prog="tui-lab",
+        description="A terminal lab for small language models. Without a command it opens the lab.",
+        epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
+        formatter_class=_Help,
+    )
+    top.add_argument("--version", action="version", version=f"tui-lab {__version__}")
+    top.add_argument("--theme", default="", metavar="NAME", help="the lab's colours")
+    # also given to every command that reads runs: there it says the same
+    top.add_argument("--runs-dir", type=Path, metavar="FOLDER", help="where runs are kept")
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
+
+    def command(
+        name: str, where: str, help: str, runs: bool = False, json: bool = True
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=help,
+            description=f"{help[0].upper()}{help[1:]}.",
+            epilog=EXIT_CODES,
+            formatter_class=_Help,
+        )
+        sub.set_defaults(run=where)
+        if json:
+            sub.add_argument("--json", action="store_true", help="machine-readable output")
+        if runs:
+            sub.add_argument(
+                "--runs-dir",
+                type=Path,
+                metavar="FOLDER",
+                default=argparse.SUPPRESS,
+                help="where runs are kept",
+            )
+        return sub
+
+    train = command("train", "cli_train:train", "fine-tune a model and follow the run", runs=True)
+    train.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
+    train.add_argument("--preset", default="", metavar="NAME", help="a preset's name or a TOML file")
+    train.add_argument("--data", metavar="NAME", help="pirate, json, support, a file, a folder or a hub name")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="one recipe value on top of the preset (again for more; `tui-lab presets --keys` lists them)",
+    )  # fmt: skip
+    train.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
+    train.add_argument("--name", default="", help="a name for the run's folder")
+    train.add_argument("--detach", action="store_true", help="start the run and return at once")
+    train.add_argument("--dry-run", action="store_true", help="say what would be trained and how, and why")
+
+    watch = command("watch", "cli_train:watch", "follow a run that was started before", runs=True)
+    resume = command("resume", "cli_train:resume", "go on with a run that was stopped or died", runs=True)
+    resume.add_argument("--detach", action="store_true", help="start the run and return at once")
+    named = [watch, resume]
+    for name, help in (
+        ("stop", "end a run after the step in hand and save what was learned"),
+        ("pause", "hold a run after the step in hand"),
+        ("continue", "let a paused run go on"),
+        ("checkpoint", "have a run save a checkpoint now"),
+    ):
+        ask = command(name, "cli_train:ask", help, runs=True)
+        ask.add_argument(
+            "--wait", type=_seconds, default=15.0, metavar="S",
+            help="how long to wait for the run's answer (default 15)",
+        )  # fmt: skip
+        named.append(ask)
+    for sub in named:
+        sub.add_argument("name", metavar="RUN", help="a run's id, a part of it, its folder, or `latest`")
+
+    runs = command("runs", "cli_show:runs", "list the runs, newest first", runs=True)
+    runs.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="at most so many (0: all; default 20)"
+    )
+
+    models = command("models", "cli_show:models", "list the models that can be tuned")
+    models.add_argument("--all", action="store_true", help="also those that are refused, with the reason")
+
+    presets = command(
+        "presets", "cli_show:presets", "list presets, show one with its comments, or explain all keys"
+    )
+    presets.add_argument("name", nargs="?", metavar="NAME", help="show this preset")
+    presets.add_argument(
+        "--keys", action="store_true", help="every recipe key with its range and what it does"
+    )
+
+    data = commands.add_parser("data", help="look at data sets", formatter_class=_Help)
+    actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
+    preview = actions.add_parser(
+        "preview", help="show rows as the model sees them, and what is trained", epilog=EXIT_CODES,
+        description="Show rows as the model sees them, and what of them is trained.", formatter_class=_Help,
+    )  # fmt: skip
+    preview.set_defaults(run="cli_show:data_preview")
+    preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
+    preview.add_argument("--model", default="pocket", metavar="NAME", help="whose tokenizer (default pocket)")
+    preview.add_argument("--format", default="auto", metavar="NAME", help="the rows' format (default auto)")
+    preview.add_argument("--rows", type=_count, default=3, metavar="N", help="rows to show (default 3)")
+    preview.add_argument("--max-length", type=_count, default=1024, metavar="N", help="tokens a row at most")
+    preview.add_argument("--json", action="store_true", help="machine-readable output")
+
+    command("locate", "cli_show:locate", "say where everything lies", runs=True)
+    doctor = command("doctor", "cli_show:doctor", "check what this machine can do", runs=True)
+    doctor.add_argument("--online", action="store_true", help="also ask the hub whether it answers")
+    return top
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 86_400:
+        raise ValueError(text)
+    return number
+
+
+# argparse names the type in its message
+_count.__name__, _seconds.__name__ = "whole number", "number of seconds"
+
+
+def open_lab(args: argparse.Namespace) -> int:
+    """The full-screen lab."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise LabError("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
+    from tui_lab.ui.app import main as lab
+
+    return lab(theme=args.theme or None, runs_dir=args.runs_dir) or EXIT_OK
+
+
+def _carry_out(arguments: Sequence[str] | None) -> int:
+    args = parser().parse_args(arguments)
+    if not args.command:
+        return open_lab(args)
+    module, function = args.run.split(":")
+    found = getattr(__import__(f"tui_lab.{module}", fromlist=[function]), function)
+    return int(found(args))
+
+
+def _safe_streams() -> None:
+    """Closed streams swallow what is written; what an encoding cannot say is escaped, never a crash."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 (until the end)
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code. People never see a traceback for what they typed."""
+    _safe_streams()
+    try:
+        try:
+            return _carry_out(arguments)
+        finally:
+            sys.stdout.flush()
+    except LabError as error:
+        from tui_lab.safe_text import visible
+
+        print(f"tui-lab: {visible(str(error), keep_newlines=True)}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("tui-lab: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # the interpreter flushes once more at its end: give it something that takes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(
+            f"tui-lab: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
