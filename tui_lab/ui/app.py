@@ -179,8 +179,8 @@ class LabApp(App[None]):
 
         runs = "The run goes" if live == 1 else f"{live} runs go"
         question = (
-            f"{runs} on without the lab, and the lab shows {'it' if live == 1 else 'them'} again when you "
-            "come back. Press X on Tune to stop one instead."
+            f"{runs} on without the lab, which shows {'it' if live == 1 else 'them'} again when you come "
+            f"back. To end a run, stay and press {actions.keys_of('tune.stop', self._keymap)} on Tune."
         )
         self.push_screen(
             Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import ClassVar, cast
 
@@ -13,6 +14,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_lab.ui.actions import ACTIONS, GROUPS, keys_of
+
+BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 
 ABOUT = {
     "choose": (
@@ -41,12 +44,13 @@ def help_content(group: str, keymap: Mapping[str, str] | None = None, width: int
         parts.append("\n")
         for action in members:
             parts.append(Content.styled(f"  {keys_of(action.id, keymap):<{key_width}}", "$accent"))
-            parts.append(f"{action.tooltip}\n")
+            lines = textwrap.wrap(action.tooltip, max(20, width - key_width - 2))
+            parts.append(f"\n{' ' * (key_width + 2)}".join(lines) + "\n")
         parts.append("\n")
     parts.append(
-        "Arrow keys, Tab and Page Up/Down move as everywhere. Curves differ by their marks, not by\n"
+        "Arrow keys, Tab and Page Up/Down move as everywhere. Curves differ by their marks, not by colour "
+        "alone; the legend over each plot names them."
     )
-    parts.append("colour alone; the legend over each plot names them.")
     return Content.assemble(*parts)
 
 
@@ -72,4 +76,5 @@ class HelpScreen(ModalScreen[None]):
             scroll.border_title = "Help"
             scroll.border_subtitle = "Esc closes"
             keymap = cast("Mapping[str, str]", getattr(self.app, "_keymap", {}))
-            yield Static(help_content(self.group, keymap))
+            width = min(96, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
+            yield Static(help_content(self.group, keymap, width))

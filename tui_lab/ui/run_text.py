@@ -25,6 +25,7 @@ PHASES = {
 }
 BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SHORTEST_BAR = 8
 
 
 def duration(seconds: float) -> str:
@@ -71,20 +72,18 @@ def progress_line(state: RunState, liveness: str, now: float, width: int, tick: 
             return f"{phase_text(state)}   {passed}".strip()
         wheel = "|/-\\"[tick % 4] if ascii_only else SPINNER[tick % len(SPINNER)]
         return f"{wheel} {phase_text(state) or 'starting the process'}   {passed}"
-    tail = f" {step}/{total} steps"
-    if epoch := state.last_step.get("epoch"):
-        tail += f"  epoch {epoch:.2f}"
-    tail += f"  {passed}"
+    tail = f" {step}/{total} steps  {passed}"
     if liveness == "running":
-        if state.phase == "training" or not state.phase:
-            tail += f"  {duration(state.eta_s)} to go"
-        else:
-            tail += f"  {phase_text(state)}"
-    return bar(step / total, max(8, min(40, width - len(tail) - 2)), ascii_only) + tail
+        training = state.phase == "training" or not state.phase
+        tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
+    epoch = state.last_step.get("epoch")
+    if epoch and width - len(tail) > SHORTEST_BAR + 14:
+        tail += f"  epoch {epoch:.2f}"
+    return bar(step / total, max(SHORTEST_BAR, min(40, width - len(tail))), ascii_only) + tail
 
 
-def figures_line(state: RunState) -> str:
-    """The newest figures: losses, speed, rate, memory."""
+def figures_line(state: RunState, width: int) -> str:
+    """The newest figures, the most important first, as many as fit."""
     parts = []
     if state.loss.values:
         parts.append(f"loss {quantity(state.loss.last, 'number')}")
@@ -98,6 +97,8 @@ def figures_line(state: RunState) -> str:
         parts.append(f"rate {quantity(state.learning_rate.last, 'number')}")
     for label, curve in list(state.memory.items())[:1]:
         parts.append(f"{memory_name(label)} {quantity(curve.last, 'bytes')}")
+    while len("   ".join(parts)) > width and len(parts) > 1:
+        parts.pop()
     return "   ".join(parts)
 
 
@@ -165,7 +166,8 @@ def about_run(
     parts: list[Part] = []
 
     def line(label: str, text: str, role: str = "") -> None:
-        parts.extend([(f"{label} ", "title"), (f"{text}\n", role)])
+        colon = ":" if (label.isascii() and label.isalpha()) or "_" in label else ""
+        parts.extend([(f"{label}{colon} ", "title"), (f"{text}\n", role)])
 
     if problem := trouble(liveness, state, last_words):
         line("✗", f"{liveness}: {problem}", "state-failed")
@@ -185,8 +187,7 @@ def about_run(
         if model.get("quantized_modules"):
             line("4-bit", f"{model['quantized_modules']} layers")
     if data := state.data:
-        facts = [f"{key.replace('_', ' ')} {value}" for key, value in data.items() if _plain(key, value)]
-        line("data", ", ".join(facts))
+        line("data", ", ".join(data_facts(data)))
     if device := state.started.get("device"):
         line(
             "device",
@@ -203,9 +204,42 @@ def about_run(
     return parts
 
 
-def _plain(key: str, value: Any) -> bool:
-    shown = isinstance(value, int | float | str) and not isinstance(value, bool) and value != ""
-    return shown and key not in ("v", "t", "kind")
+#: Counts of rows that are worth a word when they are not zero.
+ODD_ROWS = (
+    "rows_bad",
+    "rows_empty",
+    "truncated",
+    "too_long",
+    "windowed",
+    "fully_masked",
+    "refused_by_template",
+    "duplicates",
+    "near_duplicates",
+    "leaks_removed",
+)
+
+
+def data_facts(data: dict[str, Any]) -> list[str]:
+    """What a person wants to know of the prepared data: sizes, and whatever was left out."""
+    words = [
+        f"{data[key]:,} {name}"
+        for key, name in (
+            ("train_rows", "rows to train on"),
+            ("validation_rows", "held out"),
+            ("train_trained_tokens", "tokens trained a pass"),
+        )
+        if isinstance(data.get(key), int)
+    ]
+    if data.get("longest_tokens"):
+        words.append(f"the longest row {data['longest_tokens']} tokens")
+    words += [
+        f"{data[key]:,} {key.replace('_', ' ')}"
+        for key in ODD_ROWS
+        if isinstance(data.get(key), int) and data[key]
+    ]
+    if data.get("template_source"):
+        words.append(str(data["template_source"]))
+    return words
 
 
 def _result(state: RunState, line: Any) -> None:

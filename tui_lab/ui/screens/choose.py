@@ -84,6 +84,7 @@ class ChoosePane(Pane):
     ChoosePane #data Chooser { height: 6; }
     ChoosePane #data Chooser .foot { height: 1; }
     ChoosePane #summary { height: 8; }
+    ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 5; }
     ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 14; }
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
     ChoosePane.-normal #summary { height: 100%; width: 44; }
@@ -380,6 +381,8 @@ class ChoosePane(Pane):
         tabs = self.query_one(Tabs)
         tabs.active = name
         tabs.refresh()
+        for other, _, _ in SECTIONS:
+            self.set_class(other == name, f"-{other}")
         for section in self.query(".section"):
             section.set_class(section.id == name, "-active")
         for widget in self.query(f"#{name} OptionList").results(OptionList):

@@ -71,6 +71,7 @@ class TunePane(Pane):
     """The pane."""
 
     GROUP = "tune"
+    AUTO_FOCUS = ""
     BINDINGS = bindings("tune")
     DEFAULT_CSS = """
     TunePane #state { height: 3; padding: 0 1; background: $surface; }
@@ -112,7 +113,7 @@ class TunePane(Pane):
                 yield Vertical(RunPlot(kind), id=kind, classes="part -active")
             with Vertical(id="about", classes="part text") as about:
                 about.border_title = "About this run"
-                yield Feed("What is known of the run appears here.")
+                yield Feed("What is known of the run appears here.", auto_scroll=False)
             for kind in ("memory", "speed", "rate"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part")
             with Vertical(id="events", classes="part text") as part:
@@ -207,12 +208,13 @@ class TunePane(Pane):
         ascii_only = self.app.marker == "ascii"  # type: ignore[attr-defined]
         first = state_text(liveness) + (f", {' and '.join(self._waiting())} asked" if self._waiting() else "")
         colour = f"${STATE_ROLES[liveness]}" if liveness in STATE_ROLES else ""
-        line = run_text.progress_line(state, liveness, time.time(), width, self._tick, ascii_only)
+        room = width - len(first) - 2
+        line = run_text.progress_line(state, liveness, time.time(), room, self._tick, ascii_only)
         trouble = run_text.trouble(liveness, state, self._last_words())
         if trouble:
             second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._keys("tune.resume"))
         else:
-            second = run_text.figures_line(state)
+            second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
             if liveness in ENDED and state.saved:
                 third += f"   {state.saved.get('what', 'adapter')} saved"

@@ -58,7 +58,7 @@ class Feed(RichLog):
         if not self.entries:
             self._show_empty()
         for entry in self.entries:
-            self.write(self._text(entry), scroll_end=True)
+            self.write(self._text(entry), scroll_end=self.auto_scroll)
 
     @property
     def text(self) -> str:

@@ -72,6 +72,9 @@ def _reduce_column(
 # --------------------------------------------------------------------------------------------------
 # axes
 
+#: A span that is a smaller part of its values than this is no span: ticks could not be told apart.
+SMALLEST_SPAN = 1e-9
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -123,10 +126,11 @@ def linear_axis(
 ) -> Axis:
     """An axis that holds low..high and ends at round values, with at most ``most`` + 2 ticks."""
     if from_zero:
-        low = min(low, 0.0)
-    if not high > low:
-        pad = abs(high) * 0.05 or 1.0
-        low, high = (0.0 if from_zero else low - pad), high + pad
+        low, high = min(low, 0.0), max(high, 0.0)
+    largest = max(abs(low), abs(high))
+    if not high - low > largest * SMALLEST_SPAN:
+        pad = largest * 0.05 if largest > SMALLEST_SPAN else 1.0
+        low, high = low - pad, high + pad
     divisor, name = scale_of(max(abs(low), abs(high)), unit)
     step = nice_step((high - low) / divisor, most)
     first = math.floor(low / divisor / step + 1e-9)

@@ -165,7 +165,7 @@ def _axes(
     else:
         y_axis = linear_axis(low, high, most_y, from_zero=options.from_zero, unit=options.unit)
     places = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
-    x_axis = steps_axis(min(places), max(*places, options.x_high), max(1, width // 14))
+    x_axis = steps_axis(min(places), max(*places, options.x_high), max(1, width // 10))
     return x_axis, y_axis
 
 

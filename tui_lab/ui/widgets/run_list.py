@@ -50,9 +50,9 @@ def describe(run: Run) -> Line:
         if recipe
         else watcher.problem
     )
-    result = score_line(state).rpartition(": ")[2]
+    result = score_line(state).rpartition(": ")[2].replace(" ", "")
     if state.validation.values:
-        result = f"validation {quantity(state.validation.last, 'number')}  {result}"
+        result = f"loss {quantity(state.validation.last, 'number')}  {result}"
     return Line(run.id, watcher.liveness, what, result)
 
 
@@ -100,7 +100,7 @@ class RunList(ModalScreen[str]):
                 ("● " if line.run_id == self.current else "  ", "$changed"),
                 (f"{state_text(line.state):<11}", colour),
                 f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]}  ",
-                f"{visible(line.what)[:44]:<44}  ",
+                f"{visible(line.what)[:28]:<28}  ",
                 (visible(line.result), "$text-muted"),
             )
             options.add_option(Option(prompt, id=line.run_id))

@@ -12,6 +12,8 @@ from tui_lab.ui.widgets.plot_draw import Look, Options, Series
 
 #: Below this many points a smoothed curve says nothing that the raw one does not.
 SMOOTHED_FROM = 8
+#: Weight of the past: follows a short run without trailing far behind it.
+SMOOTHING = 0.8
 
 Maker = Callable[[RunState], Sequence[Series]]
 
@@ -21,7 +23,7 @@ def loss_series(state: RunState) -> list[Series]:
     loss, validation = state.loss, state.validation
     series = [Series("train", "train", loss.steps, loss.values)]
     if len(loss.values) >= SMOOTHED_FROM:
-        series.append(Series("smoothed", "smoothed", loss.steps, smooth(loss.values), "thick"))
+        series.append(Series("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
     if validation.values:
         series.append(Series("validation", "validation", validation.steps, validation.values, "points"))
     return series if loss.values or validation.values else []

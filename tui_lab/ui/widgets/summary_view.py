@@ -50,7 +50,7 @@ def summary_content(summary: Summary, start_keys: str, copy_keys: str) -> Conten
     if summary.reasons:
         parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
     for field, _, reason in summary.reasons:
-        parts += [(f"{field} ", "bold"), f"{visible(reason)}\n"]
+        parts += [(f"{field}: ", "bold"), f"{visible(reason)}\n"]
     return Content.assemble(*parts)
 
 

@@ -1,0 +1,25 @@
+"""What the tests of the lab share: the text on the screen, and waiting for something to come true."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from textual.app import App
+
+
+def screen_text(app: App[Any]) -> str:
+    """What is on the screen, without colours."""
+    lines = app.screen._compositor.render_strips(app.size)
+    return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> None:
+    """Waits until ``condition`` holds. Fails with ``what`` when it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds} s: {what or condition}")
+        await asyncio.sleep(0.02)

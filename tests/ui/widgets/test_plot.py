@@ -1,0 +1,117 @@
+"""The plot widget costs what it must: it draws when something changed, not while hidden, not too often,
+and sends only the rows that differ."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from textual.app import App, ComposeResult
+from textual.containers import Vertical
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.ui import themes
+from tui_lab.ui.widgets.plot import MIN_INTERVAL_S, Plot
+from tui_lab.ui.widgets.plot_draw import Options, Series
+
+
+def curve(count: int, last: float = 1.0) -> Sequence[Series]:
+    ys = [3.0 - i / 50 for i in range(count - 1)] + [last]
+    return [Series("train", "train", range(count), ys)]
+
+
+class PlotApp(App[None]):
+    def compose(self) -> ComposeResult:
+        with Vertical(id="holder"):
+            yield Plot(Options("loss", empty="nothing yet", from_zero=True))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.fallbacks(self.current_theme)
+
+
+async def test_it_draws_what_changed_and_only_that() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        plot = app.query_one(Plot)
+        await until(lambda: "nothing yet" in plot.text)
+        await asyncio.sleep(MIN_INTERVAL_S)
+        plot.show(lambda: curve(100), 100)
+        await until(lambda: "train" in plot.text)
+        await pilot.pause()
+        assert "train 1" in screen_text(app)
+        builds, sent = plot.builds, plot.rows_sent
+        plot.show(lambda: curve(100), 100)  # the same stamp
+        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        assert (plot.builds, plot.rows_sent) == (builds, sent)
+        plot.show(lambda: curve(100), 101)  # another stamp, the same picture
+        await until(lambda: plot.builds == builds + 1)
+        assert plot.rows_sent == sent
+        await asyncio.sleep(MIN_INTERVAL_S)
+        plot.show(lambda: curve(100, 1.02), 102)  # one point moved a little: the legend and a row or two
+        await until(lambda: plot.builds == builds + 2)
+        assert 0 < plot.rows_sent - sent < 6
+
+
+async def test_bursts_are_drawn_once() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)):
+        plot = app.query_one(Plot)
+        await asyncio.sleep(MIN_INTERVAL_S)
+        before = plot.builds
+        for count in range(20, 70):
+            plot.show(lambda count=count: curve(count), count)  # type: ignore[misc]
+            await asyncio.sleep(0.004)
+        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        assert 1 <= plot.builds - before <= 3
+        assert "50" in plot.text, "the newest data is what is drawn in the end"
+
+
+async def test_nothing_is_computed_while_it_is_hidden() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        plot = app.query_one(Plot)
+        app.query_one("#holder").display = False
+        await pilot.pause()
+        before = plot.builds
+        asked = []
+        plot.show(lambda: asked.append(1) or curve(30), 30)  # type: ignore[func-returns-value]
+        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        assert plot.builds == before and not asked
+        app.query_one("#holder").display = True
+        await until(lambda: plot.builds > before, what="drawn when shown again")
+        assert asked and "train" in plot.text
+
+
+async def test_another_size_and_other_marks_draw_anew() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        plot = app.query_one(Plot)
+        plot.show(lambda: curve(60), 60)
+        await until(lambda: "train" in plot.text)
+        await pilot.resize_terminal(120, 30)
+        await until(lambda: plot.text.count("\n") == 29 and len(plot.text.split("\n")[0]) == 120)
+        plot.set_options(marker="ascii")
+        await until(lambda: plot.text.isascii())
+        assert ".." in plot.text
+
+
+async def test_a_change_of_theme_recolours_without_a_new_drawing() -> None:
+    app = PlotApp()
+    async with app.run_test(size=(80, 20)) as pilot:
+        plot = app.query_one(Plot)
+        plot.show(lambda: curve(60), 60)
+        await until(lambda: "train" in plot.text)
+
+        def colours() -> set[str]:
+            return {
+                str(segment.style.color)
+                for y in range(plot.size.height)
+                for segment in plot.render_line(y)
+                if segment.style
+            }
+
+        builds, before = plot.builds, colours()
+        app.theme = "gruvbox"
+        await pilot.pause(0.1)
+        assert colours() != before
+        assert plot.builds == builds

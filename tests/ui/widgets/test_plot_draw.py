@@ -1,0 +1,115 @@
+"""Drawing: rows of exact width, spikes and gaps that can be seen, legends in words, nothing left over in
+plotext's global figure."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tui_lab.ui.widgets.plot_draw import GLYPHS, Options, Series, draw, plain
+
+values = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))
+
+
+def test_rows_have_the_size_that_was_asked_for() -> None:
+    series = [Series("train", "train", range(50), [float(i) for i in range(50)])]
+    for width, height in ((16, 5), (80, 20), (200, 50)):
+        rows = draw(series, width, height, Options("loss"))
+        assert len(rows) == height
+        assert all(sum(len(text) for text, _ in row) == width for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    ys=st.lists(values, max_size=40),
+    width=st.integers(1, 120),
+    height=st.integers(1, 30),
+    log=st.booleans(),
+    marker=st.sampled_from(["braille", "block", "ascii"]),
+    from_zero=st.booleans(),
+)
+def test_any_data_and_any_size_draw(
+    ys: list[float], width: int, height: int, log: bool, marker: str, from_zero: bool
+) -> None:
+    options = Options("loss", marker=marker, log=log, from_zero=from_zero)  # type: ignore[arg-type]
+    rows = draw([Series("train", "train", range(len(ys)), ys)], width, height, options)
+    assert [sum(len(text) for text, _ in row) for row in rows] == [width] * height
+    if marker == "ascii":
+        assert plain(rows).isascii()
+    assert "\x1b" not in plain(rows)
+
+
+def cells(rows: list[list[tuple[str, str]]], role: str) -> set[tuple[int, int]]:
+    """(row, column) of every drawn cell of a role, below the heading."""
+    found = set()
+    for y, row in enumerate(rows[1:], 1):
+        x = 0
+        for text, name in row:
+            found |= {(y, x + i) for i, char in enumerate(text) if name == role and char != " "}
+            x += len(text)
+    return found
+
+
+def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
+    ys = [1.0] * 10_000
+    ys[5_000] = 50.0
+    rows = draw([Series("train", "train", range(10_000), ys)], 80, 20, Options("loss", from_zero=True))
+    drawn = cells(rows, "train")
+    top = [x for y, x in drawn if y == min(y for y, _ in drawn)]
+    assert min(y for y, _ in drawn) == 1
+    assert all(36 <= x <= 46 for x in top), "in the middle, where the spike is"
+
+
+def test_a_gap_stays_empty() -> None:
+    ys = [1.0] * 40 + [math.nan] * 20 + [1.0] * 40
+    rows = draw([Series("train", "train", range(100), ys)], 100, 10, Options("loss"))
+    columns = {x for _, x in cells(rows, "train")}
+    assert columns & set(range(10, 35)) and columns & set(range(70, 95))
+    assert not columns & set(range(46, 58))
+
+
+def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
+    series = [
+        Series("train", "train", [1, 2], [3.0, 2.0]),
+        Series("smoothed", "smoothed", [1, 2], [3.0, 2.5], "thick"),
+        Series("validation", "validation", [1, 2], [3.5, 2.25], "points"),
+    ]
+    for marker in ("braille", "block", "ascii"):
+        heading = plain(draw(series, 80, 12, Options("loss", marker=marker))[:1])  # type: ignore[arg-type]
+        assert "train 2" in heading and "smoothed 2.5" in heading and "validation 2.25" in heading
+        glyphs = [GLYPHS[marker][one.look] for one in series]
+        assert len(set(glyphs)) == 3
+        assert all(glyph in heading for glyph in glyphs)
+
+
+def test_empty_says_what_will_appear() -> None:
+    text = plain(draw([], 60, 8, Options("loss", empty="The loss appears here after the first step.")))
+    assert "The loss appears here after the first step." in text
+    nothing = Series("train", "train", [1, 2], [math.nan, math.nan])
+    assert "appears here" in plain(draw([nothing], 60, 8, Options("loss", "appears here")))
+
+
+def test_memory_is_counted_in_binary_units() -> None:
+    series = [Series("resident", "memory", range(10), [(500 + i) * 2.0**20 for i in range(10)])]
+    text = plain(draw(series, 60, 10, Options("memory", unit="bytes", from_zero=True)))
+    assert "MiB" in text and "509 MiB" in text and "600┤" in text
+
+
+def test_two_figures_do_not_mix() -> None:
+    first = [Series("a", "train", range(20), [float(i) for i in range(20)])]
+    second = [Series("b", "memory", range(20), [100.0 + i for i in range(20)])]
+    alone = draw(first, 60, 12, Options("one"))
+    draw(second, 100, 30, Options("two", log=True))
+    assert draw(first, 60, 12, Options("one")) == alone
+    import plotext
+
+    assert "100" not in plotext.build(), "the global figure is left empty"
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_few_points_are_visible(steps: int) -> None:
+    rows = draw([Series("train", "train", range(1, steps + 1), [2.0] * steps)], 40, 8, Options("loss"))
+    assert cells(rows, "train")
