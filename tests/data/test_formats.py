@@ -204,17 +204,17 @@ def test_broken_files_are_one_sentence(tmp_path: Path, name: str) -> None:
 
 def test_messages_quote_hostile_names_harmlessly(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"\x1b[31mred\u202e": 1}))
-    with pytest.raises(LabError, match="␛\\[31mred⟨U\\+202E⟩"):
+    with pytest.raises(LabError, match=r"␛\[31mred⟨U\+202E⟩"):
         formats.read(str(tmp_path / "a.jsonl"))
     turns = {"messages": [{"role": "user", "content": "x"}, {"ro\x07le": 1}]}
     (tmp_path / "b.jsonl").write_text(json.dumps(turns))
-    with pytest.raises(LabError, match="turn 2 has no role .it has ro␇le"):
+    with pytest.raises(LabError, match=r"turn 2 has no role .it has ro␇le"):
         formats.read(str(tmp_path / "b.jsonl"))
 
 
 def test_importing_formats_is_light() -> None:
-    code = "import sys, tui_lab.data.formats; print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') "
-    code += "if m in sys.modules])"
+    heavy = ("torch", "transformers", "datasets", "pyarrow")
+    code = f"import sys, tui_lab.data.formats; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
