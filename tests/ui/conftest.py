@@ -1,0 +1,16 @@
+"""The lab's tests never touch a person's own runs, themes or hub cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, config and cache below the test's own folder; returns the folder of runs."""
+    monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "runs"

@@ -1,0 +1,163 @@
+"""The lab as a whole: what it imports, its panes, small windows, leaving it, a user's bad files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.recipes import Recipe
+from tui_lab.runs.folder import RunLock, create
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.help import HelpScreen
+from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.widgets.confirm import Confirm
+
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "numpy")
+AFTER_FIRST_FRAME = ("pydantic", "plotext", "pynvml")
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_lab_imports_nothing_heavy() -> None:
+    first = modules_after("import tui_lab.ui.app")
+    assert not first & set(HEAVY)
+    assert not first & set(AFTER_FIRST_FRAME), "needed after the first frame only"
+    everything = modules_after(
+        "import tui_lab.ui.app, tui_lab.ui.screens.choose, tui_lab.ui.screens.tune, tui_lab.ui.widgets.form\n"
+        "import tui_lab.ui.screens.choose_items, tui_lab.ui.widgets.run_list, tui_lab.ui.widgets.preview\n"
+        "import tui_lab.ui.machine, tui_lab.ui.summary, tui_lab.ui.jobs_client, tui_lab.catalog\n"
+        "from tui_lab.ui.widgets.plot_draw import *\n"
+        "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
+    )
+    assert not everything & set(HEAVY)
+
+
+async def test_panes_by_function_keys_and_by_numbers() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        assert app.pane == "choose"
+        await pilot.press("f3")
+        await until(lambda: app.pane == "tune" and "No run yet" in screen_text(app))
+        await pilot.press("1")
+        await until(lambda: app.pane == "choose")
+        await pilot.press("2")
+        await until(lambda: app.pane == "tune")
+
+
+async def test_a_number_typed_into_a_field_stays_there() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await pilot.press("slash", "2", "s", "q", "1")
+        await pilot.pause()
+        assert app.pane == "choose" and app.is_running
+        assert "2sq1" in screen_text(app)
+        await pilot.press("escape")
+
+
+async def test_help_lists_keys_and_closes() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await pilot.press("question_mark")
+        await until(lambda: isinstance(app.screen, HelpScreen))
+        assert "Go to Tune" in screen_text(app)
+        await pilot.press("escape")
+        await until(lambda: app.pane == "choose" and not isinstance(app.screen, HelpScreen))
+
+
+async def test_a_small_window_says_so_and_comes_back() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        focused = app.focused
+        await pilot.resize_terminal(59, 24)
+        await until(lambda: isinstance(app.screen, TooSmall))
+        await pilot.pause()
+        assert "needs at least 60×18, now 59×24" in screen_text(app)
+        await pilot.resize_terminal(40, 10)
+        await until(lambda: "now 40×10" in screen_text(app))
+        await pilot.press("s", "f3", "x")  # nothing happens below
+        await pilot.resize_terminal(100, 30)
+        await until(lambda: not isinstance(app.screen, TooSmall))
+        assert app.pane == "choose" and app.focused is focused
+
+
+async def test_it_opens_in_a_small_window() -> None:
+    app = LabApp()
+    async with app.run_test(size=(50, 12)) as pilot:
+        await until(lambda: "needs at least 60×18, now 50×12" in screen_text(app))
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: "starts the run" in screen_text(app))
+
+
+async def test_leaving_is_at_once_without_a_run_and_asks_with_one() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        lock = RunLock.take(create(Recipe()))
+        try:
+            await pilot.press("q")
+            await until(lambda: isinstance(app.screen, Confirm))
+            assert "goes on without the lab" in " ".join(screen_text(app).split())
+            await pilot.press("n")
+            await until(lambda: not isinstance(app.screen, Confirm))
+            assert app.is_running
+        finally:
+            lock.release()
+        await pilot.press("ctrl+q")
+        await until(lambda: not app.is_running)
+
+
+async def test_a_bad_theme_of_ones_own_is_one_message(tmp_path: Path) -> None:
+    themes = tmp_path / "config" / "themes"
+    themes.mkdir(parents=True)
+    (themes / "mine.toml").write_text('[colors]\nprimary = "[/]no colour"\n')
+    (themes / "good.toml").write_text('[colors]\nprimary = "#aabbcc"\n')
+    app = LabApp(theme="good")
+    async with app.run_test(size=(100, 30)):
+        await until(lambda: any("mine.toml" in note.message for note in app._notifications))
+        await until(lambda: app.theme == "good")
+
+
+async def test_an_unknown_theme_or_key_is_named() -> None:
+    app = LabApp(theme="nope", keymap={"no.action": "x", "choose.start": "g"})
+    async with app.run_test(size=(100, 30)):
+        await until(lambda: len(app._notifications) >= 2)
+        said = " ".join(note.message for note in app._notifications)
+        assert "nope" in said and "no.action" in said
+        await until(lambda: "g starts the run" in screen_text(app))
+
+
+@pytest.mark.parametrize("theme", ["lab-dark", "lab-light", "lab-contrast", "lab-ansi", "textual-light"])
+async def test_every_theme_draws_both_panes(theme: str) -> None:
+    app = LabApp(theme=theme)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await until(lambda: app.theme == theme)
+        await pilot.press("f3")
+        await until(lambda: "No run yet" in screen_text(app))
+
+
+async def test_the_palette_has_the_registry() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await pilot.press("ctrl+p")
+        await pilot.press(*"preset")
+        await until(lambda: "Presets" in screen_text(app))
+        await pilot.press("escape")
