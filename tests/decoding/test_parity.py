@@ -1,0 +1,194 @@
+"""Greedy and beam lanes against transformers' own ``generate``, token for token in float32."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from tests.decoding.conftest import ARCHITECTURES, prompt_of
+from tui_lab.decoding.lockstep import Lockstep, Request, run
+from tui_lab.decoding.records import LaneResult
+from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
+from tui_lab.decoding.text import decoder_of
+
+
+def numbers(ids: list[int]) -> str:
+    return " ".join(map(str, ids))
+
+
+def lockstep(model: Any, prompt: tuple[int, ...], *strategies: Any, **settings: Any) -> list[LaneResult]:
+    lanes = tuple(s if isinstance(s, Lane) else Lane(s, 1 if s.random else None) for s in strategies)
+    return run([Lockstep(model, Request(prompt, lanes, **settings), numbers)])
+
+
+def generate(
+    model: Any, prompt: tuple[int, ...], new: int, stop_ids: frozenset[int], **settings: Any
+) -> list[int]:
+    ids = torch.tensor([prompt])
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new,
+        do_sample=False,
+        eos_token_id=sorted(stop_ids) or None,
+        pad_token_id=0,
+        **settings,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+#: A fifth of the vocabulary ends the text, so that lanes end early and at different steps.
+STOPS = frozenset(range(128, 160))
+
+
+# the longer prompt passes the sliding window of 12 before the first new token, the shorter one during decoding
+@pytest.mark.parametrize("length", [7, 40])
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_every_architecture_equals_generate(tiny_model: Any, model_type: str, length: int) -> None:
+    model = tiny_model(model_type)
+    prompt = prompt_of(length)
+    penalty = {"repetition_penalty": 1.4}
+    lanes: list[tuple[Any, dict[str, Any]]] = [
+        (Greedy(), {"num_beams": 1}),
+        (Greedy(**penalty), penalty),
+        (Beam(4), {"num_beams": 4}),
+        (
+            Beam(3, length_penalty=0.3, early_stopping=True),
+            {"num_beams": 3, "length_penalty": 0.3, "early_stopping": True},
+        ),
+        (Beam(2, **penalty), {"num_beams": 2, **penalty}),
+    ]
+    for stops in (frozenset[int](), frozenset({5, 17, 90})):
+        results = lockstep(
+            model, prompt, *(s for s, _ in lanes), Contrastive(), Sample(), max_new_tokens=24, stop_ids=stops
+        )
+        for result, (strategy, settings) in zip(results, lanes, strict=False):
+            assert list(result.token_ids) == generate(model, prompt, 24, stops, **settings), strategy
+
+
+def test_the_tiny_models_do_not_just_repeat_themselves(tiny_model: Any) -> None:
+    for model_type in ARCHITECTURES:
+        tokens = lockstep(tiny_model(model_type), prompt_of(7), Greedy(), max_new_tokens=24)[0].token_ids
+        assert len(set(tokens)) >= 4, model_type
+
+
+@pytest.mark.parametrize("early_stopping", [True, False, "never"])
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.6, 1.0, 3.0])
+def test_beam_bookkeeping_equals_generate(
+    tiny_model: Any, early_stopping: Any, length_penalty: float
+) -> None:
+    model = tiny_model("llama", sharpness=6.0)
+    for beams, stops, seed in itertools.product((2, 5), (frozenset({9}), STOPS), (0, 1)):
+        prompt = prompt_of(9, seed)
+        result = lockstep(
+            model, prompt, Beam(beams, length_penalty, early_stopping), max_new_tokens=16, stop_ids=stops
+        )[0]
+        ids = torch.tensor([prompt])
+        out = model.generate(
+            ids,
+            max_new_tokens=16,
+            do_sample=False,
+            num_beams=beams,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+            eos_token_id=sorted(stops),
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        assert list(result.token_ids) == out.sequences[0, len(prompt) :].tolist()
+        assert result.score == pytest.approx(float(out.sequences_scores[0]), abs=1e-4)
+
+
+def test_lanes_that_finish_leave_and_the_others_go_on(tiny_model: Any) -> None:
+    """Every lane alone equals the same lane beside others that end before and after it."""
+    model = tiny_model("qwen3", sharpness=6.0)
+    strategies = [
+        Beam(3),
+        Greedy(),
+        Contrastive(),
+        Sample(),
+        Sample("top-p", top_p=0.8),
+        Beam(2),
+        Greedy(1.5),
+    ]
+    lanes = [Lane(s, seed) for seed, s in enumerate(strategies)]
+    together = lockstep(model, prompt_of(11), *lanes, max_new_tokens=20, stop_ids=STOPS)
+    assert len({len(r.token_ids) for r in together}) > 2
+    for lane, result in zip(lanes, together, strict=True):
+        alone = lockstep(model, prompt_of(11), lane, max_new_tokens=20, stop_ids=STOPS)[0]
+        assert alone.token_ids == result.token_ids, lane.text
+        assert [t.logprob for t in alone.tokens] == pytest.approx(
+            [t.logprob for t in result.tokens], abs=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        Beam(1, length_penalty=2.0),
+        Contrastive(0.0, 4),
+        Contrastive(0.7, 1),
+        Sample("temperature", temperature=0.0),
+        Sample("temperature", temperature=1e-6),
+        Sample("temperature", temperature=1e-30),
+        Sample("top-k", top_k=1),
+        Sample("top-p", top_p=1e-9),
+        Sample("min-p", min_p=1.0),
+    ],
+)
+def test_limits_are_greedy(tiny_model: Any, strategy: Any) -> None:
+    model = tiny_model("llama")
+    greedy, other = lockstep(
+        model, prompt_of(12), Greedy(), strategy, max_new_tokens=30, stop_ids=frozenset({3})
+    )
+    assert other.token_ids == greedy.token_ids
+
+
+STORIES = ["Once upon a time", "Lily and Tom went to the park. They saw a big", "The cat"]
+
+
+@pytest.mark.parametrize("text", STORIES)
+def test_stories_equal_generate(stories: tuple[Any, Any], text: str) -> None:
+    model, tokenizer = stories
+    prompt = tuple(tokenizer(text)["input_ids"])
+    stops = frozenset({1, 2})
+    settings: list[tuple[Any, dict[str, Any]]] = [
+        (Greedy(), {}),
+        (Greedy(1.3), {"repetition_penalty": 1.3}),
+        (Beam(4), {"num_beams": 4}),
+        (Beam(6, 2.0, "never"), {"num_beams": 6, "length_penalty": 2.0, "early_stopping": "never"}),
+        (Beam(3, 0.5, True), {"num_beams": 3, "length_penalty": 0.5, "early_stopping": True}),
+    ]
+    lanes = tuple(Lane(s) for s, _ in settings) + PRESETS["six classics"]
+    results = run([Lockstep(model, Request(prompt, lanes, 120, stops), decoder_of(tokenizer))])
+    for result, (_, kwargs) in zip(results, settings, strict=False):
+        assert list(result.token_ids) == generate(model, prompt, 120, stops, **kwargs)
+        assert result.text == tokenizer.decode(result.token_ids, skip_special_tokens=True)
+
+
+def test_pocket_equals_generate(pocket: tuple[Any, Any]) -> None:
+    model, tokenizer = pocket
+    end = model.generation_config.eos_token_id
+    stops = frozenset([end] if isinstance(end, int) else end or [])
+    prompt = tuple(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "Where does Ada live?"}], add_generation_prompt=True
+        )["input_ids"]
+    )
+    results = lockstep(
+        model,
+        prompt,
+        Greedy(),
+        Beam(4),
+        Beam(3, 0.4, True),
+        *PRESETS["six classics"],
+        max_new_tokens=48,
+        stop_ids=stops,
+    )
+    assert list(results[0].token_ids) == generate(model, prompt, 48, stops)
+    assert list(results[1].token_ids) == generate(model, prompt, 48, stops, num_beams=4)
+    third = generate(model, prompt, 48, stops, num_beams=3, length_penalty=0.4, early_stopping=True)
+    assert list(results[2].token_ids) == third

@@ -1,0 +1,145 @@
+"""The lanes that take one token a step, greedy and sampling, decided together: one set of tensor
+operations for all of them and one transfer of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from tui_lab.decoding.players import SinglePlayer, facts_of
+from tui_lab.decoding.records import Alternative
+from tui_lab.decoding.strategies import Greedy, Sample
+from tui_lab.decoding.text import Decode
+from tui_lab.decoding.warping import Settings, Warped, penalised, sample, warp
+
+if TYPE_CHECKING:
+    from tui_lab.decoding.lockstep import Request
+
+_GREEDY = Sample(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How n rows pick their token: which of them draw, with what settings, which are penalised."""
+
+    drawing: list[int]
+    cut: list[int]  # of the drawing rows, those with a cut
+    settings: Settings | None
+    penalised: list[int]
+    penalty: torch.Tensor | None
+
+    @classmethod
+    def of(cls, strategies: Sequence[Greedy | Sample], device: torch.device) -> Plan:
+        samples = {
+            at: s
+            for at, s in enumerate(strategies)
+            if isinstance(s, Sample) and s.temperature > 0 and s.top_k != 1
+        }
+        cut = [i for i, s in enumerate(samples.values()) if s.top_k or s.top_p < 1 or s.min_p > 0]
+        rows = [at for at, s in enumerate(strategies) if s.repetition_penalty != 1.0]
+        return cls(
+            drawing=list(samples),
+            cut=cut,
+            settings=Settings.of(list(samples.values()), device) if samples else None,
+            penalised=rows,
+            penalty=torch.tensor([strategies[at].repetition_penalty for at in rows], device=device),
+        )
+
+
+def pick(
+    logits: torch.Tensor, plan: Plan, uniform: torch.Tensor, seen: torch.Tensor | None = None
+) -> torch.Tensor:
+    """One token a row, (n,), from logits (n, V).
+
+    ``uniform``: a number in [0, 1) for each drawing row, in float64; ``seen`` (p, V): the tokens that the
+    penalised rows hold already."""
+    if seen is not None and plan.penalty is not None:
+        logits = logits.clone()
+        logits[plan.penalised] = penalised(logits[plan.penalised], seen, plan.penalty)
+    tokens = logits.argmax(-1)
+    if plan.settings is not None:
+        tokens[plan.drawing] = sample(logits[plan.drawing], plan.settings, uniform, plan.cut)
+    return tokens
+
+
+class Singles:
+    """All one-row lanes of a batch, as long as none of them ends."""
+
+    def __init__(self, players: list[SinglePlayer], request: Request, device: torch.device) -> None:
+        self._players = players
+        self._request = request
+        self._device = device
+        # beam search over one beam and contrastive search with α = 0 or k = 1 are greedy
+        self._strategies = [
+            s
+            if isinstance(s := p.lane.strategy, Greedy | Sample)
+            else Greedy(getattr(s, "repetition_penalty", 1.0))
+            for p in players
+        ]
+        self._rows = torch.tensor([p.first for p in players], device=device)
+        self._plan = Plan.of(self._strategies, device)
+        self._seen: torch.Tensor | None = None
+
+    def decide(self, logits: torch.Tensor, feed: torch.Tensor) -> None:
+        """Every lane's next token from the batch's logits (R, V); writes it into ``feed``."""
+        logits = logits[self._rows]
+        plan = self._plan
+        if plan.penalised and self._seen is None:
+            self._seen = self._tokens_so_far(logits.shape[-1])
+        draws = [self._players[at].draw() for at in plan.drawing]
+        uniform = torch.tensor(draws, dtype=torch.float64, device=self._device)
+        tokens = pick(logits, plan, uniform, self._seen)
+        if self._seen is not None:
+            self._seen[torch.arange(len(self._seen)), tokens[plan.penalised]] = True
+        feed[self._rows] = tokens
+        told = torch.cat((tokens.double().unsqueeze(1), facts_of(logits, tokens)), dim=1).tolist()
+        for at, (player, (token, *facts)) in enumerate(zip(self._players, told, strict=True)):
+            shown: tuple[Alternative, ...] = ()
+            if self._request.inspect:
+                shown = self._alternatives(logits[at], at)
+            player.accept(int(token), facts, alternatives=shown)
+
+    def _tokens_so_far(self, vocabulary: int) -> torch.Tensor:
+        seen = torch.zeros((len(self._plan.penalised), vocabulary), dtype=torch.bool, device=self._device)
+        for row, at in enumerate(self._plan.penalised):
+            ids = {*self._request.prompt_ids, *(t.token_id for t in self._players[at].tokens)}
+            seen[row, list(ids)] = True
+        return seen
+
+    def _alternatives(self, logits: torch.Tensor, at: int) -> tuple[Alternative, ...]:
+        strategy = self._strategies[at]
+        after = logits
+        if at in self._plan.penalised:
+            ids = {*self._request.prompt_ids, *(t.token_id for t in self._players[at].tokens)}
+            seen = torch.zeros_like(logits, dtype=torch.bool)
+            seen[list(ids)] = True
+            after = penalised(logits, seen, strategy.repetition_penalty)
+        warped = warp(after, strategy if isinstance(strategy, Sample) else _GREEDY)
+        return alternatives(logits, warped, self._request.inspect, self._players[at].telling.decode)
+
+
+def alternatives(logits: torch.Tensor, warped: Warped, count: int, decode: Decode) -> tuple[Alternative, ...]:
+    """The most probable tokens of logits (V,) with what the warping made of them, and those that only the
+    warping brought to the front."""
+    count = min(count, len(logits))
+    log_probs = logits.log_softmax(-1)
+    ids = dict.fromkeys(
+        log_probs.topk(count).indices.tolist() + warped.probability.topk(count).indices.tolist()
+    )
+    index = torch.tensor(list(ids), device=logits.device)
+    cuts = {"top_k": warped.cut_by_top_k, "top_p": warped.cut_by_top_p, "min_p": warped.cut_by_min_p}
+    flags = {name: mask[index].tolist() for name, mask in cuts.items()}
+    before, after = log_probs[index].tolist(), warped.probability[index].tolist()
+    return tuple(
+        Alternative(
+            token_id=token,
+            text=decode([token]),
+            logprob=before[i],
+            warped_probability=after[i],
+            cut_by=next((name for name, mask in flags.items() if mask[i]), None),
+        )
+        for i, token in enumerate(ids)
+    )

@@ -1,0 +1,416 @@
+"""Decoding strategies as small frozen descriptions: what each does in one sentence, which parameters it
+takes, in what range. Read from text (``top-p p=0.9 seed=1``) and written back; sets of lanes to begin
+with. Imports no torch, so that the lab's screens can use it; what they do to a model is elsewhere."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from tui_lab.errors import LabError
+
+EarlyStopping = bool | Literal["never"]
+SampleName = Literal["sample", "temperature", "top-k", "top-p", "min-p"]
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting: its range, what it does, and the short names people may type for it."""
+
+    name: str
+    meaning: str
+    low: float
+    high: float
+    low_excluded: bool = False
+    whole: bool = False
+    aliases: tuple[str, ...] = ()
+
+    def problem(self, value: object) -> str | None:
+        """The sentence for a value that cannot be; None for one that can."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{self.name} is a number, not {value!r}"
+        if self.whole and value != int(value if math.isfinite(value) else 0):
+            return f"{self.name} is a whole number, not {value}"
+        over = self.low < value if self.low_excluded else self.low <= value
+        if math.isfinite(value) and over and value <= self.high:
+            return None
+        return f"{self.name} is {self.allowed()}, not {value}"
+
+    def allowed(self) -> str:
+        """The range in words."""
+        low = f"above {self.low:g}" if self.low_excluded else f"at least {self.low:g}"
+        return f"{low} and at most {self.high:g}"
+
+
+PARAMETERS: dict[str, Parameter] = {
+    p.name: p
+    for p in (
+        Parameter(
+            "temperature",
+            "divides the logits: under 1 sharper, over 1 flatter, 0 always the most probable token",
+            0,
+            100,
+            aliases=("t", "tau"),
+        ),
+        Parameter(
+            "top_k", "only the k most probable tokens; 0 is off", 0, 1_000_000, whole=True, aliases=("k",)
+        ),
+        Parameter(
+            "top_p",
+            "only the smallest set of tokens that holds this share of the probability; 1 is off",
+            0,
+            1,
+            low_excluded=True,
+            aliases=("p",),
+        ),
+        Parameter(
+            "min_p",
+            "only tokens with at least this share of the most probable token's probability; 0 is off",
+            0,
+            1,
+        ),
+        Parameter(
+            "repetition_penalty",
+            "over 1 makes tokens less probable that stand in the prompt or the answer already; 1 is off",
+            0,
+            100,
+            low_excluded=True,
+            aliases=("penalty",),
+        ),
+        Parameter(
+            "num_beams", "how many hypotheses are carried along", 1, 64, whole=True, aliases=("beams", "n")
+        ),
+        Parameter(
+            "length_penalty",
+            "a hypothesis' score is divided by its length to this power: above 0 favours long ones, below 0 short ones",
+            -100,
+            100,
+        ),
+        Parameter(
+            "penalty_alpha",
+            "how much likeness to what stands already counts against confidence; 0 is greedy",
+            0,
+            1,
+            aliases=("alpha", "a"),
+        ),
+    )
+}
+_ALIASES = {alias: p.name for p in PARAMETERS.values() for alias in p.aliases}
+EARLY_STOPPING_MEANING = (
+    "true: stop at num_beams finished hypotheses; false: stop when better ones are unlikely; "
+    "never: stop when better ones are impossible"
+)
+
+
+def _check(strategy: Strategy) -> None:
+    if found := problems(strategy):
+        raise LabError(f"{strategy.name}: " + "; ".join(found))
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Always the most probable token."""
+
+    name = "greedy"
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    rows = 1
+    random = False
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Carries several hypotheses along and keeps the best by total log-probability, as ``generate`` does."""
+
+    name = "beam"
+    num_beams: int = 4
+    length_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch that this strategy takes."""
+        return self.num_beams
+
+    random = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws from the distribution after temperature, top-k, top-p and min-p, in this order.
+
+    ``name`` is the family that people chose; any of them takes all the parameters."""
+
+    name: SampleName = "sample"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    rows = 1
+    random = True
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Of the k most probable tokens takes the one that is confident and unlike what stands already."""
+
+    name = "contrastive"
+    penalty_alpha: float = 0.6
+    top_k: int = 4
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch that this strategy takes: one a candidate, one alone where it is greedy."""
+        return 1 if self.greedy else self.top_k
+
+    @property
+    def greedy(self) -> bool:
+        return self.penalty_alpha == 0 or self.top_k == 1
+
+    random = False
+
+
+Strategy = Greedy | Beam | Sample | Contrastive
+
+
+def problems(strategy: Strategy) -> list[str]:
+    """Everything that is wrong with the parameters, one sentence each."""
+    found = []
+    for item in fields(strategy):
+        value = getattr(strategy, item.name)
+        if item.name == "early_stopping":
+            if not (isinstance(value, bool) or value == "never"):
+                found.append(f"early_stopping is true, false or never, not {value!r}")
+        elif item.name == "name":
+            if value not in get_args(SampleName):
+                found.append(f"the name is one of {', '.join(get_args(SampleName))}, not {value!r}")
+        elif problem := PARAMETERS[item.name].problem(value):
+            found.append(problem)
+        elif isinstance(strategy, Contrastive) and item.name == "top_k" and not 1 <= value <= 64:
+            found.append(f"top_k of contrastive search is at least 1 and at most 64, not {value}")
+    return found
+
+
+@dataclass(frozen=True)
+class Family:
+    """A name that people choose a strategy by."""
+
+    name: str
+    meaning: str
+    start: Strategy  # with its usual parameters
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(self.start) if f.name != "name")
+
+
+FAMILIES: dict[str, Family] = {
+    f.name: f
+    for f in (
+        Family("greedy", "Takes the most probable token at every step.", Greedy()),
+        Family(
+            "beam",
+            "Follows several continuations at once and keeps the most probable whole one.",
+            Beam(),
+        ),
+        Family("sample", "Draws every token from the model's own probabilities.", Sample()),
+        Family(
+            "temperature",
+            "Draws after sharpening (under 1) or flattening (over 1) the probabilities.",
+            Sample("temperature", temperature=0.7),
+        ),
+        Family("top-k", "Draws among the k most probable tokens.", Sample("top-k", top_k=50)),
+        Family(
+            "top-p",
+            "Draws among the fewest tokens that together hold the share p of the probability.",
+            Sample("top-p", top_p=0.9),
+        ),
+        Family(
+            "min-p",
+            "Draws among the tokens that have at least a share of the best one's probability.",
+            Sample("min-p", min_p=0.1),
+        ),
+        Family(
+            "contrastive",
+            "Takes, among the k most probable, a token whose meaning is unlike what stands already.",
+            Contrastive(),
+        ),
+    )
+}
+
+
+def meaning(strategy: Strategy) -> str:
+    """What the strategy does, in one sentence."""
+    return FAMILIES[strategy.name].meaning
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One answer to the prompt: a strategy, the seed of its draws, and what it runs on.
+
+    ``seed`` None means that no seed is set yet (:func:`with_seeds` sets one) or that nothing is drawn.
+    ``on`` is empty for the caller's default, ``base`` for the base model, else the name of an adapter."""
+
+    strategy: Strategy = field(default_factory=Greedy)
+    seed: int | None = None
+    on: str = ""
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise LabError(f"seed is at least 0 and at most {MAX_SEED}, not {self.seed}")
+
+    @property
+    def text(self) -> str:
+        """The lane as :func:`parse` reads it; parameters at their usual value are left out."""
+        start = FAMILIES[self.strategy.name].start
+        parts = [self.strategy.name]
+        for name, value in parameters(self.strategy).items():
+            if value != getattr(start, name) or name == _MAIN.get(self.strategy.name):
+                shown = str(value).lower() if isinstance(value, bool) else format(value)
+                parts.append(f"{name}={shown}")
+        parts += [] if self.seed is None else [f"seed={self.seed}"]
+        parts += [f"on={self.on}"] if self.on else []
+        return " ".join(parts)
+
+
+#: The parameter that a family is named for is always written out.
+_MAIN = {
+    "temperature": "temperature",
+    "top-k": "top_k",
+    "top-p": "top_p",
+    "min-p": "min_p",
+    "beam": "num_beams",
+}
+
+
+def parameters(strategy: Strategy) -> dict[str, Any]:
+    """Name → value of all parameters."""
+    return {f.name: getattr(strategy, f.name) for f in fields(strategy) if f.name != "name"}
+
+
+def build(name: str, values: Mapping[str, object]) -> Strategy:
+    """The strategy of a family with some parameters set. Raises LabError with all mistakes at once."""
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FAMILIES)}"
+        raise LabError(f"strategy {name!r} is unknown; {hint}")
+    family = FAMILIES[name]
+    found = []
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        full = _full_name(key, family)
+        if full not in family.parameters:
+            found.append(f"{key!r} is no parameter; it takes {', '.join(family.parameters)}")
+        elif full in changes:
+            found.append(f"{full} is given twice")
+        else:
+            changes[full] = _whole(full, value)
+    # ranges are checked on a description that could not be made, so that all mistakes come at once
+    draft = object.__new__(type(family.start))
+    for item in fields(family.start):
+        object.__setattr__(draft, item.name, changes.get(item.name, getattr(family.start, item.name)))
+    found += problems(draft)
+    if found:
+        raise LabError(f"{name}: " + "; ".join(found))
+    return replace(family.start, **changes)
+
+
+def _full_name(key: str, family: Family) -> str:
+    key = key.lower().replace("-", "_")
+    return _ALIASES.get(key, key)
+
+
+def _whole(name: str, value: object) -> object:
+    """4.0 for a whole number is 4."""
+    whole = name in PARAMETERS and PARAMETERS[name].whole
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def _value(name: str, text: str) -> object:
+    if name == "early_stopping":
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        return words.get(text.lower(), text.lower())
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def parse(text: str) -> Lane:
+    """The lane that a line of text describes: ``greedy``, ``beam num_beams=4``, ``top-p p=0.9 seed=1``,
+    ``contrastive alpha=0.6 k=4 on=base``. Raises LabError with all mistakes at once."""
+    words = text.replace(",", " ").split()
+    if not words:
+        raise LabError(f"a lane is empty; name a strategy: {', '.join(FAMILIES)}")
+    name = words[0].lower().replace("_", "-")
+    values: dict[str, object] = {}
+    seed: int | None = None
+    on = ""
+    found = []
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if not equals or not key or not value:
+            found.append(f"{word!r} is not of the form name=value")
+        elif key in values:
+            found.append(f"{key} is given twice")
+        elif key == "seed":
+            if value.isascii() and value.isdigit() and int(value) <= MAX_SEED:
+                seed = int(value)
+            else:
+                found.append(f"seed is a whole number from 0 to {MAX_SEED}, not {value!r}")
+        elif key == "on":
+            on = value
+        else:
+            values[key] = _value(_ALIASES.get(key, key), value)
+    try:
+        strategy = build(name, values)
+    except LabError as error:
+        found.append(str(error))
+    if found:
+        raise LabError(f"lane {text.strip()!r}: " + "; ".join(found))
+    return Lane(strategy, seed, on)
+
+
+def with_seeds(lanes: tuple[Lane, ...], first: int) -> tuple[Lane, ...]:
+    """The lanes with a seed for each that draws and has none: ``first``, ``first + 1``, …"""
+    return tuple(
+        replace(lane, seed=(first + index) % MAX_SEED) if lane.strategy.random and lane.seed is None else lane
+        for index, lane in enumerate(lanes)
+    )
+
+
+#: Sets of lanes to begin with.
+PRESETS: dict[str, tuple[Lane, ...]] = {
+    "six classics": tuple(
+        Lane(FAMILIES[name].start, 1 if FAMILIES[name].start.random else None)
+        for name in ("greedy", "beam", "top-k", "top-p", "temperature", "contrastive")
+    ),
+    "temperature ladder": tuple(
+        Lane(Sample("temperature", temperature=t), 1) for t in (0.2, 0.5, 0.7, 1.0, 1.2, 1.5)
+    ),
+    "top-p ladder": tuple(Lane(Sample("top-p", top_p=p), 1) for p in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)),
+}
