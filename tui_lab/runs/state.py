@@ -120,7 +120,7 @@ class RunState:
                 continue
             try:
                 handler(event)
-            except (TypeError, ValueError, KeyError, AttributeError):
+            except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
                 continue  # a newer or damaged record: the rest of the log still counts
             if isinstance(event.get("t"), int | float):
                 self.updated_at = float(event["t"])
@@ -165,7 +165,7 @@ class RunState:
         self.data = event
 
     def _on_plan(self, event: dict[str, Any]) -> None:
-        self.plan = event
+        self.plan = {**event, "total_steps": int(event["total_steps"])}
 
     def _on_warning(self, event: dict[str, Any]) -> None:
         text = str(event["text"])
@@ -189,15 +189,18 @@ class RunState:
         self._note(event, f"validation loss {event['loss']:.4f} at step {step}")
 
     def _on_score(self, event: dict[str, Any]) -> None:
-        self.scores.append(event)
-        self._note(event, f"{event['name']} {event['value']:.3f} on {event.get('rows', '?')} held-out rows")
+        name, value = str(event["name"]), float(event["value"])
+        self.scores.append({**event, "name": name, "value": value, "step": int(event.get("step", 0))})
+        self._note(event, f"{name} {value:.3f} on {event.get('rows', '?')} held-out rows")
 
     def _on_sample(self, event: dict[str, Any]) -> None:
-        self.samples.append(event)
+        prompt, text = str(event["prompt"]), str(event["text"])
+        self.samples.append({**event, "prompt": prompt, "text": text, "step": int(event["step"])})
 
     def _on_checkpoint(self, event: dict[str, Any]) -> None:
-        self.checkpoints.append(event)
-        self._note(event, f"checkpoint at step {event['step']}")
+        step = int(event["step"])
+        self.checkpoints.append({**event, "step": step})
+        self._note(event, f"checkpoint at step {step}")
 
     def _on_command(self, event: dict[str, Any]) -> None:
         self.acknowledged.add(str(event["id"]))

@@ -1,0 +1,31 @@
+"""Fixtures for every test: runs and settings of one's own, and a run process that needs no model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# examples are judged by what they show, not by how busy the machine is
+settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lab")
+
+FAKE_WORKER = Path(__file__).parent / "fake_worker"
+
+
+@pytest.fixture
+def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty runs folder that everything in this test uses, children too; the config folder is empty."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(folder))
+    monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
+    return folder
+
+
+@pytest.fixture
+def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs started by this test, in whatever process, are tests/fake_worker: a log without a model."""
+    before = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(FAKE_WORKER), before])))

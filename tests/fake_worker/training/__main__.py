@@ -1,0 +1,84 @@
+"""Writes the log of a run of ``max_steps`` steps, one each FAKE_STEP_S seconds, heeding commands.
+
+FAKE_END: finished (as a run does), failed (an end with its message), crash (killed at half of the steps),
+silent (gone before its first event).
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tui_lab.runs.commands import Inbox
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import Watcher
+
+
+def main() -> int:
+    run = Run(Path(sys.argv[1]))
+    end, step_s = os.environ.get("FAKE_END", "finished"), float(os.environ.get("FAKE_STEP_S", "0.01"))
+    if end == "silent":
+        print("Illegal instruction \x1b[31mred\x1b[0m", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    before = Watcher(run).read_all()
+    inbox = Inbox(run, before.acknowledged)
+    total, first = run.recipe().max_steps, before.step
+    events = EventWriter(run.events_path)
+    events.write("resumed", from_step=first, attempt=before.attempt + 1)
+    device = {"type": "cpu", "name": "test \x1b[31m", "memory_bytes": 0, "bf16": False}
+    events.write("started", pid=os.getpid(), host="here", versions={}, device=device, threads=1)
+    events.write("phase", name="training", detail="")
+    events.write("plan", total_steps=total, epochs=1, eval_steps=5, save_steps=5)
+    events.write("a_kind_of_the_future", value=[1, {"x": None}])
+    events.write("eval", step=first, loss=3.0, rows=4, when="start")
+    events.write("score", step=first, name="exact", value=0.25, rows=4, when="start", examples=[])
+    events.write("sample", step=first, prompt="[red]hi[/red]", text="\x1b]0;owned\x07\x9b2J\u202eevil")
+    paused, state, step = False, "finished", first
+    while step < total and state == "finished":
+        for command in inbox.poll():
+            events.write(
+                "command", id=command.id, name=command.name, outcome=f"{command.name} at step {step}"
+            )
+            if command.name in ("pause", "continue"):
+                paused = command.name == "pause"
+                events.write("paused" if paused else "continued", step=step)
+            if command.name == "stop":
+                state = "stopped"
+        if paused:
+            time.sleep(0.02)
+            continue
+        step += 1
+        loss = float("nan") if step == 2 else 3.0 / step
+        events.write("step", step=step, loss=loss, learning_rate=1e-3, grad_norm=1.0, tokens=step * 10,
+                     tok_per_s=1000.0, step_time_s=step_s, eta_s=(total - step) * step_s,
+                     memory={"resident": 1_000_000 + step})  # fmt: skip
+        if end == "crash" and step >= total // 2:
+            print("a last word \x1b[2J", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "failed" and step >= total // 2:
+            events.write("end", state="failed", message="the data ran \x1b[31mdry", step=step)
+            return 1
+        time.sleep(step_s)
+    events.write("eval", step=step, loss=1.0, rows=4, when="end")
+    events.write("saved", path="adapter", what="adapter", bytes=123_456)
+    gained: dict[str, Any] = {"name": "exact", "start": 0.25, "end": 0.75}
+    events.write(
+        "end",
+        state=state,
+        step=step,
+        message="",
+        seconds=1.5,
+        train_loss=3.0 / step,
+        validation_loss=1.0,
+        acquisition=gained,
+        peak_memory={"resident": 2_000_000},
+        path="adapter",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

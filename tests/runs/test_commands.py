@@ -1,0 +1,84 @@
+"""Commands reach a run once, across resumes, from several senders, past lines that are none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import Recipe
+from tui_lab.runs import folder
+from tui_lab.runs.commands import COMMANDS, Inbox, send
+from tui_lab.runs.folder import Run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return folder.create(Recipe(), tmp_path)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_arrives_once(run: Run, name: str) -> None:
+    inbox = Inbox(run, set())
+    assert inbox.poll() == []
+    command_id = send(run, name)
+    (command,) = inbox.poll()
+    assert (command.id, command.name) == (command_id, name)
+    assert command.sent_at > 1e9
+    assert inbox.poll() == []
+
+
+def test_what_an_earlier_attempt_acknowledged_does_not_come_again(run: Run) -> None:
+    old, new = send(run, "pause"), send(run, "stop")
+    assert [command.id for command in Inbox(run, {old}).poll()] == [new]
+    assert Inbox(run, {old, new}).poll() == []
+
+
+def test_the_same_line_twice_is_one_command(run: Run) -> None:
+    send(run, "stop")
+    line = run.commands_path.read_bytes()
+    run.commands_path.write_bytes(line + line)
+    assert len(Inbox(run, set()).poll()) == 1
+
+
+def test_unknown_commands_are_refused_by_the_sender(run: Run) -> None:
+    with pytest.raises(LabError, match="pause, continue, stop, checkpoint"):
+        send(run, "explode")
+    assert not run.commands_path.exists()
+
+
+def test_lines_that_are_no_commands_are_passed_over(run: Run) -> None:
+    lines = [
+        "{half",
+        "[]",
+        json.dumps({"id": 3, "name": "stop"}),
+        json.dumps({"id": "a", "name": None}),
+        json.dumps({"name": "stop"}),
+        json.dumps({"id": "b", "name": "stop", "t": "soon"}),
+        json.dumps({"id": "c", "name": "of the future", "t": 5}),
+    ]
+    run.commands_path.write_text("\n".join(lines) + "\n")
+    found = Inbox(run, set()).poll()
+    assert [(c.id, c.name, c.sent_at) for c in found] == [("b", "stop", 0.0), ("c", "of the future", 5.0)]
+
+
+def test_several_senders_at_once(run: Run) -> None:
+    sent: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: sent.extend(send(run, "pause") for _ in range(25))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = Inbox(run, set()).poll()
+    assert sorted(command.id for command in found) == sorted(sent)
+    assert len(set(sent)) == 100
+
+
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot be written"):
+        send(Run(tmp_path / "gone"), "stop")

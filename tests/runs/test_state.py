@@ -1,0 +1,302 @@
+"""The state of a run: superseded steps are gone, damage is passed over, and portions do not matter."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.recipes import Recipe
+from tui_lab.runs import folder
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run, RunLock
+from tui_lab.runs.state import NOTES_KEPT, STATES, Curve, RunState, Watcher, smooth
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"v": 1, "t": 1_000.0, "kind": kind, **fields}
+
+
+def step(number: int, loss: float = 1.0, **fields: Any) -> dict[str, Any]:
+    return event("step", step=number, loss=loss, memory={"resident": 100 * number}, **fields)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return folder.create(Recipe(), tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------
+# reducing
+
+
+def test_a_resumed_run_drops_what_the_dead_attempt_did_after_its_checkpoint() -> None:
+    state = RunState()
+    state.apply([event("resumed", from_step=0, attempt=1)])
+    state.apply([step(n, loss=float(n)) for n in range(1, 11)])
+    state.apply(
+        [event("eval", step=0, loss=9.0), event("eval", step=5, loss=5.0), event("eval", step=10, loss=1.0)]
+    )
+    state.apply([event("checkpoint", step=5, path="a"), event("checkpoint", step=10, path="b")])
+    state.apply([event("sample", step=10, prompt="p", text="t")])
+    state.apply([event("score", step=0, name="exact", value=0.1, when="start")])
+    state.apply([event("paused", step=10)])
+
+    state.apply([event("resumed", from_step=5, attempt=2)])
+    assert (state.step, state.attempt, state.paused) == (5, 2, False)
+    assert state.loss.steps == [1, 2, 3, 4, 5]
+    assert state.validation.steps == [0, 5]
+    assert [c["step"] for c in state.checkpoints] == [5]
+    assert not state.samples
+    assert state.score("start") == 0.1
+    assert state.memory["resident"].steps == [1, 2, 3, 4, 5]
+
+    state.apply([step(6, loss=60.0)])
+    assert state.loss.steps == [1, 2, 3, 4, 5, 6]
+    assert state.loss.last == 60.0
+
+
+def test_an_end_is_undone_by_a_resume() -> None:
+    state = RunState()
+    state.apply([event("resumed", from_step=0, attempt=1), step(1), event("end", state="stopped", step=1)])
+    assert state.liveness(locked=False) == "stopped"
+    state.apply([event("resumed", from_step=1, attempt=2)])
+    assert state.end == {}
+    assert state.liveness(locked=True) == "running"
+
+
+def test_a_step_that_comes_again_takes_the_place_of_the_first() -> None:
+    curve = Curve()
+    for number, value in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0)):
+        curve.add(number, value)
+    assert (curve.steps, curve.values) == ([1, 2], [1.0, 20.0])
+
+
+def test_not_a_number_is_a_gap_and_not_a_number_of_another_kind_is_nothing() -> None:
+    state = RunState()
+    state.apply([step(1), step(2, loss=math.nan), step(3)])
+    assert len(state.loss.values) == 3 and math.isnan(state.loss.values[1])
+    state.apply(
+        [event("step", step=4, loss="a word"), event("step", step=5, loss=True), event("step", step=6)]
+    )
+    assert state.loss.steps == [1, 2, 3]
+    assert state.step == 6
+
+
+DAMAGED: list[dict[str, Any]] = [
+    {},
+    {"kind": None},
+    {"kind": ["step"]},
+    {"kind": "note"},
+    {"kind": "__init__"},
+    event("of_the_future", step=3),
+    event("step"),
+    event("step", step="three"),
+    event("step", step=1, memory=[1, 2]),
+    event("resumed", from_step=None),
+    event("eval", step=1),
+    event("eval", step=1, loss=None),
+    event("score", step=1, name="x", value=None),
+    event("command"),
+    {"kind": "warning", "t": "late", "text": "x"},
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=str)
+def test_damaged_and_unknown_events_do_not_hide_the_rest(damaged: dict[str, Any]) -> None:
+    state = RunState()
+    state.apply([step(1), damaged, step(2, loss=0.5)])
+    assert state.loss.last == 0.5
+    for locked in (True, False):
+        assert state.liveness(locked) in STATES
+
+
+wild = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+kinds = st.sampled_from([name[4:] for name in dir(RunState) if name.startswith("_on_")])
+fields = st.sampled_from(
+    [
+        "step",
+        "loss",
+        "from_step",
+        "attempt",
+        "t",
+        "memory",
+        "name",
+        "value",
+        "text",
+        "id",
+        "state",
+        "when",
+        "detail",
+    ]
+)
+wild_events = st.builds(
+    lambda kind, rest: {**rest, "kind": kind}, kinds, st.dictionaries(fields, wild, max_size=6)
+)
+
+
+@given(st.lists(wild_events, max_size=12))
+def test_no_event_breaks_the_state(events: list[dict[str, Any]]) -> None:
+    state = RunState()
+    state.apply(events)
+    for locked in (True, False):
+        assert isinstance(state.liveness(locked), str)
+    for curve in state.curves():
+        assert curve.steps == sorted(set(curve.steps))
+        assert len(curve.steps) == len(curve.values)
+    assert isinstance(state.total_steps, int)
+    assert isinstance(state.eta_s, float)
+    assert isinstance(state.score("start"), float)
+    assert isinstance(state.score_name, str)
+
+
+sane_events = st.lists(
+    st.one_of(
+        st.builds(step, st.integers(1, 30), st.floats(0, 5)),
+        st.builds(lambda n: event("resumed", from_step=n, attempt=1), st.integers(0, 30)),
+        st.builds(lambda n, loss: event("eval", step=n, loss=loss), st.integers(0, 30), st.floats(0, 5)),
+        st.builds(lambda n: event("checkpoint", step=n, path="x"), st.integers(0, 30)),
+    ),
+    max_size=30,
+)
+
+
+@given(sane_events, st.lists(st.integers(0, 30), max_size=4))
+def test_portions_do_not_matter(events: list[dict[str, Any]], cuts: list[int]) -> None:
+    whole, parts = RunState(), RunState()
+    whole.apply(events)
+    marks = sorted({min(cut, len(events)) for cut in cuts} | {0, len(events)})
+    for first, last in itertools.pairwise(marks):
+        parts.apply(events[first:last])
+    for one, other in zip(whole.curves(), parts.curves(), strict=True):
+        assert (one.steps, one.values) == (other.steps, other.values)
+    assert (whole.step, whole.checkpoints, whole.version) == (parts.step, parts.checkpoints, parts.version)
+
+
+def test_a_week_of_notes_does_not_fill_the_memory() -> None:
+    state = RunState()
+    state.apply(event("checkpoint", step=n, path="x") for n in range(NOTES_KEPT * 3))
+    assert len(state.notes) == NOTES_KEPT
+
+
+def test_the_same_warning_is_kept_once() -> None:
+    state = RunState()
+    state.apply([event("warning", text="hot"), event("warning", text="hot")])
+    assert state.warnings == ["hot"]
+
+
+def test_figures_are_nan_while_unknown() -> None:
+    state = RunState()
+    assert math.isnan(state.eta_s) and math.isnan(state.score("start")) and math.isnan(state.loss.last)
+    state.apply([step(1, eta_s=12.5), event("plan", total_steps=9)])
+    assert (state.eta_s, state.total_steps) == (12.5, 9)
+
+
+@pytest.mark.parametrize(
+    ("events", "locked", "expected"),
+    [
+        ([], False, "created"),
+        ([], True, "starting"),
+        ([event("resumed", from_step=0, attempt=1)], True, "starting"),
+        ([event("resumed", from_step=0, attempt=1)], False, "crashed"),
+        ([event("phase", name="training")], True, "running"),
+        ([event("phase", name="training"), event("paused", step=0)], True, "paused"),
+        ([event("paused", step=0), event("continued", step=0), step(1)], True, "running"),
+        ([event("end", state="finished")], False, "finished"),
+        ([event("end", state="stopped")], False, "stopped"),
+        ([event("end", state="failed", message="x")], False, "failed"),
+        ([event("end", state="of the future")], False, "finished"),
+    ],
+)
+def test_liveness(events: list[dict[str, Any]], locked: bool, expected: str) -> None:
+    state = RunState()
+    state.apply(events)
+    assert state.liveness(locked) == expected
+
+
+# --------------------------------------------------------------------------------------------------
+# smoothing
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.floats(0, 0.99))
+def test_smoothing_is_the_weighted_mean_it_says(values: list[float], weight: float) -> None:
+    for n, value in enumerate(smooth(values, weight), 1):
+        weights = [weight ** (n - 1 - i) for i in range(n)]
+        mean = sum(w * v for w, v in zip(weights, values, strict=False)) / sum(weights)
+        assert value == pytest.approx(mean, rel=1e-6, abs=1e-6)
+
+
+def test_a_gap_stays_a_gap_and_spoils_nothing() -> None:
+    smoothed = smooth([1.0, math.nan, math.inf, 1.0])
+    assert [math.isnan(value) for value in smoothed] == [False, True, True, False]
+    assert smoothed[3] == pytest.approx(1.0)
+
+
+# --------------------------------------------------------------------------------------------------
+# watching
+
+
+def test_a_watcher_follows_a_growing_log(run: Run) -> None:
+    watcher = Watcher(run)
+    assert not watcher.poll()
+    events = EventWriter(run.events_path)
+    events.write("resumed", from_step=0, attempt=1)
+    events.write("step", step=1, loss=2.0)
+    assert watcher.poll()
+    assert not watcher.poll()
+    assert watcher.state.loss.last == 2.0
+    events.write("kind_of_the_future")
+    assert [e["kind"] for e in watcher.take()] == ["kind_of_the_future"]
+
+
+def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> None:
+    watcher = Watcher(run)
+    events = EventWriter(run.events_path)
+    for number in range(1, 6):
+        events.write("step", step=number, loss=1.0)
+    watcher.poll()
+    run.events_path.write_bytes(b'{"kind":"step","step":1,"loss":7.0}\n')
+    assert watcher.poll()
+    assert watcher.state.loss.values == [7.0]
+
+
+def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> None:
+    events = EventWriter(run.events_path)
+    events.write("resumed", from_step=0, attempt=1)
+    lock = RunLock.take(run)
+    watcher = Watcher(run)
+    watcher.poll()
+    assert watcher.liveness == "starting"
+    lock.release()
+    assert watcher.liveness == "crashed"
+
+
+def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
+    events = EventWriter(run.events_path)
+    events.write("resumed", from_step=0, attempt=1)
+    watcher = Watcher(run)
+    watcher.poll()
+    events.write("end", state="finished")  # and the lock goes, before the watcher polls again
+    assert watcher.liveness == "finished"
+
+
+def test_a_run_that_died_before_its_first_event_crashed(run: Run) -> None:
+    assert Watcher(run).liveness == "created"
+    run.log_path.write_text("ImportError: no torch\n")
+    assert Watcher(run).liveness == "crashed"
+
+
+def test_a_damaged_recipe_is_a_problem_not_an_error(run: Run) -> None:
+    run.recipe_path.write_text("lora_r = 0")
+    watcher = Watcher(run)
+    assert watcher.recipe is None
+    assert "lora_r = 0" in watcher.problem
