@@ -3,8 +3,10 @@ everything that the first frame does not need comes after it: the first frame is
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from textual import events
@@ -188,3 +190,12 @@ class LabApp(App[None]):
 
     async def action_quit(self) -> None:
         self.action_leave()
+
+
+def main(theme: str | None = None, runs_dir: Path | None = None) -> int:
+    """Opens the lab on this terminal; the exit code of the program."""
+    if runs_dir is not None:
+        os.environ["TUI_LAB_RUNS_DIR"] = str(runs_dir)  # for the lab and for the runs that it starts
+    app = LabApp(theme=theme or "")
+    app.run()
+    return app.return_code or 0
