@@ -18,6 +18,7 @@ from tui_lab.errors import LabError
 #: A result holds whole rows of data: longer lines than asyncio's 64 KiB.
 LINE_LIMIT_BYTES = 32 << 20
 LAST_WORDS_LINES = 5
+LAST_WORDS_BYTES = 4096  # of a line that never ends
 
 Progress = Callable[[str, int | None, int | None], None]
 
@@ -51,10 +52,9 @@ async def run_job(module: str, request: dict[str, Any], progress: Progress | Non
         await listening
     except BaseException:
         listening.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        # the transport reaps the child; not waiting here would leave its pipes to the garbage collector
-        await asyncio.shield(process.wait())
+        # kills the child and closes its pipes at once: when the lab is leaving there is no later
+        process._transport.close()  # type: ignore[attr-defined]
+        await process.wait()
         raise
     if answer is None:
         said = f": {words[-1]}" if words else ""
@@ -89,5 +89,9 @@ async def _answer(stdout: asyncio.StreamReader, progress: Progress | None) -> di
 
 async def _keep_last_words(stderr: asyncio.StreamReader, words: deque[str]) -> None:
     """Reads stderr, so that the child never blocks on it, and keeps the end."""
+    rest = b""
     while chunk := await stderr.read(1 << 16):
-        words.extend(line.strip() for line in chunk.decode("utf-8", "replace").splitlines() if line.strip())
+        *lines, rest = (rest[-LAST_WORDS_BYTES:] + chunk).split(b"\n")
+        words.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
+    if rest.strip():
+        words.append(rest.decode("utf-8", "replace").strip())

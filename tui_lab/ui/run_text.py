@@ -28,6 +28,11 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHORTEST_BAR = 8
 
 
+def number(value: Any) -> float:
+    """A figure of a record; NaN when it is none: a newer or damaged log must not break the screen."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
 def duration(seconds: float) -> str:
     """1:05, 2:03:04; a dash while unknown."""
     if not math.isfinite(seconds) or seconds < 0:
@@ -76,8 +81,8 @@ def progress_line(state: RunState, liveness: str, now: float, width: int, tick: 
     if liveness == "running":
         training = state.phase == "training" or not state.phase
         tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
-    epoch = state.last_step.get("epoch")
-    if epoch and width - len(tail) > SHORTEST_BAR + 14:
+    epoch = number(state.last_step.get("epoch"))
+    if math.isfinite(epoch) and width - len(tail) > SHORTEST_BAR + 14:
         tail += f"  epoch {epoch:.2f}"
     return bar(step / total, max(SHORTEST_BAR, min(40, width - len(tail))), ascii_only) + tail
 
@@ -106,7 +111,10 @@ def score_line(state: RunState) -> str:
     """The task's own score, start → end."""
     if not state.scores:
         return ""
-    start, end = state.score("start"), state.score("end")
+    start, end = (
+        next((number(s.get("value")) for s in reversed(state.scores) if s.get("when") == when), math.nan)
+        for when in ("start", "end")
+    )
     rows = state.scores[-1].get("rows", "?")
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
     after = f"{end:.2f}" if math.isfinite(end) else "…"
@@ -180,15 +188,15 @@ def about_run(
     if model := state.model:
         line(
             "trains",
-            f"{count_text(model.get('trainable'))} of {count_text(model.get('parameters'))} parameters",
+            f"{_count(model.get('trainable'))} of {_count(model.get('parameters'))} parameters",
         )
-        if modules := model.get("modules"):
+        if isinstance(modules := model.get("modules"), dict):
             line("modules", ", ".join(f"{count} {name}" for name, count in modules.items()))
         if model.get("quantized_modules"):
             line("4-bit", f"{model['quantized_modules']} layers")
     if data := state.data:
         line("data", ", ".join(data_facts(data)))
-    if device := state.started.get("device"):
+    if isinstance(device := state.started.get("device"), dict):
         line(
             "device",
             f"{device.get('name', device.get('type', '?'))}, {state.started.get('threads', '?')} threads",
@@ -242,13 +250,20 @@ def data_facts(data: dict[str, Any]) -> list[str]:
     return words
 
 
+def _count(value: Any) -> str:
+    figure = number(value)
+    return count_text(figure if math.isfinite(figure) else None)
+
+
 def _result(state: RunState, line: Any) -> None:
     end = state.end
-    seconds = float(end.get("seconds") or 0.0)
-    line("result", f"{end.get('state', '')} at step {end.get('step', state.step)} after {duration(seconds)}")
+    seconds = duration(number(end.get("seconds")))
+    line("result", f"{end.get('state', '')} at step {end.get('step', state.step)} after {seconds}")
+    if end.get("message"):
+        line("result", str(end["message"]))
     if score := score_line(state):
         line("result", score)
     saved = state.saved
     if saved:
-        size = quantity(float(saved.get("bytes") or 0), "bytes")
+        size = quantity(number(saved.get("bytes")), "bytes")
         line("saved", f"{saved.get('what', 'adapter')}, {size}: {saved.get('path', '')}")

@@ -14,10 +14,9 @@ from tui_lab.ui.summary import Summary, count_text
 
 
 def numbers_content(summary: Summary) -> Content:
-    """What is trained, in one or two lines."""
+    """What is trained, in a line."""
     if summary.entry is None:
         return Content("")
-    facts = ", ".join(summary.facts.values())
     parts: list[Any] = [("trains ", "$text-muted")]
     if summary.trainable is not None:
         parts += [(count_text(summary.trainable), "bold"), f" of {count_text(summary.parameters)} parameters"]
@@ -25,7 +24,12 @@ def numbers_content(summary: Summary) -> Content:
             parts += [f" = {100 * summary.share:.3g} %"]
     else:
         parts += ["known when the model is loaded"]
-    parts += ["\n", ("method ", "$text-muted"), visible(facts)]
+    return Content.assemble(*parts)
+
+
+def method_content(summary: Summary) -> Content:
+    """How it is trained."""
+    parts: list[Any] = [("method ", "$text-muted"), visible(", ".join(summary.facts.values()))]
     if summary.targets:
         parts += [", on ", visible(", ".join(summary.targets))]
     return Content.assemble(*parts)
@@ -38,7 +42,7 @@ def summary_content(summary: Summary, start_keys: str, copy_keys: str) -> Conten
         parts.append((f"✗ {visible(refusal)}\n", "$text-error"))
     if not summary.refusals:
         parts += [(f"▶ {start_keys} starts the run\n", "bold $text-success")]
-    if summary.entry is not None:
+    if summary.entry is not None and summary.recipe is not None:
         parts += [numbers_content(summary), "\n"]
     for warning in summary.warnings:
         parts.append((f"! {visible(warning)}\n", "$text-warning"))
@@ -47,6 +51,8 @@ def summary_content(summary: Summary, start_keys: str, copy_keys: str) -> Conten
         (visible(summary.command), "$accent"),
         (f"   {copy_keys} copies\n", "$text-muted"),
     ]
+    if summary.entry is not None and summary.recipe is not None:
+        parts += [method_content(summary), "\n"]
     if summary.reasons:
         parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
     for field, _, reason in summary.reasons:
