@@ -112,7 +112,7 @@ def presets(args: argparse.Namespace) -> int:
         for preset in found:
             about = preset.description
             if preset.problems:
-                about = f"has {len(preset.problems)} mistakes: `tui-lab presets {preset.name}` names them"
+                about = f"has mistakes: `tui-lab presets {preset.name}` names them"
             rows.append([preset.name, preset.card, "own" if preset.own else "", about])
         table(("preset", "card", "", "for"), rows)
         for message in messages:

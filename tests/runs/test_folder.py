@@ -101,6 +101,13 @@ def test_where_runs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert runs_dir().name == "runs"
 
 
+def test_a_relative_folder_of_runs_holds_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = create(Recipe(), Path("mine"))
+    assert run.path.parent == tmp_path / "mine"
+    assert list_runs(Path("mine")) == [run] and open_run("latest", Path("mine")) == run
+
+
 def test_local_files_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text("{}")

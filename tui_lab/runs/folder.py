@@ -91,6 +91,11 @@ def runs_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_RUNS_DIR") or Path(platformdirs.user_data_dir("tui-lab")) / "runs")
 
 
+def _absolute(directory: Path | None) -> Path:
+    """A folder of runs by a path that holds wherever a run's process works."""
+    return Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100 (links stay as they are)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file by whole contents: a reader sees the old text or the new, never a part."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -135,7 +140,7 @@ def absolute_paths(recipe: Recipe) -> Recipe:
 
 def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run:
     """A new run folder with its recipe. Raises LabError when the place cannot be written."""
-    directory = directory or runs_dir()
+    directory = _absolute(directory)
     recipe = absolute_paths(recipe)
     stem = _slug(name) if name else f"{_slug(recipe.model)}-{_slug(recipe.data)}"
     try:
@@ -159,7 +164,7 @@ def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run
 
 def list_runs(directory: Path | None = None) -> list[Run]:
     """All runs, newest first (by id, which begins with the time)."""
-    directory = directory or runs_dir()
+    directory = _absolute(directory)
     try:
         entries = [entry for entry in directory.iterdir() if (entry / "recipe.toml").is_file()]
     except OSError:

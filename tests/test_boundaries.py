@@ -1,0 +1,72 @@
+"""What may import what, and how soon the command line answers, looked at in fresh interpreters."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
+#: Imports of the lab and of the command line: none may bring a heavy library.
+LIGHT = (
+    "tui_lab.cli", "tui_lab.cli_show", "tui_lab.cli_train", "tui_lab.cli_progress", "tui_lab.recipes",
+    "tui_lab.presets", "tui_lab.resolution", "tui_lab.catalog", "tui_lab.gpu", "tui_lab.doctor",
+    "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
+    "tui_lab.runs.launch", "tui_lab.runs.state",
+    "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app",
+)  # fmt: skip
+#: Runs, jobs and what they are made of work where there is no terminal library.
+WITHOUT_TEXTUAL = (
+    "tui_lab.cli", "tui_lab.cli_train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
+    "tui_lab.resolution", "tui_lab.training.__main__",
+)  # fmt: skip
+
+
+def loaded_by(module: str, names: tuple[str, ...]) -> set[str]:
+    """Which of ``names`` are in ``sys.modules`` once ``module`` is imported, in a fresh interpreter."""
+    code = f"import sys, {module}; print(*(n for n in {names!r} if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_the_lab_and_the_command_line_load_nothing_heavy(module: str) -> None:
+    assert loaded_by(module, HEAVY) == set()
+
+
+@pytest.mark.parametrize("module", WITHOUT_TEXTUAL)
+def test_runs_and_jobs_load_no_textual(module: str) -> None:
+    assert loaded_by(module, ("textual",)) == set()
+
+
+def test_the_grammar_alone_loads_next_to_nothing() -> None:
+    ours = ("pydantic", "rich", "textual", "tomllib", "json", "psutil", "platformdirs")
+    assert loaded_by("tui_lab.cli", ours) == set()
+
+
+def test_the_version_answers_at_once() -> None:
+    """In processor time over a bare interpreter's, the best of five: a busy machine stretches the clock."""
+
+    def best(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        return min(times)
+
+    assert best("-m", "tui_lab", "--version") < best("-c", "pass") + 0.1
+
+
+def test_the_import_contracts_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    if not linter.exists():
+        pytest.skip("import-linter is not installed")
+    root = Path(__file__).parent.parent
+    done = subprocess.run([linter, "--no-cache"], cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
