@@ -38,10 +38,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention"] * 2 + ["full_attention"],
     },
     "phi": {"num_key_value_heads": 4},
-    "gpt_neox": {},
+    "gpt_neox": {"num_key_value_heads": 4},
     "olmo2": {},
     "granite": {"logits_scaling": 2.0, "residual_multiplier": 0.5},
-    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_inner": 64, "n_positions": 256},
+    "gpt2": {
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": 64,
+        "n_positions": 256,
+        "num_key_value_heads": 4,
+    },
 }
 
 

@@ -47,7 +47,8 @@ class Request:
 @dataclass
 class Lockstep:
     """One batch of lanes over one set of weights. ``start`` reads the prompt, each ``step`` is one forward;
-    records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting."""
+    records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting; ``alone``
+    says that all lanes run on ``model`` as it is, whatever their names for it."""
 
     model: Any
     request: Request
@@ -56,6 +57,7 @@ class Lockstep:
     numbers: Sequence[int] | None = None
     split: Split | None = None
     virtual: Virtual | None = None
+    alone: bool = False
     clock: Callable[[], float] = time.perf_counter
     results: dict[int, LaneResult] = field(default_factory=dict)
 
@@ -73,10 +75,12 @@ class Lockstep:
         numbers = self.numbers if self.numbers is not None else range(len(request.lanes))
         names = ("base", *(self.split.names if self.split else ()))
         origin = {name: at for at, name in enumerate(names)}
-        ordered = sorted(
-            zip(numbers, request.lanes, strict=True), key=lambda item: origin[item[1].on or "base"]
-        )
-        used = sorted({origin[lane.on or "base"] for _, lane in ordered})
+        source = {
+            n: 0 if self.alone else origin[lane.on or "base"]
+            for n, lane in zip(numbers, request.lanes, strict=True)
+        }
+        ordered = sorted(zip(numbers, request.lanes, strict=True), key=lambda item: source[item[0]])
+        used = sorted(set(source.values()))
         self._telling = Telling(
             decode=self.decode, tell=self.tell, inspect=request.inspect, clock=self.clock, begun=self._begun
         )
@@ -92,7 +96,7 @@ class Lockstep:
             else:
                 maker = SinglePlayer
             player = maker(number, lane, request, limit, self._telling, self._device)
-            player.origin = origin[lane.on or "base"]
+            player.origin = source[number]
             self._players.append(player)
         self._want_hidden = any(isinstance(p, ContrastivePlayer) for p in self._players)
 

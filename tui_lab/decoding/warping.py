@@ -42,7 +42,7 @@ def kept(
 
     ``values`` (n, K): the K largest; ``total`` (n,): log-sum-exp over the whole vocabulary. Returns the
     counts after each cut, (3, n) for top-k, top-p and min-p, and whether K was enough, (n,)."""
-    count, width = values.shape
+    width = values.shape[1]
     places = torch.arange(width, device=values.device)
     # tokens as probable as the k-th stay too, as in transformers
     limit = torch.where(top_k > 0, top_k, width).clamp(max=width)

@@ -1,0 +1,310 @@
+"""Adapters beside their base in one batch: the base's rows come first, each adapter's rows lie together
+behind them, and a hook on every adapted module adds the adapter's part to its own rows alone. peft reads
+the folder and is the judge of what an adapter means; its layers are taken out again at once, because
+peft's own mixed batches re-register hooks at each forward and cost more than two passes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from tui_lab.decoding.forward import Virtual
+from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
+
+WEIGHTS = "adapter_model.safetensors"
+_ADAPTER = "default"
+#: LoRA initialisations that take a part out of the base weights: without conversion such an adapter
+#: does not fit the base that other rows of the batch use.
+_MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva")
+
+
+class NeedsOwnModel(LabError):
+    """The adapter cannot share a batch with its base; it needs a model of its own (a second pass)."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What an adapter does to one linear module. Steps that are None do nothing.
+
+    y = W(x · in_scale) · out_scale;  y += B(A x) · scaling;  y += x · deltaᵀ;  DoRA (Liu et al. 2024):
+    y += (m − 1)·(y − bias) + m · B(A x) · scaling with m the magnitude over the norm."""
+
+    a: torch.Tensor | None = None  # (r, in)
+    b: torch.Tensor | None = None  # (out, r)
+    b_bias: torch.Tensor | None = None  # (out,)
+    scaling: float = 1.0
+    delta: torch.Tensor | None = None  # (out, in)
+    ratio: torch.Tensor | None = None  # (out,) DoRA's m
+    bias: torch.Tensor | None = None  # (out,) the module's own, which DoRA leaves alone
+    in_scale: torch.Tensor | None = None  # (in,)
+    out_scale: torch.Tensor | None = None  # (out,)
+
+    def changed(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The module's output y for input x with the adapter's part in it."""
+        if self.out_scale is not None:
+            y = y * self.out_scale
+        if self.delta is not None:
+            y = y + linear(x.to(self.delta.dtype), self.delta)
+        if self.a is not None and self.b is not None:
+            added = linear(linear(x.to(self.a.dtype), self.a), self.b, self.b_bias) * self.scaling
+            if self.ratio is None:
+                y = y + added
+            else:
+                plain = y if self.bias is None else y - self.bias
+                y = y + (self.ratio - 1) * plain + self.ratio * added
+        return y
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A loaded adapter: patches of modules (by name), or virtual tokens."""
+
+    name: str
+    method: str  # peft's type: LORA, IA3, …
+    patches: dict[str, Patch] = field(default_factory=dict)
+    virtual: Virtual | None = None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``adapter_config.json`` of an adapter folder. Raises LabError when it is none."""
+    shown = visible(str(folder))
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except OSError:
+        raise LabError(f"{shown} is no adapter: it has no adapter_config.json") from None
+    except ValueError:
+        raise LabError(f"adapter {shown}: its adapter_config.json is not valid JSON; save it again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise LabError(
+            f"adapter {shown}: its adapter_config.json names no peft_type; save it again with peft"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise LabError(
+            f"adapter {shown} has no {WEIGHTS}: only safetensors are read, since a pickle can run code"
+        )
+    return config
+
+
+def _own_model_reason(config: dict[str, Any]) -> str | None:
+    """Why an adapter cannot share a batch with its base; None when it can."""
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.startswith(_MOVES_BASE):
+        return f"its initialisation ({init}) changes the base weights"
+    for key in ("modules_to_save", "trainable_token_indices", "target_parameters", "alora_invocation_tokens"):
+        if config.get(key):
+            return f"it uses {key}"
+    if config.get("bias") not in (None, "none"):
+        return "it trains biases"
+    return None
+
+
+def load(model: Any, folder: Path, name: str) -> Adapter:
+    """Reads an adapter for ``model``, which is left as it was.
+
+    Raises NeedsOwnModel when it cannot share the model's batch, LabError when it does not fit it."""
+    from peft import PeftConfig
+    from peft.utils import PeftType
+
+    config = read_config(folder)
+    if reason := _own_model_reason(config):
+        raise NeedsOwnModel(f"adapter {visible(name)} runs on a model of its own: {reason}")
+    try:
+        peft_config = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError) as error:
+        raise LabError(f"adapter {visible(name)} cannot be read: {_brief(error)}") from None
+    try:
+        wrapped = _wrap(model, folder, name, config)
+        if peft_config.is_prompt_learning:
+            return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
+        if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
+            raise NeedsOwnModel(
+                f"adapter {visible(name)} runs on a model of its own: its type is {config['peft_type']}"
+            )
+        patches = _patches(model, name)
+    finally:
+        _restore(model)
+    return Adapter(name, str(config["peft_type"]), patches)
+
+
+def load_own(model: Any, folder: Path, name: str) -> Any:
+    """``model`` with the adapter put into it for good, for a second pass. The model is changed."""
+    config = read_config(folder)
+    return _wrap(model, folder, name, config).get_base_model().eval()
+
+
+def _wrap(model: Any, folder: Path, name: str, config: dict[str, Any]) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=_ADAPTER, is_trainable=False).eval()
+    except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        trained_on = visible(str(config.get("base_model_name_or_path") or "another model"))
+        raise LabError(
+            f"adapter {visible(name)} does not fit this {model.config.model_type} model: "
+            f"it was trained on {trained_on}; load that model ({_brief(error)})"
+        ) from None
+
+
+def _brief(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return visible((lines[1] if len(lines) > 1 and lines[0].endswith(":") else " ".join(lines[:1]))[:200])
+
+
+def _restore(model: Any) -> None:
+    """Takes peft's layers out of a model, whole or half wrapped."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def _virtual(wrapped: Any, name: str, model: Any) -> Virtual:
+    """The virtual tokens of a prompt, p- or prefix tuning adapter."""
+    config = model.config.get_text_config(decoder=True)
+    with torch.no_grad():
+        prompt = wrapped.get_prompt(1)
+    misfit = LabError(
+        f"adapter {visible(name)} does not fit this {config.model_type} model: its sizes differ"
+    )
+    if isinstance(prompt, torch.Tensor):
+        if prompt.shape[-1] != model.get_input_embeddings().embedding_dim:
+            raise misfit
+        return Virtual(embeddings=prompt[0].detach())
+    past = tuple((layer.keys.detach(), layer.values.detach()) for layer in prompt.layers)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    lengths = {keys.shape[2] for keys, _ in past}
+    fits = len(past) == config.num_hidden_layers and len(lengths) == 1
+    if not fits or any(keys.shape[1] != heads or keys.shape[3] != width for keys, _ in past):
+        raise misfit
+    return Virtual(past=past)
+
+
+def _patches(model: Any, name: str) -> dict[str, Patch]:
+    """Module name → what the adapter does there, out of peft's layers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    found = {}
+    for module_name, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer) and _ADAPTER in layer.active_adapters:
+            patch = _patch(layer)
+            if patch is None:
+                raise NeedsOwnModel(
+                    f"adapter {visible(name)} runs on a model of its own: "
+                    f"it changes {visible(module_name)} ({type(layer).__name__})"
+                )
+            found[module_name] = patch
+    if not found:
+        raise LabError(f"adapter {visible(name)} changes no module of this {model.config.model_type} model")
+    return found
+
+
+def _patch(layer: Any) -> Patch | None:
+    from peft.tuners.adalora.layer import AdaLoraLayer
+    from peft.tuners.ia3.layer import IA3Layer
+    from peft.tuners.loha.layer import LoHaLayer
+    from peft.tuners.lora.layer import LoraLayer
+    from transformers.pytorch_utils import Conv1D
+
+    base = layer.get_base_layer()
+    if not isinstance(base, torch.nn.Linear | Conv1D):  # 4-bit modules are Linear too
+        return None
+    with torch.no_grad():
+        if isinstance(layer, AdaLoraLayer):
+            rank = float(layer.ranknum[_ADAPTER]) + 1e-5  # as in peft
+            a = (layer.lora_A[_ADAPTER] * layer.lora_E[_ADAPTER]).detach()
+            return Patch(a=a, b=layer.lora_B[_ADAPTER].detach(), scaling=layer.scaling[_ADAPTER] / rank)
+        if isinstance(layer, LoraLayer):
+            return _lora_patch(layer, base)
+        if isinstance(layer, IA3Layer):
+            scale = layer.ia3_l[_ADAPTER].detach().flatten()
+            return Patch(in_scale=scale) if layer.is_feedforward else Patch(out_scale=scale)
+        if isinstance(layer, LoHaLayer) and isinstance(base, torch.nn.Linear):
+            return Patch(delta=layer.get_delta_weight(_ADAPTER).detach())
+    return None
+
+
+def _lora_patch(layer: Any, base: Any) -> Patch | None:
+    from peft.tuners.lora.variants import DoraLinearVariant
+    from peft.utils.integrations import dequantize_module_weight
+
+    if _ADAPTER not in layer.lora_A:
+        return None
+    variant = layer.lora_variant.get(_ADAPTER)
+    down, up, scaling = layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER], layer.scaling[_ADAPTER]
+    b_bias = None if up.bias is None else up.bias.detach()
+    patch = {"a": down.weight.detach(), "b": up.weight.detach(), "b_bias": b_bias, "scaling": scaling}
+    if variant is None:
+        return Patch(**patch)
+    if not isinstance(variant, DoraLinearVariant) or type(variant) is not DoraLinearVariant:
+        return None
+    dora = layer.lora_magnitude_vector[_ADAPTER]
+    weight = dequantize_module_weight(base).to(down.weight.dtype)
+    norm = dora.get_weight_norm(weight=weight, lora_weight=dora.get_lora_weight(down, up), scaling=scaling)
+    bias = None if base.bias is None else base.bias.detach()
+    return Patch(**patch, ratio=(dora.weight / norm).detach(), bias=bias)
+
+
+class AdapterSplit:
+    """Hooks that apply adapters to parts of a batch, outside of :meth:`rows` to none. ``close`` removes them."""
+
+    def __init__(self, model: Any, adapters: Sequence[Adapter]) -> None:
+        self.names = tuple(adapter.name for adapter in adapters)
+        self._rows: dict[int, slice] = {}
+        self._handles: list[Any] = []
+        by_module: dict[str, list[tuple[int, Patch]]] = {}
+        for at, adapter in enumerate(adapters):
+            for module_name, patch in adapter.patches.items():
+                by_module.setdefault(module_name, []).append((at, patch))
+        for module_name, patches in by_module.items():
+            self._hook(model.get_submodule(module_name), patches)
+
+    def _hook(self, module: torch.nn.Module, patches: list[tuple[int, Patch]]) -> None:
+        def before(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+            x = None
+            for at, patch in patches:
+                if patch.in_scale is not None and (rows := self._rows.get(at)):
+                    # others read the same input, so it is not changed in place
+                    x = args[0].clone() if x is None else x
+                    x[rows] = (x[rows] * patch.in_scale).to(x.dtype)
+            return None if x is None else (x, *args[1:])
+
+        def after(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            for at, patch in patches:
+                if rows := self._rows.get(at):
+                    output[rows] = patch.changed(args[0][rows], output[rows])
+
+        if any(patch.in_scale is not None for _, patch in patches):
+            self._handles.append(module.register_forward_pre_hook(before))
+        if any(patch.in_scale is None for _, patch in patches):
+            self._handles.append(module.register_forward_hook(after))
+
+    @contextmanager
+    def rows(self, counts: Sequence[int]) -> Iterator[None]:
+        """For the forwards inside: counts[0] rows of the base, then counts[1] of the first adapter, …"""
+        first = counts[0]
+        for at, count in enumerate(counts[1:]):
+            if count:
+                self._rows[at] = slice(first, first + count)
+            first += count
+        try:
+            yield
+        finally:
+            self._rows = {}
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
