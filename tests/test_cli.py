@@ -316,6 +316,18 @@ def test_a_crashed_run_is_resumed(fake_worker: None, monkeypatch: pytest.MonkeyP
     assert "attempt 2 goes on from step 10" in whole.stdout
 
 
+def test_a_resume_that_dies_at_once_is_not_taken_for_the_end_before(
+    fake_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_END", "failed")
+    assert lab(*TRAIN).returncode == 1
+    monkeypatch.setenv("FAKE_END", "silent")
+    again = lab("resume", "latest", "--json")
+    assert again.returncode == 1
+    assert json.loads(again.stdout.splitlines()[-1])["state"] == "crashed"
+    assert "the data ran" not in again.stderr
+
+
 def test_detach_returns_at_once_and_the_run_goes_on(
     fake_worker: None, monkeypatch: pytest.MonkeyPatch, runs_dir: Path
 ) -> None:

@@ -216,11 +216,13 @@ class Interrupts:
 def follow(run: Run, as_json: bool, watcher: Watcher | None = None) -> int:
     """Shows a run until it ends; the exit code. A ``watcher`` that has read the log already (a resume)
     keeps its state, and only what comes now is shown."""
-    attempt_before = watcher.state.attempt if watcher else 0
+    attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, {})
     watcher = watcher or Watcher(run)
     with Interrupts() as interrupts, display_for(as_json) as display:
         detached = _until_end(run, watcher, display, interrupts, attempt_before)
         liveness = _liveness(watcher)
+    if end_before and liveness in ENDED and watcher.state.end == end_before:
+        liveness = "crashed"  # the end is still that of the attempt before: the new one never said a word
     return _tell_end(run, watcher, liveness, as_json, detached, interrupted=interrupts.count > 0)
 
 
@@ -302,7 +304,7 @@ def _tell_end(
     result = result_of(run, watcher, liveness)
     if liveness == "crashed":
         words = [visible(line) for line in run.last_words()]
-        result["message"] = result["message"] or (words[-1] if words else "it ended without a word")
+        result["message"] = words[-1] if words else "it ended without a word"
         print(f"tui-lab: run {run.id} crashed: its process is gone and wrote no end.", file=sys.stderr)
         for line in words:
             print(f"  {line}", file=sys.stderr)
