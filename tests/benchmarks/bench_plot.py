@@ -1,0 +1,85 @@
+"""What a plot costs: drawing 100,000 points reduced to the columns, beside plotext given all of them; and
+what the widget sends to the terminal while a run grows, beside the same rows sent whole at every redraw."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from textual.app import App, ComposeResult
+
+from tests.benchmarks.figures import Figure
+from tui_lab.ui.widgets.plot import MIN_INTERVAL_S, Plot
+from tui_lab.ui.widgets.plot_draw import Options, Series, draw
+
+WIDTH, HEIGHT = 100, 25
+GROW_S = 8.0
+
+
+def loss(count: int) -> Series:
+    """A loss curve with noise, from a seed."""
+    noise = random.Random(0)
+    ys = [0.3 + 3 * math.exp(-i / (count / 5)) + 0.2 * noise.random() for i in range(count)]
+    return Series("train", "train", range(count), ys)
+
+
+def draw_seconds(series: Series) -> float:
+    began = time.perf_counter()
+    draw([series], WIDTH, HEIGHT, Options("loss"))
+    return time.perf_counter() - began
+
+
+def plain_plotext_seconds(series: Series) -> float:
+    """The obvious way: every point given to plotext."""
+    import plotext
+
+    plotext.clear_figure()
+    plotext.limit_size(False, False)
+    plotext.plot_size(WIDTH, HEIGHT)
+    began = time.perf_counter()
+    plotext.plot(list(series.xs), list(series.ys), marker="braille")
+    plotext.build()
+    seconds = time.perf_counter() - began
+    plotext.clear_figure()
+    return seconds
+
+
+class PlotApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Plot(Options("loss", from_zero=True))
+
+
+async def rows_sent() -> tuple[int, int, int]:
+    """(rows sent, redraws, rows of the widget) while a curve of 1,000 points grows ten times a second."""
+    app = PlotApp()
+    async with app.run_test(size=(80, 24)):
+        plot = app.query_one(Plot)
+        whole = loss(1_000)
+        plot.show(lambda: [Series("train", "train", whole.xs[:200], whole.ys[:200])], 0)
+        await asyncio.sleep(MIN_INTERVAL_S * 2)
+        sent, builds = plot.rows_sent, plot.builds
+        count, began = 200, time.monotonic()
+        while time.monotonic() - began < GROW_S:
+            count += 1
+            plot.show(lambda n=count: [Series("train", "train", whole.xs[:n], whole.ys[:n])], count)  # type: ignore[misc]
+            await asyncio.sleep(0.1)
+        return plot.rows_sent - sent, plot.builds - builds, plot.size.height
+
+
+def run() -> Iterator[Figure]:
+    draw_seconds(loss(100))  # imports plotext
+    for count in (1_000, 10_000, 100_000):
+        series = loss(count)
+        ours = median(draw_seconds(series) for _ in range(3))
+        yield Figure(f"draw {count:,} points, {WIDTH}x{HEIGHT}", 1000 * ours, "ms")
+        if count <= 10_000:  # with more it takes many seconds
+            theirs = plain_plotext_seconds(series)
+            yield Figure(f"plotext given all {count:,} points", 1000 * theirs, "ms")
+            yield Figure("plain plotext against ours", theirs / ours, "times")
+    sent, builds, height = asyncio.run(rows_sent())
+    yield Figure("redraws a second while data comes ten times a second", builds / GROW_S, "1/s", 4)
+    yield Figure("rows sent a redraw", sent / max(1, builds), f"of {height}")
