@@ -234,7 +234,7 @@ def test_folders_that_are_no_adapter(tiny_model: Any, tmp_path: Path) -> None:
 
 def test_lanes_on_what_is_not_loaded(tiny_model: Any) -> None:
     stage = Stage(tiny_model("llama"), NoText())
-    with pytest.raises(LabError, match="lane 1 runs on 'a'.*lane 2 runs on 'b'"):
+    with pytest.raises(LabError, match=r"lane 1 runs on 'a'.*lane 2 runs on 'b'"):
         stage.decode(Request((3, 4), (Lane(on="a"), Lane(on="b"))))
     with pytest.raises(LabError, match="vocabulary"):
         stage.add_model("other", tiny_model("llama", vocab_size=99))

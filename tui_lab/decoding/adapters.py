@@ -223,7 +223,8 @@ def _patch(layer: Any) -> Patch | None:
         return None
     with torch.no_grad():
         if isinstance(layer, AdaLoraLayer):
-            rank = float(layer.ranknum[_ADAPTER]) + 1e-5  # as in peft
+            ranks: Any = layer.ranknum  # mypy takes peft's parameter dictionary for a tensor
+            rank = float(ranks[_ADAPTER]) + 1e-5  # as in peft
             a = (layer.lora_A[_ADAPTER] * layer.lora_E[_ADAPTER]).detach()
             return Patch(a=a, b=layer.lora_B[_ADAPTER].detach(), scaling=layer.scaling[_ADAPTER] / rank)
         if isinstance(layer, LoraLayer):
@@ -258,7 +259,7 @@ def _lora_patch(layer: Any, base: Any) -> Patch | None:
 
 
 class AdapterSplit:
-    """Hooks that apply adapters to parts of a batch, outside of :meth:`rows` to none. ``close`` removes them."""
+    """Hooks that apply adapters to parts of a batch (outside of :meth:`rows` to none) until ``close``."""
 
     def __init__(self, model: Any, adapters: Sequence[Adapter]) -> None:
         self.names = tuple(adapter.name for adapter in adapters)

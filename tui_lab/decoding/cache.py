@@ -78,7 +78,7 @@ class LaneCache(Cache):
 
     def __init__(self, config: Any, capacity: int) -> None:
         """``config``: the model's; ``capacity``: positions, of prompt and new tokens together."""
-        layers = []
+        layers: list[Any] = []
         for layer in DynamicCache(config=config).layers:
             if isinstance(layer, DynamicSlidingWindowLayer):
                 layers.append(LaneLayer(layer.sliding_window))

@@ -46,7 +46,7 @@ class Request:
 
 @dataclass
 class Lockstep:
-    """One batch of lanes over one set of weights. ``start`` reads the prompt, each ``step`` is one forward;
+    """One batch of lanes over one set of weights. ``start`` reads the prompt, a ``step`` is one forward;
     records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting; ``alone``
     says that all lanes run on ``model`` as it is, whatever their names for it."""
 
@@ -95,7 +95,7 @@ class Lockstep:
                 maker = ContrastivePlayer
             else:
                 maker = SinglePlayer
-            player = maker(number, lane, request, limit, self._telling, self._device)
+            player: Player = maker(number, lane, request, limit, self._telling, self._device)
             player.origin = source[number]
             self._players.append(player)
         self._want_hidden = any(isinstance(p, ContrastivePlayer) for p in self._players)

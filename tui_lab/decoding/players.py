@@ -240,7 +240,7 @@ class ContrastivePlayer(Player):
             ),
             dim=1,
         ).tolist()
-        weighed = ()
+        weighed: tuple[Candidate, ...] = ()
         if self.telling.inspect:
             weighed = tuple(
                 Candidate(int(row[6]), self.telling.decode([int(row[6])]), row[0], row[1], row[2])

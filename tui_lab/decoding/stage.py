@@ -83,7 +83,8 @@ class Stage:
         for number, lane in enumerate(request.lanes, 1):
             if (lane.on or BASE) not in self.names:
                 found.append(
-                    f"lane {number} runs on {visible(lane.on)!r}, which is not loaded; there are {self._listed()}"
+                    f"lane {number} runs on {visible(lane.on)!r}, which is not loaded; "
+                    f"there are {self._listed()}"
                 )
         if found:
             raise LabError("; ".join(found))
@@ -126,7 +127,7 @@ class Stage:
         tell: Callable[[Record], None] = lambda record: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[LaneResult]:
-        """Decodes all lanes; records come to ``tell`` as they arise. ``cancelled`` is asked before every step."""
+        """Decodes all lanes; records come to ``tell``, and ``cancelled`` is asked before every step."""
         self.check(request)
         shared = [a for a in self.adapters.values() if any(lane.on == a.name for lane in request.lanes)]
         shared = [a for a in shared if a.virtual is None]
@@ -140,7 +141,7 @@ class Stage:
     def _sessions(
         self, request: Request, tell: Callable[[Record], None], split: AdapterSplit | None
     ) -> list[Lockstep]:
-        """One batch for the base with the adapters that share it, one for each other thing that lanes run on."""
+        """One batch for the base with the adapters that share it, one for each other thing."""
         together = (BASE, *(split.names if split else ()))
         batches: dict[str, list[int]] = {}
         for number, lane in enumerate(request.lanes):

@@ -87,7 +87,7 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter(
             "length_penalty",
-            "a hypothesis' score is divided by its length to this power: above 0 favours long ones, below 0 short ones",
+            "a hypothesis' score is divided by its length to this power: above 0 favours long ones",
             -100,
             100,
         ),

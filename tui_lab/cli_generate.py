@@ -1,0 +1,381 @@
+"""``tui-lab generate``: one prompt, several strategies at once, on a base model and an adapter. Streams to
+a terminal lane by lane (all lanes decode together, the first shown live, the others from where they are),
+prints plain text into a pipe, or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_lab.decoding import strategies
+from tui_lab.decoding.records import LaneResult, Record, TokenRecord
+from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
+
+if TYPE_CHECKING:
+    from tui_lab.decoding.stage import Stage
+
+_EXAMPLES = """a lane is a strategy with parameters, its seed, and what it runs on:
+  --lane greedy                            the most probable token, always
+  --lane "beam num_beams=4 length_penalty=1 early_stopping=never"
+  --lane "sample seed=1"                   the model's own probabilities
+  --lane "top-k k=50 seed=1"   --lane "top-p p=0.9 seed=1"   --lane "min-p min_p=0.1"
+  --lane "temperature t=0.7 top_k=40 repetition_penalty=1.2"
+  --lane "contrastive alpha=0.6 k=4"
+  --lane "greedy on=base"                  without the adapter, beside lanes with it
+without --lane: greedy. Sets of lanes: --lanes "six classics" """
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command to the grammar."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        "generate",
+        help="continue one prompt with several decoding strategies at once",
+        description="Continue one prompt with several decoding strategies at once.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run="cli_generate:run")
+    made.add_argument(
+        "--model", default="", metavar="NAME",
+        help="pocket (default), a catalog name, a run, a folder or a hub id",
+    )  # fmt: skip
+    made.add_argument(
+        "--adapter", action="append", default=[], metavar="RUN",
+        help="a run, an adapter folder or a hub id; lanes run with it unless they say on=base (again for more)",
+    )  # fmt: skip
+    made.add_argument("--prompt", metavar="TEXT", help="the question; `-` or nothing reads standard input")
+    made.add_argument("--system", default="", metavar="TEXT", help="a system prompt")
+    made.add_argument(
+        "--lane", action="append", default=[], metavar="LANE", help="a strategy (again for more)"
+    )
+    made.add_argument("--lanes", choices=list(strategies.PRESETS), metavar="SET", help="a set of lanes")
+    made.add_argument("--raw", action="store_true", help="continue the text itself: no chat template")
+    made.add_argument(
+        "--max-new-tokens", type=int, default=128, metavar="N", help="tokens a lane (default 128)"
+    )
+    made.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end a lane before this text"
+    )
+    made.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="weights' precision",
+    )
+    made.add_argument("--four-bit", action="store_true", help="load the weights in 4 bits (NF4)")
+    made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
+    made.add_argument("--json", action="store_true", help="one JSON object when all lanes have ended")
+    made.add_argument(
+        "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
+    )
+    return made
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a name means: weights to load, and an adapter to put on them."""
+
+    location: str  # a folder or hub id of whole weights
+    adapter: Path | None = None
+    revision: str = ""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError for bad input."""
+    lanes = _lanes(args)
+    if args.max_new_tokens < 1:
+        raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")
+    prompt = _prompt(args)
+    runs_dir = getattr(args, "runs_dir", None)
+    adapters = [_adapter(name, runs_dir, args.allow_large) for name in args.adapter]
+    model = _model(args, adapters, runs_dir)
+
+    from tui_lab.decoding.loading import quiet_libraries
+
+    # decided before anything slow: what the output is for
+    terminal = sys.stdout.isatty() and not args.json
+    with quiet_libraries():
+        if sys.stderr.isatty():
+            print(f"loading {visible(model.location)} …", file=sys.stderr, flush=True)
+        stage, names = _stage(args, model, adapters)
+        prompt_ids, stops = _encode(args, stage, prompt)
+        lanes = _placed(lanes, names)
+
+        from tui_lab.decoding.lockstep import Request
+
+        request = Request(
+            tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
+        )
+        show = Terminal(lanes) if terminal else None
+        tell: Callable[[Record], None] = show.tell if show else _nothing
+        with _interruptible() as cancelled:
+            results = stage.decode(request, tell, cancelled)
+            interrupted = cancelled()
+    if args.json:
+        _print_json(args, model, request.prompt_ids, results)
+    elif show is None:
+        _print_plain(results)
+    return 130 if interrupted else 0
+
+
+def _nothing(record: Record) -> None:
+    return None
+
+
+def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
+    found: list[strategies.Lane] = list(strategies.PRESETS[args.lanes]) if args.lanes else []
+    problems = []
+    for text in args.lane:
+        try:
+            found.append(strategies.parse(text))
+        except LabError as error:
+            problems.append(str(error))
+    if problems:
+        raise LabError("; ".join(problems))
+    # seeds that nobody chose differ from call to call and are printed
+    return strategies.with_seeds(tuple(found or [strategies.Lane()]), time.time_ns() % 1_000_000)
+
+
+def _prompt(args: argparse.Namespace) -> str:
+    text = args.prompt
+    if text is None and sys.stdin.isatty():
+        raise LabError('there is no prompt: give one with --prompt "…" or through a pipe')
+    if text is None or text == "-":
+        text = sys.stdin.read().removesuffix("\n")
+    if not text.strip():
+        raise LabError("the prompt is empty: type at least one word")
+    return str(text)
+
+
+def _run_target(name: str, runs_dir: Path | None, allow_large: bool) -> Target:
+    """What a run left: whole weights, or an adapter and the model that it is for. Raises LabError."""
+    from tui_lab import catalog
+    from tui_lab.runs import folder
+
+    path = Path(name).expanduser()
+    run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
+    if (run.model_path / "config.json").is_file():
+        return Target(str(run.model_path))
+    if (run.adapter_path / "adapter_config.json").is_file():
+        recipe = run.recipe()
+        base = catalog.find(recipe.model, allow_large or recipe.allow_large)
+        return Target(base.loadable, run.adapter_path, recipe.revision)
+    saved = sorted(run.checkpoints_path.glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
+    hint = f"; its newest checkpoint is {saved[-1]}" if saved else ""
+    raise LabError(f"run {run.id} has saved no adapter and no model yet{hint}")
+
+
+def _adapter(name: str, runs_dir: Path | None, allow_large: bool) -> Target:
+    """The adapter that ``--adapter`` names: a run, a folder (of an adapter or of whole weights), a hub id."""
+    path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        return Target(_base_of(path), path.resolve())
+    if (path / "config.json").is_file():
+        return Target(str(path.resolve()))
+    try:
+        return _run_target(name, runs_dir, allow_large)
+    except LabError:
+        if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise
+    folder = _download(name)
+    return Target(_base_of(folder), folder)
+
+
+def _base_of(folder: Path) -> str:
+    from tui_lab.decoding.adapters import read_config
+
+    return str(read_config(folder).get("base_model_name_or_path") or "")
+
+
+def _download(hub_id: str) -> Path:
+    """An adapter of the hub: its configuration and safetensors, nothing else."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+        raise LabError(
+            f"adapter {visible(hub_id)!r} is no run and no folder here, and the hub does not give it; "
+            "`tui-lab runs` lists the runs"
+        ) from None
+
+
+def _model(args: argparse.Namespace, adapters: list[Target], runs_dir: Path | None) -> Target:
+    """The model that ``--model`` names; without it the one that the first adapter is for, else pocket."""
+    from tui_lab import catalog
+
+    name = args.model
+    if not name:
+        first = next((a for a in adapters if a.adapter), None)
+        if first is None or not first.location:
+            return Target(catalog.find("pocket").loadable)
+        if first.revision or not Path(first.location).is_dir():
+            return replace(first, adapter=None)
+        return Target(first.location)
+    if (Path(name).expanduser() / "recipe.toml").is_file():
+        return _run_target(name, runs_dir, args.allow_large)
+    try:
+        return Target(catalog.find(name, args.allow_large).loadable)
+    except LabError:
+        try:
+            return _run_target(name, runs_dir, args.allow_large)
+        except LabError as error:
+            if "saved no adapter" in str(error):
+                raise
+        raise
+
+
+def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:
+    """Everything loaded, and the names of what lanes can run on besides the base: the adapters by number."""
+    from tui_lab import catalog
+    from tui_lab.data.templates import load_tokenizer
+    from tui_lab.decoding.adapters import NeedsOwnModel, load_own
+    from tui_lab.decoding.loading import load_model
+    from tui_lab.decoding.stage import Stage
+
+    def weights(target: Target) -> Any:
+        return load_model(target.location, dtype=args.dtype, four_bit=args.four_bit, revision=target.revision)
+
+    stage = Stage(weights(model), load_tokenizer(model.location, model.revision or None))
+    catalog.check_size(model.location, stage.model.num_parameters(), args.allow_large)
+    # a run that was given as --model brings its adapter with it
+    wanted = ([model] if model.adapter else []) + adapters
+    names = []
+    for number, target in enumerate(wanted, 1):
+        name = str(number)
+        if target.adapter is None:
+            stage.add_model(name, weights(target))
+        else:
+            try:
+                stage.add_adapter(name, target.adapter)
+            except NeedsOwnModel:
+                stage.add_model(name, load_own(weights(model), target.adapter, name))
+        names.append(name)
+    return stage, names
+
+
+def _placed(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
+    """Lanes that do not say what they run on run on the first adapter, where there is one."""
+    return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
+
+
+def _encode(args: argparse.Namespace, stage: Stage, prompt: str) -> tuple[list[int], frozenset[int]]:
+    """Prompt tokens and the tokens that end an answer."""
+    from tui_lab.data import templates
+    from tui_lab.decoding.loading import stop_ids
+
+    stops = stop_ids(stage.model)
+    tokenizer = stage.tokenizer
+    if args.raw:
+        if args.system:
+            raise LabError("--system needs the chat template, which --raw leaves out: drop one of the two")
+        return templates.prompt_ids(tokenizer, prompt), stops
+    if not tokenizer.chat_template:
+        templates.set_template(tokenizer)
+        print("this model has no chat template: a plain one is used; --raw leaves it out", file=sys.stderr)
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
+    return ids, stops | frozenset(templates.stop_ids(tokenizer))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl+C ends all lanes at the next step and what they have is printed; a second one kills."""
+    asked = threading.Event()
+
+    def first(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, first)
+    except ValueError:  # not in the main thread, as in tests
+        yield asked.is_set
+        return
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _heading(lane: strategies.Lane) -> str:
+    return f"── {visible(lane.text)} ──"
+
+
+class Terminal:
+    """Shows lanes one below the other: the first that has not ended live, later ones in their turn."""
+
+    def __init__(self, lanes: tuple[strategies.Lane, ...]) -> None:
+        self._lanes = lanes
+        self._waiting: dict[int, list[str]] = {n: [] for n in range(len(lanes))}
+        self._ended: dict[int, LaneResult] = {}
+        self._shown = 0
+        self._open = False
+
+    def tell(self, record: Record) -> None:
+        if isinstance(record, TokenRecord):
+            self._waiting[record.lane].append(record.text)
+        elif isinstance(record, LaneResult):
+            self._ended[record.lane] = record
+        else:
+            return
+        self._show()
+
+    def _show(self) -> None:
+        while self._shown < len(self._lanes):
+            if not self._open:
+                print(_heading(self._lanes[self._shown]))
+                self._open = True
+            text = "".join(self._waiting[self._shown])
+            self._waiting[self._shown].clear()
+            print(visible(text, keep_newlines=True), end="", flush=True)
+            result = self._ended.get(self._shown)
+            if result is None:
+                return
+            ending = f"{len(result.token_ids)} tokens, {result.tok_per_s:.1f} tok/s, {result.finish_reason}"
+            print(f"\n[{ending}]\n", flush=True)
+            self._shown += 1
+            self._open = False
+
+
+def _print_plain(results: list[LaneResult]) -> None:
+    """For a pipe: the text alone, with a heading each where there are several lanes."""
+    for result in results:
+        if len(results) > 1:
+            print(_heading(result.description))
+        print(result.text)
+
+
+def _print_json(
+    args: argparse.Namespace, model: Target, prompt_ids: tuple[int, ...], results: list[LaneResult]
+) -> None:
+    lanes = [
+        {
+            "strategy": r.description.strategy.name,
+            "parameters": strategies.parameters(r.description.strategy),
+            "seed": r.description.seed if r.description.strategy.random else None,
+            "on": r.description.on or "base",
+            "prompt_token_ids": list(prompt_ids),
+            "token_ids": list(r.token_ids),
+            "text": r.text,
+            "logprobs": [t.logprob for t in r.tokens],
+            "finish_reason": r.finish_reason,
+            "tok_per_s": round(r.tok_per_s, 3),
+            "first_token_s": round(r.first_token_s, 4),
+        }
+        for r in results
+    ]
+    whole = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
+    print(json.dumps(whole, ensure_ascii=True))
