@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from tui_lab import units
 from tui_lab.jobs import plain
 from tui_lab.runs.state import RunState
 from tui_lab.safe_text import visible
@@ -26,19 +27,6 @@ from tui_lab.safe_text import visible
 PLAIN_STEP_EVERY_S = 5.0
 #: Longer samples and messages are cut: a line stays a line.
 LONGEST_TEXT = 160
-PHASES = {
-    "loading_model": "loading the model",
-    "preparing_data": "preparing the data",
-    "baseline": "measuring before the training",
-    "evaluating": "measuring on held-out rows",
-    "scoring": "answering held-out rows",
-}
-MEMORY_NAMES = {
-    "cuda_allocated": "CUDA allocated",
-    "cuda_reserved": "CUDA reserved",
-    "gpu_used": "GPU used",
-    "resident": "resident",
-}
 
 # --------------------------------------------------------------------------------------------------
 # words
@@ -57,38 +45,9 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if math.isfinite(value) else str(value)
 
 
-def size(size_bytes: Any) -> str:
-    """Bytes in decimal units, as disks and cards are sold."""
-    if (
-        isinstance(size_bytes, bool)
-        or not isinstance(size_bytes, int | float)
-        or not math.isfinite(size_bytes)
-    ):
-        return "–"
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= limit:
-            return (
-                f"{size_bytes / limit:.3g} {unit}"
-                if size_bytes < 999.5 * limit
-                else f"{size_bytes / limit:.0f} {unit}"
-            )
-    return f"{size_bytes:.0f} B"
-
-
-def duration(seconds: Any) -> str:
-    """1:05, 2:03:04; a dash while unknown."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        return "–"
-    if not math.isfinite(seconds) or seconds < 0:
-        return "–"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
 def phase_words(name: str, detail: str) -> str:
     """What a run does now."""
-    words = PHASES.get(name, name.replace("_", " "))
-    return short(f"{words}: {detail}" if detail else words)
+    return short(units.phase(name, detail))
 
 
 def figures(state: RunState) -> list[str]:
@@ -103,7 +62,7 @@ def figures(state: RunState) -> list[str]:
     memory = last.get("memory")
     if isinstance(memory, dict):
         for label, used in list(memory.items())[:1]:
-            parts.append(f"{MEMORY_NAMES.get(str(label), short(label))} {size(used)}")
+            parts.append(f"{short(units.memory_name(str(label)))} {units.size(used)}")
     return parts
 
 
@@ -112,7 +71,7 @@ def step_words(state: RunState) -> str:
     total = f"/{state.total_steps}" if state.total_steps else ""
     parts = [f"step {state.step}{total}", *figures(state)]
     if math.isfinite(state.eta_s):
-        parts.append(f"{duration(state.eta_s)} to go")
+        parts.append(f"{units.duration(state.eta_s)} to go")
     return "  ".join(parts)
 
 
@@ -165,7 +124,7 @@ _LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
     "command": lambda e, s: f"{short(e['name'])}: {short(e.get('outcome', ''))}",
     "paused": lambda e, s: f"paused at step {e['step']}",
     "continued": lambda e, s: f"going on at step {e['step']}",
-    "saved": lambda e, s: f"{short(e.get('what', 'adapter'))} saved ({size(e.get('bytes'))})",
+    "saved": lambda e, s: f"{short(e.get('what', 'adapter'))} saved ({units.size(e.get('bytes'))})",
 }
 
 
@@ -279,7 +238,7 @@ class LiveProgress:
             words = f"paused at step {state.step}/{total}"
         parts = figures(state)
         if in_training and math.isfinite(state.eta_s):
-            parts.append(duration(state.eta_s))
+            parts.append(units.duration(state.eta_s))
         self._progress.update(
             self._task,
             description=words or "starting the process",

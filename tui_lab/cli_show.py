@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tui_lab import units
 from tui_lab.cli import EXIT_FAILED, EXIT_OK
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
@@ -50,15 +51,6 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _count(number: int | None) -> str:
-    if number is None:
-        return "?"
-    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g} {unit}"
-    return str(number)
-
-
 # --------------------------------------------------------------------------------------------------
 # models and presets
 
@@ -82,7 +74,7 @@ def models(args: argparse.Namespace) -> int:
         rows.append(
             [
                 entry.id,
-                _count(entry.parameters),
+                units.count(entry.parameters),
                 str(entry.layers or "?"),
                 context,
                 entry.licence or "?",

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tui_lab import catalog
+from tui_lab import catalog, units
 from tui_lab.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from tui_lab.cli_progress import Display, display_for, duration, json_line, number, short
+from tui_lab.cli_progress import Display, display_for, json_line, number, short
 from tui_lab.errors import LabError
 from tui_lab.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes import FIELDS, Recipe, RecipeError, parse_value
@@ -322,7 +322,7 @@ def _tell_end(
 
 def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
     state = watcher.state
-    print(f"{result['state']} at step {result['step']} after {duration(result['seconds'])}")
+    print(f"{result['state']} at step {result['step']} after {units.duration(result['seconds'])}")
     if result["message"]:
         print(f"  {short(result['message'])}")
     first = state.validation.values[0] if len(state.validation.values) > 1 else None

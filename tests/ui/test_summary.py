@@ -8,7 +8,7 @@ from typing import Any
 from tui_lab.presets import make_recipe
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
-from tui_lab.ui.summary import command_line, count_text, summarise
+from tui_lab.ui.summary import command_line, summarise
 
 CPU = DeviceFacts("cpu", "the CPU", 16 << 30, False, 2)
 GPU = DeviceFacts("cuda", "A GPU", 24 << 30, True, 8)
@@ -58,13 +58,3 @@ def test_the_command_means_the_same_recipe() -> None:
     assert settings == changes
     base = {"model": "pocket", "data": "my data/rows.jsonl"}
     assert make_recipe("starter", **base, **settings) == make_recipe("starter", **base, **changes)
-
-
-def test_counts_as_people_write_them() -> None:
-    assert [count_text(n) for n in (None, 12, 358_400, 4_230_000, 1.54e9)] == [
-        "unknown",
-        "12",
-        "358 k",
-        "4.23 M",
-        "1.54 B",
-    ]

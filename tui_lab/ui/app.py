@@ -15,11 +15,14 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from tui_lab.ui import actions, themes
+from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
 
 MARKERS = ("braille", "block", "ascii")
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
+#: Seconds that the thread which writes to the terminal gets before anything slow begins.
+FIRST_FRAME_FLUSH_S = 0.01
 
 
 def _choose() -> Screen[Any]:
@@ -62,6 +65,8 @@ class LabApp(App[None]):
         super().__init__()
         self.first_pane = "tune" if run_id else pane
         self.set_reactive(LabApp.run_id, run_id)
+        self._drawn = False
+        self._waiting: list[Callable[[], Any]] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self.set_reactive(LabApp.marker, marker if marker in MARKERS else "braille")
         self._wanted_theme = theme
@@ -83,10 +88,26 @@ class LabApp(App[None]):
     # ------------------------------------------------------------------ start
 
     async def on_mount(self) -> None:
+        self.after_first_frame(self._load_the_rest)
         self.switch_mode(self.first_pane)
-        self.call_after_refresh(self._after_first_frame)
 
-    def _after_first_frame(self) -> None:
+    def after_first_frame(self, callback: Callable[[], Any]) -> None:
+        """Calls back once a pane has been drawn: what is slow must not come before. (``call_after_refresh``
+        comes before the screen's first drawing.)"""
+        if self._drawn:
+            self.call_later(callback)
+        else:
+            self._waiting.append(callback)
+
+    def post_display_hook(self) -> None:
+        if self._drawn or not isinstance(self.screen, Pane) or not self.screen.is_laid_out:
+            return
+        self._drawn = True
+        for callback in self._waiting:
+            self.set_timer(FIRST_FRAME_FLUSH_S, callback)
+        self._waiting.clear()
+
+    def _load_the_rest(self) -> None:
         """What can wait: the other themes, and what was wrong with a user's files."""
         found, messages = themes.load_themes()
         for theme in found.values():

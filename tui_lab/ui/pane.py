@@ -33,6 +33,12 @@ class Pane(Screen[None]):
         """The pane itself, between header and footer."""
         yield from ()
 
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether it has been given a place on the screen."""
+        headers = self.query(HeaderLine)
+        return bool(headers) and headers.first().size.width > 0
+
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         for plot in self.query(Plot):
             plot.catch_up()

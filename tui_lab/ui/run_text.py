@@ -9,20 +9,10 @@ from typing import Any
 
 from tui_lab.recipes import Recipe
 from tui_lab.runs.state import ENDED, RunState
-from tui_lab.ui.summary import count_text
 from tui_lab.ui.widgets.feed import Part
 from tui_lab.ui.widgets.plot_data import quantity
+from tui_lab.units import count, duration, memory_name, phase
 
-#: A phase's name in a person's words.
-PHASES = {
-    "loading_model": "loading the model",
-    "preparing_data": "preparing the data",
-    "baseline": "measuring before the training",
-    "training": "training",
-    "evaluating": "measuring on held-out rows",
-    "scoring": "scoring its answers",
-    "saving": "saving",
-}
 BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHORTEST_BAR = 8
@@ -31,16 +21,6 @@ SHORTEST_BAR = 8
 def number(value: Any) -> float:
     """A figure of a record; NaN when it is none: a newer or damaged log must not break the screen."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def duration(seconds: float) -> str:
-    """1:05, 2:03:04; a dash while unknown."""
-    if not math.isfinite(seconds) or seconds < 0:
-        return "–"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    minutes, secs = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
 
 
 def bar(done: float, width: int, ascii_only: bool = False) -> str:
@@ -57,8 +37,7 @@ def bar(done: float, width: int, ascii_only: bool = False) -> str:
 
 def phase_text(state: RunState) -> str:
     """What the run is doing now, in words."""
-    words = PHASES.get(state.phase, state.phase.replace("_", " "))
-    return f"{words}: {state.phase_detail}" if state.phase_detail else words
+    return phase(state.phase, state.phase_detail)
 
 
 def elapsed_s(state: RunState, liveness: str, now: float) -> float:
@@ -121,23 +100,12 @@ def score_line(state: RunState) -> str:
     return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
 
 
-MEMORY_NAMES = {
-    "cuda_allocated": "CUDA allocated",
-    "cuda_reserved": "CUDA reserved",
-    "gpu_used": "GPU used",
-    "resident": "resident memory",
-}
 MEMORY_ROLES = {
     "cuda_allocated": "memory",
     "cuda_reserved": "memory-reserved",
     "gpu_used": "memory-total",
     "resident": "memory",
 }
-
-
-def memory_name(label: str) -> str:
-    """What a memory figure is, in words."""
-    return MEMORY_NAMES.get(label, label.replace("_", " "))
 
 
 def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
@@ -252,7 +220,7 @@ def data_facts(data: dict[str, Any]) -> list[str]:
 
 def _count(value: Any) -> str:
     figure = number(value)
-    return count_text(figure if math.isfinite(figure) else None)
+    return count(figure if math.isfinite(figure) else None)
 
 
 def _result(state: RunState, line: Any) -> None:

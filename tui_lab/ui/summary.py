@@ -38,16 +38,6 @@ class Summary:
         return self.trainable / self.parameters
 
 
-def count_text(count: float | None) -> str:
-    """A number of parameters: 2.71 M."""
-    if count is None:
-        return "unknown"
-    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= limit:
-            return f"{count / limit:.3g} {unit}"
-    return f"{count:.0f}"
-
-
 def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any]) -> str:
     """The ``tui-lab train`` command that does the same."""
     words = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]

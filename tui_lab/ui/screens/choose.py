@@ -135,7 +135,7 @@ class ChoosePane(Pane):
     # ------------------------------------------------------------------ filling, after the first frame
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._fill)
+        self.app.after_first_frame(self._fill)  # type: ignore[attr-defined]
 
     async def _fill(self) -> None:
         from tui_lab.ui.screens import choose_items as items

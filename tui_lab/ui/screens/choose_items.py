@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tui_lab.ui.summary import count_text
 from tui_lab.ui.widgets.chooser import Item
+from tui_lab.units import count
 
 if TYPE_CHECKING:
     from tui_lab.catalog import Entry
@@ -45,7 +45,7 @@ def model_item(entry: Entry) -> Item:
         if entry.unverified:
             words.append(f"commonly stated, not checked at the source: {', '.join(entry.unverified)}")
         words.append(f"figures from {entry.source}")
-    size = count_text(entry.parameters) if entry.parameters else "?"
+    size = count(entry.parameters) if entry.parameters else "?"
     return Item(
         entry.id,
         (entry.label, size, where, licence + (" (gated)" if entry.gated else "")),

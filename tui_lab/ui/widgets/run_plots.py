@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tui_lab.runs.state import Curve, RunState, smooth
-from tui_lab.ui.run_text import MEMORY_ROLES, memory_name
+from tui_lab.ui.run_text import MEMORY_ROLES
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Look, Options, Series
+from tui_lab.units import memory_name
 
 #: Below this many points a smoothed curve says nothing that the raw one does not.
 SMOOTHED_FROM = 8

@@ -10,7 +10,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.safe_text import visible
-from tui_lab.ui.summary import Summary, count_text
+from tui_lab.ui.summary import Summary
+from tui_lab.units import count
 
 
 def numbers_content(summary: Summary) -> Content:
@@ -19,7 +20,7 @@ def numbers_content(summary: Summary) -> Content:
         return Content("")
     parts: list[Any] = [("trains ", "$text-muted")]
     if summary.trainable is not None:
-        parts += [(count_text(summary.trainable), "bold"), f" of {count_text(summary.parameters)} parameters"]
+        parts += [(count(summary.trainable), "bold"), f" of {count(summary.parameters)} parameters"]
         if summary.share is not None:
             parts += [f" = {100 * summary.share:.3g} %"]
     else:

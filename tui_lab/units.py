@@ -1,0 +1,76 @@
+"""Numbers and names of a run in people's words, the same on the command line and in the panes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+UNKNOWN = "–"
+
+#: A run's phases as people say them.
+PHASES = {
+    "preparing_data": "preparing the data",
+    "loading_model": "loading the model",
+    "training": "training",
+    "evaluating": "measuring on held-out rows",
+    "scoring": "answering held-out rows",
+    "saving": "saving",
+}
+#: What each memory figure of a step is.
+MEMORY_NAMES = {
+    "cuda_allocated": "CUDA allocated",
+    "cuda_reserved": "CUDA reserved",
+    "gpu_used": "GPU used",
+    "resident": "resident memory",
+}
+
+
+def finite(value: Any) -> float | None:
+    """A measured number; None for what is none (from a log, anything may come)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
+    for limit, unit in steps:
+        # from where three digits round up to the next unit: 999.6 M is 1 B, not 1e+03 M
+        if abs(value) >= 0.9995 * limit:
+            shown = value / limit
+            return f"{shown:.3g} {unit}" if abs(shown) < 999.5 else f"{shown:.0f} {unit}"
+    return f"{value:.0f}"
+
+
+def count(value: Any) -> str:
+    """Parameters or tokens: 2.71 M."""
+    number = finite(value)
+    return UNKNOWN if number is None else _scaled(number, ((1e9, "B"), (1e6, "M"), (1e3, "k")))
+
+
+def size(size_bytes: Any) -> str:
+    """Bytes in binary units, as drivers and systems report memory: 512 MiB."""
+    number = finite(size_bytes)
+    if number is None:
+        return UNKNOWN
+    text = _scaled(number, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")))
+    return text if text[-1] == "B" else f"{text} B"
+
+
+def duration(seconds: Any) -> str:
+    """1:05, 2:03:04; a dash while unknown."""
+    number = finite(seconds)
+    if number is None or number < 0:
+        return UNKNOWN
+    hours, rest = divmod(round(number), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def phase(name: str, detail: str = "") -> str:
+    """What a run is doing. The detail comes from a log: whoever shows it makes it safe."""
+    words = PHASES.get(name, name.replace("_", " "))
+    return f"{words}: {detail}" if detail else words
+
+
+def memory_name(label: str) -> str:
+    """What a memory figure is."""
+    return MEMORY_NAMES.get(label, label.replace("_", " "))
