@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -172,3 +173,14 @@ def test_sampling_imports_nothing_before_it_is_asked() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("fpu avx512f avx512_bf16", True), ("fpu avx2", False), ("", False), ("fp asimd bf16", True)],
+)
+def test_a_processor_says_whether_it_has_bf16(tmp_path: Path, flags: str, has: bool) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
+    assert gpu.cpu_has_bf16(str(path)) is has
+    assert gpu.cpu_has_bf16(str(tmp_path / "missing")) is False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -151,3 +152,14 @@ class ProcessSampler:
         except psutil.Error:
             self._process = None
             return None
+
+
+def cpu_has_bf16(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor multiplies bfloat16 natively (AVX512-BF16, AMX, or ARM's extension); False where
+    the system does not say."""
+    try:
+        with Path(cpuinfo).open(encoding="utf-8", errors="replace") as file:
+            words = set(file.read(16_384).split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})

@@ -220,7 +220,7 @@ class RunState:
 
     def _on_end(self, event: dict[str, Any]) -> None:
         self.end, self.paused = event, False
-        self._note(event, " ".join(str(event.get(key) or "") for key in ("state", "message")).strip())
+        self._note(event, str(event.get("message") or event.get("state") or "ended"))
 
     # ------------------------------------------------------------------ reading
 

@@ -8,6 +8,7 @@ import platform
 import psutil
 import torch
 
+from tui_lab.gpu import cpu_has_bf16
 from tui_lab.resolution import DeviceFacts
 
 
@@ -24,7 +25,7 @@ def detect() -> DeviceFacts:
             "mps", platform.processor() or "Apple", psutil.virtual_memory().total, False, threads
         )
     name = platform.processor() or platform.machine()
-    return DeviceFacts("cpu", name, psutil.virtual_memory().total, True, threads)
+    return DeviceFacts("cpu", name, psutil.virtual_memory().total, cpu_has_bf16(), threads)
 
 
 def synchronize(device: DeviceFacts | None) -> None:

@@ -35,4 +35,4 @@ def local_device(cards: list[gpu.Gpu] | None = None) -> DeviceFacts:
         return DeviceFacts("cuda", card.name, card.memory_total_bytes or 0, bool(card.bf16), threads())
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return DeviceFacts("mps", "Apple's GPU", memory_bytes(), False, threads())
-    return DeviceFacts("cpu", "the CPU", memory_bytes(), False, threads())
+    return DeviceFacts("cpu", "the CPU", memory_bytes(), gpu.cpu_has_bf16(), threads())
