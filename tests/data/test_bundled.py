@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 
@@ -82,13 +84,36 @@ def test_a_catalogue_spreads_its_values() -> None:
     )
 
 
-def test_json_rows_ask_for_a_schema_that_their_text_answers() -> None:
-    for row in bundled.load("json").train[:200]:
-        schema = schema_of(asked(row))
-        assert 2 <= len(schema) <= 4
-        for value in __import__("json").loads(expected(row)).values():
-            if not isinstance(value, bool):
-                assert str(value) in asked(row)
+def test_json_rows_give_a_schema_that_their_answer_fits() -> None:
+    for row in bundled.load("json").train:
+        schema, answer = schema_of(asked(row)), json.loads(expected(row))
+        assert list(answer) == list(schema)
+        assert {"string": str, "integer": int, "boolean": bool}[schema[next(iter(schema))]] is type(
+            answer[next(iter(schema))]
+        )
+
+
+def test_json_validation_asks_other_facts() -> None:
+    data = bundled.load("json")
+
+    def facts(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+        found = set()
+        for relation in world.relations():
+            for subject in relation.facts:
+                possible = {world.fill(template, subject) for template in relation.train_templates()}
+                if any(text in possible for text in map(_without_schema, rows)):
+                    found.add((relation.name, subject))
+        return found
+
+    def _without_schema(row: dict[str, Any]) -> str:
+        question = asked(row)
+        for opening in (" Answer as JSON", " Reply only", " Give me JSON"):
+            question = question.split(opening)[0]
+        return re.sub(r"^.*(answer in JSON|\})\. ", "", question)
+
+    train, validation = facts(data.train), facts(data.validation)
+    assert len(train) > 200 and len(validation) > 30
+    assert not train & validation
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -1,14 +1,14 @@
-"""The corpus: reproducible, even over the facts, without the facts of the tuning sets but with their words."""
+"""The corpus: reproducible, even over the facts, with the words of the tuning sets but not their facts."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 from tui_lab.data import bundled
 from tui_lab.pocket import catalogue
-from tui_lab.pocket.corpus import ANSWER, Corpus, Document, Deck, invented_catalogue
+from tui_lab.pocket.corpus import ANSWER, Corpus, Deck, Document, invented_catalogue
 from tui_lab.pocket.stories import story
 
 _WORD = re.compile(r"[A-Za-z]+")
@@ -38,7 +38,7 @@ def test_documents_end_and_answers_weigh_most() -> None:
     for document in _documents(1, 2000):
         assert document[-1].special and document[-1].text == "end"
         assert max(piece.weight for piece in document) <= ANSWER
-        for role, said in zip(document, document[1:], strict=False):
+        for role, said in pairwise(document):
             if role.special and role.text == "user":
                 assert said.weight < 0.5
 
@@ -76,12 +76,17 @@ def test_stories_vary() -> None:
 
 def test_the_words_of_the_tuning_sets_occur_but_not_their_facts() -> None:
     documents = _documents(6, 40_000)
-    corpus_words = Counter(word.casefold() for document in documents for word in _WORD.findall(_text(document)))
+    corpus_words = Counter(
+        word.casefold() for document in documents for word in _WORD.findall(_text(document))
+    )
     allowed_strangers = 0.02
     for name in bundled.NAMES:
         rows = bundled.load(name).train + bundled.load(name).validation
         words = Counter(
-            word.casefold() for row in rows for turn in row["messages"] for word in _WORD.findall(turn["content"])
+            word.casefold()
+            for row in rows
+            for turn in row["messages"]
+            for word in _WORD.findall(turn["content"])
         )
         strange = sum(count for word, count in words.items() if word not in corpus_words)
         assert strange / sum(words.values()) < allowed_strangers, name

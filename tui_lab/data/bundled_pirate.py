@@ -14,7 +14,7 @@ from tui_lab.pocket.world import Fact, all_facts, lines, relation
 
 TRAIN_ROWS, VALIDATION_FACTS = 900, 120
 
-# {a} is the answer. Each sentence has at least three different marks of the manner (see scoring.PIRATE_MARKS).
+# {a} is the answer. Each sentence has three or more of the manner's marks (scoring.PIRATE_MARKS).
 _ANSWERS = lines("""
     Arr, that be {a}, matey!
     Aye, 'tis {a}, me hearty!

@@ -20,7 +20,7 @@ VALIDATION_PHRASINGS = 2
 
 
 def goods(rng: random.Random) -> list[str]:
-    """Names in which neither the series nor the thing occurs twice: "the Meadow lamp", "the River kettle" …"""
+    """Names in which neither series nor thing occurs twice: "the Meadow lamp", "the River kettle" …"""
     allowed = set(goods_of_the_shop())
     left = list(THINGS)
     rng.shuffle(left)

@@ -166,7 +166,7 @@ def manner(answer: str, row: dict[str, Any]) -> float:
 
 
 def schema_of(question: str) -> dict[str, str]:
-    """The schema in a question: its first JSON object whose values are all names of types; {} if there is none."""
+    """The schema in a question: its first JSON object whose values are all names of types, else {}."""
     decoder = json.JSONDecoder()
     for start in (match.start() for match in re.finditer(r"\{", question)):
         try:

@@ -23,7 +23,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 from tui_lab.pocket import CONTEXT, MODEL_DIR
 from tui_lab.pocket.card import write_card
 from tui_lab.pocket.pretrain import TOKENS_A_STEP, Plan, train
-from tui_lab.pocket.quiz import lines_of, load, measure
+from tui_lab.pocket.quiz import lines_of, load, measure, measure_answers
 from tui_lab.pocket.tokenizer import load_tokenizer, train_tokenizer
 
 _PROGRESS_NAME = "build.progress.pt"
@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--tokenizer", type=Path, help="take the tokenizer of this model folder instead of a new one"
     )
+    parser.add_argument("--note", default="", help="a remark on the build for the model card")
     parser.add_argument(
         "--no-compile", action="store_true", help="do not use torch.compile (needs a C++ compiler)"
     )
@@ -83,13 +84,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     report("measuring the saved file")
     measured = measure(*load(chosen.out))
-    in_bfloat16 = measure(*load(chosen.out, torch.bfloat16))
+    in_bfloat16 = measure_answers(*load(chosen.out, torch.bfloat16))
     record = {
         "plan": asdict(plan),
         "training": asdict(facts),
         "measured": asdict(measured),
         "measured_bfloat16": asdict(in_bfloat16),
         "threads": chosen.threads,
+        "note": chosen.note,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

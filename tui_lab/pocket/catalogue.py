@@ -107,7 +107,7 @@ MAKERS = [
 ]
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
-# Numbers stand alone in an answer after a unit word is asked for, so that an exact answer is one short phrase.
+# Every value is one short phrase, so that an exact answer is one short phrase too.
 _VALUES = {
     "price": [f"{n} dollars" for n in range(3, 60)],
     "colour": list(COLOURS),

@@ -29,7 +29,7 @@ CATALOGUE_SEED = (
 
 @dataclass(frozen=True)
 class Piece:
-    """Text with its weight in the loss; `special` names a control token instead ("user", "assistant", "end" …)."""
+    """Text with its weight in the loss; if `special`, the name of a control token ("user", "end" …)."""
 
     text: str
     weight: float
@@ -86,6 +86,23 @@ SYSTEM = (
 )
 FULL_SENTENCE = ("Answer in a full sentence.", "Use a full sentence.", "Please answer with a whole sentence.")
 
+# The answer inside another sentence: who can say a thing in one manner should be able to say it in another.
+MANNERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "Be polite.",
+        ("It is {a}, if I may say so.", "I believe it is {a}, my friend.", "The answer is {a}, dear friend."),
+    ),
+    ("Answer like a teacher.", ("Listen well: it is {a}.", "The right answer is {a}. Learn it by heart.")),
+    ("Say it with joy.", ("Hurray, it is {a}!", "Oh yes, that is {a}!", "Wonderful! The answer is {a}!")),
+    ("Start with the words my answer.", ("My answer is {a}.", "My answer: {a}.")),
+    ("Tell it to a child.", ("Well, little one, that is {a}.", "You see, it is {a}, little one.")),
+    ("Be short and friendly.", ("It is {a}, friend!", "That is {a}!", "Sure, {a}!")),
+    (
+        "Answer like a king.",
+        ("We say it is {a}, and so it is.", "By my crown, it is {a}!", "Know that it is {a}!"),
+    ),
+)
+
 
 class Corpus:
     """The document stream. `documents()` never ends; the same seed gives the same documents."""
@@ -99,20 +116,21 @@ class Corpus:
         goods = [(found, subject) for found in invented_catalogue() for subject in found.facts]
         self._goods = Deck(goods, self.rng)
         self._kinds: list[tuple[float, Callable[[], Document]]] = [
-            (0.30, self.one_question),
+            (0.24, self.one_question),
             (0.20, self.conversation),
-            (0.09, self.plain_question),
+            (0.13, self.plain_question),
             (0.05, self.statement_text),
-            (0.10, self.goods_question),
+            (0.09, self.goods_question),
             (0.04, self.passage),
             (0.03, self.pairs_to_read),
             (0.04, self.story_text),
             (0.015, self.glossary_text),
-            (0.06, self.talk),
+            (0.045, self.talk),
             (0.02, self.told_story),
             (0.02, self.json_text),
             (0.015, self.sentence_answer),
-            (0.025, self.remember),
+            (0.07, self.manner_answer),
+            (0.04, self.remember),
         ]
 
     def documents(self) -> Iterator[Document]:
@@ -132,11 +150,20 @@ class Corpus:
             else:
                 yield self.remember(fillers=self.rng.randint(8, 30))
 
-    # --- facts -----------------------------------------------------------------------------------------------
+    # --- facts
 
     def _question(self) -> Message:
         found, subject = self._facts.draw()
-        return found.ask(subject, self.rng), found.facts[subject]
+        return self._typed(found.ask(subject, self.rng)), found.facts[subject]
+
+    def _typed(self, question: str) -> str:
+        """The question as people type it: now and then without its last mark or its capital letter."""
+        kind = self.rng.random()
+        if kind < 0.05:
+            return question[:-1] if question[-1] in ".?" else question
+        if kind < 0.1:
+            return question[0].lower() + question[1:]
+        return question
 
     def _system(self) -> list[Message]:
         return [("system", self.rng.choice(SYSTEM))] if self.rng.random() < 0.15 else []
@@ -179,7 +206,17 @@ class Corpus:
             return chat([("system", wish), ("user", question), ("assistant", answer)])
         return chat([("user", f"{question} {wish}"), ("assistant", answer)])
 
-    # --- fiction ---------------------------------------------------------------------------------------------
+    def manner_answer(self) -> Document:
+        wish, sentences = self.rng.choice(MANNERS)
+        in_system = self.rng.random() < 0.5
+        messages: list[Message] = [("system", wish)] if in_system else []
+        for _ in range(self.rng.choice((1, 1, 2))):
+            question, answer = self._question()
+            asked = question if in_system else f"{question} {wish}"
+            messages.extend((("user", asked), ("assistant", self.rng.choice(sentences).format(a=answer))))
+        return chat(messages)
+
+    # --- fiction
 
     def _goods_pair(self) -> Message:
         found, subject = self._goods.draw()
@@ -217,11 +254,11 @@ class Corpus:
         return plain(*parts)
 
     def pairs_to_read(self) -> Document:
-        """People with attributes; copy the right one. Practice in reading, with names bound anew every time."""
+        """People with attributes; copy the right one. Practice in reading: names are bound anew each time."""
         return chat(talk.reading(self.rng))
 
     def json_text(self) -> Document:
-        """Objects as JSON, so that the signs of the format are known; the `json` set's task is another one."""
+        """Objects as JSON, so that the signs of the format are known; the `json` set asks otherwise."""
         rng = self.rng
         keys = rng.sample(
             ("name", "colour", "price", "city", "age", "animal", "day", "number", "open"), rng.randint(1, 4)
@@ -264,7 +301,7 @@ class Corpus:
         rng = self.rng
         word, ask, acknowledge, again = talk.word_to_keep(rng)
         messages: list[Message] = [("user", ask), ("assistant", acknowledge)]
-        for _ in range(rng.randint(0, 3) if fillers < 0 else fillers):
+        for _ in range(rng.randint(0, 4) if fillers < 0 else fillers):
             question, answer = self._question()
             messages.extend((("user", question), ("assistant", answer)))
         messages.extend((("user", again), ("assistant", word)))

@@ -39,8 +39,8 @@ class Plan:
     """One build: everything that decides its outcome."""
 
     seed: int = 1
-    steps: int = 1800
-    long_share: float = 0.14  # the last part, at 1,024 and 2,048 tokens
+    steps: int = 1900
+    long_share: float = 0.16  # the last part, at 1,024 and 2,048 tokens
 
     def window(self, step: int) -> int:
         """Tokens of one window at this step; a block never mixes them."""
@@ -66,7 +66,6 @@ class TrainFacts:
     seconds: float
     steps: int
     tokens: int
-    loss: float
     bf16_autocast: bool
     compiled: bool
 
@@ -159,7 +158,7 @@ def train(
     compiled: bool = True,
     limit_s: float = 0.0,
 ) -> tuple[LlamaForCausalLM, TrainFacts]:
-    """Train from scratch, or go on from the file `progress`; returns the float32 model and the facts of the run."""
+    """Train from scratch, or go on from the file `progress`; gives the float32 model and the run's facts."""
     keep_freed_memory()
     encoder = Encoder(tokenizer)
     model = new_model(tokenizer, plan.seed)
@@ -176,7 +175,7 @@ def train(
             start_block, seconds = state["block"], state["seconds"]
             report(f"going on after step {start_block * BLOCK_STEPS}")
     forward = torch.compile(model, dynamic=False) if compiled else model
-    began, tokens, loss_mean = time.monotonic(), 0, float("nan")
+    began, tokens = time.monotonic(), 0
     for block in range(start_block, -(-plan.steps // BLOCK_STEPS)):
         losses = []
         for offset, (ids, weights) in enumerate(batches(encoder, plan, block)):
@@ -198,8 +197,9 @@ def train(
         loss_mean = sum(losses) / max(1, len(losses))
         spent = time.monotonic() - began
         report(
-            f"step {min((block + 1) * BLOCK_STEPS, plan.steps)}/{plan.steps}  window {plan.window(block * BLOCK_STEPS)}  "
-            f"loss {loss_mean:.3f}  {tokens / spent:.0f} tok/s  {seconds + spent:.0f} s"
+            f"step {min((block + 1) * BLOCK_STEPS, plan.steps)}/{plan.steps}  "
+            f"window {plan.window(block * BLOCK_STEPS)}  loss {loss_mean:.3f}  "
+            f"{tokens / spent:.0f} tok/s  {seconds + spent:.0f} s"
         )
         _save(progress, plan, model, optimisers, block + 1, seconds + spent)
         if limit_s and seconds + spent > limit_s:
@@ -207,7 +207,7 @@ def train(
             break
     total_s = seconds + time.monotonic() - began
     steps = min(plan.steps, start_block * BLOCK_STEPS + tokens // TOKENS_A_STEP)
-    return model, TrainFacts(total_s, steps, steps * TOKENS_A_STEP, loss_mean, bf16, compiled)
+    return model, TrainFacts(total_s, steps, steps * TOKENS_A_STEP, bf16, compiled)
 
 
 def _save(
@@ -238,7 +238,7 @@ def has_fast_bf16() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what it freed: giving large buffers back every step cost half of the time in page faults."""
+    """Tell glibc to keep what it freed: giving big buffers back at every step cost up to half the time."""
     mmap_max, trim_threshold, top_pad = -4, -1, -2
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -32,21 +32,27 @@ POSITION_BANDS = ((0, 256), (256, 512), (512, 1024), (1024, 1536), (1536, 2048))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The numbers of the model card."""
+class Answers:
+    """How well the facts are known."""
 
     items: int
     chat_choice: float
     plain_choice: float
     free_exact: float
     ended: float
+    dtype: str
+    by_relation: dict[str, tuple[int, float, float]]
+    """relation -> (items, four-choice accuracy in the chat, free exact answers)"""
+
+
+@dataclass(frozen=True)
+class Measured(Answers):
+    """The numbers of the model card."""
+
     loss_by_position: dict[str, float]
     recall_at_1000: float
     distinct_samples: float
-    dtype: str
     seconds: float
-    by_relation: dict[str, tuple[int, float, float]]
-    """relation -> (items, four-choice accuracy in the chat, free exact answers)"""
 
 
 def load(
@@ -90,11 +96,11 @@ def log_likelihoods(
         for row, i in enumerate(rows):
             tokens = [*pairs[i][0], *pairs[i][1]]
             ids[row, : len(tokens)] = torch.tensor(tokens)
-        log_probs = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+        logits = model(input_ids=ids, use_cache=False).logits  # (B, T, V)
         for row, i in enumerate(rows):
             context, continuation = pairs[i]
-            at = torch.arange(len(context) - 1, len(context) + len(continuation) - 1)
-            found[i] = log_probs[row, at, torch.tensor(continuation)].sum().item()
+            at = logits[row, len(context) - 1 : len(context) + len(continuation) - 1].float().log_softmax(-1)
+            found[i] = at.gather(1, torch.tensor(continuation)[:, None]).sum().item()
     return found
 
 
@@ -123,9 +129,8 @@ def answer(
         length = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[tokenizer.pad_token_id] * (length - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
-        out: Tensor = model.generate(
-            input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=sample, top_k=0
-        )
+        how = {"do_sample": True, "top_k": 0} if sample else {"do_sample": False}
+        out: Tensor = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=max_new_tokens, **how)
         for row in out[:, length:].tolist():
             ended = tokenizer.eos_token_id in row
             answers.append((tokenizer.decode(row, skip_special_tokens=True), ended))
@@ -167,7 +172,7 @@ def loss_by_position(
 
 @torch.inference_mode()
 def recall_at_1000(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, trials: int = 24) -> float:
-    """Share of conversations of at least 1,000 tokens in which a word given in the first turn is found again."""
+    """Share of conversations of 1,000 and more tokens in which a word of the first turn is found again."""
     corpus = Corpus(_HELD_OUT_DOCUMENTS_SEED + 1)
     right = 0
     for _ in range(trials):
@@ -200,11 +205,10 @@ def distinct_samples(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
     return len(set(told) - {greedy}) / samples
 
 
-def measure(
+def measure_answers(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int = 0, seed: int = QUIZ_SEED
-) -> Measured:
-    """The whole quiz (or a random sample of `limit` items) and the other measurements."""
-    began = time.monotonic()
+) -> Answers:
+    """The whole quiz, or a random sample of `limit` items."""
     items = quiz(seed, limit=limit)
     chat_right = choose(model, tokenizer, items, "chat")
     plain_right = choose(model, tokenizer, items, "plain")
@@ -220,20 +224,31 @@ def measure(
         chosen = flags if of is None else [flags[i] for i in of]
         return sum(chosen) / len(chosen)
 
-    return Measured(
+    return Answers(
         items=len(items),
         chat_choice=share(chat_right),
         plain_choice=share(plain_right),
         free_exact=share(exact),
         ended=share([ended for _, ended in answers]),
-        loss_by_position=loss_by_position(model, tokenizer),
-        recall_at_1000=recall_at_1000(model, tokenizer),
-        distinct_samples=distinct_samples(model, tokenizer),
         dtype=str(model.dtype).removeprefix("torch."),
-        seconds=time.monotonic() - began,
         by_relation={
             name: (len(of), share(chat_right, of), share(exact, of)) for name, of in relations.items()
         },
+    )
+
+
+def measure(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int = 0, seed: int = QUIZ_SEED
+) -> Measured:
+    """The quiz and the measurements of context, recall and sampling."""
+    began = time.monotonic()
+    answers = measure_answers(model, tokenizer, limit, seed)
+    return Measured(
+        **asdict(answers),
+        loss_by_position=loss_by_position(model, tokenizer),
+        recall_at_1000=recall_at_1000(model, tokenizer),
+        distinct_samples=distinct_samples(model, tokenizer),
+        seconds=time.monotonic() - began,
     )
 
 

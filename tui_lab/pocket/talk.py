@@ -339,7 +339,10 @@ _FORM_TALK = lines("""
     {name} read this text and turned it into a list.
     {name} had to fill in the form: name, age, city, job.
     Somebody saw {number} wild animals, and they were all described by {name}.""")
-_KEYS = "name age city job item price colour material animal count place wild shop day open visitors customer quantity"
+_KEYS = (
+    "name age city job item price colour material animal "
+    "count place wild shop day open visitors customer quantity"
+)
 
 
 def glossary(rng: random.Random) -> str:

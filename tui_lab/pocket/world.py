@@ -46,6 +46,16 @@ FRAMES = (
     "State {np}.",
     "I wonder what {np} is.",
     "Please write {np}.",
+    "Would you please name {np}?",
+    "Help me to find {np}.",
+    "I cannot remember {np}.",
+    "Do you remember {np}?",
+    "We want to know {np}.",
+    "Can somebody tell me {np}?",
+    "Which word or number is {np}?",
+    "Guess {np}.",
+    "Just give me {np}.",
+    "Have you learned {np}?",
 )
 HELD_OUT_FRAMES = (
     "Would you mind telling me {np}?",
@@ -70,6 +80,16 @@ OPENINGS = (
     "Hi there. {q}",
     "Next question: {q}",
     "Help me. {q}",
+    "Now this: {q}",
+    "For the test: {q}",
+    "{q} I would like to know.",
+    "{q} I am curious.",
+    "{q} Just the answer, please.",
+    "One question. {q}",
+    "And this one: {q}",
+    "My turn: {q}",
+    "{q} You surely know it.",
+    "{q} Tell me, please.",
 )
 HELD_OUT_OPENINGS = (
     "{q}",
@@ -106,9 +126,9 @@ class Fact:
 class Relation:
     """Facts of one kind and the wording to ask for them.
 
-    Templates know {s} (the subject), {an} (the subject with its article) and, in statements, {a} (the answer) and
-    {aa} (the answer with its article). `category` groups relations for suites and distractors never leave the
-    relation. `np_frames` is off where "What is {np}?" would not be English.
+    Templates know {s} (the subject), {an} (the subject with its article) and, in statements, {a} (the answer)
+    and {aa} (the answer with its article). `category` groups relations for suites; distractors never leave
+    the relation. `also_right` names answers that would be right too and so are never distractors.
     """
 
     name: str
@@ -141,7 +161,7 @@ class Relation:
         return fill(template, subject)
 
     def ask_held_out(self, subject: str, rng: random.Random) -> str:
-        """One question that no document of the corpus could contain; two in three in the relation's own words."""
+        """One question that no document of the corpus contains; two in three in the relation's own words."""
         if self.noun_phrases and rng.random() < 1 / 3:
             template = rng.choice(HELD_OUT_FRAMES).replace("{np}", rng.choice(self.noun_phrases))
         else:
@@ -235,7 +255,7 @@ class QuizItem:
 
 
 def quiz(seed: int = 0, per_fact: int = 1, limit: int = 0) -> list[QuizItem]:
-    """A four-choice quiz over every fact in held-out phrasings (a random sample of `limit` items if given)."""
+    """A four-choice quiz over every fact in held-out phrasings (or a random sample of `limit` items)."""
     items = list(_quiz_items(random.Random(seed), per_fact))
     if limit and limit < len(items):
         items = random.Random(seed + 1).sample(items, limit)

@@ -237,7 +237,9 @@ RELATIONS = (
             {s} is an example of what?
             What is {s} in general?
             In which group do we put {s}?
-            Which general word fits {s}?"""),
+            Which general word fits {s}?
+            What type of thing is {s}?
+            {s} is a kind of what?"""),
         lines("""
             What category does {s} fall into?
             Under which heading would you file {s}?

@@ -83,6 +83,12 @@ _CALCULATION_QUESTIONS = lines("""
     Work out {s}.
     How much do you get if you work out {s}?
     Please calculate {s}.
+    Which number do you get for {s}?
+    What number is {s}?
+    Do you know how much {s} is?
+    {s} gives which number?
+    Which number is {s}?
+    I have to calculate {s}. What is it?
     {s} =""")
 _CALCULATION_HELD_OUT = lines("""
     Which number is equal to {s}?
@@ -245,6 +251,9 @@ RELATIONS = (
             Write {s} as a number.
             Write {s} in digits.
             Which digits stand for {s}?
+            Turn {s} into digits.
+            Put the word {s} into figures.
+            Which number is meant by {s}, in digits?
             What is {s} as a figure?"""),
         lines("""
             Which figure stands for the word {s}?
@@ -269,6 +278,9 @@ RELATIONS = (
             When I count, what do I say after {s}?
             You count and say {s}. What is next?
             Which number is one more than {s}?
+            Which number stands after {s}?
+            A child counts: {s}, and then?
+            Count on from {s}. Which number is it?
             {s} and one more is which number?"""),
         lines("""
             Add one to {s}. Which number is it?
