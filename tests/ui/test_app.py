@@ -84,6 +84,7 @@ async def test_a_small_window_says_so_and_comes_back() -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
+        await until(lambda: app.focused is not None)
         focused = app.focused
         await pilot.resize_terminal(59, 24)
         await until(lambda: isinstance(app.screen, TooSmall))

@@ -100,7 +100,10 @@ class LabApp(App[None]):
             self._waiting.append(callback)
 
     def post_display_hook(self) -> None:
-        if self._drawn or not isinstance(self.screen, Pane) or not self.screen.is_laid_out:
+        # while a batch is open (mounting a pane is one) nothing has been written yet
+        if self._drawn or self._batch_count or not isinstance(self.screen, Pane):
+            return
+        if not self.screen.is_laid_out:
             return
         self._drawn = True
         for callback in self._waiting:
