@@ -44,7 +44,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "app.quit",
-        "ctrl+q,q",
+        "q,ctrl+q",
         "leave",
         "Quit",
         "Leave the lab. A run in progress goes on without it.",
@@ -53,7 +53,7 @@ ACTIONS: tuple[Action, ...] = (
     # --- choose
     Action(
         "choose.start",
-        "ctrl+s,s",
+        "s,ctrl+s",
         "start",
         "Start",
         "Start a run with what is chosen here, and watch it on Tune.",
@@ -69,8 +69,8 @@ ACTIONS: tuple[Action, ...] = (
         "choose",
         show=True,
     ),
-    Action("choose.models", "m", "show('models')", "Models", "Choose a model.", "choose", show=True),
-    Action("choose.presets", "p", "show('presets')", "Presets", "Choose a preset.", "choose", show=True),
+    Action("choose.models", "m", "show('models')", "Models", "Choose a model.", "choose"),
+    Action("choose.presets", "p", "show('presets')", "Presets", "Choose a preset.", "choose"),
     Action(
         "choose.data",
         "d",
@@ -78,7 +78,6 @@ ACTIONS: tuple[Action, ...] = (
         "Data",
         "Choose the data, and see it as the model will.",
         "choose",
-        show=True,
     ),
     Action(
         "choose.fields",
@@ -87,7 +86,6 @@ ACTIONS: tuple[Action, ...] = (
         "Fields",
         "Edit every field of the recipe.",
         "choose",
-        show=True,
     ),
     Action(
         "choose.path",
@@ -96,13 +94,14 @@ ACTIONS: tuple[Action, ...] = (
         "Type a name",
         "Type a folder, a file or a hub name instead of picking from the list.",
         "choose",
+        show=True,
     ),
     # --- tune
     Action(
         "tune.pause",
         "space",
         "pause",
-        "Pause/go on",
+        "Pause",
         "Hold the run after the step in hand, or go on.",
         "tune",
         show=True,
@@ -137,11 +136,14 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "tune.log", "l", "log_scale", "Log scale", "Draw the loss on a logarithmic axis, or back.", "tune"
     ),
+    Action("tune.next", "t,right_square_bracket", "next_tab", "Tab", "Show the next tab.", "tune", show=True),
     Action(
-        "tune.next", "right_square_bracket,t", "next_tab", "Next tab", "Show the next tab.", "tune", show=True
-    ),
-    Action(
-        "tune.previous", "left_square_bracket", "previous_tab", "Previous tab", "Show the tab before.", "tune"
+        "tune.previous",
+        "T,left_square_bracket",
+        "previous_tab",
+        "Previous tab",
+        "Show the tab before.",
+        "tune",
     ),
     Action("tune.resume", "R", "resume", "Resume", "Start a run again from its last checkpoint.", "tune"),
     # --- fields
@@ -191,7 +193,7 @@ _KEY_NAMES = {
     "enter": "Enter",
     "escape": "Esc",
     "right_square_bracket": "]",
-    "left_square_bracket": "[",
+    "T,left_square_bracket": "[",
     "backspace": "Backspace",
     "delete": "Delete",
 }

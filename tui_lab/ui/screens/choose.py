@@ -49,13 +49,15 @@ class Tabs(Widget):
         self.chosen: dict[str, str] = {}
 
     def _pieces(self) -> list[tuple[str, str, str]]:
-        room = max(4, (self.size.width - 48) // 3)
+        short = self.size.width < 72
+        room = max(4, (self.size.width - (24 if short else 48)) // 3)
         pieces = []
         for name, key, title in SECTIONS:
             chosen = visible(self.chosen.get(name, ""))
             if len(chosen) > room:
                 chosen = chosen[: room - 1] + "…"
-            text = f" {key} {title}" + (f": {chosen}" if chosen else "") + " "
+            words = chosen or title if short else f"{title}: {chosen}" if chosen else title
+            text = f" {key} {words} "
             pieces.append((text, "bold reverse" if name == self.active else "", name))
         return pieces
 

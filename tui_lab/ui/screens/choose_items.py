@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tui_lab.presets import Preset
 
 #: Widths of the columns; the last column takes the rest.
-MODEL_WIDTHS = (38, 9, 13)
+MODEL_WIDTHS = (37, 8, 13)
 PRESET_WIDTHS = (14, 22)
 DATA_WIDTHS = (22, 10)
 
@@ -48,7 +48,7 @@ def model_item(entry: Entry) -> Item:
     size = count(entry.parameters) if entry.parameters else "?"
     return Item(
         entry.id,
-        (entry.label, size, where, licence + (" (gated)" if entry.gated else "")),
+        (entry.label, size, where, ("gated: " if entry.gated else "") + licence),
         "; ".join(words),
         bool(entry.refused),
     )
