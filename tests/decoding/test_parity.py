@@ -44,7 +44,7 @@ def generate(
 STOPS = frozenset(range(128, 160))
 
 
-# the longer prompt passes the sliding window of 12 before the first new token, the shorter one during decoding
+# the longer prompt passes the sliding window of 12 in the prefill, the shorter one during decoding
 @pytest.mark.parametrize("length", [7, 40])
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_every_architecture_equals_generate(tiny_model: Any, model_type: str, length: int) -> None:

@@ -223,7 +223,7 @@ def _patch(layer: Any) -> Patch | None:
         return None
     with torch.no_grad():
         if isinstance(layer, AdaLoraLayer):
-            ranks: Any = layer.ranknum  # mypy takes peft's parameter dictionary for a tensor
+            ranks: Any = layer.ranknum  # a dictionary of parameters, which mypy takes for a tensor
             rank = float(ranks[_ADAPTER]) + 1e-5  # as in peft
             a = (layer.lora_A[_ADAPTER] * layer.lora_E[_ADAPTER]).detach()
             return Patch(a=a, b=layer.lora_B[_ADAPTER].detach(), scaling=layer.scaling[_ADAPTER] / rank)

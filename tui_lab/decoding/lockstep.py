@@ -47,8 +47,8 @@ class Request:
 @dataclass
 class Lockstep:
     """One batch of lanes over one set of weights. ``start`` reads the prompt, a ``step`` is one forward;
-    records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting; ``alone``
-    says that all lanes run on ``model`` as it is, whatever their names for it."""
+    records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting;
+    ``alone`` says that all lanes run on ``model`` as it is, whatever their names for it."""
 
     model: Any
     request: Request

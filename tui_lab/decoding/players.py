@@ -58,8 +58,8 @@ def facts_of(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 def entropy(log_probs: torch.Tensor) -> torch.Tensor:
     """Entropy in nats of rows of log-probabilities (n, V), (n,) in float64."""
-    # 0 · −∞ is 0 here
-    return torch.special.entr(log_probs.exp()).sum(-1).double()
+    # the clamp makes 0 · −∞ a 0; torch.special.entr would take the logarithms again
+    return -(log_probs.exp() * log_probs.clamp(min=-1e4)).sum(-1).double()
 
 
 class Player:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 Decode = Callable[[list[int]], str]
 
 _UNFINISHED = "\ufffd"
-#: A UTF-8 character has at most four bytes, so at most three bytes (as many tokens) can be waiting.
+#: A UTF-8 character has at most four bytes, so at most three tokens can be waiting for its end.
 _MAX_WAITING = 3
 #: The window starts anew at a token whose text is whole once it holds this many: decoding stays O(1).
 _WINDOW = 16
@@ -43,6 +43,7 @@ class TextStream:
         self._stops = [s for s in stop_strings if s]
         self._anchor: list[int] = []  # a token with text of its own: whether a space shows depends on it
         self._window: list[int] = []
+        self._waiting = 0  # tokens since the text last ended on a whole character
         self._given = ""  # text of anchor and window that is out already
         self._tail = ""  # text that could be the start of a stop string
         self.text = ""
@@ -54,11 +55,15 @@ class TextStream:
             return ""
         self._window.append(token_id)
         whole = self._decode(self._anchor + self._window)
-        waiting = 0
-        while waiting < _MAX_WAITING and whole[: len(whole) - waiting].endswith(_UNFINISHED):
-            waiting += 1
-        fresh = self._fresh(whole[: len(whole) - waiting])
-        if not waiting and len(self._window) >= _WINDOW:
+        # Word vocabularies decode a run of bytes as a whole: one unfinished character at its end makes all of
+        # the run unreadable, so the number of tokens is counted and not that of the marks.
+        self._waiting = self._waiting + 1 if whole.endswith(_UNFINISHED) else 0
+        ready = whole.rstrip(_UNFINISHED) if self._waiting else whole
+        if self._waiting > _MAX_WAITING:
+            # damage, not the beginning of a character; only the last mark can still become one
+            self._waiting, ready = 1, whole[:-1]
+        fresh = self._fresh(ready)
+        if not self._waiting and len(self._window) >= _WINDOW:
             self._restart()
         return self._release(fresh)
 
