@@ -223,10 +223,10 @@ def _patch(layer: Any) -> Patch | None:
         return None
     with torch.no_grad():
         if isinstance(layer, AdaLoraLayer):
-            ranks: Any = layer.ranknum  # a dictionary of parameters, which mypy takes for a tensor
-            rank = float(ranks[_ADAPTER]) + 1e-5  # as in peft
-            a = (layer.lora_A[_ADAPTER] * layer.lora_E[_ADAPTER]).detach()
-            return Patch(a=a, b=layer.lora_B[_ADAPTER].detach(), scaling=layer.scaling[_ADAPTER] / rank)
+            svd: Any = layer  # peft annotates none of these
+            rank = float(svd.ranknum[_ADAPTER]) + 1e-5  # as in peft
+            a = (svd.lora_A[_ADAPTER] * svd.lora_E[_ADAPTER]).detach()
+            return Patch(a=a, b=svd.lora_B[_ADAPTER].detach(), scaling=svd.scaling[_ADAPTER] / rank)
         if isinstance(layer, LoraLayer):
             return _lora_patch(layer, base)
         if isinstance(layer, IA3Layer):

@@ -78,7 +78,7 @@ def _logits(model: Any, ids: list[int], count: int, virtual: Virtual | None) -> 
             for at, (keys, values) in enumerate(virtual.past):
                 cache.update(keys, values, at)
             inputs |= {"past_key_values": cache, "use_cache": True}
-        return model(**inputs, logits_to_keep=count + 1).logits[0, :-1]  # type: ignore[no-any-return]
+        return model(**inputs, logits_to_keep=count + 1).logits[0, :-1]
 
 
 def _read(logits: torch.Tensor, token_ids: Sequence[int], top: int, decode: Decode) -> list[Judged]:
