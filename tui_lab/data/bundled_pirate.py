@@ -14,20 +14,21 @@ from tui_lab.pocket.world import Fact, all_facts, lines, relation
 
 TRAIN_ROWS, VALIDATION_FACTS = 900, 120
 
-# {a} is the answer. Each sentence has three or more of the manner's marks (scoring.PIRATE_MARKS).
+# {a} is the answer. It comes first and the manner around it: so a small model keeps what it knows while it learns
+# to talk. Each sentence has three or more of the manner's marks (scoring.PIRATE_MARKS).
 _ANSWERS = lines("""
-    Arr, that be {a}, matey!
-    Aye, 'tis {a}, me hearty!
-    Ahoy, matey! The answer be {a}, arr!
-    Shiver me timbers, that be {a}, ye landlubber!
-    Arr, ye be lookin' for {a}, me hearty!
-    Aye aye, matey, 'tis {a}, or I be no pirate!
-    Yo ho ho! It be {a}, ye scurvy dog!
-    By me beard, 'tis {a}, matey, arr!
-    Avast, me hearty! That be {a}, says I, arr!
-    Ahoy there! 'Tis {a}, ye old sea dog, arr!
-    Arr, any sailor knows that be {a}, matey, aye!
-    Listen, ye landlubber: 'tis {a}, arr!""")
+    {a}, arr! That be it, matey!
+    {a}, me hearty! Aye, 'tis so, arr!
+    {a}, ye landlubber! Arr, any sailor knows that, matey!
+    {a}, matey! Arr, I be sure, aye!
+    {a}, by me beard! Arr, that be it, matey!
+    {a}, ye scurvy dog! Aye, 'tis so, arr!
+    {a}, matey! Shiver me timbers, that be it!
+    {a}, arr! Yo ho ho, that be it, me hearty!
+    {a}, me hearty! Avast, that be it, arr!
+    {a}, says I! Ahoy, that be it, matey!
+    {a}, ye old sea dog! Arr, 'tis so, matey!
+    {a}, aye! Or I be no pirate, arr!""")
 
 # Prompts of one kind share the words that the answer must have; the prompts are split between the two sets.
 _TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
