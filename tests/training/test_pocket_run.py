@@ -22,7 +22,8 @@ from tui_lab.data import bundled, scoring
 from tui_lab.pocket import MODEL_DIR
 adapter, rows = sys.argv[1], int(sys.argv[2])
 tokenizer = AutoTokenizer.from_pretrained(adapter)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32), adapter)
+base = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
+model = PeftModel.from_pretrained(base, adapter)
 held = bundled.load("pirate").validation[:rows]
 answers = []
 for row in held:
