@@ -44,9 +44,14 @@ async def test_from_a_fresh_start_to_an_adapter_by_keys_alone() -> None:
         await until(lambda: choose.values["max_steps"] == STEPS)
         await pilot.press("s")
         await until(lambda: app.pane == "tune", 30)
-        await until(lambda: f"{STEPS}/{STEPS} steps" in screen_text(app), 400, "all steps")
-        await until(lambda: "✓ finished" in screen_text(app), 200, "the end")
+        ended = ("✓ finished", "✗ failed", "✗ crashed")
+        try:
+            await until(lambda: any(word in screen_text(app) for word in ended), 560, "the end of the run")
+        finally:
+            for child in app._children:  # a run outlives the lab, but must not outlive a failed test
+                child.terminate()
         text = screen_text(app)
+        assert "✓ finished" in text and f"{STEPS}/{STEPS} steps" in text, text
         assert "loss" in text and "validation" in text and "adapter saved" in text
         run = open_run(app.run_id)
         await pilot.press("q")

@@ -142,7 +142,7 @@ def advice(liveness: str, state: RunState, resume_key: str) -> str:
             return f"{resume_key} goes on from the checkpoint at step {step}."
         return f"{resume_key} starts it again from the beginning; F2 changes the recipe first."
     if liveness == "stopped":
-        return f"{resume_key} goes on from where it was stopped."
+        return f"{resume_key} resumes it."
     return ""
 
 

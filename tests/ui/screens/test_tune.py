@@ -36,7 +36,7 @@ class FakeRun:
         write("phase", name="loading_model", detail="pocket")
         write("choice", field="quantization", value="nf4", reason="NF4 on a CPU because asked")
         write(
-            "model", trainable=358_400, parameters=4_28_000, modules={"Linear4bit": 35}, quantized_modules=35
+            "model", trainable=358_400, parameters=4_230_000, modules={"Linear4bit": 35}, quantized_modules=35
         )
         write("data", train_rows=900, validation_rows=130, longest_tokens=46, duplicates=3)
         write("plan", total_steps=total, epochs=1.0)

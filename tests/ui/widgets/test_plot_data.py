@@ -104,7 +104,15 @@ def test_a_linear_axis_holds_the_data_and_labels_tell_ticks_apart(
 
 @pytest.mark.parametrize(
     ("value", "step", "label"),
-    [(0.0, 1.0, "0"), (2.5, 0.5, "2.5"), (10.0, 5.0, "10"), (2e-4, 1e-4, "2e-4"), (0.25, 0.05, "0.25")],
+    [
+        (0.0, 1.0, "0"),
+        (2.5, 0.5, "2.5"),
+        (10.0, 5.0, "10"),
+        (2e-4, 1e-4, "2e-4"),
+        (1e-3, 5e-4, "1e-3"),
+        (0.004, 0.002, "0.004"),
+        (0.25, 0.05, "0.25"),
+    ],
 )
 def test_tick_labels(value: float, step: float, label: str) -> None:
     assert tick_label(value, step) == label

@@ -38,6 +38,8 @@ TABS = (
     ("about", "About"),
 )
 POLL_S = 0.3
+#: A run that has ended may be resumed by somebody else, and one behind another pane is only named.
+IDLE_POLL_S = 1.5
 #: While a long log is being caught up with, portions follow one another with a breath for the keyboard.
 CATCH_UP_S = 0.02
 PORTION_RECORDS = 4_000
@@ -75,6 +77,7 @@ class TunePane(Pane):
     BINDINGS = bindings("tune")
     DEFAULT_CSS = """
     TunePane #state { height: 3; padding: 0 1; background: $surface; }
+    TunePane #state.-trouble { height: auto; min-height: 3; max-height: 6; }
     TunePane #parts { height: 1fr; }
     TunePane .part { height: 1fr; display: none; padding: 0 1; }
     TunePane .part.-active { display: block; }
@@ -102,7 +105,8 @@ class TunePane(Pane):
         self._notes_shown: tuple[int, float] = (0, 0.0)
         self._samples_shown: tuple[int, int] = (0, -1)
         self._about: list[Part] = []
-        self._version = -1
+        self._stamp: tuple[int, str] | None = None
+        self._told: tuple[Content, bool] | None = None
         self.grid = False
 
     def compose_body(self) -> ComposeResult:
@@ -149,7 +153,7 @@ class TunePane(Pane):
         if self.watcher is not None and self.watcher.run.path == run.path:
             return
         self.watcher = Watcher(run)
-        self.liveness, self._looked_at, self._version = "", 0.0, -1
+        self.liveness, self._looked_at, self._stamp = "", 0.0, None
         self._notes_shown, self._samples_shown, self._about = (0, 0.0), (0, -1), []
         self._asked.clear()
         for feed in self.query(Feed):
@@ -175,16 +179,17 @@ class TunePane(Pane):
         self._tick += 1
         if not behind:
             self._draw()
-        self._timer = self.set_timer(CATCH_UP_S if behind else POLL_S, self._poll)
+        idle = self.liveness in ENDED or not self.is_current
+        self._timer = self.set_timer(CATCH_UP_S if behind else IDLE_POLL_S if idle else POLL_S, self._poll)
 
     def _draw(self) -> None:
         assert self.watcher is not None
         state = self.watcher.state
         stamp = (state.version, self.liveness)
         self._draw_state()
-        if stamp == self._version:
+        if stamp == self._stamp:
             return
-        self._version = stamp  # type: ignore[assignment]
+        self._stamp = stamp
         key = self.watcher.run.id
         for plot in self.query(RunPlot):
             plot.take(key, state)
@@ -198,9 +203,8 @@ class TunePane(Pane):
     # ------------------------------------------------------------------ drawing
 
     def _draw_state(self) -> None:
-        view = self.query_one("#state", Static)
         if self.watcher is None:
-            view.update(Content(NO_RUN))
+            self._tell(Content(NO_RUN), False)
             return
         state, liveness = self.watcher.state, self.liveness or "starting"
         recipe = self.watcher.recipe
@@ -225,7 +229,9 @@ class TunePane(Pane):
             Content.styled(visible(second), "$text-error" if trouble else ""),
             Content(visible(third)),
         ]
-        view.update(Content("\n").join(row.truncate(width, ellipsis=True) for row in rows))
+        # the reason of a failure is told whole, everything else in one line each
+        rows = [row if trouble else row.truncate(width, ellipsis=True) for row in rows]
+        self._tell(Content("\n").join(rows), bool(trouble))
         if recipe is not None:
             steps = (
                 f" {state.step}/{state.total_steps}" if state.total_steps and liveness == "running" else ""
@@ -233,6 +239,14 @@ class TunePane(Pane):
             name = recipe.model.rpartition("/")[2]
             text = f"{name} · {recipe.preset or recipe.method}{steps}"
             self.app.run_line = (text, liveness)  # type: ignore[attr-defined]
+
+    def _tell(self, content: Content, trouble: bool) -> None:
+        """Shows the lines at the top; sends nothing when they are as before."""
+        if (content, trouble) != self._told:
+            self._told = (content, trouble)
+            view = self.query_one("#state", Static)
+            view.set_class(trouble, "-trouble")
+            view.update(content, layout=trouble)
 
     def _keys(self, action: str) -> str:
         return keys_of(action, self.app._keymap)

@@ -101,7 +101,7 @@ def tick_label(value: float, step: float) -> str:
     """``value`` with as many decimals as ``step`` needs."""
     if value == 0:
         return "0"
-    if abs(value) < 1e-3 or step < 1e-4:
+    if step < 1e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     if abs(value) >= 1e5:
