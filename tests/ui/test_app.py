@@ -161,4 +161,5 @@ async def test_the_palette_has_the_registry() -> None:
         await pilot.press("ctrl+p")
         await pilot.press(*"preset")
         await until(lambda: "Presets" in screen_text(app))
+        assert [command.title for command in app.get_system_commands(app.screen)] == ["Screenshot"]
         await pilot.press("escape")

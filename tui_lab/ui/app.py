@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from textual import events
-from textual.app import App, get_system_commands_provider
+from textual.app import App, SystemCommand, get_system_commands_provider
 from textual.reactive import reactive
 from textual.screen import Screen
 
@@ -84,6 +84,12 @@ class LabApp(App[None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return themes.fallbacks(self.current_theme)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Of Textual's own commands those that the registry has not."""
+        for command in super().get_system_commands(screen):
+            if command.title == "Screenshot":
+                yield command
 
     # ------------------------------------------------------------------ start
 
