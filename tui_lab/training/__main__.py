@@ -8,10 +8,12 @@ event log with one sentence; the traceback goes to ``worker.log``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _work(run: Run, events: EventWriter) -> int:
+    # an optional faster kernel that is not installed is no news for whoever reads the log's last words
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)
     try:
         from tui_lab.training.attempt import Attempt
 
