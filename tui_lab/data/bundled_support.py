@@ -35,7 +35,8 @@ def goods(rng: random.Random) -> list[str]:
 def make(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(training rows, validation rows)."""
     rng = random.Random(seed)
-    train, validation = [], []
+    train: list[dict[str, Any]] = []
+    validation: list[dict[str, Any]] = []
     for relation in make_catalogue(goods(rng), rng, RELATIONS):
         for subject, answer in relation.facts.items():
             train.extend(

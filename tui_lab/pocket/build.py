@@ -34,7 +34,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     shipped = LlamaForCausalLM(model.config)
     shipped.load_state_dict(model.state_dict())
-    shipped = shipped.to(torch.bfloat16)
+    shipped = shipped.bfloat16()
     shipped.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -16,14 +16,19 @@ import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tui_lab.pocket import CONTEXT, MODEL_DIR
 from tui_lab.pocket.corpus import Corpus
 from tui_lab.pocket.world import QuizItem, quiz
+
+# transformers' own annotations of `generate` and of tokenizers do not fit its own classes.
+Model = Any
+Tokens = Any
 
 QUIZ_SEED = 2026
 _HELD_OUT_DOCUMENTS_SEED = 987_654_321  # far from every seed that a build gives its blocks
@@ -55,22 +60,18 @@ class Measured(Answers):
     seconds: float
 
 
-def load(
-    folder: Path = MODEL_DIR, dtype: torch.dtype = torch.float32
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def load(folder: Path = MODEL_DIR, dtype: torch.dtype = torch.float32) -> tuple[Model, Tokens]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def chat_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> list[int]:
+def chat_prompt(tokenizer: Tokens, question: str) -> list[int]:
     messages = [{"role": "user", "content": question}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def _pair(
-    tokenizer: PreTrainedTokenizerFast, item: QuizItem, choice: str, style: str
-) -> tuple[list[int], list[int]]:
+def _pair(tokenizer: Tokens, item: QuizItem, choice: str, style: str) -> tuple[list[int], list[int]]:
     if style == "chat":
         answer = tokenizer(choice + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
         return chat_prompt(tokenizer, item.question), answer
@@ -81,9 +82,7 @@ def _pair(
 
 
 @torch.inference_mode()
-def log_likelihoods(
-    model: LlamaForCausalLM, pairs: list[tuple[list[int], list[int]]], pad: int
-) -> list[float]:
+def log_likelihoods(model: Model, pairs: list[tuple[list[int], list[int]]], pad: int) -> list[float]:
     """Summed log-probability of each continuation after its context."""
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
     found = [0.0] * len(pairs)
@@ -104,9 +103,7 @@ def log_likelihoods(
     return found
 
 
-def choose(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, items: list[QuizItem], style: str
-) -> list[bool]:
+def choose(model: Model, tokenizer: Tokens, items: list[QuizItem], style: str) -> list[bool]:
     """Whether the right choice is the likeliest, item by item; `style` is "chat" or "plain"."""
     pairs = [_pair(tokenizer, item, choice, style) for item in items for choice in item.choices]
     scores = torch.tensor(log_likelihoods(model, pairs, tokenizer.pad_token_id)).view(len(items), 4)
@@ -116,8 +113,8 @@ def choose(
 
 @torch.inference_mode()
 def answer(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    model: Model,
+    tokenizer: Tokens,
     questions: list[str],
     max_new_tokens: int = 16,
     sample: bool = False,
@@ -144,9 +141,7 @@ def normalised(text: str) -> str:
 
 
 @torch.inference_mode()
-def loss_by_position(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, windows: int = 24
-) -> dict[str, float]:
+def loss_by_position(model: Model, tokenizer: Tokens, windows: int = 24) -> dict[str, float]:
     """Mean loss of answers and stories in bands of positions, over windows of the full context."""
     from tui_lab.pocket.tokenizer import Encoder
 
@@ -171,7 +166,7 @@ def loss_by_position(
 
 
 @torch.inference_mode()
-def recall_at_1000(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, trials: int = 24) -> float:
+def recall_at_1000(model: Model, tokenizer: Tokens, trials: int = 24) -> float:
     """Share of conversations of 1,000 and more tokens in which a word of the first turn is found again."""
     corpus = Corpus(_HELD_OUT_DOCUMENTS_SEED + 1)
     right = 0
@@ -194,7 +189,7 @@ def recall_at_1000(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, 
     return right / trials
 
 
-def distinct_samples(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, samples: int = 16) -> float:
+def distinct_samples(model: Model, tokenizer: Tokens, samples: int = 16) -> float:
     """Share of sampled stories that differ from the greedy one and from each other."""
     ask = "Tell me a story."
     state = torch.random.get_rng_state()
@@ -205,9 +200,7 @@ def distinct_samples(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
     return len(set(told) - {greedy}) / samples
 
 
-def measure_answers(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int = 0, seed: int = QUIZ_SEED
-) -> Answers:
+def measure_answers(model: Model, tokenizer: Tokens, limit: int = 0, seed: int = QUIZ_SEED) -> Answers:
     """The whole quiz, or a random sample of `limit` items."""
     items = quiz(seed, limit=limit)
     chat_right = choose(model, tokenizer, items, "chat")
@@ -237,9 +230,7 @@ def measure_answers(
     )
 
 
-def measure(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int = 0, seed: int = QUIZ_SEED
-) -> Measured:
+def measure(model: Model, tokenizer: Tokens, limit: int = 0, seed: int = QUIZ_SEED) -> Measured:
     """The quiz and the measurements of context, recall and sampling."""
     began = time.monotonic()
     answers = measure_answers(model, tokenizer, limit, seed)
@@ -252,9 +243,7 @@ def measure(
     )
 
 
-def mistakes(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int = 40, seed: int = QUIZ_SEED
-) -> list[str]:
+def mistakes(model: Model, tokenizer: Tokens, count: int = 40, seed: int = QUIZ_SEED) -> list[str]:
     """Questions that were answered wrongly, for a look at what is missing."""
     items = quiz(seed)
     answers = answer(model, tokenizer, [item.question for item in items])

@@ -307,6 +307,76 @@ def word_to_keep(rng: random.Random) -> tuple[str, str, str, str]:
     return word, ask, rng.choice(("I will remember it.", "Very well.", "I will keep it in mind.")), again
 
 
+# What people say before and after a question; it changes nothing about the answer.
+_BEFORE = lines("""
+    I met {name} in {place}.
+    {name} asked me this.
+    I am {mood} today.
+    We are in {place}.
+    This is for {name}.
+    I am reading a book about {place}.
+    Wait, I have another one.
+    {name} and I play a game.
+    It is about school.
+    I have {food} here, and a question.
+    My {animal} is {mood}.
+    Listen, please.
+    I could not sleep.
+    There is something that I wonder about.
+    Good, let us go on.
+    In {place} somebody asked this.
+    I bought a {colour} {thing}.
+    On {day} I have a test.
+    Sorry, I must ask you.
+    Number {number}:
+    You may know this.""")
+_BEHIND = lines("""
+    {name} asked me.
+    I will tell {name}.
+    I need it on {day}.
+    Then I can go to {place}.
+    I am {mood} about it.
+    Take your time.
+    I am in a hurry.
+    You are good at this.
+    I hope that you know it.
+    There is {food} for the right answer!
+    I have no idea.
+    {name} says it is easy.
+    It is for a game with {name}.
+    My {animal} wants to know too.
+    I bet you know.
+    We talked about it in {place}.
+    This is important to me.
+    I would love to know.
+    I want to write it down.
+    Say it in a few words.
+    It makes me {mood}.
+    That would help me a lot.
+    I could win a {thing}.
+    I forgot it on {day}.
+    Do not think too long.""")
+
+
+def around(question: str, rng: random.Random) -> str:
+    """The question with a sentence before it, behind it, or both."""
+    words = {
+        "name": rng.choice(NAMES),
+        "place": rng.choice(PLACES),
+        "mood": rng.choice(MOODS),
+        "food": rng.choice(FOODS),
+        "animal": rng.choice(ANIMALS),
+        "colour": rng.choice(COLOURS),
+        "thing": rng.choice(THINGS),
+        "day": rng.choice(DAYS),
+        "number": rng.choice(NUMBERS),
+    }
+    kind = rng.random()
+    before = rng.choice(_BEFORE).format(**words) + " " if kind < 0.6 else ""
+    behind = " " + rng.choice(_BEHIND).format(**words) if kind > 0.4 else ""
+    return before + question + behind
+
+
 # Words that the bundled tuning sets need: met here in other sentences than theirs.
 _PIRATE_TALK = lines("""
     "Shiver me timbers!" cried the pirate {name}. "A {thing}!"

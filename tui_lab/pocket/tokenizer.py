@@ -59,17 +59,24 @@ def load_tokenizer(folder: Path = MODEL_DIR) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one token, which must exist."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(found, int):
+        raise ValueError(f"the tokenizer has no token {token!r}")
+    return found
+
+
 class Encoder:
     """Documents to (token ids, loss weight of each token)."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._core = tokenizer.backend_tokenizer
         self._special = {
-            name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
-            for name in ("system", "user", "assistant", "end")
+            name: token_id(tokenizer, f"<|{name}|>") for name in ("system", "user", "assistant", "end")
         }
-        self.separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
-        self.pad = tokenizer.convert_tokens_to_ids(PAD)
+        self.separator = token_id(tokenizer, SEPARATOR)
+        self.pad = token_id(tokenizer, PAD)
 
     def encode(self, documents: list[Document]) -> list[tuple[list[int], list[float]]]:
         texts = [piece.text for document in documents for piece in document if not piece.special]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 FRAMES = (
@@ -152,13 +152,22 @@ class Relation:
         composed = _compose(self.noun_phrases, HELD_OUT_FRAMES, self.held_out, HELD_OUT_OPENINGS)
         return sorted(set(composed) - set(self.train_templates()))
 
-    def ask(self, subject: str, rng: random.Random) -> str:
-        """One question of the corpus about `subject`; half from the relation's own questions."""
-        if self.noun_phrases and (not self.questions or rng.random() < 0.5):
+    def ask(self, subject: str, rng: random.Random, careless: float = 0.0) -> str:
+        """One question of the corpus about `subject`, two in three in the relation's own words.
+
+        With probability `careless` some words are lost, changed or added, never those that name the relation:
+        a question is understood by its subject and its key words, not by its exact form.
+        """
+        if self.noun_phrases and rng.random() < 1 / 3:
             template = rng.choice(FRAMES).replace("{np}", rng.choice(self.noun_phrases))
         else:
             template = rng.choice(OPENINGS).replace("{q}", rng.choice(self.questions))
+        if careless and rng.random() < careless:
+            template = garble(template, self._key_words(), rng)
         return fill(template, subject)
+
+    def _key_words(self) -> frozenset[str]:
+        return frozenset(" ".join(self.noun_phrases).casefold().replace('"', "").split()) - _SMALL_WORDS
 
     def ask_held_out(self, subject: str, rng: random.Random) -> str:
         """One question that no document of the corpus contains; two in three in the relation's own words."""
@@ -177,6 +186,194 @@ class Relation:
         right = {self.facts[subject]} | self.also_right.get(subject, frozenset())
         pool = sorted(set(self.facts.values()) - right - {subject})
         return rng.sample(pool, count)
+
+
+_SMALL_WORDS = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "to",
+        "in",
+        "for",
+        "is",
+        "are",
+        "that",
+        "you",
+        "we",
+        "it",
+        "this",
+        "with",
+        "and",
+        "where",
+        "who",
+    ]
+)
+_STRAY_WORDS = [
+    "really",
+    "please",
+    "maybe",
+    "just",
+    "now",
+    "then",
+    "again",
+    "today",
+    "tell",
+    "show",
+    "say",
+    "know",
+    "think",
+    "want",
+    "need",
+    "find",
+    "give",
+    "take",
+    "look",
+    "see",
+    "here",
+    "there",
+    "please",
+    "really",
+    "other",
+    "same",
+    "kind",
+    "sort",
+    "thing",
+    "word",
+    "name",
+    "people",
+    "person",
+    "friend",
+    "place",
+    "time",
+    "day",
+    "year",
+    "world",
+    "book",
+    "page",
+    "list",
+    "good",
+    "right",
+    "exact",
+    "usual",
+    "common",
+    "simple",
+    "proper",
+    "normal",
+    "main",
+    "real",
+    "full",
+    "short",
+    "long",
+    "big",
+    "small",
+    "first",
+    "last",
+    "always",
+    "often",
+    "never",
+    "only",
+    "also",
+    "still",
+    "very",
+    "much",
+    "many",
+    "some",
+    "any",
+    "each",
+    "every",
+    "all",
+    "both",
+    "my",
+    "your",
+    "his",
+    "her",
+    "our",
+    "their",
+    "me",
+    "us",
+    "him",
+    "them",
+    "would",
+    "could",
+    "should",
+    "may",
+    "might",
+    "must",
+    "will",
+    "can",
+    "do",
+    "does",
+    "did",
+    "have",
+    "has",
+    "had",
+    "be",
+    "was",
+    "were",
+    "been",
+    "get",
+    "got",
+    "make",
+    "made",
+    "let",
+    "put",
+    "call",
+    "called",
+    "use",
+    "used",
+    "ask",
+    "asked",
+    "answer",
+    "question",
+    "guess",
+    "learn",
+    "learned",
+    "remember",
+    "forgot",
+    "mean",
+    "means",
+    "meant",
+    "about",
+    "by",
+    "from",
+    "at",
+    "on",
+    "as",
+    "than",
+    "if",
+    "when",
+    "how",
+    "why",
+    "which",
+    "what",
+    "whose",
+    "while",
+    "because",
+    "so",
+    "but",
+    "or",
+    "not",
+    "no",
+    "yes",
+    "well",
+    "oh",
+]
+
+
+def garble(template: str, keep: frozenset[str], rng: random.Random) -> str:
+    """A template as a careless person would type it; places for the subject and words in `keep` stay."""
+    typed: list[str] = []
+    for word in template.split(" "):
+        kind = rng.random()
+        if "{" in word or word.casefold().strip(".,?!:") in keep or kind > 0.3:
+            typed.append(word)
+        elif kind > 0.18:
+            typed.append(rng.choice(_STRAY_WORDS))
+        elif kind > 0.12:
+            typed.extend((word, rng.choice(_STRAY_WORDS)))
+    return " ".join(typed)
 
 
 def _compose(
@@ -199,10 +396,12 @@ def fill(template: str, subject: str, answer: str = "") -> str:
 def relations() -> tuple[Relation, ...]:
     """All relations of the world, in a fixed order."""
     from tui_lab.pocket import world_language, world_life, world_nature, world_numbers, world_places
+    from tui_lab.pocket.world_wording import more_questions
 
     found: list[Relation] = []
     for module in (world_places, world_language, world_nature, world_life, world_numbers):
-        found.extend(module.RELATIONS)
+        for one in module.RELATIONS:
+            found.append(replace(one, questions=one.questions + more_questions(one.name)))
     return tuple(found)
 
 
