@@ -1,7 +1,7 @@
 """More ways to ask: further questions for the relations, so that a fact does not hang on one wording.
 
-They are part of each relation's own questions (`Relation.questions`); the tables of facts stay readable without
-them.
+They are part of each relation's own questions (`Relation.questions`); the tables of facts stay readable
+without them.
 """
 
 from __future__ import annotations
