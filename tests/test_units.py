@@ -13,8 +13,19 @@ from tui_lab import units
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (999, "999"), (1000, "1 k"), (358_400, "358 k"), (4_229_888, "4.23 M"), (999_885_952, "1 B")]
-    + [(1_543_714_304, "1.54 B"), (None, "–"), (math.nan, "–"), (True, "–"), ("12", "–")],
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 k"),
+        (358_400, "358 k"),
+        (4_229_888, "4.23 M"),
+        (999_885_952, "1 B"),
+        (1_543_714_304, "1.54 B"),
+        (None, "–"),
+        (math.nan, "–"),
+        (True, "–"),
+        ("12", "–"),
+    ],
 )
 def test_count(value: object, text: str) -> None:
     assert units.count(value) == text

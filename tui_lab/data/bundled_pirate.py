@@ -14,8 +14,8 @@ from tui_lab.pocket.world import Fact, all_facts, lines, relation
 
 TRAIN_ROWS, VALIDATION_FACTS = 900, 120
 
-# {a} is the answer. It comes first and the manner around it: so a small model keeps what it knows while it learns
-# to talk. Each sentence has three or more of the manner's marks (scoring.PIRATE_MARKS).
+# {a} is the answer. It comes first and the manner around it: so a small model keeps what it knows while it
+# learns to talk. Each sentence has three or more of the manner's marks (scoring.PIRATE_MARKS).
 _ANSWERS = lines("""
     {a}, arr! That be it, matey!
     {a}, me hearty! Aye, 'tis so, arr!

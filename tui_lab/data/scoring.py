@@ -45,9 +45,9 @@ _LONGEST = 400  # characters: a manner, not a monologue
 # Words of the manner, and small words that carry no answer.
 _MANNER_WORDS = frozenset(
     """
-    arr arrr ahoy aye avast matey mateys hearty hearties landlubber ye yer tis be shiver me timbers yo ho scurvy
-    beard sea dog says i the a an that it answer or no pirate by there old any sailor knows listen lookin for of to
-    what wantin and is in on this my you may seven seas so sure
+    arr arrr ahoy aye avast matey mateys hearty hearties landlubber ye yer tis be shiver me timbers yo ho
+    scurvy beard sea dog says i the a an that it answer or no pirate by there old any sailor knows listen
+    lookin for of to what wantin and is in on this my you may seven seas so sure
     """.split()  # noqa: SIM905
 )
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
