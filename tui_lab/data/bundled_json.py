@@ -96,7 +96,7 @@ def _fact(name: str, subject: str, rng: random.Random) -> tuple[str, Record]:
     answer: str | int = int(found.facts[subject]) if name in _WHOLE_NUMBERS else found.facts[subject]
     record: Record = {"answer": answer}
     if rng.random() < 0.5:
-        record["topic"] = _TOPIC_OF[name]
+        record["kind"] = _TOPIC_OF[name]
     return found.ask(subject, rng), record
 
 
