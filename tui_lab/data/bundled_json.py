@@ -14,6 +14,7 @@ from typing import Any
 from tui_lab.data.bundled import row
 from tui_lab.pocket.catalogue import COLOURS, DAYS, THINGS
 from tui_lab.pocket.stories import NAMES
+from tui_lab.pocket.talk import JOBS
 from tui_lab.pocket.world import lines, relation
 
 TRAIN_ROWS, VALIDATION_ROWS = 1200, 120
@@ -35,20 +36,6 @@ _CITIES = (
     "Oslo",
     "Tokyo",
     "Cairo",
-)
-_JOBS = (
-    "baker",
-    "doctor",
-    "teacher",
-    "farmer",
-    "pilot",
-    "cook",
-    "sailor",
-    "painter",
-    "tailor",
-    "dentist",
-    "captain",
-    "gardener",
 )
 _PLACES = (
     "forest",
@@ -101,7 +88,7 @@ def _fact(name: str, subject: str, rng: random.Random) -> tuple[str, Record]:
 
 
 def _person(rng: random.Random) -> tuple[str, Record]:
-    record: Record = {"name": rng.choice(NAMES), "job": rng.choice(_JOBS), "city": rng.choice(_CITIES)}
+    record: Record = {"name": rng.choice(NAMES), "job": rng.choice(JOBS), "city": rng.choice(_CITIES)}
     text = rng.choice(
         ("{name} lives in {city} and works as a {job}.", "{name} is a {job}. {name} is from {city}.")
     )

@@ -26,7 +26,7 @@ _CITIES = [
     "Athens",
     "Dublin",
 ]
-_JOBS = [
+JOBS = [
     "baker",
     "doctor",
     "teacher",
@@ -162,7 +162,7 @@ def _name_some(rng: random.Random) -> Message:
             ("animals", ANIMALS),
             ("names", NAMES),
             ("cities", _CITIES),
-            ("jobs", _JOBS),
+            ("jobs", JOBS),
             ("things", THINGS),
         )
     )
@@ -191,7 +191,7 @@ def _opinion(rng: random.Random) -> Message:
 
 
 def _introduce(rng: random.Random) -> Message:
-    name, job, city = rng.choice(NAMES), rng.choice(_JOBS), rng.choice(_CITIES)
+    name, job, city = rng.choice(NAMES), rng.choice(JOBS), rng.choice(_CITIES)
     return rng.choice(
         (
             (f"My name is {name}.", f"Nice to meet you, {name}!"),
@@ -215,7 +215,7 @@ _ATTRIBUTES: tuple[tuple[tuple[str, ...], tuple[str, ...], list[str]], ...] = (
     (
         ("{n} works as a {a}.", "{n} is a {a}.", "The job of {n} is {a}."),
         ("What is the job of {n}?", "What does {n} work as?", "Which job does {n} have?", "What is {n}?"),
-        _JOBS,
+        JOBS,
     ),
     (
         ("{n} has a {a}.", "The pet of {n} is a {a}.", "{n} owns a {a}."),

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tui_lab.jobs import plain
+
 EVENTS_VERSION = 1
 #: Fields whose "nan" and "inf" are numbers again when read; elsewhere (a sample's text) they are text.
 NUMERIC_FIELDS = frozenset(
@@ -23,19 +25,9 @@ _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _CHUNK_BYTES = 1 << 18
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 def encode(record: dict[str, Any]) -> bytes:
     """One record as one line, its end included."""
-    text = json.dumps(_plain(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace") + b"\n"
 
 

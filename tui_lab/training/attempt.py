@@ -23,7 +23,7 @@ from tui_lab import __version__, catalog, targets
 from tui_lab.data import formats, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
-from tui_lab.resolution import METHODS_WITH_TARGETS, Resolution, resolve
+from tui_lab.resolution import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
@@ -33,8 +33,6 @@ from tui_lab.training.measure import Measure
 from tui_lab.training.record import Recorder
 from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
 
-#: Validations a run when the recipe leaves their number to the lab.
-VALIDATIONS_A_RUN = 8
 VERSIONED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
 
 
