@@ -7,7 +7,7 @@ from bisect import bisect_left
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tui_lab.ui.widgets.plot_data import (
@@ -90,6 +90,8 @@ def test_steps_are_round_and_few(span: float, most: int) -> None:
 
 @settings(max_examples=200)
 @given(low=finite, span=st.floats(0, 1e9), most=st.integers(1, 8), from_zero=st.booleans())
+@example(low=0.0, span=5e-324, most=1, from_zero=False)
+@example(low=0.0, span=5e-324, most=2, from_zero=False)
 def test_a_linear_axis_holds_the_data_and_labels_tell_ticks_apart(
     low: float, span: float, most: int, from_zero: bool
 ) -> None:

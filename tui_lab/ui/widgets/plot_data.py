@@ -74,6 +74,10 @@ def _reduce_column(
 
 #: A span that is a smaller part of its values than this is no span: ticks could not be told apart.
 SMALLEST_SPAN = 1e-9
+#: Nor is one so near to zero that its steps would leave the range of floats.
+TINIEST_SPAN = 1e-200
+#: Larger values are drawn as gaps: an axis around them would overflow.
+LARGEST_VALUE = 1e200
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def linear_axis(
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     largest = max(abs(low), abs(high))
-    if not high - low > largest * SMALLEST_SPAN:
+    if not high - low > max(largest * SMALLEST_SPAN, TINIEST_SPAN):
         pad = largest * 0.05 if largest > SMALLEST_SPAN else 1.0
         low, high = low - pad, high + pad
     divisor, name = scale_of(max(abs(low), abs(high)), unit)
@@ -196,6 +200,11 @@ def quantity(value: float, unit: Unit) -> str:
 Transform = Callable[[float], float]
 
 
+def bounded(value: float) -> float:
+    """The value, or a gap where an axis could not hold it."""
+    return value if abs(value) < LARGEST_VALUE else math.nan
+
+
 def logarithm(value: float) -> float:
     """For log axes: the logarithm, or a gap where there is none."""
-    return math.log10(value) if math.isfinite(value) and value > 0 else math.nan
+    return math.log10(value) if TINIEST_SPAN < value < LARGEST_VALUE else math.nan

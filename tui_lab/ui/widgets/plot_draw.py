@@ -16,6 +16,7 @@ from typing import Literal
 from tui_lab.ui.widgets.plot_data import (
     Axis,
     Unit,
+    bounded,
     linear_axis,
     log_axis,
     logarithm,
@@ -100,7 +101,7 @@ def plain(rows: Sequence[Row]) -> str:
 
 def _finite_part(one: Series, log: bool) -> tuple[list[float], list[float]]:
     """All points when at least one can be drawn, else nothing."""
-    ys = [logarithm(y) for y in one.ys] if log else one.ys
+    ys = [(logarithm if log else bounded)(y) for y in one.ys]
     if not any(map(math.isfinite, ys)):
         return [], []
     return list(one.xs), list(ys)
