@@ -1,0 +1,50 @@
+"""Is a suite written in another language than English? Told by its script and by small words alone: a
+warning for people, not a decision, so a table of a few words for the commonest languages is enough."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+# Words that are frequent in one language and rare or absent in the others.
+_SMALL_WORDS = {
+    "English": "the is of and what which how to are who that this was were with for does where when do you "
+    "it would has have an can".split(),
+    "German": "der die das und ist ein eine welche welcher nicht wie wer wo zu den dem mit auf für von "
+    "wird sind".split(),
+    "French": "le la les est et une des quel quelle quels dans qui que pour avec sur du au ce où sont".split(),
+    "Spanish": "el los las es y una qué cuál quién cómo dónde del para con por se su son como más".split(),
+    "Italian": "il lo gli è e una quale qual chi che di della del per con dove come sono nel si".split(),
+    "Portuguese": "o os as é e uma qual quem que do da dos para com como onde são não em no".split(),
+    "Dutch": "de het een en is van welke wat wie waar hoe niet met voor op zijn wordt dat".split(),
+}
+_SCRIPTS = (
+    ("CYRILLIC", "a Cyrillic script"), ("GREEK", "Greek"), ("ARABIC", "Arabic script"), ("HEBREW", "Hebrew"),
+    ("DEVANAGARI", "Devanagari script"), ("CJK", "Chinese or Japanese"), ("HIRAGANA", "Japanese"),
+    ("KATAKANA", "Japanese"), ("HANGUL", "Korean"), ("THAI", "Thai"), ("BENGALI", "Bengali"),
+    ("TAMIL", "Tamil"),
+)  # fmt: skip
+_LOOKED_AT_CHARACTERS = 20_000
+_FEWEST_SMALL_WORDS = 12  # fewer prove nothing
+
+
+def other_language(texts: Sequence[str]) -> str | None:
+    """The language the texts seem to be in, or None for English and where nothing can be said."""
+    sample = " ".join(texts)[:_LOOKED_AT_CHARACTERS].casefold()
+    letters = [char for char in sample if char.isalpha()]
+    if not letters:
+        return None
+    scripts: Counter[str] = Counter()
+    for char in letters:
+        if not char.isascii():
+            name = unicodedata.name(char, "")
+            scripts.update([shown for start, shown in _SCRIPTS if name.startswith(start)][:1])
+    if scripts and sum(scripts.values()) > len(letters) / 3:
+        return scripts.most_common(1)[0][0]
+    words = Counter(re.findall(r"[^\W\d_]+", sample))
+    counts = {language: sum(words[word] for word in table) for language, table in _SMALL_WORDS.items()}
+    best = max(counts, key=lambda language: counts[language])
+    clearly = counts[best] >= _FEWEST_SMALL_WORDS and counts[best] > 1.5 * counts["English"]
+    return best if best != "English" and clearly else None

@@ -1,0 +1,127 @@
+"""What a retention suite is made of: `Item`, `Suite` and `SuiteInfo`, the fixed subset that a limit takes,
+and the fingerprint by which cached baselines know the same items again. Plain frozen records without
+tensors, tokens or files: readers make them, the scorer reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["choice", "perplexity", "generate", "pairs"]
+KINDS: tuple[Kind, ...] = ("choice", "perplexity", "generate", "pairs")
+METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_preference")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to score. Which fields count depends on the suite's kind:
+
+    - choice: `context` and every one of `continuations`; `answers` are the right ones.
+    - pairs: the same with two continuations, the benign one first (`answers` is (0,)).
+    - perplexity: `continuations[0]` is the whole document and `context` is ""; `meta["words"]` and
+      `meta["bytes"]` are the sizes of the original document, by which its log-likelihood is divided.
+    - generate: no continuations; the answer to `messages` (or `context`) of at most
+      `meta["max_new_tokens"]` tokens is judged by `suites_checks`, which reads `meta["checks"]`.
+
+    Asked as a chat, `messages` replace `context`, and each continuation loses its leading space: a turn
+    begins with its first word.
+    """
+
+    id: str
+    context: str
+    continuations: tuple[str, ...]  # exactly what is scored, with the leading space
+    answers: tuple[int, ...]  # indices of right continuations: several for mc2, none for documents
+    category: str = ""
+    question: str = ""  # for people
+    choices: tuple[str, ...] = ()  # for people; acc_norm divides by their length in characters
+    messages: tuple[dict[str, str], ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of items with its provenance. `held_back` names the categories that replay must not rehearse:
+    retention is reported on those apart. `sha256` is over the items and how they are scored."""
+
+    name: str
+    version: str
+    title: str
+    description: str
+    kind: Kind
+    metric: str
+    items: tuple[Item, ...]
+    chance: float | None
+    licence: str
+    source: str
+    sha256: str
+    warnings: tuple[str, ...] = ()
+    held_back: tuple[str, ...] = ()
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories in the order of their first item, without the empty one."""
+        return tuple(dict.fromkeys(item.category for item in self.items if item.category))
+
+
+@dataclass(frozen=True)
+class SuiteInfo:
+    """A suite that can be loaded by name, without its items. `items` is 0 where only the hub knows."""
+
+    name: str
+    version: str
+    title: str
+    description: str
+    kind: Kind
+    metric: str
+    chance: float | None
+    licence: str
+    source: str
+    bundled: bool
+    items: int = 0
+
+
+def fingerprint(kind: str, metric: str, items: Sequence[Item]) -> str:
+    """SHA-256 over everything that changes a score; ids, order and wording count, titles do not."""
+    digest = hashlib.sha256(f"{kind}\0{metric}\n".encode())
+    for item in items:
+        row = [
+            item.id,
+            item.context,
+            item.continuations,
+            item.answers,
+            item.category,
+            item.choices,
+            item.messages,
+            dict(item.meta),
+        ]
+        text = json.dumps(row, ensure_ascii=True, sort_keys=True)  # ASCII: lone surrogates have no UTF-8
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def chance_of(items: Sequence[Item]) -> float:
+    """The accuracy of guessing: the mean over the items of right choices by choices."""
+    return sum(len(item.answers) / len(item.continuations) for item in items) / len(items)
+
+
+def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
+    """At most `limit` items, the same ones always and as many of each category as possible.
+
+    Categories take turns, each giving its items in the order of the hash of their ids: no seed to choose, and
+    a larger limit only ever adds items. The order of the suite is kept.
+    """
+    if limit <= 0 or limit >= len(items):
+        return tuple(items)
+    waiting: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        waiting.setdefault(item.category, []).append(index)
+    queues = [
+        sorted(indices, key=lambda i: hashlib.sha256(items[i].id.encode("utf-8", "replace")).digest())
+        for _, indices in sorted(waiting.items())
+    ]
+    turns = [(turn, which, index) for which, queue in enumerate(queues) for turn, index in enumerate(queue)]
+    chosen = sorted(index for _, _, index in sorted(turns)[:limit])
+    return tuple(items[index] for index in chosen)
