@@ -11,14 +11,14 @@ from collections.abc import Sequence
 # Words that are frequent in one language and rare or absent in the others.
 _SMALL_WORDS = {
     "English": "the is of and what which how to are who that this was were with for does where when do you "
-    "it would has have an can".split(),
+    "it would has have an can",
     "German": "der die das und ist ein eine welche welcher nicht wie wer wo zu den dem mit auf für von "
-    "wird sind".split(),
-    "French": "le la les est et une des quel quelle quels dans qui que pour avec sur du au ce où sont".split(),
-    "Spanish": "el los las es y una qué cuál quién cómo dónde del para con por se su son como más".split(),
-    "Italian": "il lo gli è e una quale qual chi che di della del per con dove come sono nel si".split(),
-    "Portuguese": "o os as é e uma qual quem que do da dos para com como onde são não em no".split(),
-    "Dutch": "de het een en is van welke wat wie waar hoe niet met voor op zijn wordt dat".split(),
+    "wird sind",
+    "French": "le la les est et une des quel quelle dans qui que pour avec sur du au ce où sont",
+    "Spanish": "el los las es y una qué cuál quién cómo dónde del para con por se su son como más",
+    "Italian": "il lo gli è e una quale qual chi che di della del per con dove come sono nel si",
+    "Portuguese": "o os as é e uma qual quem que do da dos para com como onde são não em no",
+    "Dutch": "de het een en is van welke wat wie waar hoe niet met voor op zijn wordt dat",
 }
 _SCRIPTS = (
     ("CYRILLIC", "a Cyrillic script"), ("GREEK", "Greek"), ("ARABIC", "Arabic script"), ("HEBREW", "Hebrew"),
@@ -44,7 +44,7 @@ def other_language(texts: Sequence[str]) -> str | None:
     if scripts and sum(scripts.values()) > len(letters) / 3:
         return scripts.most_common(1)[0][0]
     words = Counter(re.findall(r"[^\W\d_]+", sample))
-    counts = {language: sum(words[word] for word in table) for language, table in _SMALL_WORDS.items()}
+    counts = {name: sum(words[word] for word in table.split()) for name, table in _SMALL_WORDS.items()}
     best = max(counts, key=lambda language: counts[language])
     clearly = counts[best] >= _FEWEST_SMALL_WORDS and counts[best] > 1.5 * counts["English"]
     return best if best != "English" and clearly else None

@@ -64,7 +64,8 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
                 f"{shown} seems to be written in {language}: a model that was mostly trained on English may "
                 "score near chance on it, and then nothing can be said about what it kept."
             )
-    text = {key: visible(str(header.get(key) or "")) for key in ("version", "title", "description", "licence")}
+    keys = ("version", "title", "description", "licence")
+    text = {key: visible(str(header.get(key) or "")) for key in keys}
     own_name = visible(str(header.get("suite") or name))
     return Suite(
         name=own_name,
@@ -106,11 +107,11 @@ def _items(records: list[tuple[str, Any]], kind: Kind, shown: str) -> list[Item]
         same = (item.context, item.question, tuple(sorted(item.continuations)))
         if same in seen:
             raise LabError(
-                f"{shown}, {place}: the same item stands on {seen[same]} already; an item counted twice makes "
-                "the intervals too narrow, so remove one."
+                f"{shown}, {place}: the same item stands on {seen[same]} already; an item counted twice "
+                "makes the intervals too narrow, so remove one."
             )
         if item.id in ids:
-            raise LabError(f"{shown}, {place}: its id {visible(item.id)!r} is that of {ids[item.id]} already.")
+            raise LabError(f"{shown}, {place}: its id {visible(item.id)!r} stands on {ids[item.id]} already.")
         seen[same] = ids[item.id] = place
         items.append(item)
     return items
@@ -187,7 +188,8 @@ def choices_of(row: Mapping[str, Any]) -> tuple[str, ...]:
         raise BadItem("a choice is empty or no text")
     choices = tuple(one.encode("utf-8", "replace").decode("utf-8").strip() for one in numbered)
     if len(choices) < 2:
-        raise BadItem(f"there {'is one choice' if choices else 'are no choices'}; a question needs two or more")
+        count = "is one choice" if choices else "are no choices"
+        raise BadItem(f"there {count}; a question needs two or more")
     if len(choices) > MAX_CHOICES:
         raise BadItem(f"there are {len(choices)} choices; at most {MAX_CHOICES} are scored")
     if len(set(choices)) < len(choices):
@@ -225,8 +227,8 @@ def answer_of(row: Mapping[str, Any], choices: tuple[str, ...]) -> int:
     if text.isdecimal() and int(text) < len(choices):
         return int(text)
     raise BadItem(
-        f"the answer {text[:40]!r} is none of the choices, nor a letter from A to {letters[-1]}, nor a number "
-        f"from 0 to {len(choices) - 1}"
+        f"the answer {text[:40]!r} is none of the choices, nor a letter from A to {letters[-1]}, nor a "
+        f"number from 0 to {len(choices) - 1}"
     )
 
 
