@@ -38,7 +38,10 @@ class Asked:
     wordings: tuple[str, ...]
     without: frozenset[str] = frozenset()
     also_right: dict[str, frozenset[str]] = field(default_factory=dict)
-    pools: tuple[tuple[str, ...], ...] = ()  # answers of one kind, where the relation's answers are of several
+    pools: tuple[tuple[str, ...], ...] = ()  # answers of one kind, where the relation has several
+
+
+_CALCULATE = ("Which number is equal to {s}?", "What number comes out if you work out {s}?")
 
 
 def _names(text: str) -> frozenset[str]:
@@ -106,7 +109,8 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
             "Which place does {an} call its home?", "What sort of home does {an} have?",
         ), also_right={"bee": _names("nest"), "rabbit": _names("lodge; tunnel")}),
         Asked("group", 6, (
-            "Which group word belongs to the {s}?", "What is the usual word for a group of animals like the {s}?",
+            "Which group word belongs to the {s}?",
+            "What is the usual word for a group of animals like the {s}?",
         )),
     ),
     "nature": (
@@ -114,7 +118,8 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
             "What colour would {s} normally be?", "When you look at {s}, which colour do you see?",
         ), without=_names("the sun; the sea")),
         Asked("body", 9, (
-            "Which part of a person is needed to {s}?", "Which part of the body would you need in order to {s}?",
+            "Which part of a person is needed to {s}?",
+            "Which part of the body would you need in order to {s}?",
         )),
         Asked("weather", 9, (
             "Which word describes {s}?", "How would you name {s} in one word?",
@@ -160,7 +165,8 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
         ), also_right={
             "noodles": _names("corn; rice; eggs; potatoes"), "butter": _names("milk"),
             "yoghurt": _names("cream"), "chips": _names("corn; flour"), "beer": _names("corn; rice"),
-            "marzipan": _names("flour"), "bread": _names("oats; barley; corn"), "wine": _names("fruit; apples"),
+            "marzipan": _names("flour"), "bread": _names("oats; barley; corn"),
+            "wine": _names("fruit; apples"),
         }),
     ),
     "culture": (
@@ -172,9 +178,9 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
         )),
     ),
     "numbers": (
-        Asked("sum", 8, ("Which number is equal to {s}?", "What number comes out if you work out {s}?")),
-        Asked("product_of", 8, ("Which number is equal to {s}?", "What number comes out if you work out {s}?")),
-        Asked("difference", 4, ("Which number is equal to {s}?", "What number comes out if you work out {s}?")),
+        Asked("sum", 8, _CALCULATE),
+        Asked("product_of", 8, _CALCULATE),
+        Asked("difference", 4, _CALCULATE),
         Asked("digit", 8, (
             "How would a calculator show the number {s}?", "Change the number word {s} into digits.",
         )),
