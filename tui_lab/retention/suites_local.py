@@ -311,4 +311,4 @@ def is_wikitext(path: Path) -> bool:
             head = stream.read(20_000).decode("utf-8", "replace")
     except OSError:
         return False
-    return re.search(r"^ = [^=\n]+ = *$", head, re.MULTILINE) is not None
+    return re.search(r"^ = [^=\n]+ = *\r?$", head, re.MULTILINE) is not None

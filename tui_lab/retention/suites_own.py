@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
             )
     keys = ("version", "title", "description", "licence")
     text = {key: visible(str(header.get(key) or "")) for key in keys}
-    own_name = visible(str(header.get("suite") or name))
+    own_name = file_name(str(header.get("suite") or name))
+    held_back = header.get("held_back")
     return Suite(
         name=own_name,
         version=text["version"] or "1",
@@ -80,8 +82,13 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
         source=visible(str(header.get("source") or shown)),
         sha256=fingerprint(kind, metric, chosen),
         warnings=tuple(warnings),
-        held_back=tuple(str(category) for category in header.get("held_back") or ()),
+        held_back=tuple(map(str, held_back)) if isinstance(held_back, list) else (),
     )
+
+
+def file_name(name: str) -> str:
+    """A suite's name as it is shown and as results are filed under it: it must not lead to another folder."""
+    return re.sub(r"[^\w@.-]+", "_", name).strip("._")[:64] or "suite"
 
 
 def _header_kind(header: Mapping[str, Any], shown: str) -> Kind:
@@ -219,9 +226,15 @@ def answer_of(row: Mapping[str, Any], choices: tuple[str, ...]) -> int:
             raise BadItem(f"answer is {value}, but there are {len(choices)} choices (counted from 0)")
         return value
     text = value.strip()
-    if text in choices:
-        return choices.index(text)
     letter = text.rstrip(".)").upper()
+    if text in choices:
+        named = choices.index(text)
+        if letter in letters and letters.index(letter) != named:
+            raise BadItem(
+                f"answer {text!r} may mean the choice {text!r} or choice {letter}; write it as the number "
+                f"{named}"
+            )
+        return named
     if letter in letters:
         return letters.index(letter)
     if text.isdecimal() and int(text) < len(choices):
@@ -293,6 +306,4 @@ def document(text: str, identity: str, category: str = "", original: str | None 
 
 def count_words(text: str) -> int:
     """As lm-evaluation-harness counts them: the pieces between stretches of white space, empty ones too."""
-    import re
-
     return len(re.split(r"\s+", text))

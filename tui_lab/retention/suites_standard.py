@@ -118,7 +118,8 @@ def mmlu(row: Row, identity: str, examples: Sequence[Row] = ()) -> Item:
 
 def arc(row: Row, identity: str) -> Item:
     """`arc/arc_easy.yaml`, `arc_challenge.yaml`: Question → the text of an option."""
-    question, options = row.get("question"), row.get("choices")
+    question: Any = row.get("question")
+    options: Any = row.get("choices")
     if isinstance(question, dict):  # the authors' own JSONL
         question, options = question.get("stem"), question.get("choices")
     if isinstance(options, list) and all(isinstance(option, dict) for option in options):
