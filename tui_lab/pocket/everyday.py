@@ -68,7 +68,7 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
             "In which city can you find {s}?", "Which city do you have to visit if you want to look at {s}?",
         )),
         Asked("superlative", 6, (
-            "Which of them all is {s}?", "In the whole world, which is {s}?",
+            "What do people describe as {s}?", "If you had to name {s}, what would you say?",
         ), pools=(_PLANETS, _BEASTS)),
     ),
     "words": (
@@ -116,7 +116,7 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
     "nature": (
         Asked("colour", 14, (
             "What colour would {s} normally be?", "When you look at {s}, which colour do you see?",
-        ), without=_names("the sun; the sea")),
+        ), without=_names("the sun; the sea; a plum")),
         Asked("body", 9, (
             "Which part of a person is needed to {s}?",
             "Which part of the body would you need in order to {s}?",
@@ -144,10 +144,10 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
     "things": (
         Asked("tool", 14, (
             "Which object is made to {s}?", "Which object would you need if you had to {s}?",
-        ), without=_names("pull out a nail; measure the heat")),  # hammers do it too; heat is no temperature
+        ), without=_names("pull out a nail; measure the heat; measure how long it is")),  # unclear or bad English
         Asked("material", 10, (
             "Which material does {an} normally consist of?", "Out of what would somebody usually make {an}?",
-        ), without=_names("sock; bucket"), also_right={"table": _names("steel; stone")}),
+        ), without=_names("sock; bucket; pillow"), also_right={"table": _names("steel; stone")}),
         Asked("room", 8, (
             "In which part of a home would you expect the {s}?", "Where at home should I put the {s}?",
         ), without=_names("flowers; swing")),
