@@ -144,7 +144,7 @@ CATEGORIES: dict[str, tuple[Asked, ...]] = {
     "things": (
         Asked("tool", 14, (
             "Which object is made to {s}?", "Which object would you need if you had to {s}?",
-        ), without=_names("pull out a nail; measure the heat; measure how long it is")),  # unclear or bad English
+        ), without=_names("pull out a nail; measure the heat; measure how long it is")),  # unclear here
         Asked("material", 10, (
             "Which material does {an} normally consist of?", "Out of what would somebody usually make {an}?",
         ), without=_names("sock; bucket; pillow"), also_right={"table": _names("steel; stone")}),

@@ -60,13 +60,23 @@ def listed(text: str) -> list[str]:
 
 
 def as_json(text: str) -> Any:
-    """The value when the whole text is JSON (a code fence around it is forgiven); raises ValueError."""
+    """The value when the whole text is JSON (a code fence around it is forgiven); raises ValueError.
+
+    An object that gives a key twice is not accepted: which value counts is then anybody's guess.
+    """
     stripped = text.strip()
     fenced = _FENCE.match(stripped)
     try:
-        return json.loads(fenced[1] if fenced else stripped)
+        return json.loads(fenced[1] if fenced else stripped, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def refuses(text: str) -> bool:
