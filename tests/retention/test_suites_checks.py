@@ -34,7 +34,8 @@ def judged(text: str, *checks: dict[str, Any]) -> bool:
     ("check", "good", "bad"),
     [
         ({"check": "json"}, ['{"a": 1}', "[1, 2]", '```json\n{"a": 1}\n```'], ["a", "1", "{'a': 1}", ""]),
-        ({"check": "json"}, ["{}"], ['{"a": 1, "a": 2}', 'Here: {"a": 1}', '{"a": 1} done', '{"a": 1', "[" * 100_000]),
+        ({"check": "json"}, ["{}"],
+         ['{"a": 1, "a": 2}', 'Here: {"a": 1}', '{"a": 1} done', '{"a": 1', "[" * 100_000]),
         ({"check": "json", "keys": ["a", "b"]}, ['{"a": 1, "b": 2}'],
          ['{"a": 1}', '{"a":1,"b":2,"c":3}', "[]"]),
         ({"check": "json", "keys": {"n": "integer"}}, ['{"n": 4}'],
