@@ -210,9 +210,9 @@ def test_bad_input_is_one_sentence(
 
 
 def test_a_run_without_an_adapter_yet(base: Path, tmp_path: Path) -> None:
-    from tui_lab.cli_generate import _adapter
+    from tui_lab.host.names import adapter_target
 
     run = runs.create(build({"model": str(base)}), tmp_path)
     (run.checkpoints_path / "checkpoint-4").mkdir(parents=True)
     with pytest.raises(LabError, match=r"saved no adapter.*checkpoint-4"):
-        _adapter(run.id, tmp_path, False)
+        adapter_target(run.id, tmp_path, False)

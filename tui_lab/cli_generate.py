@@ -12,26 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import LaneResult, Record, TokenRecord
 from tui_lab.errors import LabError
+from tui_lab.host.names import Target, adapter_target, model_target
 from tui_lab.safe_text import visible
 
 if TYPE_CHECKING:
     from tui_lab.decoding.stage import Stage
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a name means: weights to load, and an adapter to put on them."""
-
-    location: str  # a folder or hub id of whole weights
-    adapter: Path | None = None
-    revision: str = ""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")
     prompt = _prompt(args)
     runs_dir = getattr(args, "runs_dir", None)
-    adapters = [_adapter(name, runs_dir, args.allow_large) for name in args.adapter]
-    model = _model(args, adapters, runs_dir)
+    adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
+    model = model_target(args.model, runs_dir, args.allow_large, adapters)
 
     from tui_lab.decoding.loading import quiet_libraries
 
@@ -101,86 +92,6 @@ def _prompt(args: argparse.Namespace) -> str:
     if not text.strip():
         raise LabError("the prompt is empty: type at least one word")
     return str(text)
-
-
-def _run_target(name: str, runs_dir: Path | None, allow_large: bool) -> Target:
-    """What a run left: whole weights, or an adapter and the model that it is for. Raises LabError."""
-    from tui_lab import catalog
-    from tui_lab.runs import folder
-
-    path = Path(name).expanduser()
-    run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
-    if (run.model_path / "config.json").is_file():
-        return Target(str(run.model_path))
-    if (run.adapter_path / "adapter_config.json").is_file():
-        recipe = run.recipe()
-        base = catalog.find(recipe.model, allow_large or recipe.allow_large)
-        return Target(base.loadable, run.adapter_path, recipe.revision)
-    saved = sorted(run.checkpoints_path.glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
-    hint = f"; its newest checkpoint is {saved[-1]}" if saved else ""
-    raise LabError(f"run {run.id} has saved no adapter and no model yet{hint}")
-
-
-def _adapter(name: str, runs_dir: Path | None, allow_large: bool) -> Target:
-    """The adapter that ``--adapter`` names: a run, a folder (of an adapter or of whole weights), a hub id."""
-    path = Path(name).expanduser()
-    if (path / "adapter_config.json").is_file():
-        return Target(_base_of(path), path.resolve())
-    if (path / "config.json").is_file():
-        return Target(str(path.resolve()))
-    try:
-        return _run_target(name, runs_dir, allow_large)
-    except LabError:
-        if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-            raise
-    folder = _download(name)
-    return Target(_base_of(folder), folder)
-
-
-def _base_of(folder: Path) -> str:
-    from tui_lab.decoding.adapters import read_config
-
-    return str(read_config(folder).get("base_model_name_or_path") or "")
-
-
-def _download(hub_id: str) -> Path:
-    """An adapter of the hub: its configuration and safetensors, nothing else."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = ["adapter_config.json", "adapter_model.safetensors"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
-        raise LabError(
-            f"adapter {visible(hub_id)!r} is no run and no folder here, and the hub does not give it; "
-            "`tui-lab runs` lists the runs"
-        ) from None
-
-
-def _model(args: argparse.Namespace, adapters: list[Target], runs_dir: Path | None) -> Target:
-    """The model that ``--model`` names; without it the one that the first adapter is for, else pocket."""
-    from tui_lab import catalog
-
-    name = args.model
-    if not name:
-        first = next((a for a in adapters if a.adapter), None)
-        if first is None or not first.location:
-            return Target(catalog.find("pocket").loadable)
-        if first.revision or not Path(first.location).is_dir():
-            return replace(first, adapter=None)
-        return Target(first.location)
-    if (Path(name).expanduser() / "recipe.toml").is_file():
-        return _run_target(name, runs_dir, args.allow_large)
-    try:
-        return Target(catalog.find(name, args.allow_large).loadable)
-    except LabError:
-        try:
-            return _run_target(name, runs_dir, args.allow_large)
-        except LabError as error:
-            if "saved no adapter" in str(error):
-                raise
-        raise
 
 
 def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -35,18 +36,20 @@ def plain(value: Any) -> Any:
     return value
 
 
-class _Lines:
-    """Writes one JSON object a line; a reader that has gone away ends the job quietly."""
+class Lines:
+    """Writes one JSON object a line, from any thread; a reader that has gone away ends the job quietly."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
 
     def write(self, kind: str, **fields: Any) -> None:
         # ensure_ascii keeps lone surrogates and control characters from the data out of the byte stream.
         line = json.dumps({"kind": kind, **plain(fields)}, ensure_ascii=True, allow_nan=False, default=str)
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            with self._lock:
+                self._stream.write(line + "\n")
+                self._stream.flush()
         except BrokenPipeError:
             os._exit(EXIT_OK)  # nobody listens any more
 
@@ -68,7 +71,7 @@ def read_request(stream: TextIO) -> dict[str, Any]:
 
 def run(handler: Handler, stdin: TextIO, stdout: TextIO) -> int:
     """Answers one request: ``handler(request, progress)`` returns the fields of the result."""
-    lines = _Lines(stdout)
+    lines = Lines(stdout)
 
     def progress(text: str, done: int | None = None, total: int | None = None) -> None:
         lines.write("progress", text=text, done=done, total=total)
@@ -85,14 +88,21 @@ def run(handler: Handler, stdin: TextIO, stdout: TextIO) -> int:
     return EXIT_OK
 
 
-def serve(handler: Handler) -> int:
-    """The whole of a job's ``__main__``: sets the streams apart, lowers the priority, answers, returns the
-    exit status (0 result, 1 refused with a sentence, 2 a fault of ours)."""
+def set_apart() -> TextIO:
+    """The real stdout, for protocol lines alone: whatever else is printed goes to stderr from now on. Lowers
+    the priority of the process too."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     with contextlib.suppress(OSError):
         os.nice(CHILD_NICENESS)
+    return stdout
+
+
+def serve(handler: Handler) -> int:
+    """The whole of a job's ``__main__``: sets the streams apart, lowers the priority, answers, returns the
+    exit status (0 result, 1 refused with a sentence, 2 a fault of ours)."""
+    stdout = set_apart()
     try:
         return run(handler, sys.stdin, stdout)
     finally:

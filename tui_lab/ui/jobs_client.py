@@ -7,41 +7,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from tui_lab.children import LINE_LIMIT_BYTES, keep_last_words, last_words, spawn
 from tui_lab.errors import LabError
-
-#: A result holds whole rows of data: longer lines than asyncio's 64 KiB.
-LINE_LIMIT_BYTES = 32 << 20
-LAST_WORDS_LINES = 5
-LAST_WORDS_BYTES = 4096  # of a line that never ends
 
 Progress = Callable[[str, int | None, int | None], None]
 
 
 async def run_job(module: str, request: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:
     """Runs ``python -m module`` with a request; returns the fields of its result. Raises LabError."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            module,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
-            limit=LINE_LIMIT_BYTES,
-        )
-    except OSError as error:
-        raise LabError(f"{module} cannot be started ({error.strerror or error})") from None
+    process = await spawn(module)
     assert process.stdin and process.stdout and process.stderr
-    words: deque[str] = deque(maxlen=LAST_WORDS_LINES)
-    listening = asyncio.create_task(_keep_last_words(process.stderr, words))
+    words = last_words()
+    listening = asyncio.create_task(keep_last_words(process.stderr, words))
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -85,13 +65,3 @@ async def _answer(stdout: asyncio.StreamReader, progress: Progress | None) -> di
                     progress(str(message.get("text") or ""), message.get("done"), message.get("total"))
             case "result" | "error":
                 answer = message
-
-
-async def _keep_last_words(stderr: asyncio.StreamReader, words: deque[str]) -> None:
-    """Reads stderr, so that the child never blocks on it, and keeps the end."""
-    rest = b""
-    while chunk := await stderr.read(1 << 16):
-        *lines, rest = (rest[-LAST_WORDS_BYTES:] + chunk).split(b"\n")
-        words.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
-    if rest.strip():
-        words.append(rest.decode("utf-8", "replace").strip())

@@ -1,0 +1,64 @@
+"""Child processes as the lab starts them: ``python -m`` with all three pipes, so that a child can never
+touch the terminal, and the last words of one that died kept for people. No torch, no textual."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import deque
+
+from tui_lab.errors import LabError
+
+#: A message holds whole rows of data: longer lines than asyncio's 64 KiB.
+LINE_LIMIT_BYTES = 32 << 20
+LAST_WORDS_LINES = 5
+LAST_WORDS_BYTES = 4096  # of a line that never ends
+
+
+async def spawn(module: str) -> asyncio.subprocess.Process:
+    """Starts ``python -m module``. Raises LabError when that is not possible."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            module,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            limit=LINE_LIMIT_BYTES,
+        )
+    except OSError as error:
+        raise LabError(f"{module} cannot be started ({error.strerror or error})") from None
+
+
+def last_words() -> deque[str]:
+    """An empty memory for the end of what a child says."""
+    return deque(maxlen=LAST_WORDS_LINES)
+
+
+async def keep_last_words(stderr: asyncio.StreamReader, words: deque[str]) -> None:
+    """Reads stderr, so that the child never blocks on it, and keeps the end."""
+    rest = b""
+    while chunk := await stderr.read(1 << 16):
+        *lines, rest = (rest[-LAST_WORDS_BYTES:] + chunk).split(b"\n")
+        words.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
+    if rest.strip():
+        words.append(rest.decode("utf-8", "replace").strip())
+
+
+def end_in_words(returncode: int | None) -> str:
+    """How a process ended."""
+    if returncode is None:
+        return "ended"
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    hint = "; the system may have been out of memory" if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"
