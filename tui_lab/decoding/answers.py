@@ -1,8 +1,8 @@
-"""Greedy answers of the model in training: samples for the eye, answers for the task's own score."""
+"""Greedy answers of a model to many prompts at once: samples for the eye, answers that a score judges."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,18 +18,22 @@ def answer(
     *,
     stop_ids: Sequence[int],
     max_new_tokens: int,
+    rows_a_batch: int = ROWS_A_BATCH,
+    cancelled: Callable[[], bool] | None = None,
 ) -> list[str]:
     """The model's greedy continuation of each prompt (token ids), special tokens left out.
 
     Prompts are padded on the left and masked, in batches of similar length; the order of the result is
-    that of the prompts. The caller sees to evaluation mode and random states (:mod:`.quiet`).
+    that of the prompts. ``cancelled`` is asked at every token: answers then end where they are. The caller
+    sees to evaluation mode and random states.
     """
     answers = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_ids[0]
     device = next(model.parameters()).device
-    for start in range(0, len(order), ROWS_A_BATCH):
-        rows = order[start : start + ROWS_A_BATCH]
+    stopping = _stopping(cancelled) if cancelled else None
+    for start in range(0, len(order), rows_a_batch):
+        rows = order[start : start + rows_a_batch]
         width = max(len(prompts[i]) for i in rows)
         ids = torch.full((len(rows), width), pad, dtype=torch.long)  # (rows, width)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -46,12 +50,23 @@ def answer(
             eos_token_id=list(stop_ids),
             pad_token_id=pad,
             use_cache=True,
+            stopping_criteria=stopping,
         )
         for row, index in enumerate(rows):
             answers[index] = tokenizer.decode(
                 _until_stop(out[row, width:].tolist(), stop_ids), skip_special_tokens=True
             )
     return [text.strip() for text in answers]
+
+
+def _stopping(cancelled: Callable[[], bool]) -> Any:
+    """transformers' form of a question whether to stop: one answer a row."""
+    from transformers import StoppingCriteriaList
+
+    def asked(input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), cancelled(), dtype=torch.bool, device=input_ids.device)
+
+    return StoppingCriteriaList([asked])  # type: ignore[list-item]
 
 
 def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
