@@ -25,6 +25,11 @@ def config_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_CONFIG_DIR") or platformdirs.user_config_dir("tui-lab"))
 
 
+def data_dir() -> Path:
+    """The user's data folder (TUI_LAB_DATA_DIR overrides it). It need not exist."""
+    return Path(os.environ.get("TUI_LAB_DATA_DIR") or platformdirs.user_data_dir("tui-lab"))
+
+
 def user_dir(kind: Kind) -> Path:
     """The folder of the user's own presets or themes. It need not exist."""
     return config_dir() / kind

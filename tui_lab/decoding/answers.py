@@ -66,7 +66,7 @@ def _stopping(cancelled: Callable[[], bool]) -> Any:
     def asked(input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), cancelled(), dtype=torch.bool, device=input_ids.device)
 
-    return StoppingCriteriaList([asked])  # type: ignore[list-item]
+    return StoppingCriteriaList([asked])
 
 
 def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

@@ -105,8 +105,8 @@ class Host:
                 case "count":
                     return asdict(worker.count(_ask(values)))
                 case "generate":
-                    done = worker.generate(_ask(values), tell, lambda: number in self._cancelled)
-                    return {"lanes": [asdict(lane) for lane in done]}
+                    heard = worker.generate(_ask(values), tell, lambda: number in self._cancelled)
+                    return {"perplexities": heard}
                 case "judge":
                     judged = worker.judge(**values)
                     return {"judged": [[asdict(token) for token in one] for one in judged]}

@@ -99,8 +99,26 @@ class HostClient:
     async def generate(self, ask: Ask, on_event: Callable[[Event], None]) -> list[LaneDone]:
         """Decodes all lanes of a prompt. Cancelling the task that waits ends them within a step."""
         await self._restore()
-        answer = await self._request("generate", "busy", on_event, **asdict(ask))
-        return [read(LaneDone, lane) for lane in answer["lanes"]]
+        done: dict[int, LaneDone] = {}
+
+        def hear(event: Event) -> None:
+            if isinstance(event, LaneDone):
+                done[event.lane] = event
+            on_event(event)
+
+        answer = await self._request("generate", "busy", hear, **asdict(ask))
+        return [
+            replace(done[lane], perplexity_base=float(perplexity))
+            for lane, perplexity in enumerate(answer["perplexities"])
+            if lane in done
+        ]
+
+    def stop(self) -> None:
+        """Ends all lanes at their next step; ``generate`` returns what they have."""
+        if self._process is not None:
+            for number, waiting in self._waiting.items():
+                if waiting.on_event is not None:
+                    self._write(self._process, {"do": "cancel", "of": number})
 
     async def judge(
         self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS

@@ -167,8 +167,9 @@ class Worker:
         context = context_of(model.config)
         return PromptFacts(len(ids), context, context is None or len(ids) < context)
 
-    def generate(self, ask: Ask, tell: Tell, cancelled: Cancelled) -> list[LaneDone]:
-        """Decodes all lanes; events go to ``tell`` about ten times a second."""
+    def generate(self, ask: Ask, tell: Tell, cancelled: Cancelled) -> list[float]:
+        """Decodes all lanes; events go to ``tell`` about ten times a second. The perplexity of each lane's
+        answer under the base."""
         if not 1 <= ask.max_new_tokens <= MOST_NEW_TOKENS:
             raise LabError(f"max_new_tokens is from 1 to {MOST_NEW_TOKENS}, not {ask.max_new_tokens}")
         lanes = _lanes(ask.lanes)
@@ -180,13 +181,13 @@ class Worker:
         batches = Batches(tell, lambda result: account(result, request.prompt_ids))
         results = self._loaded.decode(request, batches.tell, cancelled)
         batches.flush()
-        return [self._judged_by_base(account(result, request.prompt_ids)) for result in results]
+        return [self._perplexity_base(result, request.prompt_ids) for result in results]
 
-    def _judged_by_base(self, done: LaneDone) -> LaneDone:
-        if done.on == BASE or not done.token_ids:
-            return done
-        judged = judge(self._loaded, done.prompt_token_ids, done.token_ids)
-        return replace(done, perplexity_base=measures.perplexity([j.logprob for j in judged]))
+    def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float:
+        if (result.description.on or BASE) == BASE:
+            return measures.perplexity([token.logprob for token in result.tokens])
+        judged = judge(self._loaded, prompt_ids, result.token_ids)
+        return measures.perplexity([j.logprob for j in judged])
 
     def judge(
         self, prompt_ids: list[int], token_ids: list[int], on: list[str], top: int = DETAILS

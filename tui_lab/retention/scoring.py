@@ -41,7 +41,7 @@ def score(
     tokenizer: Any,
     suite: Suite,
     *,
-    done: Mapping[str, ItemScore] = {},  # noqa: B006 (read only)
+    done: Mapping[str, ItemScore] = {},
     tell: Callable[[ItemScore], None] = lambda score: None,
     cancelled: Callable[[], bool] = lambda: False,
     batch_tokens: int = 0,

@@ -50,7 +50,9 @@ class Reader:
             )
         weights = self._base.get_input_embeddings().weight
         self._device, self._vocabulary = weights.device, int(weights.shape[0])
-        self._dtype = next((p.dtype for p in self._base.parameters() if p.dtype.is_floating_point), weights.dtype)
+        self._dtype = next(
+            (p.dtype for p in self._base.parameters() if p.dtype.is_floating_point), weights.dtype
+        )
         config = self._base.config.get_text_config(decoder=True)
         self._config = config
         #: Attention over a row of this width costs about as much as its matrices.
@@ -102,7 +104,9 @@ class Reader:
                 else:
                     assert hidden is not None
                     later = hidden[None, begin:end]
-                    logits = self._logits({"input_ids": inputs["input_ids"][:1, :1]}, lambda _, part=later: part)
+                    logits = self._logits(
+                        {"input_ids": inputs["input_ids"][:1, :1]}, lambda _, part=later: part
+                    )
                 here = (at >= begin) & (at < end)
                 rows, ids = at[here].to(logits.device) - begin, tokens[here].to(logits.device)
                 values = logits[0].float()  # (n, V); softmax in float32, as the harness

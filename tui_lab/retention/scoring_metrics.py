@@ -116,7 +116,9 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
         found = {"pass": _mean(correct(suite, scores))}
         found |= {name: Metric(value, math.nan) for name, value in suites_checks.spread(texts).items()}
     elif suite.kind == "pairs":
-        by_length = [score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)]
+        by_length = [
+            score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)
+        ]
         found = {"pair_preference": _mean(correct(suite, scores)), "pair_preference_norm": _mean(by_length)}
     elif suite.metric == "mc2":
         found = {"mc2": _mean(true_shares(suite, scores))}

@@ -17,12 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from tui_lab import catalog
 from tui_lab.data import bundled
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe, read_recipe
+from tui_lab.resources import data_dir
 
 #: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
 LOCK_PATIENCE_S = 1.0
@@ -88,7 +87,7 @@ class Run:
 
 def runs_dir() -> Path:
     """Where runs are kept: TUI_LAB_RUNS_DIR, else the user's data folder."""
-    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or Path(platformdirs.user_data_dir("tui-lab")) / "runs")
+    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs")
 
 
 def _absolute(directory: Path | None) -> Path:

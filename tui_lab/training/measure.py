@@ -12,10 +12,10 @@ from typing import Any
 from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import Prepared
+from tui_lab.decoding.answers import answer
 from tui_lab.recipes import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import RunState
-from tui_lab.decoding.answers import answer
 from tui_lab.training.quiet import undisturbed
 from tui_lab.training.trainer import LabTrainer
 

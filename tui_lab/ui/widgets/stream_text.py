@@ -1,0 +1,153 @@
+"""Text that grows while it is shown: wrapped as it comes, only the last line again, and only the rows that
+changed are drawn. Text of a model is shown as text: control characters as glyphs, markup as written, wide
+characters by their width, words without end broken at the edge."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rich.cells import cell_len, chop_cells
+from rich.segment import Segment
+from textual import events
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui_lab.safe_text import visible
+
+_PARTS = re.compile(r"\s+|\S+")
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """``text`` (without line feeds) in lines of at most ``width`` cells, broken between words where that is
+    possible. Joined again, the lines are the text; a line may end in blanks that stand beyond the edge no
+    more than a blank line would."""
+    width = max(2, width)
+    lines: list[str] = []
+    line, used = "", 0
+    for part in _PARTS.findall(text):
+        size = cell_len(part)
+        if used + size > width and used and not part.isspace():
+            lines.append(line)
+            line, used = "", 0
+        if used + size <= width:
+            line, used = line + part, used + size
+            continue
+        pieces = chop_cells(part, width) if not used else [*_split(part, width - used, width)]
+        for piece in pieces[:-1]:
+            lines.append(line + piece)
+            line, used = "", 0
+        line, used = line + pieces[-1], used + cell_len(pieces[-1])
+    lines.append(line)
+    return lines
+
+
+def _split(part: str, room: int, width: int) -> list[str]:
+    """Blanks that fill up a line of which ``room`` cells are left, and go on in the next."""
+    return [part[:room], *(chop_cells(part[room:], width) or [""])]
+
+
+class StreamText(ScrollView):
+    """See the module's docstring. ``append`` takes more text, ``replace`` other text."""
+
+    DEFAULT_CSS = """
+    StreamText { background: $background; height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    """
+    can_focus = False
+
+    def __init__(self, hint: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hint = hint  # shown while there is no text
+        self.raw = ""
+        self._lines: list[str] = []
+        self._wrapped = 0  # width that the lines are wrapped to; 0: they must be made anew
+        self._pending: list[str] = []  # came while the widget was not shown
+
+    # ------------------------------------------------------------------ text
+
+    def append(self, text: str) -> None:
+        """More text at the end. While the widget is hidden it is only kept."""
+        if not text:
+            return
+        first = not self.raw
+        self.raw += text
+        if not self._wrapped:
+            return
+        self._pending.append(text)
+        if self.is_on_screen:
+            self._catch_up(first)
+
+    def replace(self, text: str, hint: str | None = None) -> None:
+        """Other text."""
+        self.raw = text
+        if hint is not None:
+            self.hint = hint
+        self._anew()
+
+    @property
+    def is_on_screen(self) -> bool:
+        """Whether somebody can see it: laid out, displayed, on the screen that is shown."""
+        return self.size.width > 0 and self.display and self.screen.is_current
+
+    def catch_up(self) -> None:
+        """Wraps what came while it was hidden."""
+        if self._pending:
+            self._catch_up(False)
+
+    def _catch_up(self, first: bool) -> None:
+        text, self._pending = "".join(self._pending), []
+        follow = self.scroll_offset.y >= self.max_scroll_y - 1
+        if first:
+            self._lines = [""]
+        changed_from = max(0, len(self._lines) - 1)
+        last = self._lines.pop() if self._lines else ""
+        for number, paragraph in enumerate(visible(text, keep_newlines=True).split("\n")):
+            self._lines += wrap(last + paragraph if number == 0 else paragraph, self._wrapped)
+        self._resized(changed_from, follow)
+
+    def _anew(self) -> None:
+        """Wraps everything for the width that there is now."""
+        self._pending = []
+        self._wrapped = self.size.width
+        if self._wrapped <= 0:
+            return
+        shown = visible(self.raw, keep_newlines=True) if self.raw else self.hint
+        self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
+        self._resized(0, bool(self.raw))
+        self.refresh()
+
+    def _resized(self, changed_from: int, follow: bool) -> None:
+        height = len(self._lines)
+        if height != self.virtual_size.height:
+            self.virtual_size = Size(self._wrapped, height)
+        top = self.scroll_offset.y
+        if follow and height > self.size.height:
+            self.scroll_to(y=height - self.size.height, animate=False, immediate=True)
+        if self.scroll_offset.y == top:
+            first = max(0, changed_from - top)
+            rows = self.size.height - first
+            if rows > 0:
+                self.refresh(Region(0, first, self.size.width, rows))
+
+    # ------------------------------------------------------------------ drawing
+
+    def on_resize(self, event: events.Resize) -> None:
+        # a scroll bar that comes or goes changes the width too
+        if self.size.width != self._wrapped:
+            self._anew()
+
+    def on_show(self) -> None:
+        self.catch_up()
+
+    def render_line(self, y: int) -> Strip:
+        style = self.rich_style if self.raw else self.rich_style + self._hint_style
+        at = y + self.scroll_offset.y
+        text = self._lines[at].rstrip() if at < len(self._lines) else ""
+        return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, self.rich_style)
+
+    @property
+    def _hint_style(self) -> Any:
+        from rich.style import Style
+
+        return Style(italic=True, dim=True)
