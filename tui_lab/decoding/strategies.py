@@ -285,7 +285,7 @@ class Lane:
         start = FAMILIES[self.strategy.name].start
         parts = [self.strategy.name]
         for name, value in parameters(self.strategy).items():
-            if value != getattr(start, name) or name == _MAIN.get(self.strategy.name):
+            if value != getattr(start, name) or name in _MAIN.get(self.strategy.name, ()):
                 shown = str(value).lower() if isinstance(value, bool) else format(value)
                 parts.append(f"{name}={shown}")
         parts += [] if self.seed is None else [f"seed={self.seed}"]
@@ -293,13 +293,14 @@ class Lane:
         return " ".join(parts)
 
 
-#: The parameter that a family is named for is always written out.
+#: The parameters that a family is known by are always written out.
 _MAIN = {
-    "temperature": "temperature",
-    "top-k": "top_k",
-    "top-p": "top_p",
-    "min-p": "min_p",
-    "beam": "num_beams",
+    "temperature": ("temperature",),
+    "top-k": ("top_k",),
+    "top-p": ("top_p",),
+    "min-p": ("min_p",),
+    "beam": ("num_beams",),
+    "contrastive": ("penalty_alpha", "top_k"),
 }
 
 

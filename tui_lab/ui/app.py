@@ -7,16 +7,20 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.app import App, SystemCommand, get_system_commands_provider
 from textual.reactive import reactive
 from textual.screen import Screen
 
+from tui_lab.host.messages import HostStatus
 from tui_lab.ui import actions, themes
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
+
+if TYPE_CHECKING:
+    from tui_lab.host.client import HostClient
 
 MARKERS = ("braille", "block", "ascii")
 #: Newest runs that are looked at for life: older ones have ended.
@@ -37,6 +41,12 @@ def _tune() -> Screen[Any]:
     return TunePane()
 
 
+def _compare() -> Screen[Any]:
+    from tui_lab.ui.screens.compare import ComparePane
+
+    return ComparePane()
+
+
 class LabApp(App[None]):
     """The lab. ``run_id`` opens Tune on that run; ``theme`` and ``marker`` come from the command line."""
 
@@ -44,12 +54,18 @@ class LabApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[Any]] = {lambda: actions.LabCommands, get_system_commands_provider}
     BINDINGS = actions.bindings("app")
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"choose": _choose, "tune": _tune}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "choose": _choose,
+        "tune": _tune,
+        "compare": _compare,
+    }
 
     #: What the header line says: (model · preset, state of the run).
     run_line: reactive[tuple[str, str]] = reactive(("", ""))
     #: The run that Tune shows: set by Choose when it starts one, by the command line, or by Tune.
     run_id: reactive[str] = reactive("")
+    #: What the process that keeps a model for Compare is doing.
+    host_status: reactive[HostStatus] = reactive(HostStatus())
     #: How plots are drawn.
     marker: reactive[str] = reactive("braille")
 
@@ -68,6 +84,7 @@ class LabApp(App[None]):
         self._drawn = False
         self._waiting: list[Callable[[], Any]] = []
         self._children: list[subprocess.Popen[bytes]] = []
+        self._host: HostClient | None = None
         self.set_reactive(LabApp.marker, marker if marker in MARKERS else "braille")
         self._wanted_theme = theme
         wanted = theme or themes.default_for(self.console.color_system)
@@ -151,9 +168,30 @@ class LabApp(App[None]):
         """Shows a run on Tune. ``process``: the child that was just started for it."""
         if process is not None:
             self._children.append(process)
+            self._make_room()
         self.run_id = run_id
         if self.current_mode != "tune":
             self.action_pane("tune")
+
+    def _make_room(self) -> None:
+        """A run that starts finds the GPU free: the host's model goes, and comes back when it is asked."""
+        if self._host is not None and self.host_status.device.startswith("cuda"):
+            self.run_worker(self._host.unload(), group="host", exit_on_error=False)
+
+    # ------------------------------------------------------------------ the host
+
+    @property
+    def host(self) -> HostClient:
+        """The process that keeps a model; it starts with the first request."""
+        if self._host is None:
+            from tui_lab.host.client import HostClient
+
+            self._host = HostClient(lambda status: setattr(self, "host_status", status))
+        return self._host
+
+    async def on_unmount(self) -> None:
+        if self._host is not None:
+            await self._host.close()
 
     # ------------------------------------------------------------------ size
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tui_lab.decoding.strategies import FAMILIES, Lane, Sample
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, HostStatus, LaneDone
 from tui_lab.jobs import plain
@@ -31,13 +30,6 @@ FIGURES = {
 }
 
 
-def base_against(name: str) -> tuple[Lane, ...]:
-    """Lanes that show what an adapter changed: the same strategies on the base and on ``name``."""
-    drawn = Sample("top-p", top_p=0.9)
-    strategies = ((FAMILIES["greedy"].start, None), (drawn, 1))
-    return tuple(Lane(strategy, seed, on) for strategy, seed in strategies for on in ("base", name))
-
-
 def number(value: float, digits: int = 2) -> str:
     """A figure under a lane; a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
@@ -57,7 +49,7 @@ def figures(done: LaneDone) -> dict[str, str]:
 
 
 def as_markdown(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
-    """The whole comparison for people. Text of models is fenced, so that nothing in it is read as Markdown."""
+    """The whole comparison for people; text of models is fenced, never read as Markdown."""
     title = f"# {len(lanes)} decodings of one prompt"
     nf4 = ", 4-bit NF4" if host.quantization == "nf4" else ""
     how = (
@@ -88,8 +80,8 @@ def _fenced(text: str) -> str:
 
 def as_json(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
     """The whole comparison for programs: the text as it was, every token with its log-probability."""
-    whole = {"model": host.model, "dtype": host.dtype, "quantization": host.quantization, "device": host.device,
-             "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}  # fmt: skip
+    how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
+    whole = {**how, "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}
     return json.dumps(plain(whole), ensure_ascii=True, indent=1)
 
 

@@ -26,6 +26,11 @@ ABOUT = {
         "Watch a run: its loss on training and held-out rows, memory, speed, samples. The run is a process "
         "of its own: it goes on when you leave the lab or the line breaks."
     ),
+    "compare": (
+        "One prompt, every lane at once. Type a prompt and press Enter; Escape goes to the lanes, where E "
+        "edits one in place, ] goes to the next, Enter looks into its tokens, and T loads a tuned run beside "
+        "its base."
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
@@ -17,35 +18,27 @@ from textual.strip import Strip
 from tui_lab.safe_text import visible
 
 _PARTS = re.compile(r"\s+|\S+")
+_HINT = Style(italic=True, dim=True)
 
 
 def wrap(text: str, width: int) -> list[str]:
     """``text`` (without line feeds) in lines of at most ``width`` cells, broken between words where that is
-    possible. Joined again, the lines are the text; a line may end in blanks that stand beyond the edge no
-    more than a blank line would."""
+    possible. Joined again, the lines are the text; blanks at a break hang over the edge, unseen."""
     width = max(2, width)
     lines: list[str] = []
     line, used = "", 0
     for part in _PARTS.findall(text):
         size = cell_len(part)
-        if used + size > width and used and not part.isspace():
-            lines.append(line)
-            line, used = "", 0
-        if used + size <= width:
+        if part.isspace() or used + size <= width:
             line, used = line + part, used + size
             continue
-        pieces = chop_cells(part, width) if not used else [*_split(part, width - used, width)]
-        for piece in pieces[:-1]:
-            lines.append(line + piece)
-            line, used = "", 0
-        line, used = line + pieces[-1], used + cell_len(pieces[-1])
+        if used:
+            lines.append(line)
+        pieces = chop_cells(part, width)
+        lines += pieces[:-1]
+        line, used = pieces[-1], cell_len(pieces[-1])
     lines.append(line)
     return lines
-
-
-def _split(part: str, room: int, width: int) -> list[str]:
-    """Blanks that fill up a line of which ``room`` cells are left, and go on in the next."""
-    return [part[:room], *(chop_cells(part[room:], width) or [""])]
 
 
 class StreamText(ScrollView):
@@ -141,13 +134,7 @@ class StreamText(ScrollView):
         self.catch_up()
 
     def render_line(self, y: int) -> Strip:
-        style = self.rich_style if self.raw else self.rich_style + self._hint_style
+        style = self.rich_style if self.raw else self.rich_style + _HINT
         at = y + self.scroll_offset.y
         text = self._lines[at].rstrip() if at < len(self._lines) else ""
         return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, self.rich_style)
-
-    @property
-    def _hint_style(self) -> Any:
-        from rich.style import Style
-
-        return Style(italic=True, dim=True)

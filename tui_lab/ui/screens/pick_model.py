@@ -1,0 +1,90 @@
+"""Asks which model to load for Compare, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.ui.screens.choose_items import MODEL_WIDTHS, model_item
+from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.chooser import Chooser
+
+#: Precisions in the order of the key; auto is bfloat16 on a GPU that has it, else float32.
+PRECISIONS = ("auto", "nf4", "bfloat16", "float32")
+
+
+class PickModel(ModalScreen["tuple[str, str] | None"]):
+    """Gives (model, precision), or None."""
+
+    DEFAULT_CSS = """
+    PickModel { align: center middle; }
+    PickModel > Vertical {
+        width: 110; max-width: 100%; height: 80%; background: $panel; border: round $primary; padding: 0 1;
+    }
+    PickModel Chooser OptionList, PickModel Chooser OptionList:focus { background: $panel; }
+    PickModel #precision { height: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "leave", "Leave"),
+        Binding("n", "precision", "Precision"),
+    ]
+
+    def __init__(self, current: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.current, self.precision = current, "auto"
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = "Model for Compare"
+            box.border_subtitle = "Enter loads, N precision, Esc leaves"
+            yield Static(id="precision")
+            yield Chooser(MODEL_WIDTHS, "reading the catalog …", "another: a folder or a hub name …")
+
+    def on_mount(self) -> None:
+        self._draw()
+        self._read()
+        self.query_one(Chooser).list.focus()
+
+    @work(thread=True, group="models", exit_on_error=False)
+    def _read(self) -> None:
+        from tui_lab import catalog
+
+        items = [model_item(entry) for entry in catalog.load()]
+        if self.is_mounted:
+            self.app.call_from_thread(self._show, items)
+
+    def _show(self, items: list[Any]) -> None:
+        chooser = self.query_one(Chooser)
+        chooser.chosen = self.current
+        chooser.set_items(items)
+
+    def _draw(self) -> None:
+        words = " ".join(f"[{p}]" if p == self.precision else f" {p} " for p in PRECISIONS)
+        self.query_one("#precision", Static).update(Content(f"Precision (N): {words}"))
+
+    def action_precision(self) -> None:
+        self.precision = PRECISIONS[(PRECISIONS.index(self.precision) + 1) % len(PRECISIONS)]
+        self._draw()
+
+    @on(Chooser.Picked)
+    def _picked(self, event: Chooser.Picked) -> None:
+        self.dismiss((event.item_id, self.precision))
+
+    @on(Chooser.TypeName)
+    def _type(self) -> None:
+        ask = AskText("Model: a folder with safetensors, or a hub name such as Qwen/Qwen2.5-0.5B-Instruct")
+        self.app.push_screen(ask, self._typed)
+
+    def _typed(self, name: str | None) -> None:
+        if name:
+            self.dismiss((name, self.precision))
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

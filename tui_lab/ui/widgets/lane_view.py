@@ -1,0 +1,233 @@
+"""One lane of a comparison: its strategy in one line that can be edited in place, its text as it comes, and
+its figures below."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Static
+
+from tui_lab.decoding import strategies
+from tui_lab.decoding.strategies import FAMILIES, Lane
+from tui_lab.errors import LabError
+from tui_lab.host.messages import Beams, LaneDone, Tokens
+from tui_lab.safe_text import visible
+from tui_lab.ui.comparison import figures
+from tui_lab.ui.widgets.stream_text import StreamText
+
+State = Literal["idle", "running", "done", "stopped"]
+GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
+#: How a lane came to its end, for people.
+ENDS = {
+    "stop_token": "ended by itself",
+    "stop_string": "met a stop text",
+    "length": "token limit",
+    "context": "context full",
+    "cancelled": "stopped",
+}
+#: The colour of strategies that have none of their own.
+_KIN = {"sample": "temperature", "min-p": "top-p"}
+
+
+def role(lane: Lane) -> str:
+    """The semantic name of the lane's colour."""
+    name = lane.strategy.name
+    return f"strategy-{_KIN.get(name, name)}"
+
+
+class LaneView(Vertical, can_focus=True):
+    """See the module's docstring. It does nothing by itself: the pane feeds it."""
+
+    DEFAULT_CSS = """
+    LaneView { height: 1fr; background: $background; }
+    LaneView .title { height: 1; width: 100%; background: $surface; }
+    LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
+    LaneView .figures { height: 2; width: 100%; color: $text-muted; }
+    LaneView Input, LaneView Input:focus { height: 1; border: none; padding: 0 1; background: $panel; }
+    LaneView StreamText { padding: 0 1; }
+    """
+
+    def __init__(self, lane: Lane, number: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lane, self.number = lane, number
+        self.state: State = "idle"
+        self.done: LaneDone | None = None
+        self.beams: list[Beams] = []
+        self.count = 0
+        self._text = StreamText(strategies.meaning(lane.strategy))
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="title")
+        yield self._text
+        yield Static(classes="figures")
+
+    def on_mount(self) -> None:
+        self._draw_title()
+        self._draw_figures()
+
+    # ------------------------------------------------------------------ what it shows
+
+    def set_lane(self, lane: Lane, number: int) -> None:
+        """Another strategy, seed or place; what stands below is of the one before and goes."""
+        anew = lane.text != self.lane.text
+        self.lane, self.number = lane, number
+        if anew:
+            self._reset(strategies.meaning(lane.strategy))
+        self._draw_title()
+
+    def _reset(self, hint: str) -> None:
+        self.state, self.done, self.beams, self.count = "idle", None, [], 0
+        self._text.replace("", hint)
+        self._draw_figures()
+
+    def begin(self) -> None:
+        """A run has been asked for."""
+        self._reset("waiting for the first token …")
+        self.state = "running"
+        self._draw_title()
+
+    def take(self, event: Tokens | Beams | LaneDone) -> None:
+        """Something came for this lane."""
+        if isinstance(event, Tokens):
+            self.count = event.count
+            self._text.append(event.text)
+        elif isinstance(event, Beams):
+            self.beams.append(event)
+            self.count = event.step + 1
+            if event.hypotheses and self.display:
+                self._text.replace(event.hypotheses[0].text)
+        else:
+            self.finish(event)
+            return
+        self._draw_figures()
+
+    def finish(self, done: LaneDone) -> None:
+        """It has ended; also called again once more is known of it."""
+        self.done = done
+        self.state = "stopped" if done.finish_reason == "cancelled" else "done"
+        if done.text != self._text.raw:
+            self._text.replace(done.text, "the answer is empty")
+        elif not done.text:
+            self._text.replace("", "the answer is empty")
+        self._draw_title()
+        self._draw_figures()
+
+    def abandon(self) -> None:
+        """The run failed before this lane had ended; what came stays."""
+        if self.state == "running":
+            self.state = "stopped" if self._text.raw else "idle"
+            if not self._text.raw:
+                self._text.replace("", strategies.meaning(self.lane.strategy))
+            self._draw_title()
+            self._draw_figures()
+
+    @property
+    def text(self) -> str:
+        """What the lane has said."""
+        return self.done.text if self.done else self._text.raw
+
+    def show_again(self) -> None:
+        """It can be seen again: what came meanwhile is drawn."""
+        if self.beams and not self.done and self.beams[-1].hypotheses:
+            self._text.replace(self.beams[-1].hypotheses[0].text)
+        self._text.catch_up()
+        self._draw_figures()
+
+    def _draw_title(self) -> None:
+        if not self.children:
+            return
+        colour = f"${role(self.lane)}"
+        name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
+        parts: list[Any] = [
+            f" {GLYPHS[self.state]} ",
+            f"{self.number} ",
+            (name, f"bold {colour}"),
+            f" {rest}",
+        ]
+        if self.lane.on:
+            on = visible(self.lane.on)
+            parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
+        self.query_one(".title", Static).update(Content.assemble(*parts), layout=False)
+
+    def _draw_figures(self) -> None:
+        if not self.children or not self.display or self.query(Input):
+            return
+        if self.done is None:
+            text = f" {self.count} tokens" if self.count else ""
+        else:
+            told = figures(self.done)
+            end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
+            text = (
+                f" {told['tokens']} tokens  {told['tok/s']} tok/s  first {told['first']}  {end}\n"
+                f" logprob {told['logprob']}  base ppl {told['ppl base']}  "
+                f"rep-4 {told['rep-4']}  distinct-2 {told['distinct-2']}"
+            )
+        self.query_one(".figures", Static).update(Content(text), layout=False)
+
+    # ------------------------------------------------------------------ editing in place
+
+    async def edit(self) -> None:
+        """Puts an input in the title's place."""
+        if self.query(Input):
+            return
+        field = Input(
+            self.lane.text,
+            suggester=SuggestFromList([Lane(f.start).text for f in FAMILIES.values()]),
+            compact=True,
+        )
+        self.query_one(".title").display = False
+        await self.mount(field, before=0)
+        field.focus()
+        self._judge(self.lane.text)
+
+    def _judge(self, text: str) -> Lane | None:
+        """Says under the lane what the text means, or what is wrong with it."""
+        lane: Lane | None = None
+        try:
+            lane = strategies.parse(text)
+        except LabError as error:
+            sentence, style = str(error), "$text-error"
+        else:
+            names = ", ".join(strategies.parameters(lane.strategy))
+            sentence, style = f"{strategies.meaning(lane.strategy)} Takes {names}, seed, on.", ""
+        self.query_one(".figures", Static).update(
+            Content.styled(f" {visible(sentence)}", style), layout=False
+        )
+        return lane
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._judge(event.value)
+
+    @on(Input.Submitted)
+    async def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        lane = self._judge(event.value)
+        if lane is None:
+            self.app.bell()
+            return
+        await self._close_editor()
+        self.set_lane(lane, self.number)
+
+    async def _close_editor(self) -> None:
+        await self.query(Input).remove()
+        self.query_one(".title").display = True
+        self._draw_figures()
+        self.focus()
+
+    async def on_key(self, event: events.Key) -> None:
+        if self.query(Input):
+            if event.key == "escape":
+                event.stop()
+                await self._close_editor()
+            return
+        by = {"up": -1, "k": -1, "down": 1, "j": 1, "pageup": -10, "pagedown": 10}.get(event.key)
+        if by is not None:
+            event.stop()
+            self._text.scroll_relative(y=by, animate=False)

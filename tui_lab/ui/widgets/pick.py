@@ -1,0 +1,67 @@
+"""Picks one line of a short list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from tui_lab.safe_text import visible
+
+
+class Pick(ModalScreen[int]):
+    """Enter gives the number of the line under the cursor, Escape −1. Lines are (text, what it means)."""
+
+    DEFAULT_CSS = """
+    Pick { align: center middle; }
+    Pick > Vertical {
+        width: 100; max-width: 100%; height: auto; max-height: 80%; background: $panel;
+        border: round $primary; padding: 0 1;
+    }
+    Pick OptionList, Pick OptionList:focus {
+        height: auto; max-height: 100%; border: none; background: $panel;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "leave", "Leave")]
+
+    def __init__(self, title: str, lines: Sequence[tuple[str, str]], at: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.list_title, self.lines, self.at = title, list(lines), at
+
+    def compose(self) -> ComposeResult:
+        width = max((len(text) for text, _ in self.lines), default=0) + 2
+        with Vertical() as box:
+            box.border_title = self.list_title
+            box.border_subtitle = "Enter takes, Esc leaves"
+            yield OptionList(
+                *(
+                    Option(
+                        Content.assemble(
+                            visible(text).ljust(width) if about else visible(text),
+                            (visible(about), "$text-muted"),
+                        )
+                    )
+                    for text, about in self.lines
+                )
+            )
+
+    def on_mount(self) -> None:
+        options = self.query_one(OptionList)
+        options.highlighted = self.at if self.lines else None
+        options.focus()
+
+    @on(OptionList.OptionSelected)
+    def _taken(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option_index)
+
+    def action_leave(self) -> None:
+        self.dismiss(-1)
