@@ -80,10 +80,8 @@ def test_alternatives_before_and_after_warping(tiny_model: Any) -> None:
             for a in shown:
                 assert (a.warped_probability == 0) == (a.cut_by is not None) or a.warped_probability < 1e-6
             mine = [a for a in shown if a.token_id == token.token_id]
-            if mine:
-                assert mine[0].warped_probability > 0 and mine[0].logprob == pytest.approx(
-                    token.logprob, abs=1e-5
-                )
+            assert len(mine) == 1 and mine[0].warped_probability > 0
+            assert mine[0].logprob == pytest.approx(token.logprob, abs=1e-5)
     assert all(len([a for a in t.alternatives if a.warped_probability > 0]) == 3 for t in results[0].tokens)
 
 

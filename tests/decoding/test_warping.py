@@ -23,7 +23,15 @@ from tests.decoding.conftest import prompt_of
 from tests.decoding.test_parity import lockstep
 from tui_lab.decoding.singles import Plan, pick
 from tui_lab.decoding.strategies import Greedy, Lane, Sample
-from tui_lab.decoding.warping import penalised, warp
+from tui_lab.decoding.warping import Settings, looked_at, penalised
+
+
+def warp(logits: torch.Tensor, s: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    """The whole distribution (V,) that a strategy draws from, and whether each token is left, as told to
+    people who look."""
+    look = looked_at(logits.unsqueeze(0), Settings.of([s], logits.device))
+    probability, holding = look.at(torch.arange(len(logits)).unsqueeze(0))
+    return probability[0], holding[0] == 3
 
 
 def processors(s: Sample) -> LogitsProcessorList:
@@ -63,11 +71,10 @@ def test_the_whole_distribution_is_that_of_transformers(
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(vocabulary, generator=generator) * spread
     expected = exact(logits, s)
-    mine = warp(logits, s)
+    mine, left = warp(logits, s)
     # a token just at the limit of top-p or min-p may fall on either side of rounding
-    assert (mine.probability - expected).abs().sum() < 1e-4 + 2 * _at_limit(expected, mine.probability)
-    cut = mine.cut_by_top_k | mine.cut_by_top_p | mine.cut_by_min_p
-    assert torch.equal(cut, mine.probability == 0) or (logits.max() - logits.min()) / s.temperature > 80
+    assert (mine - expected).abs().sum() < 1e-4 + 2 * _at_limit(expected, mine)
+    assert torch.equal(~left, mine == 0) or (logits.max() - logits.min()) / s.temperature > 80
 
 
 def _at_limit(expected: torch.Tensor, mine: torch.Tensor) -> float:
@@ -90,7 +97,7 @@ def test_draws_invert_the_distribution(several: list[Sample], seed: int) -> None
         tokens = pick(logits, plan, uniform)
         counts[torch.arange(len(several)), tokens] += 1
     for row, s in enumerate(several):
-        expected = warp(logits[row], s).probability
+        expected = warp(logits[row], s)[0]
         assert (counts[row] / points - expected).abs().max() < 1.01 / points + 1e-5
 
 
@@ -156,9 +163,7 @@ def test_penalty_equals_transformers() -> None:
 def test_ties_at_the_limit_stay_as_in_transformers(top_k: int) -> None:
     """Logits in bfloat16 tie all the time: every token as probable as the k-th stays."""
     logits = torch.arange(602).div(7, rounding_mode="floor").float()
-    assert torch.allclose(
-        warp(logits, Sample(top_k=top_k)).probability, exact(logits, Sample(top_k=top_k)), atol=1e-6
-    )
+    assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)
     plan = Plan.of([Sample(top_k=top_k)], logits.device)
     kept = {
         int(pick(logits.unsqueeze(0) / 1e4, plan, torch.tensor([u], dtype=torch.float64)))

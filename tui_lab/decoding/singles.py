@@ -13,12 +13,14 @@ from tui_lab.decoding.players import SinglePlayer, facts_of
 from tui_lab.decoding.records import Alternative
 from tui_lab.decoding.strategies import Greedy, Sample
 from tui_lab.decoding.text import Decode
-from tui_lab.decoding.warping import Settings, Warped, penalised, sample, warp
+from tui_lab.decoding.warping import Settings, looked_at, penalised, sample
 
 if TYPE_CHECKING:
     from tui_lab.decoding.lockstep import Request
 
 _GREEDY = Sample(temperature=0.0)
+#: By which cut a token was left out, by how many of the three nested cuts still held it: 3 is all.
+_CUT_BY = ("top_k", "top_p", "min_p", None)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Singles:
         self._rows = torch.tensor([p.first for p in players], device=device)
         self._plan = Plan.of(self._strategies, device)
         self._seen: torch.Tensor | None = None
+        self._texts: dict[int, str] = {}  # of single tokens, for alternatives
+        samples = [s if isinstance(s, Sample) else _GREEDY for s in self._strategies]
+        self._all = Settings.of(samples, device)  # of all rows, greedy ones too
 
     def decide(self, logits: torch.Tensor, feed: torch.Tensor) -> None:
         """Every lane's next token from the batch's logits (R, V); writes it into ``feed``."""
@@ -96,11 +101,11 @@ class Singles:
             self._seen[torch.arange(len(self._seen)), tokens[plan.penalised]] = True
         feed[self._rows] = tokens
         told = torch.cat((tokens.double().unsqueeze(1), facts_of(logits, tokens)), dim=1).tolist()
-        for at, (player, (token, *facts)) in enumerate(zip(self._players, told, strict=True)):
-            shown: tuple[Alternative, ...] = ()
-            if self._request.inspect:
-                shown = self._alternatives(logits[at], at)
-            player.accept(int(token), facts, alternatives=shown)
+        shown: Sequence[tuple[Alternative, ...]] = [()] * len(self._players)
+        if self._request.inspect:
+            shown = self._alternatives(logits, tokens)
+        for player, (token, *facts), others in zip(self._players, told, shown, strict=True):
+            player.accept(int(token), facts, alternatives=others)
 
     def _tokens_so_far(self, vocabulary: int) -> torch.Tensor:
         seen = torch.zeros((len(self._plan.penalised), vocabulary), dtype=torch.bool, device=self._device)
@@ -109,37 +114,49 @@ class Singles:
             seen[row, list(ids)] = True
         return seen
 
-    def _alternatives(self, logits: torch.Tensor, at: int) -> tuple[Alternative, ...]:
-        strategy = self._strategies[at]
+    def _alternatives(self, logits: torch.Tensor, tokens: torch.Tensor) -> list[tuple[Alternative, ...]]:
+        """What else could have come, for every row of logits (n, V) and its token (n,)."""
         after = logits
-        if at in self._plan.penalised:
-            ids = {*self._request.prompt_ids, *(t.token_id for t in self._players[at].tokens)}
-            seen = torch.zeros_like(logits, dtype=torch.bool)
-            seen[list(ids)] = True
-            after = penalised(logits, seen, strategy.repetition_penalty)
-        warped = warp(after, strategy if isinstance(strategy, Sample) else _GREEDY)
-        return alternatives(logits, warped, self._request.inspect, self._players[at].telling.decode)
+        if self._plan.penalised:
+            assert self._plan.penalty is not None
+            # as before this token came, which is already among those that are seen
+            seen = self._tokens_so_far(logits.shape[-1])
+            after = logits.clone()
+            rows = self._plan.penalised
+            after[rows] = penalised(after[rows], seen, self._plan.penalty)
+        decode = self._players[0].telling.decode
+        return alternatives(logits, after, self._all, tokens, self._request.inspect, decode, self._texts)
 
 
-def alternatives(logits: torch.Tensor, warped: Warped, count: int, decode: Decode) -> tuple[Alternative, ...]:
-    """The most probable tokens of logits (V,) with what the warping made of them, and those that only the
-    warping brought to the front."""
-    count = min(count, len(logits))
-    log_probs = logits.log_softmax(-1)
-    ids = dict.fromkeys(
-        log_probs.topk(count).indices.tolist() + warped.probability.topk(count).indices.tolist()
+def alternatives(
+    logits: torch.Tensor,
+    after: torch.Tensor,
+    settings: Settings,
+    tokens: torch.Tensor,
+    count: int,
+    decode: Decode,
+    texts: dict[int, str],
+) -> list[tuple[Alternative, ...]]:
+    """For every row of logits (n, V): its ``count`` most probable tokens with what the warping made of them,
+    those that only the warping brought to the front, and the token (n,) that was taken.
+
+    ``after`` (n, V): the logits with their penalty; ``texts``: token texts that are known already."""
+    count = min(count, logits.shape[1])
+    look = looked_at(after, settings)
+    # without a penalty the order is the model's own
+    first = (
+        [look.order[:, :count]] if after is logits else [logits.topk(count).indices, look.order[:, :count]]
     )
-    index = torch.tensor(list(ids), device=logits.device)
-    cuts = {"top_k": warped.cut_by_top_k, "top_p": warped.cut_by_top_p, "min_p": warped.cut_by_min_p}
-    flags = {name: mask[index].tolist() for name, mask in cuts.items()}
-    before, after = log_probs[index].tolist(), warped.probability[index].tolist()
-    return tuple(
-        Alternative(
-            token_id=token,
-            text=decode([token]),
-            logprob=before[i],
-            warped_probability=after[i],
-            cut_by=next((name for name, mask in flags.items() if mask[i]), None),
-        )
-        for i, token in enumerate(ids)
-    )
+    ids = torch.cat((*first, tokens.unsqueeze(1)), 1)  # (n, m)
+    before = logits.gather(1, ids) - logits.logsumexp(-1, keepdim=True)
+    probability, cuts = look.at(ids)
+    found = []
+    for facts in zip(*(t.tolist() for t in (ids, before, probability, cuts)), strict=True):
+        row: dict[int, Alternative] = {}
+        for token, logprob, share, cut in zip(*facts, strict=True):
+            if token not in row:
+                if token not in texts:
+                    texts[token] = decode([token])
+                row[token] = Alternative(token, texts[token], logprob, share, _CUT_BY[cut])
+        found.append(tuple(row.values()))
+    return found

@@ -134,23 +134,41 @@ def _sample_among(
 
 
 @dataclass(frozen=True)
-class Warped:
-    """What a strategy makes of one row of logits (V,): for looking at, not for decoding."""
+class Look:
+    """What strategies make of n rows of logits, as far as anybody looks."""
 
-    probability: torch.Tensor  # (V,) after all steps; 0 where cut
-    cut_by_top_k: torch.Tensor  # (V,) bool
-    cut_by_top_p: torch.Tensor
-    cut_by_min_p: torch.Tensor
+    values: torch.Tensor  # (n, V) logits after the temperature
+    order: torch.Tensor  # (n, K) the most probable tokens; all that are kept where some are cut
+    counts: torch.Tensor  # (3, n) how many top-k, top-p and min-p leave
+    total: torch.Tensor  # (n,) log-sum-exp over what is left
+
+    def at(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of tokens (n, m) the probability that they are drawn with, and how many of the three nested cuts
+        still hold them; both (n, m)."""
+        found = ids.unsqueeze(2) == self.order.unsqueeze(1)
+        last = self.values.shape[1] - 1  # those beyond the order are cut unless nothing is
+        rank = torch.where(found.any(2), found.int().argmax(2), last)
+        holding = (rank < self.counts.unsqueeze(2)).sum(0)
+        probability = (self.values.gather(1, ids) - self.total.unsqueeze(1)).exp()
+        return torch.where(holding == 3, probability, 0), holding
 
 
-def warp(logits: torch.Tensor, strategy: Sample) -> Warped:
-    """The whole distribution that a sampling strategy draws from. ``logits`` (V,), penalty applied."""
-    settings = Settings.of([strategy], logits.device)
-    row = scaled(logits.float().unsqueeze(0), settings.temperature)
-    values, order = row.sort(dim=-1, descending=True)
-    counts, _ = kept(values, row.logsumexp(-1), settings.top_k, settings.top_p, settings.min_p)
-    rank = torch.empty_like(order[0])
-    rank[order[0]] = torch.arange(len(rank), device=rank.device)
-    by_k, by_p, by_min = (rank >= count for count in counts[:, 0])
-    probability = row[0].masked_fill(rank >= counts[-1, 0], -torch.inf).softmax(-1)
-    return Warped(probability, by_k, by_p & ~by_k, by_min & ~by_p)
+def looked_at(logits: torch.Tensor, settings: Settings) -> Look:
+    """What each row's settings make of logits (n, V), penalty applied. Sorts whole rows only when a cut
+    reaches beyond the first few hundred tokens."""
+    values = scaled(logits.float(), settings.temperature)
+    everything, size = values.logsumexp(-1), values.shape[1]
+    cut = (settings.top_k > 0) | (settings.top_p < 1) | (settings.min_p > 0)
+    best, order = values.topk(min(_FIRST_LOOK, size))
+    counts, enough = kept(best, everything, settings.top_k, settings.top_p, settings.min_p)
+    if best.shape[1] < size and bool((cut & ~enough).any()):
+        best, order = values.sort(dim=-1, descending=True)
+        counts, _ = kept(best, everything, settings.top_k, settings.top_p, settings.min_p)
+    by_k, by_p, by_min = counts
+    # a cut that is off leaves what the one before left, however far that was looked at
+    by_k = torch.where(settings.top_k > 0, by_k, size)
+    by_p = torch.where(settings.top_p < 1, by_p, by_k)
+    by_min = torch.where(settings.min_p > 0, by_min, by_p)
+    inside = torch.arange(best.shape[1], device=best.device) < by_min.unsqueeze(1)
+    left = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
+    return Look(values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, left, everything))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
@@ -117,12 +117,30 @@ _NESTED: dict[str, type[Any]] = {
     "alternatives": Alternative,
     "candidates": Candidate,
 }
+#: Records that travel as rows: their fields' names, and which of them are floats.
+_ROWS: dict[type[Any], tuple[tuple[str, ...], tuple[int, ...]]] = {
+    made: (
+        tuple(item.name for item in fields(made)),
+        tuple(at for at, item in enumerate(fields(made)) if item.type == "float"),
+    )
+    for made in (Alternative, Candidate, Hypothesis)
+}
 
 
 def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
     """The kind of an event and its fields, as they travel."""
     kind = next(name for name, made in _KINDS.items() if isinstance(event, made))
-    return kind, asdict(event)
+    return kind, _wire(event)
+
+
+def _wire(value: Any) -> Any:
+    """A record as it travels. Those that come by the thousand travel as rows without their fields' names;
+    ``dataclasses.asdict`` would copy every value, which a lane with details would feel."""
+    if isinstance(value, tuple):
+        return [_wire(each) for each in value]
+    if type(value) in _ROWS:
+        return [_wire(each) for each in vars(value).values()]
+    return {key: _wire(each) for key, each in vars(value).items()} if hasattr(value, "__dict__") else value
 
 
 def read_event(kind: str, values: Mapping[str, Any]) -> Event | None:
@@ -141,14 +159,23 @@ def read(made: type[Any], values: Mapping[str, Any]) -> Any:
         value = values[item.name]
         if isinstance(value, list):
             inner = _NESTED.get(item.name)
-            value = tuple(
-                read(inner, each) if inner is not None and isinstance(each, dict) else _tuple(each)
-                for each in value
-            )
+            value = tuple(_inner(inner, each) for each in value) if inner else _tuple(value)
         elif isinstance(value, str) and item.type in ("float", float):
             value = _number(value)
         kept[item.name] = value
     return made(**kept)
+
+
+def _inner(made: type[Any], value: Any) -> Any:
+    if isinstance(value, dict):
+        return read(made, value)
+    names, floats = _ROWS[made]
+    if len(value) != len(names):
+        return read(made, dict(zip(names, value, strict=False)))
+    for at in floats:
+        if isinstance(value[at], str):
+            value[at] = _number(value[at])
+    return made(*(tuple(each) if isinstance(each, list) else each for each in value))
 
 
 def _tuple(value: Any) -> Any:
