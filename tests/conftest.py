@@ -21,6 +21,7 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs"
     monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(folder))
     monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("TUI_LAB_DATA_DIR", str(tmp_path / "data"))
     return folder
 
 

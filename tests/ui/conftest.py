@@ -12,5 +12,6 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Runs, config and cache below the test's own folder; returns the folder of runs."""
     monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("TUI_LAB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "runs"

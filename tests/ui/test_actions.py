@@ -10,10 +10,11 @@ from tui_lab.ui.actions import ACTIONS, BY_ID, GROUPS, bindings, key_name, keyma
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.help import help_content
 from tui_lab.ui.screens.choose import ChoosePane
+from tui_lab.ui.screens.compare import ComparePane
 from tui_lab.ui.screens.tune import TunePane
 from tui_lab.ui.widgets.form import Rows
 
-OWNERS = {"app": LabApp, "choose": ChoosePane, "tune": TunePane, "form": Rows}
+OWNERS = {"app": LabApp, "choose": ChoosePane, "tune": TunePane, "compare": ComparePane, "form": Rows}
 
 
 def test_ids_are_unique_and_groups_known() -> None:

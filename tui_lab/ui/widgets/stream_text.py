@@ -32,7 +32,7 @@ def wrap(text: str, width: int) -> list[str]:
         if part.isspace() or used + size <= width:
             line, used = line + part, used + size
             continue
-        if used:
+        if line:
             lines.append(line)
         pieces = chop_cells(part, width)
         lines += pieces[:-1]
@@ -56,6 +56,8 @@ class StreamText(ScrollView):
         self._lines: list[str] = []
         self._wrapped = 0  # width that the lines are wrapped to; 0: they must be made anew
         self._pending: list[str] = []  # came while the widget was not shown
+        self._follows = True  # the end, until somebody scrolls back
+        self._following = False  # it is moving by itself
 
     # ------------------------------------------------------------------ text
 
@@ -73,7 +75,7 @@ class StreamText(ScrollView):
 
     def replace(self, text: str, hint: str | None = None) -> None:
         """Other text."""
-        self.raw = text
+        self.raw, self._follows = text, self._follows or not text
         if hint is not None:
             self.hint = hint
         self._anew()
@@ -90,14 +92,13 @@ class StreamText(ScrollView):
 
     def _catch_up(self, first: bool) -> None:
         text, self._pending = "".join(self._pending), []
-        follow = self.scroll_offset.y >= self.max_scroll_y - 1
         if first:
             self._lines = [""]
         changed_from = max(0, len(self._lines) - 1)
         last = self._lines.pop() if self._lines else ""
         for number, paragraph in enumerate(visible(text, keep_newlines=True).split("\n")):
             self._lines += wrap(last + paragraph if number == 0 else paragraph, self._wrapped)
-        self._resized(changed_from, follow)
+        self._resized(changed_from)
 
     def _anew(self) -> None:
         """Wraps everything for the width that there is now."""
@@ -107,21 +108,29 @@ class StreamText(ScrollView):
             return
         shown = visible(self.raw, keep_newlines=True) if self.raw else self.hint
         self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
-        self._resized(0, bool(self.raw))
+        self._resized(0)
         self.refresh()
 
-    def _resized(self, changed_from: int, follow: bool) -> None:
+    def _resized(self, changed_from: int) -> None:
         height = len(self._lines)
         if height != self.virtual_size.height:
             self.virtual_size = Size(self._wrapped, height)
-        top = self.scroll_offset.y
-        if follow and height > self.size.height:
-            self.scroll_to(y=height - self.size.height, animate=False, immediate=True)
-        if self.scroll_offset.y == top:
-            first = max(0, changed_from - top)
-            rows = self.size.height - first
-            if rows > 0:
-                self.refresh(Region(0, first, self.size.width, rows))
+            if self._follows and self.raw:
+                self.call_after_refresh(self._to_end)
+        first = max(0, changed_from - self.scroll_offset.y)
+        rows = self.size.height - first
+        if rows > 0:
+            self.refresh(Region(0, first, self.size.width, rows))
+
+    def _to_end(self) -> None:
+        self._following = True
+        self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
+        self._following = False
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if not self._following:
+            self._follows = round(new_value) >= self.max_scroll_y - 1
 
     # ------------------------------------------------------------------ drawing
 
