@@ -57,7 +57,7 @@ class Reader:
         self._config = config
         #: Attention over a row of this width costs about as much as its matrices.
         self.width = min(max(4 * int(config.hidden_size), 256), 4096)
-        self.virtual_tokens = _virtual_tokens(model)
+        self.virtual_tokens = virtual_tokens(model)
         self.trees = not self.virtual_tokens and self._tree_trial()
 
     # --- reading ----------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Reader:
         return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, lowest)
 
     def _logits(self, inputs: dict[str, Any], choose: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        with _states_of(self._head, choose):
+        with states_of(self._head, choose):
             # virtual tokens are put in by peft's own forward
             model = self._model if self.virtual_tokens else self._base
             logits: torch.Tensor = model(**inputs, use_cache=False).logits
@@ -189,7 +189,7 @@ class Reader:
         )
 
 
-def _virtual_tokens(model: Any) -> int:
+def virtual_tokens(model: Any) -> int:
     """Virtual tokens that an adapter puts before each row (prompt, p- and prefix tuning); 0 for others."""
     configs = getattr(model, "peft_config", None)
     if not configs or not hasattr(model, "get_base_model"):
@@ -199,7 +199,7 @@ def _virtual_tokens(model: Any) -> int:
 
 
 @contextmanager
-def _states_of(head: Any, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def states_of(head: Any, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """The output layer is fed what ``choose`` makes of the hidden states."""
 
     def before(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
