@@ -51,6 +51,11 @@ SEMANTIC: dict[str, str] = {
     "state-failed": "error",
     "changed": "accent",
     "trained-token": "success",
+    "surprise-0": "foreground",
+    "surprise-1": "success",
+    "surprise-2": "accent",
+    "surprise-3": "warning",
+    "surprise-4": "error",
 }
 #: What a plot is made of, apart from its curves.
 CHROME: dict[str, str] = {"axis": "foreground", "legend": "foreground", "title": "foreground"}

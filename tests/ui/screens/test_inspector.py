@@ -1,0 +1,41 @@
+"""The inspector over lanes that the bundled model really decoded, in a host of its own."""
+
+from __future__ import annotations
+
+import pytest
+from textual.app import App
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.host.client import HostClient
+from tui_lab.host.messages import Ask
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.ui.screens.inspector import inspect_lane
+from tui_lab.ui.widgets.inspector import InspectorView
+
+LANES = ("top-p top_p=0.5 seed=1", "beam num_beams=3", "contrastive")
+
+
+@pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason="the model is not built yet")
+async def test_what_a_lane_did_not_bring_is_asked_of_the_host() -> None:
+    host = HostClient()
+    try:
+        await host.load("pocket", dtype="float32")
+        ask = Ask("What is the capital of France?", LANES, max_new_tokens=8)
+        done = await host.generate(ask, lambda event: None)
+        assert not any(token.alternatives for lane in done for token in lane.tokens)
+        for lane, panel in zip(done, ("after warping", "live,", "penalty (likeness)"), strict=True):
+            inspector = inspect_lane(host, ask, lane)
+
+            app: App[None] = App()
+            async with app.run_test(size=(120, 40)):
+                await app.push_screen(inspector)
+                await until(lambda app=app, panel=panel: panel in screen_text(app), what=panel)  # type: ignore[misc]
+                await until(lambda app=app: "base: rank" in screen_text(app))  # type: ignore[misc]
+                view = inspector.query_one(InspectorView)
+                assert view.scene.done.token_ids == lane.token_ids
+                judged = view.scene.judged["base"]
+                # one forward over the whole text says the same as the steps did
+                for token, seen in zip(lane.tokens, judged, strict=True):
+                    assert seen.logprob == pytest.approx(token.logprob, abs=1e-3) and seen.rank == token.rank
+    finally:
+        await host.close()

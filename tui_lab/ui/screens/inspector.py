@@ -1,0 +1,142 @@
+"""The token inspector over the lab: one lane, token by token. It is handed everything it shows; what other
+models make of the lane's tokens it asks for through the function that it was given, once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.widgets import Footer
+
+from tui_lab.errors import LabError
+from tui_lab.host.client import HostClient
+from tui_lab.host.messages import Ask, Beams, Event, JudgedToken, LaneDone
+from tui_lab.safe_text import visible
+from tui_lab.ui.widgets.inspector import InspectorView
+
+Judge = Callable[[], Awaitable[dict[str, list[JudgedToken]]]]
+Details = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
+PAGE_TOKENS = 20
+#: Models that stand side by side: more bars than that nobody compares at a glance.
+MOST_MODELS = 3
+
+
+class Inspector(ModalScreen[None]):
+    """See the module's docstring. ``beams``: the lane's hypotheses, step by step; ``judge`` gives, by name,
+    what models make of ``done.token_ids``."""
+
+    DEFAULT_CSS = """
+    Inspector { background: $background; }
+    """
+    AUTO_FOCUS = "InspectorView"
+    HELP = "Move along a lane token by token and see what else could have come, and why it did not."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "move(-1)", "Back", key_display="←", tooltip="The token before."),
+        Binding("right,l", "move(1)", "On", key_display="→", tooltip="The next token."),
+        Binding("up,k", "move_rows(-1)", "Row above", show=False),
+        Binding("down,j", "move_rows(1)", "Row below", show=False),
+        Binding("home,g", "move(-1000000000)", "First", show=False),
+        Binding("end,G", "move(1000000000)", "Last", show=False),
+        Binding("pageup", f"move(-{PAGE_TOKENS})", "Page back", show=False),
+        Binding("pagedown", f"move({PAGE_TOKENS})", "Page on", show=False),
+        Binding("n", "surprise(1)", "Next surprise", tooltip="The next token under 1.6 %."),
+        Binding("N,p", "surprise(-1)", "Last surprise", show=False),
+        Binding("tab", "panel(1)", "Panel", tooltip="The next panel."),
+        Binding("shift+tab", "panel(-1)", "Panel before", show=False),
+        Binding("c", "colours", "Colours", tooltip="Colour the text by another model's surprise."),
+        Binding("escape,q,enter", "dismiss", "Close"),
+    ]
+
+    def __init__(
+        self,
+        done: LaneDone,
+        beams: Sequence[Beams] = (),
+        judge: Judge | None = None,
+        details: Details | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._view = InspectorView(done, beams, asks=judge is not None)
+        self._judge, self._details = judge, details
+
+    def compose(self) -> ComposeResult:
+        yield self._view
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        if self._judge is not None:
+            self._view.show_note("Asking the models about every token …")
+        if self._judge is not None or self._details is not None:
+            self._ask()
+
+    @work(exclusive=True, group="judge", description="ask about a lane", exit_on_error=False)
+    async def _ask(self) -> None:
+        if self._details is not None:
+            try:
+                self._view.show_details(*await self._details())
+            except LabError as error:
+                self.notify(visible(f"No more is known of this lane: {error}"), markup=False)
+        if self._judge is not None:
+            try:
+                self._view.show_judged(await self._judge())
+            except LabError as error:
+                self._view.show_note(f"The models cannot be asked: {error}")
+
+    def action_move(self, by: int) -> None:
+        self._view.move(by)
+
+    def action_move_rows(self, by: int) -> None:
+        self._view.move_rows(by)
+
+    def action_surprise(self, by: int) -> None:
+        if not self._view.move_to_surprise(by):
+            where = "behind" if by > 0 else "before"
+            self.notify(f"No token under 1.6 % {where} this one.", timeout=2, markup=False)
+
+    def action_panel(self, by: int) -> None:
+        self._view.turn_panel(by)
+
+    def action_colours(self) -> None:
+        if not self._view.scene.judged:
+            self.notify("Only the weights that the lane ran on are known.", timeout=2, markup=False)
+        else:
+            self._view.turn_colours()
+
+
+def inspect_lane(host: HostClient, ask: Ask, done: LaneDone, beams: Sequence[Beams] = ()) -> Inspector:
+    """The inspector over a lane that a host decoded: it asks the host for what the lane did not bring, and
+    what the base and the adapters beside it make of every token."""
+
+    async def judge() -> dict[str, list[JudgedToken]]:
+        names = list(dict.fromkeys(("base", done.on or "base", *host.status.names)))[:MOST_MODELS]
+        judged = await host.judge(done.prompt_token_ids, done.token_ids, names)
+        return dict(zip(names, judged, strict=True))
+
+    async def details() -> tuple[LaneDone, list[Beams]]:
+        steps: list[Beams] = []
+
+        def hear(event: Event) -> None:
+            if isinstance(event, Beams):
+                steps.append(event)
+
+        # alone in its batch, from the same seed, it says the same again (but for rounding in half precision)
+        again = await host.generate(replace(ask, lanes=(done.description,), details=True), hear)
+        return merged(done, again[0]), steps
+
+    known = any(token.alternatives or token.candidates for token in done.tokens) or bool(beams)
+    return Inspector(done, beams, judge if done.token_ids else None, None if known else details)
+
+
+def merged(done: LaneDone, again: LaneDone) -> LaneDone:
+    """The lane with the details of another decoding of it, as far as both say the same."""
+    same = 0
+    for ours, theirs in zip(done.token_ids, again.token_ids, strict=False):
+        if ours != theirs:
+            break
+        same += 1
+    return replace(done, tokens=(*again.tokens[:same], *done.tokens[same:]))

@@ -1,0 +1,179 @@
+"""The token inspector on the screen: keeps where one looks, draws it through ``inspector_draw``, and sends
+only the rows that changed. Moving, surprises, panels and colours are its actions; it reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_lab.host.messages import Beams, JudgedToken, LaneDone
+from tui_lab.ui.themes import role_style
+from tui_lab.ui.widgets.inspector_draw import Place, draw, lay_out, row_of, text_window
+from tui_lab.ui.widgets.inspector_scene import Row, Scene, level
+
+#: Level of surprise that the jump keys stop at: 6 bits, p under 1.6%.
+STOP_AT_LEVEL = 3
+_REVERSE = Style(reverse=True)
+
+
+class InspectorView(Widget, can_focus=True):
+    """See the module's docstring."""
+
+    DEFAULT_CSS = """
+    InspectorView { width: 1fr; height: 1fr; background: $background; }
+    """
+
+    def __init__(
+        self, done: LaneDone, beams: Sequence[Beams] = (), asks: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        by_step = {event.step: event for event in beams if event.lane == done.lane}
+        scene = Scene(done, by_step, asks=asks)
+        self.scene = replace(scene, view=scene.views[0]) if scene.views else scene
+        self._texts = [token.text for token in done.tokens]
+        self._layout: list[list[Place]] = [[]]
+        self._layout_width = -1
+        self._rows: list[Row] = []
+        self.rows_sent = 0
+
+    # ------------------------------------------------------------------ what is known
+
+    def show_judged(self, judged: Mapping[str, Sequence[JudgedToken]]) -> None:
+        """What models make of the lane's tokens, by name."""
+        self._change(judged=dict(judged), note="", asks=True)
+
+    def show_details(self, done: LaneDone, beams: Sequence[Beams] = ()) -> None:
+        """The same lane, with more known of it."""
+        by_step = {event.step: event for event in beams} or self.scene.beams
+        first = not any(view != "models" for view in self.scene.views)
+        self._change(done=done, beams=by_step)
+        if first and self.scene.views:
+            self._change(view=self.scene.views[0])
+
+    def show_note(self, text: str) -> None:
+        """A sentence in place of it."""
+        self._change(note=text)
+
+    @property
+    def text(self) -> str:
+        """What is drawn, without colours."""
+        return "\n".join("".join(part.text for part in row) for row in self._rows)
+
+    # ------------------------------------------------------------------ moving
+
+    def move(self, by: int) -> None:
+        """To another token; stays inside the lane."""
+        last = max(0, len(self.scene.tokens) - 1)
+        self._change(position=min(last, max(0, self.scene.position + by)))
+
+    def move_rows(self, by: int) -> None:
+        """To the token above or below."""
+        at = row_of(self._layout, self.scene.position)
+        row = min(len(self._layout) - 1, max(0, at + by))
+        if row == at or not self._layout[row]:
+            return
+        column = 0
+        for place in self._layout[at]:
+            if place.token == self.scene.position:
+                break
+            column += cell_len(place.text)
+        used = 0
+        for place in self._layout[row]:
+            used += cell_len(place.text)
+            if used > column:
+                break
+        self._change(position=place.token)
+
+    def move_to_surprise(self, by: int) -> bool:
+        """To the next surprising token before or behind; whether there is one."""
+        at = self.scene.position + by
+        while 0 <= at < len(self.scene.tokens):
+            if level(self.scene.logprob(at)) >= STOP_AT_LEVEL:
+                self._change(position=at)
+                return True
+            at += by
+        return False
+
+    def turn_panel(self, by: int) -> None:
+        """The next panel."""
+        views = self.scene.views
+        if views:
+            at = views.index(self.scene.view) if self.scene.view in views else 0
+            self._change(view=views[(at + by) % len(views)])
+
+    def turn_colours(self) -> str:
+        """Colours the text by the next model; its name, empty for the lane's own weights."""
+        names = ["", *self.scene.judged]
+        at = names.index(self.scene.colour_by) if self.scene.colour_by in names else 0
+        self._change(colour_by=names[(at + 1) % len(names)])
+        return self.scene.colour_by
+
+    # ------------------------------------------------------------------ drawing
+
+    def _change(self, **changes: Any) -> None:
+        scene = replace(self.scene, **changes)
+        if scene != self.scene:
+            self.scene = scene
+            self._draw()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.refresh())
+        marker = getattr(self.app, "marker", "block")
+        self.scene = replace(self.scene, marks="ascii" if marker == "ascii" else "block")
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        width, height = self.size
+        if not width or not height:
+            return
+        if width != self._layout_width:
+            self._layout, self._layout_width = lay_out(self._texts, width), width
+        old, self._rows = self._rows, draw(self.scene, self._layout, width, height)
+        if len(old) != len(self._rows):
+            self.rows_sent += len(self._rows)
+            self.refresh()
+            return
+        changed = [y for y, row in enumerate(self._rows) if old[y] != row]
+        self.rows_sent += len(changed)
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def render_line(self, y: int) -> Strip:
+        base, width = self.rich_style, self.size.width
+        if y >= len(self._rows):
+            return Strip.blank(width, base)
+        variables = self.app.theme_variables
+        segments = []
+        for part in self._rows[y]:
+            style = base + role_style(variables, part.role) if part.role else base
+            segments.append(Segment(part.text, style + _REVERSE if part.marked else style))
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def on_click(self, event: events.Click) -> None:
+        """To the token that was clicked."""
+        token = self.token_at(event.x, event.y)
+        if token is not None:
+            self._change(position=token)
+
+    def token_at(self, x: int, y: int) -> int | None:
+        """The token that stands at a place of the widget; None outside of the text."""
+        first, count = text_window(self.scene, self._layout, self.size.height)
+        row, used = first + (y - 1) // 2, 0
+        if not (1 <= y <= 2 * count and row < len(self._layout)):
+            return None
+        for place in self._layout[row]:
+            used += cell_len(place.text)
+            if x < used:
+                return place.token
+        return None

@@ -1,0 +1,226 @@
+"""The whole of the token inspector as rows of text with named colours: the lane's text coloured by surprise,
+the figures of one token, and as many panels as the width holds. Pure functions of what is looked at, a
+width and a height."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rich.cells import cell_len, chop_cells
+
+from tui_lab.decoding.records import Alternative
+from tui_lab.safe_text import visible
+from tui_lab.ui.widgets.inspector_panels import PANELS
+from tui_lab.ui.widgets.inspector_scene import (
+    GLYPHS,
+    NO_TEXT,
+    ROLES,
+    TITLES,
+    Part,
+    Row,
+    Scene,
+    View,
+    fit,
+    level,
+    padded,
+    percent,
+    surprise_bits,
+    token_text,
+)
+
+#: Columns that a panel needs to be read at a glance; wider screens show several.
+PANEL_COLUMNS = 54
+#: Rows of a panel that says something, and of the text at most: the rest is the panels'.
+_PANEL_ROWS = 9
+_TEXT_SHARE = 0.34
+_FIXED_ROWS = 1 + 2 + 1  # title, figures, names of the panels
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece of a token stands in the text's rows."""
+
+    token: int
+    text: str
+
+
+def draw(scene: Scene, layout: Sequence[Sequence[Place]], width: int, height: int) -> list[Row]:
+    """The inspector in ``height`` rows of ``width`` columns; ``layout`` is ``lay_out`` of this width."""
+    if not scene.tokens:
+        return [title_row(scene, width), padded((Part("The lane has no tokens.", "axis"),), width)]
+    first, count = text_window(scene, layout, height)
+    panel_height = max(1, height - _FIXED_ROWS - 2 * count)
+    rows = [title_row(scene, width), *text_rows(scene, layout[first : first + count], width)]
+    rows += fact_rows(scene, width)
+    shown = panels_shown(scene, width)
+    rows.append(_names_row(scene, shown, width))
+    if shown:
+        rows += _side_by_side(scene, shown, width, panel_height)
+    else:
+        sentence = "This lane was not asked for details: there is nothing more to show of its tokens."
+        rows.append(padded((Part(sentence, "axis"),), width))
+    return rows[:height]
+
+
+def panels_shown(scene: Scene, width: int) -> list[View]:
+    """The panels that there is room for: the chosen one first, then those behind it."""
+    views = scene.views
+    if not views:
+        return []
+    at = views.index(scene.view) if scene.view in views else 0
+    count = max(1, min(len(views), width // PANEL_COLUMNS))
+    return [views[(at + step) % len(views)] for step in range(count)]
+
+
+def _names_row(scene: Scene, shown: Sequence[View], width: int) -> Row:
+    """The names of all panels, those that are shown marked, over a rule."""
+    parts = [Part("── " if scene.marks == "block" else "-- ", "axis")]
+    for view in scene.views:
+        on = view in shown
+        parts += [Part(f" {TITLES[view]} ", "title" if on else "axis", on), Part(" ")]
+    used = sum(cell_len(part.text) for part in parts)
+    rule = "─" if scene.marks == "block" else "-"
+    return padded((*parts, Part(rule * max(0, width - used), "axis")), width)
+
+
+def _side_by_side(scene: Scene, shown: Sequence[View], width: int, height: int) -> list[Row]:
+    gap = 2
+    each = (width - gap * (len(shown) - 1)) // len(shown)
+    columns = [PANELS[view](scene, each, height)[:height] for view in shown]
+    out: list[Row] = []
+    for at in range(max(len(column) for column in columns)):
+        parts: list[Part] = []
+        for number, column in enumerate(columns):
+            parts += [Part(" " * gap)] if number else []
+            parts += column[at] if at < len(column) else (Part(" " * each),)
+        out.append(padded(parts, width))
+    return out
+
+
+# ------------------------------------------------------------------ the lane's text
+
+
+def lay_out(texts: Sequence[str], width: int) -> list[list[Place]]:
+    """The tokens' texts in rows of at most ``width`` columns, broken before tokens that begin with a blank
+    where that is possible, and after line feeds."""
+    width = max(4, width)
+    rows: list[list[Place]] = [[]]
+    used = 0
+    starts = [0, *(at for at, text in enumerate(texts) if at and (not text or text[0].isspace())), len(texts)]
+    for begin, end in pairwise(dict.fromkeys(starts)):
+        word = [(at, piece) for at in range(begin, end) for piece in _pieces(texts[at])]
+        size = sum(cell_len(piece.rstrip("\n")) for _, piece in word)
+        if used and used + size > width and size <= width:
+            rows.append([])
+            used = 0
+        for at, piece in word:
+            shown = piece.rstrip("\n")
+            for chunk in [shown] if used + cell_len(shown) <= width else _chopped(shown, width):
+                if used and used + cell_len(chunk) > width:
+                    rows.append([])
+                    used = 0
+                if chunk:
+                    rows[-1].append(Place(at, chunk))
+                    used += cell_len(chunk)
+            if piece.endswith("\n"):
+                rows.append([])
+                used = 0
+    if len(rows) > 1 and not rows[-1]:
+        rows.pop()
+    return rows
+
+
+def _pieces(text: str) -> list[str]:
+    """A token's text as it stands in the running text: line feeds are shown and break the row."""
+    if not text:
+        return [NO_TEXT]
+    shown = visible(text.replace("\r\n", "\n").replace("\t", "⇥"), keep_newlines=True)
+    parts = shown.split("\n")
+    return [f"{part}⏎\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def _chopped(text: str, width: int) -> list[str]:
+    return chop_cells(text, width) if text else []
+
+
+def row_of(rows: Sequence[Sequence[Place]], token: int) -> int:
+    """The first row that a token stands in."""
+    low, high = 0, len(rows) - 1
+    while low < high:  # tokens stand in order
+        middle = (low + high) // 2
+        last = rows[middle][-1].token if rows[middle] else -1
+        low, high = (low, middle) if last >= token else (middle + 1, high)
+    return max(0, low)
+
+
+def text_window(scene: Scene, layout: Sequence[Sequence[Place]], height: int) -> tuple[int, int]:
+    """Of the text's rows the first that is shown and how many are, around the current token, when the whole
+    inspector has ``height`` rows. Each takes two: the text, and what says the same as its colours."""
+    room = min(int(height * _TEXT_SHARE), height - _FIXED_ROWS - _PANEL_ROWS)
+    count = max(1, min(len(layout), room // 2))
+    at = row_of(layout, scene.position)
+    return max(0, min(at - count // 2, len(layout) - count)), count
+
+
+def text_rows(scene: Scene, layout: Sequence[Sequence[Place]], width: int) -> list[Row]:
+    """Rows of the lane's text, and under each a row of glyphs that says the same as the colours."""
+    glyphs = GLYPHS[scene.marks]
+    out: list[Row] = []
+    for row in layout:
+        text, under = [], []
+        for place in row:
+            size = level(scene.logprob(place.token))
+            current = place.token == scene.position
+            text.append(Part(place.text, ROLES[size], current))
+            glyph = ("^" if scene.marks == "ascii" else "▲") if current else glyphs[size]
+            under.append(Part(glyph * cell_len(place.text), ROLES[size] if not current else "title"))
+        out += [padded(text, width), padded(under, width)]
+    return out
+
+
+# ------------------------------------------------------------------ one token
+
+
+def title_row(scene: Scene, width: int) -> Row:
+    """Which lane this is, and where in it."""
+    done = scene.done
+    on = f" on {visible(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
+    where = f"{scene.position + 1}/{len(scene.tokens)}" if scene.tokens else "0/0"
+    by = f", coloured by {visible(scene.colour_by)}" if scene.colour_by else ""
+    left = f"{visible(done.description)}{on}"
+    right = f"token {where}{by}"
+    return padded(
+        (Part(fit(left, max(8, width - cell_len(right) - 2)), "title"), Part("  "), Part(right, "axis")),
+        width,
+    )
+
+
+def fact_rows(scene: Scene, width: int) -> list[Row]:
+    """The figures of the current token, in two rows."""
+    token = scene.tokens[scene.position]
+    facts = [
+        f"p {percent(math.exp(token.logprob))}",
+        f"rank {token.rank:,}",
+        f"surprise {surprise_bits(token.logprob):.2f} bits",
+    ]
+    name = token_text(token.text, token.token_id)
+    left = Part(f"{fit(name, min(cell_len(name), 24))} ", "title", False)
+    number = Part(f"id {token.token_id}  ", "axis")
+    facts_row = padded((left, number, Part("   ".join(facts), ROLES[level(token.logprob)])), width)
+    spread = math.exp(min(token.entropy, 700.0))
+    entropy = f"entropy {token.entropy:.2f} nats: as if {spread:,.1f} tokens were equally likely"
+    after = entropy_after(token.alternatives)
+    if after is not None:
+        entropy += f"; {after:.2f} nats after warping"
+    return [facts_row, padded((Part(entropy),), width)]
+
+
+def entropy_after(alternatives: Sequence[Alternative]) -> float | None:
+    """Entropy in nats of what the lane drew from; None when not all of it is among the alternatives."""
+    shares = [a.warped_probability for a in alternatives if a.warped_probability > 0]
+    if not shares or sum(shares) < 0.9995:
+        return None
+    return max(0.0, -sum(share * math.log(share) for share in shares))

@@ -1,0 +1,328 @@
+"""The panels of the token inspector: probabilities before and after the lane's warping, the candidates of
+contrastive search, the hypotheses of a beam search, models side by side. Each is a pure function of what is
+looked at, a width and a height."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+
+from rich.cells import cell_len
+
+from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
+from tui_lab.decoding.strategies import Greedy, Sample, Strategy
+from tui_lab.safe_text import visible
+from tui_lab.ui.widgets.inspector_scene import (
+    Part,
+    Row,
+    Scene,
+    View,
+    bar,
+    fit,
+    padded,
+    percent,
+    scale_for,
+    surprise_bits,
+    token_text,
+)
+
+#: Share of a probability that a change must reach to be called one.
+_CHANGE = 0.02
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of bars in a table of tokens."""
+
+    title: str
+    values: tuple[float | None, ...]  # None where not known
+    role: str
+    figure: Callable[[float], str] = percent
+
+
+def table(
+    names: Sequence[str],
+    chosen: Sequence[bool],
+    columns: Sequence[Column],
+    notes: Sequence[tuple[str, str]],
+    width: int,
+    marks: str,
+    limit: float | None = None,
+) -> list[Row]:
+    """Tokens down, a bar with its figure for each column, and a note behind: (text, role). A bar's whole
+    length stands for ``limit``, by default for what holds the largest value."""
+    name_width = min(18, max(8, width // 5))
+    figure = 7
+    note_width = min(
+        max((cell_len(text) for text, _ in notes), default=0), max(0, width - name_width - 3) // 3
+    )
+    room = width - 2 - name_width - 1 - (note_width + 1 if note_width else 0)
+    bar_width = max(2, room // max(1, len(columns)) - figure - 1)
+    known = [value for column in columns for value in column.values if value is not None]
+    scale = limit or scale_for(known)
+    head = [Part(" " * (3 + name_width))]
+    for column in columns:
+        head.append(Part(fit(column.title, bar_width + figure) + " ", "axis"))
+    head.append(Part(f"bar: {scale:.0%}", "axis"))
+    rows = [padded(head, width)]
+    for at, name in enumerate(names):
+        row = [Part(_mark(chosen[at], marks), "title"), Part(fit(name, name_width) + " ")]
+        if chosen[at]:
+            row[1] = row[1]._replace(role="title", marked=True)
+        for column in columns:
+            value = column.values[at]
+            if value is None:
+                row.append(Part(" " * bar_width + fit("     –", figure) + " ", "axis"))
+            else:
+                row.append(Part(bar(value / scale, bar_width, marks), column.role))
+                row.append(Part(column.figure(value).rjust(figure) + " "))
+        if note_width:
+            text, role = notes[at]
+            row.append(Part(fit(text, note_width), role))
+        rows.append(padded(row, width))
+    return rows
+
+
+def _mark(chosen: bool, marks: str) -> str:
+    return ("> " if marks == "ascii" else "▶ ") if chosen else "  "
+
+
+def warping_rows(scene: Scene, width: int, height: int) -> list[Row]:
+    """The most probable tokens before and after the lane's warping, and what happened to each."""
+    token = scene.tokens[scene.position]
+    if not token.alternatives:
+        return _sentence("The lane was not asked for details, so there are no alternatives here.", width)
+    shown = _most(token, height - 2)
+    strategy = scene.strategy
+    before_ids = {*scene.done.prompt_token_ids, *scene.done.token_ids[: scene.position]}
+    notes = [what_happened(a, strategy, a.token_id in before_ids) for a in shown]
+    columns = (
+        Column("model", tuple(math.exp(a.logprob) for a in shown), "base-model"),
+        Column("after warping", tuple(a.warped_probability for a in shown), "tuned-model"),
+    )
+    names = [token_text(a.text, a.token_id) for a in shown]
+    chosen = [a.token_id == token.token_id for a in shown]
+    rows = table(names, chosen, columns, notes, width, scene.marks)
+    return [padded((Part(warping_sentence(token.alternatives, strategy), "axis"),), width), *rows]
+
+
+def _most(token: TokenRecord, count: int) -> list[Alternative]:
+    """The alternatives that there is room for; the token itself is always among them."""
+    ordered = sorted(token.alternatives, key=lambda a: (-a.logprob, a.token_id))
+    shown = ordered[: max(1, count)]
+    own = next((a for a in ordered if a.token_id == token.token_id), None)
+    if own is not None and own not in shown:
+        shown[-1] = own
+    return shown
+
+
+def what_happened(a: Alternative, strategy: Strategy | None, stood_before: bool) -> tuple[str, str]:
+    """What the lane's settings made of one alternative, with the colour for it."""
+    before, after = math.exp(a.logprob), a.warped_probability
+    if a.cut_by:
+        return f"✂ {a.cut_by.replace('_', '-')}", "forgotten"
+    cold = isinstance(strategy, Greedy) or (isinstance(strategy, Sample) and strategy.temperature == 0)
+    if cold:
+        how = "greedy" if isinstance(strategy, Greedy) else "temperature 0"
+        return (f"✓ {how}", "retained") if after > 0 else (f"✂ {how}", "forgotten")
+    penalty = getattr(strategy, "repetition_penalty", 1.0) != 1.0 and stood_before
+    causes = []
+    if isinstance(strategy, Sample):
+        if penalty:
+            causes.append("repetition")
+        if strategy.temperature != 1:
+            causes.append("temperature")
+        if not causes and (strategy.top_k or strategy.top_p < 1 or strategy.min_p):
+            causes.append("from cuts")
+    if before <= 0 or abs(after - before) <= _CHANGE * before:
+        return "=", "axis"
+    factor = after / before
+    shown = f"{factor:.0f}" if factor >= 10 else f"{factor:.2f}" if factor >= 0.01 else "<.01"
+    return f"{'↑' if after > before else '↓'} ×{shown} {causes[0] if causes else ''}".rstrip(), "undecided"
+
+
+def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | None) -> str:
+    """What the lane's settings did at this position, in a line."""
+    if isinstance(strategy, Greedy):
+        extra = (
+            f" after repetition penalty {strategy.repetition_penalty:g}"
+            if strategy.repetition_penalty != 1
+            else ""
+        )
+        return f"greedy takes the most probable token{extra}"
+    parts = []
+    if isinstance(strategy, Sample):
+        if strategy.repetition_penalty != 1:
+            parts.append(f"repetition penalty {strategy.repetition_penalty:g}")
+        if strategy.temperature != 1:
+            verb = (
+                "leaves one"
+                if not strategy.temperature
+                else "sharpens"
+                if strategy.temperature < 1
+                else "flattens"
+            )
+            parts.append(f"temperature {strategy.temperature:g} {verb}")
+        settings = (
+            ("top_k", strategy.top_k, strategy.top_k > 0),
+            ("top_p", strategy.top_p, strategy.top_p < 1),
+            ("min_p", strategy.min_p, strategy.min_p > 0),
+        )
+        for name, value, on in settings:
+            if on:
+                cut = sum(a.cut_by == name for a in alternatives)
+                parts.append(f"{name.replace('_', '-')} {value:g} cuts {cut} of these {len(alternatives)}")
+    return "; ".join(parts) or "nothing is warped: the model's own probabilities"
+
+
+def candidate_rows(scene: Scene, width: int, height: int) -> list[Row]:
+    """The candidates of contrastive search: confidence, degeneration penalty, score."""
+    token = scene.tokens[scene.position]
+    if not token.candidates:
+        return _sentence("No candidates were told at this position.", width)
+    found: Sequence[Candidate] = token.candidates[: max(1, height - 2)]
+    alpha = getattr(scene.strategy, "penalty_alpha", None)
+    formula = (
+        f"score = {1 - alpha:.2g} · confidence − {alpha:.2g} · penalty; the highest is taken"
+        if alpha is not None
+        else "score = (1 − α) · confidence − α · penalty; the highest is taken"
+    )
+    best = max(c.score for c in found)
+    notes = [
+        (f"{c.score:+.3f}" + (" best" if c.score == best else ""), "retained" if c.score == best else "axis")
+        for c in found
+    ]
+    columns = (
+        Column("confidence", tuple(c.confidence for c in found), "base-model"),
+        Column(
+            "penalty (likeness)",
+            tuple(c.degeneration_penalty for c in found),
+            "forgotten",
+            lambda value: f"{value:.3f}",
+        ),
+    )
+    rows = table(
+        [token_text(c.text, c.token_id) for c in found],
+        [c.token_id == token.token_id for c in found],
+        columns,
+        notes,
+        width,
+        scene.marks,
+        limit=1.0,
+    )
+    return [padded((Part(formula, "axis"),), width), *rows]
+
+
+def beam_rows(scene: Scene, width: int, height: int) -> list[Row]:
+    """The hypotheses after the step that gave the current token, with their scores."""
+    step = scene.beams.get(scene.position + 1)
+    if step is None or not step.hypotheses:
+        return _sentence("Nothing was told of the hypotheses at this step.", width)
+    found: Sequence[Hypothesis] = step.hypotheses[: max(1, height - 1)]
+    live = [h.score for h in step.hypotheses if not h.finished]
+    best = max(live, default=0.0)
+    figure, bar_width = 9, max(4, min(14, width // 6))
+    text_width = max(4, width - 2 - figure - 1 - bar_width - 1 - 9)
+    total = sum(not h.finished for h in step.hypotheses)
+    sentence = f"step {step.step}: {total} live, {len(step.hypotheses) - total} finished; score: sum of log p"
+    rows = [padded((Part(sentence, "axis"),), width)]
+    for h in found:
+        on_path = tuple(scene.done.token_ids[: len(h.token_ids)]) == tuple(h.token_ids)
+        share = math.exp(max(-700.0, h.score - best)) if not h.finished else 0.0
+        kind = "finished " if h.finished else "live     "
+        row = (
+            Part(_mark(on_path, scene.marks), "title"),
+            Part(f"{h.score:{figure}.3f} "),
+            Part(bar(share, bar_width, scene.marks) + " ", "strategy-beam"),
+            Part(kind, "retained" if h.finished else "axis"),
+            Part(_tail(token_text(h.text), text_width), "title" if on_path else "", on_path),
+        )
+        rows.append(padded(row, width))
+    return rows
+
+
+def _tail(text: str, width: int) -> str:
+    """The end of a text: hypotheses differ there."""
+    if cell_len(text) <= width:
+        return text
+    out = ""
+    used = 1
+    for char in reversed(text[-width:]):
+        size = cell_len(char)
+        if used + size > width:
+            break
+        out, used = char + out, used + size
+    return "…" + out
+
+
+def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
+    """The current token and the most probable ones in the eyes of each model."""
+    if scene.note or not scene.judged:
+        return _sentence(scene.note or "The models have not been asked.", width)
+    at = scene.position
+    token = scene.tokens[at]
+    models = {name: judged[at] for name, judged in scene.judged.items() if at < len(judged)}
+    if not models:
+        return _sentence("The models were not asked about this token.", width)
+    tops = {
+        name: {token_id: (text, logprob) for token_id, text, logprob in j.top} for name, j in models.items()
+    }
+    ids = {token.token_id: None, **{each: None for top in tops.values() for each in top}}
+    texts = {each: text for top in tops.values() for each, (text, _) in top.items()}
+    texts.setdefault(token.token_id, token.text)
+
+    def value(name: str, each: int) -> float | None:
+        if each == token.token_id:
+            return math.exp(models[name].logprob)
+        return math.exp(tops[name][each][1]) if each in tops[name] else None
+
+    ordered = sorted(ids, key=lambda each: -max(value(name, each) or 0.0 for name in models))
+    facts = "   ".join(
+        f"{visible(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, entropy {j.entropy:.2f}"
+        for name, j in models.items()
+    )
+    count = max(1, height - 2)
+    shown = ordered[:count]
+    if token.token_id not in shown:
+        shown[-1] = token.token_id
+    roles = ("base-model", "tuned-model", "smoothed", "validation")
+    columns = [
+        Column(visible(name), tuple(value(name, each) for each in shown), roles[n % len(roles)])
+        for n, name in enumerate(models)
+    ]
+    notes = [("", "")] * len(shown)
+    if len(models) == 2:
+        first, second = models
+        notes = [_change(value(first, each), value(second, each)) for each in shown]
+    rows = table(
+        [token_text(texts.get(each, ""), each) for each in shown],
+        [each == token.token_id for each in shown],
+        columns,
+        notes,
+        width,
+        scene.marks,
+    )
+    return [padded((Part(facts, "axis"),), width), *rows]
+
+
+def _change(first: float | None, second: float | None) -> tuple[str, str]:
+    if first is None or second is None:
+        return "", ""
+    points = (second - first) * 100
+    if abs(points) < 0.05:
+        return "=", "axis"
+    return f"{points:+.1f} pt", "retained" if points > 0 else "forgotten"
+
+
+def _sentence(text: str, width: int) -> list[Row]:
+    return [padded((Part(line, "axis"),), width) for line in wrap(visible(text), max(8, width))] or [()]
+
+
+PANELS: dict[View, Callable[[Scene, int, int], list[Row]]] = {
+    "warping": warping_rows,
+    "candidates": candidate_rows,
+    "beams": beam_rows,
+    "models": model_rows,
+}
