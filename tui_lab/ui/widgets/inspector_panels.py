@@ -197,7 +197,7 @@ def candidate_rows(scene: Scene, width: int, height: int) -> list[Row]:
     columns = (
         Column("confidence", tuple(c.confidence for c in found), "base-model"),
         Column(
-            "penalty (likeness)",
+            "likeness penalty",
             tuple(c.degeneration_penalty for c in found),
             "forgotten",
             lambda value: f"{value:.3f}",
