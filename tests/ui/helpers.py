@@ -23,3 +23,8 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str =
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds} s: {what or condition}")
         await asyncio.sleep(0.05)
+
+
+def said(app: App[Any], text: str) -> bool:
+    """Whether a passing message holds ``text``."""
+    return any(text in note.message for note in app._notifications)
