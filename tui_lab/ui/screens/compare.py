@@ -466,7 +466,7 @@ class ComparePane(Pane):
             return
         from tui_lab.ui.screens.inspector import inspect_lane
 
-        self.app.push_screen(inspect_lane(self.host, self.asked, view.done))
+        self.app.push_screen(inspect_lane(self.host, self.asked, view.done, view.beams))
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind
