@@ -300,3 +300,61 @@ def test_a_damaged_recipe_is_a_problem_not_an_error(run: Run) -> None:
     watcher = Watcher(run)
     assert watcher.recipe is None
     assert "lora_r = 0" in watcher.problem
+
+
+# --------------------------------------------------------------------------------------------------
+# probes
+
+
+def figure(value: Any, low: Any, high: Any) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high}
+
+
+def item_probe(number: int, value: float, verdict: str = "green", **fields: Any) -> dict[str, Any]:
+    return event(
+        "item_probe", step=number, suite="everyday", n=40, verdict=verdict, when="during",
+        retention=figure(value, value - 0.1, value + 0.1), above_chance=None, **fields,
+    )  # fmt: skip
+
+
+def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
+    state = RunState()
+    assert state.retention is None and state.verdict == "" and not state.armed
+    state.apply([event("resumed", from_step=0, attempt=1), event("armed", on=True)])
+    state.apply(
+        event("kl_probe", step=n, general=figure(0.1 * n, 0, 1), task=figure(0.2 * n, 0, 1)) for n in (1, 2)
+    )
+    state.apply([item_probe(1, 0.99), item_probe(2, 0.5, "red")])
+    assert state.verdict == "red" and state.retention == figure(0.5, 0.4, 0.6)
+    assert "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: red" in state.notes[-1].text
+    state.apply([event("resumed", from_step=1, attempt=2)])
+    assert [probe["step"] for probe in state.kl_probes] == [1]
+    assert [probe["step"] for probe in state.item_probes] == [1] and state.verdict == "green"
+    assert state.armed
+    state.apply([event("armed", on=False)])
+    assert not state.armed and state.notes[-1].text == "disarmed"
+
+
+def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
+    state = RunState()
+    state.apply([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])
+    assert state.retention is not None and math.isnan(state.retention["value"])
+    assert state.retention["low"] == -math.inf and state.verdict == "cannot_tell"
+    state.apply([event("kl_probe", step=3, general=figure("nan", "nan", "nan"), task=figure(0.1, 0, 1))])
+    assert math.isnan(state.kl_probes[0]["general"]["value"])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        event("item_probe", step=1),
+        item_probe(1, 0.9) | {"retention": 3},
+        item_probe(1, 0.9) | {"above_chance": {"value": None}},
+        event("kl_probe", step=1, general=figure(1, 2, 3)),
+        event("armed"),
+    ],
+)
+def test_damaged_probes_are_passed_over(damaged: dict[str, Any]) -> None:
+    state = RunState()
+    state.apply([damaged])
+    assert not state.item_probes and not state.kl_probes and not state.armed

@@ -21,6 +21,9 @@ COMMANDS = {
     "continue": "goes on after a pause",
     "stop": "ends the run after the step in hand and saves what was learned",
     "checkpoint": "saves a checkpoint after the step in hand",
+    "probe": "measures retention and the distance from the base after the step in hand",
+    "arm": "stops the run once retention is surely lost",
+    "disarm": "lets the run go on whatever retention does",
 }
 
 

@@ -62,6 +62,17 @@ class Note:
     text: str
 
 
+def interval(value: Any) -> dict[str, float]:
+    """A figure with its interval out of an event: value, low and high, NaN where the log has no number."""
+    return {name: float(value[name]) for name in ("value", "low", "high")}
+
+
+def headline(probe: dict[str, Any]) -> dict[str, float]:
+    """The retention that an item probe is judged by: above chance where the suite has a chance level."""
+    found: dict[str, float] = probe["above_chance"] or probe["retention"]
+    return found
+
+
 def smooth(values: Iterable[float], weight: float = 0.9) -> list[float]:
     """Exponential moving average with bias correction (Kingma and Ba 2015, section 3); NaN stays a gap
     and does not spoil what follows."""
@@ -101,6 +112,10 @@ class RunState:
         self.memory: dict[str, Curve] = {}
         self.scores: list[dict[str, Any]] = []
         self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_KEPT)
+        self.kl_probes: list[dict[str, Any]] = []
+        self.item_probes: list[dict[str, Any]] = []
+        self.probe_plan: dict[str, Any] = {}
+        self.armed = False
         self.notes: deque[Note] = deque(maxlen=NOTES_KEPT)
         self.checkpoints: list[dict[str, Any]] = []
         self.saved: dict[str, Any] = {}
@@ -138,6 +153,8 @@ class RunState:
         self.scores = [score for score in self.scores if score.get("step", 0) <= from_step]
         self.samples = deque((s for s in self.samples if s.get("step", 0) <= from_step), maxlen=SAMPLES_KEPT)
         self.checkpoints = [c for c in self.checkpoints if c.get("step", 0) <= from_step]
+        self.kl_probes = [p for p in self.kl_probes if p["step"] <= from_step]
+        self.item_probes = [p for p in self.item_probes if p["step"] <= from_step]
         self.step, self.end, self.paused = from_step, {}, False
         self.last_step = {}
         if self.attempt > 1:
@@ -197,6 +214,37 @@ class RunState:
         prompt, text = str(event["prompt"]), str(event["text"])
         self.samples.append({**event, "prompt": prompt, "text": text, "step": int(event["step"])})
 
+    def _on_kl_probe(self, event: dict[str, Any]) -> None:
+        parts = {name: interval(event[name]) for name in ("general", "task")}
+        self.kl_probes.append({**event, **parts, "step": int(event["step"])})
+
+    def _on_item_probe(self, event: dict[str, Any]) -> None:
+        above = event.get("above_chance")
+        probe = {
+            **event,
+            "step": int(event["step"]),
+            "retention": interval(event["retention"]),
+            "above_chance": None if above is None else interval(above),
+        }
+        figures = headline(probe)
+        verdict = str(event["verdict"]).replace("_", " ")
+        self.item_probes.append(probe)
+        self._note(
+            event,
+            f"retention {figures['value']:.2f} ({figures['low']:.2f} to {figures['high']:.2f}) on "
+            f"{event['n']} items of {event['suite']} at step {probe['step']}: {verdict}",
+        )
+
+    def _on_probe_plan(self, event: dict[str, Any]) -> None:
+        self.probe_plan = event
+        self._note(event, str(event.get("reason") or "probes planned"))
+
+    def _on_armed(self, event: dict[str, Any]) -> None:
+        changed, self.armed = self.armed, event["on"] is True
+        if changed != self.armed:
+            says = "armed: the run stops when retention is surely lost" if self.armed else "disarmed"
+            self._note(event, says)
+
     def _on_checkpoint(self, event: dict[str, Any]) -> None:
         step = int(event["step"])
         self.checkpoints.append({**event, "step": step})
@@ -243,6 +291,16 @@ class RunState:
     @property
     def score_name(self) -> str:
         return str(self.scores[-1]["name"]) if self.scores else ""
+
+    @property
+    def retention(self) -> dict[str, float] | None:
+        """The newest retention with its interval (:func:`headline`); None before the first item probe."""
+        return headline(self.item_probes[-1]) if self.item_probes else None
+
+    @property
+    def verdict(self) -> str:
+        """What the newest item probe says: green, amber, red or cannot_tell; "" before the first."""
+        return str(self.item_probes[-1]["verdict"]) if self.item_probes else ""
 
     @property
     def peak_memory(self) -> dict[str, float]:
