@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+import psutil
+
 from tests.benchmarks.figures import Figure
 from tui_lab.pocket import MODEL_DIR
 
@@ -124,6 +126,13 @@ def _streaming(lab: Lab) -> Typed:
     return typed
 
 
+def _end_runs(folder: str) -> None:
+    """A run is a process of its own and outlives whoever started it."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(folder in word for word in process.info["cmdline"] or ()):
+            process.kill()
+
+
 def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(folder)
@@ -161,6 +170,7 @@ def run() -> Iterator[Figure]:
             finally:
                 tuning.kill()
                 tuning.wait()
+                _end_runs(folder)
             yield from _figures("six lanes and a run", both)
             yield Figure("  against nothing running", median(both.taken_s) / median(still.taken_s), "times")
         finally:
