@@ -1,0 +1,57 @@
+"""What to try next: the order, and that nothing is advised that was done already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tui_lab.retention.advice import Facts, advise
+
+RED = Facts(verdict="red", n=400, method="full", learning_rate=2e-3, gained=0.8)
+
+
+def actions(facts: Facts) -> list[str]:
+    return [each.action for each in advise(facts)]
+
+
+def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
+    assert actions(RED) == [
+        "Sweep the strength",
+        "Tune again with replay_fraction 0.1 (or the preset keeper)",
+        "Halve the learning rate, to 1.0e-3",
+        "Tune an adapter instead",
+        "Add KL to the base, kl_weight 0.1",
+    ]
+
+
+def test_what_was_done_is_not_advised_again() -> None:
+    done = replace(RED, strength_tried=True, strength=0.6, replay_fraction=0.25, kl_weight=0.2, method="lora")
+    assert actions(done) == ["Save strength 0.6", "Halve the learning rate, to 1.0e-3"]
+    assert "Raise replay_fraction to 0.25" in actions(replace(RED, replay_fraction=0.1))
+    assert not any("trength" in each for each in actions(replace(RED, strength_refused="DoRA")))
+    none_keeps = replace(RED, strength_tried=True, strength=None)
+    assert not any("trength" in each for each in actions(none_keeps))
+
+
+def test_memorising_and_the_worst_category_are_named() -> None:
+    found = advise(replace(RED, gap=0.4, worst_category="animals", worst_lost=12))
+    assert any("40%" in each.reason for each in found)
+    assert found[-1].action == "Replay rows about animals"
+    assert "12 items" in found[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("facts", "first"),
+    [
+        (Facts(), "Measure retention"),
+        (Facts(verdict="cannot_tell"), "Take a suite that the base model can do"),
+        (Facts(verdict="green", gained=0.7), "Take it"),
+        (Facts(verdict="green"), "Take it"),
+        (Facts(verdict="green", gained=0.01), "Double the rank, tune longer, or raise the learning rate (to 5e-4)"),
+        (Facts(verdict="amber", n=100, items_needed=469), "Measure on more items"),
+    ],
+)  # fmt: skip
+def test_the_first_thing_to_do(facts: Facts, first: str) -> None:
+    assert actions(facts)[0] == first
+    assert all(each.reason for each in advise(facts))

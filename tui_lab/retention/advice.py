@@ -1,0 +1,115 @@
+"""What to try next, in order, each with its reason: plain rules over what was measured and how it was tuned.
+Pure; the anchors behind the reasons: replay arXiv 2502.06042 and 2510.11842, LoRA against full tuning
+2405.09673, strength 2109.01903 (WiSE-FT), KL to the base 2509.04259."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Acquisition gained under which a run has learned little.
+LITTLE = 0.1
+#: Share of the training loss by which validation may lie above it.
+GAP = 0.1
+#: Replay that practice rarely goes beyond.
+MUCH_REPLAY = 0.25
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one run on one suite; None where it was not measured."""
+
+    verdict: str = ""  # green, amber, red, cannot_tell; "" before any measurement
+    n: int = 0
+    items_needed: int = 0  # for a drop to the threshold to be seen; 0 unknown
+    method: str = "lora"
+    learning_rate: float = 0.0
+    replay_fraction: float = 0.0
+    kl_weight: float = 0.0
+    gained: float | None = None  # acquisition after less before
+    gap: float | None = None  # (validation − training loss) / training loss at the end
+    strength_tried: bool = False
+    strength: float | None = None  # the recommended one
+    strength_refused: str = ""  # why strength cannot be changed
+    worst_category: str = ""
+    worst_lost: int = 0  # items lost there
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do, and why it should help."""
+
+    action: str
+    reason: str
+
+
+def advise(facts: Facts) -> tuple[Advice, ...]:
+    """The most useful and cheapest first."""
+    match facts.verdict:
+        case "":
+            return (Advice("Measure retention", "nothing is known yet of what this run forgot"),)
+        case "cannot_tell":
+            return (
+                Advice(
+                    "Take a suite that the base model can do",
+                    "the base is within three standard errors of guessing here, so there was nothing to lose",
+                ),
+            )
+        case "green":
+            return _kept(facts)
+    found = [*_more_items(facts)] if facts.verdict == "amber" else []
+    found += [*_strength(facts), *_replay(facts)]
+    if facts.gap is not None and facts.gap > GAP:
+        reason = f"validation loss lies {facts.gap:.0%} over training loss: it memorises while it forgets"
+        found.append(Advice("Tune for fewer steps", reason))
+    if facts.learning_rate:
+        found.append(
+            Advice(
+                f"Halve the learning rate, to {facts.learning_rate / 2:.1e}".replace("e-0", "e-"),
+                "smaller steps stay nearer to the base; what is learned first is mostly kept",
+            )
+        )
+    if facts.method == "full":
+        found.append(Advice("Tune an adapter instead", "LoRA forgets less at the same gain on most tasks"))
+    if not facts.kl_weight:
+        reason = "the distance from the base on general text is what forgetting follows; it is held down"
+        found.append(Advice("Add KL to the base, kl_weight 0.1", reason))
+    if facts.worst_category and facts.worst_lost > 1:
+        reason = f"{facts.worst_lost} items were lost there, more than in any other category"
+        found.append(Advice(f"Replay rows about {facts.worst_category}", reason))
+    return tuple(found)
+
+
+def _kept(facts: Facts) -> tuple[Advice, ...]:
+    if facts.gained is not None and facts.gained < LITTLE:
+        reason = f"it kept what it knew, but gained only {facts.gained:.2f} on the new task"
+        return (Advice("Double the rank, tune longer, or raise the learning rate (to 5e-4)", reason),)
+    return (Advice("Take it", "retention is surely over the threshold that was set before the run"),)
+
+
+def _more_items(facts: Facts) -> list[Advice]:
+    if facts.items_needed > facts.n:
+        needed = f"about {facts.items_needed:,} items would settle it, {facts.n:,} were asked"
+    else:
+        needed = f"{facts.n:,} items leave the threshold inside the interval"
+    return [Advice("Measure on more items", needed)]
+
+
+def _strength(facts: Facts) -> list[Advice]:
+    if facts.strength_refused:
+        return []
+    if not facts.strength_tried:
+        return [Advice("Sweep the strength", "a weaker adapter often keeps more; it takes no training")]
+    if facts.strength is not None and 0 < facts.strength < 1:
+        reason = "the best one of the sweep that keeps enough"
+        return [Advice(f"Save strength {facts.strength:g}", reason)]
+    return []
+
+
+def _replay(facts: Facts) -> list[Advice]:
+    if facts.replay_fraction >= MUCH_REPLAY:
+        return []
+    if facts.replay_fraction == 0:
+        reason = "rows of general text among the new ones: 5 to 10 % sufficed at 1.7 B parameters"
+        return [Advice("Tune again with replay_fraction 0.1 (or the preset keeper)", reason)]
+    more = min(MUCH_REPLAY, facts.replay_fraction * 2.5)
+    return [Advice(f"Raise replay_fraction to {more:g}", f"{facts.replay_fraction:g} did not hold it")]
