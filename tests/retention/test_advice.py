@@ -8,6 +8,7 @@ import pytest
 
 from tui_lab.retention.advice import Facts, advise
 
+LEARN_MORE = "Double the rank, tune longer, or raise the learning rate (to 5e-4)"
 RED = Facts(verdict="red", n=400, method="full", learning_rate=2e-3, gained=0.8)
 
 
@@ -48,10 +49,10 @@ def test_memorising_and_the_worst_category_are_named() -> None:
         (Facts(verdict="cannot_tell"), "Take a suite that the base model can do"),
         (Facts(verdict="green", gained=0.7), "Take it"),
         (Facts(verdict="green"), "Take it"),
-        (Facts(verdict="green", gained=0.01), "Double the rank, tune longer, or raise the learning rate (to 5e-4)"),
+        (Facts(verdict="green", gained=0.01), LEARN_MORE),
         (Facts(verdict="amber", n=100, items_needed=469), "Measure on more items"),
     ],
-)  # fmt: skip
+)
 def test_the_first_thing_to_do(facts: Facts, first: str) -> None:
     assert actions(facts)[0] == first
     assert all(each.reason for each in advise(facts))
