@@ -225,6 +225,19 @@ REFUSED: list[dict[str, Any]] = [
     {"method": "loha", "use_rslora": True},
     {"method": "adalora", "target_r": 12, "init_r": 12},
     {"early_stopping_patience": 2, "eval_steps": 10, "save_steps": 15},
+    {"stop_on_retention": True, "probe_share": 0.0},
+    {"model": "org/model", "replay_fraction": 0.1},
+    {"model": "org/model", "ewc_lambda": 1.0},
+    {"label_smoothing_factor": 0.1, "focal_gamma": 2.0},
+    {"uncertainty_weighting": True, "packing": True},
+    {"kl_weight": 0.1, "init_lora_weights": "pissa"},
+    {"l2_to_start": 0.1, "use_dora": True},
+    {"ewc_lambda": 1.0, "method": "ia3"},
+    {"frozen_layers": 1, "method": "prompt_tuning"},
+    {"layer_lr_decay": 0.9, "method": "prefix"},
+    {"gradual_unfreezing": True, "method": "p_tuning"},
+    {"gradual_unfreezing": True, "method": "adalora"},
+    {"frozen_layers": 1, "method": "adalora"},
 ]
 
 

@@ -20,6 +20,20 @@ TINY_MODEL_PARAMETERS = 30_000_000
 VIRTUAL_TOKEN_METHODS = ("prefix", "p_tuning", "prompt_tuning")
 LORA_LIKE_METHODS = ("lora", "adalora", "loha")
 
+
+def _has_no_general_rows(recipe: Recipe) -> bool:
+    return recipe.replay_data == "auto" and recipe.model != "pocket"
+
+
+def _changes_base(recipe: Recipe) -> bool:
+    return recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora")
+
+
+def _knows_its_change(recipe: Recipe) -> bool:
+    """Whether the change of a weight, ΔW, can be written down: s·BA, or the weight less what it was."""
+    return recipe.method == "full" or (recipe.method == "lora" and not recipe.use_dora)
+
+
 #: (applies, keys, sentence). Each cell was tried: see tests/training/test_matrix.py.
 REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
     (
@@ -67,6 +81,71 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
         ),
         "save_steps",
         "with early stopping, save_steps must be a multiple of eval_steps, and eval_steps set, so that the best state is on disk; or set save_steps = 0",
+    ),
+    (
+        lambda r: r.stop_on_retention and r.probe_share == 0,
+        "stop_on_retention",
+        "stop_on_retention = true needs probe_share above 0: without probes there is nothing to stop on",
+    ),
+    (
+        lambda r: r.replay_fraction > 0 and _has_no_general_rows(r),
+        "replay_fraction",
+        "replay_fraction above 0 needs replay_data, a file, folder or hub name of general rows: 'auto' knows the corpus of the bundled model only",
+    ),
+    (
+        lambda r: r.ewc_lambda > 0 and _has_no_general_rows(r),
+        "ewc_lambda",
+        "ewc_lambda above 0 needs replay_data, a file, folder or hub name of general rows to measure on: 'auto' knows the corpus of the bundled model only",
+    ),
+    (
+        lambda r: r.label_smoothing_factor > 0 and r.focal_gamma > 0,
+        "focal_gamma",
+        "focal_gamma and label_smoothing_factor pull in opposite directions; use one of them and set the other to 0",
+    ),
+    (
+        lambda r: r.uncertainty_weighting and r.packing,
+        "uncertainty_weighting",
+        "uncertainty_weighting = true with packing = true: a packed row holds several tasks; use packing = false",
+    ),
+    (
+        lambda r: r.kl_weight > 0 and _changes_base(r),
+        "kl_weight",
+        "kl_weight above 0 with init_lora_weights = 'pissa' or 'olora': the base is changed, so there is none to stay near; use init_lora_weights = 'default'",
+    ),
+    (
+        lambda r: r.l2_to_start > 0 and not _knows_its_change(r),
+        "l2_to_start",
+        "l2_to_start above 0 needs method = 'lora' without DoRA, or method = 'full': the change of the weights is not known otherwise; use kl_weight",
+    ),
+    (
+        lambda r: r.ewc_lambda > 0 and not _knows_its_change(r),
+        "ewc_lambda",
+        "ewc_lambda above 0 needs method = 'lora' without DoRA, or method = 'full': the change of the weights is not known otherwise; use kl_weight",
+    ),
+    (
+        lambda r: r.frozen_layers > 0 and r.method in VIRTUAL_TOKEN_METHODS,
+        "frozen_layers",
+        "frozen_layers above 0 with virtual tokens: no layer is trained there anyway; set frozen_layers = 0",
+    ),
+    (
+        lambda r: r.layer_lr_decay < 1 and r.method in VIRTUAL_TOKEN_METHODS,
+        "layer_lr_decay",
+        "layer_lr_decay below 1 with virtual tokens: no layer is trained there; set layer_lr_decay = 1",
+    ),
+    (
+        lambda r: r.gradual_unfreezing and r.method in VIRTUAL_TOKEN_METHODS,
+        "gradual_unfreezing",
+        "gradual_unfreezing = true with virtual tokens: no layer is trained there; set gradual_unfreezing = false",
+    ),
+    (
+        lambda r: r.gradual_unfreezing and r.method == "adalora",
+        "gradual_unfreezing",
+        "gradual_unfreezing = true with method = 'adalora': its ranks are allotted by gradients that frozen layers do not have; use method = 'lora'",
+    ),
+    (
+        lambda r: r.frozen_layers > 0 and r.method == "adalora",
+        "frozen_layers",
+        "frozen_layers above 0 with method = 'adalora': its ranks are allotted by gradients that frozen layers do not have; use method = 'lora'",
     ),
 )
 
