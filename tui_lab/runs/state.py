@@ -219,12 +219,13 @@ class RunState:
         self.kl_probes.append({**event, **parts, "step": int(event["step"])})
 
     def _on_item_probe(self, event: dict[str, Any]) -> None:
-        above = event.get("above_chance")
+        above, change = event.get("above_chance"), event.get("logprob_change")
         probe = {
             **event,
             "step": int(event["step"]),
             "retention": interval(event["retention"]),
             "above_chance": None if above is None else interval(above),
+            "logprob_change": None if change is None else interval(change),
         }
         figures = headline(probe)
         verdict = str(event["verdict"]).replace("_", " ")

@@ -35,6 +35,7 @@ GROUPS = {
     "choose": "Choose",
     "tune": "Tune",
     "compare": "Compare",
+    "keep": "Keep",
     "form": "Fields",
 }
 
@@ -44,6 +45,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.choose", "f2,1", "pane('choose')", "Choose", "Go to Choose: model, preset, data, fields."),
     Action("app.tune", "f3,2", "pane('tune')", "Tune", "Go to Tune: watch a run, pause it, stop it."),
     Action("app.compare", "f4,3", "pane('compare')", "Compare", "Go to Compare: decodings side by side."),
+    Action("app.keep", "f5,4", "pane('keep')", "Keep", "Go to Keep: what a run forgot, and what to do."),
     Action("app.palette", "ctrl+p", "command_palette", "Commands", "Search everything that can be done."),
     Action("app.theme", "f9", "change_theme", "Theme", "Choose another theme."),
     Action(
@@ -139,6 +141,23 @@ ACTIONS: tuple[Action, ...] = (
         "Show another run: a live one or one that has ended.",
         "tune",
         show=True,
+    ),
+    Action(
+        "tune.arm",
+        "a",
+        "arm",
+        "Arm",
+        "Stop the run on its own once retention is surely lost, or let it go on.",
+        "tune",
+        show=True,
+    ),
+    Action(
+        "tune.probe",
+        "p",
+        "probe",
+        "Probe",
+        "Measure retention and the distance from the base after the step in hand.",
+        "tune",
     ),
     Action(
         "tune.log", "l", "log_scale", "Log scale", "Draw the loss on a logarithmic axis, or back.", "tune"
@@ -290,6 +309,58 @@ ACTIONS: tuple[Action, ...] = (
         "Free memory",
         "Free the model's memory; the next run loads it again.",
         "compare",
+    ),
+    # --- keep
+    Action(
+        "keep.measure",
+        "e",
+        "measure",
+        "Measure",
+        "Ask the base and the tuned model a suite's questions.",
+        "keep",
+        show=True,
+    ),
+    Action(
+        "keep.sweep",
+        "s",
+        "sweep",
+        "Strength",
+        "Try the adapter at several strengths: what it gains and keeps at each.",
+        "keep",
+        show=True,
+    ),
+    Action(
+        "keep.save",
+        "w",
+        "save_strength",
+        "Save strength",
+        "Save the adapter at a strength of the sweep.",
+        "keep",
+        show=True,
+    ),
+    Action(
+        "keep.next", "t,right_square_bracket", "turn_tab(1)", "Tab", "Show the next tab.", "keep", show=True
+    ),
+    Action(
+        "keep.previous",
+        "T,left_square_bracket",
+        "turn_tab(-1)",
+        "Previous tab",
+        "Show the tab before.",
+        "keep",
+    ),
+    Action("keep.runs", "r", "choose_run", "Runs", "Show another run.", "keep", show=True),
+    Action(
+        "keep.compare",
+        "c",
+        "compare",
+        "Compare",
+        "See this run beside its base on Compare.",
+        "keep",
+        show=True,
+    ),
+    Action(
+        "keep.cancel", "x", "cancel", "End", "End the measurement in hand; what was scored is kept.", "keep"
     ),
     # --- fields
     Action(

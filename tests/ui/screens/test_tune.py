@@ -93,7 +93,8 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
         await until(lambda: "10/20 steps" in screen_text(app))
         await until(lambda: "train 0.8" in screen_text(app))
         text = screen_text(app)
-        assert "0:01 to go" in text and "loss 0.8" in text and "pocket · minute" in text
+        assert "0:01 to go" in text and "loss 0.8" in text
+        assert size[0] < 80 or "pocket · minute" in text
         assert "0.10 → …" in text
         if size[0] >= 120:  # everything at once
             for part in ("memory", "speed", "learning rate", "Events", "Samples", "About this run"):
@@ -107,7 +108,16 @@ async def test_tabs_show_every_part_at_80x24(fake: FakeRun) -> None:
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "1/20 steps" in screen_text(app))
-        for shown in ("MiB", "tok/s 6.5k", "learning rate", "Arr!", "validation loss 8.5", "358 k of 4.23 M"):
+        for shown in (
+            "with the first probe",
+            "KL to base",
+            "MiB",
+            "tok/s 6.5k",
+            "learning rate",
+            "Arr!",
+            "validation loss 8.5",
+            "358 k of 4.23 M",
+        ):
             await pilot.press("t")
             await until(lambda shown=shown: shown in screen_text(app), what=shown)  # type: ignore[misc]
         await pilot.press("left_square_bracket")
@@ -130,6 +140,90 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
         await until(lambda: "paused" in screen_text(app) and "asked" not in screen_text(app))
         await pilot.press("space")
         await until(lambda: commands_of(fake.run)[-1] == "continue")
+
+
+def figure(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def probe(fake: FakeRun, step: int, value: float, verdict: str, when: str = "during") -> None:
+    fake.events.write(
+        "item_probe", step=step, suite="everyday", version="1", n=42, chance=0.25, pre=0.98, post=0.9,
+        b=3, c=1, retention=figure(value, value - 0.05, value + 0.05),
+        above_chance=figure(value, value - 0.06, value + 0.06),
+        logprob_change=figure(-0.5, -0.75, -0.25), mcnemar_p=0.6, verdict=verdict, seconds=0.2, when=when,
+    )  # fmt: skip
+    fake.events.write(
+        "kl_probe", step=step, general=figure(0.02 * step, 0.0, 0.04 * step), task=figure(0.3, 0.2, 0.4),
+        sequences=20, tokens=640, seconds=0.1,
+    )  # fmt: skip
+
+
+def probed(fake: FakeRun) -> None:
+    """A run of twenty steps that was probed at its start and at steps 5 and 10."""
+    fake.begin()
+    fake.events.write(
+        "probe_plan", share=0.03, kl_steps=5, item_steps=5, item_probes=4, threshold=0.9,
+        reason="4 probes of 42 of 452 items take about 0.9 s of 30.0 s (2.9%)",
+    )  # fmt: skip
+    probe(fake, 0, 1.0, "green", "start")
+    for step in range(1, 11):
+        fake.step(step, 8.0 / step)
+    probe(fake, 5, 0.93, "amber")
+    probe(fake, 10, 0.71, "red")
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40), (200, 60)])
+async def test_retention_is_drawn_with_its_interval(fake: FakeRun, size: tuple[int, int]) -> None:
+    probed(fake)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: "forgetting  retention 0.71 (0.65 to 0.77)" in screen_text(app))
+        if size[0] >= 80:
+            assert "3 lost, 1 gained of 42" in words(app)
+        if size[0] < 120:
+            await pilot.press("t")
+        await until(lambda: "limit" in screen_text(app) and "95% from" in screen_text(app))
+        if size[0] >= 80:
+            assert "limit 0.9" in screen_text(app) and "95% from 0.65" in screen_text(app)
+        text = screen_text(app)
+        assert "retention 0.71" in text and "●" in text and "┤" in text
+        if size[0] < 120:
+            await pilot.press("t")
+        else:
+            assert "4 probes of 42 of 452 items" in pane(app).query_one("#about Feed", Feed).text
+        plot = pane(app).query_one("#kl RunPlot", RunPlot)
+        await until(lambda: "general" in plot.text and "task" in plot.text)
+        assert "KL 0.20, on the task 0.30" in words(app) or size[0] < 120
+
+
+async def test_a_run_without_probes_shows_no_verdict(fake: FakeRun) -> None:
+    fake.begin()
+    fake.step(1, 2.0)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: "1/20 steps" in screen_text(app))
+        assert "retention" not in screen_text(app) and pane(app).query_one("#state").size.height == 3
+
+
+async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
+    probed(fake)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "running" in screen_text(app))
+        assert "armed" not in screen_text(app)
+        await pilot.press("a", "p")
+        await until(lambda: "arm and probe asked" in screen_text(app))
+        asked = list(EventTail(fake.run.commands_path).read_all())
+        assert [record["name"] for record in asked] == ["arm", "probe"]
+        for record in asked:
+            fake.events.write("command", id=record["id"], name=record["name"], outcome="done")
+        fake.events.write("armed", on=True)
+        await until(lambda: "running, armed" in screen_text(app) and "asked" not in screen_text(app))
+        await pilot.press("a")
+        await until(lambda: commands_of(fake.run)[-1] == "disarm")
+        fake.events.write("armed", on=False)
+        await until(lambda: "running, armed" not in screen_text(app))
 
 
 async def test_stopping_asks_first(fake: FakeRun) -> None:

@@ -20,7 +20,7 @@ from tui_lab.runs import commands
 from tui_lab.runs.folder import Run, list_runs, open_run
 from tui_lab.runs.state import ENDED, Watcher
 from tui_lab.safe_text import visible
-from tui_lab.ui import run_text
+from tui_lab.ui import probe_text, run_text
 from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.feed import Feed, Part
@@ -30,6 +30,8 @@ from tui_lab.ui.widgets.run_plots import RunPlot
 
 TABS = (
     ("loss", "Loss"),
+    ("retention", "Retention"),
+    ("kl", "KL"),
     ("memory", "Memory"),
     ("speed", "Speed"),
     ("rate", "Rate"),
@@ -55,18 +57,29 @@ class TuneTabs(Widget):
     DEFAULT_CSS = "TuneTabs { height: 1; width: 100%; background: $surface; }"
     active = "loss"
 
+    @property
+    def _padding(self) -> str:
+        """Around each title, where there is room."""
+        return " " if self.size.width >= sum(len(title) + 3 for _, title in TABS) else ""
+
     def render(self) -> Content:
+        pad = self._padding
         return Content(" ").join(
-            Content.styled(f" {title} ", "bold reverse" if name == self.active else "")
+            Content.styled(f"{pad}{title}{pad}", "bold reverse" if name == self.active else "")
             for name, title in TABS
         )
 
     async def on_click(self, event: events.Click) -> None:
-        x = 0
+        x, around = 0, 2 * len(self._padding)
         for name, title in TABS:
-            if x <= event.x < x + len(title) + 2:
+            if x <= event.x < x + len(title) + around:
                 await self.screen.run_action(f"tab('{name}')")
-            x += len(title) + 3
+            x += len(title) + around + 1
+
+
+def _colour(role: str) -> str:
+    """A semantic name as a style of Textual's; dim for what is said beside the matter."""
+    return "dim" if role == "axis" else f"bold ${role}" if role else ""
 
 
 class TunePane(Pane):
@@ -76,20 +89,19 @@ class TunePane(Pane):
     AUTO_FOCUS = ""
     BINDINGS = bindings("tune")
     DEFAULT_CSS = """
-    TunePane #state { height: 3; padding: 0 1; background: $surface; }
-    TunePane #state.-trouble { height: auto; min-height: 3; max-height: 6; }
+    TunePane #state { height: auto; min-height: 3; max-height: 5; padding: 0 1; background: $surface; }
+    TunePane #state.-trouble { max-height: 7; }
     TunePane #parts { height: 1fr; }
     TunePane .part { height: 1fr; display: none; padding: 0 1; }
     TunePane .part.-active { display: block; }
     TunePane.-grid TuneTabs { display: none; }
     TunePane.-grid #parts {
-        layout: grid; grid-size: 6 3; grid-rows: 5fr 3fr 3fr; grid-columns: 1fr; grid-gutter: 0 1;
+        layout: grid; grid-size: 12 3; grid-rows: 5fr 3fr 3fr; grid-columns: 1fr; grid-gutter: 0 1;
     }
     TunePane.-grid .part { display: block; height: 100%; }
-    TunePane.-grid #loss { column-span: 4; }
-    TunePane.-grid #about { column-span: 2; }
-    TunePane.-grid #memory, TunePane.-grid #speed, TunePane.-grid #rate { column-span: 2; }
-    TunePane.-grid #events, TunePane.-grid #samples { column-span: 3; }
+    TunePane.-grid .part { column-span: 3; }
+    TunePane.-grid #loss, TunePane.-grid #retention { column-span: 6; }
+    TunePane.-grid .text { column-span: 4; }
     TunePane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
     TunePane .text:focus-within { border-top: heavy $primary; }
     """
@@ -107,18 +119,16 @@ class TunePane(Pane):
         self._about: list[Part] = []
         self._stamp: tuple[int, str] | None = None
         self._told: tuple[Content, bool] | None = None
+        self._lines_told = 0
         self.grid = False
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
         yield TuneTabs()
         with Container(id="parts"):
-            for kind in ("loss",):
-                yield Vertical(RunPlot(kind), id=kind, classes="part -active")
-            with Vertical(id="about", classes="part text") as about:
-                about.border_title = "About this run"
-                yield Feed("What is known of the run appears here.", auto_scroll=False)
-            for kind in ("memory", "speed", "rate"):
+            for kind in ("loss", "retention"):
+                yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
+            for kind in ("kl", "memory", "speed", "rate"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part")
             with Vertical(id="events", classes="part text") as part:
                 part.border_title = "Events"
@@ -126,6 +136,9 @@ class TunePane(Pane):
             with Vertical(id="samples", classes="part text") as part:
                 part.border_title = "Samples"
                 yield Feed("What the model answers appears here, now and then during the run.")
+            with Vertical(id="about", classes="part text") as about:
+                about.border_title = "About this run"
+                yield Feed("What is known of the run appears here.", auto_scroll=False)
 
     def on_mount(self) -> None:
         marker: Any = self.app.marker  # type: ignore[attr-defined]
@@ -210,7 +223,8 @@ class TunePane(Pane):
         recipe = self.watcher.recipe
         width = max(20, self.size.width - 2)
         ascii_only = self.app.marker == "ascii"  # type: ignore[attr-defined]
-        first = state_text(liveness) + (f", {' and '.join(self._waiting())} asked" if self._waiting() else "")
+        first = state_text(liveness) + (", armed" if state.armed and liveness not in ENDED else "")
+        first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
         colour = f"${STATE_ROLES[liveness]}" if liveness in STATE_ROLES else ""
         room = width - len(first) - 2
         line = run_text.progress_line(state, liveness, time.time(), room, self._tick, ascii_only)
@@ -228,6 +242,7 @@ class TunePane(Pane):
             Content.assemble((first, f"bold {colour}"), "  ", visible(line)),
             Content.styled(visible(second), "$text-error" if trouble else ""),
             Content(visible(third)),
+            *self._probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
         rows = [row if trouble else row.truncate(width, ellipsis=True) for row in rows]
@@ -240,13 +255,22 @@ class TunePane(Pane):
             text = f"{name} · {recipe.preset or recipe.method}{steps}"
             self.app.run_line = (text, liveness)  # type: ignore[attr-defined]
 
+    def _probe_rows(self) -> list[Content]:
+        """The newest verdict on what the model still knows."""
+        assert self.watcher is not None
+        verdict = probe_text.verdict_line(self.watcher.state)
+        rows = [Content.assemble(*((visible(text), _colour(role)) for text, role in verdict))]
+        return [row for row in rows if row.plain]
+
     def _tell(self, content: Content, trouble: bool) -> None:
         """Shows the lines at the top; sends nothing when they are as before."""
         if (content, trouble) != self._told:
             self._told = (content, trouble)
             view = self.query_one("#state", Static)
             view.set_class(trouble, "-trouble")
-            view.update(content, layout=trouble)
+            lines = content.plain.count("\n")
+            view.update(content, layout=trouble or lines != self._lines_told)
+            self._lines_told = lines
 
     def _keys(self, action: str) -> str:
         return keys_of(action, self.app._keymap)
@@ -277,7 +301,7 @@ class TunePane(Pane):
         if seen != self._samples_shown:
             self._show(feed, [self._sample(sample) for sample in samples])
             self._samples_shown = seen
-        about = run_text.about_run(
+        about = probe_text.about_probes(state) + run_text.about_run(
             state,
             self.liveness,
             self.watcher.recipe,
@@ -379,6 +403,14 @@ class TunePane(Pane):
     def action_checkpoint(self) -> None:
         if self._live():
             self._send("checkpoint")
+
+    def action_arm(self) -> None:
+        if self._live() and self.watcher is not None:
+            self._send("disarm" if self.watcher.state.armed else "arm")
+
+    def action_probe(self) -> None:
+        if self._live():
+            self._send("probe")
 
     def action_stop(self) -> None:
         if not self._live() or self.watcher is None:

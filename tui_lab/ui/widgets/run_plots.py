@@ -1,11 +1,13 @@
-"""The four plots of a run: loss, memory, throughput, learning rate; each knows what to take from the run's
-state and when that has changed."""
+"""The plots of a run: loss, retention, distance from the base, memory, throughput, learning rate; each knows
+what to take from the run's state and when that has changed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from tui_lab.runs.state import Curve, RunState, smooth
+from tui_lab.runs.state import Curve, RunState, headline, smooth
 from tui_lab.ui.run_text import MEMORY_ROLES
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Look, Options, Series
@@ -43,8 +45,53 @@ def one_series(name: str, role: str, curve: Curve) -> list[Series]:
     return [Series(name, role, curve.steps, curve.values)] if curve.values else []
 
 
+def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[dict[str, float]]) -> Series:
+    """Intervals as upright lines, with a gap after each; the legend shows the newest one's lower end."""
+    xs = [float(step) for step in steps for _ in range(3)]
+    ys = [value for one in figures for value in (one["high"], one["low"], math.nan)]
+    return Series(name, role, xs, ys)
+
+
+def retention_series(state: RunState) -> list[Series]:
+    """Retention by item probes with its interval, and the threshold that it is judged by."""
+    if not state.item_probes:
+        return []
+    steps = [probe["step"] for probe in state.item_probes]
+    figures = [headline(probe) for probe in state.item_probes]
+    series = [
+        bars("95% from", "undecided", steps, figures),
+        Series("retention", "retained", steps, [one["value"] for one in figures], "points"),
+    ]
+    threshold = state.probe_plan.get("threshold")
+    if isinstance(threshold, int | float):
+        ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
+        series.append(Series("limit", "forgotten", ends, [float(threshold)] * 2))
+    return series
+
+
+def kl_series(state: RunState) -> list[Series]:
+    """The distance from the base on general text, with its interval, and on the task's own."""
+    if not state.kl_probes:
+        return []
+    steps = [probe["step"] for probe in state.kl_probes]
+    general: list[Any] = [probe["general"] for probe in state.kl_probes]
+    return [
+        Series("general", "retained", steps, [one["value"] for one in general], "thick"),
+        Series("task", "tuned-model", steps, [probe["task"]["value"] for probe in state.kl_probes], "points"),
+        bars("95% from", "axis", steps, general),  # last: a narrow legend can do without it
+    ]
+
+
 PLOTS: dict[str, tuple[Options, Maker]] = {
     "loss": (Options("loss", "The loss appears here after the first step.", from_zero=True), loss_series),
+    "retention": (
+        Options("", "What the model still knows appears here with the first probe."),
+        retention_series,
+    ),
+    "kl": (
+        Options("KL", "The distance from the base appears here with the first probe.", from_zero=True),
+        kl_series,
+    ),
     "memory": (
         Options("memory", "Memory appears here after the first step.", unit="bytes", from_zero=True),
         memory_series,
@@ -72,4 +119,5 @@ class RunPlot(Plot):
         if state.total_steps:
             self.set_options(x_high=float(state.total_steps))
         lengths = tuple(len(curve.steps) for curve in state.curves())
-        self.show(lambda: self._make(state), (key, state.attempt, state.step, lengths))
+        probes = (len(state.kl_probes), len(state.item_probes), len(state.probe_plan))
+        self.show(lambda: self._make(state), (key, state.attempt, state.step, lengths, probes))
