@@ -82,12 +82,22 @@ def load_model(
             revision=revision or "main",
             local_files_only=local_only,
         )
-    except torch.OutOfMemoryError:
-        smaller = "take a smaller model" if four_bit else "load it in 4 bits or take a smaller model"
-        raise LabError(f"model {visible(location)} does not fit the GPU's free memory: {smaller}") from None
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            where = "the GPU's" if device == "cuda" else "the machine's"
+            smaller = "take a smaller model" if four_bit else "load it in 4 bits or take a smaller model"
+            raise LabError(f"model {visible(location)} does not fit {where} free memory: {smaller}") from None
         raise LabError(f"model {visible(location)} cannot be loaded: {_cause(error)}") from None
     return model.eval()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or in the machine."""
+    text = str(error).lower()
+    said = "can't allocate memory" in text or "not enough memory" in text
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and said
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -12,14 +12,28 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from tui_lab import jobs
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, Event, event_fields, read
+from tui_lab.safe_text import visible
 
 #: Seconds without a request after which the model's memory is freed; the lab loads it again when asked.
 IDLE_S = float(os.environ.get("TUI_LAB_HOST_IDLE_S", "600"))
+
+
+_KIND_NAMES: dict[type, str] = {str: "text", int: "whole number", bool: "yes or no"}
+_ASK: dict[str, type | tuple[type]] = {
+    "prompt": str,
+    "lanes": (str,),
+    "system": str,
+    "raw": bool,
+    "max_new_tokens": int,
+    "stop": (str,),
+    "details": bool,
+    "cut": bool,
+}
 
 
 class Host:
@@ -28,20 +42,22 @@ class Host:
     def __init__(self, lines: jobs.Lines) -> None:
         self._lines = lines
         self._requests: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._cancelled: set[Any] = set()
+        self._cancelled: set[int] = set()
 
-    def listen(self, stdin: TextIO) -> None:
+    def listen(self, stdin: BinaryIO) -> None:
         """Reads requests until the lab goes; then there is nothing left to do, whatever is in hand."""
         for line in stdin:
             try:
                 request = json.loads(line)
                 if not isinstance(request, dict):
                     raise ValueError(f"a JSON object is wanted, not {type(request).__name__}")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self._lines.write("error", id=None, message=f"the request is not valid JSON: {error}")
                 continue
             if request.get("do") == "cancel":
-                self._cancelled.add(request.get("of"))
+                of = request.get("of")
+                if isinstance(of, int):
+                    self._cancelled.add(of)
             else:
                 self._requests.put(request)
         os._exit(0)
@@ -70,21 +86,24 @@ class Host:
         from tui_lab.host.worker import out_of_memory
 
         number = request.get("id")
+        number = number if isinstance(number, int) else None
         try:
             fields = self._do(worker, number, request)
         except LabError as error:
             self._lines.write("error", id=number, message=str(error), status=asdict(worker.status))
         except Exception as error:
-            sentence = out_of_memory(error)
+            sentence = out_of_memory(error, worker.status.quantization == "nf4")
             if sentence is None:
                 traceback.print_exc(file=sys.stderr)
-                sentence = f"the host failed unexpectedly ({type(error).__name__}: {error})"
+                first = visible((str(error).strip().splitlines() or [""])[0])
+                sentence = f"the host failed unexpectedly ({type(error).__name__}: {first})"
             self._lines.write("error", id=number, message=sentence, status=asdict(worker.status))
         else:
             self._lines.write("result", id=number, status=asdict(worker.status), **fields)
-        self._cancelled.discard(number)
+        if number is not None:
+            self._cancelled.discard(number)
 
-    def _do(self, worker: Any, number: Any, request: dict[str, Any]) -> dict[str, Any]:
+    def _do(self, worker: Any, number: int | None, request: dict[str, Any]) -> dict[str, Any]:
         def say(text: str) -> None:
             self._lines.write("progress", id=number, text=text)
 
@@ -94,43 +113,73 @@ class Host:
 
         values = {key: value for key, value in request.items() if key not in ("id", "do")}
         what = request.get("do")
-        try:
-            match what:
-                case "load" | "add" | "remove":
-                    getattr(worker, what)(say, **values)
-                    return {}
-                case "unload":
-                    worker.unload()
-                    return {}
-                case "count":
-                    return asdict(worker.count(_ask(values)))
-                case "generate":
-                    heard = worker.generate(_ask(values), tell, lambda: number in self._cancelled)
-                    return {"perplexities": heard}
-                case "judge":
-                    judged = worker.judge(**values)
-                    return {"judged": [[asdict(token) for token in one] for one in judged]}
-        except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise LabError(f"the request {what!r} does not have the right fields: {error}") from None
-            raise
-        raise LabError(f"the host does not know the request {what!r}")
+        if problem := _problem(what, values):
+            raise LabError(f"the request {visible(str(what))!r} does not have the right fields: {problem}")
+        match what:
+            case "load" | "add" | "remove":
+                getattr(worker, what)(say, **values)
+                return {}
+            case "unload":
+                worker.unload()
+                return {}
+            case "count":
+                return asdict(worker.count(_ask(values)))
+            case "generate":
+                heard = worker.generate(_ask(values), tell, lambda: number in self._cancelled)
+                return {"perplexities": heard}
+            case "judge":
+                judged = worker.judge(**values)
+                return {"judged": [[asdict(token) for token in one] for one in judged]}
+        raise LabError(f"the host does not know the request {visible(str(what))!r}")
 
 
 def _ask(values: dict[str, Any]) -> Ask:
-    try:
-        ask = read(Ask, values)
-    except TypeError as error:
-        raise LabError(f"the request does not have the right fields: {error}") from None
-    if not isinstance(ask, Ask) or not isinstance(ask.prompt, str) or not isinstance(ask.lanes, tuple):
-        raise LabError("the request does not have the right fields: prompt is a text, lanes a list of texts")
+    ask = read(Ask, values)
+    assert isinstance(ask, Ask)
     return ask
+
+
+#: What every request must bring, and of what kind its fields are; more fields than these are refused.
+_FIELDS: dict[str, tuple[set[str], dict[str, type | tuple[type]]]] = {
+    "load": (
+        set(),
+        {"model": str, "revision": str, "quantization": str, "dtype": str, "allow_large": bool},
+    ),
+    "add": ({"name", "location"}, {"name": str, "location": str}),
+    "remove": ({"name"}, {"name": str}),
+    "unload": (set(), {}),
+    "judge": (
+        {"prompt_ids", "token_ids", "on"},
+        {"prompt_ids": (int,), "token_ids": (int,), "on": (str,), "top": int},
+    ),
+    "generate": ({"prompt", "lanes"}, _ASK),
+    "count": ({"prompt", "lanes"}, _ASK),
+}
+
+
+def _problem(what: Any, values: dict[str, Any]) -> str:
+    """What is wrong with a request's fields, in words; empty when nothing is. A kind in a tuple means a list
+    of it."""
+    if not isinstance(what, str) or what not in _FIELDS:
+        return ""  # said by name elsewhere
+    needed, kinds = _FIELDS[what]
+    found = [f"{name} is missing" for name in sorted(needed - values.keys())]
+    for name, value in values.items():
+        kind = kinds.get(name)
+        if kind is None:
+            found.append(f"{visible(name)!r} is none of {', '.join(kinds) or 'its fields'}")
+        elif isinstance(kind, tuple):
+            if not isinstance(value, list) or any(type(each) is not kind[0] for each in value):
+                found.append(f"{name} is a list of {_KIND_NAMES[kind[0]]}s")
+        elif type(value) is not kind:
+            found.append(f"{name} is a {_KIND_NAMES[kind]}")
+    return "; ".join(found)
 
 
 def main() -> int:
     """Serves until stdin closes."""
     host = Host(jobs.Lines(jobs.set_apart()))
-    threading.Thread(target=host.listen, args=(sys.stdin,), daemon=True).start()
+    threading.Thread(target=host.listen, args=(sys.stdin.buffer,), daemon=True).start()
     from tui_lab.decoding.loading import quiet_libraries
 
     with quiet_libraries():

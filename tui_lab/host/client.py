@@ -163,6 +163,11 @@ class HostClient:
         """The model that is or will be loaded; empty when none was asked for."""
         return str(self._wanted["model"]) if self._wanted else ""
 
+    def location(self, name: str) -> str:
+        """Where something that was put beside the base lies; empty when it was loaded with the base itself
+        or is not there."""
+        return self._beside.get(name) or (self.wants if name == "tuned" and self._wanted else "")
+
     # ------------------------------------------------------------------ the process
 
     async def _restore(self) -> None:

@@ -16,7 +16,7 @@ from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import measures, strategies
 from tui_lab.decoding.adapters import NeedsOwnModel, load_own
 from tui_lab.decoding.inspect import judge
-from tui_lab.decoding.loading import best_dtype, load_model
+from tui_lab.decoding.loading import best_dtype, is_out_of_memory, load_model
 from tui_lab.decoding.lockstep import Request, context_length
 from tui_lab.decoding.records import BeamRecord, LaneResult, Record
 from tui_lab.decoding.stage import BASE, Stage
@@ -33,6 +33,7 @@ from tui_lab.host.messages import (
     Tokens,
 )
 from tui_lab.host.names import Target, adapter_target, model_target
+from tui_lab.host.progress import told
 from tui_lab.host.prompts import encode, shortened
 from tui_lab.safe_text import visible
 from tui_lab.units import size
@@ -95,8 +96,9 @@ class Worker:
         self.unload()
         say(f"loading {visible(target.location if model not in target.location else model)} …")
         how: dict[str, Any] = {"dtype": dtype, "four_bit": quantization == "nf4"}
-        weights = load_model(target.location, revision=target.revision, **how)
-        tokenizer = load_tokenizer(target.location, target.revision or None)
+        with told(say, visible(model), target.location):
+            weights = load_model(target.location, revision=target.revision, **how)
+            tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, weights.num_parameters(), allow_large)
         self._stage = Stage(weights, tokenizer)
         self._target, self._how, self._label = target, how, visible(model)
@@ -117,14 +119,17 @@ class Worker:
         stage = self._loaded
         if target.adapter is None:
             say(f"loading {visible(name)}, a whole model …")
-            stage.add_model(name, load_model(target.location, revision=target.revision, **self._how))
+            with told(say, visible(name), target.location):
+                whole = load_model(target.location, revision=target.revision, **self._how)
+            stage.add_model(name, whole)
             return
         say(f"loading adapter {visible(name)} …")
         try:
             stage.add_adapter(name, target.adapter)
         except NeedsOwnModel as reason:
             say(f"{visible(str(reason))}: loading a second copy of the base for it …")
-            own = load_model(self._target.location, revision=self._target.revision, **self._how)
+            with told(say, visible(name), self._target.location):
+                own = load_model(self._target.location, revision=self._target.revision, **self._how)
             stage.add_model(name, load_own(own, target.adapter, name))
 
     def remove(self, say: Say, name: str) -> None:
@@ -282,20 +287,18 @@ class Batches:
         self._flushed = self._clock()
 
 
-def out_of_memory(error: BaseException) -> str | None:
-    """The sentence for an error that means memory ran out; None for any other."""
+def out_of_memory(error: BaseException, four_bit: bool = False) -> str | None:
+    """The sentence for an error that means memory ran out; None for any other. ``four_bit``: the model is
+    stored in 4 bits already."""
     cuda = isinstance(error, torch.OutOfMemoryError)
-    text = str(error).lower()
-    plain = isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
-    )
-    if not (cuda or plain):
+    if not (cuda or is_out_of_memory(error)):
         return None
     free = ""
     if cuda:
         torch.cuda.empty_cache()
         free = f" ({size(torch.cuda.mem_get_info()[0])} are free now)"
+    smaller = "load a smaller model" if four_bit else "load the model in 4 bits (quantization nf4)"
     return (
         f"the {'GPU' if cuda else 'machine'} ran out of memory{free}: take fewer lanes or beams, fewer new "
-        "tokens or a shorter prompt, or load the model in 4 bits (quantization nf4)"
+        f"tokens or a shorter prompt, or {smaller}"
     )

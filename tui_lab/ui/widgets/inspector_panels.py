@@ -62,10 +62,9 @@ def table(
     bar_width = max(2, room // max(1, len(columns)) - figure - 1)
     known = [value for column in columns for value in column.values if value is not None]
     scale = limit or scale_for(known)
-    head = [Part(" " * (3 + name_width))]
+    head = [Part(fit(f"  bar {scale:.0%}", 3 + name_width), "axis")]  # what a whole bar stands for
     for column in columns:
         head.append(Part(fit(column.title, bar_width + figure) + " ", "axis"))
-    head.append(Part(f"bar: {scale:.0%}", "axis"))
     rows = [padded(head, width)]
     for at, name in enumerate(names):
         row = [Part(_mark(chosen[at], marks), "title"), Part(fit(name, name_width) + " ")]
@@ -173,7 +172,8 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
         for name, value, on in settings:
             if on:
                 cut = sum(a.cut_by == name for a in alternatives)
-                parts.append(f"{name.replace('_', '-')} {value:g} cuts {cut} of these {len(alternatives)}")
+                said = f"cuts {cut} of" if cut else "cuts none of"
+                parts.append(f"{name.replace('_', '-')} {value:g} {said} these {len(alternatives)}")
     return "; ".join(parts) or "nothing is warped: the model's own probabilities"
 
 
