@@ -274,9 +274,8 @@ def test_a_download_tells_the_bytes_that_came(tmp_path: Path, monkeypatch: Any) 
     said: list[str] = []
     with told(said.append, "model", "some/model"):
         for size in (100_000, 3 << 20):
+            deadline, before = time.monotonic() + 10, len(said)
             (blobs / "abc.incomplete").write_bytes(b"y" * size)
-            deadline = time.monotonic() + 10
-            before = len(said)
             while len(said) == before and time.monotonic() < deadline:
                 time.sleep(0.01)
         time.sleep(0.1)  # a file may be seen half written

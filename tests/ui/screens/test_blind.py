@@ -1,0 +1,190 @@
+"""Blind A/B with a host of paper that a test holds back, and once with a real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.errors import LabError
+from tui_lab.host.client import HostClient
+from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.ui.screens.blind import Blind, two_lanes
+from tui_lab.votes import Summary
+
+LANES = ("greedy on=base", "greedy on=tuned")
+SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]
+
+
+def done(lane: int, text: str) -> LaneDone:
+    ids = (1, 2)
+    return LaneDone(lane, LANES[lane], "", text, ids, (), (3,), "length", 0.1, 0.2, 10.0, -1.0, 2.0, 0.0, 1.0)
+
+
+class PaperHost:
+    """Answers at once, or when it is let; remembers what it was asked."""
+
+    wants = "pocket"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.fails = ""
+        self.status = HostStatus("ready", names=("base", "tuned"))
+
+    async def generate(self, ask: Ask, on_event: Callable[[Event], None]) -> list[LaneDone]:
+        self.asked.append(ask.prompt)
+        await self.open.wait()
+        if self.fails:
+            raise LabError(self.fails)
+        return [done(0, f"base says of {ask.prompt}"), done(1, f"tuned says of {ask.prompt}")]
+
+
+def prompts(count: int) -> list[str]:
+    return [f"question {n}" for n in range(count)]
+
+
+def screen(host: Any, path: Path, count: int = 4, **how: Any) -> Blind:
+    return Blind(host, prompts(count), LANES, path / "votes.jsonl", seed=5, **how)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_two_texts_unnamed_then_the_outcome(tmp_path: Path, size: tuple[int, int]) -> None:
+    host, outcome = PaperHost(), []
+    app: App[None] = App()
+    async with app.run_test(size=size) as pilot:
+        blind = screen(host, tmp_path)
+        await app.push_screen(blind, outcome.append)
+        for n in range(4):
+            await until(lambda n=n: f"base says of question {n}" in screen_text(app))  # type: ignore[misc]
+            text = screen_text(app)
+            assert f"tuned says of question {n}" in text and f"prompt {n + 1} of 4" in text
+            assert "greedy" not in text and "on=" not in text  # nothing tells which is which
+            first = text.index("base says") < text.index("tuned says")
+            assert first == (blind.session.left(n) == 0)
+            # always for the tuned one, wherever it stands
+            await pilot.press("2" if first else "left")
+        await until(lambda: "the outcome" in screen_text(app))
+        text = " ".join(screen_text(app).split())
+        assert "A was greedy on=base, B was greedy on=tuned" in text
+        assert "B was preferred 4 of 4 times: 100%, 95% Wilson interval 51% to 100%" in text
+        await pilot.press("enter")
+        await until(lambda: not isinstance(app.screen, Blind))
+    summary = outcome[0]
+    assert isinstance(summary, Summary) and summary.wins == (0, 4)
+
+
+async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(screen(PaperHost(), tmp_path))
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("0")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        await pilot.press("1", "escape")
+        await until(lambda: "the outcome" in screen_text(app))
+        assert "2 prompts are left" in " ".join(screen_text(app).split())
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, Blind))
+        host = PaperHost()
+        again = screen(host, tmp_path)
+        await app.push_screen(again)
+        await until(lambda: "base says of question 2" in screen_text(app))
+        assert host.asked[0] == "question 2" and "2 voted on" in screen_text(app)
+        assert again.session.summary.ties == 1
+
+
+async def test_answers_are_made_ahead_but_shown_whole(tmp_path: Path) -> None:
+    host = PaperHost()
+    host.open.clear()
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        blind = screen(host, tmp_path, 10)
+        await app.push_screen(blind)
+        await until(lambda: "Being written" in screen_text(app))
+        await pilot.press("1", "0", "2")  # nothing to vote on yet
+        assert not blind.session.votes
+        host.open.set()
+        await until(lambda: len(host.asked) == 3)  # the one on the screen and the next two
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("2")
+        await until(lambda: len(host.asked) == 4 and "base says of question 1" in screen_text(app))
+        assert host.asked == prompts(4)
+
+
+async def test_a_host_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path: Path) -> None:
+    host = PaperHost()
+    host.fails = "the host was killed by SIGKILL\x1b[2J"
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        blind = screen(host, tmp_path)
+        await app.push_screen(blind)
+        await until(lambda: "was killed by SIGKILL" in screen_text(app) and "Press r" in screen_text(app))
+        host.fails = ""
+        await pilot.press("r")
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("s")
+        await until(lambda: "base says of question 1" in screen_text(app))
+        assert blind.session.summary.skipped == 1
+
+
+async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
+    class Hostile(PaperHost):
+        async def generate(self, ask: Ask, on_event: Callable[[Event], None]) -> list[LaneDone]:
+            return [done(0, "\x1b[31mred [bold]x[/bold] \u202eabc " + "y" * 10_000), done(1, "")]
+
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        blind = Blind(Hostile(), ["[red]p[/red]\x07"], LANES, tmp_path / "v.jsonl", seed=5)  # type: ignore[arg-type]
+        await app.push_screen(blind)
+        await until(lambda: "[bold]x[/bold]" in screen_text(app))
+        text = screen_text(app)
+        assert not set("\x1b\x07\u202e") & set(text) and "[red]p[/red]" in text and "(no text)" in text
+        await pilot.press("pagedown", "pagedown", "pageup", "left")
+        await until(lambda: "the outcome" in screen_text(app))
+
+
+async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
+    outcome: list[Summary | None] = []
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(screen(PaperHost(), tmp_path), outcome.append)
+        await until(lambda: "question 0" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: not isinstance(app.screen, Blind))
+    assert outcome == [None]
+
+
+def test_which_two() -> None:
+    assert two_lanes(["greedy", "beam"], ["base", "run"]) == ("greedy", "beam")
+    assert two_lanes(["greedy", "beam", "sample"], ["base", "run"]) == ("greedy on=base", "greedy on=run")
+    assert two_lanes(["greedy", "beam", "sample"], ["base"]) == ("greedy", "beam")
+    assert two_lanes(["greedy", "greedy"], ["base"]) is None
+
+
+@pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason="the model is not built yet")
+async def test_with_the_bundled_model(tmp_path: Path) -> None:
+    host = HostClient()
+    try:
+        await host.load("pocket")
+        app: App[None] = App()
+        async with app.run_test(size=(120, 40)) as pilot:
+            blind = Blind(
+                host, ["What is the capital of France?"], ("greedy", "sample seed=3"), tmp_path / "v"
+            )
+            await app.push_screen(blind)
+            await until(lambda: blind.shown is not None)
+            assert blind.shown is not None and all(done.text for done in blind.shown)
+            assert blind.shown[0].text.split()[0] in screen_text(app)
+            await pilot.press("1")
+            await until(lambda: "the outcome" in screen_text(app))
+            assert sum(blind.session.summary.wins) == 1
+    finally:
+        await host.close()

@@ -1,0 +1,287 @@
+"""Blind A/B: two answers to a prompt side by side, unnamed, in random order; one key says which is better.
+Answers are shown when both are whole, for the speed at which one streams would give it away; the next
+ones are made while a person reads. Votes are kept as they are given, and go on where they stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from tui_lab import votes
+from tui_lab.decoding.strategies import parse
+from tui_lab.errors import LabError
+from tui_lab.host.client import HostClient
+from tui_lab.host.messages import Ask, LaneDone
+from tui_lab.safe_text import visible
+from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.stream_text import StreamText
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+#: Prompts whose answers are made before they are asked for.
+AHEAD = 3
+#: Columns from which the two stand side by side.
+BESIDE_COLUMNS = 100
+KEYS = "1 or ← the first   2 or → the second   0 or Space no difference   s skip   Esc ends"
+
+
+class Blind(ModalScreen[votes.Summary | None]):
+    """See the module's docstring. Gives the summary, or None when nothing was voted on."""
+
+    DEFAULT_CSS = """
+    Blind { background: $background; }
+    Blind #where { height: 1; padding: 0 1; background: $surface; }
+    Blind #prompt-box { height: auto; max-height: 25%; padding: 0 1; }
+    Blind #prompt { width: 1fr; height: auto; }
+    Blind #answers { height: 1fr; layout: vertical; }
+    Blind #answers.-beside { layout: horizontal; }
+    Blind .answer { width: 1fr; height: 1fr; border: round $panel-lighten-2; padding: 0 1; }
+    Blind .answer.-chosen { border: heavy $success; }
+    Blind #said { height: auto; min-height: 1; padding: 0 1; background: $surface; }
+    Blind #outcome { display: none; height: 1fr; padding: 1 2; }
+    Blind.-over #outcome { display: block; }
+    Blind.-over #answers, Blind.-over #prompt-box, Blind.-over #said { display: none; }
+    """
+    AUTO_FOCUS = ""
+    HELP = "Two answers, unnamed: say which is better. Their names are told at the end."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,up,1", "vote('left')", "First", key_display="1 ←", tooltip="The first is better."),
+        Binding(
+            "right,down,2", "vote('right')", "Second", key_display="2 →", tooltip="The second is better."
+        ),
+        Binding("0,space", "vote('tie')", "Tie", key_display="0", tooltip="They are equally good or bad."),
+        Binding("s", "vote('skip')", "Skip", tooltip="Leave this prompt out."),
+        Binding("r", "again", "Try again", tooltip="Ask the model again after an error."),
+        Binding("pagedown", "scroll_answers(1)", "Scroll", show=False),
+        Binding("pageup", "scroll_answers(-1)", "Scroll back", show=False),
+        Binding("escape,q", "leave", "End"),
+        Binding("enter", "close", "Close", show=False),
+    ]
+
+    def __init__(
+        self,
+        host: HostClient,
+        prompts: Sequence[str],
+        lanes: tuple[str, str],
+        votes_path: Path,
+        system: str = "",
+        raw: bool = False,
+        max_new_tokens: int = 96,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._host = host
+        wanted = votes.Settings(lanes, tuple(prompts), host.wants, system, raw, max_new_tokens)
+        self.session = votes.open_session(wanted, votes_path, seed)
+        self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}
+        self._failed = ""
+        self._at = self.session.next
+        self._wake = asyncio.Event()
+
+    # ------------------------------------------------------------------ building
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="where")
+        with VerticalScroll(id="prompt-box", can_focus=False):
+            yield Static(id="prompt")
+        with Container(id="answers"):
+            for side, title in (("left", "First"), ("right", "Second")):
+                with Vertical(classes="answer", id=side) as box:
+                    box.border_title = title
+                    yield StreamText("Being written …")
+        yield Static(id="said")
+        yield VerticalScroll(Static(id="outcome-text"), id="outcome", can_focus=False)
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        if self.session.resumed:
+            done = len(self.session.votes)
+            self.notify(f"Taken up where it stopped: {done} voted on before.", markup=False)
+        self._show()
+        self._write_ahead()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.query_one("#answers").set_class(event.size.width >= BESIDE_COLUMNS, "-beside")
+
+    # ------------------------------------------------------------------ answers
+
+    @work(exclusive=True, group="blind", description="write the next answers", exit_on_error=False)
+    async def _write_ahead(self) -> None:
+        """Makes the answers of the next prompts, and waits while there are enough."""
+        settings = self.session.settings
+        while True:
+            missing = [n for n in self.session.upcoming(AHEAD) if n not in self._answers]
+            if not missing or self._failed:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            prompt = missing[0]
+            ask = Ask(
+                settings.prompts[prompt],
+                settings.lanes,
+                system=settings.system,
+                raw=settings.raw,
+                max_new_tokens=settings.max_new_tokens,
+                cut=True,
+            )
+            try:
+                first, second = await self._host.generate(ask, lambda event: None)
+            except LabError as error:
+                self._failed = str(error)
+            else:
+                self._answers[prompt] = (first, second)
+            if prompt == self._at:
+                self._show()
+
+    @property
+    def shown(self) -> tuple[LaneDone, LaneDone] | None:
+        """The answers on the screen, left and right; None while they are written."""
+        both = self._answers.get(self._at) if self._at is not None else None
+        if both is None or self._at is None:
+            return None
+        left = self.session.left(self._at)
+        return both[left], both[1 - left]
+
+    def _show(self) -> None:
+        if self._at is None:
+            self._finish()
+            return
+        settings, total = self.session.settings, len(self.session.settings.prompts)
+        done = len(self.session.votes)
+        self._tell("#where", f"Blind A/B: prompt {self._at + 1} of {total}, {done} voted on")
+        self._tell("#prompt", settings.prompts[self._at])
+        both = self.shown
+        for number, side in enumerate(("left", "right")):
+            text = self.query_one(f"#{side} StreamText", StreamText)
+            hint = "(no text)" if both else "Not written." if self._failed else "Being written …"
+            text.replace(both[number].text if both else "", hint)
+            text.scroll_home(animate=False)
+        if both:
+            self._tell("#said", KEYS)
+        elif self._failed:
+            self._tell("#said", f"{self._failed}. Press r to try again, s to leave this prompt out.")
+        else:
+            self._tell("#said", "Two answers are being written; they are shown when both are whole.")
+
+    def _tell(self, where: str, text: str) -> None:
+        self.query_one(where, Static).update(Content(visible(text, keep_newlines=True)))
+
+    # ------------------------------------------------------------------ votes
+
+    def action_vote(self, choice: votes.Choice) -> None:
+        prompt = self._at
+        if prompt is None or self.has_class("-over"):
+            return
+        both = self._answers.get(prompt)
+        if both is None and choice != "skip":
+            self.notify("The answers are not there yet.", timeout=2, markup=False)
+            return
+        kept = [{"lane": done.description, "text": done.text} for done in both or ()]
+        try:
+            self.session.vote(prompt, choice, kept)
+        except LabError as error:
+            self.notify(visible(str(error)), severity="error", markup=False)
+            return
+        self._answers.pop(prompt, None)
+        self._failed = ""
+        self._at = self.session.next
+        self._wake.set()
+        self._show()
+
+    def action_again(self) -> None:
+        if self._failed:
+            self._failed = ""
+            self._wake.set()
+            self._show()
+
+    def action_scroll_answers(self, by: int) -> None:
+        for text in self.query(StreamText):
+            text.scroll_relative(y=by * max(1, text.size.height - 1), animate=False)
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self) -> None:
+        """Tells what stood where, and what the votes say."""
+        self.set_class(True, "-over")
+        self.workers.cancel_node(self)
+        self._tell("#where", "Blind A/B: the outcome")
+        lines = votes.sentences(self.session)
+        left = len(self.session.upcoming(votes.MOST_PROMPTS))
+        if left:
+            lines.append(f"{left} prompts are left: the same two lanes on the same prompts go on here.")
+        lines.append(f"Kept in {self.session.path}. Enter or Esc closes.")
+        self._tell("#outcome-text", "\n\n".join(lines))
+
+    def action_leave(self) -> None:
+        if not self.session.votes:
+            self.dismiss(None)
+        elif self.has_class("-over"):
+            self.dismiss(self.session.summary)
+        else:
+            self._finish()
+
+    def action_close(self) -> None:
+        if self.has_class("-over"):
+            self.action_leave()
+
+
+# ------------------------------------------------------------------ from Compare
+
+
+def two_lanes(lanes: Sequence[str], names: Sequence[str]) -> tuple[str, str] | None:
+    """The two lanes to compare: those of a comparison of two, else greedy on the base against greedy on what
+    was tuned, else the first two that differ; None when there are none."""
+    different = list(dict.fromkeys(lanes))
+    if len(different) == 2:
+        return different[0], different[1]
+    if len(names) > 1:
+        return f"greedy on={names[0]}", f"greedy on={names[1]}"
+    return (different[0], different[1]) if len(different) > 1 else None
+
+
+def start_blind(
+    lab: LabApp,
+    host: HostClient,
+    lanes: Sequence[str],
+    system: str = "",
+    raw: bool = False,
+    max_new_tokens: int = 96,
+) -> None:
+    """Asks for the prompts and begins."""
+    chosen = two_lanes(lanes, host.status.names)
+    if chosen is None:
+        lab.notify("A blind comparison needs two lanes that differ, or an adapter.", severity="warning")
+        return
+
+    async def begin(source: str) -> None:
+        try:
+            prompts = await asyncio.to_thread(votes.read_prompts, source)
+            tuned = next((on for text in reversed(chosen) if (on := parse(text).on) not in ("", "base")), "")
+            path = votes.votes_path(host.location(tuned))
+            screen = Blind(host, prompts, chosen, path, system, raw, max_new_tokens)
+        except LabError as error:
+            lab.notify(visible(str(error)), severity="error", markup=False)
+        else:
+            lab.push_screen(screen)
+
+    def entered(source: str | None) -> None:
+        if source:
+            lab.run_worker(begin(source), group="blind", exclusive=True, exit_on_error=False)
+
+    question = visible(
+        f"Blind A/B of {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
+        "prompt), or a bundled set: pirate, json, support."
+    )
+    lab.push_screen(AskText(question, "", "prompts.txt"), entered)
