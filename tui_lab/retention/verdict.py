@@ -1,0 +1,140 @@
+"""What a comparison means in one colour and one sentence: green when the whole interval of what was kept is
+above the threshold, red when the whole of it is below, amber when it holds the threshold, and "cannot tell"
+when the base was not clearly better than guessing, so that there was nothing to lose that could be seen. A
+point estimate alone never decides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from tui_lab.retention.statistics import (
+    Interval,
+    Paired,
+    items_needed,
+    mcnemar_exact,
+    retention,
+    retention_above_chance,
+)
+
+Colour = Literal["green", "amber", "red", "cannot_tell"]
+THRESHOLD = 0.9
+#: Standard errors that the base must be above chance for its loss to be measurable.
+CLEAR_OF_CHANCE = 3.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`above_chance` is None where the suite has no chance level; `mcnemar_p` is nan where items are not
+    right or wrong."""
+
+    colour: Colour
+    retention: Interval
+    above_chance: Interval | None
+    mcnemar_p: float
+    sentence: str
+
+
+def judge(paired: Paired, chance: float | None, threshold: float = THRESHOLD, level: float = 0.95) -> Verdict:
+    """The verdict on right and wrong answers, above chance where the suite has a chance level."""
+    kept = retention(paired, level)
+    above = None if chance is None else retention_above_chance(paired, chance, level)
+    p = mcnemar_exact(paired.b, paired.c)
+    if _near_chance(paired.pre, paired.pre_se, chance or 0.0):
+        return Verdict(
+            "cannot_tell", kept, above, p, _cannot_tell(paired.pre, paired.pre_se, chance, paired.n)
+        )
+    deciding = kept if above is None else above
+    colour = colour_of(deciding, threshold)
+    flips = f"{paired.b} forgotten, {paired.c} gained of {paired.n:,} items"
+    sentence = f"{_lead(colour, deciding, above is not None, threshold, level)}; {flips}."
+    if colour == "amber":
+        sentence += _more_items(paired, threshold, chance or 0.0)
+    return Verdict(colour, kept, above, p, sentence)
+
+
+def judge_interval(
+    kept: Interval,
+    pre: float,
+    pre_se: float,
+    chance: float | None = None,
+    threshold: float = THRESHOLD,
+    n: int = 0,
+    level: float = 0.95,
+) -> Verdict:
+    """The verdict on a metric that is not right or wrong (mc2, mcc, f1, perplexity), from its interval, which
+    is taken above chance when there is a chance level. ``pre_se`` 0 for perplexity: it has no chance."""
+    above = None if chance is None else kept
+    if _near_chance(pre, pre_se, chance or 0.0):
+        return Verdict("cannot_tell", kept, above, math.nan, _cannot_tell(pre, pre_se, chance, n))
+    colour = colour_of(kept, threshold)
+    return Verdict(
+        colour, kept, above, math.nan, _lead(colour, kept, above is not None, threshold, level) + "."
+    )
+
+
+def colour_of(kept: Interval, threshold: float = THRESHOLD) -> Colour:
+    """Green, red or amber by where the interval lies; an interval that is no number is "cannot tell"."""
+    if math.isnan(kept.low) or math.isnan(kept.high) or math.isnan(kept.value):
+        return "cannot_tell"
+    return "green" if kept.low > threshold else "red" if kept.high < threshold else "amber"
+
+
+def stop_now(
+    probes: list[Paired], planned: int, chance: float | None = None, threshold: float = THRESHOLD
+) -> bool:
+    """Whether an armed run stops: the last two item probes are below the threshold and both are significant
+    at 0.05 / the probes planned. Never for a base that is not clear of chance."""
+    if len(probes) < 2:
+        return False
+
+    def fell(p: Paired) -> bool:
+        if _near_chance(p.pre, p.pre_se, chance or 0.0):
+            return False
+        base = chance or 0.0
+        lost = (p.post - base) / (p.pre - base) < threshold
+        return lost and p.b > p.c and mcnemar_exact(p.b, p.c) < 0.05 / max(1, planned)
+
+    return fell(probes[-1]) and fell(probes[-2])
+
+
+def _near_chance(pre: float, pre_se: float, chance: float) -> bool:
+    margin = 0.0 if math.isnan(pre_se) else CLEAR_OF_CHANCE * pre_se
+    return math.isnan(pre) or pre - chance <= margin
+
+
+def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str:
+    if math.isnan(pre):
+        return "Cannot tell: no items were scored."
+    of = f" of {n:,} items" if n else ""
+    if chance is None:
+        return f"Cannot tell: the base scored {pre:.1%}{of}, so there was too little that it could lose."
+    needed = ""
+    if pre > chance and 0 < pre < 1 and n:
+        wanted = math.ceil(CLEAR_OF_CHANCE**2 * pre * (1 - pre) / (pre - chance) ** 2)
+        needed = f"; if that is its true score, more than {max(wanted, n):,} items would show it"
+    return (
+        f"Cannot tell: the base scored {pre:.1%}{of}, not clearly above guessing ({chance:.1%}; three standard "
+        f"errors are {CLEAR_OF_CHANCE * pre_se:.1%}){needed}."
+    )
+
+
+def _lead(colour: Colour, kept: Interval, above: bool, threshold: float, level: float) -> str:
+    what = "of what it knew above chance" if above else "of its score"
+    figures = f"kept {kept.value:.1%} {what} ({level:.0%} interval {kept.low:.1%} to {kept.high:.1%})"
+    return {
+        "green": f"Retained: {figures}, all of it above {threshold:.0%}",
+        "red": f"Forgotten: {figures}, all of it below {threshold:.0%}",
+        "amber": f"Undecided: {figures}, which holds {threshold:.0%}",
+        "cannot_tell": "Cannot tell: the scores are no numbers",
+    }[colour]
+
+
+def _more_items(p: Paired, threshold: float, chance: float) -> str:
+    """How many items would tell what was seen from the threshold, where that is a number worth naming."""
+    apart = abs((p.post - chance) - threshold * (p.pre - chance))
+    if not 0 < apart <= p.flips:
+        return ""
+    needed = items_needed(p.flips, apart)
+    return f" About {needed:,} items would decide." if p.n < needed <= 20_000 else ""
