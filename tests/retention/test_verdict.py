@@ -92,7 +92,7 @@ def test_red_is_seldom_wrong():
     # three standard errors of 2.5% in 1,000 draws are 1.5 points
     assert all(rate <= 0.04 for rate in seen.values()), seen
     assert numpy.mean([rate for (kept, _), rate in seen.items() if kept == 0.9]) <= 0.025, seen
-    assert all(rate <= 0.001 for (kept, _), rate in seen.items() if kept == 1.0), seen
+    assert all(rate <= 0.005 for (kept, _), rate in seen.items() if kept == 1.0), seen
     # the point estimate alone would be wrong far more often than that
     assert judge(Paired(200, 87, 13, 7, 93), 0.25).colour == "amber"
 

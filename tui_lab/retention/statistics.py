@@ -227,7 +227,7 @@ def bootstrap_tables(
     level: float = 0.95,
 ) -> Interval:
     """Ratio after / before of a ``measure`` of the table (2, 2) of true × predicted class (mcc, f1). To draw
-    items again is to draw the eight kinds that an item can be of; what is no class counts as the wrong one."""
+    items again is to draw the eight kinds that an item can be of; what is no class counts as the wrong."""
     cells = numpy.zeros((2, 2, 2))
     for true, was, now in zip(truth, before, after, strict=True):
         right = int(true == 1)

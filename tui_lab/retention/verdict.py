@@ -115,8 +115,8 @@ def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str
         wanted = math.ceil(CLEAR_OF_CHANCE**2 * pre * (1 - pre) / (pre - chance) ** 2)
         needed = f"; if that is its true score, more than {max(wanted, n):,} items would show it"
     return (
-        f"Cannot tell: the base scored {pre:.1%}{of}, not clearly above guessing ({chance:.1%}; three standard "
-        f"errors are {CLEAR_OF_CHANCE * pre_se:.1%}){needed}."
+        f"Cannot tell: the base scored {pre:.1%}{of}, not clearly above guessing ({chance:.1%}; three "
+        f"standard errors are {CLEAR_OF_CHANCE * pre_se:.1%}){needed}."
     )
 
 
