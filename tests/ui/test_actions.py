@@ -11,10 +11,18 @@ from tui_lab.ui.app import LabApp
 from tui_lab.ui.help import help_content
 from tui_lab.ui.screens.choose import ChoosePane
 from tui_lab.ui.screens.compare import ComparePane
+from tui_lab.ui.screens.keep import KeepPane
 from tui_lab.ui.screens.tune import TunePane
 from tui_lab.ui.widgets.form import Rows
 
-OWNERS = {"app": LabApp, "choose": ChoosePane, "tune": TunePane, "compare": ComparePane, "form": Rows}
+OWNERS = {
+    "app": LabApp,
+    "choose": ChoosePane,
+    "tune": TunePane,
+    "compare": ComparePane,
+    "keep": KeepPane,
+    "form": Rows,
+}
 
 
 def test_ids_are_unique_and_groups_known() -> None:

@@ -47,6 +47,12 @@ def _compare() -> Screen[Any]:
     return ComparePane()
 
 
+def _keep() -> Screen[Any]:
+    from tui_lab.ui.screens.keep import KeepPane
+
+    return KeepPane()
+
+
 class LabApp(App[None]):
     """The lab. ``run_id`` opens Tune on that run; ``theme`` and ``marker`` come from the command line."""
 
@@ -58,6 +64,7 @@ class LabApp(App[None]):
         "choose": _choose,
         "tune": _tune,
         "compare": _compare,
+        "keep": _keep,
     }
 
     #: What the header line says: (model · preset, state of the run).
@@ -172,6 +179,17 @@ class LabApp(App[None]):
         self.run_id = run_id
         if self.current_mode != "tune":
             self.action_pane("tune")
+
+    def compare_run(self, run_id: str) -> None:
+        """Shows a run beside its base on Compare."""
+        from tui_lab.ui.screens.compare import ComparePane
+
+        def begin() -> None:
+            if isinstance(self.screen, ComparePane):
+                self.screen.compare_run(run_id)
+
+        self.action_pane("compare")
+        self.call_after_refresh(begin)
 
     def _make_room(self) -> None:
         """A run that starts finds the GPU free: the host's model goes, and comes back when it is asked."""

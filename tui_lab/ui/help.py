@@ -31,6 +31,11 @@ ABOUT = {
         "edits one in place, ] goes to the next, Enter looks into its tokens, and T loads a tuned run beside "
         "its base."
     ),
+    "keep": (
+        "What a run kept of what its base knew: questions asked before and after, how much was retained and "
+        "how sure that is, which items flipped (Enter opens one), and what to try next. * is retention above "
+        "chance: guessing counts as nothing kept."
+    ),
 }
 
 

@@ -12,7 +12,12 @@ from textual.widget import Widget
 from tui_lab.safe_text import visible
 
 #: Panes in the order of their keys: id, name, function key.
-PANES = (("choose", "Choose", "F2"), ("tune", "Tune", "F3"), ("compare", "Compare", "F4"))
+PANES = (
+    ("choose", "Choose", "F2"),
+    ("tune", "Tune", "F3"),
+    ("compare", "Compare", "F4"),
+    ("keep", "Keep", "F5"),
+)
 #: A glyph for every state of a run: state is never told by colour alone.
 STATE_GLYPHS = {
     "created": "·",

@@ -76,6 +76,7 @@ class Options:
     from_zero: bool = False
     x_high: float = 0.0  # the planned end of x, so that progress shows; 0: the data's end
     values: bool = True  # newest values in the legend
+    whole_x: bool = True  # x counts steps; else it is a number like y
 
 
 def draw(series: Sequence[Series], width: int, height: int, options: Options | None = None) -> list[Row]:
@@ -166,7 +167,11 @@ def _axes(
     else:
         y_axis = linear_axis(low, high, most_y, from_zero=options.from_zero, unit=options.unit)
     places = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
-    x_axis = steps_axis(min(places), max(*places, options.x_high), max(1, width // 10))
+    right = max(*places, options.x_high)
+    if options.whole_x:
+        x_axis = steps_axis(min(places), right, max(1, width // 10))
+    else:
+        x_axis = linear_axis(min(places), right, max(1, width // 12))
     return x_axis, y_axis
 
 

@@ -1,0 +1,79 @@
+"""What Keep reads: results, points, the Pareto front, damaged files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ui import kept as made
+from tui_lab.runs.folder import list_runs
+from tui_lab.ui.keep_data import Point, facts, front, needed, point, points, read
+
+
+def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> None:
+    run = made.make_run(method="full", learning_rate=2e-3)
+    kept = read(run)
+    assert kept.acquisition == (0.1, 0.9)
+    assert kept.results["everyday"]["comparison"]["verdict"] == "red"
+    assert not kept.problems
+    found = facts(kept, "everyday")
+    assert (found.verdict, found.method, found.learning_rate) == ("red", "full", 2e-3)
+    assert found.gained is not None
+    assert abs(found.gained - 0.8) < 1e-9
+    assert (found.worst_category, found.worst_lost) == ("numbers", 40)
+    assert not found.strength_tried
+    assert facts(kept, "other").verdict == ""
+    place = point(kept, "everyday")
+    assert place is not None
+    assert abs(place.retention - (0.52 - 0.25) / (0.9 - 0.25)) < 1e-9, "retention above chance"
+
+
+def test_a_probe_of_the_run_places_it_where_nothing_was_measured_after(own_folders: Path) -> None:
+    run = made.make_run()
+    (run.path / "retention" / "everyday.json").unlink()
+    place = point(read(run), "everyday")
+    assert place is not None
+    assert abs(place.retention - 0.1) < 1e-9
+    assert point(read(run), "hellaswag") is None
+
+
+def test_damaged_files_are_told_and_cost_what_they_held(own_folders: Path) -> None:
+    run = made.make_run()
+    folder = run.path / "retention"
+    (folder / "broken.json").write_text("{")
+    (folder / "list.json").write_text("[]")
+    (folder / "strength.json").write_text("\x00")
+    (folder / "nothing.json").write_text("{}")
+    kept = read(run)
+    assert list(kept.results) == ["everyday"]
+    assert kept.strength is None
+    assert len(kept.problems) == 4
+    assert all("cannot be read" in problem for problem in kept.problems)
+
+
+def test_all_runs_as_points(own_folders: Path) -> None:
+    made.make_run(name="one")
+    made.make_run(name="two", gain=(0.0, 0.5))
+    found = points(list_runs(), "everyday")
+    assert sorted(round(p.gained, 3) for p in found) == [0.5, 0.8]
+
+
+def test_items_needed_for_a_hand_worked_case() -> None:
+    """The reference: a drop of five points at 0.15 flips takes 469 items."""
+    assert needed({"n": 100, "pre": 0.5, "b": 10, "c": 5}, 0.9) == 469
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1.2)), max_size=30))
+def test_nothing_beats_a_run_of_the_front_and_each_other_is_beaten(places: list[tuple[float, float]]) -> None:
+    found = [Point(str(n), "", gained, kept) for n, (gained, kept) in enumerate(places)]
+    best = front(found)
+    for each in found:
+        here = (each.gained, each.retention)
+        others = [(o.gained, o.retention) for o in found]
+        beaten = any(o[0] >= here[0] and o[1] >= here[1] and o != here for o in others)
+        assert beaten or any((b.gained, b.retention) == here for b in best)
+        if each in best:
+            assert not beaten
+    assert [p.gained for p in best] == sorted(p.gained for p in best)

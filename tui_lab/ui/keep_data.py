@@ -1,0 +1,167 @@
+"""What Keep shows, read from the folders of runs: results of suites, the strength sweep, what was gained,
+and all runs as points of gain against retention. No torch; a damaged file costs what it held."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import Recipe
+from tui_lab.retention.advice import Facts
+from tui_lab.retention.statistics import items_needed
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import RunState, Watcher, headline
+from tui_lab.safe_text import visible
+
+FOLDER = "retention"
+STRENGTH = "strength.json"
+#: Files of the folder that hold no suite's result.
+OTHERS = {STRENGTH, "acquisition.json"}
+#: A result is a few MB at most; what is larger is not one of ours.
+MOST_BYTES = 200 << 20
+
+Figure = Mapping[str, float]  # value, low, high
+
+
+@dataclass
+class Kept:
+    """One run with everything that was measured of it."""
+
+    run: Run
+    recipe: Recipe | None
+    state: RunState
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suite
+    strength: dict[str, Any] | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def threshold(self) -> float:
+        """Set before the run, with its recipe."""
+        return self.recipe.retention_threshold if self.recipe else 0.9
+
+    @property
+    def acquisition(self) -> tuple[float, float]:
+        """The new task's own score before and after; NaN where it was not measured."""
+        return self.state.score("start"), self.state.score("end")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run in the picture of all runs."""
+
+    run_id: str
+    label: str
+    gained: float  # acquisition after less before
+    retention: float
+
+
+def read(run: Run, state: RunState | None = None) -> Kept:
+    """Everything of one run; reading its log costs milliseconds."""
+    recipe: Recipe | None = None
+    problems = []
+    try:
+        recipe = run.recipe()
+    except LabError as error:
+        problems.append(str(error))
+    if state is None:
+        watcher = Watcher(run)
+        while watcher.poll(max_records=50_000, max_s=2.0):
+            pass
+        state = watcher.state
+    kept = Kept(run, recipe, state, problems=problems)
+    for path in sorted((run.path / FOLDER).glob("*.json")):
+        try:
+            value = _json(path)
+            if path.name == STRENGTH:
+                kept.strength = value
+            elif path.name not in OTHERS:
+                kept.results[str(value["suite"])] = value
+        except (OSError, ValueError, KeyError) as error:
+            problems.append(f"{path.name} cannot be read: {visible(str(error))}")
+    return kept
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError("it is too large")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("it holds no object")
+    return value
+
+
+def figure(comparison: Mapping[str, Any] | None) -> Figure | None:
+    """The retention that a comparison is judged by: above chance where there is a chance level."""
+    return headline(dict(comparison)) if comparison else None
+
+
+def facts(kept: Kept, suite: str) -> Facts:
+    """What the advice is made from."""
+    comparison = (kept.results.get(suite) or {}).get("comparison") or {}
+    categories = (kept.results.get(suite) or {}).get("categories") or {}
+    lost = {name: int(each["b"]) for name, each in categories.items() if each}
+    worst = max(lost, key=lambda name: lost[name], default="")
+    start, end = kept.acquisition
+    loss, validation = kept.state.loss.last, kept.state.validation.last
+    strength = kept.strength or {}
+    recipe = kept.recipe
+    return Facts(
+        verdict=str(comparison.get("verdict") or ""),
+        n=int(comparison.get("n") or 0),
+        items_needed=needed(comparison, kept.threshold) if comparison else 0,
+        method=recipe.method if recipe else "lora",
+        learning_rate=recipe.learning_rate if recipe else 0.0,
+        replay_fraction=recipe.replay_fraction if recipe else 0.0,
+        kl_weight=recipe.kl_weight if recipe else 0.0,
+        gained=end - start if math.isfinite(end - start) else None,
+        gap=(validation - loss) / loss if math.isfinite(validation - loss) and loss > 0 else None,
+        strength_tried=kept.strength is not None,
+        strength=(strength.get("recommended") or {}).get("strength"),
+        worst_category=worst,
+        worst_lost=lost.get(worst, 0),
+    )
+
+
+def needed(comparison: Mapping[str, Any], threshold: float) -> int:
+    """Items at which a drop to the threshold would be seen, at the share of flips that was seen."""
+    n = int(comparison["n"])
+    flips = (int(comparison["b"]) + int(comparison["c"])) / n if n else 0.0
+    drop = float(comparison["pre"]) * (1 - threshold)
+    return items_needed(max(flips, drop), drop) if drop > 0 else 0
+
+
+def label(recipe: Recipe | None, run_id: str) -> str:
+    """A run in a few words."""
+    what = f"{recipe.preset or recipe.method} · {recipe.data.rpartition('/')[2]}" if recipe else ""
+    return f"{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}  {what}".strip()
+
+
+def point(kept: Kept, suite: str) -> Point | None:
+    """The run as a point; None until both were measured."""
+    start, end = kept.acquisition
+    found = figure((kept.results.get(suite) or {}).get("comparison"))
+    if found is None and kept.state.item_probes and kept.state.item_probes[-1]["suite"] == suite:
+        found = headline(kept.state.item_probes[-1])
+    if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
+        return None
+    return Point(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])
+
+
+def front(points: Iterable[Point]) -> list[Point]:
+    """The Pareto front, by rising gain: no other run gained as much and kept more."""
+    best: list[Point] = []
+    for each in sorted(points, key=lambda p: (-p.gained, -p.retention)):
+        if not best or each.retention > best[-1].retention:
+            best.append(each)
+    return best[::-1]
+
+
+def points(runs: Sequence[Run], suite: str) -> list[Point]:
+    """All runs of which both were measured."""
+    found = (point(read(run), suite) for run in runs)
+    return [each for each in found if each is not None]

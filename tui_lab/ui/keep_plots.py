@@ -1,0 +1,92 @@
+"""The three plots of Keep: retention over the steps, gain and retention over strength, all runs as points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tui_lab.runs.state import headline
+from tui_lab.ui.keep_data import Kept, Point, front
+from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.plot_draw import Look, Options, Series
+
+TITLES = {
+    "curve": Options("retention over steps", "Retention over the steps appears here when a run probes it."),
+    "strength": Options(
+        "over strength",
+        "Press S to sweep the adapter's strength: how gain and retention trade.",
+        whole_x=False,
+        values=False,
+    ),
+    "runs": Options(
+        "retention (y) over gain (x)",
+        "Runs appear here once both gain and retention are measured: press E.",
+        whole_x=False,
+        values=False,
+    ),
+}
+
+
+def curve_series(kept: Kept, suite: str) -> list[Series]:
+    """Retention with its interval at every item probe, and the threshold."""
+    probes = [probe for probe in kept.state.item_probes if probe["suite"] == suite]
+    if not probes:
+        return []
+    steps = [float(probe["step"]) for probe in probes]
+    figures = [headline(probe) for probe in probes]
+    return [
+        Series("retention", "retained", steps, [f["value"] for f in figures], "thick"),
+        Series("low", "undecided", steps, [f["low"] for f in figures]),
+        Series("high", "undecided", steps, [f["high"] for f in figures]),
+        Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2),
+    ]
+
+
+def strength_series(strength: dict[str, Any] | None) -> list[Series]:
+    """Gain and retention at every strength, and what is to be kept."""
+    points = sorted((strength or {}).get("points") or (), key=lambda point: float(point["strength"]))
+    if not points:
+        return []
+    xs = [float(point["strength"]) for point in points]
+    retention = [point["retention"] for point in points]
+    return [
+        Series("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
+        Series("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
+        Series("low", "undecided", xs, [float(r["low"]) for r in retention]),
+        Series("keep", "forgotten", [xs[0], xs[-1]], [float((strength or {}).get("keep") or 0.95)] * 2),
+    ]
+
+
+def runs_series(points: Sequence[Point], run_id: str) -> list[Series]:
+    """All runs, those that no other beats, and the one that is shown."""
+    found = sorted(points, key=lambda point: point.gained)
+    best = front(found)
+    mine = [point for point in found if point.run_id == run_id]
+    groups: tuple[tuple[str, str, list[Point], Look], ...] = (
+        ("front", "retained", best, "thin"),
+        ("runs", "base-model", found, "points"),
+        ("this run", "tuned-model", mine, "thick"),
+    )
+    return [
+        Series(name, role, [p.gained for p in group], [p.retention for p in group], look)
+        for name, role, group, look in groups
+        if group
+    ]
+
+
+class KeepPlot(Plot):
+    """One of :data:`TITLES`."""
+
+    def __init__(self, kind: str, **kwargs: Any) -> None:
+        super().__init__(TITLES[kind], **kwargs)
+        self.kind = kind
+
+    def take(self, kept: Kept, suite: str, points: Sequence[Point]) -> None:
+        """Shows a run."""
+        if self.kind == "curve":
+            made = curve_series(kept, suite)
+        elif self.kind == "strength":
+            made = strength_series(kept.strength)
+        else:
+            made = runs_series(points, kept.run.id)
+        self.show(lambda: made, (kept.run.id, suite, tuple((s.name, *s.xs, *s.ys) for s in made)))

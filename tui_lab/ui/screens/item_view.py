@@ -1,0 +1,53 @@
+"""One item of a suite: its choices, and how probable each was before and after the tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.ui import keep_text
+
+
+class ItemView(ModalScreen[None]):
+    """Left and right go to the item before and after; Escape closes."""
+
+    DEFAULT_CSS = """
+    ItemView { align: center middle; }
+    ItemView > VerticalScroll {
+        width: 96; max-width: 100%; height: auto; max-height: 90%; padding: 0 2; background: $panel;
+        border: round $primary;
+    }
+    ItemView Static { width: 1fr; height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "dismiss", "Close"),
+        Binding("left,p", "turn(-1)", "Before"),
+        Binding("right,n", "turn(1)", "Next"),
+    ]
+
+    def __init__(self, result: Mapping[str, Any], indices: Sequence[int], at: int) -> None:
+        super().__init__()
+        self.result, self.indices, self.at = result, list(indices), at
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll() as box:
+            box.border_subtitle = "← → other items, Esc closes"
+            yield Static()
+
+    def on_mount(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        width = min(96, self.app.size.width) - 8
+        self.query_one(Static).update(keep_text.item(self.result, self.indices[self.at], width))
+        self.query_one(VerticalScroll).border_title = f"Item {self.at + 1} of {len(self.indices)}"
+
+    def action_turn(self, by: int) -> None:
+        self.at = (self.at + by) % len(self.indices)
+        self._draw()

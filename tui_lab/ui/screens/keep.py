@@ -1,0 +1,373 @@
+"""Keep: what a run forgot, with intervals; which items flipped; how it went over the steps; how strength
+trades gain against retention; all runs beside each other; and what to try next. It reads run folders; jobs
+in processes of their own measure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+from textual.worker import Worker
+
+from tui_lab.errors import LabError
+from tui_lab.retention.advice import advise
+from tui_lab.runs.folder import Run, list_runs, open_run
+from tui_lab.safe_text import visible
+from tui_lab.ui import keep_data, keep_text
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keep_plots import KeepPlot
+from tui_lab.ui.pane import Pane
+from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.tabs_line import TabsLine
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+TABS = (
+    ("suites", "Suites"),
+    ("next", "What next"),
+    ("flips", "Flips"),
+    ("curve", "Over steps"),
+    ("strength", "Strength"),
+    ("runs", "All runs"),
+)
+GRID_COLUMNS, GRID_ROWS = 150, 44
+FIRST_SUITE = "everyday"
+#: Runs that are drawn at most in the picture of all runs.
+RUNS_DRAWN = 60
+NO_RUN = "No run yet. Press F2, choose, and start one; what it kept is measured here."
+NOT_MEASURED = "Nothing was measured yet: press E."
+
+
+class KeepPane(Pane):
+    """The pane."""
+
+    GROUP = "keep"
+    AUTO_FOCUS = ""
+    BINDINGS = bindings("keep")
+    DEFAULT_CSS = """
+    KeepPane #verdict { height: 4; padding: 0 1; background: $surface; }
+    KeepPane #parts { height: 1fr; }
+    KeepPane .part { height: 1fr; display: none; padding: 0 1; }
+    KeepPane .part.-active { display: block; }
+    KeepPane.-grid TabsLine { display: none; }
+    KeepPane.-grid #parts { layout: grid; grid-size: 2 3; grid-gutter: 0 1; }
+    KeepPane.-grid .part { display: block; height: 100%; }
+    KeepPane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
+    KeepPane .text:focus-within { border-top: heavy $primary; }
+    KeepPane OptionList, KeepPane OptionList:focus {
+        height: 1fr; border: none; padding: 0; background: $background;
+        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+    }
+    KeepPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
+    KeepPane #next Static { height: auto; padding: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: keep_data.Kept | None = None
+        self.suite, self.category = FIRST_SUITE, ""
+        self.points: list[keep_data.Point] = []
+        self.progress = ""  # of the measurement in hand
+        self._job: Worker[Any] | None = None
+        self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
+        self._flips: list[int] = []
+        self.grid = False
+
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="verdict")
+        yield TabsLine(TABS)
+        with Container(id="parts"):
+            with Vertical(id="suites", classes="part text -active") as part:
+                part.border_title = "Before, after, retention"
+                yield Static(Content("  " + keep_text.line(keep_text.COLUMNS)), classes="head")
+                yield OptionList()
+            with VerticalScroll(id="next", classes="part text") as part:
+                part.border_title = "What to try next"
+                yield Static()
+            with Vertical(id="flips", classes="part text") as part:
+                part.border_title = "Items that flipped"
+                yield OptionList()
+            for kind in ("curve", "strength", "runs"):
+                yield Vertical(KeepPlot(kind), id=kind, classes="part")
+
+    def on_mount(self) -> None:
+        for plot in self.query(Plot):
+            plot.set_options(marker=cast("Any", self.lab.marker))
+        self.watch(self.app, "run_id", self._open)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        self.set_class(self.grid, "-grid")
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        super().on_screen_resume(event)
+        self._open(self.lab.run_id)
+
+    # ------------------------------------------------------------------ reading
+
+    def _open(self, run_id: str) -> None:
+        """Shows the run that the app names, else the newest."""
+        if self._job is None or not self._job.is_running:
+            self._read(run_id)
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def _read(self, run_id: str) -> None:
+        kept: keep_data.Kept | None = None
+        problem = ""
+        try:
+            run = open_run(run_id) if run_id else next(iter(list_runs()), None)
+            kept = keep_data.read(run) if run else None
+        except LabError as error:
+            problem = str(error)
+        self.app.call_from_thread(self._show, kept, problem)
+        points = keep_data.points(list_runs()[:RUNS_DRAWN], self.suite)
+        self.app.call_from_thread(self._show_points, points)
+
+    def _show(self, kept: keep_data.Kept | None, problem: str) -> None:
+        if not self.is_mounted:
+            return
+        for text in [problem, *(kept.problems if kept else [])]:
+            if text:
+                self.notice(text, "error")
+        self.kept = kept
+        if kept and kept.results and self.suite not in kept.results:
+            self.suite, self.category = next(iter(kept.results)), ""
+        self._draw()
+
+    def _show_points(self, points: list[keep_data.Point]) -> None:
+        if self.is_mounted:
+            self.points = points
+            self._draw_plots()
+
+    # ------------------------------------------------------------------ drawing
+
+    def _draw(self) -> None:
+        self._draw_verdict()
+        self._draw_table()
+        self._draw_flips()
+        self._draw_plots()
+        found = advise(keep_data.facts(self.kept, self.suite)) if self.kept else ()
+        self.query_one("#next Static", Static).update(keep_text.advice_lines(found))
+
+    @property
+    def _result(self) -> dict[str, Any]:
+        return self.kept.results.get(self.suite, {}) if self.kept else {}
+
+    def _draw_verdict(self) -> None:
+        kept = self.kept
+        if kept is None:
+            lines = [Content(NO_RUN)]
+        else:
+            comparison = self._result.get("comparison")
+            words, colour = keep_text.verdict_words(str((comparison or {}).get("verdict") or ""))
+            start, end = kept.acquisition
+            name = f"{keep_data.label(kept.recipe, kept.run.id)}   {self.suite}"
+            gain = f"new task {keep_text.number(start, 2)} → {keep_text.number(end, 2)}"
+            sentence = str(comparison["sentence"]) if comparison else NOT_MEASURED
+            lines = [
+                Content.assemble(
+                    (f"{words}  ", f"bold {colour}"), visible(name), (f"   {gain}", "$text-muted")
+                ),
+                Content(visible(sentence)),
+                Content(keep_text.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
+                Content.styled(visible(self.progress or self._first_advice()), "$text-muted"),
+            ]
+        width = max(20, self.size.width - 2)
+        shown = [each.truncate(width, ellipsis=True) for each in lines]
+        self.query_one("#verdict", Static).update(Content("\n").join(shown), layout=False)
+
+    def _first_advice(self) -> str:
+        if self.kept is None:
+            return ""
+        first = advise(keep_data.facts(self.kept, self.suite))[0]
+        return f"next: {first.action}: {first.reason}"
+
+    def _draw_table(self) -> None:
+        table = self.query_one("#suites OptionList", OptionList)
+        rows = keep_text.rows(self.kept) if self.kept else []
+        self._rows = [(suite, category) for suite, category, _, _ in rows]
+        at = self._rows.index((self.suite, self.category)) if (self.suite, self.category) in self._rows else 0
+        table.clear_options()
+        table.add_options([Option(Content.styled(line, colour)) for _, _, line, colour in rows])
+        if rows:
+            table.highlighted = at
+        else:
+            table.add_option(Option(Content(NOT_MEASURED if self.kept else NO_RUN), disabled=True))
+
+    def _draw_flips(self) -> None:
+        found = keep_text.flips(self._result, self.category)
+        self._flips = [index for index, _, _ in found]
+        options = self.query_one("#flips OptionList", OptionList)
+        options.clear_options()
+        options.add_options([Option(Content.styled(line, colour)) for _, line, colour in found])
+        if found:
+            options.highlighted = 0
+        else:
+            said = "No item flipped." if self._result.get("comparison") else NOT_MEASURED
+            options.add_option(Option(Content(said), disabled=True))
+        where = f" in {visible(self.category)}" if self.category else ""
+        lost = sum("lost" in line[:9] for _, line, _ in found)
+        title = f"Items that flipped{where}: {lost} lost, {len(found) - lost} gained"
+        self.query_one("#flips").border_title = Content(title)
+
+    def _draw_plots(self) -> None:
+        if self.kept is not None:
+            for plot in self.query(KeepPlot):
+                plot.take(self.kept, self.suite, self.points)
+
+    # ------------------------------------------------------------------ moving
+
+    @on(OptionList.OptionHighlighted, "#suites OptionList")
+    def _row_changed(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_index >= len(self._rows):
+            return
+        before, (self.suite, self.category) = self.suite, self._rows[event.option_index]
+        self._draw_verdict()
+        self._draw_flips()
+        if self.suite != before:
+            self._draw_plots()
+
+    @on(OptionList.OptionSelected, "#suites OptionList")
+    def _row_opened(self) -> None:
+        self.action_tab("flips")
+
+    @on(OptionList.OptionSelected, "#flips OptionList")
+    def _flip_opened(self, event: OptionList.OptionSelected) -> None:
+        from tui_lab.ui.screens.item_view import ItemView
+
+        if event.option_index < len(self._flips):
+            self.app.push_screen(ItemView(self._result, self._flips, event.option_index))
+
+    def action_tab(self, name: str) -> None:
+        tabs = self.query_one(TabsLine)
+        tabs.active = name
+        tabs.refresh()
+        for part in self.query(".part"):
+            part.set_class(part.id == name, "-active")
+        lists = self.query(f"#{name} OptionList")
+        self.set_focus(lists.first() if lists else None)
+
+    def action_turn_tab(self, by: int) -> None:
+        self.action_tab(self.query_one(TabsLine).turn(by))
+
+    def action_choose_run(self) -> None:
+        from tui_lab.ui.widgets.run_list import RunList
+
+        def take(run_id: str | None) -> None:
+            if run_id:
+                self.lab.run_id = run_id
+                self._open(run_id)
+
+        self.app.push_screen(RunList(self.kept.run.id if self.kept else ""), take)
+
+    def action_compare(self) -> None:
+        if self.kept is not None:
+            self.lab.compare_run(self.kept.run.id)
+
+    # ------------------------------------------------------------------ measuring
+
+    def _idle(self) -> Run | None:
+        """The run, when a measurement can begin; says so when it cannot."""
+        if self.kept is None:
+            self.notice(NO_RUN, "warning")
+        elif self._job is not None and self._job.is_running:
+            self.notice("A measurement is going on; X ends it, and what it has is kept.", "warning")
+        elif not (self.kept.run.adapter_path.is_dir() or self.kept.run.model_path.is_dir()):
+            self.notice("This run has saved nothing yet: wait for its end, or stop it.", "warning")
+        else:
+            return self.kept.run
+        return None
+
+    def action_measure(self) -> None:
+        run = self._idle()
+        if run is None:
+            return
+        from tui_lab.retention import suites
+
+        infos = list(suites.names())
+
+        def take(number: int | None) -> None:
+            if number is not None and number >= 0:
+                self._measure(run, infos[number].name)
+
+        lines = [(info.name, info.title) for info in infos]
+        at = next((i for i, info in enumerate(infos) if info.name == self.suite), 0)
+        self.app.push_screen(Pick("Which suite?", lines, at), take)
+
+    def _measure(self, run: Run, suite: str) -> None:
+        request = {"run": run.id, "suites": [suite], "limit": 0}
+        self._job = self._run_job("tui_lab.host.evaluate", request, f"measuring {suite}")
+        self.suite, self.category = suite, ""
+
+    def action_sweep(self) -> None:
+        if (run := self._idle()) is not None:
+            request = {"run": run.id, "suite": self.suite, "keep": 0.95}
+            self._job = self._run_job("tui_lab.host.strength", request, "sweeping the strength")
+
+    def action_save_strength(self) -> None:
+        strength = (self.kept.strength if self.kept else None) or {}
+        points = strength.get("points") or []
+        if not points:
+            self.notice("No strength was swept yet: press S first.", "warning")
+            return
+        recommended = (strength.get("recommended") or {}).get("strength")
+        values = [float(point["strength"]) for point in points]
+        lines = [
+            (
+                f"{point['strength']:g}" + (" ●" if point["strength"] == recommended else ""),
+                f"gain {keep_text.number(point['acquisition'])}, "
+                f"retention {keep_text.number(point['retention']['value'])}",
+            )
+            for point in points
+        ]
+
+        def take(number: int | None) -> None:
+            if number is not None and number >= 0 and (run := self._idle()) is not None:
+                request = {"run": run.id, "save": values[number]}
+                self._job = self._run_job("tui_lab.host.strength", request, "saving")
+
+        at = values.index(recommended) if recommended in values else 0
+        self.app.push_screen(Pick("Save the adapter at which strength?", lines, at), take)
+
+    @work(exclusive=True, group="measure", exit_on_error=False)
+    async def _run_job(self, module: str, request: dict[str, Any], what: str) -> None:
+        from tui_lab.ui.jobs_client import run_job
+
+        def progress(text: str, done: int | None, total: int | None) -> None:
+            share = f" {done}/{total}" if done is not None and total else ""
+            self._tell(f"{what}: {text}{share}   X ends it")
+
+        self._tell(f"{what} …")
+        try:
+            answer = await run_job(module, request, progress)
+        except LabError as error:
+            self.notice(error, "error")
+        else:
+            for warning in answer.get("warnings") or ():
+                self.notice(warning, "warning")
+            if saved := answer.get("saved"):
+                self.notice(f"Saved as {saved}")
+        finally:
+            if self.is_mounted:
+                self._tell("")
+        self._read(request["run"])
+
+    def _tell(self, text: str) -> None:
+        self.progress = text
+        self._draw_verdict()
+
+    def action_cancel(self) -> None:
+        if self._job is not None and self._job.is_running:
+            self._job.cancel()
+            self.notice("Ended; what was scored is kept, and the next measurement goes on from there.")

@@ -1,0 +1,39 @@
+"""The line that says which part of a pane is shown, in a window that cannot show all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual import events
+from textual.content import Content
+from textual.widget import Widget
+
+
+class TabsLine(Widget):
+    """One line of (id, title); a click runs the screen's action ``tab(id)``."""
+
+    DEFAULT_CSS = "TabsLine { height: 1; width: 100%; background: $surface; }"
+
+    def __init__(self, tabs: Sequence[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tabs = tuple(tabs)
+        self.active = self.tabs[0][0]
+
+    def render(self) -> Content:
+        return Content(" ").join(
+            Content.styled(f" {title} ", "bold reverse" if name == self.active else "")
+            for name, title in self.tabs
+        )
+
+    def turn(self, by: int) -> str:
+        """The tab ``by`` places further, round and round."""
+        names = [name for name, _ in self.tabs]
+        return names[(names.index(self.active) + by) % len(names)]
+
+    async def on_click(self, event: events.Click) -> None:
+        x = 0
+        for name, title in self.tabs:
+            if x <= event.x < x + len(title) + 2:
+                await self.screen.run_action(f"tab('{name}')")
+            x += len(title) + 3
