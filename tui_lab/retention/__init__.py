@@ -1,1 +1,1 @@
-"""Measuring forgetting: suites, scoring, paired statistics, verdicts, the live probe and the adapter strength."""
+"""Measuring forgetting: suites, scoring, paired statistics, verdicts, the live probe, adapter strength."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from tui_lab.errors import LabError
-from tui_lab.retention.scoring_forward import LOGITS_AT_ONCE, evaluating, states_of, virtual_tokens
+from tui_lab.retention.scoring_forward import LOGITS_AT_ONCE, always, evaluating, states_of, virtual_tokens
 
 TOP, TAIL = 64, 8
 #: Tokens of one forward: logits are bounded apart, so this is about hidden states alone.
@@ -201,5 +201,5 @@ def _batch_logits(
     for begin in range(chunk, len(rows), chunk):
         assert states is not None
         part = states[None, begin : begin + chunk]
-        with states_of(head, lambda _, part=part: part):
+        with states_of(head, always(part)):
             yield model(input_ids=ids[:1, :1], use_cache=False).logits[0]

@@ -135,8 +135,8 @@ class _Evaluation:
         widest = batch[0]
         if len(widest.rows) == 1:
             raise LabError(
-                f"an item of {widest.width:,} tokens does not fit the free memory; close other programs, load "
-                "the model in 4 bits, or take a smaller one"
+                f"an item of {widest.width:,} tokens does not fit the free memory; close other programs, "
+                "load the model in 4 bits, or take a smaller one"
             )
         half = len(widest.rows) // 2
         parts: list[Pack] = []

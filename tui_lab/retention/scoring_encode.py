@@ -126,14 +126,15 @@ class Encoder:
         if split <= 0:
             if self._prefix is None:
                 raise LabError(
-                    f"{_name(suite, at)} has an empty context, and the tokenizer has no start token to put there"
+                    f"{_name(suite, at)} has an empty context, and the tokenizer has no start token "
+                    "to put there; give the item a question"
                 )
             whole, split = [self._prefix, *whole], 1
         targets = whole[split:]
         if len(targets) > self._context:
             raise LabError(
-                f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the {self._context:,} "
-                "that this model reads at once; take the item out of the suite"
+                f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the "
+                f"{self._context:,} that this model reads at once; take the item out of the suite"
             )
         kept = whole[-(self._context + 1) :]
         return Row(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))

@@ -88,7 +88,7 @@ class Reader:
         width = max(pack.width for pack in packs)
 
         def chosen(states: torch.Tensor) -> torch.Tensor:
-            """(B, T, H) → (1, n, H): the states of the first chunk; all that are read are kept for later ones."""
+            """(B, T, H) → (1, n, H): the first chunk's states; all that are read are kept for later ones."""
             nonlocal hidden
             # virtual tokens may stand before the row
             before = states.shape[1] - inputs["input_ids"].shape[1]
@@ -103,10 +103,8 @@ class Reader:
                     logits = self._logits(inputs, chosen)
                 else:
                     assert hidden is not None
-                    later = hidden[None, begin:end]
-                    logits = self._logits(
-                        {"input_ids": inputs["input_ids"][:1, :1]}, lambda _, part=later: part
-                    )
+                    one_token = {"input_ids": inputs["input_ids"][:1, :1]}
+                    logits = self._logits(one_token, always(hidden[None, begin:end]))
                 here = (at >= begin) & (at < end)
                 rows, ids = at[here].to(logits.device) - begin, tokens[here].to(logits.device)
                 values = logits[0].float()  # (n, V); softmax in float32, as the harness
@@ -196,6 +194,11 @@ def virtual_tokens(model: Any) -> int:
         return 0
     active = configs.get(model.active_adapter) if isinstance(model.active_adapter, str) else None
     return int(active.num_virtual_tokens) if active is not None and active.is_prompt_learning else 0
+
+
+def always(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A choice for :func:`states_of` that does not look: the output layer is fed ``states``."""
+    return lambda _: states
 
 
 @contextmanager

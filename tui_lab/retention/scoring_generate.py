@@ -76,8 +76,8 @@ def answer_items(
                     torch.cuda.empty_cache()
                 if len(batch) == 1:
                     raise LabError(
-                        f"an answer of {most} tokens does not fit the free memory; close other programs, load "
-                        "the model in 4 bits, or take a smaller one"
+                        f"an answer of {most} tokens does not fit the free memory; close other programs, "
+                        "load the model in 4 bits, or take a smaller one"
                     )
                 rows_at_once = max(1, len(batch) // 2)
                 continue
