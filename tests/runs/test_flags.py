@@ -1,0 +1,285 @@
+"""Each red flag on a made-up log that must raise it, and on its nearest harmless relative that must not."""
+
+import math
+import random
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.runs.flags import Flag, flags
+from tui_lab.runs.state import RunState
+
+Events = list[dict[str, Any]]
+
+
+def steps(losses: list[float], **fields: Any) -> Events:
+    """One step event a loss; a field may be a list (by step) or one value."""
+    return [
+        {
+            "kind": "step",
+            "step": at + 1,
+            "loss": loss,
+            **{name: value[at] if isinstance(value, list) else value for name, value in fields.items()},
+        }
+        for at, loss in enumerate(losses)
+    ]
+
+
+def found(*parts: Events) -> dict[str, Flag]:
+    state = RunState()
+    state.apply([event for part in parts for event in part])
+    return {flag.name: flag for flag in flags(state)}
+
+
+def falling(count: int = 200, first: float = 3.0, last: float = 0.8, noise: float = 0.1) -> list[float]:
+    chance = random.Random(1)
+    return [
+        last + (first - last) * math.exp(-4 * at / count) + chance.uniform(-noise, noise)
+        for at in range(count)
+    ]
+
+
+def evals(*pairs: tuple[int, float]) -> Events:
+    return [{"kind": "eval", "step": step, "loss": loss, "rows": 10} for step, loss in pairs]
+
+
+HEALTHY = [
+    {"kind": "data", "train_rows": 90, "validation_rows": 10, "rows_used": 90, "validation_rows_used": 10,
+     "train_trained_tokens": 900, "truncated": 1, "too_long": 0, "fully_masked": 0, "refused_by_template": 0},
+    {"kind": "plan", "total_steps": 200},
+    *steps(falling(), grad_norm=1.0, tok_per_s=1_000.0, learning_rate=1e-4),
+    *evals((0, 3.0), (100, 1.1), (200, 0.85)),
+]  # fmt: skip
+
+
+def test_a_healthy_run_has_no_flag() -> None:
+    assert found(HEALTHY) == {}
+    assert found([]) == {}
+
+
+@pytest.mark.parametrize("field", ["loss", "grad_norm"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_no_number(field: str, bad: float) -> None:
+    losses, norms = falling(), [1.0] * 200
+    (losses if field == "loss" else norms)[120] = bad
+    flag = found(steps(losses, grad_norm=norms))["divergence"]
+    assert flag.severity == "red" and flag.step == 121 and "learning rate" in flag.remedy
+
+
+def test_a_rising_loss() -> None:
+    up = [*falling(150), *[0.9 + 0.05 * at for at in range(50)]]
+    assert found(steps(up))["divergence"].severity == "red"
+    # one bad batch, and a plateau a little above the lowest median, are no divergence
+    assert "divergence" not in found(steps([*falling(), 9.0]))
+    assert "divergence" not in found(steps([*falling(150), *[0.95] * 50]))
+
+
+def test_gradient_spikes() -> None:
+    norms = [1.0] * 200
+    for at in (150, 170, 190):
+        norms[at] = 30.0
+    assert found(steps(falling(), grad_norm=norms))["gradient_spikes"].step == 191
+    norms[150] = 1.0
+    assert "gradient_spikes" not in found(steps(falling(), grad_norm=norms))
+
+
+def test_overfitting() -> None:
+    train = steps(falling(200, 3.0, 0.2))
+    rising = found(train, evals((50, 1.2), (100, 1.0), (150, 1.1), (200, 1.2)))["overfitting"]
+    assert rising.severity == "amber" and "best at step 100 (1.000)" in rising.sentence
+    assert found(train, evals((50, 0.8), (100, 1.1), (200, 1.4)))["overfitting"].severity == "red"
+    # apart, but still falling; and rising once only
+    assert "overfitting" not in found(train, evals((50, 1.2), (100, 1.1), (200, 1.0)))
+    assert "overfitting" not in found(train, evals((50, 1.2), (100, 1.0), (200, 1.1)))
+    # the training loss rises too: that is divergence, not overfitting
+    worse = steps([*falling(100), *[2.0 + at / 50 for at in range(100)]])
+    assert "overfitting" not in found(worse, evals((50, 1.0), (100, 2.0), (200, 5.0)))
+
+
+def test_memorising() -> None:
+    recited = steps([*falling(150), *[0.01] * 50])
+    assert found(recited, evals((0, 3.0), (200, 0.9)))["memorising"].step == 200
+    # easy data is not recited: validation is as low
+    assert "memorising" not in found(recited, evals((0, 3.0), (200, 0.03)))
+    # a validation before the training says nothing
+    assert "memorising" not in found(recited, evals((0, 3.0)))
+
+
+def test_underfitting() -> None:
+    plan = [{"kind": "plan", "total_steps": 300}]
+    assert found(plan, steps([3.0] * 200))["underfitting"].severity == "red"
+    assert found(plan, steps(falling(200, 4.0, 2.6)))["underfitting"].severity == "amber"
+    assert "underfitting" not in found(plan, steps(falling()))
+    # too early to say
+    assert "underfitting" not in found([{"kind": "plan", "total_steps": 2_000}], steps([3.0] * 200))
+
+
+def test_slow_convergence() -> None:
+    stuck = [*falling(60, 2.0, 1.5), *[1.5] * 240]
+    assert found(steps(stuck, learning_rate=1e-5))["slow_convergence"].severity == "amber"
+    # at the end of a schedule a flat loss is what is wanted
+    rates = [1e-4 * (1 - at / 300) for at in range(300)]
+    assert "slow_convergence" not in found(steps(stuck, learning_rate=rates))
+    # near the floor there is nothing left to gain
+    assert "slow_convergence" not in found(steps([*falling(60, 2.0, 0.4), *[0.4] * 240], learning_rate=1e-4))
+
+
+def score(when: str, value: float, step: int = 0, **fields: Any) -> dict[str, Any]:
+    return {
+        "kind": "score",
+        "when": when,
+        "name": "exact",
+        "value": value,
+        "step": step,
+        "rows": 64,
+        **fields,
+    }
+
+
+def test_a_score_that_did_not_rise() -> None:
+    assert "0.10" in found([score("start", 0.1), score("end", 0.1, 200)])["learned_nothing"].sentence
+    assert found([score("start", 0.1), score("end", 0.6, 200)]) == {}
+    assert found([score("start", 0.1)]) == {}
+
+
+def answers(*texts: str) -> list[dict[str, str]]:
+    return [{"prompt": f"question {i}", "answer": t, "expected": f"e{i}"} for i, t in enumerate(texts)]
+
+
+def test_mode_collapse() -> None:
+    collapsed = score("end", 0.2, 200, examples=answers("Arr", "arr", " Arr "))
+    assert found([collapsed])["mode_collapse"].severity == "red"
+    assert found([score("end", 0.2, 200, examples=answers("Arr", "arr", "Ahoy"))]) == {}
+    # where the same answer is expected, it is right
+    same = [{**example, "expected": "yes"} for example in answers("yes", "yes", "yes")]
+    assert found([score("end", 0.2, 200, examples=same)]) == {}
+
+
+def probe(verdict: str, value: float, post: float, suite: str = "everyday", p: float = 1e-6) -> Events:
+    figures = {"value": value, "low": value - 0.03, "high": value + 0.03}
+    return [
+        {"kind": "item_probe", "step": 100, "suite": suite, "n": 400, "pre": 0.9, "post": post,
+         "retention": figures, "above_chance": figures, "verdict": verdict, "mcnemar_p": p}
+    ]  # fmt: skip
+
+
+def test_forgetting() -> None:
+    flag = found(probe("red", 0.6, 0.65))["forgetting"]
+    assert flag.severity == "red" and "90.0% right before, 65.0% now" in flag.sentence
+    assert found(probe("amber", 0.92, 0.84))["forgetting"].severity == "amber"
+    assert found(probe("green", 0.99, 0.89)) == {}
+    assert found(probe("amber", 0.92, 0.84, p=0.2)) == {}  # six points that may be chance
+    assert found(probe("cannot_tell", 0.3, 0.3)) == {}
+    # what was lost and came back is no flag
+    assert found(probe("red", 0.6, 0.65), probe("green", 0.98, 0.89)) == {}
+
+
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [("format", "format_corruption"), ("refusals", "safety_drift"), ("diversity", "mode_collapse")],
+)
+def test_behaviour_has_flags_of_its_own(suite: str, name: str) -> None:
+    assert set(found(probe("red", 0.5, 0.4, suite))) == {name}
+    assert found(probe("green", 1.0, 0.9, suite)) == {}
+
+
+def distances(*values: float) -> Events:
+    return [
+        {
+            "kind": "kl_probe",
+            "step": 50 * at,
+            "general": {"value": v, "low": v * 0.9, "high": v * 1.1},
+            "task": {"value": v, "low": v, "high": v},
+        }
+        for at, v in enumerate(values)
+    ]
+
+
+def test_distance_from_the_base() -> None:
+    assert found(distances(0.01, 0.1, 0.2, 0.4))["drifting"].step == 150
+    assert found(distances(0.2, 0.3, 0.3)) == {}  # it has settled
+    assert found(distances(0.001, 0.002, 0.004)) == {}  # too near to matter
+    assert found(distances(0.4, 0.41, 0.42)) == {}  # within the intervals
+
+
+def test_throughput() -> None:
+    speeds = [1_000.0] * 190 + [400.0] * 10
+    assert found(steps(falling(), tok_per_s=speeds))["slowed_down"].severity == "amber"
+    speeds[-8:] = [1_000.0] * 8
+    assert "slowed_down" not in found(steps(falling(), tok_per_s=speeds))
+
+
+def test_memory() -> None:
+    failed = {"kind": "end", "state": "failed", "message": "the GPU is out of memory: halve the batch"}
+    assert found([failed])["out_of_memory"].severity == "red"
+    assert found([{**failed, "message": "the disk is full"}]) == {}
+    started = {"kind": "started", "device": {"memory_bytes": 100}}
+    assert "97%" in found([started], steps([1.0], memory={"gpu": 97}))["memory_almost_full"].sentence
+    assert found([started], steps([1.0], memory={"gpu": 80})) == {}
+    assert found([started], steps([1.0], memory={"rss": 97})) == {}
+
+
+def data(**fields: Any) -> Events:
+    return [
+        {"kind": "data", "rows_used": 90, "validation_rows_used": 10, "train_trained_tokens": 9, **fields}
+    ]
+
+
+def test_rows() -> None:
+    assert found(data(fully_masked=3))["nothing_to_learn"].severity == "amber"
+    assert found(data(fully_masked=60))["nothing_to_learn"].severity == "red"
+    assert found(data(train_trained_tokens=0))["nothing_to_learn"].severity == "red"
+    assert found(data(truncated=20))["truncated_rows"].severity == "amber"
+    assert found(data(truncated=5)) == {}
+
+
+def test_the_worst_comes_first() -> None:
+    assert [flag.severity for flag in found(data(truncated=20), steps([math.nan])).values()] == [
+        "red",
+        "amber",
+    ]
+
+
+def test_a_resumed_run_forgets_the_flags_of_what_it_undid() -> None:
+    bad = [*falling(150), *[math.nan] * 10]
+    assert "divergence" in found(steps(bad))
+    assert "divergence" not in found(steps(bad), [{"kind": "resumed", "from_step": 140, "attempt": 2}])
+
+
+def test_cheap_enough_to_ask_every_second() -> None:
+    state = RunState()
+    state.apply(steps(falling(5_000), grad_norm=1.0, tok_per_s=1_000.0, learning_rate=1e-4))
+    state.apply(evals(*[(at * 100, 3.0 / (1 + at)) for at in range(1, 50)]))
+    state.apply(distances(*[0.1] * 100))
+    spent = []
+    for _ in range(20):
+        began = time.process_time()
+        flags(state)
+        spent.append(time.process_time() - began)
+    assert min(spent) < 0.005
+
+
+wild = st.one_of(
+    st.none(), st.text(max_size=5), st.floats(), st.integers(), st.lists(st.integers(), max_size=3)
+)
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(
+                ["loss", "step", "grad_norm", "general", "suite", "verdict", "examples", "device"]
+            ),
+            wild,
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(["step", "eval", "item_probe", "kl_probe", "score", "data", "started", "end"]),
+)
+def test_damaged_logs_never_break_it(fields: Events, kind: str) -> None:
+    state = RunState()
+    state.apply([{**one, "kind": kind} for one in fields])
+    assert isinstance(flags(state), list)

@@ -1,0 +1,403 @@
+"""Red flags of a run: what goes wrong while it happens, found by plain rules on the reduced event log, each
+with a remedy. Every rule looks at windows of medians, so that one unlucky batch raises nothing, and reads
+little enough that the lab can ask every second. A rule without its figures is silent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from tui_lab.runs.state import Curve, RunState, headline
+
+Severity = Literal["red", "amber"]
+
+#: Steps whose median stands for "now": a tenth of the run, within these bounds.
+WINDOW_LEAST, WINDOW_MOST = 5, 50
+#: The loss counts as risen when its median is so much above the lowest one before, by factor and in nats.
+RISEN_FACTOR, RISEN_NATS = 1.3, 0.3
+#: A single step is a spike above so many medians; so many spikes in the last steps are a flag.
+SPIKE_FACTOR, SPIKES, SPIKE_STEPS = 10.0, 3, 100
+#: Share by which validation may lie above training loss, and by which a rise counts as one.
+GAP, RISE = 0.10, 0.01
+#: Training loss (nats a token) under which answers are recited, when validation is so many times as high.
+RECITED_NATS, RECITED_FACTOR = 0.05, 4.0
+#: Loss above which a model has hardly learned the task, and the share of the run after which that counts.
+HIGH_NATS, EARLY_SHARE = 2.0, 0.3
+FLAT_SHARE, SLOW_SHARE = 0.02, 0.01
+SLOWED_TO = 0.6
+TRUNCATED_SHARE, MASKED_SHARE = 0.05, 0.2
+#: Points that a general benchmark may fall, and the distance from the base (nats a token) worth a word.
+BENCHMARK_FALL, KL_NATS = 0.05, 0.1
+FULL_MEMORY = 0.95
+
+
+@dataclass(frozen=True)
+class Flag:
+    """`name` is stable (for tests and for what was dismissed); `sentence` says what was seen."""
+
+    name: str
+    severity: Severity
+    step: int
+    sentence: str
+    remedy: str
+
+
+def flags(state: RunState) -> list[Flag]:
+    """What is wrong now, the worst first; one flag a name. A rule that a damaged log breaks says nothing."""
+    found: dict[str, Flag] = {}
+    for rule in _RULES:
+        try:
+            for flag in rule(state):
+                found.setdefault(flag.name, flag)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError):
+            continue
+    return sorted(found.values(), key=lambda flag: flag.severity != "red")
+
+
+# --- the loss -----------------------------------------------------------------------------------------
+
+
+def _window(curve: Curve) -> int:
+    return max(WINDOW_LEAST, min(WINDOW_MOST, len(curve.values) // 10))
+
+
+def _middle(values: list[float]) -> float:
+    """The median of what is finite; NaN for nothing."""
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if finite else math.nan
+
+
+def _not_finite(state: RunState) -> Iterator[Flag]:
+    for name, curve in (("loss", state.loss), ("gradient norm", state.grad_norm)):
+        if not math.isfinite(sum(curve.values)):  # one sum is quicker than looking at each
+            at = next(step for step, v in zip(curve.steps, curve.values, strict=True) if not math.isfinite(v))
+            yield Flag(
+                "divergence",
+                "red",
+                at,
+                f"The {name} is no number at step {at}: what is learned from there on is worthless.",
+                "Stop; go on from an earlier checkpoint with a lower learning rate, a longer warm-up and "
+                "max_grad_norm = 1; compute in float32 or bfloat16 instead of float16.",
+            )
+
+
+def _rising(state: RunState) -> Iterator[Flag]:
+    values, width = state.loss.values, _window(state.loss)
+    if len(values) < 3 * width:
+        return
+    parts = [_middle(values[at : at + width]) for at in range(len(values) % width, len(values), width)]
+    now, lowest = parts[-1], min(parts[:-1])
+    if now > RISEN_FACTOR * lowest and now > lowest + RISEN_NATS:
+        yield Flag(
+            "divergence",
+            "red",
+            state.loss.steps[-1],
+            f"The training loss rose from {lowest:.2f} to {now:.2f} (medians of {width} steps).",
+            "Lower the learning rate, clip gradients (max_grad_norm = 1) and warm up longer; if it starts "
+            "at once, try another attention implementation.",
+        )
+
+
+def _spikes(state: RunState) -> Iterator[Flag]:
+    values, steps = state.grad_norm.values[-SPIKE_STEPS:], state.grad_norm.steps[-SPIKE_STEPS:]
+    usual = _middle(values)
+    high = [
+        step for step, v in zip(steps, values, strict=True) if math.isfinite(v) and v > SPIKE_FACTOR * usual
+    ]
+    if len(values) >= 20 and len(high) >= SPIKES and usual > 0:
+        yield Flag(
+            "gradient_spikes",
+            "amber",
+            high[-1],
+            f"The gradient norm was over {SPIKE_FACTOR:.0f} times its median ({usual:.3g}) in {len(high)} of "
+            f"the last {len(values)} steps.",
+            "Clip gradients (max_grad_norm = 1), halve the learning rate, or look for broken rows.",
+        )
+
+
+def _overfitting(state: RunState) -> Iterator[Flag]:
+    held, train = state.validation, state.loss
+    if len(held.values) < 3 or not train.values:
+        return
+    before, middle, last = held.values[-3:]
+    width = _window(train)
+    now = _middle(train.values[-width:])
+    then = _middle(
+        [v for s, v in zip(train.steps, train.values, strict=True) if s <= held.steps[-3]][-width:]
+    )
+    gap = (last - now) / now if now > 0 else math.nan
+    rises = middle > before * (1 + RISE) and last > middle * (1 + RISE)
+    if rises and now < then and gap > GAP:
+        best = min(held.values)
+        at = held.steps[held.values.index(best)]
+        yield Flag(
+            "overfitting",
+            "red" if last > 1.25 * best else "amber",
+            held.steps[-1],
+            f"Validation loss rose to {last:.3f} while training loss fell to {now:.3f}: {gap:.0%} apart. It "
+            f"was best at step {at} ({best:.3f}).",
+            "Fewer epochs, dropout 0.1, more data; early_stopping_patience keeps the best checkpoint.",
+        )
+
+
+def _recited(state: RunState) -> Iterator[Flag]:
+    if not state.validation.values:
+        return
+    now, held = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
+    # the first validations lie before the training: they say nothing about it
+    if (
+        state.validation.steps[-1]
+        and now < RECITED_NATS
+        and held > max(RECITED_FACTOR * now, 2 * RECITED_NATS)
+    ):
+        yield Flag(
+            "memorising",
+            "amber",
+            state.validation.steps[-1],
+            f"Training loss is {now:.3f}, and validation loss {held:.3f}: the rows are recited.",
+            "Fewer epochs or more different rows; a lower rank or dropout 0.1 also help.",
+        )
+
+
+def _underfitting(state: RunState) -> Iterator[Flag]:
+    values, width = state.loss.values, _window(state.loss)
+    enough = max(4 * width, EARLY_SHARE * state.total_steps)
+    if len(values) < enough:
+        return
+    first, now, step = _middle(values[:width]), _middle(values[-width:]), state.loss.steps[-1]
+    remedy = "Double the rank, train longer, raise the learning rate (adapters: to 5e-4); look at the rows."
+    if now > (1 - FLAT_SHARE) * first and now > RECITED_NATS:
+        yield Flag(
+            "underfitting",
+            "red",
+            step,
+            f"The loss is flat from the start: {first:.2f} at first, {now:.2f} after {step} steps.",
+            remedy,
+        )
+    elif now > HIGH_NATS:
+        yield Flag(
+            "underfitting",
+            "amber",
+            step,
+            f"The loss is still {now:.2f} after {step} steps; learned tasks go below {HIGH_NATS:.0f}.",
+            remedy,
+        )
+
+
+def _slow(state: RunState) -> Iterator[Flag]:
+    values, rates = state.loss.values, state.learning_rate.values
+    third = len(values) // 3
+    if third < 2 * WINDOW_LEAST or len(values) < EARLY_SHARE * state.total_steps:
+        return
+    if rates and rates[-1] < 0.5 * max(rates):
+        return  # the schedule ends: a flat loss is what it is for
+    first, before, now = _middle(values[:third]), _middle(values[third : 2 * third]), _middle(values[-third:])
+    # so close together, the noise of the steps decides: only a loss far from the floor counts
+    if now > 1.0 and now > 0.5 * first and abs(before - now) < SLOW_SHARE * before:
+        yield Flag(
+            "slow_convergence",
+            "amber",
+            state.loss.steps[-1],
+            f"The loss stands at {now:.2f}: it moved by {abs(before - now) / before:.1%} in the last "
+            f"{third} steps.",
+            "Raise the learning rate (adapters: to 5e-4), or look at how the rows are rendered and masked.",
+        )
+
+
+def _learned_nothing(state: RunState) -> Iterator[Flag]:
+    start, end = state.score("start"), state.score("end")
+    if math.isfinite(start) and end <= start < 1:
+        yield Flag(
+            "learned_nothing",
+            "amber",
+            int(state.scores[-1]["step"]),
+            f"The task's own score ({state.score_name}) is {end:.2f} after the training and was {start:.2f} "
+            "before.",
+            "Train longer or with a higher learning rate or rank; look at the samples and at the rows.",
+        )
+
+
+# --- what the model knew ------------------------------------------------------------------------------
+
+#: Suites that probe behaviour have flags of their own; what is seen there and what helps.
+_BEHAVIOUR = {
+    "format": (
+        "format_corruption",
+        "answers that must parse no longer do",
+        "Put format examples in the data.",
+    ),
+    "refusals": (
+        "safety_drift",
+        "harmful requests are refused less often",
+        "Put refusals of harmful requests in the data.",
+    ),
+    "diversity": ("mode_collapse", "different prompts get the same answer", "Lower rate, fewer epochs."),
+}
+
+
+def _forgetting(state: RunState) -> Iterator[Flag]:
+    newest = {str(probe["suite"]): probe for probe in state.item_probes}
+    for suite, probe in newest.items():
+        verdict, figures = str(probe["verdict"]), headline(probe)
+        fell = float(probe["pre"]) - float(probe["post"])
+        significant = float(probe.get("mcnemar_p", 1.0)) < 0.05
+        if verdict == "cannot_tell" or not (verdict == "red" or (fell > BENCHMARK_FALL and significant)):
+            continue
+        seen = (
+            f"kept {figures['value']:.0%} ({figures['low']:.0%} to {figures['high']:.0%}) on {suite}: "
+            f"{probe['pre']:.1%} right before, {probe['post']:.1%} now"
+        )
+        severity: Severity = "red" if verdict == "red" else "amber"
+        if suite in _BEHAVIOUR:
+            name, words, remedy = _BEHAVIOUR[suite]
+            yield Flag(name, severity, int(probe["step"]), f"{words[0].upper()}{words[1:]}: {seen}.", remedy)
+        else:
+            yield Flag(
+                "forgetting",
+                severity,
+                int(probe["step"]),
+                f"The model is forgetting: {seen}.",
+                "Lower the learning rate, replay 5–25% general rows, add kl_weight; afterwards lower the "
+                "adapter's strength.",
+            )
+
+
+def _distance(state: RunState) -> Iterator[Flag]:
+    if len(state.kl_probes) < 3:
+        return
+    before, middle, last = (probe["general"] for probe in state.kl_probes[-3:])
+    # beyond chance: the newest interval lies above the estimate of two probes ago
+    if before["value"] < middle["value"] < last["value"] and last["low"] > max(KL_NATS, before["value"]):
+        yield Flag(
+            "drifting",
+            "amber",
+            int(state.kl_probes[-1]["step"]),
+            f"On general text the model is {last['value']:.2f} nats a token from its base and goes further "
+            f"({before['value']:.2f} two probes ago): forgetting usually follows.",
+            "Lower the learning rate, add kl_weight = 0.1, or replay general rows.",
+        )
+
+
+def _collapse(state: RunState) -> Iterator[Flag]:
+    scores = [score for score in state.scores if score.get("when") != "start" and score.get("examples")]
+    if not scores:
+        return
+    shown: list[dict[str, Any]] = scores[-1]["examples"]
+    asked = {str(example["prompt"]) for example in shown}
+    wanted = {str(example.get("expected")) for example in shown}
+    given = {" ".join(str(example["answer"]).split()).casefold() for example in shown}
+    if len(asked) >= 3 and len(wanted) >= 3 and len(given) == 1:
+        answer = str(shown[0]["answer"])[:60]
+        yield Flag(
+            "mode_collapse",
+            "red",
+            int(scores[-1]["step"]),
+            f"{len(asked)} different prompts get the same answer ({answer!r}).",
+            "Lower the learning rate, train for fewer epochs, and look for one answer that fills the data.",
+        )
+
+
+# --- the machine and the data -------------------------------------------------------------------------
+
+
+def _slowed(state: RunState) -> Iterator[Flag]:
+    values = state.tok_per_s.values
+    if len(values) < 40:
+        return
+    now, usual = _middle(values[-10:]), _middle(values[-500:-10])
+    if now < SLOWED_TO * usual:
+        yield Flag(
+            "slowed_down",
+            "amber",
+            state.tok_per_s.steps[-1],
+            f"Training runs at {now:,.0f} tokens a second; {usual:,.0f} were usual.",
+            "Look for another process on the device, a hot GPU, or memory that is swapped; a run that is "
+            "paused and continued starts afresh.",
+        )
+
+
+def _memory(state: RunState) -> Iterator[Flag]:
+    texts = [str(state.end.get("message") or "")] if state.end.get("state") == "failed" else []
+    for text in [*texts, *state.warnings]:
+        if "out of memory" in text.casefold():
+            yield Flag(
+                "out_of_memory",
+                "red" if state.end.get("state") == "failed" else "amber",
+                state.step,
+                text[:1].upper() + text[1:],
+                "Halve the batch and double the accumulation, shorten max_length, switch on gradient "
+                "checkpointing, or load the base in 4 bits.",
+            )
+    total = float((state.started.get("device") or {}).get("memory_bytes") or 0)
+    used = max(
+        (curve.last for label, curve in state.memory.items() if "gpu" in label.casefold()), default=0.0
+    )
+    if total and used > FULL_MEMORY * total:
+        yield Flag(
+            "memory_almost_full",
+            "amber",
+            state.step,
+            f"{used / total:.0%} of the GPU's memory is in use: a longer row may end the run.",
+            "Halve the batch and double the accumulation, or shorten max_length.",
+        )
+
+
+def _data(state: RunState) -> Iterator[Flag]:
+    facts = state.data
+
+    def count(name: str) -> int:
+        value = facts.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+    rows = count("rows_used") + count("validation_rows_used") or count("train_rows") + count(
+        "validation_rows"
+    )
+    masked = count("fully_masked") + count("refused_by_template")
+    nothing = "train_trained_tokens" in facts and not count("train_trained_tokens")
+    if nothing or masked:
+        seen = (
+            "No token of any row is trained: all labels are masked."
+            if nothing
+            else f"{masked:,} rows have nothing to learn: their labels are all masked, or the chat template "
+            "refuses them."
+        )
+        share = masked / (rows + masked) if masked else 0.0
+        yield Flag(
+            "nothing_to_learn",
+            "red" if nothing or share > MASKED_SHARE else "amber",
+            0,
+            seen,
+            "`tui-lab data preview` shows which rows and what of them is trained; give each row an "
+            "assistant's answer.",
+        )
+    cut = count("truncated") + count("too_long")
+    if rows and cut > TRUNCATED_SHARE * (rows + count("too_long")):
+        yield Flag(
+            "truncated_rows",
+            "amber",
+            0,
+            f"{cut:,} of {rows + count('too_long'):,} rows are longer than max_length: their ends "
+            "are lost, or they are left out.",
+            "Raise max_length, or shorten the rows: a model that never sees an end does not learn to stop.",
+        )
+
+
+_RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
+    _not_finite,
+    _rising,
+    _memory,
+    _data,
+    _forgetting,
+    _collapse,
+    _overfitting,
+    _recited,
+    _underfitting,
+    _slow,
+    _learned_nothing,
+    _distance,
+    _spikes,
+    _slowed,
+)
