@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tui_lab.catalog import home
 from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
@@ -150,12 +151,13 @@ def sentences(session: Session) -> list[str]:
     found = session.summary
     first, second = session.settings.lanes
     said = [f"A was {first}, B was {second}."]
+    others = f"{formats.count_of(found.ties, 'tie')}, {found.skipped} skipped"
     if found.rate is None:
-        return [*said, f"Nothing was decided: {found.ties} ties, {found.skipped} skipped."]
+        return [*said, f"Nothing was decided: {others}."]
     rate = found.rate
     said.append(
         f"B was preferred {found.wins[1]} of {found.decided} times: {rate.value:.0%}, 95% Wilson interval "
-        f"{rate.low:.0%} to {rate.high:.0%}. Left out of this: {found.ties} ties, {found.skipped} skipped."
+        f"{rate.low:.0%} to {rate.high:.0%}. Left out of this: {others}."
     )
     if rate.low > 0.5:
         said.append("B is the better one for this voter.")
@@ -251,7 +253,7 @@ def read_prompts(source: str) -> list[str]:
     if name in BUNDLED:
         held_out = formats.read(name).validation or []
         return _different(_asked(example) for example in held_out)
-    path = Path(name).expanduser()
+    path = home(Path(name))
     if not name or not path.is_file():
         known = ", ".join(EXTENSIONS)
         raise LabError(

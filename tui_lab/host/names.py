@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tui_lab.catalog import home
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 
@@ -25,7 +26,7 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
     from tui_lab import catalog
     from tui_lab.runs import folder
 
-    path = Path(name).expanduser()
+    path = home(Path(name))
     run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
     if (run.model_path / "config.json").is_file():
         return Target(str(run.model_path))
@@ -40,7 +41,7 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
 
 def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> Target:
     """What goes beside a base: a run, a folder (of an adapter or whole weights), a hub id. Or LabError."""
-    path = Path(name).expanduser()
+    path = home(Path(name))
     if (path / "adapter_config.json").is_file():
         return Target(_base_of(path), path.resolve())
     if (path / "config.json").is_file():
@@ -71,7 +72,7 @@ def model_target(
         if first.revision or not Path(first.location).is_dir():
             return replace(first, adapter=None)
         return Target(first.location)
-    if (Path(name).expanduser() / "recipe.toml").is_file():
+    if (home(Path(name)) / "recipe.toml").is_file():
         return run_target(name, runs_dir, allow_large)
     try:
         return Target(catalog.find(name, allow_large).loadable)

@@ -173,7 +173,7 @@ def list_runs(directory: Path | None = None) -> list[Run]:
 
 def open_run(name: str, directory: Path | None = None) -> Run:
     """A run by id, by an unambiguous part of it, by path, or ``latest``. Raises LabError."""
-    path = Path(name).expanduser()
+    path = catalog.home(Path(name))
     if (path / "recipe.toml").is_file() and "/" in name:
         return Run(path.resolve())
     runs = list_runs(directory)

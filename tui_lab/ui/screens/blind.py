@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 AHEAD = 3
 #: Columns from which the two stand side by side.
 BESIDE_COLUMNS = 100
-KEYS = "1 or ← the first   2 or → the second   0 or Space no difference   s skip   Esc ends"
+QUESTION = "Which is better? 1 the first, 2 the second, 0 no difference, s skip, Esc ends."
+SAME = "Both say the same. 0 no difference, s skip, Esc ends."
 
 
 class Blind(ModalScreen[votes.Summary | None]):
@@ -115,6 +116,15 @@ class Blind(ModalScreen[votes.Summary | None]):
     def on_resize(self, event: events.Resize) -> None:
         self.query_one("#answers").set_class(event.size.width >= BESIDE_COLUMNS, "-beside")
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # the footer offers what works now
+        over = self.has_class("-over")
+        if action == "vote" and over:
+            return False
+        if action == "again" and (over or not self._failed):
+            return False
+        return super().check_action(action, parameters)
+
     # ------------------------------------------------------------------ answers
 
     @work(exclusive=True, group="blind", description="write the next answers", exit_on_error=False)
@@ -169,11 +179,13 @@ class Blind(ModalScreen[votes.Summary | None]):
             text.replace(both[number].text if both else "", hint)
             text.scroll_home(animate=False)
         if both:
-            self._tell("#said", KEYS)
+            self._tell("#said", SAME if both[0].text == both[1].text else QUESTION)
         elif self._failed:
             self._tell("#said", f"{self._failed}. Press r to try again, s to leave this prompt out.")
         else:
             self._tell("#said", "Two answers are being written; they are shown when both are whole.")
+
+        self.refresh_bindings()
 
     def _tell(self, where: str, text: str) -> None:
         self.query_one(where, Static).update(Content(visible(text, keep_newlines=True)))
@@ -182,7 +194,7 @@ class Blind(ModalScreen[votes.Summary | None]):
 
     def action_vote(self, choice: votes.Choice) -> None:
         prompt = self._at
-        if prompt is None or self.has_class("-over"):
+        if prompt is None:
             return
         both = self._answers.get(prompt)
         if both is None and choice != "skip":
@@ -215,6 +227,7 @@ class Blind(ModalScreen[votes.Summary | None]):
     def _finish(self) -> None:
         """Tells what stood where, and what the votes say."""
         self.set_class(True, "-over")
+        self.refresh_bindings()
         self.workers.cancel_node(self)
         self._tell("#where", "Blind A/B: the outcome")
         lines = votes.sentences(self.session)
