@@ -38,6 +38,9 @@ def test_the_lab_imports_nothing_heavy() -> None:
     everything = modules_after(
         "import tui_lab.ui.app, tui_lab.ui.screens.choose, tui_lab.ui.screens.tune, tui_lab.ui.widgets.form\n"
         "import tui_lab.ui.screens.choose_items, tui_lab.ui.widgets.run_list, tui_lab.ui.widgets.preview\n"
+        "import tui_lab.ui.screens.compare, tui_lab.ui.screens.keep, tui_lab.ui.screens.inspector\n"
+        "import tui_lab.ui.screens.blind, tui_lab.ui.screens.pick_model, tui_lab.host.client\n"
+        "from tui_lab.retention import suites; suites.names()\n"
         "import tui_lab.ui.machine, tui_lab.ui.summary, tui_lab.ui.jobs_client, tui_lab.catalog\n"
         "from tui_lab.ui.widgets.plot_draw import *\n"
         "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
@@ -56,6 +59,8 @@ async def test_panes_by_function_keys_and_by_numbers() -> None:
         await until(lambda: app.pane == "choose")
         await pilot.press("2")
         await until(lambda: app.pane == "tune")
+        await pilot.press("4")
+        await until(lambda: app.pane == "keep" and "No run yet" in screen_text(app))
 
 
 async def test_a_number_typed_into_a_field_stays_there() -> None:

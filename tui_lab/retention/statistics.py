@@ -1,7 +1,8 @@
 """What a score before and the same items' score after say about what was lost: paired counts, the exact
 McNemar test, intervals for difference, retention and retention above chance, and bootstraps for metrics that
-are not means of right and wrong. Pure Python and numpy, no torch. An interval never has zero width because no
-item flipped: that nothing was seen to be lost is not proof that nothing was."""
+are not means of right and wrong. No torch, and numpy only where it is needed: the lab's screens import this.
+An interval never has zero width because no item flipped: that nothing was seen to be lost is not proof that
+nothing was."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy
+if TYPE_CHECKING:
+    import numpy
 
 RESAMPLES, SEED = 2_000, 20_240_917
 #: Numbers that a bootstrap draws at once: 8 MB each, whatever the number of items.
@@ -179,6 +181,8 @@ def _wilson(wins: float, n: float, z: float) -> tuple[float, float]:
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """A mean with Student's t interval; unbounded for one value."""
+    import numpy
+
     numbers = numpy.asarray(values, dtype=float)
     if not numbers.size:
         return Interval(math.nan, -math.inf, math.inf)
@@ -197,6 +201,8 @@ def bootstrap_ratio(
 ) -> Interval:
     """(mean after − chance) / (mean before − chance) over the same items, as mc2 has it; percentiles of
     resampled items."""
+    import numpy
+
     was, now = numpy.asarray(before, dtype=float), numpy.asarray(after, dtype=float)
 
     def ratios(weights: numpy.ndarray) -> numpy.ndarray:  # (draws, n) how often each item was drawn
@@ -210,6 +216,8 @@ def bootstrap_perplexity(
 ) -> Interval:
     """Perplexity retention exp(−ΔCE), ΔCE in nats a token over all documents; documents are resampled. The
     nats are each document's summed negative log-likelihood."""
+    import numpy
+
     rise = numpy.asarray(after_nats, dtype=float) - numpy.asarray(before_nats, dtype=float)
     sizes = numpy.asarray(tokens, dtype=float)
 
@@ -228,6 +236,8 @@ def bootstrap_tables(
 ) -> Interval:
     """Ratio after / before of a ``measure`` of the table (2, 2) of true × predicted class (mcc, f1). To draw
     items again is to draw the eight kinds that an item can be of; what is no class counts as the wrong."""
+    import numpy
+
     cells = numpy.zeros((2, 2, 2))
     for true, was, now in zip(truth, before, after, strict=True):
         right = int(true == 1)
@@ -251,6 +261,8 @@ def _same_length(one: numpy.ndarray, other: numpy.ndarray) -> int:
 
 
 def _bootstrap(n: int, ratios: Callable[[numpy.ndarray], numpy.ndarray], level: float) -> Interval:
+    import numpy
+
     if not n:
         return Interval(math.nan, -math.inf, math.inf)
     value = float(ratios(numpy.ones((1, n)))[0])
@@ -265,10 +277,14 @@ def _bootstrap(n: int, ratios: Callable[[numpy.ndarray], numpy.ndarray], level: 
 
 def _divide(above: numpy.ndarray, below: numpy.ndarray) -> numpy.ndarray:
     """The ratio; nan where what stands below is not above 0: then nothing was there to keep."""
+    import numpy
+
     return numpy.divide(above, below, out=numpy.full_like(above, numpy.nan), where=below > 0)
 
 
 def _percentiles(value: float, drawn: Any, level: float) -> Interval:
+    import numpy
+
     values = numpy.asarray(drawn, dtype=float)
     # a draw that bounds nothing may lie at either end: it widens both
     low = numpy.sort(numpy.where(numpy.isnan(values), -numpy.inf, values))
