@@ -14,13 +14,13 @@ from textual.app import App, SystemCommand, get_system_commands_provider
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from tui_lab.host.messages import HostStatus
 from tui_lab.ui import actions, themes
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
 
 if TYPE_CHECKING:
     from tui_lab.host.client import HostClient
+    from tui_lab.host.messages import HostStatus
 
 MARKERS = ("braille", "block", "ascii")
 #: Newest runs that are looked at for life: older ones have ended.
@@ -72,7 +72,7 @@ class LabApp(App[None]):
     #: The run that Tune shows: set by Choose when it starts one, by the command line, or by Tune.
     run_id: reactive[str] = reactive("")
     #: What the process that keeps a model for Compare is doing.
-    host_status: reactive[HostStatus] = reactive(HostStatus())
+    host_status: reactive[HostStatus | None] = reactive(None)
     #: How plots are drawn.
     marker: reactive[str] = reactive("braille")
 
@@ -193,7 +193,7 @@ class LabApp(App[None]):
 
     def _make_room(self) -> None:
         """A run that starts finds the GPU free: the host's model goes, and comes back when it is asked."""
-        if self._host is not None and self.host_status.device.startswith("cuda"):
+        if self._host is not None and self._host.status.device.startswith("cuda"):
             self.run_worker(self._host.unload(), group="host", exit_on_error=False)
 
     # ------------------------------------------------------------------ the host

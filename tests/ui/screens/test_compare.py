@@ -271,7 +271,7 @@ async def test_a_run_that_is_not_there_is_one_sentence() -> None:
 async def test_the_real_host_streams_dies_and_comes_back() -> None:
     app = LabApp(pane="compare")
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app.host_status.loaded, 60)
+        await until(lambda: app.host.status.loaded, 60)
         pane = app.screen
         assert isinstance(pane, ComparePane)
         await pilot.press("enter")
@@ -285,7 +285,7 @@ async def test_the_real_host_streams_dies_and_comes_back() -> None:
         assert app.host._process is not None
         os.kill(app.host._process.pid, signal.SIGKILL)
         await until(lambda: said(app, "SIGKILL"), 30)
-        assert app.host_status.state == "died"
+        assert app.host.status.state == "died"
         pane.max_new_tokens = 8
         await pilot.press("enter")
         await until(lambda: all(view.state == "done" for view in pane.views), 60)

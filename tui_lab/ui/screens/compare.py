@@ -142,7 +142,8 @@ class ComparePane(Pane):
         ]
         self.query_one(Prompt).border_subtitle = " · ".join(words)
 
-    def _draw_host(self, status: HostStatus) -> None:
+    def _draw_host(self, known: HostStatus | None) -> None:
+        status = known or HostStatus()
         parts = []
         if status.loaded:
             precision = "nf4" if status.quantization == "nf4" else status.dtype
