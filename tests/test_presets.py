@@ -17,7 +17,7 @@ from tui_lab.resources import resource_dir
 
 SHIPPED = sorted(resource_dir("presets").glob("*.toml"))
 EXPECTED = {
-    "adalora", "dora", "ia3", "minute", "multi-task", "naive", "pissa",
+    "adalora", "dora", "full", "ia3", "keeper", "minute", "multi-task", "naive", "pissa",
     "premium", "production", "prompt", "reasoning", "starter", "style",
 }  # fmt: skip
 #: The warnings that a preset is meant to bring, by a word of each, on a model of real size.
@@ -55,7 +55,8 @@ def test_every_key_has_its_trade_off_above_it(path: Path) -> None:
             comments.append(above)
             if found[1] in FIELDS:
                 assert above[2:] != FIELDS[found[1]].help, f"{path.name}: {found[1]} repeats the help text"
-    assert len(comments) == len(tomllib.loads("\n".join(lines)))
+    values = tomllib.loads("\n".join(lines))
+    assert len(comments) == len(values) - ("pocket" in values) + len(values.get("pocket", {}))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -79,6 +80,32 @@ def test_a_preset_is_valid_described_and_warns_only_as_meant(path: Path) -> None
         assert word in text
     # on the model that is there without a network, none warns of what is right there
     assert not [text for text in warnings_for(make_recipe(path.stem)) if "learning_rate" in text]
+
+
+def test_a_table_holds_what_is_otherwise_for_the_bundled_model(own: Path) -> None:
+    (own / "two.toml").write_text("lora_r = 4\nlearning_rate = 1e-4\n[pocket]\nlearning_rate = 1e-2\n")
+    assert make_recipe("two").learning_rate == 1e-2
+    assert make_recipe("two", model="pocket").lora_r == 4
+    assert make_recipe("two", model="org/model").learning_rate == 1e-4
+    assert make_recipe("two", learning_rate=3e-3).learning_rate == 3e-3
+    (own / "one.toml").write_text("pocket = 3\n")
+    (own / "three.toml").write_text("[pocket]\nlora_q = 1\n")
+    (own / "four.toml").write_text("replay_fraction = 0.1\n[pocket]\nlora_r = 2\n")
+    presets = {preset.name: preset for preset in list_presets()[0]}
+    assert [problem.key for problem in presets["one"].problems] == ["pocket"]
+    assert [problem.key for problem in presets["three"].problems] == ["lora_q"]
+    # what the bundled model could replay, another could not
+    assert [problem.key for problem in presets["four"].problems] == ["replay_fraction"]
+
+
+def test_the_presets_of_the_demonstration() -> None:
+    """What forgets and what keeps, on the bundled model and on others."""
+    naive, keeper = make_recipe("naive"), make_recipe("keeper")
+    assert naive.method == keeper.method == "full"
+    assert naive.replay_fraction == naive.kl_weight == 0 and keeper.replay_fraction > 0
+    other = make_recipe("keeper", model="org/model")
+    assert other.method == "lora" and other.kl_weight > 0
+    assert make_recipe("full", model="org/model").gradual_unfreezing
 
 
 def test_the_table_of_the_three_cards() -> None:

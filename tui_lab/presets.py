@@ -2,7 +2,9 @@
 
 The lab's own lie in ``presets/``; a user's own in the config folder, where a file of the same name
 takes the place of the lab's. A preset that has mistakes is still listed, with them, so that one bad
-file never hides the others. :func:`make_recipe` turns a preset and overrides into a checked recipe.
+file never hides the others. A table ``[pocket]`` holds what is otherwise for the bundled model, which is so
+small that rates and methods for models of real size do not fit it. :func:`make_recipe` turns a preset and
+overrides into a checked recipe.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.errors import LabError
-from tui_lab.recipes import Problem, Recipe, RecipeError, build, check_values, read_toml
+from tui_lab.recipes import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml
 from tui_lab.resources import resource_dir, user_dir
 
 DEFAULT_PRESET = "minute"
 #: Keys of a preset that describe it and are not recipe keys.
 ABOUT_KEYS = ("title", "description", "card")
+#: The bundled model, and the table of a preset that is for it.
+POCKET = "pocket"
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named starting point. ``values`` holds only recipe keys; ``problems`` is empty when it is valid."""
+    """A named starting point. ``values`` holds only recipe keys, ``pocket`` those that differ for the bundled
+    model; ``problems`` is empty when it is valid."""
 
     name: str
     path: Path
@@ -33,6 +38,11 @@ class Preset:
     values: dict[str, Any]
     own: bool
     problems: tuple[Problem, ...] = field(default=())
+    pocket: dict[str, Any] = field(default_factory=dict)
+
+    def values_for(self, model: str) -> dict[str, Any]:
+        """The values where ``model`` is tuned."""
+        return {**self.values, **self.pocket} if model == POCKET else dict(self.values)
 
 
 def _read(path: Path, own: bool) -> Preset:
@@ -43,7 +53,16 @@ def _read(path: Path, own: bool) -> Preset:
         if key in values and not isinstance(values[key], str)
     ]
     about = {key: str(values.pop(key, "")) for key in ABOUT_KEYS}
-    problems += check_values({**values, "preset": path.stem})
+    pocket = values.pop(POCKET, {})
+    if not isinstance(pocket, dict):
+        problems.append(Problem(POCKET, pocket, f"pocket = {pocket!r}: must be a table of keys, [pocket]"))
+        pocket = {}
+    # on any other model first: what the bundled one can do without, such as replay_data, others may need
+    model = values.get("model", "" if pocket else POCKET)
+    problems += check_values({**values, "model": model or "another", "preset": path.stem})
+    if pocket:
+        found = check_values({**values, "model": POCKET, **pocket, "preset": path.stem})
+        problems += [problem for problem in found if problem not in problems]
     return Preset(
         path.stem,
         path,
@@ -53,6 +72,7 @@ def _read(path: Path, own: bool) -> Preset:
         values,
         own,
         tuple(problems),
+        pocket,
     )
 
 
@@ -93,4 +113,5 @@ def load_preset(name: str) -> Preset:
 def make_recipe(preset: str = DEFAULT_PRESET, **overrides: Any) -> Recipe:
     """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
     loaded = load_preset(preset)
-    return build({**loaded.values, "preset": loaded.name, **overrides})
+    model = str(overrides.get("model", loaded.values.get("model", FIELDS["model"].default)))
+    return build({**loaded.values_for(model), "preset": loaded.name, **overrides})

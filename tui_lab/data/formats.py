@@ -37,6 +37,7 @@ ACCEPTED = (
     "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
     "from + value (ShareGPT), prompt + completion, question + answer, or text"
 )
+TASK_CHARS = 40  # the name of a row's task, from a column "task"
 NAMED_ROWS = 5  # so many bad rows are named in a message; the others are only counted
 SNIFFED_ROWS = 200  # detection looks at the columns of so many rows
 
@@ -46,7 +47,8 @@ class Example:
     """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
 
     A message is {"role": system|user|assistant, "content": str}; "weight": 0 on an assistant's message keeps
-    it out of the training. ``meta`` holds the row's place and whatever a bundled set says for its scorer.
+    it out of the training. ``meta`` holds the row's place, its task where a column names one, and
+    whatever a bundled set says for its scorer.
     """
 
     messages: tuple[dict[str, Any], ...] | None = None
@@ -372,6 +374,9 @@ def _convert(records: list[Record], data_format: str) -> tuple[list[Example], li
             continue
         scorer_facts = value.get("meta") if isinstance(value, dict) else None
         meta = {**(scorer_facts if isinstance(scorer_facts, dict) else {}), "place": place}
+        task = value.get("task") if isinstance(value, dict) else None
+        if isinstance(task, str | int) and str(task).strip():
+            meta["task"] = visible(str(task).strip())[:TASK_CHARS]
         rows.append(Example(example.messages, example.text, example.prompt, example.completion, meta))
     return rows, bad
 

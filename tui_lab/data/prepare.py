@@ -16,13 +16,14 @@ from tui_lab.errors import LabError
 FEW_TEXTS = 10  # so few raw texts are cut into passages before the split, else no validation is possible
 CHARS_PER_TOKEN = 4  # a rough figure for ordinary text, for the length of such passages only
 PROGRESS_ROWS = 500
-Row = dict[str, list[int]]
+Row = dict[str, Any]
 Progress = Callable[..., None]
 
 
 @dataclass
 class Prepared:
-    """Token rows for the trainer ({"input_ids", "labels"}), the examples they came from, facts and warnings.
+    """Token rows for the trainer ({"input_ids", "labels"}, and "task" where the data names one), the examples
+    they came from, facts and warnings.
 
     ``train_examples`` has one example a kept row of the source; long raw texts give several token rows each.
     """
@@ -138,7 +139,8 @@ def _encode_all(
             progress("encoding rows", done + number, total)
         encoded = _encode_one(tokenizer, example, max_length, tally)
         if encoded:
-            rows.extend({"input_ids": piece.input_ids, "labels": piece.labels} for piece in encoded)
+            task = {"task": example.meta["task"]} if "task" in example.meta else {}
+            rows.extend({"input_ids": piece.input_ids, "labels": piece.labels, **task} for piece in encoded)
             kept.append(example)
     return rows, kept, tally
 

@@ -20,16 +20,18 @@ import datasets
 import transformers
 
 from tui_lab import __version__, catalog, targets
-from tui_lab.data import formats, templates
+from tui_lab.data import formats, replay, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
+from tui_lab.retention import suites
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.training import adapters, device, model
+from tui_lab.training import adapters, device, model, regularise
 from tui_lab.training.control import Control
 from tui_lab.training.measure import Measure
+from tui_lab.training.probe import Probe
 from tui_lab.training.record import Recorder
 from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
 
@@ -49,7 +51,10 @@ class Attempt:
         self.started = time.monotonic()
         self.recorder = Recorder(events)
         since = time.time() if before.attempt else 0.0
-        self.control = Control(run, events, before.acknowledged, since, self.recorder.leave_out_pause)
+        self.probe = Probe(run, self.recipe, events, before, self.from_step)
+        self.control = Control(
+            run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe
+        )
         events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
 
     def ask_to_stop(self) -> None:
@@ -118,10 +123,34 @@ class Attempt:
             deduplicate=recipe.deduplicate,
             chat_template=recipe.chat_template,
         )
+        if recipe.replay_fraction:
+            self._mix_general_rows_in(prepared, max_length)
         self.events.write("data", **prepared.facts)
         for text in prepared.warnings:
             self.events.write("warning", text=text)
         return prepared
+
+    def _mix_general_rows_in(self, prepared: Prepared, max_length: int) -> None:
+        task_rows = len(prepared.train)
+        general = self._general_rows(replay.rows_wanted(task_rows, self.recipe.replay_fraction), max_length)
+        prepared.train = replay.mixed(prepared.train, general.rows, self.recipe.seed)
+        prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
+        prepared.warnings += general.warnings
+        reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
+        self.events.write("choice", field="replay_fraction", value=self.recipe.replay_fraction, reason=reason)
+
+    def _general_rows(self, count: int, max_length: int) -> replay.General:
+        """Rows of what the model knew, without what the suite holds back to see what is not rehearsed."""
+        recipe = self.recipe
+        held_back = suites.load("everyday").held_back if recipe.replay_data == replay.AUTO else ()
+        return replay.general_rows(
+            recipe.replay_data,
+            self.tokenizer,
+            count,
+            max_length=max_length,
+            seed=recipe.seed,
+            held_back=held_back,
+        )
 
     def _build(self, resolution: Resolution, entry: catalog.Entry) -> LabTrainer:
         recipe, values = self.recipe, resolution.values
@@ -132,6 +161,14 @@ class Attempt:
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )
         base_facts = model.facts(base)
+        self.probe.take_base(
+            base,
+            self.tokenizer,
+            [row["input_ids"] for row in self.prepared.validation],
+            trained_tokens=self._tokens_to_train(int(values["max_length"])),
+            compute_dtype=compute_dtype,
+            device=self.device,
+        )
         if recipe.method in METHODS_WITH_TARGETS:
             # from the loaded model's own modules: the catalog does not know every architecture
             found = targets.explain(base.config.model_type, recipe.target_modules, model.linear_names(base))
@@ -148,6 +185,10 @@ class Attempt:
             callbacks=[self.recorder],
             after_step=self._after_step,
         )
+        if trainer.objective is not None and recipe.ewc_lambda:
+            self._phase("evaluating", "where general text is sensitive (EWC)")
+            general = self._general_rows(regularise.FISHER_ROWS, int(values["max_length"]))
+            trainer.objective.measure_importance(general.rows)
         if adapters.changes_base_weights(recipe):
             # what the adapter was at the start turns it into one for the original base when it is saved
             save_weights(trainer.model, self._initial_adapter)
@@ -162,6 +203,16 @@ class Attempt:
     @property
     def _initial_adapter(self) -> Path:
         return self.run.path / "initial_adapter"
+
+    def _tokens_to_train(self, max_length: int) -> int:
+        """About how many tokens the whole run reads."""
+        recipe = self.recipe
+        tokens = sum(len(row["input_ids"]) for row in self.prepared.train)
+        if not recipe.max_steps:
+            return round(tokens * recipe.num_train_epochs)
+        row_tokens = max_length if recipe.packing else tokens / max(1, len(self.prepared.train))
+        rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
+        return round(recipe.max_steps * rows * row_tokens)
 
     def _plan(self, trainer: LabTrainer) -> None:
         """Fixes the steps between validations and checkpoints, now that the length of the run is known."""
@@ -187,6 +238,7 @@ class Attempt:
 
     def _baseline(self, trainer: LabTrainer) -> None:
         """Where the model stands before any training; an attempt that goes on knows it already."""
+        self.probe.begin(trainer, self.total_steps)
         if self.from_step:
             return
         self._phase("evaluating", "how the model does before any training")
@@ -204,10 +256,11 @@ class Attempt:
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 
     def _after_step(self, trainer: LabTrainer) -> None:
-        """Between two steps: samples are drawn, and what people asked is done."""
+        """Between two steps: samples are drawn, probes taken, and what people asked is done."""
         step = trainer.state.global_step
         if step % self.sample_steps == 0 and step != self.measure.sampled_at:
             self.measure.sample(trainer)
+        self.probe.after_step(trainer, self.recorder.average_step_s)
         self.control.heed(trainer)
 
     # ------------------------------------------------------------------ the end
@@ -223,6 +276,7 @@ class Attempt:
             self._phase("evaluating", "what is saved, on the held-out rows")
             self.recorder.write_validation(step, trainer.validation_loss(), "end")
         if not stopped:
+            self.probe.at_end(trainer, bool(best_reloaded))
             self.measure.score(trainer, "end")
         self.events.write(
             "end",
@@ -234,6 +288,8 @@ class Attempt:
             validation_loss=self.recorder.validation_loss,
             acquisition=self.measure.acquisition(),
             peak_memory=self.recorder.peak_memory,
+            trained_s=round(self.recorder.trained_s, 2),
+            probe=self.probe.facts,
             path=path.name,
         )
         return 0
@@ -242,6 +298,9 @@ class Attempt:
         step = trainer.state.global_step
         if stopped:
             return f"stopped as asked after step {step} of {self.total_steps}; it can be resumed"
+        if self.probe.stop_reason:
+            advice = "less strength, or an earlier checkpoint, keeps more"
+            return f"stopped early: {self.probe.stop_reason}; {advice}"
         if step < self.total_steps:
             best = trainer.state.best_global_step
             return f"stopped early: the validation loss was best at step {best}, whose weights are kept"

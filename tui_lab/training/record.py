@@ -15,6 +15,8 @@ from tui_lab.training.device import memory_bytes, synchronize
 
 #: Weight of the past in the average step time that the ETA is made of.
 STEP_TIME_MEMORY = 0.9
+#: What the names of a loss's parts begin with in the Trainer's logs.
+PART = "part "
 
 
 class Recorder(TrainerCallback):
@@ -39,7 +41,13 @@ class Recorder(TrainerCallback):
         self._between_s = 0.0
         self._steps_done = 0
         self._warned = False
+        self.trained_s = 0.0
         self.peak_memory: dict[str, int] = {}
+
+    @property
+    def average_step_s(self) -> float:
+        """What a step takes, the first one left out; NaN before any was timed."""
+        return self._average_step_s
 
     def leave_out_pause(self, seconds: float) -> None:
         """A pause is no work: it must not stretch the ETA."""
@@ -57,6 +65,7 @@ class Recorder(TrainerCallback):
         seconds = now - self._step_began
         self._between_began = now
         self._window_s += seconds
+        self.trained_s += seconds
         self._window_steps += 1
         self._steps_done += 1
         if self._steps_done == 2 or math.isnan(self._average_step_s):
@@ -87,6 +96,7 @@ class Recorder(TrainerCallback):
             step_time_s=round(self._window_s / self._window_steps, 4),
             eta_s=round(remaining * (self._average_step_s + between_s), 1),
             memory=memory,
+            **_parts(logs),
         )
         self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
         self._warn_when_not_finite(state.global_step, logs)
@@ -115,3 +125,9 @@ class Recorder(TrainerCallback):
             path=f"checkpoints/{folder.name}",
             reason="best" if best else "",
         )
+
+
+def _parts(logs: dict[str, Any]) -> dict[str, Any]:
+    """What the loss consists of beside cross-entropy, where a recipe adds to it."""
+    found = {name.removeprefix(PART): float(value) for name, value in logs.items() if name.startswith(PART)}
+    return {"parts": found} if found else {}

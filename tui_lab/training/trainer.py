@@ -3,25 +3,34 @@
 - Validation is a token-weighted mean over the rows, so it does not depend on how they fall into batches.
 - Looking (validation, samples) leaves no trace in random states (:mod:`.quiet`).
 - AdaLoRA's regulariser and rank schedule, which neither trl nor transformers call.
+- Losses and terms of one's own (:mod:`.objective`), rates and freezing by layer (:mod:`.layers`).
 - Checkpoints without ``training_args.bin`` (a pickle) and without copies of the tokenizer.
 - A hook after each step, once its loss is logged: the place where people's commands are heard.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from tui_lab.recipes import Recipe
+from tui_lab.training import layers, objective
 from tui_lab.training.adapters import orthogonality, peft_config
-from tui_lab.training.model import trained_in_float32
+from tui_lab.training.model import DTYPES, trained_in_float32
+from tui_lab.training.objective import Objective
 from tui_lab.training.quiet import undisturbed
+from tui_lab.training.record import PART
+
+#: The column with the place of a row's task.
+TASK = "task"
 
 
 class LabTrainer(SFTTrainer):
@@ -37,6 +46,9 @@ class LabTrainer(SFTTrainer):
         self.remove_callback(PrinterCallback)
         self._after_step = after_step
         self._adalora = adalora
+        self.objective: Objective | None = None
+        #: Rate of a depth against the recipe's, where depths differ (:func:`.layers.depth_of`).
+        self.rate_factors: dict[int, float] = {}
         if adalora:
             self.add_callback(_AdaLoraSchedule())
 
@@ -45,7 +57,21 @@ class LabTrainer(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        tasks = inputs.pop(TASK, None)
+        loss: Any
+        if self.objective is not None and model.training:
+            compute = super().compute_loss
+            loss = self.objective.loss(
+                lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),
+                inputs,
+                tasks,
+                tokens=num_items_in_batch,
+                accumulation=max(1, self.current_gradient_accumulation_steps),
+            )
+            for name, value in self.objective.parts.items():
+                self._metrics["train"][PART + name].append(value)
+        else:
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._adalora and model.training:
             config = self.model.peft_config["default"]
             # the Trainer leaves the accumulation to the loss: each micro-batch brings its share
@@ -71,6 +97,21 @@ class LabTrainer(SFTTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        if self.rate_factors:
+            layers.split_groups(optimizer, self.model, self.rate_factors)
+        if self.objective is not None and self.objective.raw_sigma is not None:
+            group = {"params": [self.objective.raw_sigma], "lr": objective.SIGMA_RATE, "weight_decay": 0.0}
+            optimizer.add_param_group(group)
+        return optimizer
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if TASK not in columns:
+            columns.append(TASK)
+
     # ------------------------------------------------------------------ steps and checkpoints
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
@@ -91,6 +132,13 @@ class LabTrainer(SFTTrainer):
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.model, folder, state_dict)
+        if self.objective is not None:
+            self.objective.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.objective is not None:
+            self.objective.load(Path(resume_from_checkpoint))
 
 
 def save_weights(model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
@@ -155,8 +203,8 @@ def build_trainer(
     recipe: Recipe,
     base: Any,
     tokenizer: Any,
-    train: list[dict[str, list[int]]],
-    validation: list[dict[str, list[int]]],
+    train: list[dict[str, Any]],
+    validation: list[dict[str, Any]],
     values: Mapping[str, Any],
     *,
     folder: Path,
@@ -177,6 +225,9 @@ def build_trainer(
             base.config.get_text_config().hidden_size,
             steps_planned(recipe, len(train)),
         )
+    tasks = objective.tasks_of(train) if recipe.uncertainty_weighting else []
+    # made before trl changes the model's forward
+    frozen = copy_of(base, values) if recipe.kl_weight and not recipe.is_adapter else None
     trainer = LabTrainer(
         model=base,
         args=training_arguments(
@@ -185,7 +236,7 @@ def build_trainer(
             device=device,
             values=values,
         ),
-        train_dataset=as_dataset(train),
+        train_dataset=as_dataset(train, tasks),
         eval_dataset=as_dataset(validation),
         processing_class=tokenizer,
         peft_config=config,
@@ -194,9 +245,64 @@ def build_trainer(
         after_step=after_step,
     )
     trained_in_float32(trainer.model)
+    _protect(trainer, recipe, frozen, tasks)
     if recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
     return trainer
+
+
+def copy_of(base: Any, values: Mapping[str, Any]) -> Any:
+    """The base as it is, frozen, in the type that is computed in: what a tuned model is compared with."""
+    frozen = copy.deepcopy(base).requires_grad_(False).eval()
+    return frozen.to(DTYPES[str(values["compute_dtype"])])
+
+
+def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str]) -> None:
+    """Everything of a recipe that acts on layers or on the loss. Raises LabError."""
+    model, blocks = trainer.model, layers.block_count(trainer.model)
+    if recipe.frozen_layers:
+        layers.freeze_first(model, recipe.frozen_layers)
+    depths = range(blocks + 2)
+    if recipe.gradual_unfreezing:
+        stages = layers.stages_for(recipe.num_train_epochs, recipe.max_steps, blocks)
+        total = steps_planned(recipe, len(trainer.train_dataset))
+        trainer.add_callback(layers.Unfreezing(model, stages, total))
+        trainer.rate_factors = {
+            depth: layers.STAGE_RATE ** layers.stage_of(depth, blocks, stages) for depth in depths
+        }
+    if recipe.layer_lr_decay < 1:
+        trainer.rate_factors = {
+            depth: layers.rate_factor(depth, blocks, recipe.layer_lr_decay) for depth in depths
+        }
+    if objective.wanted(recipe):
+        trainer.objective = Objective(recipe, model, frozen, tasks)
+        if trainer.objective.raw_sigma is not None:
+            trainer.add_callback(_ForgetTaskGradients(trainer.objective.raw_sigma))
+    if tasks:
+        trainer.data_collator = _WithTasks(trainer.data_collator)
+
+
+class _ForgetTaskGradients(TrainerCallback):
+    """The Trainer clears the gradients of the model; the weights of tasks lie beside it."""
+
+    def __init__(self, raw_sigma: torch.nn.Parameter) -> None:
+        self._raw_sigma = raw_sigma
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._raw_sigma.grad = None
+
+
+class _WithTasks:
+    """A collator that keeps the column of tasks."""
+
+    def __init__(self, collator: Any) -> None:
+        self._collator = collator
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self._collator(rows)
+        if rows and TASK in rows[0]:
+            batch[TASK] = torch.tensor([row[TASK] for row in rows])
+        return batch
 
 
 def steps_planned(recipe: Recipe, rows: int) -> int:
@@ -209,8 +315,10 @@ def steps_planned(recipe: Recipe, rows: int) -> int:
     )
 
 
-def as_dataset(rows: list[dict[str, list[int]]]) -> Dataset:
-    """Encoded rows as a data set with the two columns that trl takes as they are."""
-    return Dataset.from_dict(
-        {"input_ids": [row["input_ids"] for row in rows], "labels": [row["labels"] for row in rows]}
-    )
+def as_dataset(rows: list[dict[str, Any]], tasks: list[str] | None = None) -> Dataset:
+    """Encoded rows as a data set with the two columns that trl takes as they are, and the place of each row's
+    task in ``tasks`` where there are some."""
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
+    if tasks:
+        columns[TASK] = [tasks.index(str(row.get(TASK, objective.NO_TASK))) for row in rows]
+    return Dataset.from_dict(columns)

@@ -1,0 +1,115 @@
+"""General rows: how many, what they teach, what is left out; for the bundled model and from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui_lab.data import formats, replay, templates
+from tui_lab.errors import LabError
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.pocket.world import relations
+from tui_lab.retention import suites
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return templates.load_tokenizer(str(MODEL_DIR))
+
+
+@pytest.mark.parametrize(("fraction", "wanted"), [(0.25, 240), (0.01, 7), (0.5, 720), (0.001, 1)])
+def test_the_share_is_of_all_rows(fraction: float, wanted: int) -> None:
+    assert replay.rows_wanted(720, fraction) == wanted
+
+
+def _taught(tokenizer: Any, row: dict[str, list[int]]) -> str:
+    return str(tokenizer.decode([label for label in row["labels"] if label != templates.IGNORED]))
+
+
+def test_the_corpus_is_new_repeatable_and_within_length(tokenizer: Any) -> None:
+    one, same, other = (
+        replay.general_rows("auto", tokenizer, 60, max_length=128, seed=seed) for seed in (1, 1, 2)
+    )
+    assert len(one.rows) == 60 and one.rows == same.rows and one.rows != other.rows
+    assert all(2 <= len(row["input_ids"]) == len(row["labels"]) <= 128 for row in one.rows)
+    assert all(_taught(tokenizer, row) for row in one.rows)
+    # answers are taught, questions are not
+    chats = [row for row in one.rows if tokenizer.decode(row["input_ids"]).startswith("<|user|>")]
+    assert chats
+    for row in chats:
+        assert "<|user|>" not in _taught(tokenizer, row)
+
+
+def test_categories_that_a_suite_holds_back_are_not_rehearsed(tokenizer: Any) -> None:
+    """No question about a held-back fact, and none in the suite's own words: neither its subject with its
+    relation's wording nor the question as the suite asks it."""
+    suite = suites.load("everyday")
+    assert suite.held_back
+    left_out = [found for found in relations() if found.category in suite.held_back]
+    assert left_out
+    held = {
+        template.replace("{an}", "\0").replace("{s}", "\0").split("\0")[0].strip()
+        for found in left_out
+        for template in found.questions
+    }
+    others = {
+        template.replace("{an}", "\0").replace("{s}", "\0").split("\0")[0].strip()
+        for found in relations()
+        if found not in left_out
+        for template in (*found.questions, *found.noun_phrases)
+    }
+    telling = {
+        text for text in held - others if len(text) > 18 and not any(text in other for other in others)
+    }
+    assert len(telling) >= 5
+    rows = replay.general_rows("auto", tokenizer, 600, max_length=256, seed=3, held_back=suite.held_back).rows
+    text = "\n".join(tokenizer.decode(row["input_ids"]) for row in rows)
+    assert not [start for start in telling if start in text]
+    whole = replay.general_rows("auto", tokenizer, 600, max_length=256, seed=3).rows
+    assert [start for start in telling if start in "\n".join(tokenizer.decode(r["input_ids"]) for r in whole)]
+    asked = {item.question for item in suite.items}
+    assert not [question for question in asked if question in text]
+
+
+def test_rows_from_a_file(tokenizer: Any, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(
+        "".join(json.dumps({"question": f"What is {i}?", "answer": f"It is {i}."}) + "\n" for i in range(40))
+    )
+    found = replay.general_rows(str(chats), tokenizer, 10, max_length=64, seed=0)
+    assert len(found.rows) == 10 and not found.warnings
+    assert all(
+        "It is" in _taught(tokenizer, row) and "What" not in _taught(tokenizer, row) for row in found.rows
+    )
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(f"This is text number {i}, and it is a text." for i in range(4)))
+    found = replay.general_rows(str(texts), tokenizer, 10, max_length=64, seed=0)
+    assert len(found.rows) == 4 and "gave 4 general rows where 10 were wanted" in found.warnings[0]
+    assert all("This is text" in _taught(tokenizer, row) for row in found.rows), "text is taught whole"
+
+
+def test_bad_sources_are_refused_in_a_sentence(tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(LabError):
+        replay.general_rows(str(tmp_path / "none.jsonl"), tokenizer, 5, max_length=64, seed=0)
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"question": "word " * 300, "answer": "yes"}) + "\n")
+    with pytest.raises(LabError, match="can be trained on"):
+        replay.general_rows(str(long), tokenizer, 5, max_length=32, seed=0)
+
+
+def test_a_task_column_travels_with_the_row(tokenizer: Any, tmp_path: Path) -> None:
+    from tui_lab.data.prepare import prepare
+
+    data = tmp_path / "tasks.jsonl"
+    data.write_text(
+        "".join(
+            json.dumps({"question": f"What is {i * 37}?", "answer": f"{i}", "task": "sum" if i % 2 else 7})
+            + "\n"
+            for i in range(30)
+        )
+    )
+    prepared = prepare(formats.read(str(data)), tokenizer, max_length=64)
+    assert {row["task"] for row in prepared.train} == {"sum", "7"}

@@ -1,0 +1,109 @@
+"""Treating layers apart: which block a weight belongs to, the first blocks frozen, rates that fall towards
+the input, and unfreezing from the top downwards (Howard and Ruder 2018)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from tui_lab.errors import LabError
+
+#: A run of a single pass is unfrozen in so many stages, else in one a pass.
+STAGES = 3
+#: Rate of each further stage of gradual unfreezing against that of the one above it.
+STAGE_RATE = 0.5
+_NUMBERED = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.(\d+)\.")
+
+
+def block_count(model: Any) -> int:
+    """Blocks of a causal model, wrapped by peft or not."""
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_out", "score")) -> int:
+    """The place of a parameter, by its name: 0 for embeddings, 1 … ``blocks`` for the blocks from the input
+    on, ``blocks`` + 1 for the final norm and the output layer."""
+    for holder, number in _NUMBERED.findall(name):
+        if holder in ("layers", "h", "blocks", "layer") and int(number) < blocks:
+            return int(number) + 1
+    words = name.split(".")
+    if any("embed" in word or word in ("wte", "wpe") for word in words) and not any(w in head for w in words):
+        return 0
+    return blocks + 1
+
+
+def freeze_first(model: Any, count: int) -> None:
+    """The embeddings and the first ``count`` blocks are trained no more. Raises LabError when nothing would
+    be left."""
+    blocks = block_count(model)
+    if count >= blocks:
+        raise LabError(
+            f"frozen_layers = {count}: the model has {blocks} layers, so none would be trained; "
+            f"use at most {blocks - 1}"
+        )
+    for name, weight in model.named_parameters():
+        if depth_of(name, blocks) <= count:
+            weight.requires_grad = False
+
+
+def rate_factor(depth: int, blocks: int, decay: float) -> float:
+    """Rate of a depth against that of the top: decay^(blocks − depth); output layer and top block have 1."""
+    return float(decay ** max(0, blocks - depth))
+
+
+def stage_of(depth: int, blocks: int, stages: int) -> int:
+    """In which stage a depth begins to be trained: the top of the model in 0, the embeddings in the last."""
+    from_top = min(blocks, max(0, blocks - depth))  # 0 for the top block and what is above it
+    return min(stages - 1, from_top * stages // max(1, blocks))
+
+
+def stages_for(epochs: float, max_steps: int, blocks: int) -> int:
+    """One stage a pass where there are several, else three, never more than there are blocks."""
+    passes = math.ceil(epochs) if not max_steps else 1
+    return max(1, min(blocks, passes if passes > 1 else STAGES))
+
+
+class Unfreezing(TrainerCallback):
+    """Lets the parts of a model take part, stage by stage, at equal shares of the run. What is not yet
+    trained has no gradient, so optimisers leave it alone; its rate is set by :func:`split_groups`."""
+
+    def __init__(self, model: Any, stages: int, total_steps: int) -> None:
+        blocks = block_count(model)
+        self._total, self._stages = max(1, total_steps), stages
+        self._parts: list[list[torch.nn.Parameter]] = [[] for _ in range(stages)]
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                self._parts[stage_of(depth_of(name, blocks), blocks, stages)].append(weight)
+        self.stage = -1
+
+    def set_step(self, step: int) -> None:
+        """What is trained from ``step`` (0-based) on."""
+        stage = min(self._stages - 1, step * self._stages // self._total)
+        if stage != self.stage:
+            self.stage = stage
+            for place, weights in enumerate(self._parts):
+                for weight in weights:
+                    weight.requires_grad = place <= stage
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.set_step(state.global_step)
+
+
+def split_groups(optimizer: Any, model: Any, factors: dict[int, float]) -> None:
+    """Splits an optimiser's groups by depth, each with the rate of its depth; the fastest come first, so that
+    the rate that is shown is the recipe's own. ``factors``: rate factor by depth."""
+    blocks = block_count(model)
+    by_id = {id(weight): factors[depth_of(name, blocks)] for name, weight in model.named_parameters()}
+    groups: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[torch.nn.Parameter]] = {}
+        for weight in group["params"]:
+            parts.setdefault(by_id[id(weight)], []).append(weight)
+        groups += [{**group, "params": part, "lr": group["lr"] * f} for f, part in parts.items()]
+    groups.sort(key=lambda group: -group["lr"])
+    optimizer.param_groups[:] = groups

@@ -1,0 +1,115 @@
+"""What a step can minimise beside plain cross-entropy: pure functions over per-token figures.
+
+Whatever needs the whole vocabulary (label smoothing, the distance from the base) goes through trl's chunked
+divergence, which works on hidden states and the output layer in tiles: the logits of a batch never exist in
+full, in neither direction. Sources: label smoothing (Szegedy et al. 2016), focal loss (Lin et al. 2017),
+uncertainty weighting (Kendall et al. 2018), the distance from the base as in Li and Hoiem 2016."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+#: trl's divergences: KL(teacher ‖ student).
+_FORWARD = 0.0
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output layer over hidden states of width H: weight (V, H), bias (V,), and what the architecture does
+    to its logits: ``softcap · tanh(scale · logits / softcap)``."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    softcap: float | None
+
+
+def head_of(model: Any) -> Head:
+    """The output layer of a causal model (not wrapped by peft) as it is now."""
+    config, layer = model.config.get_text_config(), model.get_output_embeddings()
+    return Head(
+        layer.weight, layer.bias, _scale(config), getattr(config, "final_logit_softcapping", None) or None
+    )
+
+
+def _scale(config: Any) -> float:
+    """What the architecture multiplies its logits by (Cohere, Falcon-H1 …) or divides them by (Granite …)."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if (value := getattr(config, name, None)) is not None:
+            return float(value)
+    divisor = getattr(config, "logits_scaling", None)
+    if divisor is None:
+        return 1.0
+    return float(divisor) if config.model_type == "hyperclovax" else 1.0 / float(divisor)
+
+
+def kl_from_base(states: Tensor, head: Head, base_states: Tensor, base: Head) -> Tensor:
+    """KL(base ‖ now) of each position (N,), in nats, from both models' hidden states (N, H)."""
+    return _divergence(states, head, base_states, base.weight, base.bias, base.scale, base.softcap)
+
+
+def mean_negative_log_probability(states: Tensor, head: Head) -> Tensor:
+    """Mean over the vocabulary of −log p, for each position (N,): the cross-entropy with a uniform target,
+    which is its divergence from the uniform distribution plus log V."""
+    vocabulary = head.weight.shape[0]
+    nothing = states.new_zeros(len(states), 1)  # a teacher of width 1 whose logits are all zero
+    flat = head.weight.new_zeros(vocabulary, 1)
+    return _divergence(states, head, nothing, flat, None, 1.0, None) + math.log(vocabulary)
+
+
+def _divergence(
+    states: Tensor,
+    head: Head,
+    teacher_states: Tensor,
+    teacher_weight: Tensor,
+    teacher_bias: Tensor | None,
+    teacher_scale: float,
+    teacher_softcap: float | None,
+) -> Tensor:
+    if not len(states):
+        return states.sum(-1).float()  # (0,), joined to the graph
+    result: Any = ChunkedDivergenceFunction.apply(
+        states,
+        head.weight,
+        head.bias,
+        teacher_states.detach(),
+        teacher_weight.detach(),
+        None if teacher_bias is None else teacher_bias.detach(),
+        _FORWARD,
+        1.0,
+        head.scale,
+        head.softcap,
+        teacher_scale,
+        teacher_softcap,
+    )
+    return result[0]
+
+
+def smoothed(log_probs: Tensor, mean_negative: Tensor, factor: float) -> Tensor:
+    """Cross-entropy with a target of which ``factor`` is spread evenly over the vocabulary; all (N,)."""
+    return (1 - factor) * -log_probs + factor * mean_negative
+
+
+def focal(log_probs: Tensor, gamma: float) -> Tensor:
+    """(1 − p)^γ · −log p of each token (N,): what is known well already counts little."""
+    missing = -torch.expm1(log_probs)  # 1 − p, exact for p near 1
+    # the slope of x^γ at 0 is infinite for γ < 1, and its product with 0 no number
+    return missing.clamp(min=torch.finfo(missing.dtype).tiny) ** gamma * -log_probs
+
+
+def weighted_by_uncertainty(losses: Tensor, raw_sigma: Tensor) -> Tensor:
+    """Σ L_i / (2σ_i²) + log σ_i over tasks (K,), with σ = softplus(raw_sigma) > 0. May be negative."""
+    sigma = softplus(raw_sigma)
+    return (losses / (2 * sigma**2) + sigma.log()).sum()
+
+
+def raw_sigma_of(sigma: float) -> float:
+    """The raw value whose softplus is ``sigma``."""
+    return math.log(math.expm1(sigma))

@@ -1,0 +1,206 @@
+"""What a step of a run minimises when its recipe asks for more than cross-entropy: another loss per token,
+learned weights of tasks, and the terms that hold the model near its base.
+
+The figures come from trl's fused output layer (log-probabilities of labels) and from hidden states seen on
+their way there; the arithmetic is in :mod:`.losses` and :mod:`.regularise`. A recipe that asks for nothing
+has no objective, and trl's own loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tui_lab.recipes import Recipe
+from tui_lab.training import losses, regularise
+from tui_lab.training.quiet import undisturbed
+
+#: The task of rows that name none: general rows beside those of a data set with tasks.
+NO_TASK = "general"
+#: Rate of the learned weights of tasks: they are a handful of numbers around 1, whatever the model's rate is.
+SIGMA_RATE = 1e-2
+#: What of a batch the backbone reads; labels and tasks are ours.
+_READ = ("input_ids", "attention_mask", "position_ids")
+_FILE = "task_weights.safetensors"
+
+
+def wanted(recipe: Recipe) -> bool:
+    """Whether a recipe asks for anything beside cross-entropy."""
+    return bool(
+        recipe.label_smoothing_factor
+        or recipe.focal_gamma
+        or recipe.uncertainty_weighting
+        or recipe.kl_weight
+        or recipe.l2_to_start
+        or recipe.ewc_lambda
+    )
+
+
+def tasks_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The tasks that rows name, in the order of the alphabet."""
+    return sorted({str(row.get("task", NO_TASK)) for row in rows})
+
+
+@dataclass
+class _Seen:
+    """Of one forward: hidden states before the output layer (B, T, H), trl's fused output."""
+
+    states: list[Tensor] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+
+
+class Objective:
+    """See the module's docstring. ``model``: as the trainer has it, peft's or plain, before the first step;
+    ``frozen``: a copy of the base where the model itself is tuned and a distance is asked for."""
+
+    def __init__(self, recipe: Recipe, model: Any, frozen: Any = None, tasks: Sequence[str] = ()) -> None:
+        self._recipe, self._model, self._frozen = recipe, model, frozen
+        self._peft = model if hasattr(model, "peft_config") else None
+        self._plain = model.get_base_model() if self._peft is not None else model
+        self.tasks = list(tasks)
+        self.raw_sigma: torch.nn.Parameter | None = None
+        if recipe.uncertainty_weighting:
+            start = torch.full((len(self.tasks),), losses.raw_sigma_of(1.0))
+            self.raw_sigma = torch.nn.Parameter(start.to(self._plain.device))
+        holds = recipe.l2_to_start or recipe.ewc_lambda
+        self.changes = regularise.changes_of(model) if holds else {}
+        self.importance: dict[str, Tensor] = {}
+        #: The parts of the newest loss, by name, in nats a token (penalties as they are).
+        self.parts: dict[str, float] = {}
+
+    def measure_importance(self, rows: Sequence[dict[str, list[int]]]) -> None:
+        """The Fisher information of the start on general rows, for EWC."""
+        with undisturbed(self._model):
+            self.importance = regularise.fisher(self._model, self.changes, rows, self._recipe.seed)
+
+    # ------------------------------------------------------------------ the loss
+
+    def loss(
+        self,
+        compute: Callable[[], Tensor],
+        inputs: dict[str, Any],
+        tasks: Tensor | None,
+        *,
+        tokens: Tensor | int | None,
+        accumulation: int,
+    ) -> Tensor:
+        """The loss of a batch. ``compute`` runs trl's; ``tasks`` (B,) places into :attr:`tasks`; ``tokens``:
+        trained ones of the whole step, None when the batch is one; ``accumulation``: batches of the step."""
+        recipe = self._recipe
+        base_states = self._base_states(inputs) if recipe.kl_weight else None
+        with self._seen() as seen:
+            loss = compute()
+        [states], [outputs] = seen.states, seen.outputs
+        head = losses.head_of(self._plain)
+        self.parts = {}
+        if recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
+            loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation)
+        if base_states is not None:
+            distance = self._distance(states, base_states, head, inputs)
+            self.parts["kl_to_base"] = float(distance.detach())
+            loss = loss + recipe.kl_weight * distance / accumulation
+        if recipe.l2_to_start:
+            term = regularise.l2(self.changes).to(loss.device)
+            self.parts["l2_to_start"] = float(term.detach())
+            loss = loss + recipe.l2_to_start * term / accumulation
+        if recipe.ewc_lambda and self.importance:
+            term = regularise.ewc(self.changes, self.importance).to(loss.device)
+            self.parts["ewc"] = float(term.detach())
+            loss = loss + recipe.ewc_lambda * term / accumulation
+        return loss
+
+    def _task_loss(
+        self,
+        states: Tensor,
+        outputs: Any,
+        head: losses.Head,
+        tasks: Tensor | None,
+        tokens: Tensor | int | None,
+        accumulation: int,
+    ) -> Tensor:
+        recipe, mask = self._recipe, outputs.label_mask  # (B, T - 1)
+        log_probs = outputs.log_probs[mask]  # (n,)
+        if recipe.label_smoothing_factor:
+            spread = losses.mean_negative_log_probability(states[:, :-1][mask], head)
+            each = losses.smoothed(log_probs, spread, recipe.label_smoothing_factor)
+        elif recipe.focal_gamma:
+            each = losses.focal(log_probs, recipe.focal_gamma)
+        else:
+            each = -log_probs
+        if self.raw_sigma is None or tasks is None:
+            count = mask.sum() if tokens is None else tokens
+            return each.sum() / torch.as_tensor(count).clamp(min=1).to(each.device)
+        of_token = tasks.to(mask.device)[:, None].expand_as(mask)[mask]  # (n,)
+        present = of_token.unique()
+        means = torch.stack([each[of_token == task].mean() for task in present])
+        for task, mean in zip(present.tolist(), means.tolist(), strict=True):
+            self.parts[f"task {self.tasks[task]}"] = mean
+        return losses.weighted_by_uncertainty(means, self.raw_sigma[present]) / accumulation
+
+    def _distance(self, states: Tensor, base: Tensor, head: losses.Head, inputs: dict[str, Any]) -> Tensor:
+        """Mean KL(base ‖ now) over every real token of the batch, prompts and general rows included."""
+        length = inputs["input_ids"].shape[1]
+        states = states[:, -length:]  # virtual tokens may stand before
+        mask = inputs.get("attention_mask")
+        kept = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+        of_base = losses.head_of(self._frozen) if self._frozen is not None else head
+        return losses.kl_from_base(states[kept], head, base[kept], of_base).mean()
+
+    # ------------------------------------------------------------------ looking at forwards
+
+    @contextmanager
+    def _seen(self) -> Iterator[_Seen]:
+        seen = _Seen()
+
+        def states(module: Any, args: Any, output: Any) -> None:
+            seen.states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+
+        handles = [
+            self._plain.base_model.register_forward_hook(states),
+            self._model.register_forward_hook(lambda _, __, output: seen.outputs.append(output)),
+        ]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _base_states(self, inputs: dict[str, Any]) -> Tensor:
+        """The base's hidden states (B, T, H) for a batch: the frozen copy's, or those without the adapter."""
+        read = {name: inputs[name] for name in _READ if name in inputs}
+        if self._frozen is not None:
+            with torch.no_grad():
+                return _states(self._frozen.base_model, read)
+        assert self._peft is not None
+        # peft lets adapters that it switches on again be trained, also those that were frozen
+        trained = [weight for weight in self._model.parameters() if weight.requires_grad]
+        with undisturbed(self._model), self._peft.disable_adapter():
+            found = _states(self._plain.base_model, read)
+        for weight in self._model.parameters():
+            weight.requires_grad_(False)
+        for weight in trained:
+            weight.requires_grad_(True)
+        return found
+
+    # ------------------------------------------------------------------ what is learned beside the model
+
+    def save(self, folder: Path) -> None:
+        """The learned weights of tasks, into a checkpoint."""
+        if self.raw_sigma is not None:
+            save_file({"raw_sigma": self.raw_sigma.detach().cpu()}, folder / _FILE)
+
+    def load(self, folder: Path) -> None:
+        if self.raw_sigma is not None and (folder / _FILE).is_file():
+            self.raw_sigma.data.copy_(load_file(folder / _FILE)["raw_sigma"])
+
+
+def _states(backbone: Any, read: dict[str, Any]) -> Tensor:
+    output = backbone(**read, use_cache=False)
+    found: Tensor = output[0] if isinstance(output, tuple) else output.last_hidden_state
+    return found

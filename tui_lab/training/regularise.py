@@ -1,0 +1,211 @@
+"""Keeping weights near where they started: L2 and EWC on the change of each weight matrix, ΔW.
+
+For low-rank adapters ΔW = s·BA less what it was at the start (zero, but for PiSSA and OLoRA); for full tuning
+it is the weight less its copy. Taken on A and B apart, both would punish what does not change the model. EWC
+(Kirkpatrick et al. 2017) weighs each entry by its Fisher information on general rows, measured with answers
+that the model itself draws, and here divided by its mean, so that its factor means what that of L2 means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+#: General rows that the Fisher information is measured on; one backward pass each.
+FISHER_ROWS = 64
+#: Tokens of each such row at most: its logits exist in full.
+FISHER_TOKENS = 256
+#: Matrices of at most this many entries are weighed at once; larger ones by their rows.
+ENTRIES_AT_ONCE = 2**24
+
+
+class Change(Protocol):
+    """The change of one weight."""
+
+    def squared(self) -> Tensor:
+        """Σ ΔW², a scalar."""
+        ...
+
+    def weighed(self, importance: Tensor) -> Tensor:
+        """Σ F·ΔW², a scalar."""
+        ...
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """ΔW = s·(BA − B₀A₀), transposed where the layer keeps its weight so. A (r, in), B (out, r)."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    start: tuple[Tensor, Tensor] | None = None  # A₀, B₀ where they are not zero
+    transposed: bool = False
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        if self.start is None:
+            return self.a, self.b
+        a, b = self.start
+        return torch.cat((self.a, a)), torch.cat((self.b, -b), dim=1)
+
+    def squared(self) -> Tensor:
+        """‖s·BA‖² = s²·Σ (BᵀB)∘(AAᵀ): only r × r, never the matrix itself."""
+        a, b = self._factors()
+        return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
+
+    def weighed(self, importance: Tensor) -> Tensor:
+        a, b = self._factors()
+        fisher = importance.T if self.transposed else importance
+        rows = max(1, ENTRIES_AT_ONCE // a.shape[1])
+        parts = [
+            (fisher[at : at + rows].to(b) * (b[at : at + rows] @ a).square()).sum()
+            for at in range(0, len(b), rows)
+        ]
+        return self.scale**2 * torch.stack(parts).sum()
+
+
+@dataclass(frozen=True)
+class Dense:
+    """ΔW = W − W₀."""
+
+    weight: Tensor
+    start: Tensor
+
+    def squared(self) -> Tensor:
+        return (self.weight - self.start).square().sum()
+
+    def weighed(self, importance: Tensor) -> Tensor:
+        return (importance.to(self.weight) * (self.weight - self.start).square()).sum()
+
+
+def changes_of(model: Any, adapter: str = "default") -> dict[str, Change]:
+    """The change of every weight that is trained, by the name of its module (adapter) or parameter. To be
+    called before the first step: what is found now is the start."""
+    if not hasattr(model, "peft_config"):
+        trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+        return {name: Dense(weight, weight.detach().clone()) for name, weight in trained}
+    found: dict[str, Change] = {}
+    for name, module in model.named_modules():
+        if adapter not in getattr(module, "lora_A", {}):
+            continue
+        a, b = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+        start = (a.detach().clone(), b.detach().clone()) if b.detach().any() else None
+        found[name] = LowRank(
+            a, b, float(module.scaling[adapter]), start, bool(getattr(module, "fan_in_fan_out", False))
+        )
+    return found
+
+
+def l2(changes: dict[str, Change]) -> Tensor:
+    """½ Σ ΔW² over all of them."""
+    return 0.5 * torch.stack([change.squared() for change in changes.values()]).sum()
+
+
+def ewc(changes: dict[str, Change], importance: dict[str, Tensor]) -> Tensor:
+    """½ Σ F·ΔW² over all of them."""
+    return 0.5 * torch.stack([changes[name].weighed(fisher) for name, fisher in importance.items()]).sum()
+
+
+# --------------------------------------------------------------------------------------------------
+# Fisher information
+
+
+def fisher(
+    model: Any,
+    changes: dict[str, Change],
+    rows: Sequence[dict[str, list[int]]],
+    seed: int,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Tensor]:
+    """The diagonal of the Fisher information of each changing weight, divided by the mean over all.
+
+    Every row gives the gradient of the log-probability of tokens drawn from the model itself at the row's
+    positions; its square, averaged over rows. For adapters it is taken of the frozen weight below them, also
+    where that is in 4 bits: from what goes into the layer and the gradient of what comes out.
+    """
+    device = model.get_input_embeddings().weight.device
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    collector = _of_layers(model, changes) if hasattr(model, "peft_config") else _of_parameters(changes)
+    counted = 0
+    for row in rows[:FISHER_ROWS]:
+        if cancelled():
+            break
+        ids = torch.tensor([row["input_ids"][:FISHER_TOKENS]], device=device)
+        taught = torch.tensor(row["labels"][1:FISHER_TOKENS], device=device) >= 0
+        if not taught.any():
+            continue
+        with torch.enable_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1][taught].float()  # (n, V), one row's
+            log_probs = logits.log_softmax(-1)
+            drawn = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=generator).to(device)
+            log_probs.gather(1, drawn).sum().backward()
+        collector.take()
+        counted += 1
+        model.zero_grad(set_to_none=True)
+    found = collector.close(max(1, counted))
+    total = sum(float(value.sum()) for value in found.values())
+    mean = total / max(1, sum(value.numel() for value in found.values()))
+    return {name: value / mean for name, value in found.items()} if mean > 0 else found
+
+
+class _of_parameters:
+    """Squares of the gradients of parameters that are trained."""
+
+    def __init__(self, changes: dict[str, Change]) -> None:
+        self._weights = {name: change.weight for name, change in changes.items() if isinstance(change, Dense)}
+        self._sums = {name: torch.zeros_like(weight) for name, weight in self._weights.items()}
+
+    def take(self) -> None:
+        for name, weight in self._weights.items():
+            if weight.grad is not None:
+                self._sums[name] += weight.grad.square()
+
+    def close(self, count: int) -> dict[str, Tensor]:
+        return {name: total / count for name, total in self._sums.items()}
+
+
+class _of_layers:
+    """Squares of the gradients that the frozen weights of adapted layers would have: (out, in), or as the
+    layer keeps it."""
+
+    def __init__(self, model: Any, changes: dict[str, Change]) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._row: dict[str, Tensor] = {}
+        self._inputs: dict[str, list[Tensor]] = {}
+        self._handles: list[Any] = []
+        self._transposed = {n: c.transposed for n, c in changes.items() if isinstance(c, LowRank)}
+        # without this nothing below the first adapter has a gradient to look at
+        words = model.get_input_embeddings()
+        self._handles.append(words.register_forward_hook(lambda _, __, out: out.requires_grad_(True)))
+        for name, module in model.named_modules():
+            if name in changes:
+                layer = module.base_layer
+                self._handles.append(layer.register_forward_hook(self._forward(name)))
+
+    def _forward(self, name: str) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
+            if not output.requires_grad:
+                return
+            states = args[0].detach()
+
+            def back(gradient: Tensor) -> None:
+                x, g = states.flatten(0, -2).float(), gradient.flatten(0, -2).float()
+                part = x.T @ g if self._transposed[name] else g.T @ x
+                self._row[name] = self._row[name] + part if name in self._row else part
+
+            output.register_hook(back)
+
+        return hook
+
+    def take(self) -> None:
+        for name, gradient in self._row.items():
+            square = gradient.square()
+            self._sums[name] = self._sums[name] + square if name in self._sums else square
+        self._row = {}
+
+    def close(self, count: int) -> dict[str, Tensor]:
+        for handle in self._handles:
+            handle.remove()
+        return {name: total / count for name, total in self._sums.items()}
