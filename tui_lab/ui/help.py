@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 from textual.app import ComposeResult
@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui_lab.ui.actions import ACTIONS, GROUPS, keys_of
+from tui_lab.ui.actions import ACTIONS, GROUPS, key_name, keys_of
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 
@@ -85,6 +85,29 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll() as scroll:
             scroll.border_title = "Help"
             scroll.border_subtitle = "Esc closes"
-            keymap = cast("Mapping[str, str]", getattr(self.app, "_keymap", {}))
             width = min(96, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
-            yield Static(help_content(self.group, keymap, width))
+            yield Static(self.text(width))
+
+    def text(self, width: int) -> Content:
+        """What is shown, for lines of ``width`` cells."""
+        keymap = cast("Mapping[str, str]", getattr(self.app, "_keymap", {}))
+        return help_content(self.group, keymap, width)
+
+
+class KeysScreen(HelpScreen):
+    """The keys of a screen that lies over a pane, read from its bindings."""
+
+    def __init__(self, about: str, bindings: Sequence[BindingType]) -> None:
+        super().__init__("")
+        self.about = about
+        self.keys = [each for each in bindings if isinstance(each, Binding)]
+
+    def text(self, width: int) -> Content:
+        names = [" or ".join(key_name(key) for key in each.key.split(",")) for each in self.keys]
+        key_width = max(len(name) for name in names) + 2
+        parts: list[Content | str] = [Content.styled(self.about, "italic"), "\n\n"]
+        for name, each in zip(names, self.keys, strict=True):
+            parts.append(Content.styled(f"  {name:<{key_width}}", "$accent"))
+            lines = textwrap.wrap(each.tooltip or each.description, max(20, width - key_width - 2))
+            parts.append(f"\n{' ' * (key_width + 2)}".join(lines) + "\n")
+        return Content.assemble(*parts)

@@ -157,6 +157,10 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await app.push_screen(screen(PaperHost(), tmp_path), outcome.append)
         await until(lambda: "question 0" in screen_text(app))
+        await pilot.press("question_mark")
+        await until(lambda: "They are equally good or bad." in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, Blind))
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Blind))
     assert outcome == [None]

@@ -329,3 +329,13 @@ async def test_a_lane_without_tokens_and_one_without_details(done: LaneDone, sai
         await until(lambda: said in screen_text(app))
         await pilot.press("right", "left", "down", "tab", "n", "c", "end")
         assert isinstance(app.screen, Inspector)
+
+
+async def test_keys_are_explained() -> None:
+    app, inspector = screen_of()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: inspector.query_one(InspectorView).text)
+        await pilot.press("f1")
+        await until(lambda: "The token before." in screen_text(app) and "−log₂" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: app.screen is inspector)

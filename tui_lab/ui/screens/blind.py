@@ -23,6 +23,7 @@ from tui_lab.errors import LabError
 from tui_lab.host.client import HostClient
 from tui_lab.host.messages import Ask, LaneDone
 from tui_lab.safe_text import visible
+from tui_lab.ui.help import KeysScreen
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 
@@ -35,6 +36,11 @@ AHEAD = 3
 BESIDE_COLUMNS = 100
 QUESTION = "Which is better? 1 the first, 2 the second, 0 no difference, s skip, Esc ends."
 SAME = "Both say the same. 0 no difference, s skip, Esc ends."
+ABOUT = (
+    "Two answers to each prompt, unnamed and in random order: say which is better. At the end you are told "
+    "what they were, how often each was preferred, and what so many votes can tell. Votes are kept as they "
+    "are given; the same lanes on the same prompts go on where they stopped."
+)
 
 
 class Blind(ModalScreen[votes.Summary | None]):
@@ -55,7 +61,6 @@ class Blind(ModalScreen[votes.Summary | None]):
     Blind.-over #answers, Blind.-over #prompt-box, Blind.-over #said { display: none; }
     """
     AUTO_FOCUS = ""
-    HELP = "Two answers, unnamed: say which is better. Their names are told at the end."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,up,1", "vote('left')", "First", key_display="1 ←", tooltip="The first is better."),
         Binding(
@@ -64,10 +69,11 @@ class Blind(ModalScreen[votes.Summary | None]):
         Binding("0,space", "vote('tie')", "Tie", key_display="0", tooltip="They are equally good or bad."),
         Binding("s", "vote('skip')", "Skip", tooltip="Leave this prompt out."),
         Binding("r", "again", "Try again", tooltip="Ask the model again after an error."),
-        Binding("pagedown", "scroll_answers(1)", "Scroll", show=False),
-        Binding("pageup", "scroll_answers(-1)", "Scroll back", show=False),
-        Binding("escape,q", "leave", "End"),
-        Binding("enter", "close", "Close", show=False),
+        Binding("pagedown", "scroll_answers(1)", "Scroll", show=False, tooltip="Further in both answers."),
+        Binding("pageup", "scroll_answers(-1)", "Scroll back", show=False, tooltip="Back in both answers."),
+        Binding("f1,question_mark", "help", "Help", tooltip="These keys."),
+        Binding("escape,q", "leave", "End", tooltip="The outcome so far; once more leaves."),
+        Binding("enter", "close", "Close", show=False, tooltip="Leaves the outcome."),
     ]
 
     def __init__(
@@ -211,6 +217,9 @@ class Blind(ModalScreen[votes.Summary | None]):
         self._at = self.session.next
         self._wake.set()
         self._show()
+
+    def action_help(self) -> None:
+        self.app.push_screen(KeysScreen(ABOUT, self.BINDINGS))
 
     def action_again(self) -> None:
         if self._failed:
