@@ -22,6 +22,7 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(folder))
     monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("TUI_LAB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
     return folder
 
 

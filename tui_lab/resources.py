@@ -30,6 +30,11 @@ def data_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_DATA_DIR") or platformdirs.user_data_dir("tui-lab"))
 
 
+def cache_dir() -> Path:
+    """The user's folder of what can be computed again (TUI_LAB_CACHE_DIR overrides it). It need not exist."""
+    return Path(os.environ.get("TUI_LAB_CACHE_DIR") or platformdirs.user_cache_dir("tui-lab"))
+
+
 def user_dir(kind: Kind) -> Path:
     """The folder of the user's own presets or themes. It need not exist."""
     return config_dir() / kind

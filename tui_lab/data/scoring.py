@@ -42,6 +42,7 @@ PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
 )
 MARKS_NEEDED = 3
 _LONGEST = 400  # characters: a manner, not a monologue
+_MOST_WORDS = 2_000  # of a text, for ROUGE-L: its time is the product of both lengths
 # Words of the manner, and small words that carry no answer.
 _MANNER_WORDS = frozenset(
     """
@@ -148,6 +149,54 @@ def schema(answer: str, row: dict[str, Any]) -> float:
     right = _parse(expected(row))
     values = sum(found[key] == right[key] for key in wanted) / len(wanted) if isinstance(right, dict) else 0.0
     return 0.5 + 0.5 * values
+
+
+# --- nearness of texts --------------------------------------------------------------------------------
+
+
+def _tokens(text: str) -> list[str]:
+    """Words as SQuAD compares them: lower case, without punctuation and articles."""
+    return [word for word in re.findall(r"\w+", text.casefold()) if word not in ("a", "an", "the")]
+
+
+def token_f1(answer: str, row: dict[str, Any]) -> float:
+    """SQuAD's F1: words that answer and expected answer share, each as often as both have it."""
+    given, wanted = _tokens(answer), _tokens(expected(row))
+    if not given or not wanted:
+        return float(given == wanted)
+    shared = sum((Counter(given) & Counter(wanted)).values())
+    return 2 * shared / (len(given) + len(wanted))
+
+
+def rouge_l(answer: str, row: dict[str, Any]) -> float:
+    """ROUGE-L (Lin 2004) as F1: the longest common subsequence of words over both lengths."""
+    given, wanted = (re.findall(r"\w+", text.casefold())[:_MOST_WORDS] for text in (answer, expected(row)))
+    if not given or not wanted:
+        return float(given == wanted)
+    lengths = [0] * (len(wanted) + 1)  # of the longest subsequence with the first words of `wanted`
+    for word in given:
+        diagonal = 0
+        for at, other in enumerate(wanted, 1):
+            above = lengths[at]
+            lengths[at] = diagonal + 1 if word == other else max(above, lengths[at - 1])
+            diagonal = above
+    return 2 * lengths[-1] / (len(given) + len(wanted))
+
+
+#: How near answers are to the expected ones, for any data.
+NEARNESS: dict[str, Callable[[str, dict[str, Any]], float]] = {
+    "exact": exact,
+    "token_f1": token_f1,
+    "rouge_l": rouge_l,
+}
+
+
+def nearness(answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    """Exact match, token F1 and ROUGE-L of each answer, 0 to 1."""
+    return {
+        name: [score(answer, row) for answer, row in zip(answers, rows, strict=True)]
+        for name, score in NEARNESS.items()
+    }
 
 
 SCORERS: dict[str, Callable[[str, dict[str, Any]], float]] = {

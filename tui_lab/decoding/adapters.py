@@ -136,8 +136,12 @@ def load(model: Any, folder: Path, name: str) -> Adapter:
 
 def load_own(model: Any, folder: Path, name: str) -> Any:
     """``model`` with the adapter put into it for good, for a second pass. The model is changed."""
-    config = read_config(folder)
-    return _wrap(model, folder, name, config).get_base_model().eval()
+    return load_wrapped(model, folder, name).get_base_model().eval()
+
+
+def load_wrapped(model: Any, folder: Path, name: str) -> Any:
+    """The same as peft's own model, which puts virtual tokens in by itself."""
+    return _wrap(model, folder, name, read_config(folder))
 
 
 def _wrap(model: Any, folder: Path, name: str, config: dict[str, Any]) -> Any:

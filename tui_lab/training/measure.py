@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from tui_lab.data import scoring, templates
-from tui_lab.data.formats import Example
+from tui_lab.data.asked import as_row, expected_of, prompt_of
 from tui_lab.data.prepare import Prepared
 from tui_lab.decoding.answers import answer
 from tui_lab.recipes import Recipe
@@ -21,39 +21,6 @@ from tui_lab.training.trainer import LabTrainer
 
 #: Answers of a score that are kept in the log, for people to look at.
 EXAMPLES_KEPT = 4
-#: Words of a raw text that a sample goes on from.
-TEXT_PROMPT_WORDS = 8
-
-
-def prompt_of(example: Example) -> Any:
-    """What the model is given to answer: the messages before the last assistant turn, the prompt of a
-    completion, or the start of a text."""
-    if example.messages is not None:
-        return list(example.messages[: _last_answer(example)])
-    if example.prompt is not None:
-        return example.prompt
-    return " ".join(str(example.text).split()[:TEXT_PROMPT_WORDS])
-
-
-def expected_of(example: Example) -> str:
-    """The answer that the data gives."""
-    if example.messages is not None:
-        return str(example.messages[_last_answer(example)]["content"])
-    return str(example.completion if example.completion is not None else example.text)
-
-
-def as_row(example: Example) -> dict[str, Any]:
-    """The row as scorers read it: plain messages with what the data says beside them."""
-    messages = example.messages or (
-        {"role": "user", "content": example.prompt or ""},
-        {"role": "assistant", "content": expected_of(example)},
-    )
-    return {"messages": list(messages), "meta": example.meta}
-
-
-def _last_answer(example: Example) -> int:
-    assert example.messages is not None
-    return max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
 
 
 class Measure:
@@ -90,7 +57,8 @@ class Measure:
         began = time.monotonic()
         prompts = [prompt_of(example) for example in examples]
         answers = self._answers(trainer, prompts)
-        marks = scoring.scores(name, answers, [as_row(example) for example in examples])
+        rows = [as_row(example) for example in examples]
+        marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
         self._events.write(
@@ -101,6 +69,7 @@ class Measure:
             rows=len(marks),
             seconds=round(time.monotonic() - began, 2),
             when=when,
+            **{key: sum(each) / len(each) for key, each in scoring.nearness(answers, rows).items()},
             examples=[
                 {
                     "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
