@@ -151,8 +151,26 @@ def test_the_distance_of_models(kind: str) -> None:
     )
     error = estimates.std(0) / math.sqrt(len(estimates))
     assert bool(((estimates.mean(0) - torch.tensor(exact)).abs() < 4.5 * error + 1e-6).all())
-    assert probe.kl_by_sequence(other, base.first(2)) == pytest.approx(
+    part = base.part(3, 4)
+    assert part.sequences == ((3, 4, 5, 6), (20, 21), (30, 31, 32, 33)) and part.tokens == 10
+    assert probe.kl_by_sequence(other, base.part(2, 99)) == pytest.approx(
         probe.kl_by_sequence(other, base)[:2], abs=1e-6
+    )
+    # what a causal model says of the first tokens does not depend on those after them
+    texts = [list(one) for one in part.sequences]
+    values = torch.cat(
+        [
+            probe.kl_of(base.kept.part(at, at + size), logits)
+            for at, size, logits in zip(
+                (0, 7, 9),
+                (4, 2, 4),
+                torch.cat(list(probe.logits_of(other, texts))).split([4, 2, 4]),
+                strict=True,
+            )
+        ]
+    )
+    assert probe.kl_by_sequence(other, part) == pytest.approx(
+        [float(one.mean()) for one in values.split([4, 2, 4])], abs=1e-6
     )
 
 

@@ -103,10 +103,21 @@ class BaseRecord:
     sequences: tuple[tuple[int, ...], ...]
     kept: Kept
 
-    def first(self, count: int) -> BaseRecord:
-        """The same of the first ``count`` sequences alone."""
-        sequences = self.sequences[:count]
-        return BaseRecord(sequences, self.kept.part(0, sum(map(len, sequences))))
+    def part(self, count: int, length: int) -> BaseRecord:
+        """The same of the first ``length`` tokens of the first ``count`` sequences alone."""
+        places: list[int] = []
+        begin = 0
+        for one in self.sequences[:count]:
+            places += range(begin, begin + min(length, len(one)))
+            begin += len(one)
+        chosen = torch.tensor(places)
+        kept = Kept(**{name: tensor[chosen] for name, tensor in vars(self.kept).items()})
+        return BaseRecord(tuple(one[:length] for one in self.sequences[:count]), kept)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return max(map(len, self.sequences))
 
     @property
     def tokens(self) -> int:

@@ -1,4 +1,5 @@
-"""What people ask of a run while it trains, heard between two steps: pause, continue, stop, checkpoint."""
+"""What people ask of a run while it trains, heard between two steps: pause, continue, stop, checkpoint, probe
+now, stop when retention is lost."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from tui_lab.runs.commands import COMMANDS, Command, Inbox
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.training.probe import Probe
 
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
@@ -29,7 +31,9 @@ class Control:
         done: set[str],
         since: float,
         after_pause: Callable[[float], None],
+        probe: Probe,
     ) -> None:
+        self._probe = probe
         self._after_pause = after_pause
         self._events = events
         self._inbox = Inbox(run, done)
@@ -74,6 +78,10 @@ class Control:
             case "stop":
                 self.stop_wanted = True
                 return f"stopping after step {step}"
+            case "probe":
+                return self._probe.now(trainer)
+            case "arm" | "disarm":
+                return self._probe.arm(command.name == "arm", trainer)
             case "checkpoint" if step:
                 trainer.checkpoint_now()
                 return f"checkpoint at step {step}"

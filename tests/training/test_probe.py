@@ -1,0 +1,243 @@
+"""The live probe in whole runs: it measures, disturbs nothing, resumes, and stops a run that is armed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.training.test_attempt import ended, make_run, texts, until  # noqa: F401 (fixtures)
+from tui_lab.errors import LabError
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.presets import make_recipe
+from tui_lab.retention import suites
+from tui_lab.retention.scoring_metrics import ItemScore
+from tui_lab.runs import commands, folder, launch
+from tui_lab.runs.events import EventTail
+from tui_lab.runs.state import RunState
+from tui_lab.training import probe, probe_base
+
+MakeRun = Callable[..., folder.Run]
+
+
+def finished(run: folder.Run) -> RunState:
+    state = until(run, ended).state
+    assert state.end["state"] == "finished", (state.end, run.last_words())
+    return state
+
+
+def during(state: RunState) -> list[dict[str, Any]]:
+    """The item probes after the one before training."""
+    return [one for one in state.item_probes if one["when"] != "start"]
+
+
+# --- whole runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_short_run_of_the_bundled_model_is_probed_four_times(tmp_path: Path) -> None:
+    recipe = make_recipe("minute", data="support", quantization="none", max_steps=24, score_rows=8)
+    run = folder.create(recipe, tmp_path)
+    launch.start(run)
+    state = finished(run)
+    assert len(during(state)) >= 4 and len(state.kl_probes) >= 5
+    start = state.item_probes[0]
+    assert start["step"] == 0 and start["pre"] == start["post"] > 0.9 and start["b"] == start["c"] == 0
+    assert during(state)[-1]["step"] == 24 and during(state)[-1]["when"] == "end"
+    first, last = state.kl_probes[0], state.kl_probes[-1]
+    assert first["step"] == 0 and abs(first["general"]["value"]) < 1e-4 > abs(first["task"]["value"])
+    assert last["task"]["value"] > 0.05, "the task's own text moves away from the base"
+    plan = state.probe_plan
+    assert plan["item_probes"] == 4 and plan["threshold"] == 0.9 and "of 452 items" in plan["reason"]
+    assert state.end["probe"]["seconds"] > 0 and state.end["trained_s"] > 0
+    assert not state.armed
+    kept = run.path / "retention" / "probe_base.json"
+    assert kept.stat().st_mode & 0o077 == 0
+    scored = json.loads(kept.read_text())["items"]
+    assert len(scored) >= plan["items"] == during(state)[0]["n"]
+
+
+def test_probing_changes_no_figure_of_the_training(make_run: MakeRun) -> None:  # noqa: F811
+    values = {"lora_dropout": 0.2, "eval_steps": 12, "sample_steps": 12}
+    probed, plain = make_run(**values), make_run(**values, probe_share=0.0)
+    launch.start(probed)
+    one = finished(probed)
+    launch.start(plain)
+    other = finished(plain)
+    assert one.loss.values == other.loss.values and one.grad_norm.values == other.grad_norm.values
+    assert one.validation.values == other.validation.values
+    assert len(during(one)) >= 4 and not other.item_probes and not other.probe_plan
+    assert not (plain.path / "retention").exists() and "probe" not in other.end.get("probe", {})
+    # random weights know nothing: that must not pass for retained
+    assert one.verdict == "cannot_tell"
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [
+        ({"init_lora_weights": "pissa", "lora_r": 4}, True),
+        ({"quantization": "nf4"}, True),
+        ({"method": "full", "learning_rate": 1e-3}, True),
+        ({"method": "prompt_tuning", "num_virtual_tokens": 4}, False),
+    ],
+)
+def test_the_base_is_what_was_there_before_the_adapter(
+    make_run: MakeRun,  # noqa: F811
+    values: dict[str, Any],
+    same: bool,
+) -> None:
+    """At step 0 nothing has moved, except where virtual tokens act from the first step on."""
+    run = make_run(**values)
+    launch.start(run)
+    state = finished(run)
+    start, end = state.kl_probes[0]["general"]["value"], state.kl_probes[-1]["task"]["value"]
+    assert (abs(start) < 1e-4) is same
+    assert end > 1e-4 and math.isfinite(end)
+    assert state.item_probes[0]["when"] == "start" and (state.item_probes[0]["seconds"] == 0) is same
+
+
+@pytest.mark.slow
+def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> None:
+    """A rate that wipes the model out: both probes after it fall to chance."""
+    recipe = make_recipe(
+        "minute", data="support", quantization="none", method="full", learning_rate=0.1, warmup_steps=0,
+        max_steps=40, score_rows=4, stop_on_retention=True, eval_steps=40, sample_steps=40,
+    )  # fmt: skip
+    run = folder.create(recipe, tmp_path)
+    launch.start(run)
+    state = finished(run)
+    assert state.armed and state.step < 40
+    assert "stopped early: retention was" in state.end["message"]
+    last = during(state)[-2:]
+    assert [one["verdict"] for one in last] == ["red", "red"] and last[-1]["mcnemar_p"] < 0.05 / 4
+    assert (run.model_path / "model.safetensors").is_file()
+
+
+def test_people_probe_arm_and_disarm(make_run: MakeRun) -> None:  # noqa: F811
+    run = make_run(max_steps=4000, eval_steps=2000, sample_steps=2000)
+    launch.start(run)
+    watcher = until(run, lambda w: w.state.probe_plan)
+    before = len(watcher.state.item_probes)
+    commands.send(run, "probe")
+    commands.send(run, "arm")
+    watcher = until(run, lambda w: len(w.state.item_probes) > before and w.state.armed)
+    step = watcher.state.item_probes[-1]["step"]
+    assert watcher.state.kl_probes[-1]["step"] == step > 0
+    commands.send(run, "disarm")
+    until(run, lambda w: not w.state.armed)
+    commands.send(run, "stop")
+    state = until(run, ended).state
+    assert state.end["state"] == "stopped"
+    outcomes = [e["outcome"] for e in EventTail(run.events_path).read_all() if e["kind"] == "command"]
+    assert any(f"at step {step}" in text for text in outcomes) and len(outcomes) == 4
+
+
+def test_a_killed_run_goes_on_with_the_base_that_it_kept(make_run: MakeRun) -> None:  # noqa: F811
+    run = make_run(max_steps=60, eval_steps=5, sample_steps=60)
+    process = launch.start(run)
+    until(run, lambda w: len(during(w.state)) >= 2 and w.state.checkpoints)
+    process.kill()
+    process.wait()
+    kept = run.path / "retention" / "probe_base.json"
+    stamp = kept.stat().st_mtime_ns
+    if folder.is_locked(run) is False and not until(run, ended).state.end:
+        commands.send(run, "arm")  # sent before the resume: meant for the attempt that died
+        launch.start(run)
+    state = finished(run)
+    assert kept.stat().st_mtime_ns == stamp
+    steps = [one["step"] for one in during(state)]
+    assert len(steps) >= 4 and steps == sorted(set(steps)) and steps[-1] == 60
+    assert len({one["pre"] for one in during(state) if one["n"] == during(state)[-1]["n"]}) == 1
+    assert not state.armed
+
+
+def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence(make_run: MakeRun) -> None:  # noqa: F811
+    run = make_run(probe_suite="format")
+    launch.start(run)
+    state = until(run, ended).state
+    assert state.end["state"] == "failed" and "kind generate" in state.end["message"]
+    with pytest.raises(LabError, match="no suite or file"):
+        probe.load_suite("no-such-suite")
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[probe_base.Base, suites.Suite]:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    suite = probe.load_suite("everyday")
+    said: list[str] = []
+    base = probe_base.measure(
+        model, tokenizer, suite, [list(range(40)), list(range(20, 70)), [5] * 30],
+        trained_tokens=1_000, share=0.03, longest=64, seed=1, batch_tokens=2048, say=said.append,
+    )  # fmt: skip
+    assert len(said) == 2
+    return base, suite
+
+
+def test_the_base_is_measured_and_read_back(
+    measured: tuple[probe_base.Base, suites.Suite], tmp_path: Path
+) -> None:
+    base, suite = measured
+    assert len(base.scores) >= 16 and base.item_s > 0 and base.kl_s > 0 and base.seconds > 0
+    assert base.general.sequences and all(len(one) <= 64 for one in base.general.sequences)
+    part = base.suite_of(suite, 16)
+    assert len(part.items) == 16 and {item.id for item in part.items} <= set(base.scores)
+    assert len(set(part.categories)) >= 5, "a balanced part"
+    run = folder.Run(tmp_path)
+    probe_base.write(run, base, "key")
+    again = probe_base.read(run, "key")
+    assert again is not None and again.scores == base.scores and again.item_s == base.item_s
+    assert again.general.sequences == base.general.sequences
+    assert torch.equal(again.task.kept.drawn_ids, base.task.kept.drawn_ids)
+    assert probe_base.read(run, "another key") is None
+    for name in ("probe_base.safetensors", "probe_base.json"):
+        (tmp_path / "retention" / name).write_bytes(b"{ damaged")
+        assert probe_base.read(run, "key") is None
+
+
+def test_sequences_are_the_same_for_the_same_seed_and_half_are_the_models_own() -> None:
+    from tui_lab.retention import probe_texts
+
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    state = torch.get_rng_state()
+    one = probe_texts.general(model, tokenizer, 8, 24, 3, 60.0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert one == probe_texts.general(model, tokenizer, 8, 24, 3, 60.0)
+    assert one != probe_texts.general(model, tokenizer, 8, 24, 4, 60.0)
+    assert len(one) == 8 and all(len(row) == 24 for row in one)
+    assert len({tuple(row) for row in one}) == 8
+    hurried = probe_texts.general(model, tokenizer, 8, 2_000, 3, 0.01)
+    assert len(hurried) == 8, "what could not be sampled in time is told instead"
+    assert probe_texts.cut([[1] * 3, [2] * 20, [3] * 90], 2, 30) == [[2] * 20, [3] * 30]
+
+
+def test_flips_and_the_change_of_the_right_answers() -> None:
+    suite = suites.load("everyday", 40)
+
+    def score(item: suites.Item, right: bool) -> ItemScore:
+        best = item.answers[0] if right else (item.answers[0] + 1) % len(item.continuations)
+        values = tuple(-1.0 if i == best else -3.0 for i in range(len(item.continuations)))
+        return ItemScore(item.id, values, best, best, (1,) * len(values))
+
+    before = [score(item, n < 38) for n, item in enumerate(suite.items)]
+    after = [score(item, n >= 20) for n, item in enumerate(suite.items)]
+    found = probe.compare(suite, before, after, 0.9)
+    assert (found["n"], found["b"], found["c"]) == (40, 20, 2)
+    assert found["pre"] == 0.95 and found["post"] == 0.5 and found["verdict"] == "red"
+    assert found["retention"]["value"] == pytest.approx(20 / 38, abs=0.03)
+    assert found["logprob_change"]["value"] == pytest.approx(-2.0 * 18 / 40)
+    assert found["mcnemar_p"] < 1e-3
+    nan = [dataclasses.replace(one, loglikelihoods=(math.nan,) * 4, predicted=-1) for one in after]
+    lost = probe.compare(suite, before, nan, 0.9)
+    assert lost["post"] == 0 and math.isnan(lost["logprob_change"]["value"])

@@ -1,0 +1,401 @@
+"""The live probe of a run: how far the model has moved from its base (KL on general text and on the task's
+own held-out text) and what it still knows (items of a suite, paired with the base's answers), as events.
+
+Looking leaves no trace in the training (:mod:`.quiet`), and happens between steps, outside of their timing.
+How often and how much follows from measured costs (:mod:`.probe_plan`). A run that is armed stops by the rule
+there. What goes wrong in a probe ends the probing, with a warning, and never the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tui_lab.errors import LabError
+from tui_lab.recipes import Recipe
+from tui_lab.resolution import VIRTUAL_TOKEN_METHODS, DeviceFacts
+from tui_lab.retention import probe, scoring, statistics, suites
+from tui_lab.retention.scoring_encode import context_length
+from tui_lab.retention.scoring_forward import is_out_of_memory
+from tui_lab.retention.scoring_metrics import ItemScore
+from tui_lab.retention.suites_records import Item, Suite
+from tui_lab.retention.verdict import judge
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import RunState, headline
+from tui_lab.training import probe_base
+from tui_lab.training.model import DTYPES
+from tui_lab.training.probe_plan import MOST_ITEMS, Costs, Plan, Result, make_plan, reason_to_stop
+from tui_lab.training.quiet import undisturbed
+
+if TYPE_CHECKING:
+    from tui_lab.training.trainer import LabTrainer
+
+#: Steps that are timed before the plan is made; fewer where the run is so short that a probe is due.
+TIMED_STEPS = 4
+#: Tokens of one forward while the training's own memory is held: at least, at most.
+BATCH_TOKENS = (1_024, 8_192)
+#: Kinds of suites whose items are right or wrong and cost a forward pass.
+KINDS = ("choice", "pairs")
+#: Above this the model at step 0 is not its base: virtual tokens act before they were trained.
+SAME_MODEL_NATS = 1e-3
+
+
+class Probe:
+    """See the module's docstring. ``before``: what earlier attempts wrote; ``from_step``: where this one
+    begins."""
+
+    def __init__(
+        self, run: Run, recipe: Recipe, events: EventWriter, before: RunState, from_step: int
+    ) -> None:
+        self._run, self._recipe, self._events = run, recipe, events
+        self._from_step = from_step
+        self.wanted = recipe.probe_share > 0
+        self.armed = before.armed if before.attempt else recipe.stop_on_retention
+        self.stop_reason = ""
+        self.seconds = 0.0  # spent on probes in this attempt, the base's own measurement left out
+        self.base: probe_base.Base | None = None
+        self._suite: Suite
+        self._tokenizer: Any = None
+        self._batch_tokens = 0
+        self._plan: Plan | None = None
+        self._kl_s = math.nan
+        self._total = 0
+        self._steps_timed = 0
+        self._probed_at = {"items": -1, "kl": -1}
+        self._results = [_result(p) for p in before.item_probes if 0 < p["step"] <= from_step]
+
+    # ------------------------------------------------------------------ the base
+
+    def take_base(
+        self,
+        model: Any,
+        tokenizer: Any,
+        held_out: Sequence[Sequence[int]],
+        *,
+        trained_tokens: int,
+        compute_dtype: str,
+        device: DeviceFacts,
+    ) -> None:
+        """Measures the base, or reads what an earlier attempt kept. ``model`` is the base as loaded."""
+        if not self.wanted:
+            return
+        recipe = self._recipe
+        self._tokenizer = tokenizer
+        self._suite = load_suite(recipe.probe_suite)
+        low, high = BATCH_TOKENS
+        self._batch_tokens = min(high, max(low, recipe.per_device_train_batch_size * recipe.max_length))
+        rows = [list(row) for row in held_out]
+        key = probe_base.fingerprint(
+            recipe.model, recipe.revision, recipe.quantization, recipe.double_quantization, compute_dtype,
+            self._suite.sha256, [item.id for item in self._suite.items], rows[:64], recipe.seed,
+        )  # fmt: skip
+        self.base = probe_base.read(self._run, key)
+        if self.base is not None:
+            return
+        virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
+
+        def measure() -> None:
+            with undisturbed(model), _precision(device, compute_dtype):
+                self.base = probe_base.measure(
+                    model,
+                    tokenizer,
+                    self._suite,
+                    rows,
+                    trained_tokens=trained_tokens,
+                    share=recipe.probe_share,
+                    longest=context_length(model, tokenizer, virtual),
+                    seed=recipe.seed,
+                    batch_tokens=self._batch_tokens,
+                    say=lambda text: self._events.write("phase", name="probing", detail=text),
+                )
+            probe_base.write(self._run, self.base, key)
+
+        self._safely(measure)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Seconds that probes took in this attempt, and the base before them; empty without a probe."""
+        return {"seconds": round(self.seconds, 2), "base_s": round(self.base.seconds, 2)} if self.base else {}
+
+    def begin(self, trainer: LabTrainer, total_steps: int) -> None:
+        """Before the first step: where the model stands, which is at its base unless virtual tokens act."""
+        self._total = total_steps
+        if self.base is None:
+            return
+        self._events.write("armed", on=self.armed)
+        self._kl_s = self.base.kl_s
+        if self._from_step:
+            return
+        self._safely(lambda: self._start(trainer))
+
+    def _start(self, trainer: LabTrainer) -> None:
+        assert self.base is not None
+        began = time.monotonic()
+        moved = self._measure_kl(trainer)
+        # the adapter's part of the cost, unless it was the first call's warming up
+        self._kl_s = min(2 * self._kl_s, time.monotonic() - began)
+        same = moved < SAME_MODEL_NATS
+        self._measure_items(trainer, "start", self.base.scores if same else None)
+
+    # ------------------------------------------------------------------ during the run
+
+    def after_step(self, trainer: LabTrainer, step_s: float) -> None:
+        """Between two steps: makes the plan once steps are timed (``step_s``: their average), and probes
+        where it says so."""
+        if self.base is None:
+            return
+        step = trainer.state.global_step
+        self._steps_timed += 1
+        if self._plan is None and self._steps_timed >= min(TIMED_STEPS, max(1, self._total // 4)):
+            self._make_plan(step_s)
+        if self._plan is not None:
+            due_items, due_kl = step in self._plan.item_at, step in self._plan.kl_at
+            self._safely(lambda: self._look(trainer, due_items, due_kl))
+
+    def _look(self, trainer: LabTrainer, items: bool, kl: bool) -> None:
+        assert self._plan is not None
+        step = trainer.state.global_step
+        if kl and self._probed_at["kl"] != step:
+            self._measure_kl(trainer)
+        if items and self._probed_at["items"] != step:
+            self._measure_items(trainer, "end" if step == self._total else "during")
+            self._stop_if_lost(trainer)
+
+    def _make_plan(self, step_s: float) -> None:
+        assert self.base is not None
+        base = self.base
+        general = base.general
+        costs = Costs(
+            step_s,
+            base.item_s,
+            base.item_fixed_s,
+            self._kl_s / general.tokens,
+            len(general.sequences),
+            general.longest,
+        )
+        plan = make_plan(
+            self._total, costs, len(base.scores), self._recipe.probe_share, len(self._suite.items)
+        )
+        self._plan = plan
+        self._events.write(
+            "probe_plan",
+            share=self._recipe.probe_share,
+            expected_share=round(plan.expected_share, 5),
+            kl_steps=_cadence(plan.kl_at, self._total),
+            item_steps=_cadence(plan.item_at, self._total),
+            item_probes=len(plan.item_at),
+            items=plan.items,
+            kl_sequences=plan.kl_sequences,
+            kl_length=plan.kl_length,
+            base_s=round(base.seconds, 2),
+            threshold=self._recipe.retention_threshold,
+            reason=plan.reason,
+        )
+
+    def at_end(self, trainer: LabTrainer, weights_changed: bool) -> None:
+        """What is saved is measured, unless that was done already after the last step."""
+        if self.base is None:
+            return
+        step = trainer.state.global_step
+        if self._plan is None:
+            return  # no step was trained
+        if weights_changed:
+            self._probed_at = {"items": -1, "kl": -1}
+
+        def look() -> None:
+            if self._probed_at["kl"] != step:
+                self._measure_kl(trainer)
+            if self._probed_at["items"] != step:
+                self._measure_items(trainer, "end")
+
+        self._safely(look)
+
+    # ------------------------------------------------------------------ what people ask
+
+    def now(self, trainer: LabTrainer) -> str:
+        """Probes at once; says what was found."""
+        if self.base is None:
+            return self._why_not()
+        if self._plan is None:
+            return "not done: the first steps are still being timed"
+        step = trainer.state.global_step
+        self._probed_at = {"items": -1, "kl": -1}
+        self._safely(lambda: self._look(trainer, True, True))
+        if not self._results or self._results[-1].step != step:
+            return "not done: the probe failed"
+        return f"retention {self._results[-1].retention:.2f} at step {step}"
+
+    def arm(self, on: bool, trainer: LabTrainer) -> str:
+        """Makes the run stop on its own once retention is surely lost, or no more."""
+        if self.base is None:
+            return self._why_not()
+        self.armed = on
+        self._events.write("armed", on=on)
+        self._stop_if_lost(trainer)
+        if not on:
+            return "the run goes on whatever retention does"
+        return f"the run stops once retention is surely under {self._recipe.retention_threshold:.2f}"
+
+    def _why_not(self) -> str:
+        return "not done: this run is not probed" + ("" if self.wanted else " (probe_share = 0)")
+
+    def _stop_if_lost(self, trainer: LabTrainer) -> None:
+        if not self.armed or self.stop_reason:
+            return
+        planned = len(self._plan.item_at) if self._plan else 0
+        reason = reason_to_stop(self._results, self._recipe.retention_threshold, planned)
+        if reason:
+            self.stop_reason = reason
+            trainer.control.should_training_stop = True
+
+    # ------------------------------------------------------------------ measuring
+
+    def _measure_kl(self, trainer: LabTrainer) -> float:
+        """Writes the distance on the planned part of the general text and as large a part of the task's;
+        returns the first. Before there is a plan, on all of it."""
+        assert self.base is not None
+        general, task = self.base.general, self.base.task
+        if self._plan is not None:
+            part = self._plan.kl_sequences / len(general.sequences)
+            general = general.part(self._plan.kl_sequences, self._plan.kl_length)
+            task = task.part(max(2, round(part * len(task.sequences))), self._plan.kl_length)
+        began = time.monotonic()
+        with _looking(trainer):
+            values = [probe.kl_by_sequence(trainer.model, record) for record in (general, task)]
+        seconds = time.monotonic() - began
+        self.seconds += seconds
+        step = self._probed_at["kl"] = trainer.state.global_step
+        shown = [statistics.mean_interval(part_values) for part_values in values]
+        self._events.write(
+            "kl_probe",
+            step=step,
+            general=_figures(shown[0]),
+            task=_figures(shown[1]),
+            sequences=len(general.sequences) + len(task.sequences),
+            tokens=general.tokens + task.tokens,
+            seconds=round(seconds, 4),
+        )
+        return float(shown[0].value)
+
+    def _measure_items(
+        self, trainer: LabTrainer, when: str, known: dict[str, ItemScore] | None = None
+    ) -> None:
+        """Asks the items and writes how that compares with the base. ``known``: the answers, where they
+        were measured already."""
+        assert self.base is not None
+        suite = self.base.suite_of(self._suite, self._plan.items if self._plan else 0)
+        began = time.monotonic()
+        if known is None:
+            with _looking(trainer):
+                after = scoring.score(trainer.model, self._tokenizer, suite, batch_tokens=self._batch_tokens)
+            seconds = time.monotonic() - began
+            self.seconds += seconds
+        else:
+            after, seconds = [known[item.id] for item in suite.items], 0.0
+        before = [self.base.scores[item.id] for item in suite.items]
+        step = self._probed_at["items"] = trainer.state.global_step
+        found = compare(suite, before, after, self._recipe.retention_threshold)
+        self._events.write(
+            "item_probe",
+            step=step,
+            suite=suite.name,
+            version=suite.version,
+            **found,
+            seconds=round(seconds, 4),
+            when=when,
+        )
+        if when != "start":
+            self._results.append(_result({**found, "step": step}))
+
+    def _safely(self, work: Callable[[], None]) -> None:
+        """A probe that fails ends the probing: a run is worth more than its probe."""
+        try:
+            work()
+            return
+        except LabError as error:
+            why = str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            why = "the memory does not suffice beside the training"
+        self.base = None
+        self._events.write("warning", text=f"retention is not probed in this run: {why}")
+
+
+@contextmanager
+def _looking(trainer: LabTrainer) -> Iterator[None]:
+    """The training's precision, and no trace in it."""
+    with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+        yield
+
+
+def load_suite(name: str) -> Suite:
+    """The suite of a probe, at most as many items as one is ever asked. Raises LabError."""
+    suite = suites.load(name, limit=MOST_ITEMS)
+    if suite.kind not in KINDS:
+        raise LabError(
+            f"probe_suite {suite.name} is of kind {suite.kind}, whose items are not questions with choices; "
+            "name one that is, such as everyday"
+        )
+    return suite
+
+
+def compare(
+    suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], threshold: float
+) -> dict[str, Any]:
+    """The figures of an item probe: flips, retention with its interval, verdict."""
+    pair = statistics.paired(scoring.correct(suite, before), scoring.correct(suite, after))
+    verdict = judge(pair, suite.chance, threshold)
+    changes = [
+        right_logprob(item, new) - right_logprob(item, old)
+        for item, old, new in zip(suite.items, before, after, strict=True)
+    ]
+    return {
+        "n": pair.n,
+        "chance": suite.chance,
+        "pre": pair.pre,
+        "post": pair.post,
+        "b": pair.b,
+        "c": pair.c,
+        "retention": _figures(verdict.retention),
+        "above_chance": _figures(verdict.above_chance) if verdict.above_chance else None,
+        "logprob_change": _figures(statistics.mean_interval(changes)),
+        "mcnemar_p": verdict.mcnemar_p,
+        "verdict": verdict.colour,
+    }
+
+
+def right_logprob(item: Item, score: ItemScore) -> float:
+    """The log-probability of the right choices among all choices, nats."""
+    values = torch.tensor(score.loglikelihoods, dtype=torch.float64)
+    right = values[list(item.answers)]
+    return float(right.logsumexp(0) - values.logsumexp(0))
+
+
+def _figures(interval: statistics.Interval) -> dict[str, float]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _result(event: dict[str, Any]) -> Result:
+    """What the stop rule reads, from an event of this attempt or of an earlier one."""
+    return Result(
+        int(event["step"]),
+        headline(event)["value"],
+        float(event.get("mcnemar_p", math.nan)),
+        event["verdict"] != "cannot_tell",
+    )
+
+
+def _cadence(steps: Sequence[int], total: int) -> int:
+    """Steps between two probes; 0 where there are none."""
+    return max(1, round(total / len(steps))) if steps else 0
+
+
+def _precision(device: DeviceFacts, compute_dtype: str) -> AbstractContextManager[Any]:
+    """The precision in which the run computes, for a base that no trainer wraps yet."""
+    return torch.autocast(device.type, DTYPES[compute_dtype], enabled=compute_dtype != "float32")

@@ -1,0 +1,203 @@
+"""What a run keeps of its base for the live probe: distributions over some text and scores of some items,
+taken once before anything is trained (an initialisation such as PiSSA moves weights out of the base, and full
+tuning leaves none), written to the run's folder, and read back by every later attempt."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tui_lab.retention import probe, probe_texts, scoring
+from tui_lab.retention.scoring_metrics import ItemScore
+from tui_lab.retention.suites_records import Suite, subset
+from tui_lab.runs.folder import Run, write_atomically
+from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_ask, kl_size
+
+VERSION = 1
+#: Sequences of the task's own held-out text, of which two make an interval.
+MOST_TASK_SEQUENCES = 8
+#: Seconds that the base may take to say something of its own, whatever the run's length.
+SAMPLING_S = (1.0, 30.0)
+#: Text whose reading is timed before anything is chosen: sequences, tokens of each.
+TRIAL = (4, 32)
+#: A training step reads each token forwards, and backwards for twice that.
+PASSES_A_STEP = 3.0
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base's figures. Seconds are those that measuring took, from which the run's probes are planned."""
+
+    general: probe.BaseRecord
+    task: probe.BaseRecord
+    scores: dict[str, ItemScore]
+    item_s: float
+    item_fixed_s: float
+    kl_s: float
+    seconds: float
+
+    def suite_of(self, suite: Suite, items: int) -> Suite:
+        """The part of the suite that the base was asked, or ``items`` of it."""
+        asked = tuple(item for item in suite.items if item.id in self.scores)
+        return part_of(dataclasses.replace(suite, items=asked), items)
+
+
+def part_of(suite: Suite, items: int) -> Suite:
+    """A balanced part of a suite; a larger one holds every smaller one."""
+    return dataclasses.replace(suite, items=subset(suite.items, items))
+
+
+def fingerprint(*facts: object) -> str:
+    """By which a later attempt knows that the kept figures are of the same base, text and items."""
+    return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    suite: Suite,
+    held_out: Sequence[Sequence[int]],
+    *,
+    trained_tokens: int,
+    share: float,
+    longest: int,
+    seed: int,
+    batch_tokens: int,
+    say: Callable[[str], None],
+) -> Base:
+    """Measures the base. ``trained_tokens`` is what the run will train on, ``longest`` the tokens that a
+    sequence may have. How much is measured follows from what a first trial takes."""
+    began = time.monotonic()
+    say("how likely the base finds text")
+    token_s = _token_s(model, tokenizer)
+    train_s = trained_tokens * token_s * PASSES_A_STEP
+    count, length = kl_size(train_s, token_s, share)
+    length = max(2, min(length, longest))
+    shortest_s, longest_s = SAMPLING_S
+    sampling_s = min(longest_s, max(shortest_s, share * train_s / 2))
+    general = probe_texts.general(model, tokenizer, count, length, seed, sampling_s)
+    task = probe_texts.cut(held_out, max(2, min(MOST_TASK_SEQUENCES, count // 2)), length)
+    reading = time.monotonic()
+    kept_general, kept_task = (probe.record_base(model, texts, seed) for texts in (general, task))
+    kl_s = time.monotonic() - reading
+
+    say(f"what the base answers to {suite.title}")
+    done: dict[str, ItemScore] = {}
+
+    def ask(items: int) -> float:
+        """Scores so many items, less those that were scored before; seconds that it took."""
+        start = time.monotonic()
+        part = part_of(suite, items)
+        scores = scoring.score(model, tokenizer, part, done=done, batch_tokens=batch_tokens)
+        done.update((score.id, score) for score in scores)
+        return time.monotonic() - start
+
+    ask(LEAST_ITEMS // 2)  # the first call warms caches up
+    few_s = ask(LEAST_ITEMS)
+    many_s = ask(3 * LEAST_ITEMS)
+    few = LEAST_ITEMS - LEAST_ITEMS // 2
+    many = max(1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
+    # a call of n items takes a fixed time and n times an item's
+    item_s = max((many_s - few_s) / max(1, many - few), many_s / many / 2)
+    ask(items_to_ask(train_s, item_s, share))
+    return Base(
+        kept_general,
+        kept_task,
+        done,
+        item_s=item_s,
+        item_fixed_s=max(0.0, few_s - few * item_s),
+        kl_s=kl_s,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _token_s(model: Any, tokenizer: Any) -> float:
+    """Seconds that a token takes to be read, from a second, warm reading of a little text."""
+    texts = probe_texts.texts(tokenizer, *TRIAL)
+    seconds = 0.0
+    for _ in range(2):
+        start = time.monotonic()
+        for logits in probe.logits_of(model, texts):
+            float(logits[0, 0])  # waits for the GPU
+        seconds = time.monotonic() - start
+    return seconds / sum(map(len, texts))
+
+
+# --- keeping --------------------------------------------------------------------------------------------
+
+
+def _paths(run: Run) -> tuple[Path, Path]:
+    folder = run.path / "retention"
+    return folder / "probe_base.json", folder / "probe_base.safetensors"
+
+
+def write(run: Run, base: Base, key: str) -> None:
+    """Writes the figures to the run's folder, whole or not at all."""
+    facts, tensors = _paths(run)
+    facts.parent.mkdir(mode=0o700, exist_ok=True)
+    named: dict[str, torch.Tensor] = {}
+    for part, record in (("general", base.general), ("task", base.task)):
+        named |= {f"{part}.{name}": tensor.contiguous() for name, tensor in record.kept.tensors().items()}
+        rows = record.sequences
+        named[f"{part}.tokens"] = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
+        named[f"{part}.lengths"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)
+    partial = tensors.with_suffix(".partial")
+    save_file(named, partial)
+    partial.replace(tensors)
+    known = {
+        "v": VERSION,
+        "key": key,
+        "item_s": base.item_s,
+        "item_fixed_s": base.item_fixed_s,
+        "kl_s": base.kl_s,
+        "seconds": base.seconds,
+        "items": [dataclasses.asdict(score) for score in base.scores.values()],
+    }
+    write_atomically(facts, json.dumps(known))
+
+
+def read(run: Run, key: str) -> Base | None:
+    """The figures that an earlier attempt kept; None where there are none, or those of another base."""
+    facts, tensors = _paths(run)
+    try:
+        record = json.loads(facts.read_text("utf-8"))
+        if record["v"] != VERSION or record["key"] != key:
+            return None
+        named = load_file(tensors)
+        scores = [_score(one) for one in record["items"]]
+        return Base(
+            _record(named, "general"),
+            _record(named, "task"),
+            {score.id: score for score in scores},
+            *(float(record[name]) for name in ("item_s", "item_fixed_s", "kl_s", "seconds")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
+        return None  # measured anew
+
+
+def _score(one: dict[str, Any]) -> ItemScore:
+    lists = {key: tuple(one[key]) for key in ("loglikelihoods", "tokens")}
+    return ItemScore(**{**one, **lists})
+
+
+def _record(named: dict[str, torch.Tensor], part: str) -> probe.BaseRecord:
+    fields = [field.name for field in dataclasses.fields(probe.Kept)]
+    kept = probe.Kept(**{name: named[f"{part}.{name}"] for name in fields})
+    lengths = named[f"{part}.lengths"].tolist()
+    sequences = tuple(tuple(t.tolist()) for t in named[f"{part}.tokens"].split(lengths))
+    if sum(lengths) != len(kept.top_ids):
+        raise ValueError("the kept figures are of other sequences")
+    return probe.BaseRecord(sequences, kept)

@@ -1,0 +1,186 @@
+"""When a run is probed and when it is stopped: pure rules over measured costs and results.
+
+The probes together may take a share of the training time (3% unless asked otherwise). Items come first: at
+least four item probes a run, of as many items as then fit; more probes only when a probe asks the whole
+suite. What is left goes to the distance from the base. Where the share is too small even for the least, the
+least is done all the same, and the reason says what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tui_lab.units import duration
+
+LEAST_PROBES = 4
+#: A curve of more points tells nothing new.
+MOST_ITEM_PROBES = 12
+MOST_KL_PROBES = 40
+#: Fewer items say nothing at all: with 16 the interval of an untouched model still reaches from 0.8 to 1.
+LEAST_ITEMS = 16
+MOST_ITEMS = 500
+#: Part of the share that items get before the distance from the base.
+ITEMS_PART = 0.65
+#: The least that the distance is measured on: sequences, of which the interval lives, and tokens of each.
+LEAST_SEQUENCES, LEAST_TOKENS = 4, 16
+#: Sizes of the text that the distance is measured on, largest first: sequences and tokens of each.
+KL_SIZES = ((32, 256), (32, 128), (32, 64), (32, 32), (16, 32), (8, 32), (4, 32))
+#: One-sided error of a whole run's stop; each planned probe gets its part of it.
+ALPHA = 0.05
+CONSECUTIVE = 2
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Measured seconds. An item probe of n items takes ``item_fixed_s + n · item_s``."""
+
+    step_s: float
+    item_s: float
+    item_fixed_s: float
+    kl_token_s: float  # for each general token; the task's own, in proportion, included
+    kl_sequences: int  # general ones that the base was read on
+    kl_length: int  # tokens of each
+
+    def kl_s(self, sequences: int, length: int) -> float:
+        return self.kl_token_s * sequences * length
+
+    def items_s(self, items: int) -> float:
+        return self.item_fixed_s + items * self.item_s if items else 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be probed at which steps. ``expected_share`` is of the training time."""
+
+    items: int
+    item_at: tuple[int, ...]
+    kl_sequences: int
+    kl_length: int
+    kl_at: tuple[int, ...]
+    expected_share: float
+    reason: str
+
+
+def steps_of(total: int, count: int) -> tuple[int, ...]:
+    """``count`` steps spread evenly over ``total``, the last one included."""
+    count = max(0, min(count, total))
+    return tuple(math.ceil((i + 1) * total / count) for i in range(count))
+
+
+def make_plan(total_steps: int, costs: Costs, items: int, share: float, suite_items: int = 0) -> Plan:
+    """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``."""
+    train_s = total_steps * costs.step_s
+    budget_s = share * train_s
+    least = min(LEAST_PROBES, total_steps)
+    # the least of the distance's measurements comes before anything more than the least of the items
+    kl_least_s = least * costs.kl_s(min(LEAST_SEQUENCES, costs.kl_sequences), LEAST_TOKENS)
+    items_budget_s = max(0.0, min(budget_s * ITEMS_PART, budget_s - kl_least_s))
+
+    affordable = (items_budget_s / least - costs.item_fixed_s) / max(costs.item_s, 1e-9)
+    asked = min(items, max(LEAST_ITEMS, int(min(affordable, MOST_ITEMS)) if affordable > 0 else 0))
+    probes = least
+    if asked == items and items:
+        fits = int(items_budget_s / max(costs.items_s(asked), 1e-9))
+        probes = max(least, min(fits, MOST_ITEM_PROBES, total_steps))
+    items_s = probes * costs.items_s(asked) if asked else 0.0
+
+    left_s = budget_s - items_s
+    sequences, length, kl_probes, kl_s = _kl(total_steps, costs, left_s, least)
+    expected = (items_s + kl_s) / train_s if train_s > 0 else math.inf
+    item_at = steps_of(total_steps, probes) if asked else ()
+    return Plan(
+        items=asked,
+        item_at=item_at,
+        kl_sequences=sequences,
+        kl_length=length,
+        kl_at=steps_of(total_steps, kl_probes),
+        expected_share=expected,
+        reason=_reason(
+            len(item_at), asked, max(items, suite_items), kl_probes, items_s + kl_s, train_s, expected, share
+        ),
+    )
+
+
+def _kl(total_steps: int, costs: Costs, left_s: float, least: int) -> tuple[int, int, int, float]:
+    """Sequences, tokens of each, measurements and seconds of the distance from the base. More sequences go
+    before longer ones, and both before more measurements."""
+    if not costs.kl_sequences:
+        return 0, 0, 0, 0.0
+    tokens = left_s / least / max(costs.kl_token_s, 1e-12)
+    sequences = min(costs.kl_sequences, max(LEAST_SEQUENCES, int(min(tokens / LEAST_TOKENS, 1e6))))
+    length = min(costs.kl_length, max(LEAST_TOKENS, int(min(tokens / sequences, 1e6))))
+    one_s = costs.kl_s(sequences, length)
+    probes = max(least, min(int(left_s / one_s), MOST_KL_PROBES, total_steps))
+    return sequences, length, probes, probes * one_s
+
+
+def _reason(
+    probes: int,
+    asked: int,
+    items: int,
+    kl_probes: int,
+    probe_s: float,
+    train_s: float,
+    expected: float,
+    share: float,
+) -> str:
+    """The plan in a sentence."""
+    of = f"{asked} of {items} items" if asked < items else f"all {items} items"
+    what = f"{probes} probes of {of}" if probes else "no items"
+    text = (
+        f"{what} and {kl_probes} measurements of the distance from the base take about "
+        f"{_time(probe_s)} of {_time(train_s)} ({expected:.1%})"
+    )
+    if expected > share * 1.001:
+        text += f", more than the share of {share:.1%}: the run is too short for less"
+    elif asked < items:
+        text += f"; more items would cost more than the share of {share:.1%}"
+    return text
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+
+
+def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
+    """Sequences and tokens of each that the base is recorded on: the largest size whose least number of
+    measurements fits what items leave of the share. ``train_s`` is an estimate; the plan corrects it."""
+    budget_s = share * train_s * (1 - ITEMS_PART) / LEAST_PROBES
+    return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
+
+
+def items_to_ask(train_s: float, item_s: float, share: float) -> int:
+    """How many items the base is asked, before any step was timed: twice what seems to fit, since an
+    estimate from the forward pass may be off and items that were not asked before cannot be paired."""
+    fits = share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
+    return max(LEAST_ITEMS, min(MOST_ITEMS, int(2 * fits)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the stop rule reads of an item probe. ``retention`` is chance-corrected where there is a chance
+    level; ``certain`` is False where the base itself is not surely better than chance."""
+
+    step: int
+    retention: float
+    mcnemar_p: float
+    certain: bool
+
+
+def reason_to_stop(results: Sequence[Result], threshold: float, planned: int) -> str:
+    """Why a run that is armed has to stop now, "" where it has not to: retention under the threshold at two
+    item probes one after another, and the newest so by more than chance among all the probes of the run."""
+    last = results[-CONSECUTIVE:]
+    if len(last) < CONSECUTIVE or not all(result.certain for result in last):
+        return ""
+    if not all(result.retention < threshold for result in last):
+        return ""
+    looks = max(planned, len(results))
+    if not last[-1].mcnemar_p < ALPHA / looks:
+        return ""
+    before, now = last
+    return (
+        f"retention was {before.retention:.2f} at step {before.step} and {now.retention:.2f} at step "
+        f"{now.step}, under {threshold:.2f}, and chance explains it with p = {now.mcnemar_p:.1g} only"
+    )
