@@ -138,37 +138,41 @@ class Look:
     """What strategies make of n rows of logits, as far as anybody looks."""
 
     values: torch.Tensor  # (n, V) logits after the temperature
-    order: torch.Tensor  # (n, K) the most probable tokens; all that are kept where some are cut
+    order: torch.Tensor  # (n, K) the most probable tokens
     counts: torch.Tensor  # (3, n) how many top-k, top-p and min-p leave
     total: torch.Tensor  # (n,) log-sum-exp over what is left
 
     def at(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of tokens (n, m) the probability that they are drawn with, and how many of the three nested cuts
         still hold them; both (n, m)."""
-        found = ids.unsqueeze(2) == self.order.unsqueeze(1)
-        last = self.values.shape[1] - 1  # those beyond the order are cut unless nothing is
-        rank = torch.where(found.any(2), found.int().argmax(2), last)
+        places = ids.unsqueeze(2) == self.order.unsqueeze(1)
+        rank, found = places.int().argmax(2), places.any(2)
+        for row, at in (~found).nonzero().tolist():  # few: mostly a token that was drawn from far down
+            rank[row, at] = (self.values[row] > self.values[row, ids[row, at]]).sum()
         holding = (rank < self.counts.unsqueeze(2)).sum(0)
         probability = (self.values.gather(1, ids) - self.total.unsqueeze(1)).exp()
         return torch.where(holding == 3, probability, 0), holding
 
 
 def looked_at(logits: torch.Tensor, settings: Settings) -> Look:
-    """What each row's settings make of logits (n, V), penalty applied. Sorts whole rows only when a cut
+    """What each row's settings make of logits (n, V), penalty applied. Sorts a row whole only when its cut
     reaches beyond the first few hundred tokens."""
     values = scaled(logits.float(), settings.temperature)
     everything, size = values.logsumexp(-1), values.shape[1]
     cut = (settings.top_k > 0) | (settings.top_p < 1) | (settings.min_p > 0)
     best, order = values.topk(min(_FIRST_LOOK, size))
     counts, enough = kept(best, everything, settings.top_k, settings.top_p, settings.min_p)
-    if best.shape[1] < size and bool((cut & ~enough).any()):
-        best, order = values.sort(dim=-1, descending=True)
-        counts, _ = kept(best, everything, settings.top_k, settings.top_p, settings.min_p)
+    inside = torch.arange(best.shape[1], device=best.device) < counts[-1].unsqueeze(1)
+    left = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
+    rest = (cut & ~enough).nonzero().squeeze(1) if best.shape[1] < size else cut.new_empty(0).long()
+    if len(rest):
+        sorted_, own = values[rest].sort(dim=-1, descending=True)[0], settings.rows(rest)
+        counts[:, rest], _ = kept(sorted_, everything[rest], own.top_k, own.top_p, own.min_p)
+        inside = torch.arange(size, device=best.device) < counts[-1, rest].unsqueeze(1)
+        left[rest] = sorted_.masked_fill(~inside, -torch.inf).logsumexp(-1)
     by_k, by_p, by_min = counts
     # a cut that is off leaves what the one before left, however far that was looked at
     by_k = torch.where(settings.top_k > 0, by_k, size)
     by_p = torch.where(settings.top_p < 1, by_p, by_k)
     by_min = torch.where(settings.min_p > 0, by_min, by_p)
-    inside = torch.arange(best.shape[1], device=best.device) < by_min.unsqueeze(1)
-    left = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
     return Look(values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, left, everything))
