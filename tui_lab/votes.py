@@ -9,7 +9,7 @@ import json
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,7 @@ class Settings:
     lanes: tuple[str, str]  # A and B, as ``strategies.parse`` reads them
     prompts: tuple[str, ...]
     model: str = ""
+    places: tuple[str, str] = ("", "")  # where the adapters lie that the lanes run on; empty for the base
     system: str = ""
     raw: bool = False
     max_new_tokens: int = 96
@@ -46,7 +47,7 @@ class Settings:
     @property
     def key(self) -> str:
         """The same for the same settings."""
-        text = json.dumps([self.lanes, self.prompts, self.model, self.system, self.raw, self.max_new_tokens])
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
@@ -193,6 +194,7 @@ def open_session(settings: Settings, path: Path, seed: int | None = None) -> Ses
         lanes=list(settings.lanes),
         prompts=len(settings.prompts),
         model=settings.model,
+        places=list(settings.places),
         system=settings.system,
         raw=settings.raw,
         max_new_tokens=settings.max_new_tokens,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.app import App
+from textual.widgets import Input
 
 from tests.ui.helpers import screen_text, until
+from tui_lab import recipes
 from tui_lab.errors import LabError
 from tui_lab.host.client import HostClient
 from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.ui.screens.blind import Blind, two_lanes
+from tui_lab.runs import folder
+from tui_lab.ui.screens.blind import Blind, start_blind, two_lanes
+from tui_lab.ui.widgets.ask import AskText
 from tui_lab.votes import Summary
 
 LANES = ("greedy on=base", "greedy on=tuned")
@@ -37,7 +42,11 @@ class PaperHost:
         self.open = asyncio.Event()
         self.open.set()
         self.fails = ""
+        self.run = ""
         self.status = HostStatus("ready", names=("base", "tuned"))
+
+    def location(self, name: str) -> str:
+        return self.run if name == "tuned" else ""
 
     async def generate(self, ask: Ask, on_event: Callable[[Event], None]) -> list[LaneDone]:
         self.asked.append(ask.prompt)
@@ -164,6 +173,43 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Blind))
     assert outcome == [None]
+
+
+async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: Path) -> None:
+    run = folder.create(recipes.Recipe(model="pocket"), own_folders)
+    host = PaperHost()
+    host.run = run.id
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        await until(lambda: isinstance(app.screen, AskText))
+        await pilot.press(*"none", "enter")
+        await until(lambda: any("there is no file" in note.message for note in app._notifications))
+        start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        await until(lambda: isinstance(app.screen, AskText))
+        (tmp_path / "p.txt").write_text("question 0\nquestion 1\n")
+        app.screen.query_one(Input).value = str(tmp_path / "p.txt")
+        await pilot.press("enter")
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("1")
+        await until(lambda: "base says of question 1" in screen_text(app))
+    kept = [json.loads(line) for line in (run.path / "votes.jsonl").read_text().splitlines()]
+    assert [record["kind"] for record in kept] == ["session", "vote"]
+    assert kept[0]["lanes"] == list(LANES) and kept[0]["places"] == ["", run.id]
+
+
+async def test_other_adapters_under_the_same_name_are_another_session(tmp_path: Path) -> None:
+    app: App[None] = App()
+    async with app.run_test(size=(80, 24)) as pilot:
+        host = PaperHost()
+        host.run = "one"
+        await app.push_screen(screen(host, tmp_path))
+        await until(lambda: "base says of question 0" in screen_text(app))
+        await pilot.press("1", "escape", "escape")
+        host.run = "two"
+        assert not screen(host, tmp_path).session.votes
+        host.run = "one"
+        assert len(screen(host, tmp_path).session.votes) == 1
 
 
 def test_which_two() -> None:

@@ -90,7 +90,10 @@ class Blind(ModalScreen[votes.Summary | None]):
     ) -> None:
         super().__init__(**kwargs)
         self._host = host
-        wanted = votes.Settings(lanes, tuple(prompts), host.wants, system, raw, max_new_tokens)
+        first, second = (host.location(parse(lane).on) for lane in lanes)
+        wanted = votes.Settings(
+            lanes, tuple(prompts), host.wants, (first, second), system, raw, max_new_tokens
+        )
         self.session = votes.open_session(wanted, votes_path, seed)
         self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}
         self._failed = ""
