@@ -164,8 +164,8 @@ def comparison(
 def _perplexity(
     before: Sequence[ItemScore], after: Sequence[ItemScore], pre: float, threshold: float
 ) -> tuple[Interval, Interval, Verdict]:
-    nats = [[-score.loglikelihoods[0] for score in scores] for scores in (before, after)]
-    kept = statistics.bootstrap_perplexity(*nats, [score.tokens[0] for score in before])
+    was, now = ([-score.loglikelihoods[0] for score in scores] for scores in (before, after))
+    kept = statistics.bootstrap_perplexity(was, now, [score.tokens[0] for score in before])
     change = Interval(*(-_log(value) for value in (kept.value, kept.high, kept.low)))
     return kept, change, judge_interval(kept, pre, 0.0, None, threshold, len(before))
 
