@@ -124,6 +124,10 @@ def _is_local(key: str, value: str) -> bool:
             return catalog.find(value, allow_large=True).where == "folder"
     except (LabError, OSError, RuntimeError, ValueError):
         return False  # the run will say what is wrong with it
+    if key == "replay_data":
+        return value != "auto"
+    if key == "probe_suite":
+        return Path(value).expanduser().is_file()  # suites have names, too
     return key != "data" or value not in bundled.NAMES
 
 
@@ -131,7 +135,7 @@ def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with local files named absolutely: a run's process works in another folder."""
     changes = {
         key: str(Path(getattr(recipe, key)).expanduser().resolve())
-        for key in ("model", "data", "chat_template")
+        for key in ("model", "data", "chat_template", "replay_data", "probe_suite")
         if _is_local(key, getattr(recipe, key))
     }
     return recipe.changed(**changes) if changes else recipe

@@ -8,7 +8,7 @@ import pytest
 from textual.app import App, ComposeResult
 
 from tui_lab.recipes import Recipe
-from tui_lab.ui.widgets.form import ELSEWHERE, Editor, FieldsForm, Picker, Rows, shown_value
+from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, Editor, FieldsForm, Picker, Rows, shown_value
 
 
 class FormApp(App[None]):
@@ -43,6 +43,8 @@ async def test_every_field_has_a_row_and_one_is_edited_in_place() -> None:
     app = FormApp()
     async with app.run_test(size=(80, 24)) as pilot:
         form = app.query_one(FieldsForm)
+        for group in CLOSED_AT_FIRST:
+            form.toggle(group)
         ids = {option.id for option in form.query_one(Rows).options}
         assert set(Recipe.model_fields) - ELSEWHERE <= ids
         form.go_to("lora_r")
@@ -52,6 +54,33 @@ async def test_every_field_has_a_row_and_one_is_edited_in_place() -> None:
         assert form.values["lora_r"] == 32 and form.changed == {"lora_r": 32}
         text = screen_text(app)
         assert "● rank r" in text and "was 16" in text
+
+
+async def test_groups_for_later_are_closed_until_asked_for_or_in_use() -> None:
+    app = FormApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        form = app.query_one(FieldsForm)
+        rows = form.query_one(Rows)
+        ids = [option.id for option in rows.options]
+        assert "kl_weight" not in ids and "learning_rate" in ids
+        rows.highlighted = ids.index("group-against forgetting")
+        await pilot.pause()
+        assert "Enter to open: replay, " in screen_text(app) and "as usual" in screen_text(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "kl_weight" in [option.id for option in rows.options]
+        assert form.key == "group-against forgetting", "the cursor stays"
+        form.set_value("replay_fraction", 0.25)
+        await pilot.pause()
+        assert "▾ against forgetting   1 set" in screen_text(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "replay_fraction" not in [option.id for option in rows.options]
+        form.go_to("ewc_lambda")
+        assert form.key == "ewc_lambda", "going to a field opens its group"
+        values = {**Recipe().model_dump(), "focal_gamma": 2.0}
+        form.load(values, Recipe().model_dump())
+        assert "focal_gamma" in [option.id for option in rows.options], "what is set is shown"
 
 
 async def test_a_value_out_of_range_is_not_taken_and_says_what_is_allowed() -> None:

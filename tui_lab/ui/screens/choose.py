@@ -230,13 +230,10 @@ class ChoosePane(Pane):
 
     def _take_preset(self, name: str) -> None:
         """A preset's values; what was typed into fields goes, model and data that were chosen stay."""
-        from tui_lab.recipes import FIELDS
-
         kept = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
         gone = len(self.overrides) - len(kept)
         self.preset, self.overrides = name, kept
-        defaults = {key: info.default for key, info in FIELDS.items()}
-        self.base = {**defaults, **self._presets[name].values, "preset": name}
+        self.base = self._base()
         self.values = {**self.base, **kept}
         self.query_one("#preset-list", Chooser).choose(name)
         self.form.load(self.values, self.base)
@@ -244,11 +241,22 @@ class ChoosePane(Pane):
             self.notice(f"{name}: {gone} changed field{'s' * (gone != 1)} went back to the preset's values")
         self._show_choice()
 
+    def _base(self) -> dict[str, Any]:
+        """The preset over the defaults; a preset may say otherwise for the bundled model."""
+        from tui_lab.recipes import FIELDS
+
+        preset = self._presets[self.preset]
+        model = self.overrides.get("model", preset.values.get("model", FIELDS["model"].default))
+        defaults = {key: info.default for key, info in FIELDS.items()}
+        return {**defaults, **preset.values_for(str(model)), "preset": self.preset}
+
     def _take(self, key: str, value: str) -> None:
         """A model or data."""
         self.overrides[key] = self.values[key] = value
-        form = self.form
-        form.values[key] = value
+        if (base := self._base()) != self.base:
+            self.base, self.values = base, {**base, **self.overrides}
+            self.form.load(self.values, self.base)
+        self.form.values[key] = value
         self._show_choice()
 
     def _show_choice(self) -> None:

@@ -1,7 +1,7 @@
 """The fields of a recipe as a list: one line each with label, value and a mark when it differs from the
 preset; what is wrong stands under the field, what a field means at the foot. One stop for the keyboard:
 arrows move, Enter edits in place, Left and Right go through choices, Backspace gives the preset's value
-back."""
+back. Groups that a first run does without are closed; Enter on their line opens them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from tui_lab.safe_text import visible
 from tui_lab.ui.actions import bindings
 
 LABEL_WIDTH = 19
+#: Groups that a first run does without: closed until they are asked for, or hold what differs from off.
+CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
 #: Fields that have a place of their own on Choose.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
@@ -114,6 +116,7 @@ class FieldsForm(Vertical):
         self.advice: dict[str, str] = {}
         self._editing = ""
         self._heights: dict[str, int] = {}
+        self._open: set[str] = set()
 
     def compose(self) -> ComposeResult:
         yield Rows(id="rows")
@@ -128,6 +131,11 @@ class FieldsForm(Vertical):
         self._close(focus=False)
         self.values, self.base = dict(values), dict(base)
         self.problems = check_values(self.values)
+        self._open |= {FIELDS[name].group for name in self._set_in(CLOSED_AT_FIRST)}
+        self._fill()
+
+    def _fill(self) -> None:
+        """The rows of all open groups; the cursor stays where it was."""
         rows = self.query_one(Rows)
         keep = self.key
         rows.clear_options()
@@ -138,14 +146,42 @@ class FieldsForm(Vertical):
                 continue
             if info.group != group:
                 group = info.group
-                options.append(Option(f"{group}", id=f"group-{group}", disabled=True))
-            options.append(Option(self._prompt(name), id=name))
+                foldable = group in CLOSED_AT_FIRST
+                prompt = self._group_prompt(group) if foldable else Content(group)
+                options.append(Option(prompt, id=f"group-{group}", disabled=not foldable))
+            if self._shown(name):
+                options.append(Option(self._prompt(name), id=name))
         rows.add_options(options)
-        if keep and keep in self.values:
-            self.go_to(keep)
+        ids = [option.id for option in options]
+        if keep in ids:
+            rows.highlighted = ids.index(keep)
         elif options:
             rows.highlighted = 1
         self._describe()
+
+    def _shown(self, name: str) -> bool:
+        group = FIELDS[name].group
+        return name not in ELSEWHERE and (group not in CLOSED_AT_FIRST or group in self._open)
+
+    def _set_in(self, groups: tuple[str, ...]) -> list[str]:
+        """Fields of these groups whose value is not the default."""
+        return [
+            name
+            for name, info in FIELDS.items()
+            if info.group in groups and self.values.get(name, info.default) != info.default
+        ]
+
+    def _group_prompt(self, group: str) -> Content:
+        """The line of a group that opens and closes, with what is set in it."""
+        count = len(self._set_in((group,)))
+        note = f"   {count} set" if count else "   as usual"
+        mark = "▾" if group in self._open else "▸"
+        return Content.assemble((f"{mark} {group}", "bold $primary"), (note, "$text-muted"))
+
+    def toggle(self, group: str) -> None:
+        """Opens or closes a group."""
+        self._open ^= {group}
+        self._fill()
 
     def set_advice(self, advice: Mapping[str, str]) -> None:
         """Sentences that warn, by field."""
@@ -163,6 +199,8 @@ class FieldsForm(Vertical):
 
     def go_to(self, key: str) -> None:
         """Moves the cursor to a field."""
+        if key in FIELDS and not self._shown(key):
+            self.toggle(FIELDS[key].group)
         rows = self.query_one(Rows)
         rows.highlighted = rows.get_option_index(key)
 
@@ -178,6 +216,10 @@ class FieldsForm(Vertical):
         self.values[key] = value
         self.problems = check_values(self.values)
         self._rewrite()
+        group = FIELDS[key].group
+        if group in CLOSED_AT_FIRST:
+            index = self.query_one(Rows).get_option_index(f"group-{group}")
+            self.query_one(Rows).replace_option_prompt_at_index(index, self._group_prompt(group))
         self.post_message(self.Changed(dict(self.values), key))
 
     # ------------------------------------------------------------------ drawing
@@ -210,7 +252,7 @@ class FieldsForm(Vertical):
     def _rewrite(self) -> None:
         rows = self.query_one(Rows)
         for name in FIELDS:
-            if name not in ELSEWHERE and rows.option_count:
+            if self._shown(name) and rows.option_count:
                 before = self._heights.get(name)
                 prompt = self._prompt(name)
                 index = rows.get_option_index(name)
@@ -222,7 +264,10 @@ class FieldsForm(Vertical):
         """The foot: what the field under the cursor means and takes, or what is wrong with it."""
         about, key = self.query_one("#about", Static), self._editing or self.key
         if key not in FIELDS:
-            about.update("")
+            group = key.removeprefix("group-")
+            names = ", ".join(i.label for n, i in FIELDS.items() if i.group == group and n not in ELSEWHERE)
+            verb = "close" if group in self._open else "open"
+            about.update(Content(f"Enter to {verb}: {names}" if names else ""))
             return
         info = FIELDS[key]
         problem = (
@@ -263,6 +308,8 @@ class FieldsForm(Vertical):
         event.stop()
         if event.option_id in FIELDS:
             self.edit(event.option_id)
+        elif event.option_id:
+            self.toggle(event.option_id.removeprefix("group-"))
 
     def edit(self, key: str) -> None:
         """Opens the editor of a field; a switch is turned at once."""
