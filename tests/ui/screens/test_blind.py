@@ -182,11 +182,11 @@ async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: 
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
         start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
-        await until(lambda: isinstance(app.screen, AskText))
+        await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         await pilot.press(*"none", "enter")
         await until(lambda: any("there is no file" in note.message for note in app._notifications))
         start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
-        await until(lambda: isinstance(app.screen, AskText))
+        await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         (tmp_path / "p.txt").write_text("question 0\nquestion 1\n")
         app.screen.query_one(Input).value = str(tmp_path / "p.txt")
         await pilot.press("enter")
