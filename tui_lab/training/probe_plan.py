@@ -20,7 +20,9 @@ MOST_KL_PROBES = 40
 #: Fewer items say nothing at all: with 16 the interval of an untouched model still reaches from 0.8 to 1.
 LEAST_ITEMS = 16
 MOST_ITEMS = 500
-#: Part of the share that items get before the distance from the base.
+#: Part of the share that is planned: costs are measured on the base, an adapter adds to them.
+PLANNED_PART = 0.75
+#: Part of what is planned that items get before the distance from the base.
 ITEMS_PART = 0.65
 #: The least that the distance is measured on: sequences, of which the interval lives, and tokens of each.
 LEAST_SEQUENCES, LEAST_TOKENS = 4, 16
@@ -71,7 +73,7 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
 def make_plan(total_steps: int, costs: Costs, items: int, share: float, suite_items: int = 0) -> Plan:
     """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``."""
     train_s = total_steps * costs.step_s
-    budget_s = share * train_s
+    budget_s = PLANNED_PART * share * train_s
     least = min(LEAST_PROBES, total_steps)
     # the least of the distance's measurements comes before anything more than the least of the items
     kl_least_s = least * costs.kl_s(min(LEAST_SEQUENCES, costs.kl_sequences), LEAST_TOKENS)
@@ -146,14 +148,14 @@ def _time(seconds: float) -> str:
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
     """Sequences and tokens of each that the base is recorded on: the largest size whose least number of
     measurements fits what items leave of the share. ``train_s`` is an estimate; the plan corrects it."""
-    budget_s = share * train_s * (1 - ITEMS_PART) / LEAST_PROBES
+    budget_s = PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
 
 def items_to_ask(train_s: float, item_s: float, share: float) -> int:
     """How many items the base is asked, before any step was timed: twice what seems to fit, since an
     estimate from the forward pass may be off and items that were not asked before cannot be paired."""
-    fits = share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
+    fits = PLANNED_PART * share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
     return max(LEAST_ITEMS, min(MOST_ITEMS, int(2 * fits)))
 
 

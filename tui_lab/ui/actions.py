@@ -160,6 +160,14 @@ ACTIONS: tuple[Action, ...] = (
         "tune",
     ),
     Action(
+        "tune.flags",
+        "f",
+        "flags",
+        "Red flags",
+        "Read what goes wrong in this run, and what helps.",
+        "tune",
+    ),
+    Action(
         "tune.log", "l", "log_scale", "Log scale", "Draw the loss on a logarithmic axis, or back.", "tune"
     ),
     Action("tune.next", "t,right_square_bracket", "next_tab", "Tab", "Show the next tab.", "tune", show=True),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState, headline
 from tui_lab.ui.widgets.feed import Part
 
@@ -76,20 +77,23 @@ def about_probes(state: RunState) -> list[Part]:
     return parts
 
 
-def flag_line(flags: Sequence[Any], key: str) -> str:
-    """The worst flag with its remedy, and how to see all; "" without one. ``flags``: the worst first."""
+FLAG_ROLES = {"red": "forgotten", "amber": "undecided"}
+
+
+def flag_line(flags: Sequence[Flag], key: str) -> list[Part]:
+    """The worst flag with its remedy, and how to see all; [] without one. ``flags``: the worst first."""
     if not flags:
-        return ""
+        return []
     worst = flags[0]
-    more = f"  [{key}: all {len(flags)}]" if len(flags) > 1 else ""
-    return f"{worst.name.replace('_', ' ')}: {worst.remedy}{more}"
+    more = f"({key}: all {len(flags)}) " if len(flags) > 1 else f"({key}: more) "
+    return [(f"⚑ {worst.name.replace('_', ' ')}", FLAG_ROLES[worst.severity]), (f" {more}{worst.remedy}", "")]
 
 
-def about_flags(flags: Sequence[Any]) -> list[Part]:
+def about_flags(flags: Sequence[Flag]) -> list[Part]:
     """Every flag: what is seen, and what helps."""
     parts: list[Part] = []
     for flag in flags:
-        parts.append((f"⚑ {flag.name.replace('_', ' ')}", "forgotten"))
+        parts.append((f"⚑ {flag.name.replace('_', ' ')}", FLAG_ROLES[flag.severity]))
         parts.append((f" at step {flag.step}: {flag.sentence}\n", ""))
         parts.append((f"  → {flag.remedy}\n", ""))
     return parts

@@ -109,8 +109,8 @@ async def test_tabs_show_every_part_at_80x24(fake: FakeRun) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "1/20 steps" in screen_text(app))
         for shown in (
-            "with the first probe",
-            "KL to base",
+            "model still knows",
+            "distance from the base",
             "MiB",
             "tok/s 6.5k",
             "learning rate",
@@ -195,6 +195,35 @@ async def test_retention_is_drawn_with_its_interval(fake: FakeRun, size: tuple[i
         plot = pane(app).query_one("#kl RunPlot", RunPlot)
         await until(lambda: "general" in plot.text and "task" in plot.text)
         assert "KL 0.20, on the task 0.30" in words(app) or size[0] < 120
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40)])
+async def test_red_flags_are_shown_with_their_remedies(fake: FakeRun, size: tuple[int, int]) -> None:
+    probed(fake)
+    fake.step(11, math.nan)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=size) as pilot:
+        await until(
+            lambda: "⚑ divergence" in screen_text(app) and "forgetting  retention" in screen_text(app)
+        )
+        assert pane(app).query_one("#state").size.height == 5
+        await pilot.press("f")
+        seen = words if size[0] < 120 else lambda app: pane(app).query_one("#about Feed", Feed).text
+        await until(lambda: "is no number at step 11" in seen(app))
+        text = pane(app).query_one("#about Feed", Feed).text
+        assert "⚑ forgetting" in text and "→" in text and text.index("divergence") < text.index("forgetting")
+        assert pane(app).query_one("#about Feed", Feed).scroll_y == 0
+
+
+async def test_a_run_without_flags_says_so(fake: FakeRun) -> None:
+    fake.begin()
+    fake.step(1, 2.0)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "1/20 steps" in screen_text(app))
+        assert "⚑" not in screen_text(app)
+        await pilot.press("f")
+        await until(lambda: any("No red flags" in note.message for note in app._notifications))
 
 
 async def test_a_run_without_probes_shows_no_verdict(fake: FakeRun) -> None:

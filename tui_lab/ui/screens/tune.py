@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from tui_lab.errors import LabError
 from tui_lab.runs import commands
+from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run, list_runs, open_run
 from tui_lab.runs.state import ENDED, Watcher
 from tui_lab.safe_text import visible
@@ -47,6 +48,8 @@ CATCH_UP_S = 0.02
 PORTION_RECORDS = 4_000
 #: Seconds between two looks at whether the process lives.
 LIVENESS_S = 1.0
+#: Seconds between two looks for what goes wrong: its rules read the whole of every curve.
+FLAGS_S = 1.0
 GRID_COLUMNS, GRID_ROWS = 100, 32
 NO_RUN = "No run yet. Press F2, choose a model and data (or nothing: the defaults work), and press S."
 
@@ -120,6 +123,8 @@ class TunePane(Pane):
         self._stamp: tuple[int, str] | None = None
         self._told: tuple[Content, bool] | None = None
         self._lines_told = 0
+        self._flags: list[Flag] = []
+        self._flagged_at = 0.0
         self.grid = False
 
     def compose_body(self) -> ComposeResult:
@@ -167,6 +172,7 @@ class TunePane(Pane):
             return
         self.watcher = Watcher(run)
         self.liveness, self._looked_at, self._stamp = "", 0.0, None
+        self._flags, self._flagged_at = [], 0.0
         self._notes_shown, self._samples_shown, self._about = (0, 0.0), (0, -1), []
         self._asked.clear()
         for feed in self.query(Feed):
@@ -199,6 +205,9 @@ class TunePane(Pane):
         assert self.watcher is not None
         state = self.watcher.state
         stamp = (state.version, self.liveness)
+        if stamp != self._stamp and time.monotonic() - self._flagged_at >= FLAGS_S:
+            self._flagged_at = time.monotonic()
+            self._flags = flags(state)
         self._draw_state()
         if stamp == self._stamp:
             return
@@ -256,11 +265,17 @@ class TunePane(Pane):
             self.app.run_line = (text, liveness)  # type: ignore[attr-defined]
 
     def _probe_rows(self) -> list[Content]:
-        """The newest verdict on what the model still knows."""
+        """The newest verdict on what the model still knows, and the worst of the red flags."""
         assert self.watcher is not None
-        verdict = probe_text.verdict_line(self.watcher.state)
-        rows = [Content.assemble(*((visible(text), _colour(role)) for text, role in verdict))]
-        return [row for row in rows if row.plain]
+        lines = (
+            probe_text.verdict_line(self.watcher.state),
+            probe_text.flag_line(self._flags, self._keys("tune.flags")),
+        )
+        return [
+            Content.assemble(*((visible(text), _colour(role)) for text, role in parts))
+            for parts in lines
+            if parts
+        ]
 
     def _tell(self, content: Content, trouble: bool) -> None:
         """Shows the lines at the top; sends nothing when they are as before."""
@@ -301,7 +316,8 @@ class TunePane(Pane):
         if seen != self._samples_shown:
             self._show(feed, [self._sample(sample) for sample in samples])
             self._samples_shown = seen
-        about = probe_text.about_probes(state) + run_text.about_run(
+        about = probe_text.about_flags(self._flags) + probe_text.about_probes(state)
+        about += run_text.about_run(
             state,
             self.liveness,
             self.watcher.recipe,
@@ -403,6 +419,13 @@ class TunePane(Pane):
     def action_checkpoint(self) -> None:
         if self._live():
             self._send("checkpoint")
+
+    def action_flags(self) -> None:
+        """Shows what is known of the run from its beginning: the flags come first."""
+        if not self._flags:
+            self.notice("No red flags: nothing that this run shows looks wrong.")
+        self.action_tab("about")
+        self.query_one("#about Feed", Feed).scroll_home(animate=False)
 
     def action_arm(self) -> None:
         if self._live() and self.watcher is not None:
