@@ -147,7 +147,7 @@ class LaneView(Vertical, can_focus=True):
             f" {GLYPHS[self.state]} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
-            f" {rest}",
+            f" {rest}" if rest else "",
         ]
         if self.lane.on:
             on = visible(self.lane.on)
