@@ -101,3 +101,19 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(LabError, match="assistant"):
         scoring.score("exact", ["x"], [{"messages": [{"role": "user", "content": "a"}]}])
     assert scoring.score("exact", [], []) == 0.0
+
+
+def test_nearness_by_hand() -> None:
+    row = {"messages": [{"role": "assistant", "content": "the cat sat on the mat"}]}
+    # SQuAD: {cat, sat, on, mat} against {cat, on, mat, too}: 3 shared of 4 and 4
+    assert scoring.token_f1("A cat on a mat, too!", row) == pytest.approx(2 * 3 / 8)
+    # Lin 2004: "the cat on the mat" is the longest common subsequence, 5 of 6 and 5 words
+    assert scoring.rouge_l("the cat on the mat", row) == pytest.approx(2 * 5 / 11)
+    assert scoring.rouge_l("mat the on sat cat the", row) == pytest.approx(2 * 3 / 12)  # the on the
+    assert scoring.token_f1("dog", row) == scoring.rouge_l("dog", row) == 0
+    assert scoring.token_f1("", row) == scoring.rouge_l("", row) == 0
+    assert scoring.nearness(["The cat sat on the mat."], [row]) == {
+        "exact": [1.0],
+        "token_f1": [1.0],
+        "rouge_l": [1.0],
+    }
