@@ -167,7 +167,7 @@ def data_preview(args: argparse.Namespace) -> int:
         "rows": args.rows,
         "max_length": args.max_length,
     }
-    answer = _job("tui_lab.data.preview", request)
+    answer = run_job("tui_lab.data.preview", request)
     if args.json:
         as_json(answer)
         return EXIT_OK
@@ -205,7 +205,7 @@ def _show_row(row: dict[str, Any]) -> None:
     print(text + (closing if was else ""))
 
 
-def _job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+def run_job(module: str, request: dict[str, Any]) -> dict[str, Any]:
     """Runs a job as a child and returns its result. Raises LabError with what it refused."""
     show = sys.stderr.isatty()
     with subprocess.Popen(
