@@ -36,13 +36,14 @@ _VARIANTS = (
     "arrow_config",
     "kasa_config",
     "monteclora_config",
+    "target_parameters",
     "use_bdlora",
     "use_qalora",
     "velora_config",
 )
 _VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT")
 #: Parts of an adapter that replace weights instead of adding to them.
-_REPLACES = ("modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+_REPLACES = ("modules_to_save", "trainable_token_indices", "layer_replication")
 
 
 def refusal(config: Mapping[str, Any]) -> str:
