@@ -9,7 +9,7 @@ import pytest
 from tui_lab.retention.advice import Facts, advise
 
 LEARN_MORE = "Double the rank, tune longer, or raise the learning rate (to 5e-4)"
-RED = Facts(verdict="red", n=400, method="full", learning_rate=2e-3, gained=0.8)
+RED = Facts(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
 
 
 def actions(facts: Facts) -> list[str]:
@@ -35,9 +35,14 @@ def test_what_was_done_is_not_advised_again() -> None:
     assert not any("trength" in each for each in actions(none_keeps))
 
 
+def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> None:
+    assert actions(Facts(verdict="amber"))[-1] == "Measure on more items, or on another suite too"
+
+
 def test_memorising_and_the_worst_category_are_named() -> None:
-    found = advise(replace(RED, gap=0.4, worst_category="animals", worst_lost=12))
-    assert any("40%" in each.reason for each in found)
+    found = advise(replace(RED, losses=(0.5, 0.7), worst_category="animals", worst_lost=12))
+    assert any("0.5 on rows it saw and 0.7 on others" in each.reason for each in found)
+    assert "Tune for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
     assert found[-1].action == "Replay rows about animals"
     assert "12 items" in found[-1].reason
 
@@ -50,7 +55,7 @@ def test_memorising_and_the_worst_category_are_named() -> None:
         (Facts(verdict="green", gained=0.7), "Take it"),
         (Facts(verdict="green"), "Take it"),
         (Facts(verdict="green", gained=0.01), LEARN_MORE),
-        (Facts(verdict="amber", n=100, items_needed=469), "Measure on more items"),
+        (Facts(verdict="amber"), "Sweep the strength"),
     ],
 )
 def test_the_first_thing_to_do(facts: Facts, first: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 #: Acquisition gained under which a run has learned little.
 LITTLE = 0.1
-#: Share of the training loss by which validation may lie above it.
+#: Share of the training loss by which the held-out loss may lie above it.
 GAP = 0.1
 #: Replay that practice rarely goes beyond.
 MUCH_REPLAY = 0.25
@@ -19,14 +19,12 @@ class Facts:
     """What is known of one run on one suite; None where it was not measured."""
 
     verdict: str = ""  # green, amber, red, cannot_tell; "" before any measurement
-    n: int = 0
-    items_needed: int = 0  # for a drop to the threshold to be seen; 0 unknown
     method: str = "lora"
     learning_rate: float = 0.0
     replay_fraction: float = 0.0
     kl_weight: float = 0.0
     gained: float | None = None  # acquisition after less before
-    gap: float | None = None  # (validation − training loss) / training loss at the end
+    losses: tuple[float, float] | None = None  # of training and of held-out rows at the end
     strength_tried: bool = False
     strength: float | None = None  # the recommended one
     strength_refused: str = ""  # why strength cannot be changed
@@ -56,10 +54,10 @@ def advise(facts: Facts) -> tuple[Advice, ...]:
             )
         case "green":
             return _kept(facts)
-    found = [*_more_items(facts)] if facts.verdict == "amber" else []
-    found += [*_strength(facts), *_replay(facts)]
-    if facts.gap is not None and facts.gap > GAP:
-        reason = f"validation loss lies {facts.gap:.0%} over training loss: it memorises while it forgets"
+    found = [*_strength(facts), *_replay(facts)]
+    if facts.losses is not None and facts.losses[1] > facts.losses[0] * (1 + GAP):
+        training, held_out = facts.losses
+        reason = f"its loss is {training:.2g} on rows it saw and {held_out:.2g} on others: it memorises"
         found.append(Advice("Tune for fewer steps", reason))
     if facts.learning_rate:
         found.append(
@@ -76,6 +74,9 @@ def advise(facts: Facts) -> tuple[Advice, ...]:
     if facts.worst_category and facts.worst_lost > 1:
         reason = f"{facts.worst_lost} items were lost there, more than in any other category"
         found.append(Advice(f"Replay rows about {facts.worst_category}", reason))
+    if facts.verdict == "amber":
+        reason = "the threshold lies inside the interval, which more items make narrower"
+        found.append(Advice("Measure on more items, or on another suite too", reason))
     return tuple(found)
 
 
@@ -84,14 +85,6 @@ def _kept(facts: Facts) -> tuple[Advice, ...]:
         reason = f"it kept what it knew, but gained only {facts.gained:.2f} on the new task"
         return (Advice("Double the rank, tune longer, or raise the learning rate (to 5e-4)", reason),)
     return (Advice("Take it", "retention is surely over the threshold that was set before the run"),)
-
-
-def _more_items(facts: Facts) -> list[Advice]:
-    if facts.items_needed > facts.n:
-        needed = f"about {facts.items_needed:,} items would settle it, {facts.n:,} were asked"
-    else:
-        needed = f"{facts.n:,} items leave the threshold inside the interval"
-    return [Advice("Measure on more items", needed)]
 
 
 def _strength(facts: Facts) -> list[Advice]:

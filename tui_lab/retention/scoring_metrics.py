@@ -1,19 +1,21 @@
 """What the scores of single items add up to: the record of one item's score, the metrics of a suite with
 their standard errors, and which items were answered rightly. Predictions and sums are those of
 lm-evaluation-harness; what it gives no error for (MCC, F1, perplexity) gets one by bootstrap with a fixed
-seed. No torch: results are read where no model is."""
+seed. No torch, and numpy only where it is needed: the lab reads results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy
 
 from tui_lab.retention import suites_checks
 from tui_lab.retention.suites_records import Item, Suite
+
+if TYPE_CHECKING:
+    import numpy
 
 RESAMPLES, SEED = 2_000, 20_240_917
 #: Of an item whose log-likelihoods are not all numbers (a model that diverged): it counts as wrong.
@@ -93,6 +95,8 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
 
 def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
     """mc2 of every item: Σ over true answers of exp(ll) / Σ over all; 0 where the model gave no numbers."""
+    import numpy
+
     shares = []
     for item, score in zip(suite.items, scores, strict=True):
         values = numpy.array(score.loglikelihoods, dtype=float)
@@ -142,6 +146,8 @@ def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
 
 def _mean(values: Sequence[float | bool]) -> Metric:
     """Mean, and the sample's standard deviation (n − 1) over √n."""
+    import numpy
+
     numbers = numpy.array(values, dtype=float)
     se = float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan
     return Metric(float(numbers.mean()), se)
@@ -152,6 +158,8 @@ def _mean(values: Sequence[float | bool]) -> Metric:
 
 def confusion(truth: Sequence[int], predicted: Sequence[int]) -> numpy.ndarray:
     """Counts (2, 2) of true class × predicted class; no prediction counts as the wrong class."""
+    import numpy
+
     table = numpy.zeros((2, 2), dtype=int)
     for true, guess in zip(truth, predicted, strict=True):
         table[int(true == 1), int(guess == 1) if guess != NO_PREDICTION else int(true != 1)] += 1
@@ -167,6 +175,8 @@ def mcc(table: numpy.ndarray) -> float:
 
 def f1(table: numpy.ndarray) -> float:
     """F1 of class 1; 0 where it neither occurs nor is predicted."""
+    import numpy
+
     (_, fp), (fn, tp) = table.tolist()
     return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
 
@@ -176,6 +186,8 @@ _TABLE: dict[str, Callable[[numpy.ndarray], float]] = {"mcc": mcc, "f1": f1}
 
 def _table_error(name: str, table: numpy.ndarray) -> float:
     """Bootstrap over items: drawing n of them again is drawing n cells of their table."""
+    import numpy
+
     count = int(table.sum())
     if count < 2:
         return math.nan
@@ -188,6 +200,8 @@ def _table_error(name: str, table: numpy.ndarray) -> float:
 
 def _perplexities(scores: Sequence[ItemScore]) -> dict[str, Metric]:
     """As the harness weighs them: all log-likelihoods over all words, bytes or tokens."""
+    import numpy
+
     sums = numpy.array([score.loglikelihoods[0] for score in scores])
     sizes = {
         "word_perplexity": [score.extra["words"] for score in scores],
@@ -212,6 +226,8 @@ def _rates(sums: numpy.ndarray, weights: numpy.ndarray, draws: numpy.ndarray) ->
 
 
 def _spread(values: Sequence[float] | numpy.ndarray, draws: numpy.ndarray) -> float:
+    import numpy
+
     return float(numpy.std(values, ddof=1)) if draws.shape[1] > 1 else math.nan
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
+from tui_lab.retention import results
 from tui_lab.retention.advice import Facts
-from tui_lab.retention.statistics import items_needed
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher, headline
 from tui_lab.safe_text import visible
@@ -21,9 +21,7 @@ from tui_lab.safe_text import visible
 FOLDER = "retention"
 STRENGTH = "strength.json"
 #: Files of the folder that hold no suite's result.
-OTHERS = {STRENGTH, "acquisition.json"}
-#: A result is a few MB at most; what is larger is not one of ours.
-MOST_BYTES = 200 << 20
+OTHERS = {"acquisition.json", "probe_base.json"}
 
 Figure = Mapping[str, float]  # value, low, high
 
@@ -75,23 +73,26 @@ def read(run: Run, state: RunState | None = None) -> Kept:
         state = watcher.state
     kept = Kept(run, recipe, state, problems=problems)
     for path in sorted((run.path / FOLDER).glob("*.json")):
+        if path.name in OTHERS:
+            continue
         try:
-            value = _json(path)
             if path.name == STRENGTH:
-                kept.strength = value
-            elif path.name not in OTHERS:
+                kept.strength = _object(path)
+            else:
+                value = results.read(path)
                 kept.results[str(value["suite"])] = value
-        except (OSError, ValueError, KeyError) as error:
-            problems.append(f"{path.name} cannot be read: {visible(str(error))}")
+        except LabError as error:
+            problems.append(str(error))
     return kept
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError("it is too large")
-    value = json.loads(path.read_text(encoding="utf-8"))
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path.name} cannot be read: {visible(str(error))}; measure again") from None
     if not isinstance(value, dict):
-        raise ValueError("it holds no object")
+        raise LabError(f"{path.name} holds no strength sweep; measure again")
     return value
 
 
@@ -112,27 +113,17 @@ def facts(kept: Kept, suite: str) -> Facts:
     recipe = kept.recipe
     return Facts(
         verdict=str(comparison.get("verdict") or ""),
-        n=int(comparison.get("n") or 0),
-        items_needed=needed(comparison, kept.threshold) if comparison else 0,
         method=recipe.method if recipe else "lora",
         learning_rate=recipe.learning_rate if recipe else 0.0,
         replay_fraction=recipe.replay_fraction if recipe else 0.0,
         kl_weight=recipe.kl_weight if recipe else 0.0,
         gained=end - start if math.isfinite(end - start) else None,
-        gap=(validation - loss) / loss if math.isfinite(validation - loss) and loss > 0 else None,
+        losses=(loss, validation) if math.isfinite(validation - loss) else None,
         strength_tried=kept.strength is not None,
         strength=(strength.get("recommended") or {}).get("strength"),
         worst_category=worst,
         worst_lost=lost.get(worst, 0),
     )
-
-
-def needed(comparison: Mapping[str, Any], threshold: float) -> int:
-    """Items at which a drop to the threshold would be seen, at the share of flips that was seen."""
-    n = int(comparison["n"])
-    flips = (int(comparison["b"]) + int(comparison["c"])) / n if n else 0.0
-    drop = float(comparison["pre"]) * (1 - threshold)
-    return items_needed(max(flips, drop), drop) if drop > 0 else 0
 
 
 def label(recipe: Recipe | None, run_id: str) -> str:

@@ -21,8 +21,10 @@ VERDICTS = {
     "cannot_tell": ("?", "cannot tell", "$undecided"),
     "": ("·", "not compared", "$text-muted"),
 }
-COLUMNS = ("", "suite / category", "n", "before", "after", "retention", "95 %", "lost", "gained")
-WIDTHS = (1, 22, 5, 6, 6, 9, 14, 4, 6)
+COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95 %", "lost", "gained")
+WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
+#: The categories that replay leaves out, so that keeping them is not rehearsing them.
+NOT_REHEARSED = "not rehearsed"
 BAR = "▏▎▍▌▋▊▉█"
 
 
@@ -73,7 +75,7 @@ def line(row: Sequence[str]) -> str:
     for place, (cell, width) in enumerate(zip(row, WIDTHS, strict=True)):
         text = cell if len(cell) <= width else cell[: width - 1] + "…"
         parts.append(text.ljust(width) if place < 2 else text.rjust(width))
-    return "  ".join(parts)
+    return " ".join(parts)
 
 
 def rows(kept: Kept) -> list[tuple[str, str, str, str]]:
@@ -83,7 +85,10 @@ def rows(kept: Kept) -> list[tuple[str, str, str, str]]:
         comparison = result.get("comparison")
         _, colour = verdict_words(str((comparison or {}).get("verdict") or ""))
         found.append((suite, "", line(cells(suite, comparison, int(result.get("n") or 0))), colour))
-        for name, each in (result.get("categories") or {}).items():
+        parts = dict(result.get("categories") or {})
+        if held := result.get("held_back"):
+            parts = {NOT_REHEARSED: held.get("comparison"), **parts}
+        for name, each in parts.items():
             _, colour = verdict_words(str((each or {}).get("verdict") or ""))
             found.append((suite, name, line(cells(f"  {name}", each, 0)), colour))
     return found

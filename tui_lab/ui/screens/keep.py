@@ -78,6 +78,7 @@ class KeepPane(Pane):
         self._job: Worker[Any] | None = None
         self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
         self._flips: list[int] = []
+        self._told: set[str] = set()  # problems, each told once
         self.grid = False
 
     @property
@@ -138,8 +139,9 @@ class KeepPane(Pane):
         if not self.is_mounted:
             return
         for text in [problem, *(kept.problems if kept else [])]:
-            if text:
+            if text and text not in self._told:
                 self.notice(text, "error")
+                self._told.add(text)
         self.kept = kept
         if kept and kept.results and self.suite not in kept.results:
             self.suite, self.category = next(iter(kept.results)), ""
