@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from tui_lab.retention import suites_checks
 from tui_lab.retention.suites_records import Item, Suite
 
@@ -175,7 +174,6 @@ def mcc(table: numpy.ndarray) -> float:
 
 def f1(table: numpy.ndarray) -> float:
     """F1 of class 1; 0 where it neither occurs nor is predicted."""
-    import numpy
 
     (_, fp), (fn, tp) = table.tolist()
     return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
