@@ -45,6 +45,7 @@ def make_run(tiny_llama: Path, texts: Path, tmp_path: Path) -> Callable[..., fol
                 "per_device_train_batch_size": 8,
                 "gradient_accumulation_steps": 1,
                 "sample_max_new_tokens": 4,
+                "probe_share": 0.0,  # tests/training/test_probe.py has runs that are probed
                 **values,
             }
         )

@@ -107,18 +107,21 @@ def measure(
 
     ask(LEAST_ITEMS // 2)  # the first call warms caches up
     few_s = ask(LEAST_ITEMS)
-    many_s = ask(3 * LEAST_ITEMS)
     few = LEAST_ITEMS - LEAST_ITEMS // 2
-    many = max(1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
-    # a call of n items takes a fixed time and n times an item's
-    item_s = max((many_s - few_s) / max(1, many - few), many_s / many / 2)
+    item_s, fixed_s = few_s / few, 0.0
+    if items_to_ask(train_s, item_s, share) > 2 * LEAST_ITEMS:
+        # a call of n items takes a fixed time and n times an item's; two calls tell them apart
+        many_s = ask(3 * LEAST_ITEMS)
+        many = max(few + 1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
+        item_s = max((many_s - few_s) / (many - few), many_s / many / 2)
+        fixed_s = max(0.0, few_s - few * item_s)
     ask(items_to_ask(train_s, item_s, share))
     return Base(
         kept_general,
         kept_task,
         done,
         item_s=item_s,
-        item_fixed_s=max(0.0, few_s - few * item_s),
+        item_fixed_s=fixed_s,
         kl_s=kl_s,
         seconds=time.monotonic() - began,
     )
