@@ -28,6 +28,9 @@ ITEMS_PART = 0.65
 LEAST_SEQUENCES, LEAST_TOKENS = 4, 16
 #: Sizes of the text that the distance is measured on, largest first: sequences and tokens of each.
 KL_SIZES = ((32, 256), (32, 128), (32, 64), (32, 32), (16, 32), (8, 32), (4, 32))
+#: Seconds that the base may be read and asked for once, however short the run seems beforehand: the forward
+#: pass says little of what a step takes where a step is mostly not arithmetic.
+BASE_KL_S, BASE_ITEMS_S = 0.25, 1.0
 #: One-sided error of a whole run's stop; each planned probe gets its part of it.
 ALPHA = 0.05
 CONSECUTIVE = 2
@@ -148,7 +151,7 @@ def _time(seconds: float) -> str:
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
     """Sequences and tokens of each that the base is recorded on: the largest size whose least number of
     measurements fits what items leave of the share. ``train_s`` is an estimate; the plan corrects it."""
-    budget_s = PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES
+    budget_s = max(PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES, BASE_KL_S)
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
 
@@ -156,7 +159,7 @@ def items_to_ask(train_s: float, item_s: float, share: float) -> int:
     """How many items the base is asked, before any step was timed: twice what seems to fit, since an
     estimate from the forward pass may be off and items that were not asked before cannot be paired."""
     fits = PLANNED_PART * share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
-    return max(LEAST_ITEMS, min(MOST_ITEMS, int(2 * fits)))
+    return max(LEAST_ITEMS, min(MOST_ITEMS, int(max(2 * fits, BASE_ITEMS_S / max(item_s, 1e-9)))))
 
 
 @dataclass(frozen=True)
