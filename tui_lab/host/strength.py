@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
@@ -53,6 +54,8 @@ def read_request(fields: dict[str, Any]) -> Request:
     def number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise LabError(f"{name} of a strength sweep is a number, not {visible(repr(value))[:80]}")
+        if not math.isfinite(value):
+            raise LabError(f"{name} of a strength sweep is a finite number, not {value}")
         return float(value)
 
     strengths = fields.get("strengths") or list(strength.STRENGTHS)
@@ -83,9 +86,13 @@ def handle(fields: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     subject = Subject.of(run)
     with locked(run):
-        if request.save is not None:
-            return {"saved": save(subject, request.save)}
-        return Sweep(subject, request, progress).run()
+        try:
+            if request.save is not None:
+                return {"saved": save(subject, request.save)}
+            return Sweep(subject, request, progress).run()
+        except OSError as error:
+            what = error.strerror or error
+            raise LabError(f"run {run.id}: its folder cannot be read or written ({what})") from None
 
 
 @contextlib.contextmanager
@@ -155,7 +162,20 @@ class Subject:
 
     def saved_as(self, strength: float) -> str:
         """The folder of what is saved at a strength."""
-        return f"{'model' if self.whole else 'adapter'}-strength-{strength:.2f}"
+        digits = f"{strength:.2f}"
+        number = digits if float(digits) == strength else f"{strength:g}"
+        return f"{'model' if self.whole else 'adapter'}-strength-{number}"
+
+    def saved_dtype(self) -> str:
+        """The precision that whole weights were saved in; "auto" where their configuration names none."""
+        from tui_lab.decoding.loading import DTYPES
+
+        try:
+            config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+            found = str(config.get("dtype") or config.get("torch_dtype"))
+        except (OSError, ValueError, AttributeError):
+            return "auto"
+        return found if found in DTYPES else "auto"
 
 
 def refused(adapter: Path, recipe: Recipe) -> str:
@@ -191,7 +211,8 @@ def save(subject: Subject, strength: float) -> str:
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     except OSError as error:
-        raise LabError(f"{name} cannot be saved in run {subject.run.id}: {error.strerror or error}") from None
+        what = error.strerror or error
+        raise LabError(f"{name} cannot be saved in run {subject.run.id}: {what}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return name
@@ -204,7 +225,7 @@ def _write(subject: Subject, strength: float, target: Path) -> None:
     from tui_lab.retention.strength import scaled_adapter
 
     if subject.whole:
-        loaded = Loaded(subject)
+        loaded = Loaded(subject, subject.saved_dtype())
         loaded.dial.turn(strength)
         loaded.model.save_pretrained(target)
     for file in subject.path.iterdir():
@@ -222,7 +243,7 @@ def _write(subject: Subject, strength: float, target: Path) -> None:
 class Loaded:
     """The model that the run made, with a dial for its strength."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, dtype: str = "auto") -> None:
         from tui_lab.data import templates
         from tui_lab.decoding.adapters import load_wrapped
         from tui_lab.decoding.loading import best_device, load_model, quiet_libraries
@@ -230,17 +251,17 @@ class Loaded:
 
         revision = subject.recipe.revision
         with quiet_libraries():
-            base = load_model(subject.base, four_bit=subject.four_bit, revision=revision)
+            base = load_model(subject.base, dtype=dtype, four_bit=subject.four_bit, revision=revision)
             if subject.whole:
-                self.model = load_model(str(subject.path))
+                self.model = load_model(str(subject.path), dtype=dtype)
                 self.dial = Dial(self.model, dict(base.named_parameters()))
             else:
                 self.model = load_wrapped(base, subject.path, subject.run.id)
                 self.dial = Dial(self.model)
             # the base's own, as in evaluations: the same items are the same tokens
             self.tokenizer = templates.load_tokenizer(subject.base, revision or None)
-        dtype = str(base.dtype).removeprefix("torch.")
-        self.how = baselines.How("nf4" if subject.four_bit else "none", dtype, best_device())
+        found = str(base.dtype).removeprefix("torch.")
+        self.how = baselines.How("nf4" if subject.four_bit else "none", found, best_device())
 
 
 class NewTask:
