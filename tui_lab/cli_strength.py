@@ -13,6 +13,7 @@ from tui_lab.safe_text import visible
 
 MODULE = "tui_lab.host.strength"
 RECOMMENDED = "recommended"
+_BAR = 10  # characters
 _EXAMPLES = """examples:
   tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite
   tui-lab strength latest --strengths 0.5,0.7 --keep 0.97
@@ -94,15 +95,17 @@ def _show(answer: dict[str, Any]) -> None:
     if points:
         metric = visible(str(answer["acquisition_metric"] or "new task"))
         suite = f"{visible(str(answer['suite']))}, {answer['n']:,} items"
-        print(f"strength   {metric:>10}   kept of {suite}")
+        print(f"strength  {metric:>{_BAR + 7}}  {'kept':>{_BAR + 7}} of {suite}")
         best = answer["recommended"]["strength"]
         for point in points:
             kept = point["retention"]
             low, high = _number(kept["low"]), _number(kept["high"])
             mark = "  ← recommended" if point["strength"] == best else ""
+            gained = point["acquisition"]
             print(
-                f"{point['strength']:8.2f}   {_number(point['acquisition']):>10}   {_number(kept['value'])} "
-                f"({low} to {high})  {str(point['verdict']).replace('_', ' ')}{mark}"
+                f"{point['strength']:8.2f}  {_bar(gained)} {_number(gained):>6}  {_bar(kept['value'])} "
+                f"{_number(kept['value']):>6} ({low} to {high})  "
+                f"{visible(str(point['verdict'])).replace('_', ' ')}{mark}"
             )
         said = visible(str(answer["recommended"]["reason"]))
         print(f"{said[:1].upper()}{said[1:]}." if best is None else f"Recommended: {best:g}, since {said}.")
@@ -110,6 +113,13 @@ def _show(answer: dict[str, Any]) -> None:
         print(f"warning: {visible(str(warning))}")
     if answer.get("saved"):
         print(f"saved as {answer['saved']}")
+
+
+def _bar(share: Any) -> str:
+    """A share of 1 as a bar; what lies outside of 0 to 1 fills or empties it."""
+    number = float(share)
+    filled = round(_BAR * min(1.0, max(0.0, number))) if number == number else 0
+    return "█" * filled + "·" * (_BAR - filled)
 
 
 def _number(value: Any) -> str:
