@@ -82,6 +82,8 @@ def test_gradient_spikes() -> None:
     for at in (150, 170, 190):
         norms[at] = 30.0
     assert found(steps(falling(), grad_norm=norms))["gradient_spikes"].step == 191
+    # of gradients that are next to nothing ten times as much is nothing
+    assert "gradient_spikes" not in found(steps(falling(), grad_norm=[norm / 100 for norm in norms]))
     norms[150] = 1.0
     assert "gradient_spikes" not in found(steps(falling(), grad_norm=norms))
 
@@ -102,6 +104,9 @@ def test_overfitting() -> None:
 def test_memorising() -> None:
     recited = steps([*falling(150), *[0.01] * 50])
     assert found(recited, evals((0, 3.0), (200, 0.9)))["memorising"].step == 200
+    # facts learned by heart that answer what was held out too; until they begin to be worse again
+    assert "memorising" not in found(recited, evals((0, 3.0), (100, 0.24), (200, 0.23)))
+    assert "memorising" in found(recited, evals((0, 3.0), (100, 0.23), (200, 0.3)))
     # easy data is not recited: validation is as low
     assert "memorising" not in found(recited, evals((0, 3.0), (200, 0.03)))
     # a validation before the training says nothing
@@ -200,6 +205,9 @@ def distances(*values: float) -> Events:
 
 def test_distance_from_the_base() -> None:
     assert found(distances(0.01, 0.1, 0.2, 0.4))["drifting"].step == 150
+    assert (
+        found(distances(0.01, 0.1, 0.2, 0.4), probe("green", 0.99, 0.89)) == {}
+    )  # items say that it is well
     assert found(distances(0.2, 0.3, 0.3)) == {}  # it has settled
     assert found(distances(0.001, 0.002, 0.004)) == {}  # too near to matter
     assert found(distances(0.4, 0.41, 0.42)) == {}  # within the intervals

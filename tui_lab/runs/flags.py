@@ -18,12 +18,14 @@ Severity = Literal["red", "amber"]
 WINDOW_LEAST, WINDOW_MOST = 5, 50
 #: The loss counts as risen when its median is so much above the lowest one before, by factor and in nats.
 RISEN_FACTOR, RISEN_NATS = 1.3, 0.3
-#: A single step is a spike above so many medians; so many spikes in the last steps are a flag.
-SPIKE_FACTOR, SPIKES, SPIKE_STEPS = 10.0, 3, 100
+#: A single step is a spike above so many medians and above the norm that is usually clipped at (a model that
+#: has learned its rows has tiny gradients, ten times which is nothing); so many in the last steps are a flag.
+SPIKE_FACTOR, SPIKE_NORM, SPIKES, SPIKE_STEPS = 10.0, 1.0, 3, 100
 #: Share by which validation may lie above training loss, and by which a rise counts as one.
 GAP, RISE = 0.10, 0.01
-#: Training loss (nats a token) under which answers are recited, when validation is so many times as high.
-RECITED_NATS, RECITED_FACTOR = 0.05, 4.0
+#: Training loss (nats a token) under which answers are recited, when validation is so many times as high, and
+#: either high in itself or over its lowest by a share: facts have to be learned by heart, and may be.
+RECITED_NATS, RECITED_FACTOR, RECITED_HELD_NATS, RECITED_RISE = 0.05, 4.0, 0.5, 0.1
 #: Loss above which a model has hardly learned the task, and the share of the run after which that counts.
 HIGH_NATS, EARLY_SHARE = 2.0, 0.3
 FLAT_SHARE, SLOW_SHARE = 0.02, 0.01
@@ -70,6 +72,10 @@ def _middle(values: list[float]) -> float:
     return median(finite) if finite else math.nan
 
 
+def _lowest(values: list[float]) -> float:
+    return min((value for value in values if math.isfinite(value)), default=math.nan)
+
+
 def _not_finite(state: RunState) -> Iterator[Flag]:
     for name, curve in (("loss", state.loss), ("gradient norm", state.grad_norm)):
         if not math.isfinite(sum(curve.values)):  # one sum is quicker than looking at each
@@ -104,9 +110,8 @@ def _rising(state: RunState) -> Iterator[Flag]:
 def _spikes(state: RunState) -> Iterator[Flag]:
     values, steps = state.grad_norm.values[-SPIKE_STEPS:], state.grad_norm.steps[-SPIKE_STEPS:]
     usual = _middle(values)
-    high = [
-        step for step, v in zip(steps, values, strict=True) if math.isfinite(v) and v > SPIKE_FACTOR * usual
-    ]
+    over = max(SPIKE_FACTOR * usual, SPIKE_NORM)
+    high = [step for step, v in zip(steps, values, strict=True) if math.isfinite(v) and v > over]
     if len(values) >= 20 and len(high) >= SPIKES and usual > 0:
         yield Flag(
             "gradient_spikes",
@@ -147,12 +152,9 @@ def _recited(state: RunState) -> Iterator[Flag]:
     if not state.validation.values:
         return
     now, held = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
-    # the first validations lie before the training: they say nothing about it
-    if (
-        state.validation.steps[-1]
-        and now < RECITED_NATS
-        and held > max(RECITED_FACTOR * now, 2 * RECITED_NATS)
-    ):
+    lost = held > RECITED_HELD_NATS or held > (1 + RECITED_RISE) * _lowest(state.validation.values)
+    # a validation before the training says nothing about it
+    if state.validation.steps[-1] and now < RECITED_NATS and held > RECITED_FACTOR * now and lost:
         yield Flag(
             "memorising",
             "amber",
@@ -268,6 +270,9 @@ def _forgetting(state: RunState) -> Iterator[Flag]:
 def _distance(state: RunState) -> Iterator[Flag]:
     if len(state.kl_probes) < 3:
         return
+    asked = [probe for probe in state.item_probes if probe["step"] >= state.kl_probes[-3]["step"]]
+    if asked and asked[-1]["verdict"] == "green":
+        return  # distance only foretells what items show
     before, middle, last = (probe["general"] for probe in state.kl_probes[-3:])
     # beyond chance: the newest interval lies above the estimate of two probes ago
     if before["value"] < middle["value"] < last["value"] and last["low"] > max(KL_NATS, before["value"]):
