@@ -74,6 +74,14 @@ def test_categories_that_a_suite_holds_back_are_not_rehearsed(tokenizer: Any) ->
     assert not [question for question in asked if question in text]
 
 
+def test_general_rows_are_no_longer_than_the_task_bears() -> None:
+    task = [{"input_ids": [1] * 9, "labels": [-100] * 6 + [1] * 3}] * 4
+    assert replay.trained_at_most(task) == 12
+    row = {"input_ids": list(range(9)), "labels": [0, -100, 2, 3, -100, 5, 6, -100, 8]}
+    assert replay.shortened(row, 3) == {"input_ids": [0, 1, 2, 3, 4, 5], "labels": [0, -100, 2, 3, -100, 5]}
+    assert replay.shortened(row, 5) == row
+
+
 def test_rows_from_a_file(tokenizer: Any, tmp_path: Path) -> None:
     chats = tmp_path / "chats.jsonl"
     chats.write_text(

@@ -23,6 +23,10 @@ CORPUS_SEED = 77_000_000
 LEAST_WEIGHT = 0.5
 #: Rows of a set that are read for each row that is wanted, so that what is drawn is not its beginning only.
 READ_FOR_EACH = 4
+#: A general row trains at most so many times the tokens of a mean task row. Losses are means over tokens: a
+#: few long texts would drown a task of short answers.
+TRAINED_FOR_EACH = 4
+LEAST_TRAINED = 8
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ def rows_wanted(task_rows: int, fraction: float) -> int:
     return max(1, round(task_rows * fraction / (1 - fraction)))
 
 
+def trained_at_most(task: Sequence[Row]) -> int:
+    """Trained tokens that a general row beside these rows may have."""
+    mean = sum(sum(label != templates.IGNORED for label in row["labels"][1:]) for row in task) / len(task)
+    return max(LEAST_TRAINED, round(mean * TRAINED_FOR_EACH))
+
+
+def shortened(row: Row, trained: int) -> Row:
+    """The row until its ``trained``-th trained token."""
+    at = [i for i, label in enumerate(row["labels"]) if i and label != templates.IGNORED]
+    end = at[trained - 1] + 1 if len(at) > trained else len(row["labels"])
+    return {"input_ids": row["input_ids"][:end], "labels": row["labels"][:end]}
+
+
 def general_rows(
     data: str,
     tokenizer: Any,
@@ -46,21 +63,25 @@ def general_rows(
     *,
     max_length: int,
     seed: int,
+    trained: int = 10**9,
     held_back: Collection[str] = (),
 ) -> General:
-    """``count`` general rows of ``data`` ("auto": the bundled model's corpus). Raises LabError.
+    """``count`` general rows of ``data`` ("auto": the bundled model's corpus), each of at most ``trained``
+    trained tokens. Raises LabError.
 
     ``held_back``: categories of the world whose facts the corpus must leave out. The tokenizer must have its
     chat template already.
     """
     if data == AUTO:
-        return General(_of_the_corpus(tokenizer, count, max_length, seed, held_back), "the bundled corpus")
+        rows = _of_the_corpus(tokenizer, count, max_length, seed, held_back)
+        return General([shortened(row, trained) for row in rows], "the bundled corpus")
     source = formats.read(data, max_rows=count * READ_FOR_EACH)
     examples = list(source.rows)
     random.Random(seed).shuffle(examples)
-    rows: list[Row] = []
+    rows = []
     for example in examples:
-        rows += _encoded(tokenizer, example, max_length)
+        length = max_length if example.text is None else min(max_length, trained + 1)
+        rows += [shortened(row, trained) for row in _encoded(tokenizer, example, length)]
         if len(rows) >= count:
             break
     if not rows:

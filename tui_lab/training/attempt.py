@@ -132,14 +132,15 @@ class Attempt:
 
     def _mix_general_rows_in(self, prepared: Prepared, max_length: int) -> None:
         task_rows = len(prepared.train)
-        general = self._general_rows(replay.rows_wanted(task_rows, self.recipe.replay_fraction), max_length)
+        wanted = replay.rows_wanted(task_rows, self.recipe.replay_fraction)
+        general = self._general_rows(wanted, max_length, replay.trained_at_most(prepared.train))
         prepared.train = replay.mixed(prepared.train, general.rows, self.recipe.seed)
         prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
         prepared.warnings += general.warnings
         reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
         self.events.write("choice", field="replay_fraction", value=self.recipe.replay_fraction, reason=reason)
 
-    def _general_rows(self, count: int, max_length: int) -> replay.General:
+    def _general_rows(self, count: int, max_length: int, trained: int) -> replay.General:
         """Rows of what the model knew, without what the suite holds back to see what is not rehearsed."""
         recipe = self.recipe
         held_back = suites.load("everyday").held_back if recipe.replay_data == replay.AUTO else ()
@@ -149,6 +150,7 @@ class Attempt:
             count,
             max_length=max_length,
             seed=recipe.seed,
+            trained=trained,
             held_back=held_back,
         )
 
@@ -187,7 +189,8 @@ class Attempt:
         )
         if trainer.objective is not None and recipe.ewc_lambda:
             self._phase("evaluating", "where general text is sensitive (EWC)")
-            general = self._general_rows(regularise.FISHER_ROWS, int(values["max_length"]))
+            length = int(values["max_length"])
+            general = self._general_rows(regularise.FISHER_ROWS, length, length)
             trainer.objective.measure_importance(general.rows)
         if adapters.changes_base_weights(recipe):
             # what the adapter was at the start turns it into one for the original base when it is saved

@@ -125,6 +125,23 @@ async def test_another_preset_keeps_model_and_data_and_gives_its_fields(started:
         assert values["lora_r"] == pane(app).base["lora_r"] != 99
 
 
+async def test_a_preset_that_says_otherwise_for_the_bundled_model_follows_the_model() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: bool(pane(app).values))
+        pane(app)._take_preset("keeper")
+        await pilot.pause()
+        assert pane(app).values["method"] == "full" and not pane(app).summary.refusals  # type: ignore[union-attr]
+        pane(app)._take("model", "Qwen/Qwen3-0.6B")
+        await pilot.pause()
+        assert pane(app).values["method"] == "lora" and pane(app).values["kl_weight"] > 0
+        assert "--set" not in pane(app).summary.command  # type: ignore[union-attr]
+        assert pane(app).form.values["method"] == "lora"
+        pane(app)._take("model", "pocket")
+        await pilot.pause()
+        assert pane(app).values["method"] == "full"
+
+
 async def test_a_refused_combination_is_said_and_not_started(started: list[Run]) -> None:
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
