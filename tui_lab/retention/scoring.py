@@ -13,7 +13,7 @@ import torch
 from tui_lab.errors import LabError
 from tui_lab.retention import scoring_generate
 from tui_lab.retention.scoring_encode import Encoder, Row, context_length
-from tui_lab.retention.scoring_forward import Reader, evaluating, is_out_of_memory
+from tui_lab.retention.scoring_forward import WIDEST, Reader, evaluating, is_out_of_memory
 from tui_lab.retention.scoring_generate import Cancelled
 from tui_lab.retention.scoring_metrics import (
     ItemScore,
@@ -84,6 +84,8 @@ class _Evaluation:
         self._encoder = Encoder(tokenizer, context_length(model, tokenizer, self._reader.virtual_tokens))
         device = model.get_input_embeddings().weight.device.type
         self._budget = batch_tokens or BATCH_TOKENS.get(device, _BATCH_TOKENS_CUDA)
+        #: A pack may be wider than a batch is meant to be: what it saves is more than what the caches do.
+        self._widest = batch_tokens or max(self._budget, WIDEST)
         self._rows: dict[int, list[Row]] = {}
         self._values: dict[tuple[int, int], float] = {}
 
@@ -95,7 +97,7 @@ class _Evaluation:
             for row in rows:
                 self._rows.setdefault(row.item, []).append(row)
             share = self._reader.trees and self._suite.kind != "perplexity"
-            packs = packs_of(rows, min(self._reader.width, self._budget), share)
+            packs = packs_of(rows, min(self._reader.width, self._widest), share, self._reader.reach)
             # the longest first: what does not fit the memory shows at once
             packs.sort(key=lambda pack: -pack.width)
             self._read(packs)
@@ -141,7 +143,7 @@ class _Evaluation:
         half = len(widest.rows) // 2
         parts: list[Pack] = []
         for rows in (widest.rows[:half], widest.rows[half:]):
-            parts += packs_of(rows, widest.width, self._reader.trees)
+            parts += packs_of(rows, widest.width, self._reader.trees, self._reader.reach)
         return sorted([*parts, *packs[1:]], key=lambda pack: -pack.width)
 
     def _take(self, batch: Sequence[Pack], values: Sequence[Sequence[float]]) -> None:

@@ -14,12 +14,16 @@ import numpy
 import torch
 
 from tui_lab.errors import LabError
-from tui_lab.retention import scoring_tree
+from tui_lab.retention import scoring_blocks, scoring_tree
 from tui_lab.retention.scoring_encode import Row
 from tui_lab.retention.scoring_tree import Pack
 
 #: Logits in memory at once, in elements: 128 MiB in float32.
 LOGITS_AT_ONCE = 2**25
+#: See `Reader.reach`, by hidden size.
+REACH = 3.0
+#: The widest pack: its mask, and in some implementations its scores, are as large as the square of it.
+WIDEST = 4096
 #: Masks are as wide as a multiple of this: what the GPU's attention kernels want.
 _STEP = 8
 #: How far a tree's log-probabilities may lie from those of single rows in the trial. A model that ignores
@@ -55,8 +59,15 @@ class Reader:
         )
         config = self._base.config.get_text_config(decoder=True)
         self._config = config
-        #: Attention over a row of this width costs about as much as its matrices.
-        self.width = min(max(4 * int(config.hidden_size), 256), 4096)
+        #: Attention to so many tokens costs about as much as the matrices of one: 10 H² products against 2 H
+        #: and an exponential (tried on two small models; half or twice of it changes less than a tenth).
+        self.reach = REACH * int(config.hidden_size)
+        self._sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
+        self.width = WIDEST if self._sdpa else WIDEST // 4
+        self._call = scoring_blocks.CALL.get(self._device.type, scoring_blocks.CALL_ELSEWHERE)
+        self._plan: list[list[scoring_blocks.Block] | None] = []
+        if self._sdpa and self._device.type == "cpu":
+            self.reach = math.inf  # by blocks nobody looks at what is not its own
         self.virtual_tokens = virtual_tokens(model)
         self.trees = not self.virtual_tokens and self._tree_trial()
 
@@ -103,6 +114,7 @@ class Reader:
                     logits = self._logits(inputs, chosen)
                 else:
                     assert hidden is not None
+                    self._plan = []
                     one_token = {"input_ids": inputs["input_ids"][:1, :1]}
                     logits = self._logits(one_token, always(hidden[None, begin:end]))
                 here = (at >= begin) & (at < end)
@@ -124,8 +136,11 @@ class Reader:
         for at, pack in enumerate(packs):
             ids[at, : pack.width] = pack.tokens
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
+        self._plan = []
         if not branched:
             return inputs  # padded on the right, where nothing that is read can see it
+        if self._sdpa:
+            self._plan = [scoring_blocks.blocks_of(pack, self._call) for pack in packs]
         depths = numpy.zeros((len(packs), width), dtype=numpy.int64)
         for at, pack in enumerate(packs):
             depths[at, : pack.width] = pack.depths
@@ -152,7 +167,7 @@ class Reader:
         return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, lowest)
 
     def _logits(self, inputs: dict[str, Any], choose: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        with states_of(self._head, choose):
+        with states_of(self._head, choose), scoring_blocks.by_blocks(self._plan):
             # virtual tokens are put in by peft's own forward
             model = self._model if self.virtual_tokens else self._base
             logits: torch.Tensor = model(**inputs, use_cache=False).logits

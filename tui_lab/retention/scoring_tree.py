@@ -7,6 +7,7 @@ learned positions or adapters but to give the model the mask and the positions. 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +15,8 @@ import numpy
 
 from tui_lab.retention.scoring_encode import Row
 
-#: Rows that share fewer tokens lie in packs of their own: a short common beginning saves less than a wider
-#: pack costs in attention.
+#: Rows that share fewer tokens lie in packs of their own: a short common beginning saves less than the mask
+#: costs.
 LEAST_SHARED = 12
 
 
@@ -73,8 +74,17 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
     return bisect.bisect_left(range(1, most + 1), True, key=lambda n: one[:n] != other[:n])
 
 
-def packs_of(rows: Sequence[Row], width: int, share: bool = True) -> list[Pack]:
-    """Rows laid together where they begin alike, packs of at most ``width`` tokens (one row may be longer).
+def pays(width: int, new: int, length: int, reach: float) -> bool:
+    """Whether ``new`` more tokens in a pack of ``width`` cost less than a row of ``length`` by itself.
+
+    Costs are in attention between two tokens; the matrices of one token cost as much as ``reach`` of them. A
+    pack attends from everything to everything, a row alone only backwards."""
+    return new * (2 * width + new) - length * length / 2 < (length - new) * reach
+
+
+def packs_of(rows: Sequence[Row], width: int, share: bool = True, reach: float = math.inf) -> list[Pack]:
+    """Rows laid together where they begin alike and it :func:`pays`, packs of at most ``width`` tokens (one
+    row may be longer).
 
     In lexical order neighbours share the most. The rows of an item stay together. Without ``share`` every
     row lies alone, except that equal rows are read once (one-token choices)."""
@@ -90,8 +100,9 @@ def packs_of(rows: Sequence[Row], width: int, share: bool = True) -> list[Pack]:
                 shared = packs[-1].shared(row)
                 # no branch: the row is the last one again or goes on from it
                 straight = shared == len(packs[-1].rows[-1].tokens) and not packs[-1].branched
-                fits = packs[-1].width + len(row.tokens) - shared <= width
-                if straight or (share and fits and shared >= min(LEAST_SHARED, len(row.tokens))):
+                new = len(row.tokens) - shared
+                fits = packs[-1].width + new <= width and shared >= min(LEAST_SHARED, len(row.tokens))
+                if straight or (share and fits and pays(packs[-1].width, new, len(row.tokens), reach)):
                     packs[-1].add(row, shared)
                     continue
             packs.append(Pack())
