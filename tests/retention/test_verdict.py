@@ -103,15 +103,3 @@ def test_other_metrics_by_their_interval():
     assert verdict.judge_interval(Interval(0.5, 0.3, 0.7), 0.05, 0.02).colour == "cannot_tell"
     assert verdict.judge_interval(Interval(math.nan, math.nan, math.nan), 0.5, 0.0).colour == "cannot_tell"
     assert verdict.judge_interval(Interval(0.95, -math.inf, math.inf), 0.5, 0.0).colour == "amber"
-
-
-def test_a_run_stops_only_on_two_significant_probes():
-    bad, fine = Paired(200, 100, 60, 0, 40), Paired(200, 158, 2, 2, 38)
-    small = Paired(20, 14, 3, 0, 3)  # kept 82%, yet 3 flips say nothing
-    assert not verdict.stop_now([bad], 4)
-    assert not verdict.stop_now([bad, fine], 4)
-    assert not verdict.stop_now([bad, fine, bad], 4)
-    assert not verdict.stop_now([small, small], 4)
-    assert verdict.stop_now([fine, bad, bad], 4)
-    near = Paired(200, 30, 25, 5, 140)  # at chance there is nothing that could be lost
-    assert not verdict.stop_now([near, near], 4, chance=0.25)

@@ -81,24 +81,6 @@ def colour_of(kept: Interval, threshold: float = THRESHOLD) -> Colour:
     return "green" if kept.low > threshold else "red" if kept.high < threshold else "amber"
 
 
-def stop_now(
-    probes: list[Paired], planned: int, chance: float | None = None, threshold: float = THRESHOLD
-) -> bool:
-    """Whether an armed run stops: the last two item probes are below the threshold and both are significant
-    at 0.05 / the probes planned. Never for a base that is not clear of chance."""
-    if len(probes) < 2:
-        return False
-
-    def fell(p: Paired) -> bool:
-        if _near_chance(p.pre, p.pre_se, chance or 0.0):
-            return False
-        base = chance or 0.0
-        lost = (p.post - base) / (p.pre - base) < threshold
-        return lost and p.b > p.c and mcnemar_exact(p.b, p.c) < 0.05 / max(1, planned)
-
-    return fell(probes[-1]) and fell(probes[-2])
-
-
 def _near_chance(pre: float, pre_se: float, chance: float) -> bool:
     margin = 0.0 if math.isnan(pre_se) else CLEAR_OF_CHANCE * pre_se
     return math.isnan(pre) or pre - chance <= margin
