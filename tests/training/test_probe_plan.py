@@ -68,6 +68,16 @@ def test_a_long_run_asks_everything_more_often() -> None:
     assert plan.expected_share <= 0.03
 
 
+def test_what_was_spent_before_the_first_step_counts() -> None:
+    costs = Costs(
+        step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32
+    )
+    plan = make_plan(270, costs, 200, 0.03, 452, spent_s=0.3)
+    assert plan.items < make_plan(270, costs, 200, 0.03, 452).items
+    assert plan.expected_share == pytest.approx((seconds_of(plan, costs) + 0.3) / (270 * 0.13))
+    assert plan.expected_share <= 0.03 and "of 452 items" in plan.reason
+
+
 def test_a_minute_asks_fewer_items_four_times() -> None:
     costs = Costs(
         step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32

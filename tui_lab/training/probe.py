@@ -178,13 +178,12 @@ class Probe:
             len(general.sequences),
             general.longest,
         )
-        plan = make_plan(
-            self._total, costs, len(base.scores), self._recipe.probe_share, len(self._suite.items)
-        )
+        share, asked = self._recipe.probe_share, len(base.scores)
+        plan = make_plan(self._total, costs, asked, share, len(self._suite.items), self.seconds)
         self._plan = plan
         self._events.write(
             "probe_plan",
-            share=self._recipe.probe_share,
+            share=share,
             expected_share=round(plan.expected_share, 5),
             kl_steps=_cadence(plan.kl_at, self._total),
             item_steps=_cadence(plan.item_at, self._total),

@@ -73,10 +73,13 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
     return tuple(math.ceil((i + 1) * total / count) for i in range(count))
 
 
-def make_plan(total_steps: int, costs: Costs, items: int, share: float, suite_items: int = 0) -> Plan:
-    """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``."""
+def make_plan(
+    total_steps: int, costs: Costs, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
+) -> Plan:
+    """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``;
+    ``spent_s``: what looking at the model before its first step took."""
     train_s = total_steps * costs.step_s
-    budget_s = PLANNED_PART * share * train_s
+    budget_s = max(0.0, PLANNED_PART * share * train_s - spent_s)
     least = min(LEAST_PROBES, total_steps)
     # the least of the distance's measurements comes before anything more than the least of the items
     kl_least_s = least * costs.kl_s(min(LEAST_SEQUENCES, costs.kl_sequences), LEAST_TOKENS)
@@ -92,7 +95,8 @@ def make_plan(total_steps: int, costs: Costs, items: int, share: float, suite_it
 
     left_s = budget_s - items_s
     sequences, length, kl_probes, kl_s = _kl(total_steps, costs, left_s, least)
-    expected = (items_s + kl_s) / train_s if train_s > 0 else math.inf
+    probe_s = spent_s + items_s + kl_s
+    expected = probe_s / train_s if train_s > 0 else math.inf
     item_at = steps_of(total_steps, probes) if asked else ()
     return Plan(
         items=asked,
@@ -102,7 +106,7 @@ def make_plan(total_steps: int, costs: Costs, items: int, share: float, suite_it
         kl_at=steps_of(total_steps, kl_probes),
         expected_share=expected,
         reason=_reason(
-            len(item_at), asked, max(items, suite_items), kl_probes, items_s + kl_s, train_s, expected, share
+            len(item_at), asked, max(items, suite_items), kl_probes, probe_s, train_s, expected, share
         ),
     )
 
