@@ -49,7 +49,7 @@ class Request:
 
 def read_request(fields: dict[str, Any]) -> Request:
     """The request out of JSON. Raises LabError."""
-    from tui_lab.retention import strength
+    from tui_lab.retention import strength_rules as strength
 
     def number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -180,7 +180,7 @@ class Subject:
 
 def refused(adapter: Path, recipe: Recipe) -> str:
     """Why the strength of a run's adapter cannot be changed; "" when it can."""
-    from tui_lab.retention.strength import moved_base, refusal
+    from tui_lab.retention.strength_rules import moved_base, refusal
 
     try:
         config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
@@ -199,7 +199,7 @@ def refused(adapter: Path, recipe: Recipe) -> str:
 
 def save(subject: Subject, strength: float) -> str:
     """Saves what the run left at a strength, whole or not at all; the folder's name in the run's."""
-    from tui_lab.retention.strength import check
+    from tui_lab.retention.strength_rules import check
 
     name = subject.saved_as(check(strength))
     path = subject.run.path / name
@@ -391,7 +391,7 @@ class Sweep:
     def _write(self, task: NewTask) -> dict[str, Any]:
         """The curve so far, in the run's folder, where panes see it."""
         from tui_lab.retention import results
-        from tui_lab.retention.strength import Point, recommend
+        from tui_lab.retention.strength_rules import Point, recommend
 
         points = [self._point(strength) for strength in self._scores]
         points = sorted([*points, *self._before], key=lambda point: float(point["strength"]))
