@@ -225,10 +225,10 @@ def learned(acquisition: Mapping[str, Any]) -> list[str]:
     for name, sides in acquisition["metrics"].items():
         before, after = (_score({key: float(sides[side][key]) for key in ("value", "se")}) for side in _SIDES)
         found.append(f"  {name:<20} {before}  →  {after}")
-    before, after = (float(acquisition["validation_loss"][side]) for side in _SIDES)
+    losses = [float(acquisition["validation_loss"][side]) for side in _SIDES]
     gap = float(acquisition["overfitting_gap"])
-    if math.isfinite(after):
-        found.append(f"  {'held-out loss':<20} {before:>8.3f}          →  {after:>8.3f}")
+    if math.isfinite(losses[1]):
+        found.append(f"  {'held-out loss':<20} {losses[0]:>8.3f}          →  {losses[1]:>8.3f}")
     if math.isfinite(gap):
         found.append(
             f"  {'overfitting gap':<20} {gap:>+8.3f} nats a token (held-out loss less training loss)"

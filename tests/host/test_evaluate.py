@@ -101,11 +101,43 @@ def test_a_baseline_is_computed_once_and_by_whom_it_is(
     assert "without quantisation in float32" in said and "in bfloat16" in said and "measured again" in said
     assert half["items"][0]["base"]["loglikelihoods"] != first["items"][0]["base"]["loglikelihoods"]
     assert not ask(dtype="bfloat16")["suites"][0]["warnings"], "said once: the baseline is there now"
+    [quarter] = ask(quantization="nf4")["suites"]
+    assert quarter["quantization"] == "nf4"
+    assert "in nf4 in" in quarter["warnings"][0] and "measured again" in quarter["warnings"][0]
+    assert quarter["items"][0]["base"]["loglikelihoods"] != first["items"][0]["base"]["loglikelihoods"]
+    loads.pop()
     ask(limit=20)
     assert len(loads) == 3, "a part of a suite is another suite"
     monkeypatch.setattr(baselines, "SCORER", 999)
     ask()
     assert len(loads) == 4, "scores of an older scorer are void"
+
+
+def test_a_run_is_measured_as_it_was_trained(runs_dir: Path, adapters: dict[str, Path]) -> None:
+    made = runs.create(build({"model": "pocket", "data": "support", "quantization": "nf4"}), name="four")
+    shutil.copytree(adapters["own"], made.adapter_path)
+    [result] = ask(run=made.id, acquisition=False)["suites"]
+    assert result["quantization"] == "nf4"
+    [other] = ask(run=made.id, quantization="none", acquisition=False)["suites"]
+    assert other["quantization"] == "none" and "measured again" in other["warnings"][0]
+
+
+def test_data_that_have_gone_cost_only_what_they_held(
+    runs_dir: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    made = runs.create(build({"model": "pocket", "data": str(tmp_path / "gone.jsonl")}), name="gone")
+    shutil.copytree(adapters["own"], made.adapter_path)
+    found = ask(run=made.id)
+    assert found["acquisition"] is None and found["suites"][0]["comparison"]
+    assert any("gone.jsonl" in text for text in found["suites"][0]["warnings"])
+
+
+def test_a_run_that_saved_nothing_yet(runs_dir: Path) -> None:
+    made = runs.create(build({"model": "pocket", "data": "support"}), name="empty")
+    with pytest.raises(LabError, match="saved no adapter"):
+        ask(run=made.id)
+    with pytest.raises(LabError, match="no-such-run"):
+        ask(run="no-such-run")
 
 
 def test_a_model_saved_again_is_another(tmp_path: Path, runs_dir: Path, loads: list[str]) -> None:
