@@ -24,9 +24,9 @@ ABOUT = {
     ),
     "tune": (
         "Watch a run: its loss on training and held-out rows, memory, speed, samples, and what the model "
-        "still knows: retention with its 95% interval, and the distance (KL) from the base on general text and on "
-        "the task's own. A arms the run: it stops once retention is surely lost. F tells what goes wrong. "
-        "The run is a process of its own: it goes on when you leave the lab or the line breaks."
+        "still knows: retention with its 95% interval, and the distance (KL) from the base on general text "
+        "and on the task's own. A arms the run: it stops once retention is surely lost. F tells what goes "
+        "wrong. The run is a process of its own: it goes on when you leave the lab or the line breaks."
     ),
     "compare": (
         "One prompt, every lane at once. Type a prompt and press Enter; Escape goes to the lanes, where E "
