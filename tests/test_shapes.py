@@ -82,7 +82,7 @@ def shape_of(variant: dict) -> shapes.Shape:
 def recipe(**changes: object) -> SimpleNamespace:
     values = {
         "method": "lora", "lora_r": 5, "use_dora": False, "init_r": 7, "num_virtual_tokens": 11,
-        "target_modules": "all",
+        "target_modules": "all", "frozen_layers": 0,
     }  # fmt: skip
     return SimpleNamespace(**(values | changes))
 
@@ -202,6 +202,21 @@ def test_virtual_tokens_and_full(kind: str) -> None:
     prompt = get_peft_model(model_of(variant, "cpu"), PromptTuningConfig(**common))
     assert shapes.trainable_count(shape, recipe(method="prompt_tuning")) == trained(prompt)
     assert shapes.trainable_count(shape, recipe(method="full")) == trained(model_of(variant))
+
+
+@pytest.mark.parametrize("kind", shapes.MODEL_TYPES)
+def test_frozen_layers_are_not_counted(kind: str) -> None:
+    from tui_lab.training.layers import freeze_first
+
+    variant = {"model_type": kind, "head_dim": 16} if kind in WIDE_HEADS else {"model_type": kind}
+    shape = shape_of(variant)
+    whole = model_of(variant, "cpu")
+    freeze_first(whole, 1)
+    assert shapes.trainable_count(shape, recipe(method="full", frozen_layers=1)) == trained(whole)
+    made = recipe(frozen_layers=1)
+    tuned = get_peft_model(model_of(variant, "cpu"), peft_config(made, targets.explain(kind, "all")))
+    freeze_first(tuned, 1)
+    assert shapes.trainable_count(shape, made) == trained(tuned)
 
 
 @pytest.mark.parametrize("init", ["gaussian", "pissa", "pissa_niter_16", "olora"])

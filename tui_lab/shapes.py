@@ -261,6 +261,8 @@ class RecipeLike(Protocol):
     def num_virtual_tokens(self) -> int: ...
     @property
     def target_modules(self) -> str: ...
+    @property
+    def frozen_layers(self) -> int: ...
 
 
 def prefix_parameters(shape: Shape, tokens: int, *, projection: bool = False) -> int:
@@ -273,7 +275,7 @@ def prefix_parameters(shape: Shape, tokens: int, *, projection: bool = False) ->
 
 
 def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
-    """How many parameters the recipe trains, equal to peft's own count.
+    """How many parameters the recipe trains, equal to peft's own count (less what frozen layers hold).
 
     rsLoRA, PiSSA and OLoRA scale and start LoRA otherwise and train as many. LoHa takes its rank from
     ``lora_r``; p-tuning's encoder is peft's MLP with the hidden size of the model; IA3 scales the inputs
@@ -282,7 +284,10 @@ def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
     from tui_lab.targets import matching  # targets reads the architectures above
 
     tokens, hidden, rank = recipe.num_virtual_tokens, shape.hidden, recipe.lora_r
+    trained_layers = max(0, shape.layers - recipe.frozen_layers)
     match recipe.method:
+        case "full" if recipe.frozen_layers:
+            return _above(shape, recipe.frozen_layers)
         case "full":
             return parameter_count(shape)
         case "prefix":
@@ -307,5 +312,14 @@ def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
                 each = linear.in_features if linear.role == "down" else linear.out_features
             case _:
                 raise LabError(f"method {recipe.method!r}: how many parameters it trains is not known here")
-        total += each * linear.count
+        total += each * linear.count * trained_layers // shape.layers
     return total
+
+
+def _above(shape: Shape, frozen: int) -> int:
+    """All parameters but the embeddings (a tied head is one of them) and the first ``frozen`` blocks."""
+    block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in _layer_linears(shape))
+    block += _norm_parameters(shape)
+    words = shape.vocabulary * shape.hidden
+    positions = shape.context * shape.hidden if shape.model_type == "gpt2" else 0
+    return parameter_count(shape) - min(frozen, shape.layers) * block - words - positions
