@@ -246,7 +246,10 @@ def _listen(child: subprocess.Popen[bytes], show: bool) -> tuple[dict[str, Any] 
         if record.get("kind") in ("result", "error"):
             answer = record
         elif show:
-            print(f"\r\033[K{visible(str(record.get('text', '')))} …", end="", file=sys.stderr, flush=True)
+            done, total = record.get("done"), record.get("total")
+            count = f" {done:,}/{total:,}" if isinstance(done, int) and isinstance(total, int) else ""
+            text = f"{visible(str(record.get('text', '')))}{count} …"
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
     reader.join(timeout=5)
     return answer, b"".join(said).decode("utf-8", "replace").strip().splitlines()
 
@@ -307,7 +310,7 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
     """Every folder the lab reads or writes, by name."""
     from tui_lab import catalog
     from tui_lab.pocket import MODEL_DIR
-    from tui_lab.resources import config_dir, resource_dir, user_dir
+    from tui_lab.resources import cache_dir, config_dir, resource_dir, user_dir
     from tui_lab.runs.folder import runs_dir as default_runs_dir
 
     return {
@@ -317,6 +320,7 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
         "themes": resource_dir("themes"),
         "own themes": user_dir("themes"),
         "runs": runs_dir or default_runs_dir(),
+        "cache": cache_dir(),
         "hub cache": catalog.hub_cache_dir(),
         "pocket model": MODEL_DIR,
     }

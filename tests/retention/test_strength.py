@@ -259,6 +259,8 @@ CURVE = [point(0, 0.1, 1.0), point(0.5, 0.6, 0.97), point(0.8, 0.7, 0.94, "amber
 def test_the_most_that_is_gained_of_those_that_keep_enough() -> None:
     strength, reason = recommend(CURVE, 0.95)
     assert strength == 0.5 and "0.600" in reason and "97.0%" in reason and "0.800 at 1" in reason
+    assert "between 0.5 and 0.8 there may be a better one" in reason
+    assert "there may be" not in recommend([*CURVE, point(0.55, 0.65, 0.94)], 0.95)[1]
     assert recommend(CURVE, 0.9)[0] == 0.8
     assert recommend(CURVE, 0.5)[0] == 1
 

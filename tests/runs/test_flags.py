@@ -163,6 +163,32 @@ def test_mode_collapse() -> None:
     assert found([score("end", 0.2, 200, examples=same)]) == {}
 
 
+LIVELY = "the crew of the old ship went ashore at dawn to look for water and found none on that island"
+LOOP = "the sea the sea " * 6
+
+
+def test_answers_that_repeat_themselves() -> None:
+    def shown(*texts: str, expected: str = LIVELY) -> dict[str, Any]:
+        return score("end", 0.9, 200, examples=[{**one, "expected": expected} for one in answers(*texts)])
+
+    flag = found([shown(LOOP, LOOP + "!")])["mode_collapse"]
+    assert flag.severity == "amber" and "word pairs are distinct" in flag.sentence
+    assert found([shown(LIVELY, LIVELY.upper())]) == {}
+    assert found([shown(LOOP, LOOP + "!", expected=LOOP)]) == {}, "the data repeats itself too"
+    assert found([shown("the sea the sea", "the sea")]) == {}, "too short to say"
+    assert found([{**shown(LOOP, LOOP + "!"), "when": "start"}]) == {}, "that is the base"
+
+
+def test_samples_that_begin_to_repeat_themselves() -> None:
+    def sample(step: int, text: str, prompt: str = "Go on") -> dict[str, Any]:
+        return {"kind": "sample", "step": step, "prompt": prompt, "text": text}
+
+    assert found([sample(0, LIVELY), sample(100, LOOP)])["mode_collapse"].step == 100
+    assert found([sample(0, LOOP), sample(100, LOOP)]) == {}, "so did the base"
+    assert found([sample(0, LIVELY), sample(100, LOOP), sample(200, LIVELY)]) == {}, "it recovered"
+    assert found([sample(0, LIVELY), sample(100, LOOP, "Another")]) == {}
+
+
 def probe(verdict: str, value: float, post: float, suite: str = "everyday", p: float = 1e-6) -> Events:
     figures = {"value": value, "low": value - 0.03, "high": value + 0.03}
     return [

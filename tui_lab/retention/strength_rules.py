@@ -14,6 +14,8 @@ from tui_lab.safe_text import visible
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 KEEP = 0.95
+#: Neighbours so near each other need no strength between them.
+FINE = 0.05
 #: Beyond this a change is no longer one that anybody trained.
 STRONGEST = 2.0
 
@@ -122,6 +124,9 @@ def recommend(points: Sequence[Point], keep: float = KEEP) -> tuple[float | None
             f"; the highest at any strength is {most.acquisition:.3f} at {most.strength:g}, which kept "
             f"{most.retention:.1%}"
         )
+        after = min((p.strength for p in points if p.strength > best.strength), default=best.strength)
+        if after - best.strength > 1.01 * FINE:
+            reason += f"; between {best.strength:g} and {after:g} there may be a better one"
     return best.strength, reason
 
 

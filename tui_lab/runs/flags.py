@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
 
@@ -34,6 +35,9 @@ TRUNCATED_SHARE, MASKED_SHARE = 0.05, 0.2
 #: Points that a general benchmark may fall, and the distance from the base (nats a token) worth a word.
 BENCHMARK_FALL, KL_NATS = 0.05, 0.1
 FULL_MEMORY = 0.95
+#: distinct-2 (Li et al. 2016) so much below what it should be is a loop; fewer word pairs say nothing.
+LESS_DISTINCT, FEWEST_PAIRS = 0.5, 16
+MOST_CHARACTERS = 4_000  # of a text, so that endless ones cost no time
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,47 @@ def _collapse(state: RunState) -> Iterator[Flag]:
         )
 
 
+def _repetition(state: RunState) -> Iterator[Flag]:
+    remedy = (
+        "Lower the learning rate, train for fewer epochs; look for rows that say the same again and again."
+    )
+    scores = [score for score in state.scores if score.get("when") != "start" and score.get("examples")]
+    if scores:
+        shown: list[dict[str, Any]] = scores[-1]["examples"]
+        now = _distinct([str(example["answer"]) for example in shown])
+        usual = _distinct([str(example.get("expected")) for example in shown])
+        if now < LESS_DISTINCT * usual:
+            yield Flag(
+                "mode_collapse",
+                "amber",
+                int(scores[-1]["step"]),
+                f"The answers repeat themselves: {now:.0%} of their word pairs are distinct, {usual:.0%} "
+                "in the expected ones.",
+                remedy,
+            )
+    if len(state.samples) > 1:
+        first, last = state.samples[0], state.samples[-1]
+        now, usual = _distinct([last["text"]]), _distinct([first["text"]])
+        if first["prompt"] == last["prompt"] and now < LESS_DISTINCT * usual:
+            yield Flag(
+                "mode_collapse",
+                "amber",
+                last["step"],
+                f"The sample repeats itself: {now:.0%} of its word pairs are distinct; it was {usual:.0%} at "
+                f"step {first['step']}.",
+                remedy,
+            )
+
+
+def _distinct(texts: list[str]) -> float:
+    """distinct-2: different pairs of neighbouring words by all of them; NaN for too few."""
+    pairs: list[tuple[str, str]] = []
+    for text in texts:
+        words = text[:MOST_CHARACTERS].casefold().split()
+        pairs += pairwise(words)
+    return len(set(pairs)) / len(pairs) if len(pairs) >= FEWEST_PAIRS else math.nan
+
+
 # --- the machine and the data -------------------------------------------------------------------------
 
 
@@ -397,6 +442,7 @@ _RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
     _data,
     _forgetting,
     _collapse,
+    _repetition,
     _overfitting,
     _recited,
     _underfitting,
