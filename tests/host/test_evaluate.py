@@ -216,6 +216,25 @@ def _identity() -> str:
     return baselines.identity(str(MODEL_DIR))
 
 
+def test_a_run_by_other_names(run: runs.Run, tmp_path: Path, loads: list[str]) -> None:
+    place = run.path / "retention" / "everyday.json"
+    for names in (
+        {"adapter": run.id},
+        {"model": "pocket", "adapter": run.id},
+        {"model": run.id},
+        {"run": str(run.path)},
+    ):
+        place.unlink(missing_ok=True)
+        [result] = ask(**names, acquisition=False)["suites"]
+        assert (result["model"], result["adapter"]) == ("pocket", run.id), names
+        assert results.read(place)["comparison"] == result["comparison"]
+    other = tmp_path / "other"
+    shutil.copytree(MODEL_DIR, other)
+    place.unlink()
+    [result] = ask(model=str(other), adapter=run.id, acquisition=False)["suites"]
+    assert result["model"] == str(other) and not place.exists(), "on another base it is not the run's result"
+
+
 def test_a_part_does_not_take_the_place_of_the_whole(run: runs.Run) -> None:
     ask(run=run.id, limit=30, acquisition=False)
     ask(run=run.id, limit=10, acquisition=False)

@@ -46,6 +46,7 @@ def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
     losses = [event["loss"] for event in events if event["kind"] == "eval"]
     assert losses[-1] < 0.3 * losses[0]
     assert end["value"] > 2 * start["value"] + 0.1
+    assert all(end[name] > start[name] for name in ("token_f1", "rouge_l")) and 0 <= end["exact"] <= 1
     done = subprocess.run(
         [sys.executable, "-c", SCORE, str(run.adapter_path), "24"],
         capture_output=True,
