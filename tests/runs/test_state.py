@@ -335,6 +335,14 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
     assert not state.armed and state.notes[-1].text == "disarmed"
 
 
+def test_what_is_probed_again_at_a_step_replaces_what_was() -> None:
+    state = RunState()
+    state.apply([item_probe(0, 1.0), item_probe(4, 0.6, "red"), item_probe(4, 0.95)])
+    assert [probe["step"] for probe in state.item_probes] == [0, 4] and state.verdict == "green"
+    state.apply([event("resumed", from_step=0, attempt=2), item_probe(0, 0.99)])
+    assert [probe["retention"]["value"] for probe in state.item_probes] == [0.99]
+
+
 def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
     state = RunState()
     state.apply([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])

@@ -216,7 +216,9 @@ class RunState:
 
     def _on_kl_probe(self, event: dict[str, Any]) -> None:
         parts = {name: interval(event[name]) for name in ("general", "task")}
-        self.kl_probes.append({**event, **parts, "step": int(event["step"])})
+        step = int(event["step"])
+        # measured again (an attempt from the start, weights of the best step): the newest counts
+        self.kl_probes = [p for p in self.kl_probes if p["step"] < step] + [{**event, **parts, "step": step}]
 
     def _on_item_probe(self, event: dict[str, Any]) -> None:
         above, change = event.get("above_chance"), event.get("logprob_change")
@@ -229,7 +231,7 @@ class RunState:
         }
         figures = headline(probe)
         verdict = str(event["verdict"]).replace("_", " ")
-        self.item_probes.append(probe)
+        self.item_probes = [p for p in self.item_probes if p["step"] < probe["step"]] + [probe]
         self._note(
             event,
             f"retention {figures['value']:.2f} ({figures['low']:.2f} to {figures['high']:.2f}) on "

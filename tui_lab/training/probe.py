@@ -55,7 +55,9 @@ class Probe:
         self._run, self._recipe, self._events = run, recipe, events
         self._from_step = from_step
         self.wanted = recipe.probe_share > 0
-        self.armed = before.armed if before.attempt else recipe.stop_on_retention
+        # what people said of arming holds for every later attempt; the recipe speaks for the first
+        begun = before.kl_probes or before.item_probes
+        self.armed = before.armed if begun else recipe.stop_on_retention
         self.stop_reason = ""
         self.seconds = 0.0  # spent on probes in this attempt, the base's own measurement left out
         self.base: probe_base.Base | None = None
