@@ -161,6 +161,23 @@ def wanted_of(model: Any, row: Row) -> float:
     return float(Reader(model).read(packs_of([row], 1000))[0][0])
 
 
+def test_a_model_that_blocks_confuse_is_read_whole(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    assert Reader(model)._call is not None
+    taken = scoring_blocks._taken
+    # as if its attention read positions off the places of the keys
+    monkeypatch.setattr(scoring_blocks, "_taken", lambda tensor, seen, dim: taken(tensor, seen, dim).flip(-2))
+    reader = Reader(model)
+    assert reader.trees
+    assert reader._call is None
+    [pack] = packs_of(branches(), 1000)
+    assert reader.read([pack])[0] == pytest.approx(
+        [alone(model, row) for row in pack.rows], rel=2e-5, abs=2e-4
+    )
+
+
 def test_an_error_inside_leaves_the_librarys_attention_as_it_was() -> None:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

@@ -1,7 +1,8 @@
 """One forward of a batch of packs, and of its logits only those that are read. Works with any causal model
 of transformers, wrapped by peft or not: the output layer is given the hidden states that matter, by a hook,
 so that whatever a model does to its logits (bias, scaling, soft cap) is done by the model itself. Whether a
-model understands a tree's mask is tried out once; one that does not reads every row by itself."""
+model understands a tree's mask, whole and by blocks, is tried out once; one that does not reads every row by
+itself."""
 
 from __future__ import annotations
 
@@ -62,14 +63,21 @@ class Reader:
         #: Attention to so many tokens costs about as much as the matrices of one: 10 H² products against 2 H
         #: and an exponential (tried on two small models; half or twice of it changes less than a tenth).
         self.reach = REACH * int(config.hidden_size)
-        self._sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
-        self.width = WIDEST if self._sdpa else WIDEST // 4
-        self._call = scoring_blocks.CALL.get(self._device.type, scoring_blocks.CALL_ELSEWHERE)
-        self._plan: list[list[scoring_blocks.Block] | None] = []
-        if self._sdpa and self._device.type == "cpu":
-            self.reach = math.inf  # by blocks nobody looks at what is not its own
+        sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
+        self.width = WIDEST if sdpa else WIDEST // 4
         self.virtual_tokens = virtual_tokens(model)
+        #: What one more call of attention costs (`scoring_blocks.CALL`); None: packs are not cut in blocks.
+        self._call: int | None = None
+        self._plan: list[list[scoring_blocks.Block] | None] = []
         self.trees = not self.virtual_tokens and self._tree_trial()
+        if self.trees and sdpa:
+            self._call = 1  # as many blocks as there can be
+            understood, device = self._tree_trial(), self._device.type
+            self._call = (
+                scoring_blocks.CALL.get(device, scoring_blocks.CALL_ELSEWHERE) if understood else None
+            )
+            if understood and device == "cpu":
+                self.reach = math.inf  # by blocks nobody looks at what is not its own
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class Reader:
         self._plan = []
         if not branched:
             return inputs  # padded on the right, where nothing that is read can see it
-        if self._sdpa:
+        if self._call is not None:
             self._plan = [scoring_blocks.blocks_of(pack, self._call) for pack in packs]
         depths = numpy.zeros((len(packs), width), dtype=numpy.int64)
         for at, pack in enumerate(packs):
@@ -176,7 +184,7 @@ class Reader:
     # --- the trial --------------------------------------------------------------------------------
 
     def _tree_trial(self) -> bool:
-        """Whether three short rows as a tree get what they get alone."""
+        """Whether three short rows as a tree, by blocks where ``_call`` says so, get what they get alone."""
         ids = torch.randint(
             0, min(self._vocabulary, 1000), (32,), generator=torch.Generator().manual_seed(0)
         ).tolist()
