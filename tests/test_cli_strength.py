@@ -47,7 +47,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_sweep_for_programs_and_then_for_people(
-    run: folder.Run, capsys: pytest.CaptureFixture[str]
+    run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["strength", "tuned", "--strengths", "0.5,1", "--limit", "24", "--keep", "0.9"]
     assert cli.main([*words, "--json"]) == 0
@@ -56,10 +56,10 @@ def test_a_sweep_for_programs_and_then_for_people(
     assert found["keep"] == 0.9 and found["n"] == 24
     assert found["points"][0]["retention"]["value"] == 1
     assert json.loads((run.path / "retention" / "strength.json").read_text()) == found
-    # the same again costs no scoring, and people see a line for each strength
-    assert cli.main([*words, "--save", "recommended"] if found["recommended"]["strength"] else words) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["0.00", "0.50", "1.00"]
+    # people see a line for each strength
+    status, out, _, _ = shown(monkeypatch, capsys, found)
+    lines = out.splitlines()
+    assert status == 0 and [line.split()[0] for line in lines[1:4]] == ["0.00", "0.50", "1.00"]
     for line, point in zip(lines[1:4], found["points"], strict=True):
         assert f"{point['acquisition']:.3f}" in line and f"{point['retention']['value']:.3f}" in line
 
