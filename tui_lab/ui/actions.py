@@ -170,11 +170,13 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "tune.log", "l", "log_scale", "Log scale", "Draw the loss on a logarithmic axis, or back.", "tune"
     ),
-    Action("tune.next", "t,right_square_bracket", "next_tab", "Tab", "Show the next tab.", "tune", show=True),
+    Action(
+        "tune.next", "t,right_square_bracket", "turn_tab(1)", "Tab", "Show the next tab.", "tune", show=True
+    ),
     Action(
         "tune.previous",
         "T,left_square_bracket",
-        "previous_tab",
+        "turn_tab(-1)",
         "Previous tab",
         "Show the tab before.",
         "tune",

@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.timer import Timer
-from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_lab.errors import LabError
@@ -28,6 +27,7 @@ from tui_lab.ui.widgets.feed import Feed, Part
 from tui_lab.ui.widgets.header import STATE_ROLES, state_text
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
+from tui_lab.ui.widgets.tabs_line import TabsLine
 
 TABS = (
     ("loss", "Loss"),
@@ -54,32 +54,6 @@ GRID_COLUMNS, GRID_ROWS = 100, 32
 NO_RUN = "No run yet. Press F2, choose a model and data (or nothing: the defaults work), and press S."
 
 
-class TuneTabs(Widget):
-    """The line that says which part of the run is shown, in a window that cannot show all."""
-
-    DEFAULT_CSS = "TuneTabs { height: 1; width: 100%; background: $surface; }"
-    active = "loss"
-
-    @property
-    def _padding(self) -> str:
-        """Around each title, where there is room."""
-        return " " if self.size.width >= sum(len(title) + 3 for _, title in TABS) else ""
-
-    def render(self) -> Content:
-        pad = self._padding
-        return Content(" ").join(
-            Content.styled(f"{pad}{title}{pad}", "bold reverse" if name == self.active else "")
-            for name, title in TABS
-        )
-
-    async def on_click(self, event: events.Click) -> None:
-        x, around = 0, 2 * len(self._padding)
-        for name, title in TABS:
-            if x <= event.x < x + len(title) + around:
-                await self.screen.run_action(f"tab('{name}')")
-            x += len(title) + around + 1
-
-
 def _colour(role: str) -> str:
     """A semantic name as a style of Textual's; dim for what is said beside the matter."""
     return "dim" if role == "axis" else f"bold ${role}" if role else ""
@@ -97,7 +71,7 @@ class TunePane(Pane):
     TunePane #parts { height: 1fr; }
     TunePane .part { height: 1fr; display: none; padding: 0 1; }
     TunePane .part.-active { display: block; }
-    TunePane.-grid TuneTabs { display: none; }
+    TunePane.-grid TabsLine { display: none; }
     TunePane.-grid #parts {
         layout: grid; grid-size: 12 3; grid-rows: 5fr 3fr 3fr; grid-columns: 1fr; grid-gutter: 0 1;
     }
@@ -129,7 +103,7 @@ class TunePane(Pane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
-        yield TuneTabs()
+        yield TabsLine(TABS)
         with Container(id="parts"):
             for kind in ("loss", "retention"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
@@ -357,7 +331,7 @@ class TunePane(Pane):
     # ------------------------------------------------------------------ actions
 
     def action_tab(self, name: str) -> None:
-        tabs = self.query_one(TuneTabs)
+        tabs = self.query_one(TabsLine)
         tabs.active = name
         tabs.refresh()
         for part in self.query(".part"):
@@ -368,16 +342,8 @@ class TunePane(Pane):
         else:
             self.set_focus(None)
 
-    def _turn_tab(self, by: int) -> None:
-        names = [name for name, _ in TABS]
-        active = self.query_one(TuneTabs).active
-        self.action_tab(names[(names.index(active) + by) % len(names)])
-
-    def action_next_tab(self) -> None:
-        self._turn_tab(1)
-
-    def action_previous_tab(self) -> None:
-        self._turn_tab(-1)
+    def action_turn_tab(self, by: int) -> None:
+        self.action_tab(self.query_one(TabsLine).turn(by))
 
     def action_log_scale(self) -> None:
         plot = self.query_one("#loss RunPlot", RunPlot)

@@ -20,9 +20,15 @@ class TabsLine(Widget):
         self.tabs = tuple(tabs)
         self.active = self.tabs[0][0]
 
+    @property
+    def _padding(self) -> str:
+        """Around each title, where there is room."""
+        return " " if self.size.width >= sum(len(title) + 3 for _, title in self.tabs) else ""
+
     def render(self) -> Content:
+        pad = self._padding
         return Content(" ").join(
-            Content.styled(f" {title} ", "bold reverse" if name == self.active else "")
+            Content.styled(f"{pad}{title}{pad}", "bold reverse" if name == self.active else "")
             for name, title in self.tabs
         )
 
@@ -32,8 +38,8 @@ class TabsLine(Widget):
         return names[(names.index(self.active) + by) % len(names)]
 
     async def on_click(self, event: events.Click) -> None:
-        x = 0
+        x, around = 0, 2 * len(self._padding)
         for name, title in self.tabs:
-            if x <= event.x < x + len(title) + 2:
+            if x <= event.x < x + len(title) + around:
                 await self.screen.run_action(f"tab('{name}')")
-            x += len(title) + 3
+            x += len(title) + around + 1
