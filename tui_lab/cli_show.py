@@ -121,6 +121,7 @@ def _preset_json(preset: Any) -> dict[str, Any]:
         "path": str(preset.path),
         "own": preset.own,
         "values": preset.values,
+        "pocket": preset.pocket,
         "problems": [problem.message for problem in preset.problems],
     }
 
