@@ -72,12 +72,14 @@ def test_label_smoothing_and_focal_loss(make_trainer: Make, method: str) -> None
         {"method": "lora"},
         {"method": "lora", "quantization": "nf4"},
         {"method": "lora", "packing": True},
+        {"method": "lora", "gradient_checkpointing": True},
         {"method": "full"},
+        {"method": "full", "gradient_checkpointing": True},
         {"method": "ia3"},
         {"method": "prompt_tuning"},
         {"method": "prefix"},
     ],
-    ids=lambda values: "-".join(map(str, values.values())),
+    ids=lambda values: "-".join(f"{key}={value}" for key, value in values.items()),
 )
 def test_the_distance_from_the_base_is_added(make_trainer: Make, values: dict[str, Any]) -> None:
     recipe = recipe_for(kl_weight=0.5, **values)
