@@ -238,8 +238,12 @@ def learned(acquisition: Mapping[str, Any]) -> list[str]:
 
 def _score(metric: Mapping[str, float]) -> str:
     value, se = metric["value"], metric["se"]
-    shown = f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{shown:>8}" + (f" ± {se:.3f}" if math.isfinite(se) else " " * 8)
+    return f"{_figure(value):>8}" + (f" ± {_figure(se)}" if math.isfinite(se) else " " * 8)
+
+
+def _figure(value: float) -> str:
+    """Three places; a perplexity in the thousands by its leading digits."""
+    return f"{value:.3f}" if not abs(value) >= 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
 
 
 def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
