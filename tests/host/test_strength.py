@@ -18,11 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from tui_lab.decoding.adapters import load_wrapped
+from tui_lab.decoding.loading import load_model
 from tui_lab.errors import LabError
 from tui_lab.host import baselines, evaluate, strength
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import build
 from tui_lab.retention import scoring
+from tui_lab.retention.strength import Dial
 from tui_lab.runs import folder as runs
 
 IDS = torch.arange(10, 40)[None]
@@ -150,6 +153,17 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
     assert {path.name for path in place.iterdir()} == names
     assert not list(run.path.glob(".*partial"))
     assert strength.handle({"run": run.id, "save": 0.625}, lambda *_: None)["saved"].endswith("-0.625")
+
+
+def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
+    base = load_model(str(MODEL_DIR), four_bit=True, device="cpu")
+    alone = logits(base)
+    tuned = load_wrapped(base, adapters["own"], "own")
+    whole, dial = logits(tuned), Dial(tuned)
+    dial.turn(0.0)
+    assert torch.equal(logits(tuned), alone)
+    dial.turn(1.0)
+    assert torch.equal(logits(tuned), whole) and (whole - alone).abs().max() > 0.1
 
 
 def test_whole_weights_are_interpolated(run: runs.Run) -> None:
