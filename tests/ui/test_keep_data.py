@@ -30,6 +30,22 @@ def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> N
     assert abs(place.retention - (0.52 - 0.25) / (0.9 - 0.25)) < 1e-9, "retention above chance"
 
 
+def test_a_sweep_is_not_advised_where_it_is_refused(own_folders: Path) -> None:
+    run = made.make_run()
+    assert facts(read(run), "everyday").strength_refused == "", "nothing is known yet"
+    config = run.adapter_path / "adapter_config.json"
+    config.write_text('{"peft_type": "LORA"}')
+    assert facts(read(run), "everyday").strength_refused == ""
+    config.write_text('{"peft_type": "LORA", "use_dora": true}')
+    assert "DoRA" in facts(read(run), "everyday").strength_refused
+    for damage in ("[", "[]"):
+        config.write_text(damage)
+        assert facts(read(run), "everyday").strength_refused == ""
+    begun = made.make_run(name="pissa", init_lora_weights="pissa")
+    (begun.adapter_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert "pissa" in facts(read(begun), "everyday").strength_refused
+
+
 def test_a_probe_of_the_run_places_it_where_nothing_was_measured_after(own_folders: Path) -> None:
     run = made.make_run()
     (run.path / "retention" / "everyday.json").unlink()

@@ -180,7 +180,7 @@ class Subject:
 
 def refused(adapter: Path, recipe: Recipe) -> str:
     """Why the strength of a run's adapter cannot be changed; "" when it can."""
-    from tui_lab.retention.strength_rules import moved_base, refusal
+    from tui_lab.retention.strength_rules import refusal
 
     try:
         config = json.loads((adapter / _CONFIG).read_text(encoding="utf-8"))
@@ -188,10 +188,8 @@ def refused(adapter: Path, recipe: Recipe) -> str:
         return f"its {_CONFIG} cannot be read"
     if not (adapter / _WEIGHTS).is_file():
         return f"it has no {_WEIGHTS}, and only safetensors are read"
-    # what was saved of such a run fits the original base again, and its file no longer says how it began
-    if recipe.method == "lora" and recipe.init_lora_weights.startswith(("pissa", "olora", "corda", "loftq")):
-        return moved_base(recipe.init_lora_weights)
-    return refusal(config if isinstance(config, dict) else {})
+    began = recipe.init_lora_weights if recipe.method == "lora" else None
+    return refusal(config if isinstance(config, dict) else {}, began)
 
 
 # --- saving -------------------------------------------------------------------------------------------

@@ -38,10 +38,13 @@ _VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNI
 _REPLACES = ("modules_to_save", "trainable_token_indices", "layer_replication")
 
 
-def refusal(config: Mapping[str, Any]) -> str:
+def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
     """Why the strength of an adapter with this ``adapter_config.json`` cannot be changed exactly; "" when it
-    can."""
+    can. ``began`` is the initialisation that its run had: once converted to fit the original base, an
+    adapter's own file no longer says it."""
     kind, init = str(config.get("peft_type")), config.get("init_lora_weights")
+    if began not in _LEAVES_BASE:
+        init = began
     if kind in _VIRTUAL:
         return (
             "it consists of virtual tokens, which change the input, not the weights: half of one is no text"

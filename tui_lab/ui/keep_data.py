@@ -14,6 +14,7 @@ from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.advice import Facts
+from tui_lab.retention.strength_rules import refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher, headline
 from tui_lab.safe_text import visible
@@ -120,10 +121,23 @@ def facts(kept: Kept, suite: str) -> Facts:
         gained=end - start if math.isfinite(end - start) else None,
         losses=(loss, validation) if math.isfinite(validation - loss) else None,
         strength_tried=kept.strength is not None,
+        strength_refused=_strength_refused(kept),
         strength=(strength.get("recommended") or {}).get("strength"),
         worst_category=worst,
         worst_lost=lost.get(worst, 0),
     )
+
+
+def _strength_refused(kept: Kept) -> str:
+    """Why the strength of the run's adapter cannot be changed; "" when it can, or is not known."""
+    try:
+        config = json.loads((kept.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""  # whole weights, nothing yet, or damaged: the sweep says so
+    if not isinstance(config, dict):
+        return ""
+    recipe = kept.recipe
+    return refusal(config, recipe.init_lora_weights if recipe and recipe.method == "lora" else None)
 
 
 def label(recipe: Recipe | None, run_id: str) -> str:
