@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threshold and not 0 < args.threshold < 2:
         raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
+    from tui_lab.decoding.loading import quiet_libraries
     from tui_lab.host.evaluate import evaluate, request_of
 
     request = request_of(
@@ -110,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     progress = _Progress()
     with _interruptible() as cancelled:
         try:
-            found = evaluate(request, progress.tell, cancelled)
+            with quiet_libraries():
+                found = evaluate(request, progress.tell, cancelled)
         except Cancelled:
             progress.close()
             print("interrupted; the same command goes on where it stopped", file=sys.stderr)

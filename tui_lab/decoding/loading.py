@@ -3,6 +3,7 @@ precision or 4 bits. The true cause of a failure in one sentence."""
 
 from __future__ import annotations
 
+import logging as standard_logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,12 +41,16 @@ def quiet_libraries() -> Iterator[None]:
     logging.disable_progress_bar()
     before = logging.get_verbosity()
     logging.set_verbosity_error()
+    four_bit = standard_logging.getLogger("bitsandbytes")  # tells of kernels that it does without
+    four_bit_before = four_bit.level
+    four_bit.setLevel(standard_logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(before)
+        four_bit.setLevel(four_bit_before)
 
 
 def load_model(
