@@ -342,7 +342,7 @@ async def test_a_long_log_is_caught_up_with_without_blocking(fake: FakeRun) -> N
         await until(lambda: "8000/8000 steps" in screen_text(app), 120)
         plot = pane(app).query_one("#loss RunPlot", RunPlot)
         await until(lambda: "smoothed" in plot.text)
-        assert "60┤" in plot.text, "the spike is there"
+        await until(lambda: "60┤" in plot.text, what="the spike is there")
 
 
 async def test_the_list_of_runs_opens_another(fake: FakeRun) -> None:
