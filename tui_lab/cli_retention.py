@@ -5,7 +5,6 @@ the command needs is imported when it runs."""
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import signal
 import sys
@@ -120,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         finally:
             progress.close()
     if args.json:
+        import json
+
         from tui_lab.retention.results import strict
 
         print(json.dumps({"v": 1, **strict(found)}, ensure_ascii=True, allow_nan=False))
@@ -189,6 +190,8 @@ def _list(args: argparse.Namespace) -> int:
 
     infos = suites.names()
     if args.json:
+        import json
+
         print(json.dumps({"suites": [asdict(info) for info in infos]}, ensure_ascii=True))
         return 0
     width = max(len(info.name) for info in infos)

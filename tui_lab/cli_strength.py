@@ -5,7 +5,6 @@ was interrupted here goes on there."""
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from tui_lab.errors import LabError
@@ -67,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         answer["saved"] = run_job(MODULE, {**place, "save": save})["saved"]
     answer.pop("kind", None)
     if args.json:
+        import json
+
         print(json.dumps(answer, ensure_ascii=True))
     else:
         _show(answer)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -51,6 +51,7 @@ def stream(
 
 @settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
+@example("\U00010000" * 16 + " ")  # a run of bytes as long as the window, then a space
 def test_no_character_is_ever_broken(text: str) -> None:
     for tokenizer, ids in (
         (BYTES, BYTES(text)["input_ids"]),

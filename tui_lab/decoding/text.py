@@ -14,7 +14,7 @@ _UNFINISHED = "\ufffd"
 _MAX_WAITING = 3
 #: The window starts anew at a token whose text is whole once it holds this many: decoding stays O(1).
 _WINDOW = 16
-#: Without any such token the window starts anew at this length, at the risk of one space.
+#: Without any such token the window starts anew at this length, behind its last whole character.
 _LONGEST_WINDOW = 64
 
 
@@ -91,9 +91,16 @@ class TextStream:
             if alone and _UNFINISHED not in alone:
                 self._anchor, self._given, self._window = [token], alone, []
                 return
-        if self._anchor or len(self._window) >= _LONGEST_WINDOW:
-            self._given = self._decode(self._anchor)
-            self._window = []
+        if len(self._window) < _LONGEST_WINDOW:
+            return
+        # a run of bytes: its last character, of several tokens, is text by itself
+        for size in range(2, _MAX_WAITING + 2):
+            tail = self._window[-size:]
+            alone = self._decode(tail)
+            if alone and _UNFINISHED not in alone:
+                self._anchor, self._given, self._window = tail, alone, []
+                return
+        self._given, self._window = self._decode(self._anchor), []
 
     def _release(self, fresh: str) -> str:
         """Holds back an end that may become a stop string; cuts at a whole one."""
