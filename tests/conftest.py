@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,13 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs started by this test, in whatever process, are tests/fake_worker: a log without a model."""
     before = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(FAKE_WORKER), before])))
+
+
+@pytest.fixture(autouse=True)
+def gradients_stay_on() -> Iterator[None]:
+    """A test that leaves torch without gradients would break others far away: it fails itself."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        on = torch.is_grad_enabled()
+        torch.set_grad_enabled(True)
+        assert on, "this test leaves gradients disabled"

@@ -217,3 +217,12 @@ def test_diverged_models_are_not_a_number() -> None:
     with torch.no_grad():
         model.lm_head.weight.fill_(math.nan)
     assert all(math.isnan(value) for value in probe.kl_by_sequence(model, base))
+
+
+def test_two_measurements_side_by_side_leave_gradients_as_they_were() -> None:
+    base = models("llama")
+    probe.exact_kl_by_sequence(moved(models("llama"), 0.1), base, SEQUENCES)
+    assert torch.is_grad_enabled()
+    unfinished = probe.logits_of(base, SEQUENCES)
+    next(unfinished)
+    assert torch.is_grad_enabled()

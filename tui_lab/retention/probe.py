@@ -169,7 +169,7 @@ def logits_of(model: Any, sequences: Sequence[Sequence[int]]) -> Iterator[torch.
     vocabulary = int(plain.get_input_embeddings().weight.shape[0])
     chunk = max(1, LOGITS_AT_ONCE // vocabulary)
     for batch in _batches(sequences):
-        with torch.no_grad(), evaluating(model):
+        with evaluating(model):
             yield from _batch_logits(reader, head, batch, chunk)
 
 
@@ -188,6 +188,7 @@ def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[i
         begin = end
 
 
+@torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
 def _batch_logits(
     model: Any, head: Any, batch: Sequence[Sequence[int]], chunk: int
 ) -> Iterator[torch.Tensor]:
