@@ -41,7 +41,7 @@ TIMED_STEPS = 4
 BATCH_TOKENS = (1_024, 8_192)
 #: Kinds of suites whose items are right or wrong and cost a forward pass.
 KINDS = ("choice", "pairs")
-#: Above this the model at step 0 is not its base: virtual tokens act before they were trained.
+#: Above this the model at step 0 is not its base. (Virtual tokens act before they were trained.)
 SAME_MODEL_NATS = 1e-3
 
 
@@ -141,7 +141,7 @@ class Probe:
         moved = self._measure_kl(trainer)
         # the adapter's part of the cost, unless it was the first call's warming up
         self._kl_s = min(2 * self._kl_s, time.monotonic() - began)
-        same = moved < SAME_MODEL_NATS
+        same = moved < SAME_MODEL_NATS and self._recipe.method not in VIRTUAL_TOKEN_METHODS
         self._measure_items(trainer, "start", self.base.scores if same else None)
 
     # ------------------------------------------------------------------ during the run
