@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
@@ -14,6 +14,7 @@ WILD = st.text(alphabet=st.one_of(st.characters(exclude_characters="\n"), st.sam
 
 
 @given(WILD, st.integers(2, 40))
+@example("00 \x1b", 2)  # blanks hang over the edge, and what follows has no width
 def test_lines_fit_and_are_the_text(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert "".join(lines) == text

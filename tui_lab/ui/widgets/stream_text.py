@@ -34,7 +34,7 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        pieces = chop_cells(part, width)
+        pieces = chop_cells(part, width) or [part]  # a part may have no width at all
         lines += pieces[:-1]
         line, used = pieces[-1], cell_len(pieces[-1])
     lines.append(line)
