@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, settings
 
 # examples are judged by what they show, not by how busy the machine is
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("lab")
+# CI judges a change by the same examples every time; new ones are looked for wherever people run the tests
+settings.register_profile("ci", settings.get_profile("lab"), derandomize=True)
+settings.load_profile(os.environ.get("TUI_LAB_HYPOTHESIS_PROFILE", "lab"))
 
 FAKE_WORKER = Path(__file__).parent / "fake_worker"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import (
@@ -65,6 +65,7 @@ samples = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(samples, st.integers(0, 1000), st.sampled_from([5, 300, 1200]), st.sampled_from([0.3, 2.0, 6.0]))
+@example(Sample(temperature=0.7, top_k=300, top_p=0.05), 0, 1200, 0.3)  # more than is looked at first
 def test_the_whole_distribution_is_that_of_transformers(
     s: Sample, seed: int, vocabulary: int, spread: float
 ) -> None:

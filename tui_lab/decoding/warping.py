@@ -48,7 +48,7 @@ def kept(
     limit = torch.where(top_k > 0, top_k, width).clamp(max=width)
     kth = values.gather(1, (limit - 1).unsqueeze(1))
     by_k = torch.where(top_k > 0, (values >= kth).sum(1), width)
-    enough = (top_k > 0) & (top_k <= width) & (values[:, -1] < kth[:, 0])
+    enough = in_sight = (top_k > 0) & (top_k <= width) & (values[:, -1] < kth[:, 0])
     in_k = places < by_k.unsqueeze(1)
     # probabilities among what top-k left
     log_total = torch.where(
@@ -57,10 +57,12 @@ def kept(
     probability = (values - log_total.unsqueeze(1)).exp() * in_k
     before = probability.cumsum(1) - probability
     by_p = torch.where(top_p < 1, (in_k & (before < top_p.unsqueeze(1))).sum(1), by_k).clamp(min=1)
-    enough |= (top_p < 1) & (by_p < width)
+    enough = enough | ((top_p < 1) & (by_p < width))
     by_min = (probability >= min_p.unsqueeze(1) * probability[:, :1]).sum(1)
     by_min = torch.where(min_p > 0, torch.minimum(by_min, by_p), by_p).clamp(min=1)
     enough |= (min_p > 0) & (probability[:, -1] < min_p * probability[:, 0])
+    # top-p shares out what top-k left: while that is not all in sight, its total is not known
+    enough &= ~((top_k > 0) & (top_p < 1) & ~in_sight)
     return torch.stack((by_k, by_p, by_min)), enough
 
 
