@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tui_lab.cli_interrupt import interruptible
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import LaneResult, Record, TokenRecord
 from tui_lab.errors import LabError
@@ -53,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         )
         show = Terminal(lanes) if terminal else None
         tell: Callable[[Record], None] = show.tell if show else _nothing
-        with _interruptible() as cancelled:
+        with interruptible() as cancelled:
             results = stage.decode(request, tell, cancelled)
             interrupted = cancelled()
     if args.json:
@@ -70,17 +68,9 @@ def _nothing(record: Record) -> None:
 def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
     if args.lanes and args.lanes not in strategies.PRESETS:
         raise LabError(f"--lanes {visible(args.lanes)!r}: the sets are {', '.join(strategies.PRESETS)}")
-    found: list[strategies.Lane] = list(strategies.PRESETS[args.lanes]) if args.lanes else []
-    problems = []
-    for text in args.lane:
-        try:
-            found.append(strategies.parse(text))
-        except LabError as error:
-            problems.append(str(error))
-    if problems:
-        raise LabError("; ".join(problems))
+    found = (*(strategies.PRESETS[args.lanes] if args.lanes else ()), *strategies.parse_all(args.lane))
     # seeds that nobody chose differ from call to call and are printed
-    return strategies.with_seeds(tuple(found or [strategies.Lane()]), time.time_ns() % 1_000_000)
+    return strategies.with_seeds(found or (strategies.Lane(),), time.time_ns() % 1_000_000)
 
 
 def _prompt(args: argparse.Namespace) -> str:
@@ -145,26 +135,6 @@ def _encode(args: argparse.Namespace, stage: Stage, prompt: str) -> tuple[list[i
     messages = [{"role": "system", "content": args.system}] if args.system else []
     ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
     return ids, stops | frozenset(templates.stop_ids(tokenizer))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl+C ends all lanes at the next step and what they have is printed; a second one kills."""
-    asked = threading.Event()
-
-    def first(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        before = signal.signal(signal.SIGINT, first)
-    except ValueError:  # not in the main thread, as in tests
-        yield asked.is_set
-        return
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _heading(lane: strategies.Lane) -> str:

@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threshold and not 0 < args.threshold < 2:
         raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
+    from tui_lab.cli_interrupt import interruptible
     from tui_lab.decoding.loading import quiet_libraries
     from tui_lab.host.evaluate import evaluate, request_of
 
@@ -108,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from tui_lab.retention.scoring import Cancelled
 
     progress = _Progress()
-    with _interruptible() as cancelled:
+    with interruptible() as cancelled:
         try:
             with quiet_libraries():
                 found = evaluate(request, progress.tell, cancelled)
@@ -121,34 +119,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        from tui_lab.retention.results import strict
+        from tui_lab.jobs import plain
 
-        print(json.dumps({"v": 1, **strict(found)}, ensure_ascii=True, allow_nan=False))
+        print(json.dumps({"v": 1, **plain(found)}, ensure_ascii=True, allow_nan=False))
     else:
         print("\n\n".join("\n".join(lines(result)) for result in found["suites"]))
         if found["acquisition"]:
             print("\n" + "\n".join(learned(found["acquisition"])))
     return 0
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl+C ends after the batch in hand; a second one at once."""
-    asked = threading.Event()
-
-    def first(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        before = signal.signal(signal.SIGINT, first)
-    except ValueError:  # not in the main thread, as in tests
-        yield asked.is_set
-        return
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Progress:

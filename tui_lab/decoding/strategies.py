@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
@@ -394,6 +394,19 @@ def parse(text: str) -> Lane:
     if found:
         raise LabError(f"lane {text.strip()!r}: " + "; ".join(found))
     return Lane(strategy, seed, on)
+
+
+def parse_all(texts: Iterable[str]) -> tuple[Lane, ...]:
+    """Several lanes. Raises LabError with the mistakes of all of them at once."""
+    found, problems = [], []
+    for text in texts:
+        try:
+            found.append(parse(text))
+        except LabError as error:
+            problems.append(str(error))
+    if problems:
+        raise LabError("; ".join(problems))
+    return tuple(found)
 
 
 def with_seeds(lanes: tuple[Lane, ...], first: int) -> tuple[Lane, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tui_lab import resources
+from tui_lab import jobs, resources
 from tui_lab.errors import LabError
 from tui_lab.retention import results
 from tui_lab.retention.scoring_metrics import ItemScore
@@ -147,7 +147,7 @@ class Scores:
         self.done[score.id] = score
 
     def _write(self, value: dict[str, Any]) -> None:
-        line = json.dumps(results.strict(value), ensure_ascii=True, allow_nan=False)
+        line = json.dumps(jobs.plain(value), ensure_ascii=True, allow_nan=False)
         os.write(self._descriptor, line.encode() + b"\n")
 
 

@@ -86,9 +86,7 @@ class _Evaluation:
             if task is not None:
                 self._report("answering held-out rows with the tuned model")
                 tuned_answers = task.answers(self._tuned_model())
-                self._store(
-                    ACQUISITION, results.strict(self._marked(task.result(base_answers, tuned_answers)))
-                )
+                self._store(ACQUISITION, jobs.plain(self._marked(task.result(base_answers, tuned_answers))))
         found = []
         for at, suite in enumerate(self._suites):
             result = results.build(

@@ -402,7 +402,7 @@ class Sweep:
             ],
             self._request.keep,
         )
-        result: dict[str, Any] = results.strict(
+        result: dict[str, Any] = jobs.plain(
             {
                 **self._about,
                 "keep": self._request.keep,

@@ -210,17 +210,9 @@ def context_of(config: Any) -> int | None:
 
 
 def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
-    found, problems = [], []
-    for text in texts:
-        try:
-            found.append(strategies.parse(text))
-        except LabError as error:
-            problems.append(str(error))
-    if problems:
-        raise LabError("; ".join(problems))
-    if not found:
+    if not texts:
         raise LabError("there is no lane: add one")
-    return strategies.with_seeds(tuple(found), time.time_ns() % 1_000_000)
+    return strategies.with_seeds(strategies.parse_all(texts), time.time_ns() % 1_000_000)
 
 
 def account(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.errors import LabError
+from tui_lab.jobs import plain
 from tui_lab.retention import scoring_metrics, statistics, suites_records
 from tui_lab.retention.scoring_metrics import ItemScore
 from tui_lab.retention.statistics import Interval, Paired
@@ -280,18 +281,7 @@ def fits(suite: Suite, scores: Mapping[str, ItemScore]) -> dict[str, ItemScore]:
 
 def text_of(result: Mapping[str, Any]) -> str:
     """A result as it is written: strict JSON on one line."""
-    return json.dumps(strict(result), ensure_ascii=True, allow_nan=False) + "\n"
-
-
-def strict(value: Any) -> Any:
-    """The same as strict JSON can hold it: what is no finite number as a string."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    return value
+    return json.dumps(plain(result), ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -252,11 +252,7 @@ class KeepPane(Pane):
             self.app.push_screen(ItemView(self._result, self._flips, event.option_index))
 
     def action_tab(self, name: str) -> None:
-        tabs = self.query_one(TabsLine)
-        tabs.active = name
-        tabs.refresh()
-        for part in self.query(".part"):
-            part.set_class(part.id == name, "-active")
+        self.query_one(TabsLine).show(name)
         lists = self.query(f"#{name} OptionList")
         self.set_focus(lists.first() if lists else None)
 

@@ -331,11 +331,7 @@ class TunePane(Pane):
     # ------------------------------------------------------------------ actions
 
     def action_tab(self, name: str) -> None:
-        tabs = self.query_one(TabsLine)
-        tabs.active = name
-        tabs.refresh()
-        for part in self.query(".part"):
-            part.set_class(part.id == name, "-active")
+        self.query_one(TabsLine).show(name)
         feeds = self.query(f"#{name} Feed")
         if feeds:
             feeds.first().focus()

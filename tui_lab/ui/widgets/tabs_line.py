@@ -32,6 +32,13 @@ class TabsLine(Widget):
             for name, title in self.tabs
         )
 
+    def show(self, name: str) -> None:
+        """Makes ``name`` the active tab: of the screen's parts only the one of that id is shown."""
+        self.active = name
+        self.refresh()
+        for part in self.screen.query(".part"):
+            part.set_class(part.id == name, "-active")
+
     def turn(self, by: int) -> str:
         """The tab ``by`` places further, round and round."""
         names = [name for name, _ in self.tabs]
