@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.safe_text import visible
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -105,15 +106,6 @@ def _one_arithmetic(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on a GPU or in the machine."""
-    text = str(error).lower()
-    said = "can't allocate memory" in text or "not enough memory" in text
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and said
-    )
 
 
 def _cause(error: Exception) -> str:

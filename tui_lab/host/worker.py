@@ -16,7 +16,7 @@ from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import measures, strategies
 from tui_lab.decoding.adapters import NeedsOwnModel, load_own
 from tui_lab.decoding.inspect import judge
-from tui_lab.decoding.loading import best_dtype, is_out_of_memory, load_model
+from tui_lab.decoding.loading import best_dtype, load_model
 from tui_lab.decoding.lockstep import Request, context_length
 from tui_lab.decoding.records import BeamRecord, LaneResult, Record
 from tui_lab.decoding.stage import BASE, Stage
@@ -35,6 +35,7 @@ from tui_lab.host.messages import (
 from tui_lab.host.names import Target, adapter_target, model_target
 from tui_lab.host.progress import told
 from tui_lab.host.prompts import encode, shortened
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.safe_text import visible
 from tui_lab.units import size
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.retention import scoring_generate
 from tui_lab.retention.scoring_encode import Encoder, Row, context_length
-from tui_lab.retention.scoring_forward import WIDEST, Reader, evaluating, is_out_of_memory
+from tui_lab.retention.scoring_forward import WIDEST, Reader, evaluating
 from tui_lab.retention.scoring_generate import Cancelled
 from tui_lab.retention.scoring_metrics import (
     ItemScore,

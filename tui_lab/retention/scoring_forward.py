@@ -15,6 +15,7 @@ import numpy
 import torch
 
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.retention import scoring_blocks, scoring_tree
 from tui_lab.retention.scoring_encode import Row
 from tui_lab.retention.scoring_tree import Pack
@@ -31,14 +32,6 @@ _STEP = 8
 #: the mask or the positions is off by much more than rounding.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _ROUGH_TOLERANCE = 0.2
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory, of the GPU or the machine, did not suffice."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
 
 
 class Reader:

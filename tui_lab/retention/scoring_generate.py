@@ -11,9 +11,9 @@ import torch
 
 from tui_lab.decoding.answers import answer
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.retention import suites_checks
 from tui_lab.retention.scoring_encode import context_length
-from tui_lab.retention.scoring_forward import is_out_of_memory
 from tui_lab.retention.scoring_metrics import ItemScore
 from tui_lab.retention.suites_records import Item, Suite
 

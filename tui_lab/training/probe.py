@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import VIRTUAL_TOKEN_METHODS, DeviceFacts
 from tui_lab.retention import probe, scoring, statistics, suites
 from tui_lab.retention.scoring_encode import context_length
-from tui_lab.retention.scoring_forward import is_out_of_memory
 from tui_lab.retention.scoring_metrics import ItemScore
 from tui_lab.retention.suites_records import Item, Suite
 from tui_lab.retention.verdict import judge
