@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tui_lab import __version__, cli_generate_grammar, cli_retention, cli_strength
+from tui_lab import __version__, cli_export, cli_generate_grammar, cli_retention, cli_strength
 from tui_lab.errors import LabError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -139,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     preview.add_argument("--json", action="store_true", help="machine-readable output")
 
     cli_generate_grammar.add_parser(commands)
+    cli_export.add_parser(commands)
     cli_strength.add_parser(commands)
     cli_retention.add_parser(commands)
 

@@ -205,7 +205,7 @@ def save(subject: Subject, strength: float) -> str:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(mode=0o700)
-        _write(subject, strength, partial)
+        write(subject, strength, partial)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     except OSError as error:
@@ -216,7 +216,7 @@ def save(subject: Subject, strength: float) -> str:
     return name
 
 
-def _write(subject: Subject, strength: float, target: Path) -> None:
+def write(subject: Subject, strength: float, target: Path) -> None:
     """The weights at a strength, and everything that is not weights as it was."""
     from safetensors.torch import load_file, save_file
 

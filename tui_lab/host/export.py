@@ -1,0 +1,499 @@
+"""Exports what a run saved, as a job: an adapter, a whole model, a Modelfile with one, GGUF, or a script that
+trains the same. Speaks the job protocol on stdin and stdout. Everything is made in a folder beside its place,
+loaded again in a process that has only transformers and peft, compared with the run, and only then put there;
+``export.json`` in it says what was checked, with every figure."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tui_lab import __version__, exports, jobs
+from tui_lab.errors import LabError
+from tui_lab.exports import RESULT, Request, request_of
+from tui_lab.host import export_check, export_source, export_weights
+from tui_lab.host.export_source import CONVERSATIONS, TEXTS, WEIGHTS, Questions, Source
+from tui_lab.runs import folder
+from tui_lab.safe_text import visible
+
+VERSION = 1
+VERSIONED = ("torch", "transformers", "peft", "safetensors")
+#: What an export may differ from the run's own unrounded weights: root mean square over the spread of the
+#: logits, and mean KL in nats a token. The bundled model in bfloat16 differs by 3e-3 and 3e-5.
+TOLERANCE = {"float32": (1e-3, 1e-5), "bfloat16": (0.1, 0.02), "float16": (0.1, 0.02)}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def handle(fields: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
+    """Answers one request. Raises LabError."""
+    request = request_of(fields)
+    run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
+    source = Source.of(run)
+    target = _target(run, request)
+    try:
+        with _partial(target, request.force) as partial:
+            with _at_strength(source, request.strength, target.parent) as strong:
+                result = Export(request, strong, partial, progress).run()
+            _publish(partial, target)
+    except Exception as error:
+        if sentence := disk_words(error, target):
+            raise LabError(sentence) from None
+        raise
+    return {**result, "path": str(target)}
+
+
+def disk_words(error: BaseException, target: Path) -> str:
+    """The sentence for a disk that is full or cannot be written; "" for any other error. safetensors has an
+    error of its own for it."""
+    place = f"{visible(str(target.parent))}"
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower():
+        return f"the disk of {place} is full: free some space, or name another place with --out"
+    if isinstance(error, OSError):
+        return f"the export cannot be written to {place}: {error.strerror or error}"
+    return ""
+
+
+# --- where it goes ------------------------------------------------------------------------------------
+
+
+def _target(run: folder.Run, request: Request) -> Path:
+    if request.out:
+        return Path(os.path.abspath(Path(request.out).expanduser()))  # noqa: PTH100 (links stay as they are)
+    return run.path / exports.FOLDER / exports.folder_name(request)
+
+
+def _check_free(target: Path, force: bool) -> None:
+    """Refuses to write over anything that is not asked for. Raises LabError."""
+    if not target.exists():
+        return
+    shown = visible(str(target))
+    if not target.is_dir():
+        raise LabError(f"{shown} is a file: name a folder with --out")
+    if not any(target.iterdir()):
+        return
+    if not (target / RESULT).is_file():
+        raise LabError(f"{shown} is not empty and no export: name a new folder with --out")
+    if not force:
+        raise LabError(f"{shown} holds an export already: --force replaces it, --out names another place")
+
+
+@contextlib.contextmanager
+def _partial(target: Path, force: bool) -> Iterator[Path]:
+    """An empty folder beside the target, held by a lock and gone at the end whatever happens."""
+    _check_free(target, force)
+    made = not target.parent.exists()
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if made:
+        target.parent.chmod(0o700)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.mkdir(mode=0o700, exist_ok=True)
+    held = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LabError(
+                f"{visible(str(target))} is being exported already: wait for it or end it"
+            ) from None
+        for left in partial.iterdir():  # of one that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(held)
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Puts a whole export in its place; one that was there is moved aside first and then removed."""
+    for path in partial.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _at_strength(source: Source, strength: float, beside: Path) -> Iterator[Source]:
+    """The source with what it changed at a strength: a copy, for as long as it is needed."""
+    if strength == 1:
+        yield source
+        return
+    from tui_lab.host import strength as sweep
+
+    subject = sweep.Subject.of(source.run)  # refuses what has no strength
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".strength-") as place:
+        sweep.write(subject, strength, Path(place))
+        yield replace(source, path=Path(place))
+
+
+# --- the whole ----------------------------------------------------------------------------------------
+
+
+class Export:
+    """One export into an empty folder."""
+
+    def __init__(self, request: Request, source: Source, target: Path, progress: jobs.Progress) -> None:
+        self.request, self.source, self.target, self.say = request, source, target, progress
+        self.checks: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.use: list[str] = []
+        self.figures: dict[str, Any] = {}
+        self.commit = ""
+        self.tokenizer: Any = None
+
+    def run(self) -> dict[str, Any]:
+        """Writes and checks; what ``export.json`` holds. Raises LabError."""
+        from tui_lab.decoding.loading import quiet_libraries
+
+        kind = self.request.kind
+        if kind not in ("adapter", "script"):
+            export_weights.refuse_unmergeable(self.source, kind)
+        with quiet_libraries():
+            self.say("reading the run")
+            self.tokenizer = self.source.tokenizer()
+            getattr(self, f"_{kind}")()
+        return self._result()
+
+    def checked(self, name: str, passed: bool, text: str, **figures: Any) -> None:
+        """Notes a check. Raises LabError where it failed: nothing is exported that is not the run."""
+        if not passed:
+            raise LabError(f"run {self.source.run.id} is not exported: {text}")
+        self.checks.append({"name": name, "passed": True, "text": text, **figures})
+
+    # ------------------------------------------------------------------ kinds
+
+    def _adapter(self) -> None:
+        source = self.source
+        asked = export_source.questions(source, self.tokenizer)
+        if source.whole:
+            export_weights.write_adapter(source, self.target, "")  # which says what to do instead
+        with self._work() as work:
+            model = self._references(asked, work)
+            export_weights.write_adapter(source, self.target, self.commit)
+            self._settings(model)
+            del model
+            export_source.release()
+            if self.request.with_base and source.base_is_folder:
+                self.say("copying the base")
+                export_weights.copy_base(source, self.target)
+                self.notes.append("the base model lies in the folder base beside the adapter")
+            elif source.base_is_folder:
+                self.notes.append(
+                    f"the base {source.base_name} is on no hub: copy it into the folder base beside the "
+                    "adapter where it is used (--with-base does it here), or export --as merged"
+                )
+            same = export_weights.tensors_equal(source.path / WEIGHTS, self.target / WEIGHTS)
+            self.checked("tensors", same, "every tensor is the run's, bit for bit")
+            own_base = self.target / export_weights.BASE_BESIDE
+            base = str(own_base) if own_base.is_dir() else source.base
+            self._compare(asked, work, base=base)
+        self._write_card("PeftModel")
+        self.use.append(
+            "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), FOLDER); see its README.md"
+        )
+
+    def _merged(self) -> None:
+        self._whole_model(self.target)
+        self._write_card("AutoModelForCausalLM")
+        self.use.append("AutoModelForCausalLM.from_pretrained(FOLDER); see its README.md")
+
+    def _whole_model(self, place: Path, dtype: str = "") -> Questions:
+        """The merged model, checked; what was asked of it."""
+        asked = export_source.questions(self.source, self.tokenizer)
+        dtype = dtype or self.request.dtype
+        with self._work() as work:
+            model = self._references(asked, work)
+            needed = export_source.parameter_count(model) * BYTES[dtype]
+            self._room_for(needed)
+            self.say("merging" if not self.source.whole else "saving")
+            model = export_weights.merged(model, self.source)
+            self._settings(model, place)
+            export_weights.write_model(model, place, dtype)
+            self._settings(model, place)
+            del model
+            export_source.release()
+            self._compare(asked, work, place=place, dtype=dtype)
+        return asked
+
+    def _room_for(self, needed: int) -> None:
+        free = shutil.disk_usage(self.target).free
+        if free < needed * 1.02:
+            from tui_lab import units
+
+            raise LabError(
+                f"the export needs {units.size(needed)}, and the disk of {visible(str(self.target.parent))} "
+                f"has {units.size(free)} free: free some space, or name another place with --out"
+            )
+
+    # ------------------------------------------------------------------ parts
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.target.parent, prefix=".check-") as place:
+            yield Path(place)
+
+    def _references(self, asked: Questions, work: Path) -> Any:
+        """The run's own logits and answers, kept in ``work``; the unrounded model, still loaded."""
+        from safetensors.torch import save_file
+
+        source = self.source
+        way = export_source.own_way(source)
+        device, dtype = export_source.room(source.entry.parameters or 0)
+        self._device, self._dtype = device, dtype
+        kept: dict[str, Any] = {}
+        self.own_answers: list[list[int]] | None = None
+        ends: list[int] = []
+        if source.four_bit or way.dtype != dtype:
+            self.say("reading with the run as it was trained")
+            own = export_source.load_own(source, way)
+            ends = export_weights.stop_ids(self.tokenizer, own)
+            vocabulary = own.config.get_text_config().vocab_size
+            positions = export_source.positions_kept(vocabulary, 2 * len(asked.rows))
+            for at, ids in enumerate(asked.rows):
+                kept[f"own.{at}"] = export_check.last_logits(own, ids, positions)
+            self.own_answers = self._answers(own, asked, ends)
+            self.figures["own"] = way.words
+            del own
+            export_source.release()
+        self.say("reading with the run's unrounded weights")
+        exact = export_source.load_exact(source, device, dtype)
+        self.commit = str(getattr(exact.config, "_commit_hash", "") or "")
+        ends = ends or export_weights.stop_ids(self.tokenizer, exact)
+        vocabulary = exact.config.get_text_config().vocab_size
+        self._positions = export_source.positions_kept(vocabulary, len(asked.rows) * (2 if kept else 1))
+        for at, ids in enumerate(asked.rows):
+            kept[f"exact.{at}"] = export_check.last_logits(exact, ids, self._positions)
+        self.exact_answers = self._answers(exact, asked, ends)
+        self._tied = export_check._tied(exact)
+        save_file({name: value.contiguous() for name, value in kept.items()}, work / "reference.safetensors")
+        return exact
+
+    def _answers(self, model: Any, asked: Questions, ends: list[int]) -> list[list[int]]:
+        pad = self.tokenizer.pad_token_id
+        how = {"eos_token_id": ends or None, "pad_token_id": pad if pad is not None else (ends or [0])[0]}
+        return [export_check.greedy(model, ids, export_source.ANSWER_TOKENS, **how) for ids in asked.prompts]
+
+    def _settings(self, model: Any, place: Path | None = None) -> None:
+        """Tokenizer, template and what ends an answer."""
+        place = place or self.target
+        export_weights.write_tokenizer(self.tokenizer, place)
+        settings = export_weights.generation_config(model, self.tokenizer)
+        model.generation_config = settings
+        settings.save_pretrained(place)
+
+    def _compare(
+        self, asked: Questions, work: Path, *, base: str = "", place: Path | None = None, dtype: str = "",
+        gguf: str = "",
+    ) -> dict[str, Any]:  # fmt: skip
+        """Loads the export in a process of its own and judges what it answers."""
+        from tui_lab.data.masks import TEMPLATE_SETTINGS
+
+        self.say("loading the export in a process of its own and comparing")
+        spec = {
+            "folder": str(place or self.target),
+            "base": base,
+            "revision": self.source.recipe.revision,
+            "gguf": gguf,
+            "dtype": self._dtype,
+            "device": self._device,
+            "rows": asked.rows,
+            "prompts": asked.prompts,
+            "positions": self._positions,
+            "max_new_tokens": export_source.ANSWER_TOKENS,
+            "reference": str(work / "reference.safetensors"),
+            "conversations": CONVERSATIONS,
+            "settings": TEMPLATE_SETTINGS,
+            "texts": TEXTS,
+        }
+        found = run_check(spec, work)
+        self._judge(found, asked, dtype or self._dtype, bool(base))
+        return found
+
+    def _judge(self, found: dict[str, Any], asked: Questions, dtype: str, beside: bool) -> None:
+        where = "held-out rows" if asked.held_out else "plain prompts"
+        alone = not found["imported"]
+        self.checked(
+            "alone",
+            alone and not found["missing"] and (beside or not found["unexpected"]),
+            "it loads whole in a process with only transformers and peft"
+            if alone
+            else "its check loaded more than transformers and peft",
+        )
+        near = found["faithful"]
+        worst = "float32" if dtype == "float32" == self._dtype else "bfloat16"
+        relative, kl = TOLERANCE[worst]
+        self.checked(
+            "logits",
+            near["relative"] <= relative and near["mean_kl"] <= kl,
+            exports.gap_words(near, f"against the run's own weights on {len(asked.rows)} {where}, in {worst}")
+            + f" (allowed: {relative:g} of their spread, measured {exports.figure(near['relative'])})",
+            **near,
+            tolerance_relative=relative,
+            tolerance_kl=kl,
+        )
+        own = self.own_answers if self.own_answers is not None else self.exact_answers
+        same = sum(a == b for a, b in zip(found["answers"], own, strict=True))
+        ended = sum(bool(answer) and answer[-1] in found["stop_ids"] for answer in found["answers"])
+        self.checked(
+            "greedy",
+            True,
+            f"greedy answers: {same} of {len(own)} are the run's, token for token; {ended} ended themselves",
+            same=same,
+            of=len(own),
+            ended=ended,
+        )
+        if found["gap"] is not None:
+            self.figures["gap"] = found["gap"]
+            words = (
+                "quantisation gap: the run was trained on NF4 weights, and its adapter stands on unquantised "
+                "ones now"
+                if self.source.four_bit
+                else f"the run computed in {self.figures['own'].rpartition(' ')[2]}"
+            )
+            self.notes.append(exports.gap_words(found["gap"], words))
+        self._judge_text(found)
+        if found["tied"] != self._tied:
+            self.checked("tied", False, "its output layer is no longer tied to its embeddings")
+        self.figures["tied"] = self._tied
+
+    def _judge_text(self, found: dict[str, Any]) -> None:
+        from tui_lab.data.masks import TEMPLATE_SETTINGS
+
+        ours = export_check.rendered(self.tokenizer, CONVERSATIONS, TEMPLATE_SETTINGS)
+        self.checked(
+            "template",
+            ours == found["rendered"] and any(text is not None for text in ours),
+            f"{len(ours)} conversations are rendered by its chat template as by the run's, byte for byte"
+            if ours == found["rendered"]
+            else "its chat template renders conversations differently",
+            renderings=len(ours),
+        )
+        tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+        self.checked("tokens", tokens == found["tokens"], "its tokenizer splits text as the run's does")
+        self._judge_ends(found)
+
+    def _judge_ends(self, found: dict[str, Any]) -> None:
+        from tui_lab.data import templates
+
+        wanted = templates.stop_ids(self.tokenizer)
+        names = [visible(str(self.tokenizer.convert_ids_to_tokens(stop))) for stop in found["stop_ids"]]
+        stops = all(length == export_check.FORCED_AT for length in found["forced"].values())
+        complete = set(wanted) <= set(found["stop_ids"])
+        self.checked(
+            "end_of_turn",
+            stops and complete,
+            f"{' or '.join(names) or 'nothing'} ends an answer"
+            if stops and complete
+            else "the end of a turn does not end an answer",
+            stop_ids=found["stop_ids"],
+        )
+
+    # ------------------------------------------------------------------ papers
+
+    def _write_card(self, loader: str) -> None:
+        from tui_lab.host import export_card
+
+        export_card.write(
+            self.target, self.source, self.request, loader, self.commit, self.notes, self.checks
+        )
+
+    def _result(self) -> dict[str, Any]:
+        """Writes ``export.json`` last: a folder that has it is whole."""
+        request, source = self.request, self.source
+        files = {
+            str(path.relative_to(self.target)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in sorted(self.target.rglob("*"))
+            if path.is_file()
+        }
+        result: dict[str, Any] = jobs.plain(
+            {
+                "v": VERSION,
+                "kind_of_export": request.kind,
+                "title": self._title(),
+                "run": source.run.id,
+                "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "dtype": request.dtype if request.kind in ("merged", "modelfile", "gguf") else None,
+                "strength": request.strength,
+                "base": {
+                    "name": source.base_name,
+                    "on_hub": not source.base_is_folder,
+                    "revision": source.recipe.revision,
+                    "commit": self.commit,
+                },
+                "method": source.recipe.method,
+                "checks": self.checks,
+                "figures": self.figures,
+                "notes": self.notes,
+                "use": self.use,
+                "versions": {"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
+                "files": files,
+            }
+        )
+        folder.write_atomically(self.target / RESULT, json.dumps(result, indent=2, ensure_ascii=True) + "\n")
+        return result
+
+    def _title(self) -> str:
+        names = {
+            "adapter": "adapter", "merged": f"merged model ({self.request.dtype})", "gguf": "GGUF",
+            "modelfile": f"Modelfile and model ({self.request.dtype})", "script": "training script",
+        }  # fmt: skip
+        strength = f" at strength {self.request.strength:g}" if self.request.strength != 1 else ""
+        return f"{names[self.request.kind]} of {self.source.run.id}{strength}"
+
+
+def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
+    """Carries :mod:`.export_check` out as a program of its own; its answer. Raises LabError."""
+    place = work / "spec.json"
+    place.write_text(json.dumps(spec), encoding="utf-8")
+    # its own folder is not put on the path: modules of the lab lie there
+    done = subprocess.run(
+        [sys.executable, "-P", export_check.__file__, str(place)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        sys.stderr.write(done.stderr)
+        said = done.stderr.strip().splitlines()
+        raise LabError(
+            "the export could not be loaded again, so it is not kept: "
+            + visible(said[-1] if said else f"its check ended with exit status {done.returncode}")[:300]
+        )
+    answer = json.loads(lines[-1])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(jobs.serve(handle))
