@@ -20,6 +20,7 @@ PHASES = {
 MEMORY_NAMES = {
     "cuda_allocated": "CUDA allocated",
     "cuda_reserved": "CUDA reserved",
+    "cuda_peak": "CUDA peak",
     "gpu_used": "GPU used",
     "resident": "resident memory",
 }

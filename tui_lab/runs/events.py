@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ def decode(line: bytes) -> dict[str, Any] | None:
 
 
 class LineWriter:
-    """Appends whole lines to a file that others read. Each line is one ``write`` call."""
+    """Appends whole lines to a file that others read. Each line is one ``write`` call; threads take turns, so
+    that a write that the disk takes in parts stays in one piece."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._turn = threading.Lock()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
         size = os.fstat(self._descriptor).st_size
@@ -60,8 +63,9 @@ class LineWriter:
     def append(self, record: dict[str, Any]) -> None:
         """Writes one record. Raises OSError (disk full, folder gone)."""
         data = encode(record)
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        with self._turn:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -18,6 +18,7 @@ from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.telemetry import Telemetry
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
 NOTES_KEPT = 500
@@ -110,6 +111,8 @@ class RunState:
         self.grad_norm = Curve()
         self.tok_per_s = Curve()
         self.memory: dict[str, Curve] = {}
+        self.telemetry = Telemetry()
+        self.forecast: dict[str, Any] = {}
         self.scores: list[dict[str, Any]] = []
         self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_KEPT)
         self.kl_probes: list[dict[str, Any]] = []
@@ -150,6 +153,7 @@ class RunState:
         self.attempt = int(event.get("attempt", self.attempt + 1))
         for curve in self.curves():
             curve.cut(from_step)
+        self.telemetry.cut(from_step)
         self.scores = [score for score in self.scores if score.get("step", 0) <= from_step]
         self.samples = deque((s for s in self.samples if s.get("step", 0) <= from_step), maxlen=SAMPLES_KEPT)
         self.checkpoints = [c for c in self.checkpoints if c.get("step", 0) <= from_step]
@@ -199,6 +203,12 @@ class RunState:
         self.tok_per_s.add(step, event.get("tok_per_s"))
         for label, used in (event.get("memory") or {}).items():
             self.memory.setdefault(str(label), Curve()).add(step, used)
+
+    def _on_telemetry(self, event: dict[str, Any]) -> None:
+        self.telemetry.add(event)
+
+    def _on_forecast(self, event: dict[str, Any]) -> None:
+        self.forecast = {**event, "total": float(event["total"])}
 
     def _on_eval(self, event: dict[str, Any]) -> None:
         step = int(event["step"])

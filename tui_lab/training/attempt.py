@@ -33,6 +33,7 @@ from tui_lab.training.control import Control
 from tui_lab.training.measure import Measure
 from tui_lab.training.probe import Probe
 from tui_lab.training.record import Recorder
+from tui_lab.training.telemetry import Sampler
 from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
@@ -56,6 +57,9 @@ class Attempt:
             run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe
         )
         events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
+        self.telemetry = Sampler(
+            events, lambda: self.recorder.step or self.from_step, before.telemetry.energy_so_far_j
+        )
 
     def ask_to_stop(self) -> None:
         """Ends the run after the step in hand, as the command ``stop`` does (SIGTERM)."""
@@ -68,6 +72,13 @@ class Attempt:
         self._quiet_libraries()
         self.device = device.detect()
         self.recorder.device = self.device
+        self.telemetry.start(self.device)
+        try:
+            return self._run()
+        finally:
+            self.telemetry.stop()  # before whoever catches the error writes the end, the log's last record
+
+    def _run(self) -> int:
         self.events.write(
             "started",
             pid=os.getpid(),
@@ -281,6 +292,7 @@ class Attempt:
         if not stopped:
             self.probe.at_end(trainer, bool(best_reloaded))
             self.measure.score(trainer, "end")
+        self.telemetry.stop()
         self.events.write(
             "end",
             state="stopped" if stopped else "finished",

@@ -35,13 +35,15 @@ def synchronize(device: DeviceFacts | None) -> None:
 
 
 def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
-    """Memory in use now, by what it is: ``cuda_allocated`` and ``cuda_reserved`` (this process, torch's
-    own account) and ``gpu_used`` (the whole card, every process); ``resident`` without a GPU."""
+    """Memory in use now, by what it is: ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak`` (the
+    highest ever allocated), of this process by torch's own account, and ``gpu_used`` (the whole card,
+    every process); ``resident`` without a GPU."""
     if device is not None and device.type == "cuda":
         free, total = torch.cuda.mem_get_info(0)
         return {
             "cuda_allocated": torch.cuda.memory_allocated(0),
             "cuda_reserved": torch.cuda.memory_reserved(0),
+            "cuda_peak": torch.cuda.max_memory_allocated(0),
             "gpu_used": total - free,
         }
     return {"resident": psutil.Process(os.getpid()).memory_info().rss}

@@ -27,6 +27,7 @@ class Recorder(TrainerCallback):
     def __init__(self, events: EventWriter) -> None:
         self._events = events
         self.device: DeviceFacts | None = None
+        self.step = 0
         self.validation_rows = 0
         self.validation_loss = math.nan
         self.validated_at = -1
@@ -60,6 +61,7 @@ class Recorder(TrainerCallback):
         self._step_began = now
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step = state.global_step
         synchronize(self.device)
         now = time.monotonic()
         seconds = now - self._step_began

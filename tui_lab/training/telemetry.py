@@ -1,0 +1,141 @@
+"""The sampler of a run: a thread that looks each second at the GPUs that the run computes on and at the
+process itself, and writes one ``telemetry`` event every few seconds and at the end. It may never hold up
+the run: a driver that hangs or goes away costs figures, not the training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tui_lab.gpu import Gpu, GpuWatch, ProcessSampler
+from tui_lab.resolution import DeviceFacts
+from tui_lab.runs.events import EventWriter
+from tui_lab.telemetry import Energy, Window, matched, shares
+
+#: Seconds between two looks, and between two records in the log.
+INTERVAL_S = 1.0
+RECORD_S = 5.0
+#: Seconds that the end of a run waits for a look in progress: a hanging driver may take minutes.
+PATIENCE_S = 1.0
+
+
+class Sampler:
+    """See the module's docstring. :meth:`start` and :meth:`stop` are the run's; stopping twice is fine."""
+
+    def __init__(
+        self,
+        events: EventWriter,
+        step: Callable[[], int],
+        energy_before_j: float | None = 0.0,
+        interval_s: float = INTERVAL_S,
+        record_s: float = RECORD_S,
+    ) -> None:
+        """``step``: the step in hand; ``energy_before_j``: drawn by earlier attempts, None when unknown."""
+        self._events, self._step = events, step
+        self._interval_s, self._record_s = interval_s, record_s
+        self._energy = Energy(energy_before_j)
+        self._window = Window()
+        self._lock = threading.Lock()  # of the window and the log's last record; never held while asking
+        self._stop = threading.Event()
+        self._closed = False
+        self._told = False
+        self._cuda = False
+        self._watch: GpuWatch | None = None
+        self._thread: threading.Thread | None = None
+        self._recorded_s = 0.0
+
+    def start(self, device: DeviceFacts) -> None:
+        """Begins to look, at the GPUs only where the run computes on them."""
+        self._cuda = device.type == "cuda"
+        if self._cuda:
+            self._watch = GpuWatch(lambda cards: matched(cards, _uuids(), os.environ))
+        self._recorded_s = time.monotonic()
+        self._thread = threading.Thread(target=self._look_on, name="telemetry", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes the last record and ends; nothing is written after it."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(PATIENCE_S)
+        # a full disk must not hide what the run fails of; the end of the run meets it too
+        with self._lock, contextlib.suppress(OSError):
+            self._write_record()
+        self._closed = True
+
+    # ------------------------------------------------------------------ the thread
+
+    def _look_on(self) -> None:
+        process = ProcessSampler()
+        process.sample()  # CPU is counted from here
+        due = time.monotonic()
+        try:
+            while not self._closed:
+                due = max(due + self._interval_s, time.monotonic())  # a late look is not made up for
+                last = self._stop.wait(due - time.monotonic())
+                records = time.monotonic() - self._recorded_s >= self._record_s - self._interval_s / 2
+                self._look(process, pcie=records and not last)
+                if last:
+                    return
+                if records:
+                    with self._lock:
+                        self._write_record()
+        except OSError:
+            return  # the disk is full or the folder gone: the run itself finds out
+        except Exception:  # a fault of ours must not end a training; worker.log has the details
+            traceback.print_exc()
+
+    def _look(self, process: ProcessSampler, pcie: bool) -> None:
+        cards: Sequence[Gpu] = self._watch.read(pcie) if self._watch is not None else ()
+        held = _held_bytes() if self._cuda else []
+        owned = [
+            shares(card, (os.getpid(),), held[i] if i < len(held) else None) for i, card in enumerate(cards)
+        ]
+        use = process.sample()
+        problem = self._watch.problem if self._watch is not None else ""
+        with self._lock:
+            if self._closed:
+                return  # the run did not wait for this look
+            self._energy.add(cards, time.monotonic())
+            self._window.add(cards, owned, use)
+            if problem and not self._told:
+                self._told = True
+                self._events.write(
+                    "warning", text=f"GPU telemetry pauses: {problem}; it goes on when the driver answers"
+                )
+
+    def _write_record(self) -> None:
+        if self._closed or self._window.empty:
+            return
+        now = time.monotonic()
+        seconds, self._recorded_s = now - self._recorded_s, now
+        energy = self._energy.total_j(now)
+        self._events.write(
+            "telemetry",
+            step=self._step(),
+            **self._window.take(),
+            energy_j=None if energy is None else round(energy, 1),
+            seconds=round(seconds, 2),
+        )
+
+
+def _uuids() -> list[str]:
+    """The UUIDs of the devices that CUDA shows this process, in CUDA's order; "" where it names none."""
+    properties: list[Any] = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [str(getattr(one, "uuid", "")) for one in properties]
+
+
+def _held_bytes() -> list[int | None]:
+    """What torch holds on each device by its own account; None for all before it touched any."""
+    count = torch.cuda.device_count()
+    if not torch.cuda.is_initialized():
+        return [None] * count
+    return [torch.cuda.memory_reserved(i) for i in range(count)]
