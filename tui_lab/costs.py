@@ -241,6 +241,28 @@ def formula_text(found: Operations, length: float) -> str:
     return f"{_flops(found.model)} a token = {found.formula} ({', '.join(parts)})"
 
 
+def facts_of_run(
+    shape: Shape,
+    recipe: Recipe,
+    device: DeviceFacts,
+    values: Mapping[str, Any],
+    length: float,
+    trained_share: float,
+) -> dict[str, Any]:
+    """What a run writes down before its first step, so that whoever watches can tell its MFU: operations a
+    token with their formula, and the card's rate in the type that is computed in (None where not known)."""
+    card, notes = _card(device)
+    dtype = _dtype(shape, recipe, values, card)
+    length = float(values["max_length"]) if recipe.packing else length
+    found = operations(shape, recipe, length, head_share=trained_share)
+    return {
+        "flops_per_token": round(found.model),
+        "formula": formula_text(found, length),
+        "peak_flops": card.rate_flops(dtype) if card else None,
+        "peak_of": f"{card.name}, {dtype}, dense" if card else "; ".join(notes),
+    }
+
+
 def mfu(tok_per_s: float, flops_per_token: float, peak_flops: float | None) -> float | None:
     """Share of a card's dense rate that the model's operations reach; None where the rate is not known."""
     if not peak_flops or not math.isfinite(tok_per_s) or tok_per_s < 0:

@@ -13,13 +13,15 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
 import transformers
 
-from tui_lab import __version__, catalog, targets
+from tui_lab import __version__, catalog, costs, shapes, targets
 from tui_lab.data import formats, replay, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
@@ -174,6 +176,7 @@ class Attempt:
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )
         base_facts = model.facts(base)
+        self.cost = self._cost(entry.shape or model.shape_of(base), values)
         self.probe.take_base(
             base,
             self.tokenizer,
@@ -214,6 +217,16 @@ class Attempt:
         )
         return trainer
 
+    def _cost(self, shape: shapes.Shape | None, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a token costs in operations; empty for an architecture whose layers are not known."""
+        if shape is None:
+            return {}
+        rows = self.prepared.train
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        trained = sum(label != templates.IGNORED for row in rows for label in row["labels"][1:])
+        share = trained / max(1, tokens)
+        return costs.facts_of_run(shape, self.recipe, self.device, values, tokens / max(1, len(rows)), share)
+
     @property
     def _initial_adapter(self) -> Path:
         return self.run.path / "initial_adapter"
@@ -246,6 +259,7 @@ class Attempt:
             rows=len(trainer.train_dataset),
             eval_steps=eval_steps,
             save_steps=save_steps,
+            cost=self.cost,
         )
 
     # ------------------------------------------------------------------ training
@@ -305,9 +319,17 @@ class Attempt:
             peak_memory=self.recorder.peak_memory,
             trained_s=round(self.recorder.trained_s, 2),
             probe=self.probe.facts,
+            flops_per_token=self.cost.get("flops_per_token"),
+            mfu=self._mfu(),
+            energy_j=self.telemetry.energy_j,
             path=path.name,
         )
         return 0
+
+    def _mfu(self) -> float | None:
+        """The model's operations as a share of the card's dense rate, over all steps; None if not known."""
+        flops, peak = self.cost.get("flops_per_token", 0.0), self.cost.get("peak_flops")
+        return costs.mfu(self.recorder.mean_tok_per_s, flops, peak)
 
     def _message(self, trainer: LabTrainer, stopped: bool) -> str:
         step = trainer.state.global_step

@@ -142,6 +142,14 @@ def facts(model: torch.nn.Module) -> dict[str, Any]:
     }
 
 
+def shape_of(model: Any) -> shapes.Shape | None:
+    """The sizes of a loaded model; None for an architecture that is not known here."""
+    try:
+        return shapes.from_config(model.config.to_dict())
+    except shapes.ShapeError:
+        return None
+
+
 def linear_names(model: torch.nn.Module) -> list[str]:
     """Full names of the modules that an adapter can sit on (GPT-2 has transposed ones)."""
     kinds = (torch.nn.Linear, Conv1D)

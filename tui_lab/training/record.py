@@ -36,6 +36,7 @@ class Recorder(TrainerCallback):
         self._tokens = 0
         self._step_began = 0.0
         self._window_s = 0.0
+        self._logged_s = 0.0
         self._window_steps = 0
         self._average_step_s = math.nan
         self._between_began = 0.0
@@ -49,6 +50,11 @@ class Recorder(TrainerCallback):
     def average_step_s(self) -> float:
         """What a step takes, the first one left out; NaN before any was timed."""
         return self._average_step_s
+
+    @property
+    def mean_tok_per_s(self) -> float:
+        """Over every logged step of this attempt; NaN before any."""
+        return self._tokens / self._logged_s if self._logged_s else math.nan
 
     def leave_out_pause(self, seconds: float) -> None:
         """A pause is no work: it must not stretch the ETA."""
@@ -100,6 +106,7 @@ class Recorder(TrainerCallback):
             memory=memory,
             **_parts(logs),
         )
+        self._logged_s += self._window_s
         self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
         self._warn_when_not_finite(state.global_step, logs)
 

@@ -51,6 +51,8 @@ class Sampler:
         self._watch: GpuWatch | None = None
         self._thread: threading.Thread | None = None
         self._recorded_s = 0.0
+        #: Drawn by the run until the last record, earlier attempts included; None where nothing tells.
+        self.energy_j: float | None = None
 
     def start(self, device: DeviceFacts) -> None:
         """Begins to look, at the GPUs only where the run computes on them."""
@@ -117,7 +119,7 @@ class Sampler:
             return
         now = time.monotonic()
         seconds, self._recorded_s = now - self._recorded_s, now
-        energy = self._energy.total_j(now)
+        energy = self.energy_j = self._energy.total_j(now)
         self._events.write(
             "telemetry",
             step=self._step(),
