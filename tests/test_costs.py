@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tui_lab.resolution import DeviceFacts
 from tui_lab.shapes import Shape
 
 CPU = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
+CARD = DeviceFacts("cuda", "a card", 8 << 30, True, 2)
 FREE = costs.Prices()
 
 
@@ -36,7 +38,7 @@ def recipe(**values: Any) -> Recipe:
 def measured(**values: Any) -> Calibration:
     plain = {
         "device": "a card", "tok_per_s": 1000.0, "model_flops_s": 2e12, "hardware_flops_s": 2.4e12,
-        "power_w": 200.0, "steps": 8, "length": 1024, "date": "2026-11-21",
+        "power_w": 200.0, "cuda": True, "steps": 8, "length": 1024, "date": "2026-11-21",
     }  # fmt: skip
     return Calibration(**{**plain, **values})
 
@@ -226,20 +228,28 @@ VALUES = {
 @pytest.mark.usefixtures("runs_dir")
 def test_a_measurement_is_found_for_the_same_work_alone() -> None:
     asked, found = recipe(), measured()
-    assert calibration.find("a card", QWEN, asked, VALUES) is None
-    calibration.keep(found, "a card", QWEN, asked, VALUES)
-    assert calibration.find("a card", QWEN, asked, VALUES) == found
+    assert calibration.find(CARD, QWEN, asked, VALUES) is None
+    calibration.keep(found, CARD, QWEN, asked, VALUES)
+    assert calibration.find(CARD, QWEN, asked, VALUES) == found
     # the rate, the data and the length of the run change nothing of a step's speed
     same = recipe(learning_rate=1e-5, data="json", max_steps=7, seed=1)
-    assert calibration.find("a card", QWEN, same, VALUES) == found
+    assert calibration.find(CARD, QWEN, same, VALUES) == found
     for other in (
-        ("another card", QWEN, asked, VALUES),
-        ("a card", shape_of("pocket"), asked, VALUES),
-        ("a card", QWEN, recipe(per_device_train_batch_size=2), VALUES),
-        ("a card", QWEN, recipe(quantization="nf4"), VALUES),
-        ("a card", QWEN, asked, {**VALUES, "max_length": 1024}),
+        (replace(CARD, name="another card"), QWEN, asked, VALUES),
+        (CARD, shape_of("pocket"), asked, VALUES),
+        (CARD, QWEN, recipe(per_device_train_batch_size=2), VALUES),
+        (CARD, QWEN, recipe(quantization="nf4"), VALUES),
+        (CARD, QWEN, asked, {**VALUES, "max_length": 1024}),
     ):
         assert calibration.find(*other) is None
+
+
+@pytest.mark.usefixtures("runs_dir")
+def test_a_processor_is_known_by_whatever_name() -> None:
+    """The run asks the system for it, the lab does not."""
+    calibration.keep(measured(cuda=False), CPU, QWEN, recipe(), VALUES)
+    other = replace(CPU, name="x86_64", threads=1)
+    assert calibration.find(other, QWEN, recipe(), VALUES) == measured(cuda=False)
 
 
 @pytest.mark.usefixtures("runs_dir")
@@ -248,17 +258,17 @@ def test_a_measurement_is_found_for_the_same_work_alone() -> None:
 )
 def test_a_damaged_cache_is_as_none(text: str) -> None:
     asked = recipe()
-    calibration.keep(measured(), "a card", QWEN, asked, VALUES)
-    key = calibration.key_of("a card", QWEN, asked, VALUES)
+    calibration.keep(measured(), CARD, QWEN, asked, VALUES)
+    key = calibration.key_of(CARD, QWEN, asked, VALUES)
     calibration._path().write_text(text.replace("%s", key))
-    assert calibration.find("a card", QWEN, asked, VALUES) is None
-    calibration.keep(measured(), "a card", QWEN, asked, VALUES)
-    assert calibration.find("a card", QWEN, asked, VALUES) == measured()
+    assert calibration.find(CARD, QWEN, asked, VALUES) is None
+    calibration.keep(measured(), CARD, QWEN, asked, VALUES)
+    assert calibration.find(CARD, QWEN, asked, VALUES) == measured()
 
 
 @pytest.mark.usefixtures("runs_dir")
 def test_old_measurements_make_room() -> None:
     for rank in range(1, calibration.KEPT + 3):
-        calibration.keep(measured(), "a card", QWEN, recipe(lora_r=rank), VALUES)
-    assert calibration.find("a card", QWEN, recipe(lora_r=1), VALUES) is None
-    assert calibration.find("a card", QWEN, recipe(lora_r=calibration.KEPT + 2), VALUES) is not None
+        calibration.keep(measured(), CARD, QWEN, recipe(lora_r=rank), VALUES)
+    assert calibration.find(CARD, QWEN, recipe(lora_r=1), VALUES) is None
+    assert calibration.find(CARD, QWEN, recipe(lora_r=calibration.KEPT + 2), VALUES) is not None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.recipes import Recipe
+from tui_lab.resolution import DeviceFacts
 from tui_lab.resources import cache_dir
 from tui_lab.shapes import Shape
 from tui_lab.units import finite
@@ -43,13 +44,14 @@ _VALUES = ("compute_dtype", "optim", "attn_implementation", "max_length")
 @dataclass(frozen=True)
 class Calibration:
     """Measured on ``device``. ``tok_per_s`` of training; FLOP/s of the model (``model_flops_s``, MFU's) and
-    of everything computed (``hardware_flops_s``); ``power_w`` is the card's mean, None where nothing tells."""
+    of everything computed (``hardware_flops_s``); ``power_w`` is the card's mean, None if not metered."""
 
     device: str
     tok_per_s: float
     model_flops_s: float
     hardware_flops_s: float
     power_w: float | None
+    cuda: bool
     steps: int
     length: int  # tokens a row
     date: str  # YYYY-MM-DD
@@ -57,15 +59,16 @@ class Calibration:
     @property
     def text(self) -> str:
         """How it came about, in words."""
-        where = "this card" if self.power_w is not None else "this machine"
+        where = "this card" if self.cuda else "this machine"
         speed = f"{self.tok_per_s:,.0f} tok/s over {self.steps} steps"
         return f"measured on {where} ({self.device}): {speed}, {self.date}"
 
 
-def key_of(device: str, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> str:
+def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> str:
     """What a measurement is valid for. ``values``: the resolved ones (:mod:`tui_lab.resolution`)."""
     facts = {
-        "device": device,
+        # the run and the lab call processors by different names, and the cache is of this machine
+        "device": device.name if device.type == "cuda" else device.type,
         "shape": asdict(shape),
         **{name: getattr(recipe, name) for name in _RECIPE_KEYS},
         **{name: bool(getattr(recipe, name)) for name in _SWITCHES},
@@ -87,7 +90,7 @@ def _read() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def find(device: str, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> Calibration | None:
+def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> Calibration | None:
     """The measurement of this very work on this very device; None where there is none."""
     row = _read().get(key_of(device, shape, recipe, values))
     if not isinstance(row, dict):
@@ -104,13 +107,16 @@ def find(device: str, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -
         model_flops_s=model,
         hardware_flops_s=hardware,
         power_w=power if power and power > 0 else None,
+        cuda=row.get("cuda") is True,
         steps=int(steps),
         length=int(length),
         date=str(row.get("date", ""))[:10],
     )
 
 
-def keep(found: Calibration, device: str, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> None:
+def keep(
+    found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]
+) -> None:
     """Writes a measurement down, whole or not at all. A cache that cannot be written is no error."""
     rows = _read()
     key = key_of(device, shape, recipe, values)

@@ -151,8 +151,10 @@ def estimate(
     max_length = int(values.get("max_length") or recipe.max_length)
     tokens, basis = (tokens, "as given") if tokens else planned_tokens(recipe, max_length, rows, mean_tokens)
     length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
-    found = operations(shape, recipe, length, head_share=trained_share)
     card, notes = _card(device)
+    # without Triton the logits of every token are computed
+    share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else trained_share
+    found = operations(shape, recipe, length, head_share=share)
     dtype = _dtype(shape, recipe, values, card)
     peak = card.rate_flops(dtype) if card else None
 

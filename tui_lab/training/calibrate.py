@@ -1,0 +1,359 @@
+"""How fast this machine really does a recipe: ten optimiser steps of the run's own trainer, on a model of the
+real shape with random weights in the recipe's precision, over rows of random tokens. The first two steps warm
+up and are left out. Needs no download and no data; what it finds is kept (:mod:`tui_lab.calibration`), and
+forecasts of the same work then say "measured". ``python -m tui_lab.training.calibrate`` is the job:
+
+request ``{"values": a recipe's plain values, "mean_tokens": tokens a row, "trained_share": 0..1}`` (the last
+two may be left out: rows are then full, and trained on throughout), result as :class:`Calibration`, with
+``mfu`` and ``hfu`` (shares of the card's data sheet; null where it is not known), ``formula`` and ``text``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from bitsandbytes.nn import Linear4bit, Params4bit
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+
+from tui_lab import calibration, cards, catalog, costs, jobs
+from tui_lab.calibration import Calibration
+from tui_lab.errors import LabError
+from tui_lab.gpu import Gpu, GpuWatch
+from tui_lab.operations import operations
+from tui_lab.out_of_memory import is_out_of_memory
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes import Recipe, build
+from tui_lab.resolution import DeviceFacts, resolve
+from tui_lab.shapes import Shape
+from tui_lab.telemetry import Energy, matched
+from tui_lab.training import device as devices
+from tui_lab.training import fake_model
+from tui_lab.training.model import DTYPES, keep_four_bits_plain, weights_dtype
+from tui_lab.training.trainer import LabTrainer, build_trainer
+
+STEPS, WARM_UP_STEPS = 10, 2
+#: Batches summed before a step, at most: more change nothing of the speed, and only the time it takes.
+MOST_ACCUMULATION = 4
+#: Seconds between two looks at the card's power; its own meter is slower than that.
+POWER_INTERVAL_S = 0.1
+#: What ten steps may come to on a processor, by a rough rate of each of its threads.
+CPU_FLOPS_A_THREAD, MOST_CPU_S = 2e10, 180.0
+#: Spread of random weights: that of most models' initialisation.
+SPREAD = 0.02
+
+
+def measure(
+    shape: Shape,
+    recipe: Recipe,
+    values: dict[str, Any],
+    device: DeviceFacts,
+    *,
+    mean_tokens: float | None = None,
+    trained_share: float = 1.0,
+    progress: Callable[[int], None] = lambda step: None,
+) -> Calibration:
+    """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``progress`` is
+    told each step. Raises LabError where it would take too long or does not fit."""
+    max_length = int(values["max_length"])
+    length = max(2, round(min(mean_tokens or max_length, max_length)))
+    asked = _shortened(recipe)
+    found = operations(
+        shape, asked, max_length if asked.packing else length, head_share=_share(device, trained_share)
+    )
+    _refuse_if_slow(found.hardware, asked, max_length if asked.packing else length, device)
+    clock = _Clock(device, progress)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _train(shape, asked, values, device, length, trained_share, clock, Path(folder))
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LabError(
+            "the ten steps do not fit in memory: a smaller batch, checkpointing or 4-bit weights make room"
+        ) from error
+    finally:
+        clock.stop()
+    speed = clock.tokens / clock.seconds
+    return Calibration(
+        device=_label(device),
+        tok_per_s=speed,
+        model_flops_s=speed * found.model,
+        hardware_flops_s=speed * found.hardware,
+        power_w=clock.power_w,
+        cuda=device.type == "cuda",
+        steps=STEPS - WARM_UP_STEPS,
+        length=max_length if asked.packing else length,
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _label(device: DeviceFacts) -> str:
+    threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
+    return device.name if device.type == "cuda" else f"the processor, {threads}"
+
+
+def _share(device: DeviceFacts, trained_share: float) -> float:
+    """Part of the tokens whose logits are computed: those trained on where there is Triton, else all."""
+    return trained_share if device.type == "cuda" else 1.0
+
+
+def _shortened(recipe: Recipe) -> Recipe:
+    """The recipe for ten steps, without what acts between steps or only on later ones."""
+    return recipe.model_copy(
+        update={
+            "max_steps": STEPS,
+            "gradient_accumulation_steps": min(recipe.gradient_accumulation_steps, MOST_ACCUMULATION),
+            "early_stopping_patience": 0,
+            "gradual_unfreezing": False,
+            "uncertainty_weighting": False,
+            "ewc_lambda": 0.0,
+            "init_lora_weights": "default",
+            "logging_steps": STEPS,
+        }
+    )
+
+
+def _refuse_if_slow(flops_per_token: float, recipe: Recipe, length: int, device: DeviceFacts) -> None:
+    if device.type == "cuda":
+        return
+    seconds = STEPS * recipe.effective_batch_size * length * flops_per_token
+    seconds /= CPU_FLOPS_A_THREAD * max(1, device.threads)
+    if seconds > MOST_CPU_S:
+        raise LabError(
+            f"measuring is for a GPU or a small model: on {_label(device)} ten steps of this recipe would "
+            f"take about {seconds / 60:,.0f} minutes; the bundled model (model = 'pocket') takes seconds"
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# the ten steps
+
+
+class _Clock:
+    """Time, tokens and power of the steps after the first two."""
+
+    def __init__(self, device: DeviceFacts, progress: Callable[[int], None]) -> None:
+        self._device, self._progress = device, progress
+        self._began_s = self._first_tokens = 0.0
+        self._meter: _PowerMeter | None = None
+        self.seconds, self.tokens = 0.0, 0.0
+        self.power_w: float | None = None
+
+    def after_step(self, trainer: LabTrainer) -> None:
+        devices.synchronize(self._device)
+        now, step = time.monotonic(), trainer.state.global_step
+        tokens = float(trainer._total_train_tokens)
+        self._progress(step)
+        if step == WARM_UP_STEPS:
+            self._first_tokens = tokens
+            if self._device.type == "cuda":
+                self._meter = _PowerMeter()
+            self._began_s = time.monotonic()
+        elif step == STEPS:
+            self.seconds, self.tokens = now - self._began_s, tokens - self._first_tokens
+            self.power_w = self._meter.stop() if self._meter is not None else None
+
+    def stop(self) -> None:
+        if self._meter is not None:
+            self._meter.stop()
+
+
+class _PowerMeter:
+    """Mean power of the card that CUDA computes on, from its driver."""
+
+    def __init__(self) -> None:
+        uuid = str(getattr(torch.cuda.get_device_properties(0), "uuid", ""))
+        self._watch = GpuWatch(lambda found: matched(found, [uuid], os.environ))
+        self._energy, self._ended = Energy(), threading.Event()
+        self._began_s = time.monotonic()
+        self._look()
+        self._thread = threading.Thread(target=self._look_on, name="power", daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        found: list[Gpu] = self._watch.read()
+        self._energy.add(found, time.monotonic())
+
+    def _look_on(self) -> None:
+        while not self._ended.wait(POWER_INTERVAL_S):
+            self._look()
+
+    def stop(self) -> float | None:
+        """Watts since the start; None where the driver does not tell."""
+        if self._ended.is_set():
+            return None
+        self._ended.set()
+        self._thread.join(1.0)
+        self._look()
+        now = time.monotonic()
+        drawn = self._energy.total_j(now)
+        return drawn / (now - self._began_s) if drawn else None
+
+
+def _train(
+    shape: Shape,
+    recipe: Recipe,
+    values: dict[str, Any],
+    device: DeviceFacts,
+    length: int,
+    trained_share: float,
+    clock: _Clock,
+    folder: Path,
+) -> None:
+    model = random_model(shape, recipe, values, device)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    rows = random_rows(shape.vocabulary, recipe, int(values["max_length"]), length, trained_share)
+    trainer = build_trainer(
+        recipe,
+        model,
+        tokenizer,
+        rows,
+        rows[:1],
+        values,
+        folder=folder,
+        device=device.type,
+        callbacks=[],
+        after_step=clock.after_step,
+    )
+    trainer.args.eval_strategy = trainer.args.save_strategy = "no"
+    trainer.train()
+
+
+def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: DeviceFacts) -> Any:
+    """A model of ``shape`` with random weights, on the device, as a run would have loaded it."""
+    place = torch.device(device.type, 0) if device.type == "cuda" else torch.device(device.type)
+    compute = DTYPES[str(values["compute_dtype"])]
+    torch.manual_seed(recipe.seed)
+    with place:
+        model = AutoModelForCausalLM.from_config(
+            fake_model.config_of(shape),
+            dtype=weights_dtype(recipe, str(values["compute_dtype"])),
+            attn_implementation=str(values["attn_implementation"]),
+        )
+    model.config.use_cache = False
+    if recipe.quantization == "nf4":
+        _quantize(model, compute, recipe.double_quantization)
+        model.is_loaded_in_4bit = model.is_quantized = True
+        model.hf_quantizer = _Trainable()
+        keep_four_bits_plain(model)
+    return model
+
+
+class _Trainable:
+    """What the Trainer asks of a quantised model before it trains an adapter on it."""
+
+    is_trainable = True
+    is_qat_trainable = False
+    is_compileable = False
+
+
+def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:
+    """Replaces the linear layers of the blocks by bitsandbytes' 4-bit ones, one by one."""
+    head = model.get_output_embeddings()
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, torch.nn.Linear | Conv1D) or module is head:
+            continue
+        weight = module.weight.data if isinstance(module, torch.nn.Linear) else module.weight.data.T
+        height, width = weight.shape
+        made = Linear4bit(
+            width, height, module.bias is not None, compute, compress_statistics=double, quant_type="nf4",
+            device="meta",
+        )  # fmt: skip
+        packed: Any = Params4bit(
+            weight.contiguous(),
+            requires_grad=False,
+            compress_statistics=double,
+            quant_type="nf4",
+            module=made,
+        )
+        made.weight = packed.to(weight.device)
+        if module.bias is not None:
+            made.bias = torch.nn.Parameter(module.bias.data, requires_grad=False)
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, made)
+    model.requires_grad_(False)
+
+
+def random_rows(
+    vocabulary: int, recipe: Recipe, max_length: int, length: int, trained_share: float
+) -> list[dict[str, list[int]]]:
+    """Rows of ``length`` tokens, the last part of them trained on, as many as ten steps read."""
+    sequences = STEPS * recipe.effective_batch_size
+    count = -(-sequences * max_length // length) + 1 if recipe.packing else sequences
+    chance = random.Random(recipe.seed)
+    masked = min(length - 1, round(length * (1 - trained_share)))
+    rows = []
+    for _ in range(count):
+        ids = [chance.randrange(vocabulary) for _ in range(length)]
+        rows.append({"input_ids": ids, "labels": [-100] * masked + ids[masked:]})
+    return rows
+
+
+# --------------------------------------------------------------------------------------------------
+# the job
+
+
+def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
+    """Answers a job's request; see the module's docstring."""
+    values = request.get("values")
+    if not isinstance(values, dict):
+        raise LabError("a calibration needs the values of a recipe")
+    mean, share = request.get("mean_tokens"), request.get("trained_share", 1.0)
+    if mean is not None and (isinstance(mean, bool) or not isinstance(mean, int | float) or not mean > 0):
+        raise LabError(f"mean_tokens = {mean!r}: must be a number over 0")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise LabError(f"trained_share = {share!r}: must be over 0 and at most 1")
+    recipe = build(values)
+    entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
+    if entry.shape is None:
+        raise LabError(f"the sizes of {entry.label} are not known, so there is nothing to measure")
+    device = devices.detect()
+    settled = resolve(recipe, device, entry).values
+    _quiet()
+    progress("making a model with random weights", 0, STEPS)
+    found = measure(
+        entry.shape,
+        recipe,
+        settled,
+        device,
+        mean_tokens=mean,
+        trained_share=float(share),
+        progress=lambda step: progress("measuring steps", step, STEPS),
+    )
+    calibration.keep(found, device, entry.shape, recipe, settled)
+    card = cards.known(device.name, device.memory_bytes) if device.type == "cuda" else None
+    peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
+    return {
+        **asdict(found),
+        "mfu": found.model_flops_s / peak if peak else None,
+        "hfu": found.hardware_flops_s / peak if peak else None,
+        "formula": costs.formula_text(
+            operations(entry.shape, recipe, found.length, head_share=_share(device, float(share))),
+            found.length,
+        ),
+        "text": found.text,
+    }
+
+
+def _quiet() -> None:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(jobs.serve(handle))
