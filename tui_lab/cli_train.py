@@ -24,7 +24,7 @@ from tui_lab.recipes import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.resolution import Resolution, resolve
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.state import ENDED, Watcher
+from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.safe_text import visible
 from tui_lab.ui.machine import local_device
 
@@ -293,6 +293,9 @@ def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
         ),
         "acquisition": end.get("acquisition") or {},
         "peak_memory": end.get("peak_memory") or state.peak_memory,
+        "flops_per_token": end.get("flops_per_token"),
+        "mfu": end.get("mfu"),
+        "energy_j": end.get("energy_j", state.telemetry.energy_j),
         "saved": str(run.path / str(saved)) if saved else None,
         "message": str(end.get("message") or ""),
     }
@@ -332,9 +335,24 @@ def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
     if isinstance(gained, dict) and gained.get("name"):
         before, after = number(gained.get("start"), 3), number(gained.get("end"), 3)
         print(f"  score ({short(gained['name'])}): {before} → {after}")
+    if spent := _spent(state, str(result["state"])):
+        print(f"  {spent}")
     if saved := result["saved"]:
         near = Path(saved).is_relative_to(Path.cwd())
         print(f"  {visible(os.path.relpath(saved) if near else saved)}")
+
+
+def _spent(state: RunState, liveness: str) -> str:
+    """Money, energy and MFU, as far as they are known; a setting that is no number is said on stderr."""
+    from tui_lab import costs
+    from tui_lab.runs import spending
+
+    try:
+        tariff = costs.prices()
+    except LabError as error:
+        print(f"tui-lab: {error}", file=sys.stderr)
+        tariff = costs.Prices()
+    return visible(spending.words(spending.spent(state, liveness, tariff), tariff, True))
 
 
 # --------------------------------------------------------------------------------------------------
