@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from tests.runs.test_spending import COST, live, telemetry
+from tests.ui.helpers import screen_text, until
 from tui_lab import costs
+from tui_lab.recipes import Recipe
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import RunLock, create
 from tui_lab.runs.state import RunState
 from tui_lab.ui import cost_text
+from tui_lab.ui.app import LabApp
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +80,25 @@ def test_damaged_logs_do_not_break_the_words(cost: Any) -> None:
         cost_text.line(live(cost=cost), liveness, now=1000.0)
         account(live(cost=cost), liveness)
         account(RunState(), liveness)
+
+
+@pytest.mark.usefixtures("runs_dir")
+async def test_the_pane_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(costs.CURRENCY, "[red]\x1b[2J")
+    monkeypatch.setenv(costs.PRICE, "1")
+    run = create(Recipe())
+    lock, events = RunLock.take(run), EventWriter(run.events_path)
+    events.write("resumed", from_step=0, attempt=1)
+    events.write("started", pid=1, device={"type": "cuda", "name": "a card"}, threads=2)
+    events.write("plan", total_steps=20, cost=COST)
+    events.write("phase", name="training")
+    for step in range(1, 5):
+        events.write("step", step=step, loss=2.0, tok_per_s=20_000.0, eta_s=300.0)
+    app = LabApp(run_id=run.id)
+    try:
+        async with app.run_test(size=(100, 30)):
+            await until(lambda: "MFU 40.0%" in screen_text(app))
+            assert "4/20 steps" in screen_text(app) and "\x1b" not in screen_text(app)
+    finally:
+        assert lock is not None
+        lock.release()

@@ -20,7 +20,7 @@ from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run, list_runs, open_run
 from tui_lab.runs.state import ENDED, Watcher
 from tui_lab.safe_text import visible
-from tui_lab.ui import probe_text, run_text
+from tui_lab.ui import cost_text, probe_text, run_text
 from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.feed import Feed, Part
@@ -66,8 +66,8 @@ class TunePane(Pane):
     AUTO_FOCUS = ""
     BINDINGS = bindings("tune")
     DEFAULT_CSS = """
-    TunePane #state { height: auto; min-height: 3; max-height: 5; padding: 0 1; background: $surface; }
-    TunePane #state.-trouble { max-height: 7; }
+    TunePane #state { height: auto; min-height: 3; max-height: 6; padding: 0 1; background: $surface; }
+    TunePane #state.-trouble { max-height: 8; }
     TunePane #parts { height: 1fr; }
     TunePane .part { height: 1fr; display: none; padding: 0 1; }
     TunePane .part.-active { display: block; }
@@ -225,6 +225,7 @@ class TunePane(Pane):
             Content.assemble((first, f"bold {colour}"), "  ", visible(line)),
             Content.styled(visible(second), "$text-error" if trouble else ""),
             Content(visible(third)),
+            *(Content(visible(text)) for text in (cost_text.line(state, liveness),) if text),
             *self._probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
@@ -299,6 +300,7 @@ class TunePane(Pane):
             self._last_words(),
             self._keys("tune.resume"),
         )
+        about += cost_text.about(state, self.liveness)
         if about != self._about:
             self._about = about
             self.query_one("#about Feed", Feed).replace([about])
