@@ -194,6 +194,8 @@ def estimate(
             )
     if not on_gpu:
         notes.append("energy is not known: nothing meters it without an NVIDIA GPU")
+    if hours is not None and measured is None and not recipe.packing and mean_tokens:
+        notes.append("rows are padded to the longest of their batch: that takes time and is not in it")
     if hours is not None:
         notes.append("loading, downloads and answers (samples, scores) are not in it")
     return Cost(

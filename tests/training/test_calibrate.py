@@ -46,7 +46,7 @@ def test_ten_real_steps(changes: dict[str, Any], length: int) -> None:
     asked = recipe_for(target_modules="qv", max_length=32, **changes)
     steps: list[int] = []
     began = time.monotonic()
-    found = calibrate.measure(TINY, asked, VALUES, CPU, mean_tokens=length, progress=steps.append)
+    found = calibrate.measure(TINY, asked, VALUES, CPU, lengths=[length], progress=steps.append)
     elapsed_s = time.monotonic() - began
     assert sorted(set(steps)) == list(range(1, 11)) and found.steps == 8
     sequence = 32 if asked.packing else length
@@ -128,12 +128,28 @@ def test_a_random_model_in_four_bits(shape: Shape) -> None:
 
 def test_rows_are_as_long_and_as_much_trained_on_as_asked() -> None:
     asked = recipe_for(max_steps=10, per_device_train_batch_size=3)
-    rows = calibrate.random_rows(50, asked, 32, 20, 0.25)
+    rows = calibrate.random_rows(50, asked, 32, [20], 0.25)
     assert len(rows) == 10 * 3 and {len(row["input_ids"]) for row in rows} == {20}
     assert all(sum(label >= 0 for label in row["labels"]) == 5 for row in rows)
     assert all(0 <= token < 50 for row in rows for token in row["input_ids"])
-    packed = calibrate.random_rows(50, recipe_for(packing=True, per_device_train_batch_size=3), 32, 20, 1.0)
+    packed = calibrate.random_rows(50, recipe_for(packing=True, per_device_train_batch_size=3), 32, [20], 1.0)
     assert sum(len(row["input_ids"]) for row in packed) >= 10 * 3 * 32
+
+
+def test_padding_costs_time_and_counts_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 4 beside rows of 28: every batch is as long as its longest, and only real tokens count."""
+    asked = recipe_for(target_modules="qv", max_length=32)
+    counted: list[float] = []
+    after_step = calibrate._Clock.after_step
+
+    def note(clock: Any, trainer: Any) -> None:
+        after_step(clock, trainer)
+        counted.append(clock.tokens)
+
+    monkeypatch.setattr(calibrate._Clock, "after_step", note)
+    found = calibrate.measure(TINY, asked, VALUES, CPU, lengths=[4, 28])
+    assert found.length == 16
+    assert 0.75 < counted[-1] / (8 * 8 * 16) < 1.25  # not 8 × 8 × 28, as with padding counted
 
 
 # --------------------------------------------------------------------------------------------------
@@ -177,8 +193,9 @@ def test_the_job_measures_and_the_lab_finds_it() -> None:
         {},
         {"values": [1]},
         {"values": {"lora_r": -1}},
-        {"values": {}, "mean_tokens": "long"},
-        {"values": {}, "mean_tokens": 0},
+        {"values": {}, "lengths": "long"},
+        {"values": {}, "lengths": [0]},
+        {"values": {}, "lengths": [10, True]},
         {"values": {}, "trained_share": 2},
         {"values": {"model": "no/such-model-at-all"}},
     ],

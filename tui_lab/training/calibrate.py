@@ -3,9 +3,10 @@ real shape with random weights in the recipe's precision, over rows of random to
 up and are left out. Needs no download and no data; what it finds is kept (:mod:`tui_lab.calibration`), and
 forecasts of the same work then say "measured". ``python -m tui_lab.training.calibrate`` is the job:
 
-request ``{"values": a recipe's plain values, "mean_tokens": tokens a row, "trained_share": 0..1}`` (the last
-two may be left out: rows are then full, and trained on throughout), result as :class:`Calibration`, with
-``mfu`` and ``hfu`` (shares of the card's data sheet; null where it is not known), ``formula`` and ``text``.
+request ``{"values": a recipe's plain values, "lengths": [tokens of some rows of the data], "trained_share":
+0..1}`` (the last two may be left out: rows are then full, and trained on throughout), result as
+:class:`Calibration`, with ``mfu`` and ``hfu`` (shares of the card's data sheet; null where it is not known),
+``formula`` and ``text``. Lengths that differ are padded as the data's own will be, and cost as much.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,8 +53,8 @@ MOST_ACCUMULATION = 4
 POWER_INTERVAL_S = 0.1
 #: What ten steps may come to on a processor, by a rough rate of each of its threads.
 CPU_FLOPS_A_THREAD, MOST_CPU_S = 2e10, 180.0
-#: Spread of random weights: that of most models' initialisation.
-SPREAD = 0.02
+#: Lengths of rows that are drawn from; more tell nothing new of how they fall into batches.
+MOST_LENGTHS = 10_000
 
 
 def measure(
@@ -62,23 +63,22 @@ def measure(
     values: dict[str, Any],
     device: DeviceFacts,
     *,
-    mean_tokens: float | None = None,
+    lengths: Sequence[int] = (),
     trained_share: float = 1.0,
     progress: Callable[[int], None] = lambda step: None,
 ) -> Calibration:
     """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``progress`` is
     told each step. Raises LabError where it would take too long or does not fit."""
     max_length = int(values["max_length"])
-    length = max(2, round(min(mean_tokens or max_length, max_length)))
+    lengths = [max(2, min(length, max_length)) for length in lengths] or [max_length]
     asked = _shortened(recipe)
-    found = operations(
-        shape, asked, max_length if asked.packing else length, head_share=_share(device, trained_share)
-    )
-    _refuse_if_slow(found.hardware, asked, max_length if asked.packing else length, device)
+    mean = max_length if asked.packing else sum(lengths) / len(lengths)
+    found = operations(shape, asked, mean, head_share=_share(device, trained_share))
+    _refuse_if_slow(found.hardware, asked, mean, device)
     clock = _Clock(device, progress)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _train(shape, asked, values, device, length, trained_share, clock, Path(folder))
+            _train(shape, asked, values, device, lengths, trained_share, clock, Path(folder))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -96,7 +96,7 @@ def measure(
         power_w=clock.power_w,
         cuda=device.type == "cuda",
         steps=STEPS - WARM_UP_STEPS,
-        length=max_length if asked.packing else length,
+        length=round(mean),
         date=datetime.now(UTC).date().isoformat(),
     )
 
@@ -127,7 +127,7 @@ def _shortened(recipe: Recipe) -> Recipe:
     )
 
 
-def _refuse_if_slow(flops_per_token: float, recipe: Recipe, length: int, device: DeviceFacts) -> None:
+def _refuse_if_slow(flops_per_token: float, recipe: Recipe, length: float, device: DeviceFacts) -> None:
     if device.type == "cuda":
         return
     seconds = STEPS * recipe.effective_batch_size * length * flops_per_token
@@ -209,14 +209,14 @@ def _train(
     recipe: Recipe,
     values: dict[str, Any],
     device: DeviceFacts,
-    length: int,
+    lengths: Sequence[int],
     trained_share: float,
     clock: _Clock,
     folder: Path,
 ) -> None:
     model = random_model(shape, recipe, values, device)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    rows = random_rows(shape.vocabulary, recipe, int(values["max_length"]), length, trained_share)
+    rows = random_rows(shape.vocabulary, recipe, int(values["max_length"]), lengths, trained_share)
     trainer = build_trainer(
         recipe,
         model,
@@ -289,15 +289,18 @@ def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:
 
 
 def random_rows(
-    vocabulary: int, recipe: Recipe, max_length: int, length: int, trained_share: float
+    vocabulary: int, recipe: Recipe, max_length: int, lengths: Sequence[int], trained_share: float
 ) -> list[dict[str, list[int]]]:
-    """Rows of ``length`` tokens, the last part of them trained on, as many as ten steps read."""
+    """Rows as long as ``lengths`` by chance, the last part of them trained on, as many as ten steps read."""
     sequences = STEPS * recipe.effective_batch_size
-    count = -(-sequences * max_length // length) + 1 if recipe.packing else sequences
+    wanted = sequences * max_length if recipe.packing else 0  # tokens
     chance = random.Random(recipe.seed)
-    masked = min(length - 1, round(length * (1 - trained_share)))
-    rows = []
-    for _ in range(count):
+    rows: list[dict[str, list[int]]] = []
+    tokens = 0
+    while len(rows) < sequences or tokens < wanted:
+        length = chance.choice(lengths)
+        tokens += length
+        masked = min(length - 1, round(length * (1 - trained_share)))
         ids = [chance.randrange(vocabulary) for _ in range(length)]
         rows.append({"input_ids": ids, "labels": [-100] * masked + ids[masked:]})
     return rows
@@ -312,9 +315,9 @@ def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
     values = request.get("values")
     if not isinstance(values, dict):
         raise LabError("a calibration needs the values of a recipe")
-    mean, share = request.get("mean_tokens"), request.get("trained_share", 1.0)
-    if mean is not None and (isinstance(mean, bool) or not isinstance(mean, int | float) or not mean > 0):
-        raise LabError(f"mean_tokens = {mean!r}: must be a number over 0")
+    lengths, share = request.get("lengths") or [], request.get("trained_share", 1.0)
+    if not isinstance(lengths, list) or not all(type(each) is int and each > 0 for each in lengths):
+        raise LabError("lengths must be a list of whole numbers over 0: tokens of some rows of the data")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise LabError(f"trained_share = {share!r}: must be over 0 and at most 1")
     recipe = build(values)
@@ -330,7 +333,7 @@ def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
         recipe,
         settled,
         device,
-        mean_tokens=mean,
+        lengths=lengths[:MOST_LENGTHS],
         trained_share=float(share),
         progress=lambda step: progress("measuring steps", step, STEPS),
     )
