@@ -27,6 +27,7 @@ def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("TUI_LAB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path / "state"))
     return folder
 
 

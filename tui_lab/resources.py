@@ -35,6 +35,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_CACHE_DIR") or platformdirs.user_cache_dir("tui-lab"))
 
 
+def state_dir() -> Path:
+    """The user's folder of what the lab remembers between runs (TUI_LAB_STATE_DIR overrides it). It need not
+    exist."""
+    return Path(os.environ.get("TUI_LAB_STATE_DIR") or platformdirs.user_state_dir("tui-lab"))
+
+
 def user_dir(kind: Kind) -> Path:
     """The folder of the user's own presets or themes. It need not exist."""
     return config_dir() / kind

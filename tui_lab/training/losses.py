@@ -104,10 +104,12 @@ def focal(log_probs: Tensor, gamma: float) -> Tensor:
     return missing.clamp(min=torch.finfo(missing.dtype).tiny) ** gamma * -log_probs
 
 
-def weighted_by_uncertainty(losses: Tensor, raw_sigma: Tensor) -> Tensor:
-    """Σ L_i / (2σ_i²) + log σ_i over tasks (K,), with σ = softplus(raw_sigma) > 0. May be negative."""
+def weighted_by_uncertainty(losses: Tensor, raw_sigma: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Σ L_i / (2σ_i²) + log σ_i over tasks (K,), with σ = softplus(raw_sigma) > 0. May be negative.
+    ``counted``: how much each task counts, where the losses are those of a part of a batch."""
     sigma = softplus(raw_sigma)
-    return (losses / (2 * sigma**2) + sigma.log()).sum()
+    terms = losses / (2 * sigma**2) + sigma.log()
+    return terms.sum() if counted is None else (counted * terms).sum()
 
 
 def raw_sigma_of(sigma: float) -> float:

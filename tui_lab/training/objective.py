@@ -20,6 +20,7 @@ from torch import Tensor
 from tui_lab.recipes import Recipe
 from tui_lab.training import losses, regularise
 from tui_lab.training.quiet import undisturbed
+from tui_lab.training.slices import WHOLE, Share
 
 #: The task of rows that name none: general rows beside those of a data set with tasks.
 NO_TASK = "general"
@@ -89,9 +90,11 @@ class Objective:
         *,
         tokens: Tensor | int | None,
         accumulation: int,
+        share: Share = WHOLE,
     ) -> Tensor:
         """The loss of a batch. ``compute`` runs trl's; ``tasks`` (B,) places into :attr:`tasks`; ``tokens``:
-        trained ones of the whole step, None when the batch is one; ``accumulation``: batches of the step."""
+        trained ones of the whole step, None when the batch is one; ``accumulation``: batches of the step, or
+        parts of batches, each of which counts by its ``share``."""
         recipe = self._recipe
         base_states = self._base_states(inputs) if recipe.kl_weight else None
         with self._seen() as seen:
@@ -100,11 +103,11 @@ class Objective:
         head = losses.head_of(self._plain)
         self.parts = {}
         if recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
-            loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation)
+            loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
         if base_states is not None:
             distance = self._distance(states, base_states, head, inputs)
             self.parts["kl_to_base"] = float(distance.detach())
-            loss = loss + recipe.kl_weight * distance / accumulation
+            loss = loss + recipe.kl_weight * share.tokens * distance / accumulation
         if recipe.l2_to_start:
             term = regularise.l2(self.changes).to(loss.device)
             self.parts["l2_to_start"] = float(term.detach())
@@ -123,6 +126,7 @@ class Objective:
         tasks: Tensor | None,
         tokens: Tensor | int | None,
         accumulation: int,
+        share: Share,
     ) -> Tensor:
         recipe, mask = self._recipe, outputs.label_mask  # (B, T - 1)
         log_probs = outputs.log_probs[mask]  # (n,)
@@ -138,10 +142,13 @@ class Objective:
             return each.sum() / torch.as_tensor(count).clamp(min=1).to(each.device)
         of_token = tasks.to(mask.device)[:, None].expand_as(mask)[mask]  # (n,)
         present = of_token.unique()
+        if not len(present):  # a part without a trained token
+            return each.sum() + 0 * self.raw_sigma.sum()
         means = torch.stack([each[of_token == task].mean() for task in present])
         for task, mean in zip(present.tolist(), means.tolist(), strict=True):
             self.parts[f"task {self.tasks[task]}"] = mean
-        return losses.weighted_by_uncertainty(means, self.raw_sigma[present]) / accumulation
+        counted = means.new_tensor([share.tasks.get(task, 1.0) for task in present.tolist()])
+        return losses.weighted_by_uncertainty(means, self.raw_sigma[present], counted) / accumulation
 
     def _distance(self, states: Tensor, base: Tensor, head: losses.Head, inputs: dict[str, Any]) -> Tensor:
         """Mean KL(base ‖ now) over every real token of the batch, prompts and general rows included."""
@@ -180,13 +187,14 @@ class Objective:
         assert self._peft is not None
         # peft lets adapters that it switches on again be trained, also those that were frozen
         trained = [weight for weight in self._model.parameters() if weight.requires_grad]
-        with undisturbed(self._model), self._peft.disable_adapter():
-            found = _states(self._plain.base_model, read)
-        for weight in self._model.parameters():
-            weight.requires_grad_(False)
-        for weight in trained:
-            weight.requires_grad_(True)
-        return found
+        try:
+            with undisturbed(self._model), self._peft.disable_adapter():
+                return _states(self._plain.base_model, read)
+        finally:  # also when memory ran out: the step is done again
+            for weight in self._model.parameters():
+                weight.requires_grad_(False)
+            for weight in trained:
+                weight.requires_grad_(True)
 
     # ------------------------------------------------------------------ what is learned beside the model
 

@@ -5,6 +5,7 @@
 - AdaLoRA's regulariser and rank schedule, which neither trl nor transformers call.
 - Losses and terms of one's own (:mod:`.objective`), rates and freezing by layer (:mod:`.layers`).
 - Checkpoints without ``training_args.bin`` (a pickle) and without copies of the tokenizer.
+- Steps that do not fit in memory are done again in smaller parts (:mod:`.restart`, :mod:`.ladder`).
 - A hook after each step, once its loss is logged: the place where people's commands are heard.
 """
 
@@ -19,30 +20,39 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from tui_lab.recipes import Recipe
 from tui_lab.training import layers, objective
 from tui_lab.training.adapters import orthogonality, peft_config
+from tui_lab.training.ladder import Ladder
 from tui_lab.training.model import DTYPES, trained_in_float32
 from tui_lab.training.objective import Objective
 from tui_lab.training.quiet import undisturbed
 from tui_lab.training.record import PART
+from tui_lab.training.restart import RestartingTrainer
+from tui_lab.training.slices import Part
 
 #: The column with the place of a row's task.
 TASK = "task"
 
 
-class LabTrainer(SFTTrainer):
+class LabTrainer(RestartingTrainer):
     """See the module's docstring. ``after_step`` is called with the trainer after every optimiser step."""
 
     model: Any
     train_dataset: Any
 
     def __init__(
-        self, *args: Any, adalora: bool, after_step: Callable[[LabTrainer], None], **kwargs: Any
+        self,
+        *args: Any,
+        adalora: bool,
+        after_step: Callable[[LabTrainer], None],
+        ladder: Ladder,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.ladder = ladder
         self.remove_callback(PrinterCallback)
         self._after_step = after_step
         self._adalora = adalora
@@ -67,6 +77,7 @@ class LabTrainer(SFTTrainer):
                 tasks,
                 tokens=num_items_in_batch,
                 accumulation=max(1, self.current_gradient_accumulation_steps),
+                share=self.share,
             )
             for name, value in self.objective.parts.items():
                 self._metrics["train"][PART + name].append(value)
@@ -80,15 +91,28 @@ class LabTrainer(SFTTrainer):
             loss = (loss[0] + term, loss[1]) if return_outputs else loss + term
         return loss
 
+    def weight_of(self, name: str, part: Part) -> float:
+        match name.removeprefix(PART).split(" ", 1):
+            case ["kl_to_base"]:
+                return part.share.tokens
+            case ["l2_to_start" | "ewc"]:
+                return 1.0
+            case ["task", task] if self.objective is not None:
+                return part.share.tasks.get(self.objective.tasks.index(task), 0.0)
+        return super().weight_of(name, part)
+
     def validation_loss(self) -> float:
         """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
+
+        def look(inputs: dict[str, Any]) -> tuple[float, int]:
+            outputs = self.model(**self._prepare_inputs(inputs), use_cache=False, fused_lm_head=True)
+            return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
+
         total, tokens = 0.0, 0
         with undisturbed(self.model), self.compute_loss_context_manager():
-            for inputs in self.get_eval_dataloader():
-                inputs = self._prepare_inputs(inputs)
-                outputs = self.model(**inputs, use_cache=False, fused_lm_head=True)
-                total -= float(outputs.log_probs.double().sum())
-                tokens += int(outputs.label_mask.sum())
+            for loss, counted in self.looked_at(iter(self.get_eval_dataloader()), look):
+                total += loss
+                tokens += counted
         return total / tokens if tokens else math.nan
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -211,10 +235,12 @@ def build_trainer(
     device: str,
     callbacks: list[TrainerCallback],
     after_step: Callable[[LabTrainer], None],
+    ladder: Ladder | None = None,
 ) -> LabTrainer:
     """The trainer of a recipe over a loaded base model and encoded rows.
 
-    ``values`` are the resolved ones (:mod:`tui_lab.resolution`); ``folder`` takes the checkpoints.
+    ``values`` are the resolved ones (:mod:`tui_lab.resolution`); ``folder`` takes the checkpoints;
+    ``ladder``: what to do when memory runs out (without one, the same in silence).
     """
     config = None
     if recipe.is_adapter:
@@ -243,6 +269,7 @@ def build_trainer(
         callbacks=callbacks,
         adalora=recipe.method == "adalora",
         after_step=after_step,
+        ladder=ladder or Ladder(recipe, values),
     )
     trained_in_float32(trainer.model)
     _protect(trainer, recipe, frozen, tasks)

@@ -1,0 +1,74 @@
+"""A memory limit for testing what happens when memory runs out: off unless TUI_LAB_MEMORY_LIMIT_BYTES is set.
+On a CUDA card it is the allocator's own (``set_per_process_memory_fraction``); elsewhere storages are counted
+while they live, all that an operation of the main thread reads or makes, and an operation whose results pass
+the limit raises ``torch.OutOfMemoryError``, as CUDA's would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from tui_lab.errors import LabError
+from tui_lab.training.live_storages import LiveStorages
+from tui_lab.units import size
+
+ENVIRONMENT = "TUI_LAB_MEMORY_LIMIT_BYTES"
+
+
+class LiveBytes(LiveStorages):
+    """Counts real tensors; ``limit_bytes`` 0 only counts. The weights count from their first use on."""
+
+    def __init__(self, limit_bytes: int = 0) -> None:
+        super().__init__()
+        self.limit_bytes = limit_bytes
+        self.peak_bytes: int = 0
+        self.refusals = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._see(leaf)
+        before = self.live_bytes
+        result = func(*args, **(kwargs or {}))
+        for leaf in pytree.tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._see(leaf)
+        wanted = self.live_bytes
+        if self.limit_bytes and wanted > max(before, self.limit_bytes):
+            del result, leaf  # an allocation that failed leaves nothing behind
+            self.refusals += 1
+            raise torch.OutOfMemoryError(
+                f"out of memory: {size(wanted)} wanted, {size(self.limit_bytes)} allowed ({ENVIRONMENT})"
+            )
+        self.peak_bytes = max(self.peak_bytes, wanted)
+        return result
+
+
+def limit_bytes() -> int:
+    """The limit that is set, 0 for none. Raises LabError."""
+    text = os.environ.get(ENVIRONMENT, "").strip()
+    if not text:
+        return 0
+    if not text.isdigit() or not int(text):
+        raise LabError(f"{ENVIRONMENT} = {text[:40]!r}: it takes a number of bytes; unset it for no limit")
+    return int(text)
+
+
+def limited() -> AbstractContextManager[Any]:
+    """Everything inside is held to the limit, where one is set. Raises LabError."""
+    limit = limit_bytes()
+    if not limit:
+        return contextlib.nullcontext()
+    if torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), 0)
+        return contextlib.nullcontext()
+    return LiveBytes(limit)
