@@ -24,7 +24,6 @@ from tui_lab.data import templates
 from tui_lab.errors import LabError
 from tui_lab.host import export, export_check, export_source, export_weights
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.recipes import build
 from tui_lab.runs import folder as runs
 
 IDS = list(range(10, 40))
@@ -55,39 +54,6 @@ for folder in (adapter, merged):
 loaded = [name for name in ("tui_lab", "trl", "bitsandbytes") if sys.modules[name]]
 print(json.dumps({"answers": answers, "loaded": loaded}))
 """
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter that makes the bundled model say something else and still end its turns."""
-    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
-    config = peft.LoraConfig(
-        task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"]
-    )
-    return adapter_folder(model, config, tmp_path_factory.mktemp("adapters") / "own", seed=3)
-
-
-@pytest.fixture
-def make_run(runs_dir: Path, trained: Path) -> Callable[..., runs.Run]:
-    """A run that has ended, on the bundled data ``support``, with an adapter."""
-
-    def make(adapter: Path = trained, **values: Any) -> runs.Run:
-        recipe = build({"model": "pocket", "data": "support", "quantization": "none", **values})
-        made = runs.create(recipe, name="tuned")
-        shutil.copytree(adapter, made.adapter_path)
-        return made
-
-    return make
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of an export here, not in a process of its own: seconds quicker, and the same figures."""
-
-    def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
-        return {**export_check.check(json.loads(json.dumps(spec))), "imported": []}
-
-    monkeypatch.setattr(export, "run_check", run_check)
 
 
 def exported(run: runs.Run, kind: str, **values: Any) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tui_lab import __version__, exports, jobs
+from tui_lab import __version__, exports, exports_modelfile, jobs
 from tui_lab.errors import LabError
 from tui_lab.exports import RESULT, Request, request_of
-from tui_lab.host import export_check, export_source, export_weights
+from tui_lab.host import export_check, export_gguf, export_source, export_weights
 from tui_lab.host.export_source import CONVERSATIONS, TEXTS, WEIGHTS, Questions, Source
 from tui_lab.runs import folder
 from tui_lab.safe_text import visible
@@ -35,6 +35,8 @@ VERSIONED = ("torch", "transformers", "peft", "safetensors")
 #: What an export may differ from the run's own unrounded weights: root mean square over the spread of the
 #: logits, and mean KL in nats a token. The bundled model in bfloat16 differs by 3e-3 and 3e-5.
 TOLERANCE = {"float32": (1e-3, 1e-5), "bfloat16": (0.1, 0.02), "float16": (0.1, 0.02)}
+#: Weights that come back from GGUF: the converter adds 1 to some norms, and readers take it off again.
+GGUF_APART = 1e-6
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -222,6 +224,110 @@ class Export:
         self._write_card("AutoModelForCausalLM")
         self.use.append("AutoModelForCausalLM.from_pretrained(FOLDER); see its README.md")
 
+    def _modelfile(self) -> None:
+        asked = self._whole_model(self.target)
+        self._write_modelfile(asked, ".")
+        if (found := self.figures["architecture"]) not in exports_modelfile.IMPORTED:
+            self.notes.append(
+                f"`ollama create` is not known to import {visible(found)} from safetensors: export --as gguf"
+            )
+        self._write_card("AutoModelForCausalLM")
+
+    def _gguf(self) -> None:
+        converter = export_gguf.find_converter()  # says how to get it before anything is loaded
+        with self._work() as work:
+            place = work / "merged"
+            place.mkdir()
+            asked = self._whole_model(place)
+            file = self.target / f"model-{export_gguf.OUTTYPE[self.request.dtype]}.gguf"
+            self.say("converting to GGUF")
+            export_gguf.convert(converter, place, file, self.request.dtype)
+            self._check_gguf(converter, file, place)
+        self._write_modelfile(asked, f"./{file.name}")
+        self.use.append(f"llama-cli -m {file.name} -cnv")
+
+    def _check_gguf(self, converter: Path, file: Path, merged: Path) -> None:
+        """Reads the file back: what it says of itself, and its weights against those that were converted."""
+        self.say("reading the GGUF file back")
+        found = export_gguf.read_back(converter, file, merged)
+        self.figures["gguf"] = {name: value for name, value in found.items() if name != "problem"}
+        if problem := found.get("problem"):
+            self.notes.append(f"the GGUF file was not read back: {visible(str(problem))[:200]}")
+            return
+        template = self.tokenizer.chat_template
+        self.checked(
+            "gguf_template",
+            found["chat_template"] == template,
+            "the chat template in the GGUF file is the run's, byte for byte",
+        )
+        from tui_lab.data import templates
+
+        ends = templates.stop_ids(self.tokenizer)
+        self.checked("gguf_end", found["eos"] in ends, "its end token is one that ends a turn of the run")
+        if found["weights"] is None:
+            self.notes.append(
+                "transformers does not read this architecture from GGUF, so its weights were not compared"
+            )
+            return
+        worst = float(found["weights"])
+        self.checked(
+            "gguf_weights",
+            worst <= GGUF_APART,
+            f"all {found['tensors']} tensors read back from GGUF are those of the merged model"
+            f"{', bit for bit' if worst == 0 else f' (apart by {worst:.1g} at most)'}"
+            if worst <= GGUF_APART
+            else f"tensors read back from GGUF differ from the merged model by up to {worst:.2g}",
+        )
+
+    def _write_modelfile(self, asked: Questions, weights: str) -> None:
+        """The Modelfile beside the weights, read back and compared with the run's template."""
+        from tui_lab.data.masks import TEMPLATE_SETTINGS
+
+        def make(messages: list[dict[str, str]], prompt: bool) -> str:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=prompt, **TEMPLATE_SETTINGS
+                )
+            )
+
+        questions = [chat if chat[-1]["role"] == "user" else chat[:-1] for chat in CONVERSATIONS]
+        found = exports_modelfile.translated(
+            lambda messages: make(messages, True),
+            lambda messages: make(messages, False),
+            self.tokenizer.bos_token or "",
+            questions,
+        )
+        stops = [str(self.tokenizer.convert_ids_to_tokens(stop)) for stop in self.ends]
+        text = exports_modelfile.modelfile(weights, found.go, stops, self.settings.to_dict(), asked.system)
+        path = self.target / "Modelfile"
+        path.write_text(text, encoding="utf-8")
+        read = path.read_text(encoding="utf-8")
+        self.checked(
+            "modelfile",
+            exports_modelfile.template_of(read) == found.go and exports_modelfile.stops_of(read) == stops,
+            f"the Modelfile stops at {' and '.join(visible(stop) for stop in stops)}",
+        )
+        if found.go:
+            self.checked(
+                "modelfile_template",
+                True,
+                f"its TEMPLATE, in Go's language, renders {found.compared} conversations as the run's does",
+                compared=found.compared,
+            )
+            self.notes += found.notes
+        else:
+            self.notes.append(
+                f"the Modelfile has no TEMPLATE, since the chat template is more than text around messages "
+                f"({found.reason}); Ollama then looks whether it knows the template itself"
+            )
+        if "strftime_now" in str(self.tokenizer.chat_template):
+            self.notes.append(
+                "the chat template writes the day's date; the Modelfile's has that of the export"
+            )
+        if asked.system:
+            self.notes.append("SYSTEM is the system message that all rows of the data have in common")
+        self.use.append("ollama create NAME -f Modelfile, in the folder of the export")
+
     def _whole_model(self, place: Path, dtype: str = "") -> Questions:
         """The merged model, checked; what was asked of it."""
         asked = export_source.questions(self.source, self.tokenizer)
@@ -302,9 +408,11 @@ class Export:
         """Tokenizer, template and what ends an answer."""
         place = place or self.target
         export_weights.write_tokenizer(self.tokenizer, place)
-        settings = export_weights.generation_config(model, self.tokenizer)
-        model.generation_config = settings
-        settings.save_pretrained(place)
+        self.settings = model.generation_config = export_weights.generation_config(model, self.tokenizer)
+        self.settings.save_pretrained(place)
+        ends = self.settings.eos_token_id
+        self.ends = [ends] if isinstance(ends, int) else list(ends or [])
+        self.figures["architecture"] = (model.config.architectures or [type(model).__name__])[0]
 
     def _compare(
         self, asked: Questions, work: Path, *, base: str = "", place: Path | None = None, dtype: str = "",
@@ -388,7 +496,8 @@ class Export:
         self.checked(
             "template",
             ours == found["rendered"] and any(text is not None for text in ours),
-            f"{len(ours)} conversations are rendered by its chat template as by the run's, byte for byte"
+            f"{len(CONVERSATIONS)} conversations are rendered by its chat template as by the run's, with and "
+            "without the prompt to answer, byte for byte"
             if ours == found["rendered"]
             else "its chat template renders conversations differently",
             renderings=len(ours),
