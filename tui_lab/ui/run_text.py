@@ -107,6 +107,7 @@ def score_line(state: RunState) -> str:
 MEMORY_ROLES = {
     "cuda_allocated": "memory",
     "cuda_reserved": "memory-reserved",
+    "cuda_peak": "memory",
     "gpu_used": "memory-total",
     "resident": "memory",
 }

@@ -23,8 +23,10 @@ from tui_lab.safe_text import visible
 from tui_lab.ui import cost_text, probe_text, run_text
 from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.pane import Pane
+from tui_lab.ui.telemetry_text import about_machine
 from tui_lab.ui.widgets.feed import Feed, Part
 from tui_lab.ui.widgets.header import STATE_ROLES, state_text
+from tui_lab.ui.widgets.machine_view import MemoryPart
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tabs_line import TabsLine
@@ -73,12 +75,13 @@ class TunePane(Pane):
     TunePane .part.-active { display: block; }
     TunePane.-grid TabsLine { display: none; }
     TunePane.-grid #parts {
-        layout: grid; grid-size: 12 3; grid-rows: 5fr 3fr 3fr; grid-columns: 1fr; grid-gutter: 0 1;
+        layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
     }
     TunePane.-grid .part { display: block; height: 100%; }
-    TunePane.-grid .part { column-span: 3; }
-    TunePane.-grid #loss, TunePane.-grid #retention { column-span: 6; }
-    TunePane.-grid .text { column-span: 4; }
+    TunePane.-grid .part { column-span: 5; }
+    TunePane.-grid #loss, TunePane.-grid #retention { column-span: 12; }
+    TunePane.-grid #memory { column-span: 9; }
+    TunePane.-grid .text { column-span: 8; margin-right: 1; }
     TunePane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
     TunePane .text:focus-within { border-top: heavy $primary; }
     """
@@ -107,7 +110,9 @@ class TunePane(Pane):
         with Container(id="parts"):
             for kind in ("loss", "retention"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
-            for kind in ("kl", "memory", "speed", "rate"):
+            yield Vertical(RunPlot("kl"), id="kl", classes="part")
+            yield MemoryPart(id="memory", classes="part")
+            for kind in ("speed", "rate"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part")
             with Vertical(id="events", classes="part text") as part:
                 part.border_title = "Events"
@@ -189,6 +194,7 @@ class TunePane(Pane):
         key = self.watcher.run.id
         for plot in self.query(RunPlot):
             plot.take(key, state)
+        self.query_one(MemoryPart).take(state, self.liveness)
         self._draw_feeds()
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
@@ -301,6 +307,7 @@ class TunePane(Pane):
             self._keys("tune.resume"),
         )
         about += cost_text.about(state, self.liveness)
+        about += about_machine(state)
         if about != self._about:
             self._about = about
             self.query_one("#about Feed", Feed).replace([about])
@@ -318,8 +325,8 @@ class TunePane(Pane):
     @staticmethod
     def _note(note: Any) -> tuple[Part, ...]:
         clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
-        role = "state-paused" if note.kind == "warning" else ""
-        mark = "! " if note.kind == "warning" else ""
+        alarming = note.kind in ("warning", "ladder")
+        role, mark = ("state-paused", "! ") if alarming else ("", "")
         return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
 
     @staticmethod

@@ -26,22 +26,22 @@ from tui_lab.ui.widgets.plot_data import (
 )
 
 Marker = Literal["braille", "block", "ascii"]
-Look = Literal["thin", "thick", "points"]
+Look = Literal["thin", "thick", "points", "dashed"]
 #: One run of characters and the role that colours it.
 Piece = tuple[str, str]
 Row = list[Piece]
 
 #: plotext's marker for each look. Looks differ in shape, so that colour never carries meaning alone.
 MARKS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "braille", "thick": "hd", "points": "●"},
-    "block": {"thin": "hd", "thick": "█", "points": "●"},
-    "ascii": {"thin": ".", "thick": "#", "points": "o"},
+    "braille": {"thin": "braille", "thick": "hd", "points": "●", "dashed": "╌"},
+    "block": {"thin": "hd", "thick": "█", "points": "●", "dashed": "╌"},
+    "ascii": {"thin": ".", "thick": "#", "points": "o", "dashed": "-"},
 }
 #: What the legend shows for each look.
 GLYPHS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "⠒⠒", "thick": "▀▀", "points": "●"},
-    "block": {"thin": "▚▞", "thick": "██", "points": "●"},
-    "ascii": {"thin": "..", "thick": "##", "points": "o"},
+    "braille": {"thin": "⠒⠒", "thick": "▀▀", "points": "●", "dashed": "╌╌"},
+    "block": {"thin": "▚▞", "thick": "██", "points": "●", "dashed": "╌╌"},
+    "ascii": {"thin": "..", "thick": "##", "points": "o", "dashed": "--"},
 }
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
 _RUN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")

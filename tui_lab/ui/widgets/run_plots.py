@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_lab.runs.state import Curve, RunState, headline, smooth
+from tui_lab.runs.telemetry import Track
 from tui_lab.ui.run_text import MEMORY_ROLES
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Look, Options, Series
@@ -17,6 +18,11 @@ from tui_lab.units import memory_name
 SMOOTHED_FROM = 8
 #: Weight of the past: follows a short run without trailing far behind it.
 SMOOTHING = 0.8
+
+#: Short names for a legend that must hold four of them.
+MEMORY_WORDS = {"cuda_allocated": "allocated", "cuda_reserved": "reserved", "gpu_used": "device"}
+#: The highest ever allocated is told in words: as a curve it would hide the one that it is the top of.
+NOT_DRAWN = ("cuda_peak",)
 
 Maker = Callable[[RunState], Sequence[Series]]
 
@@ -33,11 +39,32 @@ def loss_series(state: RunState) -> list[Series]:
 
 
 def memory_series(state: RunState) -> list[Series]:
-    """Every kind of memory that the run reports, named as what it is."""
+    """Every kind of memory that the run reports, named as what it is, and the forecast of its peak as a line.
+    What the whole device has in use is taken from telemetry, which looks more often than once a step."""
     looks: tuple[Look, ...] = ("thin", "thick", "points")
-    return [
-        Series(memory_name(label), MEMORY_ROLES.get(label, "memory"), curve.steps, curve.values, looks[i % 3])
-        for i, (label, curve) in enumerate(state.memory.items())
+    curves: dict[str, Curve | Track] = {
+        label: curve for label, curve in state.memory.items() if label not in NOT_DRAWN
+    }
+    gpus = list(state.telemetry.gpus.values())
+    if gpus and any(map(math.isfinite, gpus[0].used.values)):
+        curves["gpu_used"] = gpus[0].used
+    elif not curves and state.telemetry.resident.values:
+        curves["resident"] = state.telemetry.resident
+    total = state.forecast.get("total")
+    series = []
+    if isinstance(total, int | float) and math.isfinite(total):
+        ends = [0.0, float(max(state.total_steps, state.step, 1))]
+        # first, so that what was measured lies over it
+        series.append(Series("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
+    return series + [
+        Series(
+            MEMORY_WORDS.get(label) or memory_name(label),
+            MEMORY_ROLES.get(label, "memory"),
+            curve.steps,
+            curve.values,
+            looks[i % 3],
+        )
+        for i, (label, curve) in enumerate(curves.items())
     ]
 
 
@@ -112,6 +139,7 @@ class RunPlot(Plot):
 
     def __init__(self, kind: str, **kwargs: object) -> None:
         options, self._make = PLOTS[kind]
+        self._machine = kind == "memory"  # telemetry comes more often than steps, and concerns one plot
         super().__init__(options, **kwargs)
 
     def take(self, key: str, state: RunState) -> None:
@@ -120,4 +148,5 @@ class RunPlot(Plot):
             self.set_options(x_high=float(state.total_steps))
         lengths = tuple(len(curve.steps) for curve in state.curves())
         probes = (len(state.kl_probes), len(state.item_probes), len(state.probe_plan))
-        self.show(lambda: self._make(state), (key, state.attempt, state.step, lengths, probes))
+        machine = (state.telemetry.records, state.forecast.get("total")) if self._machine else ()
+        self.show(lambda: self._make(state), (key, state.attempt, state.step, lengths, probes, machine))

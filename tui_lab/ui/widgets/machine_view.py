@@ -1,0 +1,62 @@
+"""The memory part of Tune: the plot, and below it a few lines of words: whose memory is in use, what the GPU
+does, what slows it down. They take no row before a run's first record of its machine, leave the plot the
+rows that it needs, and send nothing to the terminal when they are as before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from tui_lab.runs.state import RunState
+from tui_lab.ui.telemetry_text import machine_lines
+from tui_lab.ui.widgets.feed import Part
+from tui_lab.ui.widgets.run_plots import RunPlot
+
+#: Rows that stay with the plot; what is left beyond them may be words.
+PLOT_ROWS = 6
+MOST_LINES = 4
+
+
+class MemoryPart(Vertical):
+    """See the module's docstring. :meth:`take` gives it the run to tell of."""
+
+    DEFAULT_CSS = """
+    MemoryPart Static { height: auto; width: 1fr; display: none; }
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._run: tuple[RunState, str] | None = None
+        self._told: list[Part] = []
+
+    def compose(self) -> ComposeResult:
+        yield RunPlot("memory")
+        yield Static()
+
+    def take(self, state: RunState, liveness: str) -> None:
+        """Tells of the machine of this run; the plot is fed like every other."""
+        self._run = (state, liveness)
+        self._tell()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._tell()  # also when its tab is shown for the first time
+
+    def _tell(self) -> None:
+        width, height = self.content_size
+        if self._run is None or not self.size.area:
+            return
+        most = max(1, min(MOST_LINES, height - PLOT_ROWS))
+        lines = machine_lines(*self._run, width, most)
+        if lines == self._told:
+            return
+        rows_before, self._told = len(self._told), lines
+        words = self.query_one(Static)
+        words.display = bool(lines)
+        styles = {"": "", "axis": "dim"}
+        rows = [Content.styled(text, styles.get(role, f"bold ${role}")) for text, role in lines]
+        words.update(Content("\n").join(rows), layout=len(rows) != rows_before)
