@@ -16,6 +16,7 @@ from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
 from tui_lab.shapes import Shape
+from tui_lab.units import carbon, energy, money
 
 CPU = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
 CARD = DeviceFacts("cuda", "a card", 8 << 30, True, 2)
@@ -211,6 +212,27 @@ def test_every_recipe_has_a_cost(
     for figure in (found.hours, found.kwh, found.co2_kg, found.mfu):
         assert 0 < figure.low <= figure.value <= figure.high < float("inf")
     assert found.mfu.high <= 1
+
+
+def test_money_and_energy_in_words() -> None:
+    assert [energy(joules) for joules in (0.0, 36.0, 3.6e6, 7.2e7)] == ["0 Wh", "0.01 Wh", "1 kWh", "20 kWh"]
+    assert [carbon(kg) for kg in (0.0124, 2.0)] == ["12.4 g CO₂", "2 kg CO₂"]
+    assert [money(0.0, "$"), money(0.001, "$"), money(1234.5, "EUR")] == ["$0.00", "$<0.01", "1,234.50 EUR"]
+
+
+def test_a_forecast_in_one_line() -> None:
+    tariff = costs.Prices(per_hour=2.0)
+    asked = recipe(max_length=1024, packing=True)
+    rate = costs.operations(QWEN, asked, 1024).hardware * 1000
+    work = measured(hardware_flops_s=rate, tok_per_s=1000.0)
+    found = costs.estimate(QWEN, asked, None, "T4", 3.6e6, measured=work, tariff=tariff)
+    assert costs.line(found).startswith(
+        "about 1:00:00 (0:52:10 to 1:10:35) · about $2.00 · about 200 Wh, 89 g CO₂"
+    )
+    assert costs.line(found).endswith("measured")
+    assumed = costs.estimate(QWEN, asked, None, "T4", 3.6e6, tariff=FREE)
+    assert "$" not in costs.line(assumed) and costs.line(assumed).endswith("assumed")
+    assert "not known" in costs.line(costs.estimate(QWEN, asked, None, CPU, 1e6, tariff=FREE))
 
 
 # --------------------------------------------------------------------------------------------------

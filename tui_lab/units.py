@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 UNKNOWN = "–"
+JOULES_A_KWH = 3.6e6
 
 #: A run's phases as people say them.
 PHASES = {
@@ -64,6 +65,23 @@ def duration(seconds: Any) -> str:
         return UNKNOWN
     hours, rest = divmod(round(number), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def energy(joules: float) -> str:
+    """0.42 Wh, 35 Wh, 1.2 kWh."""
+    kwh = joules / JOULES_A_KWH
+    return f"{kwh:.3g} kWh" if kwh >= 0.9995 else f"{kwh * 1000:.3g} Wh"
+
+
+def carbon(kilograms: float) -> str:
+    """190 g, 1.2 kg, of CO₂."""
+    return f"{kilograms:.3g} kg CO₂" if kilograms >= 0.9995 else f"{kilograms * 1000:.3g} g CO₂"
+
+
+def money(amount: float, currency: str) -> str:
+    """$0.31; a cent is the least that is told apart from nothing, and a word goes behind: 0.31 EUR."""
+    figure = f"{amount:,.2f}" if amount >= 0.01 or not amount else "<0.01"
+    return f"{figure} {currency}" if currency.isalpha() and len(currency) > 1 else f"{currency}{figure}"
 
 
 def phase(name: str, detail: str = "") -> str:

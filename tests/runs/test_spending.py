@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tui_lab.costs import Prices
-from tui_lab.runs.spending import Spent, carbon, energy, money, spent, words
+from tui_lab.runs.spending import Spent, spent, words
 from tui_lab.runs.state import RunState
 
 TARIFF = Prices(per_hour=3.6, currency="€", g_co2_per_kwh=500.0)
@@ -104,9 +104,3 @@ def test_logs_of_older_labs() -> None:
 def test_damaged_records_are_as_none(cost: Any) -> None:
     found = spent(live(cost=cost), "running", TARIFF, now=1000.0)
     assert found.mfu is None and found.flops_s is None
-
-
-def test_words() -> None:
-    assert [energy(joules) for joules in (0.0, 36.0, 3.6e6, 7.2e7)] == ["0 Wh", "0.01 Wh", "1 kWh", "20 kWh"]
-    assert [carbon(kg) for kg in (0.0124, 2.0)] == ["12.4 g CO₂", "2 kg CO₂"]
-    assert [money(0.0, "$"), money(0.001, "$"), money(1234.5, "EUR")] == ["$0.00", "$<0.01", "1,234.50 EUR"]

@@ -12,9 +12,9 @@ from statistics import median
 from typing import Any
 
 from tui_lab import costs
-from tui_lab.costs import JOULES_A_KWH, Prices
+from tui_lab.costs import Prices
 from tui_lab.runs.state import ENDED, RunState
-from tui_lab.units import finite
+from tui_lab.units import carbon, energy, finite, money
 
 #: Steps whose median speed is called the present one.
 RECENT_STEPS = 8
@@ -104,23 +104,6 @@ def _speed(state: RunState) -> float | None:
 
 # --------------------------------------------------------------------------------------------------
 # in words
-
-
-def energy(joules: float) -> str:
-    """0.42 Wh, 35 Wh, 1.2 kWh."""
-    kwh = joules / JOULES_A_KWH
-    return f"{kwh:.3g} kWh" if kwh >= 0.9995 else f"{kwh * 1000:.3g} Wh"
-
-
-def carbon(kilograms: float) -> str:
-    """190 g, 1.2 kg, of CO₂."""
-    return f"{kilograms:.3g} kg CO₂" if kilograms >= 0.9995 else f"{kilograms * 1000:.3g} g CO₂"
-
-
-def money(amount: float, currency: str) -> str:
-    """$0.31; a cent is the least that is told apart from nothing, and a word goes behind: 0.31 EUR."""
-    figure = f"{amount:,.2f}" if amount >= 0.01 or not amount else "<0.01"
-    return f"{figure} {currency}" if currency.isalpha() and len(currency) > 1 else f"{currency}{figure}"
 
 
 def _of(so_far: str, in_all: str | None, ended: bool) -> str:

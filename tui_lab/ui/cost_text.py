@@ -6,10 +6,10 @@ from __future__ import annotations
 from tui_lab import costs
 from tui_lab.costs import Prices
 from tui_lab.errors import LabError
-from tui_lab.runs.spending import Spent, carbon, energy, money, spent, words
+from tui_lab.runs.spending import Spent, spent, words
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.widgets.feed import Part
-from tui_lab.units import count, duration
+from tui_lab.units import carbon, count, duration, energy, money
 
 
 def tariff_or_problem() -> tuple[Prices, str]:
