@@ -15,7 +15,7 @@ LIGHT = (
     "tui_lab.cli", "tui_lab.cli_show", "tui_lab.cli_train", "tui_lab.cli_progress", "tui_lab.recipes",
     "tui_lab.presets", "tui_lab.resolution", "tui_lab.catalog", "tui_lab.gpu", "tui_lab.doctor",
     "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
-    "tui_lab.runs.launch", "tui_lab.runs.state",
+    "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.spending",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.host.client",
     "tui_lab.host.messages", "tui_lab.retention.suites", "tui_lab.retention.statistics", "tui_lab.votes",

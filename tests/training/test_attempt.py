@@ -95,6 +95,11 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run]) -> No
     assert state.plan["total_steps"] == 12
     assert state.last_step["tokens"] > 0 and state.last_step["tok_per_s"] > 0
     assert state.peak_memory["resident"] > 50e6
+    # four operations a weight of blocks and output layer, six a weight of the adapter, and little else
+    least = 4 * 73_728 + 6 * state.model["trainable"]
+    assert least < state.plan["cost"]["flops_per_token"] < 1.1 * (least + 4 * 320 * 64)
+    assert state.end["flops_per_token"] == state.plan["cost"]["flops_per_token"]
+    assert state.end["mfu"] is None and state.end["energy_j"] is None  # nothing tells them without a GPU
     assert [sample["step"] for sample in state.samples] == [0, 4, 8, 12]
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
