@@ -74,12 +74,13 @@ def write(
     events.write("phase", name="training")
     window, energy = Window(), Energy()
     for step in range(1, steps + 1):
-        grown = int(6.1 * GIB + 0.4 * GIB * math.tanh(step / 6))
+        scale = (cards[0].memory_total_bytes or 0) / (24 * GIB) if on_gpu else 0.0
+        grown = int(scale * (6.1 * GIB + 0.4 * GIB * math.tanh(step / 6)))
         memory: dict[str, int] = {"resident": 2 * GIB}
         if on_gpu:
             memory = {
-                "cuda_allocated": grown, "cuda_reserved": grown + GIB, "cuda_peak": grown + GIB // 2,
-                "gpu_used": 15 * GIB,
+                "cuda_allocated": grown, "cuda_reserved": int(1.15 * grown), "cuda_peak": int(1.07 * grown),
+                "gpu_used": cards[0].memory_used_bytes or 0,
             }  # fmt: skip
         events.write(
             "step", step=step, epoch=step / total, loss=3 / step, learning_rate=1e-4, grad_norm=1.0,

@@ -76,10 +76,10 @@ class Sampler:
     # ------------------------------------------------------------------ the thread
 
     def _look_on(self) -> None:
-        process = ProcessSampler()
-        process.sample()  # CPU is counted from here
-        due = time.monotonic()
         try:
+            process = ProcessSampler()
+            process.sample()  # CPU is counted from here
+            due = time.monotonic()
             while not self._closed:
                 due = max(due + self._interval_s, time.monotonic())  # a late look is not made up for
                 last = self._stop.wait(due - time.monotonic())

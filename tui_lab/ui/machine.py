@@ -9,6 +9,7 @@ import sys
 
 from tui_lab import gpu
 from tui_lab.resolution import DeviceFacts
+from tui_lab.telemetry import visible_gpus
 
 
 def threads() -> int:
@@ -27,11 +28,10 @@ def memory_bytes() -> int:
 
 
 def local_device(cards: list[gpu.Gpu] | None = None) -> DeviceFacts:
-    """The device that a run would take."""
-    cards = gpu.sample() if cards is None else cards
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if cards and not hidden:
-        card = cards[0]
+    """The device that a run would take: the first that CUDA shows it."""
+    shown = visible_gpus(gpu.sample() if cards is None else cards, os.environ)
+    if shown:
+        card = shown[0]
         return DeviceFacts("cuda", card.name, card.memory_total_bytes or 0, bool(card.bf16), threads())
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return DeviceFacts("mps", "Apple's GPU", memory_bytes(), False, threads())

@@ -1,0 +1,243 @@
+"""The sampler of a run over a fake driver: what it writes, when it ends, and that no driver holds it up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pynvml
+import pytest
+import torch
+
+from tests.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
+from tui_lab.resolution import DeviceFacts
+from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.training import telemetry
+from tui_lab.training.telemetry import Sampler
+
+CUDA = DeviceFacts("cuda", "a card", 0, True, 1)
+CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "events.jsonl"
+
+
+def events_of(log: Path, kind: str = "telemetry") -> list[dict[str, Any]]:
+    return [event for event in EventTail(log).read_all() if event["kind"] == kind]
+
+
+def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = None) -> None:
+    """Lets torch have these devices."""
+    bare = [uuid.removeprefix("GPU-") for uuid in uuids]
+    monkeypatch.setattr(telemetry, "_uuids", lambda: bare)
+    monkeypatch.setattr(telemetry, "_held_bytes", lambda: [held] * len(uuids))
+
+
+def sampler(log: Path, **changes: Any) -> Sampler:
+    return Sampler(EventWriter(log), lambda: 3, **{"interval_s": 0.02, "record_s": 0.1, **changes})
+
+
+def wait(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def test_without_a_gpu_memory_and_cpu(log: Path) -> None:
+    one = sampler(log, record_s=60.0)
+    one.start(CPU)
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        sum(range(1_000))
+    one.stop()
+    [record] = events_of(log)
+    assert record["gpus"] == [] and record["energy_j"] is None and record["step"] == 3
+    assert record["process"]["resident_bytes"] > 50 * MIB
+    assert record["process"]["cpu_percent"] > 1
+    assert 0.2 <= record["seconds"] < 5
+
+
+def test_a_run_shorter_than_a_look_has_one_record(log: Path) -> None:
+    one = sampler(log, interval_s=60.0)
+    one.start(CPU)
+    one.stop()
+    assert len(events_of(log)) == 1
+
+
+def test_records_come_regularly_and_none_after_the_end(log: Path) -> None:
+    one = sampler(log)
+    one.start(CPU)
+    wait(lambda: len(events_of(log)) >= 3)
+    one.stop()
+    count = len(events_of(log))
+    one.stop()
+    time.sleep(0.2)
+    assert len(events_of(log)) == count
+    assert one._thread is not None and not one._thread.is_alive()
+
+
+def test_a_gpu_in_use(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    card = t4(compute=[(os.getpid(), 700 * MIB), (1, 300 * MIB)])
+    driver = FakeDriver(rtx_4090(), card)
+    install(monkeypatch, driver)
+    on_cuda(monkeypatch, card.uuid, held=600 * MIB)  # CUDA shows the run the second card only
+    one = sampler(log, energy_before_j=1_000.0)
+    one.start(CUDA)
+    wait(lambda: len(driver.calls) > 60)
+    card.millijoules += 500_000
+    wait(lambda: len(events_of(log)) >= 2)
+    one.stop()
+    records = events_of(log)
+    first = records[0]["gpus"]
+    assert [gpu["uuid"] for gpu in first] == [card.uuid]
+    assert first[0]["others_bytes"] == 327 * MIB and first[0]["own_bytes"] == 700 * MIB
+    assert first[0]["used_bytes"] == 1_476 * MIB and first[0]["throttle"] == ["power limit"]
+    assert first[0]["pcie_rx_bytes_s"] == 900_000_000
+    assert records[-1]["energy_j"] == 1_500.0
+    assert sum(record["seconds"] for record in records) < 10
+
+
+def test_a_container_hides_the_others(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    install(monkeypatch, FakeDriver(t4(compute=[])))
+    on_cuda(monkeypatch, t4().uuid, held=600 * MIB)
+    one = sampler(log)
+    one.start(CUDA)
+    wait(lambda: events_of(log))
+    one.stop()
+    [card] = events_of(log)[0]["gpus"]
+    assert (card["own_bytes"], card["others_bytes"], card["used_bytes"]) == (None, None, 1_476 * MIB)
+
+
+def test_a_slice(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    install(monkeypatch, FakeDriver(a100_slices()))
+    on_cuda(monkeypatch, a100_slices().uuid)
+    one = sampler(log)
+    one.start(CUDA)
+    wait(lambda: events_of(log))
+    one.stop()
+    record = events_of(log)[0]
+    [card] = record["gpus"]
+    assert card["mig"] and card["utilization_percent"] is None and card["power_w"] == 68.0
+    assert record["energy_j"] is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_UNINITIALIZED,
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        pynvml.NVML_ERROR_GPU_IS_LOST,
+        pynvml.NVML_ERROR_UNKNOWN,
+    ],
+)
+def test_a_driver_that_goes_away_is_told_once(monkeypatch: pytest.MonkeyPatch, log: Path, code: int) -> None:
+    driver = FakeDriver(t4())
+    install(monkeypatch, driver)
+    on_cuda(monkeypatch, t4().uuid)
+    one = sampler(log)
+    one.start(CUDA)
+    one._watch._retry_s = 0.05  # type: ignore[union-attr]
+    wait(lambda: events_of(log))
+    driver.gone, driver.running = code, 0
+    wait(lambda: events_of(log)[-1]["gpus"] == [])
+    driver.gone = 0
+    wait(lambda: events_of(log)[-1]["gpus"])
+    driver.gone, driver.running = code, 0
+    wait(lambda: events_of(log)[-1]["gpus"] == [])
+    one.stop()
+    [warning] = events_of(log, "warning")
+    assert warning["text"].startswith("GPU telemetry pauses: the ")
+    assert events_of(log)[-1]["process"]["resident_bytes"] > 0
+
+
+def test_no_driver_at_all_is_told_and_the_process_is_watched(
+    monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    install(monkeypatch, None)
+    on_cuda(monkeypatch, t4().uuid)
+    one = sampler(log)
+    one.start(CUDA)
+    wait(lambda: events_of(log))
+    one.stop()
+    assert "no NVIDIA driver answers" in events_of(log, "warning")[0]["text"]
+
+
+def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+    driver = FakeDriver(t4())
+    install(monkeypatch, driver)
+    on_cuda(monkeypatch, t4().uuid)
+    monkeypatch.setattr(telemetry, "PATIENCE_S", 0.1)
+    one = sampler(log)
+    one.start(CUDA)
+    wait(lambda: events_of(log))
+    driver.hang = threading.Event()
+    calls = len(driver.calls)
+    wait(lambda: len(driver.calls) > calls)
+    began = time.monotonic()
+    one.stop()
+    assert time.monotonic() - began < 1.0
+    assert one._thread is not None and one._thread.is_alive() and one._thread.daemon
+    count = len(EventTail(log).read_all())
+    driver.hang.set()  # it wakes up after the end: too late to write
+    one._thread.join(5.0)
+    assert not one._thread.is_alive() and len(EventTail(log).read_all()) == count
+
+
+def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:
+    writer = EventWriter(log)
+    one = Sampler(writer, lambda: 0, interval_s=0.01, record_s=0.02)
+
+    def full(kind: str, **fields: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    writer.write = full  # type: ignore[method-assign]
+    one.start(CPU)
+    assert one._thread is not None
+    one._thread.join(5.0)
+    assert not one._thread.is_alive()
+    one.stop()
+
+
+def test_a_fault_of_the_sampler_is_told_to_the_log_only(
+    monkeypatch: pytest.MonkeyPatch, log: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(telemetry.ProcessSampler, "sample", broken)
+    one = sampler(log)
+    one.start(CPU)
+    assert one._thread is not None
+    one._thread.join(5.0)
+    one.stop()
+    assert "a fault of ours" in capfd.readouterr().err
+
+
+def test_threads_write_whole_lines(log: Path) -> None:
+    writer = EventWriter(log)
+
+    def write(number: int) -> None:
+        for _ in range(200):
+            writer.write("telemetry", number=number, text="x" * 300)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tail = EventTail(log)
+    assert len(tail.read_all()) == 1_600 and tail.skipped == 0
+
+
+def test_torch_is_asked_only_when_it_has_touched_the_gpu() -> None:
+    count = torch.cuda.device_count()
+    if not torch.cuda.is_initialized():
+        assert telemetry._held_bytes() == [None] * count
+    assert len(telemetry._uuids()) == count
