@@ -370,12 +370,24 @@ def _slowed(state: RunState) -> Iterator[Flag]:
 
 
 def _memory(state: RunState) -> Iterator[Flag]:
-    texts = [str(state.end.get("message") or "")] if state.end.get("state") == "failed" else []
+    failed = state.end.get("state") == "failed"
+    if state.ladder and not failed:
+        newest = state.ladder[-1]
+        costs = str(state.ladder_cost.get("text") or newest["cost"])
+        yield Flag(
+            "out_of_memory",
+            "amber",
+            newest["step"],
+            newest["text"][:1].upper() + newest["text"][1:] + ".",
+            (f"What it costs: {costs}. " if costs else "")
+            + "A smaller batch, a shorter max_length or the base in 4 bits would need none of it.",
+        )
+    texts = [str(state.end.get("message") or "")] if failed else []
     for text in [*texts, *state.warnings]:
         if "out of memory" in text.casefold():
             yield Flag(
                 "out_of_memory",
-                "red" if state.end.get("state") == "failed" else "amber",
+                "red" if failed else "amber",
                 state.step,
                 text[:1].upper() + text[1:],
                 "Halve the batch and double the accumulation, shorten max_length, switch on gradient "

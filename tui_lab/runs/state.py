@@ -119,6 +119,8 @@ class RunState:
         self.item_probes: list[dict[str, Any]] = []
         self.probe_plan: dict[str, Any] = {}
         self.armed = False
+        self.ladder: list[dict[str, Any]] = []
+        self.ladder_cost: dict[str, Any] = {}
         self.notes: deque[Note] = deque(maxlen=NOTES_KEPT)
         self.checkpoints: list[dict[str, Any]] = []
         self.saved: dict[str, Any] = {}
@@ -193,6 +195,26 @@ class RunState:
         if text not in self.warnings:
             self.warnings.append(text)
         self._note(event, text)
+
+    def _on_ladder(self, event: dict[str, Any]) -> None:
+        # kept over attempts: what did not fit will not fit the next time either
+        rung, text, cost = str(event["rung"]), str(event["text"]), str(event.get("cost") or "")
+        after = event.get("after")
+        self.ladder.append(
+            {
+                **event,
+                "step": int(event["step"]),
+                "rung": rung,
+                "text": text,
+                "cost": cost,
+                "after": after if isinstance(after, dict) else {},
+            }
+        )
+        self._note(event, f"{text} (it costs: {cost})" if cost else text)
+
+    def _on_ladder_cost(self, event: dict[str, Any]) -> None:
+        self.ladder_cost = {**event, "text": str(event["text"])}
+        self._note(event, self.ladder_cost["text"])
 
     def _on_step(self, event: dict[str, Any]) -> None:
         step = int(event["step"])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.errors import LabError
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.launch import LOCK_ENV
@@ -55,24 +56,21 @@ def _work(run: Run, events: EventWriter) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)
     try:
+        from tui_lab.training import memory_limit
         from tui_lab.training.attempt import Attempt
 
         attempt = Attempt(run, events)
         signal.signal(signal.SIGTERM, lambda *_: attempt.ask_to_stop())
-        return attempt.run_to_end()
+        with memory_limit.limited():
+            return attempt.run_to_end()
     except LabError as error:
         return _failed(events, str(error), {})
-    except MemoryError:
-        traceback.print_exc()
-        return _failed(
-            events, "there is not enough memory: lower per_device_train_batch_size or max_length", {}
-        )
     except Exception as error:
         traceback.print_exc()
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):  # outside of the steps, which know what to do about it
             message = (
-                "the GPU is out of memory: halve per_device_train_batch_size and double "
-                "gradient_accumulation_steps, set gradient_checkpointing = true, or lower max_length"
+                "out of memory: close what else uses this card or machine, load the base in 4 bits "
+                "(quantization = 'nf4'), lower max_length, or take a smaller model"
             )
         else:
             message = (

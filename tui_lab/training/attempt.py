@@ -30,8 +30,10 @@ from tui_lab.retention import suites
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.training import adapters, device, model, regularise
+from tui_lab.training import adapters, device, memory_limit, model, regularise
 from tui_lab.training.control import Control
+from tui_lab.training.ladder import Ladder
+from tui_lab.training.ladder_memory import LadderMemory
 from tui_lab.training.measure import Measure
 from tui_lab.training.probe import Probe
 from tui_lab.training.record import Recorder
@@ -189,6 +191,15 @@ class Attempt:
             # from the loaded model's own modules: the catalog does not know every architecture
             found = targets.explain(base.config.model_type, recipe.target_modules, model.linear_names(base))
             values = {**values, "target_modules": found.modules, "feedforward_modules": found.feedforward}
+        ladder = Ladder(
+            recipe,
+            values,
+            self.device,
+            write=self.events.write,
+            memory=LadderMemory(),
+            limit_bytes=memory_limit.limit_bytes(),
+        )
+        ladder.begin(self.before.ladder[-1]["after"] if self.before.ladder else None)
         trainer = build_trainer(
             recipe,
             base,
@@ -200,6 +211,7 @@ class Attempt:
             device=self.device.type,
             callbacks=[self.recorder],
             after_step=self._after_step,
+            ladder=ladder,
         )
         if trainer.objective is not None and recipe.ewc_lambda:
             self._phase("evaluating", "where general text is sensitive (EWC)")

@@ -12,11 +12,13 @@ from typing import Any
 from tui_lab.data import scoring, templates
 from tui_lab.data.asked import as_row, expected_of, prompt_of
 from tui_lab.data.prepare import Prepared
-from tui_lab.decoding.answers import answer
+from tui_lab.decoding.answers import ROWS_A_BATCH, answer
+from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.recipes import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import RunState
 from tui_lab.training.quiet import undisturbed
+from tui_lab.training.restart import forget, free
 from tui_lab.training.trainer import LabTrainer
 
 #: Answers of a score that are kept in the log, for people to look at.
@@ -44,9 +46,11 @@ class Measure:
             prompt = prompt_of(example)
         elif example.messages is not None:
             prompt = [{"role": "user", "content": prompt}]
-        [text] = self._answers(trainer, [prompt])
+        answers = self._answers(trainer, [prompt])
+        if answers is None:
+            return self._skipped(f"the sample at step {step}")
         shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-        self._events.write("sample", step=step, prompt=shown, text=text)
+        self._events.write("sample", step=step, prompt=shown, text=answers[0])
 
     def score(self, trainer: LabTrainer, when: str) -> None:
         """The task's own score on held-out rows (0..1), for data that has one, as a ``score`` event."""
@@ -57,6 +61,8 @@ class Measure:
         began = time.monotonic()
         prompts = [prompt_of(example) for example in examples]
         answers = self._answers(trainer, prompts)
+        if answers is None:
+            return self._skipped(f"the score on held-out rows ({when})")
         rows = [as_row(example) for example in examples]
         marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
@@ -86,12 +92,29 @@ class Measure:
         name = self._scorer
         return {"name": name, **self._values} if name else {}
 
-    def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str]:
-        with undisturbed(trainer.model), trainer.compute_loss_context_manager():
-            return answer(
-                trainer.model,
-                self._tokenizer,
-                [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts],
-                stop_ids=templates.stop_ids(self._tokenizer),
-                max_new_tokens=self._recipe.sample_max_new_tokens,
-            )
+    def _skipped(self, what: str) -> None:
+        """A run is worth more than a look at it."""
+        self._events.write("warning", text=f"out of memory beside the training: {what} is left out")
+
+    def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str] | None:
+        """Greedy answers, in batches that fit; None when memory holds not even one at a time."""
+        ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
+        rows = min(ROWS_A_BATCH, len(ids))
+        while rows:
+            try:
+                with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+                    return answer(
+                        trainer.model,
+                        self._tokenizer,
+                        ids,
+                        stop_ids=templates.stop_ids(self._tokenizer),
+                        max_new_tokens=self._recipe.sample_max_new_tokens,
+                        rows_a_batch=rows,
+                    )
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                forget(error)
+            free()
+            rows //= 2
+        return None
