@@ -57,7 +57,7 @@ def _without_gpu(state: RunState, ended: bool, width: int) -> list[Part]:
     pieces = [f"{when}: resident memory {size(resident)}"] if math.isfinite(resident) else [when]
     if math.isfinite(cpu):
         pieces.append(f"CPU {cpu:.0f}% (100 is one core)")
-    return [(fitting(pieces, width), "axis")]
+    return [(fitting(pieces, width)[:width], "axis")]
 
 
 def _named(gpu: GpuTelemetry, many: bool) -> str:
