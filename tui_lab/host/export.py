@@ -25,7 +25,7 @@ from typing import Any
 from tui_lab import __version__, exports, exports_modelfile, jobs
 from tui_lab.errors import LabError
 from tui_lab.exports import RESULT, Request, request_of
-from tui_lab.host import export_check, export_gguf, export_source, export_weights
+from tui_lab.host import export_check, export_gguf, export_script, export_source, export_weights
 from tui_lab.host.export_source import CONVERSATIONS, TEXTS, WEIGHTS, Questions, Source
 from tui_lab.runs import folder
 from tui_lab.safe_text import visible
@@ -245,6 +245,37 @@ class Export:
             self._check_gguf(converter, file, place)
         self._write_modelfile(asked, f"./{file.name}")
         self.use.append(f"llama-cli -m {file.name} -cnv")
+
+    def _script(self) -> None:
+        source = self.source
+        self.say("writing the script and the rows")
+        place = self.target / export_script.TOKENIZER
+        place.mkdir()
+        export_weights.write_tokenizer(self.tokenizer, place)
+        if self.request.with_base and source.base_is_folder:
+            export_weights.copy_base(source, self.target)
+        elif source.base_is_folder:
+            self.notes.append(
+                f"the base {source.base_name} is on no hub: name its folder with --model, or put it into the "
+                "folder base beside the script (--with-base does it here)"
+            )
+        self.say("running the script on its rows")
+        as_tokens, found = export_script.write(source, self.tokenizer, self.target)
+        self.checked(
+            "rows",
+            True,
+            f"run on its {found['rows']:,} rows it makes the run's own tokens and labels, to the last one "
+            f"({found['trained_tokens']:,} tokens are trained)",
+            **found,
+            as_tokens=as_tokens,
+        )
+        if as_tokens:
+            self.notes.append(
+                "the rows are written as tokens with labels: plain code does not encode them alike"
+            )
+        if missing := export_script.left_out(source.recipe):
+            self.notes.append(f"it lacks, and so learns otherwise than the run: {'; '.join(missing)}")
+        self.use.append("python train.py --out trained, in the folder of the export")
 
     def _check_gguf(self, converter: Path, file: Path, merged: Path) -> None:
         """Reads the file back: what it says of itself, and its weights against those that were converted."""

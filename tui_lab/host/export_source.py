@@ -130,10 +130,11 @@ class Source:
         from tui_lab.data import templates
 
         found = templates.load_tokenizer(self.base, self.recipe.revision or None)
-        templates.set_template(found, self._template_file())
+        templates.set_template(found, self.template_file)
         return found
 
-    def _template_file(self) -> str:
+    @property
+    def template_file(self) -> str:
         """The recipe's template file; the copy that was saved with the weights where it is gone since."""
         asked = self.recipe.chat_template
         saved = self.path / "chat_template.jinja"
