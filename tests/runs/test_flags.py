@@ -250,6 +250,14 @@ def test_memory() -> None:
     failed = {"kind": "end", "state": "failed", "message": "the GPU is out of memory: halve the batch"}
     assert found([failed])["out_of_memory"].severity == "red"
     assert found([{**failed, "message": "the disk is full"}]) == {}
+    rung = {"kind": "ladder", "step": 5, "rung": "split", "text": "memory ran out at step 5", "cost": "time"}
+    held_out = {**rung, "step": 9, "rung": "validation", "text": "held-out rows"}
+    flag = found([rung, held_out])["out_of_memory"]
+    assert (flag.severity, flag.step, flag.sentence) == ("amber", 5, "Memory ran out at step 5.")
+    assert "costs: time" in flag.remedy
+    measured = {"kind": "ladder_cost", "text": "a step takes 2 s since memory ran out, 1 s before (+100%)"}
+    assert "+100%" in found([rung, measured])["out_of_memory"].remedy
+    assert found([rung, failed])["out_of_memory"].severity == "red"
     started = {"kind": "started", "device": {"memory_bytes": 100}}
     assert "97%" in found([started], steps([1.0], memory={"gpu": 97}))["memory_almost_full"].sentence
     assert found([started], steps([1.0], memory={"gpu": 80})) == {}

@@ -70,6 +70,24 @@ def test_an_end_is_undone_by_a_resume() -> None:
     assert state.liveness(locked=True) == "running"
 
 
+def test_what_the_ladder_did_is_told_and_outlives_an_attempt() -> None:
+    state = RunState()
+    rung = event(
+        "ladder",
+        step=5,
+        rung="split",
+        after={"parts": 2},
+        text="memory ran out at step 5: halves",
+        cost="time",
+    )
+    state.apply([event("resumed", from_step=0, attempt=1), rung, {**rung, "after": "damaged"}])
+    assert state.notes[0].text == "memory ran out at step 5: halves (it costs: time)"
+    state.apply([event("resumed", from_step=0, attempt=2)])
+    assert [entry["after"] for entry in state.ladder] == [{"parts": 2}, {}]
+    state.apply([event("ladder_cost", step=9, text="a step takes 2 s")])
+    assert state.notes[-1].text == state.ladder_cost["text"] == "a step takes 2 s"
+
+
 def test_a_step_that_comes_again_takes_the_place_of_the_first() -> None:
     curve = Curve()
     for number, value in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0)):
@@ -103,6 +121,8 @@ DAMAGED: list[dict[str, Any]] = [
     event("eval", step=1, loss=None),
     event("score", step=1, name="x", value=None),
     event("command"),
+    event("ladder", step="five", rung="split", text="x"),
+    event("ladder_cost"),
     {"kind": "warning", "t": "late", "text": "x"},
 ]
 
