@@ -21,7 +21,7 @@ from typing import Any
 import datasets
 import transformers
 
-from tui_lab import __version__, catalog, costs, shapes, targets
+from tui_lab import __version__, catalog, costs, forecast, shapes, targets
 from tui_lab.data import formats, replay, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
@@ -102,6 +102,7 @@ class Attempt:
             self.events.write("choice", field=choice.field, value=choice.value, reason=choice.reason)
         for text in resolution.warnings:
             self.events.write("warning", text=text)
+        self._write_forecast(resolution, entry)
         self.source = model.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
@@ -114,6 +115,21 @@ class Attempt:
         self._baseline(trainer)
         self._train(trainer)
         return self._finish(trainer)
+
+    def _write_forecast(self, resolution: Resolution, entry: catalog.Entry) -> None:
+        """What the run is expected to take at its worst, for those who compare it with what it takes."""
+        if entry.shape is None or not shapes.known(entry.shape.model_type):
+            return
+        kind = "cuda" if self.device.type == "cuda" else "cpu"
+        found = forecast.forecast(entry.shape, self.recipe, resolution.values, kind)
+        self.events.write(
+            "forecast",
+            parts={part.name: part.bytes for part in found.parts},
+            total=found.total_bytes,
+            low=found.low_bytes,
+            high=found.high_bytes,
+            device=kind,
+        )
 
     def _phase(self, name: str, detail: str = "") -> None:
         self.events.write("phase", name=name, detail=detail)

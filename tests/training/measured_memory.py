@@ -1,0 +1,82 @@
+"""The peak of a real trainer's real steps on the CPU, from the allocator's own record through torch's
+profiler: what the memory probe is tested against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.autograd.profiler import profile
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes import Recipe
+from tui_lab.training import fake_model, trainer
+from tui_lab.training import model as models
+
+#: Batches of the two steps, as the probe takes them.
+BATCHES = (1, 2)
+
+
+def real_trainer(config: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> Any:
+    """The run's trainer over random weights of a configuration."""
+    dtype = models.weights_dtype(recipe, str(values["compute_dtype"]))
+    base = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=values["attn_implementation"]
+    )
+    base.config.use_cache = False
+    rows = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
+    made = trainer.build_trainer(
+        recipe.model_copy(update={"packing": False, "max_steps": 100}),
+        base,
+        AutoTokenizer.from_pretrained(MODEL_DIR),
+        rows,
+        rows,
+        values,
+        folder=folder,
+        device="cpu",
+        callbacks=[],
+        after_step=lambda _: None,
+    )
+    return made
+
+
+def measured_peak(config: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> int:
+    """Bytes that two optimiser steps held at once, weights included."""
+    made = real_trainer(config, recipe, values, folder)
+    made.current_gradient_accumulation_steps = recipe.gradient_accumulation_steps
+    if made.args.activation_checkpointing:
+        made.model.activation_checkpointing_enable()
+    optimizer = made.create_optimizer()
+    model = made.accelerator.prepare_model(made.model)
+    held = {
+        each.untyped_storage()._cdata: each.untyped_storage().nbytes()
+        for each in fake_model.tensors_of(model)
+    }
+    rows, length = recipe.per_device_train_batch_size, int(values["max_length"])
+    with profile(profile_memory=True) as recorded:
+        for batches in BATCHES:
+            for _ in range(min(batches, recipe.gradient_accumulation_steps)):
+                made.training_step(model, _batch(recipe, rows, length), torch.tensor(rows * length))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            model.zero_grad(set_to_none=True)
+    live = peak = 0
+    events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return sum(held.values()) + peak
+
+
+def _batch(recipe: Recipe, rows: int, length: int) -> dict[str, torch.Tensor]:
+    if recipe.packing:
+        ids = torch.randint(3, 100, (1, rows * length))
+        positions = torch.arange(length // 2).repeat(rows * 2)[None]
+        return {"input_ids": ids, "labels": ids.clone(), "position_ids": positions}
+    ids = torch.randint(3, 100, (rows, length))
+    mask = torch.ones_like(ids)
+    if rows > 1:
+        mask[-1, -2:] = 0
+    return {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask}

@@ -1,0 +1,147 @@
+"""The memory probe against what the allocator says of real steps, and against the committed table."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from tests.benchmarks import memory_table
+from tests.training.measured_memory import measured_peak
+from tui_lab import presets, shapes
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.resolution import resolve
+from tui_lab.training import fake_model, memory_probe
+
+SIZES = {
+    "num_hidden_layers": 3, "hidden_size": 128, "intermediate_size": 352, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "vocab_size": 400, "max_position_embeddings": 512,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+SPECIAL = {
+    "gpt_neox": {"num_key_value_heads": 8},
+    "gemma2": {"head_dim": 16, "sliding_window": 64},
+    "gemma3_text": {"head_dim": 16, "sliding_window": 64},
+    "gpt2": {
+        "n_layer": 3, "n_embd": 128, "n_head": 8, "n_inner": 352, "n_positions": 512,
+        # dropout inside of attention is a kernel of its own on each device
+        "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+    },
+}  # fmt: skip
+#: What is trained how, on the CPU, whose allocator keeps a record.
+CASES = {
+    "checkpointed": {"preset": "starter", "quantization": "none", "max_length": 128},
+    "kept": {"preset": "starter", "quantization": "none", "max_length": 96, "gradient_checkpointing": False},
+    "bfloat16": {"preset": "starter", "quantization": "none", "max_length": 96, "compute_dtype": "bfloat16"},
+    "packed": {"preset": "production", "quantization": "none", "max_length": 64},
+    "full": {"preset": "naive", "max_length": 64, "per_device_train_batch_size": 3},
+    "full, checkpointed": {"preset": "full", "max_length": 64, "optim": "adamw_torch"},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles as wide as real vocabularies would hide what layers take of these small models."""
+    monkeypatch.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 128)
+
+
+def config_of(kind: str) -> object:
+    return AutoConfig.for_model(kind, **{**SIZES, **SPECIAL.get(kind, {})})
+
+
+def settled(kind: str, case: dict) -> tuple:
+    changes = dict(case)
+    recipe = presets.make_recipe(changes.pop("preset"), model="pocket", **changes)
+    facts = SimpleNamespace(model_type=kind, parameters=10**6, context=512, label=kind, chat_template=True)
+    return recipe, resolve(recipe, memory_table.CPU, facts).values
+
+
+PAIRS = [
+    *((kind, "checkpointed") for kind in shapes.MODEL_TYPES if kind != "phi3"),
+    *((kind, case) for kind in ("llama", "gemma2", "gpt_neox") for case in CASES if case != "checkpointed"),
+]
+
+
+@pytest.mark.parametrize(("kind", "case"), PAIRS)
+def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) -> None:
+    recipe, values = settled(kind, CASES[case])
+    probed = memory_probe.probe(config_of(kind), recipe, values, "cpu")
+    torch.manual_seed(0)
+    measured = measured_peak(config_of(kind), recipe, values, tmp_path)
+    limit = 0.03 if recipe.gradient_checkpointing else 0.09
+    assert probed.peak_bytes == pytest.approx(measured, rel=limit)
+
+
+def test_four_bit_weights_take_what_bitsandbytes_takes() -> None:
+    from tui_lab.training import model
+
+    recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
+    facts = memory_table.CPU
+    loaded = model.load_base(model.ModelSource(str(MODEL_DIR)), recipe, facts, "float32", "sdpa")
+    really = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
+    probed = memory_probe.probe(AutoConfig.from_pretrained(MODEL_DIR), recipe, values, "cpu")
+    assert probed.weights_bytes == pytest.approx(really, rel=0.02)  # rounded up, tensor by tensor
+
+
+def test_three_rows_of_the_table_come_out_again() -> None:
+    """Others each week, so that all are looked at now and then, and the same within a day's runs."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
+        table = memory_table.load()
+        quick = [row for row in table["rows"] if "refused" not in row and row["seconds"] < 4]
+        for row in random.Random(len(quick)).sample(quick, 3):
+            again = memory_table.measure(row["model"], row["recipe"], row["device"])
+            assert again["peak_bytes"] == pytest.approx(row["peak_bytes"], rel=1e-3), row["recipe"]
+
+
+def test_every_weight_of_a_shape_is_there() -> None:
+    for kind in shapes.MODEL_TYPES:
+        config = config_of(kind)
+        shape = shapes.from_config(config.to_dict())
+        assert shape is not None
+        rebuilt = shapes.from_config(fake_model.config_of(shape).to_dict())
+        assert rebuilt == shape
+
+
+def test_the_job_answers(tmp_path: Path) -> None:
+    request = {"recipe": {"model": "pocket"}, "device": memory_table.CPU.__dict__}
+    done = subprocess.run(
+        [sys.executable, "-m", "tui_lab.training.memory_probe"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["kind"] == "result" and done.returncode == 0
+    assert answer["peak_bytes"] == max(answer["peaks"].values())
+    parts = sum(answer[f"{name}_bytes"] for name in ("weights", "adapter", "optimizer"))
+    assert parts < answer["peak_bytes"] < 100 * parts
+
+
+def test_a_model_that_nobody_knows_is_one_sentence() -> None:
+    request = {"recipe": {"model": "nobody/nothing"}, "device": memory_table.CARD.__dict__}
+    done = subprocess.run(
+        [sys.executable, "-m", "tui_lab.training.memory_probe"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"},
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["kind"] == "error" and "config.json" in answer["message"]
+
+
+def test_more_tokens_take_more() -> None:
+    peaks = []
+    for length in (64, 128, 256):
+        recipe, values = settled("llama", {**CASES["kept"], "max_length": length})
+        peaks.append(memory_probe.probe(config_of("llama"), recipe, values, "cuda").peak_bytes)
+    assert peaks == sorted(peaks) and not math.isclose(peaks[0], peaks[2], rel_tol=0.2)
