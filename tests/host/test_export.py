@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.decoding.test_adapters import adapter_folder
+from tests.training import architectures
+from tui_lab import catalog
 from tui_lab.data import templates
+from tui_lab.decoding.adapters import load_wrapped
+from tui_lab.decoding.loading import load_model
 from tui_lab.errors import LabError
 from tui_lab.host import export, export_check, export_source, export_weights
 from tui_lab.pocket import MODEL_DIR
@@ -252,8 +257,22 @@ def test_requests_that_mean_nothing(fields: dict[str, Any], said: str) -> None:
         export.request_of(fields)
 
 
-def test_runs_that_have_nothing_to_export(make_run: Callable[..., runs.Run]) -> None:
-    run = make_run()
+def test_an_adapter_names_its_base_where_others_find_it(
+    make_run: Callable[..., runs.Run], tmp_path: Path
+) -> None:
+    """By hub id and commit; where the commit is not known, by the revision that was asked for."""
+    source = export_source.Source.of(make_run())
+    entry = catalog.find("Qwen/Qwen2.5-0.5B", cache_dir=tmp_path)
+    source = replace(source, entry=entry, recipe=source.recipe.changed(revision="main"))
+    for commit, expected in (("a" * 40, "a" * 40), ("", "main")):
+        export_weights.write_adapter(source, tmp_path, commit)
+        config = json.loads((tmp_path / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "Qwen/Qwen2.5-0.5B" and config["revision"] == expected
+        assert peft.PeftConfig.from_pretrained(tmp_path).r == 4
+
+
+def test_runs_that_have_nothing_to_export(make_run: Callable[..., runs.Run], in_process: None) -> None:
+    run = make_run(method="full")
     lock = runs.RunLock.take(run)
     with pytest.raises(LabError, match="still goes on"):
         exported(run, "adapter")
@@ -266,6 +285,8 @@ def test_runs_that_have_nothing_to_export(make_run: Callable[..., runs.Run]) -> 
         LabError, match="tuned all weights, so there is no adapter: export it with --as merged"
     ):
         exported(run, "adapter")
+    result = exported(run, "merged")  # the model itself
+    assert check(result, "logits")["relative"] < 0.1 and result["figures"]["tied"] is True
 
 
 def test_virtual_tokens_are_no_weights(
@@ -294,3 +315,62 @@ def test_differences_are_those_of_the_formula() -> None:
     same = export_check.Differences()
     same.add(own, own)
     assert same.result()["relative"] == same.result()["mean_kl"] == 0
+
+
+_LORA: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 6}
+_LAYERS = ["q_proj", "v_proj", "up_proj", "fc1"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("llama", peft.LoraConfig(**_LORA, target_modules=_LAYERS, use_dora=True)),
+        ("llama", peft.LoraConfig(**_LORA, target_modules=_LAYERS, use_rslora=True)),
+        ("llama", peft.LoHaConfig(task_type="CAUSAL_LM", r=3, alpha=5, target_modules=_LAYERS)),
+        (
+            "llama",
+            peft.AdaLoraConfig(
+                task_type="CAUSAL_LM", init_r=4, target_modules=_LAYERS, total_step=10, tfinal=2
+            ),
+        ),
+        (
+            "llama",
+            peft.IA3Config(
+                task_type="CAUSAL_LM",
+                target_modules=["k_proj", "down_proj"],
+                feedforward_modules=["down_proj"],
+            ),
+        ),
+        ("gemma2", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
+        ("granite", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
+        ("phi", peft.LoraConfig(**_LORA, target_modules=_LAYERS)),
+        ("neox", peft.LoraConfig(**_LORA, target_modules=["query_key_value", "dense_h_to_4h"])),
+        ("gpt2", peft.LoraConfig(**_LORA, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)),
+    ],
+    ids=["dora", "rslora", "loha", "adalora", "ia3", "gemma2", "granite", "phi", "neox", "gpt2"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_method_and_architecture_merges(
+    make_run: Callable[..., runs.Run], tmp_path: Path, architecture: str, config: Any, dtype: str
+) -> None:
+    """A model saved merged and read again, against the adapter beside its base."""
+    base = architectures.make(architecture)
+    base.save_pretrained(tmp_path / "base")
+    adapter = adapter_folder(base, config, tmp_path / "adapter", seed=5)
+    source = replace(export_source.Source.of(make_run()), path=adapter)
+    ids = torch.tensor([[5, 9, 33, 70, 2, 11]])
+    beside = load_wrapped(load_model(str(tmp_path / "base"), dtype="float32", device="cpu"), adapter, "own")
+    plain = load_model(str(tmp_path / "base"), dtype="float32", device="cpu")
+    with torch.no_grad():
+        own, untuned = beside(ids).logits[0], plain(ids).logits[0]
+        export_weights.write_model(export_weights.merged(beside, source), tmp_path / "merged", dtype)
+        read = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+        found, apart = export_check.Differences(), export_check.Differences()
+        found.add(own, read(ids).logits[0])
+        apart.add(own, untuned)
+    limit, _ = export.TOLERANCE[dtype]
+    assert found.result()["relative"] < (1e-5 if dtype == "float32" else limit)
+    assert apart.result()["relative"] > 3 * found.result()["relative"]
+    assert (
+        export_check.tied(read) == export_check.tied(plain) == (architecture in ("llama", "gpt2", "gemma2"))
+    )

@@ -426,7 +426,7 @@ class Export:
         for at, ids in enumerate(asked.rows):
             kept[f"exact.{at}"] = export_check.last_logits(exact, ids, self._positions)
         self.exact_answers = self._answers(exact, asked, ends)
-        self._tied = export_check._tied(exact)
+        self._tied = export_check.tied(exact)
         save_file({name: value.contiguous() for name, value in kept.items()}, work / "reference.safetensors")
         return exact
 

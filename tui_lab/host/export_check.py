@@ -110,7 +110,7 @@ def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         "missing": sorted(info.get("missing_keys") or []),
         "unexpected": sorted(info.get("unexpected_keys") or []),
         "architecture": type(model).__name__,
-        "tied": _tied(model),
+        "tied": tied(model),
     }
     if spec.get("base"):
         from peft import PeftModel
@@ -124,7 +124,7 @@ def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return model.to(spec["device"]).eval(), noticed
 
 
-def _tied(model: Any) -> bool:
+def tied(model: Any) -> bool:
     head = model.get_output_embeddings()
     inside = model.get_input_embeddings()
     return head is not None and head.weight.data_ptr() == inside.weight.data_ptr()
