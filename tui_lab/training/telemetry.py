@@ -68,10 +68,11 @@ class Sampler:
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(PATIENCE_S)
-        # a full disk must not hide what the run fails of; the end of the run meets it too
-        with self._lock, contextlib.suppress(OSError):
-            self._write_record()
-        self._closed = True
+        with self._lock:
+            # a full disk must not hide what the run fails of; the end of the run meets it too
+            with contextlib.suppress(OSError):
+                self._write_record()
+            self._closed = True
 
     # ------------------------------------------------------------------ the thread
 
