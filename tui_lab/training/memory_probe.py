@@ -47,8 +47,8 @@ FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 @dataclass(frozen=True)
 class Probed:
     """Bytes, as CUDA's allocator or the CPU's would hold them: ``peak_bytes`` all at the worst moment,
-    ``peaks`` the worst of each phase (forward, loss, backward, optimizer), ``gradients_bytes`` those of a whole step,
-    ``saved_bytes`` what lives beside the model and earlier gradients when the loss is reached."""
+    ``peaks`` the worst of each phase (forward, loss, backward, optimizer), ``gradients_bytes`` those of a
+    whole step, ``saved_bytes`` what lives beside the model and earlier gradients when the loss is reached."""
 
     peak_bytes: int
     peaks: dict[str, int]
