@@ -64,6 +64,8 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     from tui_lab.retention.strength_rules import check
 
     check(float(request.strength))
+    if request.kind == "script" and request.strength != 1:
+        raise LabError("a script has no strength: it trains anew; leave --strength out")
     return request
 
 

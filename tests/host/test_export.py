@@ -85,10 +85,13 @@ def own_answers(run: runs.Run, prompts: list[str]) -> list[list[int]]:
 
 
 def test_adapter_and_merged_model_answer_as_the_run_does_with_transformers_and_peft_alone(
-    make_run: Callable[..., runs.Run],
+    make_run: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The merged model is checked as people's are, in a process of its own; the adapter in this one."""
     run = make_run()
-    adapter = exported(run, "adapter", with_base=True)
+    with monkeypatch.context() as here:
+        here.setattr(export, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
+        adapter = exported(run, "adapter", with_base=True)
     merged = exported(run, "merged", dtype="float32")
     prompts = ["What does the Ocean kite cost?", "How many legs has a spider?", "Say hello."]
     own = own_answers(run, prompts)
@@ -249,6 +252,7 @@ def test_a_full_disk_is_one_sentence(
         ({"run": "tuned", "kind": "merged", "dtype": "int8"}, "bfloat16 or float32"),
         ({"run": "tuned", "kind": "merged", "strength": 3}, "between 0"),
         ({"run": "tuned", "kind": "merged", "strength": True}, "strength of an export is no bool"),
+        ({"run": "tuned", "kind": "script", "strength": 0.5}, "a script has no strength"),
         ({"run": "tuned", "kind": "merged", "speed": 1}, "knows no 'speed'"),
     ],
 )

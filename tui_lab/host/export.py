@@ -48,7 +48,7 @@ def handle(fields: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
     target = _target(run, request)
     try:
         with _partial(target, request.force) as partial:
-            with _at_strength(source, request.strength, target.parent) as strong:
+            with _at_strength(source, request.strength, partial) as strong:
                 result = Export(request, strong, partial, progress).run()
             _publish(partial, target)
     except Exception as error:
@@ -140,7 +140,7 @@ def _publish(partial: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _at_strength(source: Source, strength: float, beside: Path) -> Iterator[Source]:
+def _at_strength(source: Source, strength: float, partial: Path) -> Iterator[Source]:
     """The source with what it changed at a strength: a copy, for as long as it is needed."""
     if strength == 1:
         yield source
@@ -148,7 +148,7 @@ def _at_strength(source: Source, strength: float, beside: Path) -> Iterator[Sour
     from tui_lab.host import strength as sweep
 
     subject = sweep.Subject.of(source.run)  # refuses what has no strength
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".strength-") as place:
+    with tempfile.TemporaryDirectory(dir=partial, prefix=".strength-") as place:
         sweep.write(subject, strength, Path(place))
         yield replace(source, path=Path(place))
 
@@ -181,6 +181,22 @@ class Export:
             getattr(self, f"_{kind}")()
         return self._result()
 
+    def _base_words(self, user: str) -> None:
+        """Copies a base that no hub has along, or says where it is looked for."""
+        source = self.source
+        if not source.base_is_folder:
+            if self.request.with_base:
+                self.notes.append(f"the base {source.base_name} is on the hub, so it is not copied")
+        elif self.request.with_base:
+            self.say("copying the base")
+            export_weights.copy_base(source, self.target)
+            self.notes.append(f"the base model lies in the folder base beside the {user}")
+        else:
+            self.notes.append(
+                f"the base {source.base_name} is on no hub: copy it into the folder base beside the {user} "
+                "where it is used (--with-base does it here)"
+            )
+
     def checked(self, name: str, passed: bool, text: str, **figures: Any) -> None:
         """Notes a check. Raises LabError where it failed: nothing is exported that is not the run."""
         if not passed:
@@ -200,15 +216,7 @@ class Export:
             self._settings(model)
             del model
             export_source.release()
-            if self.request.with_base and source.base_is_folder:
-                self.say("copying the base")
-                export_weights.copy_base(source, self.target)
-                self.notes.append("the base model lies in the folder base beside the adapter")
-            elif source.base_is_folder:
-                self.notes.append(
-                    f"the base {source.base_name} is on no hub: copy it into the folder base beside the "
-                    "adapter where it is used (--with-base does it here), or export --as merged"
-                )
+            self._base_words("adapter")
             same = export_weights.tensors_equal(source.path / WEIGHTS, self.target / WEIGHTS)
             self.checked("tensors", same, "every tensor is the run's, bit for bit")
             own_base = self.target / export_weights.BASE_BESIDE
@@ -252,13 +260,7 @@ class Export:
         place = self.target / export_script.TOKENIZER
         place.mkdir()
         export_weights.write_tokenizer(self.tokenizer, place)
-        if self.request.with_base and source.base_is_folder:
-            export_weights.copy_base(source, self.target)
-        elif source.base_is_folder:
-            self.notes.append(
-                f"the base {source.base_name} is on no hub: name its folder with --model, or put it into the "
-                "folder base beside the script (--with-base does it here)"
-            )
+        self._base_words("script")
         self.say("running the script on its rows")
         as_tokens, found = export_script.write(source, self.tokenizer, self.target)
         self.checked(
@@ -391,7 +393,8 @@ class Export:
 
     @contextlib.contextmanager
     def _work(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(dir=self.target.parent, prefix=".check-") as place:
+        # in the folder that is made: what a killed export leaves goes with it
+        with tempfile.TemporaryDirectory(dir=self.target, prefix=".check-") as place:
             yield Path(place)
 
     def _references(self, asked: Questions, work: Path) -> Any:
@@ -569,6 +572,7 @@ class Export:
             str(path.relative_to(self.target)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
             for path in sorted(self.target.rglob("*"))
             if path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(self.target).parts)
         }
         result: dict[str, Any] = jobs.plain(
             {

@@ -24,6 +24,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING")
 #: Held-out rows that are compared, and tokens of each.
 ROWS, ROW_TOKENS = 8, 64
+#: Rows that these are chosen from: those with the shortest prompts.
+CANDIDATES, PROMPT_TOKENS = 64, 256
 #: Greedy answers that are compared, tokens of each.
 ANSWERS, ANSWER_TOKENS = 6, 32
 #: Logits of one reference on disk at most: a vocabulary of 256,000 tokens has a megabyte a position.
@@ -163,23 +165,25 @@ def questions(source: Source, tokenizer: Any) -> Questions:
 
     examples = []
     with contextlib.suppress(LabError):
-        examples = Task(source.recipe.changed(score_rows=64), source.state, tokenizer).examples
-    rows: list[list[int]] = []
-    prompts: list[list[int]] = []
+        examples = Task(source.recipe.changed(score_rows=CANDIDATES), source.state, tokenizer).examples
+    found: list[tuple[list[int], list[int]]] = []
     for example in examples:
-        if len(rows) == ROWS:
-            break
         with contextlib.suppress(Unrenderable, LabError):
-            ids = templates.encode_whole(tokenizer, example).input_ids[:ROW_TOKENS]
-            if len(ids) > 1:
-                prompts.append(templates.prompt_ids(tokenizer, prompt_of(example)))
-                rows.append(ids)
-    if not rows:
-        for text in PLAIN_PROMPTS:
-            ids = templates.prompt_ids(tokenizer, [{"role": "user", "content": text}])
-            rows.append(ids[:ROW_TOKENS])
-            prompts.append(ids)
-    return Questions(rows, [ids for ids in prompts if ids][:ANSWERS], bool(examples), _system(examples))
+            prompt = templates.prompt_ids(tokenizer, prompt_of(example))
+            row = templates.encode_whole(tokenizer, example).input_ids
+            if prompt and len(row) > 1:
+                found.append((prompt, row))
+    held_out = bool(found)
+    if not found:
+        asked = [[{"role": "user", "content": text}] for text in PLAIN_PROMPTS]
+        found = [(ids, ids) for ids in (templates.prompt_ids(tokenizer, chat) for chat in asked)]
+    found.sort(key=lambda pair: len(pair[0]))  # short ones are answered sooner, and fit any context
+    return Questions(
+        rows=[row[:ROW_TOKENS] for _, row in found[:ROWS]],
+        prompts=[prompt[-PROMPT_TOKENS:] for prompt, _ in found[:ANSWERS]],
+        held_out=held_out,
+        system=_system(examples),
+    )
 
 
 def _system(examples: Sequence[Any]) -> str:

@@ -52,6 +52,13 @@ ACTIONS: tuple[Action, ...] = (
         "app.plots", "f8", "next_marker", "Plot marks", "Draw plots in braille, in blocks, or in plain ASCII."
     ),
     Action(
+        "app.export",
+        "E",
+        "export",
+        "Export",
+        "Take what the run learned elsewhere: adapter, model, GGUF, script.",
+    ),
+    Action(
         "app.quit",
         "q,ctrl+q",
         "leave",

@@ -246,6 +246,12 @@ class LabApp(App[None]):
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(getattr(self.screen, "GROUP", "")))
 
+    def action_export(self) -> None:
+        from tui_lab.ui.screens.export import open_export
+
+        if len(self.screen_stack) == 1:  # no question is open
+            open_export(self)
+
     def action_next_marker(self) -> None:
         self.marker = MARKERS[(MARKERS.index(self.marker) + 1) % len(MARKERS)]
         self.notify(f"plots in {self.marker}", timeout=2)

@@ -1,0 +1,118 @@
+"""Export from the lab: kinds are offered for the run that is shown, the job is asked for what was chosen, and
+what it did, or refused, is read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ui import kept as made
+from tests.ui.helpers import said, screen_text, until
+from tui_lab import exports
+from tui_lab.errors import LabError
+from tui_lab.recipes import build
+from tui_lab.runs.folder import RunLock, create
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.export import ExportScreen
+from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.widgets.confirm import Confirm
+
+ANSWER = {
+    "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048}},
+    "checks": [{"text": "it is \x1b[2J[bold]the run"}], "notes": ["a gap"], "use": ["load it"],
+}  # fmt: skip
+
+
+class Job:
+    """Stands in for the job: keeps what was asked, answers what the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answer: Callable[[], Any] = lambda: ANSWER
+        self.waits = False
+
+    async def run(self, module: str, request: dict[str, Any], progress: Any) -> Any:
+        self.asked.append((module, request))
+        progress("merging", None, None)
+        if self.waits:
+            await asyncio.Event().wait()
+        return self.answer()
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Job:
+    found = Job()
+    monkeypatch.setattr("tui_lab.ui.jobs_client.run_job", found.run)
+    return found
+
+
+async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
+    run = made.make_run()
+    app = LabApp(pane="keep")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, KeepPane) and app.screen.kept is not None)
+        await pilot.press("E")
+        await until(lambda: isinstance(app.screen, ExportScreen))
+        await pilot.pause()
+        shown = screen_text(app)
+        assert all(kind in shown for kind in exports.KINDS)
+        await pilot.press("d", "b", "down", "enter")
+        await until(lambda: "load it" in screen_text(app))
+        [(module, request)] = job.asked
+        assert module == exports.MODULE
+        assert exports.request_of(request) == exports.Request(
+            str(run.path), "merged", "float32", with_base=True
+        )
+        shown = screen_text(app)
+        assert "\x1b" not in shown and "[bold]the run" in shown and "note: a gap" in shown
+
+        # an export that is there is replaced only when asked
+        place = run.path / "exports" / "merged"
+        place.mkdir(parents=True)
+        (place / "export.json").write_text(json.dumps({}))
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(lambda: isinstance(app.screen, ExportScreen))
+        assert len(job.asked) == 1
+
+        def refuse() -> Any:
+            raise LabError("the disk is full: free some space")
+
+        job.answer = refuse
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(lambda: "the disk is full" in screen_text(app))
+        assert job.asked[1][1]["force"] is True
+
+        # Escape ends what goes on, then leaves
+        job.waits = True
+        await pilot.press("up", "enter")
+        await until(lambda: "adapter: merging" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: "nothing was exported" in screen_text(app))
+        await until(lambda: "Enter exports" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, KeepPane))
+
+
+async def test_without_anything_to_export_it_says_why(job: Job, own_folders: Path) -> None:
+    app = LabApp(pane="choose")
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.pause()
+        app.action_export()
+        await until(lambda: said(app, "no run to export"))
+        run = create(build({"model": "pocket"}))
+        app.action_export()
+        await until(lambda: said(app, "saved nothing yet"))
+        lock = RunLock.take(run)
+        app.action_export()
+        await until(lambda: said(app, "in progress"))
+        lock.release()
+        assert not job.asked

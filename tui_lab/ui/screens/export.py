@@ -1,0 +1,169 @@
+"""Export: what a run learned, taken elsewhere. A list of kinds, how whole weights are rounded, and then what
+the job did: each check with its figures, and how the export is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+from textual.worker import Worker
+
+from tui_lab import exports
+from tui_lab.errors import LabError
+from tui_lab.runs.folder import Run
+from tui_lab.safe_text import visible
+from tui_lab.ui.widgets.confirm import Confirm
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
+
+
+def open_export(app: LabApp) -> None:
+    """Asks what to make of the run that is shown; says so where there is none."""
+    from tui_lab.runs import folder
+
+    shown = getattr(app.screen, "kept", None) or getattr(app.screen, "watcher", None)
+    try:
+        run = shown.run if shown is not None else folder.open_run(app.run_id or "latest")
+    except LabError:
+        app.notify("There is no run to export yet.", severity="warning", markup=False)
+        return
+    if folder.is_locked(run):
+        app.notify("This run is in progress: it can be exported when it has ended.", severity="warning")
+    elif not (run.adapter_path.is_dir() or run.model_path.is_dir()):
+        app.notify(NOTHING_SAVED, severity="warning", markup=False)
+    else:
+        app.push_screen(ExportScreen(run))
+
+
+class ExportScreen(ModalScreen[None]):
+    """Enter exports the kind under the cursor; Escape ends an export in hand, or leaves."""
+
+    DEFAULT_CSS = """
+    ExportScreen { align: center middle; }
+    ExportScreen > Vertical {
+        width: 104; max-width: 100%; height: auto; max-height: 90%; background: $panel;
+        border: round $primary; padding: 0 1;
+    }
+    ExportScreen OptionList, ExportScreen OptionList:focus {
+        height: auto; border: none; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    ExportScreen #how { height: 1; margin: 1 0 0 0; padding: 0 1; }
+    ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
+    ExportScreen #said { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "leave", "Leave"),
+        Binding("d", "dtype", "Precision"),
+        Binding("b", "base", "Base"),
+    ]
+
+    def __init__(self, run: Run, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run = run
+        self.dtype, self.with_base = exports.DTYPES[0], False
+        self._job: Worker[None] | None = None
+
+    def compose(self) -> ComposeResult:
+        width = max(map(len, exports.KINDS)) + 2
+        with Vertical() as box:
+            box.border_title = f"Export {visible(self.run.id)}"
+            yield OptionList(
+                *(
+                    Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
+                    for kind, about in exports.KINDS.items()
+                )
+            )
+            yield Static(id="how")
+            with VerticalScroll(can_focus=True):
+                yield Static(id="said")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+        self._draw()
+        self._say([])
+
+    @property
+    def _busy(self) -> bool:
+        return self._job is not None and self._job.is_running
+
+    def _draw(self) -> None:
+        words = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
+        base = "copied along" if self.with_base else "not copied"
+        how = f"D whole weights: {words}   B a base that no hub has: {base}"
+        self.query_one("#how", Static).update(Content(how))
+        self.query_one(Vertical).border_subtitle = (
+            "Esc ends the export" if self._busy else "Enter exports, Tab goes to the text, Esc leaves"
+        )
+
+    def _say(self, lines: list[str]) -> None:
+        text = Content("\n".join(visible(line) for line in lines))
+        self.query_one("#said", Static).update(text)
+        self.query_one(VerticalScroll).display = bool(lines)
+
+    # ------------------------------------------------------------------ actions
+
+    def action_dtype(self) -> None:
+        self.dtype = exports.DTYPES[(exports.DTYPES.index(self.dtype) + 1) % len(exports.DTYPES)]
+        self._draw()
+
+    def action_base(self) -> None:
+        self.with_base = not self.with_base
+        self._draw()
+
+    def action_leave(self) -> None:
+        if self._busy and self._job is not None:
+            self._job.cancel()
+            self._say(["Ended: nothing was exported."])
+        else:
+            self.dismiss(None)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        kind = str(event.option_id)
+        if self._busy:
+            return
+        if not (self.run.path / exports.FOLDER / kind / exports.RESULT).is_file():
+            self._begin(kind, False)
+            return
+        question = f"This run was exported as {kind} before. Replace that export?"
+        self.app.push_screen(
+            Confirm(question, yes="replace it", no="keep it"),
+            lambda yes: self._begin(kind, True) if yes else None,
+        )
+
+    def _begin(self, kind: str, force: bool) -> None:
+        request = {
+            "run": str(self.run.path), "kind": kind, "dtype": self.dtype, "force": force,
+            "with_base": self.with_base,
+        }  # fmt: skip
+        self._job = self._export(request)
+        self._draw()
+
+    @work(exclusive=True, group="export", description="export a run", exit_on_error=False)
+    async def _export(self, request: dict[str, Any]) -> None:
+        from tui_lab.ui.jobs_client import run_job
+
+        def progress(text: str, done: int | None, total: int | None) -> None:
+            self._say([f"{request['kind']}: {text} …"])
+
+        self._say([f"{request['kind']} …"])
+        try:
+            answer = await run_job(exports.MODULE, request, progress)
+        except LabError as error:
+            self._say([str(error)])
+        else:
+            self._say(exports.sentences(answer))
+        finally:
+            if self.is_mounted:
+                self._job = None
+                self._draw()
