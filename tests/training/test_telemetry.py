@@ -16,6 +16,7 @@ import torch
 from tests.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
 from tui_lab.resolution import DeviceFacts
 from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.telemetry import plain_uuid
 from tui_lab.training import telemetry
 from tui_lab.training.telemetry import Sampler
 
@@ -241,3 +242,21 @@ def test_torch_is_asked_only_when_it_has_touched_the_gpu() -> None:
     if not torch.cuda.is_initialized():
         assert telemetry._held_bytes() == [None] * count
     assert len(telemetry._uuids()) == count
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_real_gpu_says_what_torch_says(log: Path) -> None:
+    held = torch.ones(256 * MIB, dtype=torch.uint8, device="cuda:0")
+    one = sampler(log, interval_s=0.2, record_s=1.0)
+    one.start(CUDA)
+    wait(lambda: events_of(log))
+    one.stop()
+    assert not events_of(log, "warning")
+    properties = torch.cuda.get_device_properties(0)
+    card = events_of(log)[0]["gpus"][0]
+    assert plain_uuid(card["uuid"]) == str(properties.uuid)
+    assert card["total_bytes"] == pytest.approx(properties.total_memory, rel=0.05)
+    free, total = torch.cuda.mem_get_info(0)
+    assert card["used_bytes"] == pytest.approx(total - free, rel=0.2)
+    assert card["own_bytes"] is None or card["own_bytes"] > held.numel()

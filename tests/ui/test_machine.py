@@ -1,0 +1,46 @@
+"""The device that the lab says a run would take, where there are several or some are hidden."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fake_nvml import FakeDriver, a100_slices, install, rtx_4090, t4
+from tui_lab.ui.machine import local_device
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "name"),
+    [
+        (None, "", "NVIDIA GeForce RTX 4090"),  # the fastest, though it is the second on the bus
+        (None, "PCI_BUS_ID", "Tesla T4"),
+        ("1", "PCI_BUS_ID", "NVIDIA GeForce RTX 4090"),
+        (t4().uuid[:10], "", "Tesla T4"),
+    ],
+)
+def test_the_gpu_that_cuda_shows_first(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, order: str, name: str
+) -> None:
+    install(monkeypatch, FakeDriver(t4(), rtx_4090()))
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = local_device()
+    assert (found.type, found.name) == ("cuda", name)
+    assert found.memory_bytes == (15_360 if name == "Tesla T4" else 24_564) << 20
+    assert found.bf16 is (name != "Tesla T4")
+
+
+def test_of_a_divided_card_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeDriver(a100_slices()))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = local_device()
+    assert (found.name, found.memory_bytes) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_864 << 20)
+
+
+@pytest.mark.parametrize("hidden", ["", "-1", "7", "GPU-none"])
+def test_hidden_gpus_are_not_taken(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    install(monkeypatch, FakeDriver(t4()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert local_device().type != "cuda"
