@@ -45,9 +45,17 @@ def test_within_one_step_memory_keeps_its_highest_and_the_rest_its_newest() -> N
 
 def test_two_gpus_are_kept_apart_by_uuid() -> None:
     state = state_of(record(1, 10), record(2, 20, uuid="GPU-2", index=0), record(3, 30, uuid=None, index=5))
-    assert {key: gpu.used.values for key, gpu in state.telemetry.gpus.items()} == {
-        "GPU-1": [10.0], "GPU-2": [20.0], "5": [30.0],
+    assert {key: gpu.used.peak for key, gpu in state.telemetry.gpus.items()} == {
+        "GPU-1": 10.0, "GPU-2": 20.0, "5": 30.0,
     }  # fmt: skip
+    assert [gpu.answers for gpu in state.telemetry.gpus.values()] == [False, False, True]
+
+
+def test_a_gpu_that_is_away_leaves_a_gap() -> None:
+    state = state_of(record(1, 10), {**record(2), "gpus": []}, record(3, 30))
+    [gpu] = state.telemetry.gpus.values()
+    assert gpu.used.steps == [1, 2, 3] and math.isnan(gpu.used.values[1]) and gpu.answers
+    assert gpu.used.peak == 30.0
 
 
 def test_a_resume_drops_what_came_after_and_keeps_what_was_drawn() -> None:

@@ -74,6 +74,17 @@ def test_a_gpu_that_tells_nothing_takes_no_line() -> None:
     assert texts(state_of({**silent, "used_bytes": 5 * GIB})) == ["others' share unknown · 5 GiB in use"]
 
 
+def test_a_gpu_that_went_away_is_not_shown_as_it_was() -> None:
+    state = state_of(BUSY)
+    gone = {"kind": "telemetry", "step": 4, "gpus": [], "process": {"resident_bytes": GIB}}
+    state.apply([gone])
+    assert texts(state) == ["the GPU does not answer any more"]
+    about = "".join(text for text, _ in about_machine(state))
+    assert "97%" not in about and "at most 15 GiB in use" in about and "slowed" not in about
+    state.apply([{**gone, "gpus": [BUSY]}])
+    assert texts(state)[0].startswith("other processes hold 6 GiB")
+
+
 def test_without_a_gpu_it_is_labelled_so() -> None:
     assert texts(state_of()) == ["no GPU: resident memory 2 GiB · CPU 187% (100 is one core)"]
     assert texts(state_of(), liveness="finished")[0].startswith("no GPU; at the end: resident memory")

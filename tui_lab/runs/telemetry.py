@@ -72,6 +72,7 @@ class GpuTelemetry:
     """One GPU: its newest record as the log has it, and tracks."""
 
     now: dict[str, Any] = field(default_factory=dict)
+    answers: bool = True  # whether the newest record has it: a driver may go away
     used: Track = field(default_factory=lambda: Track(highest=True))
     others: Track = field(default_factory=lambda: Track(highest=True))
     power_w: Track = field(default_factory=Track)
@@ -113,14 +114,19 @@ class Telemetry:
         seconds = figure(event.get("seconds"))
         self.resident.add(step, figure(process.get("resident_bytes")))
         self.cpu_percent.add(step, figure(process.get("cpu_percent")))
+        for known in self.gpus.values():
+            known.answers = False
         for gpu in gpus:
             key = str(gpu.get("uuid") or gpu.get("index"))
             if key not in self.gpus and len(self.gpus) >= GPUS_KEPT:
                 continue
             known = self.gpus.setdefault(key, GpuTelemetry())
-            known.now = gpu
+            known.now, known.answers = gpu, True
             for name, track in known.tracks().items():
                 track.add(step, figure(gpu.get(name)))
+        for known in self.gpus.values():
+            if not known.answers:
+                known.used.add(step, math.nan)  # a gap in the plot
         energy = figure(event.get("energy_j"))
         self.energy_j = energy if math.isfinite(energy) else None
         self.seconds += seconds if math.isfinite(seconds) else 0.0

@@ -73,6 +73,8 @@ def others_text(gpu: GpuTelemetry) -> str:
 
 
 def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+    if not gpu.answers:
+        return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
     now = gpu.now
     used, total, own = (figure(now.get(f"{name}_bytes")) for name in ("used", "total", "own"))
     others = others_text(gpu)
@@ -92,7 +94,7 @@ def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
 
 
 def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
-    reasons = [visible(reason) for reason in gpu.throttle[:4]]
+    reasons = [visible(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
     if not reasons:
         return ("", "")
     return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
@@ -100,6 +102,8 @@ def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
 
 def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
     name = _named(gpu, many)
+    if not gpu.answers:
+        return ("", "")
     return (f"{name}{fitting(activity(gpu.now), width - len(name))}"[:width].rstrip(), "axis")
 
 
@@ -149,11 +153,16 @@ def about_machine(state: RunState) -> list[Part]:
     for gpu in telemetry.gpus.values():
         name = visible(str(gpu.now.get("name", "GPU")))
         memory, role = _memory_line(gpu, False, 1_000)
-        line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", SEPARATOR.join(filter(None, activity(gpu.now))))
+        doing = SEPARATOR.join(filter(None, activity(gpu.now)))
+        line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")
         line("GPU memory", memory, role)
         if math.isfinite(peak := gpu.used.peak):
             line("GPU memory", f"at most {size(peak)} in use, by all")
-        line("slowed down by", ", ".join(map(visible, gpu.throttle)), "state-paused")
+        line(
+            "slowed down by",
+            _slowed_line(gpu, False, 1_000)[0].removeprefix("slowed down by "),
+            "state-paused",
+        )
     if telemetry.records:
         resident, cpu = telemetry.resident, telemetry.cpu_percent.last
         words = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
