@@ -335,7 +335,7 @@ def test_what_it_costs_is_measured() -> None:
     for seconds in (1.0, 1.2, 1.1):
         ladder.timed(1, seconds)
     assert ladder.climb(model, batch, batch, 5, 0.7) and ladder.climb(model, batch, batch, 6, 0.2)
-    assert "0.7 s are done again" in events[0]["cost"]
+    assert "0.7 s of work are done again" in events[0]["cost"]
     for step, seconds in enumerate((1.7, 1.65, 1.5)):
         assert len(events) == 2
         ladder.timed(step, seconds)

@@ -67,10 +67,11 @@ def _work(run: Run, events: EventWriter) -> int:
         return _failed(events, str(error), {})
     except Exception as error:
         traceback.print_exc()
-        if is_out_of_memory(error):  # outside of the steps, which know what to do about it
+        if is_out_of_memory(error):
             message = (
-                "out of memory: close what else uses this card or machine, load the base in 4 bits "
-                "(quantization = 'nf4'), lower max_length, or take a smaller model"
+                "out of memory before the steps, which would know how to go on: close what else uses this "
+                "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
+                "lower max_length"
             )
         else:
             message = (

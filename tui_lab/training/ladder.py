@@ -112,7 +112,10 @@ class Ladder:
             found = self._memory.recall(self._key)
             self.settings = start.at_least(Settings.of_record(found or {}))
             file = self._memory.path.name
-            why = f"memory ran out when this recipe last ran on this card (remembered in {file})"
+            why = (
+                "memory ran out when this recipe last ran on this card (remembered in "
+                f"{file} of the user's state folder; deleting that file forgets)"
+            )
         if self.settings != start:
             words = ", ".join(self._changes(start, self.settings))
             self._write("choice", field="memory", value=self.record(), reason=f"{words}, because {why}")
@@ -164,7 +167,7 @@ class Ladder:
         why = f"memory ran out at step {step} on {slices.describe(part)}"
         done = ", ".join(self._changes(now, after))
         text = f"{why}: {done}; the step begins again with the same rows, the effective batch stays"
-        self._tell(rung, step, now, text, f"{cost}; {lost_s:.1f} s are done again")
+        self._tell(rung, step, now, text, f"{cost}; {lost_s:.1f} s of work are done again")
         return True
 
     def smaller_evaluation(self, parts: int, step: int, batch: Mapping[str, Any]) -> None:
