@@ -213,8 +213,11 @@ def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Pa
         exported(run, "adapter", out=str(place))
     assert sorted(path.name for path in kept.iterdir()) == ["letter.txt"]
 
-    # what was there stays until the new one is whole
+    # what was there stays until the new one is whole; what a killed export left goes
+    left = tmp_path / ".export.partial" / ".check-x"
+    left.mkdir(parents=True)
     with pytest.raises(RuntimeError), export._partial(place, True) as partial:
+        assert partial == left.parent and not list(partial.iterdir())
         (partial / "half").write_text("")
         raise RuntimeError
     assert [path.name for path in place.iterdir()] == ["export.json"]

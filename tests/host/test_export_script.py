@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from trl import SFTConfig
 
 from tui_lab.host import export, export_script
 from tui_lab.host.export_source import Source
@@ -21,6 +24,7 @@ from tui_lab.runs import folder
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.training.adapters import peft_config
 from tui_lab.training.attempt import Attempt
+from tui_lab.training.trainer import training_arguments
 
 TARGETS = ["k_proj", "v_proj", "down_proj"]
 
@@ -29,8 +33,9 @@ def silent(*_: Any, **__: Any) -> None: ...
 
 
 @pytest.mark.slow
-def test_its_losses_are_the_run_s(runs_dir: Path, tmp_path: Path) -> None:
-    """Chats of several turns, packed, with dropout and accumulation."""
+def test_its_losses_are_the_run_s(runs_dir: Path, tmp_path: Path, in_process: None) -> None:
+    """Chats of several turns, packed, with dropout and accumulation, begun from the weights' own directions:
+    what is saved is turned into an adapter for the base as it was."""
     rows = [
         {
             "messages": [
@@ -47,7 +52,7 @@ def test_its_losses_are_the_run_s(runs_dir: Path, tmp_path: Path) -> None:
     recipe = make_recipe(
         "minute", data=str(data), quantization="none", lora_dropout=0.1, max_steps=3, max_length=128,
         per_device_train_batch_size=2, gradient_accumulation_steps=2, score_rows=0, probe_share=0.0,
-        eval_steps=3, packing=True, sample_max_new_tokens=1,
+        eval_steps=3, packing=True, sample_max_new_tokens=1, init_lora_weights="pissa",
     )  # fmt: skip
     run = folder.create(recipe)
     assert Attempt(run, EventWriter(run.events_path)).run_to_end() == 0
@@ -63,7 +68,16 @@ def test_its_losses_are_the_run_s(runs_dir: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((run.path / "again" / "losses.json").read_text()) == pytest.approx(own, rel=1e-5)
-    assert (run.path / "again" / "adapter_model.safetensors").is_file()
+    own_tensors, again = (
+        load_file(folder / "adapter_model.safetensors") for folder in (run.adapter_path, run.path / "again")
+    )
+    assert own_tensors.keys() == again.keys()
+    for name, tensor in own_tensors.items():
+        assert torch.allclose(tensor, again[name], atol=1e-4), name
+    # the adapter that leaves the lab stands on the base as it was, and begins nothing anew
+    adapter = export.handle({"run": run.id, "kind": "adapter"}, silent)
+    config = json.loads((Path(adapter["path"]) / "adapter_config.json").read_text())
+    assert config["init_lora_weights"] is True and config["r"] == 2 * recipe.lora_r
     for path in place.glob("*.*"):
         assert str(run.path) not in path.read_text()
 
@@ -133,3 +147,25 @@ def test_every_field_of_a_recipe_that_changes_the_loss_is_named() -> None:
     }.items():  # fmt: skip
         [words] = export_script.left_out(plain.changed(**{field: value}))
         assert field in words
+
+
+def test_its_arguments_are_those_of_a_run(make_run: Callable[..., folder.Run], tmp_path: Path) -> None:
+    """All of trl's fields, but those for checkpoints and validation during the run, which a script leaves out."""
+    recipe = build(
+        {
+            "model": "pocket", "data": "support", "packing": True, "gradient_checkpointing": True, "seed": 7,
+            "weight_decay": 0.03, "max_grad_norm": 0.5, "warmup_steps": 9, "num_train_epochs": 2.5,
+            "lr_scheduler_type": "linear", "gradient_accumulation_steps": 3, "optim": "adafactor",
+        }
+    )  # fmt: skip
+    source = replace(Source.of(make_run()), recipe=recipe)
+    values = {"compute_dtype": "float32", "max_length": recipe.max_length, "optim": recipe.optim}
+    own = training_arguments(recipe, tmp_path, device="cpu", values=values).to_dict()
+    made = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, report_to="none", **export_script._arguments(source)
+    ).to_dict()
+    apart = {name for name, value in own.items() if made[name] != value}
+    assert apart <= {
+        "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "metric_for_best_model",
+        "greater_is_better", "disable_tqdm", "logging_nan_inf_filter", "dataloader_pin_memory", "logging_dir",
+    }, apart  # fmt: skip
