@@ -150,7 +150,7 @@ def test_every_field_of_a_recipe_that_changes_the_loss_is_named() -> None:
 
 
 def test_its_arguments_are_those_of_a_run(make_run: Callable[..., folder.Run], tmp_path: Path) -> None:
-    """All of trl's fields, but those for checkpoints and validation during the run, which a script leaves out."""
+    """All of trl's fields but those of checkpoints and validation during the run, which a script lacks."""
     recipe = build(
         {
             "model": "pocket", "data": "support", "packing": True, "gradient_checkpointing": True, "seed": 7,
@@ -166,6 +166,7 @@ def test_its_arguments_are_those_of_a_run(make_run: Callable[..., folder.Run], t
     ).to_dict()
     apart = {name for name, value in own.items() if made[name] != value}
     assert apart <= {
-        "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "metric_for_best_model",
+        "eval_steps",
+        "eval_steps", "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "metric_for_best_model",
         "greater_is_better", "disable_tqdm", "logging_nan_inf_filter", "dataloader_pin_memory", "logging_dir",
     }, apart  # fmt: skip
