@@ -166,7 +166,6 @@ def test_its_arguments_are_those_of_a_run(make_run: Callable[..., folder.Run], t
     ).to_dict()
     apart = {name for name, value in own.items() if made[name] != value}
     assert apart <= {
-        "eval_steps",
-        "eval_steps", "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "metric_for_best_model",
-        "greater_is_better", "disable_tqdm", "logging_nan_inf_filter", "dataloader_pin_memory", "logging_dir",
+        "eval_steps", "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "disable_tqdm",
+        "metric_for_best_model", "greater_is_better", "logging_nan_inf_filter", "dataloader_pin_memory",
     }, apart  # fmt: skip
