@@ -87,7 +87,8 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
     recipe = recipe_for(**{**SMALL, "per_device_train_batch_size": 2})
     peaks, expected, validation = [], [], 0.0
     for rung in RUNGS:
-        trainer, _ = make(recipe, replace(rung, evaluation_parts=8))
+        trainer, _ = make(recipe, rung)
+        trainer.args.eval_strategy = trainer.args.save_strategy = "no"
         with LiveBytes() as counted:
             trainer.train()
         peaks.append(counted.peak_bytes)
@@ -96,16 +97,18 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
     assert peaks == sorted(peaks, reverse=True) and len(set(peaks)) == len(peaks)
     for at in range(1, len(RUNGS)):
         trainer, events = make(recipe)
+        trainer.args.eval_strategy = trainer.args.save_strategy = "no"
         with LiveBytes((peaks[at - 1] + peaks[at]) // 2) as limited:
             trainer.train()
         told = [event for event in events if event["kind"] == "ladder"]
         assert limited.refusals >= len(told) and limited.peak_bytes <= limited.limit_bytes
-        assert replace(trainer.ladder.settings, evaluation_parts=1) == RUNGS[at]
+        assert trainer.ladder.settings == RUNGS[at]
         assert losses(trainer) == pytest.approx(expected, abs=2e-6)
         assert trainer.validation_loss() == pytest.approx(validation, abs=2e-6)
         assert trainer.state.global_step == recipe.max_steps
-        rungs = [event["rung"] for event in told if event["rung"] != "validation"]
-        assert rungs == ["split", "checkpointing", "loss_chunks", "loss_chunks"][:at]
+        assert [event["rung"] for event in told] == ["split", "checkpointing", "loss_chunks", "loss_chunks"][
+            :at
+        ]
         for event, after in pairwise(told):
             assert event["after"] == after["before"]
         assert told[0]["before"]["micro_batch"] == 2 and told[0]["after"]["micro_batch"] == 1

@@ -314,6 +314,24 @@ async def test_a_crashed_run_shows_its_last_words(fake: FakeRun) -> None:
         assert "checkpoint at step 4" in text
 
 
+async def test_what_was_done_when_memory_ran_out_is_in_the_feed(fake: FakeRun) -> None:
+    fake.begin()
+    fake.step(1, 2.0)
+    fake.events.write(
+        "ladder",
+        step=2,
+        rung="split",
+        before={"parts": 1},
+        after={"parts": 2},
+        text="memory ran out at step 2 on 8 rows: micro-batches of 4",
+        cost="more, smaller products a step",
+    )
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(160, 50)):
+        await until(lambda: "! memory ran out at step 2" in words(app))
+        assert "it costs: more, smaller products" in words(app)
+
+
 async def test_hostile_text_shows_as_text(fake: FakeRun) -> None:
     fake.begin()
     fake.step(1, math.nan)
