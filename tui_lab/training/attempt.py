@@ -27,11 +27,13 @@ from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
 from tui_lab.retention import suites
+from tui_lab.runs import changes, checkpoints
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.training import adapters, device, memory_limit, model, regularise
+from tui_lab.training import adapters, device, memory_limit, model, regularise, trackers
 from tui_lab.training.control import Control
+from tui_lab.training.group import Group
 from tui_lab.training.ladder import Ladder
 from tui_lab.training.ladder_memory import LadderMemory
 from tui_lab.training.measure import Measure
@@ -48,19 +50,28 @@ class Attempt:
 
     def __init__(self, run: Run, events: EventWriter) -> None:
         self.run, self.events = run, events
+        self.group = Group()
         self.recipe: Recipe = run.recipe()
-        before: RunState = Watcher(run).read_all()
+        # the first process looks at the folder before any of them writes into it
+        before: RunState
+        before, found = self.group.agree(
+            (Watcher(run).read_all(), checkpoints.find(run.checkpoints_path)) if self.group.is_main else None
+        )  # type: ignore[misc]
         self.before = before
-        self.checkpoint = newest_checkpoint(run.checkpoints_path)
-        self.from_step = int(self.checkpoint.name.rpartition("-")[2]) if self.checkpoint else 0
+        self.checkpoint = found.chosen
+        self.from_step = checkpoints.step_of(found.chosen) if found.chosen else 0
         self.started = time.monotonic()
-        self.recorder = Recorder(events)
+        self.recorder = Recorder(events, self.group)
         since = time.time() if before.attempt else 0.0
         self.probe = Probe(run, self.recipe, events, before, self.from_step)
         self.control = Control(
-            run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe
+            run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe, self.group
         )
         events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
+        if self.group.is_main:
+            for text in checkpoints.put_aside(found):
+                events.write("warning", text=text)
+            self._tell_changes(before.attempt + 1)
         self.telemetry = Sampler(
             events, lambda: self.recorder.step or self.from_step, before.telemetry.energy_so_far_j
         )
@@ -76,7 +87,8 @@ class Attempt:
         self._quiet_libraries()
         self.device = device.detect()
         self.recorder.device = self.device
-        self.telemetry.start(self.device)
+        if self.group.is_main:
+            self.telemetry.start(self.device)
         try:
             return self._run()
         finally:
@@ -102,12 +114,13 @@ class Attempt:
             self.events.write("choice", field=choice.field, value=choice.value, reason=choice.reason)
         for text in resolution.warnings:
             self.events.write("warning", text=text)
-        self._write_forecast(resolution, entry)
+        trackers.prepare(self.recipe, self.run)
         self.source = model.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
         self.tokenizer = templates.load_tokenizer(self.source.location, self.recipe.revision)
         self.prepared = self._prepare_data(int(resolution.values["max_length"]))
+        self._write_forecast(resolution, entry)
         self._phase("loading_model", entry.label)
         trainer = self._build(resolution, entry)
         self._plan(trainer)
@@ -117,11 +130,16 @@ class Attempt:
         return self._finish(trainer)
 
     def _write_forecast(self, resolution: Resolution, entry: catalog.Entry) -> None:
-        """What the run is expected to take at its worst, for those who compare it with what it takes."""
+        """What the run is expected to take at its worst, with rows as long as its own are, for those who
+        compare it with what it takes."""
         if entry.shape is None or not shapes.known(entry.shape.model_type):
             return
         kind = "cuda" if self.device.type == "cuda" else "cpu"
-        found = forecast.forecast(entry.shape, self.recipe, resolution.values, kind)
+        values = dict(resolution.values)
+        if not self.recipe.packing:
+            rows = [*self.prepared.train, *self.prepared.validation]
+            values["max_length"] = min(values["max_length"], max(len(row["input_ids"]) for row in rows))
+        found = forecast.forecast(entry.shape, self.recipe, values, kind)
         self.events.write(
             "forecast",
             parts={part.name: part.bytes for part in found.parts},
@@ -139,6 +157,17 @@ class Attempt:
         transformers.utils.logging.disable_progress_bar()
         datasets.disable_progress_bars()
         transformers.set_seed(self.recipe.seed)
+
+    def _tell_changes(self, attempt: int) -> None:
+        """What is other in the recipe than in the attempt before, as an event; each attempt keeps its own in
+        the folder. Raises LabError where the checkpoint would not fit."""
+        before = changes.last_used(self.run, attempt)
+        found = changes.compare(before, self.recipe) if before is not None else []
+        if found:
+            self.events.write("recipe_changed", changes=[change.record() for change in found])
+        if self.checkpoint is not None:
+            changes.refuse(found)
+        changes.keep(self.run, self.recipe, attempt)
 
     # ------------------------------------------------------------------ preparing
 
@@ -212,10 +241,11 @@ class Attempt:
             values,
             self.device,
             write=self.events.write,
-            memory=LadderMemory(),
+            memory=LadderMemory() if self.group.size == 1 else None,
             limit_bytes=memory_limit.limit_bytes(),
         )
-        ladder.begin(self.before.ladder[-1]["after"] if self.before.ladder else None)
+        if self.group.size == 1:
+            ladder.begin(self.before.ladder[-1]["after"] if self.before.ladder else None)
         trainer = build_trainer(
             recipe,
             base,
@@ -228,13 +258,15 @@ class Attempt:
             callbacks=[self.recorder],
             after_step=self._after_step,
             ladder=ladder,
+            group=self.group,
+            warn=lambda text: self.events.write("warning", text=text),
         )
         if trainer.objective is not None and recipe.ewc_lambda:
             self._phase("evaluating", "where general text is sensitive (EWC)")
             length = int(values["max_length"])
             general = self._general_rows(regularise.FISHER_ROWS, length, length)
             trainer.objective.measure_importance(general.rows)
-        if adapters.changes_base_weights(recipe):
+        if adapters.changes_base_weights(recipe) and self.group.is_main:
             # what the adapter was at the start turns it into one for the original base when it is saved
             save_weights(trainer.model, self._initial_adapter)
         self.events.write(
@@ -299,8 +331,9 @@ class Attempt:
             return
         self._phase("evaluating", "how the model does before any training")
         self.recorder.write_validation(0, trainer.validation_loss(), "start")
-        self.measure.score(trainer, "start")
-        self.measure.sample(trainer)
+        if self.group.is_main:
+            self.measure.score(trainer, "start")
+            self.measure.sample(trainer)
 
     def _train(self, trainer: LabTrainer) -> None:
         self._phase("training")
@@ -314,10 +347,12 @@ class Attempt:
     def _after_step(self, trainer: LabTrainer) -> None:
         """Between two steps: samples are drawn, probes taken, and what people asked is done."""
         step = trainer.state.global_step
-        if step % self.sample_steps == 0 and step != self.measure.sampled_at:
-            self.measure.sample(trainer)
-        self.probe.after_step(trainer, self.recorder.average_step_s)
+        if self.group.is_main:
+            if step % self.sample_steps == 0 and step != self.measure.sampled_at:
+                self.measure.sample(trainer)
+            self.probe.after_step(trainer, self.recorder.average_step_s)
         self.control.heed(trainer)
+        trainer.control.should_training_stop = self.group.agree(trainer.control.should_training_stop)
 
     # ------------------------------------------------------------------ the end
 
@@ -325,12 +360,16 @@ class Attempt:
         step = trainer.state.global_step
         stopped = self.control.stop_wanted and step < self.total_steps
         self._phase("saving", "the adapter" if self.recipe.is_adapter else "the model")
-        path = self._save(trainer)
+        self._round(trainer)
+        if self.group.is_main:
+            path = self._save(trainer)
         # the weights are those of the last step, or of the best validation where patience asked for that
         best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
         if self.recorder.validated_at != step or best_reloaded or not self.recipe.is_adapter:
             self._phase("evaluating", "what is saved, on the held-out rows")
             self.recorder.write_validation(step, trainer.validation_loss(), "end")
+        if not self.group.is_main:
+            return 0
         if not stopped:
             self.probe.at_end(trainer, bool(best_reloaded))
             self.measure.score(trainer, "end")
@@ -371,14 +410,17 @@ class Attempt:
             return f"stopped early: the validation loss was best at step {best}, whose weights are kept"
         return ""
 
+    def _round(self, trainer: LabTrainer) -> None:
+        """Full weights of a bfloat16 run become what is saved, and are measured as that."""
+        if not self.recipe.is_adapter and self.compute_dtype == "bfloat16":
+            trainer.model.to(model.DTYPES["bfloat16"])
+
     def _save(self, trainer: LabTrainer) -> Path:
         """Saves what was trained, whole or not at all, with the tokenizer and its template."""
         recipe = self.recipe
         path = self.run.adapter_path if recipe.is_adapter else self.run.model_path
         partial = path.with_name(f".{path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        if not recipe.is_adapter and self.compute_dtype == "bfloat16":
-            trainer.model.to(model.DTYPES["bfloat16"])  # and measured as it is saved
         if adapters.changes_base_weights(recipe):
             initial = str(self._initial_adapter)
             trainer.model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
@@ -392,19 +434,6 @@ class Attempt:
             "saved", path=path.name, what="adapter" if recipe.is_adapter else "model", bytes=size
         )
         return path
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run, None when there is none."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.rpartition("-")[2]
-        whole = all(
-            (path / name).is_file() for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-        )
-        if step.isdigit() and whole and any(path.glob("*.safetensors")):
-            found.append((int(step), path))
-    return max(found)[1] if found else None
 
 
 def tokens_trained(checkpoint: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 import psutil
 import torch
@@ -39,11 +40,20 @@ def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
     highest ever allocated), of this process by torch's own account, and ``gpu_used`` (the whole card,
     every process); ``resident`` without a GPU."""
     if device is not None and device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(0)
+        free, total = torch.cuda.mem_get_info()  # of this process's own device
         return {
-            "cuda_allocated": torch.cuda.memory_allocated(0),
-            "cuda_reserved": torch.cuda.memory_reserved(0),
-            "cuda_peak": torch.cuda.max_memory_allocated(0),
+            "cuda_allocated": torch.cuda.memory_allocated(),
+            "cuda_reserved": torch.cuda.memory_reserved(),
+            "cuda_peak": torch.cuda.max_memory_allocated(),
             "gpu_used": total - free,
         }
     return {"resident": psutil.Process(os.getpid()).memory_info().rss}
+
+
+def peak_resident_bytes(status: str = "/proc/self/status") -> int:
+    """The most main memory that this process ever had, as Linux remembers it; 0 where nothing does."""
+    try:
+        lines = Path(status).read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0

@@ -1,6 +1,8 @@
 """What a recipe's steps take of memory, counted and not estimated: the run's own trainer does two real
-optimiser steps over a model of fake tensors, and every storage that lives meanwhile is counted. Needs no
-weights, no GPU and no download; takes seconds. ``python -m tui_lab.training.memory_probe`` is the job.
+optimiser steps over a model of fake tensors, and every storage that lives meanwhile is counted (the second
+has the optimiser's states from its start and, where a step has several batches, the gradients of one before:
+nothing new would come after that). Needs no weights, no GPU and no download; takes seconds. The job is
+``python -m tui_lab.training.memory_probe``.
 
 For a CUDA card the operations are those that CUDA would run where they differ from the CPU's: Triton's fused
 output layer, dropout with a byte a value, AdamW over lists of tensors, 4-bit products over dequantised
@@ -35,11 +37,6 @@ from tui_lab.training import fake_model, objective, trainer
 from tui_lab.training.live_storages import LiveStorages, rounded
 from tui_lab.training.model import DTYPES, ModelSource, linear_names, weights_dtype
 from tui_lab.training.regularise import Dense
-
-#: Batches of each step at most. The second step has the optimiser's states from its start, and its second
-#: batch the gradients of the first: nothing new comes after that.
-BATCHES = (1, 2)
-
 
 FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 
@@ -188,13 +185,11 @@ def _steps(
     model = made.accelerator.prepare_model(made.model, device_placement=False)
     gradients, before = 0, counting.live_bytes
     with counting, _told_apart(counting) as saved:
-        for batches in BATCHES:
-            for _ in range(min(batches, accumulation)):
-                counting.phase = FORWARD
-                inputs = _batch(recipe, rows, length)
-                tokens = torch.tensor(rows * (length - 1) * accumulation)
-                made.training_step(model, inputs, tokens)
-                del inputs
+        for step in (1, 2):
+            counting.phase = FORWARD
+            inputs = _batch(recipe, rows, length)
+            made.training_step(model, inputs, torch.tensor(rows * (length - 1) * accumulation))
+            del inputs
             held = [each.grad for each in made.model.parameters() if each.grad is not None]
             gradients = sum(rounded(each.nbytes) for each in held)
             counting.phase = OPTIMIZER
@@ -202,7 +197,9 @@ def _steps(
                 torch.nn.utils.clip_grad_norm_(made.model.parameters(), recipe.max_grad_norm)
             del held
             optimizer.step()
-            made.model.zero_grad(set_to_none=True)
+            if step == 2 or accumulation == 1:
+                made.model.zero_grad(set_to_none=True)
+            # else they stay, as those of the second step's first batch beside its second
     states = [
         value
         for state in optimizer.state.values()
@@ -380,7 +377,7 @@ def _config(entry: catalog.Entry, recipe: Recipe) -> Any:
             if entry.shape is None:
                 raise LabError(
                     f"{entry.label}: the probe needs its config.json, which is neither on this machine "
-                    f"nor to be had from the hub ({type(error).__name__}); download it first, or name a folder"
+                    f"nor to be had from the hub ({type(error).__name__}); name a folder, or download it"
                 ) from error
     assert entry.shape is not None
     return fake_model.config_of(entry.shape)

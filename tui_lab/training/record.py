@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 
 from tui_lab.resolution import DeviceFacts
 from tui_lab.runs.events import EventWriter
-from tui_lab.training.device import memory_bytes, synchronize
+from tui_lab.training.device import memory_bytes, peak_resident_bytes, synchronize
+from tui_lab.training.group import Group
 
 #: Weight of the past in the average step time that the ETA is made of.
 STEP_TIME_MEMORY = 0.9
@@ -24,8 +25,8 @@ class Recorder(TrainerCallback):
     is counted apart, and in the ETA at its measured share. Tokens are all that were trained on, padding
     left out."""
 
-    def __init__(self, events: EventWriter) -> None:
-        self._events = events
+    def __init__(self, events: EventWriter, group: Group | None = None) -> None:
+        self._events, self._group = events, group or Group()
         self.device: DeviceFacts | None = None
         self.step = 0
         self.validation_rows = 0
@@ -86,9 +87,13 @@ class Recorder(TrainerCallback):
         if not logs or "loss" not in logs or not self._window_steps:
             return
         tokens = int(logs.get("num_tokens", 0))
-        memory = memory_bytes(self.device)
+        devices = self._group.each(memory_bytes(self.device))
+        # the fullest device is the one that a run fails of
+        memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}
         for label, used in memory.items():
-            self.peak_memory[label] = max(used, self.peak_memory.get(label, 0))
+            # between two records it may have been more
+            most = max(used, peak_resident_bytes()) if label == "resident" else used
+            self.peak_memory[label] = max(most, self.peak_memory.get(label, 0))
         self.train_loss = float(logs["loss"])
         remaining = max(0, state.max_steps - state.global_step)
         between_s = max(0.0, self._between_s) / self._steps_done
@@ -104,6 +109,7 @@ class Recorder(TrainerCallback):
             step_time_s=round(self._window_s / self._window_steps, 4),
             eta_s=round(remaining * (self._average_step_s + between_s), 1),
             memory=memory,
+            **({"devices": devices} if len(devices) > 1 else {}),
             **_parts(logs),
         )
         self._logged_s += self._window_s

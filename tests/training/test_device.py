@@ -1,0 +1,22 @@
+"""What the run process finds out about its own memory."""
+
+from pathlib import Path
+
+import torch
+
+from tui_lab.training import device
+
+
+def test_the_most_memory_ever_is_remembered(tmp_path: Path) -> None:
+    before = device.peak_resident_bytes()
+    ballast = torch.ones(64 << 20, dtype=torch.uint8)
+    with_it = device.peak_resident_bytes()
+    del ballast
+    assert device.peak_resident_bytes() >= with_it > 0
+    assert with_it >= before
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\nVmRSS:\t 1000 kB\n")
+    assert device.peak_resident_bytes(str(status)) == 1234 * 1024
+    status.write_text("VmHWM:\n")
+    assert device.peak_resident_bytes(str(status)) == 0
+    assert device.peak_resident_bytes(str(tmp_path / "absent")) == 0
