@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tui_lab import __version__, cli_export, cli_generate_grammar, cli_retention, cli_strength
+from tui_lab import __version__, cli_export, cli_forecast, cli_generate_grammar, cli_retention, cli_strength
 from tui_lab.errors import LabError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -140,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
 
     cli_generate_grammar.add_parser(commands)
     cli_export.add_parser(commands)
+    cli_forecast.add_parser(commands)
     cli_strength.add_parser(commands)
     cli_retention.add_parser(commands)
 

@@ -69,6 +69,7 @@ def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
         "sampled_rows": len(sample),
         "mean_tokens": round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
         "longest_tokens": max(lengths, default=0),
+        "lengths": sorted(lengths),
         "longer_than_max_length": sum(length > max_length for length in lengths),
         "trained_share": round(trained / sum(lengths), 4) if lengths else 0.0,
         "refused_by_template": sum(refused.values()),

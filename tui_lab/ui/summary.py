@@ -10,8 +10,10 @@ from typing import Any
 
 from tui_lab import catalog
 from tui_lab.errors import LabError
+from tui_lab.outlook import Data, Outlook, look
 from tui_lab.recipes import Recipe, RecipeError, build
 from tui_lab.resolution import DeviceFacts, resolve
+from tui_lab.room import Room
 from tui_lab.shapes import trainable_count
 
 
@@ -29,6 +31,7 @@ class Summary:
     refusals: tuple[str, ...] = ()
     command: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    outlook: Outlook | None = None
 
     @property
     def share(self) -> float | None:
@@ -63,8 +66,11 @@ def summarise(
     preset: str,
     overrides: Mapping[str, Any],
     device: DeviceFacts | None,
+    room: Room | None = None,
+    data: Data | None = None,
 ) -> Summary:
-    """Everything to show for ``values``: a recipe's plain values, valid or not."""
+    """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
+    for the forecast; ``data``: what is known of it, for the time."""
     command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
     refusals: list[str] = []
     recipe, entry, trainable = None, None, None
@@ -81,6 +87,7 @@ def summarise(
     warnings: list[str] = []
     targets: tuple[str, ...] = ()
     reasons: tuple[tuple[str, str, str], ...] = ()
+    outlook = None
     try:
         if entry.shape is not None:
             trainable = trainable_count(entry.shape, recipe)
@@ -89,6 +96,8 @@ def summarise(
             warnings = found.warnings
             targets = tuple(found.values.get("target_modules") or ())
             reasons = tuple((c.field, str(c.value), c.reason) for c in found.reasons)
+            if room is not None:
+                outlook = look(recipe, entry, found.values, room, data)
     except LabError as error:
         refusals.append(str(error))
     if entry.gated:
@@ -106,6 +115,7 @@ def summarise(
         refusals=tuple(dict.fromkeys(refusals)),
         command=command,
         facts=_facts(recipe, entry),
+        outlook=outlook,
     )
 
 

@@ -16,13 +16,12 @@ from textual.widgets import OptionList
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.ui.actions import bindings, keys_of
-from tui_lab.ui.pane import Pane
+from tui_lab.ui.screens.choose_fit import FitPane
 from tui_lab.ui.widgets.chooser import Chooser
 
 if TYPE_CHECKING:
     from tui_lab.catalog import Entry
     from tui_lab.presets import Preset
-    from tui_lab.resolution import DeviceFacts
     from tui_lab.runs.folder import Run
     from tui_lab.ui.summary import Summary
     from tui_lab.ui.widgets.form import FieldsForm
@@ -72,7 +71,7 @@ class Tabs(Widget):
             x += len(text) + 1
 
 
-class ChoosePane(Pane):
+class ChoosePane(FitPane):
     """The pane. The heavy parts of its widgets (the recipe's schema, the catalog) come after its first
     frame."""
 
@@ -85,9 +84,9 @@ class ChoosePane(Pane):
     ChoosePane .section.-active { display: block; }
     ChoosePane #data Chooser { height: 6; }
     ChoosePane #data Chooser .foot { height: 1; }
-    ChoosePane #summary { height: 8; }
-    ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 5; }
-    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 14; }
+    ChoosePane #summary { height: 9; }
+    ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 7; }
+    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; }
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
     ChoosePane.-normal #summary { height: 100%; width: 44; }
     ChoosePane.-wide #summary { height: 100%; width: 52; }
@@ -108,7 +107,6 @@ class ChoosePane(Pane):
         self.base: dict[str, Any] = {}
         self.overrides: dict[str, Any] = {}
         self.summary: Summary | None = None
-        self.device: DeviceFacts | None = None
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
         self._typed: dict[str, list[str]] = {"models": [], "data": []}
@@ -180,7 +178,7 @@ class ChoosePane(Pane):
         await self.query_one("#sections").mount(*sections.values())
         self._load_presets()
         self._load_models()
-        self._look_at_machine()
+        self._watch_memory()
         data = self.query_one("#data-list", Chooser)
         data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
         self.action_show(self.query_one(Tabs).active)
@@ -214,17 +212,6 @@ class ChoosePane(Pane):
         chooser = self.query_one("#model-list", Chooser)
         chooser.chosen = str(self.values.get("model", ""))
         chooser.set_items(with_typed([model_item(entry) for entry in entries], self._typed["models"]))
-
-    @work(thread=True, group="machine", description="ask the driver for GPUs", exit_on_error=False)
-    def _look_at_machine(self) -> None:
-        from tui_lab.ui.machine import local_device
-
-        device = local_device()
-        self.app.call_from_thread(self._take_device, device)
-
-    def _take_device(self, device: DeviceFacts) -> None:
-        self.device = device
-        self._summarise()
 
     # ------------------------------------------------------------------ choosing
 
@@ -273,9 +260,13 @@ class ChoosePane(Pane):
 
         if not self.values:
             return
-        self.summary = summarise(self.values, self.preset, self._differing(), self.device)
+        self._forget_data()
+        self.summary = summarise(
+            self.values, self.preset, self._differing(), self.device, self.room, self.data_facts
+        )
         keymap = self.app._keymap
         self.summary_view.show(self.summary, keys_of("choose.start", keymap), keys_of("choose.copy", keymap))
+        self._show_forecast()
         self.form.set_advice(self._advice())
 
     def _differing(self) -> dict[str, Any]:
@@ -383,6 +374,7 @@ class ChoosePane(Pane):
             view.show_text(f"✗ {error}", "$text-error")
         else:
             view.show_answer(answer)
+            self._take_data_facts(request, answer)
 
     # ------------------------------------------------------------------ actions
 
@@ -418,6 +410,13 @@ class ChoosePane(Pane):
         if self.summary.refusals or self.summary.recipe is None:
             self.notice("Not started:\n" + "\n".join(self.summary.refusals), "error")
             return
+        if self.does_not_fit():
+            self._ask_how(start=True)
+        else:
+            self.start_unasked()
+
+    def start_unasked(self) -> None:
+        """Starts the run, whether it fits or not."""
         if live := self.app.live_runs():  # type: ignore[attr-defined]
             from tui_lab.ui.widgets.confirm import Confirm
 
@@ -443,7 +442,7 @@ class ChoosePane(Pane):
         self._starting = True
         try:
             run = folder.create(self.summary.recipe)
-            process = launch.start(run)
+            process = launch.start(run, **self.launch_options())
         except LabError as error:
             self.app.call_from_thread(self.notice, error, "error")
         else:

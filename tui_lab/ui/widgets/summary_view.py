@@ -1,5 +1,5 @@
-"""What a choice comes to, as text: the numbers first, then what is refused or warned of, the reasons, and
-the command that does the same."""
+"""What a choice comes to, as text: whether it can start, the forecast, the numbers, what is warned of, the
+reasons, and the command that does the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.forecast_text import Shown
 from tui_lab.ui.summary import Summary
+from tui_lab.ui.widgets.forecast_bar import ForecastBar
 from tui_lab.units import count
 
 
@@ -36,13 +38,17 @@ def method_content(summary: Summary) -> Content:
     return Content.assemble(*parts)
 
 
-def summary_content(summary: Summary, start_keys: str, copy_keys: str) -> Content:
-    """The whole panel."""
-    parts: list[Any] = []
-    for refusal in summary.refusals:
-        parts.append((f"✗ {visible(refusal)}\n", "$text-error"))
+def head_content(summary: Summary, start_keys: str) -> Content:
+    """Whether it can be started."""
     if not summary.refusals:
-        parts += [(f"▶ {start_keys} starts the run\n", "bold $text-success")]
+        return Content.styled(f"▶ {start_keys} starts the run", "bold $text-success")
+    refusals = (Content.styled(f"✗ {visible(refusal)}", "$text-error") for refusal in summary.refusals)
+    return Content("\n").join(refusals)
+
+
+def summary_content(summary: Summary, copy_keys: str) -> Content:
+    """What stands under the forecast."""
+    parts: list[Any] = []
     if summary.entry is not None and summary.recipe is not None:
         parts += [numbers_content(summary), "\n"]
     for warning in summary.warnings:
@@ -70,11 +76,17 @@ class SummaryView(VerticalScroll):
     """
 
     def compose(self) -> Any:
-        yield Static(Content.styled("reading models and presets…", "$text-muted"))
+        yield Static(Content.styled("reading models and presets…", "$text-muted"), id="head")
+        yield ForecastBar()
+        yield Static(id="rest")
 
     def show(self, summary: Summary, start_keys: str, copy_keys: str) -> None:
-        self.query_one(Static).update(summary_content(summary, start_keys, copy_keys))
+        self.query_one("#head", Static).update(head_content(summary, start_keys))
+        self.query_one("#rest", Static).update(summary_content(summary, copy_keys))
+
+    def show_forecast(self, shown: Shown | None) -> None:
+        self.query_one(ForecastBar).show(shown)
 
     @property
-    def text(self) -> str:
-        return str(self.query_one(Static).content)
+    def forecast(self) -> Shown | None:
+        return self.query_one(ForecastBar).shown

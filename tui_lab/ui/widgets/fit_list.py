@@ -1,0 +1,74 @@
+"""The ways to make a recipe fit, one key each; also asked before a run starts that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui_lab.fit import Remedy
+from tui_lab.outlook import remedy_text
+from tui_lab.safe_text import visible
+
+#: What it answers beside the number of a remedy.
+AS_IT_IS, NOTHING = -1, -2
+
+
+class FitList(ModalScreen[int]):
+    """A digit takes a way, Enter the first, Escape none; with ``start``, s starts as it is."""
+
+    DEFAULT_CSS = """
+    FitList { align: center middle; }
+    FitList > VerticalScroll {
+        width: 90; max-width: 96%; height: auto; max-height: 90%; padding: 0 1; background: $panel;
+        border: round $primary;
+    }
+    FitList Static { width: 1fr; height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,n", "answer(-2)", "Leave"),
+        Binding("enter", "first", "First"),
+    ]
+
+    def __init__(self, title: str, remedies: Sequence[Remedy], start: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.list_title, self.remedies, self.start = title, list(remedies), start
+
+    def compose(self) -> ComposeResult:
+        parts: list[Any] = [visible(self.list_title), "\n\n"]
+        for number, remedy in enumerate(self.remedies, 1):
+            parts += [(f"[{number}] ", "bold"), remedy.text, (f": {remedy_text(remedy)}\n", "$text-success")]
+            parts += [(f"    {step.cost}\n", "$text-muted") for step in remedy.steps]
+        if not self.remedies:
+            parts.append("Nothing that can be changed here makes it fit.\n")
+        if self.start:
+            parts += [
+                "\n",
+                ("[S] ", "bold"),
+                "start as it is: if memory runs out, the run goes on in parts\n",
+            ]
+        with VerticalScroll() as box:
+            box.border_title = "Make it fit"
+            box.border_subtitle = "a digit takes one, Esc leaves" if self.remedies else "Esc leaves"
+            yield Static(Content.assemble(*parts))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key.isdigit() and 0 < int(event.key) <= len(self.remedies):
+            event.stop()
+            self.dismiss(int(event.key) - 1)
+        elif event.key == "s" and self.start:
+            event.stop()
+            self.dismiss(AS_IT_IS)
+
+    def action_first(self) -> None:
+        self.dismiss(0 if self.remedies else NOTHING)
+
+    def action_answer(self, answer: int) -> None:
+        self.dismiss(answer)

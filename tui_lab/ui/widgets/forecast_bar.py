@@ -1,0 +1,50 @@
+"""The forecast in the Choose pane: a bar of its parts against the free memory, with as much said beside it as
+there is room for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.content import Content
+from textual.geometry import Size
+from textual.widget import Widget
+
+from tui_lab.ui.forecast_text import Mode, Shown, lines
+
+#: From these sizes of the screen on there is room for a legend, and for a line a part.
+COLUMNS, ROWS = 100, 32
+
+
+class ForecastBar(Widget):
+    """Shows a :class:`tui_lab.ui.forecast_text.Shown`; nothing while there is none."""
+
+    DEFAULT_CSS = "ForecastBar { width: 1fr; height: auto; display: none; }"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shown: Shown | None = None
+
+    def show(self, shown: Shown | None) -> None:
+        """Draws it anew where it differs."""
+        if shown == self.shown:
+            return
+        self.shown = shown
+        self.display = shown is not None
+        self.refresh(layout=True)
+
+    @property
+    def mode(self) -> Mode:
+        size = self.app.size
+        if size.width >= COLUMNS and size.height >= ROWS:
+            return "full"
+        return "legend" if size.width >= COLUMNS or size.height >= ROWS else "brief"
+
+    def content(self, width: int) -> Content:
+        """All of it at a width."""
+        return Content("\n").join(lines(self.shown, width, self.mode)) if self.shown else Content("")
+
+    def render(self) -> Content:
+        return self.content(self.content_size.width)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return self.content(width).get_height({}, width)
