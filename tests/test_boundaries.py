@@ -17,7 +17,8 @@ LIGHT = (
     "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
     "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.spending",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
-    "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.host.client",
+    "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
+    "tui_lab.exports", "tui_lab.host.client",
     "tui_lab.host.messages", "tui_lab.retention.suites", "tui_lab.retention.statistics", "tui_lab.votes",
 )  # fmt: skip
 #: Runs, jobs and what they are made of work where there is no terminal library.
