@@ -487,7 +487,7 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
 def test_cuda_held_to_a_fraction_of_its_memory(
     tiny_llama: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One tile of the output layer takes 16 rows × 200 tokens × 32,768 × 4 bytes = 420 MB: most of the run."""
+    """A tile of the output layer takes 16 rows × 200 tokens × 32,768 × 4 bytes = 420 MB, most of it all."""
     data = tmp_path / "counting.txt"
     lines = [
         " ".join(f"w{3 + (start + i * 7) % (VOCABULARY - 3)}" for i in range(200)) for start in range(60)
