@@ -10,7 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tui_lab import __version__, cli_export, cli_forecast, cli_generate_grammar, cli_retention, cli_strength
+from tui_lab import (
+    __version__,
+    cli_export,
+    cli_forecast,
+    cli_generate_grammar,
+    cli_queue,
+    cli_retention,
+    cli_strength,
+)
 from tui_lab.errors import LabError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -77,15 +85,9 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     train = command("train", "cli_train:train", "fine-tune a model and follow the run", runs=True)
-    train.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
-    train.add_argument("--preset", default="", metavar="NAME", help="a preset's name or a TOML file")
-    train.add_argument("--data", metavar="NAME", help="pirate, json, support, a file, a folder or a hub name")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="one recipe value on top of the preset (again for more; `tui-lab presets --keys` lists them)",
-    )  # fmt: skip
-    train.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
-    train.add_argument("--name", default="", help="a name for the run's folder")
+    recipe_options(train)
+    cli_queue.sweep_option(train)
+    train.add_argument("--queue", action="store_true", help="let it wait its turn: see `tui-lab queue`")
     train.add_argument("--detach", action="store_true", help="start the run and return at once")
     train.add_argument("--dry-run", action="store_true", help="say what would be trained and how, and why")
 
@@ -139,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     preview.add_argument("--json", action="store_true", help="machine-readable output")
 
     cli_generate_grammar.add_parser(commands)
+    cli_queue.add_parser(commands, recipe_options)
     cli_export.add_parser(commands)
     cli_forecast.add_parser(commands)
     cli_strength.add_parser(commands)
@@ -148,6 +151,21 @@ def parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "cli_show:doctor", "check what this machine can do", runs=True)
     doctor.add_argument("--online", action="store_true", help="also ask the hub whether it answers")
     return top
+
+
+def recipe_options(parser: argparse.ArgumentParser) -> None:
+    """What makes a recipe, for each command that starts runs."""
+    parser.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
+    parser.add_argument("--preset", default="", metavar="NAME", help="a preset's name or a TOML file")
+    parser.add_argument(
+        "--data", metavar="NAME", help="pirate, json, support, a file, a folder or a hub name"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="one recipe value on top of the preset (again for more; `tui-lab presets --keys` lists them)",
+    )  # fmt: skip
+    parser.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
+    parser.add_argument("--name", default="", help="a name for the run's folder")
 
 
 def _count(text: str) -> int:

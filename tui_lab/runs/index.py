@@ -1,0 +1,388 @@
+"""Every run in one table: a summary of each, read from its log once and kept in a cache file beside them.
+
+A summary is taken from the cache while log, recipe and notes are the files they were (inode, size, time of
+change), so that a thousand runs are listed by a few thousand ``stat`` calls. Logs of live runs are read on
+from where they were left. Everything here blocks: the lab calls it from a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tui_lab.costs import Prices
+from tui_lab.errors import LabError
+from tui_lab.runs import marks, queue, sweep
+from tui_lab.runs.folder import Run, is_locked, runs_dir, write_atomically
+from tui_lab.runs.spending import spent
+from tui_lab.runs.state import ENDED, Watcher
+from tui_lab.units import finite
+
+CACHE = ".index.json"
+CACHE_VERSION = 1
+#: Memory figures of a run, the one that is called its peak first: what its tensors took at most, what CUDA
+#: held for it, the whole card, and on a CPU the process.
+PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "gpu_used", "resident")
+#: How often a long first reading shows what it has.
+SHOW_S = 0.3
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run. NaN: not known. ``retention`` is the newest item probe's, above chance where there is chance;
+    ``seconds`` those in which a process of the run lived."""
+
+    id: str
+    path: str
+    state: str = "created"
+    name: str = ""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    model: str = ""
+    preset: str = ""
+    data: str = ""
+    method: str = ""
+    step: int = 0
+    total_steps: int = 0
+    loss: float = NAN
+    validation: float = NAN
+    score_name: str = ""
+    score_start: float = NAN
+    score_end: float = NAN
+    retention: float = NAN
+    retention_low: float = NAN
+    retention_high: float = NAN
+    verdict: str = ""
+    peak_bytes: float = NAN
+    peak_of: str = ""
+    seconds: float = NAN
+    started_at: float = NAN
+    sweep: str = ""
+    sweep_number: int = 0
+    sweep_values: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+    has_end: bool = False
+    live_state: str = "starting"  # what it is while a process holds its lock
+
+    @property
+    def run(self) -> Run:
+        return Run(Path(self.path))
+
+    @property
+    def gained(self) -> float:
+        """Of the new task's own score."""
+        return self.score_end - self.score_start
+
+    def figure(self, criterion: str) -> float:
+        """What :data:`tui_lab.runs.sweep.CRITERIA` compare."""
+        return {
+            "validation": self.validation,
+            "acquisition": self.score_end,
+            "retention": self.retention,
+            "time": self.seconds,
+        }[criterion]
+
+
+# --------------------------------------------------------------------------------------------------
+# one run
+
+
+def summarise(watcher: Watcher) -> Summary:
+    """A run whose log has been read. The state is that of a run without a process."""
+    run, state = watcher.run, watcher.state
+    recipe = watcher.recipe
+    words, place = marks.read(run), sweep.place_of(run)
+    ended = state.liveness(locked=False)
+    if ended == "created" and run.last_words(1):
+        ended = "crashed"
+    said = next(iter(run.last_words(1)), "") if ended == "crashed" else ""
+    peaks = state.end.get("peak_memory")
+    peaks = peaks if isinstance(peaks, dict) and peaks else state.peak_memory
+    label = next((label for label in PEAKS if label in peaks), "")
+    kept = state.retention or {}
+    end_loss, end_validation = finite(state.end.get("train_loss")), finite(state.end.get("validation_loss"))
+    score_end = state.score("end")
+    return Summary(
+        id=run.id,
+        path=str(run.path),
+        state=ended,
+        name=words.name,
+        tags=words.tags,
+        note=words.note,
+        model=recipe.model if recipe else "",
+        preset=recipe.preset if recipe else "",
+        data=recipe.data if recipe else "",
+        method=recipe.method if recipe else "",
+        step=state.step,
+        total_steps=state.total_steps,
+        loss=state.loss.last if end_loss is None else end_loss,
+        validation=state.validation.last if end_validation is None else end_validation,
+        score_name=state.score_name,
+        score_start=state.score("start"),
+        score_end=score_end,
+        retention=kept.get("value", NAN),
+        retention_low=kept.get("low", NAN),
+        retention_high=kept.get("high", NAN),
+        verdict=state.verdict,
+        peak_bytes=_number(peaks.get(label)),
+        peak_of=label,
+        seconds=_number(spent(state, "finished" if state.end else ended, Prices()).seconds),
+        started_at=state.started_at or NAN,
+        sweep=place.sweep if place else "",
+        sweep_number=place.number if place else 0,
+        sweep_values=place.values if place else {},
+        message=watcher.problem or str(state.end.get("message") or "") or said,
+        has_end=bool(state.end),
+        live_state=state.liveness(locked=True),
+    )
+
+
+def _number(value: Any) -> float:
+    found = finite(value)
+    return NAN if found is None else found
+
+
+# --------------------------------------------------------------------------------------------------
+# all runs
+
+
+class RunIndex:
+    """The runs of a folder. :meth:`refresh` reads what has changed; one thread at a time."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100
+        self.read = 0  # logs read by the newest refresh
+        self.problem = ""  # of the queue, in a sentence
+        self.queue_words = ""
+        self._found: dict[str, tuple[list[int], Summary]] = {}
+        self._watchers: dict[str, Watcher] = {}
+        self._loaded = self._unsaved = False
+
+    def refresh(self, show: Callable[[list[Summary]], None] | None = None) -> list[Summary]:
+        """All runs, newest first, the queue's before them; ``show`` gets what there is every now and then
+        while many have to be read."""
+        if not self._loaded:
+            self._load()
+        names = self._names()
+        shown_at = time.monotonic()
+        self.read = 0
+        found: dict[str, tuple[list[int], Summary]] = {}
+        missing = []
+        for name in names:
+            stamp = _stamp(f"{self.directory}/{name}")
+            known = self._found.get(name)
+            if known is not None and known[0] == stamp and known[1].state != "created":
+                found[name] = known
+            else:
+                missing.append((name, stamp))
+        self._unsaved |= len(found) != len(self._found)
+        # the newest first: they are what is looked at
+        for name, stamp in missing:
+            found[name] = (stamp, self._read(name))
+            if show is not None and time.monotonic() - shown_at > SHOW_S:
+                show(self._with_queue(found))
+                shown_at = time.monotonic()
+        self._found = found
+        self._watchers = {name: each for name, each in self._watchers.items() if name in found}
+        everything = self._with_queue(found)
+        if self._unsaved:
+            self._save()
+        return everything
+
+    def _names(self) -> list[str]:
+        """Ids of what may be a run, newest first."""
+        try:
+            with os.scandir(self.directory) as entries:
+                names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+        except OSError:
+            return []
+        return sorted((name for name in names if self._is_run(name)), reverse=True)
+
+    def _is_run(self, name: str) -> bool:
+        return name in self._found or os.path.isfile(f"{self.directory}/{name}/recipe.toml")  # noqa: PTH113
+
+    def _read(self, name: str) -> Summary:
+        watcher = self._watchers.get(name) or Watcher(Run(self.directory / name))
+        watcher.read_all()
+        summary = summarise(watcher)
+        self.read += 1
+        if is_locked(watcher.run):
+            self._watchers[name] = watcher
+        else:
+            self._watchers.pop(name, None)
+            self._unsaved = True
+        return summary
+
+    def _with_queue(self, found: Mapping[str, tuple[list[int], Summary]]) -> list[Summary]:
+        """The runs with what their locks say now, and those that wait."""
+        waiting: list[Summary] = []
+        queued: set[str] = set()
+        try:
+            listed = queue.items(self.directory)
+            self.queue_words, self.problem = queue.standing(self.directory, listed), ""
+        except LabError as error:
+            listed, self.queue_words, self.problem = [], "", str(error)
+        for item in listed:
+            if item.state == "queued":
+                queued.add(item.run.id)
+                if item.run.path.parent != self.directory:
+                    waiting.append(replace(summarise(Watcher(item.run)), state="queued"))
+        runs = [
+            replace(each, state=state)
+            if (state := self._state(each, each.id in queued)) != each.state
+            else each
+            for _, each in found.values()
+        ]
+        runs.sort(key=lambda each: each.id, reverse=True)
+        return waiting + runs
+
+    def _state(self, summary: Summary, queued: bool) -> str:
+        if summary.has_end:
+            return summary.state
+        if is_locked(summary.run):
+            return summary.live_state
+        return "queued" if queued and summary.state == "created" else summary.state
+
+    # ------------------------------------------------------------------ the cache file
+
+    def _load(self) -> None:
+        self._loaded = True
+        try:
+            value = json.loads((self.directory / CACHE).read_text(encoding="utf-8"))
+            if value["v"] != CACHE_VERSION:
+                return
+            for name, (stamp, fields) in value["runs"].items():
+                path = f"{self.directory}/{name}"
+                fields["tags"] = tuple(fields["tags"])
+                if os.path.isdir(path):  # noqa: PTH112
+                    self._found[name] = (stamp, Summary(**{**fields, "id": name, "path": path}))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._found = {}  # made anew
+
+    def _save(self) -> None:
+        self._unsaved = False
+        runs = {
+            name: [stamp, asdict(summary)]
+            for name, (stamp, summary) in self._found.items()
+            if name not in self._watchers
+        }
+        # a read-only folder of runs is listed all the same, only never as fast
+        with contextlib.suppress(OSError):
+            write_atomically(self.directory / CACHE, json.dumps({"v": CACHE_VERSION, "runs": runs}))
+
+
+def _stamp(path: str) -> list[int]:
+    """What the files that a summary is made of were like."""
+    stamp: list[int] = []
+    for name in ("events.jsonl", "recipe.toml", marks.FILE):
+        try:
+            found = os.stat(f"{path}/{name}")  # noqa: PTH116 (a Path each would cost more than the call)
+            stamp += [found.st_ino, found.st_size, found.st_mtime_ns]
+        except OSError:
+            stamp += [0, 0, 0]
+    return stamp
+
+
+# --------------------------------------------------------------------------------------------------
+# sorting and filtering
+
+Key = float | str
+#: What the table can be sorted by. Retention by its value, acquisition by the score after the training.
+COLUMNS: dict[str, tuple[str, Callable[[Summary], Key]]] = {
+    "started": ("started", lambda s: s.id),
+    "state": ("state", lambda s: s.state),
+    "name": ("name", lambda s: s.name.casefold()),
+    "model": ("model", lambda s: s.model.rpartition("/")[2].casefold()),
+    "preset": ("preset", lambda s: (s.preset or s.method).casefold()),
+    "data": ("data", lambda s: s.data.rpartition("/")[2].casefold()),
+    "loss": ("loss", lambda s: s.loss),
+    "validation": ("validation", lambda s: s.validation),
+    "acquisition": ("acquisition", lambda s: s.score_end),
+    "retention": ("retention", lambda s: s.retention),
+    "peak": ("peak memory", lambda s: s.peak_bytes),
+    "time": ("time", lambda s: s.seconds),
+}
+
+
+def ordered(runs: Iterable[Summary], column: str, descending: bool) -> list[Summary]:
+    """Sorted by a column; what has no value there comes last either way, and equals newest first."""
+    _, key = COLUMNS[column]
+    by_id = sorted(runs, key=lambda s: s.id, reverse=True)
+    known: list[Summary] = []
+    unknown: list[Summary] = []
+    for each in by_id:
+        value = key(each)
+        (unknown if value == "" or (isinstance(value, float) and math.isnan(value)) else known).append(each)
+    return sorted(known, key=lambda s: key(s), reverse=descending) + unknown
+
+
+#: Words with a colon look at one field; "is it in there" for all of them but the tags, which are whole words.
+_FIELDS: dict[str, Callable[[Summary], str]] = {
+    "state": lambda s: s.state,
+    "model": lambda s: s.model,
+    "preset": lambda s: s.preset,
+    "data": lambda s: s.data,
+    "method": lambda s: s.method,
+    "name": lambda s: s.name,
+    "note": lambda s: s.note,
+    "sweep": lambda s: s.sweep,
+    "id": lambda s: s.id,
+}
+
+
+def matches(run: Summary, query: str) -> bool:
+    """Whether a run has every word of the query: ``state:running``, ``model:qwen``, ``tag:good``, or any text
+    of its name, id, note, tags, model, preset, data. Case counts for nothing."""
+    for word in query.casefold().split():
+        key, colon, value = word.partition(":")
+        if colon and key == "tag":
+            if not any(tag.casefold().startswith(value) for tag in run.tags):
+                return False
+        elif colon and key in _FIELDS:
+            if value not in _FIELDS[key](run).casefold():
+                return False
+        elif not any(word in text.casefold() for text in (*(f(run) for f in _FIELDS.values()), *run.tags)):
+            return False
+    return True
+
+
+# --------------------------------------------------------------------------------------------------
+# sweeps
+
+
+def sweep_runs(runs: Iterable[Summary], name: str) -> list[Summary]:
+    """The runs of a sweep, in its order. Raises LabError when there is none, or several go by that name."""
+    every = [run for run in runs if run.sweep]
+    ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
+    found = ids[:1] if name == "latest" else [each for each in ids if name and name in each]
+    found = [name] if name in ids else found
+    if not found:
+        there = f"; there are {', '.join(ids[:4])}" if ids else "; `tui-lab train --sweep` makes one"
+        raise LabError(f"sweep {name!r}: there is none of that name{there}")
+    if len(found) > 1:
+        raise LabError(f"sweep {name!r} could be any of {', '.join(found[:4])}; give more of the name")
+    return sorted((run for run in every if run.sweep == found[0]), key=lambda s: s.sweep_number)
+
+
+def best_of(runs: Iterable[Summary], criterion: str) -> str:
+    """The id of the run that the criterion says, of those that ended well; "" when none has the figure."""
+    figures = {run.id: run.figure(criterion) for run in runs if run.state in ("finished", "stopped")}
+    return sweep.best(figures, criterion)
+
+
+def criterion_words(runs: Iterable[Summary], criterion: str) -> str:
+    """What "best" means here, in a line."""
+    runs = list(runs)
+    left = sum(run.state not in ENDED for run in runs)
+    words = f"best: {sweep.CRITERIA[criterion][1]}"
+    if not best_of(runs, criterion):
+        return f"{words}: no run has it yet"
+    return words + (f", so far: {left} of {len(runs)} have not ended" if left else "")
