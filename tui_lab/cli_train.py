@@ -112,6 +112,10 @@ def check_data(data: str, data_format: str, max_rows: int) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """``tui-lab train``."""
+    if args.queue or args.sweep:
+        from tui_lab import cli_queue
+
+        return cli_queue.add(args)
     recipe, entry, resolution = prepare(args)
     if args.dry_run:
         return _dry_run(args, recipe, entry, resolution)
