@@ -232,6 +232,34 @@ def _tell(
         )
 
 
+def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
+    """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
+    same as JSON."""
+    from tui_lab import fit, outlook
+    from tui_lab.safe_text import visible
+
+    room = find_room("")
+    found = outlook.look(recipe, entry, resolution.values, room)
+    lines = [visible(outlook.line(found)), visible(outlook.cost_line(found))]
+    remedies: list[Remedy] = []
+    if found.verdict == fit.OVER and entry.shape is not None:
+        remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry)
+        for remedy in remedies[:1]:
+            words = " ".join(f"--set {key}={_setting(value)}" for key, value in remedy.changes.items())
+            lines.append(f"to make it fit: {words} ({remedy.cost})")
+    plain = {
+        **_place_json(room),
+        **_memory_json(found),
+        "cost": _cost_json(found.cost, found.cost_problem),
+        "remedies": [_remedy_json(remedy) for remedy in remedies],
+    }
+    return lines, plain
+
+
+def _setting(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 # --------------------------------------------------------------------------------------------------
 # every preset
 

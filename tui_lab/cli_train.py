@@ -17,6 +17,7 @@ from typing import Any
 
 from tui_lab import catalog, units
 from tui_lab.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from tui_lab.cli_forecast import before_a_run
 from tui_lab.cli_progress import Display, display_for, json_line, number, short
 from tui_lab.errors import LabError
 from tui_lab.presets import DEFAULT_PRESET, load_preset, make_recipe
@@ -127,6 +128,8 @@ def train(args: argparse.Namespace) -> int:
         print(
             f"run {run.id}: {recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}", flush=True
         )
+        for line in before_a_run(recipe, entry, resolution)[0]:
+            print(f"  {line}", flush=True)
     return follow(run, args.json)
 
 
@@ -136,6 +139,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
     trainable = None
     if entry.shape is not None:
         trainable = trainable_count(entry.shape, recipe)
+    lines, outlook = before_a_run(recipe, entry, resolution)
     if args.json:
         print(
             json_line(
@@ -148,6 +152,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
                         {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
                     ],
                     "warnings": resolution.warnings,
+                    "forecast": outlook,
                 }
             )
         )
@@ -157,6 +162,8 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
         print(
             f"  trains {trainable:,} of {entry.parameters:,} parameters ({trainable / entry.parameters:.2%})"
         )
+    for line in lines:
+        print(f"  {line}")
     for choice in resolution.reasons:
         value = ", ".join(map(str, choice.value)) if isinstance(choice.value, list) else choice.value
         print(f"  {choice.field}{f' = {short(value)}' if value != '' else ''}: {short(choice.reason)}")

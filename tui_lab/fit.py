@@ -83,8 +83,8 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Largest:
-    """What surely fits: ``batch`` at the recipe's length, ``length`` at its batch; 0 where nothing does.
-    ``length_limit``: the most that the model can hold."""
+    """What surely fits: ``batch`` at the recipe's length, ``length`` (in steps of 64) at its batch; 0 where
+    nothing does. ``length_limit``: the most that the model can hold."""
 
     batch: int
     length: int
@@ -343,8 +343,9 @@ def largest(
                 high = middle - 1
         return low
 
+    length = most("max_length", SHORTEST_ROW, limit)
+    if LENGTH_STEP <= length < limit:
+        length -= length % LENGTH_STEP
     return Largest(
-        batch=most("per_device_train_batch_size", 1, MOST_BATCH),
-        length=most("max_length", SHORTEST_ROW, limit),
-        length_limit=limit,
+        batch=most("per_device_train_batch_size", 1, MOST_BATCH), length=length, length_limit=limit
     )
