@@ -16,6 +16,7 @@ from tui_lab import (
     cli_forecast,
     cli_generate_grammar,
     cli_queue,
+    cli_report,
     cli_retention,
     cli_strength,
 )
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     cli_export.add_parser(commands)
     cli_forecast.add_parser(commands)
     cli_strength.add_parser(commands)
+    cli_report.add_parser(commands)
     cli_retention.add_parser(commands)
 
     command("locate", "cli_show:locate", "say where everything lies", runs=True)
