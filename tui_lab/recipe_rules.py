@@ -34,6 +34,21 @@ def _knows_its_change(recipe: Recipe) -> bool:
     return recipe.method == "full" or (recipe.method == "lora" and not recipe.use_dora)
 
 
+#: What figures can be reported to: the names that the Trainer knows them by, and the packages they need, any
+#: of which will do.
+TRACKERS = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+}
+
+
+def trackers_of(report_to: str) -> tuple[str, ...]:
+    """The names in a recipe's ``report_to``; empty for none."""
+    names = [name.strip() for name in report_to.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name and name != "none"))
+
+
 #: (applies, keys, sentence). Each cell was tried: see tests/training/test_matrix.py.
 REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
     (
@@ -146,6 +161,21 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
         lambda r: r.frozen_layers > 0 and r.method == "adalora",
         "frozen_layers",
         "frozen_layers above 0 with method = 'adalora': its ranks are allotted by gradients that frozen layers do not have; use method = 'lora'",
+    ),
+    (
+        lambda r: not set(trackers_of(r.report_to)) <= set(TRACKERS),
+        "report_to",
+        f"report_to knows {', '.join(TRACKERS)} (several with commas), and none",
+    ),
+    (
+        lambda r: r.num_processes > 1 and r.gradual_unfreezing,
+        "num_processes",
+        "num_processes above 1 with gradual_unfreezing = true: layers that thaw later would not be averaged over the processes; use frozen_layers or layer_lr_decay",
+    ),
+    (
+        lambda r: r.num_processes > 1 and r.uncertainty_weighting,
+        "num_processes",
+        "num_processes above 1 with uncertainty_weighting = true: the learned weights of tasks would differ between the processes; use num_processes = 1",
     ),
 )
 

@@ -258,6 +258,20 @@ class RecipeSchema(BaseModel):
     seed: int = _field(
         42, "seed", "Seeds data order, initialisation and dropout.", "training", ge=0, lt=2**32
     )
+    num_processes: int = _field(
+        1,
+        "processes",
+        "Processes that share a step, one a GPU: the effective batch grows with them.",
+        "training",
+        ge=1,
+        le=1024,
+    )
+    accelerate_config: str = _field(
+        "",
+        "accelerate config",
+        "A config file of accelerate for what goes beyond one machine (FSDP, DeepSpeed); empty: none.",
+        "training",
+    )
 
     # --- measuring
     logging_steps: int = _field(
@@ -306,6 +320,14 @@ class RecipeSchema(BaseModel):
     )
     sample_max_new_tokens: int = _field(
         48, "sample length", "Tokens a sample or a scored answer at most.", "measuring", ge=1, le=2048
+    )
+
+    report_to: str = _field(
+        "none",
+        "trackers",
+        "Also sends figures to tensorboard, wandb or trackio (several with commas); none keeps all here.",
+        "measuring",
+        min_length=1,
     )
 
     # --- loss

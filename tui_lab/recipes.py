@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 
 from tui_lab.errors import LabError
 from tui_lab.recipe_fields import FieldInfo, describe
-from tui_lab.recipe_rules import REFUSALS
+from tui_lab.recipe_rules import REFUSALS, trackers_of
 from tui_lab.recipe_schema import RecipeSchema
 
 
@@ -31,8 +31,13 @@ class Recipe(RecipeSchema):
 
     @property
     def effective_batch_size(self) -> int:
-        """Rows an optimiser step sees on one device."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+        """Rows an optimiser step sees, over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Where figures are reported to beside the run's own folder; empty for nowhere."""
+        return trackers_of(self.report_to)
 
     @property
     def is_adapter(self) -> bool:

@@ -8,11 +8,13 @@ before anything is loaded; the run writes the reasons to its event log, so that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from tui_lab import targets
 from tui_lab.errors import LabError
-from tui_lab.recipe_rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
+from tui_lab.recipe_rules import LORA_LIKE_METHODS, TRACKERS, VIRTUAL_TOKEN_METHODS, warnings_for
 from tui_lab.recipes import Recipe
 from tui_lab.shapes import known
 
@@ -91,6 +93,8 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _gradient_checkpointing,
         _measuring,
         _chat_template,
+        _processes,
+        _trackers,
     ):
         settle(recipe, device, model, found)
     _check_memory(recipe, device, model, found)
@@ -306,6 +310,37 @@ def _chat_template(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found
             "",
             f"{model.label} has none: a plain one of tokens it has is saved with the adapter",
         )
+
+
+def _processes(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
+    count = recipe.num_processes
+    if count > 1 and device.type == "mps":
+        raise LabError("num_processes above 1: Apple's GPU is one device; use num_processes = 1")
+    if count > 1:
+        rows, each = recipe.effective_batch_size, recipe.per_device_train_batch_size
+        reason = (
+            f"{count} processes with {each} rows each, {recipe.gradient_accumulation_steps} times a step: "
+            f"an effective batch of {rows}; out of memory ends the run, since splitting a step works for one only"
+        )
+        _note(found, "num_processes", count, reason)
+    if recipe.accelerate_config:
+        if not Path(recipe.accelerate_config).expanduser().is_file():
+            raise LabError(f"accelerate_config = {recipe.accelerate_config!r}: there is no such file")
+        _note(
+            found, "accelerate_config", recipe.accelerate_config, "accelerate shares the work out as it says"
+        )
+
+
+def _trackers(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
+    for name in recipe.trackers:
+        packages = TRACKERS[name]
+        if not any(find_spec(package) for package in packages):
+            raise LabError(
+                f"report_to = {recipe.report_to!r}: the package {packages[0]} is not installed here; install it "
+                f"(`pip install {packages[0]}`), or set report_to = 'none'"
+            )
+        where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
+        _note(found, "report_to", name, f"figures and settings of this run also go {where}, because asked")
 
 
 def _check_memory(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:

@@ -60,6 +60,11 @@ class LineWriter:
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             os.write(self._descriptor, b"\n")  # a killed writer's half line ends here and is passed over
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for whoever must know whether it is still the one at :attr:`path`."""
+        return self._descriptor
+
     def append(self, record: dict[str, Any]) -> None:
         """Writes one record. Raises OSError (disk full, folder gone)."""
         data = encode(record)

@@ -25,6 +25,8 @@ from tui_lab.resources import data_dir
 
 #: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
 LOCK_PATIENCE_S = 1.0
+#: Begins the line of ``worker.log`` under which an attempt's own words stand.
+ATTEMPT_MARK = "--- tui-lab: an attempt begins at "
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,25 @@ class Run:
         return read_recipe(self.recipe_path)
 
     def last_words(self, lines: int = 12) -> list[str]:
-        """The end of ``worker.log``: what the process said last, for a run that died."""
+        """The end of ``worker.log``: what the newest attempt's process said last, for a run that died."""
         try:
             with self.log_path.open("rb") as file:
                 file.seek(max(0, self.log_path.stat().st_size - 16_384))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             return []
+        said = text.split(ATTEMPT_MARK)
+        if len(said) > 1:
+            text = said[-1].partition("\n")[2]  # its own words, and not the line that says when it began
         return [line for line in text.splitlines() if line.strip()][-lines:]
+
+    @property
+    def was_started(self) -> bool:
+        """Whether a process was ever started for it, even if that never said a word."""
+        try:
+            return self.log_path.stat().st_size > 0
+        except OSError:
+            return False
 
 
 def runs_dir() -> Path:
@@ -135,7 +148,7 @@ def absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with local files named absolutely: a run's process works in another folder."""
     changes = {
         key: str(Path(getattr(recipe, key)).expanduser().resolve())
-        for key in ("model", "data", "chat_template", "replay_data", "probe_suite")
+        for key in ("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config")
         if _is_local(key, getattr(recipe, key))
     }
     return recipe.changed(**changes) if changes else recipe

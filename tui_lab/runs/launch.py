@@ -9,27 +9,55 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 
 from tui_lab.errors import LabError
-from tui_lab.runs.folder import Run, RunLock
+from tui_lab.recipes import Recipe
+from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, write_atomically
 
 #: The environment variable that tells the process which descriptor holds its lock.
 LOCK_ENV = "TUI_LAB_LOCK_FD"
 
 
-def start(run: Run) -> subprocess.Popen[bytes]:
-    """Starts (or resumes) a run, detached. Raises LabError when it runs already or cannot be started."""
+def start(
+    run: Run, recipe: Recipe | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Starts (or resumes) a run, detached, with another ``recipe`` from now on where one is given, and with
+    ``environment`` on top of this process's (which GPU it sees). Raises LabError when it runs already or
+    cannot be started."""
     lock = RunLock.take(run)
     try:
+        if recipe is not None:
+            write_atomically(run.recipe_path, recipe.to_toml())
+        else:
+            recipe = run.recipe()
+        several = recipe.num_processes > 1 or bool(recipe.accelerate_config)
         with run.log_path.open("ab") as log:
+            # what a dead attempt said last is what stands after this
+            log.write(f"{ATTEMPT_MARK}{time.strftime('%Y-%m-%d %H:%M:%S%z')}\n".encode())
+            log.flush()
             return subprocess.Popen(
                 # -P: the folder that the lab was started in must not shadow any module
-                [sys.executable, "-P", "-m", "tui_lab.training", str(run.path)],
-                stdin=subprocess.DEVNULL,
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "tui_lab.training.several" if several else "tui_lab.training",
+                    str(run.path),
+                ],
+                # a launcher of several processes hands on its standard input (here an empty file) and nothing
+                # else, and each of them must hold the lock: the run lives until the last one is gone
+                stdin=lock.descriptor if several else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run.path,
-                env={**os.environ, LOCK_ENV: str(lock.descriptor), "TOKENIZERS_PARALLELISM": "false"},
+                env={
+                    **os.environ,
+                    **(environment or {}),
+                    LOCK_ENV: str(lock.descriptor),
+                    "TOKENIZERS_PARALLELISM": "false",
+                },
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )

@@ -403,4 +403,4 @@ class Watcher:
             self.read_all()  # the end may have come between the last poll and the look at the lock
         state = self.state.liveness(locked)
         # started, yet dead before its first event: its log has the reason
-        return "crashed" if state == "created" and self.run.last_words(1) else state
+        return "crashed" if state == "created" and self.run.was_started else state

@@ -8,6 +8,7 @@ event log with one sentence; the traceback goes to ``worker.log``.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -15,13 +16,15 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from tui_lab.errors import LabError
 from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.launch import LOCK_ENV
+from tui_lab.runs.storage import Reserve, explain
+from tui_lab.training import group
 
 #: Below the lab, so that keys are answered while a run and its data loaders compute.
 NICENESS = 5
@@ -37,8 +40,12 @@ def main(arguments: list[str]) -> int:
         print(f"{run.path}: there is no recipe.toml in this folder", file=sys.stderr)  # noqa: T201
         return 2
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    faulthandler.enable()  # the last words of a process that dies of a segmentation fault
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
+    if group.rank():
+        return _work_beside(run)
+    reserve = Reserve(run)
     try:
         if LOCK_ENV not in os.environ:
             RunLock.take(run)  # held until the process ends
@@ -46,45 +53,97 @@ def main(arguments: list[str]) -> int:
             os.environ.pop(LOCK_ENV)  # the launcher's descriptor is open here and holds the lock
         events = EventWriter(run.events_path)
     except (LabError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(explain(error, run) or error, file=sys.stderr)  # noqa: T201
         return 1
-    return _work(run, events)
+    try:
+        reserve.hold()
+    except OSError as error:
+        return _failed(run, events, reserve, explain(error, run) or str(error))
+    code = _work(run, events, reserve)
+    reserve.give_back()
+    return code
 
 
-def _work(run: Run, events: EventWriter) -> int:
+def _work_beside(run: Run) -> int:
+    """The work of a process that is not the first: the same steps, and no word in the run's log."""
+    number = group.rank()
+    os.environ.pop(LOCK_ENV, None)
+    sys.stdout = group.Prefixed(sys.stdout, f"[process {number}] ")  # type: ignore[assignment]
+    sys.stderr = group.Prefixed(sys.stderr, f"[process {number}] ")  # type: ignore[assignment]
+    try:
+        group.leave_last_words(run, number, "")
+    except OSError as error:
+        print(explain(error, run) or error, file=sys.stderr)  # noqa: T201
+        return 1
+    return _work(run, group.Unheard(run.events_path), Reserve(run))
+
+
+def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     # an optional faster kernel that is not installed is no news for whoever reads the log's last words
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
         from tui_lab.training import memory_limit
         from tui_lab.training.attempt import Attempt
 
         attempt = Attempt(run, events)
-        signal.signal(signal.SIGTERM, lambda *_: attempt.ask_to_stop())
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if not group.rank():  # the first process decides; a launcher sends the signal to each of them
+                attempt.ask_to_stop()
+
+        signal.signal(signal.SIGTERM, stop)
+        if asked:  # while the libraries were loaded
+            stop(asked[0], None)
         with memory_limit.limited():
             return attempt.run_to_end()
     except LabError as error:
-        return _failed(events, str(error), {})
+        return _failed(run, events, reserve, str(error))
     except Exception as error:
-        traceback.print_exc()
-        if is_out_of_memory(error):
+        with contextlib.suppress(OSError):  # worker.log lies on the same disk
+            traceback.print_exc()
+        if message := explain(error, run):
+            pass
+        elif is_out_of_memory(error) and group.size() > 1:
+            message = (
+                f"out of memory on process {group.rank()}: what splits a step that does not fit works for a "
+                "single process; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
+                "set gradient_checkpointing = true, or lower max_length"
+            )
+        elif is_out_of_memory(error):
             message = (
                 "out of memory before the steps, which would know how to go on: close what else uses this "
                 "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
                 "lower max_length"
             )
+        elif group.is_lost_connection(error):
+            message = (not group.rank() and group.others_last_words(run)) or (
+                "another process of this run went away without a word (worker.log may tell more); "
+                "the run can be resumed from its last checkpoint"
+            )
         else:
             message = (
                 f"{type(error).__name__}: {str(error).strip() or 'no message'} (worker.log has the details)"
             )
-        return _failed(events, message, {})
+        return _failed(run, events, reserve, message)
 
 
-def _failed(events: EventWriter, message: str, extra: dict[str, Any]) -> int:
+def _failed(run: Run, events: EventWriter, reserve: Reserve, message: str) -> int:
+    with contextlib.suppress(OSError):
+        if group.rank():
+            group.leave_last_words(run, group.rank(), message)
+            print(message, file=sys.stderr)  # noqa: T201
+    reserve.give_back()  # a full disk has room for the end now
     try:
-        events.write("end", state="failed", message=message, **extra)
-    except OSError as error:  # the disk is full or the folder is gone: the log is all that is left
-        print(f"{message}; and the end could not be written: {error}", file=sys.stderr)  # noqa: T201
+        events.write("end", state="failed", message=message)
+    except OSError as error:  # the folder is gone or takes nothing at all: worker.log is all that is left
+        with contextlib.suppress(OSError):
+            print(f"{message}; and the end could not be written: {error}", file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     return 1
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tui_lab.runs.commands import COMMANDS, Command, Inbox
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.storage import check_folder
+from tui_lab.training.group import Group
 from tui_lab.training.probe import Probe
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ PAUSE_POLL_S = 0.2
 class Control:
     """``done``: ids acknowledged by earlier attempts; commands sent before ``since`` (a resume) were meant
     for the attempt that died, and are acknowledged as such without being carried out; ``after_pause`` is
-    told how many seconds a pause took."""
+    told how many seconds a pause took. With several processes each has one: the first reads what is asked,
+    tells the others, and then all do the same."""
 
     def __init__(
         self,
@@ -32,7 +35,9 @@ class Control:
         since: float,
         after_pause: Callable[[float], None],
         probe: Probe,
+        group: Group | None = None,
     ) -> None:
+        self._run, self._group = run, group or Group()
         self._probe = probe
         self._after_pause = after_pause
         self._events = events
@@ -48,7 +53,8 @@ class Control:
             step, began = trainer.state.global_step, time.monotonic()
             self._events.write("paused", step=step)
             while self._paused and not self.stop_wanted:
-                time.sleep(PAUSE_POLL_S)
+                if self._group.is_main:  # the others wait for its word
+                    time.sleep(PAUSE_POLL_S)
                 self._carry_out(trainer)
             self._paused = False
             seconds = time.monotonic() - began
@@ -60,7 +66,11 @@ class Control:
             trainer.control.should_training_stop = True
 
     def _carry_out(self, trainer: LabTrainer) -> None:
-        for command in self._inbox.poll():
+        if self._group.is_main:
+            check_folder(self._run, self._events.descriptor)
+        heard = self._inbox.poll() if self._group.is_main else []
+        commands, self.stop_wanted = self._group.agree((heard, self.stop_wanted))
+        for command in commands:
             outcome = self._do(command, trainer)
             self._events.write("command", id=command.id, name=command.name, outcome=outcome)
 
@@ -79,9 +89,10 @@ class Control:
                 self.stop_wanted = True
                 return f"stopping after step {step}"
             case "probe":
-                return self._probe.now(trainer)
+                return self._group.agree(self._probe.now(trainer) if self._group.is_main else "")
             case "arm" | "disarm":
-                return self._probe.arm(command.name == "arm", trainer)
+                on = command.name == "arm"
+                return self._group.agree(self._probe.arm(on, trainer) if self._group.is_main else "")
             case "checkpoint" if step:
                 trainer.checkpoint_now()
                 return f"checkpoint at step {step}"

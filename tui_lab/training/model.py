@@ -78,7 +78,7 @@ def load_base(
             source.location,
             dtype=weights_dtype(recipe, compute_dtype),
             quantization_config=quantization,
-            device_map={"": 0 if device.type == "cuda" else device.type},
+            device_map={"": torch.cuda.current_device() if device.type == "cuda" else device.type},
             attn_implementation=attention,
             use_safetensors=True,
             **source.arguments(),

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +20,16 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTConfig
 
 from tui_lab.recipes import Recipe
-from tui_lab.training import layers, objective
+from tui_lab.runs import checkpoints
+from tui_lab.training import layers, objective, trackers
 from tui_lab.training.adapters import orthogonality, peft_config
+from tui_lab.training.group import Group
 from tui_lab.training.ladder import Ladder
 from tui_lab.training.model import DTYPES, trained_in_float32
 from tui_lab.training.objective import Objective
@@ -32,6 +37,8 @@ from tui_lab.training.quiet import undisturbed
 from tui_lab.training.record import PART
 from tui_lab.training.restart import RestartingTrainer
 from tui_lab.training.slices import Part
+
+log = logging.getLogger(__name__)
 
 #: The column with the place of a row's task.
 TASK = "task"
@@ -49,10 +56,12 @@ class LabTrainer(RestartingTrainer):
         adalora: bool,
         after_step: Callable[[LabTrainer], None],
         ladder: Ladder,
+        group: Group | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.ladder = ladder
+        self.group = group or Group()
         self.remove_callback(PrinterCallback)
         self._after_step = after_step
         self._adalora = adalora
@@ -68,6 +77,9 @@ class LabTrainer(RestartingTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         tasks = inputs.pop(TASK, None)
+        tokens = num_items_in_batch
+        if tokens is not None and self.group.size > 1:
+            tokens = tokens / self.group.size  # counted over all processes, whose gradients are averaged
         loss: Any
         if self.objective is not None and model.training:
             compute = super().compute_loss
@@ -75,7 +87,7 @@ class LabTrainer(RestartingTrainer):
                 lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),
                 inputs,
                 tasks,
-                tokens=num_items_in_batch,
+                tokens=tokens,
                 accumulation=max(1, self.current_gradient_accumulation_steps),
                 share=self.share,
             )
@@ -110,10 +122,21 @@ class LabTrainer(RestartingTrainer):
 
         total, tokens = 0.0, 0
         with undisturbed(self.model), self.compute_loss_context_manager():
-            for loss, counted in self.looked_at(iter(self.get_eval_dataloader()), look):
+            for loss, counted in self.looked_at(iter(self._held_out()), look):
                 total += loss
                 tokens += counted
+        totals = self.group.each((total, tokens))
+        total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
         return total / tokens if tokens else math.nan
+
+    def _held_out(self) -> Any:
+        """Batches of held-out rows; with several processes each has its share, every row once. (accelerate
+        would fill the last batches up with rows that were there already.)"""
+        if self.group.size == 1:
+            return self.get_eval_dataloader()
+        dataset: Any = self.eval_dataset
+        own = dataset.select(range(self.group.rank, len(dataset), self.group.size))
+        return DataLoader(own, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.data_collator)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The validation loss, through the Trainer's own callbacks (best checkpoint, early stopping)."""
@@ -144,10 +167,27 @@ class LabTrainer(RestartingTrainer):
 
     def checkpoint_now(self) -> None:
         """Saves a checkpoint of the step in hand, unless it was saved already."""
-        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if not folder.exists():
+        folder = self._checkpoint_folder
+        if not self.group.agree((folder / checkpoints.MANIFEST).exists()):
             self._save_checkpoint(self.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    @property
+    def _checkpoint_folder(self) -> Path:
+        return Path(str(self.args.output_dir)) / f"{checkpoints.PREFIX}{self.state.global_step}"
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """As the Trainer does, and then sealed; the ones before are deleted only once this one is whole."""
+        kept, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = kept
+        self.group.each(None)  # every process has written its part
+        if self.group.is_main:
+            checkpoints.seal(self._checkpoint_folder)
+            rotate_checkpoints(str(self.args.output_dir), kept, self.state.best_model_checkpoint)
+        self.group.each(None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Checkpoints are the run's own: they need no card."""
@@ -163,6 +203,29 @@ class LabTrainer(RestartingTrainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.objective is not None:
             self.objective.load(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The optimiser's states come from the checkpoint; rates and weight decay are the recipe's, which may
+        have been changed since."""
+        optimizer, scheduler = _bare(self.optimizer), self.lr_scheduler
+        wanted = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        rates = list(getattr(scheduler, "base_lrs", []))
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or len(wanted) != len(optimizer.param_groups):
+            return
+        for group, (_, decay) in zip(optimizer.param_groups, wanted, strict=True):
+            group["weight_decay"] = decay
+        if rates and rates != scheduler.base_lrs:
+            scheduler.base_lrs = rates
+            shares = [share(scheduler.last_epoch) for share in scheduler.lr_lambdas]
+            for group, rate, share in zip(optimizer.param_groups, rates, shares, strict=True):
+                group["initial_lr"], group["lr"] = rate, rate * share
+            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def _bare(optimizer: Any) -> Any:
+    """torch's own optimiser inside of accelerate's."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def save_weights(model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
@@ -219,7 +282,10 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Map
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=list(recipe.trackers) or "none",
+        run_name=folder.parent.name,
+        project=trackers.PROJECT,
+        trackio_static_space_id=False,
     )
 
 
@@ -236,6 +302,8 @@ def build_trainer(
     callbacks: list[TrainerCallback],
     after_step: Callable[[LabTrainer], None],
     ladder: Ladder | None = None,
+    group: Group | None = None,
+    warn: Callable[[str], None] = log.warning,
 ) -> LabTrainer:
     """The trainer of a recipe over a loaded base model and encoded rows.
 
@@ -270,7 +338,11 @@ def build_trainer(
         adalora=recipe.method == "adalora",
         after_step=after_step,
         ladder=ladder or Ladder(recipe, values),
+        group=group,
     )
+    trainer.add_callback(_BestIsThere(warn))
+    if trainer.group.rank:  # the same adapter at the start (it is sent to all), other dropout
+        torch.manual_seed(recipe.seed + trainer.group.rank)
     trained_in_float32(trainer.model)
     _protect(trainer, recipe, frozen, tasks)
     if recipe.early_stopping_patience:
@@ -309,6 +381,26 @@ def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str])
         trainer.data_collator = _WithTasks(trainer.data_collator)
 
 
+class _BestIsThere(TrainerCallback):
+    """The best checkpoint is found under the run's folder as it is now, which may have been moved; one that is
+    gone or damaged is the best no more."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.best_model_checkpoint is None:
+            return
+        best = Path(args.output_dir) / Path(state.best_model_checkpoint).name
+        if wrong := checkpoints.what_is_wrong(best):
+            self._warn(
+                f"the best checkpoint so far, {best.name}, is lost: {wrong}; the best is looked for anew"
+            )
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+        else:
+            state.best_model_checkpoint = str(best)
+
+
 class _ForgetTaskGradients(TrainerCallback):
     """The Trainer clears the gradients of the model; the weights of tasks lie beside it."""
 
@@ -336,7 +428,7 @@ def steps_planned(recipe: Recipe, rows: int) -> int:
     """Optimiser steps of a recipe over ``rows`` rows (packed sequences where it packs)."""
     if recipe.max_steps:
         return recipe.max_steps
-    batches = math.ceil(rows / recipe.per_device_train_batch_size)
+    batches = math.ceil(math.ceil(rows / recipe.per_device_train_batch_size) / recipe.num_processes)
     return max(
         1, math.ceil(math.ceil(batches / recipe.gradient_accumulation_steps) * recipe.num_train_epochs)
     )

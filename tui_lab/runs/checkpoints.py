@@ -1,0 +1,140 @@
+"""Which checkpoints of a run are whole. The last thing written into a checkpoint is its manifest: every
+file with its size and a digest. A folder without one was being written when the run died; one whose files
+do not agree with it was damaged since. A resume takes the newest that is whole and says what it passed
+over. Pure file work: no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tui_lab.runs.folder import write_atomically
+
+MANIFEST = "manifest.json"
+PREFIX = "checkpoint-"
+#: Checkpoints that cannot be gone on from are kept under this name, for whoever wants to look into them.
+DAMAGED = "damaged-"
+#: Files up to this size are digested whole; of larger ones this much, in pieces spread over the file, so
+#: that sealing the checkpoint of a 3 B model does not hold the run up.
+DIGESTED_BYTES = 64 << 20
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """``chosen``: the newest whole checkpoint or None; ``passed_over``: newer ones that are not whole, newest
+    first, each with what is wrong in words."""
+
+    chosen: Path | None
+    passed_over: list[tuple[Path, str]]
+
+
+def step_of(folder: Path) -> int:
+    """The step a checkpoint was saved at; -1 when its name does not tell."""
+    text = folder.name.removeprefix(PREFIX)
+    return int(text) if folder.name.startswith(PREFIX) and text.isascii() and text.isdigit() else -1
+
+
+def seal(folder: Path) -> None:
+    """Brings a checkpoint's files to the disk and writes its manifest, last. Raises OSError."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            files[path.relative_to(folder).as_posix()] = {
+                "bytes": path.stat().st_size,
+                "digest": digest(path),
+            }
+    write_atomically(folder / MANIFEST, json.dumps({"files": files}, indent=1))
+    for directory in (folder, folder.parent):
+        _sync_directory(directory)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's size and content; of a large file's beginning, end and evenly spread pieces."""
+    size = path.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        if size <= DIGESTED_BYTES:
+            while piece := file.read(_PIECE_BYTES):
+                found.update(piece)
+        else:
+            pieces = DIGESTED_BYTES // _PIECE_BYTES
+            for i in range(pieces):
+                file.seek((size - _PIECE_BYTES) * i // (pieces - 1))
+                found.update(file.read(_PIECE_BYTES))
+    return found.hexdigest()
+
+
+def what_is_wrong(folder: Path) -> str:
+    """Why a checkpoint cannot be gone on from, in words; "" when it is whole."""
+    try:
+        text = (folder / MANIFEST).read_text("utf-8")
+    except FileNotFoundError:
+        return "it was never finished"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"its manifest cannot be read ({error})"
+    try:
+        files = {
+            str(name): (int(e["bytes"]), str(e["digest"])) for name, e in json.loads(text)["files"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return "its manifest is damaged"
+    for name, (size, expected) in files.items():
+        path = folder / name
+        try:
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
+            if digest(path) != expected:
+                return f"{name} is not what was written"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror or error})"
+    return "" if files else "it is empty"
+
+
+def find(folder: Path) -> Found:
+    """The newest whole checkpoint below ``folder``."""
+    passed_over = []
+    steps = {step: path for path in folder.glob(f"{PREFIX}*") if (step := step_of(path)) >= 0}
+    for _, path in sorted(steps.items(), reverse=True):
+        wrong = what_is_wrong(path)
+        if not wrong:
+            return Found(path, passed_over)
+        passed_over.append((path, wrong))
+    return Found(None, passed_over)
+
+
+def put_aside(found: Found) -> list[str]:
+    """Takes what was passed over out of the way, so that it is neither counted nor met again; a sentence for
+    each. What was never finished is deleted: it is a part of what the run writes again."""
+    sentences = []
+    goes_on = f"step {step_of(found.chosen)}" if found.chosen else "the beginning"
+    for path, wrong in found.passed_over:
+        if (path / MANIFEST).exists():
+            aside = path.with_name(DAMAGED + path.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            kept = f" and kept as {aside.name}"
+        else:
+            shutil.rmtree(path)
+            kept = ""
+        sentences.append(
+            f"the checkpoint of step {step_of(path)} is passed over{kept}: {wrong}; the run goes on from {goes_on}"
+        )
+    return sentences
