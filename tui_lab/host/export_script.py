@@ -217,13 +217,16 @@ def _about(source: Source, as_tokens: bool) -> str:
     lines = [f"Made by tui-lab {__version__}. {files}", how]
     if source.base_is_folder:
         lines.append("The base model is on no hub: it belongs into the folder base, or name it with --model.")
+    if (processes := int(getattr(source.recipe, "num_processes", 1))) > 1:
+        launch = f"accelerate launch --num_processes {processes} {NAME} --out trained"
+        lines.append(f"The run shared each step among {processes} processes: {launch}")
     if missing:
         lines += ["", "The run had these parts, which this script lacks, so that it learns otherwise:"]
         lines += [f"- {words}" for words in missing]
     lines += [
         "",
         "Left out, and without influence on what is learned: retention probes, samples, task scores,",
-        "checkpoints, pausing and resuming.",
+        "checkpoints, pausing and resuming, trackers.",
     ]
     return "\n".join(lines)
 
