@@ -238,6 +238,9 @@ REFUSED: list[dict[str, Any]] = [
     {"gradual_unfreezing": True, "method": "p_tuning"},
     {"gradual_unfreezing": True, "method": "adalora"},
     {"frozen_layers": 1, "method": "adalora"},
+    {"report_to": "tensorboard,elsewhere"},
+    {"gradual_unfreezing": True, "num_processes": 2},
+    {"uncertainty_weighting": True, "num_processes": 2},
 ]
 
 

@@ -87,6 +87,15 @@ def parser() -> argparse.ArgumentParser:
 
     train = command("train", "cli_train:train", "fine-tune a model and follow the run", runs=True)
     recipe_options(train)
+    train.add_argument(
+        "--num-processes", type=_count, metavar="N", help="processes that share each step, one a GPU"
+    )
+    train.add_argument(
+        "--accelerate-config", metavar="FILE", help="accelerate's own config file (FSDP, DeepSpeed, machines)"
+    )
+    train.add_argument(
+        "--report-to", metavar="NAMES", help="also report to tensorboard, wandb or trackio (with commas)"
+    )
     cli_queue.sweep_option(train)
     train.add_argument("--queue", action="store_true", help="let it wait its turn: see `tui-lab queue`")
     train.add_argument("--detach", action="store_true", help="start the run and return at once")
@@ -95,7 +104,16 @@ def parser() -> argparse.ArgumentParser:
     watch = command("watch", "cli_train:watch", "follow a run that was started before", runs=True)
     resume = command("resume", "cli_train:resume", "go on with a run that was stopped or died", runs=True)
     resume.add_argument("--detach", action="store_true", help="start the run and return at once")
-    named = [watch, resume]
+    resume.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a recipe value from here on; what it means is said (again for more)",
+    )  # fmt: skip
+    logs = command("logs", "cli_logs:logs", "what a run wrote: worker.log and its events", runs=True)
+    logs.add_argument("--follow", action="store_true", help="go on with what comes, until the run ends")
+    logs.add_argument(
+        "--lines", type=_count, default=20, metavar="N", help="the last so many of each (0: all; default 20)"
+    )
+    named = [watch, resume, logs]
     for name, help in (
         ("stop", "end a run after the step in hand and save what was learned"),
         ("pause", "hold a run after the step in hand"),

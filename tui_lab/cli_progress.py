@@ -121,6 +121,10 @@ _LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
     "checkpoint": lambda e, s: (
         f"step {e['step']}: checkpoint{' (the best)' if e.get('reason') == 'best' else ''}"
     ),
+    "recipe_changed": lambda e, s: "; ".join(
+        f"{short(c['field'])}: {short(c['before'])} → {short(c['after'])} from here on ({short(c['text'])})"
+        for c in e["changes"]
+    ),
     "command": lambda e, s: f"{short(e['name'])}: {short(e.get('outcome', ''))}",
     "paused": lambda e, s: f"paused at step {e['step']}",
     "continued": lambda e, s: f"going on at step {e['step']}",

@@ -23,7 +23,7 @@ from tui_lab.errors import LabError
 from tui_lab.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.resolution import Resolution, resolve
-from tui_lab.runs import commands, folder, launch
+from tui_lab.runs import changes, checkpoints, commands, folder, last_words, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.safe_text import visible
@@ -41,19 +41,25 @@ READ_FIRST_BYTES = 64 << 20
 
 def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the options say on top of the preset. Unknown keys stay, so that the check names them all."""
-    overrides: dict[str, Any] = {}
+    overrides = settings_of(args)
+    for key in ("model", "data", "num_processes", "accelerate_config", "report_to"):
+        if getattr(args, key, None) is not None:
+            overrides[key] = getattr(args, key)
+    if args.allow_large:
+        overrides["allow_large"] = True
+    return overrides
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What ``--set`` says. Unknown keys stay, so that the check names them all."""
+    settings: dict[str, Any] = {}
     for text in args.settings:
         key, equals, raw = text.partition("=")
         key, raw = key.strip(), raw.strip()
         if not equals or not key:
             raise LabError(f"--set {text}: write it as key=value, such as --set learning_rate=1e-4")
-        overrides[key] = parse_value(key, raw) if key in FIELDS else raw
-    for key in ("model", "data"):
-        if getattr(args, key) is not None:
-            overrides[key] = getattr(args, key)
-    if args.allow_large:
-        overrides["allow_large"] = True
-    return overrides
+        settings[key] = parse_value(key, raw) if key in FIELDS else raw
+    return settings
 
 
 def prepare(args: argparse.Namespace) -> tuple[Recipe, catalog.Entry, Resolution]:
@@ -186,14 +192,33 @@ def resume(args: argparse.Namespace) -> int:
     run = folder.open_run(args.name, args.runs_dir)
     watcher = Watcher(run)
     state = watcher.read_all()
-    if state.end.get("state") == "finished" and not is_locked(run):
-        raise LabError(f"run {run.id}: it has finished; there is nothing to go on with")
     if watcher.recipe is None:
         raise LabError(watcher.problem)
-    launch.start(run)
+    recipe = folder.absolute_paths(watcher.recipe.changed(**settings_of(args)))
+    longer = _wants_more(watcher.recipe, recipe)
+    if state.end.get("state") == "finished" and not is_locked(run) and not longer:
+        raise LabError(
+            f"run {run.id}: it has finished; there is nothing to go on with "
+            "(--set max_steps=… or num_train_epochs=… above what it had goes on further)"
+        )
+    found = changes.compare(watcher.recipe, recipe)
+    if found:
+        resolve(recipe, local_device(), catalog.find(recipe.model, allow_large=recipe.allow_large))
+    if checkpoints.find(run.checkpoints_path).chosen is not None:
+        changes.refuse(found)
+    for change in found:
+        print(short(change.words()), file=sys.stderr)
+    launch.start(run, recipe if found else None)
     if args.detach:
         return _left_alone(run, args.json)
     return follow(run, args.json, watcher)
+
+
+def _wants_more(before: Recipe, after: Recipe) -> bool:
+    """Whether a recipe was changed to train for longer."""
+    if before.max_steps and after.max_steps:
+        return after.max_steps > before.max_steps
+    return not before.max_steps and after.num_train_epochs > before.num_train_epochs
 
 
 def watch(args: argparse.Namespace) -> int:
@@ -318,10 +343,12 @@ def _tell_end(
     result = result_of(run, watcher, liveness)
     if liveness == "crashed":
         words = [visible(line) for line in run.last_words()]
-        result["message"] = words[-1] if words else "it ended without a word"
-        print(f"tui-lab: run {run.id} crashed: its process is gone and wrote no end.", file=sys.stderr)
+        result["message"] = visible(last_words.sentence(run, watcher.state))
+        print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
         for line in words:
             print(f"  {line}", file=sys.stderr)
+        if not run.recipe_path.exists():
+            return EXIT_FAILED  # there is nothing to go on with
         print(f"`tui-lab resume {run.id}` goes on from its newest checkpoint.", file=sys.stderr)
     elif liveness == "failed":
         print(f"tui-lab: run {run.id} failed: {visible(result['message'])}", file=sys.stderr)

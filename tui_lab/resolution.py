@@ -320,15 +320,13 @@ def _processes(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Re
         rows, each = recipe.effective_batch_size, recipe.per_device_train_batch_size
         reason = (
             f"{count} processes with {each} rows each, {recipe.gradient_accumulation_steps} times a step: "
-            f"an effective batch of {rows}; out of memory ends the run, since splitting a step works for one only"
+            f"an effective batch of {rows}; out of memory ends the run: a step is split in one only"
         )
         _note(found, "num_processes", count, reason)
     if recipe.accelerate_config:
         if not Path(recipe.accelerate_config).expanduser().is_file():
             raise LabError(f"accelerate_config = {recipe.accelerate_config!r}: there is no such file")
-        _note(
-            found, "accelerate_config", recipe.accelerate_config, "accelerate shares the work out as it says"
-        )
+        _note(found, "accelerate_config", recipe.accelerate_config, "the work is shared out as it says")
 
 
 def _trackers(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
@@ -336,8 +334,8 @@ def _trackers(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Res
         packages = TRACKERS[name]
         if not any(find_spec(package) for package in packages):
             raise LabError(
-                f"report_to = {recipe.report_to!r}: the package {packages[0]} is not installed here; install it "
-                f"(`pip install {packages[0]}`), or set report_to = 'none'"
+                f"report_to = {recipe.report_to!r}: the package {packages[0]} is not installed here; "
+                f"install it (`pip install {packages[0]}`), or set report_to = 'none'"
             )
         where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
         _note(found, "report_to", name, f"figures and settings of this run also go {where}, because asked")

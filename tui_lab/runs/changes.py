@@ -83,10 +83,9 @@ class Change:
 
     def words(self) -> str:
         """For people."""
-        says = {"harmless": "it does not matter", "course": "it matters", "refused": "it cannot be"}[
-            self.weight
-        ]
-        return f"{self.field}: {_shown(self.before)} → {_shown(self.after)}; {says}: {self.text}"
+        says = {"harmless": "it does not matter", "course": "it matters", "refused": "it cannot be"}
+        change = f"{self.field}: {_shown(self.before)} → {_shown(self.after)}"
+        return f"{change}; {says[self.weight]}: {self.text}"
 
 
 def _shown(value: Any) -> str:

@@ -110,7 +110,7 @@ def what_is_wrong(folder: Path) -> str:
 
 def find(folder: Path) -> Found:
     """The newest whole checkpoint below ``folder``."""
-    passed_over = []
+    passed_over: list[tuple[Path, str]] = []
     steps = {step: path for path in folder.glob(f"{PREFIX}*") if (step := step_of(path)) >= 0}
     for _, path in sorted(steps.items(), reverse=True):
         wrong = what_is_wrong(path)
@@ -135,6 +135,7 @@ def put_aside(found: Found) -> list[str]:
             shutil.rmtree(path)
             kept = ""
         sentences.append(
-            f"the checkpoint of step {step_of(path)} is passed over{kept}: {wrong}; the run goes on from {goes_on}"
+            f"the checkpoint of step {step_of(path)} is passed over{kept}: {wrong}; "
+            f"the run goes on from {goes_on}"
         )
     return sentences

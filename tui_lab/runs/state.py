@@ -196,6 +196,11 @@ class RunState:
             self.warnings.append(text)
         self._note(event, text)
 
+    def _on_recipe_changed(self, event: dict[str, Any]) -> None:
+        for change in event["changes"]:
+            what = f"{change['field']}: {change['before']} → {change['after']}"
+            self._note(event, f"{what} ({change['weight']}: {change['text']})")
+
     def _on_ladder(self, event: dict[str, Any]) -> None:
         # kept over attempts: what did not fit will not fit the next time either
         rung, text, cost = str(event["rung"]), str(event["text"]), str(event.get("cost") or "")

@@ -68,8 +68,8 @@ def _work_beside(run: Run) -> int:
     """The work of a process that is not the first: the same steps, and no word in the run's log."""
     number = group.rank()
     os.environ.pop(LOCK_ENV, None)
-    sys.stdout = group.Prefixed(sys.stdout, f"[process {number}] ")  # type: ignore[assignment]
-    sys.stderr = group.Prefixed(sys.stderr, f"[process {number}] ")  # type: ignore[assignment]
+    sys.stdout = group.Prefixed(sys.stdout, f"[process {number}] ")
+    sys.stderr = group.Prefixed(sys.stderr, f"[process {number}] ")
     try:
         group.leave_last_words(run, number, "")
     except OSError as error:

@@ -129,8 +129,7 @@ def leave_last_words(run: Run, number: int, text: str) -> None:
 
 
 def others_last_words(run: Run, patience_s: float = LAST_WORDS_S) -> str:
-    """Why another process of this run ended, in a sentence, for the first one that lost its connection; "" when
-    none left a word."""
+    """Why another process of this run ended, in a sentence; "" when none left a word."""
     deadline = time.monotonic() + patience_s
     while True:
         for number in range(1, size()):

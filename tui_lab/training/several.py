@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
+
+from tui_lab.runs.folder import Run
 
 #: accelerate's launcher would end the run on SIGHUP, too.
 SIGNALS = "SIGTERM,SIGINT,SIGQUIT"
@@ -30,12 +33,7 @@ def arguments(run_dir: str, processes: int, config: str) -> list[str]:
 
 def main(words: list[str]) -> int:
     """Starts them all and waits; 0 when the run finished or was stopped as asked."""
-    from tui_lab.recipes import read_recipe
-    from tui_lab.runs.folder import Run
-    from pathlib import Path
-
-    run = Run(Path(words[0]))
-    recipe = read_recipe(run.recipe_path)
+    recipe = Run(Path(words[0])).recipe()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // recipe.num_processes)))
 

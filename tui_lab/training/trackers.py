@@ -1,5 +1,5 @@
-"""Figures reported elsewhere (TensorBoard, Weights & Biases, Trackio), through the Trainer's own ``report_to``
-and only where a recipe asks. What is set here keeps their files in the run's folder and their runs under the
+"""Figures reported elsewhere (TensorBoard, Weights & Biases, Trackio), by the Trainer's own ``report_to`` and
+only where a recipe asks. What is set here keeps their files in the run's folder and their runs under the
 run's name, so that a resumed run goes on in the same curve there; what people set themselves is left alone.
 """
 

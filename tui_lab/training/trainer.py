@@ -207,7 +207,8 @@ class LabTrainer(RestartingTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The optimiser's states come from the checkpoint; rates and weight decay are the recipe's, which may
         have been changed since."""
-        optimizer, scheduler = _bare(self.optimizer), self.lr_scheduler
+        optimizer = _bare(self.optimizer)
+        scheduler: Any = self.lr_scheduler
         wanted = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         rates = list(getattr(scheduler, "base_lrs", []))
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -382,8 +383,8 @@ def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str])
 
 
 class _BestIsThere(TrainerCallback):
-    """The best checkpoint is found under the run's folder as it is now, which may have been moved; one that is
-    gone or damaged is the best no more."""
+    """The best checkpoint is found under the run's folder as it is now, which may have been moved; one that
+    is gone or damaged is the best no more."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
@@ -393,9 +394,7 @@ class _BestIsThere(TrainerCallback):
             return
         best = Path(args.output_dir) / Path(state.best_model_checkpoint).name
         if wrong := checkpoints.what_is_wrong(best):
-            self._warn(
-                f"the best checkpoint so far, {best.name}, is lost: {wrong}; the best is looked for anew"
-            )
+            self._warn(f"the best checkpoint, {best.name}, is lost ({wrong}): it is looked for anew")
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
         else:
             state.best_model_checkpoint = str(best)

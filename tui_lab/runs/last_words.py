@@ -1,0 +1,53 @@
+"""Why a run died, in one sentence, out of what its process left in ``worker.log``: the last exception, a
+fatal signal that Python could still tell, what a launcher of several processes says of them; and where it
+left nothing, that it was ended from outside.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import RunState
+
+#: Lines of worker.log that are looked at.
+LINES = 200
+_EXCEPTION = re.compile(
+    r"^(?:\[process \d+\] )?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*)$"
+)
+_FATAL = re.compile(r"^(?:\[process \d+\] )?Fatal Python error: (.+)$")
+_SIGNAL = re.compile(r"Signal (\d+) \((SIG\w+)\) received by PID")
+_EXIT = re.compile(r"exitcode\s*: (-?\d+)")
+
+
+def sentence(run: Run, state: RunState) -> str:
+    """What ended a run that wrote no end."""
+    if not run.recipe_path.exists():
+        return f"its folder {run.path} is gone"
+    where = (
+        f" at step {state.step}"
+        if state.step
+        else f" while {state.phase.replace('_', ' ')}"
+        if state.phase
+        else ""
+    )
+    said = cause(run.last_words(LINES))
+    if said:
+        return f"it died{where}: {said}"
+    return (
+        f"it died{where} without a word: ended from outside (kill -9, the system out of memory, the machine "
+        "switched off)"
+    )
+
+
+def cause(lines: list[str]) -> str:
+    """The last reason that lines of a log give; "" when they give none."""
+    for line in reversed(lines):
+        text = line.strip()
+        if found := _FATAL.match(text):
+            return found[1]
+        if found := _SIGNAL.search(text):
+            return f"one of its processes was ended by {found[2]}"
+        if found := _EXCEPTION.match(text):
+            return found[1]
+    return ""
