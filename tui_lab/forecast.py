@@ -250,6 +250,9 @@ class _Step:
             long = self._tokens_at("backward_long", checkpointed) + self._mask(1)
             backward = max(backward, long)
         backward += casts if not checkpointed else casts / shape.layers
+        changes, unit = self._magnitudes()
+        saved += 0 if checkpointed else shape.layers * changes
+        backward += unit + changes * (1 if checkpointed else shape.layers)
         leaving = saved + 4.0 * tokens * shape.hidden + (casts if not checkpointed else 0)
         if self.full and (recipe.l2_to_start or recipe.ewc_lambda):
             leaving += 4.0 * self.trained + words  # the change of every weight, and its square
@@ -289,6 +292,15 @@ class _Step:
             return float(self.size * self.trained) if self.targets else 0.0
         blocks = parameter_count(self.shape) - embedding_parameters(self.shape)
         return float(self.size * blocks)
+
+    def _magnitudes(self) -> tuple[float, float]:
+        """DoRA's norms need each layer's low-rank change as a full matrix, which peft multiplies out of a unit
+        matrix as wide as what goes in: bytes of the changes of one block, and of the widest unit matrix."""
+        if not (self.recipe.method == "lora" and self.recipe.use_dora):
+            return 0.0, 0.0
+        entries = sum(target.in_features * target.out_features for target in self.targets)
+        widest = max((target.in_features for target in self.targets), default=0)
+        return float(self.size * entries), float(widest**2 * (4 + (self.size if self.size < 4 else 0)))
 
     def _mask(self, layers: float) -> float:
         """Masks of padded rows, packed documents and sliding windows: a byte for each pair of positions, for

@@ -1,7 +1,7 @@
 """Makes the table of probe figures that the forecast's formula is tested against: every shape of the catalog
 with every preset, on a 24 GB card with bfloat16, and the bundled model on the CPU.
 
-    python -m tests.benchmarks.memory_table            goes on where it stopped; about an hour on one core
+    python -m tests.benchmarks.memory_table            goes on where it stopped; half an hour on one core
     python -m tests.benchmarks.memory_table --anew     measures everything again
 
 Nothing is downloaded and no GPU is needed. Results: ``tests/benchmarks/results/memory_probe.json``.
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ VARIED: dict[str, dict[str, Any]] = {
     "full KL": {"preset": "naive", "kl_weight": 0.1, "per_device_train_batch_size": 2},
     "full L2": {"preset": "naive", "l2_to_start": 0.1, "per_device_train_batch_size": 2},
 }  # fmt: skip
+#: Models of at least so many layers are measured by two of fewer (sliding layers come in cycles of six).
+DEEP = 16
+SHALLOW = {"gemma3_text": (6, 12)}
 VARIED_MODELS = (
     "Qwen/Qwen2.5-0.5B", "HuggingFaceTB/SmolLM2-135M", "google/gemma-3-270m", "EleutherAI/pythia-160m",
     "microsoft/phi-1_5", "openai-community/gpt2",
@@ -87,16 +91,38 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def measure(model: str, name: str, device: str) -> dict[str, Any]:
-    """One row."""
+    """One row. Of a deep model two shallower ones are probed, and what each phase holds is drawn on in a
+    straight line: layers are alike, so that it is one (see ``straight``)."""
     from tui_lab.training import fake_model, memory_probe
 
     entry = catalog.find(model)
     assert entry.shape is not None
+    shape = entry.shape
     recipe = recipe_of(model, name)
     values = resolve(recipe, CARD if device == "cuda" else CPU, entry).values
-    with contextlib.redirect_stderr(io.StringIO()):
-        probed = memory_probe.probe(fake_model.config_of(entry.shape), recipe, values, device)
-    return {"model": model, "recipe": name, "device": device, **probed.__dict__}
+
+    def probed(layers: int) -> dict[str, Any]:
+        config = fake_model.config_of(replace(shape, layers=layers))
+        with contextlib.redirect_stderr(io.StringIO()):
+            return asdict(memory_probe.probe(config, recipe, values, device))
+
+    row = {"model": model, "recipe": name, "device": device}
+    few, more = SHALLOW.get(shape.model_type, (4, 8))
+    if shape.layers < DEEP:
+        return {**row, **probed(shape.layers)}
+    return {**row, **straight(probed(few), probed(more), few, more, shape.layers), "from_layers": [few, more]}
+
+
+def straight(few: dict[str, Any], more: dict[str, Any], at: int, then: int, layers: int) -> dict[str, Any]:
+    """The figures of a model of ``layers`` from those of models of ``at`` and ``then`` layers."""
+
+    def drawn_on(low: int, high: int) -> int:
+        return round(high + (high - low) * (layers - then) / (then - at))
+
+    peaks = {phase: drawn_on(few["peaks"][phase], size) for phase, size in more["peaks"].items()}
+    found = {name: drawn_on(few[name], size) for name, size in more.items() if name.endswith("_bytes")}
+    seconds = round(few["seconds"] + more["seconds"], 2)
+    return {**found, "peaks": peaks, "peak_bytes": max(peaks.values()), "seconds": seconds}
 
 
 def load() -> dict[str, Any]:

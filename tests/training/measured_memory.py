@@ -19,15 +19,19 @@ from tui_lab.training import model as models
 BATCHES = (1, 2)
 
 
-def real_trainer(config: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> Any:
-    """The run's trainer over random weights of a configuration."""
+def random_base(config: Any, recipe: Recipe, values: dict[str, Any]) -> Any:
+    """A model with random weights, not quantised."""
     dtype = models.weights_dtype(recipe, str(values["compute_dtype"]))
-    base = AutoModelForCausalLM.from_config(
-        config, dtype=dtype, attn_implementation=values["attn_implementation"]
-    )
+    attention = str(values["attn_implementation"])
+    base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     base.config.use_cache = False
+    return base
+
+
+def trainer_of(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path, device: str = "cpu") -> Any:
+    """The run's trainer over a model, as it is when training begins."""
     rows = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
-    made = trainer.build_trainer(
+    made: Any = trainer.build_trainer(
         recipe.model_copy(update={"packing": False, "max_steps": 100}),
         base,
         AutoTokenizer.from_pretrained(MODEL_DIR),
@@ -35,33 +39,41 @@ def real_trainer(config: Any, recipe: Recipe, values: dict[str, Any], folder: Pa
         rows,
         values,
         folder=folder,
-        device="cpu",
+        device=device,
         callbacks=[],
         after_step=lambda _: None,
     )
-    return made
-
-
-def measured_peak(config: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> int:
-    """Bytes that two optimiser steps held at once, weights included."""
-    made = real_trainer(config, recipe, values, folder)
     made.current_gradient_accumulation_steps = recipe.gradient_accumulation_steps
     if made.args.activation_checkpointing:
         made.model.activation_checkpointing_enable()
+    return made
+
+
+def two_steps(made: Any, recipe: Recipe, values: dict[str, Any], device: str = "cpu") -> None:
+    """Two real optimiser steps, of at most two batches each."""
     optimizer = made.create_optimizer()
     model = made.accelerator.prepare_model(made.model)
+    rows, length = recipe.per_device_train_batch_size, int(values["max_length"])
+    for batches in BATCHES:
+        for _ in range(min(batches, recipe.gradient_accumulation_steps)):
+            inputs = {name: each.to(device) for name, each in _batch(recipe, rows, length).items()}
+            tokens = torch.tensor(rows * length * recipe.gradient_accumulation_steps, device=device)
+            made.training_step(model, inputs, tokens)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        model.zero_grad(set_to_none=True)
+
+
+def measured_peak(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> int:
+    """Bytes that two optimiser steps on the CPU held at once, weights included."""
+    made = trainer_of(base, recipe, values, folder)
+    model = made.model
     held = {
         each.untyped_storage()._cdata: each.untyped_storage().nbytes()
         for each in fake_model.tensors_of(model)
     }
-    rows, length = recipe.per_device_train_batch_size, int(values["max_length"])
     with profile(profile_memory=True) as recorded:
-        for batches in BATCHES:
-            for _ in range(min(batches, recipe.gradient_accumulation_steps)):
-                made.training_step(model, _batch(recipe, rows, length), torch.tensor(rows * length))
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            model.zero_grad(set_to_none=True)
+        two_steps(made, recipe, values)
     live = peak = 0
     events = [event for event in recorded.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from tests.benchmarks import memory_table
-from tests.training.measured_memory import measured_peak
+from tests.training.measured_memory import measured_peak, random_base
 from tui_lab import presets, shapes
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.resolution import resolve
@@ -73,7 +73,8 @@ def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) 
     recipe, values = settled(kind, CASES[case])
     probed = memory_probe.probe(config_of(kind), recipe, values, "cpu")
     torch.manual_seed(0)
-    measured = measured_peak(config_of(kind), recipe, values, tmp_path)
+    base = random_base(config_of(kind), recipe, values)
+    measured = measured_peak(base, recipe, values, tmp_path)
     limit = 0.03 if recipe.gradient_checkpointing else 0.09
     assert probed.peak_bytes == pytest.approx(measured, rel=limit)
 
