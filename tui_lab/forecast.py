@@ -294,8 +294,8 @@ class _Step:
         return float(self.size * blocks)
 
     def _magnitudes(self) -> tuple[float, float]:
-        """DoRA's norms need each layer's low-rank change as a full matrix, which peft makes out of a unit matrix
-        as wide as what goes in: bytes of the changes of one block, and of the widest unit matrix."""
+        """DoRA's norms need each layer's low-rank change as a full matrix, which peft makes out of a unit
+        matrix as wide as what goes in: bytes of the changes of a block, and of the widest unit matrix."""
         if not (self.recipe.method == "lora" and self.recipe.use_dora):
             return 0.0, 0.0
         entries = sum(target.in_features * target.out_features for target in self.targets)
