@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tui_lab import calibration, costs, fit
+from tui_lab import calibration, catalog, costs, fit
 from tui_lab.catalog import Entry
 from tui_lab.costs import Cost, Interval
 from tui_lab.errors import LabError
 from tui_lab.fit import FITS, OVER, Largest, Remedy
 from tui_lab.forecast import Forecast, forecast
 from tui_lab.recipes import Recipe
+from tui_lab.resolution import resolve
 from tui_lab.room import Room
 from tui_lab.safe_text import visible
 from tui_lab.units import count, size
@@ -100,6 +101,12 @@ def look(
     except LabError as error:
         cost_problem = str(error)
     return Outlook(room, memory, problem, cost, cost_problem)
+
+
+def warm_up(room: Room) -> None:
+    """Reads the tables that the first look needs, some tenths of a second: for a thread."""
+    recipe, entry = Recipe(), catalog.find(catalog.POCKET)
+    look(recipe, entry, resolve(recipe, room.device, entry).values, room)
 
 
 def _no_shape(entry: Entry) -> str:

@@ -59,7 +59,8 @@ class FitPane(Pane):
         self.data_facts: Data | None = None
         self._data_of: tuple[Any, Any] = (None, None)
         self._uuid: str | None = None  # of the GPU that was chosen by hand
-        self._thought: Recipe | None = None
+        self._thought: Recipe | None = None  # that remedies are worked out for
+        self._stale = False  # they are worked out again, and shown until then
         self._thinking: Timer | None = None
         self._remedies: tuple[Remedy, ...] | None = None
         self._largest: Largest | None = None
@@ -74,9 +75,13 @@ class FitPane(Pane):
         thread=True, exclusive=True, group="machine", description="ask for free memory", exit_on_error=False
     )
     def _look_at_machine(self) -> None:
-        from tui_lab.room import here
+        from tui_lab import room
 
-        rooms = here()
+        rooms = room.here()
+        if self.room is None:
+            from tui_lab.outlook import warm_up
+
+            warm_up(rooms[0])  # the first forecast reads a table: not in the event loop
         self.app.call_from_thread(self._take_rooms, rooms)
 
     def _watch_memory(self) -> None:
@@ -100,7 +105,7 @@ class FitPane(Pane):
             self.room = rooms[preferred(rooms, os.environ)]
         self.device = self.room.device
         if before is None or before.uuid != self.room.uuid or _moved(before, self.room):
-            self._thought = None
+            self._stale = True
             self._summarise()
         else:
             self.room = before
@@ -147,8 +152,10 @@ class FitPane(Pane):
             self._thought = None
             self.summary_view.show_forecast(None)
             return
-        if summary.recipe != self._thought:
-            self._thought, self._remedies, self._largest = summary.recipe, None, None
+        if summary.recipe != self._thought or self._stale:
+            if summary.recipe != self._thought:
+                self._remedies, self._largest = None, None
+            self._thought, self._stale = summary.recipe, False
             if self._thinking is not None:
                 self._thinking.stop()
             self._thinking = self.set_timer(THINK_S, self._think)
@@ -185,14 +192,15 @@ class FitPane(Pane):
         if summary is None or summary.recipe is None or summary.entry is None or room is None:
             return
         recipe, entry, shape = summary.recipe, summary.entry, summary.entry.shape
-        if shape is None:
-            return
         lengths = self.data_facts.lengths if self.data_facts else ()
+        remedies: tuple[Remedy, ...] = ()
+        largest = None
         try:
-            remedies = tuple(fit.remedies(shape, recipe, room.device, room.free_bytes, entry, lengths))
-            largest = fit.largest(shape, recipe, room.device, room.free_bytes, entry)
+            if shape is not None:
+                remedies = tuple(fit.remedies(shape, recipe, room.device, room.free_bytes, entry, lengths))
+                largest = fit.largest(shape, recipe, room.device, room.free_bytes, entry)
         except LabError:
-            return  # the summary says why there is no forecast
+            remedies = ()  # the summary says why there is no forecast
         self.app.call_from_thread(self._thought_out, recipe, remedies, largest)
 
     def _thought_out(self, recipe: Recipe, remedies: tuple[Remedy, ...], largest: Largest | None) -> None:
@@ -208,12 +216,16 @@ class FitPane(Pane):
             self._change(self._before)
             self._before, self._applied = {}, {}
             self.notice("As it was before.")
-        elif self._remedies:
+        elif self._remedies and not self._fits():
             self._apply(0)
         elif self._remedies is None and self.summary is not None and self.summary.outlook is not None:
             self.notice("What helps is not worked out yet.")
         else:
             self.notice("It fits, or nothing here helps.")
+
+    def _fits(self) -> bool:
+        bar = self.summary_view.forecast
+        return bar is not None and bar.outlook.verdict == "fits"
 
     def _can_undo(self) -> bool:
         return bool(self._applied) and all(self.values.get(k) == v for k, v in self._applied.items())
@@ -234,12 +246,10 @@ class FitPane(Pane):
 
     def action_ways(self) -> None:
         """Lists everything that makes it fit."""
-        if not self._remedies:
-            self.action_make_fit() if self._remedies is None else self.notice(
-                "It fits, or nothing here helps."
-            )
-            return
-        self._ask_how(start=False)
+        if self._remedies and not self._fits():
+            self._ask_how(start=False)
+        else:
+            self.notice("It fits, or nothing here helps.")
 
     def _ask_how(self, start: bool) -> None:
         from tui_lab import outlook as words
