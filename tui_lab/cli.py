@@ -16,6 +16,7 @@ from tui_lab import (
     cli_forecast,
     cli_generate_grammar,
     cli_queue,
+    cli_replay,
     cli_report,
     cli_retention,
     cli_strength,
@@ -164,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     cli_export.add_parser(commands)
     cli_forecast.add_parser(commands)
     cli_strength.add_parser(commands)
+    cli_replay.add_parser(commands)
     cli_report.add_parser(commands)
     cli_retention.add_parser(commands)
 

@@ -36,6 +36,7 @@ GROUPS = {
     "tune": "Tune",
     "compare": "Compare",
     "keep": "Keep",
+    "runs": "Runs",
     "form": "Fields",
 }
 
@@ -46,6 +47,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.tune", "f3,2", "pane('tune')", "Tune", "Go to Tune: watch a run, pause it, stop it."),
     Action("app.compare", "f4,3", "pane('compare')", "Compare", "Go to Compare: decodings side by side."),
     Action("app.keep", "f5,4", "pane('keep')", "Keep", "Go to Keep: what a run forgot, and what to do."),
+    Action("app.runs", "f6,5", "pane('runs')", "Runs", "Go to Runs: all of them, sweeps and the queue."),
     Action("app.palette", "ctrl+p", "command_palette", "Commands", "Search everything that can be done."),
     Action("app.theme", "f9", "change_theme", "Theme", "Choose another theme."),
     Action(
@@ -58,6 +60,7 @@ ACTIONS: tuple[Action, ...] = (
         "Export",
         "Take what the run learned elsewhere: adapter, model, GGUF, script.",
     ),
+    Action("app.report", "W", "report", "Report", "Write the report of the run, and say where it lies."),
     Action(
         "app.quit",
         "q,ctrl+q",
@@ -73,6 +76,15 @@ ACTIONS: tuple[Action, ...] = (
         "start",
         "Start",
         "Start a run with what is chosen here, and watch it on Tune.",
+        "choose",
+        show=True,
+    ),
+    Action(
+        "choose.queue",
+        "a",
+        "queue",
+        "Queue",
+        "Let a run with what is chosen here wait its turn in the queue.",
         "choose",
         show=True,
     ),
@@ -228,6 +240,8 @@ ACTIONS: tuple[Action, ...] = (
         "Show the tab before.",
         "tune",
     ),
+    Action("tune.faster", "plus", "speed(1)", "Faster", "Play a replay faster.", "tune", show=True),
+    Action("tune.slower", "minus", "speed(-1)", "Slower", "Play a replay slower.", "tune", show=True),
     Action("tune.resume", "R", "resume", "Resume", "Start a run again from its last checkpoint.", "tune"),
     # --- compare
     Action(
@@ -419,6 +433,66 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "keep.cancel", "x", "cancel", "End", "End the measurement in hand; what was scored is kept.", "keep"
     ),
+    # --- runs
+    Action("runs.open", "enter", "open", "Tune", "Show the run on Tune.", "runs", show=True),
+    Action("runs.keep", "k", "keep", "Keep", "Show on Keep what the run forgot.", "runs"),
+    Action("runs.compare", "c", "compare", "Compare", "See the run beside its base on Compare.", "runs"),
+    Action(
+        "runs.mark",
+        "space",
+        "mark",
+        "Mark",
+        "Mark the run to compare it with others, or to delete several.",
+        "runs",
+        show=True,
+    ),
+    Action(
+        "runs.mark_shown",
+        "a",
+        "mark_shown",
+        "Mark all",
+        "Mark all runs that the filter shows, or all of the run's sweep.",
+        "runs",
+    ),
+    Action("runs.unmark", "u", "unmark", "Unmark", "Take all marks away.", "runs"),
+    Action("runs.filter", "slash", "filter", "Filter", "Show only runs with these words.", "runs", show=True),
+    Action(
+        "runs.clear", "escape", "clear", "Clear", "Show every run again; then take the marks away.", "runs"
+    ),
+    Action("runs.sort", "s", "sort(1)", "Sort", "Sort by the next column.", "runs", show=True),
+    Action("runs.sort_back", "S", "sort(-1)", "Sort back", "Sort by the column before.", "runs"),
+    Action("runs.reverse", "r", "reverse", "Reverse", "Sort the other way round.", "runs"),
+    Action(
+        "runs.next", "t,right_square_bracket", "turn_tab(1)", "Tab", "Show the next tab.", "runs", show=True
+    ),
+    Action(
+        "runs.previous",
+        "T,left_square_bracket",
+        "turn_tab(-1)",
+        "Previous tab",
+        "Show the tab before.",
+        "runs",
+    ),
+    Action(
+        "runs.metric", "m", "metric", "Curve", "Draw training loss, validation loss, or retention.", "runs"
+    ),
+    Action("runs.axis", "x", "axis", "Axis", "Draw by steps, by tokens, or by time.", "runs"),
+    Action(
+        "runs.criterion", "b", "criterion", "Best by", "Change what the best run of a sweep means.", "runs"
+    ),
+    Action("runs.tags", "g", "tags", "Tags", "Write tags on the run.", "runs", show=True),
+    Action("runs.note", "n", "note", "Note", "Write a note on the run.", "runs", show=True),
+    Action("runs.rename", "e", "rename", "Rename", "Give the run a name; its folder keeps its own.", "runs"),
+    Action(
+        "runs.delete",
+        "d,delete",
+        "delete",
+        "Delete",
+        "Delete the marked runs, else this one, after a question.",
+        "runs",
+        show=True,
+    ),
+    Action("runs.queue", "h", "queue", "Queue", "Hold the queue, or let it go on.", "runs", show=True),
     # --- fields
     Action(
         "form.edit",

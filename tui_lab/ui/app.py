@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -14,6 +15,8 @@ from textual.app import App, SystemCommand, get_system_commands_provider
 from textual.reactive import reactive
 from textual.screen import Screen
 
+from tui_lab.errors import LabError
+from tui_lab.safe_text import visible
 from tui_lab.ui import actions, themes
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
@@ -21,10 +24,14 @@ from tui_lab.ui.too_small import TooSmall, too_small
 if TYPE_CHECKING:
     from tui_lab.host.client import HostClient
     from tui_lab.host.messages import HostStatus
+    from tui_lab.runs.folder import Run
+    from tui_lab.runs.replay import Replay
 
 MARKERS = ("braille", "block", "ascii")
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
+#: Seconds between two portions of a replay.
+REPLAY_TICK_S = 0.05
 #: Seconds that the thread which writes to the terminal gets before anything slow begins.
 FIRST_FRAME_FLUSH_S = 0.01
 
@@ -53,8 +60,15 @@ def _keep() -> Screen[Any]:
     return KeepPane()
 
 
+def _runs() -> Screen[Any]:
+    from tui_lab.ui.screens.runs import RunsPane
+
+    return RunsPane()
+
+
 class LabApp(App[None]):
-    """The lab. ``run_id`` opens Tune on that run; ``theme`` and ``marker`` come from the command line."""
+    """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays; ``theme`` and
+    ``marker`` come from the command line."""
 
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True
@@ -65,6 +79,7 @@ class LabApp(App[None]):
         "tune": _tune,
         "compare": _compare,
         "keep": _keep,
+        "runs": _runs,
     }
 
     #: What the header line says: (model · preset, state of the run).
@@ -84,8 +99,12 @@ class LabApp(App[None]):
         theme: str = "",
         marker: str = "braille",
         keymap: Mapping[str, str] | None = None,
+        replay: Replay | None = None,
     ) -> None:
         super().__init__()
+        self.replay = replay
+        if replay is not None:
+            run_id = str(replay.run.path)
         self.first_pane = "tune" if run_id else pane
         self.set_reactive(LabApp.run_id, run_id)
         self._drawn = False
@@ -119,6 +138,8 @@ class LabApp(App[None]):
 
     async def on_mount(self) -> None:
         self.after_first_frame(self._load_the_rest)
+        if self.replay is not None:
+            self.set_interval(REPLAY_TICK_S, self._play)
         self.switch_mode(self.first_pane)
 
     def after_first_frame(self, callback: Callable[[], Any]) -> None:
@@ -170,6 +191,37 @@ class LabApp(App[None]):
                 "a run is in progress: F3" if live == 1 else f"{live} runs in progress: F3",
                 "running",
             )
+
+    # ------------------------------------------------------------------ a replay
+
+    def _play(self) -> None:
+        """Plays what is due of the recording."""
+        assert self.replay is not None
+        told = self.replay.problem
+        self.replay.advance()
+        if self.replay.problem and not told:
+            self.notify(self.replay.problem, severity="error", markup=False)
+
+    def replay_of(self, run: Run | None) -> Replay | None:
+        """The replay that ``run`` is the folder of; None for a run of its own."""
+        return self.replay if self.replay and run is not None and self.replay.is_of(run) else None
+
+    def now(self, run: Run) -> float:
+        """The clock that a run goes by, in seconds since 1970: a replay has the recording's."""
+        replay = self.replay_of(run)
+        return replay.now() if replay else time.time()
+
+    def refuse_in_replay(self, run: Run | None, what: str) -> bool:
+        """Whether ``run`` is a replay, which is said: a replay writes nothing of the run that it shows."""
+        replay = self.replay_of(run)
+        if replay is not None:
+            text = f"This is a replay of {replay.original.id}, which it leaves as it is: {what}."
+            self.notify(text, severity="warning", markup=False)
+        return replay is not None
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits for a child that was started elsewhere, so that it does not stay behind as a zombie."""
+        self._children.append(process)
 
     def open_run(self, run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
         """Shows a run on Tune. ``process``: the child that was just started for it."""
@@ -249,8 +301,44 @@ class LabApp(App[None]):
     def action_export(self) -> None:
         from tui_lab.ui.screens.export import open_export
 
+        if self.refuse_in_replay(getattr(self.screen, "run_shown", None), "export the run itself"):
+            return
         if len(self.screen_stack) == 1:  # no question is open
             open_export(self)
+
+    def shown_run(self) -> Run:
+        """The run that the pane shows, else the one that the app names, else the newest. Raises LabError."""
+        from tui_lab.runs.folder import open_run
+
+        run = getattr(self.screen, "run_shown", None)
+        return run if run is not None else open_run(self.run_id or "latest")
+
+    def action_report(self) -> None:
+        """Writes the report of the run that is shown, in a thread: its log may be long."""
+        if len(self.screen_stack) > 1:
+            return
+        try:
+            run = self.shown_run()
+        except LabError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        if self.refuse_in_replay(run, f"`tui-lab report {run.id}` writes its report"):
+            return
+        self.run_worker(
+            lambda: self._write_report(run), thread=True, group="report", exclusive=True, exit_on_error=False
+        )
+
+    def _write_report(self, run: Run) -> None:
+        from tui_lab.runs.report_files import write
+
+        try:
+            paths = write(run)
+        except LabError as error:
+            self.call_from_thread(self.notify, visible(str(error)), severity="error", markup=False)
+            return
+        names = " and ".join(path.name for path in paths)
+        text = f"{names} lie in {visible(str(run.path))}"
+        self.call_from_thread(self.notify, text, title="Report", timeout=12, markup=False)
 
     def action_next_marker(self) -> None:
         self.marker = MARKERS[(MARKERS.index(self.marker) + 1) % len(MARKERS)]
@@ -285,10 +373,10 @@ class LabApp(App[None]):
         self.action_leave()
 
 
-def main(theme: str | None = None, runs_dir: Path | None = None) -> int:
+def main(theme: str | None = None, runs_dir: Path | None = None, replay: Replay | None = None) -> int:
     """Opens the lab on this terminal; the exit code of the program."""
     if runs_dir is not None:
         os.environ["TUI_LAB_RUNS_DIR"] = str(runs_dir)  # for the lab and for the runs that it starts
-    app = LabApp(theme=theme or "")
+    app = LabApp(theme=theme or "", replay=replay)
     app.run()
     return app.return_code or 0

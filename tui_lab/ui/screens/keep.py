@@ -85,6 +85,10 @@ class KeepPane(Pane):
     def lab(self) -> LabApp:
         return cast("LabApp", self.app)
 
+    @property
+    def run_shown(self) -> Run | None:
+        return self.kept.run if self.kept else None
+
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
         yield TabsLine(TABS)
@@ -271,7 +275,8 @@ class KeepPane(Pane):
 
     def action_compare(self) -> None:
         if self.kept is not None:
-            self.lab.compare_run(self.kept.run.id)
+            replay = self.lab.replay_of(self.kept.run)
+            self.lab.compare_run(str(replay.original.path) if replay else self.kept.run.id)
 
     # ------------------------------------------------------------------ measuring
 
@@ -281,6 +286,8 @@ class KeepPane(Pane):
             self.notice(NO_RUN, "warning")
         elif self._job is not None and self._job.is_running:
             self.notice("A measurement is going on; X ends it, and what it has is kept.", "warning")
+        elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
+            pass
         elif not (self.kept.run.adapter_path.is_dir() or self.kept.run.model_path.is_dir()):
             self.notice("This run has saved nothing yet: wait for its end, or stop it.", "warning")
         else:

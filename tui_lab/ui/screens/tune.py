@@ -5,7 +5,7 @@ that the run acknowledges."""
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -30,6 +30,9 @@ from tui_lab.ui.widgets.machine_view import MemoryPart
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tabs_line import TabsLine
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
 
 TABS = (
     ("loss", "Loss"),
@@ -104,6 +107,14 @@ class TunePane(Pane):
         self._flagged_at = 0.0
         self.grid = False
 
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    @property
+    def run_shown(self) -> Run | None:
+        return self.watcher.run if self.watcher else None
+
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
         yield TabsLine(TABS)
@@ -156,6 +167,7 @@ class TunePane(Pane):
         self._asked.clear()
         for feed in self.query(Feed):
             feed.replace([])
+        self.refresh_bindings()  # a replay has more
         self._poll()
 
     # ------------------------------------------------------------------ reading
@@ -212,11 +224,14 @@ class TunePane(Pane):
         recipe = self.watcher.recipe
         width = max(20, self.size.width - 2)
         ascii_only = self.app.marker == "ascii"  # type: ignore[attr-defined]
-        first = state_text(liveness) + (", armed" if state.armed and liveness not in ENDED else "")
+        replay = self.lab.replay_of(self.watcher.run)
+        first = f"{replay.label}  " if replay else ""
+        first += state_text(liveness) + (", armed" if state.armed and liveness not in ENDED else "")
         first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
         colour = f"${STATE_ROLES[liveness]}" if liveness in STATE_ROLES else ""
         room = width - len(first) - 2
-        line = run_text.progress_line(state, liveness, time.time(), room, self._tick, ascii_only)
+        now = self.lab.now(self.watcher.run)
+        line = run_text.progress_line(state, liveness, now, room, self._tick, ascii_only)
         trouble = run_text.trouble(liveness, state, self._last_words())
         if trouble:
             second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._keys("tune.resume"))
@@ -231,7 +246,7 @@ class TunePane(Pane):
             Content.assemble((first, f"bold {colour}"), "  ", visible(line)),
             Content.styled(visible(second), "$text-error" if trouble else ""),
             Content(visible(third)),
-            *(Content(visible(text)) for text in (cost_text.line(state, liveness),) if text),
+            *(Content(visible(text)) for text in (cost_text.line(state, liveness, now),) if text),
             *self._probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
@@ -242,8 +257,15 @@ class TunePane(Pane):
                 f" {state.step}/{state.total_steps}" if state.total_steps and liveness == "running" else ""
             )
             name = recipe.model.rpartition("/")[2]
-            text = f"{name} · {recipe.preset or recipe.method}{steps}"
-            self.app.run_line = (text, liveness)  # type: ignore[attr-defined]
+            self._announce(f"{name} · {recipe.preset or recipe.method}{steps}", liveness)
+        elif replay:
+            self._announce("", liveness)
+
+    def _announce(self, text: str, liveness: str) -> None:
+        """What the line at the top of every pane says of the run."""
+        replay = self.lab.replay_of(self.run_shown)
+        what = f"{replay.label} {replay.original.id} {text}".rstrip() if replay else text
+        self.lab.run_line = (what, liveness)
 
     def _probe_rows(self) -> list[Content]:
         """The newest verdict on what the model still knows, and the worst of the red flags."""
@@ -306,7 +328,7 @@ class TunePane(Pane):
             self._last_words(),
             self._keys("tune.resume"),
         )
-        about += cost_text.about(state, self.liveness)
+        about += cost_text.about(state, self.liveness, self.lab.now(self.watcher.run))
         about += about_machine(state)
         if about != self._about:
             self._about = about
@@ -365,6 +387,18 @@ class TunePane(Pane):
             self.app.run_id = run_id  # type: ignore[attr-defined]
             self._open(run_id)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only a replay has a speed."""
+        if action == "speed":
+            return self.lab.replay_of(self.run_shown) is not None
+        return super().check_action(action, parameters)
+
+    def action_speed(self, by: int) -> None:
+        replay = self.lab.replay_of(self.run_shown)
+        if replay is not None:
+            self.notice(f"{replay.faster(by):g} times as fast as the run was")
+            self._draw_state()
+
     def _live(self) -> bool:
         """Whether the run can hear; says so when it cannot."""
         if self.watcher is None:
@@ -414,6 +448,8 @@ class TunePane(Pane):
         step, total = self.watcher.state.step, self.watcher.state.total_steps
         at = f"It is at step {step} of {total}. " if total else ""
         question = f"Stop this run? {at}What was learned so far is saved, and it can be resumed."
+        if self.lab.replay_of(self.watcher.run):
+            question = "Stop the replay? The run that it shows stays as it is."
         self.app.push_screen(Confirm(question, yes="stop it", no="let it run"), self._stop_answered)
 
     def _stop_answered(self, stop: bool | None) -> None:
@@ -423,6 +459,8 @@ class TunePane(Pane):
     def action_resume(self) -> None:
         if self.watcher is None:
             self.notice(NO_RUN, "warning")
+        elif self.lab.refuse_in_replay(self.watcher.run, "`tui-lab resume` goes on with a run"):
+            pass
         elif self.watcher.liveness == "finished":
             self.notice("This run has finished: there is nothing left to go on with.", "warning")
         elif self.watcher.liveness not in ENDED and self.watcher.liveness != "created":

@@ -1,0 +1,317 @@
+"""Plays a recorded run as if it were live: a private folder whose event log grows as the recording's did, a
+number of times as fast. Whoever reads run folders sees a run: its lock is held while it plays, commands are
+heeded (they act on the replay), and it ends as the recording does, a crash included. Records are handed on
+line by line as they stand, damaged ones too, with the times they had; :meth:`Replay.now` is the recording's
+clock. Nothing of the original is written, and the folder is removed at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tui_lab.errors import LabError
+from tui_lab.retention.results import MOST_BYTES
+from tui_lab.runs import folder
+from tui_lab.runs.commands import Command, Inbox
+from tui_lab.runs.events import EVENTS_VERSION, decode, encode
+from tui_lab.runs.folder import Run, RunLock
+
+DEFAULT_SPEED = 10.0
+SLOWEST, FASTEST = 0.1, 10_000.0
+#: What the keys step through.
+SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+#: Seconds of the recording that a gap takes at most: a live run writes telemetry more often than that, so a
+#: longer one is a night between two attempts, or a clock that was set.
+LONGEST_GAP_S = 30.0
+#: Seconds of the watcher's clock that one tick counts for at most: a lab that was suspended does not leap.
+LONGEST_TICK_S = 1.0
+#: Records handed on in one tick, so that the lab stays alive at any speed.
+MOST_RECORDS_A_TICK = 4_000
+PREFIX = "tui-lab-replay-"
+_CHUNK_BYTES = 1 << 18
+#: What shows beside the log: copied when the recording ends, as a run writes them at its end.
+_ENDS = ("worker.log",)
+
+
+def find(name: str, directory: Path | None = None) -> Run:
+    """The run to play: as :func:`tui_lab.runs.folder.open_run` finds it, or a folder with nothing but a log.
+    Raises LabError where there is none, or where it is still going on."""
+    try:
+        run = folder.open_run(name, directory)
+    except LabError:
+        path = Path(name).expanduser()
+        if not (path / "events.jsonl").is_file():
+            raise
+        run = Run(path.resolve())
+    if not run.events_path.is_file():
+        raise LabError(f"run {run.id}: there is nothing to play, it has no event log")
+    if folder.is_locked(run):
+        raise LabError(f"run {run.id} is still going on: `tui-lab` and `tui-lab watch {run.id}` show it live")
+    return run
+
+
+class Replay:
+    """One replay. ``run`` is the folder to watch, ``original`` the run that is played. Call :meth:`advance`
+    now and then; ``clock`` is the watcher's, in seconds."""
+
+    def __init__(
+        self,
+        original: Run,
+        speed: float = DEFAULT_SPEED,
+        from_step: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.original = original
+        self.speed = check_speed(speed)
+        self.paused = False
+        self.ended = False
+        self.problem = ""
+        self.step = 0
+        self._recorded_pause = False
+        self._clock = clock
+        self._last = clock()
+        self._owed_s = 0.0  # of the recording, not played yet
+        self._lines = _lines(original.events_path)
+        self._t = math.nan  # of the newest record that was handed on
+        self._gap_s = 0.0  # what is left of the gap before the next record, long ones cut
+        self._gap_whole_s = self._gap_real_s = 0.0
+        self._next: tuple[bytes, dict[str, Any] | None] | None = None
+        self._place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+        try:
+            self.run = self._make_folder()
+            self._lock: RunLock | None = RunLock.take(self.run)
+            self._log = self.run.events_path.open("ab", buffering=0)
+            self._inbox = Inbox(self.run, set())
+            self._fetch()
+            if from_step > 0:
+                self._skip_to(from_step)
+        except BaseException:
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise
+
+    def _make_folder(self) -> Run:
+        """Named as the original is, in a folder of its own that nobody else can read."""
+        path = self._place / self.original.id
+        path.mkdir(mode=0o700)
+        run = Run(path)
+        try:
+            shutil.copyfile(self.original.recipe_path, run.recipe_path)
+        except OSError:
+            # no TOML: whoever reads it says so, and shows the run without
+            run.recipe_path.write_text("the recording has no recipe\n", encoding="utf-8")
+        return run
+
+    # ------------------------------------------------------------------ the recording's time
+
+    def now(self) -> float:
+        """The recording's clock, in seconds since 1970: what it was at this point of it."""
+        if not math.isfinite(self._t):
+            return time.time()
+        share = 1 - self._gap_s / self._gap_whole_s if self._gap_whole_s > 0 else 0.0
+        return self._t + self._gap_real_s * share
+
+    def advance(self) -> int:
+        """Plays what is due by the clock, and does what was asked; how many records that were."""
+        now = self._clock()
+        passed, self._last = min(max(0.0, now - self._last), LONGEST_TICK_S), now
+        if self.ended:
+            return 0
+        try:
+            for command in self._inbox.poll():
+                self._do(command)
+            if self.paused or self.ended:
+                return 0
+            self._owed_s += passed * self.speed
+            return self._play()
+        except OSError as error:  # the disk is full, or somebody removed the folder
+            self.problem = f"the replay ended: {error.strerror or error}"
+            self._stop()
+            return 0
+
+    def _play(self) -> int:
+        due: list[bytes] = []
+        while self._next is not None and self._gap_s <= self._owed_s and len(due) < MOST_RECORDS_A_TICK:
+            self._owed_s -= self._gap_s
+            due.append(self._take())
+        self._write(due)
+        if self._next is None:
+            self._finish()
+        elif self._gap_s > self._owed_s:
+            self._gap_s -= self._owed_s
+            self._owed_s = 0.0
+        return len(due)
+
+    def _take(self) -> bytes:
+        """The next line; the one after it is looked at."""
+        assert self._next is not None
+        line, record = self._next
+        self._see(record)
+        self._fetch()
+        return line
+
+    def _see(self, record: dict[str, Any] | None) -> None:
+        """What the replay has to know of a record that it hands on."""
+        if record is None:
+            return
+        if (t := _time(record)) is not None:
+            self._t = t
+        if record.get("kind") == "step" and isinstance(record.get("step"), int):
+            self.step = record["step"]
+        elif record.get("kind") == "resumed":
+            self.step = record["from_step"] if isinstance(record.get("from_step"), int) else 0
+        if record.get("kind") in ("paused", "continued", "resumed", "end"):
+            self._recorded_pause = record["kind"] == "paused"
+
+    def _fetch(self) -> None:
+        line = next(self._lines, None)
+        self._next = None if line is None else (line, decode(line))
+        t = _time(self._next[1]) if self._next and self._next[1] else None
+        self._gap_real_s = max(0.0, t - self._t) if t is not None and math.isfinite(self._t) else 0.0
+        self._gap_whole_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
+
+    def _skip_to(self, step: int) -> None:
+        """Hands on everything before the first record of a step at once."""
+        due: list[bytes] = []
+        reached = 0
+        while self._next is not None:
+            record = self._next[1] or {}
+            at = record.get("step") if record.get("kind") == "step" else None
+            if isinstance(at, int):
+                if at >= step:
+                    break
+                reached = max(reached, at)
+            due.append(self._take())
+            if len(due) >= MOST_RECORDS_A_TICK:
+                self._write(due)
+                due = []
+        if self._next is None:
+            self._release()
+            self._log.close()
+            raise LabError(f"run {self.original.id} has no step {step:,}: it came to step {reached:,}")
+        self._write(due)
+        self._gap_s = 0.0
+
+    def _write(self, lines: list[bytes]) -> None:
+        data = memoryview(b"".join(lines))
+        while data:  # a disk may take it in parts
+            data = data[self._log.write(data) or 0 :]
+
+    # ------------------------------------------------------------------ what is asked
+
+    def _do(self, command: Command) -> None:
+        if command.name == "pause":
+            self._answer(command, "the replay is held")
+            self._say("paused", step=self.step)
+            self.paused = True
+        elif command.name == "continue":
+            was_held, self.paused = self.paused, False
+            if was_held and not self._recorded_pause:
+                self._answer(command, "the replay goes on")
+                self._say("continued", step=self.step)
+            else:
+                self._answer(command, "the recording was paused here; the replay goes to where it went on")
+                self._gap_s = 0.0
+        elif command.name == "stop":
+            self._answer(command, "the replay ends")
+            message = f"the replay was stopped at step {self.step}; the run itself is as it was"
+            self._say("end", state="stopped", step=self.step, message=message)
+            self._stop()
+        else:
+            self._answer(command, f"this is a replay: {command.name} would be for the run itself")
+
+    def _answer(self, command: Command, outcome: str) -> None:
+        self._say("command", id=command.id, name=command.name, outcome=outcome)
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        """A record of the replay's own, at the recording's time."""
+        self._write([encode({"v": EVENTS_VERSION, "t": round(self.now(), 3), "kind": kind, **fields})])
+
+    def faster(self, by: int) -> float:
+        """The next speed up (1) or down (-1); the new one."""
+        if by > 0:
+            self.speed = next((speed for speed in SPEEDS if speed > self.speed), self.speed)
+        else:
+            self.speed = next((speed for speed in reversed(SPEEDS) if speed < self.speed), self.speed)
+        return self.speed
+
+    @property
+    def label(self) -> str:
+        """Told wherever it is shown, so that nobody takes it for a live run."""
+        return f"REPLAY ×{self.speed:g}"
+
+    def is_of(self, run: Run) -> bool:
+        """Whether ``run`` is the folder of this replay."""
+        return run.path == self.run.path
+
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self) -> None:
+        """The recording is over: what lay beside its log appears, and its process is gone."""
+        for name in _ENDS:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(self.original.path / name, self.run.path / name)
+        results = self.run.path / "retention"
+        with contextlib.suppress(OSError):
+            results.mkdir(mode=0o700, exist_ok=True)
+            for path in sorted((self.original.path / "retention").glob("*.json")):
+                if path.stat().st_size <= MOST_BYTES:
+                    shutil.copyfile(path, results / path.name)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.ended = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def close(self) -> None:
+        """Ends it, and removes its folder."""
+        self._stop()
+        with contextlib.suppress(OSError):
+            self._log.close()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_speed(speed: float) -> float:
+    """A speed that can be played at. Raises LabError."""
+    if not SLOWEST <= speed <= FASTEST:
+        raise LabError(
+            f"--speed {speed:g}: a replay is {SLOWEST:g} to {FASTEST:,.0f} times as fast as the run"
+        )
+    return speed
+
+
+def _time(record: dict[str, Any] | None) -> float | None:
+    """When a record was written; None where it does not say, or says what no clock does."""
+    t = (record or {}).get("t")
+    if isinstance(t, bool) or not isinstance(t, int | float) or not 0 < t < 1e12:
+        return None
+    return float(t)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The whole lines of a log, each with its end; a half one at the end is "not yet", and never comes."""
+    rest = b""
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line + b"\n"
+    except OSError:
+        return
