@@ -61,7 +61,18 @@ def main(arguments: list[str]) -> int:
         return _failed(run, events, reserve, explain(error, run) or str(error))
     code = _work(run, events, reserve)
     reserve.give_back()
+    _report(run, code)
     return code
+
+
+def _report(run: Run, code: int) -> None:
+    """The run's report, once its log has its end. What keeps it from being written is no fault of the run, and
+    after a failure it must not stand where the reason does."""
+    from tui_lab.runs import report_files
+
+    said = report_files.write_at_end(run)
+    if said and code == 0:
+        print(said, file=sys.stderr)  # noqa: T201
 
 
 def _work_beside(run: Run) -> int:
