@@ -79,7 +79,7 @@ def look(
     """The outlook of a recipe with its resolved ``values``; a fraction of a millisecond. Never raises."""
     if entry.shape is None:
         problem = _no_shape(entry)
-        return Outlook(room, problem=problem, cost_problem=problem)
+        return Outlook(room, problem=problem, cost_problem="not known before the model's sizes are")
     data = data or Data()
     memory, problem = None, ""
     try:

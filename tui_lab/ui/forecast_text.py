@@ -97,8 +97,12 @@ def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
     memory = found.memory
     made: list[Content] = []
     if memory is None:
-        made.append(Content.assemble(("memory ", "$text-muted"), visible(found.problem), *_probe_hint(shown)))
+        made.append(
+            Content.assemble(("memory: ", "$text-muted"), visible(found.problem), *_probe_hint(shown))
+        )
         made += _probe_lines(shown)
+        if found.probe is not None:
+            made.append(_verdict(shown))
     else:
         free = found.room.free_bytes
         if mode == "brief":

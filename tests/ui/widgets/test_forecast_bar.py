@@ -113,6 +113,9 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "brief"))
     assert "exact probe" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN
+    found = probed(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
+    text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "brief"))
+    assert "counted exactly" in text and "✗ does not fit: 10" in text
 
 
 def test_an_applied_remedy_says_how_to_take_it_back() -> None:
