@@ -5,6 +5,7 @@ data and logs stand here as they came; a figure that is not known is a dash."""
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -393,7 +394,7 @@ def _repeat(report: Report) -> Iterator[Block]:
         return
     yield Text("The same recipe, as a command with everything that the preset does not say:")
     yield Code(report.command)
-    yield Text("Or from the recipe that lies in the run's folder, whatever becomes of the preset:")
+    yield Text("Or from the recipe in the run's folder (RUN), whatever becomes of the preset:")
     yield Code("tui-lab train --preset RUN/recipe.toml")
     pinned = recipe["revision"] or "none pinned"
     if recipe["model"] == "pocket":
@@ -407,9 +408,9 @@ def _repeat(report: Report) -> Iterator[Block]:
         "same number of threads the losses are the same; on a GPU kernels may round in another order."
     )
     yield Text("What was measured after the run, and this report:")
-    suites = " ".join(f"--suite {suite}" for suite in report.results)
-    measure = f"tui-lab retention --adapter RUN {suites}".rstrip()
-    yield Code(f"{measure}\ntui-lab report RUN")
+    suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in report.results)
+    name = shlex.quote(report.run)
+    yield Code(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
 
 
 def _unknown(report: Report) -> Iterator[Block]:

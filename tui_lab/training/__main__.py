@@ -66,8 +66,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(run: Run, code: int) -> None:
-    """The run's report, once its log has its end. What keeps it from being written is no fault of the run, and
-    after a failure it must not stand where the reason does."""
+    """The run's report, once its log has its end. What keeps it from being written is no fault of the run,
+    and after a failure it must not stand where the reason does."""
     from tui_lab.runs import report_files
 
     said = report_files.write_at_end(run)
