@@ -12,6 +12,7 @@ from tui_lab.ui.help import help_content
 from tui_lab.ui.screens.choose import ChoosePane
 from tui_lab.ui.screens.compare import ComparePane
 from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.screens.runs import RunsPane
 from tui_lab.ui.screens.tune import TunePane
 from tui_lab.ui.widgets.form import Rows
 
@@ -21,6 +22,7 @@ OWNERS = {
     "tune": TunePane,
     "compare": ComparePane,
     "keep": KeepPane,
+    "runs": RunsPane,
     "form": Rows,
 }
 

@@ -70,6 +70,7 @@ class Summary:
     sweep_values: dict[str, Any] = field(default_factory=dict)
     message: str = ""
     has_end: bool = False
+    queued: int = 0  # its place among those that wait, from 1
     live_state: str = "starting"  # what it is while a process holds its lock
 
     @property
@@ -101,7 +102,7 @@ def summarise(watcher: Watcher) -> Summary:
     recipe = watcher.recipe
     words, place = marks.read(run), sweep.place_of(run)
     ended = state.liveness(locked=False)
-    if ended == "created" and run.last_words(1):
+    if ended == "created" and run.was_started:
         ended = "crashed"
     said = next(iter(run.last_words(1)), "") if ended == "crashed" else ""
     peaks = state.end.get("peak_memory")
@@ -164,6 +165,7 @@ class RunIndex:
         self.queue_words = ""
         self._found: dict[str, tuple[list[int], Summary]] = {}
         self._watchers: dict[str, Watcher] = {}
+        self.done = False  # whether everything was read once
         self._loaded = self._unsaved = False
 
     def refresh(self, show: Callable[[list[Summary]], None] | None = None) -> list[Summary]:
@@ -195,6 +197,7 @@ class RunIndex:
         everything = self._with_queue(found)
         if self._unsaved:
             self._save()
+        self.done = True
         return everything
 
     def _names(self) -> list[str]:
@@ -224,7 +227,7 @@ class RunIndex:
     def _with_queue(self, found: Mapping[str, tuple[list[int], Summary]]) -> list[Summary]:
         """The runs with what their locks say now, and those that wait."""
         waiting: list[Summary] = []
-        queued: set[str] = set()
+        queued: dict[str, int] = {}
         try:
             listed = queue.items(self.directory)
             self.queue_words, self.problem = queue.standing(self.directory, listed), ""
@@ -232,15 +235,15 @@ class RunIndex:
             listed, self.queue_words, self.problem = [], "", str(error)
         for item in listed:
             if item.state == "queued":
-                queued.add(item.run.id)
+                queued[item.run.id] = place = len(queued) + 1
                 if item.run.path.parent != self.directory:
-                    waiting.append(replace(summarise(Watcher(item.run)), state="queued"))
-        runs = [
-            replace(each, state=state)
-            if (state := self._state(each, each.id in queued)) != each.state
-            else each
-            for _, each in found.values()
-        ]
+                    waiting.append(replace(summarise(Watcher(item.run)), state="queued", queued=place))
+        runs = []
+        for _, each in found.values():
+            state = self._state(each, each.id in queued)
+            place = queued.get(each.id, 0) if state == "queued" else 0
+            same = (state, place) == (each.state, each.queued)
+            runs.append(each if same else replace(each, state=state, queued=place))
         runs.sort(key=lambda each: each.id, reverse=True)
         return waiting + runs
 
@@ -297,7 +300,12 @@ def _stamp(path: str) -> list[int]:
 Key = float | str
 #: What the table can be sorted by. Retention by its value, acquisition by the score after the training.
 COLUMNS: dict[str, tuple[str, Callable[[Summary], Key]]] = {
-    "started": ("started", lambda s: s.id),
+    # what waits comes after everything, and ids begin with the time
+    # (a sweep's runs were made in one second and ran in their order)
+    "started": (
+        "started",
+        lambda s: f"~{9_999 - s.queued:04}" if s.queued else f"{s.id[:15]}-{s.sweep_number:04}{s.id[15:]}",
+    ),
     "state": ("state", lambda s: s.state),
     "name": ("name", lambda s: s.name.casefold()),
     "model": ("model", lambda s: s.model.rpartition("/")[2].casefold()),

@@ -38,6 +38,11 @@ ABOUT = {
         "how sure that is, which items flipped (Enter opens one), and what to try next. * is retention above "
         "chance: guessing counts as nothing kept."
     ),
+    "runs": (
+        "Every run. Space marks runs: their curves lie over each other under Curves (M and X change what is "
+        "drawn), what their recipes differ in is under Recipes. / filters by words, by state:, model:, data: "
+        "or tag:. Runs that wait in the queue are here, too: it goes on without the lab."
+    ),
 }
 
 

@@ -403,6 +403,30 @@ class ChoosePane(FitPane):
             self.app.copy_to_clipboard(self.summary.command)
             self.notice(f"Copied, if the terminal allows it:\n{self.summary.command}")
 
+    @work(thread=True, exclusive=True, group="queue", description="queue the run", exit_on_error=False)
+    def action_queue(self) -> None:
+        """Puts what is chosen into the queue, which begins unless it is held."""
+        from tui_lab.runs import queue
+
+        if self.summary is None:
+            return
+        if self.summary.refusals or self.summary.recipe is None:
+            text = "Not queued:\n" + "\n".join(self.summary.refusals)
+            self.app.call_from_thread(self.notice, text, "error")
+            return
+        try:
+            (run,) = queue.add([self.summary.recipe])
+            held = queue.read().held
+            child = None if held else queue.start_runner()
+        except LabError as error:
+            self.app.call_from_thread(self.notice, error, "error")
+            return
+        if child is not None:
+            self.app.call_from_thread(self.app.adopt, child)  # type: ignore[attr-defined]
+        runs_keys = keys_of("app.runs", self.app._keymap)
+        state = "The queue is held: " if held else ""
+        self.app.call_from_thread(self.notice, f"Queued as {run.id}. {state}{runs_keys} shows it.")
+
     def action_start(self) -> None:
         """Starts the run, after a question when another one is in progress."""
         if self._starting or self.summary is None:

@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 
-class AskText(ModalScreen[str]):
-    """One line; Enter gives it, Escape gives nothing ("")."""
+class AskText(ModalScreen[str | None]):
+    """One line; Enter gives it, Escape gives nothing: "", or None where no text is an answer, too."""
 
     DEFAULT_CSS = """
     AskText { align: center middle; }
@@ -26,9 +26,12 @@ class AskText(ModalScreen[str]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave")]
 
-    def __init__(self, question: str, value: str = "", placeholder: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, question: str, value: str = "", placeholder: str = "", can_be_empty: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.question, self.value, self.placeholder = question, value, placeholder
+        self.can_be_empty = can_be_empty
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -41,4 +44,4 @@ class AskText(ModalScreen[str]):
         self.dismiss(event.value.strip())
 
     def action_leave(self) -> None:
-        self.dismiss("")
+        self.dismiss(None if self.can_be_empty else "")

@@ -17,9 +17,13 @@ PANES = (
     ("tune", "Tune", "F3"),
     ("compare", "Compare", "F4"),
     ("keep", "Keep", "F5"),
+    ("runs", "Runs", "F6"),
 )
+#: Narrower windows do without the lab's name.
+TITLE_COLUMNS = 84
 #: A glyph for every state of a run: state is never told by colour alone.
 STATE_GLYPHS = {
+    "queued": "…",
     "created": "·",
     "starting": "◌",
     "running": "▶",
@@ -30,6 +34,7 @@ STATE_GLYPHS = {
     "crashed": "✗",
 }
 STATE_ROLES = {
+    "queued": "undecided",
     "starting": "state-running",
     "running": "state-running",
     "paused": "state-paused",
@@ -65,7 +70,8 @@ class HeaderLine(Widget):
 
     def _left(self) -> list[tuple[str, str, str]]:
         """(text, style, pane) pieces of the left part."""
-        pieces = [(" tui-lab ", "bold $primary", "")]
+        # in a narrow window the state of the run says more than the lab's name
+        pieces = [(" tui-lab ", "bold $primary", "")] if self.size.width >= TITLE_COLUMNS else []
         for pane, name, key in PANES:
             style = "bold reverse" if pane == self.pane else ""
             pieces += [(f" {key} {name} ", style, pane), (" ", "", "")]

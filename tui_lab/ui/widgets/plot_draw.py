@@ -50,13 +50,15 @@ MIN_WIDTH, MIN_HEIGHT = 16, 5
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. ``role`` names its colour in the theme; ``xs`` rises; NaN in ``ys`` is a gap."""
+    """One curve. ``role`` names its colour in the theme; ``xs`` rises; NaN in ``ys`` is a gap. Without a
+    ``name`` it is not in the legend."""
 
     name: str
     role: str
     xs: Sequence[float] = field(repr=False)
     ys: Sequence[float] = field(repr=False)
     look: Look = "thin"
+    mark: str = ""  # one character that takes the look's place: letters tell many curves apart
 
     @property
     def last(self) -> float:
@@ -131,9 +133,9 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
     title = f"{options.title} " if options.title else ""
     for with_values in (options.values, False):
         row: Row = [(title, "title")]
-        for one in series:
+        for one in filter(lambda one: one.name, series):
             value = f" {quantity(one.last, options.unit)}" if with_values and math.isfinite(one.last) else ""
-            row.append((f" {GLYPHS[options.marker][one.look]} ", one.role))
+            row.append((f" {one.mark or GLYPHS[options.marker][one.look]} ", one.role))
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
             break
@@ -219,8 +221,8 @@ def _figure(
         plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
         for number, (one, (xs, ys)) in enumerate(zip(series, shown, strict=True), start=1):
             for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
-                if one.look == "points" or len(part_x) == 1:
-                    plotext.scatter(part_x, part_y, marker=marks[one.look], color=number)
+                if one.mark or one.look == "points" or len(part_x) == 1:
+                    plotext.scatter(part_x, part_y, marker=one.mark or marks[one.look], color=number)
                 else:
                     plotext.plot(part_x, part_y, marker=marks[one.look], color=number)
         text = plotext.build()

@@ -1,0 +1,126 @@
+"""What several runs are compared by: their curves by step, by tokens or by time, and the fields that their
+recipes differ in. Read from the logs alone; no torch, no screen."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tui_lab.recipes import FIELDS, Recipe
+from tui_lab.runs.events import EventTail
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import headline, interval
+from tui_lab.runs.sweep import value_words
+
+METRICS = ("loss", "validation", "retention")
+AXES = ("steps", "tokens", "time")
+#: Fields that say nothing of how a run was trained.
+NOT_COMPARED = frozenset({"allow_large"})
+
+
+@dataclass
+class Points:
+    """One curve by all three axes. ``tokens`` and ``seconds`` count over all attempts; steps rise."""
+
+    steps: list[float] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def add(self, step: float, tokens: float, seconds: float, value: float) -> None:
+        if self.steps and step <= self.steps[-1]:
+            self.cut(step - 1)
+        for place, each in zip(self._all(), (step, tokens, seconds, value), strict=True):
+            place.append(each)
+
+    def cut(self, last_step: float) -> None:
+        """Drops what lies after ``last_step``."""
+        keep = bisect_right(self.steps, last_step)
+        for place in self._all():
+            del place[keep:]
+
+    def _all(self) -> tuple[list[float], ...]:
+        return self.steps, self.tokens, self.seconds, self.values
+
+    def xs(self, axis: str) -> list[float]:
+        """Where the values lie on one of :data:`AXES`."""
+        return {"steps": self.steps, "tokens": self.tokens, "time": self.seconds}[axis]
+
+
+@dataclass
+class Curves:
+    """A run's curves by name, see :data:`METRICS`."""
+
+    points: dict[str, Points] = field(default_factory=lambda: {name: Points() for name in METRICS})
+
+
+class CurveReader:
+    """Reads a run's log from where it stopped. ``seconds`` are those of its processes: the time between two
+    attempts does not count, what a dead attempt took does."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.curves = Curves()
+        self._tail = EventTail(run.events_path)
+        self._restarts = 0
+        self._seconds = 0.0
+        self._at: float | None = None
+        self._tokens = 0.0
+
+    def read(self) -> Curves:
+        """Everything there is now."""
+        while events := self._tail.read(20_000, math.inf):
+            if self._tail.restarts != self._restarts:
+                self._restarts, self.curves = self._tail.restarts, Curves()
+                self._seconds, self._at, self._tokens = 0.0, None, 0.0
+            for event in events:
+                try:
+                    self._take(event)
+                except (TypeError, ValueError, KeyError):
+                    continue  # a newer or damaged record
+        return self.curves
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, points = event.get("kind"), self.curves.points
+        t = float(event["t"])
+        if kind == "resumed":
+            self._at = t
+            for each in points.values():
+                each.cut(float(event["from_step"]))
+        if self._at is not None:
+            self._seconds += max(0.0, t - self._at)
+        self._at = t
+        if kind == "step":
+            self._tokens = float(event.get("tokens") or self._tokens)
+            loss = event["loss"]
+            value = float(loss) if isinstance(loss, int | float) else math.nan
+            points["loss"].add(int(event["step"]), self._tokens, self._seconds, value)
+        elif kind == "eval":
+            points["validation"].add(int(event["step"]), self._tokens, self._seconds, float(event["loss"]))
+        elif kind == "item_probe":
+            above = event.get("above_chance")
+            probe = {
+                "retention": interval(event["retention"]),
+                "above_chance": None if above is None else interval(above),
+            }
+            value = headline(probe)["value"]
+            points["retention"].add(int(event["step"]), self._tokens, self._seconds, value)
+
+
+def differing(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:
+    """The fields in which the recipes are not all the same, in the schema's order, with each one's value; a
+    question mark for a recipe that cannot be read."""
+    found = []
+    for name in FIELDS:
+        values = [None if recipe is None else getattr(recipe, name) for recipe in recipes]
+        known = [value for value, recipe in zip(values, recipes, strict=True) if recipe is not None]
+        if name not in NOT_COMPARED and any(value != known[0] for value in known):
+            shown = [
+                "?" if recipe is None else value_words(value) or "–"
+                for value, recipe in zip(values, recipes, strict=True)
+            ]
+            found.append((name, shown))
+    return found

@@ -1,0 +1,550 @@
+"""Runs: every run in one table that can be sorted, filtered, marked, tagged, named and deleted; the curves of
+several over each other; what their recipes differ in; what came of a sweep; and the queue. Folders are read
+in a thread, and a log only when it has changed."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from tui_lab.errors import LabError
+from tui_lab.runs import index, marks, queue, removal
+from tui_lab.runs.folder import Run
+from tui_lab.runs.index import RunIndex, Summary
+from tui_lab.runs.overlay import AXES, METRICS, CurveReader, Curves, differing
+from tui_lab.runs.sweep import CRITERIA
+from tui_lab.ui import runs_plots, runs_text
+from tui_lab.ui.actions import bindings, keys_of
+from tui_lab.ui.pane import Pane
+from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.run_table import RunTable, TableHead
+from tui_lab.ui.widgets.tabs_line import TabsLine
+
+if TYPE_CHECKING:
+    from tui_lab.recipes import Recipe
+    from tui_lab.ui.app import LabApp
+
+TABS = (("list", "All runs"), ("curves", "Curves"), ("recipes", "Recipes"), ("sweep", "Sweep"))
+GRID_COLUMNS, GRID_ROWS = 150, 44
+#: Seconds between two looks at the folders while the pane is shown.
+LOOK_S = 1.5
+LEGEND_LINES = 4
+
+
+class RunsPane(Pane):
+    """The pane."""
+
+    GROUP = "runs"
+    AUTO_FOCUS = "RunTable"
+    BINDINGS = bindings("runs")
+    DEFAULT_CSS = """
+    RunsPane #top {
+        height: 1; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    RunsPane #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
+    RunsPane #filter.-open { display: block; }
+    RunsPane #parts { height: 1fr; }
+    RunsPane .part { height: 1fr; display: none; }
+    RunsPane .part.-active { display: block; }
+    RunsPane #detail { height: 3; padding: 0 1; background: $surface; }
+    RunsPane #legend { height: auto; max-height: 4; padding: 0 1; }
+    RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
+    RunsPane.-grid TabsLine { display: none; }
+    RunsPane.-grid #parts {
+        layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
+    }
+    RunsPane.-grid .part { display: block; height: 100%; border-top: solid $panel-lighten-2; }
+    RunsPane.-grid .part:focus-within { border-top: heavy $primary; }
+    RunsPane.-grid #list { column-span: 2; }
+    RunsPane.-grid #curves { row-span: 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.index: RunIndex | None = None
+        self.every: list[Summary] = []
+        self.marked: list[str] = []  # ids, in the order that gives them their letters
+        self.query_text = ""
+        self.sorted_by, self.descending = "started", True
+        self.metric, self.axis, self.criterion = METRICS[0], AXES[0], next(iter(CRITERIA))
+        self.grid = False
+        self._reading = threading.Lock()
+        self._again = False
+        self._readers: dict[str, CurveReader] = {}
+        self._curves: dict[str, Curves] = {}
+        self._recipes: dict[str, Recipe | None] = {}
+        self._told = ""
+
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @property
+    def current(self) -> Summary | None:
+        return self.table.current
+
+    @property
+    def run_shown(self) -> Run | None:
+        """The run under the cursor, for what can be done with a run everywhere."""
+        return self.current.run if self.current and self.current.state != "queued" else None
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="top")
+        yield Input(placeholder="words; state:failed  model:qwen  tag:good  data:pirate", id="filter")
+        yield TabsLine(TABS)
+        with Container(id="parts"):
+            with Vertical(id="list", classes="part -active"):
+                yield TableHead()
+                yield RunTable()
+                yield Static(id="detail")
+            with Vertical(id="curves", classes="part"):
+                yield Plot(runs_plots.FIRST)
+                yield Static(id="legend")
+            with VerticalScroll(id="recipes", classes="part") as part:
+                part.border_title = "What the recipes differ in"
+                yield Static()
+            with VerticalScroll(id="sweep", classes="part") as part:
+                part.border_title = "Sweep"
+                yield Static()
+
+    def on_mount(self) -> None:
+        self.query_one(Plot).set_options(marker=cast("Any", self.lab.marker))
+        self.table.show([], {}, "reading the runs…")
+        self.set_interval(LOOK_S, self._look)
+        self._draw()
+        self.look()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        self.set_class(self.grid, "-grid")
+        self.call_after_refresh(self._draw)
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        super().on_screen_resume(event)
+        self.look()
+
+    # ------------------------------------------------------------------ reading
+
+    def _look(self) -> None:
+        if self.is_current:
+            self.look()
+
+    def look(self) -> None:
+        """Looks at the folders, in a thread; one at a time, and once more where one was asked meanwhile."""
+        if self._reading.acquire(blocking=False):
+            self._read()
+        else:
+            self._again = True
+
+    @work(thread=True, group="runs", description="read the runs", exit_on_error=False)
+    def _read(self) -> None:
+        try:
+            self._again = False
+            if self.index is None:
+                self.index = RunIndex()
+                removal.empty_trash(self.index.directory)  # what a killed removal left
+            every = self.index.refresh(lambda some: self._take_later(some))
+            self._take_later(every)
+            compared = self._compared(every)
+            for run in compared:
+                reader = self._readers.setdefault(run.id, CurveReader(run.run))
+                if reader.run != run.run:  # it was in the queue and has begun
+                    reader = self._readers[run.id] = CurveReader(run.run)
+                reader.read()
+                if run.id not in self._recipes:
+                    self._recipes[run.id] = _recipe(run)
+            self._readers = {run.id: self._readers[run.id] for run in compared}
+            self._call(self._draw_compared)
+        finally:
+            self._reading.release()
+        if self._again:
+            self._call(self.look)
+
+    def _call(self, what: Any, *arguments: Any) -> None:
+        """Calls back in the lab's own thread, unless it has gone meanwhile."""
+        if self.is_mounted and self.app.is_running:
+            self.app.call_from_thread(what, *arguments)
+
+    def _take_later(self, every: list[Summary]) -> None:
+        self._call(self._take, list(every))
+
+    def _take(self, every: list[Summary]) -> None:
+        if every != self.every or not self.every:
+            self.every = every
+            known = {run.id for run in every}
+            self.marked = [each for each in self.marked if each in known]
+            self._draw()
+
+    def _compared(self, every: list[Summary]) -> list[Summary]:
+        """The marked runs, else the one under the cursor."""
+        by_id = {run.id: run for run in every}
+        found = [by_id[each] for each in self.marked if each in by_id]
+        if found:
+            return found
+        at = self.current.id if self.current else ""
+        return [by_id[at]] if at in by_id else []
+
+    # ------------------------------------------------------------------ drawing
+
+    @property
+    def letters(self) -> dict[str, tuple[str, str]]:
+        return {
+            run_id: (runs_plots.letter(number), runs_plots.role(number))
+            for number, run_id in enumerate(self.marked)
+        }
+
+    def shown(self) -> list[Summary]:
+        """The runs that the filter leaves, sorted."""
+        found = [run for run in self.every if index.matches(run, self.query_text)]
+        return index.ordered(found, self.sorted_by, self.descending)
+
+    def _draw(self) -> None:
+        if not self.is_mounted:
+            return
+        shown = self.shown()
+        empty = "reading the runs…" if self.index is None or not self.index.done else runs_text.NO_RUNS
+        if self.every and not shown:
+            empty = runs_text.NOTHING_FOUND
+        self.table.show(shown, self.letters, empty)
+        self.query_one(TableHead).show(self.sorted_by, self.descending)
+        queue_words = (self.index.problem or self.index.queue_words) if self.index else ""
+        title = index.COLUMNS[self.sorted_by][0]
+        top = runs_text.top_line(
+            len(shown),
+            len(self.every),
+            self.query_text,
+            len(self.marked),
+            title,
+            self.descending,
+            queue_words,
+        )
+        self.query_one("#top", Static).update(Content(top), layout=False)
+        self._draw_detail()
+        self._draw_sweep()
+
+    @on(RunTable.Moved)
+    def _moved(self) -> None:
+        self._draw_detail()
+        self._draw_sweep()
+        if not self.marked:
+            self.look()
+
+    def _draw_detail(self) -> None:
+        width = max(20, self.size.width - 2)
+        lines = [Content(line).truncate(width, ellipsis=True) for line in runs_text.detail(self.current)]
+        self.query_one("#detail", Static).update(Content("\n").join(lines), layout=False)
+
+    def _draw_compared(self) -> None:
+        """Curves, legend and differences of the compared runs."""
+        if not self.is_mounted:
+            return
+        compared = [run for run in self._compared(self.every) if run.id in self._readers]
+        letters = [runs_plots.letter(number) for number in range(len(compared))]
+        curves = [self._readers[run.id].curves for run in compared]
+        series, title = runs_plots.overlay(curves, self.metric, self.axis)
+        plot = self.query_one(Plot)
+        options = runs_plots.options_for(self.metric, self.axis, title if series else "")
+        plot.set_options(**(options if compared else {"title": "", "empty": runs_plots.FIRST.empty}))
+        stamp = [
+            (run.id, each.points[self.metric].steps[-1:]) for run, each in zip(compared, curves, strict=True)
+        ]
+        plot.show(lambda: series, (self.metric, self.axis, stamp))
+        names = runs_text.names(compared, letters)
+        legend = [
+            Content("   ").join(Content.styled(names[i], f"${runs_plots.role(i)}") for i in line)
+            for line in runs_text.in_lines(names, self._room("curves"), LEGEND_LINES)
+        ]
+        self.query_one("#legend", Static).update(Content("\n").join(legend))
+        rows = differing([self._recipes.get(run.id) for run in compared])
+        heads = [f"{letter} {runs_text.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)]
+        lines = runs_text.differences(rows, heads, self._room("recipes"))
+        self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
+
+    def _draw_sweep(self) -> None:
+        name = self.current.sweep if self.current else ""
+        runs = index.sweep_runs(self.every, name) if name else []
+        best = index.best_of(runs, self.criterion)
+        lines = runs_text.sweep_lines(runs, best, self.criterion, self._room("sweep"))
+        styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
+        if runs:
+            words = (
+                f"{index.criterion_words(runs, self.criterion)}   ({self._keys('runs.criterion')} changes it)"
+            )
+            styled = [Content.styled(f"{runs_text.visible(name)}: {words}", "$text-muted"), *styled]
+        self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
+
+    def _room(self, part: str) -> int:
+        """Cells that a line of a part has. One that is hidden is as wide as it will be."""
+        whole = self.query_one(f"#{part}").size.width or self.size.width
+        return max(20, whole - 4)
+
+    def _keys(self, action: str) -> str:
+        return keys_of(action, self.app._keymap)
+
+    # ------------------------------------------------------------------ moving, sorting, filtering
+
+    def action_tab(self, name: str) -> None:
+        self.query_one(TabsLine).show(name)
+        self.set_focus(self.table if name == "list" else None)
+        self._draw_sweep()
+        self._draw_compared()
+
+    def action_turn_tab(self, by: int) -> None:
+        self.action_tab(self.query_one(TabsLine).turn(by))
+
+    def action_sort(self, by: int) -> None:
+        """By the next or the previous column; figures begin with what is usually looked for."""
+        names = list(index.COLUMNS)
+        self._sort(names[(names.index(self.sorted_by) + by) % len(names)])
+
+    def _sort(self, column: str) -> None:
+        if column == self.sorted_by:
+            self.descending = not self.descending
+        else:
+            self.sorted_by = column
+            self.descending = column in ("started", "acquisition", "retention", "peak")
+        self._draw()
+
+    def action_reverse(self) -> None:
+        self._sort(self.sorted_by)
+
+    @on(TableHead.Clicked)
+    def _head_clicked(self, event: TableHead.Clicked) -> None:
+        if event.column in index.COLUMNS:
+            self._sort(event.column)
+
+    def action_filter(self) -> None:
+        line = self.query_one("#filter", Input)
+        line.add_class("-open")
+        line.focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self, event: Input.Changed) -> None:
+        self.query_text = event.value
+        self._draw()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_taken(self) -> None:
+        self.query_one("#filter").set_class(bool(self.query_text.strip()), "-open")
+        self.action_tab("list")
+
+    def action_clear(self) -> None:
+        """Escape: leaves the filter, then clears it, then the marks."""
+        line = self.query_one("#filter", Input)
+        if self.query_text or line.has_focus:
+            line.value = ""
+            line.remove_class("-open")
+            self.action_tab("list")
+        elif self.marked:
+            self.action_unmark()
+
+    # ------------------------------------------------------------------ marking and comparing
+
+    def action_mark(self) -> None:
+        if self.current is None:
+            return
+        run_id = self.current.id
+        if run_id in self.marked:
+            self.marked.remove(run_id)
+        else:
+            self.marked.append(run_id)
+        self.table.action_move(1)
+        self._marked()
+
+    def action_mark_shown(self) -> None:
+        """All that the filter leaves, or those of the run's sweep when there is no filter."""
+        found = self.shown()
+        if not self.query_text and self.current and self.current.sweep:
+            found = index.sweep_runs(self.every, self.current.sweep)
+        elif not self.query_text:
+            self.notice(
+                "Filter with / first, or stand on a run of a sweep: this marks all that belong together."
+            )
+            return
+        self.marked = [run.id for run in found]
+        self._marked()
+
+    def action_unmark(self) -> None:
+        self.marked = []
+        self._marked()
+
+    def _marked(self) -> None:
+        self._draw()
+        self.look()
+
+    def action_metric(self) -> None:
+        self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]
+        self._show_curves()
+
+    def action_axis(self) -> None:
+        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+        self._show_curves()
+
+    def _show_curves(self) -> None:
+        if not self.grid and self.query_one(TabsLine).active != "curves":
+            self.action_tab("curves")
+        self._draw_compared()
+
+    def action_criterion(self) -> None:
+        names = list(CRITERIA)
+        self.criterion = names[(names.index(self.criterion) + 1) % len(names)]
+        if not self.grid and self.query_one(TabsLine).active != "sweep":
+            self.action_tab("sweep")
+        self._draw_sweep()
+
+    # ------------------------------------------------------------------ opening
+
+    def _begun(self) -> Summary | None:
+        """The run under the cursor when it has begun; says so when not."""
+        run = self.current
+        if run is None:
+            self.notice(runs_text.NO_RUNS, "warning")
+        elif run.state == "queued":
+            self.notice("This run waits in the queue: there is nothing to see of it yet.", "warning")
+        else:
+            return run
+        return None
+
+    @on(RunTable.Opened)
+    def _opened(self) -> None:
+        self.action_open()
+
+    def action_open(self) -> None:
+        if run := self._begun():
+            self.lab.open_run(run.id)
+
+    def action_keep(self) -> None:
+        if run := self._begun():
+            self.lab.run_id = run.id
+            self.lab.action_pane("keep")
+
+    def action_compare(self) -> None:
+        if run := self._begun():
+            self.lab.compare_run(run.id)
+
+    # ------------------------------------------------------------------ writing on a run
+
+    def _ask(self, what: str, question: str, value: str) -> None:
+        from tui_lab.ui.widgets.ask import AskText
+
+        run = self.current
+        if run is None:
+            self.notice(runs_text.NO_RUNS, "warning")
+            return
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self._write(run, what, text)
+
+        self.app.push_screen(AskText(question, value, can_be_empty=True), take)
+
+    def _write(self, run: Summary, what: str, text: str) -> None:
+        try:
+            marks.write(run.run, **{what: text})
+        except LabError as error:
+            self.notice(error, "error")
+        self.look()
+
+    def action_rename(self) -> None:
+        name = self.current.name if self.current else ""
+        self._ask("name", "The run's name (its folder keeps its own; nothing: the time it was made)", name)
+
+    def action_tags(self) -> None:
+        tags = " ".join(self.current.tags) if self.current else ""
+        self._ask("tags", "Tags, with spaces between; the filter finds them as tag:word", tags)
+
+    def action_note(self) -> None:
+        self._ask("note", "A note on this run", self.current.note if self.current else "")
+
+    # ------------------------------------------------------------------ deleting
+
+    def action_delete(self) -> None:
+        """Deletes the marked runs, else the one under the cursor, after a question; never a live one."""
+        from tui_lab.ui.widgets.confirm import Confirm
+
+        wanted = [run for run in self.every if run.id in self.marked] or [r for r in [self.current] if r]
+        gone = [run for run in wanted if not runs_text.is_live(run)]
+        if not wanted:
+            self.notice(runs_text.NO_RUNS, "warning")
+        elif not gone:
+            question = "A run in progress cannot be deleted. Stop it now? What it has learned is saved."
+            self.app.push_screen(
+                Confirm(question, yes="stop it", no="let it run"),
+                lambda yes: self._stop(wanted) if yes else None,
+            )
+        else:
+            question = runs_text.delete_question(gone, len(wanted) - len(gone))
+            self.app.push_screen(
+                Confirm(question, yes="delete", no="keep"), lambda yes: self._delete(gone) if yes else None
+            )
+
+    def _stop(self, runs: list[Summary]) -> None:
+        from tui_lab.runs import commands
+
+        for run in runs:
+            try:
+                commands.send(run.run, "stop")
+            except LabError as error:
+                self.notice(error, "error")
+
+    def _delete(self, runs: list[Summary]) -> None:
+        self._delete_later(runs)
+
+    @work(thread=True, group="delete", description="delete runs", exit_on_error=False)
+    def _delete_later(self, runs: list[Summary]) -> None:
+        for run in runs:
+            try:
+                if run.state == "queued":
+                    queue.remove([run.id])
+                else:
+                    removal.delete(run.run)
+            except LabError as error:
+                self._call(self.notice, error, "error")
+            else:
+                self._call(self._deleted, run.id)
+        self._call(self.look)
+
+    def _deleted(self, run_id: str) -> None:
+        self.marked = [each for each in self.marked if each != run_id]
+        if self.lab.run_id == run_id:
+            self.lab.run_id = ""
+
+    # ------------------------------------------------------------------ the queue
+
+    @work(thread=True, exclusive=True, group="queue", description="hold the queue", exit_on_error=False)
+    def action_queue(self) -> None:
+        """Holds the queue, or lets it go on."""
+        try:
+            if not any(item.state in ("queued", "running") for item in queue.items()):
+                said = f"The queue is empty: {self._keys('choose.queue')} on Choose puts a run into it."
+            elif queue.read().held or not queue.is_going():
+                queue.let_go()
+                child = queue.start_runner()
+                if child is not None:
+                    self._call(self.lab.adopt, child)
+                said = "The queue goes on."
+            else:
+                queue.hold()
+                said = "The queue is held: nothing more starts. The run in progress goes on."
+        except LabError as error:
+            self._call(self.notice, error, "error")
+        else:
+            self._call(self.notice, said)
+        self._call(self.look)
+
+
+def _recipe(run: Summary) -> Recipe | None:
+    try:
+        return run.run.recipe()
+    except LabError:
+        return None

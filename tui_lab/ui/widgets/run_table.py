@@ -1,0 +1,173 @@
+"""The table of runs: draws the rows that are on the screen and no others, so that a thousand runs cost what
+twenty do. It knows summaries and columns; what is done with a run is the pane's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_lab.runs.index import Summary
+from tui_lab.ui.runs_text import MARK_CELLS, Column, fit, head, row
+
+CURSOR = Style(reverse=True)
+#: Cells that the scrollbar takes; kept free always, so that columns do not jump.
+SCROLLBAR = 1
+
+
+class TableHead(Widget):
+    """The line over the table. A click sorts by a column."""
+
+    DEFAULT_CSS = "TableHead { height: 1; width: 100%; color: $text-muted; text-style: bold; }"
+
+    class Clicked(Message):
+        def __init__(self, column: str) -> None:
+            super().__init__()
+            self.column = column
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sorted_by, self.descending = "started", True
+
+    def show(self, sorted_by: str, descending: bool) -> None:
+        """Marks the column that the table is sorted by."""
+        self.sorted_by, self.descending = sorted_by, descending
+        self.refresh()
+
+    def render(self) -> Content:
+        return Content(head(fit(self.size.width - SCROLLBAR), self.sorted_by, self.descending))
+
+    def on_click(self, event: events.Click) -> None:
+        x = MARK_CELLS
+        for column, width in fit(self.size.width - SCROLLBAR):
+            if x <= event.x < x + width:
+                self.post_message(self.Clicked(column.id))
+            x += width + 1
+
+
+class RunTable(ScrollView, can_focus=True):
+    """One line a run, a cursor, and letters on the marked ones."""
+
+    DEFAULT_CSS = """
+    RunTable { height: 1fr; width: 100%; background: $background; scrollbar-size-vertical: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", show=False),
+        Binding("down", "move(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("home", "move(-1000000000)", show=False),
+        Binding("end", "move(1000000000)", show=False),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another run, or that run has changed."""
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, RunTable.Moved)
+
+    class Opened(Message):
+        def __init__(self, run: Summary) -> None:
+            super().__init__()
+            self.run = run
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.runs: Sequence[Summary] = ()
+        self.cursor = 0
+        self.letters: Mapping[str, tuple[str, str]] = {}  # id to (letter, role)
+        self.empty = ""
+        self._columns: tuple[int, list[tuple[Column, int]]] = (-1, [])
+
+    @property
+    def current(self) -> Summary | None:
+        """The run under the cursor."""
+        return self.runs[self.cursor] if self.runs else None
+
+    def show(self, runs: Sequence[Summary], letters: Mapping[str, tuple[str, str]], empty: str) -> None:
+        """Shows these runs; the cursor stays on its run where that is still there."""
+        at = self.current.id if self.current else ""
+        before = (self.runs, self.letters, self.empty)
+        self.runs, self.letters, self.empty = runs, dict(letters), empty
+        found = next((i for i, run in enumerate(runs) if run.id == at), None)
+        self.cursor = min(self.cursor, max(0, len(runs) - 1)) if found is None else found
+        self.virtual_size = Size(self.size.width, len(runs))
+        if (runs, self.letters, empty) != before:
+            self.refresh()
+            self.post_message(self.Moved())
+
+    def go_to(self, run_id: str) -> None:
+        """Puts the cursor on a run."""
+        found = next((i for i, run in enumerate(self.runs) if run.id == run_id), None)
+        if found is not None:
+            self._place(found)
+
+    def action_move(self, by: int) -> None:
+        self._place(self.cursor + by)
+
+    def action_page(self, by: int) -> None:
+        self._place(self.cursor + by * max(1, self.size.height - 1))
+
+    def _place(self, cursor: int) -> None:
+        cursor = max(0, min(cursor, len(self.runs) - 1))
+        if cursor != self.cursor:
+            self._refresh_row(self.cursor)
+            self.cursor = cursor
+            self._refresh_row(cursor)
+            self.post_message(self.Moved())
+        self.scroll_to_region(Region(0, cursor, 1, 1), animate=False, force=True)
+
+    def _refresh_row(self, number: int) -> None:
+        self.refresh(Region(0, number - self.scroll_offset.y, self.size.width, 1))
+
+    def on_click(self, event: events.Click) -> None:
+        number = event.y + self.scroll_offset.y
+        if number < len(self.runs):
+            if number == self.cursor and event.chain > 1:
+                self.post_message(self.Opened(self.runs[number]))
+            self._place(number)
+
+    def on_focus(self) -> None:
+        self._refresh_row(self.cursor)
+
+    def on_blur(self) -> None:
+        self._refresh_row(self.cursor)
+
+    # ------------------------------------------------------------------ drawing
+
+    def render_line(self, y: int) -> Strip:
+        width, base = self.size.width, self.rich_style
+        number = y + self.scroll_offset.y
+        if number >= len(self.runs):
+            text = self.empty if not self.runs and y == 1 else ""
+            return Strip([Segment(f"  {text}", base)]).adjust_cell_length(width, base)
+        run = self.runs[number]
+        letter, role = self.letters.get(run.id, (" ", ""))
+        style = base + CURSOR if number == self.cursor else base
+        if number == self.cursor and not self.has_focus:
+            style = base + Style(bold=True, underline=True)
+        pieces = [(f"{letter} ", role), *row(run, self._fit(width))]
+        segments = [Segment(text, style + self._style(role) if role else style) for text, role in pieces]
+        return Strip(segments).adjust_cell_length(width, style)
+
+    def _fit(self, width: int) -> list[tuple[Column, int]]:
+        # the scrollbar's column stays free where there is none
+        room = self.container_size.width - SCROLLBAR if self.container_size.width else width
+        if self._columns[0] != room:
+            self._columns = (room, fit(room))
+        return self._columns[1]
+
+    def _style(self, role: str) -> Style:
+        from tui_lab.ui.themes import role_style
+
+        return role_style(self.app.theme_variables, role)
