@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tui_lab import cards, catalog, cli, cli_show, forecast, room
+from tui_lab import calibration, cards, catalog, cli, cli_show, forecast, room
+from tui_lab.calibration import Calibration
 from tui_lab.presets import list_presets, make_recipe
 from tui_lab.recipes import build
 from tui_lab.resolution import DeviceFacts, resolve
@@ -121,6 +122,7 @@ def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch:
         (("--preset", "minute", "--set", "lora_r=0"), "lora_r = 0"),
         (("--model", "no-such-model"), "no-such-model"),
         (("--probe",), "say which with --preset"),
+        (("--preset", "minute", "--gpu", "T4", "--calibrate"), "leave out --gpu"),
     ],
 )
 def test_what_is_wrong_is_a_sentence_and_status_two(
@@ -148,6 +150,29 @@ def test_the_probe_is_asked_about_this_recipe_and_card(lab: Answer, monkeypatch:
     beside = found["parts"]["context"] + found["parts"].get("fragmentation", 0)
     assert found["probe"]["peak_bytes"] == 5 << 30 and found["probe"]["total_bytes"] == (5 << 30) + beside
     assert found["spare_bytes"] == found["free_bytes"] - found["probe"]["total_bytes"]
+
+
+def test_what_was_measured_takes_the_place_of_what_is_assumed(
+    lab: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
+    monkeypatch.setattr(room, "here", lambda: [room.Room(cpu, 3 << 30, "main memory", "free now in")])
+
+    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Keeps a measurement where the real job does."""
+        assert module == "tui_lab.training.calibrate"
+        recipe, entry = build(request["values"]), catalog.find("pocket")
+        assert entry.shape is not None
+        found = Calibration("the processor", 1000.0, 2e10, 3e10, None, False, 8, 256, "2026-11-21")
+        calibration.keep(found, cpu, entry.shape, recipe, resolve(recipe, cpu, entry).values)
+        return {"kind": "result"}
+
+    monkeypatch.setattr(cli_show, "run_job", job)
+    code, out, _ = lab("forecast", "--preset", "minute", "--calibrate", "--json")
+    found = json.loads(out)["cost"]
+    assert code == 0 and not found["assumed"] and "measured on this machine" in found["basis"]
+    low, middle, high = found["hours"]
+    assert 0 < low < middle < high
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ _EXAMPLES = """examples:
   tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
   tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
   tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
+  tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
   tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
 a price an hour is read from TUI_LAB_PRICE_PER_HOUR, grams of CO2 a kWh from TUI_LAB_GRID_G_CO2_PER_KWH
 
@@ -30,7 +31,7 @@ exit codes: 0 told (whether it fits or not), 2 wrong input, 130 interrupted"""
 LANES, LANE_TOKENS = 6, 1024
 #: A larger number is the name of a card: 3090.
 MOST_GPUS = 32
-PROBE = "tui_lab.training.memory_probe"
+PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -56,6 +57,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     made.add_argument("--data", metavar="NAME", help="count the tokens of this data set for the time")
     made.add_argument("--probe", action="store_true", help="count two real steps without weights: seconds")
+    made.add_argument("--calibrate", action="store_true", help="measure ten steps here first, for the time")
     made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
     made.add_argument("--json", action="store_true", help="machine-readable output")
     return made
@@ -68,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
     room = find_room(args.gpu)
     if args.preset:
         return _one(args, room)
-    if args.probe:
-        raise LabError("--probe counts one recipe: say which with --preset")
+    for name in ("probe", "calibrate"):
+        if getattr(args, name):
+            raise LabError(f"--{name} is for one recipe: say which with --preset")
     return _table(args, room)
 
 
@@ -135,9 +138,14 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
 def _one(args: argparse.Namespace, room: Room) -> int:
     from tui_lab import fit, outlook
     from tui_lab.cli_show import run_job
+    from tui_lab.errors import LabError
 
     recipe, entry, resolution = _prepare(args, args.preset, room)
     data = _data(args, recipe)
+    if args.calibrate:
+        if args.gpu:
+            raise LabError("--calibrate measures the device that a run would take here: leave out --gpu")
+        run_job(CALIBRATE, outlook.calibration_request(recipe, data))
     found = outlook.look(recipe, entry, resolution.values, room, data)
     if args.probe:
         found = outlook.probed(found, run_job(PROBE, outlook.probe_request(recipe, room)))
