@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ui import kept as made
 from tui_lab.runs.folder import list_runs
+from tui_lab.ui import keep_data
 from tui_lab.ui.keep_data import Point, facts, front, point, points, read
 
 
@@ -72,8 +74,23 @@ def test_damaged_files_are_told_and_cost_what_they_held(own_folders: Path) -> No
 def test_all_runs_as_points(own_folders: Path) -> None:
     made.make_run(name="one")
     made.make_run(name="two", gain=(0.0, 0.5))
-    found = points(list_runs(), "everyday")
+    known: dict = {}
+    found = points(list_runs(), "everyday", known)
     assert sorted(round(p.gained, 3) for p in found) == [0.5, 0.8]
+
+
+def test_a_run_is_read_again_only_when_it_changed(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made.make_run(name="one")
+    made.make_run(name="two", gain=(0.0, 0.5))
+    known: dict = {}
+    before = points(list_runs(), "everyday", known)
+    reads: list[str] = []
+    whole = keep_data.read
+    monkeypatch.setattr(keep_data, "read", lambda each: reads.append(each.id) or whole(each))
+    assert points(list_runs(), "everyday", known) == before and not reads
+    with run.events_path.open("a") as log:
+        log.write("\n")
+    assert points(list_runs(), "everyday", known) == before and reads == [run.id]
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1.2)), max_size=30))

@@ -3,6 +3,7 @@ and all runs as points of gain against retention. No torch; a damaged file costs
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,6 +58,10 @@ class Point:
     label: str
     gained: float  # acquisition after less before
     retention: float
+
+
+#: A run as a point (None until both were measured), and what its files were like then.
+KnownPoint = tuple[tuple[int, ...], Point | None]
 
 
 def read(run: Run, state: RunState | None = None) -> Kept:
@@ -166,7 +171,25 @@ def front(points: Iterable[Point]) -> list[Point]:
     return best[::-1]
 
 
-def points(runs: Sequence[Run], suite: str) -> list[Point]:
-    """All runs of which both were measured."""
-    found = (point(read(run), suite) for run in runs)
-    return [each for each in found if each is not None]
+def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPoint]) -> list[Point]:
+    """All runs of which both were measured. ``known`` keeps them by run and suite, as long as the run's log
+    and results stay as they were."""
+    found = []
+    for run in runs:
+        stamp = _stamp(run)
+        before = known.get((run.id, suite))
+        if before is None or before[0] != stamp:
+            before = known[run.id, suite] = (stamp, point(read(run), suite))
+        if before[1] is not None:
+            found.append(before[1])
+    return found
+
+
+def _stamp(run: Run) -> tuple[int, ...]:
+    """What changes when a run's log or its results do."""
+    stamp: list[int] = []
+    for path in (run.events_path, *sorted((run.path / FOLDER).glob("*.json"))):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            stamp += [status.st_ino, status.st_size, status.st_mtime_ns]
+    return tuple(stamp)

@@ -162,6 +162,11 @@ def item(result: Mapping[str, Any], index: int, width: int) -> Content:
     return Content.assemble(*parts)
 
 
+def first_advice(found: Sequence[Advice]) -> str:
+    """The first thing to try, in a line."""
+    return f"next: {found[0].action}: {found[0].reason}" if found else ""
+
+
 def advice_lines(found: Sequence[Advice]) -> Content:
     """What to try next, in order."""
     parts: list[Any] = []

@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from tui_lab.errors import LabError
-from tui_lab.retention.advice import advise
+from tui_lab.retention.advice import Advice, advise
 from tui_lab.runs.folder import Run, list_runs, open_run
 from tui_lab.safe_text import visible
 from tui_lab.ui import keep_data, keep_text
@@ -74,6 +74,7 @@ class KeepPane(Pane):
         self.kept: keep_data.Kept | None = None
         self.suite, self.category = FIRST_SUITE, ""
         self.points: list[keep_data.Point] = []
+        self._known_points: dict[tuple[str, str], keep_data.KnownPoint] = {}
         self.progress = ""  # of the measurement in hand
         self._job: Worker[Any] | None = None
         self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
@@ -136,7 +137,7 @@ class KeepPane(Pane):
         except LabError as error:
             problem = str(error)
         self.app.call_from_thread(self._show, kept, problem)
-        points = keep_data.points(list_runs()[:RUNS_DRAWN], self.suite)
+        points = keep_data.points(list_runs()[:RUNS_DRAWN], self.suite, self._known_points)
         self.app.call_from_thread(self._show_points, points)
 
     def _show(self, kept: keep_data.Kept | None, problem: str) -> None:
@@ -163,8 +164,14 @@ class KeepPane(Pane):
         self._draw_table()
         self._draw_flips()
         self._draw_plots()
-        found = advise(keep_data.facts(self.kept, self.suite)) if self.kept else ()
-        self.query_one("#next Static", Static).update(keep_text.advice_lines(found))
+        self._draw_advice()
+
+    def _draw_advice(self) -> None:
+        self.query_one("#next Static", Static).update(keep_text.advice_lines(self._advice))
+
+    @property
+    def _advice(self) -> tuple[Advice, ...]:
+        return advise(keep_data.facts(self.kept, self.suite)) if self.kept else ()
 
     @property
     def _result(self) -> dict[str, Any]:
@@ -187,17 +194,11 @@ class KeepPane(Pane):
                 ),
                 Content(visible(sentence)),
                 Content(keep_text.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
-                Content.styled(visible(self.progress or self._first_advice()), "$text-muted"),
+                Content.styled(visible(self.progress or keep_text.first_advice(self._advice)), "$text-muted"),
             ]
         width = max(20, self.size.width - 2)
         shown = [each.truncate(width, ellipsis=True) for each in lines]
         self.query_one("#verdict", Static).update(Content("\n").join(shown), layout=False)
-
-    def _first_advice(self) -> str:
-        if self.kept is None:
-            return ""
-        first = advise(keep_data.facts(self.kept, self.suite))[0]
-        return f"next: {first.action}: {first.reason}"
 
     def _draw_table(self) -> None:
         table = self.query_one("#suites OptionList", OptionList)
@@ -243,6 +244,7 @@ class KeepPane(Pane):
         self._draw_flips()
         if self.suite != before:
             self._draw_plots()
+            self._draw_advice()
 
     @on(OptionList.OptionSelected, "#suites OptionList")
     def _row_opened(self) -> None:
