@@ -82,8 +82,10 @@ def test_every_remedy_is_valid_fits_and_can_do_with_nothing_less(
                 less = taken(build({**recipe.model_dump(), **changes}), device)
                 assert (less.high_bytes if remedy.sure else less.total_bytes) > free, (some, remedy)
         assert all(step.text and step.cost for step in remedy.steps)
-    sets = [frozenset(step.name for step in remedy.steps) for remedy in found]
-    assert not any(one < other for one in sets for other in sets)
+    for sure in (True, False):
+        sets = [frozenset(step.name for step in remedy.steps) for remedy in found if remedy.sure is sure]
+        assert not any(one < other for one in sets for other in sets)
+    assert [remedy.sure for remedy in found] == sorted(remedy.sure for remedy in found)
 
 
 @settings(max_examples=25)
@@ -150,6 +152,14 @@ def test_lora_in_place_of_all_weights_gets_a_rate_of_its_own() -> None:
     lora = next(remedy for remedy in found if remedy.changes.get("method") == "lora")
     assert lora.changes["learning_rate"] == 2e-4 and recipe.learning_rate < 5e-5
     assert "of 1.54 B parameters" in lora.cost
+
+
+def test_what_changes_little_and_may_fit_is_offered_before_what_changes_much() -> None:
+    """A hair's breadth too much: all that is sure is another method, and less may do."""
+    recipe = make_recipe("full", model="Qwen/Qwen2.5-1.5B")
+    found = remedies(recipe, taken(recipe, GPU).total_bytes - (20 << 20))
+    assert not found[0].sure and found[0].changes.get("method") is None
+    assert found[-1].sure and found[-1].changes["method"] == "lora"
 
 
 def test_where_nothing_helps_nothing_is_promised() -> None:

@@ -135,22 +135,28 @@ def remedies(
     entry: ModelFacts,
     lengths: Sequence[int] = (),
 ) -> list[Remedy]:
-    """The smallest changes that make the recipe fit in ``free_bytes``, the least of them first; none where it
-    surely fits, or where nothing helps. ``lengths``: tokens of some rows of the data, to say what a shorter
+    """The smallest changes that make the recipe fit in ``free_bytes``, the least of them first: those with
+    which it surely does, before them those that change less and with which it may. None where it surely fits
+    as it is, or where nothing helps. ``lengths``: tokens of some rows of the data, to say what a shorter
     ``max_length`` would cut. Raises LabError where the recipe or its forecast cannot be."""
     search = _Search(shape, recipe, device, entry)
     if free_bytes is None or (now := verdict(search.forecast({}), free_bytes)) == FITS:
         return []
-    found = _search(search, free_bytes, lambda each: each.high_bytes, lengths)
-    if not found and now == OVER:
-        # nothing is sure: what may just fit is better than nothing
+    sure = _search(search, free_bytes, lambda each: each.high_bytes, lengths)
+    likely: list[tuple[int, Remedy]] = []
+    if now == OVER:
+        # what changes less than all that is sure, and by the forecast itself fits
+        least = min((number for number, _ in sure), default=1 << 30)
         found = _search(search, free_bytes, lambda each: each.total_bytes, lengths)
-    return found
+        likely = [(number, remedy) for number, remedy in found if number < least and not remedy.sure]
+    return [remedy for _, remedy in (likely + sure)[:MOST_REMEDIES]]
 
 
 def _search(
     search: _Search, free_bytes: int, taken: Callable[[Forecast], int], lengths: Sequence[int]
-) -> list[Remedy]:
+) -> list[tuple[int, Remedy]]:
+    """The smallest sets of moves with which what is ``taken`` fits, each with a number that grows with what
+    it changes."""
     moves = _moves(search, lengths)
     found: list[tuple[int, Remedy]] = []
 
@@ -171,7 +177,7 @@ def _search(
         if checked is not None and taken(checked) <= free_bytes:
             sure = verdict(checked, free_bytes) == FITS
             found.append((number, Remedy(steps, checked, free_bytes, sure)))
-    return [remedy for _, remedy in found]
+    return found
 
 
 #: A move: its steps from the mildest to the strongest.

@@ -148,12 +148,14 @@ def _verdict(shown: Shown) -> Content:
     text = words.verdict_text(found)
     if found.verdict == UNKNOWN:
         return Content.styled(text, "$text-muted")
+    undo = f"; {shown.keys['fit']} undoes it" if shown.applied and "fit" in shown.keys else ""
     if found.verdict not in (OVER, TIGHT):
-        undo = f"; {shown.keys['fit']} undoes it" if shown.applied and "fit" in shown.keys else ""
         return Content.assemble((f"✓ {text}", "$text-success"), (undo, "$text-muted"))
     mark, colour = ("✗", "bold $text-error") if found.verdict == OVER else ("!", "$text-warning")
     parts: list[Any] = [(f"{mark} {text}", colour)]
-    if shown.remedies:
+    if shown.applied:
+        parts.append((undo, "$text-muted"))
+    elif shown.remedies:
         parts += [". ", (f"{shown.keys.get('fit', '')}: ", "bold"), shown.remedies[0].text]
         if len(shown.remedies) > 1:
             parts.append((f" ({shown.keys.get('ways', '')}: {len(shown.remedies)} ways)", "$text-muted"))
