@@ -107,7 +107,8 @@ async def test_the_bar_follows_every_change_at_once(places: Callable[..., None])
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         before = shown(app).outlook.memory
-        assert before is not None and "✓ fits" in screen_text(app) and "main memory" in words(app)
+        assert before is not None
+        await until(lambda: "✓ fits" in words(app) and "main memory" in words(app), what=words(app))
         pane(app).form.set_value("max_length", 512)
         await pilot.pause()
         after = shown(app).outlook.memory
@@ -123,7 +124,8 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         best = (await worked_out(app))[0]
-        assert "✗ does not fit" in screen_text(app) and shown(app).outlook.verdict == fit.OVER
+        assert shown(app).outlook.verdict == fit.OVER
+        await until(lambda: "✗ does not fit" in words(app), what=words(app))
         await until(lambda: f"x: {best.text}" in words(app), what=words(app))
         before = dict(pane(app).values)
         await pilot.press("x")
@@ -134,7 +136,7 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
             == best.changes["per_device_train_batch_size"]
         )
         assert "--set per_device_train_batch_size=" in pane(app).summary.command  # type: ignore[union-attr]
-        assert "x undoes it" in words(app)
+        await until(lambda: "x undoes it" in words(app), what=words(app))
         await pilot.press("x")
         await until(lambda: shown(app).outlook.verdict == fit.OVER)
         assert pane(app).values == before
@@ -149,8 +151,7 @@ async def test_every_way_has_a_key(places: Callable[..., None]) -> None:
         assert len(ways) >= 2
         await pilot.press("X")
         await until(lambda: isinstance(app.screen, FitList))
-        await pilot.pause()
-        assert "[2]" in screen_text(app) and "exact" in screen_text(app)
+        await until(lambda: "[2]" in words(app) and "exact" in words(app))
         await pilot.press("2")
         await until(lambda: not isinstance(app.screen, FitList))
         assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
@@ -176,9 +177,7 @@ async def test_a_run_that_does_not_fit_is_asked_about_and_never_refused(
 
 async def _asked(app: LabApp, pilot: Pilot[Any]) -> None:
     await pilot.press("s")
-    await until(lambda: isinstance(app.screen, FitList))
-    await pilot.pause()
-    assert "start as it is" in words(app)
+    await until(lambda: isinstance(app.screen, FitList) and "start as it is" in words(app))
 
 
 async def test_the_remedy_that_the_question_offers_is_applied_and_starts_at_the_next_press(
