@@ -30,8 +30,8 @@ CACHE_VERSION = 1
 #: Memory figures of a run, the one that is called its peak first: what its tensors took at most, what CUDA
 #: held for it, the whole card, and on a CPU the process.
 PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "gpu_used", "resident")
-#: How often a long first reading shows what it has.
-SHOW_S = 0.3
+#: How soon a long first reading shows what it has, and how often then.
+FIRST_SHOWN_S, SHOW_S = 0.1, 0.5
 NAN = math.nan
 
 
@@ -174,7 +174,7 @@ class RunIndex:
         if not self._loaded:
             self._load()
         names = self._names()
-        shown_at = time.monotonic()
+        show_at = time.monotonic() + FIRST_SHOWN_S
         self.read = 0
         found: dict[str, tuple[list[int], Summary]] = {}
         missing = []
@@ -189,9 +189,9 @@ class RunIndex:
         # the newest first: they are what is looked at
         for name, stamp in missing:
             found[name] = (stamp, self._read(name))
-            if show is not None and time.monotonic() - shown_at > SHOW_S:
+            if show is not None and time.monotonic() > show_at:
                 show(self._with_queue(found))
-                shown_at = time.monotonic()
+                show_at = time.monotonic() + FIRST_SHOWN_S
         self._found = found
         self._watchers = {name: each for name, each in self._watchers.items() if name in found}
         everything = self._with_queue(found)

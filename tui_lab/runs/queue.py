@@ -349,6 +349,18 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
         os.close(descriptor)
 
 
+def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen[bytes] | None]:
+    """Holds a queue that goes, and lets one go on that is held or whose process has died: whether it goes
+    now, None when there is nothing in it; and the process where one was started. Raises LabError."""
+    if not any(item.state in ("queued", "running") for item in items(directory)):
+        return None, None
+    if not read(directory).held and is_going(directory):
+        hold(directory)
+        return False, None
+    let_go(directory)
+    return True, start_runner(directory)
+
+
 def log_path(directory: Path | None = None) -> Path:
     """What the queue's process says when it cannot go on."""
     return root(directory) / "runner.log"

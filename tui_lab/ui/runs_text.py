@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 
 from tui_lab.runs.index import Summary
 from tui_lab.runs.state import ENDED
-from tui_lab.runs.sweep import words
-from tui_lab.runs.sweep_table import HEADERS, cells, figure, retention, score
+from tui_lab.runs.sweep import value_words, words
+from tui_lab.runs.sweep_table import BEST, figure, retention, score
 from tui_lab.safe_text import visible
 from tui_lab.ui.widgets.header import STATE_GLYPHS, STATE_ROLES, state_text
 from tui_lab.units import UNKNOWN, duration, memory_name, size
@@ -193,7 +193,8 @@ def names(runs: Sequence[Summary], letters: Sequence[str]) -> list[str]:
 
 
 def in_lines(names: Sequence[str], width: int, most: int) -> list[list[int]]:
-    """Which names stand in which line, three cells between them; what ``most`` lines do not hold is left out."""
+    """Which names stand in which line, three cells between them; what more than ``most`` lines would hold is
+    left out."""
     lines: list[list[int]] = []
     left = 0
     for number, name in enumerate(names):
@@ -218,7 +219,10 @@ def differences(rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str
     if not rows:
         return ["Their recipes are the same in every field."]
     field_width = min(30, max(len(name) for name, _ in rows))
-    widths = [min(24, max(cell_len(visible(values[i])) for _, values in rows)) for i in range(len(letters))]
+    widths = [
+        min(24, max(cell_len(letters[i]), *(cell_len(visible(values[i])) for _, values in rows)))
+        for i in range(len(letters))
+    ]
     lines: list[str] = []
     first = 0
     while first < len(letters):
@@ -239,36 +243,62 @@ def differences(rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str
     return lines
 
 
+#: A sweep's columns behind its values: (title in a wide window, in a narrow one, cell there, cell here).
+_Cell = Callable[[Summary], str]
+_SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
+    ("run", "run", when, when),
+    ("state", "", lambda run: run.state, lambda run: STATE_GLYPHS.get(run.state, "·")),
+    ("loss", "loss", lambda run: figure(run.loss), lambda run: figure(run.loss)),
+    ("validation", "valid", lambda run: figure(run.validation), lambda run: figure(run.validation)),
+    ("score", "score", lambda run: score(run), lambda run: score(run)),
+    ("retention", "kept", lambda run: retention(run), lambda run: retention(run, interval=False)),
+    ("peak memory", "peak", lambda run: size(run.peak_bytes), lambda run: size(run.peak_bytes)),
+    ("time", "time", lambda run: duration(run.seconds), lambda run: duration(run.seconds)),
+)
+#: Where the criteria stand among them.
+_JUDGED = {"validation": 3, "acquisition": 4, "retention": 5, "time": 7}
+
+
 def sweep_lines(runs: Sequence[Summary], best: str, criterion: str, width: int) -> list[tuple[str, bool]]:
-    """A sweep's table: (line, whether it is the best run). Columns that do not fit go, the last first, but
-    never the values and the state."""
+    """A sweep's table: (line, whether it is the best run). Where not all fits, figures come without their
+    intervals, and then columns go, the last first, but never the values and what they are judged by."""
     if not runs:
         return [
             ("No sweep here: the run under the cursor belongs to none.", False),
             ("tui-lab train --sweep learning_rate=1e-4,2e-4 lora_r=8,16 makes one.", False),
         ]
     keys = list(runs[0].sweep_values)
-    titles = ["", *keys, *HEADERS]
-    rows = [[visible(cell) for cell in cells(run, keys, run.id == best)] for run in runs]
-    run_column = 1 + len(keys)
-    for each, run in zip(rows, runs, strict=True):
-        each[run_column] = visible(run.name) or clock(run.id)
-    widths = [max(cell_len(line[i]) for line in [titles, *rows]) for i in range(len(titles))]
-    order = [0, *range(1, run_column), run_column + 1]  # mark, values, state
-    # then the figures, the one it is judged by first
-    figures = {"validation": 3, "acquisition": 4, "retention": 5, "time": 7}
-    rest = [figures[criterion], 3, 4, 5, 6, 7, 2, 0]
-    order += list(dict.fromkeys(run_column + place for place in rest))
+    tables = []
+    for title, cell in ((0, 2), (1, 3)):
+        titles = ["", *map(visible, keys), *(str(column[title]) for column in _SWEEP)]
+        rows = [
+            [BEST if run.id == best else ""]
+            + [visible(value_words(run.sweep_values.get(key, UNKNOWN))) for key in keys]
+            + [column[cell](run) for column in _SWEEP]  # type: ignore[operator]
+            for run in runs
+        ]
+        tables.append([titles, *rows])
+    first = 1 + len(keys)  # of the figures; before them mark and values, which always stay
+    order = [*range(first), *(first + place for place in (1, _JUDGED[criterion], 3, 4, 5, 7, 6, 2, 0))]
+    table, shown = tables[0], _that_fit(tables[0], list(dict.fromkeys(order)), width)
+    if len(shown) < len(table[0]) - 1:  # more than the run's own name is missing
+        table, shown = tables[1], _that_fit(tables[1], list(dict.fromkeys(order)), width)
+    right = set(range(1, len(table[0]))) - {first, first + 1, first + 4}
+    widths = [max(cell_len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = ["  ".join(cut(line[i], widths[i], i in right) for i in shown).rstrip() for line in table]
+    return [(lines[0], False), *((line, run.id == best) for line, run in zip(lines[1:], runs, strict=True))]
+
+
+def _that_fit(table: Sequence[Sequence[str]], order: Sequence[int], width: int) -> list[int]:
+    """The columns that fit, taken in ``order``, in the table's own order."""
     shown: list[int] = []
+    used = -2
     for place in order:
-        if sum(widths[i] + 2 for i in [*shown, place]) <= width + 2:
+        more = max(cell_len(line[place]) for line in table) + 2
+        if used + more <= width:
             shown.append(place)
-    shown.sort()
-    right = {run_column + place for place in (2, 3, 5, 6, 7)} | set(range(1, run_column))
-    lines = [("  ".join(cut(titles[i], widths[i], i in right) for i in shown), False)]
-    for each, run in zip(rows, runs, strict=True):
-        lines.append(("  ".join(cut(each[i], widths[i], i in right) for i in shown), run.id == best))
-    return lines
+            used += more
+    return sorted(shown)
 
 
 def delete_question(runs: Sequence[Summary], left_out: int) -> str:

@@ -15,9 +15,10 @@ from textual.widgets import Input, Static
 
 from tui_lab.errors import LabError
 from tui_lab.runs import index, marks, queue, removal
+from tui_lab.runs.comparison import Compared, Comparison
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, Summary
-from tui_lab.runs.overlay import AXES, METRICS, CurveReader, Curves, differing
+from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.sweep import CRITERIA
 from tui_lab.ui import runs_plots, runs_text
 from tui_lab.ui.actions import bindings, keys_of
@@ -27,7 +28,6 @@ from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tabs_line import TabsLine
 
 if TYPE_CHECKING:
-    from tui_lab.recipes import Recipe
     from tui_lab.ui.app import LabApp
 
 TABS = (("list", "All runs"), ("curves", "Curves"), ("recipes", "Recipes"), ("sweep", "Sweep"))
@@ -35,6 +35,7 @@ GRID_COLUMNS, GRID_ROWS = 150, 44
 #: Seconds between two looks at the folders while the pane is shown.
 LOOK_S = 1.5
 LEGEND_LINES = 4
+HELD = "The queue is held: nothing more starts. The run in progress goes on."
 
 
 class RunsPane(Pane):
@@ -76,10 +77,8 @@ class RunsPane(Pane):
         self.grid = False
         self._reading = threading.Lock()
         self._again = False
-        self._readers: dict[str, CurveReader] = {}
-        self._curves: dict[str, Curves] = {}
-        self._recipes: dict[str, Recipe | None] = {}
-        self._told = ""
+        self._comparison = Comparison()
+        self.compared = Compared()
 
     @property
     def lab(self) -> LabApp:
@@ -155,16 +154,7 @@ class RunsPane(Pane):
                 removal.empty_trash(self.index.directory)  # what a killed removal left
             every = self.index.refresh(lambda some: self._take_later(some))
             self._take_later(every)
-            compared = self._compared(every)
-            for run in compared:
-                reader = self._readers.setdefault(run.id, CurveReader(run.run))
-                if reader.run != run.run:  # it was in the queue and has begun
-                    reader = self._readers[run.id] = CurveReader(run.run)
-                reader.read()
-                if run.id not in self._recipes:
-                    self._recipes[run.id] = _recipe(run)
-            self._readers = {run.id: self._readers[run.id] for run in compared}
-            self._call(self._draw_compared)
+            self._call(self._take_compared, self._comparison.read(self._wanted(every)))
         finally:
             self._reading.release()
         if self._again:
@@ -185,7 +175,11 @@ class RunsPane(Pane):
             self.marked = [each for each in self.marked if each in known]
             self._draw()
 
-    def _compared(self, every: list[Summary]) -> list[Summary]:
+    def _take_compared(self, compared: Compared) -> None:
+        self.compared = compared
+        self._draw_compared()
+
+    def _wanted(self, every: list[Summary]) -> list[Summary]:
         """The marked runs, else the one under the cursor."""
         by_id = {run.id: run for run in every}
         found = [by_id[each] for each in self.marked if each in by_id]
@@ -248,9 +242,8 @@ class RunsPane(Pane):
         """Curves, legend and differences of the compared runs."""
         if not self.is_mounted:
             return
-        compared = [run for run in self._compared(self.every) if run.id in self._readers]
+        compared, curves = self.compared.runs, self.compared.curves
         letters = [runs_plots.letter(number) for number in range(len(compared))]
-        curves = [self._readers[run.id].curves for run in compared]
         series, title = runs_plots.overlay(curves, self.metric, self.axis)
         plot = self.query_one(Plot)
         options = runs_plots.options_for(self.metric, self.axis, title if series else "")
@@ -265,9 +258,8 @@ class RunsPane(Pane):
             for line in runs_text.in_lines(names, self._room("curves"), LEGEND_LINES)
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
-        rows = differing([self._recipes.get(run.id) for run in compared])
         heads = [f"{letter} {runs_text.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)]
-        lines = runs_text.differences(rows, heads, self._room("recipes"))
+        lines = runs_text.differences(self.compared.differences, heads, self._room("recipes"))
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
 
     def _draw_sweep(self) -> None:
@@ -525,26 +517,13 @@ class RunsPane(Pane):
     def action_queue(self) -> None:
         """Holds the queue, or lets it go on."""
         try:
-            if not any(item.state in ("queued", "running") for item in queue.items()):
-                said = f"The queue is empty: {self._keys('choose.queue')} on Choose puts a run into it."
-            elif queue.read().held or not queue.is_going():
-                queue.let_go()
-                child = queue.start_runner()
-                if child is not None:
-                    self._call(self.lab.adopt, child)
-                said = "The queue goes on."
-            else:
-                queue.hold()
-                said = "The queue is held: nothing more starts. The run in progress goes on."
+            goes, child = queue.toggle()
+            if child is not None:
+                self._call(self.lab.adopt, child)
+            empty = f"The queue is empty: {self._keys('choose.queue')} on Choose puts a run into it."
+            said = {True: "The queue goes on.", False: HELD, None: empty}[goes]
         except LabError as error:
             self._call(self.notice, error, "error")
         else:
             self._call(self.notice, said)
         self._call(self.look)
-
-
-def _recipe(run: Summary) -> Recipe | None:
-    try:
-        return run.run.recipe()
-    except LabError:
-        return None
