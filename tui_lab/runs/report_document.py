@@ -83,11 +83,12 @@ def document(report: Report) -> Document:
     )
     sections = []
     for id, title, make in makers:
+        blocks: list[Block] = []
         try:
-            blocks = list(make(report))
+            blocks.extend(make(report))  # keeps what came before an error
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             # records of another version, or damaged ones: the rest of the report still counts
-            blocks = [Text("This part of the run's records cannot be read by this version of the lab.")]
+            blocks.append(Text("The rest of these records cannot be read by this version of the lab."))
         sections.append(Section(id, title, tuple(blocks)))
     return Document(f"Run {report.run}", what, tuple(sections))
 

@@ -48,10 +48,14 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
     """A line for each suite; the newest probe where none was measured."""
     for suite, result in report.results.items():
         compared = result.get("comparison")
-        if isinstance(compared, dict):
+        if not isinstance(compared, dict):
+            continue
+        try:
             found = headline(compared)
             figures = f"{number(found['value'], 3)} ({interval(found)})"
-            yield f"retention on {suite}", f"{figures}, {verdict(compared.get('verdict'))}"
+        except (TypeError, KeyError, AttributeError):
+            figures = "cannot be read"
+        yield f"retention on {suite}", f"{figures}, {verdict(compared.get('verdict'))}"
     if not report.results and report.item_probes:
         probe = report.item_probes[-1]
         found = headline(probe)
