@@ -165,7 +165,7 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
     (
         lambda r: not set(trackers_of(r.report_to)) <= set(TRACKERS),
         "report_to",
-        f"report_to knows {', '.join(TRACKERS)} (several with commas), and none",
+        f"report_to must be none, or of {', '.join(TRACKERS)} (several with commas)",
     ),
     (
         lambda r: r.num_processes > 1 and r.gradual_unfreezing,

@@ -27,7 +27,7 @@ from trl import SFTConfig
 
 from tui_lab.recipes import Recipe
 from tui_lab.runs import checkpoints
-from tui_lab.training import layers, objective, trackers
+from tui_lab.training import adalora_state, layers, objective, trackers
 from tui_lab.training.adapters import orthogonality, peft_config
 from tui_lab.training.group import Group
 from tui_lab.training.ladder import Ladder
@@ -62,6 +62,9 @@ class LabTrainer(RestartingTrainer):
         super().__init__(*args, **kwargs)
         self.ladder = ladder
         self.group = group or Group()
+        #: How many checkpoints stay beside the best. The Trainer itself knows of no limit: it would delete
+        #: the one before too early, and with a limit of one the last when a run is only stopped.
+        self.checkpoints_kept: int | None = None
         self.remove_callback(PrinterCallback)
         self._after_step = after_step
         self._adalora = adalora
@@ -178,15 +181,12 @@ class LabTrainer(RestartingTrainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """As the Trainer does, and then sealed; the ones before are deleted only once this one is whole."""
-        kept, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            super()._save_checkpoint(*args, **kwargs)
-        finally:
-            self.args.save_total_limit = kept
+        super()._save_checkpoint(*args, **kwargs)
         self.group.each(None)  # every process has written its part
         if self.group.is_main:
             checkpoints.seal(self._checkpoint_folder)
-            rotate_checkpoints(str(self.args.output_dir), kept, self.state.best_model_checkpoint)
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(self.args.output_dir), self.checkpoints_kept, best)
         self.group.each(None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
@@ -196,13 +196,24 @@ class LabTrainer(RestartingTrainer):
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_weights(self.model, folder, state_dict)
+        if self._adalora:
+            adalora_state.save(self.model, folder)
         if self.objective is not None:
             self.objective.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._adalora:
+            adalora_state.load(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.objective is not None:
             self.objective.load(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self._adalora:
+            adalora_state.load(self.model, Path(str(self.state.best_model_checkpoint)))
+        else:
+            super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The optimiser's states come from the checkpoint; rates and weight decay are the recipe's, which may
@@ -279,7 +290,6 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Map
         logging_nan_inf_filter=False,
         eval_strategy="steps",
         save_strategy="steps",
-        save_total_limit=recipe.save_total_limit,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         disable_tqdm=True,
@@ -341,6 +351,7 @@ def build_trainer(
         ladder=ladder or Ladder(recipe, values),
         group=group,
     )
+    trainer.checkpoints_kept = recipe.save_total_limit
     trainer.add_callback(_BestIsThere(warn))
     if trainer.group.rank:  # the same adapter at the start (it is sent to all), other dropout
         torch.manual_seed(recipe.seed + trainer.group.rank)

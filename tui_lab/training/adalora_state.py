@@ -1,0 +1,56 @@
+"""What a checkpoint of AdaLoRA needs beside what peft saves. peft writes ranks that the budget has dropped
+without their rows, which then fit no fresh model, and leaves out what the next allotment of ranks is
+reckoned from: the running means of how much each weight matters. Here all of it is kept, so that a resumed
+run prunes as an undisturbed one does, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_FILE = "adalora_state.safetensors"
+#: Running means of peft's rank allocator, by the names it gives them.
+_MEANS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes weights of every rank, the allocator's means and the ranks allotted so far."""
+    tensors = {f"weight {name}": weight for name, weight in _weights(model).items()}
+    allocator = model.base_model.rankallocator
+    for means in _MEANS:
+        tensors |= {f"{means} {name}": value for name, value in getattr(allocator, means).items()}
+    pattern = model.peft_config["default"].rank_pattern
+    save_file(
+        {name: value.detach().contiguous().cpu().clone() for name, value in tensors.items()},
+        folder / _FILE,
+        metadata={"rank_pattern": json.dumps(pattern)},
+    )
+
+
+def load(model: Any, folder: Path) -> None:
+    """Puts everything back. Raises OSError when the checkpoint has none of it."""
+    weights, allocator = _weights(model), model.base_model.rankallocator
+    with safe_open(folder / _FILE, "pt") as file:
+        pattern = json.loads((file.metadata() or {})["rank_pattern"])
+        for means in _MEANS:
+            getattr(allocator, means).clear()
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            what, _, name = key.partition(" ")
+            value = file.get_tensor(key)
+            if what == "weight":
+                with torch.no_grad():
+                    weights[name].copy_(value)
+            else:
+                getattr(allocator, what)[name] = value.to(weights[name].device)
+    model.peft_config["default"].rank_pattern = pattern
+
+
+def _weights(model: Any) -> dict[str, torch.Tensor]:
+    """The adapter's own, of every rank."""
+    return {name: weight for name, weight in model.named_parameters() if "lora_" in name}
