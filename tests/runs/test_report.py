@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) ->
     found = cells(report.read(run), "costs")
     assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 an hour"]
     assert found["CO₂"][0].startswith("445 g CO₂ = energy × 445 g a kWh (world average 2024")
-    assert cells(report.read(run), "memory")["a GPU, by all processes"] == ["9 MiB"]
+    assert cells(report.read(run), "memory")["GPU 0, a GPU, by all processes"] == ["9 MiB"]
 
 
 @pytest.mark.parametrize(
@@ -237,8 +238,6 @@ def test_the_command_makes_the_same_recipe() -> None:
         named = recipe.model_copy(update={"preset": preset})
         _, changed, command = report.repeat(named)
         assert {"seed", "learning_rate", "lora_r"} <= changed.keys()
-        import shlex
-
         args = cli.parser().parse_args(shlex.split(command)[1:])
         assert prepare(args)[0] == recipe
 
@@ -262,8 +261,47 @@ def test_files_are_whole_and_a_place_that_cannot_be_written_is_one_sentence(
     assert "no report was written" in report_files.write_at_end(Run(tmp_path / "gone"))
 
 
+def test_a_run_says_on_its_log_why_there_is_no_report_unless_it_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tui_lab.training.__main__ import _report
+
+    monkeypatch.setattr(report_files, "write_at_end", lambda run: "no report was written: x")
+    _report(create(Recipe(), name="says"), 1)
+    assert capsys.readouterr().err == "", "the last words of a failure stay those of the failure"
+    _report(create(Recipe(), name="says"), 0)
+    assert capsys.readouterr().err == "no report was written: x\n"
+
+
 def test_a_long_log_is_left_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     run = written(create(Recipe(), name="long"))
     monkeypatch.setattr(report_files, "MOST_LOG_BYTES_AT_END", 10)
     assert "the log is long" in report_files.write_at_end(run)
     assert not (run.path / "report.md").exists()
+
+
+def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
+    run = written(create(Recipe(preset="minute"), name="c"), end="")
+    events = EventWriter(run.events_path)
+    events.write("command", id="a", name="checkpoint", outcome="saved at step 30")
+    events.write("resumed", from_step=20, attempt=2)
+    change = {"field": "max_steps", "before": 30, "after": 40, "weight": "course", "text": "another end"}
+    events.write("recipe_changed", changes=[change])
+    events.write("end", state="finished", step=40)
+    events.close()
+    found = report.read(run)
+    told = [row["what"] for row in cells_of(found, "What was done to the run on its way")]
+    assert told == [
+        "checkpoint: saved at step 30",
+        "attempt 2 goes on from step 20",
+        "max_steps: 30 → 40 (course: another end)",
+    ]
+    assert cells(found, "result")["attempts"] == ["2"] and found.step == 20
+    assert "no single command goes the same course" in words(found, "repeat")
+
+
+def cells_of(found: report.Report, caption: str) -> list[dict[str, str]]:
+    """The rows of one table, without their first cells."""
+    tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
+    table = next(table for table in tables if table.caption == caption)
+    return [dict(zip(table.headers[1:], row[1:], strict=True)) for row in table.rows]

@@ -32,6 +32,8 @@ STRENGTH, ACQUISITION, PROBE_BASE = "strength.json", "acquisition.json", "probe_
 OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 #: Examples, answers and lines of a dead run's log that are shown.
 EXAMPLES_SHOWN, ANSWERS_SHOWN, LAST_WORDS = 8, 6, 8
+#: Kinds of events that tell how a run went beside its steps.
+COURSE = ("resumed", "recipe_changed", "command", "paused", "continued", "armed")
 #: A settings file or result that is larger is none of ours.
 MOST_JSON_BYTES = 64 << 20
 
@@ -92,6 +94,7 @@ class Report:
     device: dict[str, Any]
     threads: int | None
     attempts: int
+    course: list[dict[str, Any]]  # what people and accidents did to the run: time, kind, text
     step: int
     total_steps: int
     losses: dict[str, float | None]
@@ -117,6 +120,11 @@ class Report:
     unknown: list[str]
     problems: list[str]
     curves: RunState = field(repr=False)
+
+    @property
+    def recipe_changed(self) -> bool:
+        """Whether attempts at it used different recipes."""
+        return any(note["kind"] == "recipe_changed" for note in self.course)
 
     def plain(self) -> dict[str, Any]:
         """The record for programs, without the curves: the run's event log has those."""
@@ -165,6 +173,7 @@ def read(run: Run, now: float | None = None) -> Report:
         device=dict(device or {}),
         threads=started.get("threads") if isinstance(started.get("threads"), int) else None,
         attempts=state.attempt,
+        course=[asdict(note) for note in state.notes if note.kind in COURSE],
         step=state.step,
         total_steps=state.total_steps,
         losses=_losses(state),
@@ -244,7 +253,7 @@ def _memory(state: RunState) -> Memory:
         measured=peaks.get(label),
         peaks=peaks,
         device_peaks={
-            str(gpu.now.get("name") or key): gpu.used.peak
+            f"GPU {gpu.now.get('index', '?')}, {gpu.now.get('name') or key}": gpu.used.peak
             for key, gpu in state.telemetry.gpus.items()
             if math.isfinite(gpu.used.peak)
         },

@@ -150,6 +150,9 @@ def _result(report: Report) -> Iterator[Block]:
         _Pair("this report", f"{_when(report.written_at)}, by tui-lab {report.written_by}"),
     ]
     yield _pairs("The run in figures", pairs)
+    if report.course:
+        rows = tuple((_when(note["t"]), note["text"]) for note in report.course)
+        yield Table("What was done to the run on its way", ("when", "what"), rows)
     if report.problems:
         yield Text("What could not be read of this run:")
         yield Items(tuple(report.problems))
@@ -395,6 +398,11 @@ def _repeat(report: Report) -> Iterator[Block]:
         return
     yield Text("The same recipe, as a command with everything that the preset does not say:")
     yield Code(report.command)
+    if report.recipe_changed:
+        yield Text(
+            "This is the recipe of the last attempt: it was changed on the way, so that no single command "
+            "goes the same course. What was changed, and when, stands in the first section."
+        )
     yield Text("Or from the recipe in the run's folder (RUN), whatever becomes of the preset:")
     yield Code("tui-lab train --preset RUN/recipe.toml")
     pinned = recipe["revision"] or "none pinned"
