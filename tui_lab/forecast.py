@@ -361,15 +361,16 @@ class _Step:
         return "frozen"
 
     def _entry(self, checkpointed: bool) -> dict[str, Any]:
-        ending = "checkpointed" if checkpointed else "kept"
+        dtype = "float32" if self.size == 4 else "bfloat16"
         try:
-            found: dict[str, Any] = _table()[self.shape.model_type][self._way()]
+            ways = _table()[self.shape.model_type]
+            found: dict[str, Any] = ways[self._way()][dtype]["checkpointed" if checkpointed else "kept"]
         except KeyError:
             raise LabError(
                 f"architecture {self.shape.model_type!r}: what its layers keep is not known here; "
                 "the memory probe can count it"
             ) from None
-        return found[self.dtype if self.size == 4 else "bfloat16"][ending]
+        return found
 
     def _tokens_at(self, moment: str, checkpointed: bool) -> float:
         entry = self._entry(checkpointed)

@@ -146,3 +146,16 @@ def test_more_tokens_take_more() -> None:
         recipe, values = settled("llama", {**CASES["kept"], "max_length": length})
         peaks.append(memory_probe.probe(config_of("llama"), recipe, values, "cuda").peak_bytes)
     assert peaks == sorted(peaks) and not math.isclose(peaks[0], peaks[2], rel_tol=0.2)
+
+
+def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
+    recipe, values = settled("llama", {**CASES["checkpointed"], "max_length": 64})
+    probed = {
+        layers: memory_probe.probe(
+            AutoConfig.for_model("llama", **{**SIZES, "num_hidden_layers": layers}), recipe, values, "cuda"
+        ).__dict__
+        for layers in (2, 4, 7)
+    }
+    drawn = memory_table.straight(probed[2], probed[4], 2, 4, 7)
+    assert drawn["peak_bytes"] == pytest.approx(probed[7]["peak_bytes"], rel=2e-3)
+    assert drawn["saved_bytes"] == pytest.approx(probed[7]["saved_bytes"], rel=2e-3)
