@@ -16,6 +16,7 @@ LIGHT = (
     "tui_lab.presets", "tui_lab.resolution", "tui_lab.catalog", "tui_lab.gpu", "tui_lab.doctor",
     "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
     "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.spending",
+    "tui_lab.runs.report_files", "tui_lab.runs.replay",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
     "tui_lab.exports", "tui_lab.host.client",

@@ -47,6 +47,9 @@ def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
     assert losses[-1] < 0.3 * losses[0]
     assert end["value"] > 2 * start["value"] + 0.1
     assert all(end[name] > start[name] for name in ("token_f1", "rouge_l")) and 0 <= end["exact"] <= 1
+    report = (run.path / "report.md").read_text()
+    assert f"| manner | {start['value']:.3f} | {end['value']:.3f} |" in report, "a run writes its own report"
+    assert (run.path / "report.html").is_file()
     done = subprocess.run(
         [sys.executable, "-c", SCORE, str(run.adapter_path), "24"],
         capture_output=True,
