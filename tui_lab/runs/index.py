@@ -164,6 +164,7 @@ class RunIndex:
         self.problem = ""  # of the queue, in a sentence
         self.queue_words = ""
         self._found: dict[str, tuple[list[int], Summary]] = {}
+        self._waiting: dict[str, tuple[list[int], Summary]] = {}
         self._watchers: dict[str, Watcher] = {}
         self.done = False  # whether everything was read once
         self._loaded = self._unsaved = False
@@ -233,11 +234,16 @@ class RunIndex:
             self.queue_words, self.problem = queue.standing(self.directory, listed), ""
         except LabError as error:
             listed, self.queue_words, self.problem = [], "", str(error)
+        known, self._waiting = self._waiting, {}
         for item in listed:
             if item.state == "queued":
                 queued[item.run.id] = place = len(queued) + 1
                 if item.run.path.parent != self.directory:
-                    waiting.append(replace(summarise(Watcher(item.run)), state="queued", queued=place))
+                    stamp = _stamp(str(item.run.path))
+                    if (kept := known.get(item.run.id)) is None or kept[0] != stamp:
+                        kept = stamp, summarise(Watcher(item.run))
+                    self._waiting[item.run.id] = kept
+                    waiting.append(replace(kept[1], state="queued", queued=place))
         runs = []
         for _, each in found.values():
             state = self._state(each, each.id in queued)
