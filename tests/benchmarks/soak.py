@@ -3,7 +3,7 @@ SIGKILL, SIGTERM and SIGHUP, and resumed until they finish. ``python -m tests.be
 
 After every kill the run must be readable (whole lines, a true state) and be gone on from its last
 checkpoint; at the end losses, validations and the saved adapter must be, bit for bit, those of a run that
-nobody disturbed. Every eighth run is started by ``tui-lab train`` as people start it, and its starter is
+nobody disturbed. Every thirteenth run is started by ``tui-lab train`` as people start it, and its starter is
 killed too; the others are forked from a process that has loaded the libraries already, which takes nothing
 but the loading time away. Prints its figures and writes them to tests/benchmarks/results/soak.md.
 """
@@ -37,14 +37,16 @@ from tui_lab.runs.state import ENDED, RunState, Watcher
 RESULT = Path(__file__).parent / "results" / "soak.md"
 STEPS = 12
 RECIPE = {
-    "model": "pocket", "data": "pirate", "max_rows": 96, "max_length": 48, "max_steps": STEPS,
-    "eval_steps": 4, "save_steps": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 4,
-    "gradient_accumulation_steps": 1, "lora_r": 8, "lora_dropout": 0.1, "score_rows": 2, "sample_max_new_tokens": 4, "probe_share": 0.0,
+    "model": "pocket", "max_length": 48, "max_steps": STEPS, "eval_steps": 4, "save_steps": 2,
+    "learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "lora_r": 8,
+    "lora_dropout": 0.1, "score_rows": 4, "sample_max_new_tokens": 4, "probe_share": 0.0,
+    "validation_fraction": 0.1,
 }  # fmt: skip
+ROWS = 60
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 #: Kills of a run at most; what is left of it then is let finish.
-MOST_KILLS = 3
-REAL_EVERY = 8
+MOST_KILLS = 2
+REAL_EVERY = 13
 DEADLINE_S = 300.0
 
 
@@ -66,6 +68,7 @@ class Figures:
     passed_over: int = 0
     survived: int = 0
     real: int = 0
+    unhit: int = 0
     stopped: int = 0
 
 
@@ -213,23 +216,25 @@ def last_checkpoint(run: Run) -> int:
 # one run
 
 
-def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figures: Figures) -> None:
-    """Starts, kills and resumes a run until it has finished."""
-    kills = chance.randint(1, MOST_KILLS)
+def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figures: Figures) -> int:
+    """Starts, kills and resumes a run until it has finished; how many of its attempts were ended."""
+    kills, ended = chance.randint(1, MOST_KILLS), 0
     while True:
         before = last_checkpoint(run)
         torn_before = whole_log(run)[1]
         attempt = Attempt(run, real)
         figures.attempts += 1
         watcher = None
-        if chance.random() < 0.3:
+        if chance.random() < 0.25:
             how = chance.choice(["watch", "lab"])
             words = ["watch", str(run.path)] if how == "watch" else []
             watcher = on_terminal([sys.executable, "-m", "tui_lab", *words])
-        if kills:
-            kills -= 1
-            time.sleep(chance.uniform(0.05, 1.1 * attempt_s + (6.0 if real else 0.0)))
-            _kill(attempt, chance.choice(SIGNALS), figures)
+        if ended < kills:
+            time.sleep(chance.uniform(0.05, attempt_s) + (attempt_s if real else 0.0))
+            _kill(attempt, number := chance.choice(SIGNALS), figures)
+            if number == signal.SIGHUP:
+                time.sleep(chance.uniform(0, attempt_s / 4))
+                _kill(attempt, chance.choice(SIGNALS[:2]), figures)
         for process in (watcher, attempt.starter):
             if process is not None:
                 number = chance.choice(SIGNALS)
@@ -258,7 +263,8 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
             figures.torn_lines += torn
             figures.events += len(events)
             figures.passed_over += sum("passed over" in str(e.get("text")) for e in events)
-            return
+            return ended
+        ended += 1
         figures.where[state.phase.replace("_", " ") or "loading the libraries"] += 1
         figures.stopped += liveness == "stopped"
         found = checkpoints.find(run.checkpoints_path).chosen
@@ -296,6 +302,7 @@ def report(figures: Figures, runs: int, seconds: float) -> str:
         f"| what | figure |\n|---|---|\n"
         f"| runs of {STEPS} steps, each killed and resumed until it finished | {runs} "
         f"({figures.real} started by `tui-lab`, {runs - figures.real} forked) |\n"
+        f"| beside them, finished before a signal came | {figures.unhit} |\n"
         f"| attempts | {figures.attempts} |\n"
         f"| signals to the run | {kills} |\n"
         f"| signals to its starter, a watcher or the lab | {watchers} "
@@ -327,7 +334,12 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="tui-lab-soak-") as place:
         os.environ["TUI_LAB_RUNS_DIR"] = str(Path(place) / "runs")
         os.environ["TUI_LAB_STATE_DIR"] = str(Path(place) / "state")
-        recipe = build(RECIPE)
+        data = Path(place) / "sums.jsonl"
+        rows = [
+            {"question": f"What is {i} and {i + 3}?", "answer": f"It is {2 * i + 3}."} for i in range(ROWS)
+        ]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        recipe = build({**RECIPE, "data": str(data)})
         undisturbed = folder.create(recipe, name="undisturbed")
         launch.start(undisturbed).wait()
         if state_of(undisturbed)[0] != "finished":
@@ -339,15 +351,21 @@ def main(words: list[str]) -> int:
         attempt_s = time.monotonic() - started
         if results(twin) != expected:
             raise Broken("two undisturbed runs differ")
-        for number in range(args.runs):
-            run, real = folder.create(recipe, name=f"soak{number}"), number % REAL_EVERY == 0
-            figures.real += real
-            soaked(run, chance, real, attempt_s, figures)
+        hit = 0
+        while hit < args.runs:
+            real = hit % REAL_EVERY == 0
+            run = folder.create(recipe, name=f"soak{hit}")
+            ended = soaked(run, chance, real, attempt_s, figures)
             found = results(run)
             for what, value in expected.items():
                 if found[what] != value:
                     raise Broken(f"{run.id}: {what} differs: {found[what]} instead of {value}")
-            print(f"{number + 1}/{args.runs}: {state_of(run)[1].attempt} attempts, equal", flush=True)
+            if not ended:
+                figures.unhit += 1  # it had finished before the signal came
+                continue
+            hit += 1
+            figures.real += real
+            print(f"{hit}/{args.runs}: {ended} attempts ended, then equal", flush=True)
     text = report(figures, args.runs, time.monotonic() - began)
     print(text)
     if not args.no_write:
