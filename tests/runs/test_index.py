@@ -196,7 +196,7 @@ def test_a_sweep_and_its_best_run(tmp_path: Path) -> None:
         index.sweep_runs(found, "nope")
 
 
-def test_a_thousand_unchanged_runs_are_a_moment(tmp_path: Path) -> None:
+def test_unchanged_runs_are_not_opened_again(tmp_path: Path) -> None:
     """In calls of the system, not in seconds: nothing is opened that has not changed."""
     for number in range(30):
         finished(tmp_path, f"run{number}")

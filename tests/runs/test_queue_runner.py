@@ -3,6 +3,7 @@ becomes of the runner."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -153,9 +154,11 @@ def test_a_run_that_cannot_be_started_is_failed_with_its_reason(
 
 
 @pytest.mark.slow
-def test_real_runs_with_the_runner_killed_in_between(runs_dir: Path) -> None:
+def test_real_runs_with_the_runner_killed_in_between(runs_dir: Path, tmp_path: Path) -> None:
     """Two runs of the bundled model, three steps each."""
-    recipe = Recipe(max_steps=3, max_rows=24, probe_share=0.0, max_length=128)
+    rows = [{"question": f"What is {n} and one?", "answer": f"It is {n + 1}."} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(data=str(tmp_path / "rows.jsonl"), max_steps=3, probe_share=0.0, score_rows=0)
     try:
         runs = queue.add([recipe, recipe.changed(seed=7)], runs_dir)
         child = start(runs_dir)

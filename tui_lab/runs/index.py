@@ -110,7 +110,11 @@ def summarise(watcher: Watcher) -> Summary:
     label = next((label for label in PEAKS if label in peaks), "")
     kept = state.retention or {}
     end_loss, end_validation = finite(state.end.get("train_loss")), finite(state.end.get("validation_loss"))
-    score_end = state.score("end")
+    gained = state.end.get("acquisition")
+    scores = [state.score("start"), state.score("end")]
+    if isinstance(gained, dict):
+        told = (_number(gained.get("start")), _number(gained.get("end")))
+        scores = [b if math.isnan(a) else a for a, b in zip(scores, told, strict=True)]
     return Summary(
         id=run.id,
         path=str(run.path),
@@ -127,8 +131,8 @@ def summarise(watcher: Watcher) -> Summary:
         loss=state.loss.last if end_loss is None else end_loss,
         validation=state.validation.last if end_validation is None else end_validation,
         score_name=state.score_name,
-        score_start=state.score("start"),
-        score_end=score_end,
+        score_start=scores[0],
+        score_end=scores[1],
         retention=kept.get("value", NAN),
         retention_low=kept.get("low", NAN),
         retention_high=kept.get("high", NAN),
