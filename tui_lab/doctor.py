@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from tui_lab import catalog, gpu
+from tui_lab import catalog, doctor_logout, gpu
 from tui_lab.safe_text import visible
 
 State = Literal["ok", "warn", "fail"]
@@ -462,6 +462,7 @@ def iter_checks(online: bool = False, runs_directory: Path | None = None) -> Ite
     yield check_hub(os.environ, online)
     yield check_cache(catalog.hub_cache_dir())
     yield check_runs(runs_directory or runs_dir())
+    yield Check("logout", *doctor_logout.look())
     yield check_pocket()
 
 
