@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from tui_lab.runs.state import Curve, RunState, headline, smooth
@@ -57,6 +58,10 @@ class Chart:
 
     def words(self) -> str:
         """What is to be seen, in words: the text alternative of the picture."""
+        return self._words
+
+    @cached_property
+    def _words(self) -> str:
         said = []
         for line in self.lines:
             known = [(x, y) for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
@@ -76,14 +81,22 @@ class Chart:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Some of the figures: the first, the last and evenly between, of every series that is told."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> tuple[list[str], list[list[str]]]:
         told = [line for line in self.lines if line.told and any(map(math.isfinite, line.ys))]
         longest = max(told, key=lambda line: len(line.xs), default=None)
         if longest is None:
             return [], []
-        values = [dict(zip(line.xs, zip_interval(line), strict=True)) for line in told]
         # where series were measured at steps of their own, those of the rarer ones are what can be compared
         sparse = sorted({x for line in told if len(line.xs) <= TABLE_ROWS for x in line.xs})
         steps = some(sparse if len(sparse) > 2 else sorted(longest.xs), TABLE_ROWS)
+        wanted = set(steps)
+        values = [
+            {x: found for x, found in zip(line.xs, zip_interval(line), strict=True) if x in wanted}
+            for line in told
+        ]
         rows = [
             [f"{x:g}", *(self._cell(found.get(x)) for found in values)]
             for x in steps

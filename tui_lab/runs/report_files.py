@@ -18,7 +18,7 @@ MARKDOWN, HTML = "report.md", "report.html"
 #: By format: what is written.
 FORMATS = {"md": (MARKDOWN,), "html": (HTML,), "both": (MARKDOWN, HTML)}
 #: A log of this size is read in well under a second.
-MOST_LOG_BYTES_AT_END = 8 << 20
+MOST_LOG_BYTES_AT_END = 4 << 20
 
 
 def write(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 
 from tui_lab.runs.report_charts import Chart, Line, thinned, zip_interval
@@ -49,6 +50,8 @@ def round_steps(low: float, high: float, about: int = TICKS, binary: bool = Fals
 
 def svg(chart: Chart) -> str:
     """The chart as one ``svg`` element."""
+    words = chart.words()
+    chart = replace(chart, lines=tuple(map(_drawn, chart.lines)))
     xs, ys = _extent(chart)
     scale = _Scale(chart, xs, ys)
     name = f"chart-{chart.id}"
@@ -56,13 +59,21 @@ def svg(chart: Chart) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
         f'aria-labelledby="{name}-title {name}-words">',
         f'<title id="{name}-title">{clean(chart.title)}</title>',
-        f'<desc id="{name}-words">{clean(chart.words())}</desc>',
+        f'<desc id="{name}-words">{clean(words)}</desc>',
         *_axes(chart, scale),
         *(element for line in chart.lines for element in _line(line, scale)),
         *_legend(chart.lines),
         "</svg>",
     ]
     return "\n".join(parts)
+
+
+def _drawn(line: Line) -> Line:
+    """The line with no more points than can be seen."""
+    if line.lows or line.highs:
+        return line
+    points = thinned(line.xs, line.ys)
+    return replace(line, xs=[x for x, _ in points], ys=[y for _, y in points])
 
 
 def _extent(chart: Chart) -> tuple[list[float], list[float]]:
@@ -133,7 +144,7 @@ def _line(line: Line, scale: _Scale) -> Iterator[str]:
                 f'<path class="bar {colour}" d="M{at:.1f} {top:.1f}V{bottom:.1f}'
                 f'M{at - 4:.1f} {top:.1f}h8M{at - 4:.1f} {bottom:.1f}h8"/>'
             )
-    runs = list(_unbroken(thinned(line.xs, line.ys), scale))
+    runs = list(_unbroken(list(zip(line.xs, line.ys, strict=True)), scale))
     path = "".join(
         f"M{x:.1f} {y:.1f}" + "".join(f"L{a:.1f} {b:.1f}" for a, b in rest) for (x, y), *rest in runs
     )
