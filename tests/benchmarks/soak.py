@@ -35,9 +35,9 @@ from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, is_locked
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
 RESULT = Path(__file__).parent / "results" / "soak.md"
-STEPS = 12
+STEPS, EVAL_STEPS = 12, 4
 RECIPE = {
-    "model": "pocket", "max_length": 48, "max_steps": STEPS, "eval_steps": 4, "save_steps": 2,
+    "model": "pocket", "max_length": 48, "max_steps": STEPS, "eval_steps": EVAL_STEPS, "save_steps": 2,
     "learning_rate": 1e-3, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "lora_r": 8,
     "lora_dropout": 0.1, "score_rows": 4, "sample_max_new_tokens": 4, "probe_share": 0.0,
     "validation_fraction": 0.1,
@@ -196,7 +196,12 @@ def results(run: Run) -> dict[str, object]:
     _, state = state_of(run)
     return {
         "loss": (state.loss.steps, state.loss.values),
-        "validation": (state.validation.steps, state.validation.values),
+        # one that is stopped as asked is measured once more where it stopped
+        "validation": [
+            pair
+            for pair in zip(state.validation.steps, state.validation.values, strict=True)
+            if not pair[0] % EVAL_STEPS
+        ],
         "rate": state.learning_rate.values,
         "norm": state.grad_norm.values,
         "samples": [(s["step"], s["text"]) for s in state.samples],
