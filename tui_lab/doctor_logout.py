@@ -1,6 +1,7 @@
-"""Whether runs outlive a logout. systemd's login manager can be told to end everything that a user has
-started in a session once that is closed (``KillUserProcesses=yes``); a process group of its own and an
-ignored hang-up do not help against that, a scope of the user's own manager does. Only files are read: nothing is asked of the system.
+"""Whether runs outlive a logout. systemd's login manager can be told to end everything that was started in a
+session once that is closed (``KillUserProcesses=yes``); a process session of its own and an ignored hang-up
+do not help against that, a scope of the user's own manager does. Only files are read: nothing is asked of
+the system.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def is_killed(found: dict[str, str], user: str) -> bool:
 
 
 def dies_with_the_session(cgroup: str, lingers: bool) -> bool:
-    """Whether what is started from here is ended, where logging out ends processes: those in the session's own
-    scope are, whether or not the user lingers; those of the user's manager are once that goes, which
+    """Whether what is started from here is ended, where logging out ends processes: those in the session's
+    own scope are, whether or not the user lingers; those of the user's manager are once that goes, which
     lingering keeps; what is outside of both (a service, a container) is not."""
     if re.search(r"/session-[^/]*\.scope", cgroup):
         return True
@@ -96,5 +97,5 @@ def look(
     return (
         "warn",
         "the login manager ends a session's processes at logout (KillUserProcesses=yes): runs die with it",
-        "`loginctl enable-linger`, then start the lab as `systemd-run --user --scope tui-lab`: such runs go on",
+        "`loginctl enable-linger`, then `systemd-run --user --scope tui-lab`: runs of such a lab go on",
     )

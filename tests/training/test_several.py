@@ -77,7 +77,8 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
     # one will: both hold after the same step, save it, and go on
     commands.send(two, "pause")
     until(two, lambda w: w.liveness == "paused")
-    assert len(pids := children(process.pid)) == 2
+    pids = children(process.pid)
+    assert len(pids) == 2
     for pid in (process.pid, *pids):
         os.kill(pid, signal.SIGHUP)  # a hang-up ends none of them
     commands.send(two, "checkpoint")
