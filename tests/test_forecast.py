@@ -71,7 +71,7 @@ def test_what_is_held_is_exact(errors: list[tuple[float, dict]]) -> None:
         held = forecast.forecast(shape, recipe, values)
         assert held.part("weights") == pytest.approx(row["weights_bytes"], rel=0.01)
         assert held.part("adapter") == pytest.approx(row["adapter_bytes"], rel=0.01, abs=4e5)
-        assert held.part("optimizer") == pytest.approx(row["optimizer_bytes"], rel=0.05, abs=1e6)
+        assert held.part("optimizer") == pytest.approx(row["optimizer_bytes"], rel=0.05, abs=3e6)
 
 
 def test_a_case_by_hand() -> None:
@@ -87,7 +87,9 @@ def test_a_case_by_hand() -> None:
     )
     trained = 16 * 24 * (4 * 896 + 896 * 2 + 2 * 128 + 3 * (896 + 4864))
     assert found.part("adapter") == 4 * trained
-    assert found.part("optimizer") == round(trained * 2 * (1 + 4 / 256))
+    # two bytes each and a scale a block of 256; the narrow sides of keys and values (16 × 128) are under 4,096
+    small = 24 * 2 * 16 * 128
+    assert found.part("optimizer") == round((trained - small) * 2 * (1 + 4 / 256) + 8 * small)
 
 
 @pytest.mark.parametrize("preset", ["starter", "full", "naive", "premium", "ia3"])

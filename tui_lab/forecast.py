@@ -48,6 +48,8 @@ OPTIMIZER_BYTES = {
     "adafactor": 0.05,
     "sgd": 0.0,
 }  # fmt: skip
+#: bitsandbytes keeps the states of tensors with fewer entries than this in 32 bits.
+SMALLEST_IN_8_BITS = 4096
 #: What CUDA's context, cuBLAS' workspace and the kernels take on a card, bytes: least, usual, most. Assumed.
 CONTEXT_BYTES = (300 << 20, 500 << 20, 900 << 20)
 #: What a run's process takes on the CPU beside its tensors: Python with torch, transformers, peft, trl and
@@ -209,6 +211,14 @@ class _Step:
             4 if self.full else self.size,
         )
         states = OPTIMIZER_BYTES.get(self.optim, 8.0) * self.trained
+        if self.optim.endswith("8bit") and recipe.method == "lora":
+            sides = [
+                (side * recipe.lora_r, t.count)
+                for t in self.targets
+                for side in (t.in_features, t.out_features)
+            ]
+            small = sum(entries * count for entries, count in sides if entries < SMALLEST_IN_8_BITS)
+            states += (OPTIMIZER_BYTES["adamw_torch"] - OPTIMIZER_BYTES["adamw_8bit"]) * small
         if self.full and self.optim.endswith("8bit") and not recipe.frozen_layers:
             # transformers keeps the states of embeddings in 32 bits, whatever the optimiser
             words = self.shape.vocabulary * self.shape.hidden
