@@ -69,6 +69,7 @@ async def test_a_replay_is_stopped_after_a_question_of_its_own() -> None:
             await pilot.press("y")
             await until(lambda: playing.ended)
             await until(lambda: "■ stopped" in screen_text(app))
+            assert f"`tui-lab resume {run.id}` resumes it" in screen_text(app)
 
 
 @pytest.mark.parametrize("pane", ["f3", "f5"])

@@ -234,13 +234,13 @@ class TunePane(Pane):
         line = run_text.progress_line(state, liveness, now, room, self._tick, ascii_only)
         trouble = run_text.trouble(liveness, state, self._last_words())
         if trouble:
-            second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._keys("tune.resume"))
+            second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._resume_key())
         else:
             second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
             if liveness in ENDED and state.saved:
                 third += f"   {state.saved.get('what', 'adapter')} saved"
-            if what := run_text.advice(liveness, state, self._keys("tune.resume")):
+            if what := run_text.advice(liveness, state, self._resume_key()):
                 third = f"{third}   {what}".strip()
         rows = [
             Content.assemble((first, f"bold {colour}"), "  ", visible(line)),
@@ -290,6 +290,11 @@ class TunePane(Pane):
             view.update(content, layout=trouble or lines != self._lines_told)
             self._lines_told = lines
 
+    def _resume_key(self) -> str:
+        """What goes on with the run that is shown: a replay cannot."""
+        replay = self.lab.replay_of(self.run_shown)
+        return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("tune.resume")
+
     def _keys(self, action: str) -> str:
         return keys_of(action, self.app._keymap)
 
@@ -326,7 +331,7 @@ class TunePane(Pane):
             self.watcher.recipe,
             str(self.watcher.run.path),
             self._last_words(),
-            self._keys("tune.resume"),
+            self._resume_key(),
         )
         about += cost_text.about(state, self.liveness, self.lab.now(self.watcher.run))
         about += about_machine(state)
