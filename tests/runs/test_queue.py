@@ -208,3 +208,15 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
             os._exit(0)
     os.waitpid(pid, 0)
     assert len(queue.items(tmp_path)) == 10
+
+
+def test_one_key_holds_the_queue_and_lets_it_go(two: list[Run], tmp_path: Path) -> None:
+    lock = RunLock.take(begin(two[0], tmp_path))
+    queue.remove([two[1].id], tmp_path)
+    assert queue.toggle(tmp_path) == (False, None), "the last one goes, and nothing more is to start"
+    assert queue.read(tmp_path).held
+    assert queue.toggle(tmp_path) == (True, None)
+    assert not queue.read(tmp_path).held
+    lock.release()
+    (tmp_path / two[0].id / "recipe.toml").unlink()
+    assert queue.toggle(tmp_path) == (None, None)

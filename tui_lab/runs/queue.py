@@ -352,13 +352,16 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
 def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen[bytes] | None]:
     """Holds a queue that goes, and lets one go on that is held or whose process has died: whether it goes
     now, None when there is nothing in it; and the process where one was started. Raises LabError."""
-    if not any(item.state in ("queued", "running") for item in items(directory)):
+    states = {item.state for item in items(directory)}
+    if not states & {"queued", "running"}:
         return None, None
-    if not read(directory).held and is_going(directory):
+    # with the last run begun nothing is left to start, and the process has gone: that is no dead queue
+    waits = "queued" in states
+    if not read(directory).held and (is_going(directory) or not waits):
         hold(directory)
         return False, None
     let_go(directory)
-    return True, start_runner(directory)
+    return True, start_runner(directory) if waits else None
 
 
 def log_path(directory: Path | None = None) -> Path:

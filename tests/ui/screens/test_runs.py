@@ -1,0 +1,309 @@
+"""Runs: a person sorts, filters, marks, compares, names, deletes, and holds the queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ui.helpers import said, screen_text, until
+from tui_lab.recipes import Recipe
+from tui_lab.runs import commands, marks, queue, sweep
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs
+from tui_lab.runs.state import Watcher
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.choose import ChoosePane
+from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.screens.runs import RunsPane
+from tui_lab.ui.screens.tune import TunePane
+from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.plot import Plot
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+def make(name: str, loss: float = 0.5, steps: int = 6, state: str = "finished", **recipe: object) -> Run:
+    run = create(Recipe().changed(**recipe), name=name)
+    log = EventWriter(run.events_path)
+    log.write("resumed", from_step=0, attempt=1)
+    log.write("started", device={"type": "cpu"})
+    log.write("plan", total_steps=steps)
+    for step in range(1, steps + 1):
+        log.write("step", step=step, loss=loss + 1 / step, tokens=step * 10, memory={"resident": 2**20})
+    log.write("eval", step=steps, loss=loss, rows=4, when="end")
+    if state != "crashed":
+        log.write("end", state=state, step=steps, message="", seconds=61.0, train_loss=loss,
+                  validation_loss=loss,
+                  acquisition={"name": "exact", "start": 0.1, "end": 1 - loss})  # fmt: skip
+    log.close()
+    return run
+
+
+def pane_of(app: LabApp) -> RunsPane:
+    assert isinstance(app.screen, RunsPane)
+    return app.screen
+
+
+async def ready(app: LabApp, count: int) -> RunsPane:
+    await until(lambda: isinstance(app.screen, RunsPane) and len(app.screen.table.runs) == count)
+    return pane_of(app)
+
+
+def names(pane: RunsPane) -> list[str]:
+    return [run.id.split("-")[2] for run in pane.table.runs]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_nothing_yet_says_what_to_press(size: tuple[int, int]) -> None:
+    app = LabApp(pane="runs")
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: "No runs yet. Press F2" in screen_text(app))
+        await pilot.press("enter", "k", "c", "d", "n", "space", "a", "h", "m", "x", "b", "t")
+        await until(lambda: said(app, "The queue is empty"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_run_with_its_figures(size: tuple[int, int], own_folders: Path) -> None:
+    make("first", 0.25, data="json")
+    make("second", 0.5, state="crashed")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=size):
+        await ready(app, 2)
+        lines = screen_text(app).splitlines()
+        line = next(line for line in lines if "✓" in line)
+        for part in ("pocket", "json", "0.250", "0.10→0.75", "1 MiB", "1:01"):
+            assert part in line
+        assert any("✗" in line for line in lines)
+        assert "2 runs" in screen_text(app)
+
+
+async def test_sorting_by_any_column_both_ways(own_folders: Path) -> None:
+    for name, loss in (("b", 0.9), ("a", 0.1), ("c", 0.5)):
+        make(name, loss)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 3)
+        while pane.sorted_by != "loss":
+            await pilot.press("s")
+        assert names(pane) == ["a", "c", "b"] and "loss▲" in screen_text(app)
+        await pilot.press("r")
+        assert names(pane) == ["b", "c", "a"] and "by loss ↓" in screen_text(app)
+        await pilot.press("S")
+        assert pane.sorted_by == "data"
+        await pilot.click("TableHead", offset=(5, 0))
+        assert pane.sorted_by == "started"
+
+
+async def test_filtering_while_typing(own_folders: Path) -> None:
+    make("a")
+    make("b", state="failed")
+    marks.write(make("c"), tags="good", name="the best")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 3)
+        await pilot.press("slash", *"tag:goo")
+        await until(lambda: names(pane) == ["c"] and "the best" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: len(pane.table.runs) == 3)
+        await pilot.press("slash", *"state:failed", "enter")
+        await until(lambda: names(pane) == ["b"] and pane.table.has_focus)
+        await pilot.press("slash", *"x")
+        await until(lambda: "No run has all of these words" in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: len(pane.table.runs) == 3 and pane.query_text == "")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_marked_runs_are_compared(size: tuple[int, int], own_folders: Path) -> None:
+    make("a", 0.1, lora_r=8)
+    make("b", 0.9, lora_r=32)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=size) as pilot:
+        pane = await ready(app, 2)
+        await pilot.press("space", "space")
+        assert len(pane.marked) == 2 and "2 marked" in screen_text(app)
+        if not pane.grid:
+            await pilot.press("t")
+        await until(lambda: len(pane.compared.runs) == 2)
+        plot = pane.query_one(Plot)
+        await until(lambda: "training loss by steps" in plot.text)
+        await until(lambda: "A" in plot.text and "B" in plot.text, what="told apart without colours")
+        await until(lambda: "A " in screen_text(app) and "B " in screen_text(app))
+        await pilot.press("m")
+        await until(lambda: "validation loss by steps" in plot.text)
+        await pilot.press("x")
+        await until(lambda: "validation loss by tokens" in plot.text)
+        await pilot.press("x")
+        await until(lambda: "by time (s)" in plot.text)
+        await pilot.press("m")
+        await until(lambda: "None of these runs was probed" in plot.text)
+        if not pane.grid:
+            await pilot.press("t")
+        await until(lambda: "lora_r" in screen_text(app))
+        line = next(line for line in screen_text(app).splitlines() if "lora_r" in line)
+        assert line[line.index("lora_r") :].split()[1:3] == ["32", "8"], "A is the newer one"
+        assert [name for name, _ in pane.compared.differences] == ["lora_r"], "only what differs"
+        await pilot.press("u")
+        assert pane.marked == []
+
+
+async def test_a_run_is_opened_on_the_other_panes(own_folders: Path) -> None:
+    run = make("a")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app, 1)
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, TunePane) and app.run_id == run.id)
+        await pilot.press("f6")
+        await ready(app, 1)
+        await pilot.press("k")
+        await until(lambda: isinstance(app.screen, KeepPane))
+        await pilot.press("5")
+        await ready(app, 1)
+
+
+async def test_name_tags_and_note(own_folders: Path) -> None:
+    run = make("a")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app, 1)
+        for key, text in (("e", "mine[b]"), ("g", "one two"), ("n", "a note")):
+            await pilot.press(key)
+            await until(lambda: isinstance(app.screen, AskText))
+            await pilot.press(*text.replace(" ", "~"), "enter")
+            await until(lambda: isinstance(app.screen, RunsPane))
+        assert marks.read(run) == marks.Marks("mine[b]", ("one~two",), "a~note")
+        await until(lambda: "mine[b]" in screen_text(app) and "#one~two" in screen_text(app))
+        await pilot.press("e")
+        await until(lambda: isinstance(app.screen, AskText))
+        await pilot.press("escape")
+        assert marks.read(run).name == "mine[b]", "Escape leaves it"
+        assert run.path.name.endswith(run.id[-4:]), "the folder keeps its name"
+
+
+async def test_deleting_after_a_question(own_folders: Path) -> None:
+    kept, gone = make("kept"), make("gone")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 2)
+        pane.table.go_to(gone.id)
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await until(lambda: "cannot be taken back" in screen_text(app))
+        await pilot.press("n")
+        assert len(list_runs()) == 2
+        await pilot.press("d", "y")
+        await until(lambda: list_runs() == [kept])
+        await until(lambda: len(pane.table.runs) == 1)
+
+
+async def test_a_live_run_is_offered_to_be_stopped(own_folders: Path) -> None:
+    run = make("live", state="crashed")
+    lock = RunLock.take(run)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app, 1)
+        await until(lambda: "▶" in screen_text(app))
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await until(lambda: "cannot be deleted" in screen_text(app))
+        await pilot.press("y")
+        await until(lambda: [c.name for c in commands.Inbox(run, set()).poll()] == ["stop"])
+        assert run.path.is_dir()
+    lock.release()
+
+
+async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None:
+    first, second, live = make("first"), make("second"), make("live", state="crashed")
+    lock = RunLock.take(live)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 3)
+        pane.marked = [first.id, second.id, live.id]
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await until(lambda: "Delete 2 runs" in screen_text(app) and "1 in progress stay" in screen_text(app))
+        await pilot.press("y")
+        await until(lambda: list_runs() == [live])
+    lock.release()
+
+
+async def test_a_sweep_with_its_best_run_by_each_criterion(own_folders: Path) -> None:
+    runs = [make(name, loss, learning_rate=rate) for name, loss, rate in (("a", 0.5, 1e-4), ("b", 0.2, 1e-3))]
+    for number, run in enumerate(runs):
+        values = {"learning_rate": run.recipe().learning_rate}
+        sweep.note(run, sweep.Place("sweep-7", number + 1, 2, values))
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = await ready(app, 2)
+        await pilot.press("b")
+        await until(lambda: "highest score on the new task" in screen_text(app))
+        assert "★" in next(line for line in screen_text(app).splitlines() if "0.001" in line)
+        await pilot.press("b")
+        await until(lambda: "highest retention: no run has it yet" in screen_text(app))
+        await pilot.press("a")
+        assert len(pane.marked) == 2, "all of the sweep"
+
+
+@pytest.fixture
+def no_runs_left(own_folders: Path) -> Iterator[Path]:
+    yield own_folders
+    queue.hold()
+    for run in list_runs():
+        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+async def test_the_queue_from_choose_to_its_end(
+    no_runs_left: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.02")  # slow enough to be seen running
+    queue.hold()
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: isinstance(app.screen, ChoosePane) and app.screen.summary is not None)
+        await pilot.press("a")
+        await until(lambda: said(app, "Queued as"))
+        await until(lambda: said(app, "The queue is held"))
+        await pilot.press("f6")
+        pane = await ready(app, 1)
+        assert "next" in screen_text(app) and "1 run waits; the queue is held" in screen_text(app)
+        await pilot.press("enter")
+        await until(lambda: said(app, "waits in the queue"))
+        await pilot.press("h")
+        await until(lambda: said(app, "The queue goes on"))
+        await until(lambda: pane.table.runs[0].state == "running", seconds=40)
+        await pilot.press("h")
+        await until(lambda: said(app, "The queue is held: nothing more starts"))
+        await until(lambda: pane.table.runs[0].state == "finished", seconds=40)
+
+
+async def test_a_queued_run_is_taken_out(own_folders: Path) -> None:
+    queue.add([Recipe(), Recipe()])
+    queue.hold()
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app, 2)
+        await pilot.press("d")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await until(lambda: "Take the run" in screen_text(app))
+        await pilot.press("y")
+        await until(lambda: len(queue.items()) == 1)
+        await ready(app, 1)
+
+
+async def test_hostile_text_shows_as_text(own_folders: Path) -> None:
+    run = make("a", data="x\x1b[31m.jsonl")
+    marks.write(run, name="\x1b]0;owned\x07[red]x", tags="\x9b2J", note="\u202eevil")
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(200, 60)) as pilot:
+        await ready(app, 1)
+        await pilot.press("space")
+        await until(lambda: "[red]x" in screen_text(app))
+        text = screen_text(app)
+        assert not any(char in text for char in "\x1b\x07\x9b\u202e")
