@@ -88,7 +88,7 @@ def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> P
     many = rows > 1 and not recipe.packing
     uniform = not (recipe.packing or many)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    counting = LiveStorages(uniform, _transient_cuda if device == "cuda" else _transient_cpu)
+    counting = LiveStorages(uniform, _dequantized)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(_quiet())
         stack.enter_context(patch("peft.tuners.lora.dora.deepcopy", lambda module: module))
@@ -318,16 +318,15 @@ _CUDA: dict[str, Any] = {
 }
 
 
-def _transient_cuda(func: Any, args: tuple[Any, ...]) -> int:
-    """Over about 1,500 rows bitsandbytes multiplies with weights that it dequantises first."""
+_GEMM_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
+
+
+def _dequantized(func: Any, args: tuple[Any, ...]) -> int:
+    """Over about 1,500 rows bitsandbytes multiplies with weights that it dequantises inside of the product."""
     if func is not _GEMM_4BIT:
         return 0
     out_features, in_features = args[2]
     return rounded(out_features * in_features * args[0].element_size())
-
-
-_transient_cpu = _transient_cuda
-_GEMM_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
 
 
 @contextmanager
