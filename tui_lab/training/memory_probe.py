@@ -322,7 +322,7 @@ _GEMM_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
 
 
 def _dequantized(func: Any, args: tuple[Any, ...]) -> int:
-    """Over about 1,500 rows bitsandbytes multiplies with weights that it dequantises inside of the product."""
+    """Over about 1,500 rows bitsandbytes multiplies with weights that it dequantises inside the product."""
     if func is not _GEMM_4BIT:
         return 0
     out_features, in_features = args[2]
