@@ -28,6 +28,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from tests.benchmarks.__main__ import machine, versions
 from tui_lab.recipes import build
 from tui_lab.runs import checkpoints, folder, launch
@@ -92,14 +94,14 @@ class Attempt:
             self.pid = forked(run)
 
     def process(self) -> int:
-        """The pid of the run's process; 0 while it is not known."""
+        """The pid of the run's process; 0 while there is none."""
         if self.pid:
             return self.pid
-        events, _ = whole_log(self.run)
-        begun = [i for i, event in enumerate(events) if event.get("kind") == "resumed"]
-        if len(begun) <= self.begun_before:
-            return 0  # what the log says of processes is of an attempt before
-        return next((int(str(e["pid"])) for e in events[begun[-1] :] if e.get("kind") == "started"), 0)
+        words = ["tui_lab.training", str(self.run.path)]
+        for one in psutil.process_iter(["cmdline"]):
+            if (one.info["cmdline"] or [])[-2:] == words:
+                return int(one.pid)
+        return 0
 
     def gone(self) -> None:
         """Waits until the process has let go of the lock."""
@@ -235,7 +237,10 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
             words = ["watch", str(run.path)] if how == "watch" else []
             watcher = on_terminal([sys.executable, "-m", "tui_lab", *words])
         if ended < kills:
-            time.sleep(chance.uniform(0.05, attempt_s) + (attempt_s if real else 0.0))
+            until = time.monotonic() + DEADLINE_S
+            while not is_locked(run) and time.monotonic() < until:
+                time.sleep(0.02)  # a starter takes a moment
+            time.sleep(chance.uniform(0.05, attempt_s))
             _kill(attempt, number := chance.choice(SIGNALS), figures)
             if number == signal.SIGHUP:
                 time.sleep(chance.uniform(0, attempt_s / 4))
@@ -346,7 +351,9 @@ def main(words: list[str]) -> int:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         recipe = build({**RECIPE, "data": str(data)})
         undisturbed = folder.create(recipe, name="undisturbed")
+        started = time.monotonic()
         launch.start(undisturbed).wait()
+        real_s = time.monotonic() - started
         if state_of(undisturbed)[0] != "finished":
             raise Broken(f"undisturbed: {undisturbed.last_words()}")
         expected = results(undisturbed)
@@ -360,7 +367,7 @@ def main(words: list[str]) -> int:
         while hit < args.runs:
             real = hit % REAL_EVERY == 0
             run = folder.create(recipe, name=f"soak{hit}")
-            ended = soaked(run, chance, real, attempt_s, figures)
+            ended = soaked(run, chance, real, real_s if real else attempt_s, figures)
             found = results(run)
             for what, value in expected.items():
                 if found[what] != value:
