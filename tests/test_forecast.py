@@ -87,7 +87,7 @@ def test_a_case_by_hand() -> None:
     )
     trained = 16 * 24 * (4 * 896 + 896 * 2 + 2 * 128 + 3 * (896 + 4864))
     assert found.part("adapter") == 4 * trained
-    # two bytes each and a scale a block of 256; the narrow sides of keys and values (16 × 128) are under 4,096
+    # two bytes each and a scale a block of 256; the narrow sides of keys and values are under 4,096 entries
     small = 24 * 2 * 16 * 128
     assert found.part("optimizer") == round((trained - small) * 2 * (1 + 4 / 256) + 8 * small)
 
