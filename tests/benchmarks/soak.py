@@ -90,6 +90,9 @@ class Attempt:
             words = [sys.executable, "-m", "tui_lab", "resume", str(run.path)]
             self.starter = on_terminal(words)
             self.pid = 0
+            until = time.monotonic() + DEADLINE_S
+            while not is_locked(run) and self.starter.poll() is None and time.monotonic() < until:
+                time.sleep(0.02)  # the command takes a moment
         else:
             self.pid = forked(run)
 
@@ -237,9 +240,6 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
             words = ["watch", str(run.path)] if how == "watch" else []
             watcher = on_terminal([sys.executable, "-m", "tui_lab", *words])
         if ended < kills:
-            until = time.monotonic() + DEADLINE_S
-            while not is_locked(run) and time.monotonic() < until:
-                time.sleep(0.02)  # a starter takes a moment
             time.sleep(chance.uniform(0.05, attempt_s))
             _kill(attempt, number := chance.choice(SIGNALS), figures)
             if number == signal.SIGHUP:

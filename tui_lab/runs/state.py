@@ -156,8 +156,10 @@ class RunState:
         for curve in self.curves():
             curve.cut(from_step)
         self.telemetry.cut(from_step)
-        self.scores = [score for score in self.scores if score.get("step", 0) <= from_step]
-        self.samples = deque((s for s in self.samples if s.get("step", 0) <= from_step), maxlen=SAMPLES_KEPT)
+        # an attempt from the beginning looks at the model anew before it trains
+        kept = from_step or -1
+        self.scores = [score for score in self.scores if score.get("step", 0) <= kept]
+        self.samples = deque((s for s in self.samples if s.get("step", 0) <= kept), maxlen=SAMPLES_KEPT)
         self.checkpoints = [c for c in self.checkpoints if c.get("step", 0) <= from_step]
         self.kl_probes = [p for p in self.kl_probes if p["step"] <= from_step]
         self.item_probes = [p for p in self.item_probes if p["step"] <= from_step]

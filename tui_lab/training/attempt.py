@@ -13,13 +13,14 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
 import transformers
+from transformers import TrainerCallback
 
 from tui_lab import __version__, catalog, costs, forecast, shapes, targets
 from tui_lab.data import formats, replay, templates
@@ -255,7 +256,7 @@ class Attempt:
             values,
             folder=self.run.checkpoints_path,
             device=self.device.type,
-            callbacks=[self.recorder],
+            callbacks=[self.recorder, _CatchUp(self._catch_up)],
             after_step=self._after_step,
             ladder=ladder,
             group=self.group,
@@ -337,12 +338,19 @@ class Attempt:
 
     def _train(self, trainer: LabTrainer) -> None:
         self._phase("training")
+        self._trainer = trainer
         self.control.heed(trainer)
         if self.control.stop_wanted:
             return
         if self.checkpoint is not None:
             self.recorder.tokens_before = tokens_trained(self.checkpoint)
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+
+    def _catch_up(self, step: int) -> None:
+        """The sample that the attempt before still owed when it died: it had saved the step, no more."""
+        owed = step and step % self.sample_steps == 0 and all(s["step"] != step for s in self.before.samples)
+        if owed and self.group.is_main:
+            self.measure.sample(self._trainer)
 
     def _after_step(self, trainer: LabTrainer) -> None:
         """Between two steps: samples are drawn, probes taken, and what people asked is done."""
@@ -434,6 +442,16 @@ class Attempt:
             "saved", path=path.name, what="adapter" if recipe.is_adapter else "model", bytes=size
         )
         return path
+
+
+class _CatchUp(TrainerCallback):
+    """Calls back with the step that training begins from, once the state of that step is loaded."""
+
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self._call = call
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._call(state.global_step)
 
 
 def tokens_trained(checkpoint: Path) -> int:
