@@ -15,6 +15,8 @@ LIGHT = (
     "tui_lab.cli", "tui_lab.cli_show", "tui_lab.cli_train", "tui_lab.cli_progress", "tui_lab.recipes",
     "tui_lab.presets", "tui_lab.resolution", "tui_lab.catalog", "tui_lab.gpu", "tui_lab.doctor",
     "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
+    "tui_lab.cli_queue", "tui_lab.runs.queue", "tui_lab.runs.queue_runner", "tui_lab.runs.index",
+    "tui_lab.runs.comparison", "tui_lab.ui.screens.runs",
     "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.spending",
     "tui_lab.runs.report_files", "tui_lab.runs.replay",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
@@ -25,6 +27,7 @@ LIGHT = (
 #: Runs, jobs and what they are made of work where there is no terminal library.
 WITHOUT_TEXTUAL = (
     "tui_lab.cli", "tui_lab.cli_train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
+    "tui_lab.cli_queue", "tui_lab.runs.queue_runner", "tui_lab.runs.index", "tui_lab.runs.comparison",
     "tui_lab.resolution", "tui_lab.training.__main__", "tui_lab.host.__main__", "tui_lab.host.worker",
     "tui_lab.host.client", "tui_lab.votes",
 )  # fmt: skip

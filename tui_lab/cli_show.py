@@ -263,7 +263,7 @@ def runs(args: argparse.Namespace) -> int:
     """``tui-lab runs``."""
     from tui_lab.cli_progress import number
     from tui_lab.cli_train import result_of
-    from tui_lab.runs import folder
+    from tui_lab.runs import folder, marks, queue
     from tui_lab.runs.state import Watcher
 
     directory = args.runs_dir or folder.runs_dir()
@@ -276,10 +276,13 @@ def runs(args: argparse.Namespace) -> int:
         recipe = watcher.recipe
         about = {"model": recipe.model, "data": recipe.data, "preset": recipe.preset} if recipe else {}
         started = {"started_at": watcher.state.started_at or None, "problem": watcher.problem}
-        results.append({**result_of(run, watcher, watcher.liveness), **about, **started})
+        written = asdict(marks.read(run))
+        results.append({**result_of(run, watcher, watcher.liveness), **about, **started, **written})
     if args.json:
         as_json(results)
         return EXIT_OK
+    if words := queue.standing(directory):
+        print(f"{words}; `tui-lab queue list` shows them", file=sys.stderr)
     if not results:
         print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)
         return EXIT_OK
@@ -292,7 +295,7 @@ def runs(args: argparse.Namespace) -> int:
         when = time.strftime("%m-%d %H:%M", time.localtime(began)) if began else ""
         rows.append(
             [
-                result["run"],
+                result["run"] + (f" ({result['name']})" if result["name"] else ""),
                 result["state"],
                 f"{result['step']}{total}",
                 number(result["train_loss"], 3),

@@ -232,8 +232,9 @@ def add(
                 if prepare is not None:
                     prepare(made[-1], number)
             queue = read(directory)
+            known = tuple(entry for entry in queue.entries if look(entry, directory) is not None)
             new = tuple(Entry(run.id, round(time.time(), 3)) for run in made)
-            write(replace(queue, entries=queue.entries + new))
+            write(replace(queue, entries=known + new))  # without those that somebody deleted
         except BaseException as error:
             for run in made:
                 shutil.rmtree(run.path, ignore_errors=True)

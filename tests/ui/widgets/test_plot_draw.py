@@ -113,3 +113,15 @@ def test_two_figures_do_not_mix() -> None:
 def test_few_points_are_visible(steps: int) -> None:
     rows = draw([Series("train", "train", range(1, steps + 1), [2.0] * steps)], 40, 8, Options("loss"))
     assert cells(rows, "train")
+
+
+def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
+    series = [
+        Series("", "run-1", [0, 1, 2], [1.0, 2.0, 3.0]),
+        Series("", "run-1", [1], [2.0], mark="K"),
+        Series("named", "run-2", [0, 2], [3.0, 1.0], mark="L"),
+    ]
+    rows = draw(series, 60, 12, Options("title"))
+    heading, figure = plain(rows).split("\n", 1)
+    assert "K" in figure and "K" not in heading
+    assert "L named" in heading and figure.count("L") == 2

@@ -447,7 +447,9 @@ class ChoosePane(FitPane):
             runs = "A run is" if live == 1 else f"{live} runs are"
             self.app.push_screen(
                 Confirm(
-                    f"{runs} in progress. Another one shares the machine and both get slower.", yes="start"
+                    f"{runs} in progress. Another one shares the machine and both get slower; "
+                    f"{keys_of('choose.queue', self.app._keymap)} lets it wait its turn instead.",
+                    yes="start",
                 ),
                 self._start_answered,
             )

@@ -31,9 +31,8 @@ def open_export(app: LabApp) -> None:
     """Asks what to make of the run that is shown; says so where there is none."""
     from tui_lab.runs import folder
 
-    shown = getattr(app.screen, "kept", None) or getattr(app.screen, "watcher", None)
     try:
-        run = shown.run if shown is not None else folder.open_run(app.run_id or "latest")
+        run = app.shown_run()
     except LabError:
         app.notify("There is no run to export yet.", severity="warning", markup=False)
         return

@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from tui_lab.runs import marks
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.state import Watcher
 from tui_lab.safe_text import visible
@@ -50,6 +51,8 @@ def describe(run: Run) -> Line:
         if recipe
         else watcher.problem
     )
+    if name := marks.read(run).name:
+        what = f"{name}: {what}"
     result = score_line(state).rpartition(": ")[2].replace(" ", "")
     if state.validation.values:
         result = f"loss {quantity(state.validation.last, 'number')}  {result}"
