@@ -128,6 +128,8 @@ class Attempt:
         self.measure = Measure(self.recipe, self.events, self.tokenizer, self.prepared, self.before)
         self._baseline(trainer)
         self._train(trainer)
+        if self.from_step and not trainer.state.global_step:
+            return self._stopped_before_going_on()
         return self._finish(trainer)
 
     def _write_forecast(self, resolution: Resolution, entry: catalog.Entry) -> None:
@@ -398,6 +400,20 @@ class Attempt:
             mfu=self._mfu(),
             energy_j=self.telemetry.energy_j,
             path=path.name,
+        )
+        return 0
+
+    def _stopped_before_going_on(self) -> int:
+        """A resume that was stopped before its first step has not even loaded the checkpoint: what an earlier
+        attempt saved stays, and nothing is measured."""
+        self.telemetry.stop()
+        self.events.write(
+            "end",
+            state="stopped",
+            step=self.from_step,
+            message=f"stopped as asked before it went on from step {self.from_step}; it can be resumed",
+            seconds=round(time.monotonic() - self.started, 1),
+            energy_j=self.telemetry.energy_j,
         )
         return 0
 
