@@ -45,11 +45,11 @@ class Pair:
     measured: int
 
 
-def pairs() -> Iterator[Pair]:
-    """Measures each pair on this machine's device."""
+def pairs(models: tuple[str, ...] = ()) -> Iterator[Pair]:
+    """Measures each pair on this machine's device, of ``models`` or of those that suit it."""
     facts = devices.detect()
     on_gpu = facts.type == "cuda"
-    for name in GPU_MODELS if on_gpu else ("pocket",):
+    for name in models or (GPU_MODELS if on_gpu else ("pocket",)):
         entry = catalog.find(name)
         assert entry.shape is not None
         for preset in GPU_PRESETS if on_gpu else CPU_PRESETS:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from tests.benchmarks import memory_table
+from tests.benchmarks import bench_memory, memory_table
 from tests.training.measured_memory import measured_peak, random_base
 from tui_lab import presets, shapes
 from tui_lab.pocket import MODEL_DIR
@@ -159,3 +159,14 @@ def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
     drawn = memory_table.straight(probed[2], probed[4], 2, 4, 7)
     assert drawn["peak_bytes"] == pytest.approx(probed[7]["peak_bytes"], rel=2e-3)
     assert drawn["saved_bytes"] == pytest.approx(probed[7]["saved_bytes"], rel=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", bench_memory.GPU_MODELS)
+def test_a_cards_peak_is_what_the_probe_says(model: str) -> None:
+    """``max_memory_allocated`` of two real steps with random weights."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
+        for pair in bench_memory.pairs((model,)):
+            assert pair.probe == pytest.approx(pair.measured, rel=0.05), pair.preset
+            assert pair.formula == pytest.approx(pair.measured, rel=0.1), pair.preset
