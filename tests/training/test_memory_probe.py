@@ -162,6 +162,7 @@ def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", bench_memory.GPU_MODELS)
 def test_a_cards_peak_is_what_the_probe_says(model: str) -> None:
     """``max_memory_allocated`` of two real steps with random weights."""
