@@ -345,7 +345,8 @@ class Attempt:
         if self.control.stop_wanted:
             return
         if self.checkpoint is not None:
-            self.recorder.tokens_before = tokens_trained(self.checkpoint)
+            # trl counts from nothing in every process; its count is part of the history that is saved
+            self.recorder.tokens_before = trainer._total_train_tokens = tokens_trained(self.checkpoint)
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 
     def _catch_up(self, step: int) -> None:

@@ -86,7 +86,7 @@ class Recorder(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs or not self._window_steps:
             return
-        tokens = int(logs.get("num_tokens", 0))
+        tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
         devices = self._group.each(memory_bytes(self.device))
         # the fullest device is the one that a run fails of
         memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}

@@ -1,0 +1,73 @@
+"""A run whose folder takes no more ends with a sentence, and goes on where it can: with whole runs, and with
+the first attempt's writes limited by the system itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.training.test_attempt import DEADLINE_S, ended, kinds, make_run, texts, until  # noqa: F401
+from tui_lab.runs import changes, folder, launch
+from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.runs.state import Watcher
+from tui_lab.runs.storage import FolderGone
+from tui_lab.training.control import Control
+
+#: Enough for the log and the adapter, not for the optimiser's states.
+LIMIT_BYTES = 150_000
+
+
+def test_no_room_is_a_clear_end_and_the_run_goes_on_with_a_changed_recipe(
+    make_run: Callable[..., folder.Run],  # noqa: F811
+) -> None:
+    run = make_run(max_steps=6, eval_steps=2, sample_steps=6)
+    process = subprocess.run(
+        [sys.executable, "-m", "tui_lab.training", str(run.path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES)),
+        capture_output=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    state = Watcher(run).read_all()
+    assert process.returncode == 1
+    assert state.end["state"] == "failed" and state.step == 2
+    assert "resume" in state.end["message"] and str(run.path) in state.end["message"]
+    assert "Traceback" not in state.end["message"] and "\n" not in state.end["message"]
+    assert not (run.path / ".reserve").exists()
+
+    # an unfinished checkpoint is passed over, and a changed recipe is told and used
+    launch.start(run, run.recipe().changed(learning_rate=1e-3, save_total_limit=1))
+    state = until(run, ended).state
+    assert state.end["state"] == "finished", run.last_words()
+    assert any("passed over" in text and "never finished" in text for text in state.warnings)
+    [told] = [e for e in EventTail(run.events_path).read_all() if e["kind"] == "recipe_changed"]
+    assert [(c["field"], c["weight"]) for c in told["changes"]] == [
+        ("learning_rate", "course"),
+        ("save_total_limit", "harmless"),
+    ]
+    assert max(state.learning_rate.values) == pytest.approx(1e-3)
+    used = changes.last_used(run, 3)
+    assert used == run.recipe() and changes.last_used(run, 2) != used
+    assert state.loss.steps == list(range(1, 7))
+    assert {path.name for path in run.checkpoints_path.iterdir()} <= {"checkpoint-6", "checkpoint-4"}
+
+
+def test_a_folder_that_goes_away_stops_the_run_at_its_next_step(
+    make_run: Callable[..., folder.Run],  # noqa: F811
+) -> None:
+    run = make_run()
+    events = EventWriter(run.events_path)
+    control = Control(run, events, set(), 0.0, lambda seconds: None, probe=SimpleNamespace())  # type: ignore[arg-type]
+    trainer: Any = SimpleNamespace(state=SimpleNamespace(global_step=3), control=SimpleNamespace())
+    control.heed(trainer)
+    os.rename(run.path, run.path.with_name("moved"))  # noqa: PTH104
+    with pytest.raises(FolderGone):
+        control.heed(trainer)
+    assert not run.path.exists()  # and nothing makes it anew
