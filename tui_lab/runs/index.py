@@ -196,7 +196,7 @@ class RunIndex:
             found[name] = (stamp, self._read(name))
             if show is not None and time.monotonic() > show_at:
                 show(self._with_queue(found))
-                show_at = time.monotonic() + FIRST_SHOWN_S
+                show_at = time.monotonic() + SHOW_S
         self._found = found
         self._watchers = {name: each for name, each in self._watchers.items() if name in found}
         everything = self._with_queue(found)
