@@ -138,6 +138,28 @@ def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(directory: P
     child.wait(timeout=20)
 
 
+def test_a_run_sees_the_gpus_that_it_was_added_with(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(queue.GPUS_ENV, "3")
+    queue.add([Recipe(max_steps=1)], directory)
+    queue.add([Recipe(max_steps=1)], directory, gpus="GPU-1")
+    seen: list[str | None] = []
+
+    def start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        seen.append(environment.get(queue.GPUS_ENV))
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setenv(queue.GPUS_ENV, "0")
+    runner = Runner(directory, os.open(directory, os.O_RDONLY))
+    for _ in range(2):
+        runner.turn()
+        (directory / queue.items(directory)[len(seen) - 1].run.id / "worker.log").write_text("ended")
+    assert seen == ["3", "GPU-1"]
+    monkeypatch.delenv(queue.GPUS_ENV)
+    (third,) = queue.add([Recipe()], directory)
+    assert queue.find(third.id, directory).entry.gpus is None
+
+
 def test_a_run_that_cannot_be_started_is_failed_with_its_reason(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ from tui_lab.runs.events import decode
 from tui_lab.runs.folder import Run, is_locked, write_atomically
 
 FOLDER = ".queue"
+#: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
+GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 #: Every state of a queued run.
 STATES = ("queued", "running", "done", "failed")
 #: How often a run that never says a word is started, before it counts as failed: the runner may have been
@@ -44,12 +46,14 @@ LAST_RECORD_BYTES = 16_384
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the queue. ``problem``: why the run could not even be started."""
+    """A line of the queue. ``problem``: why the run could not even be started. ``gpus``: what
+    CUDA_VISIBLE_DEVICES was where it was added; None where nothing was said of it."""
 
     run: str
     added_at: float = 0.0
     starts: int = 0
     problem: str = ""
+    gpus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,13 @@ def _entry(value: dict[str, Any]) -> Entry:
     run = str(value["run"])
     if not run or "/" in run or run.startswith("."):
         raise ValueError(run)
+    gpus = value.get("gpus")
     return Entry(
-        run, float(value.get("added_at") or 0), int(value.get("starts") or 0), str(value.get("problem") or "")
+        run,
+        float(value.get("added_at") or 0),
+        int(value.get("starts") or 0),
+        str(value.get("problem") or ""),
+        gpus if isinstance(gpus, str) else None,
     )
 
 
@@ -221,9 +230,12 @@ def add(
     directory: Path | None = None,
     name: str = "",
     prepare: Callable[[Run, int], None] | None = None,
+    gpus: str | None = None,
 ) -> list[Run]:
     """Puts runs at the end, all or none; ``prepare(run, number)`` may write into each folder before it
-    counts. Raises LabError."""
+    counts. ``gpus``: which they may see, as in CUDA_VISIBLE_DEVICES; None: those that this process sees.
+    Raises LabError."""
+    gpus = os.environ.get(GPUS_ENV) if gpus is None else gpus
     made: list[Run] = []
     with changing(directory) as write:  # makes the private folder, too
         try:
@@ -233,7 +245,7 @@ def add(
                     prepare(made[-1], number)
             queue = read(directory)
             known = tuple(entry for entry in queue.entries if look(entry, directory) is not None)
-            new = tuple(Entry(run.id, round(time.time(), 3)) for run in made)
+            new = tuple(Entry(run.id, round(time.time(), 3), gpus=gpus) for run in made)
             write(replace(queue, entries=known + new))  # without those that somebody deleted
         except BaseException as error:
             for run in made:

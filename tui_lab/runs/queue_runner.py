@@ -78,7 +78,9 @@ class Runner:
             try:
                 if item.run.path != run.path:
                     item.run.path.rename(run.path)
-                self._children.append(launch.start(run))
+                gpus = item.entry.gpus
+                environment = {} if gpus is None else {queue.GPUS_ENV: gpus}
+                self._children.append(launch.start(run, environment=environment))
             except OSError as error:
                 write(_with(now, run.id, problem=f"its folder cannot be moved ({error.strerror})"))
             except LabError as error:

@@ -415,7 +415,8 @@ class ChoosePane(FitPane):
             self.app.call_from_thread(self.notice, text, "error")
             return
         try:
-            (run,) = queue.add([self.summary.recipe])
+            environment = self.launch_options().get("environment", {})
+            (run,) = queue.add([self.summary.recipe], gpus=environment.get(queue.GPUS_ENV))
             held = queue.read().held
             child = None if held else queue.start_runner()
         except LabError as error:
