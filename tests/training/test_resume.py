@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.training.conftest import losses, recipe_for
 from tui_lab.runs import checkpoints
+from tui_lab.training.attempt import tokens_trained, was_done
 from tui_lab.training.trainer import LabTrainer
 
 STEPS = 8
@@ -106,3 +108,64 @@ def test_the_best_checkpoint_is_kept_and_a_lost_one_is_looked_for_anew(
     longer.args.max_steps = 10
     longer.train(resume_from_checkpoint=str(tmp_path / "kept" / "checkpoint-6"))
     assert longer.state.best_global_step == 8  # the first that was validated since
+
+
+def test_tokens_are_counted_over_any_number_of_resumes(make_trainer: Callable[..., LabTrainer]) -> None:
+    recipe = recipe_for(max_steps=STEPS)
+    whole = make_trainer(recipe, folder="whole")
+    whole.train()
+    checkpoint: Path | None = None
+    for saved_at in (2, 4, STEPS):
+
+        def after_step(trainer: LabTrainer, last: int = saved_at) -> None:
+            if trainer.state.global_step == last:
+                trainer.checkpoint_now()
+                trainer.control.should_training_stop = True
+
+        part = make_trainer(recipe, after_step, folder="broken")
+        if checkpoint is not None:
+            part._total_train_tokens = tokens_trained(checkpoint)  # as an attempt does
+        part.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        checkpoint = checkpoints.find(Path(str(part.args.output_dir))).chosen
+    assert counted(part) == counted(whole)
+
+
+def counted(trainer: LabTrainer) -> list[int]:
+    return [int(entry["num_tokens"]) for entry in trainer.state.log_history if "num_tokens" in entry]
+
+
+def test_a_run_that_died_at_its_last_step_does_none_more(make_trainer: Callable[..., LabTrainer]) -> None:
+    recipe = recipe_for(max_steps=4)
+    checkpoint = broken_off(make_trainer, recipe.changed(max_steps=6), 4, "broken")
+    assert not was_done(checkpoint, 6) and was_done(checkpoint, 4)
+    trainer = make_trainer(recipe, folder="broken")
+    trainer.take_up(checkpoint)
+    assert trainer.state.global_step == 4
+    weight = load_file(checkpoint / "adapter_model.safetensors")
+    name = next(name for name in weight if "lora_B" in name)
+    mine = dict(trainer.model.named_parameters())[name.replace(".weight", ".default.weight")]
+    assert torch.equal(mine, weight[name]) and mine.abs().sum() > 0
+
+
+def test_early_stopping_goes_on_counting(make_trainer: Callable[..., LabTrainer], tmp_path: Path) -> None:
+    recipe = recipe_for(max_steps=20, early_stopping_patience=3)
+
+    def watched(bad: int) -> LabTrainer:
+        trainer = make_trainer(recipe, lambda t: stop(t, bad), folder="broken")
+        trainer.args.eval_steps = trainer.args.save_steps = 2
+        trainer.args.load_best_model_at_end = True
+        trainer.validation_loss = lambda: float(trainer.state.global_step)  # type: ignore[method-assign]
+        return trainer
+
+    def stop(trainer: LabTrainer, at: int) -> None:
+        if trainer.state.global_step == at:
+            trainer.control.should_training_stop = True
+
+    watched(6).train()  # the best at 2, worse at 4 and 6
+    found = checkpoints.find(tmp_path / "broken").chosen
+    assert found is not None and not was_done(found, 20)
+    resumed = watched(99)
+    resumed.train(resume_from_checkpoint=str(found))
+    assert resumed.state.global_step == 8  # and not at 12
+    found = checkpoints.find(tmp_path / "broken").chosen
+    assert found is not None and checkpoints.step_of(found) == 8 and was_done(found, 20)

@@ -301,8 +301,7 @@ class Attempt:
         if not recipe.max_steps:
             return round(tokens * recipe.num_train_epochs)
         row_tokens = max_length if recipe.packing else tokens / max(1, len(self.prepared.train))
-        rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
-        return round(recipe.max_steps * rows * row_tokens)
+        return round(recipe.max_steps * recipe.effective_batch_size * row_tokens)
 
     def _plan(self, trainer: LabTrainer) -> None:
         """Fixes the steps between validations and checkpoints, now that the length of the run is known."""
@@ -347,6 +346,9 @@ class Attempt:
         if self.checkpoint is not None:
             # trl counts from nothing in every process; its count is part of the history that is saved
             self.recorder.tokens_before = trainer._total_train_tokens = tokens_trained(self.checkpoint)
+            if was_done(self.checkpoint, self.total_steps):
+                trainer.take_up(self.checkpoint)  # the Trainer would do one step more
+                return self._catch_up(self.from_step)
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 
     def _catch_up(self, step: int) -> None:
@@ -469,6 +471,15 @@ class _CatchUp(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._call(state.global_step)
+
+
+def was_done(checkpoint: Path, total_steps: int) -> bool:
+    """Whether the training had come to its end in a checkpoint: at the last step, or by early stopping."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    if state["global_step"] >= total_steps:
+        return True
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    return bool(control.get("should_training_stop")) and state["global_step"] < state["max_steps"]
 
 
 def tokens_trained(checkpoint: Path) -> int:

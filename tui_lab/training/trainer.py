@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTConfig
 
@@ -209,6 +209,25 @@ class LabTrainer(RestartingTrainer):
         if self.objective is not None:
             self.objective.load(Path(resume_from_checkpoint))
 
+    def take_up(self, checkpoint: Path) -> None:
+        """Takes weights and state of a checkpoint whose training had come to its end, without training."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self._load_from_checkpoint(str(checkpoint))
+        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+            self._load_best_model()
+
+    def _load_callback_state(self) -> None:
+        """How long early stopping has waited comes from the checkpoint; how long it may wait is the recipe's,
+        which may have been changed since."""
+        wanted = [c.early_stopping_patience for c in self._early_stopping()]
+        super()._load_callback_state()
+        for callback, patience in zip(self._early_stopping(), wanted, strict=True):
+            callback.early_stopping_patience = patience
+
+    def _early_stopping(self) -> list[EarlyStoppingCallback]:
+        return [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+
     def _load_best_model(self) -> None:
         if self._adalora:
             adalora_state.load(self.model, Path(str(self.state.best_model_checkpoint)))
@@ -290,6 +309,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Map
         logging_nan_inf_filter=False,
         eval_strategy="steps",
         save_strategy="steps",
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has waited already
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         disable_tqdm=True,

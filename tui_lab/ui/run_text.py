@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tui_lab.recipes import Recipe
+from tui_lab.runs import last_words as last_words_of
 from tui_lab.runs.events import decode
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import ENDED, RunState
@@ -130,6 +131,8 @@ def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
     if liveness == "failed":
         return str(state.end.get("message") or (last_words[-1] if last_words else "it said nothing"))
     if liveness == "crashed":
+        if why := last_words_of.cause(list(last_words)):
+            return f"its process died: {why}"
         said = f" Its last words: {last_words[-1].strip()}" if last_words else " It left no words."
         return f"the process ended without saying why.{said}"
     return ""
