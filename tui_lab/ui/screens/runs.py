@@ -95,7 +95,7 @@ class RunsPane(Pane):
     @property
     def run_shown(self) -> Run | None:
         """The run under the cursor, for what can be done with a run everywhere."""
-        return self.current.run if self.current and self.current.state != "queued" else None
+        return self.current.run if self.current else None
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="top")

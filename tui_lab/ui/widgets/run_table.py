@@ -59,7 +59,9 @@ class RunTable(ScrollView, can_focus=True):
     """One line a run, a cursor, and letters on the marked ones."""
 
     DEFAULT_CSS = """
-    RunTable { height: 1fr; width: 100%; background: $background; scrollbar-size-vertical: 1; }
+    RunTable {
+        height: 1fr; width: 100%; background: $background; overflow-x: hidden; scrollbar-size-vertical: 1;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False),
@@ -101,7 +103,7 @@ class RunTable(ScrollView, can_focus=True):
         self.runs, self.letters, self.empty = runs, dict(letters), empty
         found = next((i for i, run in enumerate(runs) if run.id == at), None)
         self.cursor = min(self.cursor, max(0, len(runs) - 1)) if found is None else found
-        self.virtual_size = Size(self.size.width, len(runs))
+        self.virtual_size = Size(1, len(runs))  # rows are made for the width that there is
         if (runs, self.letters, empty) != before:
             self.refresh()
             self.post_message(self.Moved())
