@@ -22,7 +22,7 @@ def test_this_machine() -> None:
     names = [check.name for check in found]
     assert names == [
         "Python", "packages", "CPU", "GPU", "torch", "bitsandbytes", "colours", "glyphs", "terminal size",
-        "hub", "hub cache", "runs folder", "bundled model",
+        "hub", "hub cache", "runs folder", "logout", "bundled model",
     ]  # fmt: skip
     by_name = {check.name: check for check in found}
     assert by_name["torch"].state != "fail" and by_name["torch"].found[:1].isdigit()

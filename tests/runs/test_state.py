@@ -386,3 +386,31 @@ def test_damaged_probes_are_passed_over(damaged: dict[str, Any]) -> None:
     state = RunState()
     state.apply([damaged])
     assert not state.item_probes and not state.kl_probes and not state.armed
+
+
+def test_an_attempt_from_the_beginning_looks_anew() -> None:
+    state = RunState()
+    look = [
+        {"kind": "score", "name": "exact", "value": 0.5, "step": 0, "when": "start"},
+        {"kind": "sample", "step": 0, "prompt": "a", "text": "b"},
+    ]
+    state.apply([{"kind": "resumed", "from_step": 0, "attempt": 1}, *look])
+    state.apply([{"kind": "resumed", "from_step": 0, "attempt": 2}, *look])
+    assert len(state.samples) == len(state.scores) == 1
+    state.apply([{"kind": "resumed", "from_step": 2, "attempt": 3}])
+    assert len(state.samples) == len(state.scores) == 1
+
+
+def test_a_changed_recipe_is_a_note() -> None:
+    state = RunState()
+    change = {
+        "field": "learning_rate",
+        "before": 0.1,
+        "after": 0.2,
+        "weight": "course",
+        "text": "other steps",
+    }
+    state.apply([{"kind": "recipe_changed", "changes": [change]}])
+    assert state.notes[-1].text == "learning_rate: 0.1 → 0.2 (course: other steps)"
+    state.apply([{"kind": "recipe_changed", "changes": 3}, {"kind": "recipe_changed"}])
+    assert len(state.notes) == 1
