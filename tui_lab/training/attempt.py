@@ -65,6 +65,7 @@ class Attempt:
         self.recorder = Recorder(events, self.group)
         since = time.time() if before.attempt else 0.0
         self.probe = Probe(run, self.recipe, events, before, self.from_step)
+        self.probe.wanted = self.probe.wanted and self.group.looks
         self.control = Control(
             run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe, self.group
         )
@@ -116,6 +117,9 @@ class Attempt:
         for text in resolution.warnings:
             self.events.write("warning", text=text)
         trackers.prepare(self.recipe, self.run)
+        if self.group.is_sharded:
+            reason = "no process has the whole model: samples, scores and retention probes are left out"
+            self.events.write("choice", field="accelerate_config", value="sharded", reason=reason)
         self.source = model.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
@@ -333,7 +337,7 @@ class Attempt:
             return
         self._phase("evaluating", "how the model does before any training")
         self.recorder.write_validation(0, trainer.validation_loss(), "start")
-        if self.group.is_main:
+        if self.group.looks:
             self.measure.score(trainer, "start")
             self.measure.sample(trainer)
 
@@ -354,13 +358,13 @@ class Attempt:
     def _catch_up(self, step: int) -> None:
         """The sample that the attempt before still owed when it died: it had saved the step, no more."""
         owed = step and step % self.sample_steps == 0 and all(s["step"] != step for s in self.before.samples)
-        if owed and self.group.is_main:
+        if owed and self.group.looks:
             self.measure.sample(self._trainer)
 
     def _after_step(self, trainer: LabTrainer) -> None:
         """Between two steps: samples are drawn, probes taken, and what people asked is done."""
         step = trainer.state.global_step
-        if self.group.is_main:
+        if self.group.looks:
             if step % self.sample_steps == 0 and step != self.measure.sampled_at:
                 self.measure.sample(trainer)
             self.probe.after_step(trainer, self.recorder.average_step_s)
@@ -374,8 +378,9 @@ class Attempt:
         stopped = self.control.stop_wanted and step < self.total_steps
         self._phase("saving", "the adapter" if self.recipe.is_adapter else "the model")
         self._round(trainer)
+        state = trainer.accelerator.get_state_dict(trainer.model) if self.group.is_sharded else None
         if self.group.is_main:
-            path = self._save(trainer)
+            path = self._save(trainer, state)
         # the weights are those of the last step, or of the best validation where patience asked for that
         best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
         if self.recorder.validated_at != step or best_reloaded or not self.recipe.is_adapter:
@@ -385,7 +390,8 @@ class Attempt:
             return 0
         if not stopped:
             self.probe.at_end(trainer, bool(best_reloaded))
-            self.measure.score(trainer, "end")
+            if self.group.looks:
+                self.measure.score(trainer, "end")
         self.telemetry.stop()
         self.events.write(
             "end",
@@ -442,7 +448,7 @@ class Attempt:
         if not self.recipe.is_adapter and self.compute_dtype == "bfloat16":
             trainer.model.to(model.DTYPES["bfloat16"])
 
-    def _save(self, trainer: LabTrainer) -> Path:
+    def _save(self, trainer: LabTrainer, state: dict[str, Any] | None) -> Path:
         """Saves what was trained, whole or not at all, with the tokenizer and its template."""
         recipe = self.recipe
         path = self.run.adapter_path if recipe.is_adapter else self.run.model_path
@@ -452,7 +458,7 @@ class Attempt:
             initial = str(self._initial_adapter)
             trainer.model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
         else:
-            save_weights(trainer.model, partial)
+            save_weights(trainer.model, partial, state)
         self.tokenizer.save_pretrained(partial)
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)

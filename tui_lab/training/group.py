@@ -50,6 +50,18 @@ class Group:
             self._talk = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether no process has the whole model (FSDP, DeepSpeed, as accelerate's launcher says): a forward
+        is then the work of all, and none may look at the model by itself."""
+        names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+        return self.size > 1 and any(os.environ.get(name, "").lower() in ("1", "true") for name in names)
+
+    @property
+    def looks(self) -> bool:
+        """Whether this process draws samples, scores and probes."""
+        return self.is_main and not self.is_sharded
+
+    @property
     def is_main(self) -> bool:
         """Whether this is the process that writes and decides."""
         return self.rank == 0

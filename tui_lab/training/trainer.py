@@ -128,7 +128,7 @@ class LabTrainer(RestartingTrainer):
             for loss, counted in self.looked_at(iter(self._held_out()), look):
                 total += loss
                 tokens += counted
-        totals = self.group.each((total, tokens))
+        totals = [(total, tokens)] if self.group.is_sharded else self.group.each((total, tokens))
         total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
         return total / tokens if tokens else math.nan
 
@@ -138,7 +138,9 @@ class LabTrainer(RestartingTrainer):
         if self.group.size == 1:
             return self.get_eval_dataloader()
         dataset: Any = self.eval_dataset
-        own = dataset.select(range(self.group.rank, len(dataset), self.group.size))
+        own = dataset
+        if not self.group.is_sharded:  # where each forward is the work of all, all look at every row
+            own = dataset.select(range(self.group.rank, len(dataset), self.group.size))
         return DataLoader(own, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.data_collator)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
