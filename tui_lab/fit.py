@@ -268,7 +268,8 @@ def _small_states(search: _Search) -> _Move:
 
 
 def _four_bits(search: _Search) -> _Move:
-    if search.recipe.quantization != "none" or search.recipe.method in ("full", "loha"):
+    # under full tuning only together with LoRA: alone it is refused when it is checked
+    if search.recipe.quantization != "none" or search.recipe.method == "loha":
         return []
     cost = "the frozen weights are rounded to 4 bits, for a little accuracy, and unpacked in every pass"
     return [Step("nf4", {"quantization": "nf4"}, "4-bit weights (NF4)", cost)]
