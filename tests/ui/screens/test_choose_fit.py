@@ -157,6 +157,22 @@ async def test_every_way_has_a_key(places: Callable[..., None]) -> None:
         assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
 
 
+async def test_a_digit_takes_what_was_listed_whatever_is_worked_out_meanwhile(
+    places: Callable[..., None],
+) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        ways = await worked_out(app)
+        await pilot.press("X")
+        await until(lambda: isinstance(app.screen, FitList))
+        pane(app)._remedies = None  # the preview's figures arrive: it is worked out anew
+        await pilot.press("2")
+        await until(lambda: not isinstance(app.screen, FitList))
+        assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
+
+
 async def test_a_run_that_does_not_fit_is_asked_about_and_never_refused(
     places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
 ) -> None:

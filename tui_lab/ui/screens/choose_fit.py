@@ -217,7 +217,7 @@ class FitPane(Pane):
             self._before, self._applied = {}, {}
             self.notice("As it was before.")
         elif self._remedies and not self._fits():
-            self._apply(0)
+            self._apply(self._remedies[0])
         elif self._remedies is None and self.summary is not None and self.summary.outlook is not None:
             self.notice("What helps is not worked out yet.")
         else:
@@ -230,9 +230,7 @@ class FitPane(Pane):
     def _can_undo(self) -> bool:
         return bool(self._applied) and all(self.values.get(k) == v for k, v in self._applied.items())
 
-    def _apply(self, number: int) -> None:
-        assert self._remedies is not None
-        remedy = self._remedies[number]
+    def _apply(self, remedy: Remedy) -> None:
         self._before = {key: self.values[key] for key in remedy.changes}
         self._applied = dict(remedy.changes)
         self._change(remedy.changes)
@@ -253,19 +251,19 @@ class FitPane(Pane):
 
     def _ask_how(self, start: bool) -> None:
         from tui_lab import outlook as words
-        from tui_lab.ui.widgets.fit_list import FitList
+        from tui_lab.ui.widgets.fit_list import AS_IT_IS, FitList
 
         assert self.summary is not None and self.summary.outlook is not None
-        title = words.line(self.summary.outlook)
-        self.app.push_screen(FitList(title, self._remedies or (), start), self._way_taken)
+        title, offered = words.line(self.summary.outlook), self._remedies
 
-    def _way_taken(self, number: int | None) -> None:
-        from tui_lab.ui.widgets.fit_list import AS_IT_IS
+        def taken(number: int | None) -> None:
+            # of what was listed: meanwhile the pane may have worked out others
+            if number == AS_IT_IS:
+                self.start_unasked()
+            elif number is not None and number >= 0 and offered:
+                self._apply(offered[number])
 
-        if number == AS_IT_IS:
-            self.start_unasked()
-        elif number is not None and number >= 0:
-            self._apply(number)
+        self.app.push_screen(FitList(title, offered, start), taken)
 
     def start_unasked(self) -> None:
         """Starts the run although it does not fit."""

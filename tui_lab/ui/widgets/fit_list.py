@@ -22,7 +22,8 @@ AS_IT_IS, NOTHING = -1, -2
 
 
 class FitList(ModalScreen[int]):
-    """A digit takes a way, Enter the first, Escape none; with ``start``, s starts as it is."""
+    """A digit takes a way, Enter the first, Escape none; with ``start``, s starts as it is. ``remedies`` is
+    None where they are not worked out yet."""
 
     DEFAULT_CSS = """
     FitList { align: center middle; }
@@ -37,9 +38,12 @@ class FitList(ModalScreen[int]):
         Binding("enter", "first", "First"),
     ]
 
-    def __init__(self, title: str, remedies: Sequence[Remedy], start: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, title: str, remedies: Sequence[Remedy] | None, start: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.list_title, self.remedies, self.start = title, list(remedies), start
+        self.list_title, self.remedies, self.start = title, list(remedies or ()), start
+        self.worked_out = remedies is not None
 
     def compose(self) -> ComposeResult:
         parts: list[Any] = [visible(self.list_title), "\n\n"]
@@ -47,7 +51,12 @@ class FitList(ModalScreen[int]):
             parts += [(f"[{number}] ", "bold"), remedy.text, (f": {remedy_text(remedy)}\n", "$text-success")]
             parts += [(f"    {step.cost}\n", "$text-muted") for step in remedy.steps]
         if not self.remedies:
-            parts.append("Nothing that can be changed here makes it fit.\n")
+            found = (
+                "No change is known that makes it fit"
+                if self.worked_out
+                else "What helps is not worked out yet"
+            )
+            parts.append(f"{found}.\n")
         if self.start:
             parts += [
                 "\n",
