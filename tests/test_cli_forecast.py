@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tui_lab import calibration, cards, catalog, cli, cli_show, forecast, room
+from tui_lab import calibration, cards, catalog, cli, cli_forecast, cli_show, forecast, room
 from tui_lab.calibration import Calibration
 from tui_lab.presets import list_presets, make_recipe
 from tui_lab.recipes import build
@@ -118,6 +118,7 @@ def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch:
     ("arguments", "words"),
     [
         (("--preset", "minute", "--gpu", "RTX 9999"), "no card 'RTX 9999' is known"),
+        (("--preset", "minute", "--gpu", "\u00b2"), "no card '\u00b2' is known"),
         (("--preset", "minutes"), "did you mean minute"),
         (("--preset", "minute", "--set", "lora_r=0"), "lora_r = 0"),
         (("--model", "no-such-model"), "no-such-model"),
@@ -173,6 +174,29 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
     assert code == 0 and not found["assumed"] and "measured on this machine" in found["basis"]
     low, middle, high = found["hours"]
     assert 0 < low < middle < high
+
+
+def test_where_only_the_probe_finds_it_too_large_nobody_says_that_nothing_helps(
+    lab: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"kind": "result", "peak_bytes": 50 << 30, "seconds": 3.0, "phase": "loss"}
+    monkeypatch.setattr(cli_show, "run_job", lambda module, request: answer)
+    code, out, _ = lab("forecast", "--preset", "starter", "--gpu", "L4", "--probe")
+    assert code == 0 and "does not fit" in out
+    assert "nothing that can be changed" not in out and "a smaller batch or shorter rows" in out
+
+
+def test_train_tells_of_the_gpu_that_it_takes_not_of_the_freest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    device = cards.find("L4").device_facts()
+    both = [
+        room.Room(device, free << 30, f"GPU {place}", "free now on", f"GPU-{place}")
+        for place, free in enumerate((2, 20))
+    ]
+    monkeypatch.setattr(room, "here", lambda: both)
+    recipe, entry = make_recipe("minute"), catalog.find("pocket")
+    lines, plain = cli_forecast.before_a_run(recipe, entry, resolve(recipe, device, entry))
+    assert "2 GiB free now on GPU 0" in lines[0] and plain["free_bytes"] == 2 << 30
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def find_room(gpu: str) -> Room:
     from tui_lab import cards, room
     from tui_lab.errors import LabError
 
-    if gpu and not (gpu.isdigit() and int(gpu) < MOST_GPUS):
+    if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
         return room.of_card(cards.find(gpu))
     places = room.here()
     if not gpu:
@@ -224,13 +224,17 @@ def _tell(
         known = [found.cost.basis] if found.cost.hours is not None else []
         for detail in (*known, found.cost.tokens_basis, found.cost.formula, *found.cost.notes):
             print(f"  {visible(detail)}")
-    if remedies:
+    if remedies and found.verdict != "fits":
         print("to make it fit:" if found.verdict == "over" else "to be sure that it fits:")
         for remedy in remedies:
             print(f"  {remedy.text}: {outlook.remedy_text(remedy)}")
             print(f"    {remedy.cost}")
-    elif found.verdict == "over":
+    elif outlook.nothing_helps(found, remedies):
         print("nothing that can be changed here makes it fit: take a smaller model or a larger card")
+    elif found.verdict == "over":
+        print(
+            "what makes it fit is not known by formula: try a smaller batch or shorter rows, and probe again"
+        )
     if largest is not None:
         print(outlook.largest_text(largest, recipe))
     if playing is not None:
@@ -242,11 +246,12 @@ def _tell(
 
 def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
     """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
-    same as JSON."""
+    same as JSON. It is about the GPU that a run takes when nobody chose one for it: CUDA's first."""
     from tui_lab import fit, outlook
+    from tui_lab.room import here
     from tui_lab.safe_text import visible
 
-    room = find_room("")
+    room = here()[0]
     found = outlook.look(recipe, entry, resolution.values, room)
     lines = [visible(outlook.line(found)), visible(outlook.cost_line(found))]
     remedies: list[Remedy] = []

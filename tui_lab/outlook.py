@@ -4,7 +4,7 @@ what is free there, time, money and energy. The command line and the Choose pane
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -211,9 +211,17 @@ def line(outlook: Outlook) -> str:
     """The memory in one line."""
     if outlook.memory is None and outlook.probe is None:
         return f"memory: {outlook.problem}"
-    exact = f"exactly {size(outlook.probe.total_bytes)}, " if outlook.probe else ""
-    formula = total_text(outlook.memory) if outlook.memory else ""
-    return f"memory: {exact}{formula}, {free_text(outlook.room)}: {verdict_text(outlook)}"
+    figures = [f"exactly {size(outlook.probe.total_bytes)}"] if outlook.probe else []
+    if outlook.memory is not None:
+        figures.append(total_text(outlook.memory))
+    return f"memory: {', '.join(figures)}, {free_text(outlook.room)}: {verdict_text(outlook)}"
+
+
+def nothing_helps(outlook: Outlook, remedies: Sequence[Remedy]) -> bool:
+    """Whether all changes were tried, and none makes it fit: they are tried by the formula, so not where it
+    is only the probe that finds the recipe too large."""
+    searched = outlook.memory is not None and fit.verdict(outlook.memory, outlook.room.free_bytes) == OVER
+    return searched and outlook.verdict == OVER and not remedies
 
 
 def cost_line(outlook: Outlook) -> str:

@@ -159,7 +159,7 @@ def _verdict(shown: Shown) -> Content:
         parts += [". ", (f"{shown.keys.get('fit', '')}: ", "bold"), shown.remedies[0].text]
         if len(shown.remedies) > 1:
             parts.append((f" ({shown.keys.get('ways', '')}: {len(shown.remedies)} ways)", "$text-muted"))
-    elif shown.remedies is not None and found.verdict == OVER:
+    elif shown.remedies is not None and words.nothing_helps(found, shown.remedies):
         parts.append(". Nothing here makes it fit: take a smaller model or a larger card")
     return Content.assemble(*parts)
 
