@@ -57,7 +57,7 @@ def limit_bytes() -> int:
     text = os.environ.get(ENVIRONMENT, "").strip()
     if not text:
         return 0
-    if not text.isdigit() or not int(text):
+    if len(text) > 20 or not text.isdecimal() or not int(text):
         raise LabError(f"{ENVIRONMENT} = {text[:40]!r}: it takes a number of bytes; unset it for no limit")
     return int(text)
 
