@@ -22,6 +22,7 @@ from tui_lab.operations import operations
 from tui_lab.resolution import DeviceFacts
 from tui_lab.shapes import Shape, linears
 from tui_lab.training import calibrate
+from tui_lab.training.memory_limit import LiveBytes
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 TINY = Shape("llama", 2, 64, 128, 4, 2, 16, 320, True, 256)
@@ -107,6 +108,18 @@ def test_out_of_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_train", full)
     with pytest.raises(LabError, match="do not fit in memory"):
         calibrate.measure(TINY, recipe_for(max_length=32), VALUES, CPU)
+
+
+def test_steps_that_only_fit_in_parts_are_not_told_as_those_of_the_recipe() -> None:
+    asked = recipe_for(target_modules="qv", max_length=32, per_device_train_batch_size=8)
+    with LiveBytes() as counted:
+        calibrate.measure(TINY, asked, VALUES, CPU)
+    with (
+        LiveBytes(counted.peak_bytes * 3 // 4) as limited,
+        pytest.raises(LabError, match="do not fit in memory"),
+    ):
+        calibrate.measure(TINY, asked, VALUES, CPU)
+    assert limited.refusals
 
 
 @pytest.mark.parametrize("shape", [TINY, GPT2], ids=lambda shape: shape.model_type)
