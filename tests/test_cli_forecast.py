@@ -110,6 +110,9 @@ def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch:
     assert code == 0 and "3 GiB free now in main memory" in out and "Python and libraries" in out
     assert "time: not known before the speed is measured here" in out
     assert "no GPU" in out or "without an NVIDIA GPU" in out
+    _, out, _ = lab("forecast", "--preset", "minute", "--json")
+    found = json.loads(out)
+    assert found["playground"]["parts"]["context"] == found["parts"]["context"]  # Python's, not CUDA's
     code, _, err = lab("forecast", "--gpu", "1")
     assert code == 2 and "shows 0 GPUs" in err
 

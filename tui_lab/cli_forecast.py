@@ -155,7 +155,7 @@ def _one(args: argparse.Namespace, room: Room) -> int:
         lengths = data.lengths if data else ()
         remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry, lengths)
         largest = fit.largest(entry.shape, recipe, room.device, room.free_bytes, entry)
-    playing = _playground(recipe, entry, resolution)
+    playing = _playground(recipe, entry, resolution, room)
     if args.json:
         from tui_lab.cli_show import as_json
 
@@ -177,14 +177,19 @@ def _one(args: argparse.Namespace, room: Room) -> int:
     return 0
 
 
-def _playground(recipe: Recipe, entry: Entry, resolution: Resolution) -> Forecast | None:
+def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: Room) -> Forecast | None:
     from tui_lab.forecast import playground
 
     if entry.shape is None:
         return None
     dtype = str(resolution.values["compute_dtype"])
     return playground(
-        entry.shape, quantization=recipe.quantization, dtype=dtype, rows=LANES, tokens=LANE_TOKENS
+        entry.shape,
+        quantization=recipe.quantization,
+        dtype=dtype,
+        rows=LANES,
+        tokens=LANE_TOKENS,
+        device=room.kind,
     )
 
 

@@ -119,7 +119,9 @@ def forecast(
     return _forecast({**step.held(), **moments[moment]}, device, moment, step.notes)
 
 
-def playground(shape: Shape, *, quantization: str, dtype: str, rows: int, tokens: int) -> Forecast:
+def playground(
+    shape: Shape, *, quantization: str, dtype: str, rows: int, tokens: int, device: str = "cuda"
+) -> Forecast:
     """What the Compare pane takes: the weights and the keys and values of ``rows`` lanes of ``tokens``."""
     size = DTYPE_BYTES.get(dtype, 4)
     width = 2 * shape.kv_heads * shape.head_dim * shape.layers
@@ -128,7 +130,7 @@ def playground(shape: Shape, *, quantization: str, dtype: str, rows: int, tokens
         "kv_cache": rows * tokens * width * size,
         "logits": rows * shape.vocabulary * (size + 3 * 4),  # as computed, then in float32, sorted, as shares
     }
-    return _forecast(parts, "cuda", "decoding", ())
+    return _forecast(parts, device, "decoding", ())
 
 
 def _forecast(parts: Mapping[str, float], device: str, moment: str, notes: tuple[str, ...]) -> Forecast:
