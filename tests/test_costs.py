@@ -220,17 +220,20 @@ def test_money_and_energy_in_words() -> None:
     assert [money(0.0, "$"), money(0.001, "$"), money(1234.5, "EUR")] == ["$0.00", "$<0.01", "1,234.50 EUR"]
 
 
-def test_a_forecast_in_one_line() -> None:
+def test_a_measured_forecast_by_hand() -> None:
     tariff = costs.Prices(per_hour=2.0)
     asked = recipe(max_length=1024, packing=True)
     rate = costs.operations(QWEN, asked, 1024).hardware * 1000
     work = measured(hardware_flops_s=rate, tok_per_s=1000.0)
     found = costs.estimate(QWEN, asked, None, "T4", 3.6e6, measured=work, tariff=tariff)
-    text = "about 1:00:00 (52:10 to 1:10:35) · about $2.00 · about 200 Wh, 89 g CO₂ · MFU 28% · measured"
-    assert costs.line(found) == text
-    assumed = costs.estimate(QWEN, asked, None, "T4", 3.6e6, tariff=FREE)
-    assert "$" not in costs.line(assumed) and costs.line(assumed).endswith("assumed")
-    assert "not known" in costs.line(costs.estimate(QWEN, asked, None, CPU, 1e6, tariff=FREE))
+    assert found.hours and found.money and found.kwh and found.co2_kg and not found.assumed
+    assert found.hours.value == pytest.approx(1.0) and found.money.value == pytest.approx(2.0)
+    assert found.hours.low == pytest.approx(1 / 1.15) and found.hours.high == pytest.approx(1 / 0.85)
+    assert found.co2_kg.value == pytest.approx(found.kwh.value * 0.445)
+    free = costs.estimate(QWEN, asked, None, "T4", 3.6e6, tariff=FREE)
+    assert free.money is None and free.assumed
+    unknown = costs.estimate(QWEN, asked, None, CPU, 1e6, tariff=FREE)
+    assert unknown.hours is None and unknown.kwh is None
 
 
 # --------------------------------------------------------------------------------------------------

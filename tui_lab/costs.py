@@ -23,7 +23,7 @@ from tui_lab.operations import Operations, operations
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN, DeviceFacts
 from tui_lab.shapes import Shape
-from tui_lab.units import JOULES_A_KWH, carbon, count, duration, energy, money
+from tui_lab.units import JOULES_A_KWH, count
 
 #: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
 WORLD_G_CO2_PER_KWH = 445.0
@@ -215,22 +215,6 @@ def estimate(
         notes=tuple(notes),
         card=card,
     )
-
-
-def line(cost: Cost) -> str:
-    """A forecast in one line; "time not known" where there is none."""
-    if cost.hours is None:
-        return "time not known before it is measured"
-    low, about, high = (duration(hours * 3600) for hours in _bounds(cost.hours))
-    parts = [f"about {about} ({low} to {high})"]
-    if cost.money is not None:
-        parts.append(f"about {money(cost.money.value, cost.currency)}")
-    if cost.kwh is not None and cost.co2_kg is not None:
-        parts.append(f"about {energy(cost.kwh.value * JOULES_A_KWH)}, {carbon(cost.co2_kg.value)}")
-    if cost.mfu is not None:
-        parts.append(f"MFU {cost.mfu.value:.0%}")
-    parts.append("assumed" if cost.assumed else "measured")
-    return " · ".join(parts)
 
 
 def planned_tokens(
