@@ -169,4 +169,5 @@ def test_its_arguments_are_those_of_a_run(make_run: Callable[..., folder.Run], t
         "eval_steps", "eval_strategy", "do_eval", "save_strategy", "save_total_limit", "disable_tqdm",
         "metric_for_best_model", "greater_is_better", "logging_nan_inf_filter", "dataloader_pin_memory",
         "report_to", "run_name", "project", "trackio_static_space_id",
+        "restore_callback_states_from_checkpoint",
     }, apart  # fmt: skip
