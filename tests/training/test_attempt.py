@@ -106,7 +106,7 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run]) -> No
     assert run.path.stat().st_mode & 0o777 == 0o700
     assert not list(run.path.rglob("training_args.bin"))
     assert kinds(run)[0] == "resumed" and kinds(run)[-2:] == ["telemetry", "end"]
-    assert state.telemetry.seconds > 1 and state.telemetry.resident.peak > 50e6 and not state.telemetry.gpus
+    assert state.telemetry.seconds > 0 and state.telemetry.resident.peak > 50e6 and not state.telemetry.gpus
     assert state.telemetry.resident.steps[-1] == 12
 
 
