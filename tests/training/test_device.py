@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+import psutil
 import torch
 
 from tui_lab.training import device
 
 
 def test_the_most_memory_ever_is_remembered(tmp_path: Path) -> None:
-    before = device.peak_resident_bytes()
     ballast = torch.ones(64 << 20, dtype=torch.uint8)
     with_it = device.peak_resident_bytes()
+    now = psutil.Process().memory_info().rss
     del ballast
-    assert device.peak_resident_bytes() >= with_it > 0
-    assert with_it >= before
+    # the kernel counts on each processor apart, and adds up roughly
+    assert with_it > 0.95 * now
+    assert device.peak_resident_bytes() > 0.95 * with_it
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\nVmRSS:\t 1000 kB\n")
     assert device.peak_resident_bytes(str(status)) == 1234 * 1024
