@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
 from tui_lab.resources import cache_dir
+from tui_lab.runs.folder import write_atomically
 from tui_lab.shapes import Shape
 from tui_lab.units import finite
 
@@ -125,9 +124,6 @@ def keep(
     rows = dict(list(rows.items())[-KEPT:])
     try:
         _path().parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=_path().parent, prefix=f".{FILE_NAME}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
-        Path(name).replace(_path())
+        write_atomically(_path(), json.dumps(rows, indent=1))
     except OSError:
         return

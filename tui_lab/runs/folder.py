@@ -242,8 +242,13 @@ class RunLock:
 
 def is_locked(run: Run) -> bool:
     """Whether a process holds the run's lock."""
+    return is_held(run.lock_path)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds a lock file."""
     try:
-        descriptor = os.open(run.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

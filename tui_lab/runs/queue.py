@@ -26,7 +26,7 @@ from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import decode
-from tui_lab.runs.folder import Run, is_locked, write_atomically
+from tui_lab.runs.folder import Run, is_held, is_locked, write_atomically
 
 FOLDER = ".queue"
 #: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
@@ -320,17 +320,7 @@ def _runner_lock(directory: Path | None) -> Path:
 
 def is_going(directory: Path | None = None) -> bool:
     """Whether the queue's process lives."""
-    try:
-        descriptor = os.open(_runner_lock(directory), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
+    return is_held(_runner_lock(directory))
 
 
 def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | None:

@@ -251,17 +251,9 @@ def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: D
     if recipe.quantization == "nf4":
         _quantize(model, compute, recipe.double_quantization)
         model.is_loaded_in_4bit = model.is_quantized = True
-        model.hf_quantizer = _Trainable()
+        model.hf_quantizer = fake_model.Trainable()
         keep_four_bits_plain(model)
     return model
-
-
-class _Trainable:
-    """What the Trainer asks of a quantised model before it trains an adapter on it."""
-
-    is_trainable = True
-    is_qat_trainable = False
-    is_compileable = False
 
 
 def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:

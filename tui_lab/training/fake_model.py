@@ -13,10 +13,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
+from tui_lab.forecast import NESTED_BLOCK, NF4_BLOCK
 from tui_lab.shapes import Shape
 
-#: Values that share a scale in bitsandbytes' NF4, and scales that share one with double quantisation.
-BLOCK, NESTED_BLOCK = 64, 256
 #: What both Gemma 3 text models under 3 B look at in their sliding layers, not transformers' 4,096.
 _GEMMA3_WINDOW = 512
 
@@ -79,11 +78,11 @@ def meta_model(
         replace_with_bnb_linear(model, modules_to_not_convert=head, quantization_config=quantization)
         model.config.quantization_config = quantization
         model.is_loaded_in_4bit = model.is_quantized = True
-        model.hf_quantizer = _Trainable()
+        model.hf_quantizer = Trainable()
     return model
 
 
-class _Trainable:
+class Trainable:
     """What the Trainer asks of a quantised model before it trains an adapter on it."""
 
     is_trainable = True
@@ -120,7 +119,7 @@ def _fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
 def _packed(module: Any, mode: FakeTensorMode) -> torch.nn.Parameter:
     """Two values a byte, a scale for each block; the scales in a byte each with double quantisation."""
     weight = module.weight
-    blocks = -(-weight.numel() // BLOCK)
+    blocks = -(-weight.numel() // NF4_BLOCK)
     with mode:
         code = torch.empty(16)
         if weight.compress_statistics:
@@ -139,7 +138,7 @@ def _packed(module: Any, mode: FakeTensorMode) -> torch.nn.Parameter:
             absmax=scales,
             shape=weight.shape,
             code=code,
-            blocksize=BLOCK,
+            blocksize=NF4_BLOCK,
             quant_type="nf4",
             dtype=weight.dtype,
             offset=offset,

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
 from tui_lab.resources import state_dir
+from tui_lab.runs.folder import write_atomically
 
 VERSION = 1
 #: Entries kept, the newest first.
@@ -110,13 +109,8 @@ class LadderMemory:
         """Whole or not at all."""
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, partial = tempfile.mkstemp(dir=self.path.parent, prefix=".ladder")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump({"v": VERSION, "entries": entries}, file, indent=1, sort_keys=True)
-                Path(partial).replace(self.path)
-            except OSError:
-                Path(partial).unlink(missing_ok=True)
+            text = json.dumps({"v": VERSION, "entries": entries}, indent=1, sort_keys=True)
+            write_atomically(self.path, text)
 
 
 def _time(entry: Mapping[str, Any]) -> float:
