@@ -20,12 +20,16 @@ from tui_lab import (
     cli_report,
     cli_retention,
     cli_strength,
+    settings,
 )
 from tui_lab.errors import LabError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 #: As shells count: 128 and the signal's number.
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
+
+#: Options that are settings, too.
+LAB_OPTIONS = ("theme", "plots", "ascii", "color", "slow_link", "mouse", "runs_dir")
 
 EXIT_CODES = """exit codes:
   0    done: the run finished or was stopped as asked, every check passed
@@ -58,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     top.add_argument("--version", action="version", version=f"tui-lab {__version__}")
-    top.add_argument("--theme", default="", metavar="NAME", help="the lab's colours")
+    lab_options(top)
     # also given to every command that reads runs: there it says the same
     top.add_argument("--runs-dir", type=Path, metavar="FOLDER", help="where runs are kept")
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -175,6 +179,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def lab_options(parser: argparse.ArgumentParser) -> None:
+    """How the lab looks, for each command that opens it. What is not given is left to the settings."""
+    parser.add_argument("--theme", default="", metavar="NAME", help="the lab's colours")
+    parser.add_argument("--plots", default="", metavar="KIND", help="braille, block or ascii")
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--ascii", action=switch, default=None, help="write nothing but ASCII")
+    parser.add_argument("--color", action=switch, default=None, help="use colours (NO_COLOR does without)")
+    parser.add_argument("--slow-link", action=switch, default=None, help="send less over the line")
+    parser.add_argument("--mouse", action=switch, default=None, help="take the mouse")
+
+
 def recipe_options(parser: argparse.ArgumentParser) -> None:
     """What makes a recipe, for each command that starts runs."""
     parser.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
@@ -214,13 +229,26 @@ def open_lab(args: argparse.Namespace) -> int:
         raise LabError("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
     from tui_lab.ui.app import main as lab
 
-    return lab(theme=args.theme or None, runs_dir=args.runs_dir) or EXIT_OK
+    return lab(args.loaded.settings, args.loaded.problems) or EXIT_OK
+
+
+def _settle(args: argparse.Namespace) -> settings.Loaded:
+    """The settings that hold for this command, which whatever it starts finds in its environment."""
+    said = {name: value for name, value in vars(args).items() if name in settings.FIELDS}
+    if said.get("runs_dir"):
+        said["runs_dir"] = str(said["runs_dir"])
+    loaded = settings.load({name: said[name] for name in said if name in LAB_OPTIONS})
+    settings.hand_over(loaded.settings)
+    return loaded
 
 
 def _carry_out(arguments: Sequence[str] | None) -> int:
     args = parser().parse_args(arguments)
+    args.loaded = _settle(args)
     if not args.command:
         return open_lab(args)
+    for problem in args.loaded.problems:  # the lab shows them itself
+        print(f"tui-lab: {problem}", file=sys.stderr)
     module, function = args.run.split(":")
     found = getattr(__import__(f"tui_lab.{module}", fromlist=[function]), function)
     return int(found(args))

@@ -11,6 +11,7 @@ import pytest
 from tests.ui.helpers import screen_text, until
 from tui_lab.recipes import Recipe
 from tui_lab.runs.folder import RunLock, create
+from tui_lab.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.help import HelpScreen
 from tui_lab.ui.too_small import TooSmall
@@ -134,14 +135,14 @@ async def test_a_bad_theme_of_ones_own_is_one_message(tmp_path: Path) -> None:
     themes.mkdir(parents=True)
     (themes / "mine.toml").write_text('[colors]\nprimary = "[/]no colour"\n')
     (themes / "good.toml").write_text('[colors]\nprimary = "#aabbcc"\n')
-    app = LabApp(theme="good")
+    app = LabApp(settings=Settings(theme="good"))
     async with app.run_test(size=(100, 30)):
         await until(lambda: any("mine.toml" in note.message for note in app._notifications))
         await until(lambda: app.theme == "good")
 
 
 async def test_an_unknown_theme_or_key_is_named() -> None:
-    app = LabApp(theme="nope", keymap={"no.action": "x", "choose.start": "g"})
+    app = LabApp(settings=Settings(theme="nope", keys={"no.action": "x", "choose.start": "g"}))
     async with app.run_test(size=(100, 30)):
         await until(lambda: len(app._notifications) >= 2)
         said = " ".join(note.message for note in app._notifications)
@@ -151,7 +152,7 @@ async def test_an_unknown_theme_or_key_is_named() -> None:
 
 @pytest.mark.parametrize("theme", ["lab-dark", "lab-light", "lab-contrast", "lab-ansi", "textual-light"])
 async def test_every_theme_draws_both_panes(theme: str) -> None:
-    app = LabApp(theme=theme)
+    app = LabApp(settings=Settings(theme=theme))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
         await until(lambda: app.theme == theme)

@@ -3,11 +3,9 @@ everything that the first frame does not need comes after it: the first frame is
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
@@ -17,6 +15,7 @@ from textual.screen import Screen
 
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
+from tui_lab.settings import PLOTS, Settings
 from tui_lab.ui import actions, themes
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
 
-MARKERS = ("braille", "block", "ascii")
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
 #: Seconds between two portions of a replay.
@@ -67,8 +65,8 @@ def _runs() -> Screen[Any]:
 
 
 class LabApp(App[None]):
-    """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays; ``theme`` and
-    ``marker`` come from the command line."""
+    """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays, ``pane`` on another
+    pane than the settings say. ``problems`` are sentences about settings that were left out."""
 
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True
@@ -94,26 +92,26 @@ class LabApp(App[None]):
     def __init__(
         self,
         *,
-        pane: str = "choose",
+        settings: Settings | None = None,
+        problems: Sequence[str] = (),
+        pane: str = "",
         run_id: str = "",
-        theme: str = "",
-        marker: str = "braille",
-        keymap: Mapping[str, str] | None = None,
         replay: Replay | None = None,
     ) -> None:
         super().__init__()
+        self.settings = settings or Settings()
         self.replay = replay
         if replay is not None:
             run_id = str(replay.run.path)
-        self.first_pane = "tune" if run_id else pane
+        self.first_pane = "tune" if run_id else pane or self.settings.pane
         self.set_reactive(LabApp.run_id, run_id)
         self._drawn = False
         self._waiting: list[Callable[[], Any]] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._host: HostClient | None = None
-        self.set_reactive(LabApp.marker, marker if marker in MARKERS else "braille")
-        self._wanted_theme = theme
-        wanted = theme or themes.default_for(self.console.color_system)
+        self.set_reactive(LabApp.marker, "ascii" if self.settings.ascii else self.settings.plots)
+        self._wanted_theme = self.settings.theme
+        wanted = self.settings.theme or themes.default_for(self.console.color_system)
         for name in {wanted, themes.DEFAULT_THEME}:
             if (first := themes.load_theme(name)) is not None:
                 self.register_theme(first)
@@ -121,9 +119,9 @@ class LabApp(App[None]):
             self.theme = wanted
         elif themes.DEFAULT_THEME in self.available_themes:
             self.theme = themes.DEFAULT_THEME
-        if keymap:
-            self.set_keymap(keymap)
-        self._keymap_problems = actions.keymap_problems(keymap or {})
+        if self.settings.keys:
+            self.set_keymap(self.settings.keys)
+        self._problems = [*problems, *actions.keymap_problems(self.settings.keys)]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return themes.fallbacks(self.current_theme)
@@ -170,7 +168,7 @@ class LabApp(App[None]):
             messages.append(f"theme {self._wanted_theme!r}: there is none of that name")
         elif self._wanted_theme and self.theme != self._wanted_theme:
             self.theme = self._wanted_theme
-        for text in messages + self._keymap_problems:
+        for text in messages + self._problems:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
 
         self._announce_live_runs()
@@ -341,7 +339,7 @@ class LabApp(App[None]):
         self.call_from_thread(self.notify, text, title="Report", timeout=12, markup=False)
 
     def action_next_marker(self) -> None:
-        self.marker = MARKERS[(MARKERS.index(self.marker) + 1) % len(MARKERS)]
+        self.marker = PLOTS[(PLOTS.index(self.marker) + 1) % len(PLOTS)]
         self.notify(f"plots in {self.marker}", timeout=2)
 
     def watch_marker(self, marker: str) -> None:
@@ -373,10 +371,8 @@ class LabApp(App[None]):
         self.action_leave()
 
 
-def main(theme: str | None = None, runs_dir: Path | None = None, replay: Replay | None = None) -> int:
+def main(settings: Settings | None = None, problems: Sequence[str] = (), replay: Replay | None = None) -> int:
     """Opens the lab on this terminal; the exit code of the program."""
-    if runs_dir is not None:
-        os.environ["TUI_LAB_RUNS_DIR"] = str(runs_dir)  # for the lab and for the runs that it starts
-    app = LabApp(theme=theme or "", replay=replay)
-    app.run()
+    app = LabApp(settings=settings, problems=problems, replay=replay)
+    app.run(mouse=app.settings.mouse)
     return app.return_code or 0
