@@ -32,7 +32,7 @@ def _setting(default: Any, env: str, help: str, **more: Any) -> Any:
 class Settings:
     """Every setting. ``metadata`` of a field: ``env`` (its environment variable), ``help`` (one sentence),
     ``choices`` (the values that it may have), ``hand_over`` (other programs of the lab read it from the
-    environment, which :func:`hand_over` fills)."""
+    environment, which :func:`hand_over` fills), ``example`` (a value, where the default is none)."""
 
     theme: str = _setting(
         "",
@@ -77,6 +77,7 @@ class Settings:
         "TUI_LAB_PRICE_PER_HOUR",
         "What an hour of this machine costs, for the forecast of money; empty when nobody pays by the hour.",
         hand_over=True,
+        example=2.5,
     )
     currency: str = _setting("$", "TUI_LAB_CURRENCY", "The currency of that price.", hand_over=True)
     grid_g_co2_per_kwh: float | None = _setting(
@@ -84,6 +85,7 @@ class Settings:
         "TUI_LAB_GRID_G_CO2_PER_KWH",
         "Grams of CO2 that a kilowatt-hour costs here; empty takes the world's average.",
         hand_over=True,
+        example=445.0,
     )
     host_idle_s: float = _setting(
         600.0,
@@ -95,7 +97,7 @@ class Settings:
         default_factory=dict,
         metadata={
             "env": "",
-            "help": 'Other keys for actions, by the action\'s id: "choose.start" = "g,ctrl+s".',
+            "help": "Other keys for actions, by the action's id; commas between several keys.",
         },
     )
 
@@ -116,6 +118,24 @@ class Loaded:
 def path() -> Path:
     """The user's file. It need not exist."""
     return config_dir() / FILE
+
+
+def default_of(name: str) -> Any:
+    """What holds where nothing is said."""
+    return getattr(Settings(), name)
+
+
+def unknown(name: str) -> str:
+    """A sentence about a name that no setting has."""
+    return f"{_shown(name)} is no setting; there are {', '.join(FIELDS)}"
+
+
+def write(name: str, value: Any, file: Path | None = None) -> Path:
+    """Sets a setting in the user's file, or takes it out (None), and leaves all else there as it is. The
+    file's path; raises LabError, and then the file is as it was."""
+    from tui_lab.settings_file import write
+
+    return write(name, value, file)
 
 
 def checked(name: str, value: Any) -> Any:
@@ -167,7 +187,7 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
     found, problems = dict[str, Any](), []
     for name, value in data.items():
         if name not in FIELDS:
-            problems.append(f"{file.name}: {_shown(name)} is no setting; there are {', '.join(FIELDS)}")
+            problems.append(f"{file.name}: {unknown(name)}")
             continue
         try:
             found[name] = checked(name, value)
