@@ -4,14 +4,15 @@ Functions of the run's state; every text that came from a log is made safe by wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tui_lab.recipes import Recipe
 from tui_lab.runs import last_words as last_words_of
 from tui_lab.runs.events import decode
 from tui_lab.runs.folder import Run
-from tui_lab.runs.state import ENDED, RunState
+from tui_lab.runs.state import ENDED, Note, RunState
 from tui_lab.ui.widgets.feed import Part
 from tui_lab.ui.widgets.plot_data import quantity
 from tui_lab.units import count, duration, memory_name, phase
@@ -148,6 +149,23 @@ def advice(liveness: str, state: RunState, resume_key: str) -> str:
     if liveness == "stopped":
         return f"{resume_key} resumes it."
     return ""
+
+
+def note_parts(note: Note) -> tuple[Part, ...]:
+    """Something that happened, with the time of day."""
+    clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
+    alarming = note.kind in ("warning", "ladder")
+    role, mark = ("state-paused", "! ") if alarming else ("", "")
+    return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
+
+
+def sample_parts(sample: Mapping[str, Any]) -> tuple[Part, ...]:
+    """What the model answered at a step, with what it was asked."""
+    return (
+        (f"step {sample.get('step', '?')}  ", "title"),
+        (f"{sample.get('prompt', '')}\n", "axis"),
+        (str(sample.get("text", "")), "tuned-model"),
+    )
 
 
 def about_run(

@@ -52,6 +52,17 @@ class Feed(RichLog):
         self.entries.extend(tuple(entry) for entry in entries)
         self.rewrite()
 
+    def bring(self, entries: Sequence[tuple[Part, ...]]) -> None:
+        """The entries as they are now: adds what is new; writes all anew when what was there has changed."""
+        known, entries = list(self.entries), list(entries)
+        for gone in range(len(known)):  # the oldest may have made room
+            if entries and known[gone] == entries[0] and known[gone:] == entries[: len(known) - gone]:
+                for entry in entries[len(known) - gone :]:
+                    self.add(entry)
+                return
+        if known or entries:
+            self.replace(entries)
+
     def rewrite(self) -> None:
         """Writes all entries again, for another width or theme."""
         self.clear()
