@@ -162,9 +162,9 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
     cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
     monkeypatch.setattr(room, "here", lambda: [room.Room(cpu, 3 << 30, "main memory", "free now in")])
 
-    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    def job(module: str, request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
         """Keeps a measurement where the real job does."""
-        assert module == "tui_lab.training.calibrate"
+        assert module == "tui_lab.training.calibrate" and environment == {}
         recipe, entry = build(request["values"]), catalog.find("pocket")
         assert entry.shape is not None
         found = Calibration("the processor", 1000.0, 2e10, 3e10, None, False, 8, 256, "2026-11-21")
@@ -189,8 +189,14 @@ def test_where_only_the_probe_finds_it_too_large_nobody_says_that_nothing_helps(
     assert "nothing that can be changed" not in out and "a smaller batch or shorter rows" in out
 
 
-def test_train_tells_of_the_gpu_that_it_takes_not_of_the_freest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+@pytest.mark.parametrize(("shown", "free_gib"), [(None, 20), ("GPU-0,GPU-1", 2)])
+def test_train_tells_of_the_gpu_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, shown: str | None, free_gib: int
+) -> None:
+    """The freest, unless somebody said which."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown or "")
+    if shown is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     device = cards.find("L4").device_facts()
     both = [
         room.Room(device, free << 30, f"GPU {place}", "free now on", f"GPU-{place}")
@@ -199,7 +205,8 @@ def test_train_tells_of_the_gpu_that_it_takes_not_of_the_freest(monkeypatch: pyt
     monkeypatch.setattr(room, "here", lambda: both)
     recipe, entry = make_recipe("minute"), catalog.find("pocket")
     lines, plain = cli_forecast.before_a_run(recipe, entry, resolve(recipe, device, entry))
-    assert "2 GiB free now on GPU 0" in lines[0] and plain["free_bytes"] == 2 << 30
+    assert f"{free_gib} GiB free now on GPU {int(shown is None)}" in lines[0]
+    assert plain["free_bytes"] == free_gib << 30
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Mapping
 
 from tui_lab.errors import LabError
 
@@ -17,8 +18,8 @@ LAST_WORDS_LINES = 5
 LAST_WORDS_BYTES = 4096  # of a line that never ends
 
 
-async def spawn(module: str) -> asyncio.subprocess.Process:
-    """Starts ``python -m module``. Raises LabError when that is not possible."""
+async def spawn(module: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Starts ``python -m module`` with ``environment`` on top of the lab's. Raises LabError when that is not possible."""
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -28,7 +29,12 @@ async def spawn(module: str) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "TOKENIZERS_PARALLELISM": "false",
+                "PYTHONUNBUFFERED": "1",
+                **(environment or {}),
+            },
             limit=LINE_LIMIT_BYTES,
         )
     except OSError as error:

@@ -79,16 +79,14 @@ def run(args: argparse.Namespace) -> int:
 def find_room(gpu: str) -> Room:
     """The place that ``--gpu`` names: a number of this machine's GPUs, a card of the table, or this machine's
     own. Raises LabError."""
-    import os
-
     from tui_lab import cards, room
     from tui_lab.errors import LabError
 
     if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
         return room.of_card(cards.find(gpu))
-    places = room.here()
     if not gpu:
-        return places[room.preferred(places, os.environ)]
+        return room.chosen()
+    places = room.here()
     here = [place for place in places if place.uuid is not None or place.kind == "cuda"]
     if int(gpu) >= len(here):
         raise LabError(f"--gpu {gpu}: this machine shows {len(here)} GPU{'s' * (len(here) != 1)}, from 0 on")
@@ -143,9 +141,11 @@ def _one(args: argparse.Namespace, room: Room) -> int:
     recipe, entry, resolution = _prepare(args, args.preset, room)
     data = _data(args, recipe)
     if args.calibrate:
-        if args.gpu:
-            raise LabError("--calibrate measures the device that a run would take here: leave out --gpu")
-        run_job(CALIBRATE, outlook.calibration_request(recipe, data))
+        if room.kind == "cuda" and room.uuid is None:
+            raise LabError(
+                "--calibrate measures a device of this machine: leave out --gpu, or give its number"
+            )
+        run_job(CALIBRATE, outlook.calibration_request(recipe, data), room.environment)
     found = outlook.look(recipe, entry, resolution.values, room, data)
     if args.probe:
         found = outlook.probed(found, run_job(PROBE, outlook.probe_request(recipe, room)))
@@ -251,12 +251,12 @@ def _tell(
 
 def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
     """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
-    same as JSON. It is about the GPU that a run takes when nobody chose one for it: CUDA's first."""
+    same as JSON. It is about the GPU that a run takes when nobody chose one for it."""
     from tui_lab import fit, outlook
-    from tui_lab.room import here
+    from tui_lab.room import chosen
     from tui_lab.safe_text import visible
 
-    room = here()[0]
+    room = chosen()
     found = outlook.look(recipe, entry, resolution.values, room)
     lines = [visible(outlook.line(found)), visible(outlook.cost_line(found))]
     remedies: list[Remedy] = []

@@ -102,8 +102,8 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
     from tui_lab.presets import DEFAULT_PRESET, load_preset, make_recipe
     from tui_lab.recipes import RecipeError
     from tui_lab.resolution import resolve
+    from tui_lab.room import chosen
     from tui_lab.runs import sweep
-    from tui_lab.ui.machine import local_device
 
     preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
     load_preset(preset)
@@ -136,7 +136,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
 
     for key in grid.keys() & overrides.keys():
         mistakes.setdefault(f"{key} is both set and swept: say it once", []).append("")
-    made, device = [], local_device()
+    made, device = [], chosen().device
     for values in sweep.combinations(grid):
         concerning = sweep.words(values)
         recipe = attempt(concerning, partial(make_recipe, preset, **{**overrides, **values}))

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -206,15 +206,17 @@ def _show_row(row: dict[str, Any]) -> None:
     print(text + (closing if was else ""))
 
 
-def run_job(module: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Runs a job as a child and returns its result. Raises LabError with what it refused."""
+def run_job(
+    module: str, request: dict[str, Any], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Runs a job as a child, with ``environment`` on top of this one's, and returns its result. Raises LabError with what it refused."""
     show = sys.stderr.isatty()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
     ) as child:
         assert child.stdin and child.stdout and child.stderr
         try:

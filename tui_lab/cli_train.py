@@ -23,11 +23,11 @@ from tui_lab.errors import LabError
 from tui_lab.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.resolution import Resolution, resolve
+from tui_lab.room import chosen
 from tui_lab.runs import changes, checkpoints, commands, folder, last_words, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.safe_text import visible
-from tui_lab.ui.machine import local_device
 
 POLL_S = 0.1
 #: A second Ctrl+C within this time stops the run instead of leaving it alone.
@@ -79,7 +79,7 @@ def prepare(args: argparse.Namespace) -> tuple[Recipe, catalog.Entry, Resolution
         refused.append(str(error))
     if recipe and entry:
         try:
-            resolution = resolve(recipe, local_device(), entry)
+            resolution = resolve(recipe, chosen().device, entry)
         except LabError as error:
             refused.append(str(error))
     try:
@@ -203,7 +203,7 @@ def resume(args: argparse.Namespace) -> int:
         )
     found = changes.compare(watcher.recipe, recipe)
     if found:
-        resolve(recipe, local_device(), catalog.find(recipe.model, allow_large=recipe.allow_large))
+        resolve(recipe, chosen().device, catalog.find(recipe.model, allow_large=recipe.allow_large))
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
     for change in found:

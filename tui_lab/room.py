@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tui_lab import gpu
+from tui_lab import gpu, machine
 from tui_lab.cards import Card
 from tui_lab.resolution import DeviceFacts
 from tui_lab.telemetry import visible_gpus
 
+#: The GPUs that CUDA shows a process.
+GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -27,6 +29,11 @@ class Room:
     label: str
     basis: str
     uuid: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process must be told so that it takes this GPU; nothing where there is no choice."""
+        return {GPUS_ENV: self.uuid} if self.uuid else {}
 
     @property
     def kind(self) -> str:
@@ -62,7 +69,7 @@ def gpus(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], threads: int)
 def preferred(rooms: Sequence[Room], environment: Mapping[str, str]) -> int:
     """The place that a run had better take: the first where CUDA_VISIBLE_DEVICES says which, else the
     freest."""
-    if not rooms or environment.get("CUDA_VISIBLE_DEVICES") is not None:
+    if not rooms or environment.get(GPUS_ENV) is not None:
         return 0
     return max(range(len(rooms)), key=lambda place: (rooms[place].free_bytes or 0, -place))
 
@@ -70,11 +77,15 @@ def preferred(rooms: Sequence[Room], environment: Mapping[str, str]) -> int:
 def here(threads: int | None = None) -> list[Room]:
     """Every place for a run on this machine, as it is now; never empty. Asks the driver: not for an event
     loop."""
-    from tui_lab.ui import machine
-
     threads = threads or machine.threads()
     found = gpus(gpu.sample(), os.environ, threads)
-    return found or [of_main_memory(machine.local_device([]))]
+    return found or [of_main_memory(machine.without_gpu())]
+
+
+def chosen() -> Room:
+    """The place that a run of one process takes when nobody chose one for it. Asks the driver."""
+    places = here()
+    return places[preferred(places, os.environ)]
 
 
 def available_bytes(root: Path = _CGROUP) -> int | None:

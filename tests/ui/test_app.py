@@ -42,7 +42,7 @@ def test_the_lab_imports_nothing_heavy() -> None:
         "import tui_lab.ui.screens.compare, tui_lab.ui.screens.keep, tui_lab.ui.screens.inspector\n"
         "import tui_lab.ui.screens.blind, tui_lab.ui.screens.pick_model, tui_lab.host.client\n"
         "from tui_lab.retention import suites; suites.names()\n"
-        "import tui_lab.ui.machine, tui_lab.ui.summary, tui_lab.ui.jobs_client, tui_lab.catalog\n"
+        "import tui_lab.machine, tui_lab.ui.summary, tui_lab.ui.jobs_client, tui_lab.catalog\n"
         "from tui_lab.ui.widgets.plot_draw import *\n"
         "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
     )

@@ -217,7 +217,7 @@ def _about(source: Source, as_tokens: bool) -> str:
     lines = [f"Made by tui-lab {__version__}. {files}", how]
     if source.base_is_folder:
         lines.append("The base model is on no hub: it belongs into the folder base, or name it with --model.")
-    if (processes := int(getattr(source.recipe, "num_processes", 1))) > 1:
+    if (processes := source.recipe.num_processes) > 1:
         launch = f"accelerate launch --num_processes {processes} {NAME} --out trained"
         lines.append(f"The run shared each step among {processes} processes: {launch}")
     if missing:

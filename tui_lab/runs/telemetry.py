@@ -18,7 +18,12 @@ GPUS_KEPT = 64
 
 def figure(value: Any) -> float:
     """A number of a record; NaN when it is none (unknown, or a damaged log)."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.nan
 
 
 @dataclass

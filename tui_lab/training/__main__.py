@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 from types import FrameType
 
+from tui_lab import room
 from tui_lab.errors import LabError
 from tui_lab.out_of_memory import is_out_of_memory
 from tui_lab.runs.events import EventWriter
@@ -89,6 +90,13 @@ def _work_beside(run: Run) -> int:
     return _work(run, group.Unheard(run.events_path), Reserve(run))
 
 
+def _take_one_gpu() -> None:
+    """One process computes on one GPU. Shown several, the Trainer would split each batch among them behind
+    everybody's back (DataParallel); torch is not loaded yet, so it can be shown one."""
+    if group.size() == 1:
+        os.environ.update(room.chosen().environment)
+
+
 def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     # an optional faster kernel that is not installed is no news for whoever reads the log's last words
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -96,6 +104,7 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
+        _take_one_gpu()
         from tui_lab.training import memory_limit
         from tui_lab.training.attempt import Attempt
 

@@ -280,7 +280,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Map
     """trl's configuration for a recipe. Steps between validations are set once the data is known."""
     compute_dtype = values["compute_dtype"]
     on_cpu = device == "cpu"
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=str(folder),
         seed=recipe.seed,
         data_seed=recipe.seed,
@@ -320,6 +320,9 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Map
         project=trackers.PROJECT,
         trackio_static_space_id=False,
     )
+    if config.n_gpu > 1:  # where no driver told which GPU to show: never DataParallel behind everybody's back
+        config._n_gpu = 1
+    return config
 
 
 def build_trainer(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tui_lab.children import LINE_LIMIT_BYTES, keep_last_words, last_words, spawn
@@ -16,9 +16,15 @@ from tui_lab.errors import LabError
 Progress = Callable[[str, int | None, int | None], None]
 
 
-async def run_job(module: str, request: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:
-    """Runs ``python -m module`` with a request; returns the fields of its result. Raises LabError."""
-    process = await spawn(module)
+async def run_job(
+    module: str,
+    request: dict[str, Any],
+    progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Runs ``python -m module`` with a request, and ``environment`` on top of the lab's; returns the fields of its
+    result. Raises LabError."""
+    process = await spawn(module, environment)
     assert process.stdin and process.stdout and process.stderr
     words = last_words()
     listening = asyncio.create_task(keep_last_words(process.stderr, words))

@@ -244,11 +244,17 @@ async def test_the_exact_count_is_shown_and_dropped_with_a_change(
 async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
     places: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    asked: list[tuple[dict[str, Any], dict[str, str]]] = []
+    places(
+        Room(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
+        Room(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
+    )
 
-    async def job(module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
+    async def job(
+        module: str, request: dict[str, Any], progress: Any = None, environment: Any = None
+    ) -> dict[str, Any]:
         assert module == "tui_lab.training.calibrate"
-        asked.append(request)
+        asked.append((request, environment))
         progress("measuring steps", 3, 10)
         return {"text": "measured on this machine: 900 tok/s"}
 
@@ -258,7 +264,9 @@ async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
         monkeypatch.setattr(jobs_client, "run_job", job)
         await pilot.press("k")
         await until(lambda: said(app, "900 tok/s"))
-        assert asked[0]["values"]["preset"] == "minute"
+        [(request, environment)] = asked
+        assert request["values"]["preset"] == "minute"
+        assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-bb"}  # the one that the forecast is about
 
 
 async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(

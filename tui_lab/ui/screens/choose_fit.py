@@ -125,7 +125,7 @@ class FitPane(Pane):
         """What starting a run must be told so that it takes the GPU that was chosen."""
         several = self.values.get("num_processes", 1) != 1
         if len(self.rooms) > 1 and self.room is not None and self.room.uuid and not several:
-            return {"environment": {"CUDA_VISIBLE_DEVICES": self.room.uuid}}
+            return {"environment": self.room.environment}
         return {}
 
     def _take_data_facts(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -297,7 +297,7 @@ class FitPane(Pane):
         if summary is None or summary.recipe is None or summary.outlook is None:
             self.notice("There is no recipe to measure yet.", "warning")
         elif not self._probing:
-            self._measure(summary.recipe)
+            self._measure(summary.recipe, self.room.environment if self.room else {})
 
     def _progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
         self._probing = text if not done else f"{text} {done} of {total}"
@@ -326,7 +326,7 @@ class FitPane(Pane):
             self._draw()
 
     @work(exclusive=True, group="probe", description="measure the speed", exit_on_error=False)
-    async def _measure(self, recipe: Recipe) -> None:
+    async def _measure(self, recipe: Recipe, environment: dict[str, str]) -> None:
         from tui_lab import outlook as words
         from tui_lab.ui import jobs_client
 
@@ -336,6 +336,7 @@ class FitPane(Pane):
                 "tui_lab.training.calibrate",
                 words.calibration_request(recipe, self.data_facts),
                 self._progress,
+                environment,
             )
         except LabError as error:
             self.notice(error, "error")

@@ -1,11 +1,13 @@
-"""The device that the lab says a run would take, where there are several or some are hidden."""
+"""The devices that the lab says a run could take, where there are several or some are hidden."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 from tests.fake_nvml import FakeDriver, a100_slices, install, rtx_4090, t4
-from tui_lab.ui.machine import local_device
+from tui_lab import room
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_the_gpu_that_cuda_shows_first(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = local_device()
+    found = room.here()[0].device
     assert (found.type, found.name) == ("cuda", name)
     assert found.memory_bytes == (15_360 if name == "Tesla T4" else 24_564) << 20
     assert found.bf16 is (name != "Tesla T4")
@@ -35,7 +37,7 @@ def test_the_gpu_that_cuda_shows_first(
 def test_of_a_divided_card_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeDriver(a100_slices()))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = local_device()
+    found = room.here()[0].device
     assert (found.name, found.memory_bytes) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_864 << 20)
 
 
@@ -43,4 +45,30 @@ def test_of_a_divided_card_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hidden_gpus_are_not_taken(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     install(monkeypatch, FakeDriver(t4()))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert local_device().type != "cuda"
+    assert room.here()[0].device.type != "cuda"
+
+
+def test_a_run_of_one_process_is_shown_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui_lab.training.__main__ import _take_one_gpu
+
+    install(monkeypatch, FakeDriver(t4(), rtx_4090()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "put back afterwards")
+    for shown, taken in ((None, rtx_4090().uuid), (f"{t4().uuid},{rtx_4090().uuid}", t4().uuid)):
+        if shown is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+        assert room.chosen().uuid == taken
+        _take_one_gpu()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken
+
+
+def test_several_processes_share_the_gpus_among_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tui_lab.training.__main__ import _take_one_gpu
+
+    install(monkeypatch, FakeDriver(t4(), rtx_4090()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "put back afterwards")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    _take_one_gpu()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
