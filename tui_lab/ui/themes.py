@@ -5,23 +5,29 @@ colour. A bad file becomes one message; the lab starts all the same."""
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from rich.style import Style
 from textual.color import Color, ColorParseError
-from textual.theme import Theme
+from textual.design import ColorSystem
+from textual.theme import BUILTIN_THEMES, Theme
 
 from tui_lab.errors import LabError
 from tui_lab.resources import resource_dir, user_dir
 from tui_lab.safe_text import visible
+from tui_lab.settings import PLOTS
 
 DEFAULT_THEME = "lab-dark"
 #: For terminals that have sixteen colours: native codes, so that the terminal's own palette decides.
 ANSI_THEME = "lab-ansi"
+#: For NO_COLOR: says only how strong a text is (see ui/filters.py).
+MONO_THEME = "lab-mono"
 
 #: Every semantic name with the base colour that it falls back to.
 SEMANTIC: dict[str, str] = {
@@ -79,14 +85,47 @@ BASE_COLOURS = (
     "panel",
     "boost",
 )
-_KEYS = {"name", "dark", "ansi", "colors", "semantic", "variables"}
+_KEYS = {"name", "dark", "ansi", "colors", "semantic", "plot", "variables"}
+WEIGHTS = ("normal", "thick")
+#: What [plot] may say.
+PLOT = {"marker": PLOTS, "weight": WEIGHTS}
+#: Textual makes a class of a theme's name.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_WITH_ALPHA = re.compile(r"(.+?)\s+\d{1,3}(?:\.\d+)?%")
+_STYLE_WORDS = set(
+    [
+        "none",
+        "not",
+        "bold",
+        "b",
+        "italic",
+        "i",
+        "underline",
+        "u",
+        "reverse",
+        "r",
+        "strike",
+        "s",
+        "dim",
+        "d",
+        "blink",
+    ]
+)
+
+
+@dataclass
+class LabTheme(Theme):
+    """A theme that says how plots are drawn, too."""
+
+    marker: str = ""  # one of PLOTS; "" leaves it to the lab
+    weight: str = "normal"
 
 
 # --------------------------------------------------------------------------------------------------
 # reading files
 
 
-def parse_theme(text: str, name: str) -> Theme:
+def parse_theme(text: str, name: str) -> LabTheme:
     """The theme of one TOML file; ``name`` is used where the file names none. Raises LabError."""
     try:
         data = tomllib.loads(text)
@@ -96,6 +135,7 @@ def parse_theme(text: str, name: str) -> Theme:
     colors = _table(data, "colors", problems)
     semantic = _table(data, "semantic", problems)
     variables = _table(data, "variables", problems)
+    plot = _table(data, "plot", problems)
     problems += [
         f"unknown colour name {key!r} in [colors]" for key in sorted(set(colors) - set(BASE_COLOURS))
     ]
@@ -107,20 +147,28 @@ def parse_theme(text: str, name: str) -> Theme:
         problems += [
             f"{key} = {value!r} is not a colour" for key, value in table.items() if not _is_colour(value)
         ]
+    problems += _variable_problems(variables)
+    for key, value in plot.items():
+        if key not in PLOT:
+            problems.append(f"unknown key {key!r} in [plot]")
+        elif value not in PLOT[key]:
+            problems.append(f"{key} = {value!r} in [plot]: one of {', '.join(PLOT[key])}")
     if "primary" not in colors:
         problems.append("[colors] needs at least primary")
     for key in ("dark", "ansi"):
         if not isinstance(data.get(key, False), bool):
             problems.append(f"{key} must be true or false")
-    if not isinstance(data.get("name", ""), str):
-        problems.append("name must be text")
+    name = data.get("name", name)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        problems.append(f"name = {name!r}: letters, digits and hyphens, a letter first, 40 at most")
     if problems:
         raise LabError("; ".join(problems))
-    return Theme(
-        name=str(data.get("name") or name),
+    return LabTheme(
+        name=name,
         dark=data.get("dark", True),
         ansi=data.get("ansi", False),
         variables={**variables, **semantic},
+        **plot,
         **colors,
     )
 
@@ -141,7 +189,30 @@ def _is_colour(value: str) -> bool:
     return True
 
 
-def read_theme(path: Path) -> Theme:
+@cache
+def _variable_names() -> frozenset[str]:
+    """What Textual's style sheets know beside the base colours."""
+    known = {*ColorSystem("red").generate(), *ColorSystem("red", ansi=True).generate()}
+    return frozenset(known.union(*(theme.variables for theme in BUILTIN_THEMES.values())))
+
+
+def _variable_problems(variables: Mapping[str, str]) -> list[str]:
+    """A value that Textual cannot read would end the lab at the first drawing."""
+    problems = []
+    for name, value in variables.items():
+        if name not in _variable_names():
+            problems.append(f"unknown variable {name!r} in [variables]")
+        elif "style" in name.split("-"):
+            if not value.split() or not set(value.split()) <= _STYLE_WORDS:
+                problems.append(f"{name} = {value!r} is not a text style, such as 'bold underline'")
+        else:
+            colour = found[1] if (found := _WITH_ALPHA.fullmatch(value)) else value
+            if colour not in ("auto", "transparent") and not _is_colour(colour):
+                problems.append(f"{name} = {value!r} is not a colour")
+    return problems
+
+
+def read_theme(path: Path) -> LabTheme:
     """The theme in a file. Raises LabError with the file's name in it."""
     try:
         return parse_theme(path.read_text(encoding="utf-8"), path.stem)
@@ -156,9 +227,9 @@ def theme_files() -> list[Path]:
     return sorted(resource_dir("themes").glob("*.toml")) + sorted(user_dir("themes").glob("*.toml"))
 
 
-def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, Theme], list[str]]:
+def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, LabTheme], list[str]]:
     """Every theme that can be read, by name, and one sentence for each file that cannot."""
-    themes: dict[str, Theme] = {}
+    themes: dict[str, LabTheme] = {}
     messages: list[str] = []
     for path in theme_files() if paths is None else paths:
         try:
@@ -170,7 +241,7 @@ def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, Theme], list
     return themes, messages
 
 
-def load_theme(name: str) -> Theme | None:
+def load_theme(name: str) -> LabTheme | None:
     """One of the lab's own themes, for the first frame; None when its file cannot be read."""
     try:
         return read_theme(resource_dir("themes") / f"{name}.toml")
@@ -181,6 +252,11 @@ def load_theme(name: str) -> Theme | None:
 def default_for(color_system: str | None) -> str:
     """The theme to start with on a terminal that can do ``color_system`` (rich's word for it)."""
     return ANSI_THEME if color_system in ("standard", "windows") else DEFAULT_THEME
+
+
+def unknown_theme(name: str, known: Iterable[str]) -> str:
+    """What is said of a theme that does not exist."""
+    return f"theme {visible(name)[:40]!r}: there is none of that name; there are {', '.join(sorted(known))}"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -208,4 +284,5 @@ def _style(colour: str, bold: bool, dim: bool) -> Style:
 def role_style(variables: Mapping[str, str], role: str) -> Style:
     """The style of a role in a plot or a text. Unknown roles look like plain text."""
     colour = variables.get(role) or variables.get("foreground") or "auto"
-    return _style(colour, role == "title", role == "axis")
+    # a theme says how faint the axis is, but of the terminal's own palette it knows only "default"
+    return _style(colour, role == "title", role == "axis" and colour == "ansi_default")

@@ -1,0 +1,125 @@
+"""The colours of the shipped themes by independent arithmetic: everything can be read on what it stands on,
+and in the colour-blind theme everything that must be told apart stays apart in every eye."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from textual.color import Color
+
+from tests.ui import colour_math as math_
+from tui_lab.ui import themes
+
+SHIPPED = {
+    theme.name: theme
+    for theme in themes.load_themes(sorted(themes.resource_dir("themes").glob("*")))[0].values()
+}
+TRUECOLOUR = sorted(name for name, theme in SHIPPED.items() if not theme.ansi)
+#: What text stands on.
+GROUNDS = ("background", "surface", "panel", "block-cursor-background", "block-cursor-blurred-background")
+#: What the panes write with, beside the semantic names.
+TEXTS = (
+    "foreground",
+    "primary",
+    "accent",
+    "success",
+    "warning",
+    "error",
+    "text-error",
+    "text-warning",
+    "text-success",
+    "text-muted",
+    "footer-key-foreground",
+)
+STRICT = {"lab-contrast": 7.0, "lab-projector": 7.0}
+#: CIEDE2000 of 2.3 is just visible side by side; marks as thin as a braille dot need several times that.
+APART = 20.0
+SIX = ("strategy-greedy", "strategy-beam", "strategy-top-k", "strategy-top-p", "strategy-temperature")
+GROUPS = {
+    "losses": ("train", "smoothed", "validation", "forecast"),
+    "memory": ("memory", "memory-reserved", "memory-total"),
+    "verdicts": ("retained", "forgotten", "undecided"),
+    "models": ("base-model", "tuned-model"),
+    "states": ("state-running", "state-paused", "state-finished", "state-failed"),
+    "strategies": (*SIX, "strategy-contrastive"),
+    "runs": tuple(f"run-{number}" for number in range(1, 7)),
+    "surprise": tuple(f"surprise-{number}" for number in range(5)),
+}
+
+
+def hexed(value: str, ground: str) -> str:
+    """A colour of a style sheet as it comes out on ``ground``: "auto 60%" is contrast text, 60 % opaque."""
+    base = Color.parse(ground)
+    words = value.split()
+    share = float(words[1].rstrip("%")) / 100 if len(words) == 2 else 1.0
+    top = base.get_contrast_text(1.0) if words[0] == "auto" else Color.parse(words[0])
+    alpha = top.a * share
+    mixed = (round(under + (over - under) * alpha) for under, over in zip(base.rgb, top.rgb, strict=True))
+    return "#{:02x}{:02x}{:02x}".format(*mixed)
+
+
+def colours_of(name: str) -> dict[str, str]:
+    """Everything that a style sheet can name, as the app puts it together."""
+    theme = SHIPPED[name]
+    return {**themes.fallbacks(theme), **theme.to_color_system().generate(), **theme.variables}
+
+
+def test_contrast_and_difference_are_as_published() -> None:
+    # WCAG: black on white is 21; #767676 is the lightest grey that reaches 4.5 on white
+    assert math_.contrast((0, 0, 0), (1, 1, 1)) == pytest.approx(21)
+    assert math_.contrast(math_.rgb("#767676"), (1, 1, 1)) == pytest.approx(4.54, abs=0.005)
+    # of the test data of Sharma, Wu, Dalal (2005)
+    for one, other, expected in (
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, -1.3802, -84.2814), (50, 0, -82.7485), 1.0000),
+        ((50, 2.5, 0), (73, 25, -18), 27.1492),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
+    ):
+        assert math_.ciede2000(one, other) == pytest.approx(expected, abs=1e-4)
+    # every vision leaves grey as it is, and red is close to dark olive for who has no red cones
+    for vision, rows in math_.VISIONS.items():
+        assert [sum(row) for row in rows] == pytest.approx([1, 1, 1], abs=1e-5), vision
+    assert math_.apart("#d00000", "#4d5a00", "protanopia") < math_.apart("#d00000", "#4d5a00", "normal") / 2
+
+
+@pytest.mark.parametrize("name", TRUECOLOUR)
+def test_every_text_can_be_read_on_everything_that_it_stands_on(name: str) -> None:
+    colours = colours_of(name)
+    least = STRICT.get(name, 4.5)
+    bad = []
+    for ground_name in GROUNDS:
+        ground = hexed(colours[ground_name], colours["surface"])
+        for role in (*themes.SEMANTIC, *themes.CHROME, *TEXTS):
+            if name == themes.MONO_THEME and ground_name == "block-cursor-background":
+                role = "block-cursor-foreground"  # reverse on a line without colours: one style for all
+            ratio = math_.contrast(math_.rgb(hexed(colours[role], ground)), math_.rgb(ground))
+            if ratio < least:
+                bad.append(f"{role} on {ground_name}: {ratio:.2f}")
+    assert not bad
+
+
+@pytest.mark.parametrize("name", TRUECOLOUR)
+def test_the_cursor_stands_out(name: str) -> None:
+    colours = colours_of(name)
+    cursor = hexed(colours["block-cursor-background"], colours["surface"])
+    style = colours["block-cursor-text-style"]
+    assert math_.apart(cursor, colours["surface"], "normal") > 8
+    assert "bold" in style or "underline" in style  # by more than a colour
+
+
+@pytest.mark.parametrize("vision", math_.VISIONS)
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_must_be_told_apart_is_apart_in_every_eye(group: str, vision: str) -> None:
+    colours = colours_of("lab-colorblind")
+    for one, other in combinations(GROUPS[group], 2):
+        assert math_.apart(colours[one], colours[other], vision) >= APART, (one, other)
+
+
+@pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
+def test_in_every_theme_groups_are_apart_for_who_sees_colours(name: str) -> None:
+    colours = colours_of(name)
+    for group in ("verdicts", "models", "strategies", "runs"):
+        for one, other in combinations(GROUPS[group], 2):
+            assert math_.apart(colours[one], colours[other], "normal") >= 8, (one, other)
