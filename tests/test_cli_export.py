@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
 from tui_lab import cli, cli_export, cli_show, exports
-from tui_lab.host import export, export_check
+from tui_lab.host import export, export_check, export_judge
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import build
 from tui_lab.runs import folder
@@ -41,7 +41,7 @@ def test_a_merged_model_for_people_and_its_file_for_programs(
     run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as here:  # the job and its check in this process: quicker
-        here.setattr(export, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
+        here.setattr(export_judge, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
         here.setattr(cli_show, "run_job", lambda _, fields: export.handle(fields, lambda *_: None))
         assert cli.main(["export", "latest", "--as", "merged", "--dtype", "float32"]) == 0
     lines = capsys.readouterr().out.splitlines()

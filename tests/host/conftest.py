@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.decoding.conftest import tiny
 from tests.decoding.test_adapters import adapter_folder
-from tui_lab.host import export, export_check
+from tui_lab.host import export_check, export_judge
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import build
 from tui_lab.runs import folder as runs
@@ -68,4 +68,4 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
         return {**export_check.check(json.loads(json.dumps(spec))), "imported": []}
 
-    monkeypatch.setattr(export, "run_check", run_check)
+    monkeypatch.setattr(export_judge, "run_check", run_check)

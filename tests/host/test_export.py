@@ -27,7 +27,7 @@ from tui_lab.data import templates
 from tui_lab.decoding.adapters import load_wrapped
 from tui_lab.decoding.loading import load_model
 from tui_lab.errors import LabError
-from tui_lab.host import export, export_check, export_source, export_weights
+from tui_lab.host import export, export_check, export_judge, export_place, export_source, export_weights
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder as runs
 
@@ -90,7 +90,7 @@ def test_adapter_and_merged_model_answer_as_the_run_does_with_transformers_and_p
     """The merged model is checked as people's are, in a process of its own; the adapter in this one."""
     run = make_run()
     with monkeypatch.context() as here:
-        here.setattr(export, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
+        here.setattr(export_judge, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
         adapter = exported(run, "adapter", with_base=True)
     merged = exported(run, "merged", dtype="float32")
     prompts = ["What does the Ocean kite cost?", "How many legs has a spider?", "Say hello."]
@@ -216,16 +216,16 @@ def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Pa
     # what was there stays until the new one is whole; what a killed export left goes
     left = tmp_path / ".export.partial" / ".check-x"
     left.mkdir(parents=True)
-    with pytest.raises(RuntimeError), export._partial(place, True) as partial:
+    with pytest.raises(RuntimeError), export_place.partial(place, True) as partial:
         assert partial == left.parent and not list(partial.iterdir())
         (partial / "half").write_text("")
         raise RuntimeError
     assert [path.name for path in place.iterdir()] == ["export.json"]
-    with export._partial(place, True) as partial:
-        with pytest.raises(LabError, match="being exported already"), export._partial(place, True):
+    with export_place.partial(place, True) as partial:
+        with pytest.raises(LabError, match="being exported already"), export_place.partial(place, True):
             pass
         (partial / "whole").write_text("")
-        export._publish(partial, place)
+        export_place.publish(partial, place)
     assert [path.name for path in place.iterdir()] == ["whole"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -243,8 +243,8 @@ def test_a_full_disk_is_one_sentence(
         exported(run, "merged")
     assert not list((run.path / "exports").iterdir())
     said = Exception("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert "is full" in export.disk_words(said, run.path)  # as safetensors says it
-    assert not export.disk_words(ValueError("other"), run.path)
+    assert "is full" in export_place.disk_words(said, run.path)  # as safetensors says it
+    assert not export_place.disk_words(ValueError("other"), run.path)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_every_method_and_architecture_merges(
         found, apart = export_check.Differences(), export_check.Differences()
         found.add(own, read(ids).logits[0])
         apart.add(own, untuned)
-    limit, _ = export.TOLERANCE[dtype]
+    limit, _ = export_judge.TOLERANCE[dtype]
     assert found.result()["relative"] < (1e-5 if dtype == "float32" else limit)
     assert apart.result()["relative"] > 3 * found.result()["relative"]
     assert (

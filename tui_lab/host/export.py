@@ -6,13 +6,9 @@ loaded again in a process that has only transformers and peft, compared with the
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,16 +21,21 @@ from typing import Any
 from tui_lab import __version__, exports, exports_modelfile, jobs
 from tui_lab.errors import LabError
 from tui_lab.exports import RESULT, Request, request_of
-from tui_lab.host import export_check, export_gguf, export_script, export_source, export_weights
+from tui_lab.host import (
+    export_check,
+    export_gguf,
+    export_judge,
+    export_place,
+    export_script,
+    export_source,
+    export_weights,
+)
 from tui_lab.host.export_source import CONVERSATIONS, TEXTS, WEIGHTS, Questions, Source
 from tui_lab.runs import folder
 from tui_lab.safe_text import visible
 
 VERSION = 1
 VERSIONED = ("torch", "transformers", "peft", "safetensors")
-#: What an export may differ from the run's own unrounded weights: root mean square over the spread of the
-#: logits, and mean KL in nats a token. The bundled model in bfloat16 differs by 3e-3 and 3e-5.
-TOLERANCE = {"float32": (1e-3, 1e-5), "bfloat16": (0.1, 0.02), "float16": (0.1, 0.02)}
 #: Weights that come back from GGUF: the converter adds 1 to some norms, and readers take it off again.
 GGUF_APART = 1e-6
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -47,27 +48,15 @@ def handle(fields: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
     source = Source.of(run)
     target = _target(run, request)
     try:
-        with _partial(target, request.force) as partial:
+        with export_place.partial(target, request.force) as partial:
             with _at_strength(source, request.strength, partial) as strong:
                 result = Export(request, strong, partial, progress).run()
-            _publish(partial, target)
+            export_place.publish(partial, target)
     except Exception as error:
-        if sentence := disk_words(error, target):
+        if sentence := export_place.disk_words(error, target):
             raise LabError(sentence) from None
         raise
     return {**result, "path": str(target)}
-
-
-def disk_words(error: BaseException, target: Path) -> str:
-    """The sentence for a disk that is full or cannot be written; "" for any other error. safetensors has an
-    error of its own for it."""
-    place = f"{visible(str(target.parent))}"
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower():
-        return f"the disk of {place} is full: free some space, or name another place with --out"
-    if isinstance(error, OSError):
-        return f"the export cannot be written to {place}: {error.strerror or error}"
-    return ""
 
 
 # --- where it goes ------------------------------------------------------------------------------------
@@ -77,66 +66,6 @@ def _target(run: folder.Run, request: Request) -> Path:
     if request.out:
         return Path(os.path.abspath(Path(request.out).expanduser()))  # noqa: PTH100 (links stay as they are)
     return run.path / exports.FOLDER / exports.folder_name(request)
-
-
-def _check_free(target: Path, force: bool) -> None:
-    """Refuses to write over anything that is not asked for. Raises LabError."""
-    if not target.exists():
-        return
-    shown = visible(str(target))
-    if not target.is_dir():
-        raise LabError(f"{shown} is a file: name a folder with --out")
-    if not any(target.iterdir()):
-        return
-    if not (target / RESULT).is_file():
-        raise LabError(f"{shown} is not empty and no export: name a new folder with --out")
-    if not force:
-        raise LabError(f"{shown} holds an export already: --force replaces it, --out names another place")
-
-
-@contextlib.contextmanager
-def _partial(target: Path, force: bool) -> Iterator[Path]:
-    """An empty folder beside the target, held by a lock and gone at the end whatever happens."""
-    _check_free(target, force)
-    made = not target.parent.exists()
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if made:
-        target.parent.chmod(0o700)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir(mode=0o700, exist_ok=True)
-    held = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LabError(
-                f"{visible(str(target))} is being exported already: wait for it or end it"
-            ) from None
-        for left in partial.iterdir():  # of one that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        try:
-            yield partial
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    finally:
-        os.close(held)
-
-
-def _publish(partial: Path, target: Path) -> None:
-    """Puts a whole export in its place; one that was there is moved aside first and then removed."""
-    for path in partial.rglob("*"):
-        path.chmod(0o700 if path.is_dir() else 0o600)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -472,43 +401,20 @@ class Export:
             "settings": TEMPLATE_SETTINGS,
             "texts": TEXTS,
         }
-        found = run_check(spec, work)
-        self._judge(found, asked, dtype or self._dtype, bool(base))
-        return found
-
-    def _judge(self, found: dict[str, Any], asked: Questions, dtype: str, beside: bool) -> None:
-        where = "held-out rows" if asked.held_out else "plain prompts"
-        alone = not found["imported"]
-        self.checked(
-            "alone",
-            alone and not found["missing"] and (beside or not found["unexpected"]),
-            "it loads whole in a process with only transformers and peft"
-            if alone
-            else "its check loaded more than transformers and peft",
-        )
-        near = found["faithful"]
-        worst = "float32" if dtype == "float32" == self._dtype else "bfloat16"
-        relative, kl = TOLERANCE[worst]
-        self.checked(
-            "logits",
-            near["relative"] <= relative and near["mean_kl"] <= kl,
-            exports.gap_words(near, f"against the run's own weights on {len(asked.rows)} {where}, in {worst}")
-            + f" (allowed: {relative:g} of their spread, measured {exports.figure(near['relative'])})",
-            **near,
-            tolerance_relative=relative,
-            tolerance_kl=kl,
-        )
+        found = export_judge.run_check(spec, work)
+        in_float32 = "float32" == self._dtype == (dtype or self._dtype)
         own = self.own_answers if self.own_answers is not None else self.exact_answers
-        same = sum(a == b for a, b in zip(found["answers"], own, strict=True))
-        ended = sum(bool(answer) and answer[-1] in found["stop_ids"] for answer in found["answers"])
-        self.checked(
-            "greedy",
-            True,
-            f"greedy answers: {same} of {len(own)} are the run's, token for token; {ended} ended themselves",
-            same=same,
-            of=len(own),
-            ended=ended,
+        expected = export_judge.Expected(
+            self.tokenizer,
+            len(asked.rows),
+            asked.held_out,
+            own,
+            "float32" if in_float32 else "bfloat16",
+            bool(base),
+            self._tied,
         )
+        for check in export_judge.checks(found, expected):
+            self.checked(check.name, check.passed, check.text, **check.figures)
         if found["gap"] is not None:
             self.figures["gap"] = found["gap"]
             words = (
@@ -518,43 +424,8 @@ class Export:
                 else f"the run computed in {self.figures['own'].rpartition(' ')[2]}"
             )
             self.notes.append(exports.gap_words(found["gap"], words))
-        self._judge_text(found)
-        if found["tied"] != self._tied:
-            self.checked("tied", False, "its output layer is no longer tied to its embeddings")
         self.figures["tied"] = self._tied
-
-    def _judge_text(self, found: dict[str, Any]) -> None:
-        from tui_lab.data.masks import TEMPLATE_SETTINGS
-
-        ours = export_check.rendered(self.tokenizer, CONVERSATIONS, TEMPLATE_SETTINGS)
-        self.checked(
-            "template",
-            ours == found["rendered"] and any(text is not None for text in ours),
-            f"{len(CONVERSATIONS)} conversations are rendered by its chat template as by the run's, with and "
-            "without the prompt to answer, byte for byte"
-            if ours == found["rendered"]
-            else "its chat template renders conversations differently",
-            renderings=len(ours),
-        )
-        tokens = [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
-        self.checked("tokens", tokens == found["tokens"], "its tokenizer splits text as the run's does")
-        self._judge_ends(found)
-
-    def _judge_ends(self, found: dict[str, Any]) -> None:
-        from tui_lab.data import templates
-
-        wanted = templates.stop_ids(self.tokenizer)
-        names = [visible(str(self.tokenizer.convert_ids_to_tokens(stop))) for stop in found["stop_ids"]]
-        stops = all(length == export_check.FORCED_AT for length in found["forced"].values())
-        complete = set(wanted) <= set(found["stop_ids"])
-        self.checked(
-            "end_of_turn",
-            stops and complete,
-            f"{' or '.join(names) or 'nothing'} ends an answer"
-            if stops and complete
-            else "the end of a turn does not end an answer",
-            stop_ids=found["stop_ids"],
-        )
+        return found
 
     # ------------------------------------------------------------------ papers
 
@@ -568,12 +439,6 @@ class Export:
     def _result(self) -> dict[str, Any]:
         """Writes ``export.json`` last: a folder that has it is whole."""
         request, source = self.request, self.source
-        files = {
-            str(path.relative_to(self.target)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in sorted(self.target.rglob("*"))
-            if path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(self.target).parts)
-        }
         result: dict[str, Any] = jobs.plain(
             {
                 "v": VERSION,
@@ -595,7 +460,7 @@ class Export:
                 "notes": self.notes,
                 "use": self.use,
                 "versions": {"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
-                "files": files,
+                "files": export_place.files(self.target),
             }
         )
         folder.write_atomically(self.target / RESULT, json.dumps(result, indent=2, ensure_ascii=True) + "\n")
@@ -608,35 +473,6 @@ class Export:
         }  # fmt: skip
         strength = f" at strength {self.request.strength:g}" if self.request.strength != 1 else ""
         return f"{names[self.request.kind]} of {self.source.run.id}{strength}"
-
-
-def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
-    """Carries :mod:`.export_check` out as a program of its own; its answer. Raises LabError."""
-    place = work / "spec.json"
-    place.write_text(json.dumps(spec), encoding="utf-8")
-    # its own folder is not put on the path: modules of the lab lie there
-    done = subprocess.run(
-        [sys.executable, "-P", export_check.__file__, str(place)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-    )
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        sys.stderr.write(done.stderr)
-        said = done.stderr.strip().splitlines()
-        raise LabError(
-            "the export could not be loaded again, so it is not kept: "
-            + visible(said[-1] if said else f"its check ended with exit status {done.returncode}")[:300]
-        )
-    answer = json.loads(lines[-1])
-    assert isinstance(answer, dict)
-    return answer
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":
