@@ -64,6 +64,12 @@ def _runs() -> Screen[Any]:
     return RunsPane()
 
 
+def _dashboard() -> Screen[Any]:
+    from tui_lab.ui.screens.dashboard import DashboardPane
+
+    return DashboardPane()
+
+
 class LabApp(App[None]):
     """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays, ``pane`` on another
     pane than the settings say. ``problems`` are sentences about settings that were left out."""
@@ -78,6 +84,7 @@ class LabApp(App[None]):
         "compare": _compare,
         "keep": _keep,
         "runs": _runs,
+        "dashboard": _dashboard,
     }
 
     #: What the header line says: (model · preset, state of the run).

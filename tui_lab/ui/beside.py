@@ -17,16 +17,17 @@ async def load_base(host: HostClient, run: Run) -> None:
         await host.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
 
 
-async def load_tuned(host: HostClient, run: Run) -> str:
-    """Loads what a run left beside its base; the name that lanes know it by. Raises LabError."""
+async def load_tuned(host: HostClient, run: Run, location: str = "") -> str:
+    """Loads what a run left beside its base; the name that lanes know it by. ``location``: how people named
+    the run. Raises LabError."""
     await load_base(host, run)
     names = host.status.names
     name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)
-    await host.add(name, run.id)
+    await host.add(name, location or str(run.path))
     return name
 
 
 def name_of(host: HostClient, run: Run) -> str:
     """The name that a run's weights have in the host already; empty where they are not there."""
-    names = host.status.names[1:]
-    return next((name for name in names if host.location(name) == run.id), "")
+    places = (run.id, str(run.path))
+    return next((name for name in host.status.names[1:] if host.location(name) in places), "")

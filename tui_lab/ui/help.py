@@ -43,6 +43,11 @@ ABOUT = {
         "drawn), what their recipes differ in is under Recipes. / filters by words, by state:, model:, data: "
         "or tag:. Runs that wait in the queue are here, too: it goes on without the lab."
     ),
+    "dashboard": (
+        "One run at a glance: how it stands, its loss, what the model still knows, its memory, and what it "
+        "answers. Arrow keys go from tile to tile, Enter opens the pane that a tile comes from, I asks the "
+        "model something. In a small window the tile that has the focus is open, the others are a line each."
+    ),
 }
 
 

@@ -413,15 +413,10 @@ class ComparePane(Pane):
     async def compare_run(self, run_id: str) -> None:
         """Loads what a run left beside its base, and lanes that show the difference."""
         from tui_lab.runs.folder import open_run
+        from tui_lab.ui.beside import load_tuned
 
-        names = self.host.status.names
-        name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)
         try:
-            recipe = open_run(run_id).recipe()
-            if self.host.wants != recipe.model:
-                name = "tuned"
-                await self.host.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
-            await self.host.add(name, run_id)
+            name = await load_tuned(self.host, open_run(run_id), run_id)
         except LabError as error:
             self.notice(error, "error")
             return
