@@ -19,6 +19,7 @@ from tui_lab import (
     cli_replay,
     cli_report,
     cli_retention,
+    cli_settings,
     cli_strength,
     settings,
 )
@@ -172,6 +173,7 @@ def parser() -> argparse.ArgumentParser:
     cli_replay.add_parser(commands)
     cli_report.add_parser(commands)
     cli_retention.add_parser(commands)
+    cli_settings.add_parser(commands)
 
     command("locate", "cli_show:locate", "say where everything lies", runs=True)
     doctor = command("doctor", "cli_show:doctor", "check what this machine can do", runs=True)

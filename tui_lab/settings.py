@@ -20,7 +20,7 @@ from tui_lab.safe_text import visible
 
 FILE = "settings.toml"
 PLOTS = ("braille", "block", "ascii")
-PANES = ("choose", "tune", "compare", "keep", "runs")
+PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
 Source = Literal["command line", "environment", "file", "default"]
 
 
@@ -125,6 +125,15 @@ def default_of(name: str) -> Any:
     return getattr(Settings(), name)
 
 
+def shown(value: Any) -> str:
+    """A value as people read it and may type it; "" where there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.10g}" if isinstance(value, float) else visible(str(value))
+
+
 def unknown(name: str) -> str:
     """A sentence about a name that no setting has."""
     return f"{_shown(name)} is no setting; there are {', '.join(FIELDS)}"
@@ -205,7 +214,9 @@ def load(
     where it says nothing. Raises LabError for what was typed just now, on the command line."""
     words = os.environ if environment is None else environment
     values, problems = read(file)
-    sources: dict[str, Source] = {name: "file" if name in values else "default" for name in FIELDS}
+    sources: dict[str, Source] = {
+        name: "file" if name in values and values[name] != {} else "default" for name in FIELDS
+    }
     for name, each in FIELDS.items():
         variable = each.metadata["env"]
         if variable and (text := words.get(variable, "")).strip():

@@ -1,0 +1,88 @@
+"""``tui-lab settings`` through the command line's own entry."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tui_lab import settings
+from tui_lab.cli import EXIT_OK, EXIT_USAGE, main
+from tui_lab.settings_file import template
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / "config"))
+    for each in settings.FIELDS.values():
+        if each.metadata["env"]:
+            monkeypatch.setenv(each.metadata["env"], "")  # hand_over writes there: given back after the test
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_what_is_set_is_listed_with_where_it_came_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["settings", "theme=lab-light", "price_per_hour=2", "keys.tune.stop=f12"]) == EXIT_OK
+    assert "written to" in capsys.readouterr().out
+    data = tomllib.loads(settings.path().read_text())
+    assert data == {"theme": "lab-light", "price_per_hour": 2.0, "keys": {"tune.stop": "f12"}}
+    monkeypatch.setenv("TUI_LAB_PLOTS", "block")
+    assert main(["--ascii", "settings", "--json"]) == EXIT_OK
+    rows = json.loads(capsys.readouterr().out)["settings"]
+    found = {name: (row["value"], row["source"]) for name, row in rows.items() if row["source"] != "default"}
+    assert found == {
+        "theme": ("lab-light", "file"),
+        "plots": ("block", "environment"),
+        "ascii": (True, "command line"),
+        "price_per_hour": (2.0, "file"),
+        "keys": ({"tune.stop": "f12"}, "file"),
+    }
+    assert main(["settings"]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert str(settings.path()) in out and "keys.tune.stop = f12" in out
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith("plots")] == [
+        ["plots", "block", "environment"]
+    ]
+
+
+def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["settings", "theme=lab-light", "keys.tune.stop=f12"])
+    assert main(["settings", "theme=", "keys.tune.stop="]) == EXIT_OK
+    assert settings.path().read_text() == template()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["colour=no"], "'colour' is no setting; there are theme"),
+        (["plots=dots"], "plots = 'dots': must be one of braille, block, ascii"),
+        (["theme"], "theme: write it as NAME=VALUE"),
+        (["keys=x"], "name the action, too"),
+        (["keys.tune.stopp=x"], "tune.stop"),
+        (["keys.tune.stop=1"], "app.choose"),  # 1 goes to Choose
+        (["--template", "--json"], "--template stands alone"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert main(["settings", *words]) == EXIT_USAGE
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not settings.path().exists()
+
+
+def test_what_goes_before_the_file_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUI_LAB_PLOTS", "block")
+    main(["settings", "plots=ascii"])
+    assert "plots: the environment (TUI_LAB_PLOTS) goes before the file" in capsys.readouterr().err
+
+
+def test_the_template_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", "--template"]) == EXIT_OK
+    assert capsys.readouterr().out == template()

@@ -1,0 +1,125 @@
+"""``tui-lab settings``: every setting with its value and where that came from; ``NAME=VALUE`` writes one to the
+user's file, ``NAME=`` takes it out again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+_EXAMPLES = """examples:
+  tui-lab settings                         every setting, its value, and where that came from
+  tui-lab settings theme=lab-light         writes it to the settings file
+  tui-lab settings theme=                  takes it out: the default holds again
+  tui-lab settings keys.tune.stop=ctrl+x   another key for an action
+  tui-lab settings --template              a settings file that sets nothing, with comments"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command to the grammar."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        "settings",
+        help="list the settings with where each came from, or set one",
+        description="List every setting with its value and where that came from, or set some in the file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run="cli_settings:run")
+    made.add_argument(
+        "changes", nargs="*", metavar="NAME=VALUE", help="set this in the file; NAME= resets it"
+    )
+    made.add_argument("--template", action="store_true", help="print a settings file with comments")
+    made.add_argument("--json", action="store_true", help="machine-readable output")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError."""
+    from tui_lab.cli import EXIT_OK
+    from tui_lab.errors import LabError
+
+    if args.template:
+        from tui_lab.settings_file import template
+
+        if args.changes or args.json:
+            raise LabError("--template stands alone: `tui-lab settings --template > settings.toml`")
+        print(template(), end="")
+        return EXIT_OK
+    if args.changes:
+        _write(args.changes, args.loaded)
+        return EXIT_OK
+    return _list(args)
+
+
+def _write(changes: list[str], loaded: Any) -> None:
+    from tui_lab import settings
+    from tui_lab.errors import LabError
+    from tui_lab.safe_text import visible
+    from tui_lab.settings_file import write_many
+
+    wanted: dict[str, Any] = {}
+    for text in changes:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise LabError(f"{visible(text)}: write it as NAME=VALUE, such as theme=lab-light")
+        if name.startswith("keys."):
+            keys = wanted.setdefault("keys", dict(loaded.settings.keys))
+            keys.pop(action := name.removeprefix("keys."), None)
+            if value:
+                keys[action] = value
+        elif name == "keys":
+            raise LabError("name the action, too: keys.tune.stop=ctrl+x")
+        else:
+            wanted[name] = value or None
+    _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
+    file = write_many(wanted)
+    print(f"written to {visible(str(file))}")
+    for name in wanted:
+        if (source := loaded.sources[name]) in ("environment", "command line"):
+            variable = settings.FIELDS[name].metadata["env"]
+            what = f"the environment ({variable})" if source == "environment" else f"the {source}"
+            print(f"tui-lab: {name}: {what} goes before the file", file=sys.stderr)
+
+
+def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
+    """Raises LabError for what would be wrong with the keys and was not wrong before."""
+    if keys == before:
+        return
+    from tui_lab.errors import LabError
+    from tui_lab.ui.keymap import keymap_problems
+
+    old = keymap_problems(before)
+    if new := [problem for problem in keymap_problems(keys) if problem not in old]:
+        raise LabError(new[0])
+
+
+def _list(args: argparse.Namespace) -> int:
+    from tui_lab import settings
+    from tui_lab.cli import EXIT_OK
+    from tui_lab.cli_show import as_json, table
+    from tui_lab.safe_text import visible
+
+    loaded = args.loaded
+    if args.json:
+        rows = {
+            name: {
+                "value": getattr(loaded.settings, name),
+                "source": loaded.sources[name],
+                "environment": each.metadata["env"],
+                "help": each.metadata["help"],
+            }
+            for name, each in settings.FIELDS.items()
+        }
+        as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": loaded.problems})
+        return EXIT_OK
+    file = settings.path()
+    print(f"{visible(str(file))}{'' if file.exists() else ' (not there yet)'}\n")
+    lines = []
+    for name, each in settings.FIELDS.items():
+        value = getattr(loaded.settings, name)
+        text = f"{len(value)} changed" if name == "keys" else settings.shown(value) or "–"
+        lines.append([name, text, loaded.sources[name], each.metadata["env"], each.metadata["help"]])
+    table(("setting", "value", "from", "environment", "what it is"), lines)
+    for action, keys in loaded.settings.keys.items():
+        print(f"  keys.{visible(action)} = {visible(keys)}")
+    return EXIT_OK
