@@ -12,18 +12,9 @@ from tui_lab.ui.widgets.plot_draw import Look, Options, Series
 
 TITLES = {
     "curve": Options("retention over steps", "Retention over the steps appears here when a run probes it."),
-    "strength": Options(
-        "over strength",
-        "Press S to sweep the adapter's strength: how gain and retention trade.",
-        whole_x=False,
-        values=False,
-    ),
-    "runs": Options(
-        "retention (y) over gain (x)",
-        "Runs appear here once both gain and retention are measured: press E.",
-        whole_x=False,
-        values=False,
-    ),
+    # what these two say while they are empty names keys, which the pane knows
+    "strength": Options("over strength", whole_x=False, values=False),
+    "runs": Options("retention (y) over gain (x)", whole_x=False, values=False),
 }
 
 

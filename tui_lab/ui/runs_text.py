@@ -16,9 +16,6 @@ from tui_lab.safe_text import visible
 from tui_lab.ui.widgets.header import STATE_GLYPHS, STATE_ROLES, state_text
 from tui_lab.units import UNKNOWN, duration, memory_name, size
 
-NO_RUNS = (
-    "No runs yet. Press F2, choose a model and data, and start one with S, or let it wait its turn with A."
-)
 NOTHING_FOUND = "No run has all of these words. Esc shows every run again."
 
 

@@ -62,7 +62,7 @@ def names(pane: RunsPane) -> list[str]:
 async def test_nothing_yet_says_what_to_press(size: tuple[int, int]) -> None:
     app = LabApp(pane="runs")
     async with app.run_test(size=size) as pilot:
-        await until(lambda: "No runs yet. Press F2" in screen_text(app))
+        await until(lambda: "No runs yet. F2" in screen_text(app))
         await pilot.press("enter", "k", "c", "d", "n", "space", "a", "h", "m", "x", "b", "t")
         await until(lambda: said(app, "The queue is empty"))
 

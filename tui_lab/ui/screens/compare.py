@@ -18,8 +18,9 @@ from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone
 from tui_lab.safe_text import visible
+from tui_lab.ui import empty_text
 from tui_lab.ui import lanes as places
-from tui_lab.ui.actions import ACTIONS, bindings
+from tui_lab.ui.actions import ACTIONS, bindings, keys_of
 from tui_lab.ui.comparison import History, save
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.ask import AskText
@@ -153,7 +154,9 @@ class ComparePane(Pane):
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
         elif not parts:
             parts.append(
-                "no model is loaded: Enter loads the last one" if self.host.wants else "no model yet"
+                "no model is loaded: Enter loads the last one"
+                if self.host.wants
+                else empty_text.no_model(self.app._keymap)
             )
         state = f"{HOST_GLYPHS[status.state]} {status.state}"
         told = Content.assemble(
@@ -200,7 +203,7 @@ class ComparePane(Pane):
             self.notice("The prompt is empty: type one, then press Enter.", "warning")
             self.action_prompt()
         elif not self.views:
-            self.notice("There is no lane: add one with A.", "warning")
+            self.notice(f"There is no lane: {keys_of('compare.add', self.app._keymap)} adds one.", "warning")
         else:
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))

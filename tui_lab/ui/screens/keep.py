@@ -4,6 +4,7 @@ in processes of their own measure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from textual import events, on, work
@@ -18,8 +19,8 @@ from tui_lab.errors import LabError
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.runs.folder import Run, list_runs, open_run
 from tui_lab.safe_text import visible
-from tui_lab.ui import keep_data, keep_text
-from tui_lab.ui.actions import bindings
+from tui_lab.ui import empty_text, keep_data, keep_text
+from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.keep_plots import KeepPlot
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.pick import Pick
@@ -41,8 +42,6 @@ GRID_COLUMNS, GRID_ROWS = 150, 44
 FIRST_SUITE = "everyday"
 #: Runs that are drawn at most in the picture of all runs.
 RUNS_DRAWN = 60
-NO_RUN = "No run yet. Press F2, choose, and start one; what it kept is measured here."
-NOT_MEASURED = "Nothing was measured yet: press E."
 
 
 class KeepPane(Pane):
@@ -87,6 +86,13 @@ class KeepPane(Pane):
         return cast("LabApp", self.app)
 
     @property
+    def _keymap(self) -> Mapping[str, str]:
+        return self.app._keymap
+
+    def _keys(self, action: str) -> str:
+        return keys_of(action, self._keymap)
+
+    @property
     def run_shown(self) -> Run | None:
         return self.kept.run if self.kept else None
 
@@ -110,6 +116,8 @@ class KeepPane(Pane):
     def on_mount(self) -> None:
         for plot in self.query(Plot):
             plot.set_options(marker=cast("Any", self.lab.marker))
+        for kind, say in (("strength", empty_text.no_sweep), ("runs", empty_text.no_points)):
+            self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self._keymap))
         self.watch(self.app, "run_id", self._open)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -180,14 +188,14 @@ class KeepPane(Pane):
     def _draw_verdict(self) -> None:
         kept = self.kept
         if kept is None:
-            lines = [Content(NO_RUN)]
+            lines = [Content(empty_text.no_run_kept(self._keymap))]
         else:
             comparison = self._result.get("comparison")
             words, colour = keep_text.verdict_words(str((comparison or {}).get("verdict") or ""))
             start, end = kept.acquisition
             name = f"{keep_data.label(kept.recipe, kept.run.id)}   {self.suite}"
             gain = f"new task {keep_text.number(start, 2)} → {keep_text.number(end, 2)}"
-            sentence = str(comparison["sentence"]) if comparison else NOT_MEASURED
+            sentence = str(comparison["sentence"]) if comparison else empty_text.not_measured(self._keymap)
             lines = [
                 Content.assemble(
                     (f"{words}  ", f"bold {colour}"), visible(name), (f"   {gain}", "$text-muted")
@@ -210,7 +218,8 @@ class KeepPane(Pane):
         if rows:
             table.highlighted = at
         else:
-            table.add_option(Option(Content(NOT_MEASURED if self.kept else NO_RUN), disabled=True))
+            say = empty_text.not_measured if self.kept else empty_text.no_run_kept
+            table.add_option(Option(Content(say(self._keymap)), disabled=True))
 
     def _draw_flips(self) -> None:
         found = keep_text.flips(self._result, self.category)
@@ -221,7 +230,8 @@ class KeepPane(Pane):
         if found:
             options.highlighted = 0
         else:
-            said = "No item flipped." if self._result.get("comparison") else NOT_MEASURED
+            measured = bool(self._result.get("comparison"))
+            said = "No item flipped." if measured else empty_text.not_measured(self._keymap)
             options.add_option(Option(Content(said), disabled=True))
         where = f" in {visible(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
@@ -285,9 +295,12 @@ class KeepPane(Pane):
     def _idle(self) -> Run | None:
         """The run, when a measurement can begin; says so when it cannot."""
         if self.kept is None:
-            self.notice(NO_RUN, "warning")
+            self.notice(empty_text.no_run_kept(self._keymap), "warning")
         elif self._job is not None and self._job.is_running:
-            self.notice("A measurement is going on; X ends it, and what it has is kept.", "warning")
+            self.notice(
+                f"A measurement is going on; {self._keys('keep.cancel')} ends it, and what it has is kept.",
+                "warning",
+            )
         elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
             pass
         elif not (self.kept.run.adapter_path.is_dir() or self.kept.run.model_path.is_dir()):
@@ -326,7 +339,7 @@ class KeepPane(Pane):
         strength = (self.kept.strength if self.kept else None) or {}
         points = strength.get("points") or []
         if not points:
-            self.notice("No strength was swept yet: press S first.", "warning")
+            self.notice(f"No strength was tried yet. {empty_text.no_sweep(self._keymap)}", "warning")
             return
         recommended = (strength.get("recommended") or {}).get("strength")
         values = [float(point["strength"]) for point in points]
@@ -353,7 +366,7 @@ class KeepPane(Pane):
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             share = f" {done}/{total}" if done is not None and total else ""
-            self._tell(f"{what}: {text}{share}   X ends it")
+            self._tell(f"{what}: {text}{share}   {self._keys('keep.cancel')} ends it")
 
         self._tell(f"{what} …")
         try:

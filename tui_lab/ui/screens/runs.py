@@ -20,7 +20,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, Summary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.sweep import CRITERIA
-from tui_lab.ui import runs_plots, runs_text
+from tui_lab.ui import empty_text, runs_plots, runs_text
 from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.plot import Plot
@@ -206,7 +206,7 @@ class RunsPane(Pane):
         if not self.is_mounted:
             return
         shown = self.shown()
-        empty = "reading the runs…" if self.index is None or not self.index.done else runs_text.NO_RUNS
+        empty = "reading the runs…" if self.index is None or not self.index.done else self._no_runs()
         if self.every and not shown:
             empty = runs_text.NOTHING_FOUND
         self.table.show(shown, self.letters, empty)
@@ -279,6 +279,9 @@ class RunsPane(Pane):
         """Cells that a line of a part has. One that is hidden is as wide as it will be."""
         whole = self.query_one(f"#{part}").size.width or self.size.width
         return max(20, whole - 4)
+
+    def _no_runs(self) -> str:
+        return empty_text.no_runs(self.app._keymap)
 
     def _keys(self, action: str) -> str:
         return keys_of(action, self.app._keymap)
@@ -400,7 +403,7 @@ class RunsPane(Pane):
         """The run under the cursor when it has begun; says so when not."""
         run = self.current
         if run is None:
-            self.notice(runs_text.NO_RUNS, "warning")
+            self.notice(self._no_runs(), "warning")
         elif run.state == "queued":
             self.notice("This run waits in the queue: there is nothing to see of it yet.", "warning")
         else:
@@ -431,7 +434,7 @@ class RunsPane(Pane):
 
         run = self.current
         if run is None:
-            self.notice(runs_text.NO_RUNS, "warning")
+            self.notice(self._no_runs(), "warning")
             return
 
         def take(text: str | None) -> None:
@@ -467,7 +470,7 @@ class RunsPane(Pane):
         wanted = [run for run in self.every if run.id in self.marked] or [r for r in [self.current] if r]
         gone = [run for run in wanted if not runs_text.is_live(run)]
         if not wanted:
-            self.notice(runs_text.NO_RUNS, "warning")
+            self.notice(self._no_runs(), "warning")
         elif not gone:
             question = "A run in progress cannot be deleted. Stop it now? What it has learned is saved."
             self.app.push_screen(
