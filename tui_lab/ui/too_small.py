@@ -15,7 +15,12 @@ def too_small(width: int, height: int) -> bool:
 
 
 def message(width: int, height: int) -> str:
-    return f"tui-lab needs at least {MIN_COLUMNS}×{MIN_ROWS}, now {width}×{height}"
+    """What is missing, and what to do about it."""
+    return (
+        f"tui-lab needs at least {MIN_COLUMNS}×{MIN_ROWS}, now {width}×{height}\n"
+        "Enlarge the window, or make its font smaller; in tmux Ctrl+B z gives this pane the whole window.\n"
+        "Runs go on, and everything you typed is kept."
+    )
 
 
 class TooSmall(ModalScreen[None]):

@@ -4,9 +4,10 @@ and data as text: control characters become glyphs, markup stays what was writte
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.text import Text
 from textual import events
@@ -33,6 +34,8 @@ class Feed(RichLog):
         self.empty = empty
         self.entries: deque[tuple[Part, ...]] = deque(maxlen=kept)
         self._width = 0
+        self._follows = True  # the end, until somebody scrolls back
+        self._begins: list[int] = []  # of each entry the first line, counted from the first ever written
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self.rewrite())
@@ -44,7 +47,7 @@ class Feed(RichLog):
         if not self.entries:
             self.clear()
         self.entries.append(entry)
-        self.write(self._text(entry), scroll_end=self.is_vertical_scroll_end)
+        self.write(self._text(entry), scroll_end=self.auto_scroll and self._follows)
 
     def replace(self, entries: Sequence[Iterable[Part]]) -> None:
         """Other entries: another run is shown."""
@@ -64,12 +67,51 @@ class Feed(RichLog):
             self.replace(entries)
 
     def rewrite(self) -> None:
-        """Writes all entries again, for another width or theme."""
+        """Writes all entries again, for another width or theme, and stays where one reads."""
+        at_end = self.auto_scroll and self._follows
+        place = self._place()
         self.clear()
         if not self.entries:
             self._show_empty()
         for entry in self.entries:
-            self.write(self._text(entry), scroll_end=self.auto_scroll)
+            self.write(self._text(entry), scroll_end=at_end)
+        if not at_end:
+            self._go_to(place)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._follows = round(new_value) >= self.max_scroll_y - 1
+
+    def write(self, content: Any, *args: Any, **more: Any) -> Self:
+        begins = self._start_line + len(self.lines)
+        super().write(content, *args, **more)
+        if self._size_known:  # else it is kept, and comes again
+            self._begins.append(begins)
+        return self
+
+    def clear(self) -> Self:
+        self._begins.clear()
+        return super().clear()
+
+    def _span(self, entry: int) -> tuple[int, int]:
+        """The first line of an entry, and how many it has."""
+        begins = [*self._begins, self._start_line + len(self.lines)]
+        return begins[entry] - self._start_line, max(1, begins[entry + 1] - begins[entry])
+
+    def _place(self) -> tuple[int, float]:
+        """What the first row shows: which entry, and how far into it."""
+        top = self.scroll_offset.y
+        entry = bisect_right(self._begins, top + self._start_line) - 1
+        if entry < 0:
+            return 0, 0.0
+        first, lines = self._span(entry)
+        return entry, (top - first) / lines
+
+    def _go_to(self, place: tuple[int, float]) -> None:
+        entry, share = place
+        if entry < len(self._begins):
+            first, lines = self._span(entry)
+            self.scroll_to(y=max(0, first + round(share * lines)), animate=False, force=True, immediate=True)
 
     @property
     def text(self) -> str:

@@ -5,6 +5,8 @@ characters by their width, words without end broken at the edge."""
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import accumulate
 from typing import Any
 
 from rich.cells import cell_len, chop_cells
@@ -103,12 +105,17 @@ class StreamText(ScrollView):
     def _anew(self) -> None:
         """Wraps everything for the width that there is now."""
         self._pending = []
-        self._wrapped = self.size.width
-        if self._wrapped <= 0:
+        if self.size.width <= 0:
+            self._wrapped = 0
             return
+        read = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters before the first row
+        self._wrapped = self.size.width
         shown = visible(self.raw, keep_newlines=True) if self.raw else self.hint
         self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
         self._resized(0)
+        if not self._follows:  # somebody reads: the same words stay in the first row
+            ends = list(accumulate(map(len, self._lines)))
+            self._move_to(bisect_right(ends, read))
         self.refresh()
 
     def _resized(self, changed_from: int) -> None:
@@ -123,8 +130,11 @@ class StreamText(ScrollView):
             self.refresh(Region(0, first, self.size.width, rows))
 
     def _to_end(self) -> None:
+        self._move_to(self.max_scroll_y)
+
+    def _move_to(self, line: int) -> None:
         self._following = True
-        self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
+        self.scroll_to(y=line, animate=False, force=True, immediate=True)
         self._following = False
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
