@@ -4,22 +4,15 @@ import alone, and the time until the pane is filled and can start a run."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import select
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-import psutil
-
 from tests.benchmarks.figures import Figure
+from tests.benchmarks.terminal import LAB, Terminal
 
 TIMES = 5
 FIRST_FRAME_LIMIT_S = 0.5
@@ -37,42 +30,19 @@ Bare().run()
 """
 
 
-def seconds_until(
-    command: Sequence[str], marks: Sequence[bytes], give_up_s: float = 60.0
-) -> list[tuple[float, float]]:
-    """Starts ``command`` on a terminal of its own; for each of ``marks`` the seconds until it was written,
-    and the CPU seconds used until then, which a busy machine spoils less."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+def seconds_until(command: Sequence[str], marks: Sequence[str]) -> list[tuple[float, float]]:
+    """Starts ``command`` on a terminal of its own; for each of ``marks`` the seconds until it was on the
+    screen, and the CPU seconds used until then, which a busy machine spoils less. Marks come in order."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "TERM": "xterm-256color",
-            "COLORTERM": "truecolor",
-            "TUI_LAB_RUNS_DIR": f"{folder}/runs",
-            "TUI_LAB_CONFIG_DIR": f"{folder}/config",
-        }
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
-        )
-        os.close(slave)
-        written, found = b"", dict[bytes, tuple[float, float]]()
+        terminal = Terminal(folder, command=command)
+        found = []
         try:
-            while len(found) < len(marks):
-                if time.perf_counter() - began > give_up_s:
-                    raise TimeoutError(f"{command[-1][:40]!r} never wrote {marks!r}: {written[-300:]!r}")
-                if select.select([master], [], [], 0.1)[0]:
-                    written += os.read(master, 1 << 16)
-                    now, used = time.perf_counter() - began, psutil.Process(process.pid).cpu_times()
-                    for mark in marks:
-                        if mark in written:
-                            found.setdefault(mark, (now, used.user + used.system))
+            for mark in marks:
+                terminal.until(mark, 60.0)
+                found.append((time.perf_counter() - terminal.began, terminal.cpu_s()))
         finally:
-            process.kill()
-            process.wait()
-            os.close(master)
-    return [found[mark] for mark in marks]
+            terminal.close()
+    return found
 
 
 def import_seconds(module: str) -> float:
@@ -82,15 +52,14 @@ def import_seconds(module: str) -> float:
 
 
 def run() -> Iterator[Figure]:
-    lab = [sys.executable, "-m", "tui_lab"]
     bare = [sys.executable, "-c", BARE]
-    marks = [b"F2 Choose", b"starts the run"]
-    seconds_until(lab, marks)  # compiles byte code, fills the disk cache
-    seconds_until(bare, [b"tui-lab"])
+    marks = ["F2 Choose", "starts the run"]
+    seconds_until(LAB, marks)  # compiles byte code, fills the disk cache
+    seconds_until(bare, ["tui-lab"])
     ours, theirs = [], []
     for _ in range(TIMES):  # in turn, so that a busy spell hits both
-        ours.append(seconds_until(lab, marks))
-        theirs.append(seconds_until(bare, [b"tui-lab"])[0])
+        ours.append(seconds_until(LAB, marks))
+        theirs.append(seconds_until(bare, ["tui-lab"])[0])
     first, first_cpu = (median(taken[0][i] for taken in ours) for i in (0, 1))
     ready, ready_cpu = (median(taken[1][i] for taken in ours) for i in (0, 1))
     bare_first, bare_cpu = (median(taken[i] for taken in theirs) for i in (0, 1))

@@ -1,0 +1,77 @@
+"""The app's side of the line to the terminal: only letters that changed are sent (see
+:mod:`tui_lab.ui.lean`), and on a slow link everything that moves by itself moves less often.
+``slow_link`` may change at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual import events
+from textual._compositor import CompositorUpdate
+from textual.app import App
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widgets import Input, TextArea
+
+from tui_lab.ui.lean import Frame, LeanUpdate
+
+
+def is_slow(app: App[Any]) -> bool:
+    """Whether less is to be sent. Apps of other kinds, as in tests, are never slow."""
+    return bool(getattr(app, "slow_link", False))
+
+
+class LineApp(App[None]):
+    """See the module's docstring."""
+
+    slow_link: reactive[bool] = reactive(False)
+
+    def __init__(self, slow_link: bool = False) -> None:
+        super().__init__()
+        self.frame = Frame()
+        self._usual_animation = self.animation_level
+        self.set_reactive(LineApp.slow_link, slow_link)
+        self._set_animation()
+
+    def on_mount(self) -> None:
+        # whoever had the terminal meanwhile has written on it
+        self.app_resume_signal.subscribe(self, lambda _: self.frame.forget())
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.frame.forget()
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        if isinstance(renderable, CompositorUpdate) and not self.is_inline:
+            renderable = LeanUpdate(renderable, self.frame)
+        elif renderable is not None:
+            self.frame.forget()
+        super()._display(screen, renderable)
+
+    def action_redraw(self) -> None:
+        """Sends the whole screen, for when something else has written on it."""
+        self.frame.forget()
+        self.screen.refresh()
+
+    # ------------------------------------------------------------------ a slow link
+
+    def action_slow_link(self) -> None:
+        self.slow_link = not self.slow_link
+        words = (
+            "plots and streams are drawn less often" if self.slow_link else "everything is drawn as it comes"
+        )
+        self.notify(f"slow link {'on' if self.slow_link else 'off'}: {words}", timeout=3)
+
+    def watch_slow_link(self) -> None:
+        self._set_animation()
+        if self.is_running and self.focused is not None:
+            self._set_blinking(self.focused)
+
+    def _set_animation(self) -> None:
+        self.animation_level = "none" if self.slow_link else self._usual_animation
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self._set_blinking(event.widget)
+
+    def _set_blinking(self, widget: Any) -> None:
+        if isinstance(widget, Input | TextArea):
+            widget.cursor_blink = not self.slow_link
