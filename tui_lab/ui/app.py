@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
-from textual.app import App, SystemCommand, get_system_commands_provider
+from textual.app import SystemCommand, get_system_commands_provider
 from textual.reactive import reactive
 from textual.screen import Screen
 
@@ -17,6 +17,7 @@ from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.settings import PLOTS, Settings
 from tui_lab.ui import actions, themes
+from tui_lab.ui.line import LineApp
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
 
@@ -70,7 +71,7 @@ def _dashboard() -> Screen[Any]:
     return DashboardPane()
 
 
-class LabApp(App[None]):
+class LabApp(LineApp):
     """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays, ``pane`` on another
     pane than the settings say. ``problems`` are sentences about settings that were left out."""
 
@@ -105,8 +106,8 @@ class LabApp(App[None]):
         run_id: str = "",
         replay: Replay | None = None,
     ) -> None:
-        super().__init__()
         self.settings = settings or Settings()
+        super().__init__(slow_link=self.settings.slow_link)
         self.replay = replay
         if replay is not None:
             run_id = str(replay.run.path)
