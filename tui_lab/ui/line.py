@@ -33,7 +33,7 @@ class LineApp(App[None]):
         self.set_reactive(LineApp.slow_link, slow_link)
         self._set_animation()
 
-    def on_mount(self) -> None:
+    def on_ready(self) -> None:
         # whoever had the terminal meanwhile has written on it
         self.app_resume_signal.subscribe(self, lambda _: self.frame.forget())
 
