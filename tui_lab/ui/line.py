@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from textual import events
@@ -11,7 +12,6 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Input, TextArea
 
 from tui_lab.ui.lean import Frame, LeanUpdate
 
@@ -19,6 +19,27 @@ from tui_lab.ui.lean import Frame, LeanUpdate
 def is_slow(app: App[Any]) -> bool:
     """Whether less is to be sent. Apps of other kinds, as in tests, are never slow."""
     return bool(getattr(app, "slow_link", False))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two drawings of something that moves by itself."""
+
+    usual_s: float
+    slow_link_s: float
+
+    def of(self, app: App[Any]) -> float:
+        return self.slow_link_s if is_slow(app) else self.usual_s
+
+
+#: A curve is looked at, not watched; its drawing costs milliseconds, and up to all of its rows.
+PLOT = Pace(0.5, 2.0)
+#: Text that streams: ten times a second reads as flowing.
+STREAM = Pace(0.1, 0.34)
+#: Numbers that count up: nobody reads them faster.
+FIGURES = Pace(0.5, 1.5)
+#: The lines about a run, and its log.
+RUN = Pace(0.5, 2.0)
 
 
 class LineApp(App[None]):
@@ -73,5 +94,5 @@ class LineApp(App[None]):
         self._set_blinking(event.widget)
 
     def _set_blinking(self, widget: Any) -> None:
-        if isinstance(widget, Input | TextArea):
+        if hasattr(widget, "cursor_blink"):
             widget.cursor_blink = not self.slow_link

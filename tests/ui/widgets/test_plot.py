@@ -11,7 +11,8 @@ from textual.containers import Vertical
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui import themes
-from tui_lab.ui.widgets.plot import MIN_INTERVAL_S, Plot
+from tui_lab.ui.line import PLOT
+from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Options, Series
 
 
@@ -34,19 +35,19 @@ async def test_it_draws_what_changed_and_only_that() -> None:
     async with app.run_test(size=(80, 20)) as pilot:
         plot = app.query_one(Plot)
         await until(lambda: "nothing yet" in plot.text)
-        await asyncio.sleep(MIN_INTERVAL_S)
+        await asyncio.sleep(PLOT.usual_s)
         plot.show(lambda: curve(100), 100)
         await until(lambda: "train" in plot.text)
         await pilot.pause()
         assert "train 1" in screen_text(app)
         builds, sent = plot.builds, plot.rows_sent
         plot.show(lambda: curve(100), 100)  # the same stamp
-        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        await asyncio.sleep(PLOT.usual_s * 1.5)
         assert (plot.builds, plot.rows_sent) == (builds, sent)
         plot.show(lambda: curve(100), 101)  # another stamp, the same picture
         await until(lambda: plot.builds == builds + 1)
         assert plot.rows_sent == sent
-        await asyncio.sleep(MIN_INTERVAL_S)
+        await asyncio.sleep(PLOT.usual_s)
         plot.show(lambda: curve(100, 1.02), 102)  # one point moved a little: the legend and a row or two
         await until(lambda: plot.builds == builds + 2)
         assert 0 < plot.rows_sent - sent < 6
@@ -56,12 +57,12 @@ async def test_bursts_are_drawn_once() -> None:
     app = PlotApp()
     async with app.run_test(size=(80, 20)):
         plot = app.query_one(Plot)
-        await asyncio.sleep(MIN_INTERVAL_S)
+        await asyncio.sleep(PLOT.usual_s)
         before = plot.builds
         for count in range(20, 70):
             plot.show(lambda count=count: curve(count), count)  # type: ignore[misc]
             await asyncio.sleep(0.004)
-        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        await asyncio.sleep(PLOT.usual_s * 1.5)
         assert 1 <= plot.builds - before <= 3
         assert "50" in plot.text, "the newest data is what is drawn in the end"
 
@@ -75,7 +76,7 @@ async def test_nothing_is_computed_while_it_is_hidden() -> None:
         before = plot.builds
         asked = []
         plot.show(lambda: asked.append(1) or curve(30), 30)  # type: ignore[func-returns-value]
-        await asyncio.sleep(MIN_INTERVAL_S * 1.5)
+        await asyncio.sleep(PLOT.usual_s * 1.5)
         assert plot.builds == before and not asked
         app.query_one("#holder").display = True
         await until(lambda: plot.builds > before, what="drawn when shown again")

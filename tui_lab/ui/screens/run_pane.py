@@ -20,6 +20,7 @@ from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.safe_text import visible
 from tui_lab.ui import cost_text, empty_text, probe_text, run_text
 from tui_lab.ui.actions import keys_of
+from tui_lab.ui.line import RUN
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.header import STATE_ROLES, state_text
 from tui_lab.ui.widgets.plot import Plot
@@ -28,7 +29,6 @@ from tui_lab.ui.widgets.run_plots import RunPlot
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp
 
-POLL_S = 0.3
 #: A run that has ended may be resumed by somebody else, and one behind another pane is only named.
 IDLE_POLL_S = 1.5
 #: While a long log is being caught up with, portions follow one another with a breath for the keyboard.
@@ -134,10 +134,13 @@ class RunPane(Pane):
             self._looked_at = began
             self.liveness = self.watcher.liveness
         self._tick += 1
-        if not behind:
+        if not behind and self.is_current:
             self._draw()
+        elif not behind:
+            self._tell_header()  # all that the other panes show of it
         idle = self.liveness in ENDED or not self.is_current
-        self._timer = self.set_timer(CATCH_UP_S if behind else IDLE_POLL_S if idle else POLL_S, self._poll)
+        pace_s = max(IDLE_POLL_S, RUN.of(self.app)) if idle else RUN.of(self.app)
+        self._timer = self.set_timer(CATCH_UP_S if behind else pace_s, self._poll)
 
     def _draw(self) -> None:
         assert self.watcher is not None
@@ -167,7 +170,6 @@ class RunPane(Pane):
             self._tell(Content(self._no_run()), False)
             return
         state, liveness = self.watcher.state, self.liveness or "starting"
-        recipe = self.watcher.recipe
         width = max(20, self.size.width - 2)
         ascii_only = self.lab.marker == "ascii"
         replay = self.lab.replay_of(self.watcher.run)
@@ -198,6 +200,13 @@ class RunPane(Pane):
         # the reason of a failure is told whole, everything else in one line each
         rows = [row if trouble else row.truncate(width, ellipsis=True) for row in rows]
         self._tell(Content("\n").join(rows), bool(trouble))
+        self._tell_header()
+
+    def _tell_header(self) -> None:
+        """What the line at the top of every pane says of the run: its name, its step, its state."""
+        assert self.watcher is not None
+        state, liveness = self.watcher.state, self.liveness or "starting"
+        recipe, replay = self.watcher.recipe, self.lab.replay_of(self.watcher.run)
         if recipe is not None:
             steps = (
                 f" {state.step}/{state.total_steps}" if state.total_steps and liveness == "running" else ""
@@ -208,7 +217,6 @@ class RunPane(Pane):
             self._announce("", liveness)
 
     def _announce(self, text: str, liveness: str) -> None:
-        """What the line at the top of every pane says of the run."""
         replay = self.lab.replay_of(self.run_shown)
         what = f"{replay.label} {replay.original.id} {text}".rstrip() if replay else text
         self.lab.run_line = (what, liveness)

@@ -4,6 +4,7 @@ most a few times a second, never while hidden, keeps its rows, and sends only th
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +17,8 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
+from tui_lab.ui.line import PLOT
 from tui_lab.ui.widgets.plot_draw import Options, Row, Series, draw, plain
-
-#: Seconds between two drawings: a build costs milliseconds, the line to the terminal costs more.
-MIN_INTERVAL_S = 0.4
 
 
 class Plot(Widget):
@@ -39,7 +38,7 @@ class Plot(Widget):
         self._strips: dict[int, Strip] = {}
         self._stamp: Any = None
         self._dirty = True
-        self._drawn_at = -MIN_INTERVAL_S
+        self._drawn_at = -math.inf
         self._timer: Timer | None = None
 
     # ------------------------------------------------------------------ data
@@ -72,7 +71,7 @@ class Plot(Widget):
         self._dirty = True
         if not self._drawable or self._timer is not None:
             return  # parked until shown, or a drawing is due already
-        wait = MIN_INTERVAL_S - (time.monotonic() - self._drawn_at)
+        wait = PLOT.of(self.app) - (time.monotonic() - self._drawn_at)
         if wait <= 0:
             self._draw()
         else:
