@@ -13,7 +13,8 @@ from statistics import median
 from textual.app import App, ComposeResult
 
 from tests.benchmarks.figures import Figure
-from tui_lab.ui.widgets.plot import MIN_INTERVAL_S, Plot
+from tui_lab.ui.line import PLOT
+from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Options, Series, draw
 
 WIDTH, HEIGHT = 100, 25
@@ -60,7 +61,7 @@ async def rows_sent() -> tuple[int, int, int]:
         plot = app.query_one(Plot)
         whole = loss(1_000)
         plot.show(lambda: [Series("train", "train", whole.xs[:200], whole.ys[:200])], 0)
-        await asyncio.sleep(MIN_INTERVAL_S * 2)
+        await asyncio.sleep(PLOT.usual_s * 2)
         sent, builds = plot.rows_sent, plot.builds
         count, began = 200, time.monotonic()
         while time.monotonic() - began < GROW_S:
