@@ -79,9 +79,12 @@ async def test_help_lists_keys_and_closes() -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
-        await pilot.press("question_mark")
+        await pilot.press("f1")
         await until(lambda: isinstance(app.screen, HelpScreen))
-        assert "Go to Tune" in screen_text(app)
+        await pilot.press("slash", *"queue")
+        await until(lambda: "wait its turn" in screen_text(app) and "Go to Tune" not in screen_text(app))
+        await pilot.press("escape")
+        await until(lambda: "Choose a model, a preset and data" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: app.pane == "choose" and not isinstance(app.screen, HelpScreen))
 
@@ -142,12 +145,12 @@ async def test_a_bad_theme_of_ones_own_is_one_message(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_theme_or_key_is_named() -> None:
-    app = LabApp(settings=Settings(theme="nope", keys={"no.action": "x", "choose.start": "g"}))
+    app = LabApp(settings=Settings(theme="nope", keys={"no.action": "x", "choose.start": "G"}))
     async with app.run_test(size=(100, 30)):
         await until(lambda: len(app._notifications) >= 2)
         said = " ".join(note.message for note in app._notifications)
         assert "nope" in said and "no.action" in said
-        await until(lambda: "g starts the run" in screen_text(app))
+        await until(lambda: "G starts the run" in screen_text(app))
 
 
 @pytest.mark.parametrize("theme", ["lab-dark", "lab-light", "lab-contrast", "lab-ansi", "textual-light"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import SystemCommand, get_system_commands_provider
@@ -15,17 +15,21 @@ from textual.screen import Screen
 
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
-from tui_lab.settings import PLOTS, Settings
-from tui_lab.ui import actions, themes
-from tui_lab.ui.line import LineApp
+from tui_lab.settings import Settings, Source
+from tui_lab.ui import actions, keymap
+from tui_lab.ui.looks import LooksApp
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from tui_lab.host.client import HostClient
     from tui_lab.host.messages import HostStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
+    from tui_lab.ui.cheat_sheet import CheatSheet
+    from tui_lab.ui.help import HelpScreen
 
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
@@ -71,13 +75,20 @@ def _dashboard() -> Screen[Any]:
     return DashboardPane()
 
 
-class LabApp(LineApp):
+def _lab_commands() -> type[Provider]:
+    from tui_lab.ui.commands import LabCommands
+
+    return LabCommands
+
+
+class LabApp(LooksApp):
     """The lab. ``run_id`` opens Tune on that run, ``replay`` on a recording that plays, ``pane`` on another
-    pane than the settings say. ``problems`` are sentences about settings that were left out."""
+    pane than the settings say. ``problems`` are sentences about settings that were left out, ``sources`` says
+    where each setting came from."""
 
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[Any]] = {lambda: actions.LabCommands, get_system_commands_provider}
+    COMMANDS: ClassVar[set[Any]] = {_lab_commands, get_system_commands_provider}
     BINDINGS = actions.bindings("app")
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "choose": _choose,
@@ -94,20 +105,19 @@ class LabApp(LineApp):
     run_id: reactive[str] = reactive("")
     #: What the process that keeps a model for Compare is doing.
     host_status: reactive[HostStatus | None] = reactive(None)
-    #: How plots are drawn.
-    marker: reactive[str] = reactive("braille")
 
     def __init__(
         self,
         *,
         settings: Settings | None = None,
         problems: Sequence[str] = (),
+        sources: Mapping[str, Source] | None = None,
         pane: str = "",
         run_id: str = "",
         replay: Replay | None = None,
     ) -> None:
-        self.settings = settings or Settings()
-        super().__init__(slow_link=self.settings.slow_link)
+        super().__init__(settings or Settings())
+        self.sources = dict(sources or {})
         self.replay = replay
         if replay is not None:
             run_id = str(replay.run.path)
@@ -117,22 +127,9 @@ class LabApp(LineApp):
         self._waiting: list[Callable[[], Any]] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._host: HostClient | None = None
-        self.set_reactive(LabApp.marker, "ascii" if self.settings.ascii else self.settings.plots)
-        self._wanted_theme = self.settings.theme
-        wanted = self.settings.theme or themes.default_for(self.console.color_system)
-        for name in {wanted, themes.DEFAULT_THEME}:
-            if (first := themes.load_theme(name)) is not None:
-                self.register_theme(first)
-        if wanted in self.available_themes:
-            self.theme = wanted
-        elif themes.DEFAULT_THEME in self.available_themes:
-            self.theme = themes.DEFAULT_THEME
-        if self.settings.keys:
-            self.set_keymap(self.settings.keys)
-        self._problems = [*problems, *actions.keymap_problems(self.settings.keys)]
-
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return themes.fallbacks(self.current_theme)
+        keys, wrong_keys = keymap.checked(self.settings.keys)
+        self.set_keymap(keys)
+        self._problems = [*problems, *wrong_keys]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Of Textual's own commands those that the registry has not."""
@@ -169,13 +166,7 @@ class LabApp(LineApp):
 
     def _load_the_rest(self) -> None:
         """What can wait: the other themes, and what was wrong with a user's files."""
-        found, messages = themes.load_themes()
-        for theme in found.values():
-            self.register_theme(theme)
-        if self._wanted_theme and self._wanted_theme not in self.available_themes:
-            messages.append(f"theme {self._wanted_theme!r}: there is none of that name")
-        elif self._wanted_theme and self.theme != self._wanted_theme:
-            self.theme = self._wanted_theme
+        messages = self.begin_looks()
         for text in messages + self._problems:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
 
@@ -194,7 +185,8 @@ class LabApp(LineApp):
     def _announce_live_runs(self) -> None:
         if (live := self.live_runs()) and not self.run_line[0]:
             self.run_line = (
-                "a run is in progress: F3" if live == 1 else f"{live} runs in progress: F3",
+                f"{'a run is' if live == 1 else f'{live} runs'} in progress: "
+                f"{actions.first_key('app.tune', self._keymap)}",
                 "running",
             )
 
@@ -292,24 +284,63 @@ class LabApp(LineApp):
         return self.current_mode
 
     def action_pane(self, name: str) -> None:
-        """Goes to a pane, unless a question is open."""
-        if len(self.screen_stack) > 1 or name == self.current_mode:
+        """Goes to a pane, unless a question is open, which is said."""
+        if self._question_open() or name == self.current_mode:
             return
         self.switch_mode(name)
         self.call_after_refresh(lambda: self._guard_size(*self.size))
 
+    def _question_open(self) -> bool:
+        """Whether something lies over the pane, which keeps everything else waiting; says so."""
+        if len(self.screen_stack) == 1:
+            return False
+        if not isinstance(self.screen, TooSmall):
+            self.notify("First answer or leave what lies over the pane.", timeout=4, markup=False)
+        return True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # no palette over a question: what it would do has to wait as well
+        if action in ("command_palette", "change_theme") and len(self.screen_stack) > 1:
+            return False
+        return super().check_action(action, parameters)
+
     def action_help(self) -> None:
+        """The long help, what is in view first; leaves it when it is open."""
         from tui_lab.ui.help import HelpScreen
 
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(getattr(self.screen, "GROUP", "")))
+        self._turn(HelpScreen)
+
+    def action_cheat_sheet(self) -> None:
+        """The keys of what is in view; leaves them when they are open."""
+        from tui_lab.ui.cheat_sheet import CheatSheet
+
+        self._turn(CheatSheet)
+
+    def _turn(self, screen: type[CheatSheet] | type[HelpScreen]) -> None:
+        top = self.screen
+        if isinstance(top, screen):
+            top.dismiss()
+        elif not isinstance(top, TooSmall) and (group := getattr(top, "GROUP", "")):
+            self.push_screen(screen(group))
+
+    def action_settings(self) -> None:
+        from tui_lab.ui.screens.settings import SettingsScreen
+
+        if len(self.screen_stack) == 1:  # no question is open
+            self.push_screen(SettingsScreen())
+
+    def action_doctor(self) -> None:
+        from tui_lab.ui.screens.doctor import DoctorScreen
+
+        if len(self.screen_stack) == 1:
+            self.push_screen(DoctorScreen())
 
     def action_export(self) -> None:
         from tui_lab.ui.screens.export import open_export
 
         if self.refuse_in_replay(getattr(self.screen, "run_shown", None), "export the run itself"):
             return
-        if len(self.screen_stack) == 1:  # no question is open
+        if not self._question_open():
             open_export(self)
 
     def shown_run(self) -> Run:
@@ -346,18 +377,6 @@ class LabApp(LineApp):
         text = f"{names} lie in {visible(str(run.path))}"
         self.call_from_thread(self.notify, text, title="Report", timeout=12, markup=False)
 
-    def action_next_marker(self) -> None:
-        self.marker = PLOTS[(PLOTS.index(self.marker) + 1) % len(PLOTS)]
-        self.notify(f"plots in {self.marker}", timeout=2)
-
-    def watch_marker(self, marker: str) -> None:
-        from tui_lab.ui.widgets.plot import Plot
-
-        for stack in self._screen_stacks.values():
-            for screen in stack:
-                for plot in screen.query(Plot):
-                    plot.set_options(marker=cast("Any", marker))
-
     def action_leave(self) -> None:
         """Quits; a run in progress is a process of its own and goes on, which is said first."""
         live = self.live_runs()
@@ -379,8 +398,13 @@ class LabApp(LineApp):
         self.action_leave()
 
 
-def main(settings: Settings | None = None, problems: Sequence[str] = (), replay: Replay | None = None) -> int:
+def main(
+    settings: Settings | None = None,
+    problems: Sequence[str] = (),
+    replay: Replay | None = None,
+    sources: Mapping[str, Source] | None = None,
+) -> int:
     """Opens the lab on this terminal; the exit code of the program."""
-    app = LabApp(settings=settings, problems=problems, replay=replay)
+    app = LabApp(settings=settings, problems=problems, sources=sources, replay=replay)
     app.run(mouse=app.settings.mouse)
     return app.return_code or 0

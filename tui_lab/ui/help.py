@@ -1,125 +1,125 @@
-"""The help screen: what each pane is for, and every key, read from the registry of actions."""
+"""The help screen: what each pane is for, and every key with a sentence, read from the registry of actions.
+A word that is typed after / leaves only the lines that have it."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, cast
+from collections.abc import Mapping
 
+from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Footer, Input, Static
 
-from tui_lab.ui.actions import ACTIONS, GROUPS, key_name, keys_of
+from tui_lab.safe_text import visible
+from tui_lab.ui.action import Action
+from tui_lab.ui.actions import ACTIONS, GROUPS, bindings, key_cell
+from tui_lab.ui.help_texts import ABOUT, MOVING, filled
+from tui_lab.ui.keyed import Over
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
-
-ABOUT = {
-    "choose": (
-        "Choose a model, a preset and data; every field of the recipe can be edited. "
-        "The defaults make a QLoRA run on the bundled model that ends in about a minute: just press S."
-    ),
-    "tune": (
-        "Watch a run: its loss on training and held-out rows, memory, speed, samples, and what the model "
-        "still knows: retention with its 95% interval, and the distance (KL) from the base on general text "
-        "and on the task's own. A arms the run: it stops once retention is surely lost. F tells what goes "
-        "wrong. The run is a process of its own: it goes on when you leave the lab or the line breaks."
-    ),
-    "compare": (
-        "One prompt, every lane at once. Type a prompt and press Enter; Escape goes to the lanes, where E "
-        "edits one in place, ] goes to the next, Enter looks into its tokens, and T loads a tuned run beside "
-        "its base."
-    ),
-    "keep": (
-        "What a run kept of what its base knew: questions asked before and after, how much was retained and "
-        "how sure that is, which items flipped (Enter opens one), and what to try next. * is retention above "
-        "chance: guessing counts as nothing kept."
-    ),
-    "runs": (
-        "Every run. Space marks runs: their curves lie over each other under Curves (M and X change what is "
-        "drawn), what their recipes differ in is under Recipes. / filters by words, by state:, model:, data: "
-        "or tag:. Runs that wait in the queue are here, too: it goes on without the lab."
-    ),
-    "dashboard": (
-        "One run at a glance: how it stands, its loss, what the model still knows, its memory, and what it "
-        "answers. Arrow keys go from tile to tile, Enter opens the pane that a tile comes from, I asks the "
-        "model something. In a small window the tile that has the focus is open, the others are a line each."
-    ),
-}
+WIDEST = 100
 
 
-def help_content(group: str, keymap: Mapping[str, str] | None = None, width: int = 74) -> Content:
-    """The text of the help screen, the pane ``group`` first."""
-    order = ["app", *([group] if group in GROUPS else []), *GROUPS]
-    parts: list[Content | str] = []
-    if about := ABOUT.get(group):
-        parts += [Content.styled(about, "italic"), "\n\n"]
-    key_width = max(len(keys_of(action.id, keymap)) for action in ACTIONS) + 2
+def _has(words: str, *texts: str) -> bool:
+    """Whether the texts have all of the words."""
+    text = " ".join(texts).lower()
+    return all(word in text for word in words.lower().split())
+
+
+def _section(name: str, keymap: Mapping[str, str] | None, width: int, words: str) -> list[Content]:
+    """A group: its title, what it is for, its keys."""
+
+    def wanted(action: Action) -> bool:
+        return _has(words, GROUPS[name], key_cell(action.id, keymap), action.label, action.tooltip, action.id)
+
+    members = [action for action in ACTIONS if action.group == name and wanted(action)]
+    about = filled(ABOUT.get(name, ""), keymap)
+    about = about if _has(words, GROUPS[name], about) else ""
+    if not members and not about:
+        return []
+    parts = [Content.styled(GROUPS[name], "bold $primary")]
+    if about:
+        parts += [Content.styled(line, "italic") for line in textwrap.wrap(about, width)]
+    key_width = max((len(key_cell(action.id, keymap)) for action in members), default=0) + 2
+    for action in members:
+        lines = textwrap.wrap(action.tooltip, max(20, width - key_width - 2))
+        keys = (f"  {key_cell(action.id, keymap):<{key_width}}", "$accent")
+        parts.append(Content.assemble(keys, f"\n{' ' * (key_width + 2)}".join(lines)))
+    return [*parts, Content("")]
+
+
+def help_content(
+    group: str, keymap: Mapping[str, str] | None = None, width: int = 74, words: str = ""
+) -> Content:
+    """The text of the help screen, the group ``group`` first; with ``words`` only lines that have them."""
+    order = [*([group] if group in GROUPS else []), "app", *GROUPS]
+    lines: list[Content] = []
     for name in dict.fromkeys(order):
-        members = [action for action in ACTIONS if action.group == name]
-        if not members:
-            continue
-        parts.append(Content.styled(GROUPS[name], "bold $primary"))
-        parts.append("\n")
-        for action in members:
-            parts.append(Content.styled(f"  {keys_of(action.id, keymap):<{key_width}}", "$accent"))
-            lines = textwrap.wrap(action.tooltip, max(20, width - key_width - 2))
-            parts.append(f"\n{' ' * (key_width + 2)}".join(lines) + "\n")
-        parts.append("\n")
-    parts.append(
-        "Arrow keys, Tab and Page Up/Down move as everywhere. Curves differ by their marks, not by colour "
-        "alone; the legend over each plot names them."
-    )
-    return Content.assemble(*parts)
+        lines += _section(name, keymap, width, words)
+    if _has(words, MOVING):
+        lines += [Content(line) for line in textwrap.wrap(MOVING, width)]
+    if not lines:
+        lines = [Content(f"Nothing here has {visible(words)!r}.")]
+    return Content("\n").join(lines)
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Over[None]):
     """Every key, by pane."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen > VerticalScroll {
-        width: 96; max-width: 100%; height: auto; max-height: 100%; padding: 0 2;
-        background: $panel; border: round $primary;
+    HelpScreen > Vertical {
+        width: 104; max-width: 100%; height: 100%; background: $panel; border: round $primary;
     }
+    HelpScreen VerticalScroll { height: 1fr; padding: 0 2; scrollbar-size-vertical: 1; }
     HelpScreen Static { width: 1fr; height: auto; }
+    HelpScreen Input { display: none; height: 1; border: none; padding: 0 2; background: $boost; }
+    HelpScreen Input.-open { display: block; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f1,question_mark,enter", "dismiss", "Close")]
+    GROUP = "help"
+    AUTO_FOCUS = "VerticalScroll"
+    BINDINGS = bindings("help")
 
     def __init__(self, group: str) -> None:
         super().__init__()
         self.group = group
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll() as scroll:
-            scroll.border_title = "Help"
-            scroll.border_subtitle = "Esc closes"
-            width = min(96, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
-            yield Static(self.text(width))
+        with Vertical() as box:
+            box.border_title = "Help"
+            yield Input(placeholder="a word, a key, or an action's id")
+            with VerticalScroll():
+                yield Static()
+            yield Footer(compact=True, show_command_palette=False)
 
-    def text(self, width: int) -> Content:
-        """What is shown, for lines of ``width`` cells."""
-        keymap = cast("Mapping[str, str]", getattr(self.app, "_keymap", {}))
-        return help_content(self.group, keymap, width)
+    def on_resize(self, event: events.Resize) -> None:
+        self._draw()
 
+    def _draw(self) -> None:
+        width = min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
+        words = self.query_one(Input).value
+        text = help_content(self.group, self.app._keymap, width, words)
+        self.query_one(Static).update(text)
 
-class KeysScreen(HelpScreen):
-    """The keys of a screen that lies over a pane, read from its bindings."""
+    @on(Input.Changed)
+    def _typed(self) -> None:
+        self._draw()
+        self.query_one(VerticalScroll).scroll_home(animate=False)
 
-    def __init__(self, about: str, bindings: Sequence[BindingType]) -> None:
-        super().__init__("")
-        self.about = about
-        self.keys = [each for each in bindings if isinstance(each, Binding)]
+    @on(Input.Submitted)
+    def _entered(self) -> None:
+        self.query_one(VerticalScroll).focus()
 
-    def text(self, width: int) -> Content:
-        names = [" or ".join(key_name(key) for key in each.key.split(",")) for each in self.keys]
-        key_width = max(len(name) for name in names) + 2
-        parts: list[Content | str] = [Content.styled(self.about, "italic"), "\n\n"]
-        for name, each in zip(names, self.keys, strict=True):
-            parts.append(Content.styled(f"  {name:<{key_width}}", "$accent"))
-            lines = textwrap.wrap(each.tooltip or each.description, max(20, width - key_width - 2))
-            parts.append(f"\n{' ' * (key_width + 2)}".join(lines) + "\n")
-        return Content.assemble(*parts)
+    def action_search(self) -> None:
+        self.query_one(Input).add_class("-open").focus()
+
+    def action_leave(self) -> None:
+        line = self.query_one(Input)
+        if line.has_class("-open"):
+            line.value = ""
+            line.remove_class("-open")
+            self.query_one(VerticalScroll).focus()
+        else:
+            self.dismiss(None)

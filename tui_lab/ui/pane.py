@@ -5,19 +5,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from tui_lab.ui.keyed import Keyed
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.tabs_line import TabsLine
 
 #: Below this the layout cannot hold together: the lab says so instead.
 MIN_COLUMNS, MIN_ROWS = 60, 18
 
 
-class Pane(Screen[None]):
+class Pane(Keyed, Screen[None]):
     """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
 
     GROUP: ClassVar[str] = ""
@@ -38,6 +40,15 @@ class Pane(Screen[None]):
         """Whether it has been given a place on the screen."""
         headers = self.query(HeaderLine)
         return bool(headers) and headers.first().size.width > 0
+
+    @on(events.DescendantFocus)
+    def _tab_follows(self, event: events.DescendantFocus) -> None:
+        """The part that has the focus is the one whose tab is shown once the window holds no more."""
+        for part in event.widget.ancestors_with_self:
+            if part.has_class("part") and part.id:
+                for tabs in self.query(TabsLine):
+                    if tabs.active != part.id:
+                        tabs.show(part.id)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         for plot in self.query(Plot):

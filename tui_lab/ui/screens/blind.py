@@ -7,14 +7,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from textual import events, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Footer, Static
 
 from tui_lab import votes
@@ -23,7 +21,9 @@ from tui_lab.errors import LabError
 from tui_lab.host.client import HostClient
 from tui_lab.host.messages import Ask, LaneDone
 from tui_lab.safe_text import visible
-from tui_lab.ui.help import KeysScreen
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.help_texts import filled
+from tui_lab.ui.keyed import Over
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 
@@ -34,16 +34,14 @@ if TYPE_CHECKING:
 AHEAD = 3
 #: Columns from which the two stand side by side.
 BESIDE_COLUMNS = 100
-QUESTION = "Which is better? 1 the first, 2 the second, 0 no difference, s skip, Esc ends."
-SAME = "Both say the same. 0 no difference, s skip, Esc ends."
-ABOUT = (
-    "Two answers to each prompt, unnamed and in random order: say which is better. At the end you are told "
-    "what they were, how often each was preferred, and what so many votes can tell. Votes are kept as they "
-    "are given; the same lanes on the same prompts go on where they stopped."
+QUESTION = (
+    "Which is better? {blind.first} the first, {blind.second} the second, {blind.tie} no difference, "
+    "{blind.skip} skip, {blind.end} ends."
 )
+SAME = "Both say the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
 
 
-class Blind(ModalScreen[votes.Summary | None]):
+class Blind(Over[votes.Summary | None]):
     """See the module's docstring. Gives the summary, or None when nothing was voted on."""
 
     DEFAULT_CSS = """
@@ -61,20 +59,8 @@ class Blind(ModalScreen[votes.Summary | None]):
     Blind.-over #answers, Blind.-over #prompt-box, Blind.-over #said { display: none; }
     """
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,up,1", "vote('left')", "First", key_display="1 ←", tooltip="The first is better."),
-        Binding(
-            "right,down,2", "vote('right')", "Second", key_display="2 →", tooltip="The second is better."
-        ),
-        Binding("0,space", "vote('tie')", "Tie", key_display="0", tooltip="They are equally good or bad."),
-        Binding("s", "vote('skip')", "Skip", tooltip="Leave this prompt out."),
-        Binding("r", "again", "Try again", tooltip="Ask the model again after an error."),
-        Binding("pagedown", "scroll_answers(1)", "Scroll", show=False, tooltip="Further in both answers."),
-        Binding("pageup", "scroll_answers(-1)", "Scroll back", show=False, tooltip="Back in both answers."),
-        Binding("f1,question_mark", "help", "Help", tooltip="These keys."),
-        Binding("escape,q", "leave", "End", tooltip="The outcome so far; once more leaves."),
-        Binding("enter", "close", "Close", show=False, tooltip="Leaves the outcome."),
-    ]
+    GROUP = "blind"
+    BINDINGS = bindings("blind")
 
     def __init__(
         self,
@@ -188,9 +174,13 @@ class Blind(ModalScreen[votes.Summary | None]):
             text.replace(both[number].text if both else "", hint)
             text.scroll_home(animate=False)
         if both:
-            self._tell("#said", SAME if both[0].text == both[1].text else QUESTION)
+            self._tell("#said", filled(SAME if both[0].text == both[1].text else QUESTION, self.app._keymap))
         elif self._failed:
-            self._tell("#said", f"{self._failed}. Press r to try again, s to leave this prompt out.")
+            self._tell(
+                "#said",
+                f"{self._failed}. Press {self.keys('blind.again')} to try again, "
+                f"{self.keys('blind.skip')} to leave this prompt out.",
+            )
         else:
             self._tell("#said", "Two answers are being written; they are shown when both are whole.")
 
@@ -221,9 +211,6 @@ class Blind(ModalScreen[votes.Summary | None]):
         self._wake.set()
         self._show()
 
-    def action_help(self) -> None:
-        self.app.push_screen(KeysScreen(ABOUT, self.BINDINGS))
-
     def action_again(self) -> None:
         if self._failed:
             self._failed = ""
@@ -246,7 +233,8 @@ class Blind(ModalScreen[votes.Summary | None]):
         left = len(self.session.upcoming(votes.MOST_PROMPTS))
         if left:
             lines.append(f"{left} prompts are left: the same two lanes on the same prompts go on here.")
-        lines.append(f"Kept in {self.session.path}. Enter or Esc closes.")
+        closes = f"{self.keys('blind.close')} or {self.keys('blind.end')} closes."
+        lines.append(f"Kept in {self.session.path}. {closes}")
         self._tell("#outcome-text", "\n\n".join(lines))
 
     def action_leave(self) -> None:

@@ -3,14 +3,12 @@ the job did: each check with its figures, and how the export is used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
@@ -19,6 +17,8 @@ from tui_lab import exports
 from tui_lab.errors import LabError
 from tui_lab.runs.folder import Run
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 from tui_lab.ui.widgets.confirm import Confirm
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def open_export(app: LabApp) -> None:
         app.push_screen(ExportScreen(run))
 
 
-class ExportScreen(ModalScreen[None]):
+class ExportScreen(Over[None]):
     """Enter exports the kind under the cursor; Escape ends an export in hand, or leaves."""
 
     DEFAULT_CSS = """
@@ -60,11 +60,8 @@ class ExportScreen(ModalScreen[None]):
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen #said { height: auto; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Leave"),
-        Binding("d", "dtype", "Precision"),
-        Binding("b", "base", "Base"),
-    ]
+    GROUP = "export"
+    BINDINGS = bindings("export")
 
     def __init__(self, run: Run, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -98,10 +95,16 @@ class ExportScreen(ModalScreen[None]):
     def _draw(self) -> None:
         words = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
         base = "copied along" if self.with_base else "not copied"
-        how = f"D whole weights: {words}   B a base that no hub has: {base}"
+        how = (
+            f"{self.keys('export.dtype')} whole weights: {words}   "
+            f"{self.keys('export.base')} a base that no hub has: {base}"
+        )
+        leave = self.keys("export.leave")
         self.query_one("#how", Static).update(Content(how))
         self.query_one(Vertical).border_subtitle = (
-            "Esc ends the export" if self._busy else "Enter exports, Tab goes to the text, Esc leaves"
+            f"{leave} ends the export"
+            if self._busy
+            else f"Enter exports, Tab goes to the text, {leave} leaves"
         )
 
     def _say(self, lines: list[str]) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
 from textual.widgets import Footer
 
 from tui_lab.errors import LabError
 from tui_lab.host.client import HostClient
 from tui_lab.host.messages import Ask, Beams, Event, JudgedToken, LaneDone
 from tui_lab.safe_text import visible
-from tui_lab.ui.help import KeysScreen
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 from tui_lab.ui.widgets.inspector import InspectorView
 
 Judge = Callable[[], Awaitable[dict[str, list[JudgedToken]]]]
@@ -25,15 +24,9 @@ Details = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
 PAGE_TOKENS = 20
 #: Models that stand side by side: more bars than that nobody compares at a glance.
 MOST_MODELS = 3
-ABOUT = (
-    "Move along a lane token by token and see what else could have come. Tokens are coloured by surprise, "
-    "−log₂ of their probability; the glyphs under them say the same: ▁ from 1 bit, ▃ from 3, ▅ from 6, "
-    "█ from 10 bits. ▶ marks the token that was taken, ✂ those that a setting cut. A whole bar stands for "
-    "the share in the corner of its panel."
-)
 
 
-class Inspector(ModalScreen[None]):
+class Inspector(Over[None]):
     """See the module's docstring. ``beams``: the lane's hypotheses, step by step; ``judge`` gives, by name,
     what models make of ``done.token_ids``."""
 
@@ -41,33 +34,8 @@ class Inspector(ModalScreen[None]):
     Inspector { background: $background; }
     """
     AUTO_FOCUS = "InspectorView"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "Back", key_display="←", tooltip="The token before."),
-        Binding("right,l", "move(1)", "On", key_display="→", tooltip="The next token."),
-        Binding("up,k", "move_rows(-1)", "Row above", show=False, tooltip="The token in the row above."),
-        Binding("down,j", "move_rows(1)", "Row below", show=False, tooltip="The token in the row below."),
-        Binding("home,g", "move(-1000000000)", "First", show=False, tooltip="The first token."),
-        Binding("end,G", "move(1000000000)", "Last", show=False, tooltip="The last token."),
-        Binding(
-            "pageup",
-            f"move(-{PAGE_TOKENS})",
-            "Back a page",
-            show=False,
-            tooltip=f"{PAGE_TOKENS} tokens back.",
-        ),
-        Binding(
-            "pagedown", f"move({PAGE_TOKENS})", "On a page", show=False, tooltip=f"{PAGE_TOKENS} tokens on."
-        ),
-        Binding("n", "surprise(1)", "Next surprise", tooltip="The next token under 1.6 %."),
-        Binding(
-            "N,p", "surprise(-1)", "Surprise before", show=False, tooltip="The token before under 1.6 %."
-        ),
-        Binding("tab", "panel(1)", "Panel", tooltip="The next panel."),
-        Binding("shift+tab", "panel(-1)", "Panel before", show=False, tooltip="The panel before."),
-        Binding("c", "colours", "Colours", tooltip="Colour the text by another model's surprise, or back."),
-        Binding("f1,question_mark", "help", "Help", tooltip="These keys."),
-        Binding("escape,q,enter", "dismiss", "Close", tooltip="Back to the comparison."),
-    ]
+    GROUP = "inspector"
+    BINDINGS = bindings("inspector")
 
     def __init__(
         self,
@@ -104,11 +72,11 @@ class Inspector(ModalScreen[None]):
             except LabError as error:
                 self._view.show_note(f"The models cannot be asked: {error}")
 
-    def action_help(self) -> None:
-        self.app.push_screen(KeysScreen(ABOUT, self.BINDINGS))
-
     def action_move(self, by: int) -> None:
         self._view.move(by)
+
+    def action_move_page(self, by: int) -> None:
+        self._view.move(by * PAGE_TOKENS)
 
     def action_move_rows(self, by: int) -> None:
         self._view.move_rows(by)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_lab.ui import keep_text
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 
 
-class ItemView(ModalScreen[None]):
+class ItemView(Over[None]):
     """Left and right go to the item before and after; Escape closes."""
 
     DEFAULT_CSS = """
@@ -25,11 +25,8 @@ class ItemView(ModalScreen[None]):
     }
     ItemView Static { width: 1fr; height: auto; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "dismiss", "Close"),
-        Binding("left,p", "turn(-1)", "Before"),
-        Binding("right,n", "turn(1)", "Next"),
-    ]
+    GROUP = "item"
+    BINDINGS = bindings("item")
 
     def __init__(self, result: Mapping[str, Any], indices: Sequence[int], at: int) -> None:
         super().__init__()
@@ -37,7 +34,10 @@ class ItemView(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as box:
-            box.border_subtitle = "← → other items, Esc closes"
+            box.border_subtitle = (
+                f"{self.keys('item.before')} {self.keys('item.next')} other items, "
+                f"{self.keys('item.close')} closes"
+            )
             yield Static()
 
     def on_mount(self) -> None:

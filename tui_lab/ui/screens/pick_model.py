@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 from tui_lab.ui.screens.choose_items import MODEL_WIDTHS, model_item
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.chooser import Chooser
@@ -20,7 +20,7 @@ from tui_lab.ui.widgets.chooser import Chooser
 PRECISIONS = ("auto", "nf4", "bfloat16", "float32")
 
 
-class PickModel(ModalScreen["tuple[str, str] | None"]):
+class PickModel(Over["tuple[str, str] | None"]):
     """Gives (model, precision), or None."""
 
     DEFAULT_CSS = """
@@ -31,10 +31,8 @@ class PickModel(ModalScreen["tuple[str, str] | None"]):
     PickModel Chooser OptionList, PickModel Chooser OptionList:focus { background: $panel; }
     PickModel #precision { height: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Leave"),
-        Binding("n", "precision", "Precision"),
-    ]
+    GROUP = "models"
+    BINDINGS = bindings("models")
 
     def __init__(self, current: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -43,7 +41,9 @@ class PickModel(ModalScreen["tuple[str, str] | None"]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Model for Compare"
-            box.border_subtitle = "Enter loads, N precision, Esc leaves"
+            box.border_subtitle = (
+                f"Enter loads, {self.keys('models.precision')} precision, {self.keys('models.leave')} leaves"
+            )
             yield Static(id="precision")
             yield Chooser(MODEL_WIDTHS, "reading the catalog …", "another: a folder or a hub name …")
 
@@ -67,7 +67,9 @@ class PickModel(ModalScreen["tuple[str, str] | None"]):
 
     def _draw(self) -> None:
         words = " ".join(f"[{p}]" if p == self.precision else f" {p} " for p in PRECISIONS)
-        self.query_one("#precision", Static).update(Content(f"Precision (N): {words}"))
+        self.query_one("#precision", Static).update(
+            Content(f"Precision ({self.keys('models.precision')}): {words}")
+        )
 
     def action_precision(self) -> None:
         self.precision = PRECISIONS[(PRECISIONS.index(self.precision) + 1) % len(PRECISIONS)]

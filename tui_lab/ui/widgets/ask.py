@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 
-class AskText(ModalScreen[str | None]):
+
+class AskText(Over[str | None]):
     """One line; Enter gives it, Escape gives nothing: "", or None where no text is an answer, too."""
 
     DEFAULT_CSS = """
@@ -24,7 +25,8 @@ class AskText(ModalScreen[str | None]):
     AskText Static { width: 1fr; height: auto; }
     AskText Input { margin-top: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave")]
+    GROUP = "ask"
+    BINDINGS = bindings("ask")
 
     def __init__(
         self, question: str, value: str = "", placeholder: str = "", can_be_empty: bool = False, **kwargs: Any
@@ -37,7 +39,7 @@ class AskText(ModalScreen[str | None]):
         with Vertical():
             yield Static(Content(self.question))
             yield Input(self.value, placeholder=self.placeholder)
-            yield Static(Content("Enter takes it, Esc leaves it"), classes="keys")
+            yield Static(Content(f"Enter takes it, {self.keys('ask.leave')} leaves it"), classes="keys")
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Over[bool]):
     """Asks with a sentence or two; y or Enter is yes, n or Escape is no."""
 
     DEFAULT_CSS = """
@@ -25,10 +25,8 @@ class Confirm(ModalScreen[bool]):
     Confirm Static { width: 1fr; height: auto; }
     Confirm .keys { margin-top: 1; text-style: bold; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "answer(True)", "Yes"),
-        Binding("n,escape,q", "answer(False)", "No"),
-    ]
+    GROUP = "confirm"
+    BINDINGS = bindings("confirm")
 
     def __init__(self, question: str, yes: str = "yes", no: str = "no", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -37,7 +35,8 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content(visible(self.question, keep_newlines=True)))
-            yield Static(Content(f"[Y] {self.yes}    [N] {self.no}"), classes="keys")
+            yes, no = (self.keys(f"confirm.{each}").upper() for each in ("yes", "no"))
+            yield Static(Content(f"[{yes}] {self.yes}    [{no}] {self.no}"), classes="keys")
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)

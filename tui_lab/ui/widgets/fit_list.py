@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui_lab.fit import Remedy
 from tui_lab.outlook import remedy_text
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 
 #: What it answers beside the number of a remedy.
 AS_IT_IS, NOTHING = -1, -2
 
 
-class FitList(ModalScreen[int]):
+class FitList(Over[int]):
     """A digit takes a way, Enter the first, Escape none; with ``start``, s starts as it is. ``remedies`` is
     None where they are not worked out yet."""
 
@@ -33,10 +33,8 @@ class FitList(ModalScreen[int]):
     }
     FitList Static { width: 1fr; height: auto; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,n", "answer(-2)", "Leave"),
-        Binding("enter", "first", "First"),
-    ]
+    GROUP = "fit"
+    BINDINGS = bindings("fit")
 
     def __init__(
         self, title: str, remedies: Sequence[Remedy] | None, start: bool = False, **kwargs: Any
@@ -60,20 +58,22 @@ class FitList(ModalScreen[int]):
         if self.start:
             parts += [
                 "\n",
-                ("[S] ", "bold"),
+                (f"[{self.keys('fit.as_it_is').upper()}] ", "bold"),
                 "start as it is: if memory runs out, the run goes on in parts\n",
             ]
         with VerticalScroll() as box:
             box.border_title = "Make it fit"
-            box.border_subtitle = "a digit takes one, Esc leaves" if self.remedies else "Esc leaves"
+            leave = f"{self.keys('fit.leave')} leaves"
+            box.border_subtitle = f"a digit takes one, {leave}" if self.remedies else leave
             yield Static(Content.assemble(*parts))
 
     def on_key(self, event: events.Key) -> None:
         if event.key.isdigit() and 0 < int(event.key) <= len(self.remedies):
             event.stop()
             self.dismiss(int(event.key) - 1)
-        elif event.key == "s" and self.start:
-            event.stop()
+
+    def action_as_it_is(self) -> None:
+        if self.start:
             self.dismiss(AS_IT_IS)
 
     def action_first(self) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
@@ -41,11 +40,7 @@ def shown_value(value: Any) -> str:
 class Rows(OptionList):
     """The list itself. Left and Right are asked for by the form."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings("form"),
-        Binding("left", "turn(-1)", show=False),
-        Binding("right", "turn(1)", show=False),
-    ]
+    BINDINGS = bindings("form")
 
     def action_turn(self, by: int) -> None:
         self.post_message(FieldsForm.Turn(by))
@@ -57,7 +52,7 @@ class Rows(OptionList):
 class Editor(Input):
     """The text field that lies over a row while it is edited."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS = bindings("editor")
 
     def action_leave(self) -> None:
         self.post_message(FieldsForm.Leave())
@@ -66,7 +61,7 @@ class Editor(Input):
 class Picker(OptionList):
     """The choices of a field, over the list."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS = bindings("editor")
 
     def action_leave(self) -> None:
         self.post_message(FieldsForm.Leave())

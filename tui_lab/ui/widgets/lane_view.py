@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -17,7 +17,9 @@ from tui_lab.decoding.strategies import FAMILIES, Lane
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Beams, LaneDone, Tokens
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
 from tui_lab.ui.comparison import figures
+from tui_lab.ui.line import FIGURES, STREAM, Paced
 from tui_lab.ui.widgets.stream_text import StreamText
 
 State = Literal["idle", "running", "done", "stopped"]
@@ -43,6 +45,7 @@ def role(lane: Lane) -> str:
 class LaneView(Vertical, can_focus=True):
     """See the module's docstring. It does nothing by itself: the pane feeds it."""
 
+    BINDINGS = bindings("lane")
     DEFAULT_CSS = """
     LaneView { height: 1fr; background: $background; }
     LaneView .title { height: 1; width: 100%; background: $surface; }
@@ -60,6 +63,8 @@ class LaneView(Vertical, can_focus=True):
         self.beams: list[Beams] = []
         self.count = 0
         self._text = StreamText(strategies.meaning(lane.strategy))
+        self._paced_figures = Paced(self, FIGURES, self._draw_figures)
+        self._paced_beams = Paced(self, STREAM, self._draw_beams)
 
     def compose(self) -> ComposeResult:
         yield Static(classes="title")
@@ -99,12 +104,23 @@ class LaneView(Vertical, can_focus=True):
         elif isinstance(event, Beams):
             self.beams.append(event)
             self.count = event.step + 1
-            if event.hypotheses and self.display:
-                self._text.replace(event.hypotheses[0].text)
+            if self._is_seen:
+                self._paced_beams.want()
         else:
             self.finish(event)
             return
-        self._draw_figures()
+        if self._is_seen:
+            self._paced_figures.want()
+
+    @property
+    def _is_seen(self) -> bool:
+        """Whether somebody can see it; else :meth:`show_again` will draw it."""
+        return self.display and self.screen.is_current
+
+    def _draw_beams(self) -> None:
+        """The most probable hypothesis so far, until the lane has ended."""
+        if self.beams and self.beams[-1].hypotheses and self.done is None:
+            self._text.replace(self.beams[-1].hypotheses[0].text)
 
     def finish(self, done: LaneDone) -> None:
         """It has ended; also called again once more is known of it."""
@@ -133,8 +149,7 @@ class LaneView(Vertical, can_focus=True):
 
     def show_again(self) -> None:
         """It can be seen again: what came meanwhile is drawn."""
-        if self.beams and not self.done and self.beams[-1].hypotheses:
-            self._text.replace(self.beams[-1].hypotheses[0].text)
+        self._draw_beams()
         self._text.catch_up()
         self._draw_figures()
 
@@ -221,13 +236,13 @@ class LaneView(Vertical, can_focus=True):
         self._draw_figures()
         self.focus()
 
-    async def on_key(self, event: events.Key) -> None:
-        if self.query(Input):
-            if event.key == "escape":
-                event.stop()
-                await self._close_editor()
-            return
-        by = {"up": -1, "k": -1, "down": 1, "j": 1, "pageup": -10, "pagedown": 10}.get(event.key)
-        if by is not None:
-            event.stop()
-            self._text.scroll_relative(y=by, animate=False)
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "leave":
+            return bool(self.query(Input))
+        return super().check_action(action, parameters)
+
+    async def action_leave(self) -> None:
+        await self._close_editor()
+
+    def action_scroll_text(self, by: int) -> None:
+        self._text.scroll_relative(y=by, animate=False)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 
 
-class Pick(ModalScreen[int]):
+class Pick(Over[int]):
     """Enter gives the number of the line under the cursor, Escape −1. Lines are (text, what it means)."""
 
     DEFAULT_CSS = """
@@ -31,7 +31,8 @@ class Pick(ModalScreen[int]):
         text-wrap: nowrap; text-overflow: ellipsis;
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "leave", "Leave")]
+    GROUP = "pick"
+    BINDINGS = bindings("pick")
 
     def __init__(self, title: str, lines: Sequence[tuple[str, str]], at: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -41,7 +42,7 @@ class Pick(ModalScreen[int]):
         width = max((len(text) for text, _ in self.lines), default=0) + 2
         with Vertical() as box:
             box.border_title = self.list_title
-            box.border_subtitle = "Enter takes, Esc leaves"
+            box.border_subtitle = f"Enter takes, {self.keys('pick.leave')} leaves"
             yield OptionList(
                 *(
                     Option(

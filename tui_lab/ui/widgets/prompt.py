@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
+
+from tui_lab.ui.actions import bindings, first_key
 
 
 class Prompt(TextArea):
@@ -19,10 +20,7 @@ class Prompt(TextArea):
     Prompt:focus { border: round $primary; }
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Run"),
-        Binding("escape", "leave", "Lanes"),
-    ]
+    BINDINGS = bindings("prompt")
 
     @dataclass
     class Sent(Message):
@@ -36,17 +34,19 @@ class Prompt(TextArea):
 
     def __init__(self, text: str = "", **kwargs: Any) -> None:
         super().__init__(text, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False, **kwargs)
-        self.placeholder = "Type a prompt; Enter runs every lane on it, Ctrl+J makes a new line."
+
+    def on_mount(self) -> None:
+        send, line = (first_key(each, self.app._keymap) for each in ("prompt.send", "prompt.line"))
+        self.placeholder = f"Type a prompt; {send} runs every lane on it, {line} makes a new line."
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key in ("enter", "escape"):
+        if event.key in ("enter", "escape", "ctrl+j", "shift+enter"):
             event.prevent_default()  # these are bindings, not text
-        elif event.key in ("ctrl+j", "shift+enter"):
-            event.stop()
-            event.prevent_default()
-            self.insert("\n")
         else:
             await super()._on_key(event)
+
+    def action_new_line(self) -> None:
+        self.insert("\n")
 
     def action_send(self) -> None:
         self.post_message(self.Sent(self.text))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -19,6 +16,8 @@ from tui_lab.runs import marks
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.state import Watcher
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
 from tui_lab.ui.run_text import score_line
 from tui_lab.ui.widgets.header import STATE_ROLES, state_text
 from tui_lab.ui.widgets.plot_data import quantity
@@ -59,7 +58,7 @@ def describe(run: Run) -> Line:
     return Line(run.id, watcher.liveness, what, result)
 
 
-class RunList(ModalScreen[str]):
+class RunList(Over[str]):
     """Enter opens a run, Escape none ("")."""
 
     DEFAULT_CSS = """
@@ -71,7 +70,8 @@ class RunList(ModalScreen[str]):
         height: 1fr; border: none; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
     }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,r", "leave", "Leave")]
+    GROUP = "list"
+    BINDINGS = bindings("list")
 
     def __init__(self, current: str) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class RunList(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = "Runs, newest first"
-            box.border_subtitle = "Enter opens, Esc closes"
+            box.border_subtitle = f"Enter opens, {self.keys('list.leave')} closes"
             yield OptionList(Option("reading the runs…", disabled=True))
 
     def on_mount(self) -> None:
@@ -96,7 +96,9 @@ class RunList(ModalScreen[str]):
         options = self.query_one(OptionList)
         options.clear_options()
         if not lines:
-            options.add_option(Option("No runs yet: press F2, choose, and start one.", disabled=True))
+            options.add_option(
+                Option(f"No runs yet: press {self.keys('app.choose')}, choose, and start one.", disabled=True)
+            )
         for line in lines:
             colour = f"${STATE_ROLES[line.state]}" if line.state in STATE_ROLES else ""
             prompt = Content.assemble(

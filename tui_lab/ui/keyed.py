@@ -1,0 +1,58 @@
+"""Screens whose keys can be re-mapped: every pane, and everything that lies over one. A screen over a pane
+takes its keys from its group of the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingsMap
+from textual.dom import DOMNode
+from textual.screen import ModalScreen, Screen, ScreenResultType
+
+from tui_lab.ui.keys import character_of, remapped
+
+if TYPE_CHECKING:
+    _Screen = Screen
+else:
+    _Screen = object
+
+
+class Keyed(_Screen):
+    """Applies the user's keys to whatever has bindings on the screen, in place of Textual's own way of it
+    (see :func:`tui_lab.ui.keys.remapped`)."""
+
+    @property
+    def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
+        """Who has bindings, from the focused widget outwards, without the keys that a text field takes."""
+        focused = None if self.focused is None or self.focused.loading else self.focused
+        nodes: list[DOMNode] = [self, self.app] if focused is None else focused.ancestors_with_self
+        keymap = self.app._keymap
+        chain: list[tuple[DOMNode, BindingsMap]] = []
+        for node in nodes:
+            bindings = node._bindings.copy()
+            if keymap:
+                bindings = remapped(bindings, keymap, isinstance(node, App))
+            for key in list(bindings.key_to_bindings):
+                character = character_of(key)
+                if any(inner.check_consume_key(key, character) for inner, _ in chain):
+                    del bindings.key_to_bindings[key]
+            chain.append((node, bindings))
+        return chain
+
+
+class Over(Keyed, ModalScreen[ScreenResultType]):
+    """A screen that lies over a pane. ``GROUP`` is its group in the registry of actions; its subclasses say
+    ``BINDINGS = bindings(GROUP)``. The cheat sheet is at hand on all of them, and function keys are the
+    app's."""
+
+    GROUP: ClassVar[str] = ""
+    BINDINGS = [  # noqa: RUF012
+        Binding("question_mark", "app.cheat_sheet", "Keys", show=False, id="app.keys")
+    ]
+
+    def keys(self, action_id: str) -> str:
+        """The key of an action that is offered where there is room for one."""
+        from tui_lab.ui.actions import first_key
+
+        return first_key(action_id, self.app._keymap)
