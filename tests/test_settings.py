@@ -45,7 +45,7 @@ def test_what_is_wrong_is_named_and_the_rest_holds(file: Path) -> None:
     assert found.settings == Settings(ascii=True)
     told = "\n".join(found.problems)
     assert "settings.toml: 'colour' is no setting; there are theme, plots" in told
-    assert "plots = 'dots': must be one of braille, block, ascii" in told
+    assert "plots = 'dots': must be one of auto, braille, block, ascii" in told
     assert "mouse = 'perhaps': must be true or false" in told
     assert "currency = 3: must be text" in told
     assert "TUI_LAB_HOST_IDLE_S: host_idle_s = '-1': must be a number of 0 or more" in told
@@ -60,7 +60,7 @@ def test_a_file_that_is_none_is_one_sentence(file: Path, content: bytes) -> None
 
 
 def test_what_was_typed_now_is_refused_at_once(file: Path) -> None:
-    with pytest.raises(LabError, match="plots = 'dots': must be one of braille, block, ascii"):
+    with pytest.raises(LabError, match="plots = 'dots': must be one of auto, braille, block, ascii"):
         load({"plots": "dots"}, {}, file)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
@@ -40,10 +41,10 @@ class Settings:
         "The lab's colours; empty chooses by what the terminal can do.",
     )
     plots: str = _setting(
-        "braille",
+        "auto",
         "TUI_LAB_PLOTS",
-        "How curves are drawn: braille is finest, block and ascii need less of a font.",
-        choices=PLOTS,
+        "How curves are drawn: auto as the theme says; braille is finest, block and ascii suit any font.",
+        choices=("auto", *PLOTS),
     )
     ascii: bool = _setting(
         False,
@@ -227,10 +228,27 @@ def load(
                 problems.append(f"{variable}: {error}")
     if words.get("NO_COLOR") and sources["color"] != "environment":
         values["color"], sources["color"] = False, "environment"
+    if sources["ascii"] == "default" and ascii_reason(words):
+        values["ascii"], sources["ascii"] = True, "environment"
     for name, value in (arguments or {}).items():
         if name in FIELDS and value not in (None, ""):
             values[name], sources[name] = checked(name, value), "command line"
     return Loaded(Settings(**values), sources, problems)
+
+
+def ascii_reason(words: Mapping[str, str]) -> str:
+    """Why only ASCII should be written to this terminal: its locale is set, and is not one of UTF-8; "" when
+    there is no reason. No locale at all is no reason: containers seldom have one."""
+    locales = {name: words.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
+    if locales["LC_CTYPE"] == "C.UTF-8" and locales["LANG"] in ("C", "POSIX") and sys.flags.utf8_mode:
+        locales["LC_CTYPE"] = ""  # Python put it there itself (PEP 538)
+    name, value = next(((name, value) for name, value in locales.items() if value), ("", ""))
+    if not value or "utf8" in value.lower().replace("-", ""):
+        return ""
+    return (
+        f"{name}={visible(value)[:40]} is no UTF-8 locale, so only ASCII is written. "
+        "TUI_LAB_ASCII=0 overrules that."
+    )
 
 
 def hand_over(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:

@@ -11,15 +11,11 @@ from tui_lab.runs.report import Report
 from tui_lab.runs.report_blocks import Block, Figure, Table, Text, number, whole
 from tui_lab.runs.report_charts import some, strength_chart
 from tui_lab.runs.state import headline
+from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.units import UNKNOWN, finite
 
 #: Each verdict with a mark and a word: colour is not needed to tell them apart.
-VERDICTS = {
-    "green": "✓ kept",
-    "amber": "~ undecided",
-    "red": "✗ forgotten",
-    "cannot_tell": "? cannot tell",
-}
+WORDS = {name: f"{glyph} {word}" for name, (glyph, word) in VERDICTS.items()}
 MEANING = (
     "Retention is the share of what the base knew that is still known: right answers after, of right "
     "answers before, each less what guessing gets where a suite has choices to guess from. The interval is "
@@ -36,7 +32,7 @@ PROBES_SHOWN = 24
 
 def verdict(name: Any) -> str:
     """A verdict in words; of one that a newer version brings, its own name."""
-    return VERDICTS.get(str(name), str(name or UNKNOWN).replace("_", " "))
+    return WORDS.get(str(name), str(name or UNKNOWN).replace("_", " "))
 
 
 def interval(found: Mapping[str, Any]) -> str:

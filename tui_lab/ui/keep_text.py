@@ -12,15 +12,8 @@ from textual.content import Content
 from tui_lab.retention.advice import Advice
 from tui_lab.safe_text import visible
 from tui_lab.ui.keep_data import Kept, figure
+from tui_lab.ui.probe_text import verdict_look
 
-#: A glyph, a word and a colour for every verdict: colour never says it alone.
-VERDICTS = {
-    "green": ("✓", "kept", "$retained"),
-    "amber": ("~", "undecided", "$undecided"),
-    "red": ("✗", "forgotten", "$forgotten"),
-    "cannot_tell": ("?", "cannot tell", "$undecided"),
-    "": ("·", "not compared", "$text-muted"),
-}
 COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95 %", "lost", "gained")
 WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
 #: The categories that replay leaves out, so that keeping them is not rehearsing them.
@@ -30,8 +23,10 @@ BAR = "▏▎▍▌▋▊▉█"
 
 def verdict_words(verdict: str) -> tuple[str, str]:
     """Glyph and word, and the colour."""
-    glyph, word, colour = VERDICTS.get(verdict, VERDICTS[""])
-    return f"{glyph} {word}", colour
+    if not verdict:
+        return "· not compared", "$text-muted"
+    glyph, word, role = verdict_look(verdict)
+    return f"{glyph} {word}", f"${role}" if role else ""
 
 
 def decision(verdict: str, threshold: float) -> str:
@@ -57,7 +52,7 @@ def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str,
     found = figure(comparison)
     assert found is not None
     return (
-        VERDICTS.get(str(comparison["verdict"]), VERDICTS[""])[0],
+        verdict_look(str(comparison["verdict"]))[0],
         visible(name),
         str(comparison["n"]),
         number(comparison["pre"]),

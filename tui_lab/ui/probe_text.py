@@ -10,20 +10,16 @@ from typing import Any
 
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState, headline
+from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.widgets.feed import Part
 
-#: Of each verdict the glyph, the word and the semantic colour. The word says it without the colour.
-VERDICTS = {
-    "green": ("●", "kept", "retained"),
-    "amber": ("◐", "undecided", "undecided"),
-    "red": ("○", "forgetting", "forgotten"),
-    "cannot_tell": ("·", "cannot tell", "undecided"),
-}
+ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
 
 
 def verdict_look(verdict: str) -> tuple[str, str, str]:
     """Glyph, word and colour of a verdict; of one that a newer log brings, its own name."""
-    return VERDICTS.get(verdict, ("·", verdict.replace("_", " "), ""))
+    glyph, word = VERDICTS.get(verdict, ("·", verdict.replace("_", " ")))
+    return glyph, word, ROLES.get(verdict, "")
 
 
 def two(value: float) -> str:

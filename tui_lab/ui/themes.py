@@ -92,25 +92,21 @@ PLOT = {"marker": PLOTS, "weight": WEIGHTS}
 #: Textual makes a class of a theme's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _WITH_ALPHA = re.compile(r"(.+?)\s+\d{1,3}(?:\.\d+)?%")
-_STYLE_WORDS = set(
-    [
-        "none",
-        "not",
-        "bold",
-        "b",
-        "italic",
-        "i",
-        "underline",
-        "u",
-        "reverse",
-        "r",
-        "strike",
-        "s",
-        "dim",
-        "d",
-        "blink",
-    ]
-)
+_STYLE_WORDS = {
+    "none",
+    "not",
+    "bold",
+    "b",
+    "italic",
+    "i",
+    "underline",
+    "u",
+    "reverse",
+    "r",
+    "strike",
+    "dim",
+    "d",
+}
 
 
 @dataclass

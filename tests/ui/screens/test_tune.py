@@ -178,7 +178,7 @@ async def test_retention_is_drawn_with_its_interval(fake: FakeRun, size: tuple[i
     probed(fake)
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=size) as pilot:
-        await until(lambda: "forgetting  retention 0.71 (0.65 to 0.77)" in screen_text(app))
+        await until(lambda: "✗ forgotten  retention 0.71 (0.65 to 0.77)" in screen_text(app))
         if size[0] >= 80:
             assert "3 lost, 1 gained of 42" in words(app)
         if size[0] < 120:
@@ -204,7 +204,7 @@ async def test_red_flags_are_shown_with_their_remedies(fake: FakeRun, size: tupl
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=size) as pilot:
         await until(
-            lambda: "⚑ divergence" in screen_text(app) and "forgetting  retention" in screen_text(app)
+            lambda: "⚑ divergence" in screen_text(app) and "✗ forgotten  retention" in screen_text(app)
         )
         assert pane(app).query_one("#state").size.height == 5
         await pilot.press("f")

@@ -24,7 +24,6 @@ from tui_lab.ui.actions import bindings, keys_of
 from tui_lab.ui.keep_plots import KeepPlot
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.pick import Pick
-from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tabs_line import TabsLine
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ class KeepPane(Pane):
         self._job: Worker[Any] | None = None
         self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
         self._flips: list[int] = []
+        self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
+        self._table_shown: list[tuple[str, str, str, str]] = []
         self._told: set[str] = set()  # problems, each told once
         self.grid = False
 
@@ -114,8 +115,6 @@ class KeepPane(Pane):
                 yield Vertical(KeepPlot(kind), id=kind, classes="part")
 
     def on_mount(self) -> None:
-        for plot in self.query(Plot):
-            plot.set_options(marker=cast("Any", self.lab.marker))
         for kind, say in (("strength", empty_text.no_sweep), ("runs", empty_text.no_points)):
             self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self._keymap))
         self.watch(self.app, "run_id", self._open)
@@ -211,6 +210,9 @@ class KeepPane(Pane):
     def _draw_table(self) -> None:
         table = self.query_one("#suites OptionList", OptionList)
         rows = keep_text.rows(self.kept) if self.kept else []
+        if rows and rows == self._table_shown:
+            return  # the cursor stays where it is
+        self._table_shown = rows
         self._rows = [(suite, category) for suite, category, _, _ in rows]
         at = self._rows.index((self.suite, self.category)) if (self.suite, self.category) in self._rows else 0
         table.clear_options()
@@ -222,15 +224,18 @@ class KeepPane(Pane):
             table.add_option(Option(Content(say(self._keymap)), disabled=True))
 
     def _draw_flips(self) -> None:
-        found = keep_text.flips(self._result, self.category)
-        self._flips = [index for index, _, _ in found]
         options = self.query_one("#flips OptionList", OptionList)
+        found = keep_text.flips(self._result, self.category)
+        measured = bool(self._result.get("comparison"))
+        if (found, measured) == self._flips_shown and options.option_count:
+            return  # the cursor stays where it is
+        self._flips_shown = (found, measured)
+        self._flips = [index for index, _, _ in found]
         options.clear_options()
         options.add_options([Option(Content.styled(line, colour)) for _, line, colour in found])
         if found:
             options.highlighted = 0
         else:
-            measured = bool(self._result.get("comparison"))
             said = "No item flipped." if measured else empty_text.not_measured(self._keymap)
             options.add_option(Option(Content(said), disabled=True))
         where = f" in {visible(self.category)}" if self.category else ""

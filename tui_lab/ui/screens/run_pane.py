@@ -23,7 +23,6 @@ from tui_lab.ui.actions import keys_of
 from tui_lab.ui.line import RUN
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.header import STATE_ROLES, state_text
-from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
@@ -85,9 +84,6 @@ class RunPane(Pane):
         """Another run is shown from now on."""
 
     def on_mount(self) -> None:
-        marker: Any = self.lab.marker
-        for plot in self.query(Plot):
-            plot.set_options(marker=marker)
         self.watch(self.app, "run_id", self._open)
 
     # ------------------------------------------------------------------ which run

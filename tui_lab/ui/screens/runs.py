@@ -117,7 +117,6 @@ class RunsPane(Pane):
                 yield Static()
 
     def on_mount(self) -> None:
-        self.query_one(Plot).set_options(marker=cast("Any", self.lab.marker))
         self.table.show([], {}, "reading the runs…")
         self.set_interval(LOOK_S, self._look)
         self._draw()

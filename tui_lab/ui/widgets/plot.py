@@ -90,6 +90,8 @@ class Plot(Widget):
         self.catch_up()
 
     def on_mount(self) -> None:
+        drawn = {"marker": getattr(self.app, "marker", ""), "weight": getattr(self.app, "plot_weight", "")}
+        self.set_options(**{name: value for name, value in drawn.items() if value})
         self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
 
     def catch_up(self) -> None:

@@ -27,6 +27,7 @@ from tui_lab.ui.widgets.plot_data import (
 
 Marker = Literal["braille", "block", "ascii"]
 Look = Literal["thin", "thick", "points", "dashed"]
+Weight = Literal["normal", "thick"]
 #: One run of characters and the role that colours it.
 Piece = tuple[str, str]
 Row = list[Piece]
@@ -43,6 +44,19 @@ GLYPHS: dict[str, dict[str, str]] = {
     "block": {"thin": "▚▞", "thick": "██", "points": "●", "dashed": "╌╌"},
     "ascii": {"thin": "..", "thick": "##", "points": "o", "dashed": "--"},
 }
+#: What takes their place where all lines are thick: looks still differ in shape.
+HEAVY_MARKS: dict[str, dict[str, str]] = {
+    "braille": {"points": "█", "dashed": "╍"},
+    "block": {"points": "◆", "dashed": "╍"},
+    "ascii": {"thin": "*", "points": "@", "dashed": "="},
+}
+HEAVY_GLYPHS: dict[str, dict[str, str]] = {
+    "braille": {"thin": "⠶⠶", "points": "█", "dashed": "╍╍"},
+    "block": {"thin": "▀▄", "points": "◆", "dashed": "╍╍"},
+    "ascii": {"thin": "**", "points": "@", "dashed": "=="},
+}
+#: Dots of a cell, across and down, of the markers that draw finer than cells.
+DOTS = {"braille": (2, 4), "hd": (2, 2)}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
 _RUN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
 MIN_WIDTH, MIN_HEIGHT = 16, 5
@@ -73,12 +87,23 @@ class Options:
     title: str = ""
     empty: str = "nothing to show yet"
     marker: Marker = "braille"
+    weight: Weight = "normal"  # thick: every line a dot wider both ways, for projectors
     unit: Unit = "number"
     log: bool = False
     from_zero: bool = False
     x_high: float = 0.0  # the planned end of x, so that progress shows; 0: the data's end
     values: bool = True  # newest values in the legend
     whole_x: bool = True  # x counts steps; else it is a number like y
+
+    def mark(self, look: Look) -> str:
+        """plotext's marker for a look."""
+        heavy = HEAVY_MARKS[self.marker] if self.weight == "thick" else {}
+        return heavy.get(look, MARKS[self.marker][look])
+
+    def glyph(self, look: Look) -> str:
+        """What the legend shows for a look."""
+        heavy = HEAVY_GLYPHS[self.marker] if self.weight == "thick" else {}
+        return heavy.get(look, GLYPHS[self.marker][look])
 
 
 def draw(series: Sequence[Series], width: int, height: int, options: Options | None = None) -> list[Row]:
@@ -135,7 +160,7 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
         row: Row = [(title, "title")]
         for one in filter(lambda one: one.name, series):
             value = f" {quantity(one.last, options.unit)}" if with_values and math.isfinite(one.last) else ""
-            row.append((f" {one.mark or GLYPHS[options.marker][one.look]} ", one.role))
+            row.append((f" {one.mark or options.glyph(one.look)} ", one.role))
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
             break
@@ -207,7 +232,8 @@ def _figure(
     if y_axis.unit:
         label_width = max(label_width, len(y_axis.unit))
     canvas_width = max(1, width - label_width - 1)
-    marks = MARKS[options.marker]
+    x_step = (x_axis.high - x_axis.low) / canvas_width
+    y_step = (y_axis.high - y_axis.low) / max(1, height - 2)
     plotext.clear_figure()
     try:
         plotext.limit_size(False, False)
@@ -220,11 +246,18 @@ def _figure(
         plotext.xticks(x_axis.ticks, x_axis.labels)
         plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
         for number, (one, (xs, ys)) in enumerate(zip(series, shown, strict=True), start=1):
+            mark = one.mark or options.mark(one.look)
             for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
                 if one.mark or one.look == "points" or len(part_x) == 1:
-                    plotext.scatter(part_x, part_y, marker=one.mark or marks[one.look], color=number)
-                else:
-                    plotext.plot(part_x, part_y, marker=marks[one.look], color=number)
+                    plotext.scatter(part_x, part_y, marker=mark, color=number)
+                    continue
+                plotext.plot(part_x, part_y, marker=mark, color=number)
+                if options.weight == "thick" and mark in DOTS:
+                    across, down = DOTS[mark]
+                    beside = [min(x + x_step / across, x_axis.high) for x in part_x]
+                    below = [max(y - y_step / down, y_axis.low) for y in part_y]
+                    plotext.plot(beside, part_y, marker=mark, color=number)
+                    plotext.plot(part_x, below, marker=mark, color=number)
         text = plotext.build()
     finally:
         plotext.clear_figure()

@@ -1,0 +1,92 @@
+"""The last step before the line: filters over rows of text that are drawn already. One takes every colour
+out and says with bold, faint, reverse and blanks what the theme for no colours says with brightness; the
+other leaves nothing but ASCII."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from rich.color import Color as RichColor
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter, Monochrome, NoColor
+
+from tui_lab.settings import Settings
+from tui_lab.ui.ascii_only import to_ascii
+
+#: Luminance (0 to 1) from which a ground counts as light: it becomes reverse.
+LIGHT_GROUND = 0.18
+#: From here up a text is bold, below the other faint. themes/lab-mono.toml is written for these.
+BOLD_FROM, FAINT_BELOW = 0.9, 0.35
+#: Nearer to its ground than this (WCAG contrast), a text is not meant to be seen.
+VISIBLE_FROM = 1.25
+
+
+@lru_cache(maxsize=512)
+def _luminance(colour: RichColor) -> float:
+    """Relative luminance as WCAG defines it, of a colour that is no code of the terminal's palette."""
+    if colour.triplet is None:
+        return 0.0
+    parts = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in colour.triplet.normalized
+    )
+    red, green, blue = parts
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@lru_cache(maxsize=2048)
+def uncoloured(style: Style, ground: RichColor) -> tuple[Style, bool]:
+    """``style`` without its colours, and whether its text is to be seen. ``ground`` is what lies under a
+    style that names no ground of its own."""
+    over = _luminance(style.color) if style.color and style.color.triplet else 1.0
+    under = _luminance(style.bgcolor) if style.bgcolor and style.bgcolor.triplet else _luminance(ground)
+    light, dark = max(over, under), min(over, under)
+    seen = (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
+    reverse = (under >= LIGHT_GROUND) != bool(style.reverse)
+    told = style.without_color
+    if style.meta:
+        told += Style.from_meta(style.meta)
+    if reverse != bool(style.reverse):
+        told += Style(reverse=reverse)
+    if not reverse and over >= BOLD_FROM:
+        told += Style(bold=True, dim=False)
+    elif not reverse and over < FAINT_BELOW:
+        told += Style(dim=True)
+    return told, seen
+
+
+class Uncoloured(LineFilter):
+    """Takes every colour out."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        ground = background.rich_color
+        out = []
+        for text, style, control in segments:
+            if style is None or control:
+                out.append(Segment(text, None, control))
+                continue
+            told, seen = uncoloured(style, ground)
+            out.append(Segment(text if seen else " " * len(text), told))
+        return out
+
+
+class AsciiOnly(LineFilter):
+    """Leaves nothing but ASCII, each text as wide as it was."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
+
+
+def wanted(settings: Settings) -> list[LineFilter]:
+    """The filters that the settings ask for."""
+    filters: list[LineFilter] = [] if settings.color else [Uncoloured()]
+    return [*filters, AsciiOnly()] if settings.ascii else filters
+
+
+def chosen(textuals: Sequence[LineFilter], ours: Sequence[LineFilter]) -> list[LineFilter]:
+    """Textual's filters and ours, in the order that they work in. Textual's own for NO_COLOR turn colours
+    into greys, which are colours on the line: ours take their place."""
+    return [*(each for each in textuals if not isinstance(each, Monochrome | NoColor)), *ours]

@@ -1,0 +1,160 @@
+"""Chooses a theme while the pane beside it shows it: the cursor tries one, Enter keeps it and writes it to
+the settings, Escape goes back. The files are read again each time, so whoever writes one sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.theme import Theme
+from textual.timer import Timer
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui_lab.errors import LabError
+from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.safe_text import visible
+from tui_lab.ui import settings_change
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
+from tui_lab.ui.probe_text import ROLES
+from tui_lab.ui.widgets.header import state_text
+from tui_lab.ui.widgets.plot_draw import Options
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+#: Seconds that the cursor rests on a name before the whole screen is coloured anew.
+REST_S = 0.08
+STRATEGIES = ("greedy", "beam", "top-k", "top-p", "temperature", "contrastive")
+
+
+def kind(theme: Theme) -> str:
+    """What a theme is for, in a word or two."""
+    if theme.ansi:
+        return "the terminal's own"
+    marker = getattr(theme, "marker", "")
+    return ("dark" if theme.dark else "light") + (
+        f", {marker} plots" if marker not in ("", "braille") else ""
+    )
+
+
+def sample(marker: str, weight: str) -> Content:
+    """The semantic colours, each with its name, as the panes write them."""
+    options = Options(marker=marker, weight=weight)  # type: ignore[arg-type]
+    looks = (("train", "thin"), ("smoothed", "thick"), ("validation", "points"), ("forecast", "dashed"))
+    lines: list[list[tuple[str, str]]] = [
+        [(f"{options.glyph(look)} {name}", name) for name, look in looks],  # type: ignore[arg-type]
+        [(f"{glyph} {word}", ROLES[name]) for name, (glyph, word) in VERDICTS.items()],
+        [(state_text(state), f"state-{state}") for state in ("running", "paused", "finished", "failed")],
+        [("base model", "base-model"), ("tuned model", "tuned-model"), ("changed", "changed")],
+        [(name, f"strategy-{name}") for name in STRATEGIES],
+        [(f"run {letter}", f"run-{number}") for number, letter in enumerate("ABCDEF", 1)],
+        [("memory", "memory"), ("reserved", "memory-reserved"), ("total", "memory-total")],
+        [("throughput", "throughput"), ("learning rate", "learning-rate"), ("axis", "axis")],
+        [("surprise", "axis"), *((f" {number} ", f"surprise-{number}") for number in range(5))],
+        [("error", "text-error"), ("warning", "text-warning"), ("muted", "text-muted")],
+    ]
+    parts: list[str | tuple[str, str]] = []
+    for line in lines:
+        for text, role in line:
+            parts += [(text.replace(" ", "\u00a0"), f"${role}"), "  "]
+        parts[-1] = "\n"
+    return Content.assemble(*parts[:-1])
+
+
+class ThemeChooser(Over[None]):
+    """See the module's docstring."""
+
+    DEFAULT_CSS = """
+    ThemeChooser { align: right middle; background: transparent; }
+    ThemeChooser > Vertical {
+        width: 38; max-width: 60%; height: 100%; background: $panel; border: round $primary; padding: 0 1;
+    }
+    ThemeChooser OptionList, ThemeChooser OptionList:focus {
+        height: auto; max-height: 1fr; min-height: 3; border: none; background: $panel; padding: 0;
+        text-wrap: nowrap; text-overflow: ellipsis;
+    }
+    ThemeChooser Static {
+        height: auto; max-height: 60%; margin-top: 1; padding: 0 1; background: $background;
+    }
+    """
+    GROUP = "themes"
+    BINDINGS = bindings("themes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = ""
+        self._timer: Timer | None = None
+
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = "Themes"
+            box.border_subtitle = f"Enter keeps, {self.keys('themes.leave')} goes back"
+            yield OptionList()
+            yield Static()
+
+    def on_mount(self) -> None:
+        self.before = self.app.theme
+        for message in self.lab.read_themes():
+            self.notify(message, severity="warning", title="Left out", markup=False)
+        themes = self.app.available_themes
+        names = self.lab.lab_themes
+        room = max(map(len, names), default=0) + 2
+        options = self.query_one(OptionList)
+        for name in names:
+            here = ("● " if name == self.before else "  ", "$changed")
+            about = (kind(themes[name]), "$text-muted")
+            options.add_option(Option(Content.assemble(here, visible(name).ljust(room), about), id=name))
+        options.highlighted = names.index(self.before) if self.before in names else 0
+        options.focus()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
+        self._show_sample()
+
+    def _show_sample(self) -> None:
+        # the app takes what a theme says of plots after the signal, too
+        theme = self.app.current_theme
+        marker = self.lab.marker_of(theme)
+        self.query_one(Static).update(sample(marker, getattr(theme, "weight", "normal")))
+
+    @on(OptionList.OptionHighlighted)
+    def _try(self, event: OptionList.OptionHighlighted) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        name = event.option_id or ""
+        self._timer = self.set_timer(REST_S, lambda: self._preview(name))
+
+    def _preview(self, name: str) -> None:
+        self._timer = None
+        if name in self.app.available_themes and self.app.theme != name:
+            self.app.theme = name
+
+    @on(OptionList.OptionSelected)
+    def _keep(self, event: OptionList.OptionSelected) -> None:
+        name = event.option_id or ""
+        self._stop()
+        self._preview(name)
+        try:
+            said = settings_change.change(self.lab, "theme", name)
+        except LabError as error:
+            text = f"Only until the lab ends: {visible(str(error))}"
+            self.app.notify(text, severity="warning", markup=False)
+        else:
+            self.app.notify(said, markup=False)
+        self.dismiss(None)
+
+    def action_leave(self) -> None:
+        self._stop()
+        self._preview(self.before)
+        self.dismiss(None)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
