@@ -92,6 +92,16 @@ def figures_line(state: RunState, width: int) -> str:
     return "   ".join(parts)
 
 
+def memory_parts(state: RunState) -> list[Part]:
+    """The memory that the run takes, and what was forecast."""
+    parts: list[Part] = []
+    for label, curve in list(state.memory.items())[:1]:
+        parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
+    if math.isfinite(forecast := number(state.forecast.get("total"))):
+        parts.append((f"{'  ' if parts else ''}forecast {quantity(forecast, 'bytes')}", "axis"))
+    return parts
+
+
 def score_line(state: RunState) -> str:
     """The task's own score, start → end."""
     if not state.scores:

@@ -34,5 +34,10 @@ class TooSmall(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         yield Static(Content(message(*self.app.size)))
 
+    def on_screen_resume(self) -> None:
+        # what was opened over it has gone: the window may have grown meanwhile
+        if not too_small(*self.app.size):
+            self.dismiss()
+
     def update(self, width: int, height: int) -> None:
         self.query_one(Static).update(Content(message(width, height)))

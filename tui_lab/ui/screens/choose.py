@@ -380,6 +380,22 @@ class ChoosePane(FitPane):
 
     def action_show(self, name: str) -> None:
         """Shows one of the lists and puts the cursor there."""
+        self._mark_active(name)
+        for widget in self.query(f"#{name} OptionList").results(OptionList):
+            if widget.id != "picker":
+                widget.focus()
+                break
+        if name == "data" and self.values:
+            self._preview()
+
+    @on(events.DescendantFocus)
+    def _focus_moved(self, event: events.DescendantFocus) -> None:
+        """A large window shows all lists: the one that has the focus is the one that a small one shows."""
+        for section in event.widget.ancestors_with_self:
+            if section.has_class("section") and section.id and section.id != self.query_one(Tabs).active:
+                self._mark_active(section.id)
+
+    def _mark_active(self, name: str) -> None:
         tabs = self.query_one(Tabs)
         tabs.active = name
         tabs.refresh()
@@ -387,12 +403,6 @@ class ChoosePane(FitPane):
             self.set_class(other == name, f"-{other}")
         for section in self.query(".section"):
             section.set_class(section.id == name, "-active")
-        for widget in self.query(f"#{name} OptionList").results(OptionList):
-            if widget.id != "picker":
-                widget.focus()
-                break
-        if name == "data" and self.values:
-            self._preview()
 
     def action_type_name(self) -> None:
         active = self.query_one(Tabs).active

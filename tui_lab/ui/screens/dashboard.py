@@ -21,7 +21,6 @@ from tui_lab.ui import beside, probe_text, run_text
 from tui_lab.ui.actions import bindings
 from tui_lab.ui.comparison import History
 from tui_lab.ui.screens.run_pane import RunPane
-from tui_lab.ui.telemetry_text import machine_lines
 from tui_lab.ui.widgets.feed import Feed, Part
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.machine_view import MemoryPart
@@ -146,8 +145,7 @@ class DashboardPane(RunPane):
         if state.loss.values:
             tell["loss"]([(quantity(state.loss.last, "number"), "train"), (f" at step {state.step}", "axis")])
         tell["retention"](probe_text.verdict_line(state) or [("not probed yet", "axis")])
-        width = max(20, self.query_one("#memory").size.width - 14)
-        tell["memory"](machine_lines(state, self.liveness, width, 1))
+        tell["memory"](run_text.memory_parts(state))
         if state.notes:
             tell["events"]([(state.notes[-1].text, "axis")])
         if not self._answers:

@@ -35,6 +35,7 @@ class Feed(RichLog):
         self.entries: deque[tuple[Part, ...]] = deque(maxlen=kept)
         self._width = 0
         self._follows = True  # the end, until somebody scrolls back
+        self._stale = False  # something was written while there was no width
         self._begins: list[int] = []  # of each entry the first line, counted from the first ever written
 
     def on_mount(self) -> None:
@@ -83,6 +84,8 @@ class Feed(RichLog):
         self._follows = round(new_value) >= self.max_scroll_y - 1
 
     def write(self, content: Any, *args: Any, **more: Any) -> Self:
+        if self._size_known and not self.size.width:
+            self._stale = True  # it is hidden: there is no width to wrap for
         begins = self._start_line + len(self.lines)
         super().write(content, *args, **more)
         if self._size_known:  # else it is kept, and comes again
@@ -132,8 +135,9 @@ class Feed(RichLog):
         return text
 
     def on_resize(self, event: events.Resize) -> None:
-        if event.size.width != self._width:
+        if event.size.width and (event.size.width != self._width or self._stale):
             first = self._width == 0
             self._width = event.size.width
+            self._stale = False
             if not first:
                 self.rewrite()

@@ -10,17 +10,21 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import first_key
 
-#: Panes in the order of their keys: id, name, function key.
+#: Panes in the order of their keys: id, name.
 PANES = (
-    ("choose", "Choose", "F2"),
-    ("tune", "Tune", "F3"),
-    ("compare", "Compare", "F4"),
-    ("keep", "Keep", "F5"),
-    ("runs", "Runs", "F6"),
+    ("choose", "Choose"),
+    ("tune", "Tune"),
+    ("compare", "Compare"),
+    ("keep", "Keep"),
+    ("runs", "Runs"),
+    ("dashboard", "Dashboard"),
 )
-#: Narrower windows do without the lab's name.
-TITLE_COLUMNS = 84
+#: Narrower windows do without the lab's name, and without the blanks around the panes' names.
+TITLE_COLUMNS, ROOMY_COLUMNS = 110, 100
+#: Narrower ones need the cells of the longest name for the state of the run.
+SHORT_COLUMNS, SHORT_NAMES = 72, {"dashboard": "Dash"}
 #: A glyph for every state of a run: state is never told by colour alone.
 STATE_GLYPHS = {
     "queued": "…",
@@ -50,6 +54,19 @@ def state_text(state: str) -> str:
     return f"{STATE_GLYPHS.get(state, '·')} {state}"
 
 
+def fitted(text: str, state: str, room: int) -> str:
+    """As much as fits of what the run is and how it stands, the beginning left out first: its state is what
+    one looks for, its step comes next, its name stands on the pane."""
+    words = text.split()
+    tail = state_text(state) if state else ""
+    for gone in range(len(words) + 1):
+        rest = " ".join(words[gone:]).removeprefix("· ")
+        shown = f"{rest}  {tail}" if rest and tail else rest or tail
+        if len(shown) <= room and rest != "·":
+            return shown
+    return tail[:1] if room >= 1 else ""
+
+
 class HeaderLine(Widget):
     """One line: panes on the left, the run on the right. Click a pane to go there."""
 
@@ -70,21 +87,22 @@ class HeaderLine(Widget):
 
     def _left(self) -> list[tuple[str, str, str]]:
         """(text, style, pane) pieces of the left part."""
+        width = self.size.width
         # in a narrow window the state of the run says more than the lab's name
-        pieces = [(" tui-lab ", "bold $primary", "")] if self.size.width >= TITLE_COLUMNS else []
-        for pane, name, key in PANES:
+        pieces = [(" tui-lab ", "bold $primary", "")] if width >= TITLE_COLUMNS else []
+        pad = " " if width >= ROOMY_COLUMNS else ""
+        for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
-            pieces += [(f" {key} {name} ", style, pane), (" ", "", "")]
+            shown = SHORT_NAMES.get(pane, name) if width < SHORT_COLUMNS else name
+            key = first_key(f"app.{pane}", self.app._keymap)
+            pieces += [(f"{pad}{key} {shown}{pad}", style, pane), (" ", "", "")]
         return pieces
 
     def render(self) -> Content:
         left = self._left()
         used = sum(len(text) for text, _, _ in left)
         text, state = self.status
-        right = f"{visible(text)}  {state_text(state)}" if state else visible(text)
-        room = self.size.width - used - 1
-        if len(right) > room:
-            right = right[: max(0, room - 1)] + "…" if room > 1 else ""
+        right = fitted(visible(text), state, self.size.width - used - 1)
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
         return Content.assemble(

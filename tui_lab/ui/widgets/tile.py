@@ -73,10 +73,8 @@ class Tile(Vertical, can_focus=True):
         parts += [(visible(text), styles.get(role, f"bold ${role}")) for text, role in self.words]
         self.query_one(".headline", Static).update(Content.assemble(*parts), layout=False)
 
-    def on_focus(self) -> None:
-        self._draw()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, value: bool) -> None:
+        super().watch_has_focus(value)
         self._draw()
 
     def on_click(self, event: events.Click) -> None:
