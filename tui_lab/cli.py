@@ -231,7 +231,8 @@ def open_lab(args: argparse.Namespace) -> int:
         raise LabError("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
     from tui_lab.ui.app import main as lab
 
-    return lab(args.loaded.settings, args.loaded.problems) or EXIT_OK
+    loaded = args.loaded
+    return lab(loaded.settings, loaded.problems, sources=loaded.sources) or EXIT_OK
 
 
 def _settle(args: argparse.Namespace) -> settings.Loaded:

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     before = [(number, signal.signal(number, _leave)) for number in (signal.SIGTERM, signal.SIGHUP)]
     try:
         with replay.Replay(found, args.speed, args.from_step) as playing:
-            return lab(args.loaded.settings, args.loaded.problems, replay=playing)
+            loaded = args.loaded
+            return lab(loaded.settings, loaded.problems, playing, loaded.sources)
     finally:
         for number, handler in before:
             signal.signal(number, handler)

@@ -1,5 +1,5 @@
-"""``tui-lab settings``: every setting with its value and where that came from; ``NAME=VALUE`` writes one to the
-user's file, ``NAME=`` takes it out again."""
+"""``tui-lab settings``: every setting with its value and where that came from; ``NAME=VALUE`` writes one to
+the user's file, ``NAME=`` takes it out again."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
     if keys == before:
         return
     from tui_lab.errors import LabError
-    from tui_lab.ui.keymap import keymap_problems
+    from tui_lab.ui.keymap import checked
 
-    old = keymap_problems(before)
-    if new := [problem for problem in keymap_problems(keys) if problem not in old]:
+    old = checked(before)[1]
+    if new := [problem for problem in checked(keys)[1] if problem not in old]:
         raise LabError(new[0])
 
 
