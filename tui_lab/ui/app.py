@@ -17,6 +17,7 @@ from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.settings import Settings, Source
 from tui_lab.ui import actions, keymap
+from tui_lab.ui.keyed import Keyed
 from tui_lab.ui.looks import LooksApp
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.too_small import TooSmall, too_small
@@ -166,6 +167,8 @@ class LabApp(LooksApp):
 
     def _load_the_rest(self) -> None:
         """What can wait: the other themes, and what was wrong with a user's files."""
+        if not self.is_running:
+            return  # left at once
         messages = self.begin_looks()
         for text in messages + self._problems:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
@@ -315,6 +318,34 @@ class LabApp(LooksApp):
         from tui_lab.ui.cheat_sheet import CheatSheet
 
         self._turn(CheatSheet)
+
+    def action_jump(self) -> None:
+        """Letters over everything in view; leaves them when they are there."""
+        from tui_lab.ui.jump import Jump, places
+
+        top = self.screen
+        if isinstance(top, Jump):
+            top.dismiss(None)
+        elif isinstance(top, Keyed) and (found := places(top)):
+            self.push_screen(Jump(found), lambda place: self.call_later(place.go) if place else None)
+
+    def action_explain(self) -> None:
+        """Explains what has the focus; leaves the explanations when they are open."""
+        from tui_lab.ui.explain import ExplainScreen
+        from tui_lab.ui.explanations import asked
+
+        top = self.screen
+        if isinstance(top, ExplainScreen):
+            top.dismiss()
+        elif isinstance(top, Keyed):
+            self.push_screen(ExplainScreen(*asked(self.focused, top)))
+
+    def action_whether(self) -> None:
+        """The page of the help that asks whether to fine-tune at all."""
+        from tui_lab.ui.help import HelpScreen
+
+        if not self._question_open():
+            self.push_screen(HelpScreen(getattr(self.screen, "GROUP", ""), whether=True))
 
     def _turn(self, screen: type[CheatSheet] | type[HelpScreen]) -> None:
         top = self.screen
