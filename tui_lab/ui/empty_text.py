@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tui_lab.ui.actions import keys_of
+from tui_lab.ui.actions import first_key as key
 
 Keymap = Mapping[str, str] | None
 
@@ -13,8 +13,8 @@ Keymap = Mapping[str, str] | None
 def no_run(keymap: Keymap = None) -> str:
     """There is no run at all."""
     return (
-        f"No run yet. {keys_of('app.choose', keymap)} goes to Choose, where "
-        f"{keys_of('choose.start', keymap)} starts one: the defaults work as they are."
+        f"No run yet. {key('app.choose', keymap)} goes to Choose, where "
+        f"{key('choose.start', keymap)} starts one: the defaults work as they are."
     )
 
 
@@ -25,40 +25,40 @@ def no_run_kept(keymap: Keymap = None) -> str:
 
 def no_runs(keymap: Keymap = None) -> str:
     """The table of runs is empty."""
-    start, wait = keys_of("choose.start", keymap), keys_of("choose.queue", keymap)
+    start, wait = key("choose.start", keymap), key("choose.queue", keymap)
     return (
-        f"No runs yet. {keys_of('app.choose', keymap)} goes to Choose, where {start} starts one, and {wait} "
+        f"No runs yet. {key('app.choose', keymap)} goes to Choose, where {start} starts one, and {wait} "
         "lets it wait its turn."
     )
 
 
 def not_measured(keymap: Keymap = None) -> str:
     """A run on which no suite was asked yet."""
-    return f"Nothing was measured yet: {keys_of('keep.measure', keymap)} asks base and tuned model a suite."
+    return f"Nothing was measured yet: {key('keep.measure', keymap)} asks base and tuned model a suite."
 
 
 def no_sweep(keymap: Keymap = None) -> str:
     """No strengths were tried."""
-    return f"{keys_of('keep.sweep', keymap)} tries the adapter at several strengths: gain against retention."
+    return f"{key('keep.sweep', keymap)} tries the adapter at several strengths: gain against retention."
 
 
 def no_points(keymap: Keymap = None) -> str:
     """No run has both gain and retention."""
-    return f"Runs appear here once gain and retention are measured: {keys_of('keep.measure', keymap)}."
+    return f"Runs appear here once gain and retention are measured: {key('keep.measure', keymap)}."
 
 
 def no_model(keymap: Keymap = None) -> str:
     """Compare has no model loaded, and none was asked for."""
     return (
-        f"no model yet: Enter in the prompt loads the bundled one, {keys_of('compare.model', keymap)} in the "
-        f"lanes another, {keys_of('compare.tuned', keymap)} a tuned run"
+        f"no model yet: Enter in the prompt loads the bundled one, {key('compare.model', keymap)} in the "
+        f"lanes another, {key('compare.tuned', keymap)} a tuned run"
     )
 
 
 def welcome(keymap: Keymap = None) -> str:
     """Said once, on the very first start."""
     return (
-        f"{keys_of('choose.start', keymap)} starts a first run: a small bundled model learns to talk like a "
-        f"pirate, in about a minute, here and without a network. {keys_of('app.help', keymap)} explains "
-        f"everything, {keys_of('app.quit', keymap)} leaves."
+        f"{key('choose.start', keymap)} starts a first run: a small bundled model learns to talk like a "
+        f"pirate, in about a minute, here and without a network. {key('app.help', keymap)} explains "
+        f"everything, {key('app.quit', keymap)} leaves."
     )
