@@ -77,6 +77,8 @@ class RunsPane(Pane):
         self.grid = False
         self._reading = threading.Lock()
         self._again = False
+        self._drawn: Any = None  # what the list was drawn from
+        self._drawn_compared: Any = None
         self._comparison = Comparison()
         self.compared = Compared()
 
@@ -168,15 +170,23 @@ class RunsPane(Pane):
         self._call(self._take, list(every))
 
     def _take(self, every: list[Summary]) -> None:
-        if every != self.every or not self.every:
-            self.every = every
+        about = self.index and (self.index.done, self.index.problem, self.index.queue_words)
+        drawn = (every, about)
+        if drawn != self._drawn:
+            self.every, self._drawn = every, drawn
             known = {run.id for run in every}
             self.marked = [each for each in self.marked if each in known]
             self._draw()
 
     def _take_compared(self, compared: Compared) -> None:
+        # curves grow in place: what they were drawn from is told by their lengths
+        points = [list(curves.points.values()) for curves in compared.curves]
+        lengths = [[(id(each), len(each.steps), each.steps[-1:]) for each in one] for one in points]
+        stamp = (compared.runs, compared.differences, lengths)
         self.compared = compared
-        self._draw_compared()
+        if stamp != self._drawn_compared:
+            self._drawn_compared = stamp
+            self._draw_compared()
 
     def _wanted(self, every: list[Summary]) -> list[Summary]:
         """The marked runs, else the one under the cursor."""
