@@ -63,6 +63,14 @@ class Tabs(Widget):
     def render(self) -> Content:
         return Content(" ").join(Content.styled(text, style) for text, style, _ in self._pieces())
 
+    def jump_places(self) -> list[tuple[int, str]]:
+        """Where each list's tab begins, and what shows it."""
+        found, x = [], 0
+        for text, _, name in self._pieces():
+            found.append((x, f"show('{name}')"))
+            x += len(text) + 1
+        return found
+
     async def on_click(self, event: events.Click) -> None:
         x = 0
         for text, _, name in self._pieces():
@@ -89,7 +97,7 @@ class ChoosePane(FitPane):
     ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; }
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
     ChoosePane.-normal #summary { height: 100%; width: 44; }
-    ChoosePane.-wide #summary { height: 100%; width: 52; }
+    ChoosePane.-wide #summary { height: 100%; width: 28%; min-width: 52; }
     ChoosePane.-wide Tabs { display: none; }
     ChoosePane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr;
@@ -277,6 +285,18 @@ class ChoosePane(FitPane):
         """Warnings by the field that they begin with."""
         warnings = self.summary.warnings if self.summary else ()
         return {key: text for text in warnings if (key := text.split(" ", 1)[0]) in self.values}
+
+    def choose(self, preset: str, changes: dict[str, Any]) -> None:
+        """Chooses a preset with changed fields, model and data among them."""
+        self.overrides = {}
+        self._take_preset(preset)
+        for key in ("model", "data"):
+            if key in changes:
+                self._take(key, str(changes[key]))
+        self.overrides.update(changes)
+        self.values = {**self.values, **changes}
+        self.form.load(self.values, self.base)
+        self._show_choice()
 
     @on(Chooser.Picked, "#preset-list")
     def _preset_picked(self, event: Chooser.Picked) -> None:

@@ -37,7 +37,9 @@ TABS = (
     ("strength", "Strength"),
     ("runs", "All runs"),
 )
+#: Two columns of three parts; a wide window has three of two, which take fewer rows.
 GRID_COLUMNS, GRID_ROWS = 150, 44
+WIDE_COLUMNS, WIDE_ROWS = 160, 28
 FIRST_SUITE = "everyday"
 #: Runs that are drawn at most in the picture of all runs.
 RUNS_DRAWN = 60
@@ -47,7 +49,7 @@ class KeepPane(Pane):
     """The pane."""
 
     GROUP = "keep"
-    AUTO_FOCUS = ""
+    AUTO_FOCUS = "#suites OptionList"
     BINDINGS = bindings("keep")
     DEFAULT_CSS = """
     KeepPane #verdict { height: 4; padding: 0 1; background: $surface; }
@@ -56,6 +58,7 @@ class KeepPane(Pane):
     KeepPane .part.-active { display: block; }
     KeepPane.-grid TabsLine { display: none; }
     KeepPane.-grid #parts { layout: grid; grid-size: 2 3; grid-gutter: 0 1; }
+    KeepPane.-grid.-wide #parts { grid-size: 3 2; grid-columns: 82 1fr 1fr; }
     KeepPane.-grid .part { display: block; height: 100%; }
     KeepPane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
     KeepPane .text:focus-within { border-top: heavy $primary; }
@@ -105,13 +108,14 @@ class KeepPane(Pane):
                 part.border_title = "Before, after, retention"
                 yield Static(Content("  " + keep_text.line(keep_text.COLUMNS)), classes="head")
                 yield OptionList()
+            yield Vertical(KeepPlot("curve"), id="curve", classes="part")
             with VerticalScroll(id="next", classes="part text") as part:
                 part.border_title = "What to try next"
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
                 part.border_title = "Items that flipped"
                 yield OptionList()
-            for kind in ("curve", "strength", "runs"):
+            for kind in ("strength", "runs"):
                 yield Vertical(KeepPlot(kind), id=kind, classes="part")
 
     def on_mount(self) -> None:
@@ -120,7 +124,10 @@ class KeepPane(Pane):
         self.watch(self.app, "run_id", self._open)
 
     def on_resize(self, event: events.Resize) -> None:
-        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        width, height = event.size
+        self.grid = (width >= GRID_COLUMNS and height >= GRID_ROWS) or (
+            width >= WIDE_COLUMNS and height >= WIDE_ROWS
+        )
         self.set_class(self.grid, "-grid")
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:

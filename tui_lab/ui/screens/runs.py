@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp
 
 TABS = (("list", "All runs"), ("curves", "Curves"), ("recipes", "Recipes"), ("sweep", "Sweep"))
+#: The table over everything else; a wide window without the rows for that has it beside everything else.
 GRID_COLUMNS, GRID_ROWS = 150, 44
+WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: Seconds between two looks at the folders while the pane is shown.
 LOOK_S = 1.5
 LEGEND_LINES = 4
+#: Of the table's part: rows at least, and those beside the runs (border, head, details, a free one).
+LEAST_ROWS, OTHER_ROWS = 11, 6
 HELD = "The queue is held: nothing more starts. The run in progress goes on."
 
 
@@ -64,6 +68,9 @@ class RunsPane(Pane):
     RunsPane.-grid .part:focus-within { border-top: heavy $primary; }
     RunsPane.-grid #list { column-span: 2; }
     RunsPane.-grid #curves { row-span: 2; }
+    RunsPane.-beside #parts { grid-size: 2 3; grid-rows: 5fr 3fr 3fr; grid-columns: 96 1fr; }
+    RunsPane.-beside #list { column-span: 1; row-span: 3; }
+    RunsPane.-beside #curves { row-span: 1; }
     """
 
     def __init__(self) -> None:
@@ -125,9 +132,23 @@ class RunsPane(Pane):
         self.look()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        width, height = event.size
+        high = width >= GRID_COLUMNS and height >= GRID_ROWS
+        beside = not high and width >= WIDE_COLUMNS and height >= WIDE_ROWS
+        self.grid = high or beside
         self.set_class(self.grid, "-grid")
+        self.set_class(beside, "-beside")
         self.call_after_refresh(self._draw)
+
+    def _share_rows(self, runs: int) -> None:
+        """Under a table of few runs the rest gets the rows that they do not need."""
+        if self.has_class("-grid") and not self.has_class("-beside"):
+            most = self.query_one("#parts").size.height * 4 // 10
+            self.query_one(
+                "#parts"
+            ).styles.grid_rows = f"{max(LEAST_ROWS, min(most, runs + OTHER_ROWS))} 4fr 3fr"
+        else:
+            self.query_one("#parts").styles.clear_rule("grid_rows")
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         super().on_screen_resume(event)
@@ -219,6 +240,7 @@ class RunsPane(Pane):
         if self.every and not shown:
             empty = runs_text.NOTHING_FOUND
         self.table.show(shown, self.letters, empty)
+        self._share_rows(len(shown))
         self.query_one(TableHead).show(self.sorted_by, self.descending)
         queue_words = (self.index.problem or self.index.queue_words) if self.index else ""
         title = index.COLUMNS[self.sorted_by][0]
@@ -243,7 +265,7 @@ class RunsPane(Pane):
             self.look()
 
     def _draw_detail(self) -> None:
-        width = max(20, self.size.width - 2)
+        width = max(20, (self.query_one("#detail").size.width or self.size.width) - 2)
         lines = [Content(line).truncate(width, ellipsis=True) for line in runs_text.detail(self.current)]
         self.query_one("#detail", Static).update(Content("\n").join(lines), layout=False)
 

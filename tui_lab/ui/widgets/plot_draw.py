@@ -154,7 +154,8 @@ def _cut(row: Row, width: int) -> Row:
 
 
 def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
-    """Title, then mark, name and newest value of each series; names go before marks when it is narrow."""
+    """Title, then mark, name and newest value of each series; when it is narrow the values go, then the last
+    series, whole ones."""
     title = f"{options.title} " if options.title else ""
     for with_values in (options.values, False):
         row: Row = [(title, "title")]
@@ -163,8 +164,10 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
             row.append((f" {one.mark or options.glyph(one.look)} ", one.role))
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
-            break
-    return _cut(row, width)
+            return _cut(row, width)
+    while len(row) > 3 and sum(len(text) for text, _ in row) > width - 1:
+        del row[-2:]
+    return _cut([*row, ("…", "legend")], width)
 
 
 def _empty(heading: Row, width: int, height: int, options: Options) -> list[Row]:
