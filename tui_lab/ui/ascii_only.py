@@ -40,6 +40,7 @@ _LOOKS = {
     "*": "•∙◉",
     "o": "○◯°",
     "X": "⭘",
+    "@": "◆◇",
     "~": "≈",
     "+": "±",
     "|": "▏▎▍▌▋▊▉▐▕┃│║╎╏┆┇┊┋",
@@ -81,6 +82,8 @@ def of(char: str) -> str:
         return "+" if any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT", "ARC")) else "|"
     if "⠀" <= char <= "⣿":
         return ":"
+    if "␀" <= char <= "␡":  # what a control character is shown as
+        return "^"
     return UNKNOWN * cell_len(char)
 
 
@@ -99,7 +102,8 @@ def to_ascii(text: str) -> str:
     """A text in ASCII, as many cells wide as it was."""
     if text.isascii():
         return text
-    plain = text.translate(_TRANSLATE)
+    # "0.3 > 0.9" would say something else than "0.3 → 0.9"
+    plain = text.replace(" → ", " ->").translate(_TRANSLATE)
     cells = cell_len(text)
     # a few sequences (a flag, a family) are narrower than their characters added up
     return plain if len(plain) == cells else plain[:cells].ljust(cells, UNKNOWN)

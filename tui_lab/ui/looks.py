@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, cast
 
+from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.theme import Theme
@@ -46,6 +47,10 @@ class LooksApp(LineApp):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return filters.chosen(super().get_line_filters(), self._own_filters)
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return shown if shown.isascii() or not self.settings.ascii else binding.key  # the word, not an arrow
 
     # ------------------------------------------------------------------ themes
 
