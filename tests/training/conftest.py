@@ -12,8 +12,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.training.warm_start import Opener
 from tui_lab.recipes import Recipe, build
 from tui_lab.resolution import DeviceFacts
+from tui_lab.runs import launch
 from tui_lab.training.model import ModelSource, load_base
 from tui_lab.training.trainer import LabTrainer, build_trainer
 
@@ -21,6 +23,18 @@ CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IA3 = ["k_proj", "v_proj", "down_proj"]
 VOCABULARY = 320
+
+
+@pytest.fixture
+def cold_start() -> None:
+    """Asked for by the tests whose runs start as people's do: a fresh interpreter that imports everything."""
+
+
+@pytest.fixture(autouse=True)
+def warm_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of all other tests are forked from a process that has imported the libraries."""
+    if "cold_start" not in request.fixturenames:
+        monkeypatch.setattr(launch, "subprocess", Opener)
 
 
 @pytest.fixture(scope="session")

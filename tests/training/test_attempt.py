@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +78,7 @@ def kinds(run: folder.Run) -> list[str]:
     return [event["kind"] for event in EventTail(run.events_path).read_all()]
 
 
-def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run]) -> None:
+def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_start: None) -> None:
     run = make_run(quantization="nf4")
     launch.start(run)
     assert folder.is_locked(run)  # from the first instant, before the process has done anything
@@ -203,7 +201,7 @@ def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
     assert state.validation.values == undisturbed.validation.values
 
 
-def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run]) -> None:
+def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run], cold_start: None) -> None:
     run = make_run(max_steps=4000, eval_steps=4000, sample_steps=4000)
     process = launch.start(run)
     until(run, lambda w: w.state.step >= 1)
@@ -244,14 +242,7 @@ def test_what_cannot_be_done_ends_with_one_sentence(
     make_run: Callable[..., folder.Run], values: dict[str, Any], sentence: str
 ) -> None:
     run = make_run(**values)
-    process = subprocess.run(
-        [sys.executable, "-m", "tui_lab.training", str(run.path)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    assert launch.start(run).wait(timeout=DEADLINE_S) == 1
     state = Watcher(run).read_all()
-    assert process.returncode == 1
     assert state.end["state"] == "failed"
     assert sentence in state.end["message"] and "Traceback" not in state.end["message"]

@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from tests.benchmarks import bench_memory, memory_table
 from tests.training.measured_memory import measured_peak, random_base
 from tui_lab import presets, shapes
+from tui_lab.errors import LabError
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.resolution import resolve
 from tui_lab.training import fake_model, memory_probe
@@ -126,18 +127,11 @@ def test_the_job_answers(tmp_path: Path) -> None:
     assert parts < answer["peak_bytes"] < 100 * parts
 
 
-def test_a_model_that_nobody_knows_is_one_sentence() -> None:
+def test_a_model_that_nobody_knows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     request = {"recipe": {"model": "nobody/nothing"}, "device": memory_table.CARD.__dict__}
-    done = subprocess.run(
-        [sys.executable, "-m", "tui_lab.training.memory_probe"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**__import__("os").environ, "HF_HUB_OFFLINE": "1"},
-    )
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["kind"] == "error" and "config.json" in answer["message"]
+    with pytest.raises(LabError, match=r"config\.json"):
+        memory_probe.handle(request, lambda *_: None)
 
 
 def test_more_tokens_take_more() -> None:

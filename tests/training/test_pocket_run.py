@@ -38,7 +38,9 @@ print(json.dumps({"score": scoring.score("manner", answers, held), "answers": an
 
 @pytest.mark.slow
 def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
-    recipe = make_recipe("minute", quantization="none", max_steps=40, score_rows=24, eval_steps=20)
+    recipe = make_recipe(
+        "minute", quantization="none", max_steps=40, score_rows=12, eval_steps=20, probe_share=0.0
+    )
     run = folder.create(recipe, tmp_path)
     assert launch.start(run).wait(timeout=500) == 0, run.last_words()
     events = EventTail(run.events_path).read_all()
@@ -51,7 +53,7 @@ def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
     assert f"| manner | {start['value']:.3f} | {end['value']:.3f} |" in report, "a run writes its own report"
     assert (run.path / "report.html").is_file()
     done = subprocess.run(
-        [sys.executable, "-c", SCORE, str(run.adapter_path), "24"],
+        [sys.executable, "-c", SCORE, str(run.adapter_path), "12"],
         capture_output=True,
         text=True,
         check=True,
