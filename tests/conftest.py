@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tui_lab import cli_show, jobs
+from tui_lab.errors import LabError
+
+# read when torch is loaded: the models of the tests are so small that two threads mostly wait for each
+# other, and a run beside them for both
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # examples are judged by what they show, not by how busy the machine is
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,6 +47,25 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs started by this test, in whatever process, are tests/fake_worker: a log without a model."""
     before = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(FAKE_WORKER), before])))
+
+
+@pytest.fixture
+def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line's jobs answer in this process, which has the libraries: seconds less a job. Each job
+    has a test that starts it as the child it is."""
+
+    def run_job(
+        module: str, request: dict[str, Any], environment: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        assert not environment
+        out = io.StringIO()
+        jobs.run(importlib.import_module(module).handle, io.StringIO(json.dumps(request) + "\n"), out)
+        answer: dict[str, Any] = json.loads(out.getvalue().splitlines()[-1])
+        if answer["kind"] == "error":
+            raise LabError(answer["message"])
+        return answer
+
+    monkeypatch.setattr(cli_show, "run_job", run_job)
 
 
 @pytest.fixture(autouse=True)

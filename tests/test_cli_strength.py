@@ -64,7 +64,7 @@ def test_a_sweep_for_programs_and_then_for_people(
         assert f"{point['acquisition']:.3f}" in line and f"{point['retention']['value']:.3f}" in line
 
 
-def test_saved_at_a_strength(run: folder.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_saved_at_a_strength(run: folder.Run, jobs_here: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["strength", "latest", "--save", "0.6"]) == 0
     assert "adapter-strength-0.60" in capsys.readouterr().out
     saved = run.path / "adapter-strength-0.60"
@@ -83,11 +83,13 @@ def test_saved_at_a_strength(run: folder.Run, capsys: pytest.CaptureFixture[str]
         (["--suite", "nosuch"], "nosuch"),
     ],
 )
-def test_bad_input(run: folder.Run, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_bad_input(
+    run: folder.Run, jobs_here: None, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
     assert said in refused(capsys, "tuned", *words)
 
 
-def test_runs_that_cannot(run: folder.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_cannot(run: folder.Run, jobs_here: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nosuch" in refused(capsys, "nosuch")
     config = run.adapter_path / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_dora": True}))

@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import textual._wait
 
 from tui_lab import room
+
+# After each key the pilot waits until the app has done nothing for 20 ms, twice; a quarter of that shows it
+# as well, and the suite presses thousands of keys.
+textual._wait.SLEEP_GRANULARITY /= 4
+textual._wait.SLEEP_IDLE /= 4
 
 
 @pytest.fixture(autouse=True)

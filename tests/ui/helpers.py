@@ -22,7 +22,7 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str =
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds} s: {what or condition}")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
 
 
 def said(app: App[Any], text: str) -> bool:
