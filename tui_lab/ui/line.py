@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,8 @@ from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.timer import Timer
+from textual.widget import Widget
 
 from tui_lab.ui.lean import Frame, LeanUpdate
 
@@ -36,10 +41,39 @@ class Pace:
 PLOT = Pace(0.5, 2.0)
 #: Text that streams: ten times a second reads as flowing.
 STREAM = Pace(0.1, 0.34)
+#: Text that comes in portions is drawn as it comes: the host sends ten a second.
+PORTIONS = Pace(0.0, 0.34)
 #: Numbers that count up: nobody reads them faster.
 FIGURES = Pace(0.5, 1.5)
 #: The lines about a run, and its log.
 RUN = Pace(0.5, 2.0)
+
+
+class Paced:
+    """Calls ``draw`` when ``widget`` wants to be drawn, and no sooner than the pace allows after the call
+    before: bursts become one call, and the newest is what is drawn in the end."""
+
+    def __init__(self, widget: Widget, pace: Pace, draw: Callable[[], object]) -> None:
+        self._widget, self._pace, self._draw = widget, pace, draw
+        self._timer: Timer | None = None
+        self._drawn_at = -math.inf
+
+    def want(self) -> None:
+        """Draws now or in a moment."""
+        if self._timer is not None:
+            return
+        wait_s = self._pace.of(self._widget.app) - (time.monotonic() - self._drawn_at)
+        if wait_s > 0:
+            self._timer = self._widget.set_timer(wait_s, self.now)
+        else:
+            self.now()
+
+    def now(self) -> None:
+        """Draws at once; what was due is done with it."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer, self._drawn_at = None, time.monotonic()
+        self._draw()
 
 
 class LineApp(App[None]):

@@ -18,6 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.line import PORTIONS, Paced
 
 _PARTS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)
@@ -57,7 +58,9 @@ class StreamText(ScrollView):
         self.raw = ""
         self._lines: list[str] = []
         self._wrapped = 0  # width that the lines are wrapped to; 0: they must be made anew
-        self._pending: list[str] = []  # came while the widget was not shown
+        self._hints = False  # the lines are the hint's
+        self._pending: list[str] = []  # not drawn yet
+        self._paced = Paced(self, PORTIONS, self.catch_up)
         self._follows = True  # the end, until somebody scrolls back
         self._following = False  # it is moving by itself
 
@@ -67,13 +70,12 @@ class StreamText(ScrollView):
         """More text at the end. While the widget is hidden it is only kept."""
         if not text:
             return
-        first = not self.raw
         self.raw += text
         if not self._wrapped:
             return
         self._pending.append(text)
         if self.is_on_screen:
-            self._catch_up(first)
+            self._paced.want()
 
     def replace(self, text: str, hint: str | None = None) -> None:
         """Other text."""
@@ -88,14 +90,12 @@ class StreamText(ScrollView):
         return self.size.width > 0 and self.display and self.screen.is_current
 
     def catch_up(self) -> None:
-        """Wraps what came while it was hidden."""
-        if self._pending:
-            self._catch_up(False)
-
-    def _catch_up(self, first: bool) -> None:
+        """Wraps what came since it was drawn."""
+        if not self._pending or not self.is_on_screen:
+            return
         text, self._pending = "".join(self._pending), []
-        if first:
-            self._lines = [""]
+        if self._hints:
+            self._lines, self._hints = [""], False
         changed_from = max(0, len(self._lines) - 1)
         last = self._lines.pop() if self._lines else ""
         for number, paragraph in enumerate(visible(text, keep_newlines=True).split("\n")):
@@ -112,6 +112,7 @@ class StreamText(ScrollView):
         self._wrapped = self.size.width
         shown = visible(self.raw, keep_newlines=True) if self.raw else self.hint
         self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
+        self._hints = not self.raw
         self._resized(0)
         if not self._follows:  # somebody reads: the same words stay in the first row
             ends = list(accumulate(map(len, self._lines)))
