@@ -23,6 +23,7 @@ from tui_lab.pocket import MODEL_DIR
 
 #: The lab as people start it.
 LAB = (sys.executable, "-m", "tui_lab")
+STEADY_HOST = Path(__file__).parent / "steady_host"
 ESCAPE, ENTER = b"\x1b", b"\r"
 #: What F2 to F6 send.
 PANE_KEYS = {
@@ -34,14 +35,18 @@ PANE_KEYS = {
 }
 
 
-def environment(folder: str | Path) -> dict[str, str]:
-    """A terminal of 16 million colours, and a lab whose runs, settings and data lie below ``folder``."""
+def environment(folder: str | Path, steady_host: bool = False) -> dict[str, str]:
+    """A terminal of 16 million colours, and a lab whose runs, settings and data lie below ``folder``.
+    ``steady_host``: the lanes of Compare stream words at one rate, without a model."""
     own = ("RUNS", "CONFIG", "DATA")
+    path = [str(STEADY_HOST)] if steady_host else []
+    path += filter(None, [os.environ.get("PYTHONPATH")])
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TUI_LAB_")},
         "TERM": "xterm-256color",
         "COLORTERM": "truecolor",
         **{f"TUI_LAB_{name}_DIR": f"{folder}/{name.lower()}" for name in own},
+        "PYTHONPATH": os.pathsep.join(path),
     }
 
 
@@ -49,11 +54,16 @@ class Terminal:
     """``command`` on a terminal of ``columns`` by ``rows``."""
 
     def __init__(
-        self, folder: str | Path, columns: int = 80, rows: int = 24, command: Sequence[str] = LAB
+        self,
+        folder: str | Path,
+        columns: int = 80,
+        rows: int = 24,
+        command: Sequence[str] = LAB,
+        steady_host: bool = False,
     ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.environment = environment(folder)
+        self.environment = environment(folder, steady_host)
         self.written_bytes = 0
         self._screen = Screen(columns, rows)
         self._undrawn: list[bytes] = []  # drawn when somebody looks: counting must not cost CPU
@@ -136,6 +146,17 @@ def endless_model(folder: Path) -> Path:
     return folder
 
 
+def set_tokens(lab: Terminal, new_tokens: int) -> None:
+    """How many new tokens a lane may have."""
+    lab.press(ESCAPE, 0.5)
+    lab.press(b"n", 0.0)
+    lab.until("how many new tokens")
+    lab.press(b"\x15", 0.5)  # away with what stands there
+    lab.press(b"%d" % new_tokens, 0.5)
+    lab.press(ENTER, 0.0)
+    lab.until(f"up to {new_tokens} tokens")
+
+
 def load_model(lab: Terminal, model: Path, new_tokens: int) -> None:
     """Compare with ``model`` loaded and ``new_tokens`` a lane; the lanes have the focus, as after Escape."""
     lab.press(ESCAPE, 0.5)
@@ -146,9 +167,7 @@ def load_model(lab: Terminal, model: Path, new_tokens: int) -> None:
     lab.until("or a hub name such as")
     lab.press(f"{model}\r".encode(), 0.0)
     lab.until(f"{model.name} \u00b7")
-    lab.press(b"n", 0.0)
-    lab.until("how many new tokens")
-    lab.press(b"\x15%d\r" % new_tokens, 0.5)
+    set_tokens(lab, new_tokens)
 
 
 def start_run(lab: Terminal, steps: int) -> subprocess.Popen[bytes]:

@@ -1,0 +1,7 @@
+"""Puts the worker beside this file into a started host: see ``terminal.environment``."""
+
+from pathlib import Path
+
+import tui_lab.host
+
+tui_lab.host.__path__.insert(0, str(Path(__file__).parent / "host"))
