@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from tui_lab.safe_text import visible
 from tui_lab.ui.actions import first_key
+from tui_lab.ui.line import is_slow
 
 #: Panes in the order of their keys: id, name.
 PANES = (
@@ -81,6 +82,8 @@ class HeaderLine(Widget):
 
     def on_mount(self) -> None:
         self.watch(self.app, "run_line", self._take_status)
+        if hasattr(self.app, "slow_link"):
+            self.watch(self.app, "slow_link", lambda _: self.refresh(), init=False)
 
     def _take_status(self, status: tuple[str, str]) -> None:
         self.status = status
@@ -102,6 +105,8 @@ class HeaderLine(Widget):
         left = self._left()
         used = sum(len(text) for text, _, _ in left)
         text, state = self.status
+        if is_slow(self.app):
+            text = f"slow link · {text}" if text else "slow link"
         right = fitted(visible(text), state, self.size.width - used - 1)
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
