@@ -282,8 +282,11 @@ def _until_end(
         display.tick(watcher.state, liveness)
         # the end of the attempt before counts only when no new one is coming
         ended = liveness in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
-        if ended and not events and not watcher.poll():
-            return False
+        if ended and not events:
+            if not (events := watcher.take()):
+                return False
+            for event in events:
+                display.event(event, watcher.state)
         if interrupts.count > heard:
             heard = interrupts.count
             if stopping:

@@ -315,6 +315,20 @@ def test_a_run_that_died_before_its_first_event_crashed(run: Run) -> None:
     assert Watcher(run).liveness == "crashed"
 
 
+def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) -> None:
+    events = EventWriter(run.events_path)
+    events.write("resumed", from_step=0, attempt=1)
+    for number in range(1, 60):
+        events.write("step", step=number, loss=1.0)
+    events.write("end", state="finished", step=59)
+    events.close()
+    watcher, told = Watcher(run), []
+    while portion := watcher.take(max_records=7):
+        told += portion
+        assert watcher.liveness == "finished"
+    assert [one["kind"] for one in told] == ["resumed", *["step"] * 59, "end"]
+
+
 def test_a_damaged_recipe_is_a_problem_not_an_error(run: Run) -> None:
     run.recipe_path.write_text("lora_r = 0")
     watcher = Watcher(run)

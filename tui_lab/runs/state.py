@@ -367,6 +367,7 @@ class Watcher:
         self.state = RunState()
         self._tail = EventTail(run.events_path)
         self._restarts = 0
+        self._untold: list[dict[str, Any]] = []  # read for the state's sake, for the next who takes events
         self._recipe: Recipe | None = None
         self.problem = ""
 
@@ -382,6 +383,10 @@ class Watcher:
 
     def take(self, max_records: int = 2_000, max_s: float = 0.02) -> list[dict[str, Any]]:
         """Reads what is new, bounded, into the state; the events themselves."""
+        untold, self._untold = self._untold, []
+        return untold + self._read(max_records, max_s)
+
+    def _read(self, max_records: int, max_s: float) -> list[dict[str, Any]]:
         events = self._tail.read(max_records, max_s)
         if self._tail.restarts != self._restarts:
             self._restarts, self.state = self._tail.restarts, RunState()
@@ -407,7 +412,9 @@ class Watcher:
         if locked and self.state.end:
             return str(self.state.end.get("state"))
         if not locked and not self.state.end:
-            self.read_all()  # the end may have come between the last poll and the look at the lock
+            # the end may have come between the last poll and the look at the lock
+            while events := self._read(100_000, math.inf):
+                self._untold += events
         state = self.state.liveness(locked)
         # started, yet dead before its first event: its log has the reason
         return "crashed" if state == "created" and self.run.was_started else state
