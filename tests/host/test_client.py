@@ -163,7 +163,10 @@ async def test_killed_in_mid_stream_it_says_so_and_comes_back(adapters: dict[str
     assert host.status.state == "off"
 
 
-async def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+async def test_a_model_that_is_not_there_is_one_sentence_and_idle_memory_is_freed(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("TUI_LAB_HOST_IDLE_S", "0.4")
     host = HostClient()
     try:
         (tmp_path / "config.json").write_text("{}")
@@ -174,17 +177,7 @@ async def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None
             assert host.status.state == "ready" and not host.status.loaded and not host.wants
         with pytest.raises(LabError, match="no model is loaded"):
             await host.count(Ask("a", ("greedy",)))
-        await host.load("pocket")  # and after all that it loads
-        assert host.status.names == ("base",)
-    finally:
-        await host.close()
-
-
-async def test_idle_it_frees_its_memory_and_says_so(monkeypatch: Any) -> None:
-    monkeypatch.setenv("TUI_LAB_HOST_IDLE_S", "0.4")
-    states: list[HostStatus] = []
-    host = HostClient(states.append)
-    try:
+        # after all that it loads; left alone it frees its memory, says so, and is back when it is asked
         await host.load("pocket")
         await until(lambda: not host.status.loaded, 10)
         assert not host.status.loaded and "memory was freed after" in host.status.text
@@ -194,9 +187,8 @@ async def test_idle_it_frees_its_memory_and_says_so(monkeypatch: Any) -> None:
         await host.close()
 
 
-async def test_closing_in_mid_stream_is_quick() -> None:
-    host = HostClient()
-    await host.load("pocket")
+async def test_closing_in_mid_stream_is_quick(host: HostClient) -> None:
+    """The last test of the one host."""
     told: list[Event] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)

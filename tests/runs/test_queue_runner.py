@@ -180,7 +180,10 @@ def test_real_runs_with_the_runner_killed_in_between(runs_dir: Path, tmp_path: P
     """Two runs of the bundled model, three steps each."""
     rows = [{"question": f"What is {n} and one?", "answer": f"It is {n + 1}."} for n in range(20)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    recipe = Recipe(data=str(tmp_path / "rows.jsonl"), max_steps=3, probe_share=0.0, score_rows=0)
+    recipe = Recipe(
+        data=str(tmp_path / "rows.jsonl"), max_steps=3, probe_share=0.0, score_rows=0, max_length=64,
+        per_device_train_batch_size=1, gradient_accumulation_steps=1, sample_max_new_tokens=1,
+    )  # fmt: skip
     try:
         runs = queue.add([recipe, recipe.changed(seed=7)], runs_dir)
         child = start(runs_dir)
