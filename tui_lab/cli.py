@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tui_lab import (
     __version__,
+    cli_demo,
     cli_export,
     cli_forecast,
     cli_generate_grammar,
@@ -170,6 +171,7 @@ def parser() -> argparse.ArgumentParser:
     cli_export.add_parser(commands)
     cli_forecast.add_parser(commands)
     cli_strength.add_parser(commands)
+    cli_demo.add_parser(commands)
     cli_replay.add_parser(commands)
     cli_report.add_parser(commands)
     cli_retention.add_parser(commands)

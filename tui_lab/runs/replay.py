@@ -58,7 +58,8 @@ def find(name: str, directory: Path | None = None) -> Run:
 
 class Replay:
     """One replay. ``run`` is the folder to watch, ``original`` the run that is played. Call :meth:`advance`
-    now and then; ``clock`` is the watcher's, in seconds."""
+    now and then; ``clock`` is the watcher's, in seconds. ``directory`` is the folder of runs to play in,
+    where that is not a private one of the replay's own."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Replay:
         speed: float = DEFAULT_SPEED,
         from_step: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        directory: Path | None = None,
     ) -> None:
         self.original = original
         self.speed = check_speed(speed)
@@ -82,9 +84,17 @@ class Replay:
         self._gap_s = 0.0  # what is left of the gap before the next record, long ones cut
         self._gap_whole_s = self._gap_real_s = 0.0
         self._next: tuple[bytes, dict[str, Any] | None] | None = None
-        self._place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
         try:
-            self.run = self._make_folder()
+            if directory is None:
+                self._place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+                path = self._place / original.id
+            else:
+                self._place = path = directory / original.id
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            raise LabError(f"a replay has no place to play: {error.strerror or error}") from None
+        try:
+            self.run = self._make_folder(path)
             self._lock: RunLock | None = RunLock.take(self.run)
             self._log = self.run.events_path.open("ab", buffering=0)
             self._inbox = Inbox(self.run, set())
@@ -95,10 +105,8 @@ class Replay:
             shutil.rmtree(self._place, ignore_errors=True)
             raise
 
-    def _make_folder(self) -> Run:
+    def _make_folder(self, path: Path) -> Run:
         """Named as the original is, in a folder of its own that nobody else can read."""
-        path = self._place / self.original.id
-        path.mkdir(mode=0o700)
         run = Run(path)
         try:
             shutil.copyfile(self.original.recipe_path, run.recipe_path)
