@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -209,7 +210,8 @@ def _show_row(row: dict[str, Any]) -> None:
 def run_job(
     module: str, request: dict[str, Any], environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Runs a job as a child, with ``environment`` on top of this one's, and returns its result. Raises LabError with what it refused."""
+    """Runs a job as a child, with ``environment`` on top of this one's, and returns its result. Raises
+    LabError with what it refused."""
     show = sys.stderr.isatty()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", module],
@@ -318,9 +320,11 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
     from tui_lab.pocket import MODEL_DIR
     from tui_lab.resources import cache_dir, config_dir, resource_dir, user_dir
     from tui_lab.runs.folder import runs_dir as default_runs_dir
+    from tui_lab.settings import path as settings_file
 
     return {
         "config": config_dir(),
+        "settings": settings_file(),
         "presets": resource_dir("presets"),
         "own presets": user_dir("presets"),
         "themes": resource_dir("themes"),
@@ -350,9 +354,10 @@ def doctor(args: argparse.Namespace) -> int:
     from tui_lab import doctor as checks
 
     found = []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for check in checks.iter_checks(args.online, args.runs_dir):
         found.append(check)
         if not args.json:
-            print(checks.line(check), flush=True)
-    print(checks.to_json(found) if args.json else f"\n{checks.summary(found)}")
+            print(checks.line(check, width), flush=True)
+    print(checks.to_json(found) if args.json else f"\n{checks.summary(found, width)}")
     return EXIT_FAILED if checks.exit_code(found) else EXIT_OK

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab import doctor_logout
+from tui_lab.doctor import logout
 
 SESSION = "0::/user.slice/user-1000.slice/session-3.scope\n"
 MANAGER = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-r1.scope\n"
@@ -23,7 +23,7 @@ def place(tmp_path: Path) -> Path:
 def look(place: Path, cgroup: str = SESSION, user: str = "ann") -> str:
     (place / "cgroup").write_text(cgroup)
     configs = (place / "etc" / "logind.conf", place / "usr" / "logind.conf")
-    state, found, advice = doctor_logout.look(configs, place / "linger", place / "cgroup", user)
+    state, found, advice = logout.look(configs, place / "linger", place / "cgroup", user)
     assert found and bool(advice) == (state == "warn")
     return state
 

@@ -1,0 +1,57 @@
+"""GPUs, drivers and processors that this machine has not."""
+
+from pathlib import Path
+
+import pytest
+
+from tui_lab import catalog, gpu
+from tui_lab.doctor import machine
+
+T4 = gpu.Gpu(0, "Tesla T4", "GPU-1", 16 << 30, 1 << 30, 0, 40, 20.0, (7, 5))
+H200 = gpu.Gpu(0, "NVIDIA H200", "GPU-2", 140 << 30, 0, 0, 30, 80.0, (9, 0))
+NEW = gpu.Driver("580.1", (13, 0))
+OLD = gpu.Driver("550.54", (12, 4))
+
+
+def test_gpu() -> None:
+    none = machine.check_gpu([], None)
+    assert none.state == "warn" and "CPU" in none.advice
+    good = machine.check_gpu([H200], NEW)
+    assert good.state == "ok" and "compute capability 9.0, bf16" in good.found and "580.1" in good.found
+    older = machine.check_gpu([T4], OLD)
+    assert "17.2 GB" in older.found and "no bf16" in older.found and "8.0" in older.advice
+    bare = machine.check_gpu([gpu.Gpu(0, "MIG", None, None, None, None, None, None, None)], None)
+    assert bare.state == "ok" and "unknown" in bare.found
+
+
+def test_bundled_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalog, "_POCKET_DIR", tmp_path)
+    check = machine.check_pocket()
+    assert check.state == "warn" and "tui_lab.pocket.build" in check.advice
+
+
+def test_a_gpu_without_a_driver_is_told_apart(tmp_path: Path) -> None:
+    devices, pci = tmp_path / "dev", tmp_path / "pci"
+    for place in (devices, pci):
+        place.mkdir()
+    assert machine.why_no_driver(devices, pci) == ("", "")
+    for name, vendor, kind in (("a", "0x8086", "0x030000"), ("b", "0x10de", "0x040300")):  # a sound card
+        (pci / name).mkdir()
+        (pci / name / "vendor").write_text(vendor + "\n")
+        (pci / name / "class").write_text(kind + "\n")
+    assert machine.why_no_driver(devices, pci) == ("", "")
+    (pci / "b" / "class").write_text("0x030200\n")
+    assert "built in, but no driver" in machine.why_no_driver(devices, pci)[0]
+    (devices / "nvidia0").write_text("")
+    (devices / "nvidiactl").write_text("")
+    assert "no driver library" in machine.why_no_driver(devices, pci)[0]
+
+
+def test_a_gpu_that_may_not_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia0").write_text("")
+    monkeypatch.setattr(machine.os, "access", lambda path, mode: False)  # root may open anything
+    found, advice = machine.why_no_driver(tmp_path, tmp_path)
+    assert "may not be opened" in found and "group" in advice
+    monkeypatch.setattr(machine, "why_no_driver", lambda: (found, advice))
+    check = machine.check_gpu([], None)
+    assert (check.state, check.found, check.advice) == ("warn", found, advice)

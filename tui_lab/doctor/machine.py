@@ -1,0 +1,88 @@
+"""The machine itself: processor, memory, GPUs, and the bundled model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tui_lab import catalog, gpu, room
+from tui_lab.doctor.check import Check, gb
+
+#: A run of the bundled model needs about this much.
+LITTLE_MEMORY_BYTES = 1_500_000_000
+DEVICES, PCI = Path("/dev"), Path("/sys/bus/pci/devices")
+#: NVIDIA's number on the PCI bus, and the class of what draws or computes.
+_NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
+
+
+def check_cpu() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = room.available_bytes()
+    text = f"{cores} cores, {gb(free)} memory free" if free is not None else f"{cores} cores, memory unknown"
+    if free is not None and free < LITTLE_MEMORY_BYTES:
+        return Check(
+            "CPU", "warn", text, "close other programs: a run of the bundled model needs about 1.5 GB"
+        )
+    return Check("CPU", "ok", text)
+
+
+def why_no_driver(devices: Path = DEVICES, pci: Path = PCI) -> tuple[str, str]:
+    """Where no driver answers: what there is all the same, and what to do about it; ("", "") where there is
+    no NVIDIA GPU to be seen."""
+    nodes = sorted(devices.glob("nvidia[0-9]*"))
+    shut = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if shut:
+        return (
+            f"{shut[0]} is there, but may not be opened",
+            "have this user added to the group that owns it (often video or render), then log in again",
+        )
+    if nodes:
+        return (
+            f"{nodes[0]} is there, but no driver library answers",
+            "in a container: start it with --gpus all; else install the driver (`nvidia-smi` must answer)",
+        )
+    if any(_reads(card / "vendor") == _NVIDIA and _reads(card / "class").startswith(_DISPLAY_CLASS)
+           for card in sorted(pci.glob("*"))):  # fmt: skip
+        return (
+            "an NVIDIA GPU is built in, but no driver answers",
+            "install NVIDIA's driver, or start the container with --gpus all; runs go on the CPU until then",
+        )
+    return "", ""
+
+
+def _reads(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+    if not cards:
+        found = f"none (driver {driver.version})" if driver else "none found (no NVIDIA driver answers)"
+        if driver is None and (why := why_no_driver())[0]:
+            return Check("GPU", "warn", *why)
+        advice = "runs go on the CPU: enough for the bundled model; models of real size need an NVIDIA GPU"
+        return Check("GPU", "warn", found, advice)
+    parts = []
+    for card in cards:
+        memory = f", {gb(card.memory_total_bytes)}" if card.memory_total_bytes else ""
+        capability = ".".join(map(str, card.compute_capability)) if card.compute_capability else "unknown"
+        bf16 = {True: "bf16", False: "no bf16", None: "bf16 unknown"}[card.bf16]
+        parts.append(f"{card.name}{memory}, compute capability {capability}, {bf16}")
+    text = "; ".join(parts) + (f"; driver {driver.version}" if driver and driver.version else "")
+    if any(card.bf16 is False for card in cards):
+        advice = (
+            "compute in float32 or float16: bfloat16 needs compute capability 8.0 (the lab chooses by itself)"
+        )
+        return Check("GPU", "ok", text, advice)
+    return Check("GPU", "ok", text)
+
+
+def check_pocket() -> Check:
+    entry = catalog.pocket()
+    if entry.refused:
+        return Check("bundled model", "warn", "missing or damaged", entry.refused)
+    return Check(
+        "bundled model", "ok", f"{(entry.parameters or 0) / 1e6:.2f} M parameters, {entry.context} tokens"
+    )

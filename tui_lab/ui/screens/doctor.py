@@ -1,0 +1,118 @@
+"""The doctor inside the lab: the checks as they come, and at the end what to do. What concerns the machine is
+looked at by a child process, which ends when the screen does; the lab itself waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from tui_lab import doctor
+from tui_lab.safe_text import visible
+from tui_lab.ui.actions import bindings
+from tui_lab.ui.keyed import Over
+
+COMMAND = (sys.executable, "-m", "tui_lab.doctor")
+#: Each state as a word and a colour.
+STYLES = {"ok": "$text-success", "warn": "$text-warning", "fail": "$text-error"}
+WIDEST = 104
+#: Cells around the text.
+AROUND = 5
+
+
+def shown(check: doctor.Check, width: int) -> Content:
+    """One check: its state in a word, its name, what was found, what to do."""
+    text = visible(doctor.line(check, width), keep_newlines=True)
+    return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
+
+
+class DoctorScreen(Over[None]):
+    """The report, growing."""
+
+    DEFAULT_CSS = """
+    DoctorScreen { align: center middle; }
+    DoctorScreen > Vertical {
+        width: 104; max-width: 100%; height: 100%; background: $panel; border: round $primary;
+    }
+    DoctorScreen VerticalScroll { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
+    DoctorScreen Static { width: 1fr; height: auto; }
+    DoctorScreen #to-do { margin-top: 1; }
+    """
+    GROUP = "doctor"
+    AUTO_FOCUS = "VerticalScroll"
+    BINDINGS = bindings("doctor")
+
+    def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
+        super().__init__()
+        self.command = command
+        self.found: list[doctor.Check] = []
+        self._at_end = False
+        self._child: asyncio.subprocess.Process | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = "Doctor"
+            box.border_subtitle = (
+                f"{self.keys('doctor.again')} looks again, {self.keys('doctor.close')} closes"
+            )
+            with VerticalScroll():
+                yield Static(id="checks")
+                yield Static(id="to-do")
+
+    def on_mount(self) -> None:
+        self.action_again()
+
+    def action_again(self) -> None:
+        self.run_worker(self._look(), group="doctor", exclusive=True, exit_on_error=False)
+
+    async def _look(self) -> None:
+        self._end_child()
+        self.found = list(doctor.terminal_checks(ask=False))
+        self._draw(at_end=False)
+        child = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        self._child = child
+        assert child.stdout is not None
+        try:
+            async for line in child.stdout:
+                self.found.append(doctor.Check(**json.loads(line)))
+                self._draw(at_end=False)
+            await child.wait()
+        except (ValueError, TypeError):
+            self.found.append(doctor.Check("doctor", "fail", "its report cannot be read", "`tui-lab doctor`"))
+        finally:
+            self._end_child()
+        if child.returncode:
+            text = "the checks of the machine ended early"
+            self.found.append(doctor.Check("doctor", "fail", text, "see `tui-lab doctor` in a shell"))
+        self._draw(at_end=True)
+
+    def _draw(self, at_end: bool) -> None:
+        self._at_end = at_end
+        width = min(WIDEST, self.app.size.width) - AROUND
+        checks = [shown(check, width) for check in self.found]
+        self.query_one("#checks", Static).update(Content("\n").join(checks))
+        text = f"{len(self.found)} checks so far, looking on …"
+        if at_end:
+            text = doctor.summary(self.found, width)
+        self.query_one("#to-do", Static).update(Content.styled(visible(text, keep_newlines=True), "bold"))
+
+    def on_resize(self) -> None:
+        self._draw(self._at_end)
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
+            child.kill()
+
+    def on_unmount(self) -> None:
+        self._end_child()
