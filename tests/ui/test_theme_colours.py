@@ -30,6 +30,7 @@ TEXTS = (
     "text-warning",
     "text-success",
     "text-muted",
+    "text-disabled",  # empty lists speak with it
     "footer-key-foreground",
 )
 STRICT = {"lab-contrast": 7.0, "lab-projector": 7.0}

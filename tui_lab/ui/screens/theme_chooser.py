@@ -106,14 +106,15 @@ class ThemeChooser(Over[None]):
         for message in self.lab.read_themes():
             self.notify(message, severity="warning", title="Left out", markup=False)
         themes = self.app.available_themes
-        names = self.lab.lab_themes
+        # what is shown is in the list even if its file has gone, or if it is one of Textual's own
+        names = sorted({*self.lab.lab_themes, self.before})
         room = max(map(len, names), default=0) + 2
         options = self.query_one(OptionList)
         for name in names:
             here = ("● " if name == self.before else "  ", "$changed")
             about = (kind(themes[name]), "$text-muted")
             options.add_option(Option(Content.assemble(here, visible(name).ljust(room), about), id=name))
-        options.highlighted = names.index(self.before) if self.before in names else 0
+        options.highlighted = names.index(self.before)
         options.focus()
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
         self._show_sample()

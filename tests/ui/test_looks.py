@@ -1,0 +1,260 @@
+"""What the terminal is sent: no colours where none are wanted, native codes on sixteen colours, ASCII where
+nothing else is; themes tried live; plots as F8, settings and theme say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.segment import Segment
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from tests.ui.helpers import said, screen_text, until
+from tests.ui.kept import make_run
+from tests.ui.screens.test_compare import PaperHost
+from tui_lab.resources import config_dir
+from tui_lab.settings import Settings, ascii_reason, load, path
+from tui_lab.ui import themes
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.theme_chooser import ThemeChooser
+from tui_lab.ui.widgets.plot import Plot
+
+PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
+#: SGR parameters that set a colour: 30-38, 40-48, 90-97, 100-107.
+_SGR = re.compile(r"\x1b\[([\d;:]*)m")
+
+
+def sent(app: LabApp) -> str:
+    """The whole screen as it would be written to the terminal."""
+    update = app.screen._compositor.render_full_update()
+    return str(update.render_segments(app.console))
+
+
+def colour_parameters(written: str) -> set[int]:
+    found = {int(each or 0) for codes in _SGR.findall(written) for each in re.split("[;:]", codes)}
+    return {each for each in found if 30 <= each <= 38 or 40 <= each <= 48 or 90 <= each <= 107}
+
+
+def segments(app: LabApp) -> Iterator[Segment]:
+    for strip in app.screen._compositor.render_strips(app.size):
+        yield from strip
+
+
+async def every_pane(app: LabApp, pilot: Pilot[None]) -> Iterator[str]:  # type: ignore[misc]
+    """Goes through all panes, help and the palette; the name of each, once it stands."""
+    app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    await until(lambda: app._drawn)
+    for name in PANES:
+        app.action_pane(name)
+        await until(lambda name=name: app.pane == name and "F2" in screen_text(app))
+        await pilot.pause(0.1)
+        yield name  # type: ignore[misc]
+    await pilot.press("f1")
+    yield "help"  # type: ignore[misc]
+    await pilot.press("escape", "ctrl+p")
+    yield "palette"  # type: ignore[misc]
+    await pilot.press("escape")
+
+
+async def test_without_colours_not_one_is_sent_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    run = make_run()
+    app = LabApp(settings=load().settings, run_id=str(run.path))
+    assert app.theme == themes.MONO_THEME
+    async with app.run_test(size=(120, 40)) as pilot:
+        async for name in every_pane(app, pilot):  # type: ignore[attr-defined]
+            written = sent(app)
+            assert colour_parameters(written) == set(), name
+            attributes = {codes for codes in _SGR.findall(written) if codes}
+            assert any("7" in codes.split(";") for codes in attributes), f"{name}: nothing is marked"
+            assert any("1" in codes.split(";") for codes in attributes), name
+        await pilot.press("f9")
+        assert said(app, "No colours") and not isinstance(app.screen, ThemeChooser)
+
+
+@pytest.mark.parametrize("pane", ["choose", "compare", "runs", "dashboard"])
+async def test_without_colours_the_focus_is_seen(pane: str) -> None:
+    make_run(name="a")
+    make_run(name="b")
+    app = LabApp(settings=Settings(color=False, pane=pane))
+    async with app.run_test(size=(120, 40)) as pilot:
+        app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+        await until(lambda: app._drawn and app.focused is not None)
+        await pilot.pause(0.3)
+        before, held = sent(app), app.focused
+        await pilot.press("escape" if pane == "compare" else "tab" if pane == "choose" else "down")
+        await pilot.pause(0.1)
+        assert app.focused is not held or pane in ("runs", "dashboard")
+        assert sent(app) != before
+
+
+async def test_with_colours_there_are_some() -> None:
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: app._drawn)
+        assert colour_parameters(sent(app))
+
+
+async def test_colours_that_are_asked_for_overrule_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TUI_LAB_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    app = LabApp(settings=load().settings, pane="runs")
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: app._drawn)
+        colours = {style.color.triplet for _, style, _ in segments(app) if style and style.color}
+        assert any(len(set(triplet)) > 1 for triplet in colours if triplet), "not only greys"
+
+
+async def test_ascii_alone_is_sent_from_every_pane() -> None:
+    run = make_run()
+    app = LabApp(settings=Settings(ascii=True), run_id=str(run.path))
+    async with app.run_test(size=(80, 24)) as pilot:
+        async for name in every_pane(app, pilot):  # type: ignore[attr-defined]
+            assert sent(app).isascii(), name
+        await pilot.press("f9")
+        await until(lambda: isinstance(app.screen, ThemeChooser))
+        assert sent(app).isascii()
+        await pilot.press("escape", "f8")
+        assert app.marker == "ascii" and said(app, "Plots stay in ASCII")
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "linux", "screen"])
+async def test_sixteen_colours_get_native_codes(terminal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: app._drawn)
+        assert app.theme == themes.ANSI_THEME
+        assert colour_parameters(sent(app)) and not colour_parameters(sent(app)) & {38, 48}
+
+
+@pytest.mark.parametrize(
+    ("words", "said_of"),
+    [
+        ({}, ""),
+        ({"LANG": "en_US.UTF-8"}, ""),
+        ({"LANG": "C.utf8"}, ""),
+        ({"LANG": "C"}, "LANG=C"),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, "LC_ALL=C"),
+        ({"LANG": "de_DE.ISO-8859-1"}, "LANG=de_DE.ISO-8859-1"),
+        ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, ""),
+    ],
+)
+def test_a_locale_without_utf8_chooses_ascii(words: dict[str, str], said_of: str, tmp_path: Path) -> None:
+    reason = ascii_reason(words)
+    assert reason.startswith(said_of) and bool(reason) == bool(said_of)
+    file = tmp_path / "settings.toml"
+    assert load({}, words, file).settings.ascii == bool(said_of)
+    assert not load({}, {**words, "TUI_LAB_ASCII": "0"}, file).settings.ascii
+
+
+async def test_the_lab_says_why_it_writes_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    app = LabApp(settings=load().settings, pane="runs")
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: said(app, "LC_ALL=C is no UTF-8 locale"))
+        assert sum("UTF-8" in note.message for note in app._notifications) == 1
+
+
+# --------------------------------------------------------------------------------------------------
+# themes tried live
+
+
+def ground(app: LabApp) -> str:
+    """The colour behind the first letter of the pane's header line, as it is drawn now."""
+    style = next(iter(segments(app))).style
+    assert style is not None and style.bgcolor is not None and style.bgcolor.triplet is not None
+    return style.bgcolor.triplet.hex
+
+
+async def chooser(app: LabApp, pilot: Pilot[None]) -> OptionList:
+    await until(lambda: app._drawn and app.lab_themes)
+    await pilot.press("f9")
+    await until(
+        lambda: isinstance(app.screen, ThemeChooser) and app.screen.query_one(OptionList).option_count
+    )
+    return app.screen.query_one(OptionList)
+
+
+async def test_the_cursor_shows_a_theme_on_the_pane_and_escape_takes_it_back() -> None:
+    app = LabApp(settings=Settings(theme="lab-dark", pane="runs"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        options = await chooser(app, pilot)
+        names = [option.id for option in options.options]
+        assert set(names) >= {"lab-dark", "lab-light", "lab-colorblind", "lab-projector"}
+        assert options.highlighted == names.index("lab-dark")
+        for word in ("train", "forgotten", "contrastive", "run F", "learning", "surprise", "paused"):
+            assert word in screen_text(app).replace("\u00a0", " "), word
+        await pilot.press("down")
+        await until(lambda: app.theme == "lab-light" and ground(app) == "#e0e4e8")
+        await pilot.press("down")
+        while names[options.highlighted or 0] != "lab-projector":
+            await pilot.press("down")
+        await until(lambda: app.marker == "block" and app.plot_weight == "thick")
+        await pilot.press("escape")
+        await until(lambda: app.theme == "lab-dark" and ground(app) == "#242b34")
+        assert app.marker == "braille" and app.plot_weight == "normal"
+        assert not path().exists()
+
+
+async def test_enter_keeps_a_theme_and_writes_it_down() -> None:
+    app = LabApp(settings=Settings(theme="lab-dark", pane="runs"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await chooser(app, pilot)
+        await pilot.press("down", "enter")
+        await until(lambda: not isinstance(app.screen, ThemeChooser))
+        assert app.theme == "lab-light" == app.settings.theme
+        assert load({}, {}).settings.theme == "lab-light"
+
+
+async def test_files_are_read_again_and_a_faulty_one_is_one_message() -> None:
+    folder = config_dir() / "themes"
+    folder.mkdir(parents=True)
+    mine = folder / "mine.toml"
+    mine.write_text('[colors]\nprimary = "#ff0000"\npanel = "#010203"')
+    app = LabApp(settings=Settings(theme="mine", pane="runs"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.theme == "mine" and app._drawn and ground(app) == "#010203")
+        mine.write_text('[colors]\nprimary = "#ff0000"\npanel = "#040506"')
+        (folder / "bad.toml").write_text("[[[")
+        await chooser(app, pilot)
+        await until(lambda: ground(app) == "#040506")
+        assert sum("bad.toml" in note.message for note in app._notifications) == 1
+        await pilot.press("escape")
+        (folder / "bad.toml").unlink()
+        mine.unlink()
+        await chooser(app, pilot)
+        assert app.theme == "mine", "what is shown stays until another is taken"
+        await pilot.press("up", "enter")
+        options = await chooser(app, pilot)
+        assert "mine" not in [option.id for option in options.options]
+
+
+async def test_an_unknown_theme_names_those_that_exist() -> None:
+    app = LabApp(settings=Settings(theme="lab-drak", pane="runs"))
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: said(app, "'lab-drak'"))
+        assert said(app, "lab-dark, lab-light") and app.theme == "lab-dark"
+
+
+# --------------------------------------------------------------------------------------------------
+# plots
+
+
+async def test_plots_are_as_f8_then_the_settings_then_the_theme_say() -> None:
+    run = make_run()
+    app = LabApp(settings=Settings(theme="lab-projector"), run_id=str(run.path))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: app._drawn)
+        assert {plot.options.marker for plot in app.screen.query(Plot)} == {"block"}
+        assert {plot.options.weight for plot in app.screen.query(Plot)} == {"thick"}
+        await pilot.press("f8")
+        assert {plot.options.marker for plot in app.screen.query(Plot)} == {"ascii"}
+    assert LabApp(settings=Settings(theme="lab-projector", plots="braille")).marker == "braille"
+    assert LabApp(settings=Settings(theme="lab-dark")).marker == "braille"
+    assert LabApp(settings=Settings(theme="lab-projector", ascii=True)).marker == "ascii"
