@@ -25,6 +25,9 @@ OVER_GROUPS = {
     "confirm": "A question before something final",
     "help": "Help",
     "keys": "Cheat sheet",
+    "explain": "Explanations",
+    "jump": "Jump",
+    **SETUP_GROUPS,
 }
 
 # fmt: off
@@ -113,7 +116,15 @@ OVER_ACTIONS: tuple[Action, ...] = (
     Action("confirm.no", "n,escape,q", "answer(False)", "No", "Do not do it.", "confirm"),
     # --- help
     Action("help.search", "slash", "search", "Search", "Show only lines with a word.", "help", show=True),
+    Action("help.whether", "w", "whether", "Tune at all?",
+           "Turn to the page that asks whether to fine-tune, or back to the keys.", "help", show=True),
     Action("help.close", "escape,q", "leave", "Close", "Leave the search, then the help.", "help", show=True),
+    Action("explain.search", "slash", "search", "Search", "Show only terms with a word.", "explain"),
+    Action("explain.all", "a", "everything", "All terms", "Show the terms of every pane, or of this one.",
+           "explain"),
+    Action("explain.close", "escape,q", "leave", "Close",
+           "Leave the search, then the explanations.", "explain"),
+    Action("jump.leave", "escape", "leave", "Leave", "Stay where you were.", "jump"),
     Action("keys.close", "escape,q,enter", "dismiss", "Close", "Back to where you were.", "keys"),
     *SETUP_ACTIONS,
 )

@@ -321,13 +321,17 @@ class LabApp(LooksApp):
 
     def action_jump(self) -> None:
         """Letters over everything in view; leaves them when they are there."""
-        from tui_lab.ui.jump import Jump, places
+        from tui_lab.ui.jump import Jump, Place, places
+
+        def go(place: Place | None) -> None:
+            if place is not None:
+                self.call_later(place.go)
 
         top = self.screen
         if isinstance(top, Jump):
             top.dismiss(None)
         elif isinstance(top, Keyed) and (found := places(top)):
-            self.push_screen(Jump(found), lambda place: self.call_later(place.go) if place else None)
+            self.push_screen(Jump(found), go)
 
     def action_explain(self) -> None:
         """Explains what has the focus; leaves the explanations when they are open."""

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Input, Static
 from tui_lab.safe_text import visible
 from tui_lab.ui.action import Action
 from tui_lab.ui.actions import ACTIONS, GROUPS, bindings, key_cell
-from tui_lab.ui.help_texts import ABOUT, MOVING, filled
+from tui_lab.ui.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
 from tui_lab.ui.keyed import Over
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
@@ -65,6 +65,17 @@ def help_content(
     return Content("\n").join(lines)
 
 
+def whether_content(keymap: Mapping[str, str] | None, width: int) -> Content:
+    """The page that asks whether to fine-tune at all."""
+    parts: list[Content] = []
+    for title, text in WHETHER:
+        lines = textwrap.wrap(f"{title}: {filled(text, keymap)}", width)
+        head, rest = lines[0][len(title) :], lines[1:]
+        parts.append(Content.assemble((title, "bold $primary"), "\n".join([head, *rest])))
+    sources = textwrap.wrap(f"Sources: {WHETHER_SOURCES}", width)
+    return Content("\n").join([*parts, *(Content.styled(line, "$text-muted") for line in sources)])
+
+
 class HelpScreen(Over[None]):
     """Every key, by pane."""
 
@@ -82,13 +93,12 @@ class HelpScreen(Over[None]):
     AUTO_FOCUS = "VerticalScroll"
     BINDINGS = bindings("help")
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str, whether: bool = False) -> None:
         super().__init__()
-        self.group = group
+        self.group, self.whether = group, whether
 
     def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = "Help"
+        with Vertical():
             yield Input(placeholder="a word, a key, or an action's id")
             with VerticalScroll():
                 yield Static()
@@ -100,8 +110,13 @@ class HelpScreen(Over[None]):
     def _draw(self) -> None:
         width = min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
         words = self.query_one(Input).value
-        text = help_content(self.group, self.app._keymap, width, words)
+        if self.whether:
+            text = whether_content(self.app._keymap, width)
+        else:
+            text = help_content(self.group, self.app._keymap, width, words)
         self.query_one(Static).update(text)
+        title = WHETHER_TITLE if self.whether else "Help"
+        self.query_one(Vertical).border_title = title
 
     @on(Input.Changed)
     def _typed(self) -> None:
@@ -112,7 +127,13 @@ class HelpScreen(Over[None]):
     def _entered(self) -> None:
         self.query_one(VerticalScroll).focus()
 
+    def action_whether(self) -> None:
+        self.whether = not self.whether
+        self._draw()
+        self.query_one(VerticalScroll).scroll_home(animate=False)
+
     def action_search(self) -> None:
+        self.whether = False
         self.query_one(Input).add_class("-open").focus()
 
     def action_leave(self) -> None:

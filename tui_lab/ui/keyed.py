@@ -9,6 +9,7 @@ from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen, ScreenResultType
+from textual.widgets import OptionList
 
 from tui_lab.ui.keys import character_of, remapped
 
@@ -39,6 +40,15 @@ class Keyed(_Screen):
                     del bindings.key_to_bindings[key]
             chain.append((node, bindings))
         return chain
+
+    def on_resize(self) -> None:
+        # lists keep what stands under the cursor, but by themselves they do not keep it in view
+        self.call_after_refresh(self._cursors_in_view)
+
+    def _cursors_in_view(self) -> None:
+        for each in self.query(OptionList):
+            if each.highlighted is not None and each.size.height:
+                each.scroll_to_highlight()
 
 
 class Over(Keyed, ModalScreen[ScreenResultType]):

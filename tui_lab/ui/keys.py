@@ -72,7 +72,7 @@ def parse_key(text: str) -> str:
     """A key as Textual calls it: "Ctrl+S" is ctrl+s, "?" question_mark, "Esc" escape. Raises LabError for
     what is no key."""
     *modifiers, last = text.strip().split("+") if text.strip() not in ("+", "") else [text.strip()]
-    if not last and modifiers:  # "ctrl++"
+    if not last and modifiers and not modifiers[-1]:  # "ctrl++"
         modifiers, last = modifiers[:-1], "+"
     modifiers = [_ALIASES.get(each.strip().lower(), each.strip().lower()) for each in modifiers]
     last = last.strip()

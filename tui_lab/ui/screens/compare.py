@@ -188,6 +188,9 @@ class ComparePane(Pane):
     def _tab_chosen(self, event: LaneTabs.Chosen) -> None:
         self._go_to(event.number)
 
+    def action_go_to(self, number: int) -> None:
+        self._go_to(number)
+
     def action_lane(self, by: int) -> None:
         self._go_to(self.current + by)
 

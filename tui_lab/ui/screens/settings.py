@@ -101,6 +101,11 @@ class SettingsScreen(Over[None]):
         """The setting under the cursor."""
         return list(settings.FIELDS)[self._list.highlighted or 0]
 
+    @property
+    def explains(self) -> str:
+        """What is explained of it on demand: the setting under the cursor."""
+        return f"settings.{self.name_shown}"
+
     def _value(self, name: str) -> Any:
         return getattr(self.lab.settings, name)
 

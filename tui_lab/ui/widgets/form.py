@@ -192,6 +192,11 @@ class FieldsForm(Vertical):
             return ""
         return rows.get_option_at_index(rows.highlighted).id or ""
 
+    @property
+    def explains(self) -> str:
+        """What is explained of it on demand: the field that is edited, or under the cursor."""
+        return f"fields.{self._editing or self.key}"
+
     def go_to(self, key: str) -> None:
         """Moves the cursor to a field."""
         if key in FIELDS and not self._shown(key):

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from tui_lab.safe_text import visible
-from tui_lab.ui.actions import first_key
+from tui_lab.ui.actions import key_name, keys_now
 from tui_lab.ui.line import is_slow
 
 #: Panes in the order of their keys: id, name.
@@ -97,8 +97,9 @@ class HeaderLine(Widget):
         for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
             shown = SHORT_NAMES.get(pane, name) if width < SHORT_COLUMNS else name
-            key = first_key(f"app.{pane}", self.app._keymap)
-            pieces += [(f"{pad}{key} {shown}{pad}", style, pane), (" ", "", "")]
+            key = " ".join(key_name(each) for each in keys_now(f"app.{pane}", self.app._keymap)[:1])
+            pieces += [(f"{pad}{key} {shown}{pad}" if key else f"{pad}{shown}{pad}", style, pane)]
+            pieces += [(" ", "", "")]
         return pieces
 
     def render(self) -> Content:
@@ -113,6 +114,15 @@ class HeaderLine(Widget):
         return Content.assemble(
             *((text, style) for text, style, _ in left), " " * gap, (right, colour) if colour else right
         )
+
+    def jump_places(self) -> list[tuple[int, str]]:
+        """Where each pane's name begins, and what goes to it."""
+        found, x = [], 0
+        for text, _, pane in self._left():
+            if pane:
+                found.append((x, f"app.pane('{pane}')"))
+            x += len(text)
+        return found
 
     async def on_click(self, event: events.Click) -> None:
         x = 0

@@ -46,6 +46,11 @@ class LaneTabs(Widget):
             for number, (label, (lane, _)) in enumerate(zip(self._labels(), self._lanes, strict=True))
         )
 
+    def jump_places(self) -> list[tuple[int, str]]:
+        """Where each lane's label begins, and what goes to it."""
+        labels = self._labels()
+        return [(sum(map(len, labels[:number])), f"go_to({number})") for number in range(len(labels))]
+
     def on_click(self, event: events.Click) -> None:
         x = 0
         for number, label in enumerate(self._labels()):

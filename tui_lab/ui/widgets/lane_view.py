@@ -86,6 +86,7 @@ class LaneView(Vertical, can_focus=True):
         self._draw_title()
 
     def _reset(self, hint: str) -> None:
+        self._text.grows = False
         self.state, self.done, self.beams, self.count = "idle", None, [], 0
         self._text.replace("", hint)
         self._draw_figures()
@@ -93,6 +94,7 @@ class LaneView(Vertical, can_focus=True):
     def begin(self) -> None:
         """A run has been asked for."""
         self._reset("waiting for the first token …")
+        self._text.grows = True
         self.state = "running"
         self._draw_title()
 
@@ -125,6 +127,7 @@ class LaneView(Vertical, can_focus=True):
     def finish(self, done: LaneDone) -> None:
         """It has ended; also called again once more is known of it."""
         self.done = done
+        self._text.grows = False
         self.state = "stopped" if done.finish_reason == "cancelled" else "done"
         if done.text != self._text.raw:
             self._text.replace(done.text, "the answer is empty")
@@ -136,11 +139,17 @@ class LaneView(Vertical, can_focus=True):
     def abandon(self) -> None:
         """The run failed before this lane had ended; what came stays."""
         if self.state == "running":
+            self._text.grows = False
             self.state = "stopped" if self._text.raw else "idle"
             if not self._text.raw:
                 self._text.replace("", strategies.meaning(self.lane.strategy))
             self._draw_title()
             self._draw_figures()
+
+    @property
+    def explains(self) -> str:
+        """What is explained of it on demand: its strategy."""
+        return f"compare.{self.lane.strategy.name.replace('-', '_')}"
 
     @property
     def text(self) -> str:

@@ -44,6 +44,14 @@ class TabsLine(Widget):
         names = [name for name, _ in self.tabs]
         return names[(names.index(self.active) + by) % len(names)]
 
+    def jump_places(self) -> list[tuple[int, str]]:
+        """Where each tab begins, and what shows it."""
+        found, x = [], 0
+        for name, title in self.tabs:
+            found.append((x, f"tab('{name}')"))
+            x += len(title) + 2 * len(self._padding) + 1
+        return found
+
     async def on_click(self, event: events.Click) -> None:
         x, around = 0, 2 * len(self._padding)
         for name, title in self.tabs:

@@ -1,0 +1,71 @@
+"""What every field, every setting and every figure means: a title, two sentences and a source, from the TOML
+files of the folder of the same name. They are read when somebody asks, never before the first frame."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from textual.dom import DOMNode
+
+FOLDER = Path(__file__).with_name("explanations")
+#: Files whose terms are of one pane or screen have its name; these are of others.
+_OF = {"fields": "choose", "data": "choose"}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One term. ``of`` are the panes that show it, ``tabs`` the tabs of panes that it belongs to."""
+
+    id: str
+    title: str
+    text: str
+    source: str
+    of: tuple[str, ...]
+    tabs: tuple[str, ...] = ()
+
+
+@cache
+def read() -> dict[str, Explanation]:
+    """Every explanation by its id, in the order of the files."""
+    found: dict[str, Explanation] = {}
+    for file in sorted(FOLDER.glob("*.toml")):
+        own = _OF.get(file.stem, file.stem)
+        for name, entry in tomllib.loads(file.read_text(encoding="utf-8")).items():
+            of = (own, *entry.get("also", ()))
+            term = f"{file.stem}.{name}"
+            found[term] = Explanation(
+                term, entry["title"], entry["text"], entry["source"], of, tuple(entry.get("tabs", ()))
+            )
+    return found
+
+
+def matching(words: str, terms: Iterable[Explanation]) -> list[Explanation]:
+    """The terms that have all of the words, in title before in text."""
+    wanted = words.lower().split()
+    inside = [
+        each
+        for each in terms
+        if all(word in f"{each.id} {each.title} {each.text}".lower() for word in wanted)
+    ]
+    return sorted(inside, key=lambda each: not all(word in each.title.lower() for word in wanted))
+
+
+def of_pane(pane: str) -> list[Explanation]:
+    """The terms that a pane or a screen shows."""
+    return [each for each in read().values() if pane in each.of]
+
+
+def asked(focused: DOMNode | None, screen: Any) -> tuple[str, str]:
+    """What is explained: (the pane whose terms are listed, the term that has the focus or "" for none). A
+    widget says what it shows in ``explains``; a pane's tab stands for its first term."""
+    pane = str(getattr(screen, "GROUP", ""))
+    for node in focused.ancestors_with_self if focused is not None else ():
+        if (term := getattr(node, "explains", "")) in read():
+            return pane, term
+    tab = next((getattr(each, "active", "") for each in screen.query("TabsLine") if each.display), "")
+    return pane, next((each.id for each in of_pane(pane) if tab and tab in each.tabs), "")
