@@ -9,12 +9,13 @@ from tui_lab.runs.state import headline
 from tui_lab.ui.keep_data import Kept, Point, front
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Look, Options, Series
+from tui_lab.ui.widgets.run_plots import bars
 
 TITLES = {
     "curve": Options("retention over steps", "Retention over the steps appears here when a run probes it."),
     # what these two say while they are empty names keys, which the pane knows
     "strength": Options("over strength", whole_x=False, values=False),
-    "runs": Options("retention (y) over gain (x)", whole_x=False, values=False),
+    "runs": Options("retention over gain", whole_x=False, values=False),
 }
 
 
@@ -27,9 +28,8 @@ def curve_series(kept: Kept, suite: str) -> list[Series]:
     figures = [headline(probe) for probe in probes]
     return [
         Series("retention", "retained", steps, [f["value"] for f in figures], "thick"),
-        Series("low", "undecided", steps, [f["low"] for f in figures]),
-        Series("high", "undecided", steps, [f["high"] for f in figures]),
-        Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2),
+        bars("95% from", "undecided", [probe["step"] for probe in probes], figures),
+        Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
     ]
 
 
@@ -40,11 +40,12 @@ def strength_series(strength: dict[str, Any] | None) -> list[Series]:
         return []
     xs = [float(point["strength"]) for point in points]
     retention = [point["retention"] for point in points]
+    keep = float((strength or {}).get("keep") or 0.95)
     return [
         Series("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
         Series("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
         Series("low", "undecided", xs, [float(r["low"]) for r in retention]),
-        Series("keep", "forgotten", [xs[0], xs[-1]], [float((strength or {}).get("keep") or 0.95)] * 2),
+        Series("keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
     ]
 
 

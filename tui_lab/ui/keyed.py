@@ -9,7 +9,8 @@ from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen, ScreenResultType
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
+from textual.widgets.input import Selection
 
 from tui_lab.ui.keys import character_of, remapped
 
@@ -21,7 +22,10 @@ else:
 
 class Keyed(_Screen):
     """Applies the user's keys to whatever has bindings on the screen, in place of Textual's own way of it
-    (see :func:`tui_lab.ui.keys.remapped`)."""
+    (see :func:`tui_lab.ui.keys.remapped`). What is typed and where lists stand outlives other screens over
+    it and other sizes."""
+
+    _typing: tuple[Input, Selection] | None = None
 
     @property
     def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
@@ -40,6 +44,20 @@ class Keyed(_Screen):
                     del bindings.key_to_bindings[key]
             chain.append((node, bindings))
         return chain
+
+    def on_screen_suspend(self) -> None:
+        self._typing = (self.focused, self.focused.selection) if isinstance(self.focused, Input) else None
+
+    def on_screen_resume(self) -> None:
+        # a text field selects everything when the focus comes back: the next letter would replace it all
+        if typing := self._typing:
+            field, selection = typing
+
+            def select_again() -> None:
+                if self.focused is field:
+                    field.selection = selection
+
+            self.call_after_refresh(select_again)
 
     def on_resize(self) -> None:
         # lists keep what stands under the cursor, but by themselves they do not keep it in view

@@ -73,6 +73,9 @@ class Chooser(Vertical):
     def list(self) -> OptionList:
         return self.query_one(OptionList)
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.list.scroll_to_highlight)  # also when its tab is shown again
+
     def set_items(self, items: Sequence[Item]) -> None:
         """Other lines; the cursor goes to the chosen one."""
         self.items = list(items)

@@ -139,6 +139,12 @@ class RunTable(ScrollView, can_focus=True):
                 self.post_message(self.Opened(self.runs[number]))
             self._place(number)
 
+    def on_resize(self) -> None:
+        if self.runs:
+            self.call_after_refresh(
+                lambda: self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
+            )
+
     def on_focus(self) -> None:
         self._refresh_row(self.cursor)
 
