@@ -13,14 +13,18 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from tests.ui.helpers import said, screen_text, until
-from tests.ui.kept import make_run
+from tests.ui.kept import figure, make_run
 from tests.ui.screens.test_compare import PaperHost
 from tui_lab.resources import config_dir
+from tui_lab.runs.state import Watcher
 from tui_lab.settings import Settings, ascii_reason, load, path
 from tui_lab.ui import themes
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.keep_data import Kept
+from tui_lab.ui.keep_plots import curve_series, strength_series
 from tui_lab.ui.screens.theme_chooser import ThemeChooser
 from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.run_plots import PLOTS
 
 PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
 #: SGR parameters that set a colour: 30-38, 40-48, 90-97, 100-107.
@@ -183,13 +187,13 @@ async def chooser(app: LabApp, pilot: Pilot[None]) -> OptionList:
 
 async def test_the_cursor_shows_a_theme_on_the_pane_and_escape_takes_it_back() -> None:
     app = LabApp(settings=Settings(theme="lab-dark", pane="runs"))
-    async with app.run_test(size=(100, 30)) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         options = await chooser(app, pilot)
         names = [option.id for option in options.options]
         assert set(names) >= {"lab-dark", "lab-light", "lab-colorblind", "lab-projector"}
         assert options.highlighted == names.index("lab-dark")
-        for word in ("train", "forgotten", "contrastive", "run F", "learning", "surprise", "paused"):
-            assert word in screen_text(app).replace("\u00a0", " "), word
+        for word in ("train", "forgotten", "contrastive", "F", "learning rate", "surprise", "muted"):
+            assert word in screen_text(app), word
         await pilot.press("down")
         await until(lambda: app.theme == "lab-light" and ground(app) == "#e0e4e8")
         await pilot.press("down")
@@ -258,3 +262,32 @@ async def test_plots_are_as_f8_then_the_settings_then_the_theme_say() -> None:
     assert LabApp(settings=Settings(theme="lab-projector", plots="braille")).marker == "braille"
     assert LabApp(settings=Settings(theme="lab-dark")).marker == "braille"
     assert LabApp(settings=Settings(theme="lab-projector", ascii=True)).marker == "ascii"
+
+
+def test_curves_of_one_plot_differ_by_their_marks() -> None:
+    run = make_run()
+    watcher = Watcher(run)
+    watcher.poll()
+    state = watcher.state
+    state.apply(
+        [
+            {"kind": "step", "step": step, "loss": 9.0 / step, "learning_rate": 0.1, "tok_per_s": 9.0}
+            for step in range(1, 9)
+        ]
+    )
+    state.apply([{"kind": "eval", "step": 8, "loss": 2.0}])
+    strength = {
+        "points": [
+            {"strength": place, "acquisition": 0.5, "retention": figure(0.9)} for place in (0.0, 0.5, 1.0)
+        ],
+        "keep": 0.9,
+    }
+    plots = [
+        curve_series(Kept(run, None, state), "everyday"),
+        strength_series(strength),
+        *(make(state) for _, make in PLOTS.values()),
+    ]
+    assert sum(len(series) > 1 for series in plots) >= 3
+    for series in plots:
+        marks = [one.mark or one.look for one in series if one.name]
+        assert len(set(marks)) == len(marks), [one.name for one in series]

@@ -29,39 +29,39 @@ if TYPE_CHECKING:
 
 #: Seconds that the cursor rests on a name before the whole screen is coloured anew.
 REST_S = 0.08
-STRATEGIES = ("greedy", "beam", "top-k", "top-p", "temperature", "contrastive")
 
 
 def kind(theme: Theme) -> str:
     """What a theme is for, in a word or two."""
     if theme.ansi:
-        return "the terminal's own"
-    marker = getattr(theme, "marker", "")
+        return "16 colours"
     return ("dark" if theme.dark else "light") + (
-        f", {marker} plots" if marker not in ("", "braille") else ""
+        ", thick" if getattr(theme, "weight", "") == "thick" else ""
     )
 
 
 def sample(marker: str, weight: str) -> Content:
     """The semantic colours, each with its name, as the panes write them."""
     options = Options(marker=marker, weight=weight)  # type: ignore[arg-type]
-    looks = (("train", "thin"), ("smoothed", "thick"), ("validation", "points"), ("forecast", "dashed"))
+    curves = {"train": "thin", "smoothed": "thick", "validation": "points", "forecast": "dashed"}
+    curve = [(f"{options.glyph(look)} {name}", name) for name, look in curves.items()]  # type: ignore[arg-type]
+    verdict = [(f"{glyph} {word}", ROLES[name]) for name, (glyph, word) in VERDICTS.items()]
+    state = [(state_text(name), f"state-{name}") for name in ("running", "paused", "finished", "failed")]
     lines: list[list[tuple[str, str]]] = [
-        [(f"{options.glyph(look)} {name}", name) for name, look in looks],  # type: ignore[arg-type]
-        [(f"{glyph} {word}", ROLES[name]) for name, (glyph, word) in VERDICTS.items()],
-        [(state_text(state), f"state-{state}") for state in ("running", "paused", "finished", "failed")],
+        *(pieces[start : start + 2] for pieces in (curve, verdict, state) for start in (0, 2)),
         [("base model", "base-model"), ("tuned model", "tuned-model"), ("changed", "changed")],
-        [(name, f"strategy-{name}") for name in STRATEGIES],
-        [(f"run {letter}", f"run-{number}") for number, letter in enumerate("ABCDEF", 1)],
+        [(name, f"strategy-{name}") for name in ("greedy", "beam", "top-k", "top-p")],
+        [(name, f"strategy-{name}") for name in ("temperature", "contrastive")],
+        [("runs", "axis"), *((letter, f"run-{number}") for number, letter in enumerate("ABCDEF", 1))],
         [("memory", "memory"), ("reserved", "memory-reserved"), ("total", "memory-total")],
         [("throughput", "throughput"), ("learning rate", "learning-rate"), ("axis", "axis")],
-        [("surprise", "axis"), *((f" {number} ", f"surprise-{number}") for number in range(5))],
+        [("surprise", "axis"), *((str(number), f"surprise-{number}") for number in range(5))],
         [("error", "text-error"), ("warning", "text-warning"), ("muted", "text-muted")],
     ]
     parts: list[str | tuple[str, str]] = []
     for line in lines:
         for text, role in line:
-            parts += [(text.replace(" ", "\u00a0"), f"${role}"), "  "]
+            parts += [(text, f"${role}"), "  "]
         parts[-1] = "\n"
     return Content.assemble(*parts[:-1])
 
@@ -79,7 +79,7 @@ class ThemeChooser(Over[None]):
         text-wrap: nowrap; text-overflow: ellipsis;
     }
     ThemeChooser Static {
-        height: auto; max-height: 60%; margin-top: 1; padding: 0 1; background: $background;
+        height: auto; margin-top: 1; padding: 0 1; background: $background; text-wrap: nowrap;
     }
     """
     GROUP = "themes"

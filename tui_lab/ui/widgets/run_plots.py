@@ -92,7 +92,7 @@ def retention_series(state: RunState) -> list[Series]:
     threshold = state.probe_plan.get("threshold")
     if isinstance(threshold, int | float):
         ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
-        series.append(Series("limit", "forgotten", ends, [float(threshold)] * 2))
+        series.append(Series("limit", "forgotten", ends, [float(threshold)] * 2, "dashed"))
     return series
 
 
