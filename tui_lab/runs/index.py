@@ -195,7 +195,12 @@ class RunIndex:
         for name, stamp in missing:
             found[name] = (stamp, self._read(name))
             if show is not None and time.monotonic() > show_at:
-                show(self._with_queue(found))
+                # what is still to be read is shown as it was: runs must not vanish for a moment
+                show(
+                    self._with_queue(
+                        {name: was for name in names if (was := found.get(name) or self._found.get(name))}
+                    )
+                )
                 show_at = time.monotonic() + SHOW_S
         self._found = found
         self._watchers = {name: each for name, each in self._watchers.items() if name in found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
@@ -48,7 +49,7 @@ class Keyed(_Screen):
     def on_screen_suspend(self) -> None:
         self._typing = (self.focused, self.focused.selection) if isinstance(self.focused, Input) else None
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         # a text field selects everything when the focus comes back: the next letter would replace it all
         if typing := self._typing:
             field, selection = typing
@@ -59,7 +60,7 @@ class Keyed(_Screen):
 
             self.call_after_refresh(select_again)
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         # lists keep what stands under the cursor, but by themselves they do not keep it in view
         self.call_after_refresh(self._cursors_in_view)
 

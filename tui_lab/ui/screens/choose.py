@@ -151,6 +151,8 @@ class ChoosePane(FitPane):
         from tui_lab.ui.widgets.preview import Preview
         from tui_lab.ui.widgets.summary_view import SummaryView
 
+        if not self.query("#summary-place"):
+            return  # the lab was left meanwhile
         await self.query_one("#summary-place").remove()
         await self.query_one("#body").mount(SummaryView(id="summary"))
         sections = {

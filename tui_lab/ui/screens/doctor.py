@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -106,7 +107,7 @@ class DoctorScreen(Over[None]):
             text = doctor.summary(self.found, width)
         self.query_one("#to-do", Static).update(Content.styled(visible(text, keep_newlines=True), "bold"))
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: events.Resize) -> None:
         self._draw(self._at_end)
 
     def _end_child(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -117,7 +117,7 @@ class SettingsScreen(Over[None]):
         self._list.highlighted = 0
         self._list.focus()
 
-    def on_screen_resume(self) -> None:
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
         if self._list.option_count:  # what lay over this screen may have changed any
             for name in settings.FIELDS:
                 self._list.replace_option_prompt(name, self._row(name))

@@ -83,7 +83,10 @@ class HeaderLine(Widget):
     def on_mount(self) -> None:
         self.watch(self.app, "run_line", self._take_status)
         if hasattr(self.app, "slow_link"):
-            self.watch(self.app, "slow_link", lambda _: self.refresh(), init=False)
+            self.watch(self.app, "slow_link", self._draw_again, init=False)
+
+    def _draw_again(self) -> None:
+        self.refresh()
 
     def _take_status(self, status: tuple[str, str]) -> None:
         self.status = status
@@ -116,11 +119,11 @@ class HeaderLine(Widget):
         )
 
     def jump_places(self) -> list[tuple[int, str]]:
-        """Where each pane's name begins, and what goes to it."""
+        """Before each pane's name, and what goes to it."""
         found, x = [], 0
         for text, _, pane in self._left():
             if pane:
-                found.append((x, f"app.pane('{pane}')"))
+                found.append((x if text.startswith(" ") else x - 1, f"app.pane('{pane}')"))
             x += len(text)
         return found
 
