@@ -8,6 +8,7 @@ import pytest
 import textual._wait
 
 from tui_lab import room
+from tui_lab.ui.welcome import MARK
 
 # After each key the pilot waits until the app has done nothing for 20 ms, twice; a quarter of that shows it
 # as well, and the suite presses thousands of keys.
@@ -23,6 +24,15 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUI_LAB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "runs"
+
+
+@pytest.fixture(autouse=True)
+def been_here(tmp_path: Path) -> Path:
+    """The lab was started before: its words of welcome would lie over what tests look at."""
+    mark = tmp_path / "state" / MARK
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
+    return mark
 
 
 @pytest.fixture(autouse=True)

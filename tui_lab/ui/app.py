@@ -172,7 +172,11 @@ class LabApp(LooksApp):
         messages = self.begin_looks()
         for text in messages + self._problems:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
+        if self.first_pane == "choose":
+            from tui_lab.ui import welcome
 
+            if text := welcome.words(self._keymap):
+                self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self._announce_live_runs()
 
     # ------------------------------------------------------------------ runs

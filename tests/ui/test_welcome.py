@@ -1,0 +1,46 @@
+"""The very first start says what to press, once, and only to who has nothing yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui.helpers import said, screen_text, until
+from tui_lab.recipes import Recipe
+from tui_lab.runs.folder import create
+from tui_lab.ui import welcome
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.choose import ChoosePane
+
+
+async def start(again: bool) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: isinstance(app.screen, ChoosePane) and "pocket" in screen_text(app))
+        if not again:
+            await until(lambda: "Welcome" in screen_text(app))
+            await pilot.press("down")  # it is in nobody's way
+            assert app.focused is not None and not app.screen.is_modal
+        assert said(app, "s starts a first run") != again
+
+
+async def test_the_first_start_says_what_to_press_and_the_second_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path / "new"))
+    await start(again=False)
+    await start(again=True)
+
+
+@pytest.mark.parametrize("has", ["runs", "settings"])
+def test_who_has_something_already_needs_no_words(
+    been_here: Path, has: str, tmp_path: Path, own_folders: Path
+) -> None:
+    been_here.unlink()
+    if has == "runs":
+        create(Recipe(preset="minute"))
+    else:
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
+    assert welcome.words() == "" and not been_here.exists()
