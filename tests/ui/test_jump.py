@@ -7,7 +7,7 @@ import pytest
 from tests.ui.helpers import screen_text, until
 from tui_lab.settings import Settings
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.jump import LABEL_CELLS, LETTERS, Jump, labels, places
+from tui_lab.ui.jump import LABEL_ROOM, LETTERS, Jump, labels, places
 from tui_lab.ui.widgets.tabs_line import TabsLine
 
 
@@ -24,10 +24,12 @@ async def test_every_place_is_in_view_and_has_cells_of_its_own(pane: str) -> Non
     app = LabApp(settings=Settings(pane=pane))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app._drawn)
-        await pilot.pause(0.2)
+        if pane == "choose":
+            await until(lambda: "starts the run" in screen_text(app))
+        await pilot.pause(0.1)
         found = places(app.screen)
         assert len(found) >= 6, "the panes at least"
-        cells = [(place.y, place.x + by) for place in found for by in range(LABEL_CELLS)]
+        cells = [(place.y, place.x + by) for place in found for by in range(LABEL_ROOM)]
         assert len(cells) == len(set(cells))
         assert all(0 <= x < 80 and 0 <= y < 24 for y, x in cells)
 
@@ -40,7 +42,8 @@ async def test_it_goes_to_a_tab_and_to_a_pane_also_from_a_text() -> None:
         await pilot.press("ctrl+o")
         await until(lambda: isinstance(app.screen, Jump))
         letter = next(name for name, place in app.screen.found.items() if place.y == 0 and place.x > 5)  # type: ignore[attr-defined]
-        assert f"[{letter}]" in screen_text(app).splitlines()[0]
+        place = app.screen.found[letter]  # type: ignore[attr-defined]
+        await until(lambda: screen_text(app).splitlines()[0][place.x] == letter)
         await pilot.press(letter)
         await until(lambda: app.pane == "tune")
         assert before == app._screen_stacks["compare"][0].query_one("#prompt").text  # type: ignore[attr-defined]

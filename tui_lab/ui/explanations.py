@@ -13,7 +13,7 @@ from typing import Any
 from textual.dom import DOMNode
 
 FOLDER = Path(__file__).with_name("explanations")
-#: Files whose terms are of one pane or screen have its name; these are of others.
+#: Files whose terms are of one pane or screen have its name; these are of another.
 _OF = {"fields": "choose", "data": "choose"}
 
 
@@ -33,7 +33,7 @@ class Explanation:
 def read() -> dict[str, Explanation]:
     """Every explanation by its id, in the order of the files."""
     found: dict[str, Explanation] = {}
-    for file in sorted(FOLDER.glob("*.toml")):
+    for file in sorted(FOLDER.glob("*.toml"), key=lambda file: (file.stem != "fields", file.stem)):
         own = _OF.get(file.stem, file.stem)
         for name, entry in tomllib.loads(file.read_text(encoding="utf-8")).items():
             of = (own, *entry.get("also", ()))

@@ -20,7 +20,8 @@ from tui_lab.ui.keyed import Over
 
 #: The home row first, for it is nearest.
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
-LABEL_CELLS = 3
+#: Cells that a label has: two letters at most.
+LABEL_ROOM = 2
 
 
 class Place(NamedTuple):
@@ -39,15 +40,16 @@ def labels(count: int) -> list[str]:
 
 
 def places(screen: Screen[Any]) -> list[Place]:
-    """Everything on the screen that can be gone to, from the top left; no two at the same cells."""
+    """Everything on the screen that can be gone to, from the top left; labels do not touch each other."""
     width, height = screen.size
     found: list[Place] = []
 
     def add(x: int, y: int, go: Callable[[], Any]) -> None:
+        x = max(0, x)
         taken = [place.x for place in found if place.y == y]
-        while any(abs(x - other) < LABEL_CELLS for other in taken):
-            x += LABEL_CELLS
-        if 0 <= x <= width - LABEL_CELLS and 0 <= y < height:
+        while any(abs(x - other) < LABEL_ROOM for other in taken):
+            x += LABEL_ROOM
+        if x <= width - LABEL_ROOM and 0 <= y < height:
             found.append(Place(x, y, go))
 
     for widget in screen.query("*"):
@@ -89,7 +91,7 @@ class Jump(Over["Place | None"]):
 
     def compose(self) -> ComposeResult:
         for name, place in self.found.items():
-            label = Static(Content(f"[{name}]" if len(name) == 1 else f"{name} "))
+            label = Static(Content(name))
             label.styles.offset = (place.x, place.y)
             yield label
 

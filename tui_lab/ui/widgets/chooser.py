@@ -76,6 +76,11 @@ class Chooser(Vertical):
     def on_resize(self) -> None:
         self.call_after_refresh(self.list.scroll_to_highlight)  # also when its tab is shown again
 
+    @property
+    def explains(self) -> str:
+        """What is explained of it on demand: the field that it chooses."""
+        return f"fields.{(self.id or '').removesuffix('-list')}"
+
     def set_items(self, items: Sequence[Item]) -> None:
         """Other lines; the cursor goes to the chosen one."""
         self.items = list(items)

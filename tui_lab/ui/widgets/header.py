@@ -109,9 +109,9 @@ class HeaderLine(Widget):
         left = self._left()
         used = sum(len(text) for text, _, _ in left)
         text, state = self.status
-        if is_slow(self.app):
-            text = f"slow link · {text}" if text else "slow link"
-        right = fitted(visible(text), state, self.size.width - used - 1)
+        room = self.size.width - used - 1
+        mark = ("slow link  " if room > 20 else "slow  ")[: max(0, room)] if is_slow(self.app) else ""
+        right = mark + fitted(visible(text), state, room - len(mark))
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
         return Content.assemble(

@@ -80,6 +80,9 @@ def _row(row: Mapping[str, Any]) -> Content:
 class Preview(VerticalScroll):
     """Shows a preview, what is being done to get one, or why there is none."""
 
+    #: What is explained of it on demand.
+    explains = "data.mask"
+
     DEFAULT_CSS = """
     Preview { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
     Preview Static { width: 1fr; height: auto; }

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.safe_text import visible
+from tui_lab.ui.actions import first_key
 from tui_lab.ui.forecast_text import Shown
 from tui_lab.ui.summary import Summary
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
@@ -70,6 +71,9 @@ def summary_content(summary: Summary, copy_keys: str) -> Content:
 class SummaryView(VerticalScroll):
     """The panel that says what pressing start would do."""
 
+    #: What is explained of it on demand.
+    explains = "choose.forecast"
+
     DEFAULT_CSS = """
     SummaryView { padding: 0 1; background: $surface; scrollbar-size-vertical: 1; }
     SummaryView Static { width: 1fr; height: auto; }
@@ -82,7 +86,10 @@ class SummaryView(VerticalScroll):
 
     def show(self, summary: Summary, start_keys: str, copy_keys: str) -> None:
         self.query_one("#head", Static).update(head_content(summary, start_keys))
-        self.query_one("#rest", Static).update(summary_content(summary, copy_keys))
+        explain, whether = (first_key(each, self.app._keymap) for each in ("app.explain", "app.whether"))
+        hint = f"\n{explain} explains what has the focus. {whether}: fine-tune, or prompt, or retrieve?"
+        rest = summary_content(summary, copy_keys).append_text(hint, "$text-muted")
+        self.query_one("#rest", Static).update(rest)
 
     def show_forecast(self, shown: Shown | None) -> None:
         self.query_one(ForecastBar).show(shown)

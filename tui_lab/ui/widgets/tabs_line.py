@@ -45,10 +45,10 @@ class TabsLine(Widget):
         return names[(names.index(self.active) + by) % len(names)]
 
     def jump_places(self) -> list[tuple[int, str]]:
-        """Where each tab begins, and what shows it."""
+        """Before each title, and what shows its tab."""
         found, x = [], 0
         for name, title in self.tabs:
-            found.append((x, f"tab('{name}')"))
+            found.append((x if self._padding else x - 1, f"tab('{name}')"))
             x += len(title) + 2 * len(self._padding) + 1
         return found
 
