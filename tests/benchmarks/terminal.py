@@ -175,7 +175,13 @@ def start_run(lab: Terminal, steps: int) -> subprocess.Popen[bytes]:
     train = [*LAB, "train", "--model", "pocket", "--preset", "minute"]
     train += ["--data", "pirate", "--set", f"max_steps={steps}"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(train, env=lab.environment, **quiet)
+    process = subprocess.Popen(train, env=lab.environment, **quiet)
+    runs, began = Path(lab.environment["TUI_LAB_RUNS_DIR"]), time.perf_counter()
+    while not list(runs.glob("*/events.jsonl")):
+        if process.poll() is not None or time.perf_counter() - began > 60:
+            raise RuntimeError("the run did not start")
+        time.sleep(0.2)
+    return process
 
 
 def end_runs(folder: str, started: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,7 @@ registry, its plots drawn again when it comes back, and an offer of a narrow, a 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -53,6 +53,8 @@ class Pane(Keyed, Screen[None]):
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         for plot in self.query(Plot):
             plot.catch_up()
+        for lane in self.query("LaneView"):  # by name: most panes need none of it
+            cast("Any", lane).show_again()
 
     def notice(self, text: Any, severity: Any = "information") -> None:
         """A passing message. Text is shown as text, never read as markup."""

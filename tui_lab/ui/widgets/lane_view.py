@@ -158,6 +158,8 @@ class LaneView(Vertical, can_focus=True):
 
     def show_again(self) -> None:
         """It can be seen again: what came meanwhile is drawn."""
+        if not self.display:
+            return
         self._draw_beams()
         self._text.catch_up()
         self._draw_figures()

@@ -18,7 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_lab.safe_text import visible
-from tui_lab.ui.line import PORTIONS, Paced
+from tui_lab.ui.line import PORTIONS, Paced, is_slow
 
 _PARTS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)
@@ -58,6 +58,7 @@ class StreamText(ScrollView):
         self.raw = ""
         self._lines: list[str] = []
         self._wrapped = 0  # width that the lines are wrapped to; 0: they must be made anew
+        self._grows = False
         self._hints = False  # the lines are the hint's
         self._pending: list[str] = []  # not drawn yet
         self._paced = Paced(self, PORTIONS, self.catch_up)
@@ -83,6 +84,19 @@ class StreamText(ScrollView):
         if hint is not None:
             self.hint = hint
         self._anew()
+
+    @property
+    def grows(self) -> bool:
+        """Whether more is to come. Meanwhile a slow link scrolls half a page at a time: every row that
+        scrolls is sent again."""
+        return self._grows
+
+    @grows.setter
+    def grows(self, grows: bool) -> None:
+        self._grows = grows
+        if not grows and self._wrapped:
+            self.catch_up()
+            self._resized(len(self._lines))
 
     @property
     def is_on_screen(self) -> bool:
@@ -120,7 +134,10 @@ class StreamText(ScrollView):
         self.refresh()
 
     def _resized(self, changed_from: int) -> None:
-        height = len(self._lines)
+        height, page = len(self._lines), self.size.height
+        if self._grows and height > page and is_slow(self.app):
+            half = max(1, page // 2)
+            height = page + -(-(height - page) // half) * half
         if height != self.virtual_size.height:
             self.virtual_size = Size(self._wrapped, height)
             if self._follows and self.raw:
