@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.widgets._toast import Toast
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.recipes import Recipe
@@ -172,3 +174,23 @@ async def test_the_palette_has_the_registry() -> None:
         await until(lambda: "Presets" in screen_text(app))
         assert [command.title for command in app.get_system_commands(app.screen)] == ["Screenshot"]
         await pilot.press("escape")
+
+
+async def test_a_press_on_a_message_that_is_just_going_is_passed_over() -> None:
+    """Until the next layout a passing message still stands where it was, without a parent."""
+    app = LabApp()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        app.notify("a passing message", timeout=60)
+        await until(lambda: bool(app.screen.query(Toast)) and app.screen.query(Toast).last().region.area)
+        toast = app.screen.query(Toast).last()
+        x, y = toast.region.x + 2, toast.region.y + 1
+        assert app._driver is not None
+        rack = toast.parent
+        toast._detach()
+        for kind in (events.MouseDown, events.MouseUp):
+            event = kind(None, x, y, 0, 0, 1, False, False, False, screen_x=x, screen_y=y)
+            app._driver.process_message(event)
+            await pilot.pause()
+        toast._attach(rack)
+        assert app._exception is None and app.is_running

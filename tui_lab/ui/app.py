@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
-from textual.app import SystemCommand, get_system_commands_provider
+from textual.app import ScreenStackError, SystemCommand, get_system_commands_provider
+from textual.errors import NoWidget
 from textual.reactive import reactive
 from textual.screen import Screen
 
@@ -267,6 +268,20 @@ class LabApp(LooksApp):
     async def on_unmount(self) -> None:
         if self._host is not None:
             await self._host.close()
+
+    # ------------------------------------------------------------------ mouse
+
+    async def on_event(self, event: events.Event) -> None:
+        if not (isinstance(event, events.MouseDown) and self._is_gone(event.x, event.y)):
+            await super().on_event(event)
+
+    def _is_gone(self, x: int, y: int) -> bool:
+        """Whether what stands at a cell has been removed since the last layout (a passing message that a
+        first click took away): Textual 8.2.8 fails over it when it begins to select text there."""
+        try:
+            return not self.get_widget_at(x, y)[0].is_attached
+        except (NoWidget, ScreenStackError):
+            return False
 
     # ------------------------------------------------------------------ size
 
