@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.segment import Segment
+from rich.style import Style
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
@@ -18,7 +19,7 @@ from tests.ui.screens.test_compare import PaperHost
 from tui_lab.resources import config_dir
 from tui_lab.runs.state import Watcher
 from tui_lab.settings import Settings, ascii_reason, load, path
-from tui_lab.ui import themes
+from tui_lab.ui import filters, themes
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.keep_data import Kept
 from tui_lab.ui.keep_plots import curve_series, strength_series
@@ -93,6 +94,23 @@ async def test_without_colours_the_focus_is_seen(pane: str) -> None:
         await pilot.pause(0.1)
         assert app.focused is not held or pane in ("runs", "dashboard")
         assert sent(app) != before
+
+
+def test_brightness_becomes_bold_faint_and_reverse() -> None:
+    def told(text: str) -> tuple[bool, bool, bool, bool]:
+        style, seen = filters.uncoloured(Style.parse(text), Style.parse("black on #000000").bgcolor)  # type: ignore[arg-type]
+        assert style.color is None and style.bgcolor is None
+        return bool(style.bold), bool(style.dim), bool(style.reverse), seen
+
+    assert told("#ffffff on #000000") == (True, False, False, True)
+    assert told("#c6c6c6 on #000000") == (False, False, False, True)
+    assert told("#8a8a8a on #000000") == (False, True, False, True)
+    assert told("#000000 on #ffffff") == (False, False, True, True)
+    assert told("#ffffff on #ffffff") == (False, False, True, True), "a verdict under the cursor"
+    assert told("#ffffff on #000000 reverse") == (False, False, True, True)
+    assert told("#000000 on #ffffff reverse")[2] is False, "reverse twice"
+    assert told("#000000 on #000000")[3] is False, "an edge that is not meant to be seen"
+    assert told("underline #c6c6c6") == (False, False, False, True)
 
 
 async def test_with_colours_there_are_some() -> None:

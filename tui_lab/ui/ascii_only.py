@@ -24,6 +24,7 @@ GLYPHS = {
     "✂": "/",
     "★": "+",
     "▯": "_",
+    "🔎": "/ ",  # two cells wide
 }
 #: Everything else, by what it looks like.
 _LOOKS = {

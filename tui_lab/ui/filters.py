@@ -44,8 +44,9 @@ def uncoloured(style: Style, ground: RichColor) -> tuple[Style, bool]:
     over = _luminance(style.color) if style.color and style.color.triplet else 1.0
     under = _luminance(style.bgcolor) if style.bgcolor and style.bgcolor.triplet else _luminance(ground)
     light, dark = max(over, under), min(over, under)
-    seen = (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
-    reverse = (under >= LIGHT_GROUND) != bool(style.reverse)
+    on_light = under >= LIGHT_GROUND  # a cursor: bright text on it is meant to be read
+    seen = on_light or (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
+    reverse = on_light != bool(style.reverse)
     told = style.without_color
     if style.meta:
         told += Style.from_meta(style.meta)
