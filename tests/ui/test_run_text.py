@@ -78,9 +78,9 @@ def test_a_run_that_died_says_why_and_what_to_do() -> None:
     state = state_of(*BEGIN)
     words = ["Traceback", "RuntimeError: out of memory"]
     assert "out of memory" in run_text.trouble("crashed", state, words)
-    assert "from the beginning" in run_text.advice("crashed", state, "R")
+    assert "from the beginning" in run_text.advice("crashed", state, "R", "F2")
     state.apply([{"kind": "checkpoint", "step": 40, "path": "checkpoints/checkpoint-40"}])
-    assert "step 40" in run_text.advice("crashed", state, "R")
+    assert "step 40" in run_text.advice("crashed", state, "R", "F2")
     failed = state_of(*BEGIN, {"kind": "end", "state": "failed", "message": "no such column"})
     assert run_text.trouble("failed", failed, []) == "no such column"
     assert run_text.trouble("finished", failed, []) == ""
@@ -99,7 +99,7 @@ def test_damaged_records_do_not_break_the_words() -> None:
     for event in odd:
         state = state_of(*BEGIN, event)
         for liveness in ("running", "finished", "failed", "crashed", "stopped"):
-            run_text.about_run(state, liveness, None, "folder", ["last words"], "R")
+            run_text.about_run(state, liveness, None, "folder", ["last words"], "R", "F2")
             run_text.progress_line(state, liveness, 1010.0, 80, 0, False)
             run_text.figures_line(state, 80)
             run_text.score_line(state)

@@ -85,14 +85,14 @@ def test_the_details_of_a_run() -> None:
 def test_differences_beside_each_other_and_below() -> None:
     rows = [("learning_rate", ["0.0001", "0.001", "0.01"]), ("optim", ["adamw_torch"] * 3)]
     heads = ["A 01-02 03:04", "B 01-02 03:05", "C 01-02 03:06"]
-    wide = runs_text.differences(rows, heads, 100)
+    wide = runs_text.differences(rows, heads, 100, "Space")
     assert len(wide) == 3 and all(head in wide[0] for head in heads)
-    narrow = runs_text.differences(rows, heads, 50)
+    narrow = runs_text.differences(rows, heads, 50, "Space")
     assert len(narrow) == 7 and "C" in narrow[4], "the third run below the others"
     assert max(map(cell_len, narrow)) <= 50
-    assert "same in every field" in runs_text.differences([], heads, 80)[0]
-    assert "One run" in runs_text.differences([], heads[:1], 80)[0]
-    assert "Mark runs" in runs_text.differences([], [], 80)[0]
+    assert "same in every field" in runs_text.differences([], heads, 80, "Space")[0]
+    assert "One run" in runs_text.differences([], heads[:1], 80, "Space")[0]
+    assert "Mark runs" in runs_text.differences([], [], 80, "Space")[0]
 
 
 @pytest.mark.parametrize("width", [60, 76, 120, 200])

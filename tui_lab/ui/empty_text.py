@@ -34,7 +34,7 @@ def no_runs(keymap: Keymap = None) -> str:
 
 def not_measured(keymap: Keymap = None) -> str:
     """A run on which no suite was asked yet."""
-    return f"Nothing was measured yet: {key('keep.measure', keymap)} asks base and tuned model a suite."
+    return f"Nothing was measured yet: {key('keep.measure', keymap)} measures a suite."
 
 
 def no_sweep(keymap: Keymap = None) -> str:
@@ -49,9 +49,9 @@ def no_points(keymap: Keymap = None) -> str:
 
 def no_model(keymap: Keymap = None) -> str:
     """Compare has no model loaded, and none was asked for."""
+    send, model, tuned = (key(each, keymap) for each in ("prompt.send", "compare.model", "compare.tuned"))
     return (
-        f"no model yet: Enter in the prompt loads the bundled one, {key('compare.model', keymap)} in the "
-        f"lanes another, {key('compare.tuned', keymap)} a tuned run"
+        f"no model yet: {send} in the prompt loads the bundled one; in the lanes {model} any, {tuned} a run"
     )
 
 

@@ -149,13 +149,13 @@ def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
     return ""
 
 
-def advice(liveness: str, state: RunState, resume_key: str) -> str:
-    """What to do now."""
+def advice(liveness: str, state: RunState, resume_key: str, choose_key: str) -> str:
+    """What to do now; with the keys that resume a run and that go to Choose."""
     if liveness in ("failed", "crashed"):
         if state.checkpoints:
             step = state.checkpoints[-1].get("step", "?")
             return f"{resume_key} goes on from the checkpoint at step {step}."
-        return f"{resume_key} starts it again from the beginning; F2 changes the recipe first."
+        return f"{resume_key} starts it again from the beginning; {choose_key} changes the recipe first."
     if liveness == "stopped":
         return f"{resume_key} resumes it."
     return ""
@@ -185,6 +185,7 @@ def about_run(
     path: str,
     last_words: Sequence[str],
     resume_key: str,
+    choose_key: str,
 ) -> list[Part]:
     """Everything that is known of a run, for its own tab."""
     parts: list[Part] = []
@@ -195,7 +196,7 @@ def about_run(
 
     if problem := trouble(liveness, state, last_words):
         line("✗", f"{liveness}: {problem}", "state-failed")
-    if what := advice(liveness, state, resume_key):
+    if what := advice(liveness, state, resume_key, choose_key):
         line("→", what)
     if state.end and liveness in ("finished", "stopped"):
         _result(state, line)

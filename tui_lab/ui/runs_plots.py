@@ -80,4 +80,4 @@ def options_for(metric: str, axis: str, title: str) -> dict[str, object]:
     }
 
 
-FIRST = Options("curves", "Mark runs with Space on the list to see their curves over each other.")
+FIRST = Options("curves", "Mark runs with {runs.mark} on the list to see their curves over each other.")

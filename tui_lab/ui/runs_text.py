@@ -16,7 +16,7 @@ from tui_lab.safe_text import visible
 from tui_lab.ui.widgets.header import STATE_GLYPHS, STATE_ROLES, state_text
 from tui_lab.units import UNKNOWN, duration, memory_name, size
 
-NOTHING_FOUND = "No run has all of these words. Esc shows every run again."
+NOTHING_FOUND = "No run has all of these words. {runs.clear} shows every run again."
 
 
 @dataclass(frozen=True)
@@ -206,13 +206,15 @@ def in_lines(names: Sequence[str], width: int, most: int) -> list[list[int]]:
     return lines
 
 
-def differences(rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str], width: int) -> list[str]:
+def differences(
+    rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str], width: int, mark_key: str
+) -> list[str]:
     """The fields that differ: one line a field, one column a run; in parts below each other where the runs do
     not fit beside each other."""
     if not letters:
-        return ["Mark runs with Space on the list: here is what their recipes differ in."]
+        return [f"Mark runs with {mark_key} on the list: here is what their recipes differ in."]
     if len(letters) == 1:
-        return ["One run has nothing to differ from: mark more with Space on the list."]
+        return [f"One run has nothing to differ from: mark more with {mark_key} on the list."]
     if not rows:
         return ["Their recipes are the same in every field."]
     field_width = min(30, max(len(name) for name, _ in rows))

@@ -154,7 +154,7 @@ class ComparePane(Pane):
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
         elif not parts:
             parts.append(
-                "no model is loaded: Enter loads the last one"
+                f"no model is loaded: {keys_of('prompt.send', self.app._keymap)} loads the last one"
                 if self.host.wants
                 else empty_text.no_model(self.app._keymap)
             )
@@ -203,7 +203,8 @@ class ComparePane(Pane):
     def action_run(self) -> None:
         prompt = self.query_one(Prompt).text
         if not prompt.strip():
-            self.notice("The prompt is empty: type one, then press Enter.", "warning")
+            key = keys_of("prompt.send", self.app._keymap)
+            self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
             self.action_prompt()
         elif not self.views:
             self.notice(f"There is no lane: {keys_of('compare.add', self.app._keymap)} adds one.", "warning")

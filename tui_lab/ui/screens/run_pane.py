@@ -161,6 +161,9 @@ class RunPane(Pane):
 
     # ------------------------------------------------------------------ drawing
 
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self._draw_state)  # its lines were cut for another width
+
     def _draw_state(self) -> None:
         if self.watcher is None:
             self._tell(Content(self._no_run()), False)
@@ -177,14 +180,15 @@ class RunPane(Pane):
         now = self.lab.now(self.watcher.run)
         line = run_text.progress_line(state, liveness, now, room, self._tick, ascii_only)
         trouble = run_text.trouble(liveness, state, self._last_words())
+        keys = self._resume_key(), self._keys("app.choose")
         if trouble:
-            second, third = f"✗ {trouble}", run_text.advice(liveness, state, self._resume_key())
+            second, third = f"✗ {trouble}", run_text.advice(liveness, state, *keys)
         else:
             second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
             if liveness in ENDED and state.saved:
                 third += f"   {state.saved.get('what', 'adapter')} saved"
-            if what := run_text.advice(liveness, state, self._resume_key()):
+            if what := run_text.advice(liveness, state, *keys):
                 third = f"{third}   {what}".strip()
         rows = [
             Content.assemble((first, shade), "  ", visible(line)),

@@ -5,6 +5,7 @@ in a thread, and a log only when it has changed."""
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from textual import events, on, work
@@ -22,6 +23,7 @@ from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.sweep import CRITERIA
 from tui_lab.ui import empty_text, runs_plots, runs_text
 from tui_lab.ui.actions import bindings, keys_of
+from tui_lab.ui.help_texts import filled
 from tui_lab.ui.pane import Pane
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
@@ -116,7 +118,7 @@ class RunsPane(Pane):
                 yield RunTable()
                 yield Static(id="detail")
             with Vertical(id="curves", classes="part"):
-                yield Plot(runs_plots.FIRST)
+                yield Plot(replace(runs_plots.FIRST, empty=""))
                 yield Static(id="legend")
             with VerticalScroll(id="recipes", classes="part") as part:
                 part.border_title = "What the recipes differ in"
@@ -238,7 +240,7 @@ class RunsPane(Pane):
         shown = self.shown()
         empty = "reading the runs…" if self.index is None or not self.index.done else self._no_runs()
         if self.every and not shown:
-            empty = runs_text.NOTHING_FOUND
+            empty = filled(runs_text.NOTHING_FOUND, self.app._keymap)
         self.table.show(shown, self.letters, empty)
         self._share_rows(len(shown))
         self.query_one(TableHead).show(self.sorted_by, self.descending)
@@ -278,7 +280,13 @@ class RunsPane(Pane):
         series, title = runs_plots.overlay(curves, self.metric, self.axis)
         plot = self.query_one(Plot)
         options = runs_plots.options_for(self.metric, self.axis, title if series else "")
-        plot.set_options(**(options if compared else {"title": "", "empty": runs_plots.FIRST.empty}))
+        plot.set_options(
+            **(
+                options
+                if compared
+                else {"title": "", "empty": filled(runs_plots.FIRST.empty, self.app._keymap)}
+            )
+        )
         stamp = [
             (run.id, each.points[self.metric].steps[-1:]) for run, each in zip(compared, curves, strict=True)
         ]
@@ -290,7 +298,8 @@ class RunsPane(Pane):
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
         heads = [f"{letter} {runs_text.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)]
-        lines = runs_text.differences(self.compared.differences, heads, self._room("recipes"))
+        mark_key = self._keys("runs.mark")
+        lines = runs_text.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
 
     def _draw_sweep(self) -> None:
@@ -394,7 +403,8 @@ class RunsPane(Pane):
             found = index.sweep_runs(self.every, self.current.sweep)
         elif not self.query_text:
             self.notice(
-                "Filter with / first, or stand on a run of a sweep: this marks all that belong together."
+                f"Filter with {self._keys('runs.filter')} first, or stand on a run of a sweep: this marks "
+                "all that belong together."
             )
             return
         self.marked = [run.id for run in found]

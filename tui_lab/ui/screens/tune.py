@@ -105,6 +105,7 @@ class TunePane(RunPane):
             str(self.watcher.run.path),
             self._last_words(),
             self._resume_key(),
+            self._keys("app.choose"),
         )
         about += cost_text.about(state, self.liveness, self.lab.now(self.watcher.run))
         about += about_machine(state)
