@@ -74,7 +74,8 @@ class DoctorScreen(Over[None]):
     async def _look(self) -> None:
         self._end_child()
         self.found = list(doctor.terminal_checks(ask=False))
-        self._draw(at_end=False)
+        if not self._draw(at_end=False):
+            return  # closed before this began
         child = await asyncio.create_subprocess_exec(
             *self.command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -97,7 +98,10 @@ class DoctorScreen(Over[None]):
             self.found.append(doctor.Check("doctor", "fail", text, "see `tui-lab doctor` in a shell"))
         self._draw(at_end=True)
 
-    def _draw(self, at_end: bool) -> None:
+    def _draw(self, at_end: bool) -> bool:
+        """Whether there is still a screen to draw on."""
+        if not self.query("#to-do"):
+            return False
         self._at_end = at_end
         width = min(WIDEST, self.app.size.width) - AROUND
         checks = [shown(check, width) for check in self.found]
@@ -106,6 +110,7 @@ class DoctorScreen(Over[None]):
         if at_end:
             text = doctor.summary(self.found, width)
         self.query_one("#to-do", Static).update(Content.styled(visible(text, keep_newlines=True), "bold"))
+        return True
 
     def on_resize(self, event: events.Resize) -> None:
         self._draw(self._at_end)
