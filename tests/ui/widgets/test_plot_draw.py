@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_lab.ui.widgets.plot_draw import GLYPHS, Options, Series, draw, plain
+from tui_lab.ui.widgets.plot_draw import GLYPHS, Marker, Options, Row, Series, Weight, draw, plain
 
 values = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))
 
@@ -125,3 +125,23 @@ def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
     heading, figure = plain(rows).split("\n", 1)
     assert "K" in figure and "K" not in heading
     assert "L named" in heading and figure.count("L") == 2
+
+
+@pytest.mark.parametrize("marker", ["braille", "block"])
+def test_thick_lines_cover_more_and_stay_in_the_frame(marker: Marker) -> None:
+    curve = Series("train", "train", range(60), [60.0 - step for step in range(60)])
+    weights: tuple[Weight, Weight] = ("normal", "thick")
+    thin, thick = (draw([curve], 60, 14, Options(marker=marker, weight=weight)) for weight in weights)
+
+    def dots(rows: list[Row]) -> int:
+        """Dots of a dot pattern, quarters of a block: how much of the canvas is inked."""
+        inked = "".join(text for row in rows[1:] for text, role in row if role == "train")
+        quarters = {"▖": 1, "▗": 1, "▘": 1, "▝": 1, "█": 4, "▙": 3, "▛": 3, "▜": 3, "▟": 3}
+        return sum(
+            (ord(char) - 0x2800).bit_count() if "⠀" <= char <= "⣿" else quarters.get(char, 2)
+            for char in inked
+            if char != " "
+        )
+
+    assert dots(thick) > 1.5 * dots(thin)
+    assert [sum(len(text) for text, _ in row) for row in thick] == [60] * 14
