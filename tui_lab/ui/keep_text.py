@@ -16,6 +16,8 @@ from tui_lab.ui.probe_text import verdict_look
 
 COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95 %", "lost", "gained")
 WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
+#: What a narrow table leaves out: the interval says how sure the retention is, and stays.
+DISPENSABLE = ("n", "before", "after")
 #: The categories that replay leaves out, so that keeping them is not rehearsing them.
 NOT_REHEARSED = "not rehearsed"
 BAR = "▏▎▍▌▋▊▉█"
@@ -64,28 +66,31 @@ def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str,
     )
 
 
-def line(row: Sequence[str]) -> str:
-    """A row of the table as text."""
+def line(row: Sequence[str], room: int = 0) -> str:
+    """A row of the table as text; for a narrow ``room`` (in cells) without what can be done without."""
     parts = []
+    narrow = 0 < room < sum(WIDTHS) + len(WIDTHS) - 1
     for place, (cell, width) in enumerate(zip(row, WIDTHS, strict=True)):
+        if narrow and COLUMNS[place] in DISPENSABLE:
+            continue
         text = cell if len(cell) <= width else cell[: width - 1] + "…"
         parts.append(text.ljust(width) if place < 2 else text.rjust(width))
     return " ".join(parts)
 
 
-def rows(kept: Kept) -> list[tuple[str, str, str, str]]:
+def rows(kept: Kept, room: int = 0) -> list[tuple[str, str, str, str]]:
     """The table: (suite, category or "", the line, the colour)."""
     found = []
     for suite, result in kept.results.items():
         comparison = result.get("comparison")
         _, colour = verdict_words(str((comparison or {}).get("verdict") or ""))
-        found.append((suite, "", line(cells(suite, comparison, int(result.get("n") or 0))), colour))
+        found.append((suite, "", line(cells(suite, comparison, int(result.get("n") or 0)), room), colour))
         parts = dict(result.get("categories") or {})
         if held := result.get("held_back"):
             parts = {NOT_REHEARSED: held.get("comparison"), **parts}
         for name, each in parts.items():
             _, colour = verdict_words(str((each or {}).get("verdict") or ""))
-            found.append((suite, name, line(cells(f"  {name}", each, 0)), colour))
+            found.append((suite, name, line(cells(f"  {name}", each, 0), room), colour))
     return found
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, cast
 from textual import events, on
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from tui_lab.ui.keyed import Keyed
 from tui_lab.ui.widgets.header import HeaderLine
+from tui_lab.ui.widgets.keys_line import KeysLine
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tabs_line import TabsLine
 
@@ -29,7 +29,7 @@ class Pane(Keyed, Screen[None]):
     def compose(self) -> ComposeResult:
         yield HeaderLine(self.GROUP)
         yield from self.compose_body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeysLine(compact=True, show_command_palette=False)
 
     def compose_body(self) -> ComposeResult:
         """The pane itself, between header and footer."""

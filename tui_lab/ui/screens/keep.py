@@ -40,6 +40,8 @@ TABS = (
 #: Two columns of three parts; a wide window has three of two, which take fewer rows.
 GRID_COLUMNS, GRID_ROWS = 150, 44
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
+#: A window of fewer rows cuts the verdict's sentence to one.
+ROWS_FOR_ALL = 24
 FIRST_SUITE = "everyday"
 #: Runs that are drawn at most in the picture of all runs.
 RUNS_DRAWN = 60
@@ -52,7 +54,7 @@ class KeepPane(Pane):
     AUTO_FOCUS = "#suites OptionList"
     BINDINGS = bindings("keep")
     DEFAULT_CSS = """
-    KeepPane #verdict { height: 4; padding: 0 1; background: $surface; }
+    KeepPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
     KeepPane #parts { height: 1fr; }
     KeepPane .part { height: 1fr; display: none; padding: 0 1; }
     KeepPane .part.-active { display: block; }
@@ -106,7 +108,7 @@ class KeepPane(Pane):
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
                 part.border_title = "Before, after, retention"
-                yield Static(Content("  " + keep_text.line(keep_text.COLUMNS)), classes="head")
+                yield Static(Content(keep_text.line(keep_text.COLUMNS)), classes="head")
                 yield OptionList()
             yield Vertical(KeepPlot("curve"), id="curve", classes="part")
             with VerticalScroll(id="next", classes="part text") as part:
@@ -129,6 +131,8 @@ class KeepPane(Pane):
             width >= WIDE_COLUMNS and height >= WIDE_ROWS
         )
         self.set_class(self.grid, "-grid")
+        self.call_after_refresh(self._draw_verdict)  # its lines were cut for another width
+        self.call_after_refresh(self._draw_table)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         super().on_screen_resume(event)
@@ -211,12 +215,19 @@ class KeepPane(Pane):
                 Content.styled(visible(self.progress or keep_text.first_advice(self._advice)), "$text-muted"),
             ]
         width = max(20, self.size.width - 2)
-        shown = [each.truncate(width, ellipsis=True) for each in lines]
-        self.query_one("#verdict", Static).update(Content("\n").join(shown), layout=False)
+        # where there are rows for it, what it comes to is told whole
+        whole = kept is None or self.size.height >= ROWS_FOR_ALL
+        shown = [
+            each if whole and at < 2 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)
+        ]
+        self.query_one("#verdict", Static).update(Content("\n").join(shown))
 
     def _draw_table(self) -> None:
         table = self.query_one("#suites OptionList", OptionList)
-        rows = keep_text.rows(self.kept) if self.kept else []
+        room = table.size.width
+        head = Content(keep_text.line(keep_text.COLUMNS, room))
+        self.query_one("#suites .head", Static).update(head, layout=False)
+        rows = keep_text.rows(self.kept, room) if self.kept else []
         if rows and rows == self._table_shown:
             return  # the cursor stays where it is
         self._table_shown = rows
@@ -227,8 +238,8 @@ class KeepPane(Pane):
         if rows:
             table.highlighted = at
         else:
-            say = empty_text.not_measured if self.kept else empty_text.no_run_kept
-            table.add_option(Option(Content(say(self._keymap)), disabled=True))
+            said = empty_text.not_measured(self._keymap) if self.kept else "no run yet"
+            table.add_option(Option(Content(f"  {said}"), disabled=True))
 
     def _draw_flips(self) -> None:
         options = self.query_one("#flips OptionList", OptionList)

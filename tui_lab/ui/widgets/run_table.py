@@ -3,6 +3,7 @@ twenty do. It knows summaries and columns; what is done with a run is the pane's
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -157,7 +158,8 @@ class RunTable(ScrollView, can_focus=True):
         width, base = self.size.width, self.rich_style
         number = y + self.scroll_offset.y
         if number >= len(self.runs):
-            text = self.empty if not self.runs and y == 1 else ""
+            lines = textwrap.wrap(self.empty, max(20, width - 3)) if not self.runs else []
+            text = lines[y - 1] if 0 < y <= len(lines) else ""
             return Strip([Segment(f"  {text}", base)]).adjust_cell_length(width, base)
         run = self.runs[number]
         letter, role = self.letters.get(run.id, (" ", ""))

@@ -65,7 +65,7 @@ class Tile(Vertical, can_focus=True):
             self._draw()
 
     def _draw(self) -> None:
-        if not self.is_mounted:
+        if not self.children:
             return
         # the mark says without a colour where the focus is
         parts: list[Any] = [("▸ " if self.has_focus else "  ", "bold"), (self.title, "bold $primary"), "  "]

@@ -1,0 +1,43 @@
+"""The line at the bottom: what the keys do here. The key that shows all others stands at the right edge in
+every window; of the rest as many as fit are shown, and none in parts."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.widgets import Footer
+from textual.widgets._footer import FooterKey
+
+#: What leads to all other keys.
+ALWAYS = "cheat_sheet"
+
+
+class KeysLine(Footer):
+    """See the module's docstring."""
+
+    DEFAULT_CSS = """
+    KeysLine FooterKey.always { dock: right; margin: 0; padding-left: 1; background: $footer-background; }
+    """
+
+    def compose(self) -> ComposeResult:
+        for key in super().compose():
+            if isinstance(key, FooterKey) and key.action.rpartition(".")[2] == ALWAYS:
+                key.add_class("always")
+            yield key
+
+    async def recompose(self) -> None:
+        await super().recompose()
+        self._fit()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        keys = list(self.query(FooterKey))
+        widths = [key.render().cell_len + 1 for key in keys]  # and the blank after it
+        always = [key.has_class("always") for key in keys]
+        room = self.size.width - sum(width for width, last in zip(widths, always, strict=True) if last)
+        for key, width, last in zip(keys, widths, always, strict=True):
+            if not last:
+                room -= width
+                key.visible = room >= 0
