@@ -361,7 +361,7 @@ class LabApp(LooksApp):
         if isinstance(top, ExplainScreen):
             top.dismiss()
         elif isinstance(top, Keyed):
-            self.push_screen(ExplainScreen(*asked(self.focused, top)))
+            self.push_screen(ExplainScreen(*asked(self.screen_stack)))
 
     def action_whether(self) -> None:
         """The page of the help that asks whether to fine-tune at all."""

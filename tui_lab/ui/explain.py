@@ -49,8 +49,10 @@ class ExplainScreen(Over[None]):
         height: 1fr; min-height: 3; border: none; background: $panel; text-wrap: nowrap;
         text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
-    ExplainScreen Input { display: none; height: 1; border: none; padding: 0 1; background: $boost; }
-    ExplainScreen Input.-open { display: block; }
+    ExplainScreen Input, ExplainScreen Input:focus {
+        display: none; height: 1; border: none; padding: 0 1; background: $boost;
+    }
+    ExplainScreen Input.-open, ExplainScreen Input.-open:focus { display: block; }
     ExplainScreen #text {
         width: 100%; height: auto; min-height: 6; padding: 0 1; border-top: solid $panel-lighten-2;
     }

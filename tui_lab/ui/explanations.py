@@ -4,7 +4,7 @@ files of the folder of the same name. They are read when somebody asks, never be
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,11 +60,14 @@ def of_pane(pane: str) -> list[Explanation]:
     return [each for each in read().values() if pane in each.of]
 
 
-def asked(focused: DOMNode | None, screen: Any) -> tuple[str, str]:
-    """What is explained: (the pane whose terms are listed, the term that has the focus or "" for none). A
-    widget says what it shows in ``explains``; a pane's tab stands for its first term."""
+def asked(screens: Sequence[Any]) -> tuple[str, str]:
+    """What is explained of screens that lie over each other, the last on top: (the one whose terms are
+    listed, the term that has the focus or "" for none). A widget says what it shows in ``explains``; a tab
+    stands for its first term; what has no terms of its own leaves that to what lies below it."""
+    screen = next((each for each in reversed(screens) if of_pane(getattr(each, "GROUP", ""))), screens[0])
     pane = str(getattr(screen, "GROUP", ""))
-    for node in focused.ancestors_with_self if focused is not None else ():
+    focused: DOMNode | None = screen.focused
+    for node in focused.ancestors_with_self if focused is not None else (screen,):
         if (term := getattr(node, "explains", "")) in read():
             return pane, term
     tab = next((getattr(each, "active", "") for each in screen.query("TabsLine") if each.display), "")

@@ -61,7 +61,10 @@ def help_content(
     if _has(words, MOVING):
         lines += [Content(line) for line in textwrap.wrap(MOVING, width)]
     if not lines:
-        lines = [Content(f"Nothing here has {visible(words)!r}.")]
+        explain = key_cell("app.explain", keymap)
+        lines = [
+            Content(f"Nothing here has {visible(words)!r}. {explain} explains terms, fields and figures.")
+        ]
     return Content("\n").join(lines)
 
 
@@ -86,8 +89,10 @@ class HelpScreen(Over[None]):
     }
     HelpScreen VerticalScroll { height: 1fr; padding: 0 2; scrollbar-size-vertical: 1; }
     HelpScreen Static { width: 1fr; height: auto; }
-    HelpScreen Input { display: none; height: 1; border: none; padding: 0 2; background: $boost; }
-    HelpScreen Input.-open { display: block; }
+    HelpScreen Input, HelpScreen Input:focus {
+        display: none; height: 1; border: none; padding: 0 2; background: $boost;
+    }
+    HelpScreen Input.-open, HelpScreen Input.-open:focus { display: block; }
     """
     GROUP = "help"
     AUTO_FOCUS = "VerticalScroll"
