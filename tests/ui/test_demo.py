@@ -40,12 +40,9 @@ def captions(app: DemoApp) -> str:
     return "\n".join(said.text for said in app.player.told)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 48)])
-async def test_the_replay_tells_the_whole_story_from_the_recording(
-    found: recording.Recording, size: tuple[int, int], own_folders: Path
-) -> None:
+async def test_the_replay_tells_the_whole_story_from_the_recording(found: recording.Recording) -> None:
     app = DemoApp(found, live=False, pace=PACE)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         while not app.player.over:
             await pilot.pause(0.05)
         await until(lambda: "the demo is over" in screen_text(app))
@@ -163,16 +160,15 @@ async def test_a_live_demo_trains_both_runs_and_leaves_a_recording(
     app.player.close(leave_running=False)
 
 
-@pytest.mark.parametrize(("end", "words"), [("failed", "the data ran ␛[31mdry"), ("crash", "a last word")])
 async def test_a_run_that_fails_is_one_sentence_and_the_recording_takes_its_place(
-    found: recording.Recording, fake_worker: None, monkeypatch: pytest.MonkeyPatch, end: str, words: str
+    found: recording.Recording, fake_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_END", end)
+    monkeypatch.setenv("FAKE_END", "crash")
     app = live(found, monkeypatch)
     async with app.run_test(size=(100, 30)) as pilot:
         while not app.player.over:
             await pilot.pause(0.05)
-    assert words in app.player.parts["naive"].problem
+    assert app.player.parts["naive"].problem == "the run ended: a last word ␛[2J"
     assert titles(app) == TITLES and "44% is left" in captions(app)
     app.player.close(leave_running=False)
 
@@ -180,16 +176,16 @@ async def test_a_run_that_fails_is_one_sentence_and_the_recording_takes_its_plac
 async def test_a_run_that_is_too_slow_is_ended_and_recorded(
     found: recording.Recording, fake_worker: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_STEP_S", "30")
-    monkeypatch.setattr(demo_parts, "JUDGED_AFTER_S", 0.5)
+    monkeypatch.setenv("FAKE_STEP_S", "0.3")
     app = live(found, monkeypatch)
-    monkeypatch.setattr(demo_parts.Part, "too_slow", lambda self: 400.0 if self.state.step else 0.0)
-    async with app.run_test(size=(100, 30)) as pilot:
-        while not app.player.over:
-            await pilot.pause(0.05)
+    monkeypatch.setattr(demo_parts, "JUDGED_AFTER_S", 0.3)
+    monkeypatch.setattr(demo_parts, "CHANGES", {"naive": {"max_steps": 1_000}})
     part = app.player.parts["naive"]
-    assert part.recorded and "this machine would take 6:40" in part.problem
-    await until(lambda: all(process.poll() is not None for process in part._spent))
+    async with app.run_test(size=(100, 30)):
+        await until(lambda: part.recorded, what=f"{part.too_slow()}")
+        assert part.problem.startswith("this machine would take 5:0"), part.problem
+        await until(lambda: app.player.said.label.startswith("recorded earlier: 2026-01-02"))
+        await until(lambda: all(process.poll() is not None for process in part._spent))
     app.player.close(leave_running=False)
 
 

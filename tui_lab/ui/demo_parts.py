@@ -177,7 +177,8 @@ class Part:
         if state.item_probes:
             probe = state.item_probes[-1]
             known["probe"] = f"{headline(probe)['value']:.0%} at step {probe['step']}"
-        start, end = state.score("start"), state.score("end")
+        gained = state.end.get("acquisition") or {}
+        start, end = state.score("start"), run_text.number(gained.get("end", state.score("end")))
         if math.isfinite(start):
             known["score_start"] = f"{start:.2f}"
         if math.isfinite(end):
