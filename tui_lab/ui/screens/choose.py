@@ -92,12 +92,12 @@ class ChoosePane(FitPane):
     ChoosePane .section.-active { display: block; }
     ChoosePane #data Chooser { height: 6; }
     ChoosePane #data Chooser .foot { height: 1; }
-    ChoosePane #summary { height: 9; }
+    ChoosePane #summary { height: 9; max-height: 43%; }
     ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 7; }
-    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; }
+    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; max-height: 50%; }
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
-    ChoosePane.-normal #summary { height: 100%; width: 44; }
-    ChoosePane.-wide #summary { height: 100%; width: 28%; min-width: 52; }
+    ChoosePane.-normal #summary { height: 100%; max-height: 100%; width: 44; }
+    ChoosePane.-wide #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
     ChoosePane.-wide Tabs { display: none; }
     ChoosePane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr;

@@ -26,6 +26,8 @@ from tui_lab.ui.widgets.plot_data import quantity
 LISTED = 60
 #: Seconds given to reading one log: a run of a week is listed without its newest figures.
 READ_FOR_S = 0.3
+#: Cells of what a run is: those that its state, its time and its result leave.
+LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 48
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,14 @@ class RunList(Over[str]):
             options.add_option(
                 Option(f"No runs yet: press {self.keys('app.choose')}, choose, and start one.", disabled=True)
             )
+        room = max(LEAST_CELLS, min(MOST_CELLS, options.size.width - BESIDE_CELLS))
         for line in lines:
             colour = f"${STATE_ROLES[line.state]}" if line.state in STATE_ROLES else ""
             prompt = Content.assemble(
                 ("● " if line.run_id == self.current else "  ", "$changed"),
                 (f"{state_text(line.state):<11}", colour),
                 f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]}  ",
-                f"{visible(line.what)[:28]:<28}  ",
+                f"{visible(line.what)[:room]:<{room}}  ",
                 (visible(line.result), "$text-muted"),
             )
             options.add_option(Option(prompt, id=line.run_id))
