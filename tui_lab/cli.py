@@ -120,6 +120,17 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument(
         "--lines", type=_count, default=20, metavar="N", help="the last so many of each (0: all; default 20)"
     )
+    for sub in (train, watch, resume):
+        sub.add_argument(
+            "--plain", action="store_true", help="tell it in plain sentences, for screen readers"
+        )
+        sub.add_argument(
+            "--every",
+            type=_seconds,
+            default=10.0,
+            metavar="S",
+            help="with --plain: seconds between them (10)",
+        )
     named = [watch, resume, logs]
     for name, help in (
         ("stop", "end a run after the step in hand and save what was learned"),

@@ -255,8 +255,12 @@ class LiveProgress:
         self.console.print(Text(text, style="bold yellow"), soft_wrap=True)
 
 
-def display_for(as_json: bool) -> Display:
-    """The display that fits the output: JSON where asked, drawn on a terminal, else plain lines."""
+def display_for(as_json: bool, every_s: float | None = None) -> Display:
+    """The display that fits the output: JSON or sentences where asked, drawn on a terminal, else lines."""
     if as_json:
         return JsonLines()
+    if every_s is not None:
+        from tui_lab.cli_plain import Sentences
+
+        return Sentences(every_s)
     return LiveProgress() if sys.stdout.isatty() else PlainLines()

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tui_lab import catalog, units
+from tui_lab import catalog, cli_plain, units
 from tui_lab.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from tui_lab.cli_forecast import before_a_run
 from tui_lab.cli_progress import Display, display_for, json_line, number, short
@@ -135,8 +135,8 @@ def train(args: argparse.Namespace) -> int:
             f"run {run.id}: {recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}", flush=True
         )
         for line in before_a_run(recipe, entry, resolution)[0]:
-            print(f"  {line}", flush=True)
-    return follow(run, args.json)
+            print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
+    return follow(run, args.json, every_s=_calm(args))
 
 
 def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, resolution: Resolution) -> int:
@@ -211,7 +211,7 @@ def resume(args: argparse.Namespace) -> int:
     launch.start(run, recipe if found else None)
     if args.detach:
         return _left_alone(run, args.json)
-    return follow(run, args.json, watcher)
+    return follow(run, args.json, watcher, _calm(args))
 
 
 def _wants_more(before: Recipe, after: Recipe) -> bool:
@@ -224,7 +224,9 @@ def _wants_more(before: Recipe, after: Recipe) -> bool:
 def watch(args: argparse.Namespace) -> int:
     """``tui-lab watch``: from the first event of the run to its end, or to Ctrl+C."""
     run = folder.open_run(args.name, args.runs_dir)
-    return follow(run, args.json)
+    if args.plain and not args.json:
+        print(f"Following the run {visible(run.id)}.", flush=True)
+    return follow(run, args.json, every_s=_calm(args))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -249,17 +251,25 @@ class Interrupts:
         self.count += 1
 
 
-def follow(run: Run, as_json: bool, watcher: Watcher | None = None) -> int:
+def _calm(args: argparse.Namespace) -> float | None:
+    """Seconds between two groups of sentences; None where no sentences are wanted: neither asked for, nor all
+    that the terminal can do."""
+    lines_only = sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
+    return args.every if args.plain or lines_only else None
+
+
+def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: float | None = None) -> int:
     """Shows a run until it ends; the exit code. A ``watcher`` that has read the log already (a resume)
-    keeps its state, and only what comes now is shown."""
+    keeps its state, and only what comes now is shown. ``every_s``: in plain sentences, so far apart."""
     attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, {})
     watcher = watcher or Watcher(run)
-    with Interrupts() as interrupts, display_for(as_json) as display:
+    with Interrupts() as interrupts, display_for(as_json, every_s) as display:
         detached = _until_end(run, watcher, display, interrupts, attempt_before)
         liveness = _liveness(watcher)
     if end_before and liveness in ENDED and watcher.state.end == end_before:
         liveness = "crashed"  # the end is still that of the attempt before: the new one never said a word
-    return _tell_end(run, watcher, liveness, as_json, detached, interrupted=interrupts.count > 0)
+    plain = every_s is not None
+    return _tell_end(run, watcher, liveness, as_json, plain, detached, interrupted=interrupts.count > 0)
 
 
 def _liveness(watcher: Watcher) -> str:
@@ -341,7 +351,13 @@ def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
 
 
 def _tell_end(
-    run: Run, watcher: Watcher, liveness: str, as_json: bool, detached: bool, interrupted: bool
+    run: Run,
+    watcher: Watcher,
+    liveness: str,
+    as_json: bool,
+    plain: bool,
+    detached: bool,
+    interrupted: bool,
 ) -> int:
     result = result_of(run, watcher, liveness)
     if liveness == "crashed":
@@ -357,6 +373,9 @@ def _tell_end(
         print(f"tui-lab: run {run.id} failed: {visible(result['message'])}", file=sys.stderr)
     if as_json:
         print(json_line(result), flush=True)
+    elif plain and liveness in ENDED:
+        for sentence in cli_plain.summary(result, watcher.state):
+            print(sentence, flush=True)
     elif liveness in ("finished", "stopped"):
         _tell_result(result, watcher)
     if interrupted and (detached or liveness == "stopped"):
