@@ -46,12 +46,12 @@ GLYPHS: dict[str, dict[str, str]] = {
 }
 #: What takes their place where all lines are thick: looks still differ in shape.
 HEAVY_MARKS: dict[str, dict[str, str]] = {
-    "braille": {"points": "█", "dashed": "╍"},
+    "braille": {"points": "◆", "dashed": "╍"},
     "block": {"points": "◆", "dashed": "╍"},
     "ascii": {"thin": "*", "points": "@", "dashed": "="},
 }
 HEAVY_GLYPHS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "⠶⠶", "points": "█", "dashed": "╍╍"},
+    "braille": {"thin": "⠶⠶", "thick": "██", "points": "◆", "dashed": "╍╍"},
     "block": {"thin": "▀▄", "points": "◆", "dashed": "╍╍"},
     "ascii": {"thin": "**", "points": "@", "dashed": "=="},
 }
@@ -254,13 +254,13 @@ def _figure(
                 if one.mark or one.look == "points" or len(part_x) == 1:
                     plotext.scatter(part_x, part_y, marker=mark, color=number)
                     continue
-                plotext.plot(part_x, part_y, marker=mark, color=number)
                 if options.weight == "thick" and mark in DOTS:
                     across, down = DOTS[mark]
                     beside = [min(x + x_step / across, x_axis.high) for x in part_x]
                     below = [max(y - y_step / down, y_axis.low) for y in part_y]
-                    plotext.plot(beside, part_y, marker=mark, color=number)
-                    plotext.plot(part_x, below, marker=mark, color=number)
+                    # there, back a dot lower, and there again: of two curves one would erase the other's dots
+                    part_x, part_y = part_x + part_x[::-1] + beside, part_y + below[::-1] + part_y
+                plotext.plot(part_x, part_y, marker=mark, color=number)
         text = plotext.build()
     finally:
         plotext.clear_figure()
