@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.settings_page import PAGE, page
 from tui_lab import settings
 from tui_lab.errors import LabError
 from tui_lab.settings import FIELDS, Settings, load
@@ -162,3 +163,7 @@ def test_whatever_is_written_reads_back(
         assert getattr(load({}, {}, file).settings, name) == meant
     comments = [line for line in start.splitlines() if line.startswith("#")]
     assert [line for line in file.read_text().splitlines() if line in comments] == comments
+
+
+def test_the_page_about_settings_says_what_the_code_does() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "`python -m tests.settings_page` writes it anew"

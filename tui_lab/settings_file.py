@@ -48,9 +48,8 @@ def _help(name: str) -> list[str]:
     words = [metadata["help"]]
     if choices := metadata.get("choices"):
         words.append(f"One of {', '.join(choices)}.")
-    if metadata["env"]:
-        words.append(f"Environment: {metadata['env']}.")
-    return textwrap.wrap(" ".join(words), WIDTH, initial_indent="# ", subsequent_indent="# ")
+    lines = textwrap.wrap(" ".join(words), WIDTH, initial_indent="# ", subsequent_indent="# ")
+    return [*lines, f"# Environment: {metadata['env']}"] if metadata["env"] else lines
 
 
 def write(name: str, value: Any, file: Path | None = None) -> Path:
