@@ -11,7 +11,7 @@ _EXAMPLES = """examples:
   tui-lab settings                         every setting, its value, and where that came from
   tui-lab settings theme=lab-light         writes it to the settings file
   tui-lab settings theme=                  takes it out: the default holds again
-  tui-lab settings keys.tune.stop=ctrl+x   another key for an action
+  tui-lab settings keys.tune.stop=z        another key for an action
   tui-lab settings --template              a settings file that sets nothing, with comments"""
 
 
@@ -68,7 +68,7 @@ def _write(changes: list[str], loaded: Any) -> None:
             if value:
                 keys[action] = value
         elif name == "keys":
-            raise LabError("name the action, too: keys.tune.stop=ctrl+x")
+            raise LabError("name the action, too: keys.tune.stop=z")
         else:
             wanted[name] = value or None
     _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
