@@ -234,6 +234,8 @@ ACTIONS: tuple[Action, ...] = (
            "Stop the run on its own once retention is surely lost, or let it go on.", "dashboard"),
     Action("dashboard.probe", "p", "probe", "Probe",
            "Measure retention and the distance from the base after the step in hand.", "dashboard"),
+    Action("dashboard.flags", "f", "flags", "Red flags",
+           "Read on Tune what goes wrong in this run, and what helps.", "dashboard"),
     Action("dashboard.resume", "R", "resume", "Resume",
            "Start a run again from its last checkpoint.", "dashboard"),
     *OVER_ACTIONS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
+from tests.ui.screens.test_compare import PaperHost
 from tests.ui.screens.test_tune import FakeRun, commands_of, fake, words  # noqa: F401
 from tui_lab.settings import Settings
 from tui_lab.ui.app import LabApp
@@ -107,3 +108,23 @@ async def test_only_the_pane_that_is_shown_reads_the_run(fake: FakeRun) -> None:
         assert [plot.builds for plot in board.query(RunPlot)] == builds
         await pilot.press("f7")
         await until(lambda: "6/20 steps" in screen_text(app))
+
+
+async def test_a_question_streams_its_answer_and_the_samples_come_back(fake: FakeRun) -> None:  # noqa: F811
+    begun(fake)
+    app = LabApp(settings=BOARD)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "5/20 steps" in screen_text(app))
+        paper = PaperHost(lambda status: setattr(app, "host_status", status), "a wise answer")
+        app._host = paper  # type: ignore[assignment]
+        await pilot.press("i")
+        assert "the base model (the run has saved nothing yet)" in words(app)
+        await pilot.press(*"Why", "enter")
+        await until(lambda: "a wise answer" in screen_text(app) and "token limit" in screen_text(app))
+        assert paper.loaded == ["pocket"] and [ask.prompt for ask in paper.asks] == ["Why"]
+        assert opened(app) == ["lane"] and "greedy on base" in words(app)
+        await pilot.press("escape")
+        await until(lambda: "below the mat" in screen_text(app) and "a wise answer" not in screen_text(app))
+        paper.error = "the host has no memory left"
+        await pilot.press("i", "enter")
+        await until(lambda: said(app, "no memory left"))

@@ -111,7 +111,13 @@ class DashboardPane(RunPane):
     @on(Tile.Opened)
     def action_open(self) -> None:
         """Opens the pane that the tile with the focus is taken from."""
-        pane, tab = LEADS_TO[self.open_tile]
+        self._go_to(*LEADS_TO[self.open_tile])
+
+    def action_flags(self) -> None:
+        """All that goes wrong stands on Tune."""
+        self._go_to("tune", "about")
+
+    def _go_to(self, pane: str, tab: str) -> None:
         if self.watcher is not None:
             self.lab.run_id = self.watcher.run.id
         self.lab.action_pane(pane)

@@ -54,9 +54,9 @@ class ExportScreen(Over[None]):
         border: round $primary; padding: 0 1;
     }
     ExportScreen OptionList, ExportScreen OptionList:focus {
-        height: auto; border: none; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
+        height: auto; border: none; background: $panel;
     }
-    ExportScreen #how { height: 1; margin: 1 0 0 0; padding: 0 1; }
+    ExportScreen #how { height: 2; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen #said { height: auto; }
     """
@@ -96,7 +96,7 @@ class ExportScreen(Over[None]):
         words = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
         base = "copied along" if self.with_base else "not copied"
         how = (
-            f"{self.keys('export.dtype')} whole weights: {words}   "
+            f"{self.keys('export.dtype')} whole weights: {words}\n"
             f"{self.keys('export.base')} a base that no hub has: {base}"
         )
         leave = self.keys("export.leave")

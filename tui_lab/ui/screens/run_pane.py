@@ -162,7 +162,8 @@ class RunPane(Pane):
     # ------------------------------------------------------------------ drawing
 
     def on_resize(self, event: events.Resize) -> None:
-        self.call_after_refresh(self._draw_state)  # its lines were cut for another width
+        self._lines_told = -1  # for another width its lines are cut anew, and may be as high as they were not
+        self.call_after_refresh(self._draw_state)
 
     def _draw_state(self) -> None:
         if self.watcher is None:
@@ -226,7 +227,7 @@ class RunPane(Pane):
         assert self.watcher is not None
         lines = (
             probe_text.verdict_line(self.watcher.state),
-            probe_text.flag_line(self._flags, self._keys("tune.flags")),
+            probe_text.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
         )
         return [
             Content.assemble(*((visible(text), colour(role)) for text, role in parts))
