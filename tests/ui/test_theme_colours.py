@@ -17,7 +17,14 @@ SHIPPED = {
 }
 TRUECOLOUR = sorted(name for name, theme in SHIPPED.items() if not theme.ansi)
 #: What text stands on.
-GROUNDS = ("background", "surface", "panel", "block-cursor-background", "block-cursor-blurred-background")
+GROUNDS = (
+    "background",
+    "surface",
+    "panel",
+    "panel-lighten-2",  # the title of the lane or tile that has the focus
+    "block-cursor-background",
+    "block-cursor-blurred-background",
+)
 #: What the panes write with, beside the semantic names.
 TEXTS = (
     "foreground",
@@ -108,6 +115,11 @@ def test_the_cursor_stands_out(name: str) -> None:
     style = colours["block-cursor-text-style"]
     assert math_.apart(cursor, colours["surface"], "normal") > 8
     assert "bold" in style or "underline" in style  # by more than a colour
+    for edge, least in (("border", 3.0), ("border-blurred", 3.0 if name in STRICT else 1.8)):
+        ratio = math_.contrast(
+            math_.rgb(hexed(colours[edge], colours["surface"])), math_.rgb(colours["background"].lower())
+        )
+        assert ratio >= least, f"{edge}: {ratio:.2f}"
 
 
 @pytest.mark.parametrize("vision", math_.VISIONS)

@@ -54,7 +54,7 @@ class ExplainScreen(Over[None]):
     }
     ExplainScreen Input.-open, ExplainScreen Input.-open:focus { display: block; }
     ExplainScreen #text {
-        width: 100%; height: auto; min-height: 6; padding: 0 1; border-top: solid $panel-lighten-2;
+        width: 100%; height: auto; min-height: 6; padding: 0 1; border-top: solid $border-blurred;
     }
     """
     GROUP = "explain"

@@ -51,7 +51,7 @@ class Blind(Over[votes.Summary | None]):
     Blind #prompt { width: 1fr; height: auto; }
     Blind #answers { height: 1fr; layout: vertical; }
     Blind #answers.-beside { layout: horizontal; }
-    Blind .answer { width: 1fr; height: 1fr; border: round $panel-lighten-2; padding: 0 1; }
+    Blind .answer { width: 1fr; height: 1fr; border: round $border-blurred; padding: 0 1; }
     Blind .answer.-chosen { border: heavy $success; }
     Blind #said { height: auto; min-height: 1; padding: 0 1; background: $surface; }
     Blind #outcome { display: none; height: 1fr; padding: 1 2; }

@@ -103,7 +103,7 @@ class ChoosePane(FitPane):
         layout: grid; grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr;
     }
     ChoosePane.-wide .section {
-        display: block; border: round $panel-lighten-2; border-title-color: $primary;
+        display: block; border: round $border-blurred; border-title-color: $primary;
     }
     ChoosePane.-wide .section:focus-within { border: round $primary; }
     """

@@ -62,7 +62,7 @@ class KeepPane(Pane):
     KeepPane.-grid #parts { layout: grid; grid-size: 2 3; grid-gutter: 0 1; }
     KeepPane.-grid.-wide #parts { grid-size: 3 2; grid-columns: 82 1fr 1fr; }
     KeepPane.-grid .part { display: block; height: 100%; }
-    KeepPane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
+    KeepPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
     KeepPane .text:focus-within { border-top: heavy $primary; }
     KeepPane OptionList, KeepPane OptionList:focus {
         height: 1fr; border: none; padding: 0; background: $background;

@@ -66,7 +66,7 @@ class RunsPane(Pane):
     RunsPane.-grid #parts {
         layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
     }
-    RunsPane.-grid .part { display: block; height: 100%; border-top: solid $panel-lighten-2; }
+    RunsPane.-grid .part { display: block; height: 100%; border-top: solid $border-blurred; }
     RunsPane.-grid .part:focus-within { border-top: heavy $primary; }
     RunsPane.-grid #list { column-span: 2; }
     RunsPane.-grid #curves { row-span: 2; }

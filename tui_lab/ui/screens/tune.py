@@ -24,7 +24,7 @@ TABS = (
     ("kl", "KL"),
     ("memory", "Memory"),
     ("speed", "Speed"),
-    ("rate", "Rate"),
+    ("rate", "LR"),
     ("samples", "Samples"),
     ("events", "Events"),
     ("about", "About"),
@@ -51,7 +51,7 @@ class TunePane(RunPane):
     TunePane.-grid #loss, TunePane.-grid #retention { column-span: 12; }
     TunePane.-grid #memory { column-span: 9; }
     TunePane.-grid .text { column-span: 8; margin-right: 1; }
-    TunePane .text { border-top: solid $panel-lighten-2; border-title-color: $primary; padding: 0; }
+    TunePane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
     TunePane .text:focus-within { border-top: heavy $primary; }
     """
 

@@ -16,8 +16,11 @@ class Prompt(TextArea):
     """See the module's docstring."""
 
     DEFAULT_CSS = """
-    Prompt { height: 5; border: round $panel-lighten-2; padding: 0 1; background: $background; }
-    Prompt:focus { border: round $primary; }
+    Prompt {
+        height: 5; border: round $border-blurred; padding: 0 1; background: $background;
+        border-title-color: $text-muted; border-subtitle-color: $text-muted;
+    }
+    Prompt:focus { border: round $primary; border-title-color: $primary; border-subtitle-color: $primary; }
     """
 
     BINDINGS = bindings("prompt")
