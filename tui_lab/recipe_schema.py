@@ -53,13 +53,15 @@ class RecipeSchema(BaseModel):
     )
     data_format: Literal[
         "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text"
-    ] = _field("auto", "format", "The shape of the rows; auto looks at the columns and says why.", "data")
+    ] = _field(
+        "auto", "data format", "The shape of the rows; auto looks at the columns and says why.", "data"
+    )
     chat_template: str = _field(
         "", "chat template", "A Jinja file that replaces the tokenizer's template; empty keeps it.", "data"
     )
     validation_fraction: float = _field(
         0.1,
-        "validation",
+        "validation share",
         "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.",
         "data",
         gt=0,
@@ -74,7 +76,7 @@ class RecipeSchema(BaseModel):
     )
     deduplicate: bool = _field(
         True,
-        "remove duplicates",
+        "deduplicate",
         "Removes duplicates, and validation rows that are also in training; off keeps them and the validation loss flatters.",
         "data",
     )
@@ -102,7 +104,7 @@ class RecipeSchema(BaseModel):
     )
     double_quantization: bool = _field(
         True,
-        "double quant",
+        "double quantization",
         "Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.",
         "quantization",
     )
@@ -122,7 +124,7 @@ class RecipeSchema(BaseModel):
     )
     lora_r: int = _field(
         16,
-        "rank r",
+        "LoRA rank r",
         "Rank of the update: 4-8 for style, 16-32 for a domain, 32-64 for new concepts. Parameters grow with it.",
         "method",
         ge=1,
@@ -130,7 +132,7 @@ class RecipeSchema(BaseModel):
     )
     lora_alpha: float = _field(
         32,
-        "alpha",
+        "LoRA alpha",
         "Scale of the update: it is multiplied by alpha/r. Twice r is the usual start.",
         "method",
         gt=0,
@@ -138,7 +140,7 @@ class RecipeSchema(BaseModel):
     )
     lora_dropout: float = _field(
         0.05,
-        "dropout",
+        "LoRA dropout",
         "Dropout in front of the adapter: 0.05-0.1 helps against overfitting on small data.",
         "method",
         ge=0,
@@ -146,7 +148,7 @@ class RecipeSchema(BaseModel):
     )
     target_modules: str = _field(
         "all",
-        "targets",
+        "target modules",
         "Which layers get an adapter: qv, qkv, qkvo, mlp, all, or module names with commas. More learn more and cost more.",
         "method",
         min_length=1,
@@ -199,7 +201,7 @@ class RecipeSchema(BaseModel):
         le=1,
     )
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _field(
-        "cosine", "schedule", "How the learning rate falls; cosine ends gently.", "training"
+        "cosine", "LR schedule", "How the learning rate falls; cosine ends gently.", "training"
     )
     warmup_steps: int = _field(
         5,
@@ -219,7 +221,7 @@ class RecipeSchema(BaseModel):
     )
     gradient_accumulation_steps: int = _field(
         4,
-        "accumulation",
+        "grad. accumulation",
         "Batches summed before a step: a larger effective batch at the memory of a small one.",
         "training",
         ge=1,
@@ -244,14 +246,14 @@ class RecipeSchema(BaseModel):
     )
     max_grad_norm: float = _field(
         1.0,
-        "clip norm",
+        "max gradient norm",
         "Gradients longer than this are shortened: guards against spikes. 0 switches it off.",
         "training",
         ge=0,
     )
     gradient_checkpointing: bool = _field(
         False,
-        "checkpointing",
+        "grad. checkpointing",
         "Recomputes activations in the backward pass: much less memory, about a third slower.",
         "training",
     )
@@ -282,14 +284,14 @@ class RecipeSchema(BaseModel):
     )
     early_stopping_patience: int = _field(
         0,
-        "patience",
+        "early stop. patience",
         "Stops when the validation loss has not improved for this many validations, and keeps the best; 0 is off, 5 is usual.",
         "measuring",
         ge=0,
     )
     save_steps: int = _field(
         0,
-        "checkpoint every",
+        "save every",
         "Steps between two checkpoints; 0 saves with every validation.",
         "measuring",
         ge=0,
@@ -349,7 +351,7 @@ class RecipeSchema(BaseModel):
     )
     uncertainty_weighting: bool = _field(
         False,
-        "task weighting",
+        "uncertainty weights",
         "Learns a weight for each task of data with a task column (Kendall 2018), so that none drowns another.",
         "loss",
     )
@@ -357,7 +359,7 @@ class RecipeSchema(BaseModel):
     # --- against forgetting
     replay_fraction: float = _field(
         0.0,
-        "replay",
+        "replay share",
         "Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew, 0 is off.",
         "against forgetting",
         ge=0,
@@ -372,7 +374,7 @@ class RecipeSchema(BaseModel):
     )
     kl_weight: float = _field(
         0.0,
-        "KL to base",
+        "KL-to-base weight",
         "Weight of the distance from the base's predictions in the loss; 0.05 to 1, 0 is off. Costs a forward of the base a step.",
         "against forgetting",
         ge=0,
@@ -380,7 +382,7 @@ class RecipeSchema(BaseModel):
     )
     l2_to_start: float = _field(
         0.0,
-        "L2 to start",
+        "L2-to-start weight",
         "Pulls the weights back to where they started: half of this times the squared change. 0 is off.",
         "against forgetting",
         ge=0,
@@ -388,8 +390,8 @@ class RecipeSchema(BaseModel):
     )
     ewc_lambda: float = _field(
         0.0,
-        "EWC",
-        "As L2 to start, but only where general text is sensitive (Fisher information). Costs memory; 0 is off.",
+        "EWC lambda",
+        "As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory; 0 is off.",
         "against forgetting",
         ge=0,
         le=1e6,
@@ -404,13 +406,13 @@ class RecipeSchema(BaseModel):
     )
     gradual_unfreezing: bool = _field(
         False,
-        "unfreeze gradually",
+        "gradual unfreezing",
         "Trains the top layers first, then those below at a lower rate, until all take part.",
         "against forgetting",
     )
     layer_lr_decay: float = _field(
         1.0,
-        "layer rate decay",
+        "layer-wise LR decay",
         "Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95, 1 is off.",
         "against forgetting",
         gt=0,
@@ -441,7 +443,7 @@ class RecipeSchema(BaseModel):
     )
     retention_threshold: float = _field(
         0.9,
-        "threshold",
+        "retention threshold",
         "Retention under this counts as forgetting.",
         "retention probe",
         gt=0,

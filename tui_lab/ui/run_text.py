@@ -84,7 +84,7 @@ def figures_line(state: RunState, width: int) -> str:
     if state.tok_per_s.values:
         parts.append(f"{quantity(state.tok_per_s.last, 'short')} tok/s")
     if state.learning_rate.values:
-        parts.append(f"rate {quantity(state.learning_rate.last, 'number')}")
+        parts.append(f"lr {quantity(state.learning_rate.last, 'number')}")
     for label, curve in list(state.memory.items())[:1]:
         parts.append(f"{memory_name(label)} {quantity(curve.last, 'bytes')}")
     while len("   ".join(parts)) > width and len(parts) > 1:

@@ -19,6 +19,7 @@ from tui_lab.host.client import HostClient
 from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder
+from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.blind import Blind, start_blind, two_lanes
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.votes import Summary
@@ -162,11 +163,12 @@ async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
 
 async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
     outcome: list[Summary | None] = []
-    app: App[None] = App()
+    app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
         await app.push_screen(screen(PaperHost(), tmp_path), outcome.append)
         await until(lambda: "question 0" in screen_text(app))
-        await pilot.press("question_mark")
+        await pilot.press("f1")
         await until(lambda: "They are equally good or bad." in screen_text(app))
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, Blind))

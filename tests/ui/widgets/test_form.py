@@ -53,7 +53,7 @@ async def test_every_field_has_a_row_and_one_is_edited_in_place() -> None:
         assert app.told == [("lora_r", 32)]
         assert form.values["lora_r"] == 32 and form.changed == {"lora_r": 32}
         text = screen_text(app)
-        assert "● rank r" in text and "was 16" in text
+        assert "● LoRA rank r" in text and "was 16" in text
 
 
 async def test_groups_for_later_are_closed_until_asked_for_or_in_use() -> None:
@@ -65,7 +65,7 @@ async def test_groups_for_later_are_closed_until_asked_for_or_in_use() -> None:
         assert "kl_weight" not in ids and "learning_rate" in ids
         rows.highlighted = ids.index("group-against forgetting")
         await pilot.pause()
-        assert "Enter to open: replay, " in screen_text(app) and "as usual" in screen_text(app)
+        assert "Enter to open: replay share, " in screen_text(app) and "as usual" in screen_text(app)
         await pilot.press("enter")
         await pilot.pause()
         assert "kl_weight" in [option.id for option in rows.options]

@@ -19,6 +19,7 @@ from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRe
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Beams, JudgedToken, LaneDone
 from tui_lab.safe_text import visible
+from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.inspector import Inspector, merged
 from tui_lab.ui.widgets.inspector import InspectorView
 from tui_lab.ui.widgets.inspector_draw import PANEL_COLUMNS, draw, lay_out, panels_shown, row_of, token_text
@@ -332,10 +333,15 @@ async def test_a_lane_without_tokens_and_one_without_details(done: LaneDone, sai
 
 
 async def test_keys_are_explained() -> None:
-    app, inspector = screen_of()
+    _, inspector = screen_of()
+    app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await app.push_screen(inspector)
         await until(lambda: inspector.query_one(InspectorView).text)
-        await pilot.press("f1")
+        await pilot.press("question_mark")
+        await until(lambda: "Next surprise" in screen_text(app) and "Choose" in screen_text(app))
+        await pilot.press("escape", "f1")
         await until(lambda: "The token before." in screen_text(app) and "−log₂" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: app.screen is inspector)

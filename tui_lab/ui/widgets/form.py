@@ -21,7 +21,7 @@ from tui_lab.recipes import FIELDS, Problem, check_values, parse_value
 from tui_lab.safe_text import visible
 from tui_lab.ui.actions import bindings
 
-LABEL_WIDTH = 19
+LABEL_WIDTH = 22
 #: Groups that a first run does without: closed until they are asked for, or hold what differs from off.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
 #: Fields that have a place of their own on Choose.
