@@ -59,7 +59,7 @@ async def test_the_replay_tells_the_whole_story_from_the_recording(found: record
     assert "The base says “␛[2Jmeow [red]”, the tuned model “Lima”." in said, (
         "hostile answers are quoted safely"
     )
-    label = "recorded earlier: 2026-01-02, a slow ␛[31mmachine"
+    label = "recorded earlier, 2026-01-02, a slow ␛[31mmachine"
     for each in app.player.told:
         assert each.label == ("" if each.title in ("Choose", "Yours") else label), each
 
@@ -184,7 +184,7 @@ async def test_a_run_that_is_too_slow_is_ended_and_recorded(
     async with app.run_test(size=(100, 30)):
         await until(lambda: part.recorded, what=f"{part.too_slow()}")
         assert part.problem.startswith("this machine would take 5:0"), part.problem
-        await until(lambda: app.player.said.label.startswith("recorded earlier: 2026-01-02"))
+        await until(lambda: app.player.said.label.startswith("recorded earlier, 2026-01-02"))
         await until(lambda: all(process.poll() is not None for process in part._spent))
     app.player.close(leave_running=False)
 
@@ -198,7 +198,7 @@ async def test_without_a_recording_a_failed_run_does_not_end_the_demo(
     monkeypatch.setattr("tui_lab.ui.demo_player.ANSWERS_S", 0.5)
     async with app.run_test(size=(100, 30)) as pilot:
         while not app.player.over:
-            app.player._time_s += 1.0  # its patience is a minute
+            app.player._time_s += 6.0  # its patience is a minute
             await pilot.pause(0.05)
     assert TITLES[-1] in titles(app)
 

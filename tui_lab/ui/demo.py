@@ -25,6 +25,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
 from tui_lab.safe_text import visible
 from tui_lab.settings import Settings, Source
+from tui_lab.ui import welcome
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.demo_answers import RecordedHost, RecordingHost
 from tui_lab.ui.demo_parts import Part
@@ -145,6 +146,7 @@ def place(keep: Path | None) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
         for name in _OWN.values():
             (folder / name).mkdir(mode=0o700, exist_ok=True)
+        (folder / "state" / welcome.MARK).touch()  # the story says what there is to say
     except OSError as error:
         raise LabError(f"the demo has no place for its runs: {error.strerror or error}") from None
     before = {name: os.environ.get(name) for name in _OWN}

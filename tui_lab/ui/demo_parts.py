@@ -28,14 +28,14 @@ DATA, SUITE = "support", "everyday"
 #: often than usual, because the probes are what there is to see.
 CHANGES: dict[str, dict[str, Any]] = {
     "naive": {"max_steps": 200, "probe_share": 0.1},
-    "keeper": {"max_steps": 180, "probe_share": 0.1},
+    "keeper": {"max_steps": 150, "probe_share": 0.1},
 }
 #: Seconds that a run may take before the recording is shown in its place.
 RUN_LIMIT_S = 60.0
 #: Seconds after which a forecast of the run's end is believed.
 JUDGED_AFTER_S = 12.0
 #: Seconds that the recording of a run plays.
-PLAY_S = 9.0
+PLAY_S = 8.0
 #: Seconds that a process gets to go when it is asked to.
 GRACE_S = 3.0
 UNKNOWN = "…"
@@ -86,7 +86,7 @@ class Part:
         if original is None or not original.events_path.is_file():
             raise LabError(f"the recording has no run {self.name!r}")
         self.end_process()
-        speed = FASTEST if whole else max(SLOWEST, min(FASTEST, pace * _seconds(original) / PLAY_S))
+        speed = FASTEST if whole else max(SLOWEST, min(FASTEST, round(pace * _seconds(original) / PLAY_S)))
         self.replay = Replay(original, speed, directory=folder.runs_dir())
         self.run, self.watcher, self.problem = self.replay.run, Watcher(self.replay.run), why
         self.kept, self.measuring = None, ""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import ScreenStackError
 from textual.screen import Screen
@@ -218,10 +218,12 @@ class Player:
             "action": self._action,
             "choose": self._choose,
             "start": self._start,
+            "ahead": self._ahead,
             "show": self._show_part,
             "tab": self._tab,
             "ask": self._ask,
             "beside": self._beside,
+            "lane": self._lane,
         }
         await done[verb](what)
 
@@ -263,13 +265,16 @@ class Player:
         except LabError as error:
             self.record(name, str(error))
 
+    async def _ahead(self, name: str) -> None:
+        """Lets a run begin before it is shown; a recording is played when it can be seen."""
+        if self.live and not any(each.recorded for each in self.parts.values()):
+            await self._start(name)
+
     async def _show_part(self, name: str) -> None:
         self._show(name)
-        if getattr(self._screen, "GROUP", "") != "keep":
-            await self._pane("tune")
-        elif (run := self.parts[name].run) is not None:
-            pane: Any = self._screen
-            pane._open(run.id)
+        run, pane = self.parts[name].run, self._screen
+        if run is not None and getattr(pane, "GROUP", "") == "keep":
+            cast("Any", pane)._open(run.id)  # what was measured since it was read
 
     def _show(self, name: str) -> None:
         part = self.parts[name]
@@ -312,6 +317,12 @@ class Player:
                 return
             if not await self._to_recorded_answers():
                 return
+
+    async def _lane(self, number: str) -> None:
+        """Goes to a lane where not all can be seen."""
+        pane: Any = self._screen
+        if getattr(pane, "GROUP", "") == "compare" and pane.grid.places < len(pane.views):
+            pane._go_to(int(number) - 1)
 
     async def _to_recorded_answers(self) -> bool:
         if self.recording is None or self.recorded_answers:
@@ -371,7 +382,8 @@ class Player:
     def _whole(self) -> Said:
         """The bar as it is now."""
         title, number = CHAPTERS[self.number].title, self.number + 1
-        return Said(self._text(), title, number, len(CHAPTERS), self.label, self._keys(), self.held)
+        keys, brief = self._keys()
+        return Said(self._text(), title, number, len(CHAPTERS), self.label, keys, brief, self.held)
 
     @property
     def label(self) -> str:
@@ -386,14 +398,16 @@ class Player:
         if not names:
             return ""
         which = f"{' and '.join(names)} " if len(names) < len(shows) else ""
-        return f"{which}recorded earlier: {self.recording.label}"
+        return f"{which}recorded earlier, {self.recording.label}"
 
-    def _keys(self) -> str:
+    def _keys(self) -> tuple[str, str]:
+        """What can be pressed, in full and in brief."""
         if self.over:
-            return "the demo is over"
+            return ("the demo is over",) * 2
         if self.held:
-            return "held, the keys are the lab's · Space goes on · Q leaves"
-        return "Space hold · ← → chapter · Q leave"
+            return "held, the keys are the lab's; Space goes on, Q leaves", "held: Space"
+        arrows = "< >" if self.app.settings.ascii else "← →"
+        return f"Space hold, {arrows} chapter, Q leave", f"Space {arrows} Q"
 
     @property
     def _screen(self) -> Screen[Any] | None:

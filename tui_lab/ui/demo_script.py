@@ -66,12 +66,12 @@ CHAPTERS = (
         (
             Beat(
                 "The run is a process of its own: it goes on when the lab closes or the line breaks.",
-                do=("start naive", "tab loss"),
+                do=("start naive", "action app.tune", "show naive", "tab loss"),
                 short="",
             ),
             Beat(
                 "Loss {naive.loss_first} → {naive.loss}: it learns. Beside that, retention: {naive.probe}.",
-                do=("start naive", "show naive"),
+                do=("start naive", "action app.tune", "show naive", "tab loss"),
                 until="naive probed",
                 waiting="First it is asked what it knows, then it trains. {naive.doing}",
             ),
@@ -103,6 +103,7 @@ CHAPTERS = (
                 do=("beside naive", "ask shop"),
                 until="answers",
                 waiting="Now the tuned model beside its base.",
+                then=("lane 2",),
                 short="",
             ),
             Beat(
@@ -110,13 +111,14 @@ CHAPTERS = (
                 do=("beside naive", "ask world"),
                 until="answers",
                 waiting="And a question that has nothing to do with the shop.",
+                then=("lane 2",),
                 short="The capital of Croatia? The base says “{base}”, the tuned model “{tuned}”.",
             ),
         ),
         shows=("answers",),
     ),
     Chapter(
-        "Keep: what it forgot",
+        "Forget",
         (
             Beat(
                 "Of what the base knew above guessing {naive.retention} is left ({naive.low} to "
@@ -124,7 +126,7 @@ CHAPTERS = (
                 do=("action app.keep", "tab suites"),
                 until="naive measured",
                 waiting="Keep asks both the same everyday questions. {naive.measuring}",
-                then=("start keeper",),
+                then=("show naive", "ahead keeper"),
                 short="Of what the base knew {naive.retention} is left ({naive.low} to {naive.high}): "
                 "{naive.verdict}.",
             ),
@@ -138,12 +140,12 @@ CHAPTERS = (
         shows=("naive",),
     ),
     Chapter(
-        "Tune: with protection",
+        "Protect",
         (
             Beat(
                 "The same again with the preset “keeper”: general rows are mixed in, and the model is held "
                 "near the base's predictions.",
-                do=("start keeper", "show keeper", "tab loss"),
+                do=("start keeper", "action app.tune", "show keeper", "tab loss"),
                 short="The preset “keeper” mixes in general rows and holds the model near its base.",
             ),
             Beat(
@@ -151,13 +153,13 @@ CHAPTERS = (
                 do=("tab retention",),
                 until="keeper ended",
                 waiting="Loss {keeper.loss}, retention {keeper.probe}. {keeper.doing}",
-                short="",
+                short="It learned, too: exact answers {keeper.score_start} → {keeper.score_end}.",
             ),
         ),
         shows=("keeper",),
     ),
     Chapter(
-        "Keep: what it kept",
+        "Keep",
         (
             Beat(
                 "{keeper.verdict}: {keeper.retention} ({keeper.low} to {keeper.high}). It gained "
@@ -166,6 +168,7 @@ CHAPTERS = (
                 do=("action app.keep", "show keeper", "tab suites"),
                 until="keeper measured",
                 waiting="The same questions once more. {keeper.measuring}",
+                then=("show keeper",),
                 short="{keeper.verdict}: {keeper.retention} left, naive {naive.retention}. It gained "
                 "{keeper.gain}, naive {naive.gain}.",
             ),

@@ -21,7 +21,8 @@ APART_ROWS = 30
 
 @dataclass(frozen=True)
 class Said:
-    """What the bar shows. ``label`` says that what is seen was recorded; ``keys`` what can be pressed."""
+    """What the bar shows. ``label`` says that what is seen was recorded; ``keys`` what can be pressed, and
+    ``brief_keys`` the same where there is little room."""
 
     text: str = ""
     title: str = ""
@@ -29,6 +30,7 @@ class Said:
     count: int = 1
     label: str = ""
     keys: str = ""
+    brief_keys: str = ""
     held: bool = False
 
 
@@ -56,11 +58,18 @@ def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
     label = visible(said.label)
     keys = visible(said.keys)
     # the label is the last to go: nobody may take a recording for a live run
-    for words in ((title, label, keys), (title, label, ""), ("", label, ""), ("", label[: max(0, room)], "")):
+    brief = visible(said.brief_keys)
+    for words in (
+        (title, label, keys),
+        (title, label, brief),
+        ("", label, brief),
+        ("", label, ""),
+        ("", label[: max(0, room)], ""),
+    ):
         shown = [word for word in words if word]
         if sum(len(word) + 3 for word in shown) - 3 <= room:
             break
-    styles = {title: "bold", label: "bold $undecided", keys: "$text-muted"}
+    styles = {title: "bold", label: "bold $undecided", keys: "$text-muted", brief: "$text-muted"}
     for number, word in enumerate(shown):
         parts += [(" · " if not ascii_only else " | ", "$text-muted")] if number else []
         parts.append((word, styles[word]))
