@@ -66,6 +66,7 @@ class DoctorScreen(Over[None]):
                 yield Static(id="to-do")
 
     def on_mount(self) -> None:
+        self.query_one(VerticalScroll).anchor()  # the end stays in view until somebody scrolls
         self.action_again()
 
     def action_again(self) -> None:
