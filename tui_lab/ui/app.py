@@ -144,7 +144,7 @@ class LabApp(LooksApp):
     async def on_mount(self) -> None:
         self.after_first_frame(self._load_the_rest)
         if self.replay is not None:
-            self.set_interval(REPLAY_TICK_S, self._play)
+            self._player = self.set_interval(REPLAY_TICK_S, self._play)
         self.switch_mode(self.first_pane)
 
     def after_first_frame(self, callback: Callable[[], Any]) -> None:
@@ -205,6 +205,8 @@ class LabApp(LooksApp):
         assert self.replay is not None
         told = self.replay.problem
         self.replay.advance()
+        if self.replay.ended:
+            self._player.stop()  # a lab in which nothing happens does nothing
         if self.replay.problem and not told:
             self.notify(self.replay.problem, severity="error", markup=False)
 
