@@ -110,7 +110,7 @@ class HeaderLine(Widget):
         used = sum(len(text) for text, _, _ in left)
         text, state = self.status
         room = self.size.width - used - 1
-        mark = ("slow link  " if room > 20 else "slow  ")[: max(0, room)] if is_slow(self.app) else ""
+        mark = ("slow link  " if room > 20 else "slow ")[: max(0, room)] if is_slow(self.app) else ""
         right = mark + fitted(visible(text), state, room - len(mark))
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
