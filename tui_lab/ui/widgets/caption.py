@@ -3,11 +3,10 @@ demo's keys. It takes rows of its own, so that it never hides anything."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widget import Widget
 
@@ -41,7 +40,10 @@ def rows(width: int) -> int:
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
     """The text in at most so many lines; the last is cut with an ellipsis."""
-    lines = textwrap.wrap(visible(text), max(10, width), max_lines=most, placeholder=" …")
+    lines = [line.plain.rstrip() for line in Content(visible(text)).wrap(max(10, width))]
+    if len(lines) > most:
+        last = Content(lines[most - 1] + " " + lines[most])
+        lines = [*lines[: most - 1], last.truncate(max(10, width), ellipsis=True).plain]
     return lines + [""] * (most - len(lines))
 
 
@@ -53,7 +55,7 @@ def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
         (f"{mark} ", "bold $state-paused" if said.held else "bold $state-running"),
         (done * said.number + left * (said.count - said.number) + " ", "$primary"),
     ]
-    room = width - sum(len(text) for text, _ in parts)
+    room = width - sum(cell_len(text) for text, _ in parts)
     title = visible(said.title)
     label = visible(said.label)
     keys = visible(said.keys)
@@ -64,10 +66,10 @@ def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
         (title, label, brief),
         ("", label, brief),
         ("", label, ""),
-        ("", label[: max(0, room)], ""),
+        ("", set_cell_size(label, max(0, room)).rstrip(), ""),
     ):
         shown = [word for word in words if word]
-        if sum(len(word) + 3 for word in shown) - 3 <= room:
+        if sum(cell_len(word) + 3 for word in shown) - 3 <= room:
             break
     styles = {title: "bold", label: "bold $undecided", keys: "$text-muted", brief: "$text-muted"}
     for number, word in enumerate(shown):
@@ -106,6 +108,6 @@ class CaptionBar(Widget):
 
     def render(self) -> Content:
         width = self.size.width
-        lines: Sequence[str] = wrapped(self.said.text, width, rows(self.app.size.width))
+        lines = wrapped(self.said.text, width, rows(self.app.size.width))
         last = Content.assemble(*status(self.said, width, self.ascii_only))
         return Content("\n").join([*(Content.styled(line, "bold") for line in lines), last])
