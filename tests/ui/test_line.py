@@ -103,6 +103,9 @@ async def test_the_screen_is_sent_anew_when_somebody_wrote_on_it() -> None:
         assert app.terminal.cells != app.meant().cells
         await pilot.press("ctrl+l")
         await agree(app, pilot, "anew")
+        app.terminal.feed("\x1b[2Ja shell prompt $ fg")
+        app.app_resume_signal.publish(app)
+        await agree(app, pilot, "after a suspension")
 
 
 async def test_twenty_steps_cost_a_few_kilobytes(fake: FakeRun) -> None:

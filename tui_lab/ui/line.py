@@ -90,7 +90,7 @@ class LineApp(App[None]):
 
     def on_ready(self) -> None:
         # whoever had the terminal meanwhile has written on it
-        self.app_resume_signal.subscribe(self, lambda _: self.frame.forget())
+        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
 
     def on_resize(self, event: events.Resize) -> None:
         self.frame.forget()
