@@ -14,6 +14,7 @@ _EXAMPLES = """examples:
   tui-lab demo                     about three minutes: two runs really train, on two CPU cores
   tui-lab demo --replay            about a minute, from a recording: nothing is trained
   tui-lab demo --keep my-demo      and leaves its runs in that folder
+  tui-lab --theme lab-light demo   how the lab looks is said before the command
 Space holds the demo, ← and → leap between chapters, Q leaves; any other key holds it and is the lab's.
 Neither network nor GPU is needed. What this machine cannot do in time is played from the recording."""
 

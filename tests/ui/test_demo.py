@@ -85,6 +85,10 @@ async def test_its_keys_hold_it_leap_and_leave(found: recording.Recording, own_f
         await until(lambda: app.screen.query_one("#models").has_class("-active"))
         await pilot.press("f3")
         await until(lambda: app.pane == "tune")
+        await pilot.resize_terminal(50, 15)
+        await until(lambda: "needs at least" in screen_text(app))
+        await pilot.resize_terminal(120, 40)
+        await until(lambda: "held" in screen_text(app).splitlines()[-2])
         await pilot.press("space")
         assert not app.player.held, "space is the demo's on Tune, too"
         await pilot.press("q")

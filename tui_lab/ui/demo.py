@@ -130,8 +130,16 @@ class DemoApp(LabApp):
         return True
 
     def action_leave(self) -> None:
-        """Ends the demo. Its runs are not a person's own, so nothing is asked."""
-        self.exit()
+        """Ends the demo. Only about runs that somebody started in it there is a question."""
+        if not any(child.poll() is None for child in self._children):
+            self.exit()
+            return
+        from tui_lab.ui.widgets.confirm import Confirm
+
+        question = "A run that you started here lies in the demo's folder and ends with it."
+        self.push_screen(
+            Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None
+        )
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ class Player:
         """Ten times a second: time passes, recordings play, runs are read, the bar is drawn."""
         now = time.monotonic()
         passed, self._last = now - self._last, now
-        if not self.held:
+        if not self.held and isinstance(self._screen, Pane):  # nor while a question lies over it
             self._time_s += passed
         for part in self.parts.values():
             if part.replay is not None:
@@ -229,6 +229,8 @@ class Player:
 
     async def _action(self, name: str) -> None:
         action = BY_ID[name]
+        while not isinstance(self._screen, Pane):  # noqa: ASYNC110 (a question is open, or the window too small)
+            await asyncio.sleep(TICK_S)
         await self.app.run_action(action.action, self.app if action.group == "app" else self._screen)
         await asyncio.sleep(0)
 
