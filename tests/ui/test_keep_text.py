@@ -65,3 +65,13 @@ def test_shares_add_up_or_are_not_told(values: list[float]) -> None:
     else:
         assert all(math.isnan(each) for each in found)
     assert all(len(keep_text.bar(each, 9)) == 9 for each in found)
+
+
+def test_a_narrow_table_keeps_the_interval_and_its_columns_in_line() -> None:
+    kept = read(made.make_run())
+    head = keep_text.line(keep_text.COLUMNS, 58)
+    lines = [line for _, _, line, _ in keep_text.rows(kept, 58)]
+    assert all(len(line) == len(head) <= 58 for line in lines)
+    assert "95 %" in head and "before" not in head
+    end = head.index("95 %") + len("95 %")
+    assert all(line[end - 1].isdigit() and line[end] == " " for line in lines if "–" in line)

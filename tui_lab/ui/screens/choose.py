@@ -100,7 +100,7 @@ class ChoosePane(FitPane):
     ChoosePane.-wide #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
     ChoosePane.-wide Tabs { display: none; }
     ChoosePane.-wide #sections {
-        layout: grid; grid-size: 2 2; grid-columns: 1fr 1fr; grid-rows: 1fr 1fr;
+        layout: grid; grid-size: 2 2; grid-columns: 4fr 3fr; grid-rows: 1fr 1fr;
     }
     ChoosePane.-wide .section {
         display: block; border: round $border-blurred; border-title-color: $primary;

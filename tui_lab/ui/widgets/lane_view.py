@@ -42,6 +42,10 @@ def role(lane: Lane) -> str:
     return f"strategy-{_KIN.get(name, name)}"
 
 
+#: Narrower lanes name their figures shorter.
+ROOMY_COLUMNS = 62
+
+
 class LaneView(Vertical, can_focus=True):
     """See the module's docstring. It does nothing by itself: the pane feeds it."""
 
@@ -187,11 +191,12 @@ class LaneView(Vertical, can_focus=True):
             text = f" {self.count} tokens" if self.count else ""
         else:
             told = figures(self.done)
+            narrow = self.size.width < ROOMY_COLUMNS
             end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
             text = (
                 f" {told['tokens']} tokens  {told['tok/s']} tok/s  first {told['first']}  {end}\n"
-                f" logprob {told['logprob']}  base ppl {told['ppl base']}  "
-                f"rep-4 {told['rep-4']}  distinct-2 {told['distinct-2']}"
+                f" logprob {told['logprob']}  {'' if narrow else 'base '}ppl {told['ppl base']}  "
+                f"rep-4 {told['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {told['distinct-2']}"
             )
         self.query_one(".figures", Static).update(Content(text), layout=False)
 

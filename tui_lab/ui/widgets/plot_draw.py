@@ -165,9 +165,10 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
             return _cut(row, width)
-    while len(row) > 3 and sum(len(text) for text, _ in row) > width - 1:
+    while len(row) > 3 and sum(len(text) for text, _ in row) > width:
         del row[-2:]
-    return _cut([*row, ("…", "legend")], width)
+    text, role = row[-1]
+    return _cut([*row[:-1], (f"{text[:-1]}…", role)], width)
 
 
 def _empty(heading: Row, width: int, height: int, options: Options) -> list[Row]:

@@ -1,0 +1,53 @@
+"""The line at the top tells the state of a run in any width; the line at the bottom shows whole keys only,
+and always the one that shows all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.settings import PANES as SETTABLE
+from tui_lab.settings import Settings
+from tui_lab.ui.actions import ACTIONS
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.widgets.header import PANES, STATE_GLYPHS, fitted
+
+
+@given(st.text("ab ·\n12/", max_size=40), st.sampled_from(["", *STATE_GLYPHS]), st.integers(-3, 60))
+def test_what_is_told_fits_and_ends_with_the_state(text: str, state: str, room: int) -> None:
+    told = fitted(text, state, room)
+    assert len(told) <= max(0, room)
+    if state and room >= 1:
+        assert STATE_GLYPHS[state] in told
+    if state and room >= len(state) + 2:
+        assert told.endswith(state)
+
+
+def test_the_beginning_goes_first() -> None:
+    text = "pocket · minute 7/300"
+    assert fitted(text, "running", 40) == "pocket · minute 7/300  ▶ running"
+    assert fitted(text, "running", 25) == "minute 7/300  ▶ running"
+    assert fitted(text, "running", 17) == "7/300  ▶ running"
+    assert fitted(text, "running", 9) == "▶ running"
+    assert fitted(text, "running", 3) == "▶"
+
+
+def test_every_pane_is_named_where_panes_are_named() -> None:
+    panes = [name for name, _ in PANES]
+    assert panes == list(SETTABLE) == list(LabApp.MODES)
+    assert {f"app.{name}" for name in panes} <= {action.id for action in ACTIONS}
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40)])
+async def test_keys_are_shown_whole_and_the_way_to_all_of_them_always(size: tuple[int, int]) -> None:
+    app = LabApp(settings=Settings(pane="dashboard"))
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: "? Keys" in screen_text(app).split("\n")[-1])
+        await pilot.pause()
+        line = screen_text(app).split("\n")[-1]
+        assert line.endswith("? Keys")
+        labels = [action.label for action in ACTIONS if action.group in ("app", "dashboard") and action.show]
+        shown = line.removesuffix("? Keys").rstrip()
+        assert any(shown.endswith(label) for label in labels), shown
