@@ -108,6 +108,10 @@ async def test_a_pane_lists_its_own_terms_and_a_finds_all() -> None:
         await pilot.press("f5", "f10")
         await until(lambda: isinstance(app.screen, ExplainScreen) and "Chance level" in screen_text(app))
         assert GROUPS["keep"] in screen_text(app)
+        await pilot.press("escape", "f7", "f10")
+        await until(lambda: "cross-entropy" in screen_text(app), what="the tile that has the focus")
+        await pilot.press("escape", "f5", "f10")
+        await until(lambda: isinstance(app.screen, ExplainScreen) and GROUPS["keep"] in screen_text(app))
         count = len(app.screen.query_one("OptionList").options)  # type: ignore[attr-defined]
         await pilot.press("a")
         await until(lambda: len(app.screen.query_one("OptionList").options) == len(read()))  # type: ignore[attr-defined]

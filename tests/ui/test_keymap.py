@@ -111,6 +111,7 @@ def test_remapping_leaves_neighbours_alone_and_takes_the_keys_nature() -> None:
             Binding("x", "three", id="c"),
         ]
     )
+    assert list(remapped(bindings, {"a": "g"}, everywhere=True).key_to_bindings) == ["g", "x"], "its order"
     found = remapped(bindings, {"a": "g,f9", "b": ""}, everywhere=True)
     assert {key: [b.action for b in each] for key, each in found.key_to_bindings.items()} == {
         "x": ["three"],

@@ -62,13 +62,17 @@ def of_pane(pane: str) -> list[Explanation]:
 
 def asked(screens: Sequence[Any]) -> tuple[str, str]:
     """What is explained of screens that lie over each other, the last on top: (the one whose terms are
-    listed, the term that has the focus or "" for none). A widget says what it shows in ``explains``; a tab
-    stands for its first term; what has no terms of its own leaves that to what lies below it."""
+    listed, the term that has the focus or "" for none). A widget says what it shows in ``explains``; a part
+    of a pane and its tab stand for the first term of that name; what has no terms of its own leaves that to
+    what lies below it."""
     screen = next((each for each in reversed(screens) if of_pane(getattr(each, "GROUP", ""))), screens[0])
     pane = str(getattr(screen, "GROUP", ""))
     focused: DOMNode | None = screen.focused
+    tabs = {tab: each.id for each in reversed(of_pane(pane)) for tab in each.tabs}
     for node in focused.ancestors_with_self if focused is not None else (screen,):
         if (term := getattr(node, "explains", "")) in read():
             return pane, term
-    tab = next((getattr(each, "active", "") for each in screen.query("TabsLine") if each.display), "")
-    return pane, next((each.id for each in of_pane(pane) if tab and tab in each.tabs), "")
+        if node.id in tabs:
+            return pane, tabs[node.id]
+    shown = next((getattr(each, "active", "") for each in screen.query("TabsLine") if each.display), "")
+    return pane, tabs.get(shown, "")

@@ -3,7 +3,6 @@ that cannot: unknown actions, unknown keys, and two actions that would be on one
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
 from tui_lab.errors import LabError
@@ -19,6 +18,8 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     problems = []
     for action_id, keys in keymap.items():
         if action_id not in BY_ID:
+            import difflib
+
             near = difflib.get_close_matches(action_id, BY_ID, 1, 0.7)
             hint = f"is {near[0]!r} meant?" if near else f"{key_name('f1')} lists the actions"
             problems.append(f"keys: {visible(repr(action_id))} is no action; {hint}")

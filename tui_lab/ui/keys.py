@@ -3,8 +3,7 @@ Bindings are given other keys here, too, by the id of their action."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from textual.binding import Binding, BindingsMap
 from textual.keys import Keys, _character_to_key, key_to_character
@@ -83,6 +82,8 @@ def parse_key(text: str) -> str:
         name = _ALIASES.get(name, name)
     known = len(name) == 1 or name in _NAMED or _is_function_key(name) or character_of(name) is not None
     if not last or not known or any(each not in _MODIFIERS for each in modifiers):
+        import difflib
+
         near = difflib.get_close_matches(name, sorted(_NAMED), 1)
         raise LabError(f"{text.strip()!r} is no key{f'; is {key_name(near[0])} meant?' if near else ''}")
     if modifiers == ["shift"] and len(name) == 1 and name.isalpha():
@@ -123,17 +124,12 @@ def remapped(bindings: BindingsMap, keymap: Mapping[str, str], everywhere: bool)
     (Textual's own ``apply_keymap`` ignores empty texts, drops neighbours that share a key, and keeps the
     priority of the old key.)"""
     found: dict[str, list[Binding]] = {}
-    moved: dict[str, Binding] = {}
+    moved: set[str] = set()
     for key, binding in bindings:
-        if binding.id is not None and binding.id in keymap:
-            moved.setdefault(binding.id, binding)
-        else:
+        if binding.id is None or binding.id not in keymap:
             found.setdefault(key, []).append(binding)
-    for action_id, binding in moved.items():
-        for key in _split(keymap[action_id]):
-            found.setdefault(key, []).append(own_binding(binding, key, everywhere))
+        elif binding.id not in moved:  # the footer keeps its order
+            moved.add(binding.id)
+            for other in filter(None, keymap[binding.id].split(",")):
+                found.setdefault(other, []).append(own_binding(binding, other, everywhere))
     return BindingsMap.from_keys(found)
-
-
-def _split(keys: str) -> Iterable[str]:
-    return [key for key in keys.split(",") if key]
