@@ -25,7 +25,7 @@ async def test_a_recording_plays_through_the_panes_as_if_live() -> None:
             clock.now += 1.0
             await until(lambda: "5/20 steps" in screen_text(app) and "▶ running" in screen_text(app))
             text = screen_text(app)
-            assert f"REPLAY ×10 {run.id}" in text.splitlines()[0], "every pane says so, with the run's name"
+            assert f"{run.id} REPLAY ×10" in text.splitlines()[0], "every pane says so, with the run's name"
             assert "REPLAY ×10  ▶ running" in text and "0:10  0:30 to go" in text, "times of the recording"
             assert "+ Faster" in text
             await pilot.press("plus")

@@ -199,7 +199,8 @@ class RunPane(Pane):
             *self.probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
-        rows = [row if trouble else row.truncate(width, ellipsis=True) for row in rows]
+        whole = 3 if trouble else 0
+        rows = rows[:whole] + [row.truncate(width, ellipsis=True) for row in rows[whole:]]
         self._tell(Content("\n").join(rows), bool(trouble))
         self._tell_header()
 
@@ -219,7 +220,8 @@ class RunPane(Pane):
 
     def _announce(self, text: str, liveness: str) -> None:
         replay = self.lab.replay_of(self.run_shown)
-        what = f"{replay.label} {replay.original.id} {text}".rstrip() if replay else text
+        # a narrow window leaves out the beginning: that it is no live run must stay
+        what = f"{text} {replay.original.id} {replay.label}".lstrip() if replay else text
         self.lab.run_line = (what, liveness)
 
     def probe_rows(self) -> list[Content]:
@@ -278,6 +280,18 @@ class RunPane(Pane):
         if run_id:
             self.lab.run_id = run_id
             self._open(run_id)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only a replay has a speed."""
+        if action == "speed":
+            return self.lab.replay_of(self.run_shown) is not None
+        return super().check_action(action, parameters)
+
+    def action_speed(self, by: int) -> None:
+        replay = self.lab.replay_of(self.run_shown)
+        if replay is not None:
+            self.notice(f"{replay.faster(by):g} times as fast as the run was")
+            self._draw_state()
 
     def _live(self) -> bool:
         """Whether the run can hear; says so when it cannot."""

@@ -130,18 +130,6 @@ class TunePane(RunPane):
         plot = self.query_one("#loss RunPlot", RunPlot)
         plot.set_options(log=not plot.options.log)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Only a replay has a speed."""
-        if action == "speed":
-            return self.lab.replay_of(self.run_shown) is not None
-        return super().check_action(action, parameters)
-
-    def action_speed(self, by: int) -> None:
-        replay = self.lab.replay_of(self.run_shown)
-        if replay is not None:
-            self.notice(f"{replay.faster(by):g} times as fast as the run was")
-            self._draw_state()
-
     def action_flags(self) -> None:
         """Shows what is known of the run from its beginning: the flags come first."""
         if not self._flags:
