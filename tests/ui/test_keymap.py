@@ -135,6 +135,14 @@ async def test_function_keys_work_in_a_text_and_digits_are_text_there() -> None:
         await until(lambda: app.pane == "choose")
 
 
+async def test_enter_is_a_new_line_where_another_key_sends_the_prompt() -> None:
+    app = LabApp(settings=Settings(pane="compare", keys={"prompt.send": "ctrl+s", "prompt.line": ""}))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.focused is not None and app.focused.id == "prompt")
+        await pilot.press("end", "enter", "x")
+        await until(lambda: app.focused.text.endswith("\nx"))  # type: ignore[union-attr]
+
+
 async def test_while_a_question_is_open_the_panes_wait_and_say_so() -> None:
     app = LabApp()
     async with app.run_test(size=(100, 30)) as pilot:

@@ -1,4 +1,4 @@
-"""The prompt: Enter sends it, Ctrl+J makes a new line, Escape leaves it for the lanes."""
+"""The prompt: a text whose Enter sends it; Ctrl+J makes a new line, Escape leaves it for the lanes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual import events
 from textual.message import Message
 from textual.widgets import TextArea
 
-from tui_lab.ui.actions import bindings, first_key
+from tui_lab.ui.actions import bindings, first_key, keys_now
 
 
 class Prompt(TextArea):
@@ -43,7 +43,9 @@ class Prompt(TextArea):
         self.placeholder = f"Type a prompt; {send} runs every lane on it, {line} makes a new line."
 
     async def _on_key(self, event: events.Key) -> None:
-        if event.key in ("enter", "escape", "ctrl+j", "shift+enter"):
+        actions = ("prompt.send", "prompt.line", "prompt.leave")
+        own = {key for each in actions for key in keys_now(each, self.app._keymap)}
+        if event.key in own and not event.is_printable:
             event.prevent_default()  # these are bindings, not text
         else:
             await super()._on_key(event)
