@@ -56,8 +56,8 @@ def matching(words: str, terms: Iterable[Explanation]) -> list[Explanation]:
 
 
 def of_pane(pane: str) -> list[Explanation]:
-    """The terms that a pane or a screen shows."""
-    return [each for each in read().values() if pane in each.of]
+    """The terms that a pane or a screen shows, its own before those that others show as well."""
+    return sorted((each for each in read().values() if pane in each.of), key=lambda each: each.of[0] != pane)
 
 
 def asked(screens: Sequence[Any]) -> tuple[str, str]:
