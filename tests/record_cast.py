@@ -35,8 +35,8 @@ def record(command: list[str], columns: int = COLUMNS, rows: int = ROWS) -> list
     child, terminal = pty.fork()
     if child == 0:
         words = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         os.execve(command[0], command, {**os.environ, **words})
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     began, over = time.monotonic(), 0.0
     events: list[Event] = []

@@ -27,7 +27,7 @@ DATA, SUITE = "support", "everyday"
 #: Short versions of the presets, so that each run is over within 45 s on two idle cores; they are probed more
 #: often than usual, because the probes are what there is to see.
 CHANGES: dict[str, dict[str, Any]] = {
-    "naive": {"max_steps": 200, "probe_share": 0.1},
+    "naive": {"max_steps": 200, "probe_share": 0.2},
     "keeper": {"max_steps": 150, "probe_share": 0.1},
 }
 #: Seconds that a run may take before the recording is shown in its place.
