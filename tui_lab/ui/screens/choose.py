@@ -96,11 +96,11 @@ class ChoosePane(FitPane):
     ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 7; }
     ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; max-height: 50%; }
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
-    ChoosePane.-normal #summary { height: 100%; max-height: 100%; width: 44; }
-    ChoosePane.-wide #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
+    ChoosePane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
+    ChoosePane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
     ChoosePane.-wide Tabs { display: none; }
     ChoosePane.-wide #sections {
-        layout: grid; grid-size: 2 2; grid-columns: 4fr 3fr; grid-rows: 1fr 1fr;
+        layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
     ChoosePane.-wide .section {
         display: block; border: round $border-blurred; border-title-color: $primary;
