@@ -194,3 +194,48 @@ async def test_a_press_on_a_message_that_is_just_going_is_passed_over() -> None:
             await pilot.pause()
         toast._attach(rack)
         assert app._exception is None and app.is_running
+
+
+def keys_at_once(app: LabApp, *keys: str) -> None:
+    """Sends keys as a slow line does: all of them before the first has had its effect."""
+    assert app._driver is not None
+    for key in keys:
+        event = events.Key(key, key if len(key) == 1 else None)
+        event.set_sender(app)
+        app._driver.send_message(event)
+
+
+@pytest.mark.parametrize("second", ["escape", "enter"])
+async def test_keys_in_a_row_run_a_command_of_the_palette_once(second: str) -> None:
+    app = LabApp()
+    ran: list[str] = []
+    app.action_next_marker = lambda: ran.append("F8")  # type: ignore[method-assign]
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        await pilot.press("ctrl+p", *"marks")
+        await until(lambda: "Plot marks" in screen_text(app))
+        keys_at_once(app, "enter", second, second)
+        await until(lambda: len(app.screen_stack) == 1)
+        await pilot.pause(0.3)
+        # Escape goes before what the list does, so that the command may not run at all
+        assert app._exception is None and ran in ([["F8"]] if second == "enter" else [[], ["F8"]])
+
+
+async def test_keys_in_a_row_answer_a_question_once() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        below, answers = Confirm("below?"), []
+        app.push_screen(below)
+        app.push_screen(Confirm("above?"), answers.append)
+        await until(lambda: "above?" in screen_text(app))
+        above = app.screen
+        assert isinstance(above, Confirm)
+        above.action_answer(True)
+        above.action_answer(False)
+        await pilot.pause()
+        assert answers == [True] and app.screen is below
+        below.action_answer(True)
+        below.action_answer(True)
+        await pilot.pause()
+        assert app._exception is None and len(app.screen_stack) == 1

@@ -328,6 +328,12 @@ class LabApp(LooksApp):
             return False
         return super().check_action(action, parameters)
 
+    def action_command_palette(self) -> None:
+        from tui_lab.ui.commands import Palette
+
+        if self.use_command_palette and not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     def action_help(self) -> None:
         """The long help, what is in view first; leaves it when it is open."""
         from tui_lab.ui.help import HelpScreen

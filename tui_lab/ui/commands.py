@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textual.command import DiscoveryHit, Hit, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Provider
+from textual.message import Message
+from textual.widgets import Input, OptionList
 
 from tui_lab.ui.action import Action
 from tui_lab.ui.actions import ACTIONS, key_cell
+from tui_lab.ui.keyed import DismissedOnce
 
 if TYPE_CHECKING:
     from textual.command import Hits
+
+
+class Palette(DismissedOnce, CommandPalette):
+    """Textual's command palette, which runs a command once."""
+
+    async def _on_message(self, message: Message) -> None:
+        again = (
+            isinstance(message, Input.Submitted | OptionList.OptionSelected) and self.app.screen is not self
+        )
+        if not again:
+            await super()._on_message(message)
 
 
 class LabCommands(Provider):

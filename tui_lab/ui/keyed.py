@@ -3,10 +3,11 @@ takes its keys from its group of the registry."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.screen import ModalScreen, Screen, ScreenResultType
@@ -70,7 +71,15 @@ class Keyed(_Screen):
                 each.scroll_to_highlight()
 
 
-class Over(Keyed, ModalScreen[ScreenResultType]):
+class DismissedOnce(_Screen):
+    """A screen that answers once: a second key, or a double click, that arrives while it is going would take
+    away what lies below, or end the lab where nothing does."""
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete.nothing()
+
+
+class Over(DismissedOnce, Keyed, ModalScreen[ScreenResultType]):
     """A screen that lies over a pane. ``GROUP`` is its group in the registry of actions; its subclasses say
     ``BINDINGS = bindings(GROUP)``. The cheat sheet is at hand on all of them, and function keys are the
     app's."""

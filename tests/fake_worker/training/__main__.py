@@ -71,7 +71,7 @@ def main() -> int:
         step=step,
         message="",
         seconds=1.5,
-        train_loss=3.0 / step,
+        train_loss=3.0 / max(step, 1),
         validation_loss=1.0,
         acquisition=gained,
         peak_memory={"resident": 2_000_000},

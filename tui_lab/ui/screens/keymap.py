@@ -19,7 +19,7 @@ from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.ui import keymap
 from tui_lab.ui.actions import ACTIONS, BY_ID, GROUPS, bindings, keys_of
-from tui_lab.ui.keyed import Over
+from tui_lab.ui.keyed import DismissedOnce, Over
 from tui_lab.ui.settings_change import change
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KEPT = ("escape", "enter", "tab", "shift+tab", "up", "down", "ctrl+c", "ctrl+q")
 LABEL_WIDTH, KEYS_WIDTH = 16, 24
 
 
-class PressKey(ModalScreen[str]):
+class PressKey(DismissedOnce, ModalScreen[str]):
     """Gives the next key that is pressed; Escape gives ""."""
 
     DEFAULT_CSS = """
