@@ -18,6 +18,7 @@ from tui_lab.recipes import FIELDS
 from tui_lab.runs.sweep import CRITERIA
 from tui_lab.ui.actions import GROUPS, PANE_GROUPS
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.ascii_only import to_ascii
 from tui_lab.ui.comparison import FIGURES
 from tui_lab.ui.explain import ExplainScreen, shown
 from tui_lab.ui.explanations import matching, of_pane, read
@@ -36,6 +37,8 @@ def test_an_explanation_is_two_sentences_with_a_source(term: str) -> None:
     assert found.title and found.source.strip()
     assert len(BETWEEN.split(found.text)) == 2 and found.text.endswith("."), found.text
     assert len(found.text) <= 420, "two sentences, not two paragraphs"
+    assert "?" not in to_ascii(found.title + found.text + found.source), "whole in ASCII, too"
+    assert not set("·‖") & set(found.text), "signs that ASCII has otherwise would change a formula"
     assert set(found.of) <= {*PANE_GROUPS, "settings"}
     for _, own in re.findall(r"(^|; |by )tui-lab, ([^;(]*)", found.source):
         for name in FILE.findall(own):

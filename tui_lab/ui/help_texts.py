@@ -44,7 +44,7 @@ ABOUT = {
     ),
     "inspector": (
         "Move along a lane token by token and see what else could have come. Tokens are coloured by "
-        "surprise, −log₂ of their probability; the glyphs under them say the same: ▁ from 1 bit, ▃ from 3, "
+        "surprise, −log2 of their probability; the glyphs under them say the same: ▁ from 1 bit, ▃ from 3, "
         "▅ from 6, █ from 10 bits. ▶ marks the token that was taken, ✂ those that a setting cut. A whole bar "
         "stands for the share in the corner of its panel."
     ),

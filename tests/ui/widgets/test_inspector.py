@@ -342,6 +342,6 @@ async def test_keys_are_explained() -> None:
         await pilot.press("question_mark")
         await until(lambda: "Next surprise" in screen_text(app) and "Choose" in screen_text(app))
         await pilot.press("escape", "f1")
-        await until(lambda: "The token before." in screen_text(app) and "−log₂" in screen_text(app))
+        await until(lambda: "The token before." in screen_text(app) and "−log2" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: app.screen is inspector)
