@@ -168,7 +168,8 @@ def _draw(row: _Row, run: list[Piece], out: _Writer) -> None:
     row.fill(right)
     if row.letters[left:right] == letters and row.styles[left:right] == styles:
         return
-    if sure and all(map(_one, row.letters)):
+    nothing_known = row.letters[left:right].count(_UNKNOWN) == right - left
+    if sure and not nothing_known and all(map(_one, row.letters)):
         _differences(row, left, letters, styles, run[0].row, out)
     else:
         for piece in run:
