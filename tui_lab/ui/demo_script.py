@@ -90,11 +90,11 @@ CHAPTERS = (
         "Compare",
         (
             Beat(
-                "One prompt, six ways to decode it, all in one batch: greedy, beam, top-k, top-p, "
-                "temperature, contrastive. Enter on a lane opens its tokens.",
+                "Greedy, beam, top-k, top-p, temperature, contrastive; Enter on a lane opens its tokens. "
+                "Meanwhile the lab measures what was forgotten.",
                 do=("action app.compare", "ask story"),
                 until="answers",
-                waiting="While the lab measures that: one prompt, six ways to decode it, in one batch.",
+                waiting="One prompt, six ways to decode it, all in one batch.",
                 short="One prompt, six ways to decode it, all in one batch.",
             ),
             Beat(
@@ -184,7 +184,7 @@ CHAPTERS = (
         "Yours",
         (
             Beat(
-                "That was the real lab, and it is yours now: {keys.choose} and {keys.start} start a run, "
+                "This is the real lab, and it is yours now: {keys.choose} and {keys.start} start a run, "
                 "{keys.help} lists every key, {keys.quit} leaves.",
                 do=("action app.choose",),
             ),
