@@ -14,6 +14,7 @@ from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widgets import Input, OptionList
 from textual.widgets.input import Selection
 
+from tui_lab.ui import guards  # noqa: F401 (before any list)
 from tui_lab.ui.keys import character_of, remapped
 
 if TYPE_CHECKING:
