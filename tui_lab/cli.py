@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tui_lab import (
     __version__,
@@ -22,9 +23,11 @@ from tui_lab import (
     cli_retention,
     cli_settings,
     cli_strength,
-    settings,
 )
 from tui_lab.errors import LabError
+
+if TYPE_CHECKING:
+    from tui_lab.settings import Loaded
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 #: As shells count: 128 and the signal's number.
@@ -248,12 +251,14 @@ def open_lab(args: argparse.Namespace) -> int:
     return lab(loaded.settings, loaded.problems, sources=loaded.sources) or EXIT_OK
 
 
-def _settle(args: argparse.Namespace) -> settings.Loaded:
+def _settle(args: argparse.Namespace) -> Loaded:
     """The settings that hold for this command, which whatever it starts finds in its environment."""
-    said = {name: value for name, value in vars(args).items() if name in settings.FIELDS}
+    from tui_lab import settings
+
+    said = {name: value for name, value in vars(args).items() if name in LAB_OPTIONS}
     if said.get("runs_dir"):
         said["runs_dir"] = str(said["runs_dir"])
-    loaded = settings.load({name: said[name] for name in said if name in LAB_OPTIONS})
+    loaded = settings.load(said)
     settings.hand_over(loaded.settings)
     return loaded
 

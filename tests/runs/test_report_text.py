@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -238,6 +238,7 @@ def test_places_of_known_figures() -> None:
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.booleans())
 def test_ticks_are_round_and_hold_the_figures(low: float, span: float, binary: bool) -> None:
+    assume(span > 1e-9 * abs(low))  # below, the figures' own rounding is in the way
     ticks = round_steps(low, low + span, binary=binary)
     step = ticks[1] - ticks[0]
     assert ticks[0] <= low + 1e-6 * step and ticks[-1] >= low + span - 1e-6 * step and 2 <= len(ticks) <= 8
