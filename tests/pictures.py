@@ -1,25 +1,30 @@
-"""``python -m tests.pictures RUN``: the README's pictures, exported from the real lab showing a real run.
+"""``python -m tests.pictures RUN [NAME ...]``: the README's pictures, exported from the real lab showing a
+real run; with names only those. Not a test: it is run by hand when the panes change.
 
-Not a test: it is run by hand when the panes change. The pictures are SVG as Textual exports them, without
-the fonts that it would fetch from elsewhere.
+The pictures are SVG as Textual exports them, without the fonts that it would fetch from elsewhere. The
+settings are those of an empty home, so that nothing of whoever makes them is in view.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from textual.pilot import Pilot
 
 from tests.ui.helpers import until
+from tui_lab.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.compare import ComparePane
 
 FOLDER = Path(__file__).parent.parent / ".github"
-SIZE = (110, 34)
+SIZE, WIDE = (110, 34), (170, 44)
 #: Long enough for a pane to read its run, or to list the models, and to draw.
 SETTLE_S = 4.0
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -42,10 +47,30 @@ async def six_answers(pilot: Pilot[None]) -> None:
     await pilot.pause(1)
 
 
-async def picture(app: LabApp, name: str, act: Act = settle) -> None:
+async def two_curves(pilot: Pilot[None]) -> None:
+    """Marks every run and lays their curves over each other."""
+    await settle(pilot)
+    await pilot.press("a", "t")
+    await pilot.pause(2)
+
+
+def over(screen: Callable[[LabApp], None]) -> Act:
+    """Opens what lies over a pane."""
+
+    async def act(pilot: Pilot[None]) -> None:
+        await settle(pilot)
+        screen(cast("LabApp", pilot.app))
+        await pilot.pause(1)
+
+    return act
+
+
+async def picture(app: LabApp, name: str, act: Act = settle, size: tuple[int, int] = SIZE) -> None:
     """Saves what ``app`` shows after ``act``."""
-    async with app.run_test(size=SIZE) as pilot:
+    async with app.run_test(size=size) as pilot:
         await act(pilot)
+        app.clear_notifications()
+        await pilot.pause(0.2)
         svg = app.export_screenshot(title="tui-lab")
     svg = _FONTS.sub("", svg).replace("font-family: Fira Code", _FAMILY)
     path = FOLDER / f"{name}.svg"
@@ -53,16 +78,39 @@ async def picture(app: LabApp, name: str, act: Act = settle) -> None:
     print(f"{path.relative_to(FOLDER.parent)}: {path.stat().st_size:,} bytes")
 
 
-async def main(run_id: str) -> None:
-    await picture(LabApp(run_id=run_id), "tune")
-    await picture(LabApp(), "choose")
-    keep = LabApp(pane="keep")
-    keep.set_reactive(LabApp.run_id, run_id)
-    await picture(keep, "keep")
-    await picture(LabApp(pane="compare"), "compare", six_answers)
+def on(pane: str, run_id: str = "", **settings: Any) -> LabApp:
+    """The lab on a pane, in the theme of a true-colour terminal."""
+    said = {"theme": "lab-dark", **settings}
+    app = LabApp(pane=pane, settings=Settings(**said), sources=dict.fromkeys(said, "file"))
+    app.set_reactive(LabApp.run_id, run_id)
+    return app
+
+
+#: Name of the picture: how the lab is opened on a run, what is done, how large the window is.
+PICTURES: dict[str, tuple[Callable[[str], LabApp], Act, tuple[int, int]]] = {
+    "choose": (lambda run: on("choose"), settle, SIZE),
+    "tune": (lambda run: on("tune", run), settle, SIZE),
+    "compare": (lambda run: on("compare"), six_answers, SIZE),
+    "keep": (lambda run: on("keep", run), settle, SIZE),
+    "runs": (lambda run: on("runs"), two_curves, SIZE),
+    "dashboard": (lambda run: on("dashboard", run), settle, WIDE),
+    "light": (lambda run: on("tune", run, theme="lab-light"), settle, SIZE),
+    "themes": (lambda run: on("keep", run), over(lambda app: app.action_change_theme()), SIZE),
+    "settings": (lambda run: on("choose"), over(lambda app: app.action_settings()), SIZE),
+}
+
+
+async def main(run_id: str, names: Sequence[str]) -> None:
+    for name in names or PICTURES:
+        make, act, size = PICTURES[name]
+        await picture(make(run_id), name, act, size)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    asyncio.run(main(sys.argv[1]))
+    if len(sys.argv) < 2 or not set(sys.argv[2:]) <= PICTURES.keys():
+        sys.exit(f"{__doc__}\nnames: {', '.join(PICTURES)}")
+    for variable in ("NO_COLOR", "TUI_LAB_THEME", "TUI_LAB_PLOTS", "TUI_LAB_CONFIG_DIR", "XDG_CONFIG_HOME"):
+        os.environ.pop(variable, None)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(HOME=home, COLORTERM="truecolor")
+        asyncio.run(main(sys.argv[1], sys.argv[2:]))

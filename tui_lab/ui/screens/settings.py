@@ -3,6 +3,7 @@ asks for it, Backspace gives the default back. Each change is written to the use
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on
@@ -53,6 +54,14 @@ def about(name: str, before: str) -> Content:
     return Content.assemble(*lines)
 
 
+def _short(path: Path) -> str:
+    """A path as people write it: below their home with a tilde."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):  # it lies elsewhere, or nobody knows where home is
+        return str(path)
+
+
 class SettingsList(OptionList):
     """The list itself: Left and Right would scroll it otherwise."""
 
@@ -81,7 +90,7 @@ class SettingsScreen(Over[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Content(f"Settings · {visible(str(settings.path()))}")
+            box.border_title = Content(f"Settings · {visible(_short(settings.path()))}")
             box.border_subtitle = (
                 f"Enter changes, {self.keys('settings.reset')} resets, {self.keys('settings.close')} closes"
             )

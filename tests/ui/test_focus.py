@@ -1,0 +1,109 @@
+"""Where the focus is can be seen on every pane and dialog, in every theme and without colours; Tab reaches
+everything that takes it, and no part of the lab needs the mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from textual.app import App
+from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.widget import Widget
+
+from tests.ui.helpers import until
+from tests.ui.kept import make_run
+from tests.ui.screens.test_compare import PaperHost
+from tui_lab.settings import Settings
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.pane import Pane
+
+SIZE = (160, 50)
+Look = list[tuple[str, str]]
+
+
+def look(app: App[None]) -> Look:
+    """Letters and styles of the screen, without the header and the footer, which name keys."""
+    lines = app.screen._compositor.render_strips(app.size)[1:-1]
+    return [(segment.text, str(segment.style)) for line in lines for segment in line]
+
+
+def takers(screen: Screen[object]) -> list[Widget]:
+    """What takes the focus and is in view."""
+    return [widget for widget in screen.focus_chain if widget.region.area]
+
+
+def lab(settings: Settings, pane: str) -> LabApp:
+    app = LabApp(settings=settings, pane=pane)
+    app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    return app
+
+
+async def hidden_focus(pilot: Pilot[None]) -> list[str]:
+    """Every widget whose focus nobody would see: with it the screen looks as it does without any focus, or as
+    it does while something else has it."""
+    app, looks = pilot.app, dict[str, Look]()
+    for widget in [None, *takers(app.screen)]:
+        app.screen.set_focus(widget, scroll_visible=False)
+        await until(lambda widget=widget: app.screen.focused is widget)
+        await pilot.pause(0.05)
+        looks[repr(widget)] = look(app)
+    names = list(looks)
+    return [
+        f"{name} looks like {other}"
+        for number, name in enumerate(names)
+        for other in names[:number]
+        if looks[name] == looks[other]
+    ]
+
+
+PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
+THEMES = ("lab-ansi", "lab-light", "lab-dark", "lab-contrast", "lab-colorblind", "lab-projector")
+
+
+@pytest.mark.parametrize(
+    ("pane", "settings"),
+    [
+        # colours are looked at in tests/ui/test_theme_colours.py; here each theme meets a pane, and each pane
+        # does without any
+        *((pane, Settings(theme=theme)) for pane, theme in zip(PANES, THEMES, strict=True)),
+        *((pane, Settings(color=False, mouse=False)) for pane in PANES),
+    ],
+    ids=lambda each: each if isinstance(each, str) else each.theme or "no-colour",
+)
+async def test_focus_is_seen_and_tab_reaches_everything(pane: str, settings: Settings) -> None:
+    make_run()
+    app = lab(settings, pane)
+    async with app.run_test(size=SIZE) as pilot:
+        await until(lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.lab_themes)
+        await pilot.pause(0.5)
+        assert takers(app.screen), "a pane without anything to focus cannot be used by keyboard"
+        assert await hidden_focus(pilot) == []
+        for key in ("tab", "shift+tab"):
+            reached = set()
+            for _ in range(len(app.screen.focus_chain) + 1):
+                await pilot.press(key)
+                reached.add(app.screen.focused)
+            assert reached >= set(takers(app.screen)), key
+
+
+OVER: dict[str, Callable[[LabApp], object]] = {
+    "settings": lambda app: app.action_settings(),
+    "themes": lambda app: app.action_change_theme(),
+    "help": lambda app: app.action_help(),
+    "doctor": lambda app: app.action_doctor(),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OVER))
+async def test_what_lies_over_a_pane_has_the_focus_and_gives_it_back(name: str) -> None:
+    app = lab(Settings(), "runs")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.lab_themes)
+        await pilot.pause(0.2)
+        before = app.screen.focused
+        OVER[name](app)
+        await until(lambda: len(app.screen_stack) == 2 and app.screen.focused is not None)
+        await pilot.press("escape")
+        await until(lambda: len(app.screen_stack) == 1)
+        assert app.screen.focused is before
