@@ -18,7 +18,7 @@ from tui_lab.host.messages import Ask, Event
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState
 from tui_lab.ui import beside, probe_text, run_text
-from tui_lab.ui.actions import bindings
+from tui_lab.ui.actions import bindings, first_key
 from tui_lab.ui.comparison import History
 from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.widgets.feed import Feed, Part
@@ -158,7 +158,7 @@ class DashboardPane(RunPane):
             self._tell_samples(state)
 
     def _tell_samples(self, state: RunState) -> None:
-        words: list[Part] = [(f"{self._keys('dashboard.ask')} asks the model", "axis")]
+        words: list[Part] = [(f"{first_key('dashboard.ask', self.app._keymap)} asks the model", "axis")]
         if state.samples:
             last = state.samples[-1]
             words = [(f"sample of step {last.get('step', '?')}: ", "axis"), (str(last.get("text", "")), "")]
