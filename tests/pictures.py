@@ -48,9 +48,9 @@ async def six_answers(pilot: Pilot[None]) -> None:
 
 
 async def two_curves(pilot: Pilot[None]) -> None:
-    """Marks every run and lays their curves over each other."""
+    """Marks the two newest runs and lays their curves over each other."""
     await settle(pilot)
-    await pilot.press("a", "t")
+    await pilot.press("space", "down", "space", "t")
     await pilot.pause(2)
 
 
