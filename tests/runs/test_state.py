@@ -360,7 +360,9 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
     )
     state.apply([item_probe(1, 0.99), item_probe(2, 0.5, "red")])
     assert state.verdict == "red" and state.retention == figure(0.5, 0.4, 0.6)
-    assert "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: red" in state.notes[-1].text
+    assert (
+        "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: forgotten" in state.notes[-1].text
+    )
     state.apply([event("resumed", from_step=1, attempt=2)])
     assert [probe["step"] for probe in state.kl_probes] == [1]
     assert [probe["step"] for probe in state.item_probes] == [1] and state.verdict == "green"

@@ -19,6 +19,7 @@ from tui_lab.recipes import Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.telemetry import Telemetry
+from tui_lab.runs.verdicts import VERDICTS
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
 NOTES_KEPT = 500
@@ -269,7 +270,8 @@ class RunState:
             "logprob_change": None if change is None else interval(change),
         }
         figures = headline(probe)
-        verdict = str(event["verdict"]).replace("_", " ")
+        name = str(event["verdict"])
+        _, verdict = VERDICTS.get(name, ("", name.replace("_", " ")))
         self.item_probes = [p for p in self.item_probes if p["step"] < probe["step"]] + [probe]
         self._note(
             event,
