@@ -110,6 +110,7 @@ async def test_in_a_text_field_keys_are_text_while_it_is_held(
         await until(lambda: field.text.endswith("n q"))
         await pilot.press("escape", "space")
         assert not app.player.held, "out of the field the keys are the demo's again"
+        app.exit()
     app.player.close(leave_running=False)
 
 
@@ -169,11 +170,11 @@ async def test_a_run_that_fails_is_one_sentence_and_the_recording_takes_its_plac
 ) -> None:
     monkeypatch.setenv("FAKE_END", "crash")
     app = live(found, monkeypatch)
-    async with app.run_test(size=(100, 30)) as pilot:
-        while not app.player.over:
-            await pilot.pause(0.05)
+    async with app.run_test(size=(100, 30)):
+        await until(lambda: "exact answers 0.11 → 0.83" in captions(app), 60)
+        app.exit()
     assert app.player.parts["naive"].problem == "the run ended: a last word ␛[2J"
-    assert titles(app) == TITLES and "44% is left" in captions(app)
+    assert any(said.label.startswith("recorded earlier") for said in app.player.told)
     app.player.close(leave_running=False)
 
 
@@ -190,6 +191,7 @@ async def test_a_run_that_is_too_slow_is_ended_and_recorded(
         assert part.problem.startswith("this machine would take 5:0"), part.problem
         await until(lambda: app.player.said.label.startswith("recorded earlier, 2026-01-02"))
         await until(lambda: all(process.poll() is not None for process in part._spent))
+        app.exit()
     app.player.close(leave_running=False)
 
 
@@ -201,10 +203,13 @@ async def test_without_a_recording_a_failed_run_does_not_end_the_demo(
     app.player.recording = None
     monkeypatch.setattr("tui_lab.ui.demo_player.ANSWERS_S", 0.5)
     async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.player.parts["naive"].problem, 60)
+        app._play_from(TITLES.index("Forget"))
         while not app.player.over:
             app.player._time_s += 6.0  # its patience is a minute
             await pilot.pause(0.05)
-    assert TITLES[-1] in titles(app)
+    assert app.player.parts["naive"].problem == "there is no recording"
+    assert titles(app)[-1] == TITLES[-1] and "is left" not in captions(app)
 
 
 async def test_recorded_answers_stop_and_refuse_what_was_not_recorded(found: recording.Recording) -> None:

@@ -129,6 +129,10 @@ class DemoApp(LabApp):
             return False
         return True
 
+    def exit(self, *args: Any, **options: Any) -> None:
+        self.workers.cancel_group(self, "demo")  # nothing turns to another pane while panes are closed
+        super().exit(*args, **options)
+
     def action_leave(self) -> None:
         """Ends the demo. Only about runs that somebody started in it there is a question."""
         if not any(child.poll() is None for child in self._children):
