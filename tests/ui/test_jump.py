@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.ui.helpers import screen_text, until
 from tui_lab.settings import Settings
+from tui_lab.ui.actions import PANE_GROUPS
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.jump import LABEL_ROOM, LETTERS, Jump, labels, places
 from tui_lab.ui.widgets.tabs_line import TabsLine
@@ -19,19 +18,19 @@ def test_labels_are_short_different_and_no_beginning_of_another() -> None:
     assert labels(26) == list(LETTERS)
 
 
-@pytest.mark.parametrize("pane", ["choose", "tune", "compare", "keep", "runs", "dashboard"])
-async def test_every_place_is_in_view_and_has_cells_of_its_own(pane: str) -> None:
-    app = LabApp(settings=Settings(pane=pane))
+async def test_every_place_is_in_view_and_has_cells_of_its_own() -> None:
+    app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: app._drawn)
-        if pane == "choose":
-            await until(lambda: "starts the run" in screen_text(app))
-        await pilot.pause(0.1)
-        found = places(app.screen)
-        assert len(found) >= 6, "the panes at least"
-        cells = [(place.y, place.x + by) for place in found for by in range(LABEL_ROOM)]
-        assert len(cells) == len(set(cells))
-        assert all(0 <= x < 80 and 0 <= y < 24 for y, x in cells)
+        await until(lambda: "starts the run" in screen_text(app))
+        for pane in PANE_GROUPS:
+            await app.run_action(f"pane('{pane}')")
+            await until(lambda pane=pane: app.pane == pane and app.screen.is_current)
+            await pilot.pause()
+            found = places(app.screen)
+            assert len(found) >= 6, "the panes at least"
+            cells = [(place.y, place.x + by) for place in found for by in range(LABEL_ROOM)]
+            assert len(cells) == len(set(cells)), pane
+            assert all(0 <= x < 80 and 0 <= y < 24 for y, x in cells), pane
 
 
 async def test_it_goes_to_a_tab_and_to_a_pane_also_from_a_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,6 +92,7 @@ def test_the_later_of_two_on_one_key_goes() -> None:
     assert keys == {"tune.stop": "f13"} and "tune.pause" in problems[0] and len(problems) == 1
 
 
+@hypothesis.settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(BY_ID)), st.sampled_from(["", "a", "f3", "x,y", "ctrl+o", "?", "enter", "1"])

@@ -28,7 +28,7 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             found[action_id] = ",".join(parse_keys(keys))
         except LabError as error:
             problems.append(f"keys: {action_id} = {visible(repr(keys))}: {visible(str(error))}")
-    while clash := next(conflicts(found), None):
+    while found and (clash := next(conflicts(found), None)):
         key, one, other = clash
         # of two that were re-mapped the later one goes; the next round looks at the keys it then has again
         order = list(found)
