@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tui_lab import settings
-from tui_lab.cli import EXIT_OK, EXIT_USAGE, main
+from tui_lab.cli import EXIT_FAILED, EXIT_OK, EXIT_USAGE, main
 from tui_lab.settings_file import template
 
 
@@ -86,3 +87,13 @@ def test_what_goes_before_the_file_is_said(
 def test_the_template_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings", "--template"]) == EXIT_OK
     assert capsys.readouterr().out == template()
+
+
+def test_a_library_that_is_missing_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["settings"]) == EXIT_FAILED
+    error = capsys.readouterr().err
+    assert error.startswith("tui-lab: rich") and "is not installed" in error and error.count("\n") == 1

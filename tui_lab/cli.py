@@ -301,6 +301,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tui-lab: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] == "tui_lab":
+            raise
+        print(f"tui-lab: {error.name} is not installed: install tui-lab again, whole", file=sys.stderr)
+        return EXIT_FAILED
     except BrokenPipeError:
         # the interpreter flushes once more at its end: give it something that takes it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
