@@ -1,0 +1,503 @@
+"""Random keys, mouse events, pastes and window sizes on the whole lab, headless: nothing may be raised or get
+stuck, no finished run may change, no process may stay behind.
+
+    python -m tests.ui.fuzz --events 10000 --seed 1
+
+The same seed draws the same events as long as the lab shows the same. A failing fuzz writes its events to a
+file, which ``--again FILE`` plays, and ``--shrink`` halves as long as they still fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import faulthandler
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from textual import events, screen
+from textual.driver import Driver
+from textual.pilot import Pilot
+from textual.worker import Worker
+
+from tests.ui.fuzz_world import HOSTILE, FakeHost, World
+from tests.ui.helpers import screen_text
+from tui_lab.errors import LabError
+from tui_lab.ui import actions
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.widgets.confirm import Confirm
+
+#: One thing that is done to the lab: its kind and its numbers or words, as JSON holds them.
+Step = list[Any]
+SIZES = ((1, 1), (20, 5), (59, 18), (60, 18), (80, 24), (80, 24), (100, 30), (120, 40), (200, 60), (300, 80))
+NAVIGATION = (
+    "up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter", "escape",
+    "backspace", "delete", "space", "ctrl+c", "ctrl+z", "ctrl+a", "ctrl+e", "ctrl+u", "ctrl+k", "ctrl+w",
+    "ctrl+home", "ctrl+end", "shift+left", "shift+right", "f12",
+)  # fmt: skip
+TYPED = "abcxyz0159 .-/_é日[]{}<>&%$\\\"'~"
+#: What people do in a row, begun now and then: chance alone seldom gets that far.
+STORIES = """
+    f4 i h i enter; f4 ctrl+r; f4 ctrl+r right enter; f4 a e; f4 ctrl+r escape b; f4 t enter; f4 p enter;
+    f2 s; f2 s enter; f2 a; f2 a enter; f2 slash 2 enter; f2 f down enter 7 enter; f2 x; f2 e; f2 k;
+    f3 r down enter; f3 space; f3 k; f3 x enter; f3 a; f3 t t; f3 R enter; f3 l; f5 e enter; f5 s; f5 s enter;
+    f5 w enter; f5 t enter; f5 r down enter; f6 down space down space t; f6 d enter; f6 d y; f6 g x enter;
+    f6 n y enter; f6 e z enter; f6 slash k; f6 h; f6 s S r; f6 m x b; f6 a d escape; f7 i h enter;
+    f7 right enter; f7 space; f7 r down enter; E; E down enter; W; comma down down enter; D; ctrl+p t u enter;
+    H; f1 slash k; f9 down enter; f8; f10 enter; ctrl+o a; ctrl+o enter; q; ctrl+q; q n
+"""
+#: Events between two looks at everything.
+EVERY = 100
+ANSWER_S = 20.0
+#: Frames are rarer than on a terminal: several events come between two, as when somebody types fast.
+FRAME_S = 0.2
+MOST_SCREENS = 8
+MOST_WORKERS = 24
+MOST_GROWTH_BYTES = 400 << 20
+WARM_EVENTS = 1_000
+
+
+class Failure(Exception):
+    """What the fuzz found."""
+
+
+class FuzzApp(LabApp):
+    """The lab, which counts instead of leaving and does not open what lies outside."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.quits = self.opened = self.deletions = 0
+        self.over = False
+        self.found: list[str] = []
+
+    def exit(self, *args: Any, **kwargs: Any) -> None:
+        if self.over:
+            super().exit(*args, **kwargs)
+            return
+        self.quits += 1
+        # the question before leaving and the action itself lie in the same module
+        if not any(frame.name in ("action_leave", "<lambda>") for frame in traceback.extract_stack()):
+            self.found.append(
+                "the lab left without being told to:\n" + "".join(traceback.format_stack()[-6:])
+            )
+
+    def open_url(self, url: str, *, new_tab: bool = True) -> None:
+        self.opened += 1
+
+
+def next_steps(app: LabApp, chance: random.Random) -> list[Step]:
+    """What is done next: mostly keys that mean something in what is in view, and sometimes a story. What
+    keeps all keys to itself is left sooner or later."""
+    if isinstance(app.screen, TooSmall) and chance.random() < 0.2:
+        return [["resize", *chance.choice(SIZES[3:])]]
+    if len(app.screen_stack) > 1 and chance.random() < 0.08:
+        return [["key", "escape"]]
+    if chance.random() < 0.03:
+        keys = chance.choice(STORIES.split(";")).split()
+        return [["type", key] if len(key) == 1 else ["key", key] for key in keys]
+    return [_next_step(app, chance)]
+
+
+def _next_step(app: LabApp, chance: random.Random) -> Step:
+    at = [round(chance.random(), 4), round(chance.random(), 4)]
+    kind = chance.random()
+    if kind < 0.30:
+        return ["key", chance.choice(sorted(app.screen.active_bindings) or ["escape"])]
+    if kind < 0.46:
+        action = chance.choice(actions.ACTIONS)
+        return ["key", chance.choice(action.keys.split(",")) or "escape"]
+    if kind < 0.52:
+        return ["key", f"f{chance.randint(2, 7)}"]
+    if kind < 0.64:
+        return ["key", chance.choice(NAVIGATION)]
+    if kind < 0.72:
+        return ["type", chance.choice(TYPED)]
+    if kind < 0.735:
+        return ["paste", chance.randrange(len(HOSTILE))]
+    if kind < 0.82:
+        return ["click", *at, chance.choice((1, 1, 1, 2, 3)), chance.choice((1, 1, 1, 2, 3))]
+    if kind < 0.87:
+        return ["move", *at]
+    if kind < 0.92:
+        return ["scroll", *at, chance.choice(("up", "down", "left", "right"))]
+    if kind < 0.94:
+        return ["drag", *at, round(chance.random(), 4), round(chance.random(), 4)]
+    if kind < 0.95:
+        return [chance.choice(("down", "up")), *at, chance.randint(1, 3)]
+    if kind < 0.97:
+        size = chance.choice((*SIZES, (chance.randint(1, 300), chance.randint(1, 80))))
+        return ["resize", *size]
+    if kind < 0.98:
+        return [chance.choice(("blur", "focus"))]
+    return ["wait", chance.choice((0.0, 0.01, 0.05))]
+
+
+class Fuzz:
+    """One lab under random events. :meth:`do` does one, :meth:`look` is what must hold at any time."""
+
+    def __init__(self, app: FuzzApp, pilot: Pilot[None], world: World) -> None:
+        self.app, self.pilot, self.world = app, pilot, world
+        self.screens: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.slowest: list[tuple[float, str]] = []
+        self.done = self.looks = 0
+        self.warm_bytes = 0
+        self.deepest = self.most_workers = 0
+
+    @property
+    def driver(self) -> Driver:
+        assert self.app._driver is not None
+        return self.app._driver
+
+    # ------------------------------------------------------------------ events
+
+    async def do(self, step: Step) -> None:
+        self.done += 1
+        self.kinds[step[0]] += 1
+        top = self.app.screen
+        over = "" if len(self.app.screen_stack) < 2 else f" > {type(top).__name__}"
+        self.screens[f"{self.app.current_mode}{over}"] += 1
+        began = time.process_time()
+        for event in self._events(step):
+            if isinstance(event, events.MouseEvent):
+                self.driver.process_message(event)
+            else:
+                event.set_sender(self.app)
+                self.driver.send_message(event)
+        await self._settle()
+        took = time.process_time() - began
+        self.slowest = sorted([*self.slowest, (took, f"{step} on {self.app.current_mode}{over}")])[-5:]
+        if step[0] == "wait":
+            await asyncio.sleep(step[1])
+        elif step[0] == "resize":
+            await asyncio.sleep(0)
+        self._raised()
+
+    def _events(self, step: Step) -> list[events.Event]:
+        kind, *rest = step
+        if kind == "key":
+            return [events.Key(rest[0], rest[0] if len(rest[0]) == 1 else _character(rest[0]))]
+        if kind == "type":
+            return [events.Key(_name(rest[0]), rest[0])]
+        if kind == "paste":
+            return [events.Paste(HOSTILE[rest[0]])]
+        if kind == "blur":
+            return [events.AppBlur()]
+        if kind == "focus":
+            return [events.AppFocus()]
+        if kind == "resize":
+            width, height = rest
+            from textual.geometry import Size
+
+            self.driver._size = (width, height)  # type: ignore[attr-defined]
+            return [events.Resize(Size(width, height), Size(width, height))]
+        if kind == "wait":
+            return []
+        x, y = self._cell(*rest[:2])
+        if kind == "move":
+            return [self._mouse(events.MouseMove, x, y, 0)]
+        if kind == "down":
+            return [self._mouse(events.MouseDown, x, y, rest[2])]
+        if kind == "up":
+            return [self._mouse(events.MouseUp, x, y, rest[2])]
+        if kind == "scroll":
+            scrolls = {
+                "up": events.MouseScrollUp,
+                "down": events.MouseScrollDown,
+                "left": events.MouseScrollLeft,
+                "right": events.MouseScrollRight,
+            }
+            return [self._mouse(scrolls[rest[2]], x, y, 0)]
+        if kind == "click":
+            pair = [self._mouse(events.MouseDown, x, y, rest[3]), self._mouse(events.MouseUp, x, y, rest[3])]
+            return [self._mouse(events.MouseMove, x, y, 0)] + pair * rest[2]
+        assert kind == "drag", kind
+        to_x, to_y = self._cell(*rest[2:4])
+        return [
+            self._mouse(events.MouseDown, x, y, 1),
+            self._mouse(events.MouseMove, (x + to_x) // 2, (y + to_y) // 2, 1),
+            self._mouse(events.MouseMove, to_x, to_y, 1),
+            self._mouse(events.MouseUp, to_x, to_y, 1),
+        ]
+
+    def _cell(self, across: float, down: float) -> tuple[int, int]:
+        width, height = self.app.size
+        return min(int(across * width), max(width - 1, 0)), min(int(down * height), max(height - 1, 0))
+
+    def _mouse(self, kind: type[events.MouseEvent], x: int, y: int, button: int) -> events.MouseEvent:
+        return kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y)
+
+    async def _settle(self, seconds: float = 1.0) -> None:
+        """Until the app, the screen and what has the focus have taken what was sent."""
+        deadline = time.monotonic() + seconds
+        await asyncio.sleep(0)
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0)
+            pumps = [self.app, *self.app.screen_stack[-1:], self.app.focused]
+            if all(pump is None or pump._message_queue.empty() for pump in pumps):
+                return
+
+    # ------------------------------------------------------------------ what must hold
+
+    def _raised(self) -> None:
+        if self.app._exception is not None:
+            raise Failure("".join(traceback.format_exception(self.app._exception)))
+        if self.app.found:
+            raise Failure("\n".join(self.app.found))
+
+    async def look(self) -> None:
+        """Everything that must hold at any time; then the lab is where it can be told to go on."""
+        self.looks += 1
+        app = self.app
+        await self._answers()
+        text = screen_text(app)
+        if "Traceback" in text:
+            raise Failure(f"a traceback is shown:\n{text}")
+        if wild := sorted({hex(ord(c)) for c in text if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160}):
+            raise Failure(f"control characters {wild} reach the terminal:\n{text}")
+        self.deepest = max(self.deepest, len(app.screen_stack))
+        if len(app.screen_stack) > MOST_SCREENS:
+            raise Failure(f"screens pile up: {app.screen_stack}")
+        self.most_workers = max(self.most_workers, len(app.workers))
+        if len(app.workers) > MOST_WORKERS:
+            raise Failure("workers pile up: " + ", ".join(f"{w.group} {w.name}" for w in app.workers))
+        if harm := self.world.harmed(app.deletions):
+            raise Failure(harm)
+        held = psutil.Process().memory_info().rss
+        if not self.warm_bytes and self.done >= WARM_EVENTS:
+            self.warm_bytes = held
+        if self.warm_bytes and held - self.warm_bytes > MOST_GROWTH_BYTES:
+            raise Failure(f"memory grew by {(held - self.warm_bytes) >> 20} MiB")
+        await self._free()
+        if self.looks % 4 == 0:
+            self.world.stock()
+
+    async def _answers(self) -> None:
+        try:
+            if not await self.pilot._wait_for_screen(ANSWER_S):
+                self._raised()
+        except Exception as error:
+            self._raised()
+            raise Failure(f"the lab does not answer: {error!r}\n{_stacks()}") from None
+        self._raised()
+
+    async def _free(self) -> None:
+        """Whatever lies over the pane is left with Escape, and then the key of Choose brings Choose."""
+        app = self.app
+        if app.settings.keys:  # keys that the fuzz has given away would be missed below
+            from tui_lab.ui import settings_change
+
+            settings_change.change(app, "keys", None)
+        await self.do(["resize", 100, 30])
+        await self.do(["up", 0.0, 0.0, 1])
+        for _ in range(3 * MOST_SCREENS):
+            await self._answers()
+            if len(app.screen_stack) == 1:
+                break
+            await self.do(["key", "escape"])
+            await asyncio.sleep(0.01)
+        else:
+            raise Failure(f"Escape does not lead back: {app.screen_stack}\n{screen_text(app)}")
+        await self.do(["key", "f2"])
+        deadline = time.monotonic() + ANSWER_S
+        while app.current_mode != "choose" or isinstance(app.screen, TooSmall):
+            if time.monotonic() > deadline:
+                raise Failure(f"F2 does not bring Choose: {app.screen_stack}\n{screen_text(app)}")
+            await asyncio.sleep(0.01)
+            self._raised()
+        await self._answers()
+
+
+def _name(character: str) -> str:
+    from textual.keys import _character_to_key
+
+    return character if character.isalnum() else _character_to_key(character)
+
+
+def _character(key: str) -> str | None:
+    """The character of a key as the terminal sends it: "slash" is "/", "f2" and "ctrl+a" are none."""
+    import unicodedata
+
+    from textual.keys import REPLACED_KEYS, _get_unicode_name_from_key
+
+    with contextlib.suppress(KeyError):
+        return unicodedata.lookup(_get_unicode_name_from_key(REPLACED_KEYS.get(key, key)))
+    return None
+
+
+def _stacks() -> str:
+    with tempfile.TemporaryFile("w+") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        return file.read()[:4_000]
+
+
+@contextlib.contextmanager
+def _errors_found(app: FuzzApp) -> Any:
+    """Errors that Textual, threads and asyncio would only write to a log."""
+    real_run, real_dismiss, real_hook = Worker._run, Confirm.dismiss, threading.excepthook
+
+    async def run(worker: Worker[Any], active: Any) -> None:
+        await real_run(worker, active)
+        error = worker.error
+        if error is not None and not isinstance(error, LabError | asyncio.CancelledError):
+            text = "".join(traceback.format_exception(error))
+            app.found.append(f"worker {worker.group}/{worker.name}: {text}")
+
+    def dismiss(confirm: Confirm, result: Any = None) -> Any:
+        app.deletions += bool(result) and confirm.yes == "delete"
+        return real_dismiss(confirm, result)
+
+    def thread_failed(args: Any) -> None:
+        app.found.append("thread: " + "".join(traceback.format_exception(args.exc_value)))
+
+    def loop_failed(loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, LabError):
+            app.found.append(f"asyncio: {context.get('message')}: {error!r}")
+
+    Worker._run, Confirm.dismiss = run, dismiss  # type: ignore[method-assign]
+    threading.excepthook = thread_failed
+    asyncio.get_running_loop().set_exception_handler(loop_failed)
+    try:
+        yield
+    finally:
+        Worker._run, Confirm.dismiss = real_run, real_dismiss  # type: ignore[method-assign]
+        threading.excepthook = real_hook
+
+
+async def fuzz(
+    place: Path, seed: int, count: int, steps: Sequence[Step] | None = None, real_host: bool = False
+) -> tuple[str, list[Step], Fuzz | None]:
+    """What was found ("" for nothing), the events that were done, and the figures."""
+    chance = random.Random(seed)
+    world, log, report = World(place, seed), [], None
+    world.enter()
+    found, frame_s = "", screen.UPDATE_PERIOD
+    screen.UPDATE_PERIOD = FRAME_S
+    app = FuzzApp()
+    try:
+        with _errors_found(app):
+            async with app.run_test(size=(100, 30), notifications=True) as pilot:
+                if not real_host:
+                    app._host = FakeHost(  # type: ignore[assignment]
+                        lambda status: setattr(app, "host_status", status), seed
+                    )
+                report = Fuzz(app, pilot, world)
+                try:
+                    await report._answers()
+                    coming = list(steps or [])
+                    for number in range(count):
+                        coming = coming or next_steps(app, chance)
+                        step = coming.pop(0)
+                        log.append(step)
+                        await report.do(step)
+                        if (number + 1) % EVERY == 0 or number + 1 == count:
+                            await report.look()
+                except Failure as failure:
+                    found = str(failure)
+                finally:
+                    app.over = True
+                    app.exit()
+    except Exception as error:
+        found = found or "".join(traceback.format_exception(error))
+    finally:  # whatever ends it: no run outlives a fuzz
+        screen.UPDATE_PERIOD = frame_s
+        left = world.leave()
+    if not found and left:
+        found = "processes stay behind:\n" + "\n".join(left)
+    return found, log, report
+
+
+def shrunk(seed: int, steps: list[Step], real_host: bool) -> list[Step]:
+    """As few of ``steps`` as still fail: halves, then quarters and so on are left out."""
+    size = len(steps) // 2
+    while size:
+        at = 0
+        while at < len(steps):
+            fewer = steps[:at] + steps[at + size :]
+            with tempfile.TemporaryDirectory() as place:
+                failed = fewer and asyncio.run(fuzz(Path(place) / "w", seed, len(fewer), fewer, real_host))[0]
+            if failed:
+                steps = fewer
+                print(f"{len(steps)} events still fail", flush=True)
+            else:
+                at += size
+        size //= 2
+    return steps
+
+
+def told(report: Fuzz, seconds: float) -> str:
+    """The figures of a fuzz."""
+    world, app = report.world, report.app
+    lines = [
+        f"{report.done:,} events in {seconds:.0f} s, {report.looks} looks at everything; "
+        + ", ".join(f"{kind} {number}" for kind, number in report.kinds.most_common()),
+        "on "
+        + ", ".join(
+            f"{name} {number}" for name, number in sorted(report.screens.items(), key=lambda e: -e[1])
+        ),
+        f"{world.starts} runs and queues started, {world.refused_starts} refused, {world.jobs} jobs, "
+        f"{getattr(app._host, 'asked', '?')} prompts, {app.quits} times told to leave, "
+        f"{app.deletions} deletions, at most {report.deepest} screens and {report.most_workers} workers",
+    ]
+    if report.warm_bytes:
+        grown = psutil.Process().memory_info().rss - report.warm_bytes
+        lines.append(f"memory since event {WARM_EVENTS:,}: {grown / 2**20:+.0f} MiB")
+    lines.append("slowest: " + "; ".join(f"{took:.2f} s {what}" for took, what in reversed(report.slowest)))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--real-host", action="store_true", help="the bundled model answers, not a fake")
+    parser.add_argument("--again", type=Path, help="play the events of a failed fuzz")
+    parser.add_argument("--shrink", action="store_true", help="leave out events as long as it still fails")
+    args = parser.parse_args(arguments)
+    print(
+        f"seed {args.seed}; Python {sys.version.split()[0]}, textual {version('textual')}, "
+        f"tui-lab {version('tui-lab')}",
+        flush=True,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    steps = json.loads(args.again.read_text()) if args.again else None
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        found, log, report = asyncio.run(
+            fuzz(Path(place) / "w", args.seed, len(steps) if steps else args.events, steps, args.real_host)
+        )
+    if report is not None:
+        print(told(report, time.monotonic() - began))
+    if not found:
+        print("nothing was raised and nothing got stuck")
+        return 0
+    if args.shrink:
+        log = shrunk(args.seed, log, args.real_host)
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="fuzz-", delete=False) as kept:
+        json.dump(log, kept)
+    print(f"FAILED after {len(log)} events (--again {kept.name}); the last of them: {log[-12:]}\n{found}")
+    return 1
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The fuzz of the lab, short: that nothing fails, and that it would tell if something did. The long one is
+``python -m tests.ui.fuzz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui import fuzz
+from tui_lab.runs import folder
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.runs import RunsPane
+
+
+async def test_random_events_harm_nothing(tmp_path: Path) -> None:
+    found, log, figures = await fuzz.fuzz(tmp_path / "world", 17, 120)
+    assert found == "" and len(log) == 120
+    assert figures is not None and figures.looks == 2
+
+
+async def test_what_is_raised_is_found_and_happens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(app: LabApp) -> None:
+        raise ZeroDivisionError("a fault that the test put there")
+
+    monkeypatch.setattr(LabApp, "action_next_marker", broken)
+    steps: list[fuzz.Step] = [["key", "f3"], ["move", 0.5, 0.5], ["key", "f8"], ["key", "f2"]]
+    found, log, _ = await fuzz.fuzz(tmp_path / "world", 0, len(steps), steps)
+    assert "a fault that the test put there" in found and log == steps[:3]
+
+
+async def test_a_run_that_changes_unasked_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(pane: RunsPane, by: int) -> None:
+        run = next(run for run in folder.list_runs() if run.path.name.endswith("kept-red-1"))
+        run.events_path.write_text("")
+
+    monkeypatch.setattr(RunsPane, "action_sort", careless)
+    steps: list[fuzz.Step] = [["key", "f6"], ["wait", 0.2], ["type", "s"]]
+    found, _, _ = await fuzz.fuzz(tmp_path / "world", 0, len(steps), steps)
+    assert "changed" in found and "events.jsonl" in found

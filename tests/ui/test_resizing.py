@@ -1,0 +1,121 @@
+"""Fifty random window sizes while a run trains and six lanes stream: nothing is raised, and nothing is lost
+of what was typed, what had the focus, what the lanes said and what the run measured."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.recipes import Recipe
+from tui_lab.runs import launch
+from tui_lab.runs.folder import create
+from tui_lab.runs.state import Watcher
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.compare import ComparePane
+from tui_lab.ui.screens.run_pane import RunPane
+from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.widgets.prompt import Prompt
+
+SIZES = 50
+STEPS = 150
+READY = HostStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=10_000)
+
+
+class StreamingHost:
+    """Streams words into every lane until it is told to end."""
+
+    def __init__(self) -> None:
+        self.status, self.wants = READY, "paper"
+        self.texts: list[str] = []
+        self.ends = asyncio.Event()
+
+    async def count(self, ask: Ask) -> PromptFacts:
+        return PromptFacts(4, 10_000, True)
+
+    async def generate(self, ask: Ask, hear: Callable[[Event], None]) -> list[LaneDone]:
+        self.texts = [""] * len(ask.lanes)
+        number = 0
+        while not self.ends.is_set():
+            number += 1
+            for lane in range(len(ask.lanes)):
+                word = f" {number}·{lane}" + "\n" * (number % 17 == lane)
+                self.texts[lane] += word
+                hear(Tokens(lane, word, number))
+            await asyncio.sleep(0.02)
+        done = [
+            LaneDone(
+                lane,
+                ask.lanes[lane],
+                "base",
+                text,
+                (1, 2),
+                (),
+                (3,),
+                "length",
+                0.1,
+                1.0,
+                9.0,
+                -1.0,
+                2.0,
+                0,
+                1,
+            )
+            for lane, text in enumerate(self.texts)
+        ]
+        for each in done:
+            hear(each)
+        return done
+
+    async def close(self) -> None:
+        self.ends.set()
+
+
+async def test_fifty_sizes_lose_nothing(fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.03")
+    run = create(Recipe(max_steps=STEPS))
+    process = launch.start(run)
+    chance = random.Random(50)
+    app, host = LabApp(pane="compare"), StreamingHost()
+    app._host = host  # type: ignore[assignment]
+    try:
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(lambda: isinstance(app.screen, ComparePane) and app.screen.is_laid_out)
+            compare: Any = app.screen
+            await until(lambda: isinstance(app.focused, Prompt))
+            await pilot.press(*"hello", "enter")
+            await until(lambda: bool(host.texts and host.texts[0]))
+            for number in range(SIZES):
+                if key := {18: "f3", 36: "f7", 44: "f4"}.get(number):
+                    await pilot.press(key)
+                small = number % 10 == 9
+                size = (chance.randint(1, 59), chance.randint(1, 17)) if small else None
+                await pilot.resize_terminal(*(size or (chance.randint(60, 160), chance.randint(18, 50))))
+                assert app._exception is None
+                assert isinstance(app.screen, TooSmall) is small
+                for view, text in zip(compare.views, host.texts, strict=True):
+                    assert text.startswith(view.text) and len(text) - len(view.text) < 200
+            await pilot.resize_terminal(120, 40)
+            await until(lambda: app.screen is compare)
+            assert compare.query_one(Prompt).text == "hello"
+            assert app.focused is compare.query_one(Prompt)
+            host.ends.set()
+            await until(lambda: all(view.state == "done" for view in compare.views))
+            assert [view.text for view in compare.views] == host.texts
+
+            await pilot.press("f3")
+            await until(lambda: "✓ finished" in screen_text(app), 60)
+            tune = app.screen
+            assert isinstance(tune, RunPane) and tune.watcher is not None
+            assert tune.watcher.state.loss.steps == list(range(1, STEPS + 1))
+            assert repr(tune.watcher.state.loss.values) == repr(
+                Watcher(run).read_all().loss.values
+            )  # has a nan
+    finally:
+        process.kill()
+        process.wait()
