@@ -1,9 +1,9 @@
 """What the lab sends over the line, in bytes a second through real pseudo-terminals: on each pane while
-nothing happens, while a real run of the bundled model trains (Tune in view), while six lanes stream
-(Compare), and while both; at 80x24 and 200x50, with and without ``--slow-link``; and the CPU of the lab's
-process while it idles. All labs look at the same run; lanes stream words from a stand-in for the model
-(steady_host) at 40 tokens a second each, so that a busy machine changes nothing. Beside it the obvious
-alternative: the same lab writing as Textual does, whole regions at a time."""
+nothing happens, while a run trains (Tune in view), while six lanes stream (Compare), and while both; at
+80x24 and 200x50, with and without ``--slow-link``; and the CPU of the lab's process while it idles. So that
+a busy machine changes nothing, stand-ins work at one rate: a run of four steps a second (steady_run; all
+labs look at the same one), and lanes of 40 tokens a second each (steady_host). All else is real. Beside it
+the obvious alternative: the same lab writing as Textual does, whole regions at a time."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def run() -> Iterator[Figure]:
             press(labs, b"i", 0.2)
             yield from idle(idlers, ["compare"], ", prompt in focus")
             yield from figures("six lanes stream", streaming(labs), LANES_LIMIT_KIB_PER_S)
-            tuning = start_run(labs[SIZES[0], ""], steps=3000)
+            tuning = start_run(labs[SIZES[0], ""])
             for lab in labs.values():
                 lab.press(PANE_KEYS["tune"], 0.0)
                 lab.until("to go")

@@ -170,10 +170,13 @@ def load_model(lab: Terminal, model: Path, new_tokens: int) -> None:
     set_tokens(lab, new_tokens)
 
 
-def start_run(lab: Terminal, steps: int) -> subprocess.Popen[bytes]:
-    """A real run of the bundled model among the runs that ``lab`` shows."""
+def start_run(lab: Terminal, steps: int = 0) -> subprocess.Popen[bytes]:
+    """A real run of the bundled model among the runs that ``lab`` shows; of no ``steps`` one that takes four
+    a second and trains nothing."""
     train = [*LAB, "train", "--model", "pocket", "--preset", "minute"]
     train += ["--data", "pirate", "--set", f"max_steps={steps}"]
+    if not steps:
+        train = [sys.executable, "-m", "tests.benchmarks.steady_run"]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(train, env=lab.environment, **quiet)
     runs, began = Path(lab.environment["TUI_LAB_RUNS_DIR"]), time.perf_counter()
