@@ -124,7 +124,8 @@ ACTIONS: tuple[Action, ...] = (
            "Show the tab before.", "tune"),
     Action("tune.faster", "plus", "speed(1)", "Faster", "Play a replay faster.", "tune", show=True),
     Action("tune.slower", "minus", "speed(-1)", "Slower", "Play a replay slower.", "tune", show=True),
-    Action("tune.resume", "R", "resume", "Resume", "Start a run again from its last checkpoint.", "tune"),
+    Action("tune.resume", "R", "resume", "Resume",
+           "Start a run again from its last checkpoint.", "tune", show=True),
     # --- compare
     Action("compare.run", "ctrl+r,r", "run", "Run", "Run every lane on the prompt, again if it ran before.",
            "compare", show=True),
@@ -241,7 +242,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("dashboard.flags", "f", "flags", "Red flags",
            "Read on Tune what goes wrong in this run, and what helps.", "dashboard"),
     Action("dashboard.resume", "R", "resume", "Resume",
-           "Start a run again from its last checkpoint.", "dashboard"),
+           "Start a run again from its last checkpoint.", "dashboard", show=True),
     *OVER_ACTIONS,
 )
 # fmt: on

@@ -272,6 +272,11 @@ async def test_stopping_asks_first(fake: FakeRun) -> None:
         await until(lambda: fake.run.commands_path.exists() and commands_of(fake.run) == ["stop"])
 
 
+def last_line(app: LabApp) -> str:
+    """The line of keys."""
+    return screen_text(app).rstrip().splitlines()[-1]
+
+
 async def test_a_finished_run_shows_its_result(fake: FakeRun) -> None:
     fake.begin()
     for step in range(1, 21):
@@ -286,6 +291,7 @@ async def test_a_finished_run_shows_its_result(fake: FakeRun) -> None:
         await until(lambda: "0.10 → 0.75" in screen_text(app))
         text = words(app)
         assert "8.5 → 0.5" in text and "adapter saved" in text and "20/20 steps" in text
+        assert all(word not in last_line(app) for word in ("Pause", "Stop", "Resume"))
         await pilot.press("space")
         await until(lambda: any("has ended" in note.message for note in app._notifications))
         assert not fake.run.commands_path.exists()
@@ -313,6 +319,7 @@ async def test_a_crashed_run_shows_its_last_words(fake: FakeRun) -> None:
         text = screen_text(app)
         assert "out of memory [b]" in text and "\x1b" not in text and "␛[31m" in text
         assert "checkpoint at step 4" in text
+        assert "R Resume" in last_line(app) and "Pause" not in last_line(app)
 
 
 async def test_what_was_done_when_memory_ran_out_is_in_the_feed(fake: FakeRun) -> None:

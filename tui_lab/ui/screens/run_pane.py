@@ -28,6 +28,8 @@ from tui_lab.ui.widgets.run_plots import RunPlot
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp
 
+#: Ends of a run that it can be resumed from.
+RESUMABLE = frozenset({"stopped", "failed", "crashed"})
 #: A run that has ended may be resumed by somebody else, and one behind another pane is only named.
 IDLE_POLL_S = 1.5
 #: While a long log is being caught up with, portions follow one another with a breath for the keyboard.
@@ -74,6 +76,14 @@ class RunPane(Pane):
     @property
     def run_shown(self) -> Run | None:
         return self.watcher.run if self.watcher else None
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use as the run is now: the line of keys does without it, and the key says why."""
+        if self.watcher is not None and self.liveness not in ENDED:
+            return frozenset({"resume"})
+        ended = frozenset({"pause", "checkpoint", "stop", "arm", "probe"})
+        return ended if self.liveness in RESUMABLE else ended | {"resume"}
 
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
@@ -128,7 +138,10 @@ class RunPane(Pane):
         behind = self.watcher.state.version - before >= PORTION_RECORDS // 4
         if began - self._looked_at >= LIVENESS_S and not behind:
             self._looked_at = began
+            without = self.idle_actions
             self.liveness = self.watcher.liveness
+            if self.idle_actions != without:
+                self.refresh_bindings()
         self._tick += 1
         if not behind and self.is_current:
             self._draw()

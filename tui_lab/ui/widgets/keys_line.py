@@ -1,5 +1,6 @@
 """The line at the bottom: what the keys do here. The key that shows all others stands at the right edge in
-every window; of the rest as many as fit are shown, and none in parts."""
+every window; of the rest, without those that a pane calls idle now, as many as fit are shown, and none in
+parts."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ class KeysLine(Footer):
     """
 
     def compose(self) -> ComposeResult:
+        idle = getattr(self.screen, "idle_actions", frozenset())
         for key in super().compose():
+            if isinstance(key, FooterKey) and key.action in idle:
+                continue
             if isinstance(key, FooterKey) and key.action.rpartition(".")[2] == ALWAYS:
                 key.add_class("always")
             yield key
