@@ -66,7 +66,6 @@ class DoctorScreen(Over[None]):
                 yield Static(id="to-do")
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).anchor()  # the end stays in view until somebody scrolls
         self.action_again()
 
     def action_again(self) -> None:
@@ -74,7 +73,8 @@ class DoctorScreen(Over[None]):
 
     async def _look(self) -> None:
         self._end_child()
-        self.found = list(doctor.terminal_checks(ask=False))
+        # tmux is asked, which may keep one waiting
+        self.found = await asyncio.to_thread(lambda: list(doctor.terminal_checks(ask=False)))
         if not self._draw(at_end=False):
             return  # closed before this began
         child = await asyncio.create_subprocess_exec(
@@ -104,6 +104,8 @@ class DoctorScreen(Over[None]):
         if not self.query("#to-do"):
             return False
         self._at_end = at_end
+        report = self.query_one(VerticalScroll)
+        follows = report.is_vertical_scroll_end  # nobody has scrolled back
         width = min(WIDEST, self.app.size.width) - AROUND
         checks = [shown(check, width) for check in self.found]
         self.query_one("#checks", Static).update(Content("\n").join(checks))
@@ -111,6 +113,8 @@ class DoctorScreen(Over[None]):
         if at_end:
             text = doctor.summary(self.found, width)
         self.query_one("#to-do", Static).update(Content.styled(visible(text, keep_newlines=True), "bold"))
+        if follows:
+            self.call_after_refresh(report.scroll_end, animate=False)
         return True
 
     def on_resize(self, event: events.Resize) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp
 
 NAME_WIDTH, VALUE_WIDTH = 20, 26
+#: Rows of the border, the foot and the blank line over it.
+AROUND_LIST = 8
 
 
 def row(name: str, value: Any, source: str) -> Content:
@@ -125,6 +127,10 @@ class SettingsScreen(Over[None]):
         self._list.add_options([Option(self._row(name), id=name) for name in settings.FIELDS])
         self._list.highlighted = 0
         self._list.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        # the foot says what a change does: it is not what gives way in a low window
+        self._list.styles.max_height = max(3, event.size.height - AROUND_LIST)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         if self._list.option_count:  # what lay over this screen may have changed any
