@@ -21,7 +21,7 @@ class KeysLine(Footer):
     """
 
     def compose(self) -> ComposeResult:
-        idle = getattr(self.screen, "idle_actions", frozenset())
+        idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
         for key in super().compose():
             if isinstance(key, FooterKey) and key.action in idle:
                 continue
