@@ -23,7 +23,7 @@ LETTERS = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩЖЗИЙЛПФЦЧШ�
 BETWEEN_S = 0.12
 NEW_TOKENS = 980
 #: Less than this is no stream.
-STREAM_BYTES_PER_S = 2_000
+STREAM_BYTES_PER_S = 300
 
 
 @dataclass(frozen=True)
