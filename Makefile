@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup lab test check bench clean
+.PHONY: setup lab demo test check bench keyboard clean
 
 setup: $(STAMP)
 
@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 lab: setup
 	@$(BIN)/tui-lab
 
+demo: setup
+	@$(BIN)/tui-lab demo $(ARGS)
+
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -30,6 +33,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+# the page of all keys, from the registry of actions
+keyboard: setup
+	@$(BIN)/python -m tui_lab.ui.keyboard > .github/KEYBOARD.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
