@@ -96,7 +96,7 @@ def test_the_round_trip_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal.round_trip_s(file.fileno(), file.fileno()) is None
 
 
-INSIDE = {"TMUX": "/tmp/tmux-0/x,1,0", "TERM": "tmux-256color", "COLORTERM": "truecolor"}
+INSIDE = {"TMUX": "socket,1,0", "TERM": "tmux-256color", "COLORTERM": "truecolor"}
 GOOD = Tmux("3.5", 10, True, ("256", "RGB"), "tmux-256color")
 
 
