@@ -23,7 +23,7 @@ LETTERS = "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩЖЗИЙЛПФЦЧШ�
 BETWEEN_S = 0.12
 NEW_TOKENS = 980
 #: Less than this is no stream.
-STREAM_BYTES_PER_S = 300
+STREAM_BYTES_PER_S = 50
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Lab(Terminal):
         taken, written, began = [], 0, time.perf_counter()
         for letter in LETTERS:
             os.write(self.master, letter.encode())
-            taken.append(self.until(letter))
+            taken.append(self.until_written(letter))
             written += self.drain(BETWEEN_S)
         return Typed(taken, written / (time.perf_counter() - began))
 

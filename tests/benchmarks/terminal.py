@@ -93,6 +93,15 @@ class Terminal:
             self.read(0.05)
         return time.perf_counter() - began
 
+    def until_written(self, letter: str, seconds: float = 90.0) -> float:
+        """Reads until ``letter`` is written, which may stand on the screen already; the seconds that took."""
+        began, seen = time.perf_counter(), b""
+        while letter.encode() not in seen:
+            if time.perf_counter() - began > seconds:
+                raise TimeoutError(f"{letter!r} was never written; the screen:\n{self.screen.text}")
+            seen = seen[-8:] + self.read(0.05)
+        return time.perf_counter() - began
+
     @property
     def screen(self) -> Screen:
         """What a person would see now. What was only counted is drawn first."""
