@@ -39,6 +39,7 @@ PLAY_S = 8.0
 #: Seconds that a process gets to go when it is asked to.
 GRACE_S = 3.0
 UNKNOWN = "…"
+MEANWHILE = "Meanwhile the lab measures what was forgotten."
 
 
 @dataclass
@@ -172,6 +173,7 @@ class Part:
         """What captions may say."""
         state = self.state
         known: dict[str, str] = {"measuring": self.measuring, "doing": self._doing()}
+        known["meanwhile"] = MEANWHILE if self.begun and not self.recorded else ""
         if state.loss.values:
             known["loss_first"], known["loss"] = (f"{v:.2g}" for v in (state.loss.values[0], state.loss.last))
         if state.item_probes:
@@ -215,7 +217,8 @@ class Figures:
     def __getattr__(self, name: str) -> str:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._known.get(name) or UNKNOWN if name not in ("doing", "measuring") else self._known[name]
+        known = self._known.get(name)
+        return known if known is not None else UNKNOWN
 
 
 def _seconds(run: Run) -> float:

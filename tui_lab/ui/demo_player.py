@@ -97,9 +97,9 @@ class Player:
         if part.process is None or part.recorded:
             return
         if whole := 0.0 if self.patient else part.too_slow():
-            self.record(
-                part.name, f"this machine would take {duration(whole)}, there is time for {RUN_LIMIT_S:.0f} s"
-            )
+            forecast = f"this machine would take {duration(whole)}, there is time for {RUN_LIMIT_S:.0f} s"
+            late = f"it is not over after {RUN_LIMIT_S:.0f} s"
+            self.record(part.name, forecast if whole >= RUN_LIMIT_S + 1 else late)
         elif part.ended == "finished" and not part.asked and part.kept is None:
             part.asked = True
             self.app.measure(part)

@@ -91,7 +91,7 @@ CHAPTERS = (
         (
             Beat(
                 "Greedy, beam, top-k, top-p, temperature, contrastive; Enter on a lane opens its tokens. "
-                "Meanwhile the lab measures what was forgotten.",
+                "{naive.meanwhile}",
                 do=("action app.compare", "ask story"),
                 until="answers",
                 waiting="One prompt, six ways to decode it, all in one batch.",
