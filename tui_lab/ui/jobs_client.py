@@ -22,8 +22,8 @@ async def run_job(
     progress: Progress | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Runs ``python -m module`` with a request, and ``environment`` on top of the lab's; returns the fields of its
-    result. Raises LabError."""
+    """Runs ``python -m module`` with a request, and ``environment`` on top of the lab's; returns the
+    fields of its result. Raises LabError."""
     process = await spawn(module, environment)
     assert process.stdin and process.stdout and process.stderr
     words = last_words()

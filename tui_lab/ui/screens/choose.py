@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
-from textual.content import Content
-from textual.widget import Widget
 from textual.widgets import OptionList
 
 from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings, keys_of
+from tui_lab.ui.actions import bindings, first_key, keys_of
 from tui_lab.ui.screens.choose_fit import FitPane
+from tui_lab.ui.widgets.choose_tabs import SECTIONS, ChooseTabs
 from tui_lab.ui.widgets.chooser import Chooser
 
 if TYPE_CHECKING:
@@ -28,55 +26,7 @@ if TYPE_CHECKING:
     from tui_lab.ui.widgets.preview import Preview
     from tui_lab.ui.widgets.summary_view import SummaryView
 
-SECTIONS = (
-    ("models", "M", "Model"),
-    ("presets", "P", "Preset"),
-    ("data", "D", "Data"),
-    ("fields", "F", "Fields"),
-)
 PREVIEW_ROWS = 3
-
-
-class Tabs(Widget):
-    """One line that says which list is shown and what is chosen in each."""
-
-    DEFAULT_CSS = "Tabs { height: 1; width: 100%; background: $surface; }"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.active = "models"
-        self.chosen: dict[str, str] = {}
-
-    def _pieces(self) -> list[tuple[str, str, str]]:
-        short = self.size.width < 72
-        room = max(4, (self.size.width - (24 if short else 48)) // 3)
-        pieces = []
-        for name, key, title in SECTIONS:
-            chosen = visible(self.chosen.get(name, ""))
-            if len(chosen) > room:
-                chosen = chosen[: room - 1] + "…"
-            words = chosen or title if short else f"{title}: {chosen}" if chosen else title
-            text = f" {key} {words} "
-            pieces.append((text, "bold reverse" if name == self.active else "", name))
-        return pieces
-
-    def render(self) -> Content:
-        return Content(" ").join(Content.styled(text, style) for text, style, _ in self._pieces())
-
-    def jump_places(self) -> list[tuple[int, str]]:
-        """Where each list's tab begins, and what shows it."""
-        found, x = [], 0
-        for text, _, name in self._pieces():
-            found.append((x, f"show('{name}')"))
-            x += len(text) + 1
-        return found
-
-    async def on_click(self, event: events.Click) -> None:
-        x = 0
-        for text, _, name in self._pieces():
-            if x <= event.x < x + len(text):
-                await self.screen.run_action(f"show('{name}')")
-            x += len(text) + 1
 
 
 class ChoosePane(FitPane):
@@ -98,7 +48,7 @@ class ChoosePane(FitPane):
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
     ChoosePane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
     ChoosePane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
-    ChoosePane.-wide Tabs { display: none; }
+    ChoosePane.-wide ChooseTabs { display: none; }
     ChoosePane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
@@ -122,7 +72,7 @@ class ChoosePane(FitPane):
         self._previewed: Any = None
 
     def compose_body(self) -> ComposeResult:
-        yield Tabs()
+        yield ChooseTabs()
         with Container(id="body"):
             yield Container(id="sections")
             yield Vertical(id="summary-place")
@@ -182,7 +132,8 @@ class ChoosePane(FitPane):
             ),
             "fields": Vertical(FieldsForm(id="form"), id="fields"),
         }
-        for name, key, title in SECTIONS:
+        for name, title in SECTIONS:
+            key = first_key(f"choose.{name}", self.app._keymap)
             sections[name].add_class("section")
             sections[name].border_title = f"{key}  {title}"
         await self.query_one("#sections").mount(*sections.values())
@@ -191,7 +142,7 @@ class ChoosePane(FitPane):
         self._watch_memory()
         data = self.query_one("#data-list", Chooser)
         data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
-        self.action_show(self.query_one(Tabs).active)
+        self.action_show(self.query_one(ChooseTabs).active)
 
     def _load_presets(self) -> None:
         from tui_lab.presets import DEFAULT_PRESET, list_presets
@@ -257,7 +208,7 @@ class ChoosePane(FitPane):
         self._show_choice()
 
     def _show_choice(self) -> None:
-        tabs = self.query_one(Tabs)
+        tabs = self.query_one(ChooseTabs)
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
         tabs.chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
         tabs.refresh()
@@ -414,20 +365,24 @@ class ChoosePane(FitPane):
     def _focus_moved(self, event: events.DescendantFocus) -> None:
         """A large window shows all lists: the one that has the focus is the one that a small one shows."""
         for section in event.widget.ancestors_with_self:
-            if section.has_class("section") and section.id and section.id != self.query_one(Tabs).active:
+            if (
+                section.has_class("section")
+                and section.id
+                and section.id != self.query_one(ChooseTabs).active
+            ):
                 self._mark_active(section.id)
 
     def _mark_active(self, name: str) -> None:
-        tabs = self.query_one(Tabs)
+        tabs = self.query_one(ChooseTabs)
         tabs.active = name
         tabs.refresh()
-        for other, _, _ in SECTIONS:
+        for other, _ in SECTIONS:
             self.set_class(other == name, f"-{other}")
         for section in self.query(".section"):
             section.set_class(section.id == name, "-active")
 
     def action_type_name(self) -> None:
-        active = self.query_one(Tabs).active
+        active = self.query_one(ChooseTabs).active
         self._ask("data" if active == "data" else "models")
 
     def action_copy_command(self) -> None:
