@@ -277,6 +277,18 @@ def last_line(app: LabApp) -> str:
     return screen_text(app).rstrip().splitlines()[-1]
 
 
+async def test_the_first_run_is_seen_whoever_starts_it() -> None:
+    app = LabApp(pane="tune")
+    async with app.run_test(size=(80, 24)):
+        await until(lambda: "No run yet" in screen_text(app))
+        made = FakeRun()
+        try:
+            made.begin()
+            await until(lambda: "running" in screen_text(app))
+        finally:
+            made.die()
+
+
 async def test_a_finished_run_shows_its_result(fake: FakeRun) -> None:
     fake.begin()
     for step in range(1, 21):

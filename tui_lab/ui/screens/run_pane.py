@@ -108,6 +108,8 @@ class RunPane(Pane):
         if run is None:
             self.watcher = None
             self._draw_state()
+            if self.is_current:  # somebody may start one elsewhere
+                self._timer = self.set_timer(IDLE_POLL_S, self._look_for_one)
             return
         if self.watcher is not None and self.watcher.run.path == run.path:
             return
@@ -118,6 +120,11 @@ class RunPane(Pane):
         self.forget_run()
         self.refresh_bindings()  # a replay has more
         self._poll()
+
+    def _look_for_one(self) -> None:
+        """While there is no run: shows the first that anybody starts."""
+        if self.watcher is None and self.is_current and not self.lab.run_id:
+            self._open("")
 
     # ------------------------------------------------------------------ reading
 
