@@ -210,7 +210,7 @@ class DashboardPane(RunPane):
                 name = beside.name_of(host, run) or await beside.load_tuned(host, run)
             else:
                 await beside.load_base(host, run)
-                name = host.status.names[0]
+                name = next(iter(host.status.names), "base")  # its memory may have been freed meanwhile
             view.set_lane(Lane(FAMILIES["greedy"].start, None, name), 1)
             view.begin()
             ask = Ask(prompt, (view.lane.text,), max_new_tokens=ANSWER_TOKENS, cut=True)

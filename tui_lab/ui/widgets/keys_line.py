@@ -31,6 +31,10 @@ class KeysLine(Footer):
 
     async def recompose(self) -> None:
         await super().recompose()
+        # each key listens to a property of this line, and Textual 8.2.8 forgets those that have gone only
+        # when that changes: keys of every screen that ever lay over the pane would stay in memory
+        for listeners in getattr(self, "__watchers", {}).values():
+            listeners[:] = [(key, call) for key, call in listeners if key.is_attached]
         self._fit()
 
     def on_resize(self, event: events.Resize) -> None:
