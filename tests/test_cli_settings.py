@@ -61,6 +61,7 @@ def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixtur
         (["colour=no"], "'colour' is no setting; there are theme"),
         (["plots=dots"], "plots = 'dots': must be one of auto, braille, block, ascii"),
         (["theme"], "theme: write it as NAME=VALUE"),
+        (["theme=nosuch"], "theme 'nosuch': there is none of that name; there are"),
         (["keys=x"], "name the action, too"),
         (["keys.tune.stopp=x"], "tune.stop"),
         (["keys.tune.stop=1"], "app.choose"),  # 1 goes to Choose

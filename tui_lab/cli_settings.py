@@ -72,6 +72,7 @@ def _write(changes: list[str], loaded: Any) -> None:
         else:
             wanted[name] = value or None
     _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
+    _refuse_theme(wanted.get("theme"))
     file = write_many(wanted)
     print(f"written to {visible(str(file))}")
     for name in wanted:
@@ -91,6 +92,18 @@ def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
     old = checked(before)[1]
     if new := [problem for problem in checked(keys)[1] if problem not in old]:
         raise LabError(new[0])
+
+
+def _refuse_theme(name: str | None) -> None:
+    """Raises LabError for a theme that no file describes."""
+    if not name:
+        return
+    from tui_lab.errors import LabError
+    from tui_lab.ui.themes import theme_files, unknown_theme
+
+    known = {path.stem for path in theme_files()}
+    if name not in known:
+        raise LabError(unknown_theme(name, known))
 
 
 def _list(args: argparse.Namespace) -> int:

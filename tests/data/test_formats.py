@@ -181,6 +181,7 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "binary": ("a.csv", b"\x7fELF\x00\x01\x02", "binary file"),
     "not parquet": ("a.parquet", b"question,answer", "not a readable Parquet"),
     "extension": ("a.exe", b"MZ", r"ending in \.exe are not read"),
+    "no extension": ("passwd", b"a:b", "files without an ending, such as .jsonl, are not read"),
     "no assistant": (
         "a.jsonl",
         json.dumps({"messages": CHAT[:1]}).encode(),

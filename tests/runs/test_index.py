@@ -194,6 +194,8 @@ def test_a_sweep_and_its_best_run(tmp_path: Path) -> None:
     assert "so far: 1 of 5 have not ended" in index.criterion_words(waiting, "validation")
     with pytest.raises(LabError, match="there is none of that name; there are sweep-1"):
         index.sweep_runs(found, "nope")
+    with pytest.raises(LabError, match="there are no sweeps yet"):
+        index.sweep_runs([], "latest")
 
 
 def test_unchanged_runs_are_not_opened_again(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def read_file(path: Path, max_rows: int = 0) -> list[Record]:
     """The records of one file, by its extension."""
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
+        kind = f"files ending in {suffix}" if suffix else "files without an ending, such as .jsonl,"
         raise LabError(
-            f"{path}: files ending in {suffix or 'nothing'} are not read as data. "
-            f"Rename or convert it to one of {', '.join(EXTENSIONS)}."
+            f"{path}: {kind} are not read as data. Rename or convert it to one of {', '.join(EXTENSIONS)}."
         )
     if not path.is_file():
         raise LabError(f"{path} is not a regular file, so it is not read as data.")

@@ -201,6 +201,8 @@ def open_run(name: str, directory: Path | None = None) -> Run:
     if len(found) == 1:
         return found[0]
     where = directory or runs_dir()
+    if not runs:
+        raise LabError(f"run {name!r}: there are no runs in {where} yet; `tui-lab train` starts one")
     if not found:
         raise LabError(f"run {name!r}: there is none of that name in {where}; `tui-lab runs` lists them")
     some = ", ".join(run.id for run in found[:4])

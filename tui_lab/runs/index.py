@@ -387,9 +387,10 @@ def sweep_runs(runs: Iterable[Summary], name: str) -> list[Summary]:
     ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
     found = ids[:1] if name == "latest" else [each for each in ids if name and name in each]
     found = [name] if name in ids else found
+    if not ids:
+        raise LabError(f"sweep {name!r}: there are no sweeps yet; `tui-lab train --sweep KEY=V,V` makes one")
     if not found:
-        there = f"; there are {', '.join(ids[:4])}" if ids else "; `tui-lab train --sweep` makes one"
-        raise LabError(f"sweep {name!r}: there is none of that name{there}")
+        raise LabError(f"sweep {name!r}: there is none of that name; there are {', '.join(ids[:4])}")
     if len(found) > 1:
         raise LabError(f"sweep {name!r} could be any of {', '.join(found[:4])}; give more of the name")
     return sorted((run for run in every if run.sweep == found[0]), key=lambda s: s.sweep_number)
