@@ -69,6 +69,17 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def settings_stay_here() -> Iterator[None]:
+    """A command hands its settings over to what it starts, through the environment: not to other tests."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("TUI_LAB_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("TUI_LAB_")]:
+        if name not in before:
+            del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """A test that leaves torch without gradients would break others far away: it fails itself."""
     yield

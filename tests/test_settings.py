@@ -81,6 +81,21 @@ def test_other_programs_find_theirs_in_the_environment() -> None:
     }
 
 
+def test_other_programs_do_not_find_what_was_refused(file: Path) -> None:
+    environment = {"TUI_LAB_HOST_IDLE_S": "soon", "TUI_LAB_PRICE_PER_HOUR": "much", "TUI_LAB_CURRENCY": " "}
+    found = load({}, environment, file)
+    assert len(found.problems) == 2
+    hand_over(found.settings, environment)
+    assert environment == {}
+
+
+@pytest.mark.parametrize("content", ['runs_dir = "a\\u0000b"', f"theme = {'[' * 20_000}"])
+def test_what_no_program_could_hold_is_one_sentence(file: Path, content: str) -> None:
+    file.write_text(content)
+    found = load({}, {}, file)
+    assert len(found.problems) == 1 and found.settings == Settings()
+
+
 @given(
     st.sampled_from(sorted(FIELDS)), st.one_of(st.text(), st.integers(), st.floats(), st.none(), st.binary())
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import tomllib
@@ -132,9 +133,27 @@ def test_links_and_line_ends_stay(tmp_path: Path) -> None:
     assert link.is_symlink() and real.read_bytes() == b'# a\r\ntheme = "y"\r\n'
 
 
+def test_keys_that_the_lab_left_out_are_not_lost(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text('[keys]\n"tune.stop" = ["z", "y"]\n"choose.start" = "g"\n')
+    before = file.read_bytes()
+    assert load({}, {}, file).settings.keys == {}
+    with pytest.raises(LabError, match=r"\[keys\] must be a table of texts.*mend it by hand first"):
+        write("keys", {"tune.pause": "o"}, file)
+    write("plots", "block", file)
+    assert file.read_bytes().endswith(before)
+
+
+def test_a_path_that_is_no_text_is_refused_in_a_sentence(file: Path) -> None:
+    with pytest.raises(LabError, match="cannot be written"):
+        write("runs_dir", os.fsdecode(b"/x\xff"), file)
+    assert list(file.parent.iterdir()) == []
+
+
+WORD = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "theme": st.text(max_size=30),
-    "currency": st.text(max_size=5),
+    "theme": st.text(WORD, max_size=30),
+    "currency": st.text(WORD, max_size=5),
     "ascii": st.booleans(),
     "plots": st.sampled_from(settings.PLOTS),
     "price_per_hour": st.one_of(st.none(), st.floats(0, 1e9)),

@@ -172,7 +172,7 @@ def checked(name: str, value: Any) -> Any:
             raise LabError(f"{name} = {_shown(value)}: must be a number of 0 or more")
         return number
     elif kind == "str":
-        if not isinstance(value, str):
+        if not isinstance(value, str) or "\0" in value:  # which neither a path nor the environment can hold
             raise LabError(f"{name} = {_shown(value)}: must be text")
         if choices and value not in choices:
             raise LabError(f"{name} = {_shown(value)}: must be one of {', '.join(choices)}")
@@ -192,7 +192,7 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         return {}, [f"{file.name} cannot be read: {visible(str(error))}; the defaults hold"]
     found, problems = dict[str, Any](), []
     for name, value in data.items():
@@ -252,9 +252,14 @@ def ascii_reason(words: Mapping[str, str]) -> str:
 
 
 def hand_over(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:
-    """Puts into the environment what other programs of the lab (runs, jobs, the host) read from there."""
+    """Puts into the environment what other programs of the lab (runs, jobs, the host) read from there. Where
+    the default holds nothing stays: they would read again what was refused."""
     words = os.environ if environment is None else environment
     for name, each in FIELDS.items():
-        value = getattr(settings, name)
-        if each.metadata.get("hand_over") and value not in (None, "") and value != each.default:
-            words[each.metadata["env"]] = str(value)
+        if not each.metadata.get("hand_over"):
+            continue
+        value, variable = getattr(settings, name), each.metadata["env"]
+        if value in (None, "", each.default):
+            words.pop(variable, None)
+        else:
+            words[variable] = str(value)

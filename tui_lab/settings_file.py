@@ -79,7 +79,7 @@ def _read(file: Path) -> str:
         tomllib.loads(text)
     except FileNotFoundError:
         return template()
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         why = visible(str(error))
         raise LabError(
             f"{visible(str(file))} cannot be read ({why}) and is left as it is: mend it, then try again"
@@ -95,7 +95,7 @@ def _save(file: Path, text: str) -> None:
         crlf = target.exists() and b"\r\n" in target.read_bytes()
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(target, text.replace("\n", "\r\n") if crlf else text)  # mode 0600
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:  # the last of a path that is not UTF-8
         why = getattr(error, "strerror", None) or error
         raise LabError(f"{visible(str(file))} cannot be written: {visible(str(why))}") from None
 
@@ -136,8 +136,10 @@ def _with(text: str, key: str, value: Any, table: str = "") -> str:
 
 def _with_keys(text: str, keys: Mapping[str, str]) -> str:
     before = tomllib.loads(text).get("keys", {})
-    if not isinstance(before, dict):
-        raise LabError(f"{settings.FILE}: keys is no table: edit it by hand")
+    try:
+        settings.checked("keys", before)
+    except LabError as error:  # the lab has left it out: the keys that are right in it must not be lost
+        raise LabError(f"{settings.FILE}: {error}: mend it by hand first") from None
     for key in {**before, **keys}:
         if key not in before or before[key] != keys.get(key):
             text = _with(text, key, keys.get(key), "keys")
