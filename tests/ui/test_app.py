@@ -109,6 +109,21 @@ async def test_a_small_window_says_so_and_comes_back() -> None:
         assert app.pane == "choose" and app.focused is focused
 
 
+async def test_what_lies_over_a_pane_outlives_the_smallest_window() -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        for key in ("f1", "H", "question_mark", "comma", "D", "f9", "ctrl+p", "ctrl+o", "f10"):
+            await pilot.press(key)
+            await until(lambda: len(app.screen_stack) == 2)
+            for size in ((1, 1), (300, 1), (60, 18)):
+                await pilot.resize_terminal(*size)
+                assert app._exception is None, key
+            await until(lambda: not isinstance(app.screen, TooSmall))
+            await pilot.press("escape")
+            await until(lambda: len(app.screen_stack) == 1, what=key)
+
+
 async def test_it_opens_in_a_small_window() -> None:
     app = LabApp()
     async with app.run_test(size=(50, 12)) as pilot:

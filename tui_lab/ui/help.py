@@ -113,7 +113,7 @@ class HelpScreen(Over[None]):
         self._draw()
 
     def _draw(self) -> None:
-        width = min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
+        width = max(20, min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR)
         words = self.query_one(Input).value
         if self.whether:
             text = whether_content(self.app._keymap, width)
