@@ -72,6 +72,10 @@ MOST_GROWTH_BYTES = 400 << 20
 WARM_EVENTS = 1_000
 
 
+#: Set by a signal: the fuzz ends after the event in hand, and leaves no process behind.
+told_to_end = threading.Event()
+
+
 class Failure(Exception):
     """What the fuzz found."""
 
@@ -403,6 +407,8 @@ async def fuzz(
                     await report._answers()
                     coming = list(steps or [])
                     for number in range(count):
+                        if told_to_end.is_set():
+                            raise Failure("the fuzz was told to end")
                         coming = coming or next_steps(app, chance)
                         step = coming.pop(0)
                         log.append(step)
@@ -478,7 +484,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"tui-lab {version('tui-lab')}",
         flush=True,
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_end.set())
     steps = json.loads(args.again.read_text()) if args.again else None
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
