@@ -248,7 +248,7 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(
     assert "needs a terminal" in capsys.readouterr().err
     run.recipe_path.unlink()
     assert replay.find(str(run.path)).path == run.path, "a folder with nothing but a log"
-    with pytest.raises(LabError, match="none of that name"):
+    with pytest.raises(LabError, match="there are no runs in"):
         replay.find(run.id)
     with pytest.raises(LabError, match="no event log"):
         replay.find(create(Recipe(), name="empty").id)

@@ -91,7 +91,7 @@ async def test_its_keys_hold_it_leap_and_leave(found: recording.Recording, own_f
         await until(lambda: "held" in screen_text(app).splitlines()[-2])
         await pilot.press("space")
         assert not app.player.held, "space is the demo's on Tune, too"
-        await pilot.press("q")
+        await pilot.press("Q")  # the letter that the caption shows
         await until(lambda: not app.is_running)
     app.player.close(leave_running=False)
 

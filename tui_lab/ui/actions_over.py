@@ -66,9 +66,9 @@ OVER_ACTIONS: tuple[Action, ...] = (
            "Twenty tokens back.", "inspector"),
     Action("inspector.page_on", "pagedown", "move_page(1)", "On a page", "Twenty tokens on.", "inspector"),
     Action("inspector.surprise", "n", "surprise(1)", "Next surprise",
-           "The next token under 1.6 %.", "inspector", show=True),
+           "The next token under 1.6%.", "inspector", show=True),
     Action("inspector.surprise_back", "N,p", "surprise(-1)", "Surprise before",
-           "The token before under 1.6 %.", "inspector"),
+           "The token before under 1.6%.", "inspector"),
     Action("inspector.panel", "tab", "panel(1)", "Panel", "The next panel.", "inspector", show=True),
     Action("inspector.panel_back", "shift+tab", "panel(-1)", "Panel before",
            "The panel before.", "inspector"),
@@ -112,8 +112,8 @@ OVER_ACTIONS: tuple[Action, ...] = (
     Action("fit.leave", "escape,q,n", "answer(-2)", "Leave", "Leave the recipe as it is.", "fit"),
     # --- questions
     Action("ask.leave", "escape", "leave", "Leave", "Leave the question without an answer.", "ask"),
-    Action("confirm.yes", "y,enter", "answer(True)", "Yes", "Do it.", "confirm"),
-    Action("confirm.no", "n,escape,q", "answer(False)", "No", "Do not do it.", "confirm"),
+    Action("confirm.yes", "y,Y,enter", "answer(True)", "Yes", "Do it.", "confirm"),
+    Action("confirm.no", "n,N,escape,q", "answer(False)", "No", "Do not do it.", "confirm"),
     # --- help
     Action("help.search", "slash", "search", "Search", "Show only lines with a word.", "help", show=True),
     Action("help.whether", "w", "whether", "Tune at all?",

@@ -32,7 +32,8 @@ from tui_lab.ui.demo_parts import Part
 from tui_lab.ui.demo_player import TICK_S, Player
 from tui_lab.ui.demo_script import CHAPTERS
 
-HOLD, NEXT, PREVIOUS, LEAVE = {"space"}, {"right", "n"}, {"left", "p"}, {"q", "escape", "ctrl+q", "ctrl+c"}
+HOLD, NEXT, PREVIOUS = {"space"}, {"right", "n"}, {"left", "p"}
+LEAVE = {"q", "Q", "escape", "ctrl+q", "ctrl+c"}
 #: Where the demo keeps what the lab would keep of a person's own.
 _OWN = {"TUI_LAB_RUNS_DIR": "runs", "TUI_LAB_STATE_DIR": "state", "TUI_LAB_DATA_DIR": "data"}
 _OWN["TUI_LAB_CACHE_DIR"] = "cache"

@@ -35,7 +35,7 @@ class Confirm(Over[bool]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(Content(visible(self.question, keep_newlines=True)))
-            yes, no = (self.keys(f"confirm.{each}").upper() for each in ("yes", "no"))
+            yes, no = (self.keys(f"confirm.{each}") for each in ("yes", "no"))
             yield Static(Content(f"[{yes}] {self.yes}    [{no}] {self.no}"), classes="keys")
 
     def action_answer(self, answer: bool) -> None:
