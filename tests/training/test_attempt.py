@@ -201,7 +201,7 @@ def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
     assert state.validation.values == undisturbed.validation.values
 
 
-def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run], cold_start: None) -> None:
+def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run]) -> None:
     run = make_run(max_steps=4000, eval_steps=4000, sample_steps=4000)
     process = launch.start(run)
     until(run, lambda w: w.state.step >= 1)

@@ -25,7 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix": {"method": "prefix", "learning_rate": 5e-2},
     "p_tuning": {"method": "p_tuning"},
     "prompt_tuning": {"method": "prompt_tuning", "learning_rate": 5e-2},
-    "adalora": {"method": "adalora"},
+    "adalora": {"method": "adalora", "max_steps": 12},  # it has phases
     "loha": {"method": "loha"},
 }
 CELLS = list(itertools.product(METHODS, ("none", "nf4"), (False, True), (False, True)))
@@ -59,6 +59,7 @@ def test_cell(
         "quantization": quantization,
         "packing": packing,
         "gradient_checkpointing": checkpointing,
+        "max_steps": 6,
         **METHODS[method],
     }
     if refused(method, quantization, packing, checkpointing):
