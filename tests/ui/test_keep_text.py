@@ -72,6 +72,6 @@ def test_a_narrow_table_keeps_the_interval_and_its_columns_in_line() -> None:
     head = keep_text.line(keep_text.COLUMNS, 58)
     lines = [line for _, _, line, _ in keep_text.rows(kept, 58)]
     assert all(len(line) == len(head) <= 58 for line in lines)
-    assert "95 %" in head and "before" not in head
-    end = head.index("95 %") + len("95 %")
+    assert "95%" in head and "before" not in head
+    end = head.index("95%") + len("95%")
     assert all(line[end - 1].isdigit() and line[end] == " " for line in lines if "–" in line)

@@ -19,12 +19,12 @@ WORDS = {name: f"{glyph} {word}" for name, (glyph, word) in VERDICTS.items()}
 MEANING = (
     "Retention is the share of what the base knew that is still known: right answers after, of right "
     "answers before, each less what guessing gets where a suite has choices to guess from. The interval is "
-    "at 95 %. The verdict is kept where the whole interval lies over the threshold, forgotten where all of "
+    "at 95%. The verdict is kept where the whole interval lies over the threshold, forgotten where all of "
     "it lies under it, undecided where it holds the threshold, and cannot tell where the base itself was "
     "hardly better than chance."
 )
 HEADERS = (
-    "suite / category", "items", "chance", "before", "after", "retention", "95 % interval", "lost", "gained",
+    "suite / category", "items", "chance", "before", "after", "retention", "95% interval", "lost", "gained",
     "McNemar p", "verdict",
 )  # fmt: skip
 PROBES_SHOWN = 24
@@ -145,7 +145,7 @@ def _probes(report: Report) -> Iterator[Block]:
                 )
             )
         headers = (
-            "step", "items", "before", "after", "retention", "95 % interval", "log-probability", "verdict",
+            "step", "items", "before", "after", "retention", "95% interval", "log-probability", "verdict",
         )  # fmt: skip
         yield Table("Probes of items during the run", headers, tuple(rows), right=(1, 2, 3, 4, 5, 6))
     if report.kl_probes:
@@ -153,7 +153,7 @@ def _probes(report: Report) -> Iterator[Block]:
             (whole(probe["step"]), _nats(probe["general"]), _nats(probe["task"]))
             for probe in some(report.kl_probes, PROBES_SHOWN)
         ]
-        sides = ("step", "general text (95 %)", "the task's own text (95 %)")
+        sides = ("step", "general text (95%)", "the task's own text (95%)")
         yield Table("Distance from the base, KL in nats a token", sides, tuple(distances), right=(1, 2))
     if report.probe_reason:
         yield Text(f"How the probes were planned: {report.probe_reason}.")
@@ -198,5 +198,5 @@ def strength(report: Report) -> Iterator[Block]:
                 verdict(point.get("verdict")),
             )
         )
-    headers = ("strength", "score", "95 %", "retention", "95 %", "lost", "gained", "verdict")
+    headers = ("strength", "score", "95%", "retention", "95%", "lost", "gained", "verdict")
     yield Table("The sweep", headers, tuple(rows), right=(1, 2, 3, 4, 5, 6))

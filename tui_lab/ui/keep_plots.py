@@ -28,7 +28,7 @@ def curve_series(kept: Kept, suite: str) -> list[Series]:
     figures = [headline(probe) for probe in probes]
     return [
         Series("retention", "retained", steps, [f["value"] for f in figures], "thick"),
-        bars("95% from", "undecided", [probe["step"] for probe in probes], figures),
+        bars("95% interval", "undecided", [probe["step"] for probe in probes], figures),
         Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
     ]
 

@@ -14,7 +14,7 @@ from tui_lab.safe_text import visible
 from tui_lab.ui.keep_data import Kept, figure
 from tui_lab.ui.probe_text import verdict_look
 
-COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95 %", "lost", "gained")
+COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95%", "lost", "gained")
 WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
 #: What a narrow table leaves out: the interval says how sure the retention is, and stays.
 DISPENSABLE = ("n", "before", "after")
@@ -26,7 +26,7 @@ BAR = "▏▎▍▌▋▊▉█"
 def verdict_words(verdict: str) -> tuple[str, str]:
     """Glyph and word, and the colour."""
     if not verdict:
-        return "· not compared", "$text-muted"
+        return "· not measured", "$text-muted"
     glyph, word, role = verdict_look(verdict)
     return f"{glyph} {word}", f"${role}" if role else ""
 

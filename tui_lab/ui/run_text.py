@@ -112,7 +112,7 @@ def score_line(state: RunState) -> str:
     )
     rows = state.scores[-1].get("rows", "?")
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
-    after = f"{end:.2f}" if math.isfinite(end) else "…"
+    after = f"{end:.2f}" if math.isfinite(end) else "measured at the end"
     return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
 
 
@@ -144,7 +144,7 @@ def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
     if liveness == "crashed":
         if why := last_words_of.cause(list(last_words)):
             return f"its process died: {why}"
-        said = f" Its last words: {last_words[-1].strip()}" if last_words else " It left no words."
+        said = f" Its last words: {last_words[-1].strip()}" if last_words else " Its log is empty."
         return f"the process ended without saying why.{said}"
     return ""
 
@@ -210,13 +210,14 @@ def about_run(
         if isinstance(modules := model.get("modules"), dict):
             line("modules", ", ".join(f"{count} {name}" for name, count in modules.items()))
         if model.get("quantized_modules"):
-            line("4-bit", f"{model['quantized_modules']} layers")
+            line("quantized", f"{model['quantized_modules']} layers to 4 bit")
     if data := state.data:
         line("data", ", ".join(data_facts(data)))
     if isinstance(device := state.started.get("device"), dict):
+        threads = state.started.get("threads", "?")
         line(
             "device",
-            f"{device.get('name', device.get('type', '?'))}, {state.started.get('threads', '?')} threads",
+            f"{device.get('name', device.get('type', '?'))}, {threads} thread{'s' * (threads != 1)}",
         )
     for choice in state.choices:
         line(str(choice.get("field")), str(choice.get("reason", "")))
@@ -283,4 +284,4 @@ def _result(state: RunState, line: Any) -> None:
     saved = state.saved
     if saved:
         size = quantity(number(saved.get("bytes")), "bytes")
-        line("saved", f"{saved.get('what', 'adapter')}, {size}: {saved.get('path', '')}")
+        line("saved", f"{saved.get('what', 'adapter')}, {size}, in {saved.get('path', '')}/")

@@ -139,7 +139,7 @@ def top_line(
         parts.append(f"filter: {visible(query)}")
     if marked:
         parts.append(f"{marked} marked")
-    parts.append(f"by {sorted_by} {'↓' if descending else '↑'}")
+    parts.append(f"sorted by {sorted_by} {'↓' if descending else '↑'}")
     if queue:
         parts.append(f"queue: {visible(queue)}")
     return "   ".join(parts)

@@ -92,7 +92,7 @@ async def test_sorting_by_any_column_both_ways(own_folders: Path) -> None:
             await pilot.press("s")
         assert names(pane) == ["a", "c", "b"] and "loss▲" in screen_text(app)
         await pilot.press("r")
-        assert names(pane) == ["b", "c", "a"] and "by loss ↓" in screen_text(app)
+        assert names(pane) == ["b", "c", "a"] and "sorted by loss ↓" in screen_text(app)
         await pilot.press("S")
         assert pane.sorted_by == "data"
         await pilot.click("TableHead", offset=(5, 0))

@@ -80,9 +80,9 @@ def test_what_each_setting_did_is_named() -> None:
     lines = {
         line.split()[1 if line.startswith("▶") else 0]: line for line in text.splitlines() if "%" in line
     }
-    assert "60.0 %" in lines["␣fox"] and "80.0 %" in lines["␣fox"] and "↑ ×1.33 from cuts" in lines["␣fox"]
+    assert "60.0%" in lines["␣fox"] and "80.0%" in lines["␣fox"] and "↑ ×1.33 from cuts" in lines["␣fox"]
     assert lines["␣fox"].startswith("▶") and not lines["␣hen"].startswith("▶")
-    assert "✂ top-p" in lines["␣cow"] and "0 %" in lines["␣cow"] and "✂ top-k" in lines["⏎"]
+    assert "✂ top-p" in lines["␣cow"] and "0%" in lines["␣cow"] and "✂ top-k" in lines["⏎"]
     assert "top-p 0.9 cuts 1 of these 4" in text
     assert "rank 1" in text and "surprise 0.74 bits" in text and "entropy 1.00 nats" in text
     assert "as if 2.7 tokens" in text and "0.50 nats after warping" in text  # −.8 ln .8 − .2 ln .2
@@ -121,7 +121,7 @@ def test_candidates_of_contrastive_search() -> None:
     scene = Scene(lane([token(0, " hen", token_id=5, candidates=weighed)], "contrastive a=0.6 k=2"))
     text = drawn(replace(scene, view="candidates"))
     fox, hen = line_of(text, "fox"), line_of(text, "hen")
-    assert "70.0 %" in fox and "0.900" in fox and "-0.260" in fox and "best" not in fox
+    assert "70.0%" in fox and "0.900" in fox and "-0.260" in fox and "best" not in fox
     assert hen.startswith("▶") and "+0.020 best" in hen
     assert "0.4 · confidence − 0.6 · penalty" in text
 
@@ -146,8 +146,8 @@ def test_base_and_tuned_side_by_side() -> None:
     }
     text = drawn(Scene(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
-    assert "10.0 %" in fox and "90.0 %" in fox and "+80.0 pt" in fox
-    assert "40.0 %" in dog and "–" in dog  # the tuned model's share of it is not known
+    assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
+    assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
     assert "base: rank 3, 3.32 bits, entropy 2.00" in text and "tuned: rank 1" in text
 
 

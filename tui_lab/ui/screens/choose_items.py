@@ -44,6 +44,8 @@ def model_item(entry: Entry) -> Item:
             words.append("gated: accept its licence on the hub first")
         if entry.unverified:
             words.append(f"commonly stated, not checked at the source: {', '.join(entry.unverified)}")
+        if licence:
+            words.append(f"licence {licence}")
         words.append(f"figures from {entry.source}")
     size = count(entry.parameters) if entry.parameters else "?"
     return Item(

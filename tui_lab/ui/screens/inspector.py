@@ -84,7 +84,7 @@ class Inspector(Over[None]):
     def action_surprise(self, by: int) -> None:
         if not self._view.move_to_surprise(by):
             where = "behind" if by > 0 else "before"
-            self.notify(f"No token under 1.6 % {where} this one.", timeout=2, markup=False)
+            self.notify(f"No token under 1.6% {where} this one.", timeout=2, markup=False)
 
     def action_panel(self, by: int) -> None:
         self._view.turn_panel(by)

@@ -70,6 +70,7 @@ class KeepPane(Pane):
     }
     KeepPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
     KeepPane #next Static { height: auto; padding: 0 1; }
+    KeepPane #flips OptionList { padding: 0 1; }
     """
 
     def __init__(self) -> None:
@@ -107,15 +108,15 @@ class KeepPane(Pane):
         yield TabsLine(TABS)
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
-                part.border_title = "Before, after, retention"
+                part.border_title = " Before, after, retention "
                 yield Static(Content(keep_text.line(keep_text.COLUMNS)), classes="head")
                 yield OptionList()
             yield Vertical(KeepPlot("curve"), id="curve", classes="part")
             with VerticalScroll(id="next", classes="part text") as part:
-                part.border_title = "What to try next"
+                part.border_title = " What to try next "
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
-                part.border_title = "Items that flipped"
+                part.border_title = " Items that flipped "
                 yield OptionList()
             for kind in ("strength", "runs"):
                 yield Vertical(KeepPlot(kind), id=kind, classes="part")
@@ -258,7 +259,7 @@ class KeepPane(Pane):
             options.add_option(Option(Content(said), disabled=True))
         where = f" in {visible(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
-        title = f"Items that flipped{where}: {lost} lost, {len(found) - lost} gained"
+        title = f" Items that flipped{where}: {lost} lost, {len(found) - lost} gained "
         self.query_one("#flips").border_title = Content(title)
 
     def _draw_plots(self) -> None:

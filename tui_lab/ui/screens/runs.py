@@ -57,13 +57,16 @@ class RunsPane(RunsCommands):
     RunsPane .part { height: 1fr; display: none; }
     RunsPane .part.-active { display: block; }
     RunsPane #detail { height: 3; padding: 0 1; background: $surface; }
-    RunsPane #legend { height: auto; max-height: 4; padding: 0 1; }
+    RunsPane #curves { padding: 0 1; }
+    RunsPane #legend { height: auto; max-height: 4; }
     RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
     RunsPane.-grid TabsLine { display: none; }
     RunsPane.-grid #parts {
         layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
     }
-    RunsPane.-grid .part { display: block; height: 100%; border-top: solid $border-blurred; }
+    RunsPane.-grid .part {
+        display: block; height: 100%; border-top: solid $border-blurred; border-title-color: $primary;
+    }
     RunsPane.-grid .part:focus-within { border-top: heavy $primary; }
     RunsPane.-grid #list { column-span: 2; }
     RunsPane.-grid #curves { row-span: 2; }
@@ -91,18 +94,20 @@ class RunsPane(RunsCommands):
         yield Input(placeholder="words; state:failed  model:qwen  tag:good  data:pirate", id="filter")
         yield TabsLine(TABS)
         with Container(id="parts"):
-            with Vertical(id="list", classes="part -active"):
+            with Vertical(id="list", classes="part -active") as part:
+                part.border_title = " All runs "
                 yield TableHead()
                 yield RunTable()
                 yield Static(id="detail")
-            with Vertical(id="curves", classes="part"):
+            with Vertical(id="curves", classes="part") as part:
+                part.border_title = " Curves "
                 yield Plot(replace(runs_plots.FIRST, empty=""))
                 yield Static(id="legend")
             with VerticalScroll(id="recipes", classes="part") as part:
-                part.border_title = "What the recipes differ in"
+                part.border_title = " What the recipes differ in "
                 yield Static()
             with VerticalScroll(id="sweep", classes="part") as part:
-                part.border_title = "Sweep"
+                part.border_title = " Sweep "
                 yield Static()
 
     def on_mount(self) -> None:

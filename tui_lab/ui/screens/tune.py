@@ -71,13 +71,13 @@ class TunePane(RunPane):
             for kind in ("speed", "rate"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part")
             with Vertical(id="events", classes="part text") as part:
-                part.border_title = "Events"
+                part.border_title = " Events "
                 yield Feed("What happens in the run appears here.")
             with Vertical(id="samples", classes="part text") as part:
-                part.border_title = "Samples"
+                part.border_title = " Samples "
                 yield Feed("What the model answers appears here, now and then during the run.")
             with Vertical(id="about", classes="part text") as about:
-                about.border_title = "About this run"
+                about.border_title = " About this run "
                 yield Feed("What is known of the run appears here.", auto_scroll=False)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -127,12 +127,12 @@ def percent(probability: float) -> str:
     if math.isnan(share):
         return "–"
     if share == 0:
-        return "0 %"
+        return "0%"
     if share < 0.01:
-        return "<.01 %"
+        return "<.01%"
     if share > 99.95 and share < 100:
         return ">99.9%"
-    return f"{share:.2f} %" if share < 1 else f"{share:.1f} %" if share < 99.95 else "100 %"
+    return f"{share:.2f}%" if share < 1 else f"{share:.1f}%" if share < 99.95 else "100%"
 
 
 def bar(share: float, width: int, marks: str = "block") -> str:

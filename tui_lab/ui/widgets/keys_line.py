@@ -4,10 +4,16 @@ parts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
+
+from tui_lab.ui.actions import BY_ID, keys_now
+from tui_lab.ui.keys import key_name
 
 #: What leads to all other keys.
 ALWAYS = "cheat_sheet"
@@ -22,12 +28,27 @@ class KeysLine(Footer):
 
     def compose(self) -> ComposeResult:
         idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
+        active = self.screen.active_bindings
         for key in super().compose():
             if isinstance(key, FooterKey) and key.action in idle:
                 continue
-            if isinstance(key, FooterKey) and key.action.rpartition(".")[2] == ALWAYS:
-                key.add_class("always")
+            if isinstance(key, FooterKey):
+                self._write_key(key, active)
+                if key.action.rpartition(".")[2] == ALWAYS:
+                    key.add_class("always")
             yield key
+
+    def _write_key(self, key: FooterKey, active: Mapping[str, ActiveBinding]) -> None:
+        """Writes a key as it is written everywhere else, and of several the one that is named there: "q", not
+        "Ctrl+Q", unless a text is typed."""
+        binding = active[key.key].binding if key.key in active else None
+        if binding is None or binding.id not in BY_ID:
+            return
+        for each in keys_now(binding.id, self.app._keymap):
+            if each in active and active[each].binding.action == key.action:
+                key.key = each
+                break
+        key.key_display = BY_ID[binding.id].display or key_name(key.key)
 
     async def recompose(self) -> None:
         await super().recompose()

@@ -73,6 +73,7 @@ class Series:
     ys: Sequence[float] = field(repr=False)
     look: Look = "thin"
     mark: str = ""  # one character that takes the look's place: letters tell many curves apart
+    told: bool = True  # the newest value stands in the legend, where values do
 
     @property
     def last(self) -> float:
@@ -160,8 +161,10 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
     for with_values in (options.values, False):
         row: Row = [(title, "title")]
         for one in filter(lambda one: one.name, series):
-            value = f" {quantity(one.last, options.unit)}" if with_values and math.isfinite(one.last) else ""
-            row.append((f" {one.mark or options.glyph(one.look)} ", one.role))
+            told = with_values and one.told and math.isfinite(one.last)
+            value = f" {quantity(one.last, options.unit)}" if told else ""
+            blank = " " if title or len(row) > 1 else ""  # without a title the legend begins where one would
+            row.append((f"{blank}{one.mark or options.glyph(one.look)} ", one.role))
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
             return _cut(row, width)

@@ -54,7 +54,7 @@ def _counts(facts: Mapping[str, Any]) -> str:
     if facts.get("mean_tokens"):
         words.append(f"{facts['mean_tokens']:g} tokens a row, {facts.get('longest_tokens', 0):,} the longest")
     if facts.get("trained_share"):
-        words.append(f"{100 * float(facts['trained_share']):.0f} % of them trained")
+        words.append(f"{100 * float(facts['trained_share']):.0f}% of them trained")
     return ", ".join(words)
 
 

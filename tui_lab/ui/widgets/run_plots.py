@@ -73,10 +73,10 @@ def one_series(name: str, role: str, curve: Curve) -> list[Series]:
 
 
 def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[dict[str, float]]) -> Series:
-    """Intervals as upright lines, with a gap after each; the legend shows the newest one's lower end."""
+    """Intervals as upright lines, with a gap after each; the legend has their name alone."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one["high"], one["low"], math.nan)]
-    return Series(name, role, xs, ys)
+    return Series(name, role, xs, ys, told=False)
 
 
 def retention_series(state: RunState) -> list[Series]:
@@ -86,13 +86,13 @@ def retention_series(state: RunState) -> list[Series]:
     steps = [probe["step"] for probe in state.item_probes]
     figures = [headline(probe) for probe in state.item_probes]
     series = [
-        bars("95% from", "undecided", steps, figures),
+        bars("95% interval", "undecided", steps, figures),
         Series("retention", "retained", steps, [one["value"] for one in figures], "points"),
     ]
     threshold = state.probe_plan.get("threshold")
     if isinstance(threshold, int | float):
         ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
-        series.append(Series("limit", "forgotten", ends, [float(threshold)] * 2, "dashed"))
+        series.append(Series("threshold", "forgotten", ends, [float(threshold)] * 2, "dashed"))
     return series
 
 
@@ -105,7 +105,7 @@ def kl_series(state: RunState) -> list[Series]:
     return [
         Series("general", "retained", steps, [one["value"] for one in general], "thick"),
         Series("task", "tuned-model", steps, [probe["task"]["value"] for probe in state.kl_probes], "points"),
-        bars("95% from", "axis", steps, general),  # last: a narrow legend can do without it
+        bars("95% interval", "axis", steps, general),  # last: a narrow legend can do without it
     ]
 
 

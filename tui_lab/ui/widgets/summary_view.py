@@ -25,7 +25,7 @@ def numbers_content(summary: Summary) -> Content:
     if summary.trainable is not None:
         parts += [(count(summary.trainable), "bold"), f" of {count(summary.parameters)} parameters"]
         if summary.share is not None:
-            parts += [f" = {100 * summary.share:.3g} %"]
+            parts += [f" = {100 * summary.share:.3g}%"]
     else:
         parts += ["known when the model is loaded"]
     return Content.assemble(*parts)
