@@ -69,7 +69,7 @@ def test_progress_tells_steps_and_what_is_left() -> None:
 def test_a_score_shows_start_and_end() -> None:
     start = {"kind": "score", "name": "manner", "value": 0.125, "rows": 64, "step": 0, "when": "start"}
     state = state_of(*BEGIN, start)
-    assert run_text.score_line(state).endswith("0.12 → measured at the end")
+    assert run_text.score_line(state).endswith("0.12 → (at the end)")
     state.apply([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}])
     assert run_text.score_line(state) == "score (manner, 64 held-out rows): 0.12 → 0.75"
 

@@ -48,7 +48,8 @@ def verdict_line(state: RunState) -> list[Part]:
     if state.kl_probes:
         last = state.kl_probes[-1]
         general, task = two(last["general"]["value"]), two(last["task"]["value"])
-        parts.append((f"{'   ' if parts else ''}KL {general}, on the task {task}", "axis"))
+        # two pieces: a narrow line does without the second
+        parts += [(f"{'   ' if parts else ''}KL {general}", "axis"), (f", on the task {task}", "axis")]
     return parts
 
 

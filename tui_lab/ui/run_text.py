@@ -112,7 +112,7 @@ def score_line(state: RunState) -> str:
     )
     rows = state.scores[-1].get("rows", "?")
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
-    after = f"{end:.2f}" if math.isfinite(end) else "measured at the end"
+    after = f"{end:.2f}" if math.isfinite(end) else "–" if state.end else "(at the end)"
     return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
 
 

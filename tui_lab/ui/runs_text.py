@@ -145,8 +145,9 @@ def top_line(
     return "   ".join(parts)
 
 
-def detail(run: Summary | None) -> list[str]:
-    """Everything of one run that its line has no room for."""
+def detail(run: Summary | None, width: int = 0) -> list[str]:
+    """Everything of one run that its line has no room for. What a ``width`` has no room for begins the next
+    line: figures are not cut in half."""
     if run is None:
         return []
     first = f"{state_text(run.state)}   {visible(run.id)}"
@@ -161,7 +162,10 @@ def detail(run: Summary | None) -> list[str]:
         said.append(f"kept {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
         said.append(f"{memory_name(visible(run.peak_of))} {size(run.peak_bytes)}")
-    second = "   ".join(said)
+    fit = len(said)
+    while 0 < width < cell_len("   ".join(said[:fit])) and fit > 1:
+        fit -= 1
+    second, more = "   ".join(said[:fit]), "   ".join(said[fit:])
     third = " ".join(f"#{visible(tag)}" for tag in run.tags)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {visible(words(run.sweep_values))}"
@@ -171,7 +175,7 @@ def detail(run: Summary | None) -> list[str]:
         third += f"   {visible(run.note)}"
     if run.state == "queued":
         return [first, f"{visible(run.model)} · {visible(run.preset)} · {visible(run.data)}", third.strip()]
-    return [first, second, third.strip()]
+    return [first, second, f"{more}   {third.strip()}".strip()]
 
 
 # --------------------------------------------------------------------------------------------------

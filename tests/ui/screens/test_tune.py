@@ -96,7 +96,7 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
         assert "0:01 to go" in text and "loss 0.8" in text
         assert size[0] < 100 or "pocket · minute" in text
         assert size[0] < 80 or "10/20  ▶ running" in text
-        assert "0.10 → …" in text
+        assert "0.10 → (at the end)" in text
         if size[0] >= 120:  # everything at once
             for part in ("memory", "speed", "learning rate", "Events", "Samples", "About this run"):
                 assert part in text
@@ -184,9 +184,9 @@ async def test_retention_is_drawn_with_its_interval(fake: FakeRun, size: tuple[i
             assert "3 lost, 1 gained of 42" in words(app)
         if size[0] < 120:
             await pilot.press("t")
-        await until(lambda: "limit" in screen_text(app) and "95% from" in screen_text(app))
+        await until(lambda: "threshold" in screen_text(app) and "95% interval" in screen_text(app))
         if size[0] >= 80:
-            assert "limit 0.9" in screen_text(app) and "95% from 0.65" in screen_text(app)
+            assert "threshold 0.9" in screen_text(app) and "95% interval" in screen_text(app)
         text = screen_text(app)
         assert "retention 0.71" in text and "●" in text and "┤" in text
         if size[0] < 120:

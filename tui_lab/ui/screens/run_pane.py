@@ -26,7 +26,10 @@ from tui_lab.ui.widgets.header import STATE_ROLES, state_text
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tui_lab.ui.app import LabApp
+    from tui_lab.ui.widgets.feed import Part
 
 #: Ends of a run that it can be resumed from.
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
@@ -88,7 +91,7 @@ class RunPane(Pane):
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
         for plot in self.query(RunPlot):
-            plot.take(key, state)
+            plot.take(key, state, self.liveness in ENDED)
 
     def forget_run(self) -> None:
         """Another run is shown from now on."""
@@ -252,13 +255,19 @@ class RunPane(Pane):
             probe_text.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
         )
         return [
-            Content.assemble(*((visible(text), colour(role)) for text, role in parts))
+            Content.assemble(*((visible(text), colour(role)) for text, role in self._fitting(parts)))
             for parts in lines
             if parts
         ]
 
     def _tell(self, content: Content, trouble: bool) -> None:
         """Shows the lines at the top; sends nothing when they are as before."""
+    def _fitting(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """The line without its last pieces where it is too long for all: a figure is not cut in half."""
+        while len(parts) > 2 and sum(len(text) for text, _ in parts) > self.size.width - 2:
+            parts = parts[:-1]
+        return parts
+
         if (content, trouble) != self._told:
             self._told = (content, trouble)
             view = self.query_one("#state", Static)

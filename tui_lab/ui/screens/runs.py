@@ -246,7 +246,9 @@ class RunsPane(RunsCommands):
 
     def _draw_detail(self) -> None:
         width = max(20, (self.query_one("#detail").size.width or self.size.width) - 2)
-        lines = [Content(line).truncate(width, ellipsis=True) for line in runs_text.detail(self.current)]
+        lines = [
+            Content(line).truncate(width, ellipsis=True) for line in runs_text.detail(self.current, width)
+        ]
         self.query_one("#detail", Static).update(Content("\n").join(lines), layout=False)
 
     def _draw_compared(self) -> None:

@@ -24,6 +24,9 @@ MEMORY_WORDS = {"cuda_allocated": "allocated", "cuda_reserved": "reserved", "gpu
 #: The highest ever allocated is told in words: as a curve it would hide the one that it is the top of.
 NOT_DRAWN = ("cuda_peak",)
 
+#: Instead of what will appear, once nothing will.
+NOTHING_CAME = "The run ended before there was anything to draw here."
+
 Maker = Callable[[RunState], Sequence[Series]]
 
 
@@ -139,11 +142,13 @@ class RunPlot(Plot):
 
     def __init__(self, kind: str, **kwargs: object) -> None:
         options, self._make = PLOTS[kind]
+        self._empty = options.empty
         self._machine = kind == "memory"  # telemetry comes more often than steps, and concerns one plot
         super().__init__(options, **kwargs)
 
-    def take(self, key: str, state: RunState) -> None:
-        """Shows the state of run ``key``."""
+    def take(self, key: str, state: RunState, ended: bool = False) -> None:
+        """Shows the state of run ``key``. One that has ``ended`` brings nothing more."""
+        self.set_options(empty=NOTHING_CAME if ended else self._empty)
         if state.total_steps:
             self.set_options(x_high=float(state.total_steps))
         lengths = tuple(len(curve.steps) for curve in state.curves())

@@ -70,8 +70,15 @@ class Tile(Vertical, can_focus=True):
         # the mark says without a colour where the focus is
         parts: list[Any] = [("▸ " if self.has_focus else "  ", "bold"), (self.title, "bold $primary"), "  "]
         styles = {"": "", "axis": "dim"}
-        parts += [(visible(text), styles.get(role, f"bold ${role}")) for text, role in self.words]
+        words = list(self.words)
+        room = self.size.width - len(self.title) - 6
+        while room > 0 and len(words) > 2 and sum(len(text) for text, _ in words) > room:
+            words.pop()  # a figure is not cut in half
+        parts += [(visible(text), styles.get(role, f"bold ${role}")) for text, role in words]
         self.query_one(".headline", Static).update(Content.assemble(*parts), layout=False)
+
+    def on_resize(self) -> None:
+        self._draw()
 
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
