@@ -82,6 +82,7 @@ def test_people_get_a_table(
     assert cli.main(words) == 0
     shown = capsys.readouterr()
     assert "Everyday knowledge" in shown.out and "kept above chance" in shown.out
+    assert "~ undecided" in shown.out, "four items a category; said as the lab says it"
     assert "not rehearsed (animals, work)" in shown.out and "forgotten (" in shown.out
     assert "everyday: tuned" in shown.err and "everyday: base" in shown.err
     assert max(map(len, shown.out.splitlines())) < 200

@@ -14,6 +14,7 @@ from tests.ui.helpers import screen_text, until
 from tui_lab.recipes import Recipe
 from tui_lab.runs.folder import RunLock, create
 from tui_lab.settings import Settings
+from tui_lab.ui import app as lab
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.help import HelpScreen
 from tui_lab.ui.too_small import TooSmall
@@ -148,6 +149,17 @@ async def test_leaving_is_at_once_without_a_run_and_asks_with_one() -> None:
             lock.release()
         await pilot.press("ctrl+q")
         await until(lambda: not app.is_running)
+
+
+async def test_runs_in_progress_are_said_until_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "LIVE_RUNS_EVERY_S", 0.1)
+    lock = RunLock.take(create(Recipe()))
+    app = LabApp()
+    async with app.run_test(size=(160, 24)):
+        await until(lambda: "a run is in progress: F3" in screen_text(app))
+        lock.release()
+        await until(lambda: "in progress" not in screen_text(app))
+        assert app.run_line == ("", "")
 
 
 async def test_a_bad_theme_of_ones_own_is_one_message(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tui_lab.ui.too_small import TooSmall, too_small
 
 if TYPE_CHECKING:
     from textual.command import Provider
+    from textual.timer import Timer
 
     from tui_lab.host.client import HostClient
     from tui_lab.host.messages import HostStatus
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
+#: How often the line that says that runs are in progress is made anew.
+LIVE_RUNS_EVERY_S = 5.0
 #: Seconds between two portions of a replay.
 REPLAY_TICK_S = 0.05
 #: Seconds that the thread which writes to the terminal gets before anything slow begins.
@@ -129,6 +132,8 @@ class LabApp(LooksApp):
         self._waiting: list[Callable[[], Any]] = []
         self._children: list[subprocess.Popen[bytes]] = []
         self._host: HostClient | None = None
+        self._announced = ("", "")  # what the line at the top says of runs that no pane shows
+        self._announcing: Timer | None = None
         keys, wrong_keys = keymap.checked(self.settings.keys)
         self.set_keymap(keys)
         self._problems = [*problems, *wrong_keys]
@@ -179,6 +184,8 @@ class LabApp(LooksApp):
             if text := welcome.words(self._keymap):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self._announce_live_runs()
+        if self._announced[0]:
+            self._announcing = self.set_interval(LIVE_RUNS_EVERY_S, self._announce_live_runs)
 
     # ------------------------------------------------------------------ runs
 
@@ -191,12 +198,19 @@ class LabApp(LooksApp):
         return sum(is_locked(run) and not has_ended(run) for run in list_runs()[:RUNS_LOOKED_AT])
 
     def _announce_live_runs(self) -> None:
-        if (live := self.live_runs()) and not self.run_line[0]:
-            self.run_line = (
+        """Says that runs are in progress, until a pane shows one or none is left."""
+        if self.run_line != self._announced:
+            live = 0  # a pane shows a run
+        elif live := self.live_runs():
+            self.run_line = self._announced = (
                 f"{'a run is' if live == 1 else f'{live} runs'} in progress: "
                 f"{actions.first_key('app.tune', self._keymap)}",
                 "running",
             )
+        else:
+            self.run_line = self._announced = ("", "")
+        if not live and self._announcing is not None:
+            self._announcing.stop()
 
     # ------------------------------------------------------------------ a replay
 
