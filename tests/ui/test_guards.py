@@ -1,12 +1,15 @@
-"""Lists that have options and no rows, which Textual alone fails over."""
+"""What Textual alone fails over, or lets through: lists without rows, and what is pasted."""
 
 from __future__ import annotations
 
 import pytest
+from textual import events
 from textual.app import App, ComposeResult
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList, TextArea
 
+from tests.ui.helpers import screen_text, until
 from tui_lab.ui import guards
+from tui_lab.ui.app import LabApp
 
 
 class Unseen(App[None]):
@@ -33,3 +36,17 @@ async def test_a_list_without_rows_takes_page_keys(monkeypatch: pytest.MonkeyPat
         await pilot.pause()
         options.action_page_up()
         assert options.highlighted == 0
+
+
+async def test_what_is_pasted_does_not_steer_the_terminal() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        for open_field in ("slash", "f4"):  # a line, and the prompt of many lines
+            await pilot.press(open_field)
+            await until(lambda: isinstance(app.focused, Input | TextArea))
+            app.post_message(events.Paste("seen\x1b[2J\x1b]0;owned\x07\x9b31m\x7fend"))
+            await until(lambda: "seen[2J" in screen_text(app))
+            assert not any(
+                ord(char) < 32 or 127 <= ord(char) < 160 for char in screen_text(app) if char != "\n"
+            )

@@ -1,9 +1,10 @@
-"""The last step before the line: filters over rows of text that are drawn already. One takes every colour
-out and says with bold, faint, reverse and blanks what the theme for no colours says with brightness; the
-other leaves nothing but ASCII."""
+"""The last step before the line: filters over rows of text that are drawn already. One lets nothing through
+that would steer the terminal; one takes every colour out and says with bold, faint, reverse and blanks what
+the theme for no colours says with brightness; the other leaves nothing but ASCII."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from tui_lab.settings import Settings
 from tui_lab.ui.ascii_only import to_ascii
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: Luminance (0 to 1) from which a ground counts as light: it becomes reverse.
 LIGHT_GROUND = 0.18
 #: From here up a text is bold, below the other faint. themes/lab-mono.toml is written for these.
@@ -74,6 +76,19 @@ class Uncoloured(LineFilter):
         return out
 
 
+class NoControls(LineFilter):
+    """Leaves out what would steer the terminal. Panes show such characters as glyphs; a text field draws what
+    was pasted into it as it is."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            each
+            if each.control or each.text.isprintable()
+            else Segment(CONTROLS.sub("", each.text), each.style)
+            for each in segments
+        ]
+
+
 class AsciiOnly(LineFilter):
     """Leaves nothing but ASCII, each text as wide as it was."""
 
@@ -82,8 +97,9 @@ class AsciiOnly(LineFilter):
 
 
 def wanted(settings: Settings) -> list[LineFilter]:
-    """The filters that the settings ask for."""
-    filters: list[LineFilter] = [] if settings.color else [Uncoloured()]
+    """The filters that the settings ask for, after the one that is always there."""
+    filters: list[LineFilter] = [NoControls()]
+    filters += [] if settings.color else [Uncoloured()]
     return [*filters, AsciiOnly()] if settings.ascii else filters
 
 
