@@ -311,11 +311,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except OSError as error:
+        from tui_lab.safe_text import visible
+
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(
-            f"tui-lab: {error.strerror or error}{f': {error.filename}' if error.filename else ''}",
-            file=sys.stderr,
-        )
+        text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        print(f"tui-lab: {visible(text)}", file=sys.stderr)
         return EXIT_FAILED
 
 

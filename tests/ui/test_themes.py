@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.design import ColorSystem
 
 from tui_lab.errors import LabError
 from tui_lab.ui import themes
@@ -29,10 +30,18 @@ def test_a_short_file_is_a_whole_theme() -> None:
     assert values["train"] == "#123456" and values["forgotten"] == "red"
 
 
+@pytest.mark.parametrize("more", ["", "ansi = true", "ansi = true\ndark = false"])
+def test_a_short_file_leaves_nothing_open_that_style_sheets_name(more: str) -> None:
+    theme = themes.parse_theme(f'{more}\n[colors]\nprimary = "red"', "mine")
+    known = themes.fallbacks(theme) | theme.to_color_system().generate()
+    assert ColorSystem("red").generate().keys() <= known.keys()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[colors", "not valid TOML"),
+        (f"colors = {'[' * 20_000}", "not valid TOML"),
         ('[colors]\nprimary = "no-colour"', "is not a colour"),
         ('[colors]\nprimray = "red"', "primray"),
         ('[colors]\nprimary = "red"\n[semantic]\ntrian = "red"', "trian"),
@@ -45,6 +54,9 @@ def test_a_short_file_is_a_whole_theme() -> None:
         ('name = 3\n[colors]\nprimary = "red"', "name = 3"),
         ('[colors]\nprimary = "red"\n[variables]\nborder = "bold"', "border = 'bold'"),
         ('[colors]\nprimary = "red"\n[variables]\nbordr = "red"', "bordr"),
+        ('[colors]\nprimary = "red"\nsurface = "transparent"', "surface = 'transparent': .*ansi_default"),
+        ('[colors]\nprimary = "red"\n[variables]\nbackground-darken-1 = "red 30%"', "cannot be mixed"),
+        ('[colors]\nprimary = "red"\n[variables]\nborder = "auto 30%"', "border = 'auto 30%'"),
         ('[colors]\nprimary = "red"\n[variables]\nblock-cursor-text-style = "loud"', "loud"),
     ],
 )
@@ -77,3 +89,9 @@ def test_a_theme_may_say_how_plots_are_drawn() -> None:
 def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
     text = themes.unknown_theme("lab-dakr\x1b[2J", ["lab-light", "lab-dark"])
     assert "lab-dark, lab-light" in text and "\x1b" not in text
+
+
+def test_the_name_of_a_bad_file_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[31m\n.toml").write_text("[[[")
+    found, [message] = themes.load_themes(list(tmp_path.glob("*.toml")))
+    assert found == {} and message.isprintable() and message.startswith("theme a␛[31m␊.toml: not valid TOML")

@@ -72,6 +72,15 @@ SEMANTIC: dict[str, str] = {
 #: What a plot is made of, apart from its curves.
 CHROME: dict[str, str] = {"axis": "foreground", "legend": "foreground", "title": "foreground"}
 
+#: What Textual 8.2.8 leaves out of a theme of native codes, though its style sheets name it: on a dark and
+#: on a light ground.
+_ANSI = {
+    "ansi-background": ("ansi_black", "ansi_white"),
+    "ansi-foreground": ("ansi_white", "ansi_black"),
+    "foreground-disabled": ("ansi_bright_black", "ansi_bright_black"),
+    "surface-active": ("ansi_default", "ansi_default"),
+}
+
 BASE_COLOURS = (
     "primary",
     "secondary",
@@ -125,7 +134,7 @@ def parse_theme(text: str, name: str) -> LabTheme:
     """The theme of one TOML file; ``name`` is used where the file names none. Raises LabError."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise LabError(f"not valid TOML: {error}") from None
     problems = [f"unknown key {key!r}" for key in sorted(data.keys() - _KEYS)]
     colors = _table(data, "colors", problems)
@@ -144,6 +153,11 @@ def parse_theme(text: str, name: str) -> LabTheme:
             f"{key} = {value!r} is not a colour" for key, value in table.items() if not _is_colour(value)
         ]
     problems += _variable_problems(variables)
+    problems += [
+        f"{key} = {value!r}: nothing can be drawn on it; 'ansi_default' is the terminal's own colour"
+        for key, value in (colors | variables).items()
+        if key in BASE_COLOURS and key != "boost" and _is_colour(value) and Color.parse(value).a == 0
+    ]
     for key, value in plot.items():
         if key not in PLOT:
             problems.append(f"unknown key {key!r} in [plot]")
@@ -159,7 +173,7 @@ def parse_theme(text: str, name: str) -> LabTheme:
         problems.append(f"name = {name!r}: letters, digits and hyphens, a letter first, 40 at most")
     if problems:
         raise LabError("; ".join(problems))
-    return LabTheme(
+    theme = LabTheme(
         name=name,
         dark=data.get("dark", True),
         ansi=data.get("ansi", False),
@@ -167,6 +181,11 @@ def parse_theme(text: str, name: str) -> LabTheme:
         **plot,
         **colors,
     )
+    try:
+        theme.to_color_system().generate()
+    except (ColorParseError, ValueError) as error:  # some are mixed with others: no "red 30%" there
+        raise LabError(f"its colours cannot be mixed: {error}") from None
+    return theme
 
 
 def _table(data: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
@@ -192,6 +211,14 @@ def _variable_names() -> frozenset[str]:
     return frozenset(known.union(*(theme.variables for theme in BUILTIN_THEMES.values())))
 
 
+@cache
+def _contrast_names() -> frozenset[str]:
+    """Those that may be "auto": only the colour of a text can be chosen by what lies under it."""
+    return frozenset(
+        name for name, value in ColorSystem("red").generate().items() if value.startswith("auto")
+    )
+
+
 def _variable_problems(variables: Mapping[str, str]) -> list[str]:
     """A value that Textual cannot read would end the lab at the first drawing."""
     problems = []
@@ -203,7 +230,9 @@ def _variable_problems(variables: Mapping[str, str]) -> list[str]:
                 problems.append(f"{name} = {value!r} is not a text style, such as 'bold underline'")
         else:
             colour = found[1] if (found := _WITH_ALPHA.fullmatch(value)) else value
-            if colour not in ("auto", "transparent") and not _is_colour(colour):
+            if colour == "auto" and name in _contrast_names():
+                continue
+            if not _is_colour(colour):
                 problems.append(f"{name} = {value!r} is not a colour")
     return problems
 
@@ -213,9 +242,9 @@ def read_theme(path: Path) -> LabTheme:
     try:
         return parse_theme(path.read_text(encoding="utf-8"), path.stem)
     except LabError as error:
-        raise LabError(f"theme {path.name}: {visible(str(error))}") from None
+        raise LabError(visible(f"theme {path.name}: {error}")) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(f"theme {path.name}: cannot be read ({visible(str(error))})") from None
+        raise LabError(visible(f"theme {path.name}: cannot be read ({error})")) from None
 
 
 def theme_files() -> list[Path]:
@@ -261,10 +290,11 @@ def unknown_theme(name: str, known: Iterable[str]) -> str:
 
 def fallbacks(theme: Theme) -> dict[str, str]:
     """A value for every semantic name, from the base colours of ``theme``: what it does not say itself."""
-    return {
+    found = {
         name: getattr(theme, base) or theme.foreground or theme.primary
         for name, base in (*SEMANTIC.items(), *CHROME.items())
     }
+    return found | {name: codes[not theme.dark] for name, codes in _ANSI.items()} if theme.ansi else found
 
 
 @lru_cache(maxsize=512)

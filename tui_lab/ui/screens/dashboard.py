@@ -122,7 +122,9 @@ class DashboardPane(RunPane):
             self.lab.run_id = self.watcher.run.id
         self.lab.action_pane(pane)
         if tab:
-            self.lab.call_after_refresh(lambda: self.lab.run_worker(self._show_tab(pane, tab)))
+            self.lab.call_after_refresh(
+                lambda: self.lab.run_worker(self._show_tab(pane, tab), group="tab", exit_on_error=False)
+            )
 
     async def _show_tab(self, pane: str, tab: str) -> None:
         if self.lab.pane == pane:

@@ -72,7 +72,7 @@ class ExportScreen(Over[None]):
     def compose(self) -> ComposeResult:
         width = max(map(len, exports.KINDS)) + 2
         with Vertical() as box:
-            box.border_title = f"Export {visible(self.run.id)}"
+            box.border_title = Content(f"Export {visible(self.run.id)}")  # a name may look like markup
             yield OptionList(
                 *(
                     Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)

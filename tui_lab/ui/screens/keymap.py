@@ -114,7 +114,7 @@ class KeyMapScreen(Over[None]):
         return Content.assemble(
             ("● " if own else "  ", "$changed"),
             f"{action.label:<{LABEL_WIDTH}}",
-            (f"{keys_of(action_id, self.lab.settings.keys):<{KEYS_WIDTH}}", "bold" if own else ""),
+            (f"{visible(keys_of(action_id, self.lab.settings.keys)):<{KEYS_WIDTH}}", "bold" if own else ""),
             (action_id, "$text-muted"),
         )
 
