@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,16 +258,3 @@ def test_marks_that_are_damaged_are_measured_again(run: runs.Run) -> None:
         assert sweep(run, strengths=[1.0]) == found
     (run.path / "retention" / "strength.json").write_text('{"points": 3}')
     assert sweep(run, strengths=[1.0]) == found
-
-
-def test_as_a_process_it_speaks_the_protocol_of_jobs() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tui_lab.host.strength"],
-        input='{"run": ""}\n',
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    [line] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert line["kind"] == "error" and line["message"].startswith("no run was named")

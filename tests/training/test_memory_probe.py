@@ -3,8 +3,6 @@
 import json
 import math
 import random
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,17 +109,11 @@ def test_every_weight_of_a_shape_is_there() -> None:
         assert rebuilt == shape
 
 
-def test_the_job_answers(tmp_path: Path) -> None:
+def test_the_job_answers() -> None:
+    """As a child it is started by tests/test_cli_forecast.py."""
     request = {"recipe": {"model": "pocket"}, "device": memory_table.CPU.__dict__}
-    done = subprocess.run(
-        [sys.executable, "-m", "tui_lab.training.memory_probe"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    answer = json.loads(done.stdout.splitlines()[-1])
-    assert answer["kind"] == "result" and done.returncode == 0
+    answer = memory_probe.handle(request, lambda *_: None)
+    assert json.loads(json.dumps(answer)) == answer
     assert answer["peak_bytes"] == max(answer["peaks"].values())
     parts = sum(answer[f"{name}_bytes"] for name in ("weights", "adapter", "optimizer"))
     assert parts < answer["peak_bytes"] < 100 * parts
