@@ -111,6 +111,8 @@ class RunPane(Pane):
         if run is None:
             self.watcher = None
             self._draw_state()
+            if self._timer is not None:
+                self._timer.stop()
             if self.is_current:  # somebody may start one elsewhere
                 self._timer = self.set_timer(IDLE_POLL_S, self._look_for_one)
             return
@@ -260,14 +262,14 @@ class RunPane(Pane):
             if parts
         ]
 
-    def _tell(self, content: Content, trouble: bool) -> None:
-        """Shows the lines at the top; sends nothing when they are as before."""
     def _fitting(self, parts: Sequence[Part]) -> Sequence[Part]:
         """The line without its last pieces where it is too long for all: a figure is not cut in half."""
         while len(parts) > 2 and sum(len(text) for text, _ in parts) > self.size.width - 2:
             parts = parts[:-1]
         return parts
 
+    def _tell(self, content: Content, trouble: bool) -> None:
+        """Shows the lines at the top; sends nothing when they are as before."""
         if (content, trouble) != self._told:
             self._told = (content, trouble)
             view = self.query_one("#state", Static)
