@@ -233,6 +233,7 @@ def test_runs_that_cannot_be_swept(run: runs.Run, adapters: dict[str, Path]) -> 
     "fields",
     [
         {},
+        {"run": ""},
         {"run": "none-such"},
         {"run": "x", "strengths": "0.5"},
         {"run": "x", "strengths": [True]},
