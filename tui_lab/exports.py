@@ -18,11 +18,11 @@ RESULT = "export.json"
 FOLDER = "exports"
 #: Kind → what it is, for lists.
 KINDS = {
-    "adapter": "the adapter with its tokenizer, for peft on top of the base model",
-    "merged": "one whole model for transformers, vLLM and others: base and adapter in one",
+    "adapter": "the adapter with its tokenizer, for peft over the base",
+    "merged": "one whole model for transformers, vLLM and others",
     "modelfile": "the whole model with a Modelfile, for `ollama create`",
-    "gguf": "one GGUF file for llama.cpp and Ollama (needs llama.cpp's converter)",
-    "script": "a Python script that trains the same with transformers, trl and peft alone",
+    "gguf": "one GGUF file for llama.cpp and Ollama (needs its converter)",
+    "script": "a Python script that trains the same without the lab",
 }
 DTYPES = ("bfloat16", "float32")
 

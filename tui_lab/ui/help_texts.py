@@ -69,7 +69,7 @@ WHETHER_TITLE = "Fine-tune at all, or prompt, or retrieve?"
 WHETHER = (
     (
         "Prompt first",
-        "It costs minutes and changes nothing. Good where the model can do the task and only has to "
+        "it costs minutes and changes nothing. Good where the model can do the task and only has to "
         "be told how: say it plainly, give two to five examples. It costs tokens with every question,"
         " and small models follow long instructions badly.",
     ),

@@ -44,8 +44,8 @@ def strength_series(strength: dict[str, Any] | None) -> list[Series]:
     return [
         Series("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
         Series("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
-        Series("low", "undecided", xs, [float(r["low"]) for r in retention]),
-        Series("keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
+        Series("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
+        Series("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
     ]
 
 

@@ -14,6 +14,7 @@ from textual.theme import Theme
 
 from tui_lab.settings import PLOTS, Settings, ascii_reason
 from tui_lab.ui import filters, themes
+from tui_lab.ui.keys import key_name
 from tui_lab.ui.line import LineApp
 
 
@@ -49,7 +50,8 @@ class LooksApp(LineApp):
         return filters.chosen(super().get_line_filters(), self._own_filters)
 
     def get_key_display(self, binding: Binding) -> str:
-        shown = super().get_key_display(binding)
+        """A key in a line of keys as it is written everywhere else."""
+        shown = binding.key_display or key_name(binding.key)
         return shown if shown.isascii() or not self.settings.ascii else binding.key  # the word, not an arrow
 
     # ------------------------------------------------------------------ themes

@@ -13,7 +13,6 @@ from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
 from tui_lab.ui.actions import BY_ID, keys_now
-from tui_lab.ui.keys import key_name
 
 #: What leads to all other keys.
 ALWAYS = "cheat_sheet"
@@ -33,22 +32,20 @@ class KeysLine(Footer):
             if isinstance(key, FooterKey) and key.action in idle:
                 continue
             if isinstance(key, FooterKey):
-                self._write_key(key, active)
+                self._take_first(key, active)
                 if key.action.rpartition(".")[2] == ALWAYS:
                     key.add_class("always")
             yield key
 
-    def _write_key(self, key: FooterKey, active: Mapping[str, ActiveBinding]) -> None:
-        """Writes a key as it is written everywhere else, and of several the one that is named there: "q", not
-        "Ctrl+Q", unless a text is typed."""
+    def _take_first(self, key: FooterKey, active: Mapping[str, ActiveBinding]) -> None:
+        """Of several keys shows the one that is named elsewhere: "q", not "Ctrl+Q", unless one types."""
         binding = active[key.key].binding if key.key in active else None
         if binding is None or binding.id not in BY_ID:
             return
         for each in keys_now(binding.id, self.app._keymap):
             if each in active and active[each].binding.action == key.action:
-                key.key = each
+                key.key, key.key_display = each, self.app.get_key_display(active[each].binding)
                 break
-        key.key_display = BY_ID[binding.id].display or key_name(key.key)
 
     async def recompose(self) -> None:
         await super().recompose()

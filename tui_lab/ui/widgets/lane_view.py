@@ -225,7 +225,7 @@ class LaneView(Vertical, can_focus=True):
             sentence, style = str(error), "$text-error"
         else:
             names = ", ".join(strategies.parameters(lane.strategy))
-            sentence, style = f"{strategies.meaning(lane.strategy)} Takes {names}, seed, on.", ""
+            sentence, style = f"{names}, seed, on (a model) can be set, each as name=value.", ""
         self.query_one(".figures", Static).update(
             Content.styled(f" {visible(sentence)}", style), layout=False
         )

@@ -27,7 +27,7 @@ LISTED = 60
 #: Seconds given to reading one log: a run of a week is listed without its newest figures.
 READ_FOR_S = 0.3
 #: Cells of what a run is: those that its state, its time and its result leave.
-LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 48
+LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 49
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def describe(run: Run) -> Line:
     )
     if name := marks.read(run).name:
         what = f"{name}: {what}"
-    result = score_line(state).rpartition(": ")[2].replace(" ", "")
+    result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
     if state.validation.values:
         result = f"loss {quantity(state.validation.last, 'number')}  {result}"
     return Line(run.id, watcher.liveness, what, result)
@@ -107,8 +107,8 @@ class RunList(Over[str]):
             prompt = Content.assemble(
                 ("● " if line.run_id == self.current else "  ", "$changed"),
                 (f"{state_text(line.state):<11}", colour),
-                f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]}  ",
-                f"{visible(line.what)[:room]:<{room}}  ",
+                f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]} ",
+                f"{visible(line.what)[:room]:<{room}} ",
                 (visible(line.result), "$text-muted"),
             )
             options.add_option(Option(prompt, id=line.run_id))

@@ -132,7 +132,7 @@ PLOTS: dict[str, tuple[Options, Maker]] = {
     ),
     "rate": (
         Options("learning rate", "The learning rate appears here after the first step.", from_zero=True),
-        lambda state: one_series("learning rate", "learning-rate", state.learning_rate),
+        lambda state: one_series("lr", "learning-rate", state.learning_rate),
     ),
 }
 

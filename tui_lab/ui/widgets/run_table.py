@@ -21,7 +21,6 @@ from textual.widget import Widget
 from tui_lab.runs.index import Summary
 from tui_lab.ui.runs_text import MARK_CELLS, Column, fit, head, row
 
-CURSOR = Style(reverse=True)
 #: Cells that the scrollbar takes; kept free always, so that columns do not jump.
 SCROLLBAR = 1
 
@@ -63,7 +62,12 @@ class RunTable(ScrollView, can_focus=True):
     RunTable {
         height: 1fr; width: 100%; background: $background; overflow-x: hidden; scrollbar-size-vertical: 1;
     }
+    RunTable .run-table--cursor {
+        color: $block-cursor-foreground; background: $block-cursor-background;
+        text-style: $block-cursor-text-style;
+    }
     """
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"run-table--cursor"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", show=False),
         Binding("down", "move(1)", show=False),
@@ -163,10 +167,14 @@ class RunTable(ScrollView, can_focus=True):
             return Strip([Segment(f"  {text}", base)]).adjust_cell_length(width, base)
         run = self.runs[number]
         letter, role = self.letters.get(run.id, (" ", ""))
-        style = base + CURSOR if number == self.cursor else base
-        if number == self.cursor and not self.has_focus:
-            style = base + Style(bold=True, underline=True)
+        style = base
         pieces = [(f"{letter} ", role), *row(run, self._fit(width))]
+        if number == self.cursor and self.has_focus:
+            # as in every other list; without the colours of states, which would not be seen on each ground
+            style = self.get_component_rich_style("run-table--cursor")
+            pieces = [(text, "") for text, _ in pieces]
+        elif number == self.cursor:
+            style = base + Style(bold=True, underline=True)
         segments = [Segment(text, style + self._style(role) if role else style) for text, role in pieces]
         return Strip(segments).adjust_cell_length(width, style)
 
