@@ -170,7 +170,7 @@ async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
         await until(lambda: "No run yet" in screen_text(app))
         assert "Ctrl+P Choose" in screen_text(app), "no key: how the palette goes there"
         assert keys_now("tune.stop", app._keymap) == []
-        await until(lambda: "^t Runs" in screen_text(app).splitlines()[-1])
+        await until(lambda: "Ctrl+T Runs" in screen_text(app).splitlines()[-1])
         assert "Stop" not in screen_text(app).splitlines()[-1]
         app.push_screen(Pick("List", [("one", "")]))
         await until(lambda: "z leaves" in screen_text(app))
