@@ -21,7 +21,7 @@ LIGHT = (
     "tui_lab.runs.report_files", "tui_lab.runs.replay",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
-    "tui_lab.exports", "tui_lab.host.client",
+    "tui_lab.ui.screens.dashboard", "tui_lab.ui.demo", "tui_lab.exports", "tui_lab.host.client",
     "tui_lab.host.messages", "tui_lab.retention.suites", "tui_lab.retention.statistics", "tui_lab.votes",
 )  # fmt: skip
 #: Runs, jobs and what they are made of work where there is no terminal library.
@@ -29,7 +29,7 @@ WITHOUT_TEXTUAL = (
     "tui_lab.cli", "tui_lab.cli_train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
     "tui_lab.cli_queue", "tui_lab.runs.queue_runner", "tui_lab.runs.index", "tui_lab.runs.comparison",
     "tui_lab.resolution", "tui_lab.training.__main__", "tui_lab.host.__main__", "tui_lab.host.worker",
-    "tui_lab.host.client", "tui_lab.votes",
+    "tui_lab.host.client", "tui_lab.votes", "tui_lab.settings_file", "tui_lab.recording",
 )  # fmt: skip
 
 
