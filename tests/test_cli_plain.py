@@ -204,3 +204,19 @@ def test_a_run_that_fails_says_so(fake_worker: None, runs_dir: Path, monkeypatch
     done = lab("train", "--set", "max_steps=20", "--plain")
     assert done.returncode == 1
     assert "The run failed, at step 10 of 20." in done.stdout and "It said: the data ran" in done.stdout
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("n", [None, "\x1b[31m", HUGE, float("inf"), []])
+def test_the_end_of_a_damaged_log_is_told_as_far_as_it_goes(n: Any) -> None:
+    state = RunState()
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    probe = {"kind": "item_probe", "t": 1.0, "step": 1, "n": n, "verdict": "red", "retention": interval}
+    state.apply([probe, {"kind": "step", "t": HUGE, "step": 1, "loss": 2.0, "eta_s": HUGE}])
+    result = {"state": "finished", "seconds": HUGE, "step": "\x1b[31m1", "total_steps": 2, "message": "",
+              "acquisition": 3, "peak_memory": "much", "saved": None}  # fmt: skip
+    lines = cli_plain.summary(result, state)
+    assert lines[0] == "The run finished, at step ␛[31m1 of 2."
+    assert not [line for line in lines if not line.isprintable()]

@@ -299,7 +299,7 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
     how = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
     took = f" after {duration(result['seconds'])}" if units.finite(result["seconds"]) is not None else ""
     verb = how.get(str(result["state"]), f"is {result['state']}")
-    lines.append(f"The run {verb}{took}, at step {result['step']} of {result['total_steps']}.")
+    lines.append(f"The run {verb}{took}, at step {spoken(result['step'])} of {result['total_steps']}.")
     if result["message"]:
         lines.append(f"It said: {spoken(result['message'])}")
     losses = [value for value in state.loss.values if math.isfinite(value)]
@@ -319,9 +319,10 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
                 f"On held-out rows the score {spoken(gained['name'])} went from {number(100 * before)} "
                 f"to {number(100 * after)} percent."
             )
-    if state.item_probes:
-        lines.append(retention_words(state.item_probes[-1]))
-    for label, used in list((result["peak_memory"] or {}).items())[:1]:
+    if told := sentence_of({"kind": "item_probe"}, state):
+        lines.append(told[1])
+    peak = result["peak_memory"]
+    for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
         lines.append(f"The highest memory was {size(used)} of {spoken(units.memory_name(str(label)))}.")
     if result["saved"]:
         lines.append(f"What was learned lies in {visible(str(result['saved']))}.")

@@ -29,9 +29,12 @@ MEMORY_NAMES = {
 
 def finite(value: Any) -> float | None:
     """A measured number; None for what is none (from a log, anything may come)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:

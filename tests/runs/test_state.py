@@ -430,3 +430,11 @@ def test_a_changed_recipe_is_a_note() -> None:
     assert state.notes[-1].text == "learning_rate: 0.1 → 0.2 (course: other steps)"
     state.apply([{"kind": "recipe_changed", "changes": 3}, {"kind": "recipe_changed"}])
     assert len(state.notes) == 1
+
+
+def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
+    state = RunState()
+    state.apply([{"kind": "step", "t": 5.0, "step": 1, "loss": 2.0}])
+    state.apply([{"kind": "step", "t": 10**400, "step": 2, "loss": 10**400, "eta_s": 10**400}])
+    assert all(len(curve.steps) == len(curve.values) for curve in state.curves())
+    assert state.updated_at == 5.0 and math.isnan(state.eta_s)

@@ -18,8 +18,9 @@ from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.telemetry import Telemetry
+from tui_lab.runs.telemetry import Telemetry, figure
 from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.units import finite
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
 NOTES_KEPT = 500
@@ -40,10 +41,11 @@ class Curve:
     def add(self, step: int, value: Any) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return
+        number = float(value)  # fails before anything is changed, where it does
         if self.steps and step <= self.steps[-1]:
             self.cut(step - 1)
         self.steps.append(step)
-        self.values.append(float(value))
+        self.values.append(number)
 
     def cut(self, last_step: int) -> None:
         """Drops everything after ``last_step``."""
@@ -143,8 +145,7 @@ class RunState:
                 handler(event)
             except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
                 continue  # a newer or damaged record: the rest of the log still counts
-            if isinstance(event.get("t"), int | float):
-                self.updated_at = float(event["t"])
+            self.updated_at = finite(event.get("t")) or self.updated_at
             self.version += 1
         return self.version != before
 
@@ -324,8 +325,7 @@ class RunState:
     @property
     def eta_s(self) -> float:
         """Seconds to the end of the training; NaN while unknown."""
-        eta = self.last_step.get("eta_s")
-        return float(eta) if isinstance(eta, int | float) else math.nan
+        return figure(self.last_step.get("eta_s"))
 
     def score(self, when: str) -> float:
         """The task's own score at ``when`` ("start" or "end"), 0..1; NaN when it was not measured."""
