@@ -243,21 +243,15 @@ def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, each: Mapping[str, Any], width: int) -> str:
+    from tui_lab.runs import verdicts
     from tui_lab.safe_text import visible
 
     kept = each["above_chance"] or each["retention"]
     interval = f"{_share(kept['value'])} ({_share(kept['low'])} to {_share(kept['high'])})"
     return (
         f"  {visible(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
-        f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {_verdict(each['verdict'])}"
+        f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {verdicts.said(each['verdict'])}"
     )
-
-
-def _verdict(name: str) -> str:
-    """The mark and the word that the lab has for it."""
-    from tui_lab.runs.verdicts import VERDICTS
-
-    return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))
 
 
 def _share(value: float) -> str:

@@ -92,6 +92,8 @@ def _strengths(text: str) -> list[float]:
 
 
 def _show(answer: dict[str, Any]) -> None:
+    from tui_lab.runs import verdicts
+
     points = answer.get("points") or []
     if points:
         metric = visible(str(answer["acquisition_metric"] or "new task"))
@@ -106,7 +108,7 @@ def _show(answer: dict[str, Any]) -> None:
             print(
                 f"{point['strength']:8.2f}  {_bar(gained)} {_number(gained):>6}  {_bar(kept['value'])} "
                 f"{_number(kept['value']):>6} ({low} to {high})  "
-                f"{visible(str(point['verdict'])).replace('_', ' ')}{mark}"
+                f"{visible(verdicts.said(point['verdict']))}{mark}"
             )
         said = visible(str(answer["recommended"]["reason"]))
         print(f"{said[:1].upper()}{said[1:]}." if best is None else f"Recommended: {best:g}, since {said}.")

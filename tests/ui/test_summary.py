@@ -9,6 +9,7 @@ from tui_lab.presets import make_recipe
 from tui_lab.recipes import Recipe
 from tui_lab.resolution import DeviceFacts
 from tui_lab.ui.summary import command_line, summarise
+from tui_lab.ui.widgets.summary_view import summary_content
 
 CPU = DeviceFacts("cpu", "the CPU", 16 << 30, False, 2)
 GPU = DeviceFacts("cuda", "A GPU", 24 << 30, True, 8)
@@ -27,6 +28,8 @@ def test_trained_parameters_of_lora_on_qwen_by_hand() -> None:
     assert found.share is not None and abs(found.share - found.trainable / 494_032_768) < 1e-12
     assert any("bf16" in reason for _, _, reason in found.reasons)
     assert not found.refusals
+    told = summary_content(found, "c").plain
+    assert "compute_dtype = bfloat16: bf16" in told and "target_modules = q_proj, v_proj: " in told
 
 
 def test_all_mistakes_at_once_and_still_a_command() -> None:

@@ -3,9 +3,17 @@ texts. Colour never says a verdict alone."""
 
 from __future__ import annotations
 
+from typing import Any
+
 VERDICTS: dict[str, tuple[str, str]] = {
     "green": ("✓", "kept"),
     "amber": ("~", "undecided"),
     "red": ("✗", "forgotten"),
     "cannot_tell": ("?", "cannot tell"),
 }
+
+
+def said(verdict: Any) -> str:
+    """Glyph and word; of a verdict that a newer version brings, its own name."""
+    name = str(verdict)
+    return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))

@@ -95,7 +95,10 @@ def summarise(
             found = resolve(recipe, device, entry)
             warnings = found.warnings
             targets = tuple(found.values.get("target_modules") or ())
-            reasons = tuple((c.field, str(c.value), c.reason) for c in found.reasons)
+            reasons = tuple(
+                (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
+                for c in found.reasons
+            )
             if room is not None:
                 outlook = look(recipe, entry, found.values, room, data)
     except LabError as error:

@@ -63,8 +63,8 @@ def summary_content(summary: Summary, copy_keys: str) -> Content:
         parts += [method_content(summary), "\n"]
     if summary.reasons:
         parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
-    for field, _, reason in summary.reasons:
-        parts += [(f"{field}: ", "bold"), f"{visible(reason)}\n"]
+    for field, value, reason in summary.reasons:
+        parts += [(f"{field}{f' = {visible(value)}' if value else ''}: ", "bold"), f"{visible(reason)}\n"]
     return Content.assemble(*parts)
 
 
