@@ -172,7 +172,7 @@ def log_axis(low: float, high: float, most: int) -> Axis:
 def steps_axis(low: float, high: float, most: int) -> Axis:
     """An axis for x: whole steps, both ends of the data inside."""
     if not high > low:
-        low, high = low - 1, high + 1
+        low, high = max(low - 1, min(low, 0.0)), high + 1  # no step comes before the first
     step = max(1.0, nice_step(high - low, most))
     marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return Axis(low, high, tuple(marks), tuple(f"{mark:.0f}" for mark in marks))
