@@ -27,6 +27,19 @@ async def test_a_base_whose_memory_was_freed_is_asked_again(tmp_path: Path) -> N
     assert figures.app.host.asked == 1  # type: ignore[attr-defined]
 
 
+async def test_a_lane_that_is_removed_as_it_is_asked_takes_no_other_s_answer(tmp_path: Path) -> None:
+    steps = [
+        ["key", "f4"],
+        ["wait", 0.3],
+        ["key", "escape"],
+        ["key", "ctrl+r"],
+        ["key", "delete"],
+        ["wait", 0.5],
+    ]
+    found, _, figures = await fuzz.fuzz(tmp_path / "world", 1, len(steps), steps)
+    assert found == "" and figures is not None and figures.app.host.asked == 1  # type: ignore[attr-defined]
+
+
 async def test_what_is_raised_is_found_and_happens_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,26 +212,28 @@ class ComparePane(Pane):
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
             texts = tuple(view.lane.text for view in self.views)
-            self._generate(Ask(prompt, texts, self.system, self.raw, self.max_new_tokens))
+            ask = Ask(prompt, texts, self.system, self.raw, self.max_new_tokens)
+            self._generate(ask, list(self.views))
 
     def _relabel(self, lanes: Sequence[Lane]) -> None:
         for number, (view, lane) in enumerate(zip(self.views, lanes, strict=True), 1):
             view.set_lane(lane, number)
 
     @work(exclusive=True, group="generate", exit_on_error=False)
-    async def _generate(self, ask: Ask) -> None:
-        """Runs a prompt; the run before it, if it goes on, ends."""
-        views = list(self.views)
+    async def _generate(self, ask: Ask, views: list[LaneView]) -> None:
+        """Runs a prompt on the lanes that were there when it was asked; the run before it, if it goes on,
+        ends."""
         self.asked, self.results = ask, []
         for view in views:
-            view.begin()
+            if view.is_mounted:
+                view.begin()
         self._draw_tabs()
         try:
             if not self.host.wants:
                 await self.host.load("pocket")
             facts = await self.host.count(ask)
             if not facts.fits and not ask.cut:
-                self._offer_cut(ask, facts.tokens, facts.context or 0)
+                self._offer_cut(ask, views, facts.tokens, facts.context or 0)
                 return
             self.run_worker(partial(self.history.add, ask.prompt), thread=True, exit_on_error=False)
             self.results = await self.host.generate(ask, partial(self._heard, views))
@@ -254,7 +256,7 @@ class ComparePane(Pane):
             if isinstance(event, LaneDone):
                 self._draw_tabs()
 
-    def _offer_cut(self, ask: Ask, tokens: int, context: int) -> None:
+    def _offer_cut(self, ask: Ask, views: list[LaneView], tokens: int, context: int) -> None:
         question = (
             f"The prompt has {tokens:,} tokens and the model's context holds {context:,}. "
             "Leave out its middle and keep beginning and end?"
@@ -262,7 +264,7 @@ class ComparePane(Pane):
 
         def answered(cut: bool | None) -> None:
             if cut:
-                self._generate(replace(ask, cut=True))
+                self._generate(replace(ask, cut=True), views)
 
         self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
 
