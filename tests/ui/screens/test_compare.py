@@ -138,7 +138,7 @@ async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() ->
         field.value = "tpo-p"
         await until(lambda: "did you mean top-p" in screen_text(app))
         field.value = "top-p p=0.5 seed=3"
-        await until(lambda: "together hold the share p" in screen_text(app))
+        await until(lambda: "each as name=value" in screen_text(app))
         await pilot.press("enter")
         await until(lambda: not pane.query(Input))
         assert pane.views[0].lane == parse("top-p p=0.5 seed=3")
