@@ -221,7 +221,7 @@ class FitPane(Pane):
         elif self._remedies is None and self.summary is not None and self.summary.outlook is not None:
             self.notice("What helps is not worked out yet.")
         else:
-            self.notice("It fits, or nothing here helps.")
+            self.notice(self._no_way())
 
     def _fits(self) -> bool:
         bar = self.summary_view.forecast
@@ -242,12 +242,20 @@ class FitPane(Pane):
         for key, value in changes.items():
             self.form.set_value(key, value)
 
+    def _no_way(self) -> str:
+        """Why there is nothing to change."""
+        if self._fits():
+            return "The recipe fits as it is."
+        if self.summary_view.forecast is None:
+            return "The memory is not forecast yet."
+        return "Nothing that can be changed here makes it fit: choose a smaller model."
+
     def action_ways(self) -> None:
         """Lists everything that makes it fit."""
         if self._remedies and not self._fits():
             self._ask_how(start=False)
         else:
-            self.notice("It fits, or nothing here helps.")
+            self.notice(self._no_way())
 
     def _ask_how(self, start: bool) -> None:
         from tui_lab import outlook as words
