@@ -325,3 +325,9 @@ def test_damaged_logs_never_break_it(fields: Events, kind: str) -> None:
     state = RunState()
     state.apply([{**one, "kind": kind} for one in fields])
     assert isinstance(flags(state), list)
+
+
+def test_huge_numbers_are_numbers() -> None:
+    state = RunState()
+    state.apply([{"kind": "step", "t": 1.0, "step": n, "loss": 1e308} for n in (1, 2)])
+    assert [flag for flag in flags(state) if "is no number" in flag.sentence] == []

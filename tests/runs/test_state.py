@@ -438,3 +438,12 @@ def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
     state.apply([{"kind": "step", "t": 10**400, "step": 2, "loss": 10**400, "eta_s": 10**400}])
     assert all(len(curve.steps) == len(curve.values) for curve in state.curves())
     assert state.updated_at == 5.0 and math.isnan(state.eta_s)
+
+
+@pytest.mark.parametrize("step", [10**400, 1e308, math.inf, math.nan])
+def test_a_step_that_no_training_reaches_is_a_damaged_record(step: float) -> None:
+    state = RunState()
+    state.apply([{"kind": "plan", "t": 1.0, "total_steps": 10**400}])
+    state.apply([{"kind": "step", "t": 1.0, "step": 3, "loss": 2.0}])
+    assert not state.apply([{"kind": "step", "t": 2.0, "step": step, "loss": 1.0}])
+    assert state.loss.steps == [3] and math.isfinite(float(state.total_steps))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.runs.state import RunState
+from tui_lab.runs.state import Note, RunState
 from tui_lab.ui import run_text
 
 
@@ -103,3 +103,7 @@ def test_damaged_records_do_not_break_the_words() -> None:
             run_text.progress_line(state, liveness, 1010.0, 80, 0, False)
             run_text.figures_line(state, 80)
             run_text.score_line(state)
+
+
+def test_a_time_that_no_clock_shows_is_left_out() -> None:
+    assert run_text.note_parts(Note(1e308, "phase", "loading"))[0][0] == "--:--:-- "

@@ -82,8 +82,10 @@ def _lowest(values: list[float]) -> float:
 
 def _not_finite(state: RunState) -> Iterator[Flag]:
     for name, curve in (("loss", state.loss), ("gradient norm", state.grad_norm)):
-        if not math.isfinite(sum(curve.values)):  # one sum is quicker than looking at each
-            at = next(step for step, v in zip(curve.steps, curve.values, strict=True) if not math.isfinite(v))
+        if math.isfinite(sum(curve.values)):  # one sum is quicker than looking at each
+            continue
+        found = (step for step, v in zip(curve.steps, curve.values, strict=True) if not math.isfinite(v))
+        if (at := next(found, None)) is not None:  # a sum of huge numbers is infinite, too
             yield Flag(
                 "divergence",
                 "red",

@@ -24,6 +24,8 @@ from tui_lab.units import finite
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
 NOTES_KEPT = 500
+#: No training takes more: a record with a later step is damaged.
+MOST_STEPS = 10**12
 SAMPLES_KEPT = 200
 
 #: Every state a run can be in.
@@ -139,7 +141,8 @@ class RunState:
         before = self.version
         for event in events:
             handler = getattr(self, f"_on_{event.get('kind')}", None)
-            if handler is None:
+            step = event.get("step")
+            if handler is None or (isinstance(step, int | float) and not abs(step) <= MOST_STEPS):
                 continue
             try:
                 handler(event)
@@ -150,7 +153,7 @@ class RunState:
         return self.version != before
 
     def _note(self, event: dict[str, Any], text: str) -> None:
-        self.notes.append(Note(float(event.get("t") or 0.0), str(event["kind"]), text))
+        self.notes.append(Note(finite(event.get("t")) or 0.0, str(event["kind"]), text))
 
     def _on_resumed(self, event: dict[str, Any]) -> None:
         from_step = int(event["from_step"])
@@ -320,7 +323,7 @@ class RunState:
     @property
     def total_steps(self) -> int:
         """Steps planned; 0 while unknown."""
-        return int(self.plan.get("total_steps") or 0)
+        return min(MOST_STEPS, int(self.plan.get("total_steps") or 0))
 
     @property
     def eta_s(self) -> float:

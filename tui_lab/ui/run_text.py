@@ -163,7 +163,10 @@ def advice(liveness: str, state: RunState, resume_key: str, choose_key: str) -> 
 
 def note_parts(note: Note) -> tuple[Part, ...]:
     """Something that happened, with the time of day."""
-    clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
+    except (OverflowError, ValueError, OSError):  # no clock of this world
+        clock = "--:--:--"
     alarming = note.kind in ("warning", "ladder")
     role, mark = ("state-paused", "! ") if alarming else ("", "")
     return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
