@@ -19,7 +19,7 @@ LAST_WORDS_BYTES = 4096  # of a line that never ends
 
 
 async def spawn(module: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Starts ``python -m module`` with ``environment`` on top of the lab's. Raises LabError when that fails."""
+    """Starts ``python -m module`` with ``environment`` on top of ours. Raises LabError when that fails."""
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,
