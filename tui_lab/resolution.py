@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tui_lab import targets
+from tui_lab import targets, units
 from tui_lab.errors import LabError
 from tui_lab.recipe_rules import LORA_LIKE_METHODS, TRACKERS, VIRTUAL_TOKEN_METHODS, warnings_for
 from tui_lab.recipes import Recipe
@@ -115,14 +115,14 @@ def _note(found: Resolution, field: str, value: Any, reason: str) -> None:
 
 
 def _device(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    gigabytes = f", {device.memory_bytes / 1e9:.0f} GB" if device.memory_bytes else ""
+    memory = f", {units.size(device.memory_bytes)}" if device.memory_bytes else ""
     if device.type == "cuda":
-        _note(found, "device", "cuda", f"the GPU: {device.name}{gigabytes}")
+        _note(found, "device", "cuda", f"the GPU: {device.name}{memory}")
     elif device.type == "mps":
-        _note(found, "device", "mps", f"Apple's GPU{gigabytes}")
+        _note(found, "device", "mps", f"Apple's GPU{memory}")
     else:
         threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
-        _note(found, "device", "cpu", f"no GPU was found: the CPU, {threads}{gigabytes}")
+        _note(found, "device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
         if model.parameters and model.parameters > LARGE_FOR_A_CPU:
             found.warnings.append(
                 f"{model.label} has {model.parameters / 1e6:,.0f} M parameters and there is no GPU: "
@@ -354,7 +354,7 @@ def _check_memory(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found:
         kind, each = "weights", BYTES_A_PARAMETER[found.values["compute_dtype"]]
     if (needed := model.parameters * each) > device.memory_bytes:
         found.warnings.append(
-            f"the {kind} alone take about {needed / 1e9:.1f} GB and {device.name} has "
-            f"{device.memory_bytes / 1e9:.1f} GB: it will run out of memory; use quantization = 'nf4' with "
+            f"the {kind} alone take about {units.size(needed)} and {device.name} has "
+            f"{units.size(device.memory_bytes)}: it will run out of memory; use quantization = 'nf4' with "
             "method = 'lora', or a smaller model"
         )
