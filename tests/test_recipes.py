@@ -311,6 +311,7 @@ def test_a_plain_recipe_has_nothing_to_warn_of() -> None:
         (b"\xff\xfe\x00", "cannot be read"),
         (b"lora_r = 'x'\n", "lora_r = 'x'"),
         (b"[model]\nname = 1\n", "model"),
+        (b"a = " + b"[" * 100_000, "not valid TOML"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, content: bytes, said: str) -> None:

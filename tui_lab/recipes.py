@@ -212,7 +212,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise LabError(f"{what} {path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{what} {path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise LabError(f"{what} {path}: not valid TOML: {error}") from None
 
 

@@ -221,6 +221,10 @@ def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Pa
         (partial / "half").write_text("")
         raise RuntimeError
     assert [path.name for path in place.iterdir()] == ["export.json"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".linked.partial").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError), export_place.partial(tmp_path / "linked", True):
+        pass  # a link that somebody has put there is not followed
     with export_place.partial(place, True) as partial:
         with pytest.raises(LabError, match="being exported already"), export_place.partial(place, True):
             pass

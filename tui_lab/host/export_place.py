@@ -43,7 +43,7 @@ def partial(target: Path, force: bool) -> Iterator[Path]:
         target.parent.chmod(0o700)
     made_in = target.with_name(f".{target.name}.partial")
     made_in.mkdir(mode=0o700, exist_ok=True)
-    held = os.open(made_in, os.O_RDONLY | os.O_CLOEXEC)
+    held = os.open(made_in, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -100,7 +100,7 @@ class Run:
 
 def runs_dir() -> Path:
     """Where runs are kept: TUI_LAB_RUNS_DIR, else the user's data folder."""
-    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs")
+    return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs").expanduser()
 
 
 def _absolute(directory: Path | None) -> Path:
