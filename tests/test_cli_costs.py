@@ -48,9 +48,9 @@ def test_the_end_of_a_run_tells_them(
     watcher = Watcher(run)
     watcher.read_all()
     monkeypatch.setenv(costs.PRICE, "0.5")
-    assert _tell_end(run, watcher, "finished", False, False, False) == 0
+    assert _tell_end(run, watcher, "finished", False, False, False, False) == 0
     assert "  $0.50 · 200 Wh, 89 g CO₂ · MFU 37.0%\n" in capsys.readouterr().out
     monkeypatch.setenv(costs.PRICE, "free")
-    assert _tell_end(run, watcher, "finished", False, False, False) == 0
+    assert _tell_end(run, watcher, "finished", False, False, False, False) == 0
     said = capsys.readouterr()
     assert costs.PRICE in said.err and "MFU 37.0%" in said.out and "finished at step 10" in said.out
