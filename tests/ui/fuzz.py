@@ -64,6 +64,7 @@ STORIES = """
 #: Events between two looks at everything.
 EVERY = 100
 ANSWER_S = 20.0
+TOLD_EVERY = 1_000
 #: Frames are rarer than on a terminal: several events come between two, as when somebody types fast.
 FRAME_S = 0.2
 MOST_SCREENS = 8
@@ -246,14 +247,14 @@ class Fuzz:
     def _mouse(self, kind: type[events.MouseEvent], x: int, y: int, button: int) -> events.MouseEvent:
         return kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y)
 
-    async def _settle(self, seconds: float = 1.0) -> None:
-        """Until the app, the screen and what has the focus have taken what was sent."""
+    async def _settle(self, seconds: float = 0.3) -> None:
+        """Until the app, the screen and what has the focus have taken what was sent, or for a while."""
         deadline = time.monotonic() + seconds
         await asyncio.sleep(0)
         while time.monotonic() < deadline:
             await asyncio.sleep(0)
             pumps = [self.app, *self.app.screen_stack[-1:], self.app.focused]
-            if all(pump is None or pump._message_queue.empty() for pump in pumps):
+            if all(pump is None or pump._closed or pump._message_queue.empty() for pump in pumps):
                 return
 
     # ------------------------------------------------------------------ what must hold
@@ -415,6 +416,8 @@ async def fuzz(
                         await report.do(step)
                         if (number + 1) % EVERY == 0 or number + 1 == count:
                             await report.look()
+                        if (number + 1) % TOLD_EVERY == 0:
+                            print(f"{number + 1:,} events", flush=True)
                 except Failure as failure:
                     found = str(failure)
                 finally:

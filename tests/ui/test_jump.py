@@ -58,6 +58,7 @@ async def test_escape_leaves_and_a_wrong_letter_does_nothing() -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
+        await until(lambda: app.focused is not None)
         focused = app.focused
         await pilot.press("ctrl+o", "1")
         await until(lambda: isinstance(app.screen, Jump))

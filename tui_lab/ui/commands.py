@@ -20,10 +20,8 @@ class Palette(DismissedOnce, CommandPalette):
     """Textual's command palette, which runs a command once."""
 
     async def _on_message(self, message: Message) -> None:
-        again = (
-            isinstance(message, Input.Submitted | OptionList.OptionSelected) and self.app.screen is not self
-        )
-        if not again:
+        typed = isinstance(message, Input.Submitted | Input.Changed | OptionList.OptionSelected)
+        if not typed or self.app.screen is self:
             await super()._on_message(message)
 
 
