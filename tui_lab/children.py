@@ -4,12 +4,12 @@ touch the terminal, and the last words of one that died kept for people. No torc
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
 
+from tui_lab.child_environment import child_environment
 from tui_lab.errors import LabError
 
 #: A message holds whole rows of data: longer lines than asyncio's 64 KiB.
@@ -29,12 +29,7 @@ async def spawn(module: str, environment: Mapping[str, str] | None = None) -> as
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={
-                **os.environ,
-                "TOKENIZERS_PARALLELISM": "false",
-                "PYTHONUNBUFFERED": "1",
-                **(environment or {}),
-            },
+            env=child_environment({"PYTHONUNBUFFERED": "1", **(environment or {})}),
             limit=LINE_LIMIT_BYTES,
         )
     except OSError as error:

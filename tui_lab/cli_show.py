@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab import units
+from tui_lab.child_environment import child_environment
 from tui_lab.cli import EXIT_FAILED, EXIT_OK
 from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
@@ -218,7 +219,7 @@ def run_job(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **(environment or {})},
+        env=child_environment(environment),
     ) as child:
         assert child.stdin and child.stdout and child.stderr
         try:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab import exports
+from tui_lab.child_environment import child_environment
 from tui_lab.data import templates
 from tui_lab.data.masks import TEMPLATE_SETTINGS
 from tui_lab.errors import LabError
@@ -59,7 +59,7 @@ def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
         [sys.executable, "-P", export_check.__file__, str(place)],
         capture_output=True,
         text=True,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        env=child_environment({"HF_HUB_DISABLE_PROGRESS_BARS": "1"}),
     )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

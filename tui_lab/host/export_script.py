@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab import __version__
+from tui_lab.child_environment import child_environment
 from tui_lab.errors import LabError
 from tui_lab.host.export_source import Source
 from tui_lab.recipes import Recipe
@@ -304,7 +304,7 @@ def run_rows(target: Path) -> dict[str, Any] | None:
         [sys.executable, "-P", str(target / NAME), "--rows"],
         capture_output=True,
         text=True,
-        env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
+        env=child_environment(),
     )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:

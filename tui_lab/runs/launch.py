@@ -6,12 +6,12 @@ from before it exists until the kernel closes its last descriptor.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 
+from tui_lab.child_environment import child_environment
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, write_atomically
@@ -52,12 +52,7 @@ def start(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run.path,
-                env={
-                    **os.environ,
-                    **(environment or {}),
-                    LOCK_ENV: str(lock.descriptor),
-                    "TOKENIZERS_PARALLELISM": "false",
-                },
+                env=child_environment({**(environment or {}), LOCK_ENV: str(lock.descriptor)}),
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )
