@@ -94,9 +94,7 @@ PICTURES: dict[str, tuple[Callable[[str], LabApp], Act, tuple[int, int]]] = {
     "keep": (lambda run: on("keep", run), settle, SIZE),
     "runs": (lambda run: on("runs"), two_curves, SIZE),
     "dashboard": (lambda run: on("dashboard", run), settle, WIDE),
-    "light": (lambda run: on("tune", run, theme="lab-light"), settle, SIZE),
     "themes": (lambda run: on("keep", run), over(lambda app: app.action_change_theme()), SIZE),
-    "settings": (lambda run: on("choose"), over(lambda app: app.action_settings()), SIZE),
 }
 
 
