@@ -66,3 +66,9 @@ def test_unknown_phases_and_memory_are_shown_by_name() -> None:
     assert units.phase("loading_model", "pocket") == "loading the model: pocket"
     assert units.phase("some_new_phase") == "some new phase"
     assert units.memory_name("npu_used") == "npu used"
+
+
+def test_a_reason_that_names_nothing_is_told_with_its_value() -> None:
+    assert units.decision("adamw_torch", "because asked") == "adamw_torch because asked"
+    assert units.decision("nf4", "NF4 because asked") == "NF4 because asked"
+    assert units.decision({"a": 1}, "because memory ran out") == "because memory ran out"

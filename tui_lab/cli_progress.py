@@ -110,7 +110,7 @@ _LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
     ),
     "started": _device,
     "phase": lambda e, s: phase_words(str(e["name"]), str(e.get("detail") or "")),
-    "choice": lambda e, s: f"{short(e['field'])}: {short(e['reason'])}",
+    "choice": lambda e, s: f"{short(e['field'])}: {short(units.decision(e.get('value'), e['reason']))}",
     "model": _model,
     "data": _data,
     "warning": lambda e, s: f"warning: {short(e['text'])}",

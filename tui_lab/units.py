@@ -96,3 +96,11 @@ def phase(name: str, detail: str = "") -> str:
 def memory_name(label: str) -> str:
     """What a memory figure is."""
     return MEMORY_NAMES.get(label, label.replace("_", " "))
+
+
+def decision(value: Any, reason: Any) -> str:
+    """What was decided for people, with its reason: most reasons name what was decided, "because asked" alone
+    does not."""
+    text = str(reason)
+    named = isinstance(value, str | int | float) and text.startswith("because ")
+    return f"{value} {text}" if named else text

@@ -15,7 +15,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.state import ENDED, Note, RunState
 from tui_lab.ui.widgets.feed import Part
 from tui_lab.ui.widgets.plot_data import quantity
-from tui_lab.units import count, duration, memory_name, phase
+from tui_lab.units import count, decision, duration, memory_name, phase
 
 BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -223,7 +223,7 @@ def about_run(
             f"{device.get('name', device.get('type', '?'))}, {threads} thread{'s' * (threads != 1)}",
         )
     for choice in state.choices:
-        line(str(choice.get("field")), str(choice.get("reason", "")))
+        line(str(choice.get("field")), decision(choice.get("value"), choice.get("reason", "")))
     for warning in state.warnings:
         line("!", warning, "state-paused")
     line("folder", path)
