@@ -50,3 +50,14 @@ async def test_what_is_pasted_does_not_steer_the_terminal() -> None:
             assert not any(
                 ord(char) < 32 or 127 <= ord(char) < 160 for char in screen_text(app) if char != "\n"
             )
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.000_25, 5.0])
+async def test_a_timer_whose_time_has_come_calls_once(late_s: float) -> None:
+    called: list[str] = []
+    app = Unseen()
+    async with app.run_test() as pilot:
+        app.set_timer(-late_s, lambda: called.append("timer"))
+        await until(lambda: bool(called))
+        await pilot.pause(0.05)
+        assert called == ["timer"]
