@@ -64,6 +64,8 @@ STORIES = """
 #: Events between two looks at everything.
 EVERY = 100
 ANSWER_S = 20.0
+#: After so long in one event the lab hangs: nothing but another thread can still tell.
+HANGS_S = 90.0
 TOLD_EVERY = 1_000
 #: Frames are rarer than on a terminal: several events come between two, as when somebody types fast.
 FRAME_S = 0.2
@@ -163,6 +165,8 @@ class Fuzz:
         self.done = self.looks = 0
         self.warm_bytes = 0
         self.deepest = self.most_workers = 0
+        self.last: Step = []
+        self.last_at = time.monotonic()
 
     @property
     def driver(self) -> Driver:
@@ -174,6 +178,7 @@ class Fuzz:
     async def do(self, step: Step) -> None:
         self.done += 1
         self.kinds[step[0]] += 1
+        self.last, self.last_at = step, time.monotonic()
         top = self.app.screen
         over = "" if len(self.app.screen_stack) < 2 else f" > {type(top).__name__}"
         self.screens[f"{self.app.current_mode}{over}"] += 1
@@ -328,6 +333,23 @@ class Fuzz:
         await self._answers()
 
 
+def _watch(report: Fuzz, log: list[Step], over: threading.Event) -> None:
+    """Ends a fuzz whose lab hangs, with what it does and the events that led there."""
+    while not over.wait(1.0):
+        if time.monotonic() - report.last_at > HANGS_S:
+            stacks = _stacks()
+            print(f"FAILED: the lab hangs since {report.last} (--again {_kept(log)})\n{stacks}", flush=True)
+            report.world.leave()
+            os._exit(1)
+
+
+def _kept(log: list[Step]) -> str:
+    """The file that the events were written to."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="fuzz-", delete=False) as kept:
+        json.dump(log, kept)
+    return kept.name
+
+
 def _name(character: str) -> str:
     from textual.keys import _character_to_key
 
@@ -392,6 +414,7 @@ async def fuzz(
     """What was found ("" for nothing), the events that were done, and the figures."""
     chance = random.Random(seed)
     world, log, report = World(place, seed), [], None
+    over = threading.Event()
     world.enter()
     found, frame_s = "", screen.UPDATE_PERIOD
     screen.UPDATE_PERIOD = FRAME_S
@@ -404,6 +427,7 @@ async def fuzz(
                         lambda status: setattr(app, "host_status", status), seed
                     )
                 report = Fuzz(app, pilot, world)
+                threading.Thread(target=_watch, args=(report, log, over), daemon=True).start()
                 try:
                     await report._answers()
                     coming = list(steps or [])
@@ -421,6 +445,7 @@ async def fuzz(
                 except Failure as failure:
                     found = str(failure)
                 finally:
+                    over.set()
                     app.over = True
                     app.exit()
     except Exception as error:
@@ -502,9 +527,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if args.shrink:
         log = shrunk(args.seed, log, args.real_host)
-    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="fuzz-", delete=False) as kept:
-        json.dump(log, kept)
-    print(f"FAILED after {len(log)} events (--again {kept.name}); the last of them: {log[-12:]}\n{found}")
+    print(f"FAILED after {len(log)} events (--again {_kept(log)}); the last of them: {log[-12:]}\n{found}")
     return 1
 
 
