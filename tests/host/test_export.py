@@ -225,6 +225,7 @@ def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Pa
     (tmp_path / ".linked.partial").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError), export_place.partial(tmp_path / "linked", True):
         pass  # a link that somebody has put there is not followed
+    (tmp_path / ".linked.partial").unlink()
     with export_place.partial(place, True) as partial:
         with pytest.raises(LabError, match="being exported already"), export_place.partial(place, True):
             pass
