@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from textual import events
+from textual import content, events
 from textual.app import App, ComposeResult
 from textual.widgets import Input, OptionList, TextArea
 
@@ -61,3 +61,12 @@ async def test_a_timer_whose_time_has_come_calls_once(late_s: float) -> None:
         await until(lambda: bool(called))
         await pilot.pause(0.05)
         assert called == ["timer"]
+
+
+def test_a_long_word_takes_a_window_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = content.Content("x" * 30)
+    assert word.get_height({}, 0) == 30
+    with monkeypatch.context() as without:
+        without.setattr(content, "divide_line", guards._divide_line)
+        with pytest.raises(ValueError, match="must not be zero"):
+            content.Content("y" * 30).get_height({}, 0)
