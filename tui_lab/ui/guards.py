@@ -1,7 +1,8 @@
 """What Textual 8.2.8 fails over, guarded in one place. A list that has no rows yet (it was just filled, or
-the window leaves it none) would end the whole app when Page up or Page down is pressed in it; a long word would
-where a window of a few cells leaves a text no column. A timer whose time has come already when it is made, as
-that of a passing message that is shown again just when it expires, would run in a circle and hold everything."""
+the window leaves it none) would end the whole app when Page up or Page down is pressed in it; a long word
+would where a window of a few cells leaves a text no column. A timer whose time has come already when it is
+made, as that of a passing message that is shown again just when it expires, would run in a circle and hold
+everything."""
 
 from __future__ import annotations
 
