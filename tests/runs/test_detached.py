@@ -23,6 +23,7 @@ def started(how: signal.Signals, runs_dir: Path) -> Run:
     process = subprocess.Popen(
         [*LAB, "train", "--set", "max_steps=4000"], start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
     )  # fmt: skip
     assert process.stdout is not None
     while b"plan:" not in process.stdout.readline():

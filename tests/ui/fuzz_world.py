@@ -96,9 +96,12 @@ class World:
             time.sleep(0.1)
         for undo in reversed(self._undo):
             undo()
+        found = []
         for process in left:
-            process.kill()
-        return [" ".join(process.cmdline()) for process in left if process.is_running()]
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                found.append(" ".join(process.cmdline()))
+                process.kill()
+        return found
 
     def _left(self) -> list[psutil.Process]:
         return [

@@ -78,7 +78,8 @@ async def test_no_pane_sends_a_colour_or_other_letters_where_none_are_wanted(
             assert written.isascii(), name
             assert colour_parameters(written) == set(), name
             attributes = {code for codes in _SGR.findall(written) for code in codes.split(";")}
-            assert {"1", "7"} <= attributes, f"{name}: nothing is marked"
+            # on every pane something is chosen; help is read only
+            assert ({"1"} if name == "help" else {"1", "7"}) <= attributes, f"{name}: nothing is marked"
         await pilot.press("f9", "f8")
         assert said(app, "No colours") and not isinstance(app.screen, ThemeChooser)
         assert app.marker == "ascii" and said(app, "Plots stay in ASCII")
