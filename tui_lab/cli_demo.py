@@ -4,10 +4,8 @@ grammar, so what the command needs is imported when it runs."""
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 _EXAMPLES = """examples:
@@ -51,22 +49,12 @@ def run(args: argparse.Namespace) -> int:
         raise LabError("the demo needs a terminal")
     from tui_lab.ui.demo import main
 
-    before = [(number, signal.signal(number, _leave)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        loaded = args.loaded
-        return main(
-            loaded.settings,
-            loaded.problems,
-            loaded.sources,
-            live=not args.replay,
-            keep=args.keep,
-            patient=args.patient,
-        )
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """The demo's folder and its runs go with it, whatever ends it."""
-    raise SystemExit(128 + number)
+    loaded = args.loaded
+    return main(
+        loaded.settings,
+        loaded.problems,
+        loaded.sources,
+        live=not args.replay,
+        keep=args.keep,
+        patient=args.patient,
+    )

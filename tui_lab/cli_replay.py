@@ -4,10 +4,8 @@ command line reads the grammar, so what the command needs is imported when it ru
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 _EXAMPLES = """examples:
@@ -53,17 +51,8 @@ def run(args: argparse.Namespace) -> int:
             "a replay needs a terminal; `tui-lab report` and `tui-lab logs` tell of a run without one"
         )
     from tui_lab.ui.app import main as lab
+    from tui_lab.ui.ending import in_order
 
-    before = [(number, signal.signal(number, _leave)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        with replay.Replay(found, args.speed, args.from_step) as playing:
-            loaded = args.loaded
-            return lab(loaded.settings, loaded.problems, playing, loaded.sources)
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """The folder of a replay is removed on the way out, whatever ends the lab."""
-    raise SystemExit(128 + number)
+    with in_order(), replay.Replay(found, args.speed, args.from_step) as playing:
+        loaded = args.loaded
+        return lab(loaded.settings, loaded.problems, playing, loaded.sources)

@@ -18,6 +18,7 @@ from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.settings import Settings, Source
 from tui_lab.ui import actions, keymap
+from tui_lab.ui.ending import in_order
 from tui_lab.ui.keyed import Keyed
 from tui_lab.ui.looks import LooksApp
 from tui_lab.ui.pane import Pane
@@ -482,5 +483,5 @@ def main(
 ) -> int:
     """Opens the lab on this terminal; the exit code of the program."""
     app = LabApp(settings=settings, problems=problems, sources=sources, replay=replay)
-    app.run(mouse=app.settings.mouse)
-    return app.return_code or 0
+    with in_order() as ending:
+        return ending.run(app, mouse=app.settings.mouse)

@@ -31,6 +31,7 @@ from tui_lab.ui.demo_answers import RecordedHost, RecordingHost
 from tui_lab.ui.demo_parts import Part
 from tui_lab.ui.demo_player import TICK_S, Player
 from tui_lab.ui.demo_script import CHAPTERS
+from tui_lab.ui.ending import in_order
 
 HOLD, NEXT, PREVIOUS = {"space"}, {"right", "n"}, {"left", "p"}
 LEAVE = {"q", "Q", "escape", "ctrl+q", "ctrl+c"}
@@ -224,7 +225,7 @@ def main(
     patient: bool = False,
 ) -> int:
     """Plays the demo on this terminal; the exit code. Raises LabError."""
-    with place(keep) as folder, tempfile.TemporaryDirectory(prefix=PREFIX) as unpacked:
+    with in_order() as ending, place(keep) as folder, tempfile.TemporaryDirectory(prefix=PREFIX) as unpacked:
         found: Recording | None = None
         try:
             found = recording.unpack(Path(unpacked))
@@ -236,13 +237,13 @@ def main(
             found, live=live, patient=patient, settings=settings, problems=problems, sources=sources
         )
         try:
-            app.run(mouse=app.settings.mouse)
+            code = ending.run(app, mouse=app.settings.mouse)
         finally:
             app.player.close(leave_running=False)
             _end_children(app)
         if keep is not None and live:
             save(app, folder)
-        return app.return_code or 0
+        return code
 
 
 def _end_children(app: LabApp) -> None:

@@ -1,0 +1,84 @@
+"""A lab that is told to end (SIGTERM; SIGHUP as the terminal goes) ends as by its own key: the terminal is
+left as it was found, and what belongs to the lab goes with it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from textual.app import App
+
+#: Seconds after which a lab that has not ended writes no more: a line that is dead would hold it for ever.
+SILENT_AFTER_S = 3.0
+
+
+class Ending:
+    """Ends one app when a signal comes. Only for the main thread."""
+
+    def __init__(self) -> None:
+        self._app: App[Any] | None = None
+        self._over = threading.Event()
+
+    def run(self, app: App[Any], *, mouse: bool) -> int:
+        """Runs an app; its exit code, which is 128 and the signal's number where one has ended it."""
+        self._app = app
+        try:
+            app.run(mouse=mouse)
+        finally:
+            self._over.set()
+        return app.return_code or 0
+
+    def told(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler."""
+        if self._over.is_set():
+            return  # it ends anyway
+        if self._app is None or (loop := self._app._loop) is None:
+            raise SystemExit(128 + number)
+        loop.call_soon_threadsafe(self._app.exit, None, 128 + number)
+        threading.Thread(target=self._silence, args=(128 + number,), daemon=True).start()
+
+    def _silence(self, code: int) -> None:
+        if self._over.wait(SILENT_AFTER_S):
+            return
+        driver = self._app._driver if self._app is not None else None
+        writer = getattr(driver, "_writer_thread", None)
+        if writer is None:
+            return
+        # what a thread is writing can neither be taken back nor waited for, and Python would wait for it
+        atexit.register(os._exit, code)
+        driver._writer_thread = _Nowhere()  # type: ignore[union-attr]
+        while not self._over.wait(0.01):
+            with contextlib.suppress(queue.Empty):
+                writer._queue.get_nowait()
+
+
+class _Nowhere:
+    """As much of Textual's writing thread as its driver uses."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def in_order() -> Iterator[Ending]:
+    """What is told to end within it does so in order; see :meth:`Ending.run`."""
+    ending = Ending()
+    before = [(number, signal.signal(number, ending.told)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        yield ending
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
