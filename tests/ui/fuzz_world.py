@@ -49,10 +49,12 @@ class World:
         self.deleted: set[Path] = set()
         self._undo: list[Callable[[], None]] = []
         self._started: list[Any] = []
+        self._others: set[psutil.Process] = set()  # children that the fuzz's process had before
 
     # ------------------------------------------------------------------ in and out
 
     def enter(self) -> None:
+        self._others = set(psutil.Process().children())
         (self.place / "home").mkdir(parents=True)
         self._environment(
             TUI_LAB_RUNS_DIR=str(self.place / "runs"),
@@ -104,9 +106,12 @@ class World:
         return found
 
     def _left(self) -> list[psutil.Process]:
-        return [
-            one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE
-        ]
+        ours = [child for child in psutil.Process().children() if child not in self._others]
+        found = []
+        for child in ours:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [child, *child.children(recursive=True)]
+        return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
     def _environment(self, **values: str) -> None:
         for name, value in values.items():
