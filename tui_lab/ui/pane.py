@@ -41,6 +41,11 @@ class Pane(Keyed, Screen[None]):
         headers = self.query(HeaderLine)
         return bool(headers) and headers.first().size.width > 0
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the lab ends: what is mounted from then on is nowhere."""
+        return self.app._exit
+
     @on(events.DescendantFocus)
     def _tab_follows(self, event: events.DescendantFocus) -> None:
         """The part that has the focus is the one whose tab is shown once the window holds no more."""

@@ -101,9 +101,11 @@ class ChoosePane(FitPane):
         from tui_lab.ui.widgets.preview import Preview
         from tui_lab.ui.widgets.summary_view import SummaryView
 
-        if not self.query("#summary-place"):
-            return  # the lab was left meanwhile
+        if self.is_left:
+            return
         await self.query_one("#summary-place").remove()
+        if self.is_left:
+            return
         await self.query_one("#body").mount(SummaryView(id="summary"))
         sections = {
             "models": Vertical(
@@ -136,7 +138,11 @@ class ChoosePane(FitPane):
             key = first_key(f"choose.{name}", self.app._keymap)
             sections[name].add_class("section")
             sections[name].border_title = f"{key}  {title}"
+        if self.is_left:
+            return
         await self.query_one("#sections").mount(*sections.values())
+        if self.is_left:
+            return
         self._load_presets()
         self._load_models()
         self._watch_memory()
