@@ -64,6 +64,7 @@ class StreamText(ScrollView):
         self._paced = Paced(self, PORTIONS, self.catch_up)
         self._follows = True  # the end, until somebody scrolls back
         self._following = False  # it is moving by itself
+        self._drawn_with = Style()
 
     # ------------------------------------------------------------------ text
 
@@ -139,13 +140,22 @@ class StreamText(ScrollView):
             half = max(1, page // 2)
             height = page + -(-(height - page) // half) * half
         if height != self.virtual_size.height:
-            self.virtual_size = Size(self._wrapped, height)
+            self._set_height(height)
             if self._follows and self.raw:
                 self.call_after_refresh(self._to_end)
         first = max(0, changed_from - self.scroll_offset.y)
         rows = self.size.height - first
         if rows > 0:
             self.refresh(Region(0, first, self.size.width, rows))
+
+    def _set_height(self, height: int) -> None:
+        size = Size(self._wrapped, height)
+        if self.show_vertical_scrollbar == (height > self.size.height):
+            # no bar comes or goes: as a reactive it would lay out the whole screen for each new line
+            self.set_reactive(StreamText.virtual_size, size)
+            self._scroll_update(size)
+        else:
+            self.virtual_size = size
 
     def _to_end(self) -> None:
         self._move_to(self.max_scroll_y)
@@ -170,8 +180,13 @@ class StreamText(ScrollView):
     def on_show(self) -> None:
         self.catch_up()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._drawn_with = self.rich_style  # from all that it lies in: once, not for each line
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        style = self.rich_style if self.raw else self.rich_style + _HINT
+        plain = self._drawn_with
+        style = plain if self.raw else plain + _HINT
         at = y + self.scroll_offset.y
         text = self._lines[at].rstrip() if at < len(self._lines) else ""
-        return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, self.rich_style)
+        return Strip([Segment(text, style)]).adjust_cell_length(self.size.width, plain)
