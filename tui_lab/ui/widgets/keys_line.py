@@ -25,6 +25,8 @@ class KeysLine(Footer):
     KeysLine FooterKey.always { dock: right; margin: 0; padding-left: 1; background: $footer-background; }
     """
 
+    _told: list[object] | None = None
+
     def compose(self) -> ComposeResult:
         idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
         active = self.screen.active_bindings
@@ -47,7 +49,19 @@ class KeysLine(Footer):
                 key.key, key.key_display = each, self.app.get_key_display(active[each].binding)
                 break
 
+    def _what_it_shows(self) -> list[object]:
+        """Whatever the keys of this line are made from."""
+        told: list[object] = [getattr(self.screen, "idle_actions", None)]
+        for key, (_, binding, enabled, tooltip) in self.screen.active_bindings.items():
+            display = self.app.get_key_display(binding) if binding.show else ""
+            told += [key, binding, enabled, tooltip, display]
+        return told
+
     async def recompose(self) -> None:
+        told = self._what_it_shows()
+        if told == self._told:
+            return  # as with each move of the focus between things that take the same keys
+        self._told = told
         await super().recompose()
         # each key listens to a property of this line, and Textual 8.2.8 forgets those that have gone only
         # when that changes: keys of every screen that ever lay over the pane would stay in memory
@@ -66,4 +80,5 @@ class KeysLine(Footer):
         for key, width, last in zip(keys, widths, always, strict=True):
             if not last:
                 room -= width
-                key.visible = room >= 0
+                if key.visible != (room >= 0):
+                    key.visible = room >= 0
