@@ -3,7 +3,6 @@ everything that the first frame does not need comes after it: the first frame is
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from tui_lab.errors import LabError
 from tui_lab.safe_text import visible
 from tui_lab.settings import Settings, Source
 from tui_lab.ui import actions, keymap
+from tui_lab.ui.collector import Collector
 from tui_lab.ui.ending import in_order
 from tui_lab.ui.keyed import Keyed
 from tui_lab.ui.looks import LooksApp
@@ -42,12 +42,6 @@ RUNS_LOOKED_AT = 30
 LIVE_RUNS_EVERY_S = 5.0
 #: Seconds between two portions of a replay.
 REPLAY_TICK_S = 0.05
-#: After how many new objects, and how many passes over the younger ones, Python looks for garbage. Its own
-#: last figure is 10: while lanes stream, passes over everything that is alive held the keys for a tenth of a
-#: second, twice in three seconds.
-COLLECT_AFTER = (700, 10, 100)
-#: Seconds after which a pane that was shown for the first time has what it needs.
-PANE_LOADED_S = 2.0
 #: Seconds that the thread which writes to the terminal gets before anything slow begins.
 FIRST_FRAME_FLUSH_S = 0.01
 
@@ -138,6 +132,7 @@ class LabApp(LooksApp):
         self.set_reactive(LabApp.run_id, run_id)
         self._drawn = False
         self._waiting: list[Callable[[], Any]] = []
+        self.collector = Collector(self)
         self._children: list[subprocess.Popen[bytes]] = []
         self._host: HostClient | None = None
         self._announced = ("", "")  # what the line at the top says of runs that no pane shows
@@ -194,15 +189,7 @@ class LabApp(LooksApp):
         self._announce_live_runs()
         if self._announced[0]:
             self._announcing = self.set_interval(LIVE_RUNS_EVERY_S, self._announce_live_runs)
-
-        self._spare_the_collector()
-
-    def _spare_the_collector(self) -> None:
-        """What a pane has loaded stays until the lab ends: Python's garbage collector need not go through
-        all of it again and again. Only in the program itself: where there are many labs in one process, those
-        that have ended must go."""
-        if not self.is_headless:
-            self.set_timer(PANE_LOADED_S, gc.freeze)
+        self.collector.start()
 
     # ------------------------------------------------------------------ runs
 
@@ -302,9 +289,11 @@ class LabApp(LooksApp):
         if self._host is not None:
             await self._host.close()
 
-    # ------------------------------------------------------------------ mouse
+    # ------------------------------------------------------------------ keys and mouse
 
     async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.InputEvent):
+            self.collector.somebody_is_there()
         if not (isinstance(event, events.MouseDown) and self._is_gone(event.x, event.y)):
             await super().on_event(event)
 
@@ -343,7 +332,7 @@ class LabApp(LooksApp):
         if self._question_open() or name == self.current_mode:
             return
         if not self._screen_stacks.get(name):  # for the first time
-            self._spare_the_collector()
+            self.collector.keep()
         self.switch_mode(name)
         self.call_after_refresh(lambda: self._guard_size(*self.size))
 
@@ -501,6 +490,5 @@ def main(
 ) -> int:
     """Opens the lab on this terminal; the exit code of the program."""
     app = LabApp(settings=settings, problems=problems, sources=sources, replay=replay)
-    gc.set_threshold(*COLLECT_AFTER)
     with in_order() as ending:
         return ending.run(app, mouse=app.settings.mouse)
