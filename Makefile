@@ -24,7 +24,7 @@ demo: setup
 	@$(BIN)/tui-lab demo $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
