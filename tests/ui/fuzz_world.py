@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import FAKE_WORKER
+from tests.ui.helpers import lane_done
 from tests.ui.kept import make_run
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, Event, HostStatus, JudgedToken, LaneDone, PromptFacts, Tokens
@@ -262,26 +263,7 @@ class FakeHost:
             self._tell(
                 HostStatus("ready", model=self.wants, device="cpu", names=self.status.names, context=200)
             )
-        done = [
-            LaneDone(
-                lane,
-                ask.lanes[lane],
-                "base",
-                text,
-                (1, 2),
-                (),
-                (3,),
-                "length",
-                0.1,
-                0.2,
-                10.0,
-                -1.0,
-                2.0,
-                0,
-                1,
-            )
-            for lane, text in enumerate(texts)
-        ]
+        done = [lane_done(lane, ask.lanes[lane], text) for lane, text in enumerate(texts)]
         for each in done:
             hear(each)
         return done

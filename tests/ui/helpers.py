@@ -9,6 +9,8 @@ from typing import Any
 
 from textual.app import App
 
+from tui_lab.host.messages import LaneDone
+
 
 def screen_text(app: App[Any]) -> str:
     """What is on the screen, without colours."""
@@ -28,3 +30,22 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str =
 def said(app: App[Any], text: str) -> bool:
     """Whether a passing message holds ``text``."""
     return any(text in note.message for note in app._notifications)
+
+
+def lane_done(lane: int, description: str, text: str, **others: Any) -> LaneDone:
+    """A lane that has ended; ``others`` are fields of the account that matter to a test."""
+    account: dict[str, Any] = {
+        "on": "base",
+        "token_ids": (1, 2),
+        "tokens": (),
+        "prompt_token_ids": (3,),
+        "finish_reason": "length",
+        "first_token_s": 0.1,
+        "seconds": 1.0,
+        "tok_per_s": 10.0,
+        "mean_logprob": -1.0,
+        "perplexity_base": 2.0,
+        "rep_4": 0.0,
+        "distinct_2": 1.0,
+    }
+    return LaneDone(lane=lane, description=description, text=text, **{**account, **others})

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.ui import kept
+from tests.ui.helpers import lane_done
 from tui_lab import recording
 from tui_lab.decoding.strategies import PRESETS, Lane
-from tui_lab.host.messages import LaneDone, Tokens, event_fields
+from tui_lab.host.messages import Tokens, event_fields
 from tui_lab.presets import make_recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter, encode
@@ -79,9 +80,7 @@ def answer(prompt: str, asked: tuple[Lane, ...], texts: dict[str, str]) -> dict[
         on = lane.on or "base"
         text = texts.get(on, "a cat")
         events.append((0.1 * number, *event_fields(Tokens(number, text, 1))))
-        done = LaneDone(
-            number, lane.text, on, text, (1,), (), (1,), "stop_token", 0.1, 0.2, 5.0, -0.5, 1.5, 0.0, 1.0
-        )
+        done = lane_done(number, lane.text, text, on=on, finish_reason="stop_token", seconds=0.2)
         events.append((0.1 * number + 0.05, *event_fields(done)))
     status = {"state": "ready", "model": "pocket", "dtype": "float32", "device": "cpu", "names": ["base"]}
     return {

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.ui.helpers import lane_done
 from tui_lab.decoding.records import TokenRecord
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, HostStatus, LaneDone
@@ -20,11 +21,10 @@ STATUS = HostStatus("ready", model="pocket", dtype="float32", device="cpu", name
 
 
 def lane(text: str = "A cat.", number: int = 0, description: str = "greedy") -> LaneDone:
-    return LaneDone(
-        lane=number, description=description, on="base", text=text, token_ids=(5, 6, 7),
-        tokens=(TokenRecord(number, 0, 5, text, -0.5, 1, 1.25),), prompt_token_ids=(1, 2),
-        finish_reason="length", first_token_s=0.125, seconds=0.5, tok_per_s=6.0, mean_logprob=-0.5,
-        perplexity_base=math.nan, rep_4=0.25, distinct_2=1.0,
+    return lane_done(
+        number, description, text, token_ids=(5, 6, 7), prompt_token_ids=(1, 2),
+        tokens=(TokenRecord(number, 0, 5, text, -0.5, 1, 1.25),), first_token_s=0.125, seconds=0.5,
+        tok_per_s=6.0, mean_logprob=-0.5, perplexity_base=math.nan, rep_4=0.25,
     )  # fmt: skip
 
 

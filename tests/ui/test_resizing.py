@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
 from tui_lab.recipes import Recipe
 from tui_lab.runs import launch
@@ -48,26 +48,7 @@ class StreamingHost:
                 self.texts[lane] += word
                 hear(Tokens(lane, word, number))
             await asyncio.sleep(0.02)
-        done = [
-            LaneDone(
-                lane,
-                ask.lanes[lane],
-                "base",
-                text,
-                (1, 2),
-                (),
-                (3,),
-                "length",
-                0.1,
-                1.0,
-                9.0,
-                -1.0,
-                2.0,
-                0,
-                1,
-            )
-            for lane, text in enumerate(self.texts)
-        ]
+        done = [lane_done(lane, ask.lanes[lane], text) for lane, text in enumerate(self.texts)]
         for each in done:
             hear(each)
         return done

@@ -12,7 +12,7 @@ import pytest
 from textual.app import App
 from textual.widgets import Input
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab import recipes
 from tui_lab.errors import LabError
 from tui_lab.host.client import HostClient
@@ -29,8 +29,7 @@ SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]
 
 
 def done(lane: int, text: str) -> LaneDone:
-    ids = (1, 2)
-    return LaneDone(lane, LANES[lane], "", text, ids, (), (3,), "length", 0.1, 0.2, 10.0, -1.0, 2.0, 0.0, 1.0)
+    return lane_done(lane, LANES[lane], text, on="")
 
 
 class PaperHost:

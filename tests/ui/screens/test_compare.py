@@ -14,7 +14,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from tests.ui.helpers import said, screen_text, until
+from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.decoding.strategies import parse
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
@@ -56,13 +56,8 @@ class PaperHost:
         done = []
         for lane, text in enumerate(ask.lanes):
             hear(Tokens(lane, self.text, 4))
-            done.append(
-                LaneDone(
-                    lane=lane, description=text, on="base", text=self.text, token_ids=(1, 2, 3, 4), tokens=(),
-                    prompt_token_ids=(1,), finish_reason="length", first_token_s=0.1, seconds=1.0,
-                    tok_per_s=4.0, mean_logprob=-1.0, perplexity_base=2.5, rep_4=0.0, distinct_2=1.0,
-                )
-            )  # fmt: skip
+            ids = {"token_ids": (1, 2, 3, 4), "prompt_token_ids": (1,)}
+            done.append(lane_done(lane, text, self.text, **ids, tok_per_s=4.0, perplexity_base=2.5))
         if self.waits:
             await self.stopped.wait()
         for each in done:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.errors import LabError
 from tui_lab.host.messages import Beams, JudgedToken, LaneDone
@@ -46,12 +46,8 @@ def token(at: int, text: str, probability: float = 0.5, **more: Any) -> TokenRec
 
 
 def lane(tokens: list[TokenRecord], description: str = "top-p top_p=0.9 seed=1") -> LaneDone:
-    return LaneDone(
-        lane=0, description=description, on="base", text="".join(t.text for t in tokens),
-        token_ids=tuple(t.token_id for t in tokens), tokens=tuple(tokens), prompt_token_ids=(7,),
-        finish_reason="length", first_token_s=0.1, seconds=1.0, tok_per_s=3.0, mean_logprob=-1.0,
-        perplexity_base=2.7, rep_4=0.0, distinct_2=1.0,
-    )  # fmt: skip
+    text, ids = "".join(token.text for token in tokens), tuple(token.token_id for token in tokens)
+    return lane_done(0, description, text, token_ids=ids, tokens=tuple(tokens), prompt_token_ids=(7,))
 
 
 def drawn(scene: Scene, width: int = 80, height: int = 23) -> str:
