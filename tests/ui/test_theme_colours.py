@@ -6,7 +6,10 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.color import Color
+from textual.content import Content
+from textual.widgets import Static
 
 from tests.ui import colour_math as math_
 from tui_lab.ui import themes
@@ -106,6 +109,25 @@ def test_every_text_can_be_read_on_everything_that_it_stands_on(name: str) -> No
             if ratio < least:
                 bad.append(f"{role} on {ground_name}: {ratio:.2f}")
     assert not bad
+
+
+@pytest.mark.parametrize("name", TRUECOLOUR)
+async def test_what_is_said_beside_the_matter_is_fainter_than_the_matter(name: str) -> None:
+    class Beside(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Static(Content.assemble(("beside", "$text-muted"), " the matter"))
+
+    app = Beside()
+    app.register_theme(SHIPPED[name])
+    app.theme = name
+    async with app.run_test(size=(40, 1)):
+        [strip] = app.screen._compositor.render_strips(app.size)
+    drawn = {text.strip(): style for text, style, _ in strip if text.strip() and style}
+    faint, plain = (
+        math_.contrast(math_.rgb(style.color.triplet.hex), math_.rgb(style.bgcolor.triplet.hex))  # type: ignore[union-attr]
+        for style in (drawn["beside"], drawn["the matter"])
+    )
+    assert STRICT.get(name, 4.5) <= faint < 0.75 * plain
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)

@@ -19,7 +19,7 @@ from textual.design import ColorSystem
 from textual.theme import BUILTIN_THEMES, Theme
 
 from tui_lab.errors import LabError
-from tui_lab.resources import resource_dir, user_dir
+from tui_lab.resources import own_files, resource_dir
 from tui_lab.safe_text import visible
 from tui_lab.settings import PLOTS
 
@@ -101,6 +101,9 @@ PLOT = {"marker": PLOTS, "weight": WEIGHTS}
 #: Textual makes a class of a theme's name.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _WITH_ALPHA = re.compile(r"(.+?)\s+\d{1,3}(?:\.\d+)?%")
+#: Faint texts. Textual 8.2.8 mixes an "auto 60%" with its ground where a style sheet says it; within a text,
+#: where the lab says it most, that came out as plain white or black: stronger than all around it.
+_FAINT = ("text-muted", "text-disabled")
 _STYLE_WORDS = {
     "none",
     "not",
@@ -182,10 +185,21 @@ def parse_theme(text: str, name: str) -> LabTheme:
         **colors,
     )
     try:
-        theme.to_color_system().generate()
+        generated = theme.to_color_system().generate()
     except (ColorParseError, ValueError) as error:  # some are mixed with others: no "red 30%" there
         raise LabError(f"its colours cannot be mixed: {error}") from None
+    if not theme.ansi:
+        for key in _FAINT:
+            theme.variables[key] = _mixed(theme.variables.get(key, generated[key]), generated["surface"])
     return theme
+
+
+def _mixed(value: str, ground: str) -> str:
+    """What "auto 60%" comes to on ``ground``; any other colour stays as it is."""
+    if (found := _WITH_ALPHA.fullmatch(value)) is None or found[1] != "auto":
+        return value
+    share = float(value.split()[1].rstrip("%")) / 100
+    return (Color.parse(ground) + Color.automatic().multiply_alpha(share)).hex
 
 
 def _table(data: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
@@ -249,7 +263,7 @@ def read_theme(path: Path) -> LabTheme:
 
 def theme_files() -> list[Path]:
     """The lab's own files, then the user's, which take the place of the lab's of the same name."""
-    return sorted(resource_dir("themes").glob("*.toml")) + sorted(user_dir("themes").glob("*.toml"))
+    return sorted(resource_dir("themes").glob("*.toml")) + own_files("themes")
 
 
 def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, LabTheme], list[str]]:
