@@ -138,6 +138,7 @@ def test_locate_names_every_folder(runs_dir: Path, tmp_path: Path) -> None:
     assert found["runs"]["path"] == str(runs_dir)
     assert found["own presets"] == {"path": str(tmp_path / "config" / "presets"), "exists": False}
     assert found["presets"]["exists"] and found["themes"]["exists"]
+    assert {"data", "state"} <= found.keys()  # the page on memory sends people to the state folder
     assert (
         json.loads(lab("locate", "--json", "--runs-dir", "elsewhere").stdout)["runs"]["path"] == "elsewhere"
     )

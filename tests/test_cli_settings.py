@@ -98,3 +98,26 @@ def test_a_library_that_is_missing_is_one_sentence(
     assert main(["settings"]) == EXIT_FAILED
     error = capsys.readouterr().err
     assert error.startswith("tui-lab: rich") and "is not installed" in error and error.count("\n") == 1
+
+
+def test_keys_that_are_left_out_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    settings.path().parent.mkdir(parents=True)
+    settings.path().write_text('[keys]\n"tune.stop" = "k"\n"choose.strat" = "g"\n')
+    assert main(["settings"]) == EXIT_OK
+    told = capsys.readouterr().err
+    assert "is 'choose.start' meant?" in told and "k is the key of tune.checkpoint" in told
+    assert main(["settings", "--json"]) == EXIT_OK
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
+
+
+def test_a_config_folder_that_is_shut_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / ("x" * 300)))  # no disk takes that name
+    for words in (["settings"], ["locate"], ["presets"]):
+        assert main(words) == EXIT_OK
+        assert capsys.readouterr().err == (
+            "tui-lab: settings.toml cannot be read: File name too long; the defaults hold\n"
+        )
+    assert main(["settings", "theme=lab-light"]) == EXIT_USAGE
+    assert capsys.readouterr().err.count("\n") == 2

@@ -87,11 +87,19 @@ def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
     if keys == before:
         return
     from tui_lab.errors import LabError
+
+    old = _key_problems(before)
+    if new := [problem for problem in _key_problems(keys) if problem not in old]:
+        raise LabError(new[0])
+
+
+def _key_problems(keys: dict[str, str]) -> list[str]:
+    """What of the keys is left out, a sentence each."""
+    if not keys:
+        return []
     from tui_lab.ui.keymap import checked
 
-    old = checked(before)[1]
-    if new := [problem for problem in checked(keys)[1] if problem not in old]:
-        raise LabError(new[0])
+    return checked(keys)[1]
 
 
 def _refuse_theme(name: str | None) -> None:
@@ -110,6 +118,7 @@ def _list(args: argparse.Namespace) -> int:
     from tui_lab import settings
     from tui_lab.cli import EXIT_OK
     from tui_lab.cli_show import as_json, table
+    from tui_lab.resources import is_there
     from tui_lab.safe_text import visible
 
     loaded = args.loaded
@@ -123,10 +132,11 @@ def _list(args: argparse.Namespace) -> int:
             }
             for name, each in settings.FIELDS.items()
         }
-        as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": loaded.problems})
+        problems = [*loaded.problems, *_key_problems(loaded.settings.keys)]
+        as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
         return EXIT_OK
     file = settings.path()
-    print(f"{visible(str(file))}{'' if file.exists() else ' (not there yet)'}\n")
+    print(f"{visible(str(file))}{'' if is_there(file) else ' (not there yet)'}\n")
     lines = []
     for name, each in settings.FIELDS.items():
         value = getattr(loaded.settings, name)
@@ -135,4 +145,6 @@ def _list(args: argparse.Namespace) -> int:
     table(("setting", "value", "from", "environment", "what it is"), lines)
     for action, keys in loaded.settings.keys.items():
         print(f"  keys.{visible(action)} = {visible(keys)}")
+    for problem in _key_problems(loaded.settings.keys):
+        print(f"tui-lab: {problem}", file=sys.stderr)
     return EXIT_OK

@@ -319,7 +319,7 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
     """Every folder the lab reads or writes, by name."""
     from tui_lab import catalog
     from tui_lab.pocket import MODEL_DIR
-    from tui_lab.resources import cache_dir, config_dir, resource_dir, user_dir
+    from tui_lab.resources import cache_dir, config_dir, data_dir, resource_dir, state_dir, user_dir
     from tui_lab.runs.folder import runs_dir as default_runs_dir
     from tui_lab.settings import path as settings_file
 
@@ -331,6 +331,8 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
         "themes": resource_dir("themes"),
         "own themes": user_dir("themes"),
         "runs": runs_dir or default_runs_dir(),
+        "data": data_dir(),
+        "state": state_dir(),
         "cache": cache_dir(),
         "hub cache": catalog.hub_cache_dir(),
         "pocket model": MODEL_DIR,
@@ -339,13 +341,15 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
 
 def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
+    from tui_lab.resources import is_there
+
     found = places(args.runs_dir)
     if args.json:
-        as_json({name: {"path": str(path), "exists": path.exists()} for name, path in found.items()})
+        as_json({name: {"path": str(path), "exists": is_there(path)} for name, path in found.items()})
         return EXIT_OK
     table(
         ("what", "where", ""),
-        [[name, str(path), "" if path.exists() else "not there yet"] for name, path in found.items()],
+        [[name, str(path), "" if is_there(path) else "not there yet"] for name, path in found.items()],
     )
     return EXIT_OK
 

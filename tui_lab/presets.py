@@ -16,7 +16,7 @@ from typing import Any
 
 from tui_lab.errors import LabError
 from tui_lab.recipes import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml
-from tui_lab.resources import resource_dir, user_dir
+from tui_lab.resources import own_files, resource_dir
 
 DEFAULT_PRESET = "minute"
 #: Keys of a preset that describe it and are not recipe keys.
@@ -79,7 +79,7 @@ def _read(path: Path, own: bool) -> Preset:
 def preset_files() -> dict[str, tuple[Path, bool]]:
     """Name to (file, whether it is the user's own), in order of name; the user's own come over the lab's."""
     found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
-    found |= {path.stem: (path, True) for path in sorted(user_dir("presets").glob("*.toml"))}
+    found |= {path.stem: (path, True) for path in own_files("presets")}
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
 
 

@@ -44,3 +44,16 @@ def state_dir() -> Path:
 def user_dir(kind: Kind) -> Path:
     """The folder of the user's own presets or themes. It need not exist."""
     return config_dir() / kind
+
+
+def own_files(kind: Kind) -> list[Path]:
+    """The user's own presets or themes; none where their folder is shut (one that a ``sudo`` has made)."""
+    try:
+        return sorted(user_dir(kind).glob("*.toml"))
+    except OSError:
+        return []
+
+
+def is_there(path: Path) -> bool:
+    """Whether something lies at a path, as far as can be told: ``Path.exists`` raises below a shut folder."""
+    return os.path.exists(path)  # noqa: PTH110

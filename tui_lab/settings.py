@@ -193,7 +193,8 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
     except FileNotFoundError:
         return {}, []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        return {}, [f"{file.name} cannot be read: {visible(str(error))}; the defaults hold"]
+        why = getattr(error, "strerror", None) or error
+        return {}, [f"{file.name} cannot be read: {visible(str(why))}; the defaults hold"]
     found, problems = dict[str, Any](), []
     for name, value in data.items():
         if name not in FIELDS:

@@ -80,7 +80,7 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         return template()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        why = visible(str(error))
+        why = visible(str(getattr(error, "strerror", None) or error))
         raise LabError(
             f"{visible(str(file))} cannot be read ({why}) and is left as it is: mend it, then try again"
         ) from None

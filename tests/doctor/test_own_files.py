@@ -48,3 +48,12 @@ def test_presets(config: Path) -> None:
     assert check.state == "warn" and "mine.toml" in check.found and "lora_r" in check.found
     (config / "presets" / "mine.toml").write_text("title = ")
     assert "mine" in own_files.check_presets().found and own_files.check_presets().state == "warn"
+
+
+def test_a_folder_that_is_shut_is_named_and_the_rest_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUI_LAB_CONFIG_DIR", str(tmp_path / ("x" * 300)))  # no disk takes that name
+    check = own_files.check_settings()
+    assert check.state == "warn" and "cannot be read: File name too long" in check.found
+    assert [own_files.check_themes().state, own_files.check_presets().state] == ["ok", "ok"]

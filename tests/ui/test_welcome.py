@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.ui.helpers import said, screen_text, until
+from tui_lab import settings
 from tui_lab.recipes import Recipe
 from tui_lab.runs.folder import create
 from tui_lab.ui import welcome
@@ -44,3 +45,18 @@ def test_who_has_something_already_needs_no_words(
         (tmp_path / "config").mkdir()
         (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
     assert welcome.words() == "" and not been_here.exists()
+
+
+async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # a name that no disk takes fails as a folder does that a `sudo tui-lab` has made, for root as well
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"TUI_LAB_{name}_DIR", str(tmp_path / ("x" * 300)))
+    app = LabApp(problems=settings.load().problems)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: said(app, "settings.toml cannot be read: File name too long"))
+        await until(lambda: app.lab_themes)
+        await until(lambda: "minute" in screen_text(app))
+        await pilot.press("comma")
+        await until(lambda: "Settings" in screen_text(app))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tui_lab.doctor.check import Check, gb
+from tui_lab.resources import is_there
 from tui_lab.safe_text import visible
 
 #: A run of the bundled model leaves a few megabytes, checkpoints of a 3 B adapter a few hundred.
@@ -18,14 +19,14 @@ NO_FREE_BYTES = 100_000_000
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not path.exists() and path != path.parent:
+    while not is_there(path) and path != path.parent:
         path = path.parent
     return path
 
 
 def cannot_write(directory: Path) -> str | None:
     """Why files cannot be made there; None when they can."""
-    if not directory.exists():
+    if not is_there(directory):
         parent = existing(directory)
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return None

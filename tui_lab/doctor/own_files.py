@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_lab.doctor.check import Check
+from tui_lab.resources import is_there
 from tui_lab.safe_text import visible
 
 
@@ -25,7 +26,7 @@ def check_settings() -> Check:
     faults = [*loaded.problems, *keymap.checked(loaded.settings.keys)[1]]
     path = settings.path()
     said = sum(source != "default" for source in loaded.sources.values())
-    fine = f"{visible(str(path))}{'' if path.exists() else ' (not there, and need not be)'}, {said} set"
+    fine = f"{visible(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"
     advice = f"mend {visible(str(path))}; `tui-lab settings` lists what holds"
     return _of("settings", fine, faults, advice)
 

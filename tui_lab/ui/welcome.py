@@ -4,7 +4,7 @@ remembered in the state folder; who has a run or a settings file already needs n
 from __future__ import annotations
 
 from tui_lab import settings
-from tui_lab.resources import state_dir
+from tui_lab.resources import is_there, state_dir
 from tui_lab.runs.folder import list_runs
 from tui_lab.ui.empty_text import Keymap, welcome
 
@@ -16,7 +16,7 @@ SECONDS = 25.0
 def words(keymap: Keymap = None) -> str:
     """What to say now; "" on every start but the first."""
     mark = state_dir() / MARK
-    if mark.exists() or settings.path().exists() or list_runs():
+    if is_there(mark) or is_there(settings.path()) or list_runs():
         return ""
     try:
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
