@@ -6,13 +6,14 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.color import Color
 from textual.content import Content
 from textual.widgets import Static
 
 from tests.ui import colour_math as math_
-from tui_lab.ui import themes
+from tui_lab.ui import filters, themes
 
 SHIPPED = {
     theme.name: theme
@@ -49,7 +50,7 @@ APART = 20.0
 SIX = ("strategy-greedy", "strategy-beam", "strategy-top-k", "strategy-top-p", "strategy-temperature")
 GROUPS = {
     "losses": ("train", "smoothed", "validation", "forecast"),
-    "memory": ("memory", "memory-reserved", "memory-total"),
+    "memory": ("memory", "memory-reserved", "memory-total", "forecast"),
     "verdicts": ("retained", "forgotten", "undecided"),
     "models": ("base-model", "tuned-model"),
     "states": ("state-running", "state-paused", "state-finished", "state-failed"),
@@ -144,6 +145,14 @@ def test_the_cursor_stands_out(name: str) -> None:
         assert ratio >= least, f"{edge}: {ratio:.2f}"
 
 
+@pytest.mark.parametrize("name", TRUECOLOUR)
+def test_a_scrollbar_shows_where_one_is(name: str) -> None:
+    colours = colours_of(name)
+    track = hexed(colours["scrollbar-background"], colours["surface"]).lower()
+    thumb = hexed(colours["scrollbar"], track)
+    assert math_.contrast(math_.rgb(thumb), math_.rgb(track)) >= 3
+
+
 @pytest.mark.parametrize("vision", math_.VISIONS)
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_must_be_told_apart_is_apart_in_every_eye(group: str, vision: str) -> None:
@@ -155,6 +164,29 @@ def test_what_must_be_told_apart_is_apart_in_every_eye(group: str, vision: str) 
 @pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
 def test_in_every_theme_groups_are_apart_for_who_sees_colours(name: str) -> None:
     colours = colours_of(name)
-    for group in ("verdicts", "models", "strategies", "runs"):
+    for group in GROUPS:
         for one, other in combinations(GROUPS[group], 2):
-            assert math_.apart(colours[one], colours[other], "normal") >= 8, (one, other)
+            assert math_.apart(colours[one].lower(), colours[other].lower(), "normal") >= 9, (one, other)
+
+
+def test_groups_are_apart_in_codes_of_the_palette_too() -> None:
+    colours = colours_of(themes.ANSI_THEME)
+    for group in GROUPS.values():
+        codes = [colours[role] for role in group]
+        assert len(set(codes)) == len(codes), group
+    assert not {"ansi_white", "ansi_bright_white", "ansi_black"} & {colours[role] for role in themes.SEMANTIC}
+
+
+def test_on_a_coloured_ground_of_the_palette_everything_is_black_or_white() -> None:
+    black, red, yellow, bright_white = 0, 1, 3, 15
+
+    def ink(text: str) -> int | None:
+        style = filters.inked(Style.parse(text))
+        assert style.dim is not True
+        return style.color.number if style.color else None
+
+    assert ink("yellow on white") == ink("dim on white") == ink("white on white") == black
+    assert ink("black on bright_blue") == black and ink("red on blue") == bright_white
+    assert ink("yellow on default") == ink("yellow") == ink("yellow on black") == yellow
+    assert ink("red reverse on white") == red, "what is reverse stands on its own colour"
+    assert ink("#ffff00 on #ffffff") is None, "the colours of other themes stay theirs"

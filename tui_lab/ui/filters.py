@@ -1,6 +1,7 @@
 """The last step before the line: filters over rows of text that are drawn already. One lets nothing through
-that would steer the terminal; one takes every colour out and says with bold, faint, reverse and blanks what
-the theme for no colours says with brightness; the other leaves nothing but ASCII."""
+that would steer the terminal; one writes on coloured grounds of the terminal's own palette in black or white
+only; one takes every colour out and says with bold, faint, reverse and blanks what the theme for no colours
+says with brightness; the other leaves nothing but ASCII."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from rich.color import Color as RichColor
+from rich.color import ColorType
 from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
@@ -24,6 +26,8 @@ LIGHT_GROUND = 0.18
 BOLD_FROM, FAINT_BELOW = 0.9, 0.35
 #: Nearer to its ground than this (WCAG contrast), a text is not meant to be seen.
 VISIBLE_FROM = 1.25
+#: Codes of the palette: black, white and bright white; and the grounds that white is read better on.
+_INKS, _DARK_GROUNDS = frozenset({0, 7, 15}), frozenset({1, 4, 5, 8})
 
 
 @lru_cache(maxsize=512)
@@ -89,6 +93,31 @@ class NoControls(LineFilter):
         ]
 
 
+@lru_cache(maxsize=1024)
+def inked(style: Style) -> Style:
+    """``style`` in black or white where its ground is a code of the palette: the cursor, a selection. Nobody
+    knows how these codes look, but yellow on white and blue on red can nowhere be read."""
+    over, under = style.color, style.bgcolor
+    if under is None or under.type is not ColorType.STANDARD or under.number in (None, 0) or style.reverse:
+        return style
+    if over is not None and over.type is ColorType.STANDARD and over.number in _INKS - {under.number}:
+        return style
+    ink = RichColor.from_ansi(15 if under.number in _DARK_GROUNDS else 0)
+    return style + Style(color=ink, dim=False)
+
+
+class Inked(LineFilter):
+    """See :func:`inked`. Grounds are such codes in themes of native codes only."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            each
+            if (style := each.style) is None or style.bgcolor is None or style.bgcolor.triplet is not None
+            else Segment(each.text, inked(style), each.control)
+            for each in segments
+        ]
+
+
 class AsciiOnly(LineFilter):
     """Leaves nothing but ASCII, each text as wide as it was."""
 
@@ -98,8 +127,7 @@ class AsciiOnly(LineFilter):
 
 def wanted(settings: Settings) -> list[LineFilter]:
     """The filters that the settings ask for, after the one that is always there."""
-    filters: list[LineFilter] = [NoControls()]
-    filters += [] if settings.color else [Uncoloured()]
+    filters: list[LineFilter] = [NoControls(), Inked() if settings.color else Uncoloured()]
     return [*filters, AsciiOnly()] if settings.ascii else filters
 
 

@@ -69,7 +69,7 @@ class Tile(Vertical, can_focus=True):
             return
         # the mark says without a colour where the focus is
         parts: list[Any] = [("▸ " if self.has_focus else "  ", "bold"), (self.title, "bold $primary"), "  "]
-        styles = {"": "", "axis": "dim"}
+        styles = {"": "", "axis": "$text-muted"}
         words = list(self.words)
         room = self.size.width - len(self.title) - 6
         while room > 0 and len(words) > 2 and sum(len(text) for text, _ in words) > room:
