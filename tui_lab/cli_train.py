@@ -196,7 +196,7 @@ def resume(args: argparse.Namespace) -> int:
         raise LabError(watcher.problem)
     recipe = folder.absolute_paths(watcher.recipe.changed(**settings_of(args)))
     longer = _wants_more(watcher.recipe, recipe)
-    if state.end.get("state") == "finished" and not is_locked(run) and not longer:
+    if state.end.get("state") == "finished" and not longer:
         raise LabError(
             f"run {run.id}: it has finished; there is nothing to go on with "
             "(--set max_steps=… or num_train_epochs=… above what it had goes on further)"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe
 from tui_lab.runs import folder
+from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import (
     Run,
     RunLock,
@@ -188,6 +190,26 @@ def test_a_second_taker_is_refused_and_a_killed_holder_lets_go(
     child.stdout.close()
     assert not is_locked(run)
     RunLock.take(run).release()
+
+
+def test_the_lock_of_a_run_that_has_ended_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is written some time before the process has gone: it writes the report, it unloads torch."""
+    monkeypatch.setattr(folder, "LOCK_PATIENCE_S", 0.05)
+    run = create(Recipe(), tmp_path)
+    leaving = RunLock.take(run)
+    events = EventWriter(run.events_path)
+    events.write("end", state="failed", message="it went wrong")
+    threading.Timer(0.3, leaving.release).start()
+    again = RunLock.take(run)
+    monkeypatch.setattr(folder, "LEAVING_PATIENCE_S", 0.1)
+    with pytest.raises(LabError, match="about to go; try again"):
+        RunLock.take(run)
+    events.write("resumed", from_step=0, attempt=2)
+    with pytest.raises(LabError, match="running already"):
+        RunLock.take(run)
+    again.release()
 
 
 def test_a_lock_that_is_handed_on_stays_held(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ NUMERIC_FIELDS = frozenset(
 )
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _CHUNK_BYTES = 1 << 18
+#: More than any end record has.
+_LAST_RECORD_BYTES = 16_384
 
 
 def encode(record: dict[str, Any]) -> bytes:
@@ -45,6 +47,18 @@ def decode(line: bytes) -> dict[str, Any] | None:
         if isinstance(value, str):
             record[key] = _NOT_FINITE.get(value, value)
     return record
+
+
+def has_ended(path: Path) -> bool:
+    """Whether a log's last record is the end: its process may take a moment longer to leave."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST_RECORD_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return False
+    record = decode(lines[-1]) if lines else None
+    return record is not None and record.get("kind") == "end"
 
 
 class LineWriter:

@@ -22,9 +22,12 @@ from tui_lab.data import bundled
 from tui_lab.errors import LabError
 from tui_lab.recipes import Recipe, read_recipe
 from tui_lab.resources import data_dir
+from tui_lab.runs.events import has_ended
 
 #: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
 LOCK_PATIENCE_S = 1.0
+#: How long, when a run has written its end: its process writes the report then, and unloads its libraries.
+LEAVING_PATIENCE_S = 10.0
 #: Begins the line of ``worker.log`` under which an attempt's own words stand.
 ATTEMPT_MARK = "--- tui-lab: an attempt begins at "
 
@@ -219,22 +222,30 @@ class RunLock:
 
     @classmethod
     def take(cls, run: Run) -> RunLock:
-        """Takes the lock. Raises LabError when another process holds it or the folder is read-only."""
+        """Takes the lock; that of a run that has ended as soon as its process has gone. Raises LabError when
+        another process holds it or the folder is read-only."""
         try:
             descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
-        deadline = time.monotonic() + LOCK_PATIENCE_S
+        began = time.monotonic()
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return cls(run, descriptor)
             except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
+                waited_s = time.monotonic() - began
+                # looked at again each time: a new attempt that somebody else started has no end
+                leaving = waited_s > LOCK_PATIENCE_S and has_ended(run.events_path)
+                patience_s = LEAVING_PATIENCE_S if leaving else LOCK_PATIENCE_S
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or waited_s > patience_s:
                     os.close(descriptor)
-                    raise LabError(
-                        f"run {run.id}: it is running already; `tui-lab runs` shows its state"
-                    ) from None
+                    what = (
+                        "it has ended, and its process is about to go; try again in a moment"
+                        if leaving
+                        else "it is running already; `tui-lab runs` shows its state"
+                    )
+                    raise LabError(f"run {run.id}: {what}") from None
                 time.sleep(0.02)
 
     def release(self) -> None:

@@ -195,11 +195,11 @@ class LabApp(LooksApp):
 
     def live_runs(self) -> int:
         """Runs in progress: those whose lock a process holds, whoever started them."""
+        from tui_lab.runs.events import has_ended
         from tui_lab.runs.folder import is_locked, list_runs
-        from tui_lab.ui.run_text import has_ended
 
         self._children = [child for child in self._children if child.poll() is None]  # reaps those that ended
-        return sum(is_locked(run) and not has_ended(run) for run in list_runs()[:RUNS_LOOKED_AT])
+        return sum(is_locked(run) and not has_ended(run.events_path) for run in list_runs()[:RUNS_LOOKED_AT])
 
     def _announce_live_runs(self) -> None:
         """Says that runs are in progress, until a pane shows one or none is left."""

@@ -10,8 +10,6 @@ from typing import Any
 
 from tui_lab.recipes import Recipe
 from tui_lab.runs import last_words as last_words_of
-from tui_lab.runs.events import decode
-from tui_lab.runs.folder import Run
 from tui_lab.runs.state import ENDED, Note, RunState
 from tui_lab.ui.widgets.feed import Part
 from tui_lab.ui.widgets.plot_data import quantity
@@ -20,8 +18,6 @@ from tui_lab.units import count, decision, duration, memory_name, phase
 BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHORTEST_BAR = 8
-#: More than any end record has.
-LAST_RECORD_BYTES = 16_384
 
 
 def number(value: Any) -> float:
@@ -123,18 +119,6 @@ MEMORY_ROLES = {
     "gpu_used": "memory-total",
     "resident": "memory",
 }
-
-
-def has_ended(run: Run) -> bool:
-    """Whether the log's last record is the end: its process may take a moment longer to leave."""
-    try:
-        with run.events_path.open("rb") as file:
-            file.seek(max(0, run.events_path.stat().st_size - LAST_RECORD_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return False
-    record = decode(lines[-1]) if lines else None
-    return record is not None and record.get("kind") == "end"
 
 
 def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
