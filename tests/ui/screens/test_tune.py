@@ -131,6 +131,7 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "running" in screen_text(app))
+        await until(lambda: "Space Pause" in last_line(app))
         await pilot.press("space", "k")
         await until(lambda: "pause and checkpoint asked" in screen_text(app))
         asked = list(EventTail(fake.run.commands_path).read_all())
@@ -139,8 +140,11 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
             fake.events.write("command", id=record["id"], name=record["name"], outcome="done")
         fake.events.write("paused", step=1)
         await until(lambda: "paused" in screen_text(app) and "asked" not in screen_text(app))
+        await until(lambda: "Space Go on" in last_line(app), what="the key says what it does now")
         await pilot.press("space")
         await until(lambda: commands_of(fake.run)[-1] == "continue")
+        fake.events.write("continued", step=1)
+        await until(lambda: "Space Pause" in last_line(app))
 
 
 def figure(value: float, low: float, high: float) -> dict[str, float]:

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from tui_lab.errors import LabError
 from tui_lab.runs import commands
 from tui_lab.runs.flags import Flag, flags
-from tui_lab.runs.folder import Run, list_runs, open_run
+from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.safe_text import visible
 from tui_lab.ui import cost_text, empty_text, probe_text, run_text
@@ -71,6 +71,7 @@ class RunPane(Pane):
         self._lines_told = 0
         self._flags: list[Flag] = []
         self._flagged_at = 0.0
+        self._offered: object = None  # what the line of keys was made for
 
     @property
     def lab(self) -> LabApp:
@@ -87,6 +88,18 @@ class RunPane(Pane):
             return frozenset({"resume"})
         ended = frozenset({"pause", "checkpoint", "stop", "arm", "probe"})
         return ended if self.liveness in RESUMABLE else ended | {"resume"}
+
+    @property
+    def labels_now(self) -> dict[str, str]:
+        """What keys do as the run is now, where that is the reverse of what they are called for."""
+        if self.watcher is None or self.liveness in ENDED:
+            return {}
+        state = self.watcher.state
+        return {
+            action: label
+            for action, label, turned in (("pause", "Go on", state.paused), ("arm", "Disarm", state.armed))
+            if turned
+        }
 
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
@@ -150,10 +163,10 @@ class RunPane(Pane):
         behind = self.watcher.state.version - before >= PORTION_RECORDS // 4
         if began - self._looked_at >= LIVENESS_S and not behind:
             self._looked_at = began
-            without = self.idle_actions
             self.liveness = self.watcher.liveness
-            if self.idle_actions != without:
-                self.refresh_bindings()
+        if (offered := (self.idle_actions, self.labels_now)) != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
         self._tick += 1
         if not behind and self.is_current:
             self._draw()
@@ -384,6 +397,8 @@ class RunPane(Pane):
         elif self.watcher.liveness not in ENDED and self.watcher.liveness != "created":
             self.notice("This run is in progress.", "warning")
         else:
+            if is_locked(self.watcher.run):
+                self.notice("Its process is about to go; as soon as it has, the run is started again.")
             self._resume(self.watcher.run)
 
     @work(thread=True, exclusive=True, group="start", description="resume the run", exit_on_error=False)

@@ -1,6 +1,6 @@
 """The line at the bottom: what the keys do here. The key that shows all others stands at the right edge in
-every window; of the rest, without those that a pane calls idle now, as many as fit are shown, and none in
-parts."""
+every window; of the rest, without those that a pane calls idle now and with the words that it has for some
+now, as many as fit are shown, and none in parts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ class KeysLine(Footer):
 
     def compose(self) -> ComposeResult:
         idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
+        words: Mapping[str, str] = getattr(self.screen, "labels_now", {})
         active = self.screen.active_bindings
         for key in super().compose():
             if isinstance(key, FooterKey) and key.action in idle:
                 continue
             if isinstance(key, FooterKey):
                 self._take_first(key, active)
+                key.description = words.get(key.action, key.description)
                 if key.action.rpartition(".")[2] == ALWAYS:
                     key.add_class("always")
             yield key
@@ -51,7 +53,7 @@ class KeysLine(Footer):
 
     def _what_it_shows(self) -> list[object]:
         """Whatever the keys of this line are made from."""
-        told: list[object] = [getattr(self.screen, "idle_actions", None)]
+        told: list[object] = [getattr(self.screen, name, None) for name in ("idle_actions", "labels_now")]
         for key, (_, binding, enabled, tooltip) in self.screen.active_bindings.items():
             display = self.app.get_key_display(binding) if binding.show else ""
             told += [key, binding, enabled, tooltip, display]
