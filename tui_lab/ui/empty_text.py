@@ -9,6 +9,9 @@ from tui_lab.ui.actions import first_key as key
 
 Keymap = Mapping[str, str] | None
 
+#: A run whose weights nobody can measure.
+NOT_SAVED = "This run has saved nothing yet: it is measured once it has ended or was stopped."
+
 
 def no_run(keymap: Keymap = None) -> str:
     """There is no run at all."""

@@ -37,8 +37,8 @@ TABS = (
     ("strength", "Strength"),
     ("runs", "All runs"),
 )
-#: Two columns of three parts; a wide window has three of two, which take fewer rows.
-GRID_COLUMNS, GRID_ROWS = 150, 44
+#: Three rows of two parts, the table the widest; a wide window has two rows of three.
+GRID_COLUMNS, GRID_ROWS = 110, 38
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: A window of fewer rows cuts the verdict's sentence to one.
 ROWS_FOR_ALL = 24
@@ -59,9 +59,14 @@ class KeepPane(Pane):
     KeepPane .part { height: 1fr; display: none; padding: 0 1; }
     KeepPane .part.-active { display: block; }
     KeepPane.-grid TabsLine { display: none; }
-    KeepPane.-grid #parts { layout: grid; grid-size: 2 3; grid-gutter: 0 1; }
-    KeepPane.-grid.-wide #parts { grid-size: 3 2; grid-columns: 82 1fr 1fr; }
-    KeepPane.-grid .part { display: block; height: 100%; }
+    KeepPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
+    KeepPane.-grid .part { display: block; height: 100%; column-span: 12; }
+    KeepPane.-grid #suites { column-span: 17; }
+    KeepPane.-grid #next { column-span: 7; }
+    KeepPane.-grid.-wide #parts {
+        grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 1;
+    }
+    KeepPane.-grid.-wide .part, KeepPane.-grid.-wide #suites, KeepPane.-grid.-wide #next { column-span: 1; }
     KeepPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
     KeepPane .text:focus-within { border-top: heavy $primary; }
     KeepPane OptionList, KeepPane OptionList:focus {
@@ -103,22 +108,43 @@ class KeepPane(Pane):
     def run_shown(self) -> Run | None:
         return self.kept.run if self.kept else None
 
+    @property
+    def _has_weights(self) -> bool:
+        """Whether the run has saved what can be measured."""
+        run = self.run_shown
+        return run is not None and (run.adapter_path.is_dir() or run.model_path.is_dir())
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use now: the line of keys does without it, and the key says why."""
+        if not self._has_weights:
+            return frozenset({"measure", "sweep", "save_strength", "compare"})
+        return frozenset() if self._strengths else frozenset({"save_strength"})
+
+    @property
+    def _strengths(self) -> list[dict[str, Any]]:
+        """What the sweep has tried."""
+        return ((self.kept.strength if self.kept else None) or {}).get("points") or []
+
+    @property
+    def _not_measured(self) -> str:
+        return empty_text.not_measured(self._keymap) if self._has_weights else empty_text.NOT_SAVED
+
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
         yield TabsLine(TABS)
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
-                part.border_title = " Before, after, retention "
+                part.border_title = " Before, after, retention (* above guessing) "
                 yield Static(Content(keep_text.line(keep_text.COLUMNS)), classes="head")
                 yield OptionList()
-            yield Vertical(KeepPlot("curve"), id="curve", classes="part")
             with VerticalScroll(id="next", classes="part text") as part:
                 part.border_title = " What to try next "
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
                 part.border_title = " Items that flipped "
                 yield OptionList()
-            for kind in ("strength", "runs"):
+            for kind in ("curve", "strength", "runs"):
                 yield Vertical(KeepPlot(kind), id=kind, classes="part")
 
     def on_mount(self) -> None:
@@ -179,6 +205,7 @@ class KeepPane(Pane):
     # ------------------------------------------------------------------ drawing
 
     def _draw(self) -> None:
+        self.refresh_bindings()
         self._draw_verdict()
         self._draw_table()
         self._draw_flips()
@@ -206,7 +233,7 @@ class KeepPane(Pane):
             start, end = kept.acquisition
             name = f"{keep_data.label(kept.recipe, kept.run.id)}   {self.suite}"
             gain = f"new task {keep_text.number(start, 2)} → {keep_text.number(end, 2)}"
-            sentence = str(comparison["sentence"]) if comparison else empty_text.not_measured(self._keymap)
+            sentence = str(comparison["sentence"]) if comparison else self._not_measured
             lines = [
                 Content.assemble(
                     (f"{words}  ", f"bold {colour}"), visible(name), (f"   {gain}", "$text-muted")
@@ -239,7 +266,7 @@ class KeepPane(Pane):
         if rows:
             table.highlighted = at
         else:
-            said = empty_text.not_measured(self._keymap) if self.kept else "no run yet"
+            said = self._not_measured if self.kept else "no run yet"
             table.add_option(Option(Content(f"  {said}"), disabled=True))
 
     def _draw_flips(self) -> None:
@@ -255,11 +282,12 @@ class KeepPane(Pane):
         if found:
             options.highlighted = 0
         else:
-            said = "No item flipped." if measured else empty_text.not_measured(self._keymap)
+            said = "No item flipped." if measured else self._not_measured if self.kept else "no run yet"
             options.add_option(Option(Content(said), disabled=True))
         where = f" in {visible(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
-        title = f" Items that flipped{where}: {lost} lost, {len(found) - lost} gained "
+        counts = f": {lost} lost, {len(found) - lost} gained" if measured else ""
+        title = f" Items that flipped{where}{counts} "
         self.query_one("#flips").border_title = Content(title)
 
     def _draw_plots(self) -> None:
@@ -327,8 +355,8 @@ class KeepPane(Pane):
             )
         elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
             pass
-        elif not (self.kept.run.adapter_path.is_dir() or self.kept.run.model_path.is_dir()):
-            self.notice("This run has saved nothing yet: wait for its end, or stop it.", "warning")
+        elif not self._has_weights:
+            self.notice(empty_text.NOT_SAVED, "warning")
         else:
             return self.kept.run
         return None
@@ -361,7 +389,7 @@ class KeepPane(Pane):
 
     def action_save_strength(self) -> None:
         strength = (self.kept.strength if self.kept else None) or {}
-        points = strength.get("points") or []
+        points = self._strengths
         if not points:
             self.notice(f"No strength was tried yet. {empty_text.no_sweep(self._keymap)}", "warning")
             return

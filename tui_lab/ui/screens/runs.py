@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TABS = (("list", "All runs"), ("curves", "Curves"), ("recipes", "Recipes"), ("sweep", "Sweep"))
 #: The table over everything else; a wide window without the rows for that has it beside everything else.
-GRID_COLUMNS, GRID_ROWS = 150, 44
+GRID_COLUMNS, GRID_ROWS = 110, 36
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: Seconds between two looks at the folders while the pane is shown.
 LOOK_S = 1.5
@@ -128,7 +128,7 @@ class RunsPane(RunsCommands):
     def _share_rows(self, runs: int) -> None:
         """Under a table of few runs the rest gets the rows that they do not need."""
         if self.has_class("-grid") and not self.has_class("-beside"):
-            most = self.query_one("#parts").size.height * 4 // 10
+            most = self.query_one("#parts").size.height // 2
             self.query_one(
                 "#parts"
             ).styles.grid_rows = f"{max(LEAST_ROWS, min(most, runs + OTHER_ROWS))} 4fr 3fr"
