@@ -54,14 +54,15 @@ def runs_series(points: Sequence[Point], run_id: str) -> list[Series]:
     found = sorted(points, key=lambda point: point.gained)
     best = front(found)
     mine = [point for point in found if point.run_id == run_id]
-    groups: tuple[tuple[str, str, list[Point], Look], ...] = (
-        ("front", "retained", best, "thin"),
-        ("runs", "base-model", found, "points"),
-        ("this run", "tuned-model", mine, "thick"),
+    # a letter: of a single point a line shows next to nothing, and a colour alone would not tell it apart
+    groups: tuple[tuple[str, str, list[Point], Look, str], ...] = (
+        ("front", "retained", best, "thin", ""),
+        ("runs", "base-model", found, "points", ""),
+        ("this run", "tuned-model", mine, "points", "X"),
     )
     return [
-        Series(name, role, [p.gained for p in group], [p.retention for p in group], look)
-        for name, role, group, look in groups
+        Series(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
+        for name, role, group, look, mark in groups
         if group
     ]
 

@@ -63,6 +63,21 @@ def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
     assert all(36 <= x <= 46 for x in top), "in the middle, where the spike is"
 
 
+def test_a_threshold_hides_nothing_that_was_measured() -> None:
+    points = Series("retention", "retained", [0.0, 50.0, 100.0], [0.9] * 3, "points")
+    threshold = Series("threshold", "forgotten", [0.0, 100.0], [0.9] * 2, "dashed")
+    for series in ([points, threshold], [threshold, points]):
+        assert plain(draw(series, 60, 10)[1:]).count("●") == 3
+
+
+def test_a_curve_that_begins_at_the_first_step_has_the_axis_of_one_that_begins_at_zero() -> None:
+    first, zero = ([float(step) for step in range(begin, 101)] for begin in (1, 0))
+    axes = [plain(draw([Series("train", "train", xs, xs)], 60, 10)[-1:]) for xs in (first, zero)]
+    assert axes[0] == axes[1] and axes[0].split()[0] == "0"
+    late = [float(step) for step in range(60, 101)]
+    assert plain(draw([Series("train", "train", late, late)], 60, 10)[-1:]).split()[0] == "60"
+
+
 def test_a_gap_stays_empty() -> None:
     ys = [1.0] * 40 + [math.nan] * 20 + [1.0] * 40
     rows = draw([Series("train", "train", range(100), ys)], 100, 10, Options("loss"))

@@ -60,6 +60,8 @@ DOTS = {"braille": (2, 4), "hd": (2, 2)}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
 _RUN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
 MIN_WIDTH, MIN_HEIGHT = 16, 5
+#: Of the width of x: a curve that begins nearer to zero is drawn from zero on.
+NEAR_ZERO = 0.1
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,10 @@ def _axes(
     places = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
     right = max(*places, options.x_high)
     if options.whole_x:
-        x_axis = steps_axis(min(places), right, max(1, width // 10))
+        left = min(places)
+        if 0 < left <= right * NEAR_ZERO:
+            left = 0.0  # steps begin with the first: axes beside each other begin alike
+        x_axis = steps_axis(left, right, max(1, width // 10))
     else:
         x_axis = linear_axis(min(places), right, max(1, width // 12))
     return x_axis, y_axis
@@ -252,7 +257,9 @@ def _figure(
         plotext.ylim(y_axis.low, y_axis.high)
         plotext.xticks(x_axis.ticks, x_axis.labels)
         plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
-        for number, (one, (xs, ys)) in enumerate(zip(series, shown, strict=True), start=1):
+        numbered = enumerate(zip(series, shown, strict=True), start=1)
+        # thresholds and forecasts first: what was measured lies over them
+        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: each[1][0].look != "dashed"):
             mark = one.mark or options.mark(one.look)
             for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
                 if one.mark or one.look == "points" or len(part_x) == 1:
