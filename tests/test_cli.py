@@ -481,6 +481,15 @@ def test_closed_and_full_streams() -> None:
         assert b"No space left" in full.stderr and b"Traceback" not in full.stderr
 
 
+def test_train_returns_when_the_run_s_process_has_gone(
+    runs_dir: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_REPORT_S", "1")
+    assert lab(*TRAIN).returncode == 0
+    [run] = folder.list_runs()
+    assert not is_locked(run) and (run.path / "report.md").is_file()
+
+
 def test_an_encoding_without_arrows_is_no_crash(fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = lab(*TRAIN)

@@ -265,6 +265,8 @@ def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: flo
     watcher = watcher or Watcher(run)
     with Interrupts() as interrupts, display_for(as_json, every_s) as display:
         detached = _until_end(run, watcher, display, interrupts, attempt_before)
+        if not detached:
+            _until_gone(run)
         liveness = _liveness(watcher)
     if end_before and liveness in ENDED and watcher.state.end == end_before:
         liveness = "crashed"  # the end is still that of the attempt before: the new one never said a word
@@ -315,6 +317,14 @@ def _until_end(
             return True
         if not events:
             time.sleep(POLL_S)
+
+
+def _until_gone(run: Run) -> None:
+    """After its last word a run writes its report: what is asked of it next should find that, and not a run
+    that still goes on."""
+    deadline = time.monotonic() + folder.LEAVING_PATIENCE_S
+    while is_locked(run) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def _farewell(run: Run) -> str:

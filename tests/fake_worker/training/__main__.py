@@ -1,7 +1,7 @@
 """Writes the log of a run of ``max_steps`` steps, one each FAKE_STEP_S seconds, heeding commands.
 
 FAKE_END: finished (as a run does), failed (an end with its message), crash (killed at half of the steps),
-silent (gone before its first event).
+silent (gone before its first event). FAKE_REPORT_S: how long it writes its report afterwards.
 """
 
 import os
@@ -77,6 +77,8 @@ def main() -> int:
         peak_memory={"resident": 2_000_000},
         path="adapter",
     )
+    time.sleep(float(os.environ.get("FAKE_REPORT_S", "0")))
+    (run.path / "report.md").write_text("what it came to")
     return 0
 
 
