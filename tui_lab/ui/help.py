@@ -10,13 +10,14 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from tui_lab.safe_text import visible
 from tui_lab.ui.action import Action
 from tui_lab.ui.actions import ACTIONS, GROUPS, bindings, key_cell
 from tui_lab.ui.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
 from tui_lab.ui.keyed import Over
+from tui_lab.ui.widgets.keys_line import KeysLine
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 WIDEST = 100
@@ -107,7 +108,7 @@ class HelpScreen(Over[None]):
             yield Input(placeholder="a word, a key, or an action's id")
             with VerticalScroll():
                 yield Static()
-            yield Footer(compact=True, show_command_palette=False)
+            yield KeysLine(compact=True, show_command_palette=False)
 
     def on_resize(self, event: events.Resize) -> None:
         self._draw()
@@ -132,13 +133,20 @@ class HelpScreen(Over[None]):
     def _entered(self) -> None:
         self.query_one(VerticalScroll).focus()
 
+    @property
+    def labels_now(self) -> dict[str, str]:
+        """The key of the page leads back from it."""
+        return {"whether": "All keys"} if self.whether else {}
+
     def action_whether(self) -> None:
         self.whether = not self.whether
+        self.refresh_bindings()
         self._draw()
         self.query_one(VerticalScroll).scroll_home(animate=False)
 
     def action_search(self) -> None:
         self.whether = False
+        self.refresh_bindings()
         self.query_one(Input).add_class("-open").focus()
 
     def action_leave(self) -> None:

@@ -55,6 +55,28 @@ class Pane(Keyed, Screen[None]):
                     if tabs.active != part.id:
                         tabs.show(part.id)
 
+    @property
+    def shows_all_parts(self) -> bool:
+        """Whether the window holds every part at once, so that there is no tab to turn."""
+        return any(not tabs.display for tabs in self.query(TabsLine))
+
+    @property
+    def labels_now(self) -> dict[str, str]:
+        """What keys do as things are now, by action, where that is not what they are called for."""
+        return {"turn_tab(1)": "Next part"} if self.shows_all_parts else {}
+
+    def action_tab(self, name: str) -> None:
+        """Shows a part; the focus goes to what takes keys there."""
+        self.query_one(TabsLine).show(name)
+
+    def action_turn_tab(self, by: int) -> None:
+        """The next part; where all are in view the next one that takes the focus."""
+        tabs = self.query_one(TabsLine)
+        for _ in tabs.tabs:
+            self.action_tab(tabs.turn(by))
+            if not self.shows_all_parts or self.focused is not None:
+                return
+
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         for plot in self.query(Plot):
             plot.catch_up()

@@ -109,6 +109,18 @@ class ComparePane(Pane):
             return False
         return super().check_action(action, parameters)
 
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use now: the line of keys does without it, and the key says why."""
+        here, view = isinstance(self.focused, Prompt), self._view
+        useless = {
+            "run": here,  # its own key, which is the prompt's, stands first
+            "stop": not any(each.state == "running" for each in self.views),
+            "inspect": view is None or view.done is None,
+            "save": not self.results,
+        }
+        return frozenset(action for action, idle in useless.items() if idle)
+
     # ------------------------------------------------------------------ lay-out
 
     def on_resize(self, event: events.Resize) -> None:
@@ -133,6 +145,7 @@ class ComparePane(Pane):
         tabs = self.query_one(LaneTabs)
         tabs.display = self.grid.places < len(self.views)
         tabs.show([(view.lane, view.state) for view in self.views], self.current)
+        self.refresh_bindings()  # what a lane offers changes with its state
 
     def _draw_settings(self) -> None:
         words = [

@@ -79,6 +79,10 @@ class DashboardPane(RunPane):
             yield Tile("Memory", MemoryPart(), id="memory")
             yield Tile("Events", events_feed, id="events")
 
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        return super().idle_actions | ({"ask"} if self.watcher is None else set())
+
     # ------------------------------------------------------------------ lay-out
 
     def on_resize(self, event: events.Resize) -> None:

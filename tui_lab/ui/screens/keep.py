@@ -320,12 +320,10 @@ class KeepPane(Pane):
             self.app.push_screen(ItemView(self._result, self._flips, event.option_index))
 
     def action_tab(self, name: str) -> None:
-        self.query_one(TabsLine).show(name)
+        super().action_tab(name)
         lists = self.query(f"#{name} OptionList")
-        self.set_focus(lists.first() if lists else None)
-
-    def action_turn_tab(self, by: int) -> None:
-        self.action_tab(self.query_one(TabsLine).turn(by))
+        part = self.query_one(f"#{name}")  # one that scrolls takes keys itself
+        self.set_focus(lists.first() if lists else part if part.can_focus else None)
 
     def action_choose_run(self) -> None:
         from tui_lab.ui.widgets.run_list import RunList

@@ -91,15 +91,11 @@ class RunPane(Pane):
 
     @property
     def labels_now(self) -> dict[str, str]:
-        """What keys do as the run is now, where that is the reverse of what they are called for."""
-        if self.watcher is None or self.liveness in ENDED:
-            return {}
-        state = self.watcher.state
-        return {
-            action: label
-            for action, label, turned in (("pause", "Go on", state.paused), ("arm", "Disarm", state.armed))
-            if turned
-        }
+        labels = super().labels_now
+        if self.watcher is not None and self.liveness not in ENDED:
+            labels |= {"pause": "Go on"} if self.watcher.state.paused else {}
+            labels |= {"arm": "Disarm"} if self.watcher.state.armed else {}
+        return labels
 
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""

@@ -37,6 +37,8 @@ WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: Seconds between two looks at the folders while the pane is shown.
 LOOK_S = 1.5
 LEGEND_LINES = 4
+#: Of what the line of keys offers.
+NEED_A_RUN = {"open", "mark", "filter", "sort(1)", "tags", "note", "delete"}
 #: Of the table's part: rows at least, and those beside the runs (border, head, details, a free one).
 LEAST_ROWS, OTHER_ROWS = 11, 6
 
@@ -88,6 +90,12 @@ class RunsPane(RunsCommands):
         self._drawn_compared: Any = None
         self._comparison = Comparison()
         self.compared = Compared()
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use now: the line of keys does without it, and the key says why."""
+        idle = set() if self.index and self.index.queue_words else {"queue"}
+        return frozenset(idle if self.every else idle | NEED_A_RUN)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="top")
@@ -175,6 +183,7 @@ class RunsPane(RunsCommands):
         drawn = (every, about)
         if drawn != self._drawn:
             self.every, self._drawn = every, drawn
+            self.refresh_bindings()
             known = {run.id for run in every}
             self.marked = [each for each in self.marked if each in known]
             self._draw()
@@ -303,13 +312,11 @@ class RunsPane(RunsCommands):
     # ------------------------------------------------------------------ moving, sorting, filtering
 
     def action_tab(self, name: str) -> None:
-        self.query_one(TabsLine).show(name)
-        self.set_focus(self.table if name == "list" else None)
+        super().action_tab(name)
+        part = self.query_one(f"#{name}")  # one that scrolls takes keys itself
+        self.set_focus(self.table if name == "list" else part if part.can_focus else None)
         self._draw_sweep()
         self._draw_compared()
-
-    def action_turn_tab(self, by: int) -> None:
-        self.action_tab(self.query_one(TabsLine).turn(by))
 
     def action_sort(self, by: int) -> None:
         """By the next or the previous column; figures begin with what is usually looked for."""

@@ -116,15 +116,12 @@ class TunePane(RunPane):
     # ------------------------------------------------------------------ actions
 
     def action_tab(self, name: str) -> None:
-        self.query_one(TabsLine).show(name)
+        super().action_tab(name)
         feeds = self.query(f"#{name} Feed")
         if feeds:
             feeds.first().focus()
         else:
             self.set_focus(None)
-
-    def action_turn_tab(self, by: int) -> None:
-        self.action_tab(self.query_one(TabsLine).turn(by))
 
     def action_log_scale(self) -> None:
         plot = self.query_one("#loss RunPlot", RunPlot)

@@ -60,6 +60,8 @@ class KeysLine(Footer):
         return told
 
     async def recompose(self) -> None:
+        if not self.is_attached:
+            return  # the screen has gone meanwhile
         told = self._what_it_shows()
         if told == self._told:
             return  # as with each move of the focus between things that take the same keys
@@ -73,6 +75,7 @@ class KeysLine(Footer):
 
     def on_resize(self, event: events.Resize) -> None:
         self._fit()
+        self.call_after_refresh(self.screen.refresh_bindings)  # another lay-out may offer other things
 
     def _fit(self) -> None:
         keys = list(self.query(FooterKey))
