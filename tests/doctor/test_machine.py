@@ -19,7 +19,7 @@ def test_gpu() -> None:
     good = machine.check_gpu([H200], NEW)
     assert good.state == "ok" and "compute capability 9.0, bf16" in good.found and "580.1" in good.found
     older = machine.check_gpu([T4], OLD)
-    assert "17.2 GB" in older.found and "no bf16" in older.found and "8.0" in older.advice
+    assert "16 GiB" in older.found and "no bf16" in older.found and "8.0" in older.advice
     bare = machine.check_gpu([gpu.Gpu(0, "MIG", None, None, None, None, None, None, None)], None)
     assert bare.state == "ok" and "unknown" in bare.found
 

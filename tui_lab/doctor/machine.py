@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from tui_lab import catalog, gpu, room
-from tui_lab.doctor.check import Check, gb
+from tui_lab.doctor.check import Check
+from tui_lab.units import size
 
 #: A run of the bundled model needs about this much.
-LITTLE_MEMORY_BYTES = 1_500_000_000
+LITTLE_MEMORY_BYTES = 3 << 29
 DEVICES, PCI = Path("/dev"), Path("/sys/bus/pci/devices")
 #: NVIDIA's number on the PCI bus, and the class of what draws or computes.
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
@@ -18,11 +19,11 @@ _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 def check_cpu() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = room.available_bytes()
-    text = f"{cores} cores, {gb(free)} memory free" if free is not None else f"{cores} cores, memory unknown"
+    memory = f"{size(free)} memory free" if free is not None else "memory unknown"
+    text = f"{cores} core{'s' * (cores != 1)}, {memory}"
     if free is not None and free < LITTLE_MEMORY_BYTES:
-        return Check(
-            "CPU", "warn", text, "close other programs: a run of the bundled model needs about 1.5 GB"
-        )
+        needs = f"close other programs: a run of the bundled model needs about {size(LITTLE_MEMORY_BYTES)}"
+        return Check("CPU", "warn", text, needs)
     return Check("CPU", "ok", text)
 
 
@@ -66,7 +67,7 @@ def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
         return Check("GPU", "warn", found, advice)
     parts = []
     for card in cards:
-        memory = f", {gb(card.memory_total_bytes)}" if card.memory_total_bytes else ""
+        memory = f", {size(card.memory_total_bytes)}" if card.memory_total_bytes else ""
         capability = ".".join(map(str, card.compute_capability)) if card.compute_capability else "unknown"
         bf16 = {True: "bf16", False: "no bf16", None: "bf16 unknown"}[card.bf16]
         parts.append(f"{card.name}{memory}, compute capability {capability}, {bf16}")

@@ -125,7 +125,8 @@ def check_torch(answer: Mapping[str, Any], cards: list[gpu.Gpu], driver: gpu.Dri
         devices = ", ".join(visible(str(name)) for name in answer.get("devices", []))
         bf16 = "bf16" if answer.get("bf16") else "no bf16"
         return Check("torch", "ok", f"{text}, uses {devices} ({bf16})")
-    text += f", on the CPU with {answer.get('threads')} threads"
+    threads = answer.get("threads")
+    text += f", on the CPU with {threads} thread{'s' * (threads != 1)}"
     if not cards:
         return Check("torch", "ok", text)
     if not build:

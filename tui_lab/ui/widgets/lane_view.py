@@ -188,7 +188,7 @@ class LaneView(Vertical, can_focus=True):
         if not self.children or not self.display or self.query(Input):
             return
         if self.done is None:
-            text = f" {self.count} tokens" if self.count else ""
+            text = f" {self.count} token{'s' * (self.count != 1)}" if self.count else ""
         else:
             told = figures(self.done)
             narrow = self.size.width < ROOMY_COLUMNS
