@@ -66,8 +66,9 @@ class Pane(Keyed, Screen[None]):
         return {"turn_tab(1)": "Next part"} if self.shows_all_parts else {}
 
     def action_tab(self, name: str) -> None:
-        """Shows a part; the focus goes to what takes keys there."""
-        self.query_one(TabsLine).show(name)
+        """Shows a part, in a pane that has several; the focus goes to what takes keys there."""
+        for tabs in self.query(TabsLine):
+            tabs.show(name)
 
     def action_turn_tab(self, by: int) -> None:
         """The next part; where all are in view the next one that takes the focus."""
