@@ -116,6 +116,21 @@ def test_brightness_becomes_bold_faint_and_reverse() -> None:
     assert told("underline #c6c6c6") == (False, False, False, True)
 
 
+async def test_a_passing_message_says_in_words_how_grave_it_is() -> None:
+    app = LabApp(settings=Settings(pane="runs"))
+    async with app.run_test(size=(100, 40), notifications=True):
+        await until(lambda: app._drawn)
+        app.notify("all is well")
+        app.notify("look here", severity="warning")
+        app.notify("not done", severity="error")
+        app.notify("a file", severity="warning", title="Left out")
+        await until(lambda: "a file" in screen_text(app))
+        shown = " ".join(screen_text(app).replace("▌", " ").split())
+    for words in ("! Warning look here", "✗ Error not done", "Left out a file"):
+        assert words in shown
+    assert shown.count("Warning") == 1
+
+
 async def test_colours_that_are_asked_for_overrule_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TUI_LAB_COLOR", "1")

@@ -28,6 +28,7 @@ GROUNDS = (
     "panel-lighten-2",  # the title of the lane or tile that has the focus
     "block-cursor-background",
     "block-cursor-blurred-background",
+    "screen-selection-background",  # what the mouse has marked keeps its colours
 )
 #: What the panes write with, beside the semantic names.
 TEXTS = (
@@ -106,6 +107,8 @@ def test_every_text_can_be_read_on_everything_that_it_stands_on(name: str) -> No
         for role in (*themes.SEMANTIC, *themes.CHROME, *TEXTS):
             if name == themes.MONO_THEME and ground_name.startswith("block-cursor"):
                 role = "block-cursor-foreground"  # reverse on a line without colours: one style for all
+            if name == themes.MONO_THEME and ground_name.startswith("screen-selection"):
+                role = "screen-selection-foreground"
             ratio = math_.contrast(math_.rgb(hexed(colours[role], ground)), math_.rgb(ground))
             if ratio < least:
                 bad.append(f"{role} on {ground_name}: {ratio:.2f}")
@@ -143,6 +146,16 @@ def test_the_cursor_stands_out(name: str) -> None:
             math_.rgb(hexed(colours[edge], colours["surface"])), math_.rgb(colours["background"].lower())
         )
         assert ratio >= least, f"{edge}: {ratio:.2f}"
+
+
+@pytest.mark.parametrize("name", TRUECOLOUR)
+def test_what_is_marked_in_a_text_field_can_be_seen_and_read(name: str) -> None:
+    colours = colours_of(name)
+    for field in ("surface", "panel"):
+        marked = hexed(colours["input-selection-background"], colours[field])
+        text = hexed(colours["input-selection-foreground"], marked)
+        assert math_.contrast(math_.rgb(text), math_.rgb(marked)) >= STRICT.get(name, 4.5)
+        assert math_.apart(marked, colours[field].lower(), "normal") > 8
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from textual.binding import Binding
 from textual.filter import LineFilter
+from textual.notifications import SeverityLevel
 from textual.reactive import reactive
 from textual.theme import Theme
 
@@ -16,6 +17,9 @@ from tui_lab.settings import PLOTS, Settings, ascii_reason
 from tui_lab.ui import filters, themes
 from tui_lab.ui.keys import key_name
 from tui_lab.ui.line import LineApp
+
+#: What stands over a passing message that has no title of its own.
+TITLES = {"warning": "! Warning", "error": "✗ Error"}
 
 
 class LooksApp(LineApp):
@@ -48,6 +52,12 @@ class LooksApp(LineApp):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return filters.chosen(super().get_line_filters(), self._own_filters)
+
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information", **more: Any
+    ) -> None:
+        """A passing message. Textual tells how grave it is by the colour of an edge alone."""
+        super().notify(message, title=title or TITLES.get(severity, ""), severity=severity, **more)
 
     def get_key_display(self, binding: Binding) -> str:
         """A key in a line of keys as it is written everywhere else."""
