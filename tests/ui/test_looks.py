@@ -324,7 +324,7 @@ def test_on_a_real_terminal_neither_colours_nor_other_letters_come(tmp_path: Pat
     try:
         lab.until("Start")
         lab.press(PANE_KEYS["runs"], 0.0)
-        lab.until("Filter")
+        lab.until("sorted by")
     finally:
         lab.close()
     text = written.decode("ascii")  # fails on anything else
