@@ -141,7 +141,7 @@ def top_line(
         parts.append(f"{marked} marked")
     parts.append(f"sorted by {sorted_by} {'↓' if descending else '↑'}")
     if queue:
-        parts.append(f"queue: {visible(queue)}")
+        parts.append(visible(queue if "queue" in queue else f"queue: {queue}"))  # said once
     return "   ".join(parts)
 
 

@@ -63,10 +63,11 @@ def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
     assert all(36 <= x <= 46 for x in top), "in the middle, where the spike is"
 
 
-def test_a_threshold_hides_nothing_that_was_measured() -> None:
+def test_thresholds_and_lines_hide_no_points() -> None:
     points = Series("retention", "retained", [0.0, 50.0, 100.0], [0.9] * 3, "points")
     threshold = Series("threshold", "forgotten", [0.0, 100.0], [0.9] * 2, "dashed")
-    for series in ([points, threshold], [threshold, points]):
+    line = Series("its lower end", "undecided", [0.0, 100.0], [0.9] * 2)
+    for series in ([points, threshold], [threshold, points], [points, line]):
         assert plain(draw(series, 60, 10)[1:]).count("●") == 3
 
 

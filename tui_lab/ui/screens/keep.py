@@ -43,6 +43,7 @@ WIDE_COLUMNS, WIDE_ROWS = 160, 28
 #: A window of fewer rows cuts the verdict's sentence to one.
 ROWS_FOR_ALL = 24
 FIRST_SUITE = "everyday"
+FLIPS_TITLE = " Items that flipped "
 #: Runs that are drawn at most in the picture of all runs.
 RUNS_DRAWN = 60
 
@@ -142,7 +143,7 @@ class KeepPane(Pane):
                 part.border_title = " What to try next "
                 yield Static()
             with Vertical(id="flips", classes="part text") as part:
-                part.border_title = " Items that flipped "
+                part.border_title = FLIPS_TITLE
                 yield OptionList()
             for kind in ("curve", "strength", "runs"):
                 yield Vertical(KeepPlot(kind), id=kind, classes="part")
@@ -286,8 +287,7 @@ class KeepPane(Pane):
             options.add_option(Option(Content(said), disabled=True))
         where = f" in {visible(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
-        counts = f": {lost} lost, {len(found) - lost} gained" if measured else ""
-        title = f" Items that flipped{where}{counts} "
+        title = f" Flipped{where}: {lost} lost, {len(found) - lost} gained " if measured else FLIPS_TITLE
         self.query_one("#flips").border_title = Content(title)
 
     def _draw_plots(self) -> None:

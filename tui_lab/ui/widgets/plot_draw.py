@@ -55,6 +55,8 @@ HEAVY_GLYPHS: dict[str, dict[str, str]] = {
     "block": {"thin": "▀▄", "points": "◆", "dashed": "╍╍"},
     "ascii": {"thin": "**", "points": "@", "dashed": "=="},
 }
+#: What lies over what: thresholds and forecasts hide nothing that was measured, lines no points.
+LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
 #: Dots of a cell, across and down, of the markers that draw finer than cells.
 DOTS = {"braille": (2, 4), "hd": (2, 2)}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
@@ -258,8 +260,7 @@ def _figure(
         plotext.xticks(x_axis.ticks, x_axis.labels)
         plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
         numbered = enumerate(zip(series, shown, strict=True), start=1)
-        # thresholds and forecasts first: what was measured lies over them
-        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: each[1][0].look != "dashed"):
+        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: LAYERS[each[1][0].look]):
             mark = one.mark or options.mark(one.look)
             for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
                 if one.mark or one.look == "points" or len(part_x) == 1:
