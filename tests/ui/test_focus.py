@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widget import Widget
 
-from tests.ui.helpers import until
+from tests.ui.helpers import screen_text, until
 from tests.ui.kept import make_run
 from tests.ui.screens.test_compare import PaperHost
 from tui_lab.settings import Settings
@@ -107,3 +107,14 @@ async def test_what_lies_over_a_pane_has_the_focus_and_gives_it_back(name: str) 
         await pilot.press("escape")
         await until(lambda: len(app.screen_stack) == 1)
         assert app.screen.focused is before
+
+
+async def test_a_mark_says_which_lane_has_the_focus_where_no_ground_can() -> None:
+    app = lab(Settings(theme="lab-ansi"), "compare")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: app._drawn and app.focused is not None)
+        assert "▸" not in screen_text(app)
+        await pilot.press("escape")
+        await until(lambda: "▸· 1 greedy" in screen_text(app))
+        await pilot.press("tab")
+        await until(lambda: "▸· 2 " in screen_text(app) and screen_text(app).count("▸") == 1)

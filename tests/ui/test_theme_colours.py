@@ -199,7 +199,10 @@ def test_on_a_coloured_ground_of_the_palette_everything_is_black_or_white() -> N
         return style.color.number if style.color else None
 
     assert ink("yellow on white") == ink("dim on white") == ink("white on white") == black
-    assert ink("black on bright_blue") == black and ink("red on blue") == bright_white
+    assert (
+        ink("black on bright_blue") == ink("dim black on white") == black
+        and ink("red on blue") == bright_white
+    )
     assert ink("yellow on default") == ink("yellow") == ink("yellow on black") == yellow
     assert ink("red reverse on white") == red, "what is reverse stands on its own colour"
     assert ink("#ffff00 on #ffffff") is None, "the colours of other themes stay theirs"

@@ -101,7 +101,7 @@ def inked(style: Style) -> Style:
     if under is None or under.type is not ColorType.STANDARD or under.number in (None, 0) or style.reverse:
         return style
     if over is not None and over.type is ColorType.STANDARD and over.number in _INKS - {under.number}:
-        return style
+        return style + Style(dim=False) if style.dim else style
     ink = RichColor.from_ansi(15 if under.number in _DARK_GROUNDS else 0)
     return style + Style(color=ink, dim=False)
 

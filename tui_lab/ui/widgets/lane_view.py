@@ -174,7 +174,8 @@ class LaneView(Vertical, can_focus=True):
         colour = f"${role(self.lane)}"
         name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
         parts: list[Any] = [
-            f" {GLYPHS[self.state]} ",
+            # the mark says without a colour where the focus is
+            f"{'▸' if self.has_focus else ' '}{GLYPHS[self.state]} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
             f" {rest}" if rest else "",
@@ -183,6 +184,10 @@ class LaneView(Vertical, can_focus=True):
             on = visible(self.lane.on)
             parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
         self.query_one(".title", Static).update(Content.assemble(*parts), layout=False)
+
+    def watch_has_focus(self, value: bool) -> None:
+        super().watch_has_focus(value)
+        self._draw_title()
 
     def _draw_figures(self) -> None:
         if not self.children or not self.display or self.query(Input):
