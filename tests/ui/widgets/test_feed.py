@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.app import App, ComposeResult
 
-from tests.ui.helpers import screen_text
+from tests.ui.helpers import screen_text, until
 from tui_lab.ui.widgets.feed import Feed
 
 
@@ -52,6 +52,5 @@ async def test_at_the_end_it_stays_at_the_end() -> None:
             await pilot.pause()
             assert "entry 099" in screen_text(app), size
         feed.bring([entry(n) for n in range(50, 102)])  # the oldest made room
-        await pilot.pause()
-        assert "entry 101" in screen_text(app)
+        await until(lambda: "entry 101" in screen_text(app))
         assert [parts[0][0] for parts in feed.entries][-2:] == ["entry 100 ", "entry 101 "]
