@@ -218,7 +218,7 @@ async def test_the_cursor_shows_a_theme_on_the_pane_and_escape_takes_it_back() -
             await pilot.press("down")
         await until(lambda: app.marker == "block" and app.plot_weight == "thick")
         await pilot.press("escape")
-        await until(lambda: app.theme == "lab-dark" and ground(app) == "#242b34")
+        await until(lambda: app.theme == "lab-dark" and ground(app) == "#262b33")
         assert app.marker == "braille" and app.plot_weight == "normal"
         assert not path().exists()
 

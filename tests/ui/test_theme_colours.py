@@ -6,6 +6,8 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from rich.style import Style
 from textual.app import App, ComposeResult
 from textual.color import Color
@@ -115,6 +117,31 @@ def test_every_text_can_be_read_on_everything_that_it_stands_on(name: str) -> No
     assert not bad
 
 
+def rounded(colour: str) -> str:
+    """What a terminal of 256 colours is sent for ``colour``: of the cube or of the greys (xterm's values)."""
+    number = RichColor.parse(colour).downgrade(ColorSystem.EIGHT_BIT).number
+    assert number is not None and number >= 16
+    if number >= 232:
+        return "#" + f"{8 + 10 * (number - 232):02x}" * 3
+    parts = ((number - 16) // 36, (number - 16) // 6 % 6, (number - 16) % 6)
+    return "#" + "".join(f"{55 + 40 * part if part else 0:02x}" for part in parts)
+
+
+@pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
+def test_over_a_line_that_says_nothing_of_true_colours_everything_can_be_read(name: str) -> None:
+    """SSH hands COLORTERM on to few machines: then colours are rounded to the palette of 256."""
+    colours = colours_of(name)
+    bad = []
+    for ground_name in GROUNDS:
+        ground = hexed(colours[ground_name], colours["surface"])
+        for role in (*themes.SEMANTIC, *themes.CHROME, *TEXTS):
+            text, under = rounded(hexed(colours[role], ground)), rounded(ground)
+            ratio = math_.contrast(math_.rgb(text), math_.rgb(under))
+            if ratio < (4.5 if name in STRICT else 3.8):
+                bad.append(f"{role} on {ground_name}: {ratio:.2f}")
+    assert not bad
+
+
 @pytest.mark.parametrize("name", TRUECOLOUR)
 async def test_what_is_said_beside_the_matter_is_fainter_than_the_matter(name: str) -> None:
     class Beside(App[None]):
@@ -204,5 +231,6 @@ def test_on_a_coloured_ground_of_the_palette_everything_is_black_or_white() -> N
         and ink("red on blue") == bright_white
     )
     assert ink("yellow on default") == ink("yellow") == ink("yellow on black") == yellow
+    assert not (dimmed := filters.inked(Style.parse("bright_black"))).color.number and dimmed.dim  # type: ignore[union-attr]
     assert ink("red reverse on white") == red, "what is reverse stands on its own colour"
     assert ink("#ffff00 on #ffffff") is None, "the colours of other themes stay theirs"

@@ -26,6 +26,7 @@ LIGHT_GROUND = 0.18
 BOLD_FROM, FAINT_BELOW = 0.9, 0.35
 #: Nearer to its ground than this (WCAG contrast), a text is not meant to be seen.
 VISIBLE_FROM = 1.25
+_FAINT = Style(color=RichColor.default(), dim=True)
 #: Codes of the palette: black, white and bright white; and the grounds that white is read better on.
 _INKS, _DARK_GROUNDS = frozenset({0, 7, 15}), frozenset({1, 4, 5, 8})
 
@@ -96,9 +97,12 @@ class NoControls(LineFilter):
 @lru_cache(maxsize=1024)
 def inked(style: Style) -> Style:
     """``style`` in black or white where its ground is a code of the palette: the cursor, a selection. Nobody
-    knows how these codes look, but yellow on white and blue on red can nowhere be read."""
+    knows how these codes look, but yellow on white and blue on red can nowhere be read. Bright black, which
+    some palettes have as their ground, becomes the terminal's own faint."""
     over, under = style.color, style.bgcolor
     if under is None or under.type is not ColorType.STANDARD or under.number in (None, 0) or style.reverse:
+        if over is not None and over.type is ColorType.STANDARD and over.number == 8:
+            return style + _FAINT
         return style
     if over is not None and over.type is ColorType.STANDARD and over.number in _INKS - {under.number}:
         return style + Style(dim=False) if style.dim else style
@@ -107,12 +111,12 @@ def inked(style: Style) -> Style:
 
 
 class Inked(LineFilter):
-    """See :func:`inked`. Grounds are such codes in themes of native codes only."""
+    """See :func:`inked`. Only themes of native codes have such colours."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [
             each
-            if (style := each.style) is None or style.bgcolor is None or style.bgcolor.triplet is not None
+            if (style := each.style) is None or (style.bgcolor is not None and style.bgcolor.triplet)
             else Segment(each.text, inked(style), each.control)
             for each in segments
         ]
