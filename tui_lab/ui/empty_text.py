@@ -9,9 +9,6 @@ from tui_lab.ui.actions import first_key as key
 
 Keymap = Mapping[str, str] | None
 
-#: A run whose weights nobody can measure.
-NOT_SAVED = "This run has saved nothing yet: it is measured once it has ended or was stopped."
-
 
 def no_run(keymap: Keymap = None) -> str:
     """There is no run at all."""
@@ -38,6 +35,13 @@ def no_runs(keymap: Keymap = None) -> str:
 def not_measured(keymap: Keymap = None) -> str:
     """A run on which no suite was asked yet."""
     return f"Nothing was measured yet: {key('keep.measure', keymap)} measures a suite."
+
+
+def not_saved(lives: bool, keymap: Keymap = None) -> str:
+    """A run without weights that could be measured; ``lives``: it may still save some."""
+    if lives:
+        return "Nothing saved yet: wait for the end, or stop the run."
+    return f"This run ended without saving: {key('tune.resume', keymap)} on Tune resumes it."
 
 
 def no_sweep(keymap: Keymap = None) -> str:

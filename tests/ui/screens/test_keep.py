@@ -90,6 +90,18 @@ async def test_the_verdict_the_table_and_what_next(size: tuple[int, int], own_fo
                 await until(lambda: part in screen_text(app), what=part)  # noqa: B023
 
 
+async def test_the_gain_is_told_in_one_line_and_nothing_is_advised_that_cannot_be(own_folders: Path) -> None:
+    run = made.make_run(preset="minute")
+    (run.path / "retention" / "everyday.json").unlink()
+    (run.path / "adapter").rmdir()
+    app = LabApp(pane="keep")
+    async with app.run_test(size=(80, 24)):
+        await ready(app)
+        await until(lambda: "This run ended without saving" in screen_text(app))
+        text = screen_text(app)
+        assert "new task 0.10 → 0.90" in text and "Measure retention" not in text
+
+
 async def test_a_flip_is_opened_and_the_next_one_after_it(own_folders: Path) -> None:
     made.make_run()
     app = LabApp(pane="keep")
@@ -203,7 +215,7 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
         shown = pane_of(app).kept
         assert shown is not None
         await pilot.press("s")
-        await until(lambda: said(app, "has saved nothing yet"))
+        await until(lambda: said(app, "ended without saving: R on Tune resumes it"))
         assert not jobs.asked
         line_of_keys = screen_text(app).rstrip().splitlines()[-1]
         assert "r Runs" in line_of_keys and "Measure" not in line_of_keys

@@ -17,7 +17,7 @@ from textual.worker import Worker
 
 from tui_lab.errors import LabError
 from tui_lab.retention.advice import Advice, advise
-from tui_lab.runs.folder import Run, list_runs, open_run
+from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.safe_text import visible
 from tui_lab.ui import empty_text, keep_data, keep_text
 from tui_lab.ui.actions import bindings, keys_of
@@ -129,7 +129,10 @@ class KeepPane(Pane):
 
     @property
     def _not_measured(self) -> str:
-        return empty_text.not_measured(self._keymap) if self._has_weights else empty_text.NOT_SAVED
+        run = self.run_shown
+        if run is None or self._has_weights:
+            return empty_text.not_measured(self._keymap)
+        return empty_text.not_saved(is_locked(run), self._keymap)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
@@ -214,11 +217,15 @@ class KeepPane(Pane):
         self._draw_advice()
 
     def _draw_advice(self) -> None:
-        self.query_one("#next Static", Static).update(keep_text.advice_lines(self._advice))
+        found = self._advice
+        said = keep_text.advice_lines(found) if found or self.kept is None else Content(self._not_measured)
+        self.query_one("#next Static", Static).update(said)
 
     @property
     def _advice(self) -> tuple[Advice, ...]:
-        return advise(keep_data.facts(self.kept, self.suite)) if self.kept else ()
+        if self.kept is None or not (self._has_weights or self._result.get("comparison")):
+            return ()  # the first advice would be to measure
+        return advise(keep_data.facts(self.kept, self.suite))
 
     @property
     def _result(self) -> dict[str, Any]:
@@ -226,14 +233,17 @@ class KeepPane(Pane):
 
     def _draw_verdict(self) -> None:
         kept = self.kept
+        width = max(20, self.size.width - 2)
         if kept is None:
             lines = [Content(empty_text.no_run_kept(self._keymap))]
         else:
             comparison = self._result.get("comparison")
             words, colour = keep_text.verdict_words(str((comparison or {}).get("verdict") or ""))
             start, end = kept.acquisition
-            name = f"{keep_data.label(kept.recipe, kept.run.id)}   {self.suite}"
+            name = keep_data.label(kept.recipe, kept.run.id)
             gain = f"new task {keep_text.number(start, 2)} → {keep_text.number(end, 2)}"
+            if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
+                name += f"   {self.suite}"  # which stands in the table, too
             sentence = str(comparison["sentence"]) if comparison else self._not_measured
             lines = [
                 Content.assemble(
@@ -243,7 +253,6 @@ class KeepPane(Pane):
                 Content(keep_text.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
                 Content.styled(visible(self.progress or keep_text.first_advice(self._advice)), "$text-muted"),
             ]
-        width = max(20, self.size.width - 2)
         # where there are rows for it, what it comes to is told whole
         whole = kept is None or self.size.height >= ROWS_FOR_ALL
         shown = [
@@ -354,7 +363,7 @@ class KeepPane(Pane):
         elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
             pass
         elif not self._has_weights:
-            self.notice(empty_text.NOT_SAVED, "warning")
+            self.notice(self._not_measured, "warning")
         else:
             return self.kept.run
         return None
