@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from tests.ui import recorded_demo
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
 from tui_lab import recording
 from tui_lab.host.messages import HostStatus
 from tui_lab.runs import folder
 from tui_lab.ui import demo, demo_parts
 from tui_lab.ui.demo import DemoApp
 from tui_lab.ui.demo_answers import RecordedHost
+from tui_lab.ui.demo_player import Player
 from tui_lab.ui.demo_script import CHAPTERS
 from tui_lab.ui.widgets.caption import CaptionBar
 
@@ -110,6 +111,46 @@ async def test_in_a_text_field_keys_are_text_while_it_is_held(
         await until(lambda: field.text.endswith("n q"))
         await pilot.press("escape", "space")
         assert not app.player.held, "out of the field the keys are the demo's again"
+        app.exit()
+    app.player.close(leave_running=False)
+
+
+async def test_a_part_that_fails_is_said_and_the_story_goes_on(
+    found: recording.Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(player: Player, name: str) -> None:
+        raise RuntimeError("\x1bno such lane")
+
+    monkeypatch.setattr(Player, "_ask", fails)
+    app = DemoApp(found, live=False, pace=PACE)
+    async with app.run_test(size=(80, 24), notifications=True):
+        await until(lambda: said(app, "this part cannot be shown: RuntimeError: ␛no such lane"))
+        await until(lambda: app.player.over)
+    app.player.close(leave_running=False)
+    assert titles(app) == TITLES
+
+
+async def test_space_holds_and_goes_on_where_a_text_field_has_the_focus(
+    found: recording.Recording, own_folders: Path
+) -> None:
+    app = DemoApp(found, live=False, pace=1.0)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.screen.query(CaptionBar))
+        await pilot.press("right")
+        await until(lambda: app.player.number == 1)
+        await pilot.press("right")
+        await until(lambda: getattr(app.screen, "GROUP", "") == "compare" and app.focused is not None)
+        await pilot.press("space")
+        assert app.player.held and not app.player.typing
+        field: Any = app.screen.query_one("#prompt")
+        before = field.text
+        await pilot.press("space")
+        assert not app.player.held and field.text == before
+        await pilot.press("x", "space")
+        assert app.player.held and "x " in field.text, "whoever types has the keys"
+        await until(lambda: "Esc" in screen_text(app).splitlines()[-2])
+        await pilot.press("escape", "space")
+        assert not app.player.held
         app.exit()
     app.player.close(leave_running=False)
 

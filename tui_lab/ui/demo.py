@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from textual import events
-from textual.widgets import Input, TextArea
 
 from tui_lab import __version__, recording
 from tui_lab.errors import LabError
@@ -74,7 +73,8 @@ class DemoApp(LabApp):
         self._play_from(0)
 
     def _play_from(self, number: int) -> None:
-        self.player.held = self.player.over = False
+        self.player.hold(False)
+        self.player.over = False
         self.run_worker(
             self.player.play(number), group="demo", exclusive=True, exit_on_error=False, name="demo"
         )
@@ -109,7 +109,7 @@ class DemoApp(LabApp):
         if isinstance(event, events.Key) and self._demo_key(event.key):
             return
         if isinstance(event, events.MouseDown | events.MouseScrollDown | events.MouseScrollUp):
-            self.player.held = not self.player.over
+            self.player.hold(not self.player.over, taken=True)
         await super().on_event(event)
 
     def _demo_key(self, key: str) -> bool:
@@ -117,17 +117,17 @@ class DemoApp(LabApp):
         player = self.player
         if player.over or len(self.screen_stack) > 1:
             return False
-        if player.held and isinstance(self.focused, Input | TextArea):
-            return False  # somebody types; Esc goes back to the pane
+        if player.typing:
+            return False  # Esc goes back to the pane
         if key in LEAVE and not (player.held and key == "escape"):
             self.action_leave()
         elif key in HOLD:
-            player.held = not player.held
+            player.hold(not player.held)
         elif key in NEXT | PREVIOUS and not player.held:
             number = player.number + (1 if key in NEXT else -1)
             self._play_from(max(0, min(len(CHAPTERS) - 1, number)))
         else:
-            player.held = True
+            player.hold(True, taken=True)
             return False
         return True
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import ScreenStackError
 from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, Input, TextArea
 
 from tui_lab.errors import LabError
 from tui_lab.recording import Recording
@@ -49,6 +49,7 @@ class Player:
         self.parts = {name: Part(name) for name in CHANGES}
         self.number = 0
         self.held = self.over = False
+        self.taken = False  # held, and somebody has used the lab since
         self.recorded_answers = False
         self.told: list[Said] = []  # every caption, as it was when it was first said
         self.said = Said()
@@ -74,6 +75,16 @@ class Player:
             part.poll()
             self._look_after(part)
         self._draw()
+
+    def hold(self, on: bool, taken: bool = False) -> None:
+        """Lets time stand still, or go on. ``taken``: by a key or a click that is the lab's."""
+        self.held, self.taken = on, on and taken
+
+    @property
+    def typing(self) -> bool:
+        """Whether somebody types: the letters are theirs then. The prompt of Compare has the focus as soon as
+        it is shown, which alone says nothing."""
+        return self.taken and isinstance(self.app.focused, Input | TextArea)
 
     async def wait(self, seconds: float) -> None:
         """Lets so much time of the demo pass."""
@@ -178,6 +189,9 @@ class Player:
                 await self._do(act)
         except LabError as error:
             self.app.tell(str(error), "warning")
+            return
+        except Exception as error:  # on a stage a part that is left out is better than a story that stands
+            self.app.tell(f"this part cannot be shown: {type(error).__name__}: {error}", "error")
             return
         text = beat.caption if self.live or beat.short is None else beat.short
         said = self._say(text)
@@ -284,6 +298,7 @@ class Player:
             self.app.run_id = part.run.id  # the demo's folder of runs is the lab's
 
     async def _tab(self, name: str) -> None:
+        await self.until(lambda: isinstance(self._screen, Pane) and self._screen.is_laid_out, 10)
         screen: Any = self._screen
         if isinstance(screen, Pane) and hasattr(screen, "action_tab"):
             screen.action_tab(name)
@@ -406,6 +421,8 @@ class Player:
         """What can be pressed, in full and in brief."""
         if self.over:
             return ("the demo is over",) * 2
+        if self.typing:
+            return "held, what you type is the lab's; Esc, then Space goes on", "held: Esc Space"
         if self.held:
             return "held, the keys are the lab's; Space goes on, Q leaves", "held: Space"
         arrows = "< >" if self.app.settings.ascii else "← →"

@@ -4,6 +4,7 @@ and shows hostile text as text."""
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ def test_keys_get_shorter_before_the_label_does() -> None:
     assert line(said, 85) == f"▶ ●●●○○○○ Compare · {LABEL} · {BRIEF}"
     assert line(said, 78) == f"▶ ●●●○○○○ {LABEL} · {BRIEF}"
     assert line(said, 58) == f"▶ ●●●○○○○ {LABEL}"
+    assert line(replace(said, label=f"naive {LABEL}"), 58) == f"▶ ●●●○○○○ naive {LABEL}"[:58].rstrip()
 
 
 def test_held_and_ascii() -> None:

@@ -16,6 +16,8 @@ from tui_lab.safe_text import visible
 ROWS = ((76, 2), (0, 3))
 #: Windows of so many rows have one for a line between pane and bar.
 APART_ROWS = 30
+#: Of what the last line says: title, label, keys.
+STYLES = ("bold", "bold $undecided", "$text-muted")
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,12 @@ def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
         ("", label, ""),
         ("", set_cell_size(label, max(0, room)).rstrip(), ""),
     ):
-        shown = [word for word in words if word]
-        if sum(cell_len(word) + 3 for word in shown) - 3 <= room:
+        shown = [(word, style) for word, style in zip(words, STYLES, strict=True) if word]
+        if sum(cell_len(word) + 3 for word, _ in shown) - 3 <= room:
             break
-    styles = {title: "bold", label: "bold $undecided", keys: "$text-muted", brief: "$text-muted"}
     for number, word in enumerate(shown):
         parts += [(" · " if not ascii_only else " | ", "$text-muted")] if number else []
-        parts.append((word, styles[word]))
+        parts.append(word)
     return parts
 
 
