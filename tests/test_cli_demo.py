@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import signal
@@ -35,6 +36,25 @@ def test_what_cannot_be_played_is_one_sentence(
     assert not runs_dir.exists()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("words", [[], ["demo"], ["demo", "--replay"]])
+def test_nothing_is_drawn_on_a_terminal_that_only_prints_lines(
+    words: list[str], runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Terminal()
+    for name, stream in (("stdin", Terminal()), ("stdout", drawn)):
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setenv("TERM", "dumb")
+    assert cli.main(words) == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert "TERM=dumb" in error and "--plain" in error and len(error.splitlines()) == 1
+    assert drawn.getvalue() == ""
+
+
 def drain(terminal: int) -> None:
     """Reads what was written: a terminal that nobody reads would hold the lab."""
     with contextlib.suppress(OSError):
@@ -57,6 +77,8 @@ def test_a_demo_that_is_ended_by_a_signal_takes_its_run_along(
     monkeypatch.setenv("FAKE_STEP_S", "30")
     monkeypatch.setenv("TERM", "xterm-256color")
     kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "about.json").write_text("of a demo that was played to its end")
     program = (
         "import tui_lab.ui.demo_player as player; player.READING_CHARS_PER_S = 4000.0; player.FINDING_S = 0\n"
         f"from tui_lab.cli import main\nraise SystemExit(main(['demo', '--keep', {str(kept)!r}]))"
@@ -79,4 +101,5 @@ def test_a_demo_that_is_ended_by_a_signal_takes_its_run_along(
         demo.kill()
         demo.wait()
         os.close(terminal)
+    assert "to its end" in (kept / "about.json").read_text()
     assert not runs_dir.exists(), "a person's own runs are elsewhere"

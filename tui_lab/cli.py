@@ -241,10 +241,21 @@ def _seconds(text: str) -> float:
 _count.__name__, _seconds.__name__ = "whole number", "number of seconds"
 
 
+def refuse_lines_only() -> None:
+    """Raises LabError where the terminal says that it can do nothing but print lines."""
+    term = os.environ.get("TERM", "")
+    if term in ("dumb", "unknown"):
+        raise LabError(
+            f"nothing can be drawn on this terminal (TERM={term}): set TERM, such as TERM=xterm-256color, "
+            "or do without (`tui-lab train --plain`, `tui-lab watch --plain`)"
+        )
+
+
 def open_lab(args: argparse.Namespace) -> int:
     """The full-screen lab."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LabError("the lab needs a terminal; without one use the commands that `tui-lab --help` lists")
+    refuse_lines_only()
     from tui_lab.ui.app import main as lab
 
     loaded = args.loaded

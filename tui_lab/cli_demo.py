@@ -47,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         raise LabError("--replay trains nothing: there is nothing to keep and nothing to wait for")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LabError("the demo needs a terminal")
+    from tui_lab.cli import refuse_lines_only
+
+    refuse_lines_only()
     from tui_lab.ui.demo import main
 
     loaded = args.loaded

@@ -50,6 +50,9 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(
             "a replay needs a terminal; `tui-lab report` and `tui-lab logs` tell of a run without one"
         )
+    from tui_lab.cli import refuse_lines_only
+
+    refuse_lines_only()
     from tui_lab.ui.app import main as lab
     from tui_lab.ui.ending import in_order
 

@@ -162,7 +162,8 @@ def place(keep: Path | None) -> Iterator[Path]:
             (folder / name).mkdir(mode=0o700, exist_ok=True)
         (folder / "state" / welcome.MARK).touch()  # the story says what there is to say
     except OSError as error:
-        raise LabError(f"the demo has no place for its runs: {error.strerror or error}") from None
+        where = "" if keep is None else f" in {visible(str(keep))}"
+        raise LabError(f"the demo has no place for its runs{where}: {error.strerror or error}") from None
     before = {name: os.environ.get(name) for name in _OWN}
     os.environ.update({name: str(folder / below) for name, below in _OWN.items()})
     try:
@@ -241,7 +242,8 @@ def main(
         finally:
             app.player.close(leave_running=False)
             _end_children(app)
-        if keep is not None and live:
+        # a demo that was left early does not take the place of one that was played to its end
+        if keep is not None and live and (app.player.over or not (folder / recording.ABOUT).exists()):
             save(app, folder)
         return code
 

@@ -411,4 +411,5 @@ class RunPane(Pane):
     def _resumed(self, process: Any) -> None:
         self._looked_at = 0.0
         self.lab.open_run(self.lab.run_id, process)
-        self.notice("Started again: it goes on from its last checkpoint.")
+        saved = self.watcher is not None and self.watcher.state.checkpoints
+        self.notice(f"Started again: it {'goes on from its last checkpoint' if saved else 'begins anew'}.")
