@@ -60,3 +60,12 @@ async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
         await until(lambda: "minute" in screen_text(app))
         await pilot.press("comma")
         await until(lambda: "Settings" in screen_text(app))
+
+
+async def test_of_many_problems_some_are_told_and_all_can_be_read() -> None:
+    app = LabApp(problems=[f"'key{number}' is no setting; {'x' * 90}" for number in range(6)])
+    async with app.run_test(size=(80, 24), notifications=True):
+        await until(lambda: "and 4 more" in screen_text(app))
+        assert "'key0'" in screen_text(app) and "'key1'" in screen_text(app), (
+            "none is pushed out of the window"
+        )

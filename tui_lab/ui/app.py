@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
+#: Sentences about a user's files that fit on a small screen beside each other.
+MOST_PROBLEMS = 2
 #: How often the line that says that runs are in progress is made anew.
 LIVE_RUNS_EVERY_S = 5.0
 #: Seconds between two portions of a replay.
@@ -178,8 +180,11 @@ class LabApp(LooksApp):
         """What can wait: the other themes, and what was wrong with a user's files."""
         if not self.is_running:
             return  # left at once
-        messages = self.begin_looks()
-        for text in messages + self._problems:
+        wrong = [*self.begin_looks(), *self._problems]
+        if len(wrong) > MOST_PROBLEMS:
+            more = f"and {len(wrong) - MOST_PROBLEMS} more: see `tui-lab settings` and `tui-lab doctor`"
+            wrong = [*wrong[:MOST_PROBLEMS], more]
+        for text in wrong:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
         if self.first_pane == "choose":
             from tui_lab.ui import welcome
