@@ -77,6 +77,24 @@ def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
     assert not settings.path().exists()
 
 
+def test_a_theme_is_known_by_its_name_and_a_faulty_one_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = settings.path().parent / "themes"
+    folder.mkdir(parents=True)
+    (folder / "a-file.toml").write_text('name = "mine"\n[colors]\nprimary = "red"')
+    (folder / "bad.toml").write_text('[colors]\nprimary = "rot"')
+    assert main(["settings", "theme=mine"]) == EXIT_OK
+    capsys.readouterr()
+    for name, told in {
+        "a-file": "there is none of that name",
+        "bad": "primary = 'rot' is not a colour",
+    }.items():
+        assert main(["settings", f"theme={name}"]) == EXIT_USAGE
+        assert told in (error := capsys.readouterr().err) and ", bad" not in error
+    assert settings.read()[0]["theme"] == "mine"
+
+
 def test_what_goes_before_the_file_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,15 +103,16 @@ def _key_problems(keys: dict[str, str]) -> list[str]:
 
 
 def _refuse_theme(name: str | None) -> None:
-    """Raises LabError for a theme that no file describes."""
+    """Raises LabError for a theme that no file describes, or only a faulty one."""
     if not name:
         return
     from tui_lab.errors import LabError
-    from tui_lab.ui.themes import theme_files, unknown_theme
+    from tui_lab.ui.themes import load_themes, unknown_theme
 
-    known = {path.stem for path in theme_files()}
+    known, faults = load_themes()
     if name not in known:
-        raise LabError(unknown_theme(name, known))
+        fault = next((each for each in faults if each.startswith(f"theme {name}.toml:")), "")
+        raise LabError(fault or unknown_theme(name, known))
 
 
 def _list(args: argparse.Namespace) -> int:

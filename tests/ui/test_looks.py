@@ -256,6 +256,20 @@ async def test_files_are_read_again_and_a_faulty_one_is_one_message() -> None:
         assert "mine" not in [option.id for option in options.options]
 
 
+async def test_several_faulty_files_are_one_message_over_the_list_of_themes() -> None:
+    folder = config_dir() / "themes"
+    folder.mkdir(parents=True)
+    for name in "abcd":
+        (folder / f"{name}.toml").write_text("[[[")
+    app = LabApp(settings=Settings(theme="lab-drak", pane="runs"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: said(app, "'lab-drak'"))
+        assert "'lab-drak'" in next(iter(app._notifications)).message, "what was asked for comes first"
+        await chooser(app, pilot)
+        await until(lambda: said(app, "and 3 more"))
+        assert len(app._notifications) == 1
+
+
 async def test_an_unknown_theme_names_those_that_exist() -> None:
     app = LabApp(settings=Settings(theme="lab-drak", pane="runs"))
     async with app.run_test(size=(80, 24)):

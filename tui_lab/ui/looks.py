@@ -99,8 +99,8 @@ class LooksApp(LineApp):
 
     def begin_looks(self) -> list[str]:
         """What can wait until the first frame is drawn; sentences about what was left out."""
-        messages = self.read_themes()
-        messages += filter(None, [self.take_theme()])
+        faults = self.read_themes()
+        messages = [*filter(None, [self.take_theme()]), *faults]  # what was asked for comes first
         self.theme_changed_signal.subscribe(self, lambda _: self.take_plots())
         if self.settings.ascii and (reason := ascii_reason(os.environ)):
             self.notify(reason, title="ASCII only", timeout=12, markup=False)

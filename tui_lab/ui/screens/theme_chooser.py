@@ -103,8 +103,10 @@ class ThemeChooser(Over[None]):
 
     def on_mount(self) -> None:
         self.before = self.app.theme
-        for message in self.lab.read_themes():
-            self.notify(message, severity="warning", title="Left out", markup=False)
+        self.app.clear_notifications()  # they would lie over the list
+        if faults := self.lab.read_themes():
+            more = "" if len(faults) == 1 else f"\nand {len(faults) - 1} more: `tui-lab doctor` lists them"
+            self.notify(faults[0] + more, severity="warning", title="Left out", markup=False)
         themes = self.app.available_themes
         # what is shown is in the list even if its file has gone, or if it is one of Textual's own
         names = sorted({*self.lab.lab_themes, self.before})
