@@ -57,6 +57,13 @@ def test_runs_are_listed_newest_first_and_only_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == []
 
 
+def test_a_folder_that_is_shut_hides_no_others(tmp_path: Path) -> None:
+    run = create(Recipe(preset="minute"), tmp_path)
+    # cannot be looked into by root either, as another's folder by anybody else
+    (tmp_path / "29990101-000000-shut").symlink_to("x" * 300)
+    assert list_runs(tmp_path) == [run] and open_run("latest", tmp_path) == run
+
+
 def test_a_run_is_found_by_what_people_type(tmp_path: Path) -> None:
     first, second = create(Recipe(), tmp_path, "first"), create(Recipe(), tmp_path, "second")
     assert open_run(first.id, tmp_path) == first

@@ -185,7 +185,8 @@ def list_runs(directory: Path | None = None) -> list[Run]:
     """All runs, newest first (by id, which begins with the time)."""
     directory = _absolute(directory)
     try:
-        entries = [entry for entry in directory.iterdir() if (entry / "recipe.toml").is_file()]
+        # not Path.is_file, which raises for a folder that is shut: one such hid all runs
+        entries = [entry for entry in directory.iterdir() if os.path.isfile(entry / "recipe.toml")]  # noqa: PTH113
     except OSError:
         return []
     return [Run(entry) for entry in sorted(entries, key=lambda e: e.name, reverse=True)]
