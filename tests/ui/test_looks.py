@@ -14,10 +14,12 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from tests.benchmarks.terminal import LAB, PANE_KEYS, Terminal
+from tests.ui.colour_math import contrast, rgb
 from tests.ui.helpers import said, screen_text, until
 from tests.ui.kept import figure, make_run
 from tests.ui.screens.test_compare import PaperHost
 from tui_lab.resources import config_dir
+from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import Watcher
 from tui_lab.settings import Settings, ascii_reason, load, path
 from tui_lab.ui import filters, themes
@@ -28,6 +30,8 @@ from tui_lab.ui.screens.theme_chooser import ThemeChooser
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_plots import PLOTS
 
+#: The contrast (WCAG) that everything must have in the two themes that leave the least room for it.
+CONTRAST = {"lab-light": 4.5, "lab-projector": 7.0}
 PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
 #: SGR parameters that set a colour: 30-38, 40-48, 90-97, 100-107.
 _SGR = re.compile(r"\x1b\[([\d;:]*)m")
@@ -114,6 +118,35 @@ def test_brightness_becomes_bold_faint_and_reverse() -> None:
     assert told("#000000 on #ffffff reverse")[2] is False, "reverse twice"
     assert told("#000000 on #000000")[3] is False, "an edge that is not meant to be seen"
     assert told("underline #c6c6c6") == (False, False, False, True)
+
+
+async def test_what_is_drawn_can_be_read() -> None:
+    """Pairs as they come to be on the screen: tinted grounds, faint and reverse texts, chosen rows."""
+    run = make_run()
+    events = EventWriter(run.events_path)
+    for step in (1, 2):
+        events.write("step", step=step, loss=3.0 / step, learning_rate=0.1, tok_per_s=9.0)
+    events.close()
+    app = LabApp(run_id=str(run.path))
+    bad = set()
+    async with app.run_test(size=(130, 44), notifications=True) as pilot:
+        async for name in every_pane(app, pilot):  # type: ignore[attr-defined]
+            if name == "help":
+                break
+            app.clear_notifications()
+            app.notify("a message", severity="error")
+            for theme in CONTRAST:
+                app.theme = theme
+                await pilot.pause()
+                for text, style, _ in segments(app):
+                    if not any(map(str.isalnum, text)) or not style or not style.color or not style.bgcolor:
+                        continue
+                    over, under = (each.triplet for each in (style.color, style.bgcolor))
+                    assert over is not None and under is not None
+                    ratio = contrast(rgb(over.hex), rgb(under.hex))
+                    if ratio < CONTRAST[theme]:
+                        bad.add(f"{theme}, {name}: {text.strip()[:20]!r}, {over.hex} on {under.hex}")
+    assert not bad
 
 
 async def test_a_passing_message_says_in_words_how_grave_it_is() -> None:
