@@ -238,18 +238,29 @@ def load(
 
 
 def ascii_reason(words: Mapping[str, str]) -> str:
-    """Why only ASCII should be written to this terminal: its locale is set, and is not one of UTF-8; "" when
-    there is no reason. No locale at all is no reason: containers seldom have one."""
+    """Why only ASCII should be written to this terminal: its locale is set, and is not one of UTF-8, or
+    Python is told to write something else; "" when there is no reason. No locale at all is no reason:
+    containers seldom have one."""
+    told = words.get("PYTHONIOENCODING", "").partition(":")[0]
+    if told and not _is_utf8(told):
+        return (
+            f"PYTHONIOENCODING={visible(told)[:40]} is not UTF-8, so only ASCII is written. "
+            "TUI_LAB_ASCII=0 overrules that."
+        )
     locales = {name: words.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
     if locales["LC_CTYPE"] == "C.UTF-8" and locales["LANG"] in ("C", "POSIX") and sys.flags.utf8_mode:
         locales["LC_CTYPE"] = ""  # Python put it there itself (PEP 538)
     name, value = next(((name, value) for name, value in locales.items() if value), ("", ""))
-    if not value or "utf8" in value.lower().replace("-", ""):
+    if not value or _is_utf8(value):
         return ""
     return (
         f"{name}={visible(value)[:40]} is no UTF-8 locale, so only ASCII is written. "
         "TUI_LAB_ASCII=0 overrules that."
     )
+
+
+def _is_utf8(name: str) -> bool:
+    return "utf8" in name.lower().replace("-", "").replace("_", "")
 
 
 def hand_over(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:

@@ -36,6 +36,8 @@ def test_glyphs_and_size() -> None:
     assert terminal.check_glyphs(UTF8, "UTF8").state == "ok"
     ascii_ = terminal.check_glyphs(UTF8, "ANSI_X3.4-1968")
     assert ascii_.state == "warn" and "LANG" in ascii_.advice
+    told = terminal.check_glyphs({**UTF8, "PYTHONIOENCODING": "latin-1"}, "latin-1")
+    assert told.state == "warn" and told.advice == "unset PYTHONIOENCODING"
     assert terminal.check_glyphs({"TERM": "linux"}, "utf-8").state == "warn"
     assert terminal.check_size(80, 24).state == "ok"
     assert terminal.check_size(79, 24).state == terminal.check_size(80, 23).state == "warn"

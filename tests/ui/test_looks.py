@@ -197,6 +197,9 @@ async def test_sixteen_colours_get_native_codes(monkeypatch: pytest.MonkeyPatch)
         ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, "LC_ALL=C"),
         ({"LANG": "de_DE.ISO-8859-1"}, "LANG=de_DE.ISO-8859-1"),
         ({"LANG": "C", "LC_CTYPE": "en_US.UTF-8"}, ""),
+        ({"LANG": "en_US.UTF-8", "PYTHONIOENCODING": "ascii:replace"}, "PYTHONIOENCODING=ascii"),
+        ({"LANG": "en_US.UTF-8", "PYTHONIOENCODING": "utf_8"}, ""),
+        ({"PYTHONIOENCODING": ":replace"}, ""),
     ],
 )
 def test_a_locale_without_utf8_chooses_ascii(words: dict[str, str], said_of: str, tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def check_colours(environment: Mapping[str, str], is_terminal: bool) -> Check:
 def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
     """Whether the text that charts are drawn with can be shown: braille dots and block elements."""
     if reason := ascii_reason(environment):
-        return Check("glyphs", "warn", reason.partition(". ")[0], "set LANG=C.UTF-8 (or en_US.UTF-8)")
+        told = reason.startswith("PYTHONIOENCODING")
+        advice = "unset PYTHONIOENCODING" if told else "set LANG=C.UTF-8 (or en_US.UTF-8)"
+        return Check("glyphs", "warn", reason.partition(". ")[0], advice)
     if encoding.replace("-", "").lower() not in ("utf8", "utf16", "utf32"):
         advice = "charts need UTF-8: set LANG=C.UTF-8 (or en_US.UTF-8), or use `tui-lab --ascii`"
         return Check("glyphs", "warn", f"encoding {visible(encoding)}", advice)
