@@ -85,7 +85,8 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:
-    """Everything loaded, and the names of what lanes can run on besides the base: the adapters by number."""
+    """Everything loaded, and the names of what lanes can run on besides the base: "tuned", of several adapters
+    with their number."""
     from tui_lab import catalog
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsOwnModel, load_own
@@ -101,7 +102,7 @@ def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> t
     wanted = ([model] if model.adapter else []) + adapters
     names = []
     for number, target in enumerate(wanted, 1):
-        name = str(number)
+        name = f"tuned{number}" if len(wanted) > 1 else "tuned"
         if target.adapter is None:
             stage.add_model(name, weights(target))
         else:

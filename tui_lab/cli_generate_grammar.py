@@ -34,7 +34,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument(
         "--adapter", action="append", default=[], metavar="RUN",
-        help="a run, an adapter folder or a hub id; lanes run with it unless they say on=base",
+        help="a run, an adapter folder or a hub id; lanes run with it unless they say on=base "
+        "(again for more: on=tuned2 …)",
     )  # fmt: skip
     made.add_argument("--prompt", metavar="TEXT", help="the question; `-` or nothing reads standard input")
     made.add_argument("--system", default="", metavar="TEXT", help="a system prompt")

@@ -173,6 +173,9 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     stopped_at = state.step
 
     launch.start(run)
+    commands.send(run, "pause")  # while it still loads: meant for this attempt
+    until(run, lambda w: w.state.attempt == 2 and w.liveness == "paused")
+    commands.send(run, "continue")
     resumed = until(run, lambda w: w.state.attempt == 2 and w.state.step > stopped_at + 1)
     assert resumed.state.loss.steps == list(range(1, resumed.state.step + 1))
     commands.send(run, "stop")

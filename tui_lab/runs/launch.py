@@ -18,6 +18,9 @@ from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, write_atomically
 
 #: The environment variable that tells the process which descriptor holds its lock.
 LOCK_ENV = "TUI_LAB_LOCK_FD"
+#: The one that tells it when it was started: to load its libraries takes seconds, and what is asked of it
+#: meanwhile is meant for it.
+LAUNCHED_ENV = "TUI_LAB_LAUNCHED_AT"
 
 
 def start(
@@ -27,6 +30,7 @@ def start(
     ``environment`` on top of this process's (which GPU it sees). Raises LabError when it runs already or
     cannot be started."""
     lock = RunLock.take(run)
+    told = {LOCK_ENV: str(lock.descriptor), LAUNCHED_ENV: str(time.time())}
     try:
         if recipe is not None:
             write_atomically(run.recipe_path, recipe.to_toml())
@@ -52,7 +56,7 @@ def start(
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run.path,
-                env=child_environment({**(environment or {}), LOCK_ENV: str(lock.descriptor)}),
+                env=child_environment({**(environment or {}), **told}),
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )

@@ -31,6 +31,7 @@ from tui_lab.retention import suites
 from tui_lab.runs import changes, checkpoints
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.launch import LAUNCHED_ENV
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import adapters, device, memory_limit, model, regularise, trackers
 from tui_lab.training.control import Control
@@ -63,7 +64,8 @@ class Attempt:
         self.from_step = checkpoints.step_of(found.chosen) if found.chosen else 0
         self.started = time.monotonic()
         self.recorder = Recorder(events, self.group)
-        since = time.time() if before.attempt else 0.0
+        launched = float(os.environ.pop(LAUNCHED_ENV, time.time()))
+        since = launched if before.attempt else 0.0
         self.probe = Probe(run, self.recipe, events, before, self.from_step)
         self.probe.wanted = self.probe.wanted and self.group.looks
         self.control = Control(

@@ -287,3 +287,13 @@ async def test_the_real_host_streams_dies_and_comes_back() -> None:
         assert (
             next(view.done.text for view in pane.views if view.done) == answers[0][: len(pane.views[0].text)]
         )
+
+
+async def test_keys_are_offered_while_the_last_lane_is_being_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with compare() as (_app, pilot, pane, _paper):
+        idle: list[frozenset[str]] = []
+        real = LaneView.remove
+        monkeypatch.setattr(LaneView, "remove", lambda view: (idle.append(pane.idle_actions), real(view))[1])
+        await pilot.press("escape", "left_square_bracket", "delete")
+        await until(lambda: len(pane.views) == 5)
+        assert len(idle) == 1 and "inspect" in idle[0]

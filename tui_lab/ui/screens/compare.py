@@ -288,7 +288,8 @@ class ComparePane(Pane):
 
     @property
     def _view(self) -> LaneView | None:
-        return self.views[self.current] if self.views else None
+        # while a lane is being removed its number is that of no other
+        return self.views[self.current] if self.current < len(self.views) else None
 
     async def action_edit(self) -> None:
         if self._view:
@@ -333,9 +334,9 @@ class ComparePane(Pane):
         """Other lanes in place of those that are there."""
         for view in self.views:
             await view.remove()
+        self.current = 0
         self.views = [LaneView(lane, number) for number, lane in enumerate(lanes, 1)]
         await self.query_one("#lanes").mount(*self.views)
-        self.current = 0
         self._arrange()
 
     def action_sets(self) -> None:
