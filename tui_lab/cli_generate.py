@@ -85,8 +85,8 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:
-    """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number where
-    there are several adapters."""
+    """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
+    where there are several adapters."""
     from tui_lab import catalog
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsOwnModel, load_own
