@@ -24,7 +24,7 @@ from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.compare import ComparePane
 
 FOLDER = Path(__file__).parent.parent / ".github"
-SIZE, WIDE = (110, 34), (170, 44)
+SIZE, TALL, WIDE = (110, 34), (110, 40), (170, 44)
 #: Long enough for a pane to read its run, or to list the models, and to draw.
 SETTLE_S = 4.0
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
@@ -91,7 +91,7 @@ PICTURES: dict[str, tuple[Callable[[str], LabApp], Act, tuple[int, int]]] = {
     "choose": (lambda run: on("choose"), settle, SIZE),
     "tune": (lambda run: on("tune", run), settle, SIZE),
     "compare": (lambda run: on("compare"), six_answers, SIZE),
-    "keep": (lambda run: on("keep", run), settle, SIZE),
+    "keep": (lambda run: on("keep", run), settle, TALL),
     "runs": (lambda run: on("runs"), two_curves, SIZE),
     "dashboard": (lambda run: on("dashboard", run), settle, WIDE),
     "themes": (lambda run: on("keep", run), over(lambda app: app.action_change_theme()), SIZE),
