@@ -297,3 +297,14 @@ async def test_keys_are_offered_while_the_last_lane_is_being_removed(monkeypatch
         await pilot.press("escape", "left_square_bracket", "delete")
         await until(lambda: len(pane.views) == 5)
         assert len(idle) == 1 and "inspect" in idle[0]
+
+
+async def test_a_lane_that_is_being_removed_takes_what_still_comes_for_it() -> None:
+    async with compare() as (_app, pilot, pane, paper):
+        [view, *_] = pane.views
+        await view.query_one(".title").remove()
+        await view.query_one(".figures").remove()
+        view.begin()
+        view.finish(lane_done(0, "greedy", "a late word"))
+        view.abandon()
+        assert view.text == "a late word"

@@ -66,14 +66,16 @@ class LaneView(Vertical, can_focus=True):
         self.done: LaneDone | None = None
         self.beams: list[Beams] = []
         self.count = 0
+        # held, not looked for: while a lane is being removed, or made, some of them are not there
+        self._title, self._figures = Static(classes="title"), Static(classes="figures")
         self._text = StreamText(strategies.meaning(lane.strategy))
         self._paced_figures = Paced(self, FIGURES, self._draw_figures)
         self._paced_beams = Paced(self, STREAM, self._draw_beams)
 
     def compose(self) -> ComposeResult:
-        yield Static(classes="title")
+        yield self._title
         yield self._text
-        yield Static(classes="figures")
+        yield self._figures
 
     def on_mount(self) -> None:
         self._draw_title()
@@ -183,7 +185,7 @@ class LaneView(Vertical, can_focus=True):
         if self.lane.on:
             on = visible(self.lane.on)
             parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
-        self.query_one(".title", Static).update(Content.assemble(*parts), layout=False)
+        self._title.update(Content.assemble(*parts), layout=False)
 
     def watch_has_focus(self, value: bool) -> None:
         super().watch_has_focus(value)
@@ -203,7 +205,7 @@ class LaneView(Vertical, can_focus=True):
                 f" logprob {told['logprob']}  {'' if narrow else 'base '}ppl {told['ppl base']}  "
                 f"rep-4 {told['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {told['distinct-2']}"
             )
-        self.query_one(".figures", Static).update(Content(text), layout=False)
+        self._figures.update(Content(text), layout=False)
 
     # ------------------------------------------------------------------ editing in place
 
@@ -216,7 +218,7 @@ class LaneView(Vertical, can_focus=True):
             suggester=SuggestFromList([Lane(f.start).text for f in FAMILIES.values()]),
             compact=True,
         )
-        self.query_one(".title").display = False
+        self._title.display = False
         await self.mount(field, before=0)
         field.focus()
         self._judge(self.lane.text)
@@ -231,9 +233,7 @@ class LaneView(Vertical, can_focus=True):
         else:
             names = ", ".join(strategies.parameters(lane.strategy))
             sentence, style = f"{names}, seed, on (a model) can be set, each as name=value.", ""
-        self.query_one(".figures", Static).update(
-            Content.styled(f" {visible(sentence)}", style), layout=False
-        )
+        self._figures.update(Content.styled(f" {visible(sentence)}", style), layout=False)
         return lane
 
     @on(Input.Changed)
@@ -253,7 +253,7 @@ class LaneView(Vertical, can_focus=True):
 
     async def _close_editor(self) -> None:
         await self.query(Input).remove()
-        self.query_one(".title").display = True
+        self._title.display = True
         self._draw_figures()
         self.focus()
 
