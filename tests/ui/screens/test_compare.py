@@ -300,7 +300,7 @@ async def test_keys_are_offered_while_the_last_lane_is_being_removed(monkeypatch
 
 
 async def test_a_lane_that_is_being_removed_takes_what_still_comes_for_it() -> None:
-    async with compare() as (_app, pilot, pane, paper):
+    async with compare() as (_app, _pilot, pane, _paper):
         [view, *_] = pane.views
         await view.query_one(".title").remove()
         await view.query_one(".figures").remove()
