@@ -269,9 +269,13 @@ async def test_keys_in_a_row_answer_a_question_once() -> None:
         assert app._exception is None and len(app.screen_stack) == 1
 
 
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("pane", ["choose", "compare"])
-async def test_a_lab_that_is_left_while_it_is_being_filled_ends_quietly(pane: str, runs_dir: Path) -> None:
+async def test_a_lab_that_is_left_while_it_is_being_filled_ends_quietly(
+    pane: str, told: bool, runs_dir: Path
+) -> None:
     for hundredths in range(16):  # on a fast and on a slow machine some of these fall into it
         async with LabApp(pane=pane).run_test(size=(100, 30)) as pilot:
             await asyncio.sleep(hundredths / 100)
-            pilot.app.exit()
+            if told:
+                pilot.app.exit()

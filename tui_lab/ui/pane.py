@@ -44,7 +44,7 @@ class Pane(Keyed, Screen[None]):
     @property
     def is_left(self) -> bool:
         """Whether the lab ends: what is mounted from then on is nowhere."""
-        return self.app._exit
+        return self.app._exit or not self.app.is_running
 
     @on(events.DescendantFocus)
     def _tab_follows(self, event: events.DescendantFocus) -> None:
