@@ -42,7 +42,7 @@ def send(run: Run, name: str) -> str:
     try:
         writer = LineWriter(run.commands_path)
         try:
-            writer.append({"id": command_id, "name": name, "t": round(time.time(), 3)})
+            writer.append({"id": command_id, "name": name, "t": time.time()})
         finally:
             writer.close()
     except OSError as error:

@@ -254,11 +254,15 @@ class LabApp(LooksApp):
         """Waits for a child that was started elsewhere, so that it does not stay behind as a zombie."""
         self._children.append(process)
 
+    def started(self, process: subprocess.Popen[bytes]) -> None:
+        """A run has just been started as this child."""
+        self.adopt(process)
+        self._make_room()
+
     def open_run(self, run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
         """Shows a run on Tune. ``process``: the child that was just started for it."""
         if process is not None:
-            self._children.append(process)
-            self._make_room()
+            self.started(process)
         self.run_id = run_id
         if self.current_mode != "tune":
             self.action_pane("tune")

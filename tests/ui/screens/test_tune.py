@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from textual.widgets import OptionList
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
 from tui_lab.recipes import Recipe
+from tui_lab.runs import launch
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.ui.app import LabApp
@@ -321,6 +325,29 @@ async def test_a_failed_run_says_why_and_what_to_do(fake: FakeRun) -> None:
         await until(lambda: "✗ failed" in screen_text(app))
         assert "line 3 is not valid JSON" in words(app)
         assert "starts it again" in words(app)
+
+
+async def test_who_goes_elsewhere_while_a_run_is_started_again_stays_there(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.begin()
+    fake.die()
+    left = threading.Event()
+
+    def start(run: Run) -> subprocess.Popen[bytes]:
+        left.wait(20)
+        return subprocess.Popen([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(launch, "start", start)
+    app = LabApp(run_id=fake.run.id)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "✗ crashed" in screen_text(app))
+        await pilot.press("R", "f6")
+        await until(lambda: app.current_mode == "runs")
+        left.set()
+        await until(lambda: said(app, "Started again"))
+        assert app.current_mode == "runs" and len(app._children) == 1
+        app._children[0].wait()
 
 
 async def test_a_crashed_run_shows_its_last_words(fake: FakeRun) -> None:

@@ -410,6 +410,9 @@ class RunPane(Pane):
 
     def _resumed(self, process: Any) -> None:
         self._looked_at = 0.0
-        self.lab.open_run(self.lab.run_id, process)
+        if self.is_current:
+            self.lab.open_run(self.lab.run_id, process)
+        else:
+            self.lab.started(process)  # somebody went elsewhere meanwhile, and stays there
         saved = self.watcher is not None and self.watcher.state.checkpoints
         self.notice(f"Started again: it {'goes on from its last checkpoint' if saved else 'begins anew'}.")
