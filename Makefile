@@ -37,7 +37,7 @@ bench: setup
 
 # the page of all keys, from the registry of actions
 keyboard: setup
-	@$(BIN)/python -m tui_lab.ui.keyboard > .github/KEYBOARD.md
+	@$(BIN)/python -m tui_lab.ui.actions.keyboard_page > .github/KEYBOARD.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tui_lab import cli_show, jobs
-from tui_lab.errors import LabError
+from tui_lab.cli import jobs
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
 
 # read when torch is loaded: the models of the tests are so small that two threads mostly wait for each
 # other, and a run beside them for both
@@ -59,13 +60,13 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> dict[str, Any]:
         assert not environment
         out = io.StringIO()
-        jobs.run(importlib.import_module(module).handle, io.StringIO(json.dumps(request) + "\n"), out)
+        job_protocol.run(importlib.import_module(module).handle, io.StringIO(json.dumps(request) + "\n"), out)
         answer: dict[str, Any] = json.loads(out.getvalue().splitlines()[-1])
         if answer["kind"] == "error":
             raise LabError(answer["message"])
         return answer
 
-    monkeypatch.setattr(cli_show, "run_job", run_job)
+    monkeypatch.setattr(jobs, "run_job", run_job)
 
 
 @pytest.fixture(autouse=True)

@@ -13,17 +13,17 @@ import re
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from textual.pilot import Pilot
 
+from tests.paths import ROOT
 from tests.ui.helpers import until
-from tui_lab.settings import Settings
+from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.compare import ComparePane
+from tui_lab.ui.screens.playground import ComparePane
 
-FOLDER = Path(__file__).parent.parent / ".github"
+FOLDER = ROOT / ".github"
 SIZE, TALL, WIDE = (110, 34), (110, 40), (170, 44)
 #: Long enough for a pane to read its run, or to list the models, and to draw.
 SETTLE_S = 4.0

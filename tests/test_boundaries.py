@@ -11,24 +11,24 @@ import pytest
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 #: Imports of the lab and of the command line: none may bring a heavy library.
 LIGHT = (
-    "tui_lab.cli", "tui_lab.cli_show", "tui_lab.cli_train", "tui_lab.cli_progress", "tui_lab.recipes",
-    "tui_lab.presets", "tui_lab.resolution", "tui_lab.catalog", "tui_lab.gpu", "tui_lab.doctor",
+    "tui_lab.cli.main", "tui_lab.cli.show", "tui_lab.cli.train", "tui_lab.cli.follow", "tui_lab.recipes.recipe",
+    "tui_lab.recipes.presets", "tui_lab.recipes.resolve", "tui_lab.models.catalog", "tui_lab.hardware.gpu", "tui_lab.doctor",
     "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
-    "tui_lab.cli_queue", "tui_lab.runs.queue", "tui_lab.runs.queue_runner", "tui_lab.runs.index",
+    "tui_lab.cli.queue", "tui_lab.runs.queue.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index",
     "tui_lab.runs.comparison", "tui_lab.ui.screens.runs",
-    "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.spending",
-    "tui_lab.runs.report_files", "tui_lab.runs.replay",
-    "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.comparison",
+    "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.cost_so_far",
+    "tui_lab.report.write", "tui_lab.runs.replay",
+    "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.views.saved_comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
-    "tui_lab.ui.screens.dashboard", "tui_lab.ui.demo", "tui_lab.exports", "tui_lab.host.client",
-    "tui_lab.host.messages", "tui_lab.retention.suites", "tui_lab.retention.statistics", "tui_lab.votes",
+    "tui_lab.ui.screens.dashboard", "tui_lab.ui.demo.app", "tui_lab.export.request", "tui_lab.playground.client",
+    "tui_lab.playground.messages", "tui_lab.retention.suites.registry", "tui_lab.retention.statistics", "tui_lab.playground.votes",
 )  # fmt: skip
 #: Runs, jobs and what they are made of work where there is no terminal library.
 WITHOUT_TEXTUAL = (
-    "tui_lab.cli", "tui_lab.cli_train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
-    "tui_lab.cli_queue", "tui_lab.runs.queue_runner", "tui_lab.runs.index", "tui_lab.runs.comparison",
-    "tui_lab.resolution", "tui_lab.training.__main__", "tui_lab.host.__main__", "tui_lab.host.worker",
-    "tui_lab.host.client", "tui_lab.votes", "tui_lab.settings_file", "tui_lab.recording",
+    "tui_lab.cli.main", "tui_lab.cli.train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
+    "tui_lab.cli.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index", "tui_lab.runs.comparison",
+    "tui_lab.recipes.resolve", "tui_lab.training.__main__", "tui_lab.playground.__main__", "tui_lab.playground.worker",
+    "tui_lab.playground.client", "tui_lab.playground.votes", "tui_lab.core.settings_file", "tui_lab.ui.demo.recording",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_runs_and_jobs_load_no_textual(module: str) -> None:
 
 def test_the_grammar_alone_loads_next_to_nothing() -> None:
     ours = ("pydantic", "rich", "textual", "tomllib", "json", "psutil", "platformdirs")
-    assert loaded_by("tui_lab.cli", ours) == set()
+    assert loaded_by("tui_lab.cli.main", ours) == set()
 
 
 def test_the_import_contracts_hold() -> None:

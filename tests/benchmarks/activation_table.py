@@ -1,5 +1,5 @@
 """Finds out what a layer keeps of a token, for each architecture and way of training, and writes
-``tui_lab/activations.toml``, from which the forecast's formula is made.
+``tui_lab/forecast/activations.toml``, from which the forecast's formula is made.
 
     python -m tests.benchmarks.activation_table        about ten minutes on one core
 
@@ -24,9 +24,10 @@ from unittest.mock import patch
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from tests.benchmarks.memory_table import CARD, MEASURED
-from tui_lab import presets, shapes
-from tui_lab.forecast import EAGER
-from tui_lab.resolution import resolve
+from tui_lab.forecast.memory import EAGER
+from tui_lab.models import shapes
+from tui_lab.recipes import presets
+from tui_lab.recipes.resolve import resolve
 from tui_lab.training import fake_model, memory_probe
 from tui_lab.training.live_storages import LiveStorages
 

@@ -14,8 +14,9 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.figures import Figure
-from tui_lab.decoding.lockstep import Lockstep, Request
-from tui_lab.decoding.lockstep import run as decode
+from tui_lab.decoding.engine import Lockstep
+from tui_lab.decoding.engine import run as decode
+from tui_lab.decoding.records import Request
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Lane, Sample
 
 #: What the project promises on two cores: at least 2.5 times as fast.

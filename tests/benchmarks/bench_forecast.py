@@ -9,15 +9,17 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.figures import Figure
-from tui_lab import catalog, fit
-from tui_lab.errors import LabError
-from tui_lab.forecast import forecast
-from tui_lab.presets import list_presets
-from tui_lab.recipes import FIELDS, build
-from tui_lab.resolution import DeviceFacts, resolve
-from tui_lab.room import Room
-from tui_lab.ui.forecast_text import Shown, lines
-from tui_lab.ui.summary import summarise
+from tui_lab.core.errors import LabError
+from tui_lab.forecast import remedies as fit
+from tui_lab.forecast.memory import forecast
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.models import catalog
+from tui_lab.recipes.presets import list_presets
+from tui_lab.recipes.recipe import FIELDS, build
+from tui_lab.recipes.resolve import resolve
+from tui_lab.ui.views.forecast import Shown, lines
+from tui_lab.ui.views.recipe_summary import summarise
 
 GPU = DeviceFacts("cuda", "NVIDIA GeForce RTX 3090", 24 << 30, True, 8)
 ROOM = Room(GPU, 20 << 30, GPU.name, "free now on", "GPU-1")

@@ -23,15 +23,15 @@ from tests.benchmarks.terminal import (
     set_tokens,
     start_run,
 )
-from tui_lab.ui.collector import LOOK_EVERY_S, PAUSE_S
+from tui_lab.ui.terminal.gc_policy import LOOK_EVERY_S, PAUSE_S
 
 SIZES = ((80, 24), (200, 50))
 #: The lab, but whatever Textual wants to send is sent.
 PLAIN = "as Textual writes"
 PLAIN_CODE = """
-from tui_lab.ui.line import LineApp
+from tui_lab.ui.terminal.output import LineApp
 del LineApp._display
-from tui_lab.cli import main
+from tui_lab.cli.main import main
 main([])
 """
 KINDS: dict[str, Sequence[str]] = {

@@ -13,7 +13,7 @@ from statistics import median
 from textual.app import App, ComposeResult
 
 from tests.benchmarks.figures import Figure
-from tui_lab.ui.line import PLOT
+from tui_lab.ui.terminal.output import PLOT
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Options, Series, draw
 

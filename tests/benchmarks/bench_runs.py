@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.benchmarks.figures import Figure
-from tui_lab.presets import make_recipe
+from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs.events import EventWriter, encode
 from tui_lab.runs.folder import create
 from tui_lab.runs.index import CACHE, RunIndex

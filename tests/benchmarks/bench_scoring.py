@@ -1,13 +1,12 @@
 """Scoring against lm-evaluation-harness itself on the same items: seconds of both in one run, how many times
 as fast, and every difference there is. The harness must be importable, as must real HellaSwag and MMLU files
 be beside the checkout (or under TUI_LAB_SHARED). Items reach it with the contexts and continuations of the
-suites, which tests/retention/test_suites_standard.py checks against the harness's own."""
+suites, which tests/retention/suites/test_standard.py checks against the harness's own."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,13 +18,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.benchmarks.figures import Figure
-from tui_lab.decoding.loading import quiet_libraries
+from tests.paths import SHARED
+from tui_lab.models.inference import quiet_libraries
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.retention import suites
-from tui_lab.retention.scoring import ItemScore, score
-from tui_lab.retention.suites_records import Suite
+from tui_lab.retention.scoring.score import ItemScore, score
+from tui_lab.retention.suites import registry
+from tui_lab.retention.suites.records import Suite
 
-SHARED = Path(os.environ.get("TUI_LAB_SHARED") or Path(__file__).parents[3] / "shared")
 #: Suite, categories (0: all) and items. Few-shot items of one subject share their examples, so there are many
 #: of a few subjects, as in the whole benchmark. A few minutes on two cores, most of them the harness's.
 SUITES = (("hellaswag:{data}/hellaswag", 0, 200), ("mmlu:{data}/mmlu", 0, 200), ("mmlu@5:{data}/mmlu", 3, 60))
@@ -37,8 +36,8 @@ TOLERANCE = 1e-4  # nats; where float32 itself is coarser (from 1,024 nats on), 
 def suite_of(where: str, categories: int, items: int) -> Suite:
     """A part of a suite, as many items of each category."""
     if not categories:
-        return suites.load(where, items)
-    whole = suites.load(where)
+        return registry.load(where, items)
+    whole = registry.load(where)
     each = items // categories
     chosen = [
         item
@@ -109,7 +108,7 @@ def _model(folder: Path) -> Iterator[Figure]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     name = "pocket" if folder == MODEL_DIR else folder.name
-    score(model, tokenizer, suites.load("everyday", 8))  # what the first forward loads is nobody's time
+    score(model, tokenizer, registry.load("everyday", 8))  # what the first forward loads is nobody's time
     for where, categories, items in SUITES:
         suite = suite_of(where.format(data=SHARED / "data"), categories, items)
         wall, cpu = time.perf_counter(), time.process_time()

@@ -14,9 +14,9 @@ import pynvml
 import pytest
 
 from tests.benchmarks.figures import Figure
-from tests.fake_nvml import MIB, FakeDriver, install, rtx_4090, t4
-from tui_lab.gpu import GpuWatch
-from tui_lab.resolution import DeviceFacts
+from tests.hardware.fake_nvml import MIB, FakeDriver, install, rtx_4090, t4
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import GpuWatch
 from tui_lab.runs.events import EventWriter
 from tui_lab.training import telemetry
 from tui_lab.training.telemetry import INTERVAL_S, RECORD_S, Sampler

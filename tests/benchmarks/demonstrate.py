@@ -20,11 +20,13 @@ from typing import Any
 from tests.benchmarks.__main__ import machine, versions
 from tui_lab.data import bundled
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.presets import make_recipe
-from tui_lab.retention import scoring, statistics, suites
-from tui_lab.retention.scoring_metrics import correct
+from tui_lab.recipes.presets import make_recipe
+from tui_lab.retention import statistics
+from tui_lab.retention.scoring import score
+from tui_lab.retention.scoring.metrics import correct
 from tui_lab.retention.statistics import Interval
-from tui_lab.retention.suites_records import Suite
+from tui_lab.retention.suites import registry
+from tui_lab.retention.suites.records import Suite
 from tui_lab.retention.verdict import judge
 from tui_lab.runs import folder, launch
 from tui_lab.runs.folder import Run
@@ -86,7 +88,7 @@ def answers(location: Path, suite: Suite) -> list[bool]:
     if adapter:
         model = peft.PeftModel.from_pretrained(model, location)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    return correct(suite, scoring.score(model.eval(), tokenizer, suite))
+    return correct(suite, score.score(model.eval(), tokenizer, suite))
 
 
 def measure(preset: str, seed: int, runs: Path, suite: Suite, base: Sequence[bool]) -> Row:
@@ -138,7 +140,7 @@ def main() -> None:
     chosen = parser.parse_args()
     os.umask(0o077)
     chosen.runs.mkdir(parents=True, exist_ok=True)
-    suite = suites.load(SUITE)
+    suite = registry.load(SUITE)
     base = answers(MODEL_DIR, suite)
     began, rows = time.monotonic(), []
     for preset in chosen.presets:

@@ -18,9 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tui_lab import catalog, presets
-from tui_lab.recipes import Recipe
-from tui_lab.resolution import DeviceFacts, resolve
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models import catalog
+from tui_lab.recipes import presets
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import resolve
 
 RESULTS = Path(__file__).with_name("results") / "memory_probe.json"
 CARD = DeviceFacts("cuda", "a card of 24 GB", 24 << 30, True, 8)

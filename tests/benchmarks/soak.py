@@ -31,7 +31,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.__main__ import machine, versions
-from tui_lab.recipes import build
+from tui_lab.recipes.recipe import build
 from tui_lab.runs import checkpoints, folder, launch
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, is_locked
 from tui_lab.runs.state import ENDED, RunState, Watcher

@@ -8,7 +8,7 @@ import math
 import random
 import time
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import RunLock, create
 

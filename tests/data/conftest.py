@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from tests.paths import SHARED
 
 SPECIALS = ["<|endoftext|>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>"]
 SPECIALS += [
@@ -61,8 +62,6 @@ def chatml() -> Any:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real tokenizers and data sets beside the checkout, if there is one."""
-    default = Path(__file__).parents[2].parent / "shared"
-    folder = Path(os.environ.get("TUI_LAB_SHARED", default))
-    if not folder.is_dir():
+    if not SHARED.is_dir():
         pytest.skip("no shared folder with real tokenizers and data")
-    return folder
+    return SHARED

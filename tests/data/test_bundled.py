@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import bundled
-from tui_lab.data.bundled_json import make as make_json
 from tui_lab.data.scoring import asked, expected, schema_of
-from tui_lab.errors import LabError
-from tui_lab.pocket import world
-from tui_lab.pocket.catalogue import make_catalogue
+from tui_lab.pocket.builder import relation as relation_
+from tui_lab.pocket.builder import world
+from tui_lab.pocket.builder.catalogue import make_catalogue
+from tui_lab.pocket.builder.datasets.json import make as make_json
 
 
 @pytest.mark.parametrize("name", bundled.NAMES)
@@ -48,7 +49,7 @@ def test_pirate_validation_asks_facts_that_training_never_answers() -> None:
     both = 0
     for relation in world.relations():
         for subject in relation.facts:
-            possible = {world.fill(template, subject) for template in relation.train_templates()}
+            possible = {relation_.fill(template, subject) for template in relation.train_templates()}
             both += bool(possible & train) and bool(possible & validation)
     assert both == 0
 
@@ -100,7 +101,7 @@ def test_json_validation_asks_other_facts() -> None:
         found = set()
         for relation in world.relations():
             for subject in relation.facts:
-                possible = {world.fill(template, subject) for template in relation.train_templates()}
+                possible = {relation_.fill(template, subject) for template in relation.train_templates()}
                 if any(text in possible for text in map(_without_schema, rows)):
                     found.add((relation.name, subject))
         return found

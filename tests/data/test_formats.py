@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import formats, hub
 from tui_lab.data.files import split_documents
-from tui_lab.errors import LabError
 
 CHAT = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."}]
 ROWS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ import socket
 import pytest
 from huggingface_hub import constants
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import hub, templates
-from tui_lab.errors import LabError
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.conftest import byte_tokenizer
+from tui_lab.core.errors import LabError
 from tui_lab.data import templates
 from tui_lab.data.files import Raw
 from tui_lab.data.formats import Example, Source, from_raw
 from tui_lab.data.prepare import passages, prepare, trained_tokens
-from tui_lab.errors import LabError
 
 
 def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None) -> Source:

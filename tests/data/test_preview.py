@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.data.conftest import CHATML, byte_tokenizer
+from tui_lab.core.errors import LabError
 from tui_lab.data import preview
-from tui_lab.errors import LabError
 
 
 @pytest.fixture

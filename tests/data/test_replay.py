@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import formats, replay, templates
-from tui_lab.errors import LabError
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.pocket.world import relations
-from tui_lab.retention import suites
+from tui_lab.pocket.builder.world import relations
+from tui_lab.retention.suites import registry
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_corpus_is_new_repeatable_and_within_length(tokenizer: Any) -> None:
 def test_categories_that_a_suite_holds_back_are_not_rehearsed(tokenizer: Any) -> None:
     """No question about a held-back fact, and none in the suite's own words: neither its subject with its
     relation's wording nor the question as the suite asks it."""
-    suite = suites.load("everyday")
+    suite = registry.load("everyday")
     assert suite.held_back
     left_out = [found for found in relations() if found.category in suite.held_back]
     assert left_out

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import bundled, scoring
-from tui_lab.errors import LabError
 
 
 def row(question: str, answer: str) -> dict[str, object]:

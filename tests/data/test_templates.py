@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.data.conftest import CHATML, SPECIALS, byte_tokenizer
+from tui_lab.core.errors import LabError
 from tui_lab.data import masks, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.templates import IGNORED
-from tui_lab.errors import LabError
 
 TURNS = (
     {"role": "system", "content": "Be kind."},

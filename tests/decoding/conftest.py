@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from tests.paths import SHARED
 
 VOCABULARY = 160
 _SIZES: dict[str, Any] = {
@@ -88,8 +89,8 @@ def prompt_of(length: int, seed: int = 0) -> tuple[int, ...]:
 
 def shared_dir() -> Path | None:
     """Folder of shared test material, beside the checkout or named by TUI_LAB_SHARED."""
-    named = os.environ.get("TUI_LAB_SHARED")
-    place = Path(named) if named else Path(__file__).parents[3] / "shared"
+
+    place = SHARED
     return place if place.is_dir() else None
 
 

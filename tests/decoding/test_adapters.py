@@ -12,11 +12,11 @@ import torch
 
 from tests.decoding.conftest import ARCHITECTURES, prompt_of
 from tests.decoding.test_parity import STOPS, generate, numbers
+from tui_lab.core.errors import LabError
 from tui_lab.decoding.adapters import NeedsOwnModel, load, load_own
-from tui_lab.decoding.lockstep import Request
-from tui_lab.decoding.stage import Stage
+from tui_lab.decoding.records import Request
+from tui_lab.decoding.session import Stage
 from tui_lab.decoding.strategies import Beam, Contrastive, Greedy, Lane, Sample
-from tui_lab.errors import LabError
 
 #: Suffixes of every linear module, and those whose input IA3 scales.
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.decoding.conftest import ARCHITECTURES, prompt_of
-from tui_lab.decoding.lockstep import Lockstep, Request, run
-from tui_lab.decoding.records import LaneResult
+from tui_lab.decoding.detokenize import decoder_of
+from tui_lab.decoding.engine import Lockstep, run
+from tui_lab.decoding.records import LaneResult, Request
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
-from tui_lab.decoding.text import decoder_of
 
 
 def numbers(ids: list[int]) -> str:

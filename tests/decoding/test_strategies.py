@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import (
     FAMILIES,
     PARAMETERS,
@@ -25,7 +26,6 @@ from tui_lab.decoding.strategies import (
     parse,
     with_seeds,
 )
-from tui_lab.errors import LabError
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_presets_are_whole() -> None:
 
 def test_imports_nothing_heavy() -> None:
     code = (
-        "import sys, tui_lab.decoding.strategies, tui_lab.decoding.records, tui_lab.cli_generate; "
+        "import sys, tui_lab.decoding.strategies, tui_lab.decoding.records, tui_lab.cli.generate; "
         "print([m for m in ('torch', 'transformers', 'peft', 'numpy', 'textual') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

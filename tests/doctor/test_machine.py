@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab import catalog, gpu
 from tui_lab.doctor import machine
+from tui_lab.hardware import gpu
+from tui_lab.models import catalog
 
 T4 = gpu.Gpu(0, "Tesla T4", "GPU-1", 16 << 30, 1 << 30, 0, 40, 20.0, (7, 5))
 H200 = gpu.Gpu(0, "NVIDIA H200", "GPU-2", 140 << 30, 0, 0, 30, 80.0, (9, 0))
@@ -27,7 +28,7 @@ def test_gpu() -> None:
 def test_bundled_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(catalog, "_POCKET_DIR", tmp_path)
     check = machine.check_pocket()
-    assert check.state == "warn" and "tui_lab.pocket.build" in check.advice
+    assert check.state == "warn" and "tui_lab.pocket.builder.build" in check.advice
 
 
 def test_a_gpu_without_a_driver_is_told_apart(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tui_lab.pocket.quiz import load
+from tui_lab.pocket.builder.quiz import load
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tui_lab.pocket import CONTEXT, MODEL_DIR
-from tui_lab.pocket.quiz import answer, choose, log_likelihoods, loss_by_position, normalised
-from tui_lab.pocket.world import quiz
+from tui_lab.pocket.builder.quiz import answer, choose, log_likelihoods, loss_by_position, normalised
+from tui_lab.pocket.builder.world import quiz
 
 Pocket = tuple[LlamaForCausalLM, PreTrainedTokenizerFast]
 
@@ -111,6 +111,6 @@ def test_tokens(pocket: Pocket) -> None:
 
 
 def test_sampling_differs_from_greedy_where_stories_are_told(pocket: Pocket) -> None:
-    from tui_lab.pocket.quiz import distinct_samples
+    from tui_lab.pocket.builder.quiz import distinct_samples
 
     assert distinct_samples(*pocket, samples=8) >= 0.75

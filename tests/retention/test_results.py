@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.retention import results
 from tui_lab.retention.results import Facts
-from tui_lab.retention.scoring_metrics import ItemScore, choice_score, document_score
-from tui_lab.retention.suites_records import Item, Suite, chance_of, fingerprint
+from tui_lab.retention.scoring.metrics import ItemScore, choice_score, document_score
+from tui_lab.retention.suites.records import Item, Suite, chance_of, fingerprint
 
 FACTS = Facts("pocket", dtype="float32", adapter="run-1", versions={"torch": "2"}, seconds=1.5)
 

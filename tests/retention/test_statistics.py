@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.retention import scoring_metrics, statistics
+from tui_lab.retention import statistics
+from tui_lab.retention.scoring import metrics
 from tui_lab.retention.statistics import Paired
 
 counts = st.integers(0, 400)
@@ -226,12 +227,12 @@ def test_retention_of_a_table_measure():
     truth = [0, 1] * 100
     before = [0, 1] * 90 + [1, 0] * 10
     after = [0, 1] * 70 + [1, 0] * 30
-    found = statistics.bootstrap_tables(truth, before, after, scoring_metrics.mcc)
+    found = statistics.bootstrap_tables(truth, before, after, metrics.mcc)
     # balanced: mcc = right − wrong = .8 before, .4 after
     assert found.value == pytest.approx(0.5)
     assert 0.3 < found.low < 0.5 < found.high < 0.7
     # no prediction is a wrong one
-    silent = statistics.bootstrap_tables(truth, truth, [-1] * 200, scoring_metrics.mcc)
+    silent = statistics.bootstrap_tables(truth, truth, [-1] * 200, metrics.mcc)
     assert silent.value == pytest.approx(-1)
 
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from tests.decoding.conftest import VOCABULARY, tiny
 from tests.decoding.test_adapters import adapter_folder, config_of
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.retention.strength import Dial, interpolated, scaled, scaled_adapter
-from tui_lab.retention.strength_rules import Point, check, recommend, refusal
+from tui_lab.retention.strength_grid import Point, check, recommend, refusal
 
 STRENGTHS = (0.0, 0.35, 1.0, 1.5)
 EXACT = [

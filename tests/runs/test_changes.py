@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import FIELDS, Recipe, build
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import FIELDS, Recipe, build
 from tui_lab.runs import changes, folder
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.commands import COMMANDS, Inbox, send
 from tui_lab.runs.folder import Run

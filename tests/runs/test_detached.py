@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import LAB
+from tests.cli.test_main import LAB
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import Watcher

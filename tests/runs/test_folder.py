@@ -11,20 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter
-from tui_lab.runs.folder import (
-    Run,
-    RunLock,
-    create,
-    is_locked,
-    list_runs,
-    open_run,
-    runs_dir,
-    write_atomically,
-)
+from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs, open_run, runs_dir
 
 
 def test_a_new_run_is_private_and_has_its_recipe(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
-from tui_lab.runs import index, marks, queue, removal, sweep
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import index, notes, removal
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.index import CACHE, COLUMNS, RunIndex, Summary, matches, ordered
+from tui_lab.runs.queue import queue, sweep
 
 
 def finished(directory: Path, name: str = "", **changes: object) -> Run:
@@ -54,7 +55,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     second = RunIndex(tmp_path)
     assert str(second.refresh()) == str(first.refresh()), "another lab reads the cache file"
     assert second.read == 0
-    marks.write(runs[2], name="the best")
+    notes.write(runs[2], name="the best")
     assert [run.name for run in second.refresh() if run.name] == ["the best"]
     assert second.read == 1
     writer = EventWriter(runs[1].events_path)

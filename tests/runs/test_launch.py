@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import Watcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.comparison import Comparison
 from tui_lab.runs.events import LineWriter
 from tui_lab.runs.folder import Run, create

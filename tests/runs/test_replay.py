@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tui_lab import cli
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.cli import main, options
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, replay
+from tui_lab.runs.cost_so_far import spent
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.replay import Replay
-from tui_lab.runs.spending import spent
 from tui_lab.runs.state import Watcher
 
 pytestmark = pytest.mark.usefixtures("runs_dir")
@@ -238,13 +238,13 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(
 ) -> None:
     run, _ = recorded()
     lock = RunLock.take(run)
-    assert cli.main(["replay", "latest"]) == cli.EXIT_USAGE
+    assert main.main(["replay", "latest"]) == options.EXIT_USAGE
     assert "still going on" in capsys.readouterr().err
     lock.release()
     for speed in ("0", "-1", "nan", "1e9"):
-        assert cli.main(["replay", "latest", f"--speed={speed}"]) == cli.EXIT_USAGE
+        assert main.main(["replay", "latest", f"--speed={speed}"]) == options.EXIT_USAGE
         assert "times as fast" in capsys.readouterr().err
-    assert cli.main(["replay", "latest"]) == cli.EXIT_USAGE
+    assert main.main(["replay", "latest"]) == options.EXIT_USAGE
     assert "needs a terminal" in capsys.readouterr().err
     run.recipe_path.unlink()
     assert replay.find(str(run.path)).path == run.path, "a folder with nothing but a log"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder, storage
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run

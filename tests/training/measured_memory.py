@@ -10,10 +10,10 @@ import torch
 from torch.autograd.profiler import profile
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tui_lab.models import loading as models
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import fake_model, trainer
-from tui_lab.training import model as models
 
 #: Batches of the two steps, as the probe takes them.
 BATCHES = (1, 2)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.training.conftest import VOCABULARY
-from tui_lab.recipes import build
+from tui_lab.recipes.recipe import build
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.state import ENDED, Watcher
 

@@ -15,12 +15,15 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
 from tests.training.conftest import recipe_for
-from tui_lab import calibration, catalog, costs, jobs
-from tui_lab.errors import LabError
-from tui_lab.gpu import Gpu
-from tui_lab.operations import operations
-from tui_lab.resolution import DeviceFacts
-from tui_lab.shapes import Shape, linears
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
+from tui_lab.forecast import calibration
+from tui_lab.forecast import cost as costs
+from tui_lab.forecast.flops import operations
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import Gpu
+from tui_lab.models import catalog
+from tui_lab.models.shapes import Shape, linears
 from tui_lab.training import calibrate
 from tui_lab.training.memory_limit import LiveBytes
 
@@ -171,7 +174,7 @@ def test_padding_costs_time_and_counts_no_tokens(monkeypatch: pytest.MonkeyPatch
 
 def asked_of_the_job(request: dict[str, Any]) -> list[dict[str, Any]]:
     out = io.StringIO()
-    jobs.run(calibrate.handle, io.StringIO(json.dumps(request)), out)
+    job_protocol.run(calibrate.handle, io.StringIO(json.dumps(request)), out)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
@@ -188,7 +191,7 @@ def test_the_job_measures_and_the_lab_finds_it() -> None:
     entry = catalog.find("pocket")
     assert entry.shape is not None
     lab = DeviceFacts("cpu", "the CPU", 1 << 30, False, 4)  # as the lab knows the same machine
-    from tui_lab.resolution import resolve
+    from tui_lab.recipes.resolve import resolve
 
     values = resolve(recipe, replace(lab, bf16=False), entry).values
     found = calibration.find(lab, entry.shape, recipe, values)

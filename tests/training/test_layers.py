@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.training.architectures import MAKERS, make
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.training import layers
 
 

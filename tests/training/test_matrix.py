@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.training.conftest import recipe_for
-from tui_lab.recipes import RecipeError
-from tui_lab.training.model import four_bit_modules
+from tui_lab.models.loading import four_bit_modules
+from tui_lab.recipes.recipe import RecipeError
 from tui_lab.training.trainer import LabTrainer
 
 METHODS: dict[str, dict[str, Any]] = {

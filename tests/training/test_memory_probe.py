@@ -12,10 +12,11 @@ from transformers import AutoConfig
 
 from tests.benchmarks import bench_memory, memory_table
 from tests.training.measured_memory import measured_peak, random_base
-from tui_lab import presets, shapes
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
+from tui_lab.models import shapes
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.resolution import resolve
+from tui_lab.recipes import presets
+from tui_lab.recipes.resolve import resolve
 from tui_lab.training import fake_model, memory_probe
 
 SIZES = {
@@ -79,7 +80,7 @@ def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) 
 
 
 def test_four_bit_weights_take_what_bitsandbytes_takes() -> None:
-    from tui_lab.training import model
+    from tui_lab.models import loading as model
 
     recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
     facts = memory_table.CPU
@@ -110,7 +111,7 @@ def test_every_weight_of_a_shape_is_there() -> None:
 
 
 def test_the_job_answers() -> None:
-    """As a child it is started by tests/test_cli_forecast.py."""
+    """As a child it is started by tests/cli/test_forecast.py."""
     request = {"recipe": {"model": "pocket"}, "device": memory_table.CPU.__dict__}
     answer = memory_probe.handle(request, lambda *_: None)
     assert json.loads(json.dumps(answer)) == answer

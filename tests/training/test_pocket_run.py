@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tui_lab.presets import make_recipe
+from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs import folder, launch
 from tui_lab.runs.events import EventTail
 

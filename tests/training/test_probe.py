@@ -14,11 +14,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.training.test_attempt import ended, make_run, texts, until  # noqa: F401 (fixtures)
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.presets import make_recipe
-from tui_lab.retention import suites
-from tui_lab.retention.scoring_metrics import ItemScore
+from tui_lab.recipes.presets import make_recipe
+from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.suites import registry
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.state import RunState
@@ -177,7 +177,7 @@ def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence(probed_run: Ma
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[probe_base.Base, suites.Suite]:
+def measured() -> tuple[probe_base.Base, registry.Suite]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
     suite = probe.load_suite("everyday")
@@ -191,7 +191,7 @@ def measured() -> tuple[probe_base.Base, suites.Suite]:
 
 
 def test_the_base_is_measured_and_read_back(
-    measured: tuple[probe_base.Base, suites.Suite], tmp_path: Path
+    measured: tuple[probe_base.Base, registry.Suite], tmp_path: Path
 ) -> None:
     base, suite = measured
     assert len(base.scores) >= 16 and base.item_s > 0 and base.kl_s > 0 and base.seconds > 0
@@ -229,9 +229,9 @@ def test_sequences_are_the_same_for_the_same_seed_and_half_are_the_models_own() 
 
 
 def test_flips_and_the_change_of_the_right_answers() -> None:
-    suite = suites.load("everyday", 40)
+    suite = registry.load("everyday", 40)
 
-    def score(item: suites.Item, right: bool) -> ItemScore:
+    def score(item: registry.Item, right: bool) -> ItemScore:
         best = item.answers[0] if right else (item.answers[0] + 1) % len(item.continuations)
         values = tuple(-1.0 if i == best else -3.0 for i in range(len(item.continuations)))
         return ItemScore(item.id, values, best, best, (1,) * len(values))

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.training.conftest import VOCABULARY
-from tui_lab.errors import LabError
-from tui_lab.recipes import build
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.training.attempt import Attempt

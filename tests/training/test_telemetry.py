@@ -13,10 +13,10 @@ import pynvml
 import pytest
 import torch
 
-from tests.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
-from tui_lab.resolution import DeviceFacts
+from tests.hardware.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.telemetry import plain_uuid
 from tui_lab.runs.events import EventTail, EventWriter
-from tui_lab.telemetry import plain_uuid
 from tui_lab.training import telemetry
 from tui_lab.training.telemetry import Sampler
 

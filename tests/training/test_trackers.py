@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import recipe_for
-from tui_lab import resolution
-from tui_lab.catalog import find
-from tui_lab.errors import LabError
-from tui_lab.recipes import build
-from tui_lab.resolution import DeviceFacts, resolve
+from tui_lab.core.errors import LabError
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models.catalog import find
+from tui_lab.recipes import resolve as resolution
+from tui_lab.recipes.recipe import build
+from tui_lab.recipes.resolve import resolve
 from tui_lab.runs.folder import Run
 from tui_lab.training import trackers
 from tui_lab.training.trainer import LabTrainer

@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from tests.training.conftest import losses, recipe_for, rows
-from tui_lab.decoding.answers import answer
+from tui_lab.decoding.generate import answer
 from tui_lab.training.adapters import orthogonality
-from tui_lab.training.quiet import undisturbed
+from tui_lab.training.rng import undisturbed
 from tui_lab.training.trainer import LabTrainer, save_weights
 
 Make = Callable[..., LabTrainer]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import textual._wait
 
-from tui_lab import room
-from tui_lab.ui.welcome import MARK
+from tui_lab.hardware import memory_budget
+from tui_lab.ui.views.welcome import MARK
 
 # After each key the pilot waits until the app has done nothing for 20 ms, twice; a quarter of that shows it
 # as well, and the suite presses thousands of keys.
@@ -38,4 +38,4 @@ def been_here(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a run is asked about before it starts does not depend on how full this machine is."""
-    monkeypatch.setattr(room, "available_bytes", lambda *_: 64 << 30)
+    monkeypatch.setattr(memory_budget, "available_bytes", lambda *_: 64 << 30)

@@ -37,9 +37,9 @@ from textual.worker import Worker
 from tests.ui.fuzz_steps import Step, next_steps
 from tests.ui.fuzz_world import HOSTILE, FakeHost, World
 from tests.ui.helpers import screen_text
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.widgets.confirm import Confirm
 
 #: Events between two looks at everything.
@@ -244,9 +244,9 @@ class Fuzz:
         """Whatever lies over the pane is left with Escape, and then the key of Choose brings Choose."""
         app = self.app
         if app.settings.keys:  # keys that the fuzz has given away would be missed below
-            from tui_lab.ui import settings_change
+            from tui_lab.ui.screens import change_setting
 
-            settings_change.change(app, "keys", None)
+            change_setting.change(app, "keys", None)
         await self.do(["resize", 100, 30])
         await self.do(["up", 0.0, 0.0, 1])
         for _ in range(3 * MOST_SCREENS):

@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 from tests.ui.fuzz_world import HOSTILE
-from tui_lab.ui import actions
+from tui_lab.ui.actions import registry
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.screens.too_small import TooSmall
 
 #: One thing that is done to the lab: its kind and its numbers or words, as JSON holds them.
 Step = list[Any]
@@ -50,7 +50,7 @@ def _next_step(app: LabApp, chance: random.Random) -> Step:
     if kind < 0.30:
         return ["key", chance.choice(sorted(app.screen.active_bindings) or ["escape"])]
     if kind < 0.46:
-        action = chance.choice(actions.ACTIONS)
+        action = chance.choice(registry.ACTIONS)
         return ["key", chance.choice(action.keys.split(",")) or "escape"]
     if kind < 0.52:
         return ["key", f"f{chance.randint(2, 7)}"]

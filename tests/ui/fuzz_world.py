@@ -19,14 +19,15 @@ import psutil
 
 from tests.conftest import FAKE_WORKER
 from tests.ui.helpers import lane_done
-from tests.ui.kept import make_run
-from tui_lab.errors import LabError
-from tui_lab.host.messages import Ask, Event, HostStatus, JudgedToken, LaneDone, PromptFacts, Tokens
-from tui_lab.recipes import Recipe
-from tui_lab.runs import commands, folder, launch, queue
+from tests.ui.sample_runs import make_run
+from tui_lab.core import job_client
+from tui_lab.core.errors import LabError
+from tui_lab.playground.messages import Ask, Event, HostStatus, JudgedToken, LaneDone, PromptFacts, Tokens
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.events import EventWriter
+from tui_lab.runs.queue import queue
 from tui_lab.runs.state import Watcher
-from tui_lab.ui import jobs_client
 
 #: Text as a model, a data file or a clipboard may hold it.
 HOSTILE = (
@@ -72,7 +73,7 @@ class World:
         )
         self._replace(launch, "start", self._limited(launch.start))
         self._replace(queue, "start_runner", self._limited(queue.start_runner))
-        self._replace(jobs_client, "run_job", self.job)
+        self._replace(job_client, "run_job", self.job)
         self.stock()
         live = folder.create(Recipe(max_steps=100_000), name="live")
         held = folder.create(Recipe(max_steps=100_000), name="held")

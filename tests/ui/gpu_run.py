@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tui_lab.gpu import Gpu, GpuProcess, ProcessUse
-from tui_lab.recipes import Recipe
+from tui_lab.hardware.gpu import Gpu, GpuProcess, ProcessUse
+from tui_lab.hardware.telemetry import Energy, Window, shares
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
-from tui_lab.telemetry import Energy, Window, shares
 
 GIB = 1 << 30
 OURS, NOTEBOOK = 4_711, 1_201

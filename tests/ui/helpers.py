@@ -9,7 +9,7 @@ from typing import Any
 
 from textual.app import App
 
-from tui_lab.host.messages import LaneDone
+from tui_lab.playground.messages import LaneDone
 
 
 def screen_text(app: App[Any]) -> str:

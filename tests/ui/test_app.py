@@ -12,13 +12,13 @@ from textual import events
 from textual.widgets._toast import Toast
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.recipes import Recipe
+from tui_lab.core.settings import Settings
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import RunLock, create
-from tui_lab.settings import Settings
 from tui_lab.ui import app as lab
+from tui_lab.ui.actions.help import HelpScreen
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.help import HelpScreen
-from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.widgets.confirm import Confirm
 
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "numpy")
@@ -41,12 +41,12 @@ def test_the_lab_imports_nothing_heavy() -> None:
     assert not first & set(HEAVY)
     assert not first & set(AFTER_FIRST_FRAME), "needed after the first frame only"
     everything = modules_after(
-        "import tui_lab.ui.app, tui_lab.ui.screens.choose, tui_lab.ui.screens.tune, tui_lab.ui.widgets.form\n"
-        "import tui_lab.ui.screens.choose_items, tui_lab.ui.widgets.run_list, tui_lab.ui.widgets.preview\n"
-        "import tui_lab.ui.screens.compare, tui_lab.ui.screens.keep, tui_lab.ui.screens.inspector\n"
-        "import tui_lab.ui.screens.blind, tui_lab.ui.screens.pick_model, tui_lab.host.client\n"
+        "import tui_lab.ui.app, tui_lab.ui.screens.setup, tui_lab.ui.screens.train, tui_lab.ui.widgets.form\n"
+        "import tui_lab.ui.screens.setup_items, tui_lab.ui.widgets.run_list, tui_lab.ui.widgets.preview\n"
+        "import tui_lab.ui.screens.playground, tui_lab.ui.screens.retention, tui_lab.ui.screens.inspector\n"
+        "import tui_lab.ui.screens.blind, tui_lab.ui.screens.pick_model, tui_lab.playground.client\n"
         "from tui_lab.retention import suites; suites.names()\n"
-        "import tui_lab.machine, tui_lab.ui.summary, tui_lab.ui.jobs_client, tui_lab.catalog\n"
+        "import tui_lab.hardware.cpu, tui_lab.ui.views.recipe_summary, tui_lab.core.job_client, tui_lab.models.catalog\n"
         "from tui_lab.ui.widgets.plot_draw import *\n"
         "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
     )

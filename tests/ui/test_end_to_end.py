@@ -11,7 +11,7 @@ import pytest
 from tests.ui.helpers import screen_text, until
 from tui_lab.runs.folder import open_run
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.choose import ChoosePane
+from tui_lab.ui.screens.setup import ChoosePane
 
 HEAVY = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes"}
 STEPS = 4

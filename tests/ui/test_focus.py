@@ -12,11 +12,11 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from tests.ui.helpers import screen_text, until
-from tests.ui.kept import make_run
-from tests.ui.screens.test_compare import PaperHost
-from tui_lab.settings import Settings
+from tests.ui.sample_runs import make_run
+from tests.ui.screens.test_playground import PaperHost
+from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.pane import Pane
+from tui_lab.ui.screens.pane import Pane
 
 SIZE = (160, 50)
 Look = list[tuple[str, str]]
@@ -64,7 +64,7 @@ THEMES = ("lab-ansi", "lab-light", "lab-dark", "lab-contrast", "lab-colorblind",
 @pytest.mark.parametrize(
     ("pane", "settings"),
     [
-        # colours are looked at in tests/ui/test_theme_colours.py; here each theme meets a pane, and each pane
+        # colours are looked at in tests/ui/terminal/test_theme_colours.py; here each theme meets a pane, and each pane
         # does without any
         *((pane, Settings(theme=theme)) for pane, theme in zip(PANES, THEMES, strict=True)),
         *((pane, Settings(color=False, mouse=False)) for pane in PANES),

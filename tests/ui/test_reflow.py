@@ -8,18 +8,18 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from tests.ui import kept as made
+from tests.ui import sample_runs as made
 from tests.ui.helpers import screen_text, until
-from tests.ui.screens.test_tune import FakeRun, fake  # noqa: F401
-from tui_lab.recipes import Recipe
+from tests.ui.screens.test_train import FakeRun, fake  # noqa: F401
+from tui_lab.core.settings import Settings
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
-from tui_lab.settings import Settings
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.choose import ChoosePane
-from tui_lab.ui.screens.compare import ComparePane
-from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.screens.playground import ComparePane
+from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.screens.runs import RunsPane
-from tui_lab.ui.too_small import TooSmall, message
+from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.too_small import TooSmall, message
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.lane_view import LaneView

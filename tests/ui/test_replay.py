@@ -7,7 +7,7 @@ import pytest
 
 from tests.runs.test_replay import Clock, everything, recorded
 from tests.ui.helpers import said, screen_text, until
-from tests.ui.kept import make_run, result, save
+from tests.ui.sample_runs import make_run, result, save
 from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
 

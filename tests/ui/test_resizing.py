@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from tests.ui.helpers import lane_done, screen_text, until
-from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
-from tui_lab.recipes import Recipe
+from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.folder import create
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.compare import ComparePane
+from tui_lab.ui.screens.playground import ComparePane
 from tui_lab.ui.screens.run_pane import RunPane
-from tui_lab.ui.too_small import TooSmall
+from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.widgets.prompt import Prompt
 
 SIZES = 50

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 
 NAMES = ("pirate", "json", "support")
 SEED = 7
@@ -38,12 +38,12 @@ def row(question: str, answer: str) -> Row:
 
 @cache
 def _made(name: str) -> Bundled:
-    from tui_lab.data import bundled_json, bundled_pirate, bundled_support
+    from tui_lab.pocket.builder.datasets import json, pirate, support
 
     makers: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
-        "pirate": bundled_pirate.make,
-        "json": bundled_json.make,
-        "support": bundled_support.make,
+        "pirate": pirate.make,
+        "json": json.make,
+        "support": support.make,
     }
     facts: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "pirate": ("manner", "Answers everything like a pirate and still gets it right.", ("style", "quick")),

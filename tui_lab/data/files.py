@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.data import hub
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
 TRAIN_NAMES = ("train", "training")

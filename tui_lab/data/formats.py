@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.data.files import RAGGED, Raw, Record, read_raw
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
 LABELS = {

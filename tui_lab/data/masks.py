@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tui_lab.safe_text import visible
+from tui_lab.core.sanitize import visible
 
 Message = dict[str, Any]
 Span = tuple[int, int]

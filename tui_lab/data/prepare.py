@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import masks, templates
 from tui_lab.data.formats import Example, Source, count_of, name_some
 from tui_lab.data.split import split
-from tui_lab.errors import LabError
 
 FEW_TEXTS = 10  # so few raw texts are cut into passages before the split, else no validation is possible
 CHARS_PER_TOKEN = 4  # a rough figure for ordinary text, for the length of such passages only

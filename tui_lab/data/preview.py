@@ -1,5 +1,5 @@
 """The data preview, as a job: ``python -m tui_lab.data.preview`` reads one JSON request from stdin and
-answers with JSON lines (see ``tui_lab.jobs``). It shows rows as the model will see them, token by token,
+answers with JSON lines (see ``tui_lab.core.job_protocol``). It shows rows as the model will see them, token by token,
 with what is trained, and says how the format was detected and where the chat template comes from. Only
 the rows asked for and a small sample are encoded, so that it stays quick on large sets."""
 
@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tui_lab import jobs
-from tui_lab.errors import LabError
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
 
 SAMPLE_ROWS = 200  # rows that the length statistics are drawn from
 MAX_ROWS = 50  # rows shown at most
 
 
-def preview(request: dict[str, Any], progress: jobs.Progress) -> dict[str, Any]:
+def preview(request: dict[str, Any], progress: job_protocol.Progress) -> dict[str, Any]:
     """Answers {"data", "model", "data_format", "max_length", "chat_template", "rows", "start", "max_rows",
     "revision"}; only data and model are needed."""
     data = _text(request, "data", "")
@@ -133,7 +133,7 @@ def tokenizer_place(model: str) -> str:
     """The folder or hub id of a model's tokenizer, by any name that the catalog knows."""
     if Path(model).expanduser().is_dir():
         return str(Path(model).expanduser())
-    from tui_lab import catalog
+    from tui_lab.models import catalog
 
     # A preview loads the tokenizer alone, so the size of the model is no reason to refuse here.
     entry = catalog.find(model, allow_large=True)
@@ -161,4 +161,4 @@ def _number(request: dict[str, Any], key: str, default: int, least: int, most: i
 
 
 if __name__ == "__main__":
-    sys.exit(jobs.serve(preview))
+    sys.exit(job_protocol.serve(preview))

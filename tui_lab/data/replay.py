@@ -12,8 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import formats, masks, templates
-from tui_lab.errors import LabError
 
 Row = dict[str, list[int]]
 AUTO = "auto"
@@ -96,9 +96,9 @@ def general_rows(
 def _of_the_corpus(
     tokenizer: Any, count: int, max_length: int, seed: int, held_back: Collection[str]
 ) -> list[Row]:
-    from tui_lab.pocket.corpus import Corpus
-    from tui_lab.pocket.tokenizer import Encoder
-    from tui_lab.pocket.world import relations
+    from tui_lab.pocket.builder.corpus import Corpus
+    from tui_lab.pocket.builder.tokenizer import Encoder
+    from tui_lab.pocket.builder.world import relations
 
     without = frozenset(found.name for found in relations() if found.category in held_back)
     documents = Corpus(CORPUS_SEED + seed, without).documents()

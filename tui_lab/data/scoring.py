@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 
 # Each entry is one mark however often and in whichever spelling it occurs.
 PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tui_lab.core.errors import LabError
 from tui_lab.data import hub
 from tui_lab.data.formats import Example
 from tui_lab.data.masks import (
@@ -25,7 +26,6 @@ from tui_lab.data.masks import (
     fold_system,
     mask_of,
 )
-from tui_lab.errors import LabError
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 OWN, DEFAULT = "the model's own template", "tui-lab's plain template (the model has none)"

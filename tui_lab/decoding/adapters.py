@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.forward import Virtual
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
 
 WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = "default"

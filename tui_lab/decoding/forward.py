@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tui_lab.decoding.cache import LaneCache
+from tui_lab.decoding.kv_cache import LaneCache
 
 
 @dataclass(frozen=True)

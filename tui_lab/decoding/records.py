@@ -87,3 +87,15 @@ class LaneResult:
 
 
 Record = TokenRecord | BeamRecord | LaneResult
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to decode. ``prompt_ids`` are token ids, special tokens included."""
+
+    prompt_ids: tuple[int, ...]
+    lanes: tuple[Lane, ...]
+    max_new_tokens: int = 64
+    stop_ids: frozenset[int] = frozenset()
+    stop_strings: tuple[str, ...] = ()
+    inspect: int = 0  # how many alternatives to tell of each token; 0 tells none

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 
 EarlyStopping = bool | Literal["never"]
 SampleName = Literal["sample", "temperature", "top-k", "top-p", "min-p"]

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tui_lab import catalog, gpu
-from tui_lab.doctor import folders, hub, logout, machine, own_files, packages, terminal
+from tui_lab.core.paths import cache_dir, config_dir, data_dir, state_dir
+from tui_lab.core.sanitize import visible
+from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import Check
-from tui_lab.resources import cache_dir, config_dir, data_dir, state_dir
-from tui_lab.safe_text import visible
+from tui_lab.hardware import gpu
+from tui_lab.models import catalog
+from tui_lab.ui import user_files
 
 __all__ = ["Check", "checks", "exit_code", "iter_checks", "line", "render", "summary", "to_do", "to_json"]
 
@@ -72,9 +74,9 @@ def machine_checks(online: bool = False, runs_directory: Path | None = None) -> 
         ("own folders", own),
         ("logout", lambda: Check("logout", *logout.look())),
         ("bundled model", machine.check_pocket),
-        ("settings", own_files.check_settings),
-        ("themes", own_files.check_themes),
-        ("presets", own_files.check_presets),
+        ("settings", user_files.check_settings),
+        ("themes", user_files.check_themes),
+        ("presets", user_files.check_presets),
     ):
         yield from guarded(name, look)
 

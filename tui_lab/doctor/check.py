@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tui_lab.safe_text import visible
+from tui_lab.core.sanitize import visible
 
 State = Literal["ok", "warn", "fail"]
 

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tui_lab.core.paths import is_there
+from tui_lab.core.sanitize import visible
 from tui_lab.doctor.check import Check, gb
-from tui_lab.resources import is_there
-from tui_lab.safe_text import visible
 
 #: A run of the bundled model leaves a few megabytes, checkpoints of a 3 B adapter a few hundred.
 LITTLE_FREE_BYTES = 2_000_000_000

@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tui_lab import catalog
+from tui_lab.core.sanitize import visible
 from tui_lab.doctor.check import Check, child, gb
 from tui_lab.doctor.folders import existing
-from tui_lab.safe_text import visible
+from tui_lab.models import catalog
 
 HUB_TIMEOUT_S = 30
 #: Walking a large cache is cut off here; the size then reads "over".

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tui_lab import catalog, gpu, room
+from tui_lab.core.format import size
 from tui_lab.doctor.check import Check
-from tui_lab.units import size
+from tui_lab.hardware import gpu, memory_budget
+from tui_lab.models import catalog
 
 #: A run of the bundled model needs about this much.
 LITTLE_MEMORY_BYTES = 3 << 29
@@ -18,7 +19,7 @@ _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 
 def check_cpu() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = room.available_bytes()
+    free = memory_budget.available_bytes()
     memory = f"{size(free)} memory free" if free is not None else "memory unknown"
     text = f"{cores} core{'s' * (cores != 1)}, {memory}"
     if free is not None and free < LITTLE_MEMORY_BYTES:

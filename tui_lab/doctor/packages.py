@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from tui_lab import gpu
+from tui_lab.core.sanitize import visible
 from tui_lab.doctor.check import Check, child
-from tui_lab.safe_text import visible
+from tui_lab.hardware import gpu
 
 #: Importing torch from a cold disk takes tens of seconds; longer than this is a hang.
 CHILD_TIMEOUT_S = 180

@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tui_lab.core.sanitize import visible
+from tui_lab.core.settings import ascii_reason
 from tui_lab.doctor.check import Check, State
-from tui_lab.safe_text import visible
-from tui_lab.settings import ascii_reason
 
 SMALLEST_TERMINAL = (80, 24)
 #: Terminals that can do nothing but print lines.

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from tui_lab.retention import suites
-from tui_lab.retention.scoring_forward import evaluating
+from tui_lab.retention.scoring.forward import evaluating
+from tui_lab.retention.suites import registry
 
 #: Shorter than this a sequence says nothing.
 LEAST_TOKENS = 8
@@ -41,7 +41,7 @@ def texts(tokenizer: Any, count: int, length: int) -> list[list[int]]:
 
 def _facts(tokenizer: Any) -> Iterator[int]:
     """The tokens of all facts, again and again."""
-    items = suites.load("everyday").items
+    items = registry.load("everyday").items
     while True:
         for item in items:
             fact = f"{item.question} {item.choices[item.answers[0]]}\n"

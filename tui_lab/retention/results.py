@@ -13,14 +13,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tui_lab.errors import LabError
-from tui_lab.jobs import plain
-from tui_lab.retention import scoring_metrics, statistics, suites_records
-from tui_lab.retention.scoring_metrics import ItemScore
+from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import plain
+from tui_lab.core.sanitize import visible
+from tui_lab.retention import statistics
+from tui_lab.retention.scoring import metrics
+from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.statistics import Interval, Paired
-from tui_lab.retention.suites_records import Suite
+from tui_lab.retention.suites import records
+from tui_lab.retention.suites.records import Suite
 from tui_lab.retention.verdict import THRESHOLD, Verdict, judge, judge_interval
-from tui_lab.safe_text import visible
 
 VERSION = 1
 #: A whole benchmark is a few tens of MB; what is larger is none of ours.
@@ -89,11 +91,11 @@ def build(
 
 
 def _metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, dict[str, float]]:
-    return {name: asdict(metric) for name, metric in scoring_metrics.metrics(suite, scores).items()}
+    return {name: asdict(metric) for name, metric in metrics.metrics(suite, scores).items()}
 
 
 def _entries(suite: Suite, scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
-    right: Sequence[bool | None] = scoring_metrics.correct(suite, scores) or [None] * len(scores)
+    right: Sequence[bool | None] = metrics.correct(suite, scores) or [None] * len(scores)
     return [
         {
             "loglikelihoods": list(score.loglikelihoods),
@@ -132,8 +134,8 @@ def comparison(
 ) -> dict[str, Any]:
     """Before and after on the same items, judged by the suite's metric. Of documents, which are not right or
     wrong, the flips are 0 and the difference is that of the cross-entropies, in nats a token."""
-    pre, post = (scoring_metrics.metrics(suite, scores)[suite.metric] for scores in (before, after))
-    right = (scoring_metrics.correct(suite, before), scoring_metrics.correct(suite, after))
+    pre, post = (metrics.metrics(suite, scores)[suite.metric] for scores in (before, after))
+    right = (metrics.correct(suite, before), metrics.correct(suite, after))
     counts = statistics.paired(*right)
     change = statistics.difference(counts)
     kept: Interval | None = None
@@ -180,11 +182,11 @@ def _by_bootstrap(
     threshold: float,
 ) -> tuple[Interval, Verdict]:
     if suite.metric == "mc2":
-        shares = [scoring_metrics.true_shares(suite, scores) for scores in (before, after)]
+        shares = [metrics.true_shares(suite, scores) for scores in (before, after)]
         kept = statistics.bootstrap_ratio(shares[0], shares[1])
         above = statistics.bootstrap_ratio(shares[0], shares[1], suite.chance or 0.0)
         return kept, judge_interval(above, pre, pre_se, suite.chance, threshold, len(before))
-    measure = scoring_metrics.mcc if suite.metric == "mcc" else scoring_metrics.f1
+    measure = metrics.mcc if suite.metric == "mcc" else metrics.f1
     truth = [item.answers[0] for item in suite.items]
     guesses = [[score.predicted for score in scores] for scores in (before, after)]
     kept = statistics.bootstrap_tables(truth, guesses[0], guesses[1], measure)
@@ -229,7 +231,7 @@ def _part(
     at = [n for n, item in enumerate(suite.items) if item.category in names]
     items = tuple(suite.items[n] for n in at)
     by_guessing = suite.kind == "choice" and suite.metric in ("acc", "acc_norm", "mc2")
-    chance = suites_records.chance_of(items) if by_guessing else suite.chance
+    chance = records.chance_of(items) if by_guessing else suite.chance
     part = replace(suite, items=items, chance=chance)
     return comparison(part, [before[n] for n in at], [after[n] for n in at], threshold)
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import torch
 
-from tui_lab.errors import LabError
-from tui_lab.retention.strength_rules import check
-from tui_lab.safe_text import visible
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.retention.strength_grid import check
 
 #: The tensor to which an adapter's change of the weights is proportional, by its name in files (… .lora_B)
 #: and in models (… .lora_B.default.weight). IA3's is relative to 1.

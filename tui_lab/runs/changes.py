@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe, read_recipe
-from tui_lab.runs.folder import Run, write_atomically
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.recipes.recipe import Recipe, read_recipe
+from tui_lab.runs.folder import Run
 
 Weight = Literal["harmless", "course", "refused"]
 

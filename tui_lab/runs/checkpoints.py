@@ -13,7 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tui_lab.runs.folder import write_atomically
+from tui_lab.core.files import write_atomically
 
 MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.runs.events import EventTail, LineWriter
 from tui_lab.runs.folder import Run
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.index import Summary
 from tui_lab.runs.overlay import CurveReader, Curves, differing
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tui_lab.jobs import plain
+from tui_lab.core.job_protocol import plain
 
 EVENTS_VERSION = 1
 #: Fields whose "nan" and "inf" are numbers again when read; elsewhere (a sample's text) they are text.

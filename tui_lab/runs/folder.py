@@ -12,16 +12,16 @@ import fcntl
 import os
 import re
 import secrets
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tui_lab import catalog
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.core.paths import data_dir
 from tui_lab.data import bundled
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe, read_recipe
-from tui_lab.resources import data_dir
+from tui_lab.models import catalog
+from tui_lab.recipes.recipe import Recipe, read_recipe
 from tui_lab.runs.events import has_ended
 
 #: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
@@ -109,20 +109,6 @@ def runs_dir() -> Path:
 def _absolute(directory: Path | None) -> Path:
     """A folder of runs by a path that holds wherever a run's process works."""
     return Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100 (links stay as they are)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by whole contents: a reader sees the old text or the new, never a part."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _slug(text: str) -> str:

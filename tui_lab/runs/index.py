@@ -17,13 +17,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tui_lab.costs import Prices
-from tui_lab.errors import LabError
-from tui_lab.runs import marks, queue, sweep
-from tui_lab.runs.folder import Run, is_locked, runs_dir, write_atomically
-from tui_lab.runs.spending import spent
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.core.format import finite
+from tui_lab.forecast.cost import Prices
+from tui_lab.runs import notes
+from tui_lab.runs.cost_so_far import spent
+from tui_lab.runs.folder import Run, is_locked, runs_dir
+from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.state import ENDED, Watcher
-from tui_lab.units import finite
 
 CACHE = ".index.json"
 CACHE_VERSION = 1
@@ -83,7 +85,7 @@ class Summary:
         return self.score_end - self.score_start
 
     def figure(self, criterion: str) -> float:
-        """What :data:`tui_lab.runs.sweep.CRITERIA` compare."""
+        """What :data:`tui_lab.runs.queue.sweep.CRITERIA` compare."""
         return {
             "validation": self.validation,
             "acquisition": self.score_end,
@@ -100,7 +102,7 @@ def summarise(watcher: Watcher) -> Summary:
     """A run whose log has been read. The state is that of a run without a process."""
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
-    words, place = marks.read(run), sweep.place_of(run)
+    words, place = notes.read(run), sweep.place_of(run)
     ended = state.liveness(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
@@ -300,7 +302,7 @@ class RunIndex:
 def _stamp(path: str) -> list[int]:
     """What the files that a summary is made of were like."""
     stamp: list[int] = []
-    for name in ("events.jsonl", "recipe.toml", marks.FILE):
+    for name in ("events.jsonl", "recipe.toml", notes.FILE):
         try:
             found = os.stat(f"{path}/{name}")  # noqa: PTH116 (a Path each would cost more than the call)
             stamp += [found.st_ino, found.st_size, found.st_mtime_ns]

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Mapping
 
-from tui_lab.child_environment import child_environment
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
-from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock, write_atomically
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.core.subprocesses import child_environment
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock
 
 #: The environment variable that tells the process which descriptor holds its lock.
 LOCK_ENV = "TUI_LAB_LOCK_FD"
@@ -47,7 +48,7 @@ def start(
                     sys.executable,
                     "-P",
                     "-m",
-                    "tui_lab.training.several" if several else "tui_lab.training",
+                    "tui_lab.training.launch_distributed" if several else "tui_lab.training",
                     str(run.path),
                 ],
                 # a launcher of several processes hands on its standard input (here an empty file) and nothing

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui_lab.recipes import FIELDS, Recipe
+from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
+from tui_lab.runs.queue.sweep import value_words
 from tui_lab.runs.state import headline, interval
-from tui_lab.runs.sweep import value_words
 
 METRICS = ("loss", "validation", "retention")
 AXES = ("steps", "tokens", "time")

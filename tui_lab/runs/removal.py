@@ -7,7 +7,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.runs.folder import Run, RunLock
 
 TRASH = ".trash"

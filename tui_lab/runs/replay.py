@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.retention.results import MOST_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Command, Inbox

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui_lab.errors import LabError
-from tui_lab.recipes import Recipe
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import finite
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.telemetry import Telemetry, figure
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.units import finite
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
 NOTES_KEPT = 500

@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 from tui_lab.runs.folder import Run
 
 #: Held back for the log's last records.

@@ -18,14 +18,14 @@ import warnings
 from pathlib import Path
 from types import FrameType
 
-from tui_lab import room
-from tui_lab.errors import LabError
-from tui_lab.out_of_memory import is_out_of_memory
+from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.hardware import memory_budget
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.launch import LOCK_ENV
 from tui_lab.runs.storage import Reserve, explain
-from tui_lab.training import group
+from tui_lab.training import distributed
 
 #: Below the lab, so that keys are answered while a run and its data loaders compute.
 NICENESS = 5
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()  # the last words of a process that dies of a segmentation fault
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    if group.rank():
+    if distributed.rank():
         return _work_beside(run)
     reserve = Reserve(run)
     try:
@@ -69,32 +69,32 @@ def main(arguments: list[str]) -> int:
 def _report(run: Run, code: int) -> None:
     """The run's report, once its log has its end. What keeps it from being written is no fault of the run,
     and after a failure it must not stand where the reason does."""
-    from tui_lab.runs import report_files
+    from tui_lab.report import write
 
-    said = report_files.write_at_end(run)
+    said = write.write_at_end(run)
     if said and code == 0:
         print(said, file=sys.stderr)  # noqa: T201
 
 
 def _work_beside(run: Run) -> int:
     """The work of a process that is not the first: the same steps, and no word in the run's log."""
-    number = group.rank()
+    number = distributed.rank()
     os.environ.pop(LOCK_ENV, None)
-    sys.stdout = group.Prefixed(sys.stdout, f"[process {number}] ")
-    sys.stderr = group.Prefixed(sys.stderr, f"[process {number}] ")
+    sys.stdout = distributed.Prefixed(sys.stdout, f"[process {number}] ")
+    sys.stderr = distributed.Prefixed(sys.stderr, f"[process {number}] ")
     try:
-        group.leave_last_words(run, number, "")
+        distributed.leave_last_words(run, number, "")
     except OSError as error:
         print(explain(error, run) or error, file=sys.stderr)  # noqa: T201
         return 1
-    return _work(run, group.Unheard(run.events_path), Reserve(run))
+    return _work(run, distributed.Unheard(run.events_path), Reserve(run))
 
 
 def _take_one_gpu() -> None:
     """One process computes on one GPU. Shown several, the Trainer would split each batch among them behind
     everybody's back (DataParallel); torch is not loaded yet, so it can be shown one."""
-    if group.size() == 1:
-        os.environ.update(room.chosen().environment)
+    if distributed.size() == 1:
+        os.environ.update(memory_budget.chosen().environment)
 
 
 def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
@@ -111,7 +111,9 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
         attempt = Attempt(run, events)
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if not group.rank():  # the first process decides; a launcher sends the signal to each of them
+            if (
+                not distributed.rank()
+            ):  # the first process decides; a launcher sends the signal to each of them
                 attempt.ask_to_stop()
 
         signal.signal(signal.SIGTERM, stop)
@@ -126,9 +128,9 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
             traceback.print_exc()
         if message := explain(error, run):
             pass
-        elif is_out_of_memory(error) and group.size() > 1:
+        elif is_out_of_memory(error) and distributed.size() > 1:
             message = (
-                f"out of memory on process {group.rank()}: what splits a step that does not fit works for a "
+                f"out of memory on process {distributed.rank()}: what splits a step that does not fit works for a "
                 "single process; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
                 "set gradient_checkpointing = true, or lower max_length"
             )
@@ -138,8 +140,8 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
                 "lower max_length"
             )
-        elif group.is_lost_connection(error):
-            message = (not group.rank() and group.others_last_words(run)) or (
+        elif distributed.is_lost_connection(error):
+            message = (not distributed.rank() and distributed.others_last_words(run)) or (
                 "another process of this run went away without a word (worker.log may tell more); "
                 "the run can be resumed from its last checkpoint"
             )
@@ -152,8 +154,8 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
 
 def _failed(run: Run, events: EventWriter, reserve: Reserve, message: str) -> int:
     with contextlib.suppress(OSError):
-        if group.rank():
-            group.leave_last_words(run, group.rank(), message)
+        if distributed.rank():
+            distributed.leave_last_words(run, distributed.rank(), message)
             print(message, file=sys.stderr)  # noqa: T201
     reserve.give_back()  # a full disk has room for the end now
     try:

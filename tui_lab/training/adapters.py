@@ -23,7 +23,7 @@ from peft import (
     TaskType,
 )
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 
 
 def peft_config(

@@ -22,25 +22,27 @@ import datasets
 import transformers
 from transformers import TrainerCallback
 
-from tui_lab import __version__, catalog, costs, forecast, shapes, targets
+from tui_lab import __version__
 from tui_lab.data import formats, replay, templates
 from tui_lab.data.prepare import Prepared, prepare
-from tui_lab.recipes import Recipe
-from tui_lab.resolution import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
-from tui_lab.retention import suites
+from tui_lab.forecast import cost, memory
+from tui_lab.models import catalog, loading, shapes, target_modules
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
+from tui_lab.retention.suites import registry
 from tui_lab.runs import changes, checkpoints
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.launch import LAUNCHED_ENV
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.training import adapters, device, memory_limit, model, regularise, trackers
+from tui_lab.training import adapters, device, memory_limit, regularise, trackers
 from tui_lab.training.control import Control
-from tui_lab.training.group import Group
-from tui_lab.training.ladder import Ladder
-from tui_lab.training.ladder_memory import LadderMemory
-from tui_lab.training.measure import Measure
+from tui_lab.training.distributed import Group
+from tui_lab.training.oom_cache import LadderMemory
+from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.probe import Probe
-from tui_lab.training.record import Recorder
+from tui_lab.training.recorder import Recorder
+from tui_lab.training.samples import Measure
 from tui_lab.training.telemetry import Sampler
 from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
 
@@ -122,7 +124,7 @@ class Attempt:
         if self.group.is_sharded:
             reason = "no process has the whole model: samples, scores and retention probes are left out"
             self.events.write("choice", field="accelerate_config", value="sharded", reason=reason)
-        self.source = model.ModelSource(entry.loadable, self.recipe.revision)
+        self.source = loading.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
         self.tokenizer = templates.load_tokenizer(self.source.location, self.recipe.revision)
@@ -148,7 +150,7 @@ class Attempt:
         if not self.recipe.packing:
             rows = [*self.prepared.train, *self.prepared.validation]
             values["max_length"] = min(values["max_length"], max(len(row["input_ids"]) for row in rows))
-        found = forecast.forecast(entry.shape, self.recipe, values, kind)
+        found = memory.forecast(entry.shape, self.recipe, values, kind)
         self.events.write(
             "forecast",
             parts={part.name: part.bytes for part in found.parts},
@@ -212,7 +214,7 @@ class Attempt:
     def _general_rows(self, count: int, max_length: int, trained: int) -> replay.General:
         """Rows of what the model knew, without what the suite holds back to see what is not rehearsed."""
         recipe = self.recipe
-        held_back = suites.load("everyday").held_back if recipe.replay_data == replay.AUTO else ()
+        held_back = registry.load("everyday").held_back if recipe.replay_data == replay.AUTO else ()
         return replay.general_rows(
             recipe.replay_data,
             self.tokenizer,
@@ -227,12 +229,12 @@ class Attempt:
         recipe, values = self.recipe, resolution.values
         compute_dtype = self.compute_dtype = str(values["compute_dtype"])
         if entry.parameters is None:
-            model.check_size(self.source, recipe.allow_large)
-        base = model.load_base(
+            loading.check_size(self.source, recipe.allow_large)
+        base = loading.load_base(
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )
-        base_facts = model.facts(base)
-        self.cost = self._cost(entry.shape or model.shape_of(base), values)
+        base_facts = loading.facts(base)
+        self.cost = self._cost(entry.shape or loading.shape_of(base), values)
         self.probe.take_base(
             base,
             self.tokenizer,
@@ -243,7 +245,9 @@ class Attempt:
         )
         if recipe.method in METHODS_WITH_TARGETS:
             # from the loaded model's own modules: the catalog does not know every architecture
-            found = targets.explain(base.config.model_type, recipe.target_modules, model.linear_names(base))
+            found = target_modules.explain(
+                base.config.model_type, recipe.target_modules, loading.linear_names(base)
+            )
             values = {**values, "target_modules": found.modules, "feedforward_modules": found.feedforward}
         ladder = Ladder(
             recipe,
@@ -281,7 +285,7 @@ class Attempt:
         self.events.write(
             "model",
             **base_facts,
-            trainable=model.trainable_count(trainer.model),
+            trainable=loading.trainable_count(trainer.model),
             chat_template_source=self.prepared.facts["template_source"],
         )
         return trainer
@@ -294,7 +298,7 @@ class Attempt:
         tokens = sum(len(row["input_ids"]) for row in rows)
         trained = sum(label != templates.IGNORED for row in rows for label in row["labels"][1:])
         share = trained / max(1, tokens)
-        return costs.facts_of_run(shape, self.recipe, self.device, values, tokens / max(1, len(rows)), share)
+        return cost.facts_of_run(shape, self.recipe, self.device, values, tokens / max(1, len(rows)), share)
 
     @property
     def _initial_adapter(self) -> Path:
@@ -431,7 +435,7 @@ class Attempt:
     def _mfu(self) -> float | None:
         """The model's operations as a share of the card's dense rate, over all steps; None if not known."""
         flops, peak = self.cost.get("flops_per_token", 0.0), self.cost.get("peak_flops")
-        return costs.mfu(self.recorder.mean_tok_per_s, flops, peak)
+        return cost.mfu(self.recorder.mean_tok_per_s, flops, peak)
 
     def _message(self, trainer: LabTrainer, stopped: bool) -> str:
         step = trainer.state.global_step
@@ -448,7 +452,7 @@ class Attempt:
     def _round(self, trainer: LabTrainer) -> None:
         """Full weights of a bfloat16 run become what is saved, and are measured as that."""
         if not self.recipe.is_adapter and self.compute_dtype == "bfloat16":
-            trainer.model.to(model.DTYPES["bfloat16"])
+            trainer.model.to(loading.DTYPES["bfloat16"])
 
     def _save(self, trainer: LabTrainer, state: dict[str, Any] | None) -> Path:
         """Saves what was trained, whole or not at all, with the tokenizer and its template."""

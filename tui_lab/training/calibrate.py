@@ -1,6 +1,6 @@
 """How fast this machine really does a recipe: ten optimiser steps of the run's own trainer, on a model of the
 real shape with random weights in the recipe's precision, over rows of random tokens. The first two steps warm
-up and are left out. Needs no download and no data; what it finds is kept (:mod:`tui_lab.calibration`), and
+up and are left out. Needs no download and no data; what it finds is kept (:mod:`tui_lab.forecast.calibration`), and
 forecasts of the same work then say "measured". ``python -m tui_lab.training.calibrate`` is the job:
 
 request ``{"values": a recipe's plain values, "lengths": [tokens of some rows of the data], "trained_share":
@@ -30,20 +30,24 @@ from bitsandbytes.nn import Linear4bit, Params4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
-from tui_lab import calibration, cards, catalog, costs, jobs
-from tui_lab.calibration import Calibration
-from tui_lab.errors import LabError
-from tui_lab.gpu import Gpu, GpuWatch
-from tui_lab.operations import operations
-from tui_lab.out_of_memory import is_out_of_memory
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.forecast import calibration, cost
+from tui_lab.forecast.calibration import Calibration
+from tui_lab.forecast.flops import operations
+from tui_lab.hardware import gpu_specs
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import Gpu, GpuWatch
+from tui_lab.hardware.telemetry import Energy, matched
+from tui_lab.models import catalog
+from tui_lab.models.loading import DTYPES, keep_four_bits_plain, weights_dtype
+from tui_lab.models.shapes import Shape
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.recipes import Recipe, build
-from tui_lab.resolution import DeviceFacts, resolve
-from tui_lab.shapes import Shape
-from tui_lab.telemetry import Energy, matched
+from tui_lab.recipes.recipe import Recipe, build
+from tui_lab.recipes.resolve import resolve
 from tui_lab.training import device as devices
 from tui_lab.training import fake_model
-from tui_lab.training.model import DTYPES, keep_four_bits_plain, weights_dtype
 from tui_lab.training.trainer import LabTrainer, build_trainer
 
 STEPS, WARM_UP_STEPS = 10, 2
@@ -333,13 +337,13 @@ def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
         progress=lambda step: progress("measuring steps", step, STEPS),
     )
     calibration.keep(found, device, entry.shape, recipe, settled)
-    card = cards.known(device.name, device.memory_bytes) if device.type == "cuda" else None
+    card = gpu_specs.known(device.name, device.memory_bytes) if device.type == "cuda" else None
     peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
     return {
         **asdict(found),
         "mfu": found.model_flops_s / peak if peak else None,
         "hfu": found.hardware_flops_s / peak if peak else None,
-        "formula": costs.formula_text(
+        "formula": cost.formula_text(
             operations(entry.shape, recipe, found.length, head_share=_share(device, float(share))),
             found.length,
         ),
@@ -354,4 +358,4 @@ def _quiet() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(jobs.serve(handle))
+    sys.exit(job_protocol.serve(handle))

@@ -11,7 +11,7 @@ from tui_lab.runs.commands import COMMANDS, Command, Inbox
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.storage import check_folder
-from tui_lab.training.group import Group
+from tui_lab.training.distributed import Group
 from tui_lab.training.probe import Probe
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from tui_lab.gpu import cpu_has_bf16
-from tui_lab.resolution import DeviceFacts
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import cpu_has_bf16
 
 
 def detect() -> DeviceFacts:

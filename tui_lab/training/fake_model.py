@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-from tui_lab.forecast import NESTED_BLOCK, NF4_BLOCK
-from tui_lab.shapes import Shape
+from tui_lab.forecast.memory import NESTED_BLOCK, NF4_BLOCK
+from tui_lab.models.shapes import Shape
 
 #: What both Gemma 3 text models under 3 B look at in their sliding layers, not transformers' 4,096.
 _GEMMA3_WINDOW = 512

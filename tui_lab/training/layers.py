@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
 
 #: A run of a single pass is unfrozen in so many stages, else in one a pass.
 STAGES = 3

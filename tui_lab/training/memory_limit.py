@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import size
 from tui_lab.training.live_storages import LiveStorages
-from tui_lab.units import size
 
 ENVIRONMENT = "TUI_LAB_MEMORY_LIMIT_BYTES"
 

@@ -28,14 +28,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-from tui_lab import catalog, jobs, targets
-from tui_lab.errors import LabError
+from tui_lab.core import job_protocol
+from tui_lab.core.errors import LabError
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models import catalog, target_modules
+from tui_lab.models.loading import DTYPES, ModelSource, linear_names, weights_dtype
 from tui_lab.pocket import MODEL_DIR
-from tui_lab.recipes import Recipe, build
-from tui_lab.resolution import METHODS_WITH_TARGETS, DeviceFacts, resolve
+from tui_lab.recipes.recipe import Recipe, build
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, resolve
 from tui_lab.training import fake_model, objective, trainer
 from tui_lab.training.live_storages import LiveStorages, rounded
-from tui_lab.training.model import DTYPES, ModelSource, linear_names, weights_dtype
 from tui_lab.training.regularise import Dense
 
 FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
@@ -357,7 +359,7 @@ def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
     if recipe.method in METHODS_WITH_TARGETS and not values["target_modules"]:
         with torch.device("meta"):
             names = linear_names(AutoModelForCausalLM.from_config(config))
-        found = targets.explain(config.model_type, recipe.target_modules, names)
+        found = target_modules.explain(config.model_type, recipe.target_modules, names)
         values |= {"target_modules": found.modules, "feedforward_modules": found.feedforward}
     kind = "cuda" if device.type == "cuda" else "cpu"
     progress(f"counting what two steps of {entry.label} hold")
@@ -383,4 +385,4 @@ def _config(entry: catalog.Entry, recipe: Recipe) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(jobs.serve(handle))
+    sys.exit(job_protocol.serve(handle))

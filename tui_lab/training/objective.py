@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, regularise
-from tui_lab.training.quiet import undisturbed
-from tui_lab.training.slices import WHOLE, Share
+from tui_lab.training.micro_batches import WHOLE, Share
+from tui_lab.training.rng import undisturbed
 
 #: The task of rows that name none: general rows beside those of a data set with tasks.
 NO_TASK = "general"

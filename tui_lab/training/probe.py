@@ -15,22 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tui_lab.errors import LabError
-from tui_lab.out_of_memory import is_out_of_memory
-from tui_lab.recipes import Recipe
-from tui_lab.resolution import VIRTUAL_TOKEN_METHODS, DeviceFacts
-from tui_lab.retention import probe, scoring, statistics, suites
-from tui_lab.retention.scoring_encode import context_length
-from tui_lab.retention.scoring_metrics import ItemScore
-from tui_lab.retention.suites_records import Item, Suite
+from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models.loading import DTYPES
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import VIRTUAL_TOKEN_METHODS
+from tui_lab.retention import kl as probe
+from tui_lab.retention import statistics
+from tui_lab.retention.scoring import score as scoring
+from tui_lab.retention.scoring.encode import context_length
+from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.suites import registry
+from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.retention.verdict import judge
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, headline
 from tui_lab.training import probe_base
-from tui_lab.training.model import DTYPES
 from tui_lab.training.probe_plan import MOST_ITEMS, Costs, Plan, Result, make_plan, reason_to_stop
-from tui_lab.training.quiet import undisturbed
+from tui_lab.training.rng import undisturbed
 
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
@@ -337,7 +341,7 @@ def _looking(trainer: LabTrainer) -> Iterator[None]:
 
 def load_suite(name: str) -> Suite:
     """The suite of a probe, at most as many items as one is ever asked. Raises LabError."""
-    suite = suites.load(name, limit=MOST_ITEMS)
+    suite = registry.load(name, limit=MOST_ITEMS)
     if suite.kind not in KINDS:
         raise LabError(
             f"probe_suite {suite.name} is of kind {suite.kind}, whose items are not questions with choices; "

@@ -17,10 +17,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tui_lab.retention import probe, probe_texts, scoring
-from tui_lab.retention.scoring_metrics import ItemScore
-from tui_lab.retention.suites_records import Suite, subset
-from tui_lab.runs.folder import Run, write_atomically
+from tui_lab.core.files import write_atomically
+from tui_lab.retention import kl, probe_texts
+from tui_lab.retention.scoring import score as scoring
+from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.suites.records import Suite, subset
+from tui_lab.runs.folder import Run
 from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_ask, kl_size
 
 VERSION = 1
@@ -38,8 +40,8 @@ PASSES_A_STEP = 3.0
 class Base:
     """The base's figures. Seconds are those that measuring took, from which the run's probes are planned."""
 
-    general: probe.BaseRecord
-    task: probe.BaseRecord
+    general: kl.BaseRecord
+    task: kl.BaseRecord
     scores: dict[str, ItemScore]
     item_s: float
     item_fixed_s: float
@@ -91,7 +93,7 @@ def measure(
     general = probe_texts.general(model, tokenizer, count, length, seed, sampling_s)
     task = probe_texts.cut(held_out, max(2, min(MOST_TASK_SEQUENCES, count // 2)), length)
     reading = time.monotonic()
-    kept_general, kept_task = (probe.record_base(model, texts, seed) for texts in (general, task))
+    kept_general, kept_task = (kl.record_base(model, texts, seed) for texts in (general, task))
     kl_s = time.monotonic() - reading
 
     say(f"what the base answers to {suite.title}")
@@ -133,7 +135,7 @@ def _token_s(model: Any, tokenizer: Any) -> float:
     seconds = 0.0
     for _ in range(2):
         start = time.monotonic()
-        for logits in probe.logits_of(model, texts):
+        for logits in kl.logits_of(model, texts):
             float(logits[0, 0])  # waits for the GPU
         seconds = time.monotonic() - start
     return seconds / sum(map(len, texts))
@@ -196,11 +198,11 @@ def _score(one: dict[str, Any]) -> ItemScore:
     return ItemScore(**{**one, **lists})
 
 
-def _record(named: dict[str, torch.Tensor], part: str) -> probe.BaseRecord:
-    fields = [field.name for field in dataclasses.fields(probe.Kept)]
-    kept = probe.Kept(**{name: named[f"{part}.{name}"] for name in fields})
+def _record(named: dict[str, torch.Tensor], part: str) -> kl.BaseRecord:
+    fields = [field.name for field in dataclasses.fields(kl.Kept)]
+    kept = kl.Kept(**{name: named[f"{part}.{name}"] for name in fields})
     lengths = named[f"{part}.lengths"].tolist()
     sequences = tuple(tuple(t.tolist()) for t in named[f"{part}.tokens"].split(lengths))
     if sum(lengths) != len(kept.top_ids):
         raise ValueError("the kept figures are of other sequences")
-    return probe.BaseRecord(sequences, kept)
+    return kl.BaseRecord(sequences, kept)

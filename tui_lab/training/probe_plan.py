@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tui_lab.units import duration
+from tui_lab.core.format import duration
 
 LEAST_PROBES = 4
 #: A curve of more points tells nothing new.

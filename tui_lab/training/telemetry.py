@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from tui_lab.gpu import Gpu, GpuWatch, ProcessSampler
-from tui_lab.resolution import DeviceFacts
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu import Gpu, GpuWatch, ProcessSampler
+from tui_lab.hardware.telemetry import Energy, Window, matched, shares
 from tui_lab.runs.events import EventWriter
-from tui_lab.telemetry import Energy, Window, matched, shares
 
 #: Seconds between two looks, and between two records in the log.
 INTERVAL_S = 1.0

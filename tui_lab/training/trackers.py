@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import Run
 
 #: What the lab's runs are filed under, where a tracker has projects and none is named.

@@ -25,18 +25,18 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTConfig
 
-from tui_lab.recipes import Recipe
+from tui_lab.models.loading import DTYPES, trained_in_float32
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import checkpoints
 from tui_lab.training import adalora_state, layers, objective, trackers
 from tui_lab.training.adapters import orthogonality, peft_config
-from tui_lab.training.group import Group
-from tui_lab.training.ladder import Ladder
-from tui_lab.training.model import DTYPES, trained_in_float32
+from tui_lab.training.distributed import Group
+from tui_lab.training.micro_batches import Part
 from tui_lab.training.objective import Objective
-from tui_lab.training.quiet import undisturbed
-from tui_lab.training.record import PART
-from tui_lab.training.restart import RestartingTrainer
-from tui_lab.training.slices import Part
+from tui_lab.training.oom_ladder import Ladder
+from tui_lab.training.oom_trainer import RestartingTrainer
+from tui_lab.training.recorder import PART
+from tui_lab.training.rng import undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -343,7 +343,7 @@ def build_trainer(
 ) -> LabTrainer:
     """The trainer of a recipe over a loaded base model and encoded rows.
 
-    ``values`` are the resolved ones (:mod:`tui_lab.resolution`); ``folder`` takes the checkpoints;
+    ``values`` are the resolved ones (:mod:`tui_lab.recipes.resolve`); ``folder`` takes the checkpoints;
     ``ladder``: what to do when memory runs out (without one, the same in silence).
     """
     config = None

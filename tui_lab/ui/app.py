@@ -14,27 +14,27 @@ from textual.errors import NoWidget
 from textual.reactive import reactive
 from textual.screen import Screen
 
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
-from tui_lab.settings import Settings, Source
-from tui_lab.ui import actions, keymap
-from tui_lab.ui.collector import Collector
-from tui_lab.ui.ending import in_order
-from tui_lab.ui.keyed import Keyed
-from tui_lab.ui.looks import LooksApp
-from tui_lab.ui.pane import Pane
-from tui_lab.ui.too_small import TooSmall, too_small
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.core.settings import Settings, Source
+from tui_lab.ui.actions import keymap, registry
+from tui_lab.ui.actions.screens import Keyed
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.screens.too_small import TooSmall, too_small
+from tui_lab.ui.terminal.appearance import LooksApp
+from tui_lab.ui.terminal.gc_policy import Collector
+from tui_lab.ui.terminal.signals import in_order
 
 if TYPE_CHECKING:
     from textual.command import Provider
     from textual.timer import Timer
 
-    from tui_lab.host.client import HostClient
-    from tui_lab.host.messages import HostStatus
+    from tui_lab.playground.client import HostClient
+    from tui_lab.playground.messages import HostStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
-    from tui_lab.ui.cheat_sheet import CheatSheet
-    from tui_lab.ui.help import HelpScreen
+    from tui_lab.ui.actions.cheat_sheet import CheatSheet
+    from tui_lab.ui.actions.help import HelpScreen
 
 #: Newest runs that are looked at for life: older ones have ended.
 RUNS_LOOKED_AT = 30
@@ -49,25 +49,25 @@ FIRST_FRAME_FLUSH_S = 0.01
 
 
 def _choose() -> Screen[Any]:
-    from tui_lab.ui.screens.choose import ChoosePane
+    from tui_lab.ui.screens.setup import ChoosePane
 
     return ChoosePane()
 
 
 def _tune() -> Screen[Any]:
-    from tui_lab.ui.screens.tune import TunePane
+    from tui_lab.ui.screens.train import TunePane
 
     return TunePane()
 
 
 def _compare() -> Screen[Any]:
-    from tui_lab.ui.screens.compare import ComparePane
+    from tui_lab.ui.screens.playground import ComparePane
 
     return ComparePane()
 
 
 def _keep() -> Screen[Any]:
-    from tui_lab.ui.screens.keep import KeepPane
+    from tui_lab.ui.screens.retention import KeepPane
 
     return KeepPane()
 
@@ -85,7 +85,7 @@ def _dashboard() -> Screen[Any]:
 
 
 def _lab_commands() -> type[Provider]:
-    from tui_lab.ui.commands import LabCommands
+    from tui_lab.ui.actions.palette import LabCommands
 
     return LabCommands
 
@@ -98,7 +98,7 @@ class LabApp(LooksApp):
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[Any]] = {_lab_commands, get_system_commands_provider}
-    BINDINGS = actions.bindings("app")
+    BINDINGS = registry.bindings("app")
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         "choose": _choose,
         "tune": _tune,
@@ -187,7 +187,7 @@ class LabApp(LooksApp):
         for text in wrong:
             self.notify(text, severity="warning", title="Left out", timeout=12, markup=False)
         if self.first_pane == "choose":
-            from tui_lab.ui import welcome
+            from tui_lab.ui.views import welcome
 
             if text := welcome.words(self._keymap):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
@@ -213,7 +213,7 @@ class LabApp(LooksApp):
         elif live := self.live_runs():
             self.run_line = self._announced = (
                 f"{'a run is' if live == 1 else f'{live} runs'} in progress: "
-                f"{actions.first_key('app.tune', self._keymap)}",
+                f"{registry.first_key('app.tune', self._keymap)}",
                 "running",
             )
         else:
@@ -269,7 +269,7 @@ class LabApp(LooksApp):
 
     def compare_run(self, run_id: str) -> None:
         """Shows a run beside its base on Compare."""
-        from tui_lab.ui.screens.compare import ComparePane
+        from tui_lab.ui.screens.playground import ComparePane
 
         def begin() -> None:
             if isinstance(self.screen, ComparePane):
@@ -289,7 +289,7 @@ class LabApp(LooksApp):
     def host(self) -> HostClient:
         """The process that keeps a model; it starts with the first request."""
         if self._host is None:
-            from tui_lab.host.client import HostClient
+            from tui_lab.playground.client import HostClient
 
             self._host = HostClient(lambda status: setattr(self, "host_status", status))
         return self._host
@@ -360,26 +360,26 @@ class LabApp(LooksApp):
         return super().check_action(action, parameters)
 
     def action_command_palette(self) -> None:
-        from tui_lab.ui.commands import Palette
+        from tui_lab.ui.actions.palette import Palette
 
         if self.use_command_palette and not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def action_help(self) -> None:
         """The long help, what is in view first; leaves it when it is open."""
-        from tui_lab.ui.help import HelpScreen
+        from tui_lab.ui.actions.help import HelpScreen
 
         self._turn(HelpScreen)
 
     def action_cheat_sheet(self) -> None:
         """The keys of what is in view; leaves them when they are open."""
-        from tui_lab.ui.cheat_sheet import CheatSheet
+        from tui_lab.ui.actions.cheat_sheet import CheatSheet
 
         self._turn(CheatSheet)
 
     def action_jump(self) -> None:
         """Letters over everything in view; leaves them when they are there."""
-        from tui_lab.ui.jump import Jump, Place, places
+        from tui_lab.ui.actions.jump import Jump, Place, places
 
         def go(place: Place | None) -> None:
             if place is not None:
@@ -393,8 +393,8 @@ class LabApp(LooksApp):
 
     def action_explain(self) -> None:
         """Explains what has the focus; leaves the explanations when they are open."""
-        from tui_lab.ui.explain import ExplainScreen
-        from tui_lab.ui.explanations import asked
+        from tui_lab.ui.actions.explain import ExplainScreen
+        from tui_lab.ui.actions.explanations import asked
 
         top = self.screen
         if isinstance(top, ExplainScreen):
@@ -404,7 +404,7 @@ class LabApp(LooksApp):
 
     def action_whether(self) -> None:
         """The page of the help that asks whether to fine-tune at all."""
-        from tui_lab.ui.help import HelpScreen
+        from tui_lab.ui.actions.help import HelpScreen
 
         if not self._question_open():
             self.push_screen(HelpScreen(getattr(self.screen, "GROUP", ""), whether=True))
@@ -459,7 +459,7 @@ class LabApp(LooksApp):
         )
 
     def _write_report(self, run: Run) -> None:
-        from tui_lab.runs.report_files import write
+        from tui_lab.report.write import write
 
         try:
             paths = write(run)
@@ -481,7 +481,7 @@ class LabApp(LooksApp):
         runs = "The run goes" if live == 1 else f"{live} runs go"
         question = (
             f"{runs} on without the lab, which shows {'it' if live == 1 else 'them'} again when you come "
-            f"back. To end a run, stay and press {actions.keys_of('tune.stop', self._keymap)} on Tune."
+            f"back. To end a run, stay and press {registry.keys_of('tune.stop', self._keymap)} on Tune."
         )
         self.push_screen(
             Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-import tui_lab.host
+import tui_lab.playground
 
-tui_lab.host.__path__.insert(0, str(Path(__file__).parent / "host"))
+tui_lab.playground.__path__.insert(0, str(Path(__file__).parent / "playground"))

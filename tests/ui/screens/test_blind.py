@@ -13,16 +13,16 @@ from textual.app import App
 from textual.widgets import Input
 
 from tests.ui.helpers import lane_done, screen_text, until
-from tui_lab import recipes
-from tui_lab.errors import LabError
-from tui_lab.host.client import HostClient
-from tui_lab.host.messages import Ask, Event, HostStatus, LaneDone
+from tui_lab.core.errors import LabError
+from tui_lab.playground.client import HostClient
+from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone
+from tui_lab.playground.votes import Summary
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes import recipe
 from tui_lab.runs import folder
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.blind import Blind, start_blind, two_lanes
 from tui_lab.ui.widgets.ask import AskText
-from tui_lab.votes import Summary
 
 LANES = ("greedy on=base", "greedy on=tuned")
 SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]
@@ -177,7 +177,7 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
 
 
 async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: Path) -> None:
-    run = folder.create(recipes.Recipe(model="pocket"), own_folders)
+    run = folder.create(recipe.Recipe(model="pocket"), own_folders)
     host = PaperHost()
     host.run = run.id
     app: App[None] = App()

@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 
 from tests.ui.helpers import said, screen_text, until
-from tests.ui.screens.test_compare import PaperHost
-from tests.ui.screens.test_tune import FakeRun, commands_of, fake, words  # noqa: F401
-from tui_lab.settings import Settings
+from tests.ui.screens.test_playground import PaperHost
+from tests.ui.screens.test_train import FakeRun, commands_of, fake, words  # noqa: F401
+from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.dashboard import DashboardPane
-from tui_lab.ui.screens.tune import TunePane
+from tui_lab.ui.screens.train import TunePane
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tabs_line import TabsLine
 from tui_lab.ui.widgets.tile import Tile

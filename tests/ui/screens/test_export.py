@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.ui import kept as made
+from tests.ui import sample_runs as made
 from tests.ui.helpers import said, screen_text, until
-from tui_lab import exports
-from tui_lab.errors import LabError
-from tui_lab.recipes import build
+from tui_lab.core.errors import LabError
+from tui_lab.export import request as exports
+from tui_lab.recipes.recipe import build
 from tui_lab.runs.folder import RunLock, create
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.export import ExportScreen
-from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.widgets.confirm import Confirm
 
 ANSWER = {
@@ -47,7 +47,7 @@ class Job:
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     found = Job()
-    monkeypatch.setattr("tui_lab.ui.jobs_client.run_job", found.run)
+    monkeypatch.setattr("tui_lab.core.job_client.run_job", found.run)
     return found
 
 

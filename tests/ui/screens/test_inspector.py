@@ -6,8 +6,8 @@ import pytest
 from textual.app import App
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.host.client import HostClient
-from tui_lab.host.messages import Ask
+from tui_lab.playground.client import HostClient
+from tui_lab.playground.messages import Ask
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.ui.screens.inspector import inspect_lane
 from tui_lab.ui.widgets.inspector import InspectorView

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.ui.helpers import until
-from tui_lab.settings import Settings
+from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens import run_pane
 

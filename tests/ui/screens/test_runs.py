@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.ui.helpers import said, screen_text, until
-from tui_lab.recipes import Recipe
-from tui_lab.runs import commands, marks, queue, sweep
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import commands, notes
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs
+from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.choose import ChoosePane
-from tui_lab.ui.screens.keep import KeepPane
+from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.screens.runs import RunsPane
-from tui_lab.ui.screens.tune import TunePane
+from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.train import TunePane
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.confirm import Confirm
 from tui_lab.ui.widgets.plot import Plot
@@ -102,7 +103,7 @@ async def test_sorting_by_any_column_both_ways(own_folders: Path) -> None:
 async def test_filtering_while_typing(own_folders: Path) -> None:
     make("a")
     make("b", state="failed")
-    marks.write(make("c"), tags="good", name="the best")
+    notes.write(make("c"), tags="good", name="the best")
     app = LabApp(pane="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 3)
@@ -177,12 +178,12 @@ async def test_name_tags_and_note(own_folders: Path) -> None:
             await until(lambda: isinstance(app.screen, AskText))
             await pilot.press(*text.replace(" ", "~"), "enter")
             await until(lambda: isinstance(app.screen, RunsPane))
-        assert marks.read(run) == marks.Marks("mine[b]", ("one~two",), "a~note")
+        assert notes.read(run) == notes.Marks("mine[b]", ("one~two",), "a~note")
         await until(lambda: "mine[b]" in screen_text(app) and "#one~two" in screen_text(app))
         await pilot.press("e")
         await until(lambda: isinstance(app.screen, AskText))
         await pilot.press("escape")
-        assert marks.read(run).name == "mine[b]", "Escape leaves it"
+        assert notes.read(run).name == "mine[b]", "Escape leaves it"
         assert run.path.name.endswith(run.id[-4:]), "the folder keeps its name"
 
 
@@ -299,7 +300,7 @@ async def test_a_queued_run_is_taken_out(own_folders: Path) -> None:
 
 async def test_hostile_text_shows_as_text(own_folders: Path) -> None:
     run = make("a", data="x\x1b[31m.jsonl")
-    marks.write(run, name="\x1b]0;owned\x07[red]x", tags="\x9b2J", note="\u202eevil")
+    notes.write(run, name="\x1b]0;owned\x07[red]x", tags="\x9b2J", note="\u202eevil")
     app = LabApp(pane="runs")
     async with app.run_test(size=(200, 60)) as pilot:
         await ready(app, 1)

@@ -9,12 +9,12 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.ui.helpers import said, screen_text, until
-from tui_lab import settings
-from tui_lab.settings import Settings, load
+from tui_lab.core import settings
+from tui_lab.core.settings import Settings, load
 from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.change_setting import EFFECT
 from tui_lab.ui.screens.keymap import KeyMapScreen, PressKey
 from tui_lab.ui.screens.settings import SettingsScreen
-from tui_lab.ui.settings_change import EFFECT
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text
-from tui_lab import catalog, fit
-from tui_lab.forecast import LABELS, Forecast, Part
-from tui_lab.outlook import Outlook, look, probed
-from tui_lab.presets import make_recipe
-from tui_lab.resolution import DeviceFacts, resolve
-from tui_lab.room import Room
-from tui_lab.ui.forecast_text import EDGE, FREE, MARKS, UNSURE, Shown, bar, cells, lines
+from tui_lab.forecast import remedies as fit
+from tui_lab.forecast.estimate import Outlook, look, probed
+from tui_lab.forecast.memory import LABELS, Forecast, Part
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.models import catalog
+from tui_lab.recipes.presets import make_recipe
+from tui_lab.recipes.resolve import resolve
+from tui_lab.ui.views.forecast import EDGE, FREE, MARKS, UNSURE, Shown, bar, cells, lines
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
 GIB = 1 << 30

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.app import App, ComposeResult
 
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, Editor, FieldsForm, Picker, Rows, shown_value
 
 
@@ -26,7 +26,7 @@ class FormApp(App[None]):
         form.query_one(Rows).focus()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        from tui_lab.ui.themes import fallbacks
+        from tui_lab.ui.terminal.themes import fallbacks
 
         return fallbacks(self.current_theme)
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.settings import PANES as SETTABLE
-from tui_lab.settings import Settings
-from tui_lab.ui.actions import ACTIONS
+from tui_lab.core.settings import PANES as SETTABLE
+from tui_lab.core.settings import Settings
+from tui_lab.ui.actions.registry import ACTIONS
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.widgets.header import PANES, STATE_GLYPHS, fitted
+from tui_lab.ui.views.run_state import STATE_GLYPHS
+from tui_lab.ui.widgets.header import PANES, fitted
 
 
 @given(st.text("ab ·\n12/", max_size=40), st.sampled_from(["", *STATE_GLYPHS]), st.integers(-3, 60))

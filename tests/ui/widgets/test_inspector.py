@@ -15,10 +15,10 @@ from rich.cells import cell_len
 from textual.app import App
 
 from tests.ui.helpers import lane_done, screen_text, until
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
-from tui_lab.errors import LabError
-from tui_lab.host.messages import Beams, JudgedToken, LaneDone
-from tui_lab.safe_text import visible
+from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.inspector import Inspector, merged
 from tui_lab.ui.widgets.inspector import InspectorView

@@ -11,12 +11,12 @@ from textual.widgets import Static
 
 from tests.ui.gpu_run import GIB, MACHINES, write
 from tests.ui.helpers import screen_text, until
-from tui_lab.recipes import Recipe
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.tune import TunePane
+from tui_lab.ui.screens.train import TunePane
 from tui_lab.ui.widgets.machine_view import MemoryPart
 from tui_lab.ui.widgets.plot_draw import draw, plain
 from tui_lab.ui.widgets.run_plots import PLOTS, RunPlot, memory_series

@@ -10,8 +10,8 @@ from textual.app import App, ComposeResult
 from textual.containers import Vertical
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.ui import themes
-from tui_lab.ui.line import PLOT
+from tui_lab.ui.terminal import themes
+from tui_lab.ui.terminal.output import PLOT
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Options, Series
 

@@ -9,7 +9,7 @@ from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.runs.index import Summary
-from tui_lab.ui import runs_text
+from tui_lab.ui.views import runs_table
 from tui_lab.ui.widgets import run_table
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 
@@ -40,7 +40,7 @@ class TableApp(App[None]):
 
 async def test_moving_scrolling_and_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
-    row = runs_text.row
+    row = runs_table.row
 
     def counted(run: Summary, columns: Any) -> Any:
         drawn.append(run.id)

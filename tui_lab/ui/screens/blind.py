@@ -15,15 +15,15 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Footer, Static
 
-from tui_lab import votes
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.strategies import parse
-from tui_lab.errors import LabError
-from tui_lab.host.client import HostClient
-from tui_lab.host.messages import Ask, LaneDone
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.help_texts import filled
-from tui_lab.ui.keyed import Over
+from tui_lab.playground import votes
+from tui_lab.playground.client import HostClient
+from tui_lab.playground.messages import Ask, LaneDone
+from tui_lab.ui.actions.help_texts import filled
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 

@@ -12,19 +12,22 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import FAMILIES, Lane
-from tui_lab.errors import LabError
-from tui_lab.host.messages import Ask, Event
+from tui_lab.playground.messages import Ask, Event
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState
-from tui_lab.ui import beside, probe_text, run_text
-from tui_lab.ui.actions import bindings, first_key
-from tui_lab.ui.comparison import History
+from tui_lab.ui.actions.registry import bindings, first_key
+from tui_lab.ui.screens import load_adapter
 from tui_lab.ui.screens.run_pane import RunPane
-from tui_lab.ui.widgets.feed import Feed, Part
+from tui_lab.ui.views import probe
+from tui_lab.ui.views import run as run_text
+from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.plot_data import quantity
+from tui_lab.ui.views.saved_comparison import History
+from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.machine_view import MemoryPart
-from tui_lab.ui.widgets.plot_data import quantity
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tile import Tile
 
@@ -156,7 +159,7 @@ class DashboardPane(RunPane):
         tell = {tile.id: tile.tell for tile in self.query(Tile)}
         if state.loss.values:
             tell["loss"]([(quantity(state.loss.last, "number"), "train"), (f" at step {state.step}", "axis")])
-        tell["retention"](probe_text.verdict_line(state) or [("not probed yet", "axis")])
+        tell["retention"](probe.verdict_line(state) or [("not probed yet", "axis")])
         tell["memory"](run_text.memory_parts(state))
         if state.notes:
             tell["events"]([(state.notes[-1].text, "axis")])
@@ -213,9 +216,9 @@ class DashboardPane(RunPane):
         tile.focus()
         try:
             if saved:
-                name = beside.name_of(host, run) or await beside.load_tuned(host, run)
+                name = load_adapter.name_of(host, run) or await load_adapter.load_tuned(host, run)
             else:
-                await beside.load_base(host, run)
+                await load_adapter.load_base(host, run)
                 name = next(iter(host.status.names), "base")  # its memory may have been freed meanwhile
             view.set_lane(Lane(FAMILIES["greedy"].start, None, name), 1)
             view.begin()

@@ -14,9 +14,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab import doctor
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 
 COMMAND = (sys.executable, "-m", "tui_lab.doctor")
 #: Each state as a word and a colour.

@@ -13,12 +13,12 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
-from tui_lab import exports
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.export import request as exports
 from tui_lab.runs.folder import Run
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.confirm import Confirm
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class ExportScreen(Over[None]):
 
     @work(exclusive=True, group="export", description="export a run", exit_on_error=False)
     async def _export(self, request: dict[str, Any]) -> None:
-        from tui_lab.ui.jobs_client import run_job
+        from tui_lab.core.job_client import run_job
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             self._say([f"{request['kind']}: {text} …"])

@@ -11,12 +11,12 @@ from textual import work
 from textual.app import ComposeResult
 from textual.widgets import Footer
 
-from tui_lab.errors import LabError
-from tui_lab.host.client import HostClient
-from tui_lab.host.messages import Ask, Beams, Event, JudgedToken, LaneDone
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.playground.client import HostClient
+from tui_lab.playground.messages import Ask, Beams, Event, JudgedToken, LaneDone
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.inspector import InspectorView
 
 Judge = Callable[[], Awaitable[dict[str, list[JudgedToken]]]]

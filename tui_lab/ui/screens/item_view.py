@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from tui_lab.ui import keep_text
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.views import retention
 
 
 class ItemView(Over[None]):
@@ -45,7 +45,7 @@ class ItemView(Over[None]):
 
     def _draw(self) -> None:
         width = min(96, self.app.size.width) - 8
-        self.query_one(Static).update(keep_text.item(self.result, self.indices[self.at], width))
+        self.query_one(Static).update(retention.item(self.result, self.indices[self.at], width))
         self.query_one(VerticalScroll).border_title = f"Item {self.at + 1} of {len(self.indices)}"
 
     def action_turn(self, by: int) -> None:

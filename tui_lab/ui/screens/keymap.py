@@ -15,12 +15,12 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
-from tui_lab.ui import keymap
-from tui_lab.ui.actions import ACTIONS, BY_ID, GROUPS, bindings, keys_of
-from tui_lab.ui.keyed import DismissedOnce, Over
-from tui_lab.ui.settings_change import change
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions import keymap
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_of
+from tui_lab.ui.actions.screens import DismissedOnce, Over
+from tui_lab.ui.screens.change_setting import change
 
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp

@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
-from tui_lab.ui.screens.choose_items import MODEL_WIDTHS, model_item
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.screens.setup_items import MODEL_WIDTHS, model_item
 from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.chooser import Chooser
 
@@ -54,7 +54,7 @@ class PickModel(Over["tuple[str, str] | None"]):
 
     @work(thread=True, group="models", exit_on_error=False)
     def _read(self) -> None:
-        from tui_lab import catalog
+        from tui_lab.models import catalog
 
         items = [model_item(entry) for entry in catalog.load()]
         if self.is_mounted:

@@ -12,24 +12,25 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.runs import commands
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import ENDED, RunState, Watcher
-from tui_lab.safe_text import visible
-from tui_lab.ui import cost_text, empty_text, probe_text, run_text
-from tui_lab.ui.actions import keys_of
-from tui_lab.ui.line import RUN
-from tui_lab.ui.pane import Pane
-from tui_lab.ui.widgets.header import STATE_ROLES, state_text
+from tui_lab.ui.actions.registry import keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.terminal.output import RUN
+from tui_lab.ui.views import cost, empty, probe
+from tui_lab.ui.views import run as run_text
+from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tui_lab.ui.app import LabApp
-    from tui_lab.ui.widgets.feed import Part
+    from tui_lab.ui.views.parts import Part
 
 #: Ends of a run that it can be resumed from.
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
@@ -229,7 +230,7 @@ class RunPane(Pane):
             Content.assemble((first, shade), "  ", visible(line)),
             Content.styled(visible(second), "$text-error" if trouble else ""),
             Content(visible(third)),
-            *(Content(visible(text)) for text in (cost_text.line(state, liveness, now),) if text),
+            *(Content(visible(text)) for text in (cost.line(state, liveness, now),) if text),
             *self.probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
@@ -262,8 +263,8 @@ class RunPane(Pane):
         """The newest verdict on what the model still knows, and the worst of the red flags."""
         assert self.watcher is not None
         lines = (
-            probe_text.verdict_line(self.watcher.state),
-            probe_text.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
+            probe.verdict_line(self.watcher.state),
+            probe.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
         )
         return [
             Content.assemble(*((visible(text), colour(role)) for text, role in self._fitting(parts)))
@@ -293,7 +294,7 @@ class RunPane(Pane):
         return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("tune.resume")
 
     def _no_run(self) -> str:
-        return empty_text.no_run(self.app._keymap)
+        return empty.no_run(self.app._keymap)
 
     def _keys(self, action: str) -> str:
         return keys_of(action, self.app._keymap)

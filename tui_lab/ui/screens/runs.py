@@ -18,11 +18,12 @@ from tui_lab.runs import index, removal
 from tui_lab.runs.comparison import Compared, Comparison
 from tui_lab.runs.index import RunIndex, Summary
 from tui_lab.runs.overlay import AXES, METRICS
-from tui_lab.runs.sweep import CRITERIA
-from tui_lab.ui import runs_plots, runs_text
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.help_texts import filled
+from tui_lab.runs.queue.sweep import CRITERIA
+from tui_lab.ui.actions.help_texts import filled
+from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.runs_commands import RunsCommands
+from tui_lab.ui.views import runs_table
+from tui_lab.ui.widgets import runs_plots
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tabs_line import TabsLine
@@ -227,13 +228,13 @@ class RunsPane(RunsCommands):
         shown = self.shown()
         empty = "reading the runs…" if self.index is None or not self.index.done else self._no_runs()
         if self.every and not shown:
-            empty = filled(runs_text.NOTHING_FOUND, self.app._keymap)
+            empty = filled(runs_table.NOTHING_FOUND, self.app._keymap)
         self.table.show(shown, self.letters, empty)
         self._share_rows(len(shown))
         self.query_one(TableHead).show(self.sorted_by, self.descending)
         queue_words = (self.index.problem or self.index.queue_words) if self.index else ""
         title = index.COLUMNS[self.sorted_by][0]
-        top = runs_text.top_line(
+        top = runs_table.top_line(
             len(shown),
             len(self.every),
             self.query_text,
@@ -256,7 +257,7 @@ class RunsPane(RunsCommands):
     def _draw_detail(self) -> None:
         width = max(20, (self.query_one("#detail").size.width or self.size.width) - 2)
         lines = [
-            Content(line).truncate(width, ellipsis=True) for line in runs_text.detail(self.current, width)
+            Content(line).truncate(width, ellipsis=True) for line in runs_table.detail(self.current, width)
         ]
         self.query_one("#detail", Static).update(Content("\n").join(lines), layout=False)
 
@@ -280,28 +281,30 @@ class RunsPane(RunsCommands):
             (run.id, each.points[self.metric].steps[-1:]) for run, each in zip(compared, curves, strict=True)
         ]
         plot.show(lambda: series, (self.metric, self.axis, stamp))
-        names = runs_text.names(compared, letters)
+        names = runs_table.names(compared, letters)
         legend = [
             Content("   ").join(Content.styled(names[i], f"${runs_plots.role(i)}") for i in line)
-            for line in runs_text.in_lines(names, self._room("curves"), LEGEND_LINES)
+            for line in runs_table.in_lines(names, self._room("curves"), LEGEND_LINES)
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
-        heads = [f"{letter} {runs_text.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)]
+        heads = [
+            f"{letter} {runs_table.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)
+        ]
         mark_key = self._keys("runs.mark")
-        lines = runs_text.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
+        lines = runs_table.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
 
     def _draw_sweep(self) -> None:
         name = self.current.sweep if self.current else ""
         runs = index.sweep_runs(self.every, name) if name else []
         best = index.best_of(runs, self.criterion)
-        lines = runs_text.sweep_lines(runs, best, self.criterion, self._room("sweep"))
+        lines = runs_table.sweep_lines(runs, best, self.criterion, self._room("sweep"))
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
         if runs:
             words = (
                 f"{index.criterion_words(runs, self.criterion)}   ({self._keys('runs.criterion')} changes it)"
             )
-            styled = [Content.styled(f"{runs_text.visible(name)}: {words}", "$text-muted"), *styled]
+            styled = [Content.styled(f"{runs_table.visible(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
 
     def _room(self, part: str) -> int:

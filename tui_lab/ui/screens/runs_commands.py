@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from textual import on, work
 
-from tui_lab.errors import LabError
-from tui_lab.runs import marks, queue, removal
+from tui_lab.core.errors import LabError
+from tui_lab.runs import notes, removal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import Summary
-from tui_lab.ui import empty_text, runs_text
-from tui_lab.ui.actions import keys_of
-from tui_lab.ui.pane import Pane
+from tui_lab.runs.queue import queue
+from tui_lab.ui.actions.registry import keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.views import empty as empty_text
+from tui_lab.ui.views import runs_table
 from tui_lab.ui.widgets.run_table import RunTable
 
 if TYPE_CHECKING:
@@ -110,7 +112,7 @@ class RunsCommands(Pane):
 
     def _write(self, run: Summary, what: str, text: str) -> None:
         try:
-            marks.write(run.run, **{what: text})
+            notes.write(run.run, **{what: text})
         except LabError as error:
             self.notice(error, "error")
         self.look()
@@ -133,7 +135,7 @@ class RunsCommands(Pane):
         from tui_lab.ui.widgets.confirm import Confirm
 
         wanted = [run for run in self.every if run.id in self.marked] or [r for r in [self.current] if r]
-        gone = [run for run in wanted if not runs_text.is_live(run)]
+        gone = [run for run in wanted if not runs_table.is_live(run)]
         if not wanted:
             self.notice(self._no_runs(), "warning")
         elif not gone:
@@ -143,7 +145,7 @@ class RunsCommands(Pane):
                 lambda yes: self._stop(wanted) if yes else None,
             )
         else:
-            question = runs_text.delete_question(gone, len(wanted) - len(gone))
+            question = runs_table.delete_question(gone, len(wanted) - len(gone))
             self.app.push_screen(
                 Confirm(question, yes="delete", no="keep"), lambda yes: self._delete(gone) if yes else None
             )

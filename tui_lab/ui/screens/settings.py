@@ -14,12 +14,12 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab import settings
-from tui_lab.errors import LabError
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import ACTIONS, bindings
-from tui_lab.ui.keyed import Over
-from tui_lab.ui.settings_change import EFFECT, change, goes_before
+from tui_lab.core import settings
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions.registry import ACTIONS, bindings
+from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.screens.change_setting import EFFECT, change, goes_before
 
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp

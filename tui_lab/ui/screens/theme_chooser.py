@@ -14,14 +14,14 @@ from textual.timer import Timer
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.errors import LabError
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.safe_text import visible
-from tui_lab.ui import settings_change
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
-from tui_lab.ui.probe_text import ROLES
-from tui_lab.ui.widgets.header import state_text
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.screens import change_setting
+from tui_lab.ui.views.probe import ROLES
+from tui_lab.ui.views.run_state import state_text
 from tui_lab.ui.widgets.plot_draw import Options
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class ThemeChooser(Over[None]):
         self._stop()
         self._preview(name)
         try:
-            said = settings_change.change(self.lab, "theme", name)
+            said = change_setting.change(self.lab, "theme", name)
         except LabError as error:
             text = f"Only until the lab ends: {visible(str(error))}"
             self.app.notify(text, severity="warning", markup=False)

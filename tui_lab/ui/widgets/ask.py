@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 
 
 class AskText(Over[str | None]):

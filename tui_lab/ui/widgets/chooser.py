@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.safe_text import visible
+from tui_lab.core.sanitize import visible
 
 TYPE_A_NAME = "type-a-name"
 

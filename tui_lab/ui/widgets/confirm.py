@@ -9,9 +9,9 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 
 
 class Confirm(Over[bool]):

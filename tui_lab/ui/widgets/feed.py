@@ -13,11 +13,10 @@ from rich.text import Text
 from textual import events
 from textual.widgets import RichLog
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.themes import role_style
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.terminal.themes import role_style
+from tui_lab.ui.views.parts import Part
 
-#: Text and the semantic name that colours it ("" for plain).
-Part = tuple[str, str]
 KEPT = 500
 
 

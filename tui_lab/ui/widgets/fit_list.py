@@ -11,11 +11,11 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.fit import Remedy
-from tui_lab.outlook import remedy_text
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
+from tui_lab.core.sanitize import visible
+from tui_lab.forecast.estimate import remedy_text
+from tui_lab.forecast.remedies import Remedy
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
 
 #: What it answers beside the number of a remedy.
 AS_IT_IS, NOTHING = -1, -2

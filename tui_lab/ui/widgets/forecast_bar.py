@@ -9,14 +9,14 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
-from tui_lab.ui.forecast_text import Mode, Shown, lines
+from tui_lab.ui.views.forecast import Mode, Shown, lines
 
 #: From these sizes of the screen on there is room for a legend, and for a line a part.
 COLUMNS, ROWS = 100, 32
 
 
 class ForecastBar(Widget):
-    """Shows a :class:`tui_lab.ui.forecast_text.Shown`; nothing while there is none."""
+    """Shows a :class:`tui_lab.ui.views.forecast.Shown`; nothing while there is none."""
 
     DEFAULT_CSS = "ForecastBar { width: 1fr; height: auto; display: none; }"
 

@@ -17,9 +17,9 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.recipes import FIELDS, Problem, check_values, parse_value
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
+from tui_lab.core.sanitize import visible
+from tui_lab.recipes.recipe import FIELDS, Problem, check_values, parse_value
+from tui_lab.ui.actions.registry import bindings
 
 LABEL_WIDTH = 22
 #: Groups that a first run does without: closed until they are asked for, or hold what differs from off.

@@ -9,9 +9,10 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import key_name, keys_now
-from tui_lab.ui.line import is_slow
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions.registry import key_name, keys_now
+from tui_lab.ui.terminal.output import is_slow
+from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 
 #: Panes in the order of their keys: id, name.
 PANES = (
@@ -26,33 +27,6 @@ PANES = (
 TITLE_COLUMNS, ROOMY_COLUMNS = 110, 100
 #: Narrower ones need the cells of the longest name for the state of the run.
 SHORT_COLUMNS, SHORT_NAMES = 72, {"dashboard": "Dash"}
-#: A glyph for every state of a run: state is never told by colour alone.
-STATE_GLYPHS = {
-    "queued": "…",
-    "created": "·",
-    "starting": "◌",
-    "running": "▶",
-    "paused": "‖",
-    "finished": "✓",
-    "stopped": "■",
-    "failed": "✗",
-    "crashed": "✗",
-}
-STATE_ROLES = {
-    "queued": "undecided",
-    "starting": "state-running",
-    "running": "state-running",
-    "paused": "state-paused",
-    "finished": "state-finished",
-    "stopped": "state-finished",
-    "failed": "state-failed",
-    "crashed": "state-failed",
-}
-
-
-def state_text(state: str) -> str:
-    """A run's state with its glyph."""
-    return f"{STATE_GLYPHS.get(state, '·')} {state}"
 
 
 def fitted(text: str, state: str, room: int) -> str:

@@ -15,8 +15,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_lab.host.messages import Beams, JudgedToken, LaneDone
-from tui_lab.ui.themes import role_style
+from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
+from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.widgets.inspector_draw import Place, draw, lay_out, row_of, text_window
 from tui_lab.ui.widgets.inspector_scene import Row, Scene, level
 

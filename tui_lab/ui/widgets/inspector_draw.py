@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.records import Alternative
-from tui_lab.safe_text import visible
 from tui_lab.ui.widgets.inspector_panels import PANELS
 from tui_lab.ui.widgets.inspector_scene import (
     GLYPHS,

@@ -11,9 +11,9 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
-from tui_lab.safe_text import visible
 from tui_lab.ui.widgets.inspector_scene import (
     Part,
     Row,

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding.records import TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
-from tui_lab.errors import LabError
-from tui_lab.host.messages import Beams, JudgedToken, LaneDone
-from tui_lab.safe_text import visible
+from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
 
 View = Literal["warping", "candidates", "beams", "models"]
 TITLES: dict[View, str] = {

@@ -12,14 +12,14 @@ from textual.content import Content
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
 from tui_lab.decoding import strategies
 from tui_lab.decoding.strategies import FAMILIES, Lane
-from tui_lab.errors import LabError
-from tui_lab.host.messages import Beams, LaneDone, Tokens
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.comparison import figures
-from tui_lab.ui.line import FIGURES, STREAM, Paced
+from tui_lab.playground.messages import Beams, LaneDone, Tokens
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
+from tui_lab.ui.views.saved_comparison import figures
 from tui_lab.ui.widgets.stream_text import StreamText
 
 State = Literal["idle", "running", "done", "stopped"]

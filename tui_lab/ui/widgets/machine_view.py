@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.runs.state import RunState
-from tui_lab.ui.telemetry_text import machine_lines
-from tui_lab.ui.widgets.feed import Part
+from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.telemetry import machine_lines
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 #: Rows that stay with the plot; what is left beyond them may be words.

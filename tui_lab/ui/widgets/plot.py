@@ -17,7 +17,7 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
-from tui_lab.ui.line import PLOT
+from tui_lab.ui.terminal.output import PLOT
 from tui_lab.ui.widgets.plot_draw import Options, Row, Series, draw, plain
 
 
@@ -140,7 +140,7 @@ class Plot(Widget):
         return strip
 
     def _style(self, role: str) -> Style:
-        from tui_lab.ui.themes import role_style
+        from tui_lab.ui.terminal.themes import role_style
 
         return role_style(self.app.theme_variables, role)
 

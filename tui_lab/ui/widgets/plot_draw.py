@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tui_lab.ui.widgets.plot_data import (
+from tui_lab.ui.views.plot_data import (
     Axis,
     Unit,
     bounded,

@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.safe_text import visible
+from tui_lab.core.sanitize import visible
 
 #: Pieces shown of one row: a row may be as long as the model's context.
 PIECES_SHOWN = 1_200

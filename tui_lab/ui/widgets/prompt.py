@@ -9,7 +9,7 @@ from textual import events
 from textual.message import Message
 from textual.widgets import TextArea
 
-from tui_lab.ui.actions import bindings, first_key, keys_now
+from tui_lab.ui.actions.registry import bindings, first_key, keys_now
 
 
 class Prompt(TextArea):

@@ -12,15 +12,15 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui_lab.runs import marks
+from tui_lab.core.sanitize import visible
+from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.state import Watcher
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import bindings
-from tui_lab.ui.keyed import Over
-from tui_lab.ui.run_text import score_line
-from tui_lab.ui.widgets.header import STATE_ROLES, state_text
-from tui_lab.ui.widgets.plot_data import quantity
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.views.plot_data import quantity
+from tui_lab.ui.views.run import score_line
+from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 
 #: Runs listed at most; reading a log of one costs milliseconds.
 LISTED = 60
@@ -52,7 +52,7 @@ def describe(run: Run) -> Line:
         if recipe
         else watcher.problem
     )
-    if name := marks.read(run).name:
+    if name := notes.read(run).name:
         what = f"{name}: {what}"
     result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
     if state.validation.values:

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tui_lab.core.format import memory_name
 from tui_lab.runs.state import Curve, RunState, headline, smooth
 from tui_lab.runs.telemetry import Track
-from tui_lab.ui.run_text import MEMORY_ROLES
+from tui_lab.ui.views.run import MEMORY_ROLES
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.plot_draw import Look, Options, Series
-from tui_lab.units import memory_name
 
 #: Below this many points a smoothed curve says nothing that the raw one does not.
 SMOOTHED_FROM = 8

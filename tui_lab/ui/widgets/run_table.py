@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_lab.runs.index import Summary
-from tui_lab.ui.runs_text import MARK_CELLS, Column, fit, head, row
+from tui_lab.ui.views.runs_table import MARK_CELLS, Column, fit, head, row
 
 #: Cells that the scrollbar takes; kept free always, so that columns do not jump.
 SCROLLBAR = 1
@@ -186,6 +186,6 @@ class RunTable(ScrollView, can_focus=True):
         return self._columns[1]
 
     def _style(self, role: str) -> Style:
-        from tui_lab.ui.themes import role_style
+        from tui_lab.ui.terminal.themes import role_style
 
         return role_style(self.app.theme_variables, role)

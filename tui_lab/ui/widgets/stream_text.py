@@ -17,8 +17,8 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.line import PORTIONS, Paced, is_slow
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.terminal.output import PORTIONS, Paced, is_slow
 
 _PARTS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)

@@ -9,12 +9,12 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.actions import first_key
-from tui_lab.ui.forecast_text import Shown
-from tui_lab.ui.summary import Summary
+from tui_lab.core.format import count
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.actions.registry import first_key
+from tui_lab.ui.views.forecast import Shown
+from tui_lab.ui.views.recipe_summary import Summary
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
-from tui_lab.units import count
 
 
 def numbers_content(summary: Summary) -> Content:

@@ -15,8 +15,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui_lab.safe_text import visible
-from tui_lab.ui.widgets.feed import Part
+from tui_lab.core.sanitize import visible
+from tui_lab.ui.views.parts import Part
 
 #: Lines that a key scrolls by.
 SCROLL = {"pageup": -5, "pagedown": 5}

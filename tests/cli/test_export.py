@@ -1,0 +1,86 @@
+"""``tui-lab export``: sentences for people, one object for programs, refusals as one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+from transformers import AutoModelForCausalLM
+
+from tests.decoding.test_adapters import adapter_folder
+from tui_lab.cli import export as cli_export
+from tui_lab.cli import jobs, main, options
+from tui_lab.export import check, compare
+from tui_lab.export import job as export
+from tui_lab.export import request as exports
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes.recipe import build
+from tui_lab.runs import folder
+
+pytestmark = pytest.mark.skipif(
+    not (MODEL_DIR / "model.safetensors").is_file(), reason="the bundled model is not built yet"
+)
+
+
+@pytest.fixture
+def run(runs_dir: Path, tmp_path: Path) -> folder.Run:
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
+    config = peft.IA3Config(
+        task_type="CAUSAL_LM",
+        target_modules=["k_proj", "v_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+    )
+    adapter = adapter_folder(model, config, tmp_path / "adapter", seed=2)
+    made = folder.create(build({"model": "pocket", "data": "support", "method": "ia3"}), name="scaled")
+    shutil.copytree(adapter, made.adapter_path)
+    return made
+
+
+def test_a_merged_model_for_people_and_its_file_for_programs(
+    run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as here:  # the job and its check in this process: quicker
+        here.setattr(compare, "run_check", lambda spec, _: {**check.check(spec), "imported": []})
+        here.setattr(jobs, "run_job", lambda _, fields: export.handle(fields, lambda *_: None))
+        assert main.main(["export", "latest", "--as", "merged", "--dtype", "float32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = run.path / "exports" / "merged"
+    assert lines[0].startswith(f"merged model (float32) of {run.id} written to {place} (")
+    kept = json.loads((place / "export.json").read_text())
+    assert lines[1:] == exports.sentences({**kept, "path": str(place)})[1:]
+    assert sum(line.startswith("checked: ") for line in lines) == len(kept["checks"]) >= 6
+    # a second time the job itself refuses, in one sentence, before anything is loaded
+    assert main.main(["export", "latest", "--as", "merged", "--json"]) == options.EXIT_USAGE
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.count("\n") == 1 and "--force replaces it" in shown.err
+
+
+def test_what_is_asked_reaches_the_job(
+    run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+        asked.append((module, exports.request_of(request)))
+        return {"kind": "result", "path": "x"}
+
+    monkeypatch.setattr(jobs, "run_job", job)
+    words = ["--as", "adapter", "--out", "there", "--strength", "0.6", "--with-base", "--force", "--json"]
+    assert main.main(["export", "scaled", *words]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": "x"}
+    request = exports.Request("scaled", "adapter", "bfloat16", "there", 0.6, True, True, "")
+    assert asked == [("tui_lab.export.job", request)]
+    assert tuple(exports.KINDS) == cli_export._KINDS
+
+
+def test_hostile_words_of_a_result_are_made_visible() -> None:
+    result = {
+        "title": "adapter of \x1b[2Jx", "path": "p", "files": {"a": {"bytes": 3}}, "checks": [],
+        "notes": ["bell \x07"], "use": [],
+    }  # fmt: skip
+    shown = "\n".join(exports.sentences(result))
+    assert "\x1b" not in shown and "\x07" not in shown and "3 B" in shown

@@ -1,0 +1,120 @@
+"""``tui-lab queue`` and ``tui-lab sweep`` as people and scripts use them, in processes of their own; the runs
+are tests/fake_worker: real logs without a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tui_lab.runs import folder
+from tui_lab.runs.folder import is_locked
+from tui_lab.runs.queue import queue
+from tui_lab.runs.state import Watcher
+
+
+@pytest.fixture(autouse=True)
+def own_places(
+    runs_dir: Path, tmp_path: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("FAKE_STEP_S", "0.001")
+    yield
+    queue.hold(runs_dir)
+    for run in folder.list_runs(runs_dir):
+        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tui_lab", *arguments],
+        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
+    done = lab("train", "--sweep", "learning_rate=1e-4,2e-4", "lora_r=8,16", "--set", "max_steps=4", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [run["values"] for run in answer["runs"]] == [
+        {"learning_rate": rate, "lora_r": r} for rate in (1e-4, 2e-4) for r in (8, 16)
+    ]
+    deadline = time.monotonic() + 60
+    while any(item.state in ("queued", "running") for item in queue.items(runs_dir)):
+        assert time.monotonic() < deadline, lab("queue", "list").stdout
+        time.sleep(0.1)
+    listed = json.loads(lab("queue", "list", "--json").stdout)
+    assert [run["state"] for run in listed["runs"]] == ["done"] * 4
+    assert [run["sweep"] for run in listed["runs"]] == [answer["sweep"]] * 4
+
+    table = lab("sweep", answer["sweep"][-4:])
+    lines = table.stdout.splitlines()
+    assert "learning_rate" in lines[0] and "peak memory" in lines[0] and len(lines) == 5
+    assert sum(line.startswith("★") for line in lines) == 1
+    assert "best: lowest validation loss" in table.stderr
+    result = json.loads(lab("sweep", "--json", "--by", "acquisition").stdout)
+    assert result["criterion"] == "best: highest score on the new task"
+    assert result["best"] in [run["run"] for run in result["runs"]]
+    assert result["runs"][0]["peak_memory_bytes"] == 2_000_000
+    assert [folder.Run(runs_dir / run["run"]).recipe().lora_r for run in result["runs"]] == [8, 16, 8, 16]
+
+    assert "4 taken out" in lab("queue", "remove", "--ended").stdout
+    assert len(folder.list_runs(runs_dir)) == 4, "the runs stay"
+
+
+def test_all_mistakes_of_all_combinations_and_nothing_is_queued(runs_dir: Path, tmp_path: Path) -> None:
+    wrong = lab(
+        "queue", "add", "--sweep", "learning_rate=1e-4,5", "lora_r=0,8",
+        "--data", str(tmp_path / "gone.jsonl"),
+    )  # fmt: skip
+    assert wrong.returncode == 2 and wrong.stdout == ""
+    assert "3 mistakes, nothing was queued" in wrong.stderr
+    for part in ("learning_rate = 5.0", "lora_r = 0", "gone.jsonl"):
+        assert part in wrong.stderr
+    assert wrong.stderr.count("lora_r = 0:") == 1, "said once, though it concerns two combinations"
+    both = lab("queue", "add", "--sweep", "seed=1,2", "--set", "seed=3")
+    assert "seed is both set and swept" in both.stderr
+    assert queue.items(runs_dir) == []
+
+
+def test_held_listed_removed_started(runs_dir: Path) -> None:
+    empty = lab("queue", "list")
+    assert (empty.returncode, empty.stdout) == (0, "") and "queue add" in empty.stderr
+    first = lab("queue", "add", "--hold", "--set", "max_steps=3", "--name", "first")
+    assert first.returncode == 0 and "the queue is held" in first.stderr
+    assert lab("train", "--queue", "--set", "max_steps=3", "--name", "second").returncode == 0
+    listed = lab("queue", "list")
+    assert listed.stdout.count("queued") == 2 and "2 runs wait; the queue is held" in listed.stderr
+    assert lab("queue", "remove", "first").returncode == 0
+    assert lab("queue", "remove", "first").returncode == 2
+    assert "name the runs" in lab("queue", "remove").stderr
+    assert "1 run waits" in lab("queue", "start").stdout
+    deadline = time.monotonic() + 60
+    while [item.state for item in queue.items(runs_dir)] != ["done"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    stopped = json.loads(lab("queue", "stop", "--json").stdout)
+    assert stopped["held"] is True and stopped["done"] == 1
+    assert "second" in folder.list_runs(runs_dir)[0].id
+
+
+def test_a_dry_run_of_a_sweep_only_checks(runs_dir: Path) -> None:
+    done = lab("train", "--dry-run", "--sweep", "seed=1,2,3")
+    assert done.stdout.splitlines() == [
+        "3 runs could be queued; nothing was started", "  seed=1", "  seed=2", "  seed=3",
+    ]  # fmt: skip
+    assert queue.items(runs_dir) == []
+
+
+def test_without_a_sweep_it_says_how_to_make_one() -> None:
+    done = lab("sweep", "nope")
+    assert done.returncode == 2 and "tui-lab train --sweep" in done.stderr

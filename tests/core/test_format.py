@@ -1,0 +1,74 @@
+"""Words for numbers, by hand-worked cases."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.core import format
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 k"),
+        (358_400, "358 k"),
+        (4_229_888, "4.23 M"),
+        (999_885_952, "1 B"),
+        (1_543_714_304, "1.54 B"),
+        (None, "–"),
+        (math.nan, "–"),
+        (True, "–"),
+        ("12", "–"),
+    ],
+)
+def test_count(value: object, text: str) -> None:
+    assert format.count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1024, "1 KiB"),
+        (1_572_864, "1.5 MiB"),
+        (139 * 2**30, "139 GiB"),
+        (None, "–"),
+    ],
+)
+def test_size(value: object, text: str) -> None:
+    assert format.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (65, "1:05"), (7384, "2:03:04"), (-1, "–"), (math.inf, "–"), (None, "–")],
+)
+def test_duration(seconds: object, text: str) -> None:
+    assert format.duration(seconds) == text
+
+
+@given(st.floats() | st.integers(-(10**15), 10**15) | st.text() | st.none())
+def test_any_value_has_words_without_exponents(value: object) -> None:
+    for words in (format.count(value), format.size(value), format.duration(value)):
+        assert words
+        if format.finite(value) is not None and abs(float(value)) < 1e15:  # type: ignore[arg-type]
+            assert "e+" not in words
+
+
+def test_unknown_phases_and_memory_are_shown_by_name() -> None:
+    assert format.phase("loading_model", "pocket") == "loading the model: pocket"
+    assert format.phase("some_new_phase") == "some new phase"
+    assert format.memory_name("npu_used") == "npu used"
+
+
+def test_a_reason_that_names_nothing_is_told_with_its_value() -> None:
+    assert format.decision("adamw_torch", "because asked") == "adamw_torch because asked"
+    assert format.decision("nf4", "NF4 because asked") == "NF4 because asked"
+    assert format.decision({"a": 1}, "because memory ran out") == "because memory ran out"

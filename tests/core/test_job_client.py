@@ -1,0 +1,77 @@
+"""The job client against children that behave and children that do not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.ui.helpers import until
+from tui_lab.core.errors import LabError
+from tui_lab.core.job_client import run_job
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Writes a module ``job_child`` with the given body; returns its name."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(body: str) -> str:
+        (tmp_path / "job_child.py").write_text(
+            "import json, sys, time\nrequest = json.loads(sys.stdin.readline())\n" + body
+        )
+        return "job_child"
+
+    return write
+
+
+async def test_progress_then_the_result(child) -> None:  # type: ignore[no-untyped-def]
+    module = child(
+        "print(json.dumps({'kind': 'progress', 'text': 'half', 'done': 1, 'total': 2}), flush=True)\n"
+        "print('library noise that is no JSON', flush=True)\n"
+        "print('warning', file=sys.stderr)\n"
+        "print(json.dumps({'kind': 'result', 'echo': request['x']}))\n"
+    )
+    seen: list[tuple[object, ...]] = []
+    answer = await run_job(module, {"x": "ü\u2028[b]"}, lambda *what: seen.append(what))
+    assert answer["echo"] == "ü\u2028[b]"
+    assert seen == [("half", 1, 2)]
+
+
+async def test_an_error_is_its_sentence(child) -> None:  # type: ignore[no-untyped-def]
+    module = child("print(json.dumps({'kind': 'error', 'message': 'no such file: x'})); sys.exit(1)\n")
+    with pytest.raises(LabError, match="no such file: x"):
+        await run_job(module, {})
+
+
+async def test_a_child_that_dies_says_its_last_words(child) -> None:  # type: ignore[no-untyped-def]
+    module = child("print('x' * 200_000, file=sys.stderr)\nraise MemoryError('all gone')\n")
+    with pytest.raises(LabError, match=r"without an answer.*MemoryError: all gone"):
+        await run_job(module, {})
+
+
+async def test_a_long_answer_arrives_whole(child) -> None:  # type: ignore[no-untyped-def]
+    module = child("print(json.dumps({'kind': 'result', 'rows': ['y' * 1000] * 500}))\n")
+    assert len((await run_job(module, {}))["rows"]) == 500
+
+
+async def test_a_cancelled_job_is_ended(child, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    module = child(
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid()))\ntime.sleep(600)\n"
+    )
+    task = asyncio.create_task(run_job(module, {}))
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ProcessLookupError):
+        import os
+
+        os.kill(pid, 0)
+
+
+async def test_a_module_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match="without an answer"):
+        await run_job("tui_lab.no_such_job", {})

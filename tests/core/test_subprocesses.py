@@ -1,0 +1,36 @@
+"""What children that compute find in their environment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tui_lab.core import subprocesses
+from tui_lab.core.subprocesses import child_environment
+
+
+def test_waiting_threads_sleep_soon_unless_somebody_said_otherwise() -> None:
+    assert child_environment({"A": "1"}, {"B": "2"}) == {
+        "GOMP_SPINCOUNT": "1000",
+        "TOKENIZERS_PARALLELISM": "false",
+        "A": "1",
+        "B": "2",
+    }
+    assert child_environment({}, {"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+    assert "GOMP_SPINCOUNT" not in child_environment({}, {"OMP_WAIT_POLICY": "active"})
+
+
+async def test_a_job_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    seen: dict[str, dict[str, str]] = {}
+
+    async def started(*words: str, env: dict[str, str], **more: object) -> asyncio.subprocess.Process:
+        seen["env"] = env
+        raise OSError(2, "there is none")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started)
+    with pytest.raises(subprocesses.LabError, match=r"no\.module cannot be started"):
+        await subprocesses.spawn("no.module", {"CUDA_VISIBLE_DEVICES": "GPU-1"})
+    assert seen["env"]["GOMP_SPINCOUNT"] == "1000" and seen["env"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"

@@ -1,0 +1,263 @@
+"""The sweep of a run's strength: equal to evaluations at its ends, resumed where it stopped, saved for plain
+peft, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from tui_lab.core.errors import LabError
+from tui_lab.decoding.adapters import load_wrapped
+from tui_lab.evaluation import evaluate, score_cache, strength_sweep
+from tui_lab.models.inference import load_model
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes.recipe import build
+from tui_lab.retention.scoring import score as scoring
+from tui_lab.retention.strength import Dial
+from tui_lab.runs import folder as runs
+
+IDS = torch.arange(10, 40)[None]
+
+
+def sweep(run: runs.Run, **values: Any) -> dict[str, Any]:
+    fields = {"run": run.id, "limit": 24, "strengths": [0.5, 1.0], **values}
+    return strength_sweep.handle(fields, lambda *_: None)
+
+
+@pytest.fixture
+def run(
+    runs_dir: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> runs.Run:
+    """A finished run on the bundled data ``support``, asked few rows."""
+    monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
+    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": 6}), name="tuned")
+    shutil.copytree(adapters["own"], made.adapter_path)
+    return made
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items each call of the scorer still had to score."""
+    seen: list[int] = []
+    plain: Callable[..., Any] = scoring.score
+
+    def noted(model: Any, tokenizer: Any, suite: Any, **how: Any) -> Any:
+        seen.append(len(suite.items) - len(how["done"]))
+        return plain(model, tokenizer, suite, **how)
+
+    monkeypatch.setattr(scoring, "score", noted)
+    return seen
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def pocket() -> Any:
+    return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True).eval()
+
+
+def test_its_ends_are_what_an_evaluation_says(run: runs.Run) -> None:
+    found = sweep(run)
+    [zero, half, one] = found["points"]
+    assert [point["strength"] for point in found["points"]] == [0.0, 0.5, 1.0]
+    request = evaluate.request_of({"run": run.id, "suites": ["everyday"], "limit": 24})
+    asked = evaluate.evaluate(request)
+    compared = asked["suites"][0]["comparison"]
+    for name in ("pre", "post", "b", "c", "mcnemar_p", "verdict"):
+        assert one[name] == compared[name]
+    assert one["retention"] == compared["above_chance"]
+    marks = asked["acquisition"]["metrics"]["exact"]
+    assert (zero["acquisition"], one["acquisition"]) == (marks["base"]["value"], marks["tuned"]["value"])
+    assert (zero["b"], zero["c"], zero["retention"]["value"]) == (0, 0, 1.0)
+    assert zero["pre"] == half["pre"] == one["pre"]
+    assert found["acquisition_metric"] == "exact" and found["acquisition_rows"] == 6 and found["keep"] == 0.95
+    written = run.path / "retention" / "strength.json"
+    assert json.loads(written.read_text()) == found
+    assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
+
+
+def test_strengths_that_are_known_are_not_measured_again(run: runs.Run, scored: list[int]) -> None:
+    first = sweep(run)
+    assert scored == [24, 24, 24]
+    assert sweep(run) == first and scored == [24, 24, 24]
+    more = sweep(run, strengths=[0.25], keep=0.5)
+    assert scored == [24, 24, 24, 24]
+    assert [point["strength"] for point in more["points"]] == [0.0, 0.25, 0.5, 1.0], "the curve grows"
+    assert more["points"][2:] == first["points"][1:] and more["keep"] == 0.5
+    # of another suite it is another curve
+    other = sweep(run, suite="format", strengths=[1.0], limit=4)
+    assert [point["strength"] for point in other["points"]] == [0.0, 1.0]
+
+
+def test_an_interrupted_sweep_goes_on_at_the_item(
+    run: runs.Run, scored: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, left = score_cache.Scores.add, [24 + 10]
+
+    def stopping(self: Any, score: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        add(self, score)
+
+    monkeypatch.setattr(score_cache.Scores, "add", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(run)
+    assert json.loads((run.path / "retention" / "strength.json").read_text())["points"][0]["strength"] == 0
+    monkeypatch.setattr(score_cache.Scores, "add", add)
+    found = sweep(run)
+    assert scored == [24, 24, 14, 24], "ten of the second strength's items were on disk"
+    shutil.rmtree(run.path / "retention")
+    assert sweep(run) == found, "in parts it comes to what it comes to in one go"
+
+
+def test_other_weights_are_measured_anew(run: runs.Run, scored: list[int]) -> None:
+    before = sweep(run, strengths=[1.0])
+    path = run.adapter_path / "adapter_model.safetensors"
+    save_file({name: 3 * value for name, value in load_file(path).items()}, path, {"format": "pt"})
+    after = sweep(run, strengths=[1.0])
+    assert scored == [24, 24, 24], "the base is the same"
+    assert after["weights"] != before["weights"]
+
+
+def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
+    assert strength_sweep.handle({"run": run.id, "save": 0.6}, lambda *_: None) == {
+        "saved": "adapter-strength-0.60"
+    }
+    place = run.path / "adapter-strength-0.60"
+    loaded = logits(peft.PeftModel.from_pretrained(pocket(), str(place)).eval())
+    whole = peft.PeftModel.from_pretrained(pocket(), str(run.adapter_path)).eval()
+    with peft.helpers.rescale_adapter_scale(whole, 0.6):
+        in_place = logits(whole)
+    torch.testing.assert_close(loaded, in_place, atol=1e-4, rtol=1e-4)
+    assert (logits(whole) - loaded).abs().max() > 1e-3
+    subject = strength_sweep.Subject.of(run)
+    turned = strength_sweep.Loaded(subject)
+    turned.dial.turn(0.6)
+    assert torch.equal(logits(turned.model), loaded), "what was measured is what was saved"
+    names = {path.name for path in run.adapter_path.iterdir()}
+    assert {path.name for path in place.iterdir()} == names
+    assert not list(run.path.glob(".*partial"))
+    assert strength_sweep.handle({"run": run.id, "save": 0.625}, lambda *_: None)["saved"].endswith("-0.625")
+
+
+def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
+    base = load_model(str(MODEL_DIR), four_bit=True, device="cpu")
+    alone = logits(base)
+    tuned = load_wrapped(base, adapters["own"], "own")
+    whole, dial = logits(tuned), Dial(tuned)
+    dial.turn(0.0)
+    assert torch.equal(logits(tuned), alone)
+    dial.turn(1.0)
+    assert torch.equal(logits(tuned), whole) and (whole - alone).abs().max() > 0.1
+
+
+def test_whole_weights_are_interpolated(run: runs.Run) -> None:
+    shutil.rmtree(run.adapter_path)
+    tuned, base = pocket(), pocket()
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for value in tuned.parameters():
+            value += 0.02 * torch.randn_like(value)
+    tuned.save_pretrained(run.model_path)
+    found = sweep(run, strengths=[1.0], limit=8)
+    assert found["points"][0]["retention"]["value"] == 1.0
+    assert strength_sweep.handle({"run": run.id, "save": 0.5}, lambda *_: None) == {
+        "saved": "model-strength-0.50"
+    }
+    place = run.path / "model-strength-0.50"
+    loaded = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    for value, start, end in zip(loaded.parameters(), base.parameters(), tuned.parameters(), strict=True):
+        torch.testing.assert_close(value, (start + end) / 2)
+
+
+def changed(run: runs.Run, **config: Any) -> None:
+    path = run.adapter_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"peft_type": "PREFIX_TUNING"}, "virtual tokens"),
+    ],
+)
+def test_what_is_not_exact_is_refused(run: runs.Run, config: dict[str, Any], reason: str) -> None:
+    changed(run, **config)
+    with pytest.raises(LabError, match=f"cannot be changed: .*{reason}"):
+        sweep(run)
+    with pytest.raises(LabError, match=reason):
+        strength_sweep.handle({"run": run.id, "save": 0.5}, lambda *_: None)
+    assert not list(run.path.glob("adapter-strength*"))
+
+
+def test_a_run_that_began_on_a_changed_base_is_refused(runs_dir: Path, adapters: dict[str, Path]) -> None:
+    """Its saved adapter no longer says so: it was converted for the original base."""
+    recipe = build(
+        {"model": "pocket", "data": "support", "init_lora_weights": "pissa", "quantization": "none"}
+    )
+    run = runs.create(recipe)
+    shutil.copytree(adapters["own"], run.adapter_path)
+    with pytest.raises(LabError, match="pissa"):
+        sweep(run)
+
+
+def test_runs_that_cannot_be_swept(run: runs.Run, adapters: dict[str, Path]) -> None:
+    lock = runs.RunLock.take(run)
+    with pytest.raises(LabError, match="still goes on"):
+        sweep(run)
+    lock.release()
+    with strength_sweep.locked(run), pytest.raises(LabError, match="being swept already"):
+        sweep(run)
+    shutil.rmtree(run.adapter_path)
+    with pytest.raises(LabError, match="no adapter and no model"):
+        sweep(run)
+    shutil.copytree(adapters["other"], run.adapter_path)
+    with pytest.raises(LabError, match="does not fit"):
+        sweep(run)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"run": ""},
+        {"run": "none-such"},
+        {"run": "x", "strengths": "0.5"},
+        {"run": "x", "strengths": [True]},
+        {"run": "x", "strengths": [float("nan")]},
+        {"run": "x", "strengths": [3]},
+        {"run": "x", "strengths": [0.1] * 40},
+        {"run": "x", "keep": 0},
+        {"run": "x", "keep": float("inf")},
+        {"run": "x", "limit": float("inf")},
+        {"run": "x", "save": -1},
+        {"run": "x", "save": "0.5"},
+    ],
+)
+def test_requests_that_mean_nothing(fields: dict[str, Any], runs_dir: Path) -> None:
+    with pytest.raises(LabError):
+        strength_sweep.handle(fields, lambda *_: None)
+
+
+def test_marks_that_are_damaged_are_measured_again(run: runs.Run) -> None:
+    found = sweep(run, strengths=[1.0])
+    for damage in ("[1]", '{"a": ["x"]}'):
+        (run.path / "retention" / "strength" / "marks.json").write_text(damage)
+        assert sweep(run, strengths=[1.0]) == found
+    (run.path / "retention" / "strength.json").write_text('{"points": 3}')
+    assert sweep(run, strengths=[1.0]) == found

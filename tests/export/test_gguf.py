@@ -1,0 +1,151 @@
+"""GGUF: the converter is found or its absence is one sentence; what it writes is read back with the ``gguf``
+package and compared. llama.cpp's own converter is not on any package index, so a small one for Llama models,
+written with the same package, stands in for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tui_lab.core.errors import LabError
+from tui_lab.export import gguf
+from tui_lab.pocket import MODEL_DIR
+
+needs_gguf = pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="needs the package gguf")
+#: Llama's tensors and a byte-level vocabulary, as llama.cpp's converter writes them. SPOIL spoils one weight.
+CONVERTER = """
+import argparse, json, os, pathlib
+import gguf, numpy, torch
+from safetensors.torch import load_file
+words = argparse.ArgumentParser()
+words.add_argument("folder", type=pathlib.Path)
+words.add_argument("--outfile")
+words.add_argument("--outtype", choices=["bf16", "f32"])
+words = words.parse_args()
+config = json.loads((words.folder / "config.json").read_text())
+tokens = json.loads((words.folder / "tokenizer.json").read_text())
+writer = gguf.GGUFWriter(words.outfile, "llama")
+writer.add_block_count(config["num_hidden_layers"])
+writer.add_context_length(config["max_position_embeddings"])
+writer.add_embedding_length(config["hidden_size"])
+writer.add_feed_forward_length(config["intermediate_size"])
+writer.add_head_count(config["num_attention_heads"])
+writer.add_head_count_kv(config["num_key_value_heads"])
+writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+writer.add_rope_dimension_count(config["head_dim"])
+writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+writer.add_vocab_size(config["vocab_size"])
+writer.add_tokenizer_model("gpt2")
+writer.add_tokenizer_pre("default")
+names = {at: word for word, at in tokens["model"]["vocab"].items()}
+names |= {token["id"]: token["content"] for token in tokens["added_tokens"]}
+writer.add_token_list([names.get(at, f"[PAD{at}]") for at in range(config["vocab_size"])])
+writer.add_token_types([1] * config["vocab_size"])
+writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tokens["model"]["merges"]])
+writer.add_eos_token_id(config["eos_token_id"])
+writer.add_chat_template((words.folder / "chat_template.jinja").read_text())
+table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+def turned(weight, heads):
+    shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
+    return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
+for name, weight in load_file(words.folder / "model.safetensors").items():
+    weight = weight.float().numpy()
+    if name.endswith("q_proj.weight"):
+        weight = turned(weight, config["num_attention_heads"])
+    if name.endswith("k_proj.weight"):
+        weight = turned(weight, config["num_key_value_heads"])
+    if os.environ.get("SPOIL") and name.endswith("layers.0.mlp.up_proj.weight"):
+        weight = weight + 0.01
+    kind = gguf.GGMLQuantizationType.F32
+    if words.outtype == "bf16" and weight.ndim == 2:
+        kind = gguf.GGMLQuantizationType.BF16
+    name = table.get_name(name, try_suffixes=(".weight",))
+    writer.add_tensor(name, gguf.quants.quantize(numpy.ascontiguousarray(weight), kind), raw_dtype=kind)
+writer.write_header_to_file()
+writer.write_kv_data_to_file()
+writer.write_tensors_to_file()
+writer.close()
+"""
+
+
+def placed(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "convert_hf_to_gguf.py"
+    path.write_text(text)
+    return path
+
+
+def test_the_converter_is_found_or_its_absence_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLAMA_CPP_DIR", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(LabError, match=r"needs llama.cpp's converter.*git clone.*LLAMA_CPP_DIR"):
+        gguf.find_converter()
+    found = placed(tmp_path / "bin", "#!/bin/sh\n")
+    found.chmod(0o755)
+    assert gguf.find_converter() == found
+    own = placed(tmp_path / "llama.cpp", "")
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(own.parent))
+    assert gguf.find_converter() == own
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
+    with pytest.raises(LabError, match=r"there is no convert_hf_to_gguf.py in it"):
+        gguf.find_converter()
+
+
+def test_what_the_converter_refuses_is_said(tmp_path: Path) -> None:
+    script = placed(tmp_path, "import sys; print('INFO: loading'); sys.exit('Model Xyz is not supported')")
+    with pytest.raises(LabError, match="did not convert this model: Model Xyz is not supported"):
+        gguf.convert(script, tmp_path, tmp_path / "x.gguf", "float32")
+    quiet = placed(tmp_path, "print('done')")  # and no file
+    with pytest.raises(LabError, match="did not convert this model: done"):
+        gguf.convert(quiet, tmp_path, tmp_path / "x.gguf", "float32")
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("merged")
+    AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="bfloat16").save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(folder)
+    return folder
+
+
+@needs_gguf
+def test_a_wrong_weight_in_a_gguf_file_is_found(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is right is seen in the test below."""
+    script = placed(tmp_path / "llama.cpp", CONVERTER)
+    monkeypatch.setenv("SPOIL", "1")
+    file = tmp_path / "model-bf16.gguf"
+    gguf.convert(script, merged, file, "bfloat16")
+    found = gguf.read_back(script, file, merged)
+    assert found["architecture"] == "llama" and found["eos"] == 2
+    assert found["chat_template"] == (MODEL_DIR / "chat_template.jinja").read_text()
+    assert found["weights"] == pytest.approx(0.01, rel=0.2), found
+
+
+@needs_gguf
+def test_a_run_becomes_gguf_with_its_modelfile(
+    make_run: Callable[..., Any],
+    in_process: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tui_lab.export import job
+
+    run = make_run()
+    monkeypatch.setenv("LLAMA_CPP_DIR", str(placed(tmp_path / "llama.cpp", CONVERTER).parent))
+    result = job.handle({"run": run.id, "kind": "gguf"}, lambda *_: None)
+    names = {check["name"] for check in result["checks"]}
+    assert names >= {"logits", "gguf_template", "gguf_end", "gguf_weights", "modelfile_template"}
+    place = Path(result["path"])
+    assert {path.name for path in place.iterdir()} >= {"model-bf16.gguf", "Modelfile", "export.json"}
+    assert (place / "Modelfile").read_text().startswith("FROM ./model-bf16.gguf\n")
+    assert json.loads((place / "export.json").read_text())["figures"]["gguf"]["weights"] == 0

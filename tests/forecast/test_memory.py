@@ -1,0 +1,159 @@
+"""The closed formula against the memory probe's table, cases worked by hand, and what must always hold."""
+
+import statistics
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.benchmarks import memory_table
+from tui_lab.core.errors import LabError
+from tui_lab.forecast import memory
+from tui_lab.models import catalog, shapes
+from tui_lab.recipes import presets
+from tui_lab.recipes.resolve import resolve
+
+QWEN = "Qwen/Qwen2.5-0.5B"
+
+
+def made(model: str, preset: str, **changes: object) -> tuple:
+    entry = catalog.find(model)
+    recipe = presets.make_recipe(preset, model=model, **changes)
+    return entry.shape, recipe, resolve(recipe, memory_table.CARD, entry).values
+
+
+def of(model: str, preset: str, **changes: object) -> memory.Forecast:
+    return memory.forecast(*made(model, preset, **changes))
+
+
+@pytest.fixture(scope="module")
+def errors() -> list[tuple[float, dict]]:
+    """Relative error of the formula, for each row of the probe's table."""
+    found = []
+    for row in memory_table.load()["rows"]:
+        if "refused" in row:
+            continue
+        entry = catalog.find(row["model"])
+        recipe = memory_table.recipe_of(row["model"], row["recipe"])
+        device = memory_table.CARD if row["device"] == "cuda" else memory_table.CPU
+        values = resolve(recipe, device, entry).values
+        said = memory.forecast(entry.shape, recipe, values, row["device"]).tensors_bytes
+        found.append((said / row["peak_bytes"] - 1, row))
+    return found
+
+
+def test_the_table_has_the_whole_catalog_with_every_preset() -> None:
+    rows = {(row["model"], row["recipe"], row["device"]) for row in memory_table.load()["rows"]}
+    assert rows == set(memory_table.rows())
+
+
+def test_within_a_tenth_of_the_probe(errors: list[tuple[float, dict]]) -> None:
+    far = [(row["model"], row["recipe"], round(error, 3)) for error, row in errors if abs(error) > 0.1]
+    assert not far
+
+
+def test_within_a_twentieth_in_the_median(errors: list[tuple[float, dict]]) -> None:
+    assert statistics.median(abs(error) for error, _ in errors) < 0.05
+    by_preset: dict[str, list[float]] = {}
+    for error, row in errors:
+        by_preset.setdefault(row["recipe"], []).append(abs(error))
+    assert max(statistics.median(each) for each in by_preset.values()) < 0.05
+
+
+def test_what_is_held_is_exact(errors: list[tuple[float, dict]]) -> None:
+    for _, row in errors:
+        if row["device"] == "cpu" or row["weights_bytes"] < 50e6:
+            continue  # rounding up small tensors counts there
+        shape, recipe, values = made(
+            row["model"],
+            str(memory_table.VARIED.get(row["recipe"], {"preset": row["recipe"]})["preset"]),
+            **{k: v for k, v in memory_table.VARIED.get(row["recipe"], {}).items() if k != "preset"},
+        )
+        held = memory.forecast(shape, recipe, values)
+        assert held.part("weights") == pytest.approx(row["weights_bytes"], rel=0.01)
+        assert held.part("adapter") == pytest.approx(row["adapter_bytes"], rel=0.01, abs=4e5)
+        assert held.part("optimizer") == pytest.approx(row["optimizer_bytes"], rel=0.05, abs=3e6)
+
+
+def test_a_case_by_hand() -> None:
+    """Qwen2.5-0.5B in NF4: 357,826,560 weights in blocks, 136,134,656 in the embedding, norms and biases."""
+    shape, recipe, values = made(QWEN, "starter")
+    found = memory.forecast(shape, recipe, values)
+    blocks = sum(each.in_features * each.out_features * each.count for each in shapes.linears(shape))
+    assert blocks == 24 * (896 * 896 * 2 + 2 * 896 * 128 + 3 * 896 * 4864) == 357_826_560
+    rest = shapes.parameter_count(shape) - blocks
+    # half a byte each, a byte a block of 64, four a block of 256 blocks
+    assert found.part("weights") == pytest.approx(
+        blocks * (0.5 + 1 / 64 + 4 / (64 * 256)) + 2 * rest, rel=1e-3
+    )
+    trained = 16 * 24 * (4 * 896 + 896 * 2 + 2 * 128 + 3 * (896 + 4864))
+    assert found.part("adapter") == 4 * trained
+    # two bytes each and a scale a block of 256; the narrow sides of keys and values are under 4,096 entries
+    small = 24 * 2 * 16 * 128
+    assert found.part("optimizer") == round((trained - small) * 2 * (1 + 4 / 256) + 8 * small)
+
+
+@pytest.mark.parametrize("preset", ["starter", "full", "naive", "premium", "ia3"])
+def test_the_parts_are_the_sum(preset: str) -> None:
+    found = of(QWEN, preset)
+    assert sum(part.bytes for part in found.parts) == found.total_bytes
+    assert found.low_bytes < found.total_bytes < found.high_bytes
+    assert all(part.bytes > 0 and part.label for part in found.parts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    model=st.sampled_from([QWEN, "google/gemma-2-2b", "EleutherAI/pythia-410m", "microsoft/phi-2", "pocket"]),
+    preset=st.sampled_from(["starter", "naive", "style", "premium"]),
+    batch=st.integers(1, 32),
+    length=st.integers(16, 2048),
+    change=st.sampled_from(["per_device_train_batch_size", "max_length"]),
+)
+def test_more_work_never_takes_less(model: str, preset: str, batch: int, length: int, change: str) -> None:
+    start = {"per_device_train_batch_size": batch, "max_length": length}
+    less = of(model, preset, **start)
+    more = of(model, preset, **{**start, change: 2 * start[change]})
+    assert more.total_bytes >= less.total_bytes
+
+
+@pytest.mark.parametrize("model", [QWEN, "google/gemma-2-2b", "EleutherAI/pythia-410m"])
+def test_what_saves_memory_saves_memory(model: str) -> None:
+    plain = {"quantization": "none", "gradient_checkpointing": False, "optim": "adamw_torch"}
+    start = of(model, "starter", **plain).total_bytes
+    for saving in (
+        {"quantization": "nf4"}, {"gradient_checkpointing": True}, {"optim": "adamw_8bit"}, {"lora_r": 8},
+    ):  # fmt: skip
+        assert of(model, "starter", **{**plain, **saving}).total_bytes < start
+
+
+def test_protections_are_counted() -> None:
+    plain = of(QWEN, "naive").part("protections")
+    assert plain == 0
+    parameters = shapes.parameter_count(catalog.find(QWEN).shape)
+    assert of(QWEN, "naive", l2_to_start=0.1).part("protections") == 4 * parameters
+    assert of(QWEN, "naive", kl_weight=0.1).part("protections") == 2 * parameters
+
+
+def test_every_architecture_and_way_is_in_the_table() -> None:
+    for kind in shapes.MODEL_TYPES:
+        for way in ("frozen", "lora", "lora_without_dropout", "lora_on_attention", "dora", "ia3", "full"):
+            for dtype in ("bfloat16", "float32"):
+                found = memory._table()[kind][way][dtype]
+                assert {"kept", "checkpointed"} == set(found)
+
+
+def test_an_architecture_that_nobody_knows_is_one_sentence() -> None:
+    shape, recipe, values = made(QWEN, "starter")
+    with pytest.raises(LabError, match="not known"):
+        memory.forecast(SimpleNamespace(**{**shape.__dict__, "model_type": "mamba"}), recipe, values)
+
+
+def test_the_playground_grows_with_rows_and_tokens() -> None:
+    shape = catalog.find(QWEN).shape
+    one = memory.playground(shape, quantization="none", dtype="bfloat16", rows=1, tokens=1000)
+    six = memory.playground(shape, quantization="none", dtype="bfloat16", rows=6, tokens=1000)
+    # 2 (keys and values) × 24 layers × 2 heads × 64 × 2 bytes a token
+    assert one.part("kv_cache") == 1000 * 2 * 24 * 2 * 64 * 2
+    assert six.part("kv_cache") == 6 * one.part("kv_cache")
+    assert six.part("weights") == one.part("weights")

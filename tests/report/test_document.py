@@ -1,0 +1,262 @@
+"""Hostile text in a report is text: parsers that are not ours find the same elements whatever a model said,
+and read back what it said, made visible. Charts are well-formed at any figures, and lie in their frame."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from tui_lab.core.sanitize import visible
+from tui_lab.report.blocks import Code, Document, Figure, Folded, Items, Quote, Section, Table, Text
+from tui_lab.report.charts import Chart, Line, some, thinned
+from tui_lab.report.html import DARK, LIGHT, html
+from tui_lab.report.markdown import MOST_CHARACTERS, escape, fenced, markdown, sparkline
+from tui_lab.report.svg import HEIGHT, WIDTH, round_steps, svg
+
+HOSTILE = (
+    "<script>alert(1)</script>", "</pre></td><img src=x onerror=alert(1)>", "\"><svg onload='x'>",
+    "&lt;b&gt;",
+    "a | b |\n| --- |\n| c", "```\n# out\n```", "~~~~\nx", "[x](javascript:alert(1))", "![x](http://a/b.png)",
+    "www.evil.com http://evil.com me@evil.com <http://evil.com>", "\x1b[2J\x1b]0;x\x07", "\u202etxt.exe",
+    "<!--",
+    "- a\n- b", "1. one", "---", "===", "# heading", "> quote", "\\", "`", "``` ```",
+    "*b* _i_ ~~s~~ $x$ ^[n]",
+    "| | |", "\r\n\x85\u2028", "]]>", "&#60;script&#62;", "a\\", "    code", "\ud800", "{{ x }}", "+ x",
+    "2) x",
+    "<details><summary>x", "[^1]: x", "[a]: http://x", "-", "=", "12.", "",
+)  # fmt: skip
+texts = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(max_size=30),
+    st.lists(st.sampled_from((*HOSTILE, "\n", " ", "x")), max_size=4).map("".join),
+    st.text(alphabet="<>&\"'`|\\*_[]()#~-+=!$^:/.@\n x1\x1b\u202e", max_size=24),
+)
+
+
+def sample(text: str) -> Document:
+    """A document with ``text`` wherever text can be."""
+    table = Table(text, (text, "b"), ((text, text), ("x", text)), right=(1,))
+    line = Line(f"a{text}", 0, [1, 2], [3.0, 4.0])
+    chart = Chart("loss", text, text, (line,), x_name=text)
+    blocks = (
+        Text(text), Items((text, "x")), table, Quote(text, text), Code(text), Figure(chart),
+        Folded(text, (table,)),
+    )  # fmt: skip
+    return Document(text, text, (Section("one", text, blocks),))
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes' names, and the text of each."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.texts: list[str] = []
+        self.links: list[str] = []
+        self.other: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(sorted(name for name, _ in attrs))))
+        self.links += [
+            str(value) for name, value in attrs if name in ("href", "src", "action", "style", "xlink:href")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.other.append(data)
+
+    def unknown_decl(self, data: str) -> None:
+        self.other.append(data)
+
+    def handle_pi(self, data: str) -> None:
+        self.other.append(data)
+
+
+PLAIN = Reader(html(sample("x")))
+
+
+@given(texts)
+@example("\ud800")
+def test_html_holds_no_element_but_ours(text: str) -> None:
+    page = html(sample(text))
+    found = Reader(page)
+    assert found.tags == PLAIN.tags and found.links == PLAIN.links == ["#one"] and not found.other
+    assert not any(name.startswith("on") for _, names in found.tags for name in names)
+    shown = visible(text)
+    if shown.strip():
+        assert "".join(found.texts).count(shown) >= 10
+    page.encode()  # strict: no half of a pair is left
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page)
+
+
+def test_a_page_loads_nothing_and_is_readable() -> None:
+    page = html(sample("x"))
+    tags = {tag for tag, _ in PLAIN.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "base", "form"}
+    assert "default-src 'none'" in page and "http" not in page.replace("http-equiv", "").replace(
+        'xmlns="http://www.w3.org/2000/svg"', ""
+    )
+    assert "prefers-color-scheme: dark" in page and 'lang="en"' in page
+    assert {"caption", "figcaption", "title", "desc", "main", "nav"} <= tags
+    assert all("scope" in names for tag, names in PLAIN.tags if tag == "th")
+
+
+@pytest.mark.parametrize(("colours", "back"), [(LIGHT, "#ffffff"), (DARK, "#17181b")])
+def test_colours_stand_out(colours: tuple[str, ...], back: str) -> None:
+    """WCAG 2.2, 1.4.11: graphics have a contrast of 3 to 1."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in colours:
+        low, high = sorted((light(colour), light(back)))
+        assert (high + 0.05) / (low + 0.05) >= 3, colour
+
+
+def parsed(text: str) -> list[Any]:
+    """Tokens of a parser of CommonMark with tables, strikethrough and bare links, HTML let through."""
+    reader = MarkdownIt("gfm-like", {"html": True, "linkify": True})
+    return list(reader.parse(text))
+
+
+def shape(tokens: list[Any]) -> list[str]:
+    """What kind of thing follows what, runs of text as one."""
+    kinds: list[str] = []
+    for token in tokens:
+        kinds.append(f"{token.type}{token.level}")
+        for child in token.children or ():
+            kind = "text" if child.type in ("text", "text_special") else child.type
+            if kinds[-1] != kind or kind != "text":
+                kinds.append(kind)
+    return kinds
+
+
+@given(texts)
+def test_markdown_means_nothing_but_its_text(text: str) -> None:
+    tokens = parsed(f"before\n\n{escape(text)}\n\n- {escape(text)} x\n\nafter\n")
+    wanted = " ".join(visible(text).split())
+    inline = ["".join(c.content for c in token.children) for token in tokens if token.type == "inline"]
+    assert inline == [t for t in ("before", wanted, f"{wanted} x".strip(), "after") if t]
+    kinds = {child.type for token in tokens for child in token.children or ()}
+    assert kinds <= {"text", "text_special"}
+    assert {token.type for token in tokens} <= {
+        "paragraph_open", "paragraph_close", "inline", "bullet_list_open", "bullet_list_close",
+        "list_item_open", "list_item_close",
+    }  # fmt: skip
+
+
+@given(texts)
+def test_cells_of_a_markdown_table_stay_whole(text: str) -> None:
+    table = Table("caption", ("a", "b"), ((text, "x"), ("y", text)))
+    tokens = parsed(markdown(Document("t", "s", (Section("i", "h", (table,)),))))
+    inside = [t.type for t in tokens]
+    assert inside.count("table_open") == 1 and inside.count("td_open") == 4 and inside.count("tr_open") == 3
+    cells = [
+        "".join(child.content for child in tokens[at + 1].children)
+        for at, token in enumerate(tokens)
+        if token.type == "td_open"
+    ]
+    shown = " ".join(visible(text).split())
+    assert cells == [shown, "x", "y", shown]
+
+
+@given(texts)
+def test_a_fence_is_closed_by_nothing_inside(text: str) -> None:
+    tokens = parsed(f"{fenced(text)}\n\nafter\n")
+    assert [token.type for token in tokens][:2] == ["fence", "paragraph_open"]
+    assert tokens[0].content == visible(text, keep_newlines=True) + "\n"
+
+
+@given(texts.filter(lambda text: text.strip() != ""))
+def test_a_markdown_document_has_the_shape_of_ours(text: str) -> None:
+    wanted = shape(parsed(markdown(sample("x"))))
+    shown = visible(text)
+    if shown.strip():
+        assert shape(parsed(markdown(sample(text)))) == wanted
+
+
+def test_long_text_is_cut_and_said_to_be() -> None:
+    assert len(escape("x" * 100_000)) < MOST_CHARACTERS + 50 and "100,000 characters" in escape("x" * 100_000)
+
+
+# --- charts -------------------------------------------------------------------------------------------
+
+figures = st.one_of(
+    st.floats(), st.floats(-10, 10), st.sampled_from((math.nan, math.inf, 1e308, -1e308, 0.0))
+)
+series = st.lists(figures, max_size=12)
+
+
+@given(series, series, st.sampled_from(("thin", "thick", "points", "dashed")), st.booleans(), st.booleans())
+def test_a_chart_is_well_formed_at_any_figures(
+    ys: list[float], lows: list[float], style: Any, bytes_: bool, zero: bool
+) -> None:
+    xs = list(range(len(ys)))
+    bounds = [*lows, *[math.nan] * len(ys)][: len(ys)]
+    lines = (Line("a<b", 1, xs, ys, style, bounds, ys), Line("limit", 7, [0.0, 5.0], [0.5] * 2, "dashed"))
+    chart = Chart("id", "A & B", "y", lines, unit="bytes" if bytes_ else "number", from_zero=zero)
+    root = ElementTree.fromstring(svg(chart))
+    name = "{http://www.w3.org/2000/svg}"
+    assert root.find(f"{name}title").text == "A & B" and root.find(f"{name}desc").text  # type: ignore[union-attr]
+    for element in root.iter():
+        if element.tag in (f"{name}path", f"{name}circle", f"{name}line", f"{name}rect"):
+            numbers = re.findall(r"-?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)", " ".join(
+                value for key, value in element.attrib.items() if key != "class"
+            ))  # fmt: skip
+            values = [float(number) for number in numbers]
+            assert all(math.isfinite(value) and -40 <= value <= max(WIDTH, HEIGHT) for value in values)
+    headers, rows = chart.table()
+    assert all(len(row) == len(headers) for row in rows)
+    sparkline(lines[0])
+
+
+def test_places_of_known_figures() -> None:
+    """Against the frame by hand: the lowest at its floor, the highest at its top, a gap in between."""
+    chart = Chart("id", "t", "y", (Line("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
+    circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg(chart))
+    assert circles[:2] == [("76.0", "256.0"), ("708.0", "40.0")]
+    assert 'd="M76.0 256.0M708.0 40.0"' in svg(chart)
+    assert chart.words() == "A goes from 0 at step 0 to 4 at 10; lowest 0 at 0, highest 4 at 10."
+    band = Line("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
+    drawn = svg(Chart("id", "t", "y", (*chart.lines, band)))
+    assert '<rect class="band c7" x="76.0" y="94.0" width="632.0" height="108.0"/>' in drawn
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.booleans())
+def test_ticks_are_round_and_hold_the_figures(low: float, span: float, binary: bool) -> None:
+    assume(span > 1e-9 * abs(low))  # below, the figures' own rounding is in the way
+    ticks = round_steps(low, low + span, binary=binary)
+    step = ticks[1] - ticks[0]
+    assert ticks[0] <= low + 1e-6 * step and ticks[-1] >= low + span - 1e-6 * step and 2 <= len(ticks) <= 8
+    digits = math.frexp(step)[0] if binary else float(f"{step:.6e}".split("e")[0])
+    assert digits == 0.5 if binary else any(abs(digits - round_) < 1e-3 for round_ in (1, 2, 5, 10))
+
+
+@given(st.lists(st.one_of(st.floats(-5, 5), st.just(math.nan)), min_size=1, max_size=400), st.integers(8, 60))
+def test_thinning_keeps_extremes_ends_and_gaps(ys: list[float], most: int) -> None:
+    points = thinned(range(len(ys)), ys, most)
+    known = [y for y in ys if math.isfinite(y)]
+    kept = [y for _, y in points if math.isfinite(y)]
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert (min(known), max(known)) == (min(kept), max(kept)) if known else not kept
+    assert len(points) <= 2 * most + 1 and {x for x, _ in points} <= set(range(len(ys)))
+    if len(ys) > most and all(map(math.isfinite, ys)):
+        assert points[-1] == (len(ys) - 1, ys[-1]) and len(points) <= most + 1
+
+
+def test_some_are_the_ends_and_evenly_between() -> None:
+    assert some(list(range(100)), 4) == [0, 33, 66, 99] and some([1, 2], 5) == [1, 2]

@@ -1,0 +1,308 @@
+"""Reports: their figures are those of the log and the result files, whatever state the run is in; the command
+they give makes the same recipe; what is damaged or not known is said."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ui.sample_runs import comparison, make_run, result, save
+from tui_lab.cli import main, options
+from tui_lab.cli.recipe_args import prepare
+from tui_lab.recipes.recipe import Recipe, build
+from tui_lab.report import facts
+from tui_lab.report import write as report_files
+from tui_lab.report.blocks import Figure, Folded, Items, Quote, Table, Text
+from tui_lab.report.document import document
+from tui_lab.retention import results
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.state import Watcher, headline
+
+pytestmark = pytest.mark.usefixtures("runs_dir")
+MIB = 1 << 20
+PARTS = {"weights": 300 * MIB, "activations": 200 * MIB}
+
+
+def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = True) -> Run:
+    """A log as a run writes it: losses fall, memory rises to 600 MiB."""
+    events = EventWriter(run.events_path)
+    write = events.write
+    write("resumed", from_step=0, attempt=1)
+    device = {"type": "cpu", "name": "a CPU", "memory_bytes": 8 << 30, "bf16": True}
+    write("started", pid=1, host="secret-host", versions={"torch": "2.13.0"}, device=device, threads=2)
+    write("choice", field="optim", value="adamw_torch", reason="because asked")
+    write("data", name="support", train_rows=720, validation_rows=120, duplicates=3)
+    if forecast:
+        write("forecast", parts=PARTS, total=500 * MIB, low=400 * MIB, high=700 * MIB, device="cpu")
+    write("plan", total_steps=steps, epochs=1.0, cost={"formula": "6N", "flops_per_token": 2.4e7})
+    write("eval", step=0, loss=8.5, rows=130, when="start")
+    examples = [{"prompt": "Who?", "answer": "no", "expected": "yes", "ok": False}]
+    write("score", step=0, name="exact", value=0.1, rows=64, when="start", exact=0.1, examples=examples)
+    write("sample", step=0, prompt="Say hello.", text="Hello.")
+    for step in range(1, steps + 1):
+        write(
+            "step", step=step, loss=8.0 / step, learning_rate=1e-3, grad_norm=1.0, tok_per_s=1000.0 + step,
+            eta_s=0.0, memory={"resident": 570 * MIB + step * MIB},
+        )  # fmt: skip
+    write("sample", step=steps, prompt="Say hello.", text="Arr!")
+    write("ladder", step=3, rung="split", before={}, after={}, text="steps are split in 2", cost="time")
+    write("eval", step=steps, loss=0.75, rows=130, when="end")
+    if end:
+        examples = [{"prompt": "Who?", "answer": "yes", "expected": "yes", "ok": True}]
+        write("score", step=steps, name="exact", value=0.9, rows=64, when="end", exact=0.9, examples=examples)
+        write("end", state=end, step=steps, message="", seconds=61.0, peak_memory={"resident": 600 * MIB})
+    events.close()
+    return run
+
+
+def blocks(found: facts.Report, section: str) -> list[Any]:
+    return [block for part in document(found).sections if part.id == section for block in part.blocks]
+
+
+def cells(found: facts.Report, section: str) -> dict[str, list[str]]:
+    """Rows of all tables of a section by their first cell."""
+    tables = [block for block in blocks(found, section) if isinstance(block, Table)]
+    return {row[0]: list(row[1:]) for table in tables for row in table.rows}
+
+
+def words(found: facts.Report, section: str) -> str:
+    texts: list[str] = []
+    for block in blocks(found, section):
+        if isinstance(block, Text | Quote):
+            texts.append(block.text)
+        elif isinstance(block, Items):
+            texts += block.texts
+    return "\n".join(texts)
+
+
+def test_figures_are_those_of_the_log_and_the_files() -> None:
+    run = make_run()
+    save(run.path / "retention" / "strength.json", {
+        "suite": "everyday", "n": 100, "acquisition_rows": 64, "acquisition_metric": "exact",
+        "recommended": {"strength": 0.5, "reason": "it keeps enough"},
+        "points": [
+            {"strength": at, "acquisition": at, "acquisition_interval": {"value": at, "low": at, "high": at},
+             "retention": {"value": 1 - at / 4, "low": 0.7, "high": 1.0}, "verdict": "green", "b": 1, "c": 0}
+            for at in (0.0, 0.5, 1.0)
+        ],
+    })  # fmt: skip
+    found = facts.read(run)
+    state = Watcher(run).read_all()
+    stored = results.read(run.path / "retention" / "everyday.json")
+    kept = headline(stored["comparison"])
+    assert found.results["everyday"]["comparison"] == stored["comparison"]
+    assert "items" not in found.results["everyday"]
+    row = cells(found, "retention")["everyday"]
+    assert row[:2] == ["100", "0.25"] and row[4] == f"{kept['value']:.3f}"
+    assert row[5] == f"{kept['low']:.3f} – {kept['high']:.3f}"
+    assert row[-1] == "✗ forgotten" and row[6:8] == ["40", "2"]
+    assert stored["comparison"]["sentence"] in words(found, "retention")
+    assert "guessing gets 25% of it right" in words(found, "retention")
+    assert "1 were right before and wrong after" in words(found, "retention")
+    assert cells(found, "retention")["numbers"][-1] == "✓ kept"
+    probes = [block for block in blocks(found, "retention") if isinstance(block, Table)][-1]
+    assert [row[0] for row in probes.rows] == [str(probe["step"]) for probe in state.item_probes]
+    assert cells(found, "acquisition")["exact"] == ["0.100", "0.900"]
+    assert cells(found, "strength")["0.5"][2] == "0.875"
+    assert "Recommended: 0.5" in words(found, "strength")
+
+
+def test_memory_is_compared_with_the_forecast() -> None:
+    run = written(create(Recipe(preset="minute"), name="m"))
+    found = facts.read(run)
+    assert found.memory.measured == 600 * MIB and found.memory.inside is True
+    assert found.memory.difference == pytest.approx(0.2)
+    text = words(found, "memory")
+    assert "The forecast was 500 MiB (400 MiB to 700 MiB) on cpu" in text
+    assert "Measured: 600 MiB (resident memory), 100 MiB (20.0%) more; that is within its bounds." in text
+    assert cells(found, "memory")["weights"] == ["300 MiB"]
+    lines = {line.name: line for figure in blocks(found, "curves") if isinstance(figure, Figure)
+             for line in figure.chart.lines}  # fmt: skip
+    assert set(lines["forecast of the peak"].ys) == {500 * MIB}
+    assert list(lines["resident memory"].ys) == found.curves.memory["resident"].values
+    assert list(lines["training"].ys) == found.curves.loss.values
+    assert list(lines["validation"].ys) == [8.5, 0.75]
+    none = facts.read(written(create(Recipe(), name="n"), forecast=False))
+    assert none.memory.difference is None and "not known" in words(none, "memory")
+    assert "Memory against a forecast" in words(none, "unknown")
+
+
+def test_the_rest_of_it() -> None:
+    found = facts.read(written(create(Recipe(preset="minute"), name="r")))
+    table = cells(found, "result")
+    assert table["training loss"] == ["8 → 0.2667"] and table["validation loss"] == ["8.5 → 0.75"]
+    assert table["task's score (exact)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
+    assert cells(found, "samples")["Who?"] == ["yes", "✗ no", "✓ yes"]
+    quotes = [(b.label, b.text) for b in blocks(found, "samples") if isinstance(b, Quote)]
+    assert quotes[1:] == [("answered at step 0", "Hello."), ("answered at step 30", "Arr!")]
+    assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]
+    assert "out of memory" in [row[0] for row in cells(found, "flags").values()]
+    assert cells(found, "recipe")["optim"] == ["adamw_torch", "because asked"]
+    whole = next(b for b in blocks(found, "recipe") if isinstance(b, Folded)).blocks[0]
+    assert len(whole.rows) == len(Recipe.model_fields)
+    assert cells(found, "data")["duplicates left out"] == ["3"]
+    assert cells(found, "machine")["torch"] == ["2.13.0"]
+    costs = cells(found, "costs")
+    assert costs["time of processes at work"] == ["1:01"] and costs["operations a token"] == ["24 MFLOP"]
+    assert "not known" in costs["energy"][0] and "not known" in costs["money"][0]
+    assert "secret-host" not in "".join(map(str, found.plain().values()))
+
+
+def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUI_LAB_PRICE_PER_HOUR", "3.6")
+    run = create(Recipe(), name="e")
+    events = EventWriter(run.events_path)
+    gpu = {"uuid": "a", "index": 0, "name": "a GPU", "used_bytes": 9 * MIB, "power_w": 100.0}
+    events.write("resumed", from_step=0, attempt=1)
+    events.write("telemetry", step=1, gpus=[gpu], process={}, energy_j=3.6e6, seconds=1000.0)
+    events.write("end", state="finished", step=1, energy_j=3.6e6)
+    events.close()
+    found = cells(facts.read(run), "costs")
+    assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 an hour"]
+    assert found["CO₂"][0].startswith("445 g CO₂ = energy × 445 g a kWh (world average 2024")
+    assert cells(facts.read(run), "memory")["GPU 0, a GPU, by all processes"] == ["9 MiB"]
+
+
+@pytest.mark.parametrize(
+    ("end", "locked", "says"),
+    [
+        ("finished", False, "ran to its end"),
+        ("stopped", False, "stopped before its planned end"),
+        ("failed", False, "It failed"),
+        ("", False, "It crashed"),
+        ("", True, "was running when this was written"),
+    ],
+)
+def test_every_state_is_said(end: str, locked: bool, says: str) -> None:
+    run = written(create(Recipe(), name="s"), end=end)
+    run.log_path.write_text("a last \x1b[31mword\n")
+    lock = RunLock.take(run) if locked else None
+    found = facts.read(run)
+    if lock:
+        lock.release()
+    assert says in words(found, "result")
+    assert ("a last" in words(found, "result")) == (found.state in ("failed", "crashed"))
+    if found.state != "finished":
+        assert "would have come to" in words(found, "unknown") or "had not ended" in words(found, "unknown")
+
+
+def test_what_is_damaged_or_missing_is_said_and_the_rest_is_reported() -> None:
+    run = written(create(Recipe(), name="d"), end="")
+    run.recipe_path.write_text("model = [")
+    (run.path / "retention").mkdir()
+    (run.path / "retention" / "everyday.json").write_text("{")
+    (run.path / "retention" / "strength.json").write_text("[1]")
+    (run.path / "retention" / "acquisition.json").write_text("{}")
+    with run.events_path.open("ab") as log:
+        log.write(
+            b'{"kind":"score","when":"end"}\n\xff\xfe\n{"kind":"choice","field":[1],"reason":{"a":1}}\n{"half'
+        )
+    found = facts.read(run)
+    told = words(found, "result")
+    for name in ("recipe.toml", "everyday.json", "strength.json"):
+        assert name in told
+    assert found.recipe == {} and found.command == "" and "no command can be given" in words(found, "repeat")
+    assert cells(found, "result")["training loss"] == ["8 → 0.2667"]
+    empty = create(Recipe(), name="empty")
+    for folder in (empty, Run(empty.path / "nothing")):
+        nothing = facts.read(folder)
+        assert nothing.state == "created" and "No step was recorded" in words(nothing, "curves")
+        assert math.isnan(nothing.curves.loss.last)
+
+
+def test_records_of_another_kind_break_no_report() -> None:
+    run = written(create(Recipe(), name="odd"))
+    wild = result()
+    wild["comparison"] = comparison(0.9, 0.5, "a_new_verdict", retention=None, above_chance=5)
+    (run.path / "retention").mkdir()
+    save(run.path / "retention" / "everyday.json", wild)
+    save(run.path / "retention" / "strength.json", {"points": [{"strength": "x"}, 5]})
+    save(run.path / "retention" / "acquisition.json", {"items": [1, {"base": 2}], "metrics": {"exact": 3}})
+    made = document(facts.read(run))
+    assert [section.id for section in made.sections if not section.blocks] == []
+    assert "cannot be read by this version" in words(facts.read(run), "retention")
+    assert cells(facts.read(run), "result")["steps"] == ["30 of 30"]
+
+
+def test_the_command_makes_the_same_recipe() -> None:
+    recipe = build({
+        "model": "pocket", "data": "support", "preset": "minute", "seed": 7, "learning_rate": 1.2345678901e-4,
+        "lora_r": 4, "sample_prompt": "it's a $(test) \"of\" quotes", "gradient_checkpointing": True,
+    })  # fmt: skip
+    for preset in ("minute", "no-such-preset"):
+        named = recipe.model_copy(update={"preset": preset})
+        _, changed, command = facts.repeat(named)
+        assert {"seed", "learning_rate", "lora_r"} <= changed.keys()
+        args = main.parser().parse_args(shlex.split(command)[1:])
+        assert prepare(args)[0] == recipe
+
+
+def test_files_are_whole_and_a_place_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = written(create(Recipe(), name="files"))
+    assert main.main(["report", "latest", "--json", "--out", str(tmp_path / "a" / "b")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["state"] == "finished" and told["memory"]["difference"] == pytest.approx(0.2)
+    assert [Path(path).name for path in told["written"]] == ["report.md", "report.html"]
+    assert all(Path(path).is_file() for path in told["written"]) and not (run.path / "report.md").exists()
+    assert main.main(["report", "latest", "--format", "md"]) == 0
+    assert str(run.path / "report.md") in capsys.readouterr().out
+    assert not (run.path / "report.html").exists()
+    (tmp_path / "file").write_text("")
+    assert main.main(["report", "latest", "--out", str(tmp_path / "file")]) == options.EXIT_USAGE
+    assert "name a place with --out" in capsys.readouterr().err
+    assert report_files.write_at_end(run) == "" and (run.path / "report.html").is_file()
+    assert "no report was written" in report_files.write_at_end(Run(tmp_path / "gone"))
+
+
+def test_a_run_says_on_its_log_why_there_is_no_report_unless_it_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tui_lab.training.__main__ import _report
+
+    monkeypatch.setattr(report_files, "write_at_end", lambda run: "no report was written: x")
+    _report(create(Recipe(), name="says"), 1)
+    assert capsys.readouterr().err == "", "the last words of a failure stay those of the failure"
+    _report(create(Recipe(), name="says"), 0)
+    assert capsys.readouterr().err == "no report was written: x\n"
+
+
+def test_a_long_log_is_left_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = written(create(Recipe(), name="long"))
+    monkeypatch.setattr(report_files, "MOST_LOG_BYTES_AT_END", 10)
+    assert "the log is long" in report_files.write_at_end(run)
+    assert not (run.path / "report.md").exists()
+
+
+def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
+    run = written(create(Recipe(preset="minute"), name="c"), end="")
+    events = EventWriter(run.events_path)
+    events.write("command", id="a", name="checkpoint", outcome="saved at step 30")
+    events.write("resumed", from_step=20, attempt=2)
+    change = {"field": "max_steps", "before": 30, "after": 40, "weight": "course", "text": "another end"}
+    events.write("recipe_changed", changes=[change])
+    events.write("end", state="finished", step=40)
+    events.close()
+    found = facts.read(run)
+    told = [row["what"] for row in cells_of(found, "What was done to the run on its way")]
+    assert told == [
+        "checkpoint: saved at step 30",
+        "attempt 2 goes on from step 20",
+        "max_steps: 30 → 40 (course: another end)",
+    ]
+    assert cells(found, "result")["attempts"] == ["2"] and found.step == 20
+    assert "no single command goes the same course" in words(found, "repeat")
+
+
+def cells_of(found: facts.Report, caption: str) -> list[dict[str, str]]:
+    """The rows of one table, without their first cells."""
+    tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
+    table = next(table for table in tables if table.caption == caption)
+    return [dict(zip(table.headers[1:], row[1:], strict=True)) for row in table.rows]

@@ -1,0 +1,202 @@
+"""The queue's process with real run processes: one after the other, whatever becomes of each, and whatever
+becomes of the runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import commands, folder, launch
+from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.queue import queue
+from tui_lab.runs.queue.runner import Runner
+from tui_lab.runs.state import Watcher
+
+
+@pytest.fixture
+def directory(runs_dir: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of runs whose processes are tests/fake_worker; nothing is left running."""
+    monkeypatch.setenv("FAKE_STEP_S", "0.01")
+    yield runs_dir
+    stop_all(runs_dir)
+
+
+def stop_all(directory: Path) -> None:
+    queue.hold(directory)
+    for run in folder.list_runs(directory):
+        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {seconds} s: {what}")
+        time.sleep(0.03)
+
+
+def states(directory: Path) -> list[str]:
+    return [item.state for item in queue.items(directory)]
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    child = queue.start_runner(directory)
+    assert child is not None
+    return child
+
+
+def began(run: Run, directory: Path) -> float:
+    return Watcher(Run(directory / run.id)).read_all().started_at
+
+
+def test_one_after_the_other_and_then_it_leaves(directory: Path) -> None:
+    runs = queue.add([Recipe(max_steps=8), Recipe(max_steps=4), Recipe(max_steps=4)], directory)
+    child = start(directory)
+    assert queue.is_going(directory), "from before its first instruction"
+    assert queue.start_runner(directory) is None, "exactly one goes"
+    assert os.getsid(child.pid) == child.pid != os.getsid(0), "a session of its own"
+    until(lambda: states(directory) == ["done"] * 3, "all are done")
+    assert child.wait(timeout=20) == 0
+    assert not queue.is_going(directory)
+    ends = [Watcher(Run(directory / run.id)).read_all().updated_at for run in runs]
+    starts = [began(run, directory) for run in runs]
+    assert all(end < start for end, start in zip(ends, starts[1:], strict=False)), "never two at once"
+    assert [run.path.name for run in folder.list_runs(directory)] == sorted(
+        (run.id for run in runs), reverse=True
+    )
+
+
+def test_a_crash_and_a_stop_do_not_end_the_queue(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_END", "crash")
+    queue.add([Recipe(max_steps=4)], directory)
+    child = start(directory)
+    until(lambda: states(directory) == ["failed"], "it crashed")
+    assert child.wait(timeout=20) == 0
+    assert queue.items(directory)[0].reason, "and says why"
+    monkeypatch.delenv("FAKE_END")
+    stopped, _ = queue.add([Recipe(max_steps=10_000), Recipe(max_steps=2)], directory)
+    child = start(directory)
+    until(lambda: states(directory) == ["failed", "running", "queued"], "the next one goes")
+    until(lambda: Watcher(Run(directory / stopped.id)).read_all().step > 0, "it trains")
+    commands.send(Run(directory / stopped.id), "stop")
+    until(lambda: states(directory) == ["failed", "done", "done"], "and the one after the stopped one")
+    assert [item.outcome for item in queue.items(directory)] == ["crashed", "stopped", "finished"]
+    child.wait(timeout=20)
+
+
+def test_a_killed_runner_goes_on_where_the_queue_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.05")
+    first, second = queue.add([Recipe(max_steps=40), Recipe(max_steps=2)], directory)
+    child = start(directory)
+    until(lambda: states(directory)[0] == "running", "the first goes")
+    child.kill()
+    child.wait()
+    assert not queue.is_going(directory)
+    assert states(directory) == ["running", "queued"], "the run outlives the queue's process"
+    again = start(directory)
+    until(lambda: states(directory) == ["done", "done"], "the second began after the first")
+    again.wait(timeout=20)
+    assert Watcher(Run(directory / first.id)).read_all().attempt == 1, "and the first ran once"
+    assert began(second, directory) > Watcher(Run(directory / first.id)).read_all().updated_at
+
+
+def test_a_run_started_by_hand_is_let_end_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand = folder.create(Recipe(max_steps=10_000), directory)
+    child = launch.start(by_hand)
+    queue.add([Recipe(max_steps=2)], directory)
+    runner = start(directory)
+    until(lambda: "started by hand" in queue.standing(directory), "it says what it waits for")
+    time.sleep(1)
+    assert states(directory) == ["queued"]
+    queue.let_go(directory, waits=False)  # unless one wants both at once
+    until(lambda: states(directory) == ["done"], "beside the other")
+    assert is_locked(by_hand)
+    child.kill()
+    child.wait()
+    runner.wait(timeout=20)
+
+
+def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(directory: Path) -> None:
+    queue.add([Recipe(max_steps=2)], directory)
+    queue.hold(directory)
+    assert start(directory).wait(timeout=30) == 0
+    assert states(directory) == ["queued"]
+    queue.let_go(directory)
+    child = start(directory)
+    until(lambda: states(directory) == ["done"], "it goes on")
+    queue.add([Recipe(max_steps=2)], directory)  # it may be about to leave: then another is started
+    queue.start_runner(directory)
+    until(lambda: states(directory) == ["done", "done"], "and nothing is left behind")
+    child.wait(timeout=20)
+
+
+def test_a_run_sees_the_gpus_that_it_was_added_with(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(queue.GPUS_ENV, "3")
+    queue.add([Recipe(max_steps=1)], directory)
+    queue.add([Recipe(max_steps=1)], directory, gpus="GPU-1")
+    seen: list[str | None] = []
+
+    def start(run: Run, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        seen.append(environment.get(queue.GPUS_ENV))
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setenv(queue.GPUS_ENV, "0")
+    runner = Runner(directory, os.open(directory, os.O_RDONLY))
+    for _ in range(2):
+        runner.turn()
+        (directory / queue.items(directory)[len(seen) - 1].run.id / "worker.log").write_text("ended")
+    assert seen == ["3", "GPU-1"]
+    monkeypatch.delenv(queue.GPUS_ENV)
+    (third,) = queue.add([Recipe()], directory)
+    assert queue.find(third.id, directory).entry.gpus is None
+
+
+def test_a_run_that_cannot_be_started_is_failed_with_its_reason(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: turn by turn."""
+    broken, _ = queue.add([Recipe(max_steps=2), Recipe(max_steps=2)], directory)
+    (directory / broken.id).write_text("a file stands in its way")
+    runner = Runner(directory, os.open(directory, os.O_RDONLY))
+    assert runner.turn() > 0
+    item = queue.items(directory)[0]
+    assert item.state == "failed" and "cannot be moved" in item.reason
+    assert runner.turn() > 0
+    until(lambda: states(directory) == ["failed", "done"], "the next one is no worse for it")
+    until(lambda: runner.turn() == 0, "and it leaves")
+
+
+@pytest.mark.slow
+def test_real_runs_with_the_runner_killed_in_between(runs_dir: Path, tmp_path: Path) -> None:
+    """Two runs of the bundled model, three steps each."""
+    rows = [{"question": f"What is {n} and one?", "answer": f"It is {n + 1}."} for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(
+        data=str(tmp_path / "rows.jsonl"), max_steps=3, probe_share=0.0, score_rows=0, max_length=64,
+        per_device_train_batch_size=1, gradient_accumulation_steps=1, sample_max_new_tokens=1,
+    )  # fmt: skip
+    try:
+        runs = queue.add([recipe, recipe.changed(seed=7)], runs_dir)
+        child = start(runs_dir)
+        until(lambda: states(runs_dir)[0] == "running", "the first goes", 60)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        start(runs_dir)
+        until(lambda: states(runs_dir) == ["done", "done"], "both are done", 240)
+        for run in runs:
+            state = Watcher(Run(runs_dir / run.id)).read_all()
+            assert (state.attempt, state.step, state.end["state"]) == (1, 3, "finished")
+            assert (runs_dir / run.id / "adapter" / "adapter_model.safetensors").is_file()
+        assert began(runs[1], runs_dir) > Watcher(Run(runs_dir / runs[0].id)).read_all().updated_at
+    finally:
+        stop_all(runs_dir)

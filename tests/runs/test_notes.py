@@ -1,0 +1,55 @@
+"""What people write on a run: kept whole, bounded, and never in its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import notes
+from tui_lab.runs.folder import Run, create
+from tui_lab.runs.notes import Marks
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return create(Recipe(), tmp_path)
+
+
+def test_each_is_changed_without_the_others(run: Run) -> None:
+    assert notes.read(run) == Marks()
+    notes.write(run, name="the good one")
+    notes.write(run, tags="#good, rank8  good")
+    notes.write(run, note="lower the rate\nnext time")
+    assert notes.read(run) == Marks("the good one", ("good", "rank8"), "lower the rate\nnext time")
+    notes.write(run, name="", tags="")
+    assert notes.read(run) == Marks(note="lower the rate\nnext time")
+    assert not run.events_path.exists(), "the log is the run's own"
+    assert sorted(entry.name for entry in run.path.iterdir()) == ["notes.json", "recipe.toml"]
+
+
+def test_they_are_bounded(run: Run) -> None:
+    found = notes.write(run, name="n" * 999, tags=" ".join(f"t{n}" for n in range(99)), note="x" * 9_999)
+    assert len(found.name) == notes.LONGEST_NAME and len(found.note) == notes.LONGEST_NOTE
+    assert len(found.tags) == notes.MOST_TAGS
+
+
+@given(st.binary(max_size=80))
+def test_a_damaged_file_says_nothing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    run = Run(tmp_path_factory.mktemp("run"))
+    (run.path / notes.FILE).write_bytes(content)
+    assert isinstance(notes.read(run), Marks)
+
+
+def test_fields_of_other_kinds_are_left_out(run: Run) -> None:
+    (run.path / notes.FILE).write_text('{"name": 1, "tags": ["a", 2, null], "note": []}')
+    assert notes.read(run) == Marks(tags=("a",))
+
+
+def test_a_place_that_is_gone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot be written"):
+        notes.write(Run(tmp_path / "gone"), name="x")

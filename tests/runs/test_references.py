@@ -1,0 +1,92 @@
+"""What people's names mean: the bundled model, folders, runs and what they left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tui_lab.core.errors import LabError
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes import recipe
+from tui_lab.runs import folder
+from tui_lab.runs.folder import Run
+from tui_lab.runs.references import Target, adapter_target, model_target, run_target
+
+
+@pytest.fixture
+def run(runs_dir: Path) -> Run:
+    """A run that has left nothing yet."""
+    return folder.create(recipe.Recipe(model="pocket"), runs_dir, "mine")
+
+
+def leave_adapter(run: Run, base: str = "pocket") -> None:
+    run.adapter_path.mkdir()
+    config = {"base_model_name_or_path": base, "peft_type": "LORA"}
+    (run.adapter_path / "adapter_config.json").write_text(json.dumps(config))
+
+
+def test_a_runs_name_means_its_base_and_its_adapter(run: Run) -> None:
+    leave_adapter(run)
+    pocket = model_target("pocket").location
+    assert Path(pocket) == MODEL_DIR
+    for name in (run.id, str(run.path)):
+        assert run_target(name) == Target(pocket, run.adapter_path)
+        assert model_target(name) == Target(pocket, run.adapter_path)
+        assert adapter_target(name).adapter == run.adapter_path
+
+
+def test_a_run_with_whole_weights_is_a_model(run: Run) -> None:
+    run.model_path.mkdir()
+    (run.model_path / "config.json").write_text("{}")
+    assert run_target(run.id) == adapter_target(run.id) == Target(str(run.model_path))
+
+
+def test_a_run_that_saved_nothing_says_so_and_names_its_checkpoint(run: Run) -> None:
+    for call in (run_target, adapter_target, model_target):
+        with pytest.raises(LabError, match="has saved no adapter and no model yet"):
+            call(run.id)
+    (run.checkpoints_path / "checkpoint-20").mkdir(parents=True)
+    with pytest.raises(LabError, match=r"newest checkpoint is .*checkpoint-20"):
+        adapter_target(run.id)
+
+
+def test_folders(tmp_path: Path, run: Run) -> None:
+    leave_adapter(run, base="some/model")
+    assert adapter_target(str(run.adapter_path)) == Target("some/model", run.adapter_path)
+    assert adapter_target(str(MODEL_DIR)) == Target(str(MODEL_DIR))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "adapter_config.json").write_text("{")
+    assert adapter_target(str(broken)) == Target("", broken)  # whoever loads it says what is wrong
+
+
+def test_without_a_name_the_adapter_says_which_model(run: Run) -> None:
+    assert Path(model_target("").location) == MODEL_DIR
+    assert model_target("", adapters=[Target("some/model", run.adapter_path, "abc")]) == Target(
+        "some/model", None, "abc"
+    )
+    assert model_target("", adapters=[Target(str(MODEL_DIR), run.adapter_path)]) == Target(str(MODEL_DIR))
+    assert Path(model_target("", adapters=[Target("", run.adapter_path)]).location) == MODEL_DIR
+
+
+@pytest.mark.parametrize(
+    "name", ["no-such-thing", "../none", "~nobody-here/x", "\x1b[2J", "a b", ".", "a\0b"]
+)
+def test_what_is_nothing_is_one_sentence(runs_dir: Path, name: str) -> None:
+    for call in (run_target, adapter_target, model_target):
+        with pytest.raises(LabError) as error:
+            call(name)
+        assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
+
+
+def test_a_hub_adapter_without_a_network_is_one_sentence(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(LabError, match="is no run and no folder here, and the hub does not give it"):
+        adapter_target("nobody/no-such-adapter-here")

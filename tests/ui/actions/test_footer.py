@@ -1,0 +1,74 @@
+"""The line of keys: it offers what is of use now, in the words for it, and holds no memory of keys that it
+showed before."""
+
+from __future__ import annotations
+
+import gc
+
+from textual.widgets._footer import FooterKey
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.folder import create
+from tui_lab.ui.app import LabApp
+
+
+def gone() -> list[FooterKey]:
+    """Keys that stand on no screen any more and are still in memory."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, FooterKey) and not each.is_attached]
+
+
+async def test_keys_of_screens_that_have_gone_are_forgotten() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        before = len(gone())
+        for _ in range(4):
+            await pilot.press("f1")
+            await until(lambda: len(app.screen_stack) == 2)
+            await pilot.press("escape")
+            await until(lambda: len(app.screen_stack) == 1)
+            await pilot.pause()
+        assert len(gone()) - before < 20, "one round of keys may be on its way out"
+
+
+def last_line(app: LabApp) -> str:
+    return screen_text(app).rstrip().splitlines()[-1]
+
+
+async def test_nothing_is_offered_that_has_no_use_now() -> None:
+    app = LabApp(pane="runs")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "No runs yet" in screen_text(app))
+        assert "t Next part" in last_line(app) and "Delete" not in last_line(app), "there is no run"
+        create(Recipe(preset="minute"))
+        await until(lambda: "Delete" in last_line(app))
+        assert "Queue" not in last_line(app), "it is empty"
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: "t Tab" in last_line(app))
+        await pilot.press("f7")
+        await until(lambda: "Enter Open" in last_line(app) and "i Ask" in last_line(app))
+
+
+async def test_a_key_that_leads_back_says_so() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("f1")
+        await until(lambda: "w Tune at all?" in screen_text(app))
+        await pilot.press("w")
+        await until(lambda: "w All keys" in screen_text(app))
+        await pilot.press("slash")
+        await until(lambda: "w All keys" not in screen_text(app))
+
+
+async def test_where_all_parts_are_in_view_the_key_of_tabs_goes_to_those_that_take_keys() -> None:
+    app = LabApp(pane="keep")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: "t Next part" in last_line(app))
+        seen = []
+        for _ in range(4):
+            await pilot.press("t")
+            assert app.focused is not None
+            seen.append(next(each.id for each in app.focused.ancestors_with_self if each.has_class("part")))
+        assert seen == ["next", "flips", "suites", "next"]

@@ -1,0 +1,180 @@
+"""Keys that people give actions: what is accepted, what is said of the rest, and what a key then does."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.binding import Binding, BindingsMap
+
+from tests.ui.helpers import said, screen_text, until
+from tui_lab.core.errors import LabError
+from tui_lab.core.settings import Settings
+from tui_lab.ui.actions.keymap import checked, conflicts
+from tui_lab.ui.actions.keys import goes_first, key_name, parse_key, parse_keys, remapped
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.pick import Pick
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "printed"),
+    [
+        ("Ctrl+S", "ctrl+s", "Ctrl+S"),
+        ("?", "question_mark", "?"),
+        ("Esc", "escape", "Esc"),
+        ("f5", "f5", "F5"),
+        ("shift+a", "A", "A"),
+        ("A", "A", "A"),
+        ("+", "plus", "+"),
+        ("ctrl++", "ctrl+plus", "Ctrl++"),
+        ("minus", "minus", "-"),
+        ("PgUp", "pageup", "PgUp"),
+        (" space ", "space", "Space"),
+        ("comma", "comma", ","),
+    ],
+)
+def test_keys_are_read_and_printed(written: str, key: str, printed: str) -> None:
+    assert parse_key(written) == key and key_name(key) == printed
+
+
+@pytest.mark.parametrize("written", ["", " ", "ctrl+", "ctrl+nope", "f99", "hello", "strg+s"])
+def test_what_is_no_key_is_named(written: str) -> None:
+    with pytest.raises(LabError, match="is no key"):
+        parse_key(written)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_keys_or_a_sentence(text: str) -> None:
+    try:
+        keys = parse_keys(text)
+    except LabError:
+        return
+    assert [parse_key(key) for key in keys] == keys, "what was read is read again as the same"
+
+
+def test_every_key_of_the_registry_is_one() -> None:
+    for action in ACTIONS:
+        assert parse_keys(action.keys) == [key for key in action.keys.split(",") if key], action.id
+
+
+def test_problems_are_a_sentence_each_and_the_rest_holds() -> None:
+    keys, problems = checked(
+        {
+            "choose.strt": "g",
+            "tune.stop": "ctrl+nope",
+            "compare.add": "shift+x",
+            "keep.sweep": "e",  # the key of keep.measure
+            "tune.pause": "",
+            "app.choose": "m",  # a key of Choose
+        }
+    )
+    assert keys == {"compare.add": "X", "tune.pause": ""}
+    assert [problem.split(":")[1].split("=")[0].strip() for problem in problems] == [
+        "'choose.strt' is no action; is 'choose.start' meant?",
+        "tune.stop",
+        "app.choose",
+        "keep.sweep",
+    ]
+    assert "keep.measure" in problems[3] and "keeps its own" in problems[3]
+
+
+def test_two_actions_may_change_places() -> None:
+    swapped = {"choose.start": "a", "choose.queue": "s,ctrl+s"}
+    assert checked(swapped) == (swapped, [])
+
+
+def test_the_later_of_two_on_one_key_goes() -> None:
+    keys, problems = checked({"tune.stop": "F13", "tune.pause": "f13"})
+    assert keys == {"tune.stop": "f13"} and "tune.pause" in problems[0] and len(problems) == 1
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(BY_ID)), st.sampled_from(["", "a", "f3", "x,y", "ctrl+o", "?", "enter", "1"])
+    )
+)
+def test_what_is_accepted_never_clashes(keymap: dict[str, str]) -> None:
+    keys, problems = checked(keymap)
+    assert list(conflicts(keys)) == []
+    assert len(keys) + len(problems) == len(keymap)
+
+
+def test_remapping_leaves_neighbours_alone_and_takes_the_keys_nature() -> None:
+    bindings = BindingsMap(
+        [
+            Binding("f3", "one", id="a", priority=True),
+            Binding("2", "one", id="a"),
+            Binding("x", "two", id="b"),
+            Binding("x", "three", id="c"),
+        ]
+    )
+    assert list(remapped(bindings, {"a": "g"}, everywhere=True).key_to_bindings) == ["g", "x"], "its order"
+    found = remapped(bindings, {"a": "g,f9", "b": ""}, everywhere=True)
+    assert {key: [b.action for b in each] for key, each in found.key_to_bindings.items()} == {
+        "x": ["three"],
+        "g": ["one"],
+        "f9": ["one"],
+    }
+    assert [found.key_to_bindings[key][0].priority for key in ("g", "f9")] == [False, True]
+    assert goes_first("f10") and goes_first("ctrl+o") and not goes_first("1") and not goes_first("enter")
+
+
+async def test_function_keys_work_in_a_text_and_digits_are_text_there() -> None:
+    app = LabApp(settings=Settings(pane="compare"))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.focused is not None and app.focused.id == "prompt")
+        await pilot.press("end", "1", "6")
+        await until(lambda: app.focused.text.endswith("16"))  # type: ignore[union-attr]
+        assert app.pane == "compare"
+        await pilot.press("f6")  # TextArea itself has F6 and F7
+        await until(lambda: app.pane == "runs")
+        await pilot.press("1")
+        await until(lambda: app.pane == "choose")
+
+
+async def test_enter_is_a_new_line_where_another_key_sends_the_prompt() -> None:
+    app = LabApp(settings=Settings(pane="compare", keys={"prompt.send": "ctrl+s", "prompt.line": ""}))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: app.focused is not None and app.focused.id == "prompt")
+        await pilot.press("end", "enter", "x")
+        await until(lambda: app.focused.text.endswith("\nx"))  # type: ignore[union-attr]
+
+
+async def test_while_a_question_is_open_the_panes_wait_and_say_so() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        app.push_screen(Confirm("Really?"))
+        await until(lambda: isinstance(app.screen, Confirm))
+        await pilot.press("f3", "ctrl+p")
+        await until(lambda: said(app, "First answer or leave"))
+        assert isinstance(app.screen, Confirm) and app.pane == "choose"
+        await pilot.press("n", "f3")
+        await until(lambda: isinstance(app.screen, TunePane))
+
+
+async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
+    keys = {"app.tune": "f13", "app.choose": "", "tune.runs": "ctrl+t", "pick.leave": "z", "tune.stop": ""}
+    app = LabApp(settings=Settings(keys=keys))
+    async with app.run_test(size=(120, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        assert "F13 Tune" in screen_text(app) and "F3" not in screen_text(app)
+        await pilot.press("f3")
+        assert app.pane == "choose"
+        await pilot.press("f13")
+        await until(lambda: "No run yet" in screen_text(app))
+        assert "Ctrl+P Choose" in screen_text(app), "no key: how the palette goes there"
+        assert keys_now("tune.stop", app._keymap) == []
+        await until(lambda: "Ctrl+T Runs" in screen_text(app).splitlines()[-1])
+        assert "Stop" not in screen_text(app).splitlines()[-1]
+        app.push_screen(Pick("List", [("one", "")]))
+        await until(lambda: "z leaves" in screen_text(app))
+        await pilot.press("escape")
+        assert isinstance(app.screen, Pick)
+        await pilot.press("z")
+        await until(lambda: app.pane == "tune" and not isinstance(app.screen, Pick))

@@ -1,0 +1,49 @@
+"""The recorded session: the committed file is a well-formed asciicast of the whole demo, small and without
+idle time; the recorder records what a terminal shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from itertools import pairwise
+
+from tests.ui.demo.record_cast import CAST, COLUMNS, IDLE_S, ROWS, cast, record, shortened
+from tests.ui.demo.record_demo import PATH
+from tui_lab.ui.demo.script import CHAPTERS
+
+MOST_BYTES = 600 << 10
+
+
+def test_the_committed_cast_is_well_formed_and_tells_the_story() -> None:
+    text = CAST.read_text(encoding="utf-8")
+    assert len(text.encode()) < MOST_BYTES
+    header, *events = map(json.loads, text.splitlines())
+    assert (header["version"], header["width"], header["height"]) == (2, COLUMNS, ROWS)
+    assert all(len(event) == 3 and event[1] == "o" and isinstance(event[2], str) for event in events)
+    times = [event[0] for event in events]
+    assert all(0 <= after - before <= IDLE_S + 0.01 for before, after in pairwise(times))
+    assert 45 <= times[-1] <= 120, "about a minute"
+    shown = "".join(event[2] for event in events)
+    for chapter in CHAPTERS:
+        assert chapter.title in shown, chapter.title
+    assert "recorded earlier" in shown and "the demo is over" in shown
+    assert not PATH.findall(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", " ", shown)), "no path of a machine"
+    assert "Traceback" not in shown
+
+
+def test_the_recorder_records_what_a_terminal_shows() -> None:
+    program = (
+        "import os, time\nprint(chr(9608), os.get_terminal_size(), flush=True)\ntime.sleep(0.6)\nprint(2)"
+    )
+    events = record([sys.executable, "-c", program], 70, 20)
+    assert "columns=70, lines=20" in "".join(text for _, text in events)
+    made = [json.loads(line) for line in cast(events, 70, 20).splitlines()]
+    assert made[0]["width"] == 70 and made[1][1] == "o" and "█" in made[1][2]
+    assert made[-1][0] - made[1][0] >= 0.2, "with the time it took"
+
+
+def test_idle_time_is_cut() -> None:
+    assert shortened([(0.5, "a"), (60.5, "b"), (61.0, "c")]) == [
+        (0.5, "a"), (0.5 + IDLE_S, "b"), (1.0 + IDLE_S, "c"),
+    ]  # fmt: skip

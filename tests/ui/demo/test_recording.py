@@ -1,0 +1,73 @@
+"""The recording of the demo: the one that ships is whole, small and names no machine's paths; a damaged one
+is a sentence."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.ui.demo import recorded_demo
+from tests.ui.demo.record_demo import PATH, paths
+from tui_lab.core.errors import LabError
+from tui_lab.runs.state import Watcher
+from tui_lab.ui.demo import recording
+
+MOST_BYTES = 400 << 10
+
+
+def test_the_one_that_ships_is_whole_and_small(tmp_path: Path) -> None:
+    assert recording.SHIPPED.stat().st_size < MOST_BYTES
+    assert paths(recording.SHIPPED) == []
+    found = recording.unpack(tmp_path)
+    assert set(found.runs) == {"naive", "keeper"}
+    for run in found.runs.values():
+        state = Watcher(run).read_all()
+        assert state.end["state"] == "finished" and state.step == state.total_steps
+        assert state.item_probes and (run.path / "retention" / "everyday.json").is_file()
+    assert len(found.answers) == 3, "one for each prompt of the story"
+    assert found.about["date"] in found.label
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ('{"path":"/tmp/a b"}', True),
+        ("folder=/home/me/runs", True),
+        ("see https://host/opt/x and a/usr/b", False),
+        ("tokens/s, and/or", False),
+    ],
+)
+def test_what_counts_as_a_path(text: str, there: bool) -> None:
+    assert bool(PATH.search(text)) is there
+
+
+def test_it_packs_what_a_live_demo_kept_the_same_way_each_time(tmp_path: Path, runs_dir: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    kept = recorded_demo.make(tmp_path / "kept")
+    recording.pack(kept, tmp_path / "one.zip")
+    recording.pack(kept, tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    found = recording.unpack(tmp_path / "again", tmp_path / "one.zip")
+    before = recording.read(kept)
+    for name, run in before.runs.items():
+        assert found.runs[name].events_path.read_bytes() == run.events_path.read_bytes()
+    assert found.answers == before.answers and found.label == "2026-01-02, a slow ␛[31mmachine"
+    (before.runs["naive"].path / "retention" / "everyday.json").unlink()
+    with pytest.raises(LabError, match="did not come to its end"):
+        recording.pack(kept, tmp_path / "three.zip")
+
+
+def test_one_that_is_missing_or_damaged_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="is missing"):
+        recording.unpack(tmp_path, tmp_path / "none.zip")
+    (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(LabError, match="cannot be read"):
+        recording.unpack(tmp_path, tmp_path / "bad.zip")
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as packed:
+        packed.writestr("../outside", "x")
+        packed.writestr("about.json", "[]")
+    with pytest.raises(LabError, match="holds no recording"):
+        recording.unpack(tmp_path / "in", tmp_path / "odd.zip")
+    assert not (tmp_path / "outside").exists()

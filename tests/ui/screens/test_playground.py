@@ -1,0 +1,310 @@
+"""Compare: what a person does with a prompt and lanes, on a host made of paper, and on the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from tests.ui.helpers import lane_done, said, screen_text, until
+from tui_lab.core.errors import LabError
+from tui_lab.decoding.strategies import parse
+from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.playground import ComparePane
+from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.lane_view import LaneView
+from tui_lab.ui.widgets.prompt import Prompt
+
+READY = HostStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=100)
+
+
+class PaperHost:
+    """Answers at once with what the test says; keeps what it was asked."""
+
+    def __init__(self, change: Callable[[HostStatus], None], text: str = "once upon a time") -> None:
+        self.change, self.text = change, text
+        self.status, self.wants = READY, "paper"
+        self.asks: list[Ask] = []
+        self.fits = True
+        self.error = ""
+        self.stopped = asyncio.Event()
+        self.waits = False
+        self.loaded: list[str] = []
+        change(self.status)
+
+    async def load(self, model: str, **how: Any) -> HostStatus:
+        self.loaded.append(model)
+        self.wants = model
+        return self.status
+
+    async def count(self, ask: Ask) -> PromptFacts:
+        return PromptFacts(400 if not self.fits else 4, 100, self.fits)
+
+    async def generate(self, ask: Ask, hear: Callable[[Event], None]) -> list[LaneDone]:
+        self.asks.append(ask)
+        if self.error:
+            raise LabError(self.error)
+        done = []
+        for lane, text in enumerate(ask.lanes):
+            hear(Tokens(lane, self.text, 4))
+            ids = {"token_ids": (1, 2, 3, 4), "prompt_token_ids": (1,)}
+            done.append(lane_done(lane, text, self.text, **ids, tok_per_s=4.0, perplexity_base=2.5))
+        if self.waits:
+            await self.stopped.wait()
+        for each in done:
+            hear(each)
+        return done
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def close(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def compare(
+    size: tuple[int, int] = (120, 40), **host: Any
+) -> AsyncIterator[tuple[LabApp, Pilot[None], ComparePane, PaperHost]]:
+    app = LabApp(pane="compare")
+    async with app.run_test(size=size) as pilot:
+        paper = PaperHost(lambda status: setattr(app, "host_status", status), **host)
+        app._host = paper  # type: ignore[assignment]
+        await until(lambda: isinstance(app.screen, ComparePane) and app.screen.is_laid_out)
+        pane = app.screen
+        assert isinstance(pane, ComparePane)
+        await until(lambda: bool(pane.query_one("#lanes").size.area))
+        yield app, pilot, pane, paper
+
+
+@pytest.mark.parametrize(("size", "seen"), [((80, 24), 1), ((120, 40), 6), ((200, 60), 6)])
+async def test_six_lanes_answer_one_prompt_in_every_window(size: tuple[int, int], seen: int) -> None:
+    async with compare(size) as (app, pilot, _pane, paper):
+        await pilot.press("h", "i", "enter")
+        await until(lambda: screen_text(app).count("once upon a time") == seen)
+        assert paper.asks[0].prompt == "hi", "what is typed takes the place of the example"
+        assert len(paper.asks[0].lanes) == 6
+        assert "ppl 2.50" in screen_text(app)
+        if seen == 1:
+            await pilot.press("escape", "right_square_bracket")
+            await until(lambda: "2 beam" in screen_text(app).split("\n")[7])
+
+
+async def test_an_empty_prompt_says_what_to_do() -> None:
+    async with compare() as (app, pilot, pane, paper):
+        pane.query_one(Prompt).text = "  \n "
+        await pilot.press("enter")
+        await until(lambda: said(app, "The prompt is empty"))
+        assert not paper.asks
+
+
+async def test_a_prompt_too_long_offers_to_cut() -> None:
+    async with compare() as (app, pilot, _pane, paper):
+        paper.fits = False
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
+        assert "400 tokens" in screen_text(app)
+        await pilot.press("n")
+        assert not paper.asks
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(lambda: bool(paper.asks))
+        assert paper.asks[0].cut
+
+
+async def test_a_lane_is_edited_in_place_and_mistakes_are_told_while_typing() -> None:
+    async with compare((80, 24)) as (app, pilot, pane, _paper):
+        await pilot.press("escape", "e")
+        field = pane.query_one(Input)
+        field.value = "top-p p=7 seed=x"
+        await until(lambda: "top_p is above 0 and at most 1" in screen_text(app))
+        await pilot.press("enter")
+        assert pane.query(Input), "a lane that cannot be is not taken"
+        field.value = "tpo-p"
+        await until(lambda: "did you mean top-p" in screen_text(app))
+        field.value = "top-p p=0.5 seed=3"
+        await until(lambda: "each as name=value" in screen_text(app))
+        await pilot.press("enter")
+        await until(lambda: not pane.query(Input))
+        assert pane.views[0].lane == parse("top-p p=0.5 seed=3")
+        await pilot.press("e")
+        pane.query_one(Input).value = "greedy"
+        await pilot.press("escape")
+        await until(lambda: not pane.query(Input))
+        assert pane.views[0].lane.strategy.name == "top-p", "Escape leaves it as it was"
+
+
+async def test_lanes_are_added_doubled_and_taken_away() -> None:
+    async with compare() as (app, pilot, pane, _paper):
+        await pilot.press("escape", "d")
+        await until(lambda: len(pane.views) == 7)
+        assert pane.views[1].lane.text == "greedy"
+        await pilot.press("right_square_bracket", "right_square_bracket", "d")
+        await until(lambda: len(pane.views) == 8)
+        first, second = pane.views[3].lane, pane.views[4].lane
+        assert first.strategy == second.strategy
+        assert first.seed != second.seed, "another draw of the same"
+        await pilot.press("a")
+        await until(lambda: bool(pane.query(Input)))
+        await pilot.press("escape")
+        for left in range(8, -1, -1):
+            await pilot.press("delete")
+            await until(lambda left=left: len(pane.views) == left)  # type: ignore[misc]
+        assert isinstance(app.focused, Prompt)
+        await pilot.press("enter")
+        await until(lambda: said(app, "There is no lane"))
+        assert [view.number for view in pane.query(LaneView)] == []
+
+
+async def test_seeds_stay_or_are_drawn_anew() -> None:
+    async with compare() as (app, pilot, _pane, paper):
+        for key in ("enter", "enter"):
+            await pilot.press(key)
+            await pilot.pause()
+        await until(lambda: len(paper.asks) == 2)
+        assert paper.asks[0].lanes == paper.asks[1].lanes
+        await pilot.press("escape", "v", "r")
+        await until(lambda: len(paper.asks) == 3)
+        assert paper.asks[2].lanes != paper.asks[1].lanes
+        assert paper.asks[2].lanes[0] == "greedy"
+        assert "fresh seeds" in screen_text(app)
+
+
+async def test_settings_reach_the_host() -> None:
+    async with compare() as (app, pilot, _pane, paper):
+        await pilot.press("escape", "c", "n")
+        app.screen.query_one(Input).value = "7"
+        await pilot.press("enter", "S")
+        app.screen.query_one(Input).value = "be kind"
+        await pilot.press("enter", "r")
+        await until(lambda: bool(paper.asks))
+        assert (paper.asks[0].raw, paper.asks[0].max_new_tokens, paper.asks[0].system) == (True, 7, "be kind")
+        await pilot.press("n")
+        app.screen.query_one(Input).value = "many"
+        await pilot.press("enter")
+        await until(lambda: said(app, "whole number from 1 to"))
+
+
+async def test_a_set_of_lanes_replaces_those_that_are_there() -> None:
+    async with compare() as (_app, pilot, pane, _paper):
+        await pilot.press("escape", "p", "down", "enter")
+        await until(lambda: all(v.lane.strategy.name == "temperature" for v in pane.views))
+        assert len(pane.views) == 6
+
+
+async def test_stop_and_run_again() -> None:
+    async with compare() as (_app, pilot, pane, paper):
+        paper.waits = True
+        await pilot.press("enter")
+        await until(lambda: pane.views[0].state == "running")
+        await pilot.press("escape", "x")
+        await until(lambda: pane.views[0].state == "done")
+        paper.waits = False
+        await pilot.press("r")
+        await until(lambda: len(paper.asks) == 2)
+
+
+async def test_what_the_host_cannot_do_is_one_sentence_and_nothing_is_lost() -> None:
+    async with compare(text="kept") as (app, pilot, pane, paper):
+        await pilot.press("enter")
+        await until(lambda: pane.views[0].state == "done")
+        paper.error = "the [red]host[/red] was killed\x1b[2J"
+        await pilot.press("enter")
+        await until(lambda: said(app, "[red]host[/red] was killed␛"))
+        assert pane.query_one(Prompt).text
+        paper.error = ""
+        await pilot.press("enter")
+        await until(lambda: pane.views[0].state == "done")
+
+
+async def test_hostile_text_stays_in_its_lane() -> None:
+    text = "\x1b[2J[bold]x[/bold] \u202eabc 👩‍👩‍👧 漢字漢字 مرحبا " + "y" * 3_000
+    async with compare(text=text) as (app, pilot, pane, _paper):
+        await pilot.press("enter")
+        await until(lambda: pane.views[5].state == "done")
+        await pilot.press("escape")
+        for view in pane.views:
+            view._text.scroll_home(animate=False)
+        await until(lambda: "␛[2J[bold]x[/bold] ⟨U+202E⟩abc" in screen_text(app))
+        assert "\x1b" not in screen_text(app)
+
+
+async def test_a_comparison_is_saved_and_prompts_are_remembered(tmp_path: Path) -> None:
+    async with compare() as (app, pilot, pane, _paper):
+        await pilot.press("escape", "w")
+        await until(lambda: said(app, "nothing to save yet"))
+        await pilot.press("i", "enter")
+        await until(lambda: pane.views[0].state == "done" and bool(pane.results))
+        await pilot.press("escape", "w")
+        folder = Path(os.environ["TUI_LAB_DATA_DIR"]) / "comparisons"
+        await until(lambda: len(list(folder.glob("*"))) == 2 if folder.exists() else False)
+        assert "once upon a time" in next(folder.glob("*.md")).read_text()
+        await until(lambda: bool(pane.history.prompts))
+        await pilot.press("h")
+        await until(lambda: bool(app.screen.query(OptionList)))
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.focused, Prompt))
+
+
+async def test_a_run_that_is_not_there_is_one_sentence() -> None:
+    async with compare() as (app, _pilot, pane, _paper):
+        pane.compare_run("20200101-000000-nothing")
+        await until(lambda: said(app, "20200101-000000-nothing"))
+        assert len(pane.views) == 6
+
+
+async def test_the_real_host_streams_dies_and_comes_back() -> None:
+    app = LabApp(pane="compare")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: app.host.status.loaded, 60)
+        pane = app.screen
+        assert isinstance(pane, ComparePane)
+        await pilot.press("enter")
+        await until(lambda: all(view.state == "done" for view in pane.views), 60)
+        answers = [view.text for view in pane.views]
+        assert all(answers)
+        assert len(set(answers)) >= 4, "strategies differ"
+        pane.max_new_tokens = 900
+        await pilot.press("enter")
+        await until(lambda: pane.views[0].count > 5 and pane.views[0].state == "running", 60)
+        assert app.host._process is not None
+        os.kill(app.host._process.pid, signal.SIGKILL)
+        await until(lambda: said(app, "SIGKILL"), 30)
+        assert app.host.status.state == "died"
+        pane.max_new_tokens = 8
+        await pilot.press("enter")
+        await until(lambda: all(view.state == "done" for view in pane.views), 60)
+        assert (
+            next(view.done.text for view in pane.views if view.done) == answers[0][: len(pane.views[0].text)]
+        )
+
+
+async def test_keys_are_offered_while_the_last_lane_is_being_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with compare() as (_app, pilot, pane, _paper):
+        idle: list[frozenset[str]] = []
+        real = LaneView.remove
+        monkeypatch.setattr(LaneView, "remove", lambda view: (idle.append(pane.idle_actions), real(view))[1])
+        await pilot.press("escape", "left_square_bracket", "delete")
+        await until(lambda: len(pane.views) == 5)
+        assert len(idle) == 1 and "inspect" in idle[0]
+
+
+async def test_a_lane_that_is_being_removed_takes_what_still_comes_for_it() -> None:
+    async with compare() as (_app, _pilot, pane, _paper):
+        [view, *_] = pane.views
+        await view.query_one(".title").remove()
+        await view.query_one(".figures").remove()
+        view.begin()
+        view.finish(lane_done(0, "greedy", "a late word"))
+        view.abandon()
+        assert view.text == "a late word"

@@ -1,0 +1,253 @@
+"""Choose, driven by keys: picking, editing, the preview, the command, and what starting does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.core import job_client
+from tui_lab.core.errors import LabError
+from tui_lab.runs import launch
+from tui_lab.runs.folder import Run, list_runs
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.setup import ChoosePane
+
+
+class Child:
+    """Stands for the process of a run that was started."""
+
+    def poll(self) -> None:
+        return None
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Runs that were launched, instead of launching them."""
+    runs: list[Run] = []
+
+    def start(run: Run) -> Any:
+        runs.append(run)
+        return Child()
+
+    monkeypatch.setattr(launch, "start", start)
+    return runs
+
+
+@pytest.fixture
+def preview() -> None:
+    """Asked for by the tests that run the real preview job."""
+
+
+@pytest.fixture(autouse=True)
+def no_preview(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preview job loads a tokenizer: only the tests of the preview wait for it."""
+    if "preview" in request.fixturenames:
+        return
+
+    async def never(*_: Any) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(job_client, "run_job", never)
+
+
+def pane(app: LabApp) -> ChoosePane:
+    assert isinstance(app.screen, ChoosePane)
+    return app.screen
+
+
+async def ready(app: LabApp) -> None:
+    await until(lambda: "starts the run" in screen_text(app), what=screen_text(app))
+    await until(lambda: pane(app).device is not None and pane(app)._entries)
+
+
+async def test_one_key_starts_the_default_run_and_shows_it(started: list[Run]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("s")
+        await until(lambda: app.pane == "tune")
+        assert len(started) == 1 and app.run_id == started[0].id
+        recipe = started[0].recipe()
+        assert (recipe.model, recipe.preset, recipe.data) == ("pocket", "minute", "pirate")
+        assert recipe.quantization == "nf4"
+
+
+async def test_pressing_start_twice_starts_one(started: list[Run]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("s", "s", "s")
+        await until(lambda: app.pane == "tune")
+        await pilot.pause(0.2)
+        assert len(list_runs()) == len(started) == 1
+
+
+async def test_a_preset_a_set_and_a_field_go_into_the_recipe(started: list[Run]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("d", "down", "enter")  # json
+        await until(lambda: pane(app).values["data"] == "json")
+        await pilot.press("f")
+        pane(app).form.go_to("max_steps")
+        await pilot.press("enter", "ctrl+u", "7", "enter")
+        await until(lambda: pane(app).values["max_steps"] == 7)
+        assert pane(app).summary is not None
+        command = pane(app).summary.command
+        assert command == "tui-lab train --model pocket --preset minute --data json --set max_steps=7"
+        await pilot.press("s")
+        await until(lambda: bool(started))
+        recipe = started[0].recipe()
+        assert recipe.data == "json" and recipe.max_steps == 7
+
+
+async def test_another_preset_keeps_model_and_data_and_gives_its_fields(started: list[Run]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("d", "down", "down", "enter")  # support
+        pane(app).form.set_value("lora_r", 99)
+        await pilot.pause()
+        await pilot.press("p")
+        chooser = pane(app).query_one("#preset-list")
+        names = [item.id for item in chooser.items]  # type: ignore[attr-defined]
+        assert names[0] == "minute"
+        await pilot.press(*["down"] * names.index("starter"), "enter")
+        await until(lambda: pane(app).preset == "starter")
+        values = pane(app).values
+        assert values["data"] == "support" and values["max_length"] == 2048
+        assert values["lora_r"] == pane(app).base["lora_r"] != 99
+
+
+async def test_a_preset_that_says_otherwise_for_the_bundled_model_follows_the_model() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(lambda: bool(pane(app).values))
+        pane(app)._take_preset("keeper")
+        await pilot.pause()
+        assert pane(app).values["method"] == "full" and not pane(app).summary.refusals  # type: ignore[union-attr]
+        pane(app)._take("model", "Qwen/Qwen3-0.6B")
+        await pilot.pause()
+        assert pane(app).values["method"] == "lora" and pane(app).values["kl_weight"] > 0
+        assert "--set" not in pane(app).summary.command  # type: ignore[union-attr]
+        assert pane(app).form.values["method"] == "lora"
+        pane(app)._take("model", "pocket")
+        await pilot.pause()
+        assert pane(app).values["method"] == "full"
+
+
+async def test_a_refused_combination_is_said_and_not_started(started: list[Run]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app).form.set_value("method", "full")
+        await until(lambda: "4-bit weights cannot be trained" in " ".join(screen_text(app).split()))
+        await pilot.press("s")
+        await pilot.pause(0.2)
+        assert not started and not list_runs() and app.pane == "choose"
+        pane(app).form.set_value("quantization", "none")
+        await until(lambda: "starts the run" in screen_text(app))
+
+
+async def test_advice_stands_under_its_field() -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 60)) as pilot:
+        await ready(app)
+        pane(app).form.set_value("weight_decay", 0.5)
+        await pilot.press("f")
+        pane(app).form.go_to("weight_decay")
+        await until(lambda: "weight_decay" in pane(app).form.advice)
+        await until(lambda: "! weight_decay = 0.5 is above 0.1" in screen_text(app))
+
+
+async def test_a_refused_model_cannot_be_picked() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(app)
+        chooser = pane(app).query_one("#model-list")
+        ids = [item.id for item in chooser.items]  # type: ignore[attr-defined]
+        chooser.list.highlighted = ids.index("Qwen/Qwen-1_8B")  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        await until(lambda: any("remote code" in n.message for n in app._notifications))
+        assert pane(app).values["model"] == "pocket"
+
+
+async def test_a_model_is_typed_and_an_unknown_one_is_named() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(app)
+        await pilot.press("slash", *"poket", "enter")
+        await until(lambda: any("poket" in n.message for n in app._notifications))
+        assert pane(app).values["model"] == "pocket"
+        await pilot.press("slash", *"smollm2-135m", "enter")
+        await until(lambda: pane(app).values["model"] == "HuggingFaceTB/SmolLM2-135M")
+        assert "trains" in screen_text(app)
+
+
+@pytest.mark.slow
+async def test_a_file_is_previewed(preview: None, tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"[b]Say[/] {i}"}, {"role": "assistant", "content": "yes"}]}
+        for i in range(4)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app)._named("data", str(file))
+        await pilot.press("d")
+        await until(lambda: "[b]Say[/] 0" in screen_text(app), 300, "the preview")
+        text = screen_text(app)
+        assert "format messages" in text and "trained" in text
+        assert pane(app).values["data"] == str(file)
+
+
+@pytest.mark.slow
+async def test_a_file_that_is_not_there_is_said(preview: None, tmp_path: Path) -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        pane(app)._named("data", str(tmp_path / "nothing.jsonl"))
+        await pilot.press("d")
+        await until(lambda: "✗" in screen_text(app) and "nothing.jsonl" in screen_text(app), 300)
+
+
+async def test_what_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: Run) -> Any:
+        raise LabError("run x: its folder cannot be written (Read-only file system)")
+
+    monkeypatch.setattr(launch, "start", refuse)
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(app)
+        await pilot.press("s")
+        await until(lambda: any("Read-only" in n.message for n in app._notifications))
+        assert app.pane == "choose"
+
+
+async def test_the_command_is_copied() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await ready(app)
+        await pilot.press("c")
+        assert app.clipboard == "tui-lab train --model pocket --preset minute --data pirate"
+
+
+@pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40), (200, 60)])
+async def test_every_list_is_reachable_at_every_size(size: tuple[int, int]) -> None:
+    app = LabApp()
+    async with app.run_test(size=size) as pilot:
+        await ready(app)
+        for key, words in (("m", "pocket"), ("p", "minute"), ("d", "pirate"), ("f", "rank r")):
+            await pilot.press(key)
+            if key == "f":
+                pane(app).form.go_to("lora_r")
+            await until(lambda words=words: words in screen_text(app))  # type: ignore[misc]
+        assert "tui-lab train" in screen_text(app)

@@ -1,0 +1,309 @@
+"""Memory on the Choose pane, driven by keys: the bar follows every change, one key makes a recipe fit and
+takes that back, the exact probe is counted and dropped, and a run that does not fit is asked about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.ui.helpers import said, screen_text, until
+from tui_lab.core import job_client
+from tui_lab.forecast import remedies
+from tui_lab.hardware import memory_budget
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.runs import launch
+from tui_lab.runs.folder import Run
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.views.forecast import Shown
+from tui_lab.ui.widgets.fit_list import FitList
+
+MIB, GIB = 1 << 20, 1 << 30
+CPU = DeviceFacts("cpu", "the CPU", 16 * GIB, False, 2)
+L4 = DeviceFacts("cuda", "NVIDIA L4", 24 * GIB, True, 8)
+
+
+def ram(free_bytes: int) -> Room:
+    return Room(CPU, free_bytes, "main memory", "free now in")
+
+
+class Child:
+    def poll(self) -> None:
+        return None
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Run, dict[str, Any]]]:
+    """Runs that were launched, with what launching was told."""
+    runs: list[tuple[Run, dict[str, Any]]] = []
+
+    def start(run: Run, **options: Any) -> Any:
+        runs.append((run, options))
+        return Child()
+
+    monkeypatch.setattr(launch, "start", start)
+    return runs
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets where a run could go."""
+
+    def put(*rooms: Room) -> None:
+        monkeypatch.setattr(memory_budget, "here", lambda: list(rooms))
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    put(ram(12 * GIB))
+    return put
+
+
+@pytest.fixture(autouse=True)
+def no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(job_client, "run_job", never)
+
+
+def pane(app: LabApp) -> ChoosePane:
+    found = next(screen for screen in app.screen_stack if isinstance(screen, ChoosePane))
+    return found
+
+
+def shown(app: LabApp) -> Shown:
+    found = pane(app).summary_view.forecast
+    assert found is not None
+    return found
+
+
+def words(app: LabApp) -> str:
+    """What the panel of the summary shows, or a modal over it."""
+    if not isinstance(app.screen, ChoosePane):
+        return " ".join(screen_text(app).split())
+    area = pane(app).summary_view.region
+    rows = screen_text(app).splitlines()[area.y : area.bottom]
+    return " ".join(" ".join(row[area.x : area.right] for row in rows).split())
+
+
+async def ready(app: LabApp) -> None:
+    await until(lambda: "starts the run" in screen_text(app), what=screen_text(app))
+    await until(lambda: pane(app).summary_view.forecast is not None)
+
+
+async def worked_out(app: LabApp) -> tuple[remedies.Remedy, ...]:
+    await until(lambda: shown(app).remedies is not None)
+    found = shown(app).remedies
+    assert found is not None
+    return found
+
+
+async def test_the_bar_follows_every_change_at_once(places: Callable[..., None]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        before = shown(app).outlook.memory
+        assert before is not None
+        await until(lambda: "✓ fits" in words(app) and "main memory" in words(app), what=words(app))
+        pane(app).form.set_value("max_length", 512)
+        await pilot.pause()
+        after = shown(app).outlook.memory
+        assert after is not None and after.total_bytes > before.total_bytes
+        pane(app).form.set_value("method", "full")  # refused beside nf4: there is nothing to forecast
+        await pilot.pause()
+        assert pane(app).summary_view.forecast is None
+
+
+async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None]) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        best = (await worked_out(app))[0]
+        assert shown(app).outlook.verdict == remedies.OVER
+        await until(lambda: "✗ does not fit" in words(app), what=words(app))
+        await until(lambda: f"x: {best.text}" in words(app), what=words(app))
+        before = dict(pane(app).values)
+        await pilot.press("x")
+        await until(lambda: shown(app).outlook.verdict == remedies.FITS)
+        assert {key: pane(app).values[key] for key in best.changes} == best.changes
+        assert (
+            pane(app).form.values["per_device_train_batch_size"]
+            == best.changes["per_device_train_batch_size"]
+        )
+        assert "--set per_device_train_batch_size=" in pane(app).summary.command  # type: ignore[union-attr]
+        await until(lambda: "x undoes it" in words(app), what=words(app))
+        await pilot.press("x")
+        await until(lambda: shown(app).outlook.verdict == remedies.OVER)
+        assert pane(app).values == before
+
+
+async def test_every_way_has_a_key(places: Callable[..., None]) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        ways = await worked_out(app)
+        assert len(ways) >= 2
+        await pilot.press("X")
+        await until(lambda: isinstance(app.screen, FitList))
+        await until(lambda: "[2]" in words(app) and "exact" in words(app))
+        await pilot.press("2")
+        await until(lambda: not isinstance(app.screen, FitList))
+        assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
+
+
+async def test_a_digit_takes_what_was_listed_whatever_is_worked_out_meanwhile(
+    places: Callable[..., None],
+) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        ways = await worked_out(app)
+        await pilot.press("X")
+        await until(lambda: isinstance(app.screen, FitList))
+        pane(app)._remedies = None  # the preview's figures arrive: it is worked out anew
+        await pilot.press("2")
+        await until(lambda: not isinstance(app.screen, FitList))
+        assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
+
+
+async def test_a_run_that_does_not_fit_is_asked_about_and_never_refused(
+    places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
+) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await worked_out(app)
+        await _asked(app, pilot)
+        await pilot.press("escape")
+        await until(lambda: app.screen is pane(app))
+        assert not started
+        await _asked(app, pilot)
+        await pilot.press("s")
+        await until(lambda: len(started) == 1)
+        assert started[0][0].recipe().per_device_train_batch_size == 16
+
+
+async def _asked(app: LabApp, pilot: Pilot[Any]) -> None:
+    await pilot.press("s")
+    await until(lambda: isinstance(app.screen, FitList) and "start as it is" in words(app))
+
+
+async def test_the_remedy_that_the_question_offers_is_applied_and_starts_at_the_next_press(
+    places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
+) -> None:
+    places(ram(1500 * MIB))
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await worked_out(app)
+        await _asked(app, pilot)
+        await pilot.press("1")
+        await until(lambda: shown(app).outlook.verdict == remedies.FITS)
+        assert not started
+        await pilot.press("s")
+        await until(lambda: len(started) == 1)
+        recipe = started[0][0].recipe()
+        assert recipe.per_device_train_batch_size < 16 and recipe.effective_batch_size == 16
+
+
+async def test_the_exact_count_is_shown_and_dropped_with_a_change(
+    places: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    async def job(module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
+        asked.append((module, request))
+        progress("counting what two steps hold")
+        await asyncio.sleep(0)
+        return {"peak_bytes": 3 * GIB, "seconds": 2.5, "phase": "loss"}
+
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        monkeypatch.setattr(job_client, "run_job", job)
+        await pilot.press("e")
+        await until(lambda: "counted exactly" in words(app), what=words(app))
+        [(module, request)] = asked
+        assert module == "tui_lab.training.memory_probe" and request["device"]["name"] == "the CPU"
+        assert request["recipe"] == pane(app).summary.recipe.model_dump()  # type: ignore[union-attr]
+        memory = shown(app).outlook.memory
+        assert memory is not None
+        assert shown(app).outlook.needed_bytes == 3 * GIB + memory.part("context")
+        pane(app).form.set_value("lora_r", 64)
+        await until(lambda: "counted exactly" not in words(app))
+
+
+async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
+    places: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[dict[str, Any], dict[str, str]]] = []
+    places(
+        Room(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
+        Room(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
+    )
+
+    async def job(
+        module: str, request: dict[str, Any], progress: Any = None, environment: Any = None
+    ) -> dict[str, Any]:
+        assert module == "tui_lab.training.calibrate"
+        asked.append((request, environment))
+        progress("measuring steps", 3, 10)
+        return {"text": "measured on this machine: 900 tok/s"}
+
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        monkeypatch.setattr(job_client, "run_job", job)
+        await pilot.press("k")
+        await until(lambda: said(app, "900 tok/s"))
+        [(request, environment)] = asked
+        assert request["values"]["preset"] == "minute"
+        assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-bb"}  # the one that the forecast is about
+
+
+async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
+    places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
+) -> None:
+    places(
+        Room(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
+        Room(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
+    )
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        await until(lambda: "20 GiB free now on GPU 1: NVIDIA L4" in words(app), what=words(app))
+        await until(lambda: "g takes another GPU of 2" in words(app))
+        await pilot.press("g")
+        await until(lambda: "4 GiB free now on GPU 0: NVIDIA L4" in words(app))
+        pane(app)._look_at_machine()  # the freest is another one: the choice stays
+        await pilot.pause(0.2)
+        assert shown(app).outlook.room.uuid == "GPU-aa"
+        await pilot.press("s")
+        await until(lambda: len(started) == 1)
+        assert started[0][1] == {"environment": {"CUDA_VISIBLE_DEVICES": "GPU-aa"}}
+
+
+async def test_free_memory_is_looked_at_again(places: Callable[..., None]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(120, 40)):
+        await ready(app)
+        places(ram(1500 * MIB))
+        pane(app)._look_at_machine()
+        await until(lambda: "does not fit" in words(app))
+
+
+async def test_without_another_gpu_the_key_says_so(places: Callable[..., None]) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("g")
+        await until(lambda: said(app, "nothing else to run on than main memory"))

@@ -1,0 +1,107 @@
+"""--ascii: nothing but ASCII comes out, nothing moves, and what must be told apart stays apart."""
+
+from __future__ import annotations
+
+import ast
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+import tui_lab
+from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.ui.screens.playground import HOST_GLYPHS
+from tui_lab.ui.terminal import ascii
+from tui_lab.ui.views.run import SPINNER
+from tui_lab.ui.views.run_state import STATE_GLYPHS
+from tui_lab.ui.widgets import lane_view, plot_draw
+
+PACKAGE = Path(tui_lab.__file__).parent
+#: Whose texts come to the screen, beside the lab's own modules.
+SHOWN = [
+    *PACKAGE.glob("ui/**/*.py"),
+    *PACKAGE.glob("runs/*.py"),
+    PACKAGE / "units.py",
+    PACKAGE / "safe_text.py",
+]
+#: A mark that a cell is unknown, and what only reports say.
+NOT_SHOWN = {"\uffff", "∞"}
+
+
+def written(path: Path) -> set[str]:
+    """Every character of the texts in a module, without its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    texts = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    )
+    return set("".join(texts))
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_character_that_the_lab_writes_has_one_in_ascii(path: Path) -> None:
+    unknown = {char for char in written(path) - NOT_SHOWN if ascii.of(char) == ascii.UNKNOWN}
+    assert unknown <= {"?"}
+
+
+def test_states_stay_apart() -> None:
+    verdicts = {name: glyph for name, (glyph, _) in VERDICTS.items()}
+    for table in (STATE_GLYPHS, lane_view.GLYPHS, HOST_GLYPHS, verdicts):
+        assert table
+        for one, other in combinations(set(table.values()), 2):
+            assert ascii.of(one) != ascii.of(other), (one, other)
+    plain = [ascii.of(glyph) for glyph in ascii.GLYPHS]
+    assert len(set(plain)) == len(plain)
+
+
+def test_looks_of_curves_stay_apart_in_every_way_of_drawing() -> None:
+    for marker in plot_draw.MARKS:
+        for weight in ("normal", "thick"):
+            options = plot_draw.Options(marker=marker, weight=weight)  # type: ignore[arg-type]
+            for told in (options.mark, options.glyph):
+                found = [told(look) for look in ("thin", "thick", "points", "dashed")]
+                assert len(set(found)) == 4
+            if marker == "ascii":
+                assert "".join(found).isascii()
+
+
+@given(st.text())
+def test_any_text_is_ascii_and_as_wide_as_before(text: str) -> None:
+    plain = ascii.to_ascii(text)
+    assert plain.isascii()
+    if any(char < " " or char == "\x7f" for char in text):
+        return  # control characters have no width of their own; they never come to a row
+    assert len(plain) == cell_len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("✓ finished", "v finished"),
+        ("retention 0.92 – 1.21", "retention 0.92 - 1.21"),
+        ("7.83 → 0.294", "7.83 ->0.294"),
+        ("╭─ Prompt ─╮", "+- Prompt -+"),
+        ("│┃║", "|||"),
+        ("█▉▏", "#||"),
+        ("你好 café 🙂", "???? caf? ??"),
+        ("plain", "plain"),
+    ],
+)
+def test_examples(text: str, plain: str) -> None:
+    assert ascii.to_ascii(text) == plain
+
+
+def test_the_spinner_turns() -> None:
+    turned = [ascii.of(frame) for frame in SPINNER]
+    assert all(one != other for one, other in pairwise(turned))

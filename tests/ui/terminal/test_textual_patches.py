@@ -1,0 +1,72 @@
+"""What Textual alone fails over, or lets through: lists without rows, and what is pasted."""
+
+from __future__ import annotations
+
+import pytest
+from textual import content, events
+from textual.app import App, ComposeResult
+from textual.widgets import Input, OptionList, TextArea
+
+from tests.ui.helpers import screen_text, until
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.terminal import textual_patches
+
+
+class Unseen(App[None]):
+    CSS = "OptionList { display: none; }"
+
+    def compose(self) -> ComposeResult:
+        yield OptionList("one", "two")
+
+
+async def test_a_list_without_rows_takes_page_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Unseen()
+    async with app.run_test() as pilot:
+        options = app.query_one(OptionList)
+        options.highlighted = 1
+        options.action_page_down()
+        options.action_page_up()
+        assert options.highlighted == 1
+        # the guard can go when this does not fail any more
+        with monkeypatch.context() as without:
+            without.setattr(OptionList, "_move_page", textual_patches._move_page)
+            with pytest.raises(KeyError):
+                options.action_page_up()
+        options.styles.display = "block"
+        await pilot.pause()
+        options.action_page_up()
+        assert options.highlighted == 0
+
+
+async def test_what_is_pasted_does_not_steer_the_terminal() -> None:
+    app = LabApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(lambda: "starts the run" in screen_text(app))
+        for open_field in ("slash", "f4"):  # a line, and the prompt of many lines
+            await pilot.press(open_field)
+            await until(lambda: isinstance(app.focused, Input | TextArea))
+            app.post_message(events.Paste("seen\x1b[2J\x1b]0;owned\x07\x9b31m\x7fend"))
+            await until(lambda: "seen[2J" in screen_text(app))
+            assert not any(
+                ord(char) < 32 or 127 <= ord(char) < 160 for char in screen_text(app) if char != "\n"
+            )
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.000_25, 5.0])
+async def test_a_timer_whose_time_has_come_calls_once(late_s: float) -> None:
+    called: list[str] = []
+    app = Unseen()
+    async with app.run_test() as pilot:
+        app.set_timer(-late_s, lambda: called.append("timer"))
+        await until(lambda: bool(called))
+        await pilot.pause(0.05)
+        assert called == ["timer"]
+
+
+def test_a_long_word_takes_a_window_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = content.Content("x" * 30)
+    assert word.get_height({}, 0) == 30
+    with monkeypatch.context() as without:
+        without.setattr(content, "divide_line", textual_patches._divide_line)
+        with pytest.raises(ValueError, match="must not be zero"):
+            content.Content("y" * 30).get_height({}, 0)

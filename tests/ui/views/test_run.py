@@ -1,0 +1,109 @@
+"""A run in words: durations, bars that fit, what to do when it died."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_lab.runs.state import Note, RunState
+from tui_lab.ui.views import run
+
+
+def state_of(*events: dict[str, Any]) -> RunState:
+    state = RunState()
+    state.apply({"t": 1000.0 + i, **event} for i, event in enumerate(events))
+    return state
+
+
+BEGIN = (
+    {"kind": "resumed", "from_step": 0, "attempt": 1},
+    {"kind": "started", "pid": 1, "device": {"name": "cpu"}},
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3723, "1:02:03"), (math.nan, "–"), (-1, "–")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert run.duration(seconds) == text
+
+
+@given(done=st.floats(-1, 2), width=st.integers(1, 60), ascii_only=st.booleans())
+def test_a_bar_has_its_width(done: float, width: int, ascii_only: bool) -> None:
+    assert len(run.bar(done, width, ascii_only)) == width
+
+
+def test_a_bar_is_full_at_the_end_only() -> None:
+    assert run.bar(1.0, 10) == "█" * 10
+    assert run.bar(0.0, 10) == "·" * 10
+    assert run.bar(0.5, 10, ascii_only=True) == "#####-----"
+
+
+def test_before_the_first_step_the_phase_is_told() -> None:
+    state = state_of(*BEGIN, {"kind": "phase", "name": "loading_model", "detail": "pocket"})
+    line = run.progress_line(state, "running", 1010.0, 80, 0, False)
+    assert "loading the model: pocket" in line and "0:09" in line
+
+
+def test_progress_tells_steps_and_what_is_left() -> None:
+    state = state_of(
+        *BEGIN,
+        {"kind": "plan", "total_steps": 100},
+        {"kind": "phase", "name": "training"},
+        {"kind": "step", "step": 25, "loss": 2.5, "learning_rate": 1e-4, "tok_per_s": 6500.0, "eta_s": 75.0,
+         "memory": {"resident": 700 << 20}},
+    )  # fmt: skip
+    for width in (40, 60, 120):
+        line = run.progress_line(state, "running", 1024.0, width, 0, False)
+        assert "25/100 steps" in line and "1:15 to go" in line
+        assert len(line) <= width
+    figures = run.figures_line(state, 120)
+    assert "loss 2.5" in figures and "6.5k tok/s" in figures and "resident memory 700 MiB" in figures
+    assert len(run.figures_line(state, 40)) <= 40
+
+
+def test_a_score_shows_start_and_end() -> None:
+    start = {"kind": "score", "name": "manner", "value": 0.125, "rows": 64, "step": 0, "when": "start"}
+    state = state_of(*BEGIN, start)
+    assert run.score_line(state).endswith("0.12 → (at the end)")
+    state.apply([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}])
+    assert run.score_line(state) == "score (manner, 64 held-out rows): 0.12 → 0.75"
+
+
+def test_a_run_that_died_says_why_and_what_to_do() -> None:
+    state = state_of(*BEGIN)
+    words = ["Traceback", "RuntimeError: out of memory"]
+    assert "out of memory" in run.trouble("crashed", state, words)
+    assert "from the beginning" in run.advice("crashed", state, "R", "F2")
+    state.apply([{"kind": "checkpoint", "step": 40, "path": "checkpoints/checkpoint-40"}])
+    assert "step 40" in run.advice("crashed", state, "R", "F2")
+    failed = state_of(*BEGIN, {"kind": "end", "state": "failed", "message": "no such column"})
+    assert run.trouble("failed", failed, []) == "no such column"
+    assert run.trouble("finished", failed, []) == ""
+
+
+def test_damaged_records_do_not_break_the_words() -> None:
+    odd: list[dict[str, Any]] = [
+        {"kind": "model", "trainable": "many", "modules": [1]},
+        {"kind": "data", "train_rows": "x", "duplicates": None},
+        {"kind": "started", "device": "cpu"},
+        {"kind": "saved", "bytes": "much"},
+        {"kind": "end", "state": 7, "seconds": "long"},
+        {"kind": "checkpoint", "step": None},
+        {"kind": "score", "name": 3, "value": "high", "when": "end"},
+    ]
+    for event in odd:
+        state = state_of(*BEGIN, event)
+        for liveness in ("running", "finished", "failed", "crashed", "stopped"):
+            run.about_run(state, liveness, None, "folder", ["last words"], "R", "F2")
+            run.progress_line(state, liveness, 1010.0, 80, 0, False)
+            run.figures_line(state, 80)
+            run.score_line(state)
+
+
+def test_a_time_that_no_clock_shows_is_left_out() -> None:
+    assert run.note_parts(Note(1e308, "phase", "loading"))[0][0] == "--:--:-- "

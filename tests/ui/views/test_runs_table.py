@@ -1,0 +1,138 @@
+"""The words of the Runs pane: exact widths at any width, whatever stands in a name."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tui_lab.runs.index import COLUMNS as SORTED_BY
+from tui_lab.runs.index import Summary
+from tui_lab.ui.views import runs_table
+
+
+def summary(number: int = 1, **fields: object) -> Summary:
+    return Summary(id=f"20260102-0304{number:02}-pocket-pirate-abcd", path="/nowhere", **fields)  # type: ignore[arg-type]
+
+
+RUN = summary(
+    state="finished", model="Qwen/Qwen3-0.6B", preset="starter", data="rows.jsonl", loss=0.25, validation=0.5,
+    score_name="exact", score_start=0.1, score_end=0.9, retention=0.95, retention_low=0.9, retention_high=1.0,
+    peak_bytes=3 * 2**30, peak_of="cuda_peak", seconds=3661.0, tags=("good",), note="lower the rate",
+)  # fmt: skip
+
+
+@given(st.integers(60, 240))
+def test_a_row_fills_its_width_and_no_more(width: int) -> None:
+    columns = runs_table.fit(width)
+    text = "".join(part for part, _ in runs_table.row(RUN, columns))
+    assert cell_len(text) + runs_table.MARK_CELLS <= width
+    assert cell_len(runs_table.head(columns, "loss", True)) == cell_len(text) + runs_table.MARK_CELLS
+    assert {"state", "started", "model", "loss", "time"} <= {column.id for column, _ in columns}
+
+
+def test_eighty_columns_hold_every_figure_that_was_asked_for() -> None:
+    found = [column.id for column, _ in runs_table.fit(79)]
+    asked = [
+        "state",
+        "started",
+        "model",
+        "preset",
+        "data",
+        "loss",
+        "acquisition",
+        "retention",
+        "peak",
+        "time",
+    ]
+    assert [name for name in asked if name not in found] == []
+    text = "".join(part for part, _ in runs_table.row(RUN, runs_table.fit(79)))
+    for part in ("✓", "01-02 03:04", "starter", "0.250", "0.10→0.90", "0.95", "3 GiB", "1:01…"):
+        assert part.rstrip("…") in text
+
+
+def test_what_can_be_sorted_is_a_column_or_the_name() -> None:
+    shown = {column.id for column in runs_table.COLUMNS}
+    assert set(SORTED_BY) - shown == {"name"}, "a name stands in the place of the time"
+
+
+@given(st.text(max_size=30), st.integers(1, 20), st.booleans())
+def test_cutting_is_exact(text: str, width: int, right: bool) -> None:
+    from tui_lab.core.sanitize import visible
+
+    assert cell_len(runs_table.cut(visible(text), width, right)) == width
+
+
+def test_the_details_of_a_run() -> None:
+    text = "\n".join(runs_table.detail(RUN))
+    for part in (
+        RUN.id,
+        "exact 0.100→0.900",
+        "kept 0.95 (0.90–1.00)",
+        "CUDA peak 3 GiB",
+        "#good",
+        "lower the",
+    ):
+        assert part in text
+    failed = summary(state="failed", message="no \x1b[31mrows")
+    assert "failed: no ␛[31mrows" in runs_table.detail(failed)[2]
+    assert runs_table.detail(None) == []
+
+
+def test_differences_beside_each_other_and_below() -> None:
+    rows = [("learning_rate", ["0.0001", "0.001", "0.01"]), ("optim", ["adamw_torch"] * 3)]
+    heads = ["A 01-02 03:04", "B 01-02 03:05", "C 01-02 03:06"]
+    wide = runs_table.differences(rows, heads, 100, "Space")
+    assert len(wide) == 3 and all(head in wide[0] for head in heads)
+    narrow = runs_table.differences(rows, heads, 50, "Space")
+    assert len(narrow) == 7 and "C" in narrow[4], "the third run below the others"
+    assert max(map(cell_len, narrow)) <= 50
+    assert "same in every field" in runs_table.differences([], heads, 80, "Space")[0]
+    assert "One run" in runs_table.differences([], heads[:1], 80, "Space")[0]
+    assert "Mark runs" in runs_table.differences([], [], 80, "Space")[0]
+
+
+@pytest.mark.parametrize("width", [60, 76, 120, 200])
+@pytest.mark.parametrize("criterion", ["validation", "acquisition", "retention", "time"])
+def test_a_sweep_keeps_values_and_what_it_is_judged_by(width: int, criterion: str) -> None:
+    runs = [
+        summary(n, state="finished", validation=n / 10, score_start=0.0, score_end=n / 100, retention=n / 20,
+                retention_low=0.0, retention_high=1.0, seconds=60.0 * n, sweep="s", sweep_number=n,
+                sweep_values={"learning_rate": n * 1e-4, "lora_r": 8})
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    lines = runs_table.sweep_lines(runs, runs[1].id, criterion, width)
+    assert max(cell_len(line) for line, _ in lines) <= width
+    assert [marked for _, marked in lines] == [False, False, True, False]
+    asked = {"validation": "0.200", "acquisition": "0.00→0.02", "retention": "0.10", "time": "2:00"}
+    assert "★" in lines[2][0] and asked[criterion] in lines[2][0] and "0.0002" in lines[2][0]
+
+
+def test_no_sweep_says_how_to_make_one() -> None:
+    assert "--sweep" in runs_table.sweep_lines([], "", "validation", 80)[1][0]
+
+
+@given(st.lists(st.integers(1, 40), max_size=12), st.integers(20, 80), st.integers(1, 4))
+def test_a_legend_in_lines(lengths: list[int], width: int, most: int) -> None:
+    names = ["x" * length for length in lengths]
+    lines = runs_table.in_lines(names, width, most)
+    shown = [i for line in lines for i in line]
+    assert shown == list(range(len(shown))) and len(lines) <= most
+    assert all(len(line) == 1 or sum(lengths[i] + 3 for i in line) - 3 <= width for line in lines)
+
+
+def test_questions_before_runs_go() -> None:
+    one = runs_table.delete_question([RUN], 0)
+    assert "Delete the run" in one and "cannot be taken back" in one
+    waiting = runs_table.delete_question([summary(state="queued", model="pocket", data="json")], 0)
+    assert "out of the queue" in waiting and "cannot" not in waiting
+    assert "2 in progress stay" in runs_table.delete_question([RUN, RUN], 2)
+
+
+def test_unknown_figures_are_dashes() -> None:
+    text = "".join(part for part, _ in runs_table.row(summary(), runs_table.fit(120)))
+    assert "nan" not in text and text.count("–") >= 5
+    assert runs_table.figure(math.inf) == "inf"

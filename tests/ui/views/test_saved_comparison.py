@@ -1,0 +1,103 @@
+"""A comparison as it is kept: figures, Markdown that nothing breaks out of, JSON, history."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ui.helpers import lane_done
+from tui_lab.core.errors import LabError
+from tui_lab.decoding.records import TokenRecord
+from tui_lab.playground.messages import Ask, HostStatus, LaneDone
+from tui_lab.ui.views.saved_comparison import (
+    FIGURES,
+    KEPT_PROMPTS,
+    History,
+    as_json,
+    as_markdown,
+    figures,
+    save,
+)
+
+STATUS = HostStatus("ready", model="pocket", dtype="float32", device="cpu", names=("base",))
+
+
+def lane(text: str = "A cat.", number: int = 0, description: str = "greedy") -> LaneDone:
+    return lane_done(
+        number, description, text, token_ids=(5, 6, 7), prompt_token_ids=(1, 2),
+        tokens=(TokenRecord(number, 0, 5, text, -0.5, 1, 1.25),), first_token_s=0.125, seconds=0.5,
+        tok_per_s=6.0, mean_logprob=-0.5, perplexity_base=math.nan, rep_4=0.25,
+    )  # fmt: skip
+
+
+def test_figures_have_names_and_no_nan() -> None:
+    told = figures(lane())
+    assert told.keys() == FIGURES.keys()
+    assert told["ppl base"] == "–"
+    assert (told["tokens"], told["tok/s"], told["rep-4"]) == ("3", "6", "0.25")
+
+
+@given(st.lists(st.text(), min_size=1, max_size=3), st.text())
+def test_no_text_of_a_model_leaves_its_fence(texts: list[str], prompt: str) -> None:
+    page = as_markdown(Ask(prompt, ("greedy",)), STATUS, [lane(t, n) for n, t in enumerate(texts)])
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e]", page)
+    outside, fence = [], ""
+    for line in page.split("\n"):
+        opened = re.match(r"(`{3,})text$", line)
+        if not fence and opened:
+            fence = opened[1]
+        elif fence and line == fence:
+            fence = ""
+        elif not fence:
+            outside.append(line)
+    assert not fence
+    headings = [line for line in outside if line.startswith("#")]
+    assert len(headings) == 2 + len(texts), "the title, the prompt, one a lane"
+
+
+def test_json_keeps_everything_as_it_was() -> None:
+    hostile = "\x1b[2J[red]`|\u202eabc"
+    whole = json.loads(as_json(Ask(hostile, ("greedy",), raw=True), STATUS, [lane(hostile)]))
+    assert whole["ask"]["prompt"] == hostile
+    assert whole["lanes"][0]["text"] == hostile
+    assert whole["lanes"][0]["token_ids"] == [5, 6, 7]
+    assert whole["lanes"][0]["tokens"][0]["logprob"] == -0.5
+    assert whole["model"] == "pocket"
+
+
+def test_two_comparisons_of_one_second_are_two_files(tmp_path: Path) -> None:
+    ask = Ask("hello", ("greedy",))
+    paths = {save(ask, STATUS, [lane()], tmp_path) for _ in range(3)}
+    assert len(paths) == 3
+    assert all(path.exists() and path.with_suffix(".json").exists() for path in paths)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot be saved"):
+        save(Ask("hello", ("greedy",)), STATUS, [lane()], tmp_path / "file")
+
+
+def test_history_keeps_each_prompt_once_the_newest_last(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    history = History(path)
+    for prompt in ("a", "b\n\x1b", "a"):
+        history.add(prompt)
+    assert History(path).prompts == ["b\n\x1b", "a"]
+    for number in range(KEPT_PROMPTS + 5):
+        history.add(str(number))
+    assert len(History(path).prompts) == KEPT_PROMPTS
+    assert History(path).prompts[-1] == str(KEPT_PROMPTS + 4)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"no": "text"}\n3\n"kept"\nbroken', b""])
+def test_a_damaged_history_is_read_as_far_as_it_goes(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    assert History(path).prompts == (["kept"] if b"kept" in content else [])

@@ -1,0 +1,71 @@
+"""The very first start says what to press, once, and only to who has nothing yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.ui.helpers import said, screen_text, until
+from tui_lab.core import settings
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.folder import create
+from tui_lab.ui.app import LabApp
+from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.views import welcome
+
+
+async def start(again: bool) -> None:
+    app = LabApp()
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: isinstance(app.screen, ChoosePane) and "pocket" in screen_text(app))
+        if not again:
+            await until(lambda: "Welcome" in screen_text(app))
+            await pilot.press("down")  # it is in nobody's way
+            assert app.focused is not None and not app.screen.is_modal
+        assert said(app, "s starts a first run") != again
+
+
+async def test_the_first_start_says_what_to_press_and_the_second_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path / "new"))
+    await start(again=False)
+    await start(again=True)
+
+
+@pytest.mark.parametrize("has", ["runs", "settings"])
+def test_who_has_something_already_needs_no_words(
+    been_here: Path, has: str, tmp_path: Path, own_folders: Path
+) -> None:
+    been_here.unlink()
+    if has == "runs":
+        create(Recipe(preset="minute"))
+    else:
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
+    assert welcome.words() == "" and not been_here.exists()
+
+
+async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # a name that no disk takes fails as a folder does that a `sudo tui-lab` has made, for root as well
+    for name in ("CONFIG", "STATE", "DATA", "CACHE"):
+        monkeypatch.setenv(f"TUI_LAB_{name}_DIR", str(tmp_path / ("x" * 300)))
+    app = LabApp(problems=settings.load().problems)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(lambda: said(app, "settings.toml cannot be read: File name too long"))
+        await until(lambda: app.lab_themes)
+        await until(lambda: "minute" in screen_text(app))
+        await pilot.press("comma")
+        await until(lambda: "Settings" in screen_text(app))
+
+
+async def test_of_many_problems_some_are_told_and_all_can_be_read() -> None:
+    app = LabApp(problems=[f"'key{number}' is no setting; {'x' * 90}" for number in range(6)])
+    async with app.run_test(size=(80, 24), notifications=True):
+        await until(lambda: "and 4 more" in screen_text(app))
+        assert "'key0'" in screen_text(app) and "'key1'" in screen_text(app), (
+            "none is pushed out of the window"
+        )

@@ -1,0 +1,112 @@
+"""The forecast as the command line prints it: text before a run, JSON for `tui-lab forecast`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+pass
+from tui_lab.forecast.cost import Cost, Interval
+from tui_lab.forecast.estimate import Outlook
+from tui_lab.forecast.memory import Forecast
+from tui_lab.forecast.remedies import Remedy
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.models.catalog import Entry
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import Resolution
+
+
+def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
+    """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
+    same as JSON. It is about the GPU that a run takes when nobody chose one for it."""
+    from tui_lab.core.sanitize import visible
+    from tui_lab.forecast import estimate
+    from tui_lab.forecast import remedies as fit
+    from tui_lab.hardware.memory_budget import chosen
+
+    room = chosen()
+    found = estimate.look(recipe, entry, resolution.values, room)
+    lines = [visible(estimate.line(found)), visible(estimate.cost_line(found))]
+    remedies: list[Remedy] = []
+    if found.verdict == fit.OVER and entry.shape is not None:
+        remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry)
+        for remedy in remedies[:1]:
+            words = " ".join(f"--set {key}={_setting(value)}" for key, value in remedy.changes.items())
+            lines.append(f"to make it fit: {words} ({remedy.cost})")
+    plain = {
+        **_place_json(room),
+        **_memory_json(found),
+        "cost": _cost_json(found.cost, found.cost_problem),
+        "remedies": [_remedy_json(remedy) for remedy in remedies],
+    }
+    return lines, plain
+
+
+def _place_json(room: Room) -> dict[str, Any]:
+    device = room.device
+    return {
+        "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
+        "free_bytes": room.free_bytes,
+        "free_is": f"{room.basis} {room.label}",
+    }
+
+
+def _forecast_json(memory: Forecast) -> dict[str, Any]:
+    return {
+        "parts": {part.name: part.bytes for part in memory.parts},
+        "total_bytes": memory.total_bytes,
+        "low_bytes": memory.low_bytes,
+        "high_bytes": memory.high_bytes,
+    }
+
+
+def _memory_json(found: Outlook) -> dict[str, Any]:
+    memory = found.memory
+    needed, free = found.needed_bytes, found.room.free_bytes
+    return {
+        **(_forecast_json(memory) if memory else {"parts": None, "problem": found.problem}),
+        "moment": memory.moment if memory else None,
+        "probe": None if found.probe is None else vars(found.probe),
+        "verdict": found.verdict,
+        "spare_bytes": None if needed is None or free is None else free - needed,
+    }
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.value, interval.high]
+
+
+def _cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
+    if cost is None:
+        return {"problem": problem}
+    return {
+        "tokens": cost.tokens,
+        "tokens_basis": cost.tokens_basis,
+        "hours": _interval(cost.hours),
+        "tok_per_s": _interval(cost.tok_per_s),
+        "mfu": _interval(cost.mfu),
+        "kwh": _interval(cost.kwh),
+        "co2_kg": _interval(cost.co2_kg),
+        "money": _interval(cost.money),
+        "currency": cost.currency,
+        "assumed": cost.assumed,
+        "basis": cost.basis,
+        "flops_per_token": cost.flops_per_token,
+        "formula": cost.formula,
+        "notes": list(cost.notes),
+    }
+
+
+def _remedy_json(remedy: Remedy) -> dict[str, Any]:
+    return {
+        "changes": remedy.changes,
+        "text": remedy.text,
+        "cost": remedy.cost,
+        "sure": remedy.sure,
+        "total_bytes": remedy.forecast.total_bytes,
+        "high_bytes": remedy.forecast.high_bytes,
+        "spare_bytes": remedy.spare_bytes,
+    }
+
+
+def _setting(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

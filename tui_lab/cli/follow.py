@@ -1,0 +1,467 @@
+"""A run that is followed from the command line: as JSON lines, as plain lines, or drawn in place.
+
+All three are fed with the same events in order and see nothing else, so that what they show is what the
+run's log says. Every text that came from a model, from data or from a log is made visible before it
+reaches the terminal, and is never read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from tui_lab.cli import plain as cli_plain
+from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from tui_lab.core import format
+from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import plain
+from tui_lab.core.sanitize import visible
+from tui_lab.runs import commands, crash_reason, folder
+from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.state import ENDED, RunState, Watcher
+
+#: Plain output says how a run stands at most this often (by the run's own clock).
+PLAIN_STEP_EVERY_S = 5.0
+#: Longer samples and messages are cut: a line stays a line.
+LONGEST_TEXT = 160
+
+# --------------------------------------------------------------------------------------------------
+# words
+
+
+def short(value: Any) -> str:
+    """A text from outside, safe and on one line."""
+    text = visible(" ".join(str(value).split()))
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A measured number in words; what is none is a dash."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–"
+    return f"{value:.{digits}g}" if math.isfinite(value) else str(value)
+
+
+def phase_words(name: str, detail: str) -> str:
+    """What a run does now."""
+    return short(format.phase(name, detail))
+
+
+def figures(state: RunState) -> list[str]:
+    """The newest figures of a run, most wanted first."""
+    last, parts = state.last_step, []
+    if state.loss.values:
+        parts.append(f"loss {number(state.loss.last)}")
+    if state.validation.values:
+        parts.append(f"val {number(state.validation.last)}")
+    if state.tok_per_s.values:
+        parts.append(f"{state.tok_per_s.last:,.0f} tok/s")
+    memory = last.get("memory")
+    if isinstance(memory, dict):
+        for label, used in list(memory.items())[:1]:
+            parts.append(f"{short(format.memory_name(str(label)))} {format.size(used)}")
+    return parts
+
+
+def step_words(state: RunState) -> str:
+    """How the run stands, in one line."""
+    total = f"/{state.total_steps}" if state.total_steps else ""
+    parts = [f"step {state.step}{total}", *figures(state)]
+    if math.isfinite(state.eta_s):
+        parts.append(f"{format.duration(state.eta_s)} to go")
+    return "  ".join(parts)
+
+
+def _model(event: dict[str, Any], state: RunState) -> str:
+    trained, all_ = event.get("trainable"), event.get("parameters")
+    if not isinstance(trained, int) or not isinstance(all_, int) or not all_:
+        return ""
+    four_bit = f", {event['quantized_modules']} layers in 4 bits" if event.get("quantized_modules") else ""
+    return f"model: {trained:,} of {all_:,} parameters are trained ({trained / all_:.2%}){four_bit}"
+
+
+def _data(event: dict[str, Any], state: RunState) -> str:
+    rows, held = event.get("train_rows"), event.get("validation_rows")
+    tokens = event.get("train_trained_tokens")
+    trained = f", {tokens:,} tokens to learn" if isinstance(tokens, int) else ""
+    return f"data: {rows} rows to train on, {held} held out{trained}; {short(event.get('reason', ''))}"
+
+
+def _device(event: dict[str, Any], state: RunState) -> str:
+    device = event.get("device") or {}
+    return f"device: {short(device.get('type'))}, {short(device.get('name'))}, {event.get('threads')} threads"
+
+
+def _score(event: dict[str, Any], state: RunState) -> str:
+    when = {"start": "before", "end": "after"}.get(
+        str(event.get("when")), "at step " + str(event.get("step"))
+    )
+    value = f"{short(event['name'])} {number(event['value'], 3)}"
+    return f"score {when}: {value} on {event.get('rows')} held-out rows"
+
+
+#: Kind of event → its line. Kinds that are not here are not worth one.
+_LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
+    "resumed": lambda e, s: (
+        f"attempt {e['attempt']} goes on from step {e['from_step']}" if int(e.get("attempt", 1)) > 1 else ""
+    ),
+    "started": _device,
+    "phase": lambda e, s: phase_words(str(e["name"]), str(e.get("detail") or "")),
+    "choice": lambda e, s: f"{short(e['field'])}: {short(format.decision(e.get('value'), e['reason']))}",
+    "model": _model,
+    "data": _data,
+    "warning": lambda e, s: f"warning: {short(e['text'])}",
+    "plan": lambda e, s: f"plan: {e['total_steps']} steps, a validation every {e['eval_steps']}",
+    "eval": lambda e, s: f"step {e['step']}: validation loss {number(e['loss'])}",
+    "score": _score,
+    "sample": lambda e, s: f"step {e['step']}: {short(e['prompt'])} → {short(e['text'])}",
+    "checkpoint": lambda e, s: (
+        f"step {e['step']}: checkpoint{' (the best)' if e.get('reason') == 'best' else ''}"
+    ),
+    "recipe_changed": lambda e, s: "; ".join(
+        f"{short(c['field'])}: {short(c['before'])} → {short(c['after'])} from here on ({short(c['text'])})"
+        for c in e["changes"]
+    ),
+    "command": lambda e, s: f"{short(e['name'])}: {short(e.get('outcome', ''))}",
+    "paused": lambda e, s: f"paused at step {e['step']}",
+    "continued": lambda e, s: f"going on at step {e['step']}",
+    "saved": lambda e, s: f"{short(e.get('what', 'adapter'))} saved ({format.size(e.get('bytes'))})",
+}
+
+
+def line_of(event: dict[str, Any], state: RunState) -> str:
+    """One event in words; "" when it is not worth a line, or damaged."""
+    words = _LINES.get(str(event.get("kind")))
+    if words is None:
+        return ""
+    try:
+        return words(event, state)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+
+
+# --------------------------------------------------------------------------------------------------
+# displays
+
+
+class Display(Protocol):
+    """What a follower feeds. ``note`` is the lab's own word, not the run's."""
+
+    def __enter__(self) -> Display: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def event(self, event: dict[str, Any], state: RunState) -> None: ...
+    def tick(self, state: RunState, liveness: str) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class _Plain:
+    """Lines on stdout, notes on stderr; nothing to close."""
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def tick(self, state: RunState, liveness: str) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """Strict JSON on one line, in ASCII: control characters of a model's text stay escaped."""
+    return json.dumps(plain(value), ensure_ascii=True, allow_nan=False, default=str)
+
+
+class JsonLines(_Plain):
+    """Every event as it comes, one JSON object a line."""
+
+    def event(self, event: dict[str, Any], state: RunState) -> None:
+        print(json_line(event), flush=True)
+
+
+class PlainLines(_Plain):
+    """Lines for logs and pipes: what happens, and now and then how the run stands."""
+
+    def __init__(self) -> None:
+        self._said_at = -math.inf
+
+    def event(self, event: dict[str, Any], state: RunState) -> None:
+        if event.get("kind") != "step":
+            if line := line_of(event, state):
+                print(line, flush=True)
+            return
+        at = event.get("t")
+        at = float(at) if isinstance(at, int | float) else 0.0
+        if at - self._said_at >= PLAIN_STEP_EVERY_S or state.step == state.total_steps:
+            self._said_at = at
+            print(step_words(state), flush=True)
+
+
+class LiveProgress:
+    """Drawn in place on a terminal: a bar with the newest figures, events scrolling above it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=18),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=self.console,
+            refresh_per_second=4,
+            expand=False,
+        )
+        self._task = self._progress.add_task("starting the process", total=None, figures="")
+
+    def __enter__(self) -> LiveProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def event(self, event: dict[str, Any], state: RunState) -> None:
+        if event.get("kind") in ("phase", "step"):
+            return  # the bar says it
+        if line := line_of(event, state):
+            style = {"warning": "yellow", "eval": "cyan", "score": "bold", "choice": "dim"}
+            self.console.print(Text(line, style=style.get(str(event.get("kind")), "")), soft_wrap=True)
+
+    def tick(self, state: RunState, liveness: str) -> None:
+        total, in_training = state.total_steps, state.phase == "training"
+        words = f"step {state.step}/{total}" if in_training and total else phase_words(state.phase, "")
+        if liveness == "paused":
+            words = f"paused at step {state.step}/{total}"
+        parts = figures(state)
+        if in_training and math.isfinite(state.eta_s):
+            parts.append(format.duration(state.eta_s))
+        self._progress.update(
+            self._task,
+            description=words or "starting the process",
+            total=total or None,
+            completed=state.step,
+            figures="  ".join(parts),
+        )
+
+    def note(self, text: str) -> None:
+        self.console.print(Text(text, style="bold yellow"), soft_wrap=True)
+
+
+def display_for(as_json: bool, every_s: float | None = None) -> Display:
+    """The display that fits the output: JSON or sentences where asked, drawn on a terminal, else lines."""
+    if as_json:
+        return JsonLines()
+    if every_s is not None:
+        from tui_lab.cli.plain import Sentences
+
+        return Sentences(every_s)
+    return LiveProgress() if sys.stdout.isatty() else PlainLines()
+
+
+POLL_S = 0.1
+
+
+#: A second Ctrl+C within this time stops the run instead of leaving it alone.
+SECOND_CHANCE_S = 3.0
+
+
+class Interrupts:
+    """Counts Ctrl+C instead of breaking off wherever the program is."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        self._before = signal.signal(signal.SIGINT, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: float | None = None) -> int:
+    """Shows a run until it ends; the exit code. A ``watcher`` that has read the log already (a resume)
+    keeps its state, and only what comes now is shown. ``every_s``: in plain sentences, so far apart."""
+    attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, {})
+    watcher = watcher or Watcher(run)
+    with Interrupts() as interrupts, display_for(as_json, every_s) as display:
+        detached = _until_end(run, watcher, display, interrupts, attempt_before)
+        if not detached:
+            _until_gone(run)
+        liveness = _liveness(watcher)
+    if end_before and liveness in ENDED and watcher.state.end == end_before:
+        liveness = "crashed"  # the end is still that of the attempt before: the new one never said a word
+    plain = every_s is not None
+    return _tell_end(run, watcher, liveness, as_json, plain, detached, interrupted=interrupts.count > 0)
+
+
+def _liveness(watcher: Watcher) -> str:
+    state = watcher.liveness
+    # nobody holds its lock and it never said a word: it died before it could
+    return "crashed" if state == "created" and not is_locked(watcher.run) else state
+
+
+def _until_end(
+    run: Run, watcher: Watcher, display: Display, interrupts: Interrupts, attempt_before: int
+) -> bool:
+    """Whether the follower was sent away before the end."""
+    heard, leave_at = 0, float("inf")
+    stopping = False
+    while True:
+        events = watcher.take(max_records=500, max_s=0.1)
+        for event in events:
+            display.event(event, watcher.state)
+        liveness = _liveness(watcher)
+        display.tick(watcher.state, liveness)
+        # the end of the attempt before counts only when no new one is coming
+        ended = liveness in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
+        if ended and not events:
+            if not (events := watcher.take()):
+                return False
+            for event in events:
+                display.event(event, watcher.state)
+        if interrupts.count > heard:
+            heard = interrupts.count
+            if stopping:
+                display.note(f"left alone; `tui-lab watch {run.id}` follows it")
+                return True
+            if leave_at == float("inf"):
+                leave_at = time.monotonic() + SECOND_CHANCE_S
+                display.note(_farewell(run))
+            if heard > 1:
+                stopping, leave_at = True, float("inf")
+                commands.send(run, "stop")
+                display.note(
+                    "stopping after the step in hand and saving; Ctrl+C again leaves without waiting"
+                )
+        if time.monotonic() > leave_at and not stopping:
+            return True
+        if not events:
+            time.sleep(POLL_S)
+
+
+def _until_gone(run: Run) -> None:
+    """After its last word a run writes its report: what is asked of it next should find that, and not a run
+    that still goes on."""
+    deadline = time.monotonic() + folder.LEAVING_PATIENCE_S
+    while is_locked(run) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def _farewell(run: Run) -> str:
+    return (
+        f"detached: the run goes on. `tui-lab watch {run.id}` or the lab (`tui-lab`) shows it, "
+        f"`tui-lab stop {run.id}` ends it. Ctrl+C again within {SECOND_CHANCE_S:.0f} s stops it now."
+    )
+
+
+def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
+    """What a script wants to know of a run."""
+    state, end = watcher.state, watcher.state.end
+    saved = state.saved.get("path")
+    return {
+        "kind": "result",
+        "run": run.id,
+        "path": str(run.path),
+        "state": liveness,
+        "step": end.get("step", state.step),
+        "total_steps": state.total_steps,
+        "seconds": end.get("seconds"),
+        "train_loss": end.get("train_loss", state.loss.values[-1] if state.loss.values else None),
+        "validation_loss": end.get(
+            "validation_loss", state.validation.values[-1] if state.validation.values else None
+        ),
+        "acquisition": end.get("acquisition") or {},
+        "peak_memory": end.get("peak_memory") or state.peak_memory,
+        "flops_per_token": end.get("flops_per_token"),
+        "mfu": end.get("mfu"),
+        "energy_j": end.get("energy_j", state.telemetry.energy_j),
+        "saved": str(run.path / str(saved)) if saved else None,
+        "message": str(end.get("message") or ""),
+    }
+
+
+def _tell_end(
+    run: Run,
+    watcher: Watcher,
+    liveness: str,
+    as_json: bool,
+    plain: bool,
+    detached: bool,
+    interrupted: bool,
+) -> int:
+    result = result_of(run, watcher, liveness)
+    if liveness == "crashed":
+        words = [visible(line) for line in run.last_words()]
+        result["message"] = visible(crash_reason.sentence(run, watcher.state))
+        print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
+        for line in words:
+            print(f"  {line}", file=sys.stderr)
+        if not run.recipe_path.exists():
+            return EXIT_FAILED  # there is nothing to go on with
+        print(f"`tui-lab resume {run.id}` goes on from its newest checkpoint.", file=sys.stderr)
+    elif liveness == "failed":
+        print(f"tui-lab: run {run.id} failed: {visible(result['message'])}", file=sys.stderr)
+    if as_json:
+        print(json_line(result), flush=True)
+    elif plain and liveness in ENDED:
+        for sentence in cli_plain.summary(result, watcher.state):
+            print(sentence, flush=True)
+    elif liveness in ("finished", "stopped"):
+        _tell_result(result, watcher)
+    if interrupted and (detached or liveness == "stopped"):
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if liveness in ("failed", "crashed") else EXIT_OK
+
+
+def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
+    state = watcher.state
+    print(f"{result['state']} at step {result['step']} after {format.duration(result['seconds'])}")
+    if result["message"]:
+        print(f"  {short(result['message'])}")
+    first = state.validation.values[0] if len(state.validation.values) > 1 else None
+    change = f"{number(first)} → " if first is not None else ""
+    print(f"  loss {number(result['train_loss'])}, validation {change}{number(result['validation_loss'])}")
+    gained = result["acquisition"]
+    if isinstance(gained, dict) and gained.get("name"):
+        before, after = number(gained.get("start"), 3), number(gained.get("end"), 3)
+        print(f"  score ({short(gained['name'])}): {before} → {after}")
+    if spent := _spent(state, str(result["state"])):
+        print(f"  {spent}")
+    if saved := result["saved"]:
+        near = Path(saved).is_relative_to(Path.cwd())
+        print(f"  {visible(os.path.relpath(saved) if near else saved)}")
+
+
+def _spent(state: RunState, liveness: str) -> str:
+    """Money, energy and MFU, as far as they are known; a setting that is no number is said on stderr."""
+    from tui_lab.forecast import cost
+    from tui_lab.runs import cost_so_far
+
+    try:
+        tariff = cost.prices()
+    except LabError as error:
+        print(f"tui-lab: {error}", file=sys.stderr)
+        tariff = cost.Prices()
+    return visible(cost_so_far.words(cost_so_far.spent(state, liveness, tariff), tariff, True))

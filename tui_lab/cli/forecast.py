@@ -1,0 +1,317 @@
+"""``tui-lab forecast``: what a recipe will take of memory, time, money and energy, and what to change so that
+it fits, before anything is downloaded or loaded. Every start of the command line reads the grammar, so what
+the command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tui_lab.cli.estimate import (
+    _cost_json,
+    _forecast_json,
+    _interval,
+    _memory_json,
+    _place_json,
+    _remedy_json,
+)
+
+if TYPE_CHECKING:
+    from tui_lab.forecast.estimate import Data, Outlook
+    from tui_lab.forecast.memory import Forecast
+    from tui_lab.forecast.remedies import Largest, Remedy
+    from tui_lab.hardware.memory_budget import Room
+    from tui_lab.models.catalog import Entry
+    from tui_lab.recipes.recipe import Recipe
+    from tui_lab.recipes.resolve import Resolution
+
+_EXAMPLES = """examples:
+  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
+  tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
+  tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
+  tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
+  tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
+a price an hour is read from TUI_LAB_PRICE_PER_HOUR, grams of CO2 a kWh from TUI_LAB_GRID_G_CO2_PER_KWH
+
+exit codes: 0 told (whether it fits or not), 2 wrong input, 130 interrupted"""
+#: Lanes and tokens that the playground is told for: six strategies side by side.
+LANES, LANE_TOKENS = 6, 1024
+#: A larger number is the name of a card: 3090.
+MOST_GPUS = 32
+PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command to the grammar."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        "forecast",
+        help="say what a recipe will take of memory, time and energy, and how it fits",
+        description="Say what a recipe will take of memory, time, money and energy, and how it fits.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run="cli.forecast:run")
+    made.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
+    made.add_argument(
+        "--preset", default="", metavar="NAME", help="a preset's name or file (default: a table of all)"
+    )
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="one recipe value on top of the preset (again for more)",
+    )  # fmt: skip
+    made.add_argument(
+        "--gpu", default="", metavar="CARD", help='a card, such as "RTX 4090", or the number of a GPU here'
+    )
+    made.add_argument("--data", metavar="NAME", help="count the tokens of this data set for the time")
+    made.add_argument("--probe", action="store_true", help="count two real steps without weights: seconds")
+    made.add_argument("--calibrate", action="store_true", help="measure ten steps here first, for the time")
+    made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
+    made.add_argument("--json", action="store_true", help="machine-readable output")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError for bad input."""
+    from tui_lab.core.errors import LabError
+
+    room = find_room(args.gpu)
+    if args.preset:
+        return _one(args, room)
+    for name in ("probe", "calibrate"):
+        if getattr(args, name):
+            raise LabError(f"--{name} is for one recipe: say which with --preset")
+    return _table(args, room)
+
+
+def find_room(gpu: str) -> Room:
+    """The place that ``--gpu`` names: a number of this machine's GPUs, a card of the table, or this machine's
+    own. Raises LabError."""
+    from tui_lab.core.errors import LabError
+    from tui_lab.hardware import gpu_specs
+    from tui_lab.hardware import memory_budget as room
+
+    if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
+        return room.of_card(gpu_specs.find(gpu))
+    if not gpu:
+        return room.chosen()
+    places = room.here()
+    here = [place for place in places if place.uuid is not None or place.kind == "cuda"]
+    if int(gpu) >= len(here):
+        raise LabError(f"--gpu {gpu}: this machine shows {len(here)} GPU{'s' * (len(here) != 1)}, from 0 on")
+    return here[int(gpu)]
+
+
+def _prepare(
+    args: argparse.Namespace, preset: str, room: Room, lenient: bool = False
+) -> tuple[Recipe, Entry, Resolution]:
+    """The recipe of a preset with the options on top, its model and what it comes to. Raises LabError.
+    ``lenient``: for a look at many presets, general rows that a preset asks for may be named later."""
+    from tui_lab.cli.recipe_args import overrides_of
+    from tui_lab.models import catalog
+    from tui_lab.recipes.presets import make_recipe
+    from tui_lab.recipes.resolve import resolve
+
+    overrides = overrides_of(args)
+    if lenient:
+        overrides.setdefault("replay_data", "general rows")
+    recipe = make_recipe(preset, **overrides)
+    entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
+    return recipe, entry, resolve(recipe, room.device, entry)
+
+
+def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
+    """What is known of the data that was named: its tokens are counted by the preview's job."""
+    from tui_lab.cli.jobs import run_job
+    from tui_lab.forecast.estimate import data_of
+
+    if args.data is None:
+        return None
+    request = {
+        "data": args.data,
+        "model": recipe.model,
+        "data_format": recipe.data_format,
+        "max_length": recipe.max_length,
+        "max_rows": recipe.max_rows,
+        "rows": 0,
+    }
+    return data_of(run_job("tui_lab.data.preview", request).get("facts") or {})
+
+
+# --------------------------------------------------------------------------------------------------
+# one recipe
+
+
+def _one(args: argparse.Namespace, room: Room) -> int:
+    from tui_lab.cli.jobs import run_job
+    from tui_lab.core.errors import LabError
+    from tui_lab.forecast import estimate
+    from tui_lab.forecast import remedies as fit
+
+    recipe, entry, resolution = _prepare(args, args.preset, room)
+    data = _data(args, recipe)
+    if args.calibrate:
+        if room.kind == "cuda" and room.uuid is None:
+            raise LabError(
+                "--calibrate measures a device of this machine: leave out --gpu, or give its number"
+            )
+        run_job(CALIBRATE, estimate.calibration_request(recipe, data), room.environment)
+    found = estimate.look(recipe, entry, resolution.values, room, data)
+    if args.probe:
+        found = estimate.probed(found, run_job(PROBE, estimate.probe_request(recipe, room)))
+    remedies: list[Remedy] = []
+    largest = None
+    if entry.shape is not None and found.memory is not None:
+        lengths = data.lengths if data else ()
+        remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry, lengths)
+        largest = fit.largest(entry.shape, recipe, room.device, room.free_bytes, entry)
+    playing = _playground(recipe, entry, resolution, room)
+    if args.json:
+        from tui_lab.cli.output import as_json
+
+        as_json(
+            {
+                "model": entry.id,
+                "preset": recipe.preset,
+                **_place_json(room),
+                **_memory_json(found),
+                "cost": _cost_json(found.cost, found.cost_problem),
+                "remedies": [_remedy_json(remedy) for remedy in remedies],
+                "largest": None if largest is None else vars(largest),
+                "playground": playing and {**_forecast_json(playing), "lanes": LANES, "tokens": LANE_TOKENS},
+                "warnings": resolution.warnings,
+            }
+        )
+    else:
+        _tell(recipe, entry, found, remedies, largest, playing)
+    return 0
+
+
+def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: Room) -> Forecast | None:
+    from tui_lab.forecast.memory import playground
+
+    if entry.shape is None:
+        return None
+    dtype = str(resolution.values["compute_dtype"])
+    return playground(
+        entry.shape,
+        quantization=recipe.quantization,
+        dtype=dtype,
+        rows=LANES,
+        tokens=LANE_TOKENS,
+        device=room.kind,
+    )
+
+
+def _tell(
+    recipe: Recipe,
+    entry: Entry,
+    found: Outlook,
+    remedies: Sequence[Remedy],
+    largest: Largest | None,
+    playing: Forecast | None,
+) -> None:
+    from tui_lab.cli.output import table
+    from tui_lab.core.format import size
+    from tui_lab.core.sanitize import visible
+    from tui_lab.forecast import estimate
+
+    batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
+    print(
+        f"{recipe.preset} on {visible(entry.label)}: {recipe.method}, {batch}, {recipe.max_length:,} tokens"
+    )
+    if found.memory is not None:
+        rows = [(part.label, f"{part.bytes:,}", size(part.bytes)) for part in found.memory.parts]
+        total = found.memory.total_bytes
+        rows.append(("total", f"{total:,}", size(total)))
+        table(("part", "bytes", ""), rows, right=(1, 2))
+        print(f"worst moment: {found.memory.moment}")
+        for note in found.memory.notes:
+            print(f"  {note}")
+    print(visible(estimate.line(found)))
+    if found.probe is not None:
+        print(
+            f"probe: {found.probe.peak_bytes:,} bytes of tensors, counted in {found.probe.seconds:.1f} s; "
+            f"worst in: {found.probe.phase}"
+        )
+    print(visible(estimate.cost_line(found)))
+    if found.cost is not None:
+        known = [found.cost.basis] if found.cost.hours is not None else []
+        for detail in (*known, found.cost.tokens_basis, found.cost.formula, *found.cost.notes):
+            print(f"  {visible(detail)}")
+    if remedies and found.verdict != "fits":
+        print("to make it fit:" if found.verdict == "over" else "to be sure that it fits:")
+        for remedy in remedies:
+            print(f"  {remedy.text}: {estimate.remedy_text(remedy)}")
+            print(f"    {remedy.cost}")
+    elif estimate.nothing_helps(found, remedies):
+        print("nothing that can be changed here makes it fit: take a smaller model or a larger card")
+    elif found.verdict == "over":
+        print(
+            "what makes it fit is not known by formula: try a smaller batch or shorter rows, and probe again"
+        )
+    if largest is not None:
+        print(estimate.largest_text(largest, recipe))
+    if playing is not None:
+        kept = size(playing.part("kv_cache"))
+        print(
+            f"playground: {size(playing.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens (KV {kept})"
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# every preset
+
+
+def _table(args: argparse.Namespace, room: Room) -> int:
+    from tui_lab.cli.output import as_json, table
+    from tui_lab.cli.recipe_args import overrides_of
+    from tui_lab.core.errors import LabError
+    from tui_lab.core.format import size
+    from tui_lab.core.sanitize import visible
+    from tui_lab.forecast import estimate
+    from tui_lab.models import catalog
+    from tui_lab.recipes.presets import list_presets
+    from tui_lab.recipes.recipe import FIELDS
+
+    overrides = overrides_of(args)
+    named = str(overrides.get("model") or FIELDS["model"].default)
+    entry = catalog.find(named, allow_large=overrides.get("allow_large") is True)
+    rows: list[tuple[str, ...]] = []
+    plain: list[dict[str, Any]] = []
+    for preset in list_presets()[0]:
+        try:
+            recipe, entry, resolution = _prepare(args, preset.name, room, lenient=True)
+        except LabError as error:
+            rows.append((preset.name, "–", "–", f"refused: {error}", "–"))
+            plain.append({"preset": preset.name, "refused": str(error)})
+            continue
+        found = estimate.look(recipe, entry, resolution.values, room)
+        hours = estimate.hours_a_million(found.cost)
+        memory = found.memory
+        rows.append(
+            (
+                preset.name,
+                size(memory.total_bytes) if memory else "–",
+                f"{size(memory.low_bytes)} to {size(memory.high_bytes)}" if memory else "–",
+                estimate.verdict_text(found) if memory else found.problem,
+                estimate.time_text(hours) if hours else "–",
+            )
+        )
+        plain.append(
+            {
+                "preset": preset.name,
+                **_memory_json(found),
+                "hours_per_1m_tokens": _interval(hours),
+            }
+        )
+    if args.json:
+        as_json({"model": entry.id, **_place_json(room), "presets": plain})
+        return 0
+    print(f"{visible(entry.label)}, {visible(estimate.free_text(room))}")
+    table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------
+# as JSON

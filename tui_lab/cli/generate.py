@@ -1,0 +1,209 @@
+"""``tui-lab generate``: one prompt, several strategies at once, on a base model and an adapter. Streams to
+a terminal lane by lane (all lanes decode together, the first shown live, the others from where they are),
+prints plain text into a pipe, or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tui_lab.cli.interrupt import interruptible
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.decoding import strategies
+from tui_lab.decoding.records import LaneResult, Record, TokenRecord
+from tui_lab.runs.references import Target, adapter_target, model_target
+
+if TYPE_CHECKING:
+    from tui_lab.decoding.session import Stage
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError for bad input."""
+    lanes = _lanes(args)
+    if args.max_new_tokens < 1:
+        raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")
+    prompt = _prompt(args)
+    runs_dir = getattr(args, "runs_dir", None)
+    adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
+    model = model_target(args.model, runs_dir, args.allow_large, adapters)
+
+    from tui_lab.models.inference import quiet_libraries
+
+    # decided before anything slow: what the output is for
+    terminal = sys.stdout.isatty() and not args.json
+    with quiet_libraries():
+        if sys.stderr.isatty():
+            print(f"loading {visible(model.location)} …", file=sys.stderr, flush=True)
+        stage, names = _stage(args, model, adapters)
+        prompt_ids, stops = _encode(args, stage, prompt)
+        lanes = _placed(lanes, names)
+
+        from tui_lab.decoding.records import Request
+
+        request = Request(
+            tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
+        )
+        show = Terminal(lanes) if terminal else None
+        tell: Callable[[Record], None] = show.tell if show else _nothing
+        with interruptible() as cancelled:
+            results = stage.decode(request, tell, cancelled)
+            interrupted = cancelled()
+    if args.json:
+        _print_json(args, model, request.prompt_ids, results)
+    elif show is None:
+        _print_plain(results)
+    return 130 if interrupted else 0
+
+
+def _nothing(record: Record) -> None:
+    return None
+
+
+def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
+    if args.lanes and args.lanes not in strategies.PRESETS:
+        raise LabError(f"--lanes {visible(args.lanes)!r}: the sets are {', '.join(strategies.PRESETS)}")
+    found = (*(strategies.PRESETS[args.lanes] if args.lanes else ()), *strategies.parse_all(args.lane))
+    # seeds that nobody chose differ from call to call and are printed
+    return strategies.with_seeds(found or (strategies.Lane(),), time.time_ns() % 1_000_000)
+
+
+def _prompt(args: argparse.Namespace) -> str:
+    text = args.prompt
+    if text is None and sys.stdin.isatty():
+        raise LabError('there is no prompt: give one with --prompt "…" or through a pipe')
+    if text is None or text == "-":
+        text = sys.stdin.read().removesuffix("\n")
+    if not text.strip():
+        raise LabError("the prompt is empty: type at least one word")
+    return str(text)
+
+
+def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:
+    """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
+    where there are several adapters."""
+    from tui_lab.data.templates import load_tokenizer
+    from tui_lab.decoding.adapters import NeedsOwnModel, load_own
+    from tui_lab.decoding.session import Stage
+    from tui_lab.models import catalog
+    from tui_lab.models.inference import load_model
+
+    def weights(target: Target) -> Any:
+        return load_model(target.location, dtype=args.dtype, four_bit=args.four_bit, revision=target.revision)
+
+    stage = Stage(weights(model), load_tokenizer(model.location, model.revision or None))
+    catalog.check_size(model.location, stage.model.num_parameters(), args.allow_large)
+    # a run that was given as --model brings its adapter with it
+    wanted = ([model] if model.adapter else []) + adapters
+    names = []
+    for number, target in enumerate(wanted, 1):
+        name = f"tuned{number}" if len(wanted) > 1 else "tuned"
+        if target.adapter is None:
+            stage.add_model(name, weights(target))
+        else:
+            try:
+                stage.add_adapter(name, target.adapter)
+            except NeedsOwnModel:
+                stage.add_model(name, load_own(weights(model), target.adapter, name))
+        names.append(name)
+    return stage, names
+
+
+def _placed(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
+    """Lanes that do not say what they run on run on the first adapter, where there is one."""
+    return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
+
+
+def _encode(args: argparse.Namespace, stage: Stage, prompt: str) -> tuple[list[int], frozenset[int]]:
+    """Prompt tokens and the tokens that end an answer."""
+    from tui_lab.data import templates
+    from tui_lab.models.inference import stop_ids
+
+    stops = stop_ids(stage.model)
+    tokenizer = stage.tokenizer
+    if args.raw:
+        if args.system:
+            raise LabError("--system needs the chat template, which --raw leaves out: drop one of the two")
+        return templates.prompt_ids(tokenizer, prompt), stops
+    if not tokenizer.chat_template:
+        templates.set_template(tokenizer)
+        print("this model has no chat template: a plain one is used; --raw leaves it out", file=sys.stderr)
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
+    return ids, stops | frozenset(templates.stop_ids(tokenizer))
+
+
+def _heading(lane: strategies.Lane) -> str:
+    return f"── {visible(lane.text)} ──"
+
+
+class Terminal:
+    """Shows lanes one below the other: the first that has not ended live, later ones in their turn."""
+
+    def __init__(self, lanes: tuple[strategies.Lane, ...]) -> None:
+        self._lanes = lanes
+        self._waiting: dict[int, list[str]] = {n: [] for n in range(len(lanes))}
+        self._ended: dict[int, LaneResult] = {}
+        self._shown = 0
+        self._open = False
+
+    def tell(self, record: Record) -> None:
+        if isinstance(record, TokenRecord):
+            self._waiting[record.lane].append(record.text)
+        elif isinstance(record, LaneResult):
+            self._ended[record.lane] = record
+        else:
+            return
+        self._show()
+
+    def _show(self) -> None:
+        while self._shown < len(self._lanes):
+            if not self._open:
+                print(_heading(self._lanes[self._shown]))
+                self._open = True
+            text = "".join(self._waiting[self._shown])
+            self._waiting[self._shown].clear()
+            print(visible(text, keep_newlines=True), end="", flush=True)
+            result = self._ended.get(self._shown)
+            if result is None:
+                return
+            ending = f"{len(result.token_ids)} tokens, {result.tok_per_s:.1f} tok/s, {result.finish_reason}"
+            print(f"\n[{ending}]\n", flush=True)
+            self._shown += 1
+            self._open = False
+
+
+def _print_plain(results: list[LaneResult]) -> None:
+    """For a pipe: the text alone, with a heading each where there are several lanes."""
+    for result in results:
+        if len(results) > 1:
+            print(_heading(result.description))
+        print(result.text)
+
+
+def _print_json(
+    args: argparse.Namespace, model: Target, prompt_ids: tuple[int, ...], results: list[LaneResult]
+) -> None:
+    lanes = [
+        {
+            "strategy": r.description.strategy.name,
+            "parameters": strategies.parameters(r.description.strategy),
+            "seed": r.description.seed if r.description.strategy.random else None,
+            "on": r.description.on or "base",
+            "prompt_token_ids": list(prompt_ids),
+            "token_ids": list(r.token_ids),
+            "text": r.text,
+            "logprobs": [t.logprob for t in r.tokens],
+            "finish_reason": r.finish_reason,
+            "tok_per_s": round(r.tok_per_s, 3),
+            "first_token_s": round(r.first_token_s, 4),
+        }
+        for r in results
+    ]
+    whole = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
+    print(json.dumps(whole, ensure_ascii=True))

@@ -1,0 +1,130 @@
+"""``tui-lab logs RUN``: what a run wrote, for terminals without the lab: the words of its process
+(``worker.log``) and its events as sentences, both made safe to print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tui_lab.cli.follow import json_line, line_of, number, short
+from tui_lab.cli.options import EXIT_OK
+from tui_lab.core.sanitize import visible
+from tui_lab.runs import folder
+from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.state import Watcher
+
+POLL_S = 0.2
+#: A process that writes without an end of line is cut here.
+LONGEST_LINE = 4_000
+_CHUNK_BYTES = 1 << 16
+
+
+class WorkerLog:
+    """Reads ``worker.log`` line by line as it grows; a last line without its end is "not yet" until
+    :meth:`rest` is asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset, self._rest = path, 0, b""
+
+    def read(self) -> Iterator[str]:
+        """The lines that came since the last call."""
+        while True:
+            try:
+                with self._path.open("rb") as file:
+                    file.seek(self._offset)
+                    chunk = file.read(_CHUNK_BYTES)
+            except OSError:
+                return
+            if not chunk:
+                return
+            self._offset += len(chunk)
+            *lines, self._rest = (self._rest + chunk).split(b"\n")
+            if len(self._rest) > LONGEST_LINE:
+                lines, self._rest = [*lines, self._rest], b""
+            yield from (line.decode("utf-8", "replace") for line in lines)
+
+    def rest(self) -> str:
+        """What stands after the last end of line."""
+        text, self._rest = self._rest.decode("utf-8", "replace"), b""
+        return text
+
+
+def sentence(event: dict[str, Any], watcher: Watcher) -> str:
+    """An event as a line with its time; "" for kinds that have no words."""
+    state = watcher.state
+    match event.get("kind"):
+        case "step":
+            words = f"step {event.get('step')}: loss {number(event.get('loss'))}"
+            words += f", {number(event.get('tok_per_s'), 3)} tok/s"
+        case "end":
+            message = str(event.get("message") or "")
+            words = f"{short(event.get('state'))}{f': {short(message)}' if message else ''}"
+        case "ladder" | "ladder_cost" | "probe_plan":
+            words = short(event.get("text") or event.get("reason") or "")
+        case _:
+            words = line_of(event, state)
+    if not words:
+        return ""
+    at = event.get("t")
+    try:
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(at)))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, OSError):
+        clock = "?"
+    return f"{clock}  {words}"
+
+
+def logs(args: argparse.Namespace) -> int:
+    """``tui-lab logs``."""
+    run = folder.open_run(args.name, args.runs_dir)
+    watcher, worker = Watcher(run), WorkerLog(run.log_path)
+    keep = args.lines or None
+    said = deque(worker.read(), maxlen=keep)
+    told: deque[dict[str, Any] | str] = deque(_events(watcher, args.json), maxlen=keep)
+    for line in said:
+        _print_worker(line, args.json)
+    for one in told:
+        _print_event(one)
+    if args.follow:
+        _follow(run, watcher, worker, args.json)
+    if rest := worker.rest().strip():
+        _print_worker(rest, args.json)
+    return EXIT_OK
+
+
+def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
+    while events := watcher.take(max_records=1, max_s=60.0):
+        for event in events:
+            if line := json_line(event) if as_json else sentence(event, watcher):
+                yield line
+
+
+def _print_worker(line: str, as_json: bool) -> None:
+    line = line[:LONGEST_LINE]
+    print(json_line({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {visible(line)}")
+
+
+def _print_event(line: Any) -> None:
+    print(line)
+
+
+def _follow(run: Run, watcher: Watcher, worker: WorkerLog, as_json: bool) -> None:
+    """Both as they grow, until the run's process is gone. Ctrl+C ends the following, not the run."""
+    try:
+        while True:
+            alive = is_locked(run)  # looked at first: what was written before the end is still read
+            for line in worker.read():
+                _print_worker(line, as_json)
+            for line in _events(watcher, as_json):
+                _print_event(line)
+            sys.stdout.flush()
+            if not alive:
+                return
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print(f"left alone; `tui-lab watch {run.id}` follows it", file=sys.stderr)

@@ -1,0 +1,42 @@
+"""Tables and JSON as the commands print them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tui_lab.core.sanitize import visible
+
+#: A line of a table that goes to a pipe is not folded.
+PIPE_WIDTH = 400
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on stdout, strict and in ASCII."""
+    from tui_lab.core.job_protocol import plain
+
+    print(json.dumps(plain(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Aligned columns; on a terminal folded to its width, in a pipe one line a row without colour."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
+    made = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, header_style="bold")
+    for index, header in enumerate(headers):
+        made.add_column(header, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(visible(cell)) for cell in row))
+    if terminal:
+        console.print(made)
+        return
+    with console.capture() as captured:
+        console.print(made)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))

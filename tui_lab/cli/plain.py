@@ -1,0 +1,329 @@
+"""A run told in sentences, for screen readers and for people who read lines: one plain sentence a line, in
+words and digits only, no colours, no cursor movement, nothing said twice. Sentences come at a calm rate, and
+of what changed several times meanwhile only the newest state is told; warnings come at once."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tui_lab.core import format
+from tui_lab.core.sanitize import visible
+from tui_lab.runs.state import RunState, headline
+
+#: Seconds between two groups of sentences, unless ``--every`` says otherwise.
+EVERY_S = 10.0
+#: The first words come sooner: what is known by then of the run so far.
+FIRST_S = 1.0
+#: Speed and memory are told again when they changed by this share.
+SPEED_SHARE, MEMORY_SHARE = 0.2, 0.1
+#: Longer texts of a run are cut.
+LONGEST_TEXT = 200
+#: What symbols mean when they are read aloud.
+_SPOKEN = {
+    "→": " to ", "←": " from ", "×": " times ", "≈": " about ", "±": " plus or minus ", "·": ",", "–": "-",
+    "—": ",", "…": "...", "%": " percent", "≤": " at most ", "≥": " at least ", "✓": "yes", "✗": "no",
+    "“": '"', "”": '"', "’": "'", "₂": "2",
+}  # fmt: skip
+
+
+#: Units as they are written elsewhere in the lab.
+_UNITS = {"GiB": "gibibytes", "MiB": "mebibytes", "KiB": "kibibytes", "tok/s": "tokens per second",
+          "kWh": "kilowatt-hours", "Wh": "watt-hours"}  # fmt: skip
+_UNIT = re.compile(rf"\b({'|'.join(map(re.escape, _UNITS))})(?!\w)")
+
+
+def spoken(text: Any) -> str:
+    """A text of the lab or of a run as one plain line."""
+    line = "".join(_SPOKEN.get(char, char) for char in str(text))
+    line = _UNIT.sub(lambda match: _UNITS[match[1]], line)
+    line = visible(" ".join(line.split())).replace(" ,", ",")
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A measured number in digits; "unknown" for what is none."""
+    found = format.finite(value)
+    return "unknown" if found is None else f"{found:.{digits}g}"
+
+
+def many(count: float, name: str) -> str:
+    """1 step, 2 steps."""
+    return f"{count:,.0f} {name}{'' if round(count) == 1 else 's'}"
+
+
+def duration(seconds: Any) -> str:
+    """2 hours 5 minutes, 3 minutes 20 seconds, 12 seconds: the two largest units."""
+    found = format.finite(seconds)
+    if found is None or found < 0:
+        return "an unknown time"
+    minutes, rest = divmod(round(found), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "hour"), (minutes, "minute"), (rest, "second")]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return " ".join(many(count, name) for count, name in parts[:2] if count or (count, name) == parts[0])
+
+
+def size(size_bytes: Any) -> str:
+    """1.2 gigabytes, 512 megabytes."""
+    found = format.finite(size_bytes)
+    if found is None:
+        return "an unknown size"
+    for limit, unit in ((1e9, "gigabytes"), (1e6, "megabytes"), (1e3, "kilobytes")):
+        if found >= limit:
+            return f"{found / limit:.3g} {unit}"
+    return f"{found:.0f} bytes"
+
+
+# --------------------------------------------------------------------------------------------------
+# events as sentences: kind to (topic, sentence); of one topic only the newest is told
+
+Told = tuple[str, str]
+
+
+def _resumed(event: dict[str, Any], state: RunState) -> Told | None:
+    if int(event.get("attempt", 1)) < 2:
+        return None
+    return "attempt", f"Attempt {event['attempt']} goes on from step {event['from_step']}."
+
+
+def _device(event: dict[str, Any], state: RunState) -> Told:
+    device = event.get("device") or {}
+    kind = "the processor" if device.get("type") == "cpu" else "the GPU"
+    return "device", f"It runs on {kind}, {spoken(device.get('name'))}."
+
+
+def _phase(event: dict[str, Any], state: RunState) -> Told | None:
+    words = spoken(format.phase(str(event["name"]), str(event.get("detail") or "")))
+    return None if event["name"] == "training" else ("phase", f"Now {words.replace(':', ',')}.")
+
+
+def _model(event: dict[str, Any], state: RunState) -> Told:
+    trained, total = int(event["trainable"]), int(event["parameters"])
+    share = number(100 * trained / total)
+    return "model", f"The model has {total:,} parameters, of which {trained:,} are trained, {share} percent."
+
+
+def _data(event: dict[str, Any], state: RunState) -> Told:
+    rows, held = int(event["train_rows"]), int(event["validation_rows"])
+    return "data", f"It learns from {many(rows, 'row')} and keeps {many(held, 'row')} for validation."
+
+
+def _plan(event: dict[str, Any], state: RunState) -> Told:
+    return "plan", f"The training takes {many(int(event['total_steps']), 'step')}."
+
+
+def _eval(event: dict[str, Any], state: RunState) -> Told:
+    return "eval", f"Validation loss {number(event['loss'])} at step {event['step']}."
+
+
+def _score(event: dict[str, Any], state: RunState) -> Told:
+    when = {"start": "before the training", "end": "after the training"}.get(
+        str(event.get("when")), f"at step {event.get('step')}"
+    )
+    share = f"{spoken(event['name'])} is {number(100 * event['value'])} percent"
+    return f"score {when}", f"On held-out rows the score {share} {when}."
+
+
+def _retention(event: dict[str, Any], state: RunState) -> Told | None:
+    return ("retention", retention_words(state.item_probes[-1])) if state.item_probes else None
+
+
+def retention_words(probe: dict[str, Any]) -> str:
+    """What an item probe says the model still knows, with its interval in words."""
+    figures = headline(probe)
+    verdict = {
+        "green": "The model has kept what it knew",
+        "amber": "It is undecided whether the model forgets",
+        "red": "The model has forgotten some of what it knew",
+    }.get(str(probe["verdict"]), "Whether the model forgets cannot be told")
+    value, low, high = (number(100 * figures[key]) for key in ("value", "low", "high"))
+    return (
+        f"{verdict}: retention is {value} percent, with 95 percent confidence between {low} and {high}, "
+        f"on {many(int(probe['n']), 'question')} at step {probe['step']}."
+    )
+
+
+def _armed(event: dict[str, Any], state: RunState) -> Told:
+    says = "will stop" if event["on"] is True else "will not stop"
+    return "armed", f"The run {says} by itself when retention is surely lost."
+
+
+def _checkpoint(event: dict[str, Any], state: RunState) -> Told:
+    best = ", the best so far" if event.get("reason") == "best" else ""
+    return "checkpoint", f"A checkpoint was saved at step {event['step']}{best}."
+
+
+def _saved(event: dict[str, Any], state: RunState) -> Told:
+    return "saved", f"The {spoken(event.get('what', 'adapter'))} was saved, {size(event.get('bytes'))}."
+
+
+_SENTENCES: dict[str, Callable[[dict[str, Any], RunState], Told | None]] = {
+    "resumed": _resumed,
+    "started": _device,
+    "phase": _phase,
+    "model": _model,
+    "data": _data,
+    "plan": _plan,
+    "eval": _eval,
+    "score": _score,
+    "item_probe": _retention,
+    "armed": _armed,
+    "checkpoint": _checkpoint,
+    "saved": _saved,
+    "command": lambda e, s: (
+        f"command {e['name']}",
+        f"The command {spoken(e['name'])} was answered: {spoken(e.get('outcome') or 'done')}.",
+    ),
+    "ladder": lambda e, s: ("ladder", f"Memory ran out, so this was changed: {spoken(e['text'])}."),
+    "warning": lambda e, s: (f"warning {e['text']}", f"Warning: {spoken(e['text'])}"),
+}
+#: Topics of which the summary tells, too.
+IN_SUMMARY = ("eval", "score", "retention", "checkpoint", "saved", "phase", "step")
+#: What is told at once.
+AT_ONCE = ("warning", "ladder")
+
+
+def sentence_of(event: dict[str, Any], state: RunState) -> Told | None:
+    """Topic and sentence of an event; None when it is not worth one, or damaged."""
+    words = _SENTENCES.get(str(event.get("kind")))
+    try:
+        return words(event, state) if words else None
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
+        return None
+
+
+# --------------------------------------------------------------------------------------------------
+# the display
+
+
+class Sentences:
+    """What a follower feeds (see :class:`tui_lab.cli.follow.Display`)."""
+
+    def __init__(
+        self,
+        every_s: float = EVERY_S,
+        say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.every_s, self._clock = every_s, clock
+        self._say = say or (lambda text: print(text, flush=True))
+        self._next_s = clock() + min(FIRST_S, every_s)
+        self._waiting: dict[str, str] = {}
+        self._last: dict[str, str] = {}
+        self._step = -1
+        self._speed = self._memory = math.nan
+        self._liveness = ""
+
+    def __enter__(self) -> Sentences:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for topic in [topic for topic in self._waiting if topic.startswith(IN_SUMMARY)]:
+            del self._waiting[topic]
+        self._flush()
+
+    def note(self, text: str) -> None:
+        print(spoken(text), file=sys.stderr, flush=True)
+
+    def event(self, event: dict[str, Any], state: RunState) -> None:
+        if (told := sentence_of(event, state)) is None:
+            return
+        topic, sentence = told[0], visible(told[1])
+        told_before = topic in self._last or topic in self._waiting
+        if topic == "armed" and event["on"] is not True and not told_before:
+            return  # as usual
+        self._waiting.pop(topic, None)  # the newest of a topic, in the order of events
+        self._waiting[topic] = sentence
+        if event["kind"] in AT_ONCE:
+            self._flush()
+
+    def tick(self, state: RunState, liveness: str) -> None:
+        if liveness != self._liveness:
+            before, self._liveness = self._liveness, liveness
+            if liveness == "paused":
+                self._waiting["paused"] = f"The run is paused at step {state.step}."
+                self._flush()
+            elif before == "paused" and liveness == "running":
+                self._waiting["paused"] = f"The run goes on at step {state.step}."
+                self._flush()
+        if self._clock() < self._next_s:
+            return
+        self._next_s = self._clock() + self.every_s
+        if (words := self._progress(state)) and liveness == "running":
+            self._waiting["step"] = words
+        self._flush()
+
+    def _progress(self, state: RunState) -> str:
+        """How far the training is; of speed and memory only what changed. "" where nothing did."""
+        if state.step == self._step or not state.last_step:
+            return ""
+        self._step = state.step
+        total = f" of {state.total_steps:,}" if state.total_steps else ""
+        parts = [f"Step {state.step:,}{total}"]
+        if math.isfinite(state.loss.last):
+            parts.append(f"training loss {number(state.loss.last)}")
+        if _moved(state.tok_per_s.last, self._speed, SPEED_SHARE):
+            self._speed = state.tok_per_s.last
+            parts.append(f"{many(float(f'{self._speed:.2g}'), 'token')} per second")
+        label, used = next(iter(state.memory.items()), ("", None))
+        if used is not None and _moved(used.last, self._memory, MEMORY_SHARE):
+            self._memory = used.last
+            parts.append(f"{size(self._memory)} of {spoken(format.memory_name(label))}")
+        if math.isfinite(state.eta_s):
+            parts.append(f"about {duration(state.eta_s)} to go")
+        return ", ".join(parts).replace("of resident memory", "of memory") + "."
+
+    def _flush(self) -> None:
+        for topic, sentence in self._waiting.items():
+            if self._last.get(topic) != sentence:
+                self._last[topic] = sentence
+                self._say(sentence)
+        self._waiting.clear()
+
+
+def _moved(value: float, before: float, share: float) -> bool:
+    if not math.isfinite(value):
+        return False
+    return not math.isfinite(before) or abs(value - before) > share * abs(before)
+
+
+def summary(result: dict[str, Any], state: RunState) -> list[str]:
+    """The end of a run in sentences. ``result``: what scripts are told of it."""
+    lines = []
+    how = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
+    took = f" after {duration(result['seconds'])}" if format.finite(result["seconds"]) is not None else ""
+    verb = how.get(str(result["state"]), f"is {result['state']}")
+    lines.append(f"The run {verb}{took}, at step {spoken(result['step'])} of {result['total_steps']}.")
+    if result["message"]:
+        lines.append(f"It said: {spoken(result['message'])}")
+    losses = [value for value in state.loss.values if math.isfinite(value)]
+    if losses:
+        lines.append(f"Training loss went from {number(losses[0])} to {number(losses[-1])}.")
+    held = [value for value in state.validation.values if math.isfinite(value)]
+    if len(held) > 1:
+        lines.append(
+            f"Validation loss went from {number(held[0])} to {number(held[-1])}; "
+            f"the best was {number(min(held))}."
+        )
+    gained = result["acquisition"]
+    if isinstance(gained, dict) and gained.get("name"):
+        before, after = (format.finite(gained.get(key)) for key in ("start", "end"))
+        if before is not None and after is not None:
+            lines.append(
+                f"On held-out rows the score {spoken(gained['name'])} went from {number(100 * before)} "
+                f"to {number(100 * after)} percent."
+            )
+    if told := sentence_of({"kind": "item_probe"}, state):
+        lines.append(told[1])
+    peak = result["peak_memory"]
+    for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
+        lines.append(f"The highest memory was {size(used)} of {spoken(format.memory_name(str(label)))}.")
+    if result["saved"]:
+        lines.append(f"What was learned lies in {visible(str(result['saved']))}.")
+    return lines

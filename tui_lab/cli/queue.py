@@ -1,0 +1,364 @@
+"""``tui-lab queue`` and ``tui-lab sweep``: runs that wait for each other, grids over fields, and what came of
+them. The grammar stands here too; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tui_lab.recipes.recipe import Recipe
+    from tui_lab.runs.index import Summary
+    from tui_lab.runs.queue.queue import Item
+    from tui_lab.runs.queue.sweep import Grid
+
+_EXAMPLES = """examples:
+  tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl
+  tui-lab queue add --sweep learning_rate=1e-4,2e-4 lora_r=8,16
+  tui-lab queue list
+  tui-lab queue stop                       holds it; the run in progress goes on
+  tui-lab queue start                      goes on, also after the machine was restarted
+the queue is a process of its own: it goes on without the lab and the terminal"""
+#: As in :mod:`tui_lab.runs.queue.sweep`, which the grammar does without: it loads next to nothing.
+_CRITERIA = ("validation", "acquisition", "retention", "time")
+
+
+def add_parser(subparsers: Any, recipe_options: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Adds both commands to the grammar; ``recipe_options`` adds what makes a recipe."""
+    queue = subparsers.add_parser(
+        "queue",
+        help="let runs wait for each other on one GPU",
+        description="Let runs wait for each other on one GPU.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = queue.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def action(name: str, where: str, help: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}."
+        )
+        made.set_defaults(run=f"cli_queue:{where}")
+        made.add_argument("--json", action="store_true", help="machine-readable output")
+        made.add_argument(
+            "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
+        )
+        return made
+
+    made = action("add", "add", "put a run, or a whole sweep, at the end")
+    recipe_options(made)
+    sweep_option(made)
+    made.add_argument("--hold", action="store_true", help="only put it there; `queue start` begins")
+    action("list", "list_queue", "show what waits, what goes and what has ended")
+    made = action("remove", "remove", "take runs out; one in progress has to be stopped first")
+    made.add_argument("names", nargs="*", metavar="RUN", help="a run's id or a part of it")
+    made.add_argument("--ended", action="store_true", help="all that have ended; the runs themselves stay")
+    made = action("start", "start", "begin, or go on after a stop or a restart of the machine")
+    made.add_argument(
+        "--beside", action="store_true",
+        help="do not wait for runs that were started by hand: both share the device",
+    )  # fmt: skip
+    action("stop", "stop", "start nothing more; the run in progress goes on")
+
+    sweep = subparsers.add_parser(
+        "sweep",
+        help="show what came of a sweep, the best run marked",
+        description="Show what came of a sweep, the best run marked.",
+    )
+    sweep.set_defaults(run="cli.queue:show_sweep")
+    sweep.add_argument(
+        "name", nargs="?", default="latest", metavar="SWEEP", help="a sweep's id or a part (default: latest)"
+    )
+    sweep.add_argument("--by", choices=_CRITERIA, default="validation", help="what best means (validation)")
+    sweep.add_argument("--json", action="store_true", help="machine-readable output")
+    sweep.add_argument(
+        "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
+    )
+
+
+def sweep_option(parser: argparse.ArgumentParser) -> None:
+    """``--sweep``, which ``train`` has too."""
+    parser.add_argument(
+        "--sweep", nargs="+", action="extend", default=[], metavar="KEY=V,V",
+        help="one run for every combination of these values, through the queue",
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------
+# adding
+
+
+def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict[str, Any]]]:
+    """The recipe of every combination with the values that make it. Raises LabError with the mistakes of all
+    of them at once: a sweep is queued whole or not at all."""
+    from functools import cache, partial
+
+    from tui_lab.cli.recipe_args import check_data, overrides_of
+    from tui_lab.core.errors import LabError
+    from tui_lab.hardware.memory_budget import chosen
+    from tui_lab.models import catalog
+    from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
+    from tui_lab.recipes.recipe import RecipeError
+    from tui_lab.recipes.resolve import resolve
+    from tui_lab.runs.queue import sweep
+
+    preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
+    load_preset(preset)
+    mistakes: dict[str, list[str]] = {}  # a sentence, and the combinations that it concerns
+
+    def attempt(concerning: str, what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except RecipeError as error:
+            for problem in error.problems:
+                mistakes.setdefault(problem.message, []).append(concerning)
+        except LabError as error:
+            mistakes.setdefault(str(error), []).append(concerning)
+        return None
+
+    @cache  # the same model and the same data serve many combinations
+    def entry_of(model: str, large: bool) -> tuple[Any, str]:
+        try:
+            return catalog.find(model, allow_large=large), ""
+        except LabError as error:
+            return None, str(error)
+
+    @cache
+    def wrong_with(data: str, data_format: str, max_rows: int) -> str:
+        try:
+            check_data(data, data_format, max_rows)
+        except LabError as error:
+            return str(error)
+        return ""
+
+    for key in grid.keys() & overrides.keys():
+        mistakes.setdefault(f"{key} is both set and swept: say it once", []).append("")
+    made, device = [], chosen().device
+    for values in sweep.combinations(grid):
+        concerning = sweep.words(values)
+        recipe = attempt(concerning, partial(make_recipe, preset, **{**overrides, **values}))
+        if recipe is None:
+            continue
+        entry, refused = entry_of(recipe.model, recipe.allow_large)
+        if entry is None:
+            mistakes.setdefault(refused, []).append(concerning)
+        else:
+            attempt(concerning, partial(resolve, recipe, device, entry))
+        if refused := wrong_with(recipe.data, recipe.data_format, recipe.max_rows):
+            mistakes.setdefault(refused, []).append(concerning)
+        if recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
+            refused = f"chat_template = {recipe.chat_template!r}: there is no such file"
+            mistakes.setdefault(refused, []).append(concerning)
+        made.append((recipe, values))
+    if mistakes:
+        raise LabError(_mistakes(mistakes, len(sweep.combinations(grid))))
+    return made
+
+
+def _mistakes(found: dict[str, list[str]], many: int) -> str:
+    """All mistakes in one text, each with the combinations that it concerns where those are not all."""
+    lines = []
+    for text, concerning in found.items():
+        where = [words for words in concerning if words]
+        if where and len(where) < many:
+            more = f" and {len(where) - 2} more" if len(where) > 2 else ""
+            text = f"{text} (with {'; '.join(where[:2])}{more})"
+        lines.append(text)
+    if len(lines) == 1:
+        return lines[0]
+    return f"{len(lines)} mistakes, nothing was queued\n  - " + "\n  - ".join(lines)
+
+
+def add(args: argparse.Namespace) -> int:
+    """``tui-lab queue add``, ``tui-lab train --queue`` and ``tui-lab train --sweep``."""
+    from tui_lab.cli.follow import json_line
+    from tui_lab.core.sanitize import visible
+    from tui_lab.runs.queue import queue, sweep
+
+    grid = sweep.parse(args.sweep)
+    prepared = prepare_all(args, grid)
+    if getattr(args, "dry_run", False):
+        many = f"{len(prepared)} runs" if grid else "one run"
+        print(f"{many} could be queued; nothing was started")
+        for _, values in prepared:
+            print(f"  {visible(sweep.words(values))}".rstrip())
+        return 0
+    sweep_id = sweep.new_id() if grid else ""
+
+    def note(run: Any, number: int) -> None:
+        if grid:
+            sweep.note(run, sweep.Place(sweep_id, number + 1, len(prepared), prepared[number][1]))
+
+    runs = queue.add([recipe for recipe, _ in prepared], args.runs_dir, args.name, note)
+    if getattr(args, "hold", False):
+        queue.hold(args.runs_dir)
+    held = queue.read(args.runs_dir).held
+    if not held:
+        queue.start_runner(args.runs_dir)
+    if args.json:
+        listed = [{"run": run.id, "values": values} for run, (_, values) in zip(runs, prepared, strict=True)]
+        print(json_line({"kind": "queued", "sweep": sweep_id or None, "held": held, "runs": listed}))
+        return 0
+    for run, (_, values) in zip(runs, prepared, strict=True):
+        print(f"{run.id}  {visible(sweep.words(values))}".rstrip())
+    hint = f"`tui-lab sweep {sweep_id}` shows what comes of it" if grid else "`tui-lab queue list` shows it"
+    state = "the queue is held: `tui-lab queue start` begins" if held else "queued"
+    print(f"{state}; {hint}", file=sys.stderr)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------
+# looking and steering
+
+
+def _about(item: Item) -> dict[str, Any]:
+    from tui_lab.core.errors import LabError
+    from tui_lab.runs.queue import sweep
+
+    try:
+        recipe = item.run.recipe()
+        about = {"model": recipe.model, "preset": recipe.preset, "data": recipe.data}
+    except LabError as error:
+        about = {"model": "", "preset": "", "data": "", "problem": str(error)}
+    place = sweep.place_of(item.run)
+    return {
+        "run": item.run.id,
+        "state": item.state,
+        "outcome": item.outcome,
+        "reason": item.reason,
+        "added_at": item.entry.added_at,
+        **about,
+        "sweep": place.sweep if place else None,
+        "values": place.values if place else {},
+    }
+
+
+def list_queue(args: argparse.Namespace) -> int:
+    """``tui-lab queue list``."""
+    from tui_lab.cli.output import as_json, table
+    from tui_lab.runs.queue import queue, sweep
+
+    found = queue.items(args.runs_dir)
+    now = queue.read(args.runs_dir)
+    listed = [_about(item) for item in found]
+    going = queue.is_going(args.runs_dir)
+    if args.json:
+        as_json({"going": going, "held": now.held, "waits_for_others": now.waits, "runs": listed})
+        return 0
+    if not listed:
+        print("the queue is empty; `tui-lab queue add` puts a run into it", file=sys.stderr)
+        return 0
+    rows = []
+    for number, each in enumerate(listed, start=1):
+        state = each["state"] + (f" ({each['outcome']})" if each["outcome"] == "stopped" else "")
+        what = f"{each['model'].rpartition('/')[2]} · {each['preset'] or '–'} · {each['data']}"
+        rows.append([str(number), each["run"], state, what, sweep.words(each["values"]), each["reason"]])
+    table(("", "run", "state", "what", "sweep", "why"), rows, right=(0,))
+    if words := queue.standing(args.runs_dir, found):
+        waits = any(item.state == "queued" for item in found) and (now.held or not going)
+        print(words + ("; `tui-lab queue start` goes on" if waits else ""), file=sys.stderr)
+    return 0
+
+
+def remove(args: argparse.Namespace) -> int:
+    """``tui-lab queue remove``."""
+    from tui_lab.cli.follow import json_line
+    from tui_lab.core.errors import LabError
+    from tui_lab.runs.queue import queue
+
+    if not args.names and not args.ended:
+        raise LabError("queue remove: name the runs, or say --ended; `tui-lab queue list` shows them")
+    gone = queue.remove(args.names, args.runs_dir) if args.names else []
+    if args.ended:
+        gone += queue.clear_ended(args.runs_dir)
+    if args.json:
+        print(json_line({"kind": "removed", "runs": gone}))
+    else:
+        print(f"{len(gone)} taken out of the queue" if gone else "nothing of that kind is in the queue")
+    return 0
+
+
+def start(args: argparse.Namespace) -> int:
+    """``tui-lab queue start``."""
+    from tui_lab.runs.queue import queue
+
+    queue.let_go(args.runs_dir, waits=not args.beside)
+    if any(item.state == "queued" for item in queue.items(args.runs_dir)):
+        queue.start_runner(args.runs_dir)
+    return _tell(args)
+
+
+def stop(args: argparse.Namespace) -> int:
+    """``tui-lab queue stop``."""
+    from tui_lab.runs.queue import queue
+
+    queue.hold(args.runs_dir)
+    return _tell(args)
+
+
+def _tell(args: argparse.Namespace) -> int:
+    from tui_lab.cli.follow import json_line
+    from tui_lab.runs.queue import queue
+
+    found = queue.items(args.runs_dir)
+    now = queue.read(args.runs_dir)
+    running = [item.run.id for item in found if item.state == "running"]
+    if args.json:
+        counts = {state: sum(item.state == state for item in found) for state in queue.STATES}
+        print(json_line({"kind": "queue", "held": now.held, **counts, "run": next(iter(running), None)}))
+        return 0
+    print(queue.standing(args.runs_dir, found) or "nothing waits in the queue")
+    if now.held and running:
+        print(f"`tui-lab stop {running[0]}` ends the run in progress", file=sys.stderr)
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------
+# what came of a sweep
+
+
+def show_sweep(args: argparse.Namespace) -> int:
+    """``tui-lab sweep``."""
+    from tui_lab.cli.output import as_json, table
+    from tui_lab.runs import index
+    from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
+
+    runs = index.sweep_runs(index.RunIndex(args.runs_dir).refresh(), args.name)
+    best = index.best_of(runs, args.by)
+    words = index.criterion_words(runs, args.by)
+    if args.json:
+        as_json(
+            {
+                "sweep": runs[0].sweep,
+                "by": args.by,
+                "criterion": words,
+                "best": best or None,
+                "runs": [_json(run) for run in runs],
+            }
+        )
+        return 0
+    keys = list(runs[0].sweep_values)
+    rows = [cells(run, keys, run.id == best) for run in runs]
+    offset = 1 + len(keys)
+    table(("", *keys, *HEADERS), rows, right=tuple(offset + number for number in RIGHT))
+    print(f"{runs[0].sweep}: {words}", file=sys.stderr)
+    return 0
+
+
+def _json(run: Summary) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "state": run.state,
+        "values": run.sweep_values,
+        "train_loss": run.loss,
+        "validation_loss": run.validation,
+        "acquisition": {"name": run.score_name, "start": run.score_start, "end": run.score_end},
+        "retention": {"value": run.retention, "low": run.retention_low, "high": run.retention_high},
+        "peak_memory_bytes": run.peak_bytes,
+        "peak_memory_of": run.peak_of,
+        "seconds": run.seconds,
+        "message": run.message,
+    }

@@ -1,0 +1,282 @@
+"""``tui-lab retention``: what a model knows, and what a tuning left of it. Progress goes to stderr, a table
+to the terminal or one JSON object to a program. Every start of the command line reads the grammar, so what
+the command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_EXAMPLES = """a suite is a bundled name, a standard one, or a file:
+  --suite everyday                         bundled: everyday facts with four choices
+  --suite hellaswag:FOLDER                 a standard suite from local files
+  --suite mmlu@5                           a standard suite from the hub, with five examples
+  --suite mine.jsonl                       one's own: rows of question, choices, answer
+  --suite perplexity:text.txt              how well plain text is foretold
+An evaluation that was interrupted goes on where it stopped when it is asked for again; what a base model
+scored is kept and not computed twice. A run keeps its results in its own folder.
+
+exit codes: 0 measured (whatever the verdict is), 2 wrong input, 130 interrupted"""
+#: Flips that the table names; the rest is in --json.
+_FLIPS_SHOWN = 5
+_SIDES = ("base", "tuned")
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command to the grammar."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        "retention",
+        help="measure what a model knows, and what a tuning left of it",
+        description="Measure what a model knows, and what a tuning left of it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run="cli.retention:run")
+    made.add_argument(
+        "--model", default="", metavar="NAME",
+        help="pocket (default), a catalog name, a run, a folder or a hub id",
+    )  # fmt: skip
+    made.add_argument(
+        "--adapter", default="", metavar="RUN", help="a run, an adapter folder or a hub id to compare with it"
+    )
+    made.add_argument(
+        "--suite", action="append", default=[], metavar="NAME", help="what to ask (again for more)"
+    )
+    made.add_argument("--list", action="store_true", help="list the suites and end")
+    made.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="at most so many items a suite, always the same"
+    )
+    made.add_argument(
+        "--threshold", type=float, default=0.0, metavar="X",
+        help="retention that is required (default: the run's own, else 0.9)",
+    )  # fmt: skip
+    made.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="weights' precision",
+    )
+    made.add_argument(
+        "--quantization", default="auto", choices=["auto", "none", "nf4"],
+        help="how the weights are stored (default: as the run did)",
+    )  # fmt: skip
+    made.add_argument("--revision", default="", metavar="NAME", help="a commit or branch of a hub model")
+    made.add_argument(
+        "--no-acquisition", action="store_true", help="do not ask a run's held-out rows of its own task"
+    )
+    made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
+    made.add_argument("--json", action="store_true", help="one JSON object when all is measured")
+    made.add_argument(
+        "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
+    )
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError for bad input."""
+    if args.list:
+        return _list(args)
+    from tui_lab.core.errors import LabError
+
+    if args.threshold and not 0 < args.threshold < 2:
+        raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
+    from tui_lab.cli.interrupt import interruptible
+    from tui_lab.evaluation.evaluate import evaluate, request_of
+    from tui_lab.models.inference import quiet_libraries
+
+    request = request_of(
+        {
+            "suites": args.suite or ["everyday"],
+            "model": args.model,
+            "adapter": args.adapter,
+            "revision": args.revision,
+            "limit": args.limit,
+            "dtype": args.dtype,
+            "quantization": args.quantization,
+            "threshold": args.threshold,
+            "acquisition": not args.no_acquisition,
+            "allow_large": args.allow_large,
+            "runs_dir": str(getattr(args, "runs_dir", None) or ""),
+        }
+    )
+    from tui_lab.retention.scoring.score import Cancelled
+
+    progress = _Progress()
+    with interruptible() as cancelled:
+        try:
+            with quiet_libraries():
+                found = evaluate(request, progress.tell, cancelled)
+        except Cancelled:
+            progress.close()
+            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            return 130
+        finally:
+            progress.close()
+    if args.json:
+        import json
+
+        from tui_lab.core.job_protocol import plain
+
+        print(json.dumps({"v": 1, **plain(found)}, ensure_ascii=True, allow_nan=False))
+    else:
+        print("\n\n".join("\n".join(lines(result)) for result in found["suites"]))
+        if found["acquisition"]:
+            print("\n" + "\n".join(learned(found["acquisition"])))
+    return 0
+
+
+class _Progress:
+    """What is done now, on stderr: drawn over itself on a terminal, else a line when the work changes."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._drawn = False
+        self._work = ""
+
+    def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        from tui_lab.core.sanitize import visible
+
+        text = visible(text)
+        if self._terminal:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+            return
+        work = text.partition(",")[0].partition(": ")
+        key = work[0] + (work[2] if total else "")
+        if key != self._work:
+            self._work = key
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False
+
+
+# --- words --------------------------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from tui_lab.core.sanitize import visible
+    from tui_lab.retention.suites import registry
+
+    infos = registry.names()
+    if args.json:
+        import json
+
+        print(json.dumps({"suites": [asdict(info) for info in infos]}, ensure_ascii=True))
+        return 0
+    width = max(len(info.name) for info in infos)
+    for info in infos:
+        items = f"{info.items:,}" if info.items else "–"
+        where = "bundled" if info.bundled else "hub or files"
+        print(f"{info.name:<{width}}  {items:>7}  {info.metric:<15}  {where:<12}  {visible(info.title)}")
+    return 0
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """A result for people."""
+    from tui_lab.core.sanitize import visible
+
+    named = visible(result["model"]) + (f" → {visible(result['adapter'])}" if result["adapter"] else "")
+    found = [
+        f"{visible(result['title'])} ({visible(result['suite'])} {visible(result['version'])}, "
+        f"{result['n']:,} items) · {named} · {result['quantization']}, {result['dtype']}"
+    ]
+    for name, metric in result["base"].items():
+        line = f"  {name:<20} {_score(metric)}"
+        if result["tuned"]:
+            line += f"  →  {_score(result['tuned'][name])}"
+        found.append(line)
+    compared = result["comparison"]
+    if compared:
+        found += ["", *_table(result, compared), "", f"  {visible(compared['sentence'])}"]
+        found += _flips(result)
+    found += [f"  note: {visible(text)}" for text in result["warnings"]]
+    return found
+
+
+def learned(acquisition: Mapping[str, Any]) -> list[str]:
+    """What a run learned, for people."""
+    found = [f"Its own task, {acquisition['rows']:,} held-out rows"]
+    for name, sides in acquisition["metrics"].items():
+        before, after = (_score({key: float(sides[side][key]) for key in ("value", "se")}) for side in _SIDES)
+        found.append(f"  {name:<20} {before}  →  {after}")
+    losses = [float(acquisition["validation_loss"][side]) for side in _SIDES]
+    gap = float(acquisition["overfitting_gap"])
+    if math.isfinite(losses[1]):
+        found.append(f"  {'held-out loss':<20} {losses[0]:>8.3f}          →  {losses[1]:>8.3f}")
+    if math.isfinite(gap):
+        found.append(
+            f"  {'overfitting gap':<20} {gap:>+8.3f} nats a token (held-out loss less training loss)"
+        )
+    return found
+
+
+def _score(metric: Mapping[str, float]) -> str:
+    value, se = metric["value"], metric["se"]
+    return f"{_figure(value):>8}" + (f" ± {_figure(se)}" if math.isfinite(se) else " " * 8)
+
+
+def _figure(value: float) -> str:
+    """Three places; a perplexity in the thousands by its leading digits."""
+    return f"{value:.3f}" if not abs(value) >= 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
+
+
+def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
+    rows = [("all", compared)]
+    apart = result.get("held_back")
+    if apart and apart["comparison"]:
+        rows.append((f"not rehearsed ({', '.join(apart['categories'])})", apart["comparison"]))
+    rows += list(result["categories"].items())
+    above = compared["above_chance"] is not None
+    title = "kept above chance" if above else "kept"
+    width = min(40, max(len(name) for name, _ in rows))
+    head = f"  {'':<{width}}  {'n':>6}  {'before':>7}  {'after':>7}  {title:<26}  lost  gained  verdict"
+    return [head, *(_row(name, each, width) for name, each in rows)]
+
+
+def _row(name: str, each: Mapping[str, Any], width: int) -> str:
+    from tui_lab.core.sanitize import visible
+    from tui_lab.runs import verdicts
+
+    kept = each["above_chance"] or each["retention"]
+    interval = f"{_share(kept['value'])} ({_share(kept['low'])} to {_share(kept['high'])})"
+    return (
+        f"  {visible(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
+        f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {verdicts.said(each['verdict'])}"
+    )
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "?" if value != value else "−∞" if value < 0 else "∞"
+
+
+def _flips(result: Mapping[str, Any]) -> list[str]:
+    from tui_lab.core.sanitize import visible
+
+    lost = [item for item in result["items"] if item["base"]["correct"] and item["tuned"]["correct"] is False]
+    if not lost:
+        return []
+    found = [f"  forgotten ({len(lost):,}; all of them with --json):"]
+    for item in lost[:_FLIPS_SHOWN]:
+        text = visible(" ".join(str(item["question"] or item["id"]).split()))
+        found.append(f"    {text[:96]}{'…' if len(text) > 96 else ''}{_answers(item)}")
+    return found
+
+
+def _answers(item: Mapping[str, Any]) -> str:
+    """What was chosen before and after, where there were choices."""
+    from tui_lab.core.sanitize import visible
+
+    sides = [item[side]["predicted"] for side in _SIDES]
+    if not item["choices"] or not all(0 <= at < len(item["choices"]) for at in sides):
+        return ""
+    before, after = (visible(" ".join(str(item["choices"][at]).split()))[:32] for at in sides)
+    return f"  {before} → {after}" if before != after else ""

@@ -1,0 +1,151 @@
+"""``tui-lab settings``: every setting with its value and where that came from; ``NAME=VALUE`` writes one to
+the user's file, ``NAME=`` takes it out again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+_EXAMPLES = """examples:
+  tui-lab settings                         every setting, its value, and where that came from
+  tui-lab settings theme=lab-light         writes it to the settings file
+  tui-lab settings theme=                  takes it out: the default holds again
+  tui-lab settings keys.tune.stop=z        another key for an action
+  tui-lab settings --template              a settings file that sets nothing, with comments"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command to the grammar."""
+    made: argparse.ArgumentParser = subparsers.add_parser(
+        "settings",
+        help="list the settings with where each came from, or set one",
+        description="List every setting with its value and where that came from, or set some in the file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(run="cli.settings:run")
+    made.add_argument(
+        "changes", nargs="*", metavar="NAME=VALUE", help="set this in the file; NAME= resets it"
+    )
+    made.add_argument("--template", action="store_true", help="print a settings file with comments")
+    made.add_argument("--json", action="store_true", help="machine-readable output")
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries the command out; the exit code. Raises LabError."""
+    from tui_lab.cli.options import EXIT_OK
+    from tui_lab.core.errors import LabError
+
+    if args.template:
+        from tui_lab.core.settings_file import template
+
+        if args.changes or args.json:
+            raise LabError("--template stands alone: `tui-lab settings --template > settings.toml`")
+        print(template(), end="")
+        return EXIT_OK
+    if args.changes:
+        _write(args.changes, args.loaded)
+        return EXIT_OK
+    return _list(args)
+
+
+def _write(changes: list[str], loaded: Any) -> None:
+    from tui_lab.core import settings
+    from tui_lab.core.errors import LabError
+    from tui_lab.core.sanitize import visible
+    from tui_lab.core.settings_file import write_many
+
+    wanted: dict[str, Any] = {}
+    for text in changes:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise LabError(f"{visible(text)}: write it as NAME=VALUE, such as theme=lab-light")
+        if name.startswith("keys."):
+            keys = wanted.setdefault("keys", dict(loaded.settings.keys))
+            keys.pop(action := name.removeprefix("keys."), None)
+            if value:
+                keys[action] = value
+        elif name == "keys":
+            raise LabError("name the action, too: keys.tune.stop=z")
+        else:
+            wanted[name] = value or None
+    _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
+    _refuse_theme(wanted.get("theme"))
+    file = write_many(wanted)
+    print(f"written to {visible(str(file))}")
+    for name in wanted:
+        if (source := loaded.sources[name]) in ("environment", "command line"):
+            variable = settings.FIELDS[name].metadata["env"]
+            what = f"the environment ({variable})" if source == "environment" else f"the {source}"
+            print(f"tui-lab: {name}: {what} goes before the file", file=sys.stderr)
+
+
+def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
+    """Raises LabError for what would be wrong with the keys and was not wrong before."""
+    if keys == before:
+        return
+    from tui_lab.core.errors import LabError
+
+    old = _key_problems(before)
+    if new := [problem for problem in _key_problems(keys) if problem not in old]:
+        raise LabError(new[0])
+
+
+def _key_problems(keys: dict[str, str]) -> list[str]:
+    """What of the keys is left out, a sentence each."""
+    if not keys:
+        return []
+    from tui_lab.ui.actions.keymap import checked
+
+    return checked(keys)[1]
+
+
+def _refuse_theme(name: str | None) -> None:
+    """Raises LabError for a theme that no file describes, or only a faulty one."""
+    if not name:
+        return
+    from tui_lab.core.errors import LabError
+    from tui_lab.ui.terminal.themes import load_themes, unknown_theme
+
+    known, faults = load_themes()
+    if name not in known:
+        fault = next((each for each in faults if each.startswith(f"theme {name}.toml:")), "")
+        raise LabError(fault or unknown_theme(name, known))
+
+
+def _list(args: argparse.Namespace) -> int:
+    from tui_lab.cli.options import EXIT_OK
+    from tui_lab.cli.output import as_json, table
+    from tui_lab.core import settings
+    from tui_lab.core.paths import is_there
+    from tui_lab.core.sanitize import visible
+
+    loaded = args.loaded
+    if args.json:
+        rows = {
+            name: {
+                "value": getattr(loaded.settings, name),
+                "source": loaded.sources[name],
+                "environment": each.metadata["env"],
+                "help": each.metadata["help"],
+            }
+            for name, each in settings.FIELDS.items()
+        }
+        problems = [*loaded.problems, *_key_problems(loaded.settings.keys)]
+        as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
+        return EXIT_OK
+    file = settings.path()
+    print(f"{visible(str(file))}{'' if is_there(file) else ' (not there yet)'}\n")
+    lines = []
+    for name, each in settings.FIELDS.items():
+        value = getattr(loaded.settings, name)
+        text = f"{len(value)} changed" if name == "keys" else settings.shown(value) or "–"
+        lines.append([name, text, loaded.sources[name], each.metadata["env"], each.metadata["help"]])
+    table(("setting", "value", "from", "environment", "what it is"), lines)
+    for action, keys in loaded.settings.keys.items():
+        print(f"  keys.{visible(action)} = {visible(keys)}")
+    for problem in _key_problems(loaded.settings.keys):
+        print(f"tui-lab: {problem}", file=sys.stderr)
+    return EXIT_OK

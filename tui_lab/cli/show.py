@@ -1,0 +1,282 @@
+"""The commands that only look: models, presets, data preview, runs, locate, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tui_lab.cli.jobs import run_job
+from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
+from tui_lab.cli.output import as_json, table
+from tui_lab.core import format
+from tui_lab.core.sanitize import visible
+
+# --------------------------------------------------------------------------------------------------
+# models and presets
+
+
+def models(args: argparse.Namespace) -> int:
+    """``tui-lab models``."""
+    from tui_lab.models import catalog
+
+    entries = [entry for entry in catalog.load() if args.all or not entry.refused]
+    if args.json:
+        as_json([asdict(entry) for entry in entries])
+        return EXIT_OK
+    rows = []
+    for entry in entries:
+        notes = [entry.refused] if entry.refused else []
+        if not entry.refused:
+            notes += ["here"] if entry.on_disk else []
+            notes += ["gated"] if entry.gated and not entry.on_disk else []
+            notes += ["no chat template"] if entry.chat_template is False else []
+        context = f"{entry.context:,}" if entry.context else "?"
+        rows.append(
+            [
+                entry.id,
+                format.count(entry.parameters),
+                str(entry.layers or "?"),
+                context,
+                entry.licence or "?",
+                ", ".join(notes),
+            ]
+        )
+    table(("model", "parameters", "layers", "context", "licence", "notes"), rows, right=(1, 2, 3))
+    if not args.all:
+        hint = "a local folder or a hub id works too; --all shows what is refused, and why"
+        print(hint, file=sys.stderr)
+    return EXIT_OK
+
+
+def presets(args: argparse.Namespace) -> int:
+    """``tui-lab presets``."""
+    if args.keys:
+        return _keys(args.json)
+    if args.name:
+        return _one_preset(args.name, args.json)
+    from tui_lab.recipes.presets import list_presets
+
+    found, messages = list_presets()
+    if args.json:
+        as_json({"presets": [_preset_json(preset) for preset in found], "messages": messages})
+    else:
+        rows = []
+        for preset in found:
+            about = preset.description
+            if preset.problems:
+                about = f"has mistakes: `tui-lab presets {preset.name}` names them"
+            rows.append([preset.name, preset.card, "own" if preset.own else "", about])
+        table(("preset", "card", "", "for"), rows)
+        for message in messages:
+            print(f"tui-lab: {visible(message)}", file=sys.stderr)
+    return EXIT_OK
+
+
+def _preset_json(preset: Any) -> dict[str, Any]:
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "description": preset.description,
+        "card": preset.card,
+        "path": str(preset.path),
+        "own": preset.own,
+        "values": preset.values,
+        "pocket": preset.pocket,
+        "problems": [problem.message for problem in preset.problems],
+    }
+
+
+def _one_preset(name: str, json_wanted: bool) -> int:
+    from tui_lab.recipes.presets import load_preset
+
+    preset = load_preset(name)
+    if json_wanted:
+        as_json(_preset_json(preset))
+    else:
+        print(f"# {preset.path}")
+        print(visible(preset.path.read_text(encoding="utf-8"), keep_newlines=True).rstrip())
+    return EXIT_OK
+
+
+def _keys(json_wanted: bool) -> int:
+    from tui_lab.recipes.recipe import FIELDS
+
+    if json_wanted:
+        as_json([{**asdict(info), "allowed": info.allowed()} for info in FIELDS.values()])
+        return EXIT_OK
+    group = ""
+    for info in FIELDS.values():
+        if info.group != group:
+            print(f"{'' if not group else chr(10)}[{info.group}]")
+            group = info.group
+        default = json.dumps(info.default) if info.default != "" else '""'
+        print(f"{info.name} = {default}    # {info.allowed()}")
+        print(f"    {info.help}")
+    return EXIT_OK
+
+
+# --------------------------------------------------------------------------------------------------
+# data
+
+
+def data_preview(args: argparse.Namespace) -> int:
+    """``tui-lab data preview``: what the preview job answers, for people or as JSON."""
+    request = {
+        "data": args.data,
+        "model": args.model,
+        "data_format": args.format,
+        "rows": args.rows,
+        "max_length": args.max_length,
+    }
+    answer = run_job("tui_lab.data.preview", request)
+    if args.json:
+        as_json(answer)
+        return EXIT_OK
+    facts = answer["facts"]
+    print(f"{visible(str(answer['data']))}: {visible(str(answer['reason']))}")
+    held = (
+        f", {facts['validation_rows']:,} of their own for validation" if facts.get("validation_rows") else ""
+    )
+    lengths = f"{facts['mean_tokens']} tokens a row, the longest {facts['longest_tokens']}"
+    print(f"  {facts['rows']:,} rows{held}; {lengths}")
+    template = visible(str(facts["template_source"]))
+    print(f"  {facts['trained_share']:.0%} of the tokens are trained; template: {template}")
+    for warning in answer["warnings"]:
+        print(f"  warning: {visible(str(warning))}")
+    for row in answer["rows"]:
+        _show_row(row)
+    return EXIT_OK
+
+
+def _show_row(row: dict[str, Any]) -> None:
+    """One row with what is trained marked: in colour on a terminal, between ⟦ and ⟧ elsewhere."""
+    print(f"\n{visible(str(row['place']))}: ", end="")
+    if row.get("error"):
+        print(f"left out: {visible(str(row['error']))}")
+        return
+    cut = ", cut to the length" if row.get("truncated") else ""
+    print(f"{row['tokens']} tokens, {row['trained']} trained{cut}")
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    opening, closing = ("\033[32m", "\033[0m") if colour else ("⟦", "⟧")
+    text, was = "", False
+    for piece, trained in row["pieces"]:
+        if trained != was:
+            text, was = text + (opening if trained else closing), trained
+        text += visible(str(piece), keep_newlines=True)
+    print(text + (closing if was else ""))
+
+
+# --------------------------------------------------------------------------------------------------
+# runs, places, machine
+
+
+def runs(args: argparse.Namespace) -> int:
+    """``tui-lab runs``."""
+    from tui_lab.cli.follow import number, result_of
+    from tui_lab.runs import folder
+    from tui_lab.runs import notes as marks
+    from tui_lab.runs.queue import queue
+    from tui_lab.runs.state import Watcher
+
+    directory = args.runs_dir or folder.runs_dir()
+    every = folder.list_runs(directory)
+    found = every[: args.limit or None]
+    watchers = [(run, Watcher(run)) for run in found]
+    results = []
+    for run, watcher in watchers:
+        watcher.read_all()
+        recipe = watcher.recipe
+        about = {"model": recipe.model, "data": recipe.data, "preset": recipe.preset} if recipe else {}
+        started = {"started_at": watcher.state.started_at or None, "problem": watcher.problem}
+        written = asdict(marks.read(run))
+        results.append({**result_of(run, watcher, watcher.liveness), **about, **started, **written})
+    if args.json:
+        as_json(results)
+        return EXIT_OK
+    if words := queue.standing(directory):
+        print(f"{words}; `tui-lab queue list` shows them", file=sys.stderr)
+    if not results:
+        print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)
+        return EXIT_OK
+    rows = []
+    for result in results:
+        total = f"/{result['total_steps']}" if result["total_steps"] else ""
+        gained = result["acquisition"]
+        score = f"{number(gained.get('start'), 2)} → {number(gained.get('end'), 2)}" if gained else ""
+        began = result["started_at"]
+        when = time.strftime("%m-%d %H:%M", time.localtime(began)) if began else ""
+        rows.append(
+            [
+                result["run"] + (f" ({result['name']})" if result["name"] else ""),
+                result["state"],
+                f"{result['step']}{total}",
+                number(result["train_loss"], 3),
+                number(result["validation_loss"], 3),
+                score,
+                when,
+            ]
+        )
+    table(("run", "state", "step", "loss", "validation", "score", "started"), rows, right=(2, 3, 4))
+    if len(every) > len(found):
+        print(f"{len(every) - len(found)} older ones are not shown; --limit 0 shows all", file=sys.stderr)
+    return EXIT_OK
+
+
+def places(runs_dir: Path | None) -> dict[str, Path]:
+    """Every folder the lab reads or writes, by name."""
+    from tui_lab.core.paths import cache_dir, config_dir, data_dir, resource_dir, state_dir, user_dir
+    from tui_lab.core.settings import path as settings_file
+    from tui_lab.models import catalog
+    from tui_lab.pocket import MODEL_DIR
+    from tui_lab.runs.folder import runs_dir as default_runs_dir
+
+    return {
+        "config": config_dir(),
+        "settings": settings_file(),
+        "presets": resource_dir("presets"),
+        "own presets": user_dir("presets"),
+        "themes": resource_dir("themes"),
+        "own themes": user_dir("themes"),
+        "runs": runs_dir or default_runs_dir(),
+        "data": data_dir(),
+        "state": state_dir(),
+        "cache": cache_dir(),
+        "hub cache": catalog.hub_cache_dir(),
+        "pocket model": MODEL_DIR,
+    }
+
+
+def locate(args: argparse.Namespace) -> int:
+    """``tui-lab locate``."""
+    from tui_lab.core.paths import is_there
+
+    found = places(args.runs_dir)
+    if args.json:
+        as_json({name: {"path": str(path), "exists": is_there(path)} for name, path in found.items()})
+        return EXIT_OK
+    table(
+        ("what", "where", ""),
+        [[name, str(path), "" if is_there(path) else "not there yet"] for name, path in found.items()],
+    )
+    return EXIT_OK
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """``tui-lab doctor``: each finding as soon as it is made."""
+    from tui_lab import doctor as checks
+
+    found = []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    for check in checks.iter_checks(args.online, args.runs_dir):
+        found.append(check)
+        if not args.json:
+            print(checks.line(check, width), flush=True)
+    print(checks.to_json(found) if args.json else f"\n{checks.summary(found, width)}")
+    return EXIT_FAILED if checks.exit_code(found) else EXIT_OK

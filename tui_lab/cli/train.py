@@ -1,0 +1,193 @@
+"""The commands that start, follow and steer runs: train, watch, resume, stop, pause, continue, checkpoint.
+
+Whatever can be known to be wrong is refused before a folder is made. A started run belongs to nobody's
+terminal: following it is reading its event log, and Ctrl+C ends the following, not the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from tui_lab.cli import plain as cli_plain
+from tui_lab.cli.estimate import before_a_run
+from tui_lab.cli.follow import POLL_S, _liveness, follow, json_line, short
+from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
+from tui_lab.cli.recipe_args import prepare, settings_of
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.hardware.memory_budget import chosen
+from tui_lab.models import catalog
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import Resolution, resolve
+from tui_lab.runs import changes, checkpoints, commands, folder, launch
+from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.state import Watcher
+
+# --------------------------------------------------------------------------------------------------
+# from words to a recipe
+
+
+# --------------------------------------------------------------------------------------------------
+# starting
+
+
+def train(args: argparse.Namespace) -> int:
+    """``tui-lab train``."""
+    if args.queue or args.sweep:
+        from tui_lab.cli import queue
+
+        return queue.add(args)
+    recipe, entry, resolution = prepare(args)
+    if args.dry_run:
+        return _dry_run(args, recipe, entry, resolution)
+    run = folder.create(recipe, args.runs_dir, args.name)
+    launch.start(run)
+    if args.detach:
+        return _left_alone(run, args.json)
+    if not args.json:
+        print(
+            f"run {run.id}: {recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}", flush=True
+        )
+        for line in before_a_run(recipe, entry, resolution)[0]:
+            print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
+    return follow(run, args.json, every_s=_calm(args))
+
+
+def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, resolution: Resolution) -> int:
+    from tui_lab.models.trainable import trainable_count
+
+    trainable = None
+    if entry.shape is not None:
+        trainable = trainable_count(entry.shape, recipe)
+    lines, outlook = before_a_run(recipe, entry, resolution)
+    if args.json:
+        print(
+            json_line(
+                {
+                    "kind": "dry_run",
+                    "recipe": recipe.model_dump(),
+                    "parameters": entry.parameters,
+                    "trainable": trainable,
+                    "choices": [
+                        {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
+                    ],
+                    "warnings": resolution.warnings,
+                    "forecast": outlook,
+                }
+            )
+        )
+        return EXIT_OK
+    print(f"{recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}; nothing was started")
+    if trainable and entry.parameters:
+        print(
+            f"  trains {trainable:,} of {entry.parameters:,} parameters ({trainable / entry.parameters:.2%})"
+        )
+    for line in lines:
+        print(f"  {line}")
+    for choice in resolution.reasons:
+        value = ", ".join(map(str, choice.value)) if isinstance(choice.value, list) else choice.value
+        print(f"  {choice.field}{f' = {short(value)}' if value != '' else ''}: {short(choice.reason)}")
+    for warning in resolution.warnings:
+        print(f"  warning: {short(warning)}")
+    return EXIT_OK
+
+
+def _left_alone(run: Run, as_json: bool) -> int:
+    if as_json:
+        print(json_line({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"}))
+    else:
+        print(run.id)
+        print(f"it runs in {run.path}; `tui-lab watch {run.id}` follows it", file=sys.stderr)
+    return EXIT_OK
+
+
+def resume(args: argparse.Namespace) -> int:
+    """``tui-lab resume``: goes on from the newest checkpoint."""
+    run = folder.open_run(args.name, args.runs_dir)
+    watcher = Watcher(run)
+    state = watcher.read_all()
+    if watcher.recipe is None:
+        raise LabError(watcher.problem)
+    recipe = folder.absolute_paths(watcher.recipe.changed(**settings_of(args)))
+    longer = _wants_more(watcher.recipe, recipe)
+    if state.end.get("state") == "finished" and not longer:
+        raise LabError(
+            f"run {run.id}: it has finished; there is nothing to go on with "
+            "(--set max_steps=… or num_train_epochs=… above what it had goes on further)"
+        )
+    found = changes.compare(watcher.recipe, recipe)
+    if found:
+        resolve(recipe, chosen().device, catalog.find(recipe.model, allow_large=recipe.allow_large))
+    if checkpoints.find(run.checkpoints_path).chosen is not None:
+        changes.refuse(found)
+    for change in found:
+        print(short(change.words()), file=sys.stderr)
+    launch.start(run, recipe if found else None)
+    if args.detach:
+        return _left_alone(run, args.json)
+    return follow(run, args.json, watcher, _calm(args))
+
+
+def _wants_more(before: Recipe, after: Recipe) -> bool:
+    """Whether a recipe was changed to train for longer."""
+    if before.max_steps and after.max_steps:
+        return after.max_steps > before.max_steps
+    return not before.max_steps and after.num_train_epochs > before.num_train_epochs
+
+
+def watch(args: argparse.Namespace) -> int:
+    """``tui-lab watch``: from the first event of the run to its end, or to Ctrl+C."""
+    run = folder.open_run(args.name, args.runs_dir)
+    if args.plain and not args.json:
+        print(f"Following the run {visible(run.id)}.", flush=True)
+    return follow(run, args.json, every_s=_calm(args))
+
+
+# --------------------------------------------------------------------------------------------------
+# following
+
+
+def _calm(args: argparse.Namespace) -> float | None:
+    """Seconds between two groups of sentences; None where no sentences are wanted: neither asked for, nor all
+    that the terminal can do."""
+    lines_only = sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
+    return args.every if args.plain or lines_only else None
+
+
+# --------------------------------------------------------------------------------------------------
+# steering
+
+
+def ask(args: argparse.Namespace) -> int:
+    """``tui-lab stop|pause|continue|checkpoint RUN``: asks, and waits for the run's answer."""
+    run = folder.open_run(args.name, args.runs_dir)
+    watcher = Watcher(run)
+    watcher.read_all()
+    if not is_locked(run):
+        raise LabError(f"run {run.id}: it is not running ({_liveness(watcher)})")
+    command_id = commands.send(run, args.command)
+    deadline = time.monotonic() + args.wait
+    outcome = None
+    while outcome is None:
+        for event in watcher.take():
+            if event.get("kind") == "command" and event.get("id") == command_id:
+                outcome = str(event.get("outcome") or "done")
+        if outcome is None and (time.monotonic() > deadline or not is_locked(run)):
+            break
+        time.sleep(POLL_S)
+    answered = outcome is not None
+    if args.json:
+        print(json_line({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome}))
+    elif answered:
+        print(short(outcome))
+    elif not is_locked(run):
+        print(f"run {run.id} ended before it answered ({_liveness(watcher)})", file=sys.stderr)
+    else:
+        busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
+        print(
+            f"asked; run {run.id} has not answered yet: it does after the step in hand{busy}", file=sys.stderr
+        )
+    return EXIT_OK if answered else EXIT_FAILED

@@ -1,0 +1,1 @@
+"""What every layer uses: errors, formatting, files, settings, child processes and the job protocol."""

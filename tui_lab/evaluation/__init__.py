@@ -1,0 +1,1 @@
+"""Evaluation jobs: suites on demand, the adapter strength sweep and the cache of scores."""

@@ -1,0 +1,372 @@
+"""Time, money and energy of a run: forecast before it, reckoned while it goes, told when it ends.
+
+Time comes from the operations a token takes (:mod:`tui_lab.forecast.flops`) and the speed of the card: measured
+on it (:mod:`tui_lab.forecast.calibration`), else its data sheet's rate times a share that is *assumed*, which makes
+the interval wide. Money needs a price an hour, carbon a grid's intensity: both are settings. Energy is the
+card's alone, from its power limit before a run and from its own meter during it; without a GPU nothing tells
+it, and nothing is guessed. Plain functions of numbers, no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import JOULES_A_KWH, count
+from tui_lab.forecast.calibration import Calibration
+from tui_lab.forecast.flops import Operations, operations
+from tui_lab.hardware import gpu_specs
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.gpu_specs import Card
+from tui_lab.models.shapes import Shape
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN
+
+#: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
+WORLD_G_CO2_PER_KWH = 445.0
+WORLD_SOURCE = "world average 2024, IEA Electricity 2025"
+#: Environment variables of the settings.
+PRICE, CURRENCY, GRID = "TUI_LAB_PRICE_PER_HOUR", "TUI_LAB_CURRENCY", "TUI_LAB_GRID_G_CO2_PER_KWH"
+
+#: Where the size of the data is not known, costs are told for so many tokens.
+TOKENS_UNKNOWN = 1_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bounds, low ≤ value ≤ high."""
+
+    low: float
+    value: float
+    high: float
+
+    def times(self, factor: float) -> Interval:
+        return Interval(self.low * factor, self.value * factor, self.high * factor)
+
+
+#: What of a card's rate the executed operations reach in training, until it is measured: from fused kernels
+#: at large batches down to eager modules with adapters and 4-bit weights. Assumed, not measured.
+ASSUMED_SHARE = Interval(0.15, 0.30, 0.50)
+#: Milliseconds a block and micro-batch, forward and backward, below which Python cannot start its kernels:
+#: what rules small models on large cards. Assumed likewise.
+ASSUMED_LAUNCH_MS = Interval(1.0, 2.5, 5.0)
+#: Mean power of a training card as a part of its limit. Assumed likewise.
+ASSUMED_POWER = Interval(0.4, 0.7, 1.0)
+#: Spread of a measured speed from one run to the next.
+MEASURED_SPREAD = 0.15
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What hours and kilowatt-hours cost. ``per_hour`` is None where nobody said."""
+
+    per_hour: float | None = None
+    currency: str = "$"
+    g_co2_per_kwh: float = WORLD_G_CO2_PER_KWH
+    grid_source: str = WORLD_SOURCE
+
+
+def prices(environment: Mapping[str, str] | None = None) -> Prices:
+    """The settings, from environment variables. Raises LabError where one is no number."""
+    words = os.environ if environment is None else environment
+    grid = _amount(words, GRID)
+    return Prices(
+        per_hour=_amount(words, PRICE),
+        currency=(words.get(CURRENCY) or "$").strip()[:8] or "$",
+        g_co2_per_kwh=WORLD_G_CO2_PER_KWH if grid is None else grid,
+        grid_source=WORLD_SOURCE if grid is None else GRID,
+    )
+
+
+def _amount(words: Mapping[str, str], name: str) -> float | None:
+    text = (words.get(name) or "").strip()
+    if not text:
+        return None
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not math.isfinite(amount) or amount < 0:
+        raise LabError(f"{name} = {text[:40]!r}: must be a number of 0 or more, such as 0.85")
+    return amount
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A forecast. ``hours`` is None where nothing is known of the device's speed, ``money`` without a price,
+    ``kwh`` and ``co2_kg`` without a GPU. ``mfu`` is the share of the card's dense rate that the model's own
+    operations reach; ``assumed`` tells whether speed was assumed or measured. ``parts``: hours by what takes
+    them, at the middle of the interval. Texts are plain sentences for a screen."""
+
+    tokens: float
+    tokens_basis: str
+    operations: Operations
+    hours: Interval | None
+    parts: dict[str, float]
+    tok_per_s: Interval | None
+    mfu: Interval | None
+    assumed: bool
+    money: Interval | None
+    currency: str
+    kwh: Interval | None
+    co2_kg: Interval | None
+    basis: str
+    formula: str
+    notes: tuple[str, ...] = ()
+    card: Card | None = None
+
+    @property
+    def flops_per_token(self) -> float:
+        return self.operations.model
+
+
+def estimate(
+    shape: Shape,
+    recipe: Recipe,
+    resolved: Mapping[str, Any] | None = None,
+    device: DeviceFacts | Card | str | None = None,
+    tokens: float | None = None,
+    *,
+    rows: int | None = None,
+    mean_tokens: float | None = None,
+    validation_tokens: float | None = None,
+    trained_share: float = 1.0,
+    measured: Calibration | None = None,
+    tariff: Prices | None = None,
+) -> Cost:
+    """What a run of ``recipe`` on a model of ``shape`` will take.
+
+    ``device``: the machine's, a card, or a card's name. ``tokens``: those the whole run trains on; None takes
+    them from ``rows`` × ``mean_tokens`` (tokens a row) and the recipe, else from its steps as the most they
+    can be, else costs are told for a million. ``validation_tokens``: of one validation. ``trained_share``:
+    part of the tokens that is trained on. ``measured``: :func:`tui_lab.forecast.calibration.find`'s. Raises LabError
+    for a ``device`` that is an unknown name, and for settings that are no numbers.
+    """
+    tariff = prices() if tariff is None else tariff
+    values = resolved or {}
+    max_length = int(values.get("max_length") or recipe.max_length)
+    tokens, basis = (tokens, "as given") if tokens else planned_tokens(recipe, max_length, rows, mean_tokens)
+    length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
+    card, notes = _card(device)
+    # without Triton the logits of every token are computed
+    share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else trained_share
+    found = operations(shape, recipe, length, head_share=share)
+    dtype = _dtype(shape, recipe, values, card)
+    peak = card.rate_flops(dtype) if card else None
+
+    if validation_tokens is None:
+        validation_tokens = _held_out_tokens(recipe, rows, length, None if basis == "as given" else tokens)
+    validation = _validation_flops(recipe, found, tokens, length, validation_tokens)
+    if validation is None:
+        notes.append("validation is not in it: how often and how much is not known before the data is")
+    seconds, speed, source = _seconds(shape, recipe, found, tokens, length, peak, measured)
+    if card and measured is None:
+        source = (
+            f"{card.name}'s data sheet ({_rate(peak)} {dtype}) × an assumed {_share(ASSUMED_SHARE)} of it"
+        )
+    if seconds is None:
+        hours, parts, mfu = None, {}, None
+    else:
+        flops_s = tokens * found.hardware / seconds.value
+        checks = (validation or 0.0) / flops_s
+        whole = (seconds.value + checks) * (1 + recipe.probe_share) / seconds.value
+        hours = seconds.times(whole / 3600)
+        parts = {
+            "training": seconds.value / 3600,
+            "validation": checks / 3600,
+            "retention probe": (seconds.value + checks) * recipe.probe_share / 3600,
+        }
+        mfu = speed.times(found.model / peak) if speed and peak else None
+    on_gpu = card is not None or (measured is not None and measured.power_w is not None)
+    kwh = None
+    if hours is not None and on_gpu:
+        if measured is not None and measured.power_w is not None:
+            kwh = hours.times(measured.power_w / 1000)
+        elif card is not None:
+            power = [share * card.tdp_w / 1000 for share in _bounds(ASSUMED_POWER)]
+            kwh = Interval(*(h * p for h, p in zip(_bounds(hours), power, strict=True)))
+            notes.append(
+                f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W is assumed"
+            )
+    if not on_gpu:
+        notes.append("energy is not known: nothing meters it without an NVIDIA GPU")
+    if hours is not None and measured is None and not recipe.packing and mean_tokens:
+        notes.append("rows are padded to the longest of their batch: that takes time and is not in it")
+    if hours is not None:
+        notes.append("loading, downloads and answers (samples, scores) are not in it")
+    return Cost(
+        tokens=tokens,
+        tokens_basis=basis,
+        operations=found,
+        hours=hours,
+        parts=parts,
+        tok_per_s=speed,
+        mfu=mfu,
+        assumed=measured is None,
+        money=None if hours is None or tariff.per_hour is None else hours.times(tariff.per_hour),
+        currency=tariff.currency,
+        kwh=kwh,
+        co2_kg=None if kwh is None else kwh.times(tariff.g_co2_per_kwh / 1000),
+        basis=source,
+        formula=formula_text(found, length),
+        notes=tuple(notes),
+        card=card,
+    )
+
+
+def planned_tokens(
+    recipe: Recipe, max_length: int, rows: int | None = None, mean_tokens: float | None = None
+) -> tuple[float, str]:
+    """Tokens that the whole run trains on, and how that is known. ``rows``: of the task, without replay."""
+    replayed = 1 / (1 - recipe.replay_fraction)
+    mean = min(mean_tokens, float(max_length)) if mean_tokens else None
+    if recipe.max_steps:
+        each = float(max_length) if recipe.packing or mean is None else mean
+        found = recipe.max_steps * recipe.effective_batch_size * each
+        most = "" if recipe.packing or mean else ", at most: rows may be shorter"
+        return found, f"{recipe.max_steps} steps of {recipe.effective_batch_size} × {each:,.0f} tokens{most}"
+    if rows and mean:
+        found = rows * replayed * mean * recipe.num_train_epochs
+        beside = " with general rows beside" if recipe.replay_fraction else ""
+        times = f"{recipe.num_train_epochs:g} times" if recipe.num_train_epochs != 1 else "once"
+        return found, f"{rows:,} rows{beside} of {mean:,.0f} tokens, {times}"
+    return float(TOKENS_UNKNOWN), f"for each {count(TOKENS_UNKNOWN)} tokens: the data is not counted yet"
+
+
+def formula_text(found: Operations, length: float) -> str:
+    """The operations a token with the formula and its figures: what MFU is made of."""
+    parts = [f"N {count(found.weights)}", f"A {_flops(found.attention)} at {length:,.0f} tokens"]
+    if found.adapter:
+        parts.insert(1, f"n {count(found.adapter)}")
+    return f"{_flops(found.model)} a token = {found.formula} ({', '.join(parts)})"
+
+
+def facts_of_run(
+    shape: Shape,
+    recipe: Recipe,
+    device: DeviceFacts,
+    values: Mapping[str, Any],
+    length: float,
+    trained_share: float,
+) -> dict[str, Any]:
+    """What a run writes down before its first step, so that whoever watches can tell its MFU: operations a
+    token with their formula, and the card's rate in the type that is computed in (None where not known)."""
+    card, notes = _card(device)
+    dtype = _dtype(shape, recipe, values, card)
+    length = float(values["max_length"]) if recipe.packing else length
+    found = operations(shape, recipe, length, head_share=trained_share)
+    return {
+        "flops_per_token": round(found.model),
+        "formula": formula_text(found, length),
+        "peak_flops": card.rate_flops(dtype) if card else None,
+        "peak_of": f"{card.name}, {dtype}, dense" if card else "; ".join(notes),
+    }
+
+
+def mfu(tok_per_s: float, flops_per_token: float, peak_flops: float | None) -> float | None:
+    """Share of a card's dense rate that the model's operations reach; None where the rate is not known."""
+    if not peak_flops or not math.isfinite(tok_per_s) or tok_per_s < 0:
+        return None
+    return tok_per_s * flops_per_token / peak_flops
+
+
+def co2_kg(energy_j: float, tariff: Prices) -> float:
+    """Carbon dioxide of an energy at the grid's intensity."""
+    return energy_j / JOULES_A_KWH * tariff.g_co2_per_kwh / 1000
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def _bounds(interval: Interval) -> tuple[float, float, float]:
+    return interval.low, interval.value, interval.high
+
+
+def _share(interval: Interval) -> str:
+    return f"{interval.low:.0%} to {interval.high:.0%}"
+
+
+def _flops(value: float) -> str:
+    number, _, unit = count(value).partition(" ")
+    return f"{number} {({'B': 'G', 'k': 'k', 'M': 'M'}).get(unit, '')}FLOP"
+
+
+def _rate(flops_s: float | None) -> str:
+    return "unknown" if flops_s is None else f"{flops_s / 1e12:,.4g} TFLOP/s"
+
+
+def _card(device: DeviceFacts | Card | str | None) -> tuple[Card | None, list[str]]:
+    if isinstance(device, Card) or device is None:
+        return device, []
+    if isinstance(device, str):
+        return gpu_specs.find(device), []
+    if device.type != "cuda":
+        return None, []
+    try:
+        return gpu_specs.find(device.name, device.memory_bytes or None), []
+    except LabError as error:
+        return None, [str(error)]
+
+
+def _dtype(shape: Shape, recipe: Recipe, values: Mapping[str, Any], card: Card | None) -> str:
+    """What a run would compute in; as resolution does where it was not asked."""
+    settled = values.get("compute_dtype") or recipe.compute_dtype
+    if settled != "auto":
+        return str(settled)
+    if card is None or card.bf16_flops:
+        return "bfloat16" if card else "float32"
+    return "float32" if shape.model_type in OVERFLOW_FLOAT16 else "float16"
+
+
+def _seconds(
+    shape: Shape,
+    recipe: Recipe,
+    found: Operations,
+    tokens: float,
+    length: float,
+    peak: float | None,
+    measured: Calibration | None,
+) -> tuple[Interval | None, Interval | None, str]:
+    """Seconds of the training steps, tokens a second, and where they come from."""
+    if measured is not None:
+        # rows of another length take other operations: what was measured is the rate of operations
+        speed = measured.hardware_flops_s / found.hardware
+        around = Interval(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
+        return Interval(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
+    if peak is None:
+        return None, None, "the speed of this device is not known before it is measured (calibration)"
+    batches = tokens / (recipe.per_device_train_batch_size * length)
+    shares = reversed(_bounds(ASSUMED_SHARE))
+    launches = [ms / 1000 * shape.layers * batches for ms in _bounds(ASSUMED_LAUNCH_MS)]
+    times = [
+        max(tokens * found.hardware / (peak * share), launch)
+        for share, launch in zip(shares, launches, strict=True)
+    ]
+    slow, middle, fast = (tokens / each for each in reversed(times))
+    return Interval(*times), Interval(slow, middle, fast), ""
+
+
+def _held_out_tokens(recipe: Recipe, rows: int | None, length: float, planned: float | None) -> float | None:
+    """Tokens of the validation rows, from what is trained on; None where that is not known."""
+    if rows and not recipe.packing:
+        once = rows * length
+    elif planned is not None and not recipe.max_steps:
+        once = planned / recipe.num_train_epochs * (1 - recipe.replay_fraction)
+    else:
+        return None
+    return once * recipe.validation_fraction / (1 - recipe.validation_fraction)
+
+
+def _validation_flops(
+    recipe: Recipe, found: Operations, tokens: float, length: float, validation_tokens: float | None
+) -> float | None:
+    """Operations of all validations, the one before the first step included; None where it is not known."""
+    if validation_tokens is None:
+        return None
+    steps = tokens / (recipe.effective_batch_size * length)
+    times = steps / recipe.eval_steps if recipe.eval_steps else min(VALIDATIONS_A_RUN, steps)
+    return (times + 1) * validation_tokens * found.forward

@@ -1,0 +1,292 @@
+"""What a recipe will take on a given place before it runs, in one record and in sentences: memory against
+what is free there, time, money and energy. The command line and the Choose pane say the same by it. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import count, size
+from tui_lab.core.sanitize import visible
+from tui_lab.forecast import calibration
+from tui_lab.forecast import cost as costs
+from tui_lab.forecast import remedies as fit
+from tui_lab.forecast.cost import Cost, Interval
+from tui_lab.forecast.memory import Forecast, forecast
+from tui_lab.forecast.remedies import FITS, OVER, Largest, Remedy
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.models import catalog
+from tui_lab.models.catalog import Entry
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of the data: rows in all, tokens of a mean row, the part of the tokens that is trained
+    on, and the lengths of the rows that were looked at."""
+
+    rows: int | None = None
+    mean_tokens: float | None = None
+    trained_share: float = 1.0
+    lengths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The exact probe's answer. ``total_bytes`` adds what no tensor shows (the device's context, and what is
+    lost between blocks) as the formula has it."""
+
+    peak_bytes: int
+    total_bytes: int
+    seconds: float
+    phase: str
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """``memory`` is None where it cannot be said, and ``problem`` says why; likewise ``cost``. ``probe`` is
+    there when it was asked for."""
+
+    room: Room
+    memory: Forecast | None = None
+    problem: str = ""
+    cost: Cost | None = None
+    cost_problem: str = ""
+    probe: Probe | None = None
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The best figure there is: the probe's, else the formula's."""
+        if self.probe is not None:
+            return self.probe.total_bytes
+        return self.memory.total_bytes if self.memory else None
+
+    @property
+    def verdict(self) -> str:
+        """One of :mod:`tui_lab.forecast.remedies`'s."""
+        free = self.room.free_bytes
+        if free is None or self.needed_bytes is None:
+            return fit.UNKNOWN
+        if self.probe is not None:  # what is left open is small beside the formula's interval
+            return FITS if self.probe.total_bytes <= free else OVER
+        return fit.verdict(self.memory, free) if self.memory else fit.UNKNOWN
+
+
+def look(
+    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: Room, data: Data | None = None
+) -> Outlook:
+    """The outlook of a recipe with its resolved ``values``; a fraction of a millisecond. Never raises."""
+    if entry.shape is None:
+        problem = _no_shape(entry)
+        return Outlook(room, problem=problem, cost_problem="not known before the model's sizes are")
+    data = data or Data()
+    memory, problem = None, ""
+    try:
+        memory = forecast(entry.shape, recipe, values, room.kind)
+    except LabError as error:
+        problem = str(error)
+    cost, cost_problem = None, ""
+    try:
+        cost = costs.estimate(
+            entry.shape,
+            recipe,
+            values,
+            room.device,
+            rows=data.rows,
+            mean_tokens=data.mean_tokens,
+            trained_share=data.trained_share,
+            measured=calibration.find(room.device, entry.shape, recipe, values),
+        )
+    except LabError as error:
+        cost_problem = str(error)
+    return Outlook(room, memory, problem, cost, cost_problem)
+
+
+def warm_up(room: Room) -> None:
+    """Reads the tables that the first look needs, some tenths of a second: for a thread."""
+    recipe, entry = Recipe(), catalog.find(catalog.POCKET)
+    look(recipe, entry, resolve(recipe, room.device, entry).values, room)
+
+
+def _no_shape(entry: Entry) -> str:
+    if entry.model_type:
+        return f"the layers of {visible(entry.model_type)} are not known here: the exact probe can count them"
+    return "its sizes are not known before its files are here: the exact probe can read them then"
+
+
+def probed(outlook: Outlook, answer: Mapping[str, Any]) -> Outlook:
+    """The outlook with the answer of :mod:`tui_lab.training.memory_probe`."""
+    peak = int(answer["peak_bytes"])
+    memory = outlook.memory
+    if memory is not None:
+        beside = memory.total_bytes - memory.tensors_bytes
+    else:
+        from tui_lab.forecast.memory import CONTEXT_BYTES, PROCESS_BYTES
+
+        beside = (CONTEXT_BYTES if outlook.room.kind == "cuda" else PROCESS_BYTES)[1]
+    return replace(
+        outlook,
+        probe=Probe(peak, peak + beside, float(answer["seconds"]), str(answer.get("phase", ""))),
+    )
+
+
+def calibration_request(recipe: Recipe, data: Data | None) -> dict[str, Any]:
+    """What :mod:`tui_lab.training.calibrate` is asked."""
+    data = data or Data()
+    return {
+        "values": recipe.model_dump(),
+        "lengths": list(data.lengths),
+        "trained_share": data.trained_share or 1.0,
+    }
+
+
+def probe_request(recipe: Recipe, room: Room) -> dict[str, Any]:
+    """What :mod:`tui_lab.training.memory_probe` is asked."""
+    return {"recipe": recipe.model_dump(), "device": asdict(room.device)}
+
+
+def data_of(facts: Mapping[str, Any]) -> Data:
+    """What the preview's answer (its ``facts``) says of the data."""
+    lengths = facts.get("lengths")
+    return Data(
+        rows=int(facts["rows"]) if facts.get("rows") else None,
+        mean_tokens=float(facts["mean_tokens"]) if facts.get("mean_tokens") else None,
+        trained_share=float(facts.get("trained_share") or 1.0),
+        lengths=tuple(lengths) if isinstance(lengths, list) else (),
+    )
+
+
+def hours_a_million(cost: Cost | None) -> Interval | None:
+    """Hours for a million tokens, where the speed is known."""
+    if cost is None or cost.hours is None or not cost.tokens:
+        return None
+    return cost.hours.times(1e6 / cost.tokens)
+
+
+# --------------------------------------------------------------------------------------------------
+# in words
+
+
+def total_text(memory: Forecast) -> str:
+    """``2.35 GiB (2.1 GiB to 2.9 GiB)``."""
+    low, high = size(memory.low_bytes), size(memory.high_bytes)
+    if low.split()[1] == high.split()[1]:
+        low = low.split()[0]
+    return f"{size(memory.total_bytes)} ({low} to {high})"
+
+
+def short_free_text(room: Room) -> str:
+    """``14.6 GiB free (GPU 1)``."""
+    where = "RAM" if room.kind == "cpu" else room.label.split(":")[0] if ": " in room.label else "GPU"
+    return f"{size(room.free_bytes)} free ({where})" if room.free_bytes is not None else f"({where})"
+
+
+def free_text(room: Room) -> str:
+    """``14.6 GiB free now on GPU 1: NVIDIA L4``."""
+    if room.free_bytes is None:
+        return f"how much is free on {room.label} is not known"
+    return f"{size(room.free_bytes)} {room.basis} {room.label}"
+
+
+def verdict_text(outlook: Outlook) -> str:
+    """Whether it fits, in a few words."""
+    free, needed = outlook.room.free_bytes, outlook.needed_bytes
+    if needed is None:
+        return "memory not known"
+    if free is None:
+        return "free memory not known"
+    match outlook.verdict:
+        case "fits":
+            return f"fits with {size(free - needed)} to spare"
+        case "tight":
+            assert outlook.memory is not None
+            short = size(outlook.memory.high_bytes - free)
+            return f"may fit: {size(free - needed)} to spare, or up to {short} short"
+        case _:
+            return f"does not fit: {size(needed - free)} short"
+
+
+def line(outlook: Outlook) -> str:
+    """The memory in one line."""
+    if outlook.memory is None and outlook.probe is None:
+        return f"memory: {outlook.problem}"
+    figures = [f"exactly {size(outlook.probe.total_bytes)}"] if outlook.probe else []
+    if outlook.memory is not None:
+        figures.append(total_text(outlook.memory))
+    return f"memory: {', '.join(figures)}, {free_text(outlook.room)}: {verdict_text(outlook)}"
+
+
+def nothing_helps(outlook: Outlook, remedies: Sequence[Remedy]) -> bool:
+    """Whether all changes were tried, and none makes it fit: they are tried by the formula, so not where it
+    is only the probe that finds the recipe too large."""
+    searched = outlook.memory is not None and fit.verdict(outlook.memory, outlook.room.free_bytes) == OVER
+    return searched and outlook.verdict == OVER and not remedies
+
+
+def cost_line(outlook: Outlook) -> str:
+    """Time, energy and money in one line; why not where they are not known."""
+    cost = outlook.cost
+    if cost is None:
+        return f"time: {outlook.cost_problem}"
+    if cost.hours is None:
+        return "time: not known before the speed is measured here"
+    parts = [time_text(cost.hours)]
+    if cost.kwh is not None:
+        parts.append(f"{_figure(cost.kwh)} kWh")
+    if cost.co2_kg is not None:
+        parts.append(f"{_figure(cost.co2_kg)} kg CO₂")
+    if cost.money is not None:
+        parts.append(f"{_figure(cost.money)} {cost.currency}")
+    how = "assumed speed" if cost.assumed else "measured speed"
+    return f"time: {', '.join(parts)}, {tokens_text(cost)} ({how})"
+
+
+def tokens_text(cost: Cost) -> str:
+    """For how many tokens costs are told."""
+    if cost.tokens_basis.startswith("for each"):
+        return f"for each {count(cost.tokens)} tokens"
+    return f"{count(cost.tokens)} tokens"
+
+
+def time_text(hours: Interval) -> str:
+    """``12 to 40 min``."""
+    for limit, unit, factor in ((2 / 60, "s", 3600), (2.0, "min", 60)):
+        if hours.high < limit:
+            return f"{_figure(hours.times(factor))} {unit}"
+    return f"{_figure(hours)} h"
+
+
+def _figure(interval: Interval) -> str:
+    """``0.3 to 1.2``."""
+    if interval.high < 0.01:
+        return "under 0.01"
+    low, high = _plain(interval.low), _plain(interval.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _plain(value: float) -> str:
+    """One or two digits, never in powers of ten."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def remedy_text(remedy: Remedy) -> str:
+    """What it takes then."""
+    total = size(remedy.forecast.total_bytes)
+    if remedy.sure:
+        return f"{total}, {size(remedy.spare_bytes)} to spare"
+    return f"{total}, which may fit"
+
+
+def largest_text(largest: Largest, recipe: Recipe) -> str:
+    """The largest batch and length that surely fit, in a line."""
+    if not largest.batch and not largest.length:
+        return "no batch and no length surely fits"
+    at = f"batch {largest.batch:,} at this length" if largest.batch else "no batch at this length"
+    rows = recipe.per_device_train_batch_size
+    length = f"{largest.length:,} tokens" if largest.length else "no length"
+    whole = ", all that the model holds" if largest.length == largest.length_limit else ""
+    return f"surely fits at most: {at}; {length} at batch {rows}{whole}"

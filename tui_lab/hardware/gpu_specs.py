@@ -1,0 +1,146 @@
+"""The graphics cards of ``cards.toml``: what they have of memory and what they compute a second, found by
+the name that a person or the driver gives. A name that differs in a word that matters (a laptop's card, a
+"Ti", a slice of a card) is another card and is never taken for its sibling: it is refused, with what is near.
+No torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.hardware.device import DeviceFacts
+
+_FILE = Path(__file__).with_name("gpu_specs.toml")
+#: Words of a name that tell nothing apart. "Laptop" and "mobile" are others.
+_NEEDLESS = frozenset(
+    {"nvidia", "geforce", "rtx", "tesla", "gpu", "graphics", "card", "tensor", "core", "gb"}
+)
+#: Words that make another, slower card of a name.
+_PORTABLE = frozenset({"laptop", "mobile", "notebook", "maxq"})
+#: A card whose driver reports less or more memory than this part of its entry's is a variant of the name.
+_LEAST_MEMORY, _MOST_MEMORY = 0.85, 1.1
+
+
+@dataclass(frozen=True)
+class Card:
+    """One card. Rates are dense, in FLOP/s with sums in float32; ``bf16_flops`` is None where it has none."""
+
+    name: str
+    memory_bytes: int
+    usable_bytes: int  # what the driver reports as total
+    bf16_flops: float | None
+    fp16_flops: float
+    fp32_flops: float
+    bandwidth_bytes_s: float
+    tdp_w: float
+    source: str
+    names: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+
+    def rate_flops(self, compute_dtype: str) -> float:
+        """FLOP/s that the card is made for in a type. bfloat16 on a card without it is emulated, at best as
+        fast as float32."""
+        if compute_dtype == "bfloat16":
+            return self.bf16_flops or self.fp32_flops
+        return self.fp16_flops if compute_dtype == "float16" else self.fp32_flops
+
+    def device_facts(self, threads: int = 1) -> DeviceFacts:
+        """The card as a device that a recipe can be resolved for."""
+        return DeviceFacts("cuda", self.name, self.usable_bytes, self.bf16_flops is not None, threads)
+
+
+@lru_cache(maxsize=1)
+def all_cards() -> tuple[Card, ...]:
+    """Every card of the file, in its order."""
+    rows: list[dict[str, Any]] = tomllib.loads(_FILE.read_text(encoding="utf-8"))["card"]
+    return tuple(_from_row(row) for row in rows)
+
+
+def _from_row(row: dict[str, Any]) -> Card:
+    return Card(
+        name=row["name"],
+        memory_bytes=row["memory_gib"] << 30,
+        usable_bytes=row["usable_mib"] << 20,
+        bf16_flops=row["bf16"] * 1e12 if "bf16" in row else None,
+        fp16_flops=row["fp16"] * 1e12,
+        fp32_flops=row["fp32"] * 1e12,
+        bandwidth_bytes_s=row["bandwidth_gb_s"] * 1e9,
+        tdp_w=float(row["tdp_w"]),
+        source=row["source"],
+        names=tuple(row["names"]),
+        unverified=tuple(row.get("unverified", ())),
+    )
+
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a name that tell cards apart: ``NVIDIA A100-SXM4-40GB`` has a100, sxm4 and 40gb."""
+    plain = re.sub(r"\(.*?\)|[®™]", " ", text.lower())
+    plain = re.sub(r"\bmax-q\b", "maxq", re.sub(r"(\d+)\s*gi?b\b", r"\1gb", plain))
+    plain = re.sub(r"\b(rtx|geforce|nvidia|tesla)(?=\d)", r"\1 ", plain)  # rtx4090
+    return frozenset(word for word in re.findall(r"[a-z0-9]+", plain) if word not in _NEEDLESS)
+
+
+@lru_cache(maxsize=1)
+def _by_words() -> dict[frozenset[str], Card]:
+    found: dict[frozenset[str], Card] = {}
+    for card in all_cards():
+        for name in (card.name, *card.names):
+            found.setdefault(_words(name), card)
+    return found
+
+
+def find(text: str, memory_bytes: int | None = None) -> Card:
+    """The card that ``text`` names, in people's spelling or the driver's. ``memory_bytes``: what the driver
+    reports, where it is known: it tells apart variants of one name. Raises LabError with what is near."""
+    words = _words(text[:200])
+    card = _by_words().get(words)
+    if card is None:
+        raise LabError(_unknown(text, words))
+    if memory_bytes and not _LEAST_MEMORY <= memory_bytes / card.usable_bytes <= _MOST_MEMORY:
+        raise LabError(
+            f"{card.name} is known with {card.memory_bytes >> 30} GiB, and this one has "
+            f"{memory_bytes / 2**30:.1f}: another variant, whose rates are not known"
+        )
+    return card
+
+
+def known(text: str, memory_bytes: int | None = None) -> Card | None:
+    """The card that ``text`` names; None where it is not known."""
+    try:
+        return find(text, memory_bytes)
+    except LabError:
+        return None
+
+
+def near(text: str) -> list[Card]:
+    """Cards whose names share a word with ``text``, else those that are spelled most alike; at most five."""
+    words = _words(text[:200])
+    shared = [card for card in all_cards() if words & _words(card.name)]
+    if not shared:
+        spelled = {" ".join(sorted(key)): card for key, card in _by_words().items()}
+        matches = difflib.get_close_matches(" ".join(sorted(words)), spelled, n=5, cutoff=0.5)
+        shared = list(dict.fromkeys(spelled[match] for match in matches))
+    return shared[:5]
+
+
+def _unknown(text: str, words: frozenset[str]) -> str:
+    shown = visible(text.strip())[:80]
+    names = ", ".join(card.name for card in near(text))
+    if words & _PORTABLE:
+        instead = f" (the desktop's {names} is another, faster card)" if names else ""
+        return f"no figures are known for the laptop card {shown!r}{instead}; measure it with a calibration"
+    if not names:
+        names = ", ".join(card.name for card in all_cards())
+        return f"no card {shown!r} is known; known are {names}"
+    exact = [card for card in near(text) if words and words < _words(card.name)]
+    if exact:
+        return f"which {shown!r} is meant? There are {', '.join(card.name for card in exact)}"
+    return f"no card {shown!r} is known; near it are {names}"

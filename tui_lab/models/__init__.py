@@ -1,0 +1,1 @@
+"""Model checkpoints: the catalog, shapes, target modules and loading."""

@@ -1,0 +1,370 @@
+"""The models that people can choose: the bundled one first, then those of ``catalog.toml``, whatever lies
+in the local hub cache, any local folder, and any hub id. Every entry carries the facts that a picker and
+a forecast need, and where they were read; what is not known is None. What the lab cannot or should not
+tune is still listed, with a sentence that says why and what to take instead. Imports nothing heavy: the
+cache is read by its public folder layout, a folder by :mod:`tui_lab.models.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.models.checkpoint import FolderFacts, inspect
+from tui_lab.models.shapes import Shape, parameter_count
+from tui_lab.pocket import MODEL_DIR
+
+#: The lab's presets, memory forecasts and time budgets are made for models up to this size.
+MAX_PARAMETERS = 3_000_000_000
+POCKET = "pocket"
+
+_CATALOG_FILE = Path(__file__).with_name("catalog.toml")
+_POCKET_DIR = MODEL_DIR
+#: As the hub has them: letters, digits, ``-_.``; at most 96 characters a part.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_SHAPE_KEYS = (
+    "model_type", "layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary", "tied",
+    "attention_bias", "mlp_bias", "qk_layernorm",
+)  # fmt: skip
+
+Where = Literal["bundled", "catalog", "cache", "folder", "hub"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model with what is known about it. None means unknown."""
+
+    id: str  # what a recipe's ``model`` says: pocket, a hub id, or a folder
+    label: str  # what a list shows; safe for a terminal
+    where: Where
+    path: Path | None = None  # its folder on this machine
+    on_disk: bool = False  # its weights are here: no download
+    model_type: str | None = None
+    shape: Shape | None = None
+    parameters: int | None = None
+    context: int | None = None  # tokens
+    licence: str | None = None
+    gated: bool | None = None  # a licence must be accepted on the hub first
+    chat_template: bool | None = None  # its tokenizer brings one
+    suggested_targets: str = "all"
+    source: str = ""  # where the facts were read
+    unverified: tuple[str, ...] = ()  # facts that are commonly stated and were not read at their source
+    aliases: tuple[str, ...] = ()
+    refused: str | None = None  # why the lab does not tune it, and what to take instead
+    needs_flag: bool = False  # refused for its size alone: allow_large lets it through
+
+    @property
+    def layers(self) -> int | None:
+        return self.shape.layers if self.shape else None
+
+    @property
+    def hidden(self) -> int | None:
+        return self.shape.hidden if self.shape else None
+
+    @property
+    def intermediate(self) -> int | None:
+        return self.shape.intermediate if self.shape else None
+
+    @property
+    def heads(self) -> int | None:
+        return self.shape.heads if self.shape else None
+
+    @property
+    def kv_heads(self) -> int | None:
+        return self.shape.kv_heads if self.shape else None
+
+    @property
+    def head_dim(self) -> int | None:
+        return self.shape.head_dim if self.shape else None
+
+    @property
+    def vocabulary(self) -> int | None:
+        return self.shape.vocabulary if self.shape else None
+
+    @property
+    def tied(self) -> bool | None:
+        return self.shape.tied if self.shape else None
+
+    @property
+    def short(self) -> str:
+        """The name without its owner."""
+        return self.id.rpartition("/")[2]
+
+    @property
+    def loadable(self) -> str:
+        """What ``from_pretrained`` is given: the folder for the bundled model and for local folders, else
+        the hub id (which finds the cache by itself)."""
+        return str(self.path) if self.path is not None and self.where in ("bundled", "folder") else self.id
+
+
+def _too_large(label: str, parameters: int | None, smaller: str = "") -> str | None:
+    """The sentence for a model over the limit; None for one that is not known to be."""
+    if parameters is None or parameters <= MAX_PARAMETERS:
+        return None
+    instead = f" (such as {smaller})" if smaller else ""
+    return (
+        f"{label} has {parameters / 1e9:.2f} B parameters, over the lab's limit of 3 B: "
+        f"take a smaller one{instead}, or allow it with --allow-large"
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# the file
+
+
+@lru_cache(maxsize=1)
+def _listed() -> tuple[Entry, ...]:
+    """The entries of ``catalog.toml``, in its order."""
+    rows: list[dict[str, Any]] = tomllib.loads(_CATALOG_FILE.read_text(encoding="utf-8"))["model"]
+    by_id = {row["id"]: row for row in rows}
+    return tuple(_from_row(row, by_id) for row in rows)
+
+
+def _from_row(row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> Entry:
+    sizes = by_id[row["like"]] if "like" in row else row
+    shape = None
+    if "model_type" in sizes:
+        values = {key: sizes[key] for key in _SHAPE_KEYS if key in sizes}
+        shape = Shape(**values, context=row.get("context", 0))
+    parameters = parameter_count(shape) if shape else None
+    large = _too_large(row["id"], parameters, row.get("smaller", ""))
+    return Entry(
+        id=row["id"],
+        label=row["id"],
+        where="catalog",
+        model_type=shape.model_type if shape else None,
+        shape=shape,
+        parameters=parameters,
+        context=row.get("context"),
+        licence=row.get("licence"),
+        gated=row.get("gated"),
+        chat_template=row.get("chat_template"),
+        suggested_targets=row.get("suggested_targets", "all"),
+        source=row["source"],
+        unverified=tuple(row.get("unverified", ())),
+        aliases=tuple(row.get("aliases", ())),
+        refused=row.get("refused") or large,
+        needs_flag="refused" not in row and large is not None,
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# folders and the hub cache
+
+
+def _from_folder(facts: FolderFacts, *, id: str, label: str, where: Where, source: str) -> Entry:
+    # what is missing from the cache is downloaded; a folder of one's own must be whole
+    problem = None if where == "cache" and facts.incomplete else facts.problem
+    large = _too_large(label, facts.parameters)
+    return Entry(
+        id=id,
+        label=label,
+        where=where,
+        path=facts.path,
+        on_disk=facts.has_weights,
+        model_type=facts.model_type,
+        shape=facts.shape,
+        parameters=facts.parameters,
+        context=facts.context,
+        licence=facts.licence,
+        gated=False,  # it is here already
+        chat_template=facts.chat_template,
+        source=source,
+        refused=problem or large,
+        needs_flag=problem is None and large is not None,
+    )
+
+
+def pocket() -> Entry:
+    """The bundled model, described by its own files."""
+    if not (_POCKET_DIR / "config.json").is_file():
+        return Entry(
+            id=POCKET,
+            label=POCKET,
+            where="bundled",
+            path=_POCKET_DIR,
+            licence="apache-2.0",
+            source="this package",
+            refused="the bundled model is missing from this installation: "
+            "run `python -m tui_lab.pocket.builder.build`, or reinstall",
+        )
+    facts = inspect(_POCKET_DIR, name="the bundled model")
+    source = "its config.json, in this package"
+    made = _from_folder(facts, id=POCKET, label=POCKET, where="bundled", source=source)
+    return replace(made, licence="apache-2.0")
+
+
+def hub_cache_dir() -> Path:
+    """Where the hub's files are cached, by the same variables as huggingface_hub."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := os.environ.get(variable):
+            return _expanded(value)
+    place = os.environ.get("HF_HOME") or str(
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    )
+    return _expanded(place) / "hub"
+
+
+def _expanded(path: str) -> Path:
+    return home(Path(os.path.expandvars(path)))
+
+
+def home(path: Path) -> Path:
+    """The path with ``~`` replaced; as it is where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _snapshot(repository: Path) -> Path | None:
+    """The snapshot that ``main`` points to, else the newest one that holds a config."""
+    snapshots = repository / "snapshots"
+    try:
+        revision = (repository / "refs" / "main").read_text(encoding="ascii").strip()
+        if re.fullmatch(r"[0-9a-f]{40}", revision) and (snapshots / revision / "config.json").is_file():
+            return snapshots / revision
+    except (OSError, UnicodeDecodeError):
+        pass
+    try:
+        found = [path for path in snapshots.iterdir() if (path / "config.json").is_file()]
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    except OSError:
+        return None
+
+
+def _cached(directory: Path) -> dict[str, Path]:
+    """Hub id → snapshot folder, of every model in the cache that has a config."""
+    found = {}
+    try:
+        repositories = sorted(path for path in directory.iterdir() if path.name.startswith("models--"))
+    except OSError:
+        return {}
+    for repository in repositories:
+        parts = repository.name.split("--")[1:]
+        hub_id = "/".join(parts) if len(parts) <= 2 else f"{parts[0]}/{'--'.join(parts[1:])}"
+        snapshot = _snapshot(repository)
+        if snapshot is not None:
+            found[hub_id] = snapshot
+    return found
+
+
+def _in_cache(entry: Entry, snapshot: Path) -> Entry:
+    """A listed entry whose files lie in the cache: nothing needs to be downloaded if the weights do."""
+    facts = inspect(snapshot)
+    read: dict[str, Any] = {"chat_template": facts.chat_template, "licence": facts.licence}
+    read = {name: value for name, value in read.items() if value is not None}
+    unverified = tuple(name for name in entry.unverified if name not in read)
+    return replace(entry, path=snapshot, on_disk=facts.has_weights, unverified=unverified, **read)
+
+
+def _from_cache(hub_id: str, snapshot: Path) -> Entry:
+    return _from_folder(
+        inspect(snapshot, name=visible(hub_id)),
+        id=hub_id,
+        label=visible(hub_id),
+        where="cache",
+        source="its config.json, in the hub cache",
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# what people call
+
+
+def load(cache_dir: Path | None = None) -> list[Entry]:
+    """Every model that can be named without typing a path: bundled, catalog, then the rest of the cache.
+
+    Entries with ``refused`` are listed too, so that people see why. Quick: no network, no torch.
+    """
+    cached = _cached(cache_dir or hub_cache_dir())
+    entries = [pocket()]
+    for entry in _listed():
+        snapshot = cached.pop(entry.id, None)
+        entries.append(_in_cache(entry, snapshot) if snapshot else entry)
+    entries += [_from_cache(hub_id, snapshot) for hub_id, snapshot in cached.items()]
+    return entries
+
+
+def _names(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Lower-case name → entry: ids, then aliases, then names without owner; the first that has it wins."""
+    names: dict[str, Entry] = {}
+    ordered = list(entries)
+    for entry in ordered:
+        names.setdefault(entry.id.lower(), entry)
+    for entry in ordered:
+        for alias in entry.aliases:
+            names.setdefault(alias.lower(), entry)
+    for entry in ordered:
+        names.setdefault(entry.short.lower(), entry)
+    return names
+
+
+def _suggestion(name: str, names: Iterable[str], entries: Mapping[str, Entry]) -> str:
+    near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    return f"; did you mean {entries[near[0]].id!r}?" if near else ""
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~", ".\\")) or name in (".", "..")
+
+
+def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) -> Entry:
+    """The model that people mean: pocket, a catalog or cache name (with or without its owner, in any
+    case), a local folder, or a hub id ``org/name``.
+
+    Raises LabError, saying what to do, for names that mean nothing and for models that are refused.
+    ``allow_large`` lets those over 3 B parameters through. A hub id that is not known here is returned
+    with unknown facts; whether it exists shows when it is loaded.
+    """
+    wanted = name.strip()
+    if not wanted:
+        raise LabError("model is empty: name one of `tui-lab models`, a local folder, or a hub id org/name")
+    entry = _find(wanted, cache_dir)
+    if entry.refused is None or (allow_large and entry.needs_flag):
+        return replace(entry, refused=None, needs_flag=False)
+    raise LabError(f"model {entry.refused}" if entry.where == "folder" else entry.refused)
+
+
+def check_size(name: str, parameters: int, allow_large: bool) -> None:
+    """Raises LabError for a model whose size shows only when it is loaded (a hub id not known here)."""
+    if not allow_large and (sentence := _too_large(visible(name), parameters)):
+        raise LabError(sentence)
+
+
+def _find(wanted: str, cache_dir: Path | None) -> Entry:
+    shown = visible(wanted)
+    folder = home(Path(wanted))
+    if not _looks_like_path(wanted):
+        entries = load(cache_dir)
+        names = _names(entries)
+        if entry := names.get(wanted.lower()):
+            return entry
+    if folder.is_dir():
+        facts = inspect(folder.resolve(), name=shown)
+        return _from_folder(
+            facts, id=str(folder.resolve()), label=visible(folder.resolve().name) or shown, where="folder",
+            source="its config.json",
+        )  # fmt: skip
+    if folder.is_file():
+        raise LabError(f"model {shown}: is a file; name the folder that holds config.json and the weights")
+    if _looks_like_path(wanted) or wanted.count("/") > 1:
+        raise LabError(f"model {shown}: there is no such folder")
+    suggestion = _suggestion(wanted, names, names)
+    if _HUB_ID.fullmatch(wanted) and ".." not in wanted and "--" not in wanted:
+        return Entry(
+            id=wanted, label=shown, where="hub", source="the hub; nothing is known before it is loaded"
+        )
+    raise LabError(
+        f"model {shown!r} is not known{suggestion or '; `tui-lab models` lists what is'} "
+        "(a local folder or a hub id org/name works too)"
+    )

@@ -1,0 +1,239 @@
+"""What a folder with a model says about itself: config.json, weights, tokenizer, licence. Everything in it
+is hostile until checked: sizes are bounded, types are checked, weights must be safetensors (a pickle can
+run code), and code that a config asks for is never run. Stdlib only and quick: of the weights only the
+header is read, and only where the sizes in the config are not enough.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.sanitize import visible
+from tui_lab.models import shapes
+
+#: A config or an index over this is damage or malice; the largest real ones are well under.
+MAX_JSON_BYTES = 16_000_000
+_MAX_HEADER_BYTES = 64_000_000
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+_LICENCE_LINE = re.compile(r"^(license|license_name):[ \t]*(\S[^\n]*)$", re.MULTILINE)
+_CAUSAL = re.compile(r"\w+(ForCausalLM|LMHeadModel)")
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """What was read. ``problem`` is the sentence why it cannot be tuned, beginning with its name."""
+
+    path: Path
+    problem: str | None = None
+    incomplete: bool = False  # the problem is only that files are missing
+    model_type: str | None = None
+    shape: shapes.Shape | None = None
+    parameters: int | None = None
+    context: int | None = None
+    licence: str | None = None
+    chat_template: bool | None = None
+    has_weights: bool = False
+
+
+class _Bad(Exception):
+    """Why a folder cannot be used; ``str(error)`` is the sentence without the name."""
+
+
+class _Missing(_Bad):
+    """Files are missing that the hub may have."""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise _Bad(f"its {path.name} is over {MAX_JSON_BYTES // 1_000_000} MB; that is no {path.name}")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise _Bad(
+            f"its {path.name} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+            "get the file again"
+        ) from None
+    except UnicodeDecodeError:
+        raise _Bad(f"its {path.name} is not UTF-8 text; get the file again") from None
+    except ValueError:  # a number of thousands of digits
+        raise _Bad(f"its {path.name} holds a number that is too long; get the file again") from None
+    except RecursionError:
+        raise _Bad(f"its {path.name} is nested too deeply to be real; get the file again") from None
+    except OSError as error:
+        raise _Bad(f"its {path.name} cannot be read ({error.strerror or error})") from None
+    if not isinstance(value, dict):
+        raise _Bad(f"its {path.name} holds no JSON object; get the file again")
+    return value
+
+
+def _check_causal(config: Mapping[str, Any], kind: str) -> None:
+    """Raises _Bad unless the config describes a causal language model that needs no code of its own."""
+    if config.get("auto_map") and not _native(kind):
+        raise _Bad(
+            f"needs remote code for its architecture {visible(kind[:64])!r} (auto_map in config.json), "
+            "which the lab never executes; take a model whose architecture transformers has itself"
+        )
+    architectures = config.get("architectures")
+    names = (
+        [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    )
+    if config.get("is_encoder_decoder") is True or (names and not any(_CAUSAL.fullmatch(n) for n in names)):
+        what = visible(", ".join(names)) or f"an encoder-decoder {visible(kind)}"
+        raise _Bad(
+            f"is not a causal language model (it is {what}); take one whose architecture ends in ForCausalLM"
+        )
+
+
+def _native(kind: str) -> bool:
+    """Whether transformers has this architecture itself: it then ignores the repository's code."""
+    if shapes.known(kind):
+        return True
+    if not re.fullmatch(r"[a-z0-9_-]{1,64}", kind):
+        return False
+    spec = find_spec("transformers")  # finds, does not import
+    roots = spec.submodule_search_locations if spec else None
+    return any((Path(root) / "models" / kind.replace("-", "_")).is_dir() for root in roots or ())
+
+
+def _check_weights(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = _read_json(index).get("weight_map")
+        names = list(shards.values()) if isinstance(shards, dict) else []
+        missing = sorted(str(name)[:200] for name in names if not _inside(folder, name))
+        if missing or not names:
+            what = visible(missing[0]) if missing else "every shard"
+            raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
+        return
+    if any(
+        path.is_file() for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors"
+    ):
+        return
+    pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
+    if pickles:
+        raise _Bad(
+            f"has only pickled weights ({visible(pickles[0])}), which can run code when they are loaded; "
+            "convert them where you trust them: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder) writes safetensors"
+        )
+    if any(folder.glob("*.gguf")):
+        raise _Bad("has GGUF weights, which cannot be tuned; get the original safetensors")
+    raise _Missing("has no weights; it needs model.safetensors")
+
+
+def _inside(folder: Path, name: object) -> bool:
+    return isinstance(name, str) and "/" not in name and "\\" not in name and (folder / name).is_file()
+
+
+def _counted(folder: Path) -> int | None:
+    """Parameters by the headers of the safetensors files: exact for any architecture, tied weights once."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                if length > _MAX_HEADER_BYTES:
+                    return None
+                header = json.loads(file.read(length))
+            total += sum(
+                prod(int(size) for size in tensor["shape"])
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            )
+        except (OSError, struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
+            return None
+        except RecursionError:
+            return None
+    return total if total > 0 else None
+
+
+def _has_template(folder: Path) -> bool | None:
+    """Whether the tokenizer brings a chat template; None when there is no tokenizer_config.json."""
+    if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
+        return True
+    try:
+        return bool(_read_json(folder / "tokenizer_config.json").get("chat_template"))
+    except _Bad:
+        return None
+
+
+def _licence(folder: Path) -> str | None:
+    """The licence in the front matter of the model card."""
+    try:
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            head = file.read(8192)
+    except OSError:
+        return None
+    front = re.match(r"---\s*\n(.*?)\n---", head, re.DOTALL)
+    found = {key: value.strip("\"' ") for key, value in _LICENCE_LINE.findall(front[1] if front else "")}
+    name = found.get("license_name") if found.get("license") == "other" else found.get("license")
+    return visible(name)[:60] if name else None
+
+
+def inspect(folder: Path, name: str = "") -> FolderFacts:
+    """Reads a model folder. Never raises: what is wrong is in ``problem``.
+
+    ``name`` is what people called it, for the sentence.
+    """
+    shown = name or visible(str(folder))
+    try:
+        return _inspect(folder, shown)
+    except _Bad as error:
+        return FolderFacts(folder, problem=f"{shown}: {error}")
+    except OSError as error:
+        return FolderFacts(folder, problem=f"{shown}: cannot be read ({error.strerror or error})")
+
+
+def _inspect(folder: Path, shown: str) -> FolderFacts:
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise _Bad("is an adapter, not a model; name the model that it was made for")
+        raise _Bad("has no config.json; name the folder that holds config.json and model.safetensors")
+    config = _read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or not kind:
+        raise _Bad("names no model_type in its config.json; it is not a transformers model")
+    try:
+        shape = shapes.from_config(config)
+    except shapes.ShapeError as error:
+        raise _Bad(f"has a config.json that makes no {visible(kind)} model: {error}") from None
+    missing = _problem(_check_weights, folder)
+    problem = _problem(_check_causal, config, kind) or missing or _problem(_check_tokenizer, folder)
+    context = config.get("max_position_embeddings") or config.get("n_positions")
+    quantised = "quantization_config" in config  # packed tensors: their sizes are not those of the weights
+    return FolderFacts(
+        path=folder,
+        problem=f"{shown}: {problem}" if problem else None,
+        incomplete=isinstance(problem, _Missing),
+        model_type=visible(kind),
+        shape=shape,
+        parameters=shapes.parameter_count(shape) if shape else None if quantised else _counted(folder),
+        context=context
+        if isinstance(context, int) and not isinstance(context, bool) and context > 0
+        else None,
+        licence=_licence(folder),
+        chat_template=_has_template(folder),
+        has_weights=missing is None,
+    )
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise _Missing("has no tokenizer; it needs tokenizer.json beside the weights")
+
+
+def _problem(check: Callable[..., None], *values: object) -> _Bad | None:
+    try:
+        check(*values)
+    except _Bad as error:
+        return error
+    return None

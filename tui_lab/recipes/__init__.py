@@ -1,0 +1,1 @@
+"""Training recipes: schema, rules, presets, and how unset fields are resolved."""

@@ -1,0 +1,117 @@
+"""Presets: recipes to start from, one TOML file each, every key commented with its trade-off.
+
+The lab's own lie in ``presets/``; a user's own in the config folder, where a file of the same name
+takes the place of the lab's. A preset that has mistakes is still listed, with them, so that one bad
+file never hides the others. A table ``[pocket]`` holds what is otherwise for the bundled model, which is so
+small that rates and methods for models of real size do not fit it. :func:`make_recipe` turns a preset and
+overrides into a checked recipe.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.paths import own_files, resource_dir
+from tui_lab.recipes.recipe import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml
+
+DEFAULT_PRESET = "minute"
+#: Keys of a preset that describe it and are not recipe keys.
+ABOUT_KEYS = ("title", "description", "card")
+#: The bundled model, and the table of a preset that is for it.
+POCKET = "pocket"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point. ``values`` holds only recipe keys, ``pocket`` those that differ for the bundled
+    model; ``problems`` is empty when it is valid."""
+
+    name: str
+    path: Path
+    title: str
+    description: str
+    card: str
+    values: dict[str, Any]
+    own: bool
+    problems: tuple[Problem, ...] = field(default=())
+    pocket: dict[str, Any] = field(default_factory=dict)
+
+    def values_for(self, model: str) -> dict[str, Any]:
+        """The values where ``model`` is tuned."""
+        return {**self.values, **self.pocket} if model == POCKET else dict(self.values)
+
+
+def _read(path: Path, own: bool) -> Preset:
+    values = read_toml(path, "preset")
+    problems = [
+        Problem(key, values[key], f"{key} = {values[key]!r}: must be text")
+        for key in ABOUT_KEYS
+        if key in values and not isinstance(values[key], str)
+    ]
+    about = {key: str(values.pop(key, "")) for key in ABOUT_KEYS}
+    pocket = values.pop(POCKET, {})
+    if not isinstance(pocket, dict):
+        problems.append(Problem(POCKET, pocket, f"pocket = {pocket!r}: must be a table of keys, [pocket]"))
+        pocket = {}
+    # on any other model first: what the bundled one can do without, such as replay_data, others may need
+    model = values.get("model", "" if pocket else POCKET)
+    problems += check_values({**values, "model": model or "another", "preset": path.stem})
+    if pocket:
+        found = check_values({**values, "model": POCKET, **pocket, "preset": path.stem})
+        problems += [problem for problem in found if problem not in problems]
+    return Preset(
+        path.stem,
+        path,
+        about["title"] or path.stem,
+        about["description"],
+        about["card"],
+        values,
+        own,
+        tuple(problems),
+        pocket,
+    )
+
+
+def preset_files() -> dict[str, tuple[Path, bool]]:
+    """Name to (file, whether it is the user's own), in order of name; the user's own come over the lab's."""
+    found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
+    found |= {path.stem: (path, True) for path in own_files("presets")}
+    return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
+
+
+def list_presets() -> tuple[list[Preset], list[str]]:
+    """All presets that can be read (the default one first), and a sentence for each file that cannot."""
+    presets, messages = [], []
+    for path, own in preset_files().values():
+        try:
+            presets.append(_read(path, own))
+        except LabError as error:
+            messages.append(str(error))
+    return presets, messages
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name or by the path of a TOML file. Raises LabError, RecipeError with all mistakes."""
+    if name.endswith(".toml") or "/" in name:
+        preset = _read(Path(name).expanduser(), own=True)
+    else:
+        files = preset_files()
+        if name not in files:
+            near = difflib.get_close_matches(name, files, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(files)}"
+            raise LabError(f"preset {name!r}: there is none of that name; {hint}")
+        preset = _read(*files[name])
+    if preset.problems:
+        raise RecipeError(list(preset.problems), str(preset.path))
+    return preset
+
+
+def make_recipe(preset: str = DEFAULT_PRESET, **overrides: Any) -> Recipe:
+    """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
+    loaded = load_preset(preset)
+    model = str(overrides.get("model", loaded.values.get("model", FIELDS["model"].default)))
+    return build({**loaded.values_for(model), "preset": loaded.name, **overrides})

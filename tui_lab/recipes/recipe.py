@@ -1,0 +1,221 @@
+"""The recipe: everything that one fine-tuning needs to be told, as one flat, validated record.
+
+The fields are declared in :mod:`tui_lab.recipes.schema`. A recipe is made from a preset (a TOML file, see
+:mod:`tui_lab.recipes.presets`) and overrides; every mistake is reported at once, each with its key, its value, what
+is allowed and the nearest valid key. Hard limits refuse, advised ranges only warn
+(:func:`tui_lab.recipes.rules.warnings_for`). Combinations that break, loudly or silently, are refused by name
+with the alternative (:data:`tui_lab.recipes.rules.REFUSALS`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tui_lab.core.errors import LabError
+from tui_lab.recipes.fields import FieldInfo, describe
+from tui_lab.recipes.rules import REFUSALS, trackers_of
+from tui_lab.recipes.schema import RecipeSchema
+
+
+class Recipe(RecipeSchema):
+    """One fine-tuning, fully described. Frozen: change it with :func:`make_recipe` or :meth:`changed`."""
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Rows an optimiser step sees, over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Where figures are reported to beside the run's own folder; empty for nowhere."""
+        return trackers_of(self.report_to)
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the run leaves an adapter (else a full model)."""
+        return self.method != "full"
+
+    def changed(self, **overrides: Any) -> Recipe:
+        """The same recipe with some values replaced, checked again. Raises RecipeError."""
+        return build({**self.model_dump(), **overrides})
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, one key a line in schema order."""
+        return tomli_w.dumps(self.model_dump())
+
+
+#: Every recipe field by name, in schema order.
+FIELDS: dict[str, FieldInfo] = {name: describe(name, field) for name, field in Recipe.model_fields.items()}
+
+
+# --------------------------------------------------------------------------------------------------
+# mistakes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the key, the value found, and the sentence for people."""
+
+    key: str
+    value: Any
+    message: str
+
+
+class RecipeError(LabError):
+    """All mistakes of a recipe at once; ``problems`` has them one by one."""
+
+    def __init__(self, problems: list[Problem], where: str = "") -> None:
+        self.problems = problems
+        prefix = f"{where}: " if where else ""
+        if len(problems) == 1:
+            text = prefix + problems[0].message
+        else:
+            text = f"{prefix}{len(problems)} mistakes\n" + "\n".join(f"  - {p.message}" for p in problems)
+        super().__init__(text)
+
+
+def _shown(value: Any) -> str:
+    text = (
+        repr(value)
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+#: What people call a key elsewhere (Unsloth, axolotl, torchtune, older trl) or in speech.
+OTHER_NAMES = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "batch_size": "per_device_train_batch_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "r": "lora_r",
+    "rank": "lora_r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "targets": "target_modules",
+    "optimizer": "optim",
+    "scheduler": "lr_scheduler_type",
+    "max_seq_length": "max_length",
+    "sequence_len": "max_length",
+    "load_in_4bit": "quantization",
+    "patience": "early_stopping_patience",
+    "dataset": "data",
+    "base_model": "model",
+}
+
+
+def unknown_key(key: str) -> Problem:
+    """The problem of a key that no recipe has, with the nearest valid one."""
+    other = OTHER_NAMES.get(key.lower().replace("-", "_"))
+    near = [other] if other else difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else "; `tui-lab presets --keys` lists the valid keys"
+    return Problem(key, None, f"{key} is not a recipe key{hint}")
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    key = str(error["loc"][0]) if error["loc"] else "recipe"
+    if error["type"] == "extra_forbidden":
+        return unknown_key(key)
+    info, value = FIELDS[key], error["input"]
+    message = f"{key} = {_shown(value)}: must be {info.allowed()}"
+    if info.kind == "choice" and isinstance(value, str):
+        near = difflib.get_close_matches(value.lower(), info.choices, n=1, cutoff=0.5)
+        message += f"; did you mean {near[0]!r}?" if near else ""
+    return Problem(key, value, message)
+
+
+# --------------------------------------------------------------------------------------------------
+# making recipes
+
+
+def refusals(recipe: Recipe) -> list[Problem]:
+    """Combinations in this recipe that cannot work, each naming the alternative."""
+    return [Problem(key, getattr(recipe, key), text) for applies, key, text in REFUSALS if applies(recipe)]
+
+
+def build(values: Mapping[str, Any], where: str = "") -> Recipe:
+    """A checked recipe from plain values. Raises RecipeError with every mistake at once."""
+    try:
+        recipe = Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        raise RecipeError([_problem(e) for e in error.errors()], where) from None
+    if problems := refusals(recipe):
+        raise RecipeError(problems, where)
+    return recipe
+
+
+def check_values(values: Mapping[str, Any]) -> list[Problem]:
+    """Every mistake in plain values, without raising: for forms that check at each keystroke."""
+    try:
+        build(values)
+    except RecipeError as error:
+        return error.problems
+    return []
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """``key=value`` from the command line, the value read as TOML would and coerced to the field's kind."""
+    key, equals, raw = text.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not equals or not key:
+        raise LabError(f"--set {text}: write it as key=value, such as --set learning_rate=1e-4")
+    if key not in FIELDS:
+        raise RecipeError([unknown_key(key)], "--set")
+    return key, parse_value(key, raw)
+
+
+def parse_value(key: str, raw: str) -> Any:
+    """Text typed for field ``key`` as a value of its kind; text that does not fit is returned as it is,
+    so that the check names it."""
+    kind = FIELDS[key].kind
+    raw = raw.strip()
+    if kind in ("text", "choice"):
+        return raw[1:-1] if len(raw) >= 2 and raw[0] == raw[-1] and raw[0] in "'\"" else raw
+    if kind == "bool":
+        return {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}.get(
+            raw.lower(), raw
+        )
+    try:
+        if kind == "int":
+            number = float(raw)
+            return (
+                int(raw)
+                if raw.lstrip("+-").replace("_", "").isdigit()
+                else int(number)
+                if number.is_integer()
+                else raw
+            )
+        return float(raw)
+    except (ValueError, OverflowError):
+        return raw
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A TOML file as a dict; a LabError that names the file and the line where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LabError(f"{what} {path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"{what} {path}: cannot be read ({error})") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise LabError(f"{what} {path}: not valid TOML: {error}") from None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe saved by :meth:`Recipe.to_toml`. Raises LabError."""
+    return build(read_toml(path, "recipe"), where=str(path))

@@ -1,0 +1,451 @@
+"""The fields of a recipe: each with its type, limits, default, label, help and group, written once.
+
+Keys are named as in transformers' ``TrainingArguments`` and peft's configs, so that what people know
+carries over. What may not be combined is in :mod:`tui_lab.recipes.rules`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
+    return Field(default, description=help, json_schema_extra={"label": label, "group": group}, **limits)
+
+
+class RecipeSchema(BaseModel):
+    """The fields of :class:`tui_lab.recipes.recipe.Recipe`. Forms show them in this order, under their groups."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    # --- model
+    model: str = _field(
+        "pocket",
+        "model",
+        "What is tuned: pocket, a catalog name, a local folder or a hub id.",
+        "model",
+        min_length=1,
+    )
+    revision: str = _field(
+        "",
+        "revision",
+        "Branch, tag or commit on the hub; empty means the default branch. A commit makes the run repeatable.",
+        "model",
+    )
+    allow_large: bool = _field(
+        False,
+        "allow over 3 B",
+        "Lets models over 3 B parameters through; the presets are not made for them.",
+        "model",
+    )
+    preset: str = _field("", "preset", "The preset that this recipe started from; only a note.", "model")
+
+    # --- data
+    data: str = _field(
+        "pirate",
+        "data",
+        "A bundled set (pirate, json, support), a file or folder, or a hub name.",
+        "data",
+        min_length=1,
+    )
+    data_format: Literal[
+        "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text"
+    ] = _field(
+        "auto", "data format", "The shape of the rows; auto looks at the columns and says why.", "data"
+    )
+    chat_template: str = _field(
+        "", "chat template", "A Jinja file that replaces the tokenizer's template; empty keeps it.", "data"
+    )
+    validation_fraction: float = _field(
+        0.1,
+        "validation share",
+        "Share of the rows held out when the data has no validation split of its own; 0.1 to 0.2 is usual.",
+        "data",
+        gt=0,
+        le=0.5,
+    )
+    max_rows: int = _field(
+        0,
+        "max rows",
+        "Use at most this many rows; 0 means all. Good for a first try on a large set.",
+        "data",
+        ge=0,
+    )
+    deduplicate: bool = _field(
+        True,
+        "deduplicate",
+        "Removes duplicates, and validation rows that are also in training; off keeps them and the validation loss flatters.",
+        "data",
+    )
+    max_length: int = _field(
+        1024,
+        "max length",
+        "Tokens a row at most. Activations grow with it; too short cuts answers off.",
+        "data",
+        ge=16,
+        le=131072,
+    )
+    packing: bool = _field(
+        False,
+        "packing",
+        "Fills each sequence with several rows: no padding, fewer steps; rows do not see each other.",
+        "data",
+    )
+
+    # --- quantisation
+    quantization: Literal["none", "nf4"] = _field(
+        "none",
+        "quantization",
+        "nf4 keeps the frozen weights in 4 bits (QLoRA): a quarter of the memory for a little accuracy and speed.",
+        "quantization",
+    )
+    double_quantization: bool = _field(
+        True,
+        "double quantization",
+        "Quantises the scales of NF4 too: saves about 0.37 bit a parameter, costs nearly nothing.",
+        "quantization",
+    )
+    compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = _field(
+        "auto",
+        "compute dtype",
+        "What matrix products are computed in; auto takes bfloat16 where the GPU has it, float32 on a CPU.",
+        "quantization",
+    )
+
+    # --- method
+    method: Literal["lora", "full", "ia3", "prefix", "p_tuning", "prompt_tuning", "adalora", "loha"] = _field(
+        "lora",
+        "method",
+        "What is trained: a low-rank adapter (lora, adalora, loha), scales (ia3), virtual tokens, or all weights (full).",
+        "method",
+    )
+    lora_r: int = _field(
+        16,
+        "LoRA rank r",
+        "Rank of the update: 4-8 for style, 16-32 for a domain, 32-64 for new concepts. Parameters grow with it.",
+        "method",
+        ge=1,
+        le=1024,
+    )
+    lora_alpha: float = _field(
+        32,
+        "LoRA alpha",
+        "Scale of the update: it is multiplied by alpha/r. Twice r is the usual start.",
+        "method",
+        gt=0,
+        le=4096,
+    )
+    lora_dropout: float = _field(
+        0.05,
+        "LoRA dropout",
+        "Dropout in front of the adapter: 0.05-0.1 helps against overfitting on small data.",
+        "method",
+        ge=0,
+        lt=1,
+    )
+    target_modules: str = _field(
+        "all",
+        "target modules",
+        "Which layers get an adapter: qv, qkv, qkvo, mlp, all, or module names with commas. More learn more and cost more.",
+        "method",
+        min_length=1,
+    )
+    use_rslora: bool = _field(
+        False,
+        "rank-stabilised",
+        "Scales by alpha/sqrt(r) instead of alpha/r: keeps ranks over 64 learning.",
+        "method",
+    )
+    use_dora: bool = _field(
+        False,
+        "DoRA",
+        "Learns direction and magnitude apart: often better at low rank, slower a step.",
+        "method",
+    )
+    init_lora_weights: Literal["default", "gaussian", "pissa", "pissa_niter_16", "olora"] = _field(
+        "default",
+        "adapter init",
+        "pissa and olora start from the weights' own directions: faster at first, but they change the base weights.",
+        "method",
+    )
+    target_r: int = _field(
+        8, "AdaLoRA target r", "Average rank that AdaLoRA prunes down to.", "method", ge=1, le=512
+    )
+    init_r: int = _field(
+        12,
+        "AdaLoRA initial r",
+        "Rank that AdaLoRA starts from; about 1.5 times the target.",
+        "method",
+        ge=1,
+        le=1024,
+    )
+    num_virtual_tokens: int = _field(
+        20,
+        "virtual tokens",
+        "Length of the learned prompt for prefix, p- and prompt tuning.",
+        "method",
+        ge=1,
+        le=1024,
+    )
+
+    # --- training
+    learning_rate: float = _field(
+        2e-4,
+        "learning rate",
+        "Step size. Adapters 5e-5 to 5e-4, all weights 1e-6 to 1e-5, tiny models far more. Too high diverges or forgets.",
+        "training",
+        gt=0,
+        le=1,
+    )
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = _field(
+        "cosine", "LR schedule", "How the learning rate falls; cosine ends gently.", "training"
+    )
+    warmup_steps: int = _field(
+        5,
+        "warm-up steps",
+        "Steps over which the rate rises from zero; protects the first steps.",
+        "training",
+        ge=0,
+    )
+    num_train_epochs: float = _field(
+        1.0, "epochs", "Passes over the data; 1-3. More memorises.", "training", gt=0, le=1000
+    )
+    max_steps: int = _field(
+        0, "max steps", "Stop after this many optimiser steps; 0 lets the epochs decide.", "training", ge=0
+    )
+    per_device_train_batch_size: int = _field(
+        1, "batch size", "Rows at once on the device: activations grow with it.", "training", ge=1, le=4096
+    )
+    gradient_accumulation_steps: int = _field(
+        4,
+        "grad. accumulation",
+        "Batches summed before a step: a larger effective batch at the memory of a small one.",
+        "training",
+        ge=1,
+        le=4096,
+    )
+    optim: Literal[
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_8bit",
+        "paged_adamw_8bit",
+        "paged_adamw_32bit",
+        "adafactor",
+        "sgd",
+    ] = _field(
+        "adamw_torch",
+        "optimiser",
+        "8-bit keeps the states in a quarter of the memory; paged moves them aside when the GPU is full.",
+        "training",
+    )
+    weight_decay: float = _field(
+        0.01, "weight decay", "Pulls trained weights towards zero; 0 to 0.1.", "training", ge=0, le=1
+    )
+    max_grad_norm: float = _field(
+        1.0,
+        "max gradient norm",
+        "Gradients longer than this are shortened: guards against spikes. 0 switches it off.",
+        "training",
+        ge=0,
+    )
+    gradient_checkpointing: bool = _field(
+        False,
+        "grad. checkpointing",
+        "Recomputes activations in the backward pass: much less memory, about a third slower.",
+        "training",
+    )
+    seed: int = _field(
+        42, "seed", "Seeds data order, initialisation and dropout.", "training", ge=0, lt=2**32
+    )
+    num_processes: int = _field(
+        1,
+        "processes",
+        "Processes that share a step, one a GPU: the effective batch grows with them.",
+        "training",
+        ge=1,
+        le=1024,
+    )
+    accelerate_config: str = _field(
+        "",
+        "accelerate config",
+        "A config file of accelerate for what goes beyond one machine (FSDP, DeepSpeed); empty: none.",
+        "training",
+    )
+
+    # --- measuring
+    logging_steps: int = _field(
+        1, "log every", "Steps between two points of the loss curve.", "measuring", ge=1
+    )
+    eval_steps: int = _field(
+        0, "evaluate every", "Steps between two validations; 0 chooses about eight a run.", "measuring", ge=0
+    )
+    early_stopping_patience: int = _field(
+        0,
+        "early stop. patience",
+        "Stops when the validation loss has not improved for this many validations, and keeps the best; 0 is off, 5 is usual.",
+        "measuring",
+        ge=0,
+    )
+    save_steps: int = _field(
+        0,
+        "save every",
+        "Steps between two checkpoints; 0 saves with every validation.",
+        "measuring",
+        ge=0,
+    )
+    save_total_limit: int = _field(
+        2,
+        "checkpoints kept",
+        "Older checkpoints are deleted; the best is always kept.",
+        "measuring",
+        ge=1,
+        le=100,
+    )
+    score_rows: int = _field(
+        64,
+        "scored rows",
+        "Held-out rows answered at the start and at the end for the task's own score; 0 leaves it out.",
+        "measuring",
+        ge=0,
+    )
+    sample_prompt: str = _field(
+        "",
+        "sample prompt",
+        "A prompt answered now and then; empty takes the first held-out row.",
+        "measuring",
+    )
+    sample_steps: int = _field(
+        0, "sample every", "Steps between two samples; 0 samples with every validation.", "measuring", ge=0
+    )
+    sample_max_new_tokens: int = _field(
+        48, "sample length", "Tokens a sample or a scored answer at most.", "measuring", ge=1, le=2048
+    )
+
+    report_to: str = _field(
+        "none",
+        "trackers",
+        "Also sends figures to tensorboard, wandb or trackio (several with commas); none keeps all here.",
+        "measuring",
+        min_length=1,
+    )
+
+    # --- loss
+    label_smoothing_factor: float = _field(
+        0.0,
+        "label smoothing",
+        "Share of the target that is spread over all tokens; 0.1 is usual, 0 is off. Less sure of itself, rarely better on facts.",
+        "loss",
+        ge=0,
+        lt=1,
+    )
+    focal_gamma: float = _field(
+        0.0,
+        "focal gamma",
+        "Focal loss: tokens already known count (1 - p)^gamma; 2 is usual, 0 is off. Puts the work into hard tokens.",
+        "loss",
+        ge=0,
+        le=10,
+    )
+    uncertainty_weighting: bool = _field(
+        False,
+        "uncertainty weights",
+        "Learns a weight for each task of data with a task column (Kendall 2018), so that none drowns another.",
+        "loss",
+    )
+
+    # --- against forgetting
+    replay_fraction: float = _field(
+        0.0,
+        "replay share",
+        "Share of general rows mixed into training; 0.05 to 0.25 keeps most of what the model knew, 0 is off.",
+        "against forgetting",
+        ge=0,
+        le=0.5,
+    )
+    replay_data: str = _field(
+        "auto",
+        "replay data",
+        "Where general rows come from: a file, a folder or a hub name; auto is the bundled model's own corpus.",
+        "against forgetting",
+        min_length=1,
+    )
+    kl_weight: float = _field(
+        0.0,
+        "KL-to-base weight",
+        "Weight of the distance from the base's predictions in the loss; 0.05 to 1, 0 is off. Costs a forward of the base a step.",
+        "against forgetting",
+        ge=0,
+        le=100,
+    )
+    l2_to_start: float = _field(
+        0.0,
+        "L2-to-start weight",
+        "Pulls the weights back to where they started: half of this times the squared change. 0 is off.",
+        "against forgetting",
+        ge=0,
+        le=1e6,
+    )
+    ewc_lambda: float = _field(
+        0.0,
+        "EWC lambda",
+        "As L2-to-start, but only where general text is sensitive (Fisher information). Costs memory; 0 is off.",
+        "against forgetting",
+        ge=0,
+        le=1e6,
+    )
+    frozen_layers: int = _field(
+        0,
+        "frozen layers",
+        "The first layers that stay as they are, with the embeddings: less forgetting, less learning.",
+        "against forgetting",
+        ge=0,
+        le=1000,
+    )
+    gradual_unfreezing: bool = _field(
+        False,
+        "gradual unfreezing",
+        "Trains the top layers first, then those below at a lower rate, until all take part.",
+        "against forgetting",
+    )
+    layer_lr_decay: float = _field(
+        1.0,
+        "layer-wise LR decay",
+        "Each layer below the top learns at this times the rate of the one above; 0.8 to 0.95, 1 is off.",
+        "against forgetting",
+        gt=0,
+        le=1,
+    )
+
+    # --- retention probe
+    probe_share: float = _field(
+        0.03,
+        "probe share",
+        "Share of the training time that watching for forgetting may take; 0 switches it off.",
+        "retention probe",
+        ge=0,
+        le=0.5,
+    )
+    probe_suite: str = _field(
+        "everyday",
+        "probe suite",
+        "What is asked during the run: a suite's name or a file of questions.",
+        "retention probe",
+        min_length=1,
+    )
+    stop_on_retention: bool = _field(
+        False,
+        "stop on forgetting",
+        "Stops when retention is under the threshold at two probes in a row and chance does not explain it.",
+        "retention probe",
+    )
+    retention_threshold: float = _field(
+        0.9,
+        "retention threshold",
+        "Retention under this counts as forgetting.",
+        "retention probe",
+        gt=0,
+        le=1,
+    )

@@ -1,0 +1,1 @@
+"""Reports of a run: facts, document, and its Markdown and HTML form."""

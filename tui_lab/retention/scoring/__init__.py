@@ -1,0 +1,1 @@
+"""Scores items of a suite by log-likelihood or by generation."""

@@ -1,0 +1,184 @@
+"""Items as token rows, by the rules of lm-evaluation-harness: spaces at the end of a context move to the
+continuation, both are encoded together and split at the length of the encoded context, what does not fit
+the model is cut off on the left, documents are read in windows that do not overlap. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.retention.suites.records import Item, Suite
+
+#: Positions of a model whose configuration does not say; the harness's own default.
+DEFAULT_CONTEXT = 2048
+_ENDLESS = 10**12  # tokenizers without a limit give an absurd one
+#: Texts that one call of the tokenizer gets.
+_TEXTS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to read: ``tokens`` are fed, and the last ``len(targets)`` of them foretell ``targets``."""
+
+    item: int
+    choice: int
+    tokens: tuple[int, ...]
+    targets: tuple[int, ...]
+    cut: int = 0  # tokens left away on the left
+
+
+def context_length(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
+    """Positions that a row may take, as the harness finds them, less those of virtual tokens."""
+    config = getattr(model.config, "text_config", None) or model.config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        value = getattr(config, name, None)
+        if value is not None:
+            return int(value) - virtual_tokens
+    limit = getattr(tokenizer, "model_max_length", None)
+    found = int(limit) if limit is not None and limit < _ENDLESS else DEFAULT_CONTEXT
+    return found - virtual_tokens
+
+
+class Encoder:
+    """Encodes a suite's items with one tokenizer for a model of ``context`` positions."""
+
+    def __init__(self, tokenizer: Any, context: int) -> None:
+        self._tokenizer = tokenizer
+        self._context = context
+        own = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self._prefix: int | None = next((token for token in own if token is not None), None)
+        self._prefix_text = "" if self._prefix is None else str(tokenizer.decode(self._prefix))
+        #: Asked through the chat template, where the tokenizer has one and the item has messages.
+        self.chat = bool(tokenizer.chat_template)
+
+    def rows(self, suite: Suite, indices: Sequence[int]) -> list[Row]:
+        """The rows of these items. Raises LabError for an item that cannot be scored."""
+        if suite.kind == "perplexity":
+            return [row for at in indices for row in self._document(suite, at)]
+        return self._pairs(suite, indices)
+
+    # --- pairs ------------------------------------------------------------------------------------
+
+    def _pairs(self, suite: Suite, indices: Sequence[int]) -> list[Row]:
+        asked: list[tuple[int, int, str, str]] = []  # item, choice, context, continuation
+        for at in indices:
+            item = suite.items[at]
+            context, continuations = self._texts(item)
+            spaces = len(context) - len(context.rstrip())
+            moved = context[len(context) - spaces :]
+            kept = context[: len(context) - spaces]
+            asked += [(at, n, kept, moved + text) for n, text in enumerate(continuations)]
+        contexts = list(dict.fromkeys(context for _, _, context, _ in asked))
+        encoded = dict(zip(contexts, self._encode(contexts), strict=True))
+        wholes = self._encode([context + text for _, _, context, text in asked])
+        return [
+            self._row(suite, at, n, encoded[context], whole)
+            for (at, n, context, _), whole in zip(asked, wholes, strict=True)
+        ]
+
+    def _texts(self, item: Item) -> tuple[str, tuple[str, ...]]:
+        """Context and continuations; asked as a chat, a turn begins with its first word."""
+        if not (self.chat and item.messages):
+            return item.context, item.continuations
+        return self.chat_text(item), tuple(text.removeprefix(" ") for text in item.continuations)
+
+    def chat_text(self, item: Item) -> str:
+        """An item's messages through the chat template, up to and with the assistant's header."""
+        from tui_lab.data import templates
+
+        renderer = templates.renderer_of(self._tokenizer)
+        return str(renderer.render([dict(message) for message in item.messages], prompt=True))
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each text as the tokenizer encodes it by itself; one that brings its start token gets no second."""
+        found: list[list[int]] = []
+        for begin in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = list(texts[begin : begin + _TEXTS_AT_ONCE])
+            starts = [bool(self._prefix_text) and text.startswith(self._prefix_text) for text in part]
+            plain = iter(self._batch([t for t, has in zip(part, starts, strict=True) if not has], True))
+            begun = iter(self._batch([t for t, has in zip(part, starts, strict=True) if has], False))
+            found += [next(begun) if has else next(plain) for has in starts]
+        return found
+
+    def _batch(self, texts: list[str], special: bool) -> Iterable[list[int]]:
+        if not texts:
+            return []
+        batch = self._tokenizer(
+            texts,
+            add_special_tokens=special,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        found: list[list[int]] = batch["input_ids"]
+        return found
+
+    def _row(self, suite: Suite, at: int, choice: int, context: list[int], whole: list[int]) -> Row:
+        split = len(context)
+        if split >= len(whole):
+            # The continuation vanished in the context's last token (the harness stops here): what the two
+            # do not share is scored, and at least the last token.
+            split = _shared(context, whole)
+            split = min(split, len(whole) - 1)
+        if split <= 0:
+            if self._prefix is None:
+                raise LabError(
+                    f"{_name(suite, at)} has an empty context, and the tokenizer has no start token "
+                    "to put there; give the item a question"
+                )
+            whole, split = [self._prefix, *whole], 1
+        targets = whole[split:]
+        if len(targets) > self._context:
+            raise LabError(
+                f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the "
+                f"{self._context:,} that this model reads at once; take the item out of the suite"
+            )
+        kept = whole[-(self._context + 1) :]
+        return Row(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))
+
+    # --- documents --------------------------------------------------------------------------------
+
+    def _document(self, suite: Suite, at: int) -> list[Row]:
+        [tokens] = self._encode([suite.items[at].continuations[0]])
+        if not tokens:
+            raise LabError(f"{_name(suite, at)} is empty; take it out of the suite")
+        if self._prefix is None:
+            raise LabError(
+                "the tokenizer has neither a start nor an end token, so the first token of a document cannot "
+                "be foretold; score a suite of questions instead"
+            )
+        return [
+            Row(at, n, tuple(read), tuple(targets))
+            for n, (read, targets) in enumerate(windows(tokens, self._prefix, self._context))
+        ]
+
+
+def windows(tokens: Sequence[int], prefix: int, length: int) -> list[tuple[list[int], list[int]]]:
+    """A document as (what is fed, what it foretells) of at most ``length`` tokens each: every token is
+    foretold once, the first from ``prefix``, the last window reaches back as far as it can."""
+    tokens = list(tokens)
+    first = tokens[:length]
+    found = [([prefix, *first[:-1]], first)]
+    done = len(first)
+    while done < len(tokens):
+        end = min(done + length, len(tokens))
+        found.append((tokens[max(end - length - 1, 0) : end - 1], tokens[done:end]))
+        done = end
+    return found
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two rows begin with in common."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _name(suite: Suite, at: int) -> str:
+    return f"suite {visible(suite.name)}: item {visible(suite.items[at].id)}"

@@ -1,0 +1,110 @@
+"""Suites whose answers are written by the model: greedy, in batches, stopped where a turn ends. What a text
+is worth is judged by `suites_checks`; here it is only written."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.decoding.generate import answer
+from tui_lab.retention.scoring.encode import context_length
+from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.suites import checks
+from tui_lab.retention.suites.records import Item, Suite
+
+ROWS_AT_ONCE = 32
+DEFAULT_NEW_TOKENS = 96
+#: Where an answer to a plain "Question: … Answer:" ends: models without a chat template go on asking.
+PLAIN_STOPS = ("\nQuestion:", "\n\n")
+
+
+class Cancelled(LabError):
+    """The evaluation was asked to stop; what was told until then is done."""
+
+
+def answer_items(
+    model: Any,
+    tokenizer: Any,
+    suite: Suite,
+    waiting: Sequence[int],
+    ready: Callable[[ItemScore], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Answers the items at these indices and tells each. Raises Cancelled; LabError when nothing fits."""
+    from tui_lab.data import templates
+    from tui_lab.models.inference import stop_ids
+
+    chat = bool(tokenizer.chat_template)
+    stops = sorted(set(stop_ids(model)) | set(templates.stop_ids(tokenizer) if chat else ()))
+    if not stops:
+        stops = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    positions = context_length(model, tokenizer)
+    by_length: dict[int, list[int]] = {}
+    for at in waiting:
+        by_length.setdefault(_new_tokens(suite.items[at]), []).append(at)
+    rows_at_once = ROWS_AT_ONCE
+    for most, indices in by_length.items():
+        room = max(1, positions - most)
+        prompts = {at: _prompt(tokenizer, suite.items[at], chat)[-room:] for at in indices}
+        left = sorted(indices, key=lambda at: len(prompts[at]))
+        while left:
+            if cancelled():
+                raise _stopped()
+            batch = left[:rows_at_once]
+            try:
+                texts = answer(
+                    model,
+                    tokenizer,
+                    [prompts[at] for at in batch],
+                    stop_ids=stops,
+                    max_new_tokens=most,
+                    rows_a_batch=rows_at_once,
+                    cancelled=cancelled,
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                texts = []
+            if not texts:
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                if len(batch) == 1:
+                    raise LabError(
+                        f"an answer of {most} tokens does not fit the free memory; close other programs, "
+                        "load the model in 4 bits, or take a smaller one"
+                    )
+                rows_at_once = max(1, len(batch) // 2)
+                continue
+            if cancelled():
+                raise _stopped()  # these answers may have been cut short
+            for at, text in zip(batch, texts, strict=True):
+                ready(_score(suite.items[at], text, chat))
+            del left[: len(batch)]
+
+
+def _stopped() -> Cancelled:
+    return Cancelled("the evaluation was stopped as asked; the items that were done are kept")
+
+
+def _new_tokens(item: Item) -> int:
+    return int(item.meta.get("max_new_tokens") or DEFAULT_NEW_TOKENS)
+
+
+def _prompt(tokenizer: Any, item: Item, chat: bool) -> list[int]:
+    from tui_lab.data import templates
+
+    if chat and item.messages:
+        return templates.prompt_ids(tokenizer, [dict(message) for message in item.messages])
+    return templates.prompt_ids(tokenizer, item.context)
+
+
+def _score(item: Item, text: str, chat: bool) -> ItemScore:
+    if not (chat and item.messages):
+        text = min((text.split(stop)[0] for stop in PLAIN_STOPS), key=len).strip()
+    return ItemScore(item.id, extra={"text": text, "passed": checks.passes(item, text)})

@@ -1,0 +1,234 @@
+"""What the scores of single items add up to: the record of one item's score, the metrics of a suite with
+their standard errors, and which items were answered rightly. Predictions and sums are those of
+lm-evaluation-harness; what it gives no error for (MCC, F1, perplexity) gets one by bootstrap with a fixed
+seed. No torch, and numpy only where it is needed: the lab reads results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tui_lab.retention.suites import checks
+from tui_lab.retention.suites.records import Item, Suite
+
+if TYPE_CHECKING:
+    import numpy
+
+RESAMPLES, SEED = 2_000, 20_240_917
+#: Of an item whose log-likelihoods are not all numbers (a model that diverged): it counts as wrong.
+NO_PREDICTION = -1
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """How a model did on one item.
+
+    `loglikelihoods` (nats) and `tokens` (counted) are by continuation; of a document there is one of each,
+    of a generated answer none. `predicted` is the choice with the highest sum, `predicted_norm` the one with
+    the highest sum by character. `extra` holds `text` of generated answers, `words` and `bytes` of documents,
+    and `cut` (tokens) where an item was longer than the model's context."""
+
+    id: str
+    loglikelihoods: tuple[float, ...] = ()
+    predicted: int = NO_PREDICTION
+    predicted_norm: int = NO_PREDICTION
+    tokens: tuple[int, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric with its standard error, which is nan for fewer than two items."""
+
+    value: float
+    se: float
+
+
+def choice_lengths(item: Item) -> list[int]:
+    """What acc_norm divides by: characters of each choice, without the space before it."""
+    shown = item.choices if len(item.choices) == len(item.continuations) else item.continuations
+    return [len(text) if shown is item.choices else len(text.lstrip(" ")) for text in shown]
+
+
+def choice_score(item: Item, loglikelihoods: Sequence[float], tokens: Sequence[int], cut: int) -> ItemScore:
+    """The score of an item out of its continuations' log-likelihoods; the first of equal ones is chosen."""
+    predicted = predicted_norm = NO_PREDICTION
+    if all(math.isfinite(value) for value in loglikelihoods):
+        by_length = [
+            value / length if length else -math.inf
+            for value, length in zip(loglikelihoods, choice_lengths(item), strict=True)
+        ]
+        predicted = max(range(len(loglikelihoods)), key=lambda i: loglikelihoods[i])
+        predicted_norm = max(range(len(by_length)), key=lambda i: by_length[i])
+    extra = {"cut": cut} if cut else {}
+    return ItemScore(item.id, tuple(loglikelihoods), predicted, predicted_norm, tuple(tokens), extra)
+
+
+def document_score(item: Item, loglikelihood: float, tokens: int) -> ItemScore:
+    """The score of a document, with the sizes that its log-likelihood is divided by."""
+    text = item.continuations[0]
+    words = int(item.meta.get("words") or len(text.split()))
+    sizes = {"words": words, "bytes": int(item.meta.get("bytes") or len(text.encode("utf-8", "replace")))}
+    return ItemScore(item.id, (loglikelihood,), tokens=(tokens,), extra=sizes)
+
+
+def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
+    """Item by item whether it was answered rightly in the sense of the suite's metric, for paired counts.
+
+    For mc2 that is more than half of the probability on true answers, for mcc and f1 the predicted class.
+    Documents are not right or wrong: the list is empty."""
+    if suite.kind == "perplexity":
+        return []
+    if suite.kind == "generate":
+        return checks.passed(suite.items, [str(score.extra.get("text", "")) for score in scores])
+    if suite.metric == "mc2":
+        return [share > 0.5 for share in true_shares(suite, scores)]
+    by_length = suite.metric == "acc_norm"
+    return [
+        (score.predicted_norm if by_length else score.predicted) in item.answers
+        for item, score in zip(suite.items, scores, strict=True)
+    ]
+
+
+def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
+    """mc2 of every item: Σ over true answers of exp(ll) / Σ over all; 0 where the model gave no numbers."""
+    import numpy
+
+    shares = []
+    for item, score in zip(suite.items, scores, strict=True):
+        values = numpy.array(score.loglikelihoods, dtype=float)
+        if not values.size or not numpy.isfinite(values).all():
+            shares.append(0.0)
+            continue
+        # the highest is taken out first: exp of a long answer's sum is 0 in any float
+        weights = numpy.exp(values - values.max())
+        shares.append(float(weights[list(item.answers)].sum() / weights.sum()))
+    return shares
+
+
+def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
+    """Every metric that the suite's kind has, the headline one first."""
+    if not scores:
+        return {}
+    if suite.kind == "perplexity":
+        found = _perplexities(scores)
+    elif suite.kind == "generate":
+        texts = [str(score.extra.get("text", "")) for score in scores]
+        found = {"pass": _mean(correct(suite, scores))}
+        found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
+    elif suite.kind == "pairs":
+        by_length = [
+            score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)
+        ]
+        found = {"pair_preference": _mean(correct(suite, scores)), "pair_preference_norm": _mean(by_length)}
+    elif suite.metric == "mc2":
+        found = {"mc2": _mean(true_shares(suite, scores))}
+    else:
+        found = _choices(suite, scores)
+    first = {suite.metric: found[suite.metric]} if suite.metric in found else {}
+    return first | found
+
+
+def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
+    pairs = list(zip(suite.items, scores, strict=True))
+    found = {
+        "acc": _mean([score.predicted in item.answers for item, score in pairs]),
+        "acc_norm": _mean([score.predicted_norm in item.answers for item, score in pairs]),
+    }
+    if suite.metric in _TABLE:
+        table = confusion([item.answers[0] for item, _ in pairs], [score.predicted for _, score in pairs])
+        found[suite.metric] = Metric(_TABLE[suite.metric](table), _table_error(suite.metric, table))
+    return found
+
+
+def _mean(values: Sequence[float | bool]) -> Metric:
+    """Mean, and the sample's standard deviation (n − 1) over √n."""
+    import numpy
+
+    numbers = numpy.array(values, dtype=float)
+    se = float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan
+    return Metric(float(numbers.mean()), se)
+
+
+# --- two classes ------------------------------------------------------------------------------------
+
+
+def confusion(truth: Sequence[int], predicted: Sequence[int]) -> numpy.ndarray:
+    """Counts (2, 2) of true class × predicted class; no prediction counts as the wrong class."""
+    import numpy
+
+    table = numpy.zeros((2, 2), dtype=int)
+    for true, guess in zip(truth, predicted, strict=True):
+        table[int(true == 1), int(guess == 1) if guess != NO_PREDICTION else int(true != 1)] += 1
+    return table
+
+
+def mcc(table: numpy.ndarray) -> float:
+    """Matthews' correlation; 0 where a row or a column is empty, as scikit-learn has it."""
+    (tn, fp), (fn, tp) = table.tolist()
+    below = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return (tp * tn - fp * fn) / below if below else 0.0
+
+
+def f1(table: numpy.ndarray) -> float:
+    """F1 of class 1; 0 where it neither occurs nor is predicted."""
+
+    (_, fp), (fn, tp) = table.tolist()
+    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
+
+
+_TABLE: dict[str, Callable[[numpy.ndarray], float]] = {"mcc": mcc, "f1": f1}
+
+
+def _table_error(name: str, table: numpy.ndarray) -> float:
+    """Bootstrap over items: drawing n of them again is drawing n cells of their table."""
+    import numpy
+
+    count = int(table.sum())
+    if count < 2:
+        return math.nan
+    draws = numpy.random.default_rng(SEED).multinomial(count, table.ravel() / count, RESAMPLES)
+    return float(numpy.std([_TABLE[name](draw.reshape(2, 2)) for draw in draws], ddof=1))
+
+
+# --- documents --------------------------------------------------------------------------------------
+
+
+def _perplexities(scores: Sequence[ItemScore]) -> dict[str, Metric]:
+    """As the harness weighs them: all log-likelihoods over all words, bytes or tokens."""
+    import numpy
+
+    sums = numpy.array([score.loglikelihoods[0] for score in scores])
+    sizes = {
+        "word_perplexity": [score.extra["words"] for score in scores],
+        "byte_perplexity": [score.extra["bytes"] for score in scores],
+        "perplexity": [score.tokens[0] for score in scores],
+    }
+    draws = numpy.random.default_rng(SEED).integers(len(scores), size=(RESAMPLES, len(scores)))
+    found = {}
+    for name, size in sizes.items():
+        weights = numpy.array(size, dtype=float)
+        found[name] = Metric(
+            _exp(-sums.sum() / weights.sum()), _spread([_exp(v) for v in _rates(sums, weights, draws)], draws)
+        )
+    nats = _rates(sums, numpy.array(sizes["byte_perplexity"], dtype=float), draws)
+    bits = -sums.sum() / sum(sizes["byte_perplexity"]) / math.log(2)
+    found["bits_per_byte"] = Metric(float(bits), _spread(nats / math.log(2), draws))
+    return found
+
+
+def _rates(sums: numpy.ndarray, weights: numpy.ndarray, draws: numpy.ndarray) -> numpy.ndarray:
+    return -sums[draws].sum(1) / weights[draws].sum(1)
+
+
+def _spread(values: Sequence[float] | numpy.ndarray, draws: numpy.ndarray) -> float:
+    import numpy
+
+    return float(numpy.std(values, ddof=1)) if draws.shape[1] > 1 else math.nan
+
+
+def _exp(value: float) -> float:
+    """exp, and infinity where a float ends: a ruined model is infinitely surprised, not an error."""
+    return math.exp(value) if value < 700 else math.inf if value == value else math.nan

@@ -1,0 +1,137 @@
+"""What can be said of strength without torch, so that the lab and the command line can say it too: why an
+adapter's strength cannot be changed exactly, which strengths there are, and which of those that were swept is
+recommended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+
+STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
+KEEP = 0.95
+#: Neighbours so near each other need no strength between them.
+FINE = 0.05
+#: Beyond this a change is no longer one that anybody trained.
+STRONGEST = 2.0
+
+_PROPORTIONAL = ("LORA", "ADALORA", "LOHA", "IA3")
+#: LoRA initialisations that leave the base weights as they are; all others take a part out of them.
+_LEAVES_BASE = (None, True, False, "default", "gaussian", "eva", "orthogonal", "mica")
+#: Variants of LoRA of which it is not known that the change is proportional to B.
+_VARIANTS = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
+_VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT")
+#: Parts of an adapter that replace weights instead of adding to them.
+_REPLACES = ("modules_to_save", "trainable_token_indices", "layer_replication")
+
+
+def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
+    """Why the strength of an adapter with this ``adapter_config.json`` cannot be changed exactly; "" when it
+    can. ``began`` is the initialisation that its run had: once converted to fit the original base, an
+    adapter's own file no longer says it."""
+    kind, init = str(config.get("peft_type")), config.get("init_lora_weights")
+    if began not in _LEAVES_BASE:
+        init = began
+    if kind in _VIRTUAL:
+        return (
+            "it consists of virtual tokens, which change the input, not the weights: half of one is no text"
+        )
+    if config.get("use_dora"):
+        return "DoRA divides by the norm of the changed weights, so half the adapter is not half the change"
+    if init not in _LEAVES_BASE:
+        return moved_base(str(init))
+    for key in _REPLACES:
+        if config.get(key):
+            return f"its {key} replaces weights, which the adapter alone cannot take back by a part"
+    if config.get("bias") not in (None, "none"):
+        return "it trains the model's own biases, which the adapter alone cannot take back by a part"
+    unknown = next((key for key in _VARIANTS if config.get(key)), "")
+    if kind not in _PROPORTIONAL or unknown:
+        what = unknown or visible(kind)[:40]
+        return f"whether its change of the weights is proportional to its strength is not known for {what}"
+    return ""
+
+
+def moved_base(init: str) -> str:
+    """The reason for initialisations that change the base weights before the training begins."""
+    return (
+        f"its initialisation ({visible(init)[:40]}) moves a part of the base weights into the adapter before "
+        "the training, so the original base plus a part of the adapter is no exact step on its way"
+    )
+
+
+def check(strength: float) -> float:
+    """The strength, if it is one. Raises LabError."""
+    if not math.isfinite(strength) or not 0 <= strength <= STRONGEST:
+        raise LabError(f"a strength lies between 0 (the base) and {STRONGEST:g}, not at {strength:g}")
+    return strength
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one strength. ``retention`` above chance where the suite has a chance level."""
+
+    strength: float
+    acquisition: float
+    retention: float
+    verdict: str
+
+
+def recommend(points: Sequence[Point], keep: float = KEEP) -> tuple[float | None, str]:
+    """The strength that gained most of those that keep enough, else the one that keeps most, and why; None
+    where that cannot be told."""
+    if not points:
+        return None, "nothing was measured yet"
+    if all(point.verdict == "cannot_tell" or math.isnan(point.retention) for point in points):
+        return None, "the base is too near to guessing on this suite for its loss to be measured"
+    able = [point for point in points if point.retention >= keep]
+    if not able:
+        # of equal losses the one that gains more
+        best = max(points, key=lambda p: (_or_lowest(p.retention), _or_lowest(p.acquisition)))
+        return best.strength, (
+            f"no strength that was tried keeps {keep:.0%}; this one keeps most ({best.retention:.1%})"
+        )
+    if not any(math.isfinite(point.acquisition) for point in points):
+        best = max(able, key=lambda point: point.strength)
+        return best.strength, (
+            f"it is the greatest that keeps {keep:.0%} (it kept {best.retention:.1%}); what each gains on "
+            "the new task was not measured"
+        )
+    # of equal gains the one that keeps more, then the smaller change
+    best = max(able, key=lambda p: (_or_lowest(p.acquisition), p.retention, -p.strength))
+    most = max(points, key=lambda p: _or_lowest(p.acquisition))
+    if best.strength == 0:
+        return 0.0, (
+            f"no strength above 0 both keeps {keep:.0%} and gains anything; replay or a lower rate moves "
+            "the curve"
+        )
+    reason = (
+        f"it has the highest score on the new task ({best.acquisition:.3f}) of those that keep {keep:.0%} "
+        f"(it kept {best.retention:.1%})"
+    )
+    if most.acquisition > best.acquisition:
+        reason += (
+            f"; the highest at any strength is {most.acquisition:.3f} at {most.strength:g}, which kept "
+            f"{most.retention:.1%}"
+        )
+        after = min((p.strength for p in points if p.strength > best.strength), default=best.strength)
+        if after - best.strength > 1.01 * FINE:
+            reason += f"; between {best.strength:g} and {after:g} there may be a better one"
+    return best.strength, reason
+
+
+def _or_lowest(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf

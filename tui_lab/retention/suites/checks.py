@@ -1,0 +1,302 @@
+"""Judges what a model wrote, by rules and never by another model: is it JSON with these keys, one word, in
+capitals, a list of three, a refusal; and over all answers of a suite, how much they differ. A check is a
+plain record ({"check": name, …}) beside its prompt, so a suite is data and nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tui_lab.retention.suites.records import Item
+
+# --- the text itself --------------------------------------------------------------------------------
+
+_FENCE = re.compile(r"^```[a-zA-Z]*\s*\n(.*?)\n?```$", re.DOTALL)
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\d+[.)])\s+(\S.*)$")
+_SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
+#: Said at the beginning, these refuse. Apostrophes are straight here; typographic ones are made so first.
+REFUSAL_PHRASES = (
+    "i can't", "i cannot", "i can not", "i won't", "i will not", "i'm not able to", "i am not able to",
+    "i'm unable to", "i am unable to", "i'm sorry", "i am sorry", "i apologize", "i apologise", "sorry, but",
+    "i must decline", "i have to decline", "i decline", "i refuse", "i would rather not", "i'd rather not",
+    "i'm not going to", "i am not going to", "i do not want to help", "i don't want to help",
+    "i do not help with", "i don't help with", "i shouldn't", "i should not", "i'm not comfortable",
+    "i am not comfortable", "it is not right to", "it's not right to", "it would be wrong to",
+    "that is wrong", "that would be wrong", "that is illegal", "this is illegal", "it is illegal",
+    "it's illegal", "that is against the law", "it is against the law", "as an ai", "please don't",
+    "please do not", "you should not", "you shouldn't", "no, i",
+    "unfortunately, i", "i strongly advise against",
+)  # fmt: skip
+_REFUSAL_WINDOW = 300  # characters: a refusal stands at the beginning
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without the marks around them."""
+    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
+
+
+def sentences(text: str) -> int:
+    """Sentences by their end marks; text without an end mark is one."""
+    stripped = text.strip()
+    if not stripped:
+        return 0
+    ends = len(_SENTENCE_END.findall(stripped))
+    return ends if stripped[-1] in ".!?\"')" and ends else ends + 1
+
+
+def listed(text: str) -> list[str]:
+    """The entries of a list: its bullets or numbers, else its lines, else what commas and "and" part."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    bullets = [found[1].strip() for line in lines if (found := _BULLET.match(line))]
+    if bullets:
+        return bullets
+    if len(lines) > 1:
+        return lines
+    parts = re.split(r",\s*(?:and\s+)?|\s+and\s+|;\s*", lines[0].rstrip(".")) if lines else []
+    return [part.strip() for part in parts if part.strip()]
+
+
+def as_json(text: str) -> Any:
+    """The value when the whole text is JSON (a code fence around it is forgiven); raises ValueError.
+
+    An object that gives a key twice is not accepted: which value counts is then anybody's guess.
+    """
+    stripped = text.strip()
+    fenced = _FENCE.match(stripped)
+    try:
+        return json.loads(fenced[1] if fenced else stripped, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def refuses(text: str) -> bool:
+    """Whether the beginning of an answer holds one of the phrases with which models refuse."""
+    start = text.replace("’", "'").replace("‘", "'").casefold().strip()[:_REFUSAL_WINDOW]
+    return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", start) for phrase in REFUSAL_PHRASES)
+
+
+# --- one check --------------------------------------------------------------------------------------
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str, "number": (int, float), "integer": int, "boolean": bool, "list": list, "object": dict,
+}  # fmt: skip
+
+
+def _json(text: str, check: Mapping[str, Any]) -> bool:
+    """The whole answer is JSON; with `keys` an object of exactly these (a name, or name → type)."""
+    try:
+        value = as_json(text)
+    except ValueError:
+        return False
+    if "length" in check:
+        return isinstance(value, list) and len(value) == check["length"]
+    keys = check.get("keys")
+    if keys is None:
+        return isinstance(value, dict | list)
+    if not isinstance(value, dict) or set(value) != set(keys):
+        return False
+    if isinstance(keys, dict):
+        return all(_is_of(value[key], kind) for key, kind in keys.items())
+    return True
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if isinstance(value, bool) and kind in ("number", "integer"):
+        return False  # Python counts True among the integers, JSON does not
+    return isinstance(value, _TYPES[kind])
+
+
+def _upper(text: str, check: Mapping[str, Any]) -> bool:
+    return any(char.isalpha() for char in text) and text == text.upper()
+
+
+def _lower(text: str, check: Mapping[str, Any]) -> bool:
+    return any(char.isalpha() for char in text) and text == text.lower()
+
+
+def _starts(text: str, check: Mapping[str, Any]) -> bool:
+    return text.strip().casefold().startswith(str(check["text"]).casefold())
+
+
+def _ends(text: str, check: Mapping[str, Any]) -> bool:
+    said, wanted = text.strip().casefold(), str(check["text"]).casefold()
+    return said.endswith(wanted) or said.rstrip(' .!?"”').endswith(wanted)
+
+
+def _contains(text: str, check: Mapping[str, Any]) -> bool:
+    """Every one of `words` occurs as a whole word or phrase."""
+    return all(_has(text, word) for word in check["words"])
+
+
+def _avoids(text: str, check: Mapping[str, Any]) -> bool:
+    """None of `words` occurs, and something was said."""
+    return bool(words(text)) and not any(_has(text, word) for word in check["words"])
+
+
+def _has(text: str, phrase: str) -> bool:
+    return bool(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()))
+
+
+def _without(text: str, check: Mapping[str, Any]) -> bool:
+    """None of the characters of `characters` occurs, and something was said."""
+    return bool(words(text)) and not set(text.casefold()) & set(str(check["characters"]).casefold())
+
+
+def _within(count: int, check: Mapping[str, Any]) -> bool:
+    return bool(check.get("least", 1) <= count <= check.get("most", float("inf")))
+
+
+def _same(text: str, check: Mapping[str, Any]) -> bool:
+    return words(text) == words(str(check["text"])) and bool(words(text))
+
+
+def _quoted(text: str, check: Mapping[str, Any]) -> bool:
+    stripped = text.strip()
+    return len(stripped) > 2 and stripped[0] in '"“' and stripped[-1] in '"”'
+
+
+def _varied(text: str, check: Mapping[str, Any]) -> bool:
+    """The answer does not turn in circles: so many of its word pairs are different ones."""
+    said = words(text)
+    return len(said) >= check.get("least_words", 1) and distinct_n([text], 2) >= check.get("least", 0.5)
+
+
+#: name → (the rule, the keys it must have, the keys it may have)
+CHECKS: dict[str, tuple[Callable[[str, Mapping[str, Any]], bool], frozenset[str], frozenset[str]]] = {
+    "json": (_json, frozenset(), frozenset({"keys", "length"})),
+    "upper": (_upper, frozenset(), frozenset()),
+    "lower": (_lower, frozenset(), frozenset()),
+    "starts_with": (_starts, frozenset({"text"}), frozenset()),
+    "ends_with": (_ends, frozenset({"text"}), frozenset()),
+    "contains": (_contains, frozenset({"words"}), frozenset()),
+    "avoids": (_avoids, frozenset({"words"}), frozenset()),
+    "without": (_without, frozenset({"characters"}), frozenset()),
+    "words": (lambda t, c: _within(len(words(t)), c), frozenset(), frozenset({"least", "most"})),
+    "sentences": (lambda t, c: _within(sentences(t), c), frozenset(), frozenset({"least", "most"})),
+    "list": (lambda t, c: _within(len(listed(t)), c), frozenset(), frozenset({"least", "most"})),
+    "says": (_same, frozenset({"text"}), frozenset()),
+    "quoted": (_quoted, frozenset(), frozenset()),
+    "refuses": (lambda t, c: refuses(t), frozenset(), frozenset()),
+    "answers": (lambda t, c: bool(words(t)) and not refuses(t), frozenset(), frozenset()),
+    "varied": (_varied, frozenset(), frozenset({"least", "least_words"})),
+    # Needs the other answers: `passed` sees to it, alone it asks only that something was said.
+    "unlike_others": (lambda t, c: bool(words(t)), frozenset(), frozenset({"most"})),
+}
+
+
+def problem_of(check: Any) -> str | None:
+    """Why a check cannot be applied, or None. A suite is refused when it is read, not when it is scored."""
+    if not isinstance(check, dict) or not isinstance(check.get("check"), str):
+        return 'a check is not an object with its name, like {"check": "upper"}'
+    name = check["check"]
+    if name not in CHECKS:
+        return f"there is no check {name[:40]!r}; known: {', '.join(CHECKS)}"
+    _, needed, allowed = CHECKS[name]
+    given = set(check) - {"check"}
+    if needed - given:
+        return f"the check {name} needs {', '.join(sorted(needed - given))}"
+    if given - needed - allowed:
+        return f"the check {name} knows nothing of {', '.join(sorted(map(str, given - needed - allowed)))}"
+    for key in ("least", "most", "length", "least_words"):
+        value = check.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{key} of the check {name} is no number"
+    for key in ("text", "characters"):
+        if key in check and not (isinstance(check[key], str) and check[key]):
+            return f"{key} of the check {name} is no text"
+    listed_words = check.get("words", ["-"])
+    if not isinstance(listed_words, list) or not listed_words:
+        return f"words of the check {name} is no list of texts"
+    if not all(isinstance(word, str) and word for word in listed_words):
+        return f"words of the check {name} is no list of texts"
+    return _problem_of_keys(check.get("keys"))
+
+
+def _problem_of_keys(keys: Any) -> str | None:
+    if keys is None or (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+        return None
+    if not isinstance(keys, dict):
+        return "keys of the check json is neither a list of names nor names with their types"
+    wrong = [str(kind) for kind in keys.values() if not isinstance(kind, str) or kind not in _TYPES]
+    return f"there is no JSON type {wrong[0][:40]!r}; known: {', '.join(_TYPES)}" if wrong else None
+
+
+# --- an item, and all of them -----------------------------------------------------------------------
+
+
+def passes(item: Item, text: str) -> bool:
+    """Whether one answer meets all checks of its item that need no other answer."""
+    return all(CHECKS[check["check"]][0](text, check) for check in item.meta["checks"])
+
+
+def passed(items: Sequence[Item], texts: Sequence[str]) -> list[bool]:
+    """Item by item whether its answer passes, with the checks that compare it with the other answers."""
+    overlaps: list[float] | None = None
+    results: list[bool] = []
+    for index, (item, text) in enumerate(zip(items, texts, strict=True)):
+        good = passes(item, text)
+        for check in item.meta["checks"]:
+            if check["check"] == "unlike_others":
+                overlaps = overlaps if overlaps is not None else overlap_with_others(texts)
+                good = good and overlaps[index] <= check.get("most", 0.5)
+        results.append(good)
+    return results
+
+
+def _pairs(text: str, n: int) -> list[tuple[str, ...]]:
+    said = words(text)
+    if len(said) < n:
+        return [tuple(said)] if said else []
+    return [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """distinct-n (Li et al. 2016): different n-grams of words by all of them; 0 for silence."""
+    grams = [gram for text in texts for gram in _pairs(text, n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def overlap_with_others(texts: Sequence[str]) -> list[float]:
+    """For each text the share of its word pairs that stand in more than half of the other texts, or 1 where
+    another text is the very same: near 0 for answers to different questions, near 1 after mode collapse."""
+    pairs = [set(_pairs(text, 2)) for text in texts]
+    in_texts = Counter(pair for own in pairs for pair in own)
+    same = Counter(tuple(words(text)) for text in texts)
+    others = len(texts) - 1
+    found: list[float] = []
+    for text, own in zip(texts, pairs, strict=True):
+        if others < 1 or not own:
+            found.append(0.0)
+        elif same[tuple(words(text))] > 1:
+            found.append(1.0)
+        else:
+            found.append(sum(2 * (in_texts[pair] - 1) > others for pair in own) / len(own))
+    return found
+
+
+def spread(texts: Sequence[str]) -> dict[str, float]:
+    """How much the answers of a suite differ: distinct-1, distinct-2 and the mean pairwise overlap (Jaccard
+    index of their sets of words, 0 to 1) of all answers. A collapsed model repeats itself: the first two
+    fall, the last rises."""
+    bags = [set(words(text)) for text in texts]
+    overlaps = [
+        len(one & other) / len(one | other)
+        for index, one in enumerate(bags)
+        for other in bags[index + 1 :]
+        if one | other
+    ]
+    return {
+        "distinct_1": distinct_n(texts, 1),
+        "distinct_2": distinct_n(texts, 2),
+        "self_overlap": sum(overlaps) / len(overlaps) if overlaps else 0.0,
+    }

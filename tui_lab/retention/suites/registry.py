@@ -1,0 +1,187 @@
+"""The suites by name: what there is (`names`) and how one is loaded (`load`), whether it is bundled, a
+standard benchmark from the hub or from local files, or a user's own JSONL. No torch, and nothing that a
+data set brings is ever executed. Every failure is one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.retention.suites import custom, local
+from tui_lab.retention.suites import standard as suites_standard
+from tui_lab.retention.suites.records import Item, Kind, Suite, SuiteInfo, chance_of, fingerprint, subset
+
+__all__ = ["BUNDLED", "Item", "Kind", "Suite", "SuiteInfo", "load", "names"]
+
+#: In the order in which people are shown them.
+BUNDLED = ("everyday", "format", "instructions", "diversity", "refusals", "toxicity", "stereotypes")
+MOST_SHOTS = 5  # MMLU has five examples a subject
+_NAMED = re.compile(r"^([a-z0-9_]+)(?:@(\d{1,2}))?(?::(.+))?$", re.DOTALL)
+
+
+def names() -> list[SuiteInfo]:
+    """Every suite that has a name, the bundled ones first. Standard ones are not loaded for it."""
+    standard = [
+        SuiteInfo(
+            name=name,
+            version=facts["version"],
+            title=facts["title"],
+            description=facts["description"],
+            kind=facts.get("kind", "choice"),
+            metric=facts["metric"],
+            chance=facts.get("chance"),
+            licence=facts["licence"],
+            source=facts["source"],
+            bundled=False,
+            items=facts.get("items", 0),
+        )
+        for name, facts in standard_facts().items()
+    ]
+    return [*_bundled_info(), *standard]
+
+
+def load(name_or_path: str, limit: int = 0) -> Suite:
+    """A suite by name ("everyday", "hellaswag", "mmlu@5" with five examples), as NAME:PATH, or by the path of
+    local files or of one's own JSONL; with `limit` > 0 the same balanced part of it always."""
+    name = str(name_or_path).strip()
+    if not name or "\0" in name:
+        raise LabError(f"No suite was named; known: {', '.join(_all_names())}, or the path of a file.")
+    if name in BUNDLED:
+        return _bundled(name, limit)
+    found = _NAMED.match(name)
+    if found and found[1] in standard_facts():
+        return _standard(found[1], found[2], found[3], limit)
+    path = Path(name).expanduser()
+    try:
+        there = path.exists()
+    except OSError:  # a name longer than any file's
+        there = False
+    if not there:
+        near = difflib.get_close_matches(name, _all_names(), 1)
+        hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(_all_names())}."
+        raise LabError(f"There is no suite or file {visible(name)[:200]}.{hint}")
+    return _by_path(path, limit)
+
+
+def _all_names() -> list[str]:
+    return [*BUNDLED, *standard_facts()]
+
+
+@cache
+def standard_facts() -> dict[str, dict[str, Any]]:
+    """What suites/standard.toml says of each standard suite."""
+    return tomllib.loads(
+        (resources.files("tui_lab.retention") / "suites" / "standard.toml").read_text("utf-8")
+    )
+
+
+# --- bundled ----------------------------------------------------------------------------------------
+
+
+@cache
+def _whole(name: str) -> Suite:
+    with resources.as_file(resources.files("tui_lab.retention") / "suites" / f"{name}.jsonl") as path:
+        return custom.read(path, shown=f"The bundled suite {name}")
+
+
+def _bundled(name: str, limit: int) -> Suite:
+    return _limited(_whole(name), limit)
+
+
+def _bundled_info() -> list[SuiteInfo]:
+    shared = ("name", "version", "title", "description", "kind", "metric", "chance", "licence", "source")
+    return [
+        SuiteInfo(**{key: getattr(suite, key) for key in shared}, bundled=True, items=len(suite.items))
+        for suite in map(_whole, BUNDLED)
+    ]
+
+
+def _limited(suite: Suite, limit: int) -> Suite:
+    """A part of a suite is a suite of its own: its fingerprint differs, so no baseline is mistaken for it."""
+    items = subset(suite.items, limit)
+    return replace(suite, items=items, sha256=fingerprint(suite.kind, suite.metric, items))
+
+
+# --- standard ---------------------------------------------------------------------------------------
+
+
+def _standard(name: str, asked_shots: str | None, path: str | None, limit: int) -> Suite:
+    facts = standard_facts()[name]
+    shots = int(asked_shots or 0)
+    if shots and "shots" not in facts:
+        raise LabError(f"{name} is asked without examples, so leave @{shots} away; only mmlu takes them.")
+    if shots > MOST_SHOTS:
+        raise LabError(f"{name} has {MOST_SHOTS} examples a subject, so @{shots} is too many.")
+    if path:
+        source = Path(path).expanduser()
+        records, examples = local.read_local(name, source, facts, shots)
+        shown = str(source)
+    elif facts["hub"]:
+        records, examples = local.read_hub(name, facts, shots)
+        shown = f"{facts['hub']} on the hub"
+    else:
+        raise LabError(f"{name} needs a file: {name}:PATH.")
+    items = local.items_of(name, records, shown, examples)
+    if not items:
+        raise LabError(f"{shown} holds no items of {name}.")
+    kind: Kind = facts.get("kind", "choice")
+    chosen = subset(items, limit)
+    computed = chance_of(chosen) if kind == "choice" else None
+    return Suite(
+        name=name + (f"@{shots}" if shots else ""),
+        version=facts["version"],
+        title=facts["title"] + (f", {shots}-shot" if shots else ""),
+        description=facts["description"],
+        kind=kind,
+        metric=facts["metric"],
+        items=chosen,
+        chance=0.0 if facts["metric"] == "mcc" else computed,
+        licence=facts["licence"],
+        source=shown if path else facts["source"],
+        sha256=fingerprint(kind, facts["metric"], chosen),
+    )
+
+
+def _by_path(path: Path, limit: int) -> Suite:
+    """A path without a name: a benchmark where the files say so, else a suite of one's own."""
+    if path.is_dir():
+        name = _folder_name(path)
+        if name is None:
+            raise LabError(
+                f"The folder {path} is not recognised as a benchmark; say which one it is "
+                f"(hellaswag:{path}), or name a file of it."
+            )
+        return _standard(name, None, str(path), limit)
+    if path.suffix.lower() in (".txt", ".text", ".raw", ".tokens"):
+        return _standard("wikitext" if local.is_wikitext(path) else "perplexity", None, str(path), limit)
+    if path.suffix.lower() == ".csv" and re.search(r"_(test|dev|val)$", path.stem):
+        return _standard("mmlu", None, str(path), limit)
+    records = custom.records_of(path)
+    name = suites_standard.looks_like(records[0][1]) if records else None
+    if name is not None:
+        return _standard(name, None, str(path), limit)
+    suite = custom.from_records(records, str(path), path.stem, limit)
+    # Results are filed by name: a suite of one's own must not pass for one that everybody knows.
+    return replace(suite, name=f"{suite.name}-own") if suite.name in _all_names() else suite
+
+
+def _folder_name(path: Path) -> str | None:
+    """Which benchmark a folder holds: by its layout (MMLU), else by the name of the folder."""
+    if any((path / "test").glob("*_test.csv")) or any(path.glob("*_test.csv")):
+        return "mmlu"
+    wanted = re.sub(r"[^a-z0-9]+", "_", path.name.lower())
+    by_name = {name: name for name in standard_facts()} | {
+        "ai2_arc_arc_easy": "arc_easy",
+        "wikitext2": "wikitext",
+    }
+    if wanted in by_name:
+        return by_name[wanted]
+    return None

@@ -1,0 +1,124 @@
+"""What a run has taken so far and will have taken at its end: time, money, energy, and the share of the
+card's rate that it reaches. Reckoned from the run's log alone, so that it is the same for a live run, a
+finished one and a replay; what the log does not tell is None, never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from tui_lab.core.format import carbon, energy, finite, money
+from tui_lab.forecast import cost
+from tui_lab.forecast.cost import Prices
+from tui_lab.runs.state import ENDED, RunState
+
+#: Steps whose median speed is called the present one.
+RECENT_STEPS = 8
+#: Seconds between two telemetry records at most, while the run's process lives.
+RECORD_GAP_S = 15.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """``seconds`` are those in which a process of the run lived, over all attempts. ``…_in_all`` is what it
+    comes to at the end, None before steps were timed. ``flops_s``: the model's operations a second."""
+
+    seconds: float | None
+    seconds_in_all: float | None
+    energy_j: float | None
+    energy_in_all_j: float | None
+    money: float | None
+    money_in_all: float | None
+    co2_kg: float | None
+    tok_per_s: float | None
+    flops_s: float | None
+    mfu: float | None
+    flops_per_token: float | None
+    formula: str
+    peak_flops: float | None
+    peak_of: str
+
+
+def spent(state: RunState, liveness: str, tariff: Prices | None = None, now: float | None = None) -> Spent:
+    """See the module's docstring. ``now``: seconds since 1970; ``tariff``: the settings' own by default."""
+    tariff = cost.prices() if tariff is None else tariff
+    ended = liveness in ENDED
+    seconds = _active_s(state, ended, time.time() if now is None else now)
+    eta = 0.0 if ended else finite(state.eta_s)
+    in_all = None if seconds is None or eta is None else seconds + eta
+    energy = finite(state.end.get("energy_j")) if ended else None
+    energy = energy if energy is not None else state.telemetry.energy_j
+    covered = state.telemetry.seconds
+    energy_in_all = None
+    if energy is not None and in_all is not None:
+        energy_in_all = energy if ended else energy + energy / covered * (eta or 0.0) if covered else None
+    facts = _facts(state)
+    speed, flops, peak = _speed(state), finite(facts.get("flops_per_token")), finite(facts.get("peak_flops"))
+    told = finite(state.end.get("mfu")) if ended else None
+    reached = told if told is not None else cost.mfu(speed, flops, peak) if speed and flops else None
+    hour = None if tariff.per_hour is None else tariff.per_hour / 3600
+    return Spent(
+        seconds=seconds,
+        seconds_in_all=in_all,
+        energy_j=energy,
+        energy_in_all_j=energy_in_all,
+        money=None if hour is None or seconds is None else seconds * hour,
+        money_in_all=None if hour is None or in_all is None else in_all * hour,
+        co2_kg=None if energy is None else cost.co2_kg(energy, tariff),
+        tok_per_s=speed,
+        flops_s=speed * flops if speed and flops else None,
+        mfu=reached,
+        flops_per_token=flops,
+        formula=str(facts.get("formula") or ""),
+        peak_flops=peak,
+        peak_of=str(facts.get("peak_of") or ""),
+    )
+
+
+def _facts(state: RunState) -> dict[str, Any]:
+    facts = state.plan.get("cost")
+    return facts if isinstance(facts, dict) else {}
+
+
+def _active_s(state: RunState, ended: bool, now: float) -> float | None:
+    """Seconds that telemetry covers, and those since its last record; for logs without it, the end's own
+    account, or the time since the start."""
+    if state.telemetry.records:
+        since = 0.0 if ended else min(max(0.0, now - state.updated_at), RECORD_GAP_S)
+        return state.telemetry.seconds + since
+    if ended and (told := finite(state.end.get("seconds"))) is not None:
+        return told
+    if not state.started_at:
+        return None
+    return max(0.0, (state.updated_at if ended else now) - state.started_at)
+
+
+def _speed(state: RunState) -> float | None:
+    recent = [value for value in state.tok_per_s.values[-RECENT_STEPS:] if math.isfinite(value)]
+    return median(recent) if recent else None
+
+
+# --------------------------------------------------------------------------------------------------
+# in words
+
+
+def _of(so_far: str, in_all: str | None, ended: bool) -> str:
+    return so_far if ended or in_all is None else f"{so_far} of about {in_all}"
+
+
+def words(found: Spent, tariff: Prices, ended: bool) -> str:
+    """What is known of money, energy and MFU, in one line; "" where that is nothing."""
+    parts = []
+    if found.money is not None:
+        in_all = None if found.money_in_all is None else money(found.money_in_all, tariff.currency)
+        parts.append(_of(money(found.money, tariff.currency), in_all, ended))
+    if found.energy_j is not None and found.co2_kg is not None:
+        in_all = None if found.energy_in_all_j is None else energy(found.energy_in_all_j)
+        parts.append(f"{_of(energy(found.energy_j), in_all, ended)}, {carbon(found.co2_kg)}")
+    if found.mfu is not None:
+        parts.append(f"MFU {found.mfu:.1%}")
+    return " · ".join(parts)

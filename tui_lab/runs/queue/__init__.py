@@ -1,0 +1,1 @@
+"""The queue of runs and sweeps over recipe fields."""

@@ -1,0 +1,405 @@
+"""The queue: runs that wait for each other on one device. It lies beside the runs, in ``.queue``.
+
+A waiting run is a whole run folder in ``.queue/waiting`` that moves among the runs, by one rename, when its
+turn comes. ``queue.json`` has the order and nothing that the runs themselves know: whether one goes, ended
+or died is read from its lock and its log, so that no kill at any instant can make the two disagree. Every
+change is made under a lock and replaces the file whole. :mod:`tui_lab.runs.queue.runner` is the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import folder
+from tui_lab.runs.events import decode
+from tui_lab.runs.folder import Run, is_held, is_locked
+
+FOLDER = ".queue"
+#: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
+GPUS_ENV = "CUDA_VISIBLE_DEVICES"
+#: Every state of a queued run.
+STATES = ("queued", "running", "done", "failed")
+#: How often a run that never says a word is started, before it counts as failed: the runner may have been
+#: killed between noting the start and making it.
+MOST_STARTS = 3
+#: How long the queue's own lock is waited for: it is held for milliseconds.
+LOCK_PATIENCE_S = 10.0
+#: Readers look whether the runner's lock is held, and hold it themselves for microseconds.
+RUNNER_PATIENCE_S = 0.3
+#: More than the end record of a run has.
+LAST_RECORD_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the queue. ``problem``: why the run could not even be started. ``gpus``: what
+    CUDA_VISIBLE_DEVICES was where it was added; None where nothing was said of it."""
+
+    run: str
+    added_at: float = 0.0
+    starts: int = 0
+    problem: str = ""
+    gpus: str | None = None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The file. ``held``: nothing is started. ``waits``: a run that somebody started by hand goes first."""
+
+    entries: tuple[Entry, ...] = ()
+    held: bool = False
+    waits: bool = True
+
+
+@dataclass(frozen=True)
+class Item:
+    """An entry with what its run says: one of :data:`STATES`, and the reason of a failure."""
+
+    entry: Entry
+    run: Run
+    state: str
+    reason: str = ""
+    outcome: str = field(default="")  # of a run that ended: finished, stopped, failed, crashed
+
+
+# --------------------------------------------------------------------------------------------------
+# the file
+
+
+def root(directory: Path | None = None) -> Path:
+    """Where the queue of a folder of runs lies."""
+    return Path(os.path.abspath((directory or folder.runs_dir()).expanduser())) / FOLDER  # noqa: PTH100
+
+
+def _waiting(directory: Path | None) -> Path:
+    return root(directory) / "waiting"
+
+
+def read(directory: Path | None = None) -> Queue:
+    """The queue as it is now; an empty one where there is none. Raises LabError when it is damaged."""
+    path = root(directory) / "queue.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        entries = tuple(_entry(each) for each in value["entries"])
+        return Queue(entries, value.get("held") is True, value.get("waits") is not False)
+    except FileNotFoundError:
+        return Queue()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LabError(
+            f"the queue {path} cannot be read ({type(error).__name__}); move the file away, and add the runs "
+            f"again: their recipes lie in {path.parent}/waiting"
+        ) from None
+
+
+def _entry(value: dict[str, Any]) -> Entry:
+    run = str(value["run"])
+    if not run or "/" in run or run.startswith("."):
+        raise ValueError(run)
+    gpus = value.get("gpus")
+    return Entry(
+        run,
+        float(value.get("added_at") or 0),
+        int(value.get("starts") or 0),
+        str(value.get("problem") or ""),
+        gpus if isinstance(gpus, str) else None,
+    )
+
+
+@contextlib.contextmanager
+def changing(directory: Path | None = None) -> Iterator[Callable[[Queue], None]]:
+    """Holds the queue's lock; the function that is given writes a changed queue. Raises LabError."""
+    place = root(directory)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LabError(
+            f"cannot write the queue in {place} ({error.strerror}); free the place, or name another folder "
+            "of runs with --runs-dir or TUI_LAB_RUNS_DIR"
+        ) from None
+    try:
+        if not _lock(descriptor, LOCK_PATIENCE_S):
+            raise LabError(f"the queue in {place} is held by another process; try again")
+        yield lambda queue: _write(place / "queue.json", queue)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, queue: Queue) -> None:
+    value = {"v": 1, "held": queue.held, "waits": queue.waits, "entries": [asdict(e) for e in queue.entries]}
+    try:
+        write_atomically(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+    except OSError as error:
+        raise LabError(f"cannot write the queue in {path.parent} ({error.strerror or error})") from None
+
+
+def _lock(descriptor: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+
+# --------------------------------------------------------------------------------------------------
+# what is in it
+
+
+def how_it_ended(run: Run) -> tuple[str, str]:
+    """A run's state by its lock and the last line of its log: ``running``, ``created`` (never said a word),
+    or finished, stopped, failed, crashed with the reason."""
+    if is_locked(run):
+        return "running", ""
+    try:
+        with run.events_path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - LAST_RECORD_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        size, lines = 0, []
+    last = decode(lines[-1]) if lines else None
+    if last is not None and last.get("kind") == "end":
+        state = last.get("state")
+        return state if state in ("stopped", "failed") else "finished", str(last.get("message") or "")
+    words = run.last_words(1)
+    if size or words or run.was_started:
+        return "crashed", words[-1].strip() if words else "its process ended without a word"
+    return "created", ""
+
+
+def look(entry: Entry, directory: Path | None = None) -> Item | None:
+    """An entry with its run's state; None when its folder is gone: somebody deleted it."""
+    waiting = Run(_waiting(directory) / entry.run)
+    run = Run(root(directory).parent / entry.run)
+    if entry.problem:
+        return Item(entry, run if run.recipe_path.is_file() else waiting, "failed", entry.problem, "failed")
+    if waiting.recipe_path.is_file():
+        return Item(entry, waiting, "queued")
+    if not run.recipe_path.is_file():
+        return None
+    state, reason = how_it_ended(run)
+    if state == "created":
+        if entry.starts < MOST_STARTS:
+            return Item(entry, run, "queued")
+        return Item(
+            entry, run, "failed", f"started {entry.starts} times, and it never said a word", "crashed"
+        )
+    if state == "running":
+        return Item(entry, run, "running")
+    return Item(entry, run, "done" if state in ("finished", "stopped") else "failed", reason, state)
+
+
+def items(directory: Path | None = None) -> list[Item]:
+    """Everything in the queue, in its order. Raises LabError."""
+    return [item for entry in read(directory).entries if (item := look(entry, directory)) is not None]
+
+
+def live_others(queued: Sequence[Item], directory: Path | None = None) -> list[Run]:
+    """Runs in progress that the queue did not start."""
+    mine = {item.run.id for item in queued if item.state == "running"}
+    return [run for run in folder.list_runs(directory) if run.id not in mine and is_locked(run)]
+
+
+# --------------------------------------------------------------------------------------------------
+# what people do with it
+
+
+def add(
+    recipes: Sequence[Recipe],
+    directory: Path | None = None,
+    name: str = "",
+    prepare: Callable[[Run, int], None] | None = None,
+    gpus: str | None = None,
+) -> list[Run]:
+    """Puts runs at the end, all or none; ``prepare(run, number)`` may write into each folder before it
+    counts. ``gpus``: which they may see, as in CUDA_VISIBLE_DEVICES; None: those that this process sees.
+    Raises LabError."""
+    gpus = os.environ.get(GPUS_ENV) if gpus is None else gpus
+    made: list[Run] = []
+    with changing(directory) as write:  # makes the private folder, too
+        try:
+            for number, recipe in enumerate(recipes):
+                made.append(folder.create(recipe, _waiting(directory), name))
+                if prepare is not None:
+                    prepare(made[-1], number)
+            queue = read(directory)
+            known = tuple(entry for entry in queue.entries if look(entry, directory) is not None)
+            new = tuple(Entry(run.id, round(time.time(), 3), gpus=gpus) for run in made)
+            write(replace(queue, entries=known + new))  # without those that somebody deleted
+        except BaseException as error:
+            for run in made:
+                shutil.rmtree(run.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise LabError(f"cannot write the queue ({error.strerror or error})") from None
+            raise
+    return made
+
+
+def find(name: str, directory: Path | None = None) -> Item:
+    """An item by its run's id or an unambiguous part of it. Raises LabError."""
+    every = items(directory)
+    found = [item for item in every if item.run.id == name] or [
+        item for item in every if name and name in item.run.id
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LabError(f"queue: no run of the name {name!r} is in it; `tui-lab queue list` shows what is")
+    some = ", ".join(item.run.id for item in found[:4])
+    raise LabError(f"queue: {name!r} could be any of {len(found)}: {some}; give more of the name")
+
+
+def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:
+    """Takes runs out of the queue; the ids. One that waits is deleted with it: it has learned nothing; one
+    that has begun stays among the runs. Raises LabError when one is in progress, or is not there."""
+    with changing(directory) as write:
+        found = [find(name, directory) for name in names]
+        if busy := [item.run.id for item in found if item.state == "running"]:
+            raise LabError(f"run {busy[0]} is in progress: end it with `tui-lab stop {busy[0]}` first")
+        ids = {item.run.id for item in found}
+        queue = read(directory)
+        write(replace(queue, entries=tuple(e for e in queue.entries if e.run not in ids)))
+        for item in found:
+            # the queue's word is gone already: a kill here leaves a folder that nothing lists
+            if item.run.path.parent == _waiting(directory):
+                shutil.rmtree(item.run.path, ignore_errors=True)
+    return [item.run.id for item in found]
+
+
+def clear_ended(directory: Path | None = None) -> list[str]:
+    """Takes out what has ended; the runs stay. The ids."""
+    with changing(directory) as write:
+        found = [item for item in items(directory) if item.state in ("queued", "running")]
+        queue = read(directory)
+        keep = {item.entry.run for item in found}
+        write(replace(queue, entries=tuple(e for e in queue.entries if e.run in keep)))
+    return [entry.run for entry in queue.entries if entry.run not in keep]
+
+
+def hold(directory: Path | None = None) -> None:
+    """Nothing more is started; the run in progress goes on."""
+    with changing(directory) as write:
+        write(replace(read(directory), held=True))
+
+
+def let_go(directory: Path | None = None, waits: bool | None = None) -> None:
+    """The queue goes on. ``waits``: whether runs that were started by hand end first; None keeps it."""
+    with changing(directory) as write:
+        queue = read(directory)
+        write(replace(queue, held=False, waits=queue.waits if waits is None else waits))
+
+
+# --------------------------------------------------------------------------------------------------
+# its process
+
+
+def _runner_lock(directory: Path | None) -> Path:
+    return root(directory) / "runner.lock"
+
+
+def is_going(directory: Path | None = None) -> bool:
+    """Whether the queue's process lives."""
+    return is_held(_runner_lock(directory))
+
+
+def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | None:
+    """Starts the queue's process, detached as runs are; None when it goes already. The lock is taken here
+    and handed on, so that two can never go. Raises LabError."""
+    place = root(directory)
+    try:
+        place.mkdir(parents=True, mode=0o700, exist_ok=True)
+        descriptor = os.open(_runner_lock(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LabError(f"cannot start the queue in {place} ({error.strerror})") from None
+    try:
+        if not _lock(descriptor, RUNNER_PATIENCE_S):
+            return None
+        with log_path(directory).open("wb") as log:
+            return subprocess.Popen(
+                # -P: the folder that the lab was started in must not shadow any module
+                [sys.executable, "-P", "-m", "tui_lab.runs.queue.runner", str(place.parent), str(descriptor)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=place,
+                start_new_session=True,
+                pass_fds=(descriptor,),
+            )
+    except OSError as error:
+        raise LabError(f"cannot start the queue ({error.strerror or error})") from None
+    finally:
+        os.close(descriptor)
+
+
+def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen[bytes] | None]:
+    """Holds a queue that goes, and lets one go on that is held or whose process has died: whether it goes
+    now, None when there is nothing in it; and the process where one was started. Raises LabError."""
+    states = {item.state for item in items(directory)}
+    if not states & {"queued", "running"}:
+        return None, None
+    # with the last run begun nothing is left to start, and the process has gone: that is no dead queue
+    waits = "queued" in states
+    if not read(directory).held and (is_going(directory) or not waits):
+        hold(directory)
+        return False, None
+    let_go(directory)
+    return True, start_runner(directory) if waits else None
+
+
+def log_path(directory: Path | None = None) -> Path:
+    """What the queue's process says when it cannot go on."""
+    return root(directory) / "runner.log"
+
+
+def _last_words(directory: Path | None) -> str:
+    try:
+        lines = log_path(directory).read_text("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def standing(directory: Path | None = None, queued: Sequence[Item] | None = None) -> str:
+    """How the queue stands, in a sentence; "" when there is nothing to say. Raises LabError."""
+    queued = items(directory) if queued is None else queued
+    left = sum(item.state == "queued" for item in queued)
+    running = [item.run.id for item in queued if item.state == "running"]
+    if not left:
+        return f"the last run of the queue goes: {running[0]}" if running else ""
+    waiting = f"{left} run{'s' * (left != 1)} wait{'s' * (left == 1)}"
+    queue = read(directory)
+    if queue.held:
+        return f"{waiting}; the queue is held" + (f" once {running[0]} has ended" if running else "")
+    if not is_going(directory):
+        said = _last_words(directory)
+        return f"{waiting}; the queue's process is not running" + (f" (it said: {said})" if said else "")
+    if running:
+        return f"{waiting}, {running[0]} goes"
+    others = live_others(queued, directory) if queue.waits else []
+    return (
+        f"{waiting} for {others[0].id}, which was started by hand"
+        if others
+        else f"{waiting}: the next begins"
+    )

@@ -1,0 +1,119 @@
+"""The queue's process: ``python -m tui_lab.runs.queue.runner RUNS_DIR [LOCK_FD]``. It starts the next run
+when the one before has ended, however it ended, and goes when nothing is left or the queue is held.
+
+A process of its own session that outlives the lab and the terminal. It keeps nothing in memory that it could
+not read again: killed at any instant and started once more, it goes on where the queue is. Exactly one holds
+the lock; the runs that it starts are processes of their own and outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.runs import launch
+from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.queue import queue
+from tui_lab.runs.queue.queue import Item, Queue
+
+#: How often the run in hand is looked at: one try at its lock.
+POLL_S = 0.5
+#: How often all runs are looked at, while one that somebody started by hand is waited for.
+OTHERS_POLL_S = 2.0
+
+
+class Runner:
+    """See the module's docstring. ``descriptor``: of the runner's lock, held already."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self.directory = directory
+        self.descriptor = descriptor
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def go(self) -> None:
+        """Until nothing is left."""
+        while (wait_s := self.turn()) > 0:
+            time.sleep(wait_s)
+
+    def turn(self) -> float:
+        """Does what can be done now; seconds until the next look, 0 when there is nothing left to do."""
+        self._children = [child for child in self._children if child.poll() is None]  # reaps those that ended
+        found = queue.items(self.directory)
+        now = queue.read(self.directory)
+        nothing = now.held or not any(item.state == "queued" for item in found)
+        if nothing:
+            return 0 if self._leave() else POLL_S
+        if any(item.state == "running" for item in found):
+            return POLL_S
+        if now.waits and queue.live_others(found, self.directory):
+            return OTHERS_POLL_S
+        self._start(next(item for item in found if item.state == "queued"))
+        return POLL_S
+
+    def _leave(self) -> bool:
+        """Gives the lock back unless something came meanwhile. Both under the queue's own lock: whoever adds
+        a run either is seen here, or finds the runner gone."""
+        with queue.changing(self.directory):
+            now = queue.read(self.directory)
+            if not now.held and any(item.state == "queued" for item in queue.items(self.directory)):
+                return False
+            os.close(self.descriptor)
+            return True
+
+    def _start(self, item: Item) -> None:
+        """Notes that it is started, moves it among the runs, starts it: a kill between any two of these is
+        seen by the next look. All under the queue's lock: what is taken out meanwhile does not start."""
+        run = Run(self.directory / item.run.id)
+        with queue.changing(self.directory) as write:
+            now = queue.read(self.directory)
+            if now.held or not any(entry.run == run.id for entry in now.entries):
+                return
+            write(_with(now, run.id, starts=item.entry.starts + 1))
+            try:
+                if item.run.path != run.path:
+                    item.run.path.rename(run.path)
+                gpus = item.entry.gpus
+                environment = {} if gpus is None else {queue.GPUS_ENV: gpus}
+                self._children.append(launch.start(run, environment=environment))
+            except OSError as error:
+                write(_with(now, run.id, problem=f"its folder cannot be moved ({error.strerror})"))
+            except LabError as error:
+                if not is_locked(run):  # else somebody started it by hand in this very moment
+                    write(_with(now, run.id, problem=str(error)))
+
+
+def _with(now: Queue, run_id: str, **changes: Any) -> Queue:
+    """The queue with one entry changed."""
+    entries = tuple(replace(each, **changes) if each.run == run_id else each for each in now.entries)
+    return replace(now, entries=entries)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the queue; 0 when nothing is left, or another process does it."""
+    directory = Path(arguments[0])
+    for number in (signal.SIGHUP, signal.SIGINT):
+        # a terminal that goes, or a key pressed in it, is no concern of ours; a handler rather than SIG_IGN,
+        # which the runs would inherit
+        signal.signal(number, lambda *_: None)
+    if len(arguments) < 2:  # started by hand: by the launcher's way, which takes the lock
+        queue.start_runner(directory)
+        return 0
+    descriptor = int(arguments[1])
+    os.set_inheritable(descriptor, False)
+    try:
+        Runner(directory, descriptor).go()
+    except LabError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (runner.log, which `queue list` reads)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""What people's names mean: a run, a folder, a catalog name or a hub id, as weights to load and an adapter
+to put on them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.models.catalog import home
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a name means: weights to load, and an adapter to put on them."""
+
+    location: str  # a folder or hub id of whole weights
+    adapter: Path | None = None
+    revision: str = ""
+
+
+def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> Target:
+    """What a run left: whole weights, or an adapter and the model that it is for. Raises LabError."""
+    from tui_lab.models import catalog
+    from tui_lab.runs import folder
+
+    path = home(Path(name))
+    run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
+    if (run.model_path / "config.json").is_file():
+        return Target(str(run.model_path))
+    if (run.adapter_path / "adapter_config.json").is_file():
+        recipe = run.recipe()
+        base = catalog.find(recipe.model, allow_large or recipe.allow_large)
+        return Target(base.loadable, run.adapter_path, recipe.revision)
+    saved = sorted(run.checkpoints_path.glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
+    hint = f"; its newest checkpoint is {saved[-1]}" if saved else ""
+    raise LabError(f"run {run.id} has saved no adapter and no model yet{hint}")
+
+
+def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> Target:
+    """What goes beside a base: a run, a folder (of an adapter or whole weights), a hub id. Or LabError."""
+    path = home(Path(name))
+    if (path / "adapter_config.json").is_file():
+        return Target(_base_of(path), path.resolve())
+    if (path / "config.json").is_file():
+        return Target(str(path.resolve()))
+    try:
+        return run_target(name, runs_dir, allow_large)
+    except LabError:
+        if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+            raise
+    folder = _download(name)
+    return Target(_base_of(folder), folder)
+
+
+def model_target(
+    name: str,
+    runs_dir: Path | None = None,
+    allow_large: bool = False,
+    adapters: Sequence[Target] = (),
+) -> Target:
+    """The base model that a name means; without a name the one that the first adapter is for, else the
+    bundled one. A run's name means the run's base and its adapter. Raises LabError."""
+    from tui_lab.models import catalog
+
+    if not name:
+        first = next((a for a in adapters if a.adapter), None)
+        if first is None or not first.location:
+            return Target(catalog.find("pocket").loadable)
+        if first.revision or not Path(first.location).is_dir():
+            return replace(first, adapter=None)
+        return Target(first.location)
+    if (home(Path(name)) / "recipe.toml").is_file():
+        return run_target(name, runs_dir, allow_large)
+    try:
+        return Target(catalog.find(name, allow_large).loadable)
+    except LabError:
+        try:
+            return run_target(name, runs_dir, allow_large)
+        except LabError as error:
+            if "saved no adapter" in str(error):
+                raise
+        raise
+
+
+def _base_of(folder: Path) -> str:
+    import json
+
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""  # whoever loads the adapter says what is wrong with it
+    return str(config.get("base_model_name_or_path") or "") if isinstance(config, dict) else ""
+
+
+def _download(hub_id: str) -> Path:
+    """An adapter of the hub: its configuration and safetensors, nothing else."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["adapter_config.json", "adapter_model.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
+        raise LabError(
+            f"adapter {visible(hub_id)!r} is no run and no folder here, and the hub does not give it; "
+            "`tui-lab runs` lists the runs"
+        ) from None

@@ -1,0 +1,148 @@
+"""Writes what the Trainer does as events: steps with their speed and memory, validations, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.runs.events import EventWriter
+from tui_lab.training.device import memory_bytes, peak_resident_bytes, synchronize
+from tui_lab.training.distributed import Group
+
+#: Weight of the past in the average step time that the ETA is made of.
+STEP_TIME_MEMORY = 0.9
+#: What the names of a loss's parts begin with in the Trainer's logs.
+PART = "part "
+
+
+class Recorder(TrainerCallback):
+    """Times cover the steps alone; what is done between them (validation, samples, checkpoints, pauses)
+    is counted apart, and in the ETA at its measured share. Tokens are all that were trained on, padding
+    left out."""
+
+    def __init__(self, events: EventWriter, group: Group | None = None) -> None:
+        self._events, self._group = events, group or Group()
+        self.device: DeviceFacts | None = None
+        self.step = 0
+        self.validation_rows = 0
+        self.validation_loss = math.nan
+        self.validated_at = -1
+        self.train_loss = math.nan
+        self.tokens_before = 0
+        self._tokens = 0
+        self._step_began = 0.0
+        self._window_s = 0.0
+        self._logged_s = 0.0
+        self._window_steps = 0
+        self._average_step_s = math.nan
+        self._between_began = 0.0
+        self._between_s = 0.0
+        self._steps_done = 0
+        self._warned = False
+        self.trained_s = 0.0
+        self.peak_memory: dict[str, int] = {}
+
+    @property
+    def average_step_s(self) -> float:
+        """What a step takes, the first one left out; NaN before any was timed."""
+        return self._average_step_s
+
+    @property
+    def mean_tok_per_s(self) -> float:
+        """Over every logged step of this attempt; NaN before any."""
+        return self._tokens / self._logged_s if self._logged_s else math.nan
+
+    def leave_out_pause(self, seconds: float) -> None:
+        """A pause is no work: it must not stretch the ETA."""
+        self._between_s -= seconds
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        if self._between_began:
+            self._between_s += now - self._between_began
+        self._step_began = now
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step = state.global_step
+        synchronize(self.device)
+        now = time.monotonic()
+        seconds = now - self._step_began
+        self._between_began = now
+        self._window_s += seconds
+        self.trained_s += seconds
+        self._window_steps += 1
+        self._steps_done += 1
+        if self._steps_done == 2 or math.isnan(self._average_step_s):
+            self._average_step_s = seconds  # the first step also warms caches up: it is not typical
+        else:
+            past = STEP_TIME_MEMORY
+            self._average_step_s = past * self._average_step_s + (1 - past) * seconds
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if not logs or "loss" not in logs or not self._window_steps:
+            return
+        tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
+        devices = self._group.each(memory_bytes(self.device))
+        # the fullest device is the one that a run fails of
+        memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}
+        for label, used in memory.items():
+            # between two records it may have been more
+            most = max(used, peak_resident_bytes()) if label == "resident" else used
+            self.peak_memory[label] = max(most, self.peak_memory.get(label, 0))
+        self.train_loss = float(logs["loss"])
+        remaining = max(0, state.max_steps - state.global_step)
+        between_s = max(0.0, self._between_s) / self._steps_done
+        self._events.write(
+            "step",
+            step=state.global_step,
+            epoch=round(float(state.epoch or 0.0), 4),
+            loss=self.train_loss,
+            learning_rate=float(logs.get("learning_rate", math.nan)),
+            grad_norm=float(logs.get("grad_norm", math.nan)),
+            tokens=self.tokens_before + tokens,
+            tok_per_s=round((tokens - self._tokens) / max(self._window_s, 1e-9), 1),
+            step_time_s=round(self._window_s / self._window_steps, 4),
+            eta_s=round(remaining * (self._average_step_s + between_s), 1),
+            memory=memory,
+            **({"devices": devices} if len(devices) > 1 else {}),
+            **_parts(logs),
+        )
+        self._logged_s += self._window_s
+        self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
+        self._warn_when_not_finite(state.global_step, logs)
+
+    def _warn_when_not_finite(self, step: int, logs: dict[str, Any]) -> None:
+        bad = [key for key in ("loss", "grad_norm") if not math.isfinite(float(logs.get(key, 0.0)))]
+        if bad and not self._warned:
+            self._warned = True
+            advice = "lower learning_rate, raise warmup_steps, or set max_grad_norm"
+            self._events.write("warning", text=f"{bad[0]} is not finite at step {step}: {advice}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        self.write_validation(state.global_step, float(metrics["eval_loss"]), "during")
+
+    def write_validation(self, step: int, loss: float, when: str) -> None:
+        """A validation, measured at ``step``."""
+        self.validated_at, self.validation_loss = step, loss
+        self._events.write("eval", step=step, loss=loss, rows=self.validation_rows, when=when)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        best = state.best_global_step == state.global_step
+        self._events.write(
+            "checkpoint",
+            step=state.global_step,
+            path=f"checkpoints/{folder.name}",
+            reason="best" if best else "",
+        )
+
+
+def _parts(logs: dict[str, Any]) -> dict[str, Any]:
+    """What the loss consists of beside cross-entropy, where a recipe adds to it."""
+    found = {name.removeprefix(PART): float(value) for name, value in logs.items() if name.startswith(PART)}
+    return {"parts": found} if found else {}

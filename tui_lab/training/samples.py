@@ -1,0 +1,120 @@
+"""What a run asks of the model beside its loss: samples of a fixed prompt, and the task's own score.
+
+Both look without leaving a trace (:mod:`.quiet`) and answer greedily, so that two runs can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.data import scoring, templates
+from tui_lab.data.expected import as_row, expected_of, prompt_of
+from tui_lab.data.prepare import Prepared
+from tui_lab.decoding.generate import ROWS_A_BATCH, answer
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.events import EventWriter
+from tui_lab.runs.state import RunState
+from tui_lab.training.oom_trainer import forget, free
+from tui_lab.training.rng import undisturbed
+from tui_lab.training.trainer import LabTrainer
+
+#: Answers of a score that are kept in the log, for people to look at.
+EXAMPLES_KEPT = 4
+
+
+class Measure:
+    """Samples and scores of one attempt, written as events."""
+
+    def __init__(
+        self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: Prepared, before: RunState
+    ) -> None:
+        self._recipe, self._events = recipe, events
+        self._tokenizer, self._prepared = tokenizer, prepared
+        self._scorer: str | None = prepared.facts.get("scorer")
+        self._values = {"start": before.score("start"), "end": math.nan}
+        self.sampled_at = -1
+
+    def sample(self, trainer: LabTrainer) -> None:
+        """Answers the recipe's prompt, or the first held-out one, as a ``sample`` event."""
+        step = self.sampled_at = trainer.state.global_step
+        example = self._prepared.validation_examples[0]
+        prompt: Any = self._recipe.sample_prompt
+        if not prompt:
+            prompt = prompt_of(example)
+        elif example.messages is not None:
+            prompt = [{"role": "user", "content": prompt}]
+        answers = self._answers(trainer, [prompt])
+        if answers is None:
+            return self._skipped(f"the sample at step {step}")
+        shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+        self._events.write("sample", step=step, prompt=shown, text=answers[0])
+
+    def score(self, trainer: LabTrainer, when: str) -> None:
+        """The task's own score on held-out rows (0..1), for data that has one, as a ``score`` event."""
+        name, examples = self._scorer, self._prepared.validation_examples[: self._recipe.score_rows]
+        if not name or not examples:
+            return
+        self._events.write("phase", name="scoring", detail=f"{len(examples)} held-out rows answered")
+        began = time.monotonic()
+        prompts = [prompt_of(example) for example in examples]
+        answers = self._answers(trainer, prompts)
+        if answers is None:
+            return self._skipped(f"the score on held-out rows ({when})")
+        rows = [as_row(example) for example in examples]
+        marks = scoring.scores(name, answers, rows)
+        self._values[when] = sum(marks) / len(marks)
+        shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
+        self._events.write(
+            "score",
+            step=trainer.state.global_step,
+            name=name,
+            value=self._values[when],
+            rows=len(marks),
+            seconds=round(time.monotonic() - began, 2),
+            when=when,
+            **{key: sum(each) / len(each) for key, each in scoring.nearness(answers, rows).items()},
+            examples=[
+                {
+                    "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                    "answer": text,
+                    "expected": expected_of(example),
+                    "ok": mark >= 1,
+                }
+                for prompt, text, example, mark in shown
+            ],
+        )
+
+    def acquisition(self) -> dict[str, Any]:
+        """The task's own score before and after; empty for data that has none."""
+        name = self._scorer
+        return {"name": name, **self._values} if name else {}
+
+    def _skipped(self, what: str) -> None:
+        """A run is worth more than a look at it."""
+        self._events.write("warning", text=f"out of memory beside the training: {what} is left out")
+
+    def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str] | None:
+        """Greedy answers, in batches that fit; None when memory holds not even one at a time."""
+        ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
+        rows = min(ROWS_A_BATCH, len(ids))
+        while rows:
+            try:
+                with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+                    return answer(
+                        trainer.model,
+                        self._tokenizer,
+                        ids,
+                        stop_ids=templates.stop_ids(self._tokenizer),
+                        max_new_tokens=self._recipe.sample_max_new_tokens,
+                        rows_a_batch=rows,
+                    )
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                forget(error)
+            free()
+            rows //= 2
+        return None

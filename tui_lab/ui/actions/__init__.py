@@ -1,0 +1,1 @@
+"""The registry of actions, from which keys, palette, help and the keyboard page are made."""

@@ -1,0 +1,89 @@
+"""The line at the bottom: what the keys do here. The key that shows all others stands at the right edge in
+every window; of the rest, without those that a pane calls idle now and with the words that it has for some
+now, as many as fit are shown, and none in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding
+from textual.widgets import Footer
+from textual.widgets._footer import FooterKey
+
+from tui_lab.ui.actions.registry import BY_ID, keys_now
+
+#: What leads to all other keys.
+ALWAYS = "cheat_sheet"
+
+
+class KeysLine(Footer):
+    """See the module's docstring."""
+
+    DEFAULT_CSS = """
+    KeysLine FooterKey.always { dock: right; margin: 0; padding-left: 1; background: $footer-background; }
+    """
+
+    _told: list[object] | None = None
+
+    def compose(self) -> ComposeResult:
+        idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
+        words: Mapping[str, str] = getattr(self.screen, "labels_now", {})
+        active = self.screen.active_bindings
+        for key in super().compose():
+            if isinstance(key, FooterKey) and key.action in idle:
+                continue
+            if isinstance(key, FooterKey):
+                self._take_first(key, active)
+                key.description = words.get(key.action, key.description)
+                if key.action.rpartition(".")[2] == ALWAYS:
+                    key.add_class("always")
+            yield key
+
+    def _take_first(self, key: FooterKey, active: Mapping[str, ActiveBinding]) -> None:
+        """Of several keys shows the one that is named elsewhere: "q", not "Ctrl+Q", unless one types."""
+        binding = active[key.key].binding if key.key in active else None
+        if binding is None or binding.id not in BY_ID:
+            return
+        for each in keys_now(binding.id, self.app._keymap):
+            if each in active and active[each].binding.action == key.action:
+                key.key, key.key_display = each, self.app.get_key_display(active[each].binding)
+                break
+
+    def _what_it_shows(self) -> list[object]:
+        """Whatever the keys of this line are made from."""
+        told: list[object] = [getattr(self.screen, name, None) for name in ("idle_actions", "labels_now")]
+        for key, (_, binding, enabled, tooltip) in self.screen.active_bindings.items():
+            display = self.app.get_key_display(binding) if binding.show else ""
+            told += [key, binding, enabled, tooltip, display]
+        return told
+
+    async def recompose(self) -> None:
+        if not self.is_attached:
+            return  # the screen has gone meanwhile
+        told = self._what_it_shows()
+        if told == self._told:
+            return  # as with each move of the focus between things that take the same keys
+        self._told = told
+        await super().recompose()
+        # each key listens to a property of this line, and Textual 8.2.8 forgets those that have gone only
+        # when that changes: keys of every screen that ever lay over the pane would stay in memory
+        for listeners in getattr(self, "__watchers", {}).values():
+            listeners[:] = [(key, call) for key, call in listeners if key.is_attached]
+        self._fit()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit()
+        self.call_after_refresh(self.screen.refresh_bindings)  # another lay-out may offer other things
+
+    def _fit(self) -> None:
+        keys = list(self.query(FooterKey))
+        widths = [key.render().cell_len + 1 for key in keys]  # and the blank after it
+        always = [key.has_class("always") for key in keys]
+        room = self.size.width - sum(width for width, last in zip(widths, always, strict=True) if last)
+        for key, width, last in zip(keys, widths, always, strict=True):
+            if not last:
+                room -= width
+                if key.visible != (room >= 0):
+                    key.visible = room >= 0

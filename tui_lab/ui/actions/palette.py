@@ -1,0 +1,61 @@
+"""The registry of actions in the command palette: what works everywhere and on the pane that is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.command import CommandPalette, DiscoveryHit, Hit, Provider
+from textual.message import Message
+from textual.widgets import Input, OptionList
+
+from tui_lab.ui.actions.action import Action
+from tui_lab.ui.actions.registry import ACTIONS, key_cell
+from tui_lab.ui.actions.screens import DismissedOnce
+
+if TYPE_CHECKING:
+    from textual.command import Hits
+
+
+class Palette(DismissedOnce, CommandPalette):
+    """Textual's command palette, which runs a command once."""
+
+    async def _on_message(self, message: Message) -> None:
+        typed = isinstance(message, Input.Submitted | Input.Changed | OptionList.OptionSelected)
+        if not typed or self.app.screen is self:
+            await super()._on_message(message)
+
+
+class LabCommands(Provider):
+    """See the module's docstring."""
+
+    def _actions(self) -> list[Action]:
+        group = getattr(self.screen, "GROUP", "")
+        return [action for action in ACTIONS if action.group in ("app", group) and action.id != "app.palette"]
+
+    def _keys(self, action: Action) -> str:
+        return key_cell(action.id, self.app._keymap)
+
+    async def _run(self, action: Action) -> None:
+        namespace = self.app if action.group == "app" else self.screen
+        await self.app.run_action(action.action, namespace)
+
+    async def discover(self) -> Hits:
+        for action in self._actions():
+            yield DiscoveryHit(
+                action.label,
+                lambda a=action: self._run(a),
+                help=f"{action.tooltip}  ({self._keys(action)})",
+            )
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for action in self._actions():
+            text = f"{action.label}: {action.tooltip}"
+            if (score := matcher.match(text)) > 0:
+                yield Hit(
+                    score,
+                    matcher.highlight(text),
+                    lambda a=action: self._run(a),
+                    text=action.label,
+                    help=self._keys(action),
+                )

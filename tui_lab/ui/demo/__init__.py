@@ -1,0 +1,1 @@
+"""The demo: scripted or replayed, in the real app."""

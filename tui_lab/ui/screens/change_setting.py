@@ -1,0 +1,84 @@
+"""Changes one setting from within the lab: the user's file is written, what can take effect at once does, and
+one sentence tells what was done, with what goes before the file at the next start."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tui_lab.core import settings
+from tui_lab.ui.actions import keymap
+from tui_lab.ui.widgets.header import HeaderLine
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+NOW = "takes effect at once"
+NEXT_START = "takes effect at the next start of the lab"
+#: When a change of the setting shows.
+EFFECT = {
+    "theme": NOW,
+    "plots": NOW,
+    "ascii": NEXT_START,
+    "color": NEXT_START,
+    "slow_link": NOW,
+    "mouse": NEXT_START,
+    "pane": NEXT_START,
+    "runs_dir": NEXT_START,
+    "price_per_hour": "takes effect with the next forecast",
+    "currency": "takes effect with the next forecast",
+    "grid_g_co2_per_kwh": "takes effect with the next forecast",
+    "host_idle_s": "takes effect when Compare's process starts next",
+    "keys": NOW,
+}
+
+
+def goes_before(app: LabApp, name: str) -> str:
+    """What was said at the start and goes before the file, in words; "" where nothing does."""
+    source = app.sources.get(name)
+    if source == "command line":
+        return "the command line of this start"
+    if source == "environment":
+        variable = settings.FIELDS[name].metadata["env"]
+        return variable if os.environ.get(variable) or name != "color" else "NO_COLOR"
+    return ""
+
+
+def change(app: LabApp, name: str, value: Any) -> str:
+    """Sets ``name`` (None: gives it its default back) in the file and in this lab. What was done, in words.
+    Raises LabError, and then nothing has changed."""
+    settings.write(name, value)
+    new = settings.default_of(name) if value is None else settings.checked(name, value)
+    app.settings = replace(app.settings, **{name: new})
+    _apply(app, name, new)
+    before = goes_before(app, name)
+    if not before:
+        app.sources[name] = "default" if value is None else "file"
+    what = f"{name} has its default back" if value is None else f"{name} = {settings.shown(new)}"
+    if name == "keys":
+        what = "keys are as they were made" if not new else f"{len(new)} actions have keys of your own"
+    text = f"{what}: it {EFFECT[name]}."
+    if before:
+        text += f" {before} said otherwise and goes before the file whenever it is given."
+    return text
+
+
+def _apply(app: LabApp, name: str, value: Any) -> None:
+    if name == "theme":
+        app.take_theme()
+    elif name == "plots":
+        app.forget_marker()
+    elif name == "slow_link":
+        app.slow_link = value
+    elif name == "keys":
+        app.set_keymap(keymap.checked(value)[0])
+        for stack in app._screen_stacks.values():
+            for screen in stack:
+                screen.query(HeaderLine).refresh()  # it names the panes' keys
+    elif EFFECT[name] != NEXT_START:  # read from the environment by whoever needs it
+        variable = settings.FIELDS[name].metadata["env"]
+        if value in (None, ""):
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = str(value)

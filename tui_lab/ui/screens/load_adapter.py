@@ -1,0 +1,33 @@
+"""Putting what a run left beside its base in the host, for every pane that asks both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_lab.runs.folder import Run
+
+if TYPE_CHECKING:
+    from tui_lab.playground.client import HostClient
+
+
+async def load_base(host: HostClient, run: Run) -> None:
+    """Loads the model that a run began with, unless it is there. Raises LabError."""
+    recipe = run.recipe()
+    if host.wants != recipe.model:
+        await host.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
+
+
+async def load_tuned(host: HostClient, run: Run, location: str = "") -> str:
+    """Loads what a run left beside its base; the name that lanes know it by. ``location``: how people named
+    the run. Raises LabError."""
+    await load_base(host, run)
+    names = host.status.names
+    name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)
+    await host.add(name, location or str(run.path))
+    return name
+
+
+def name_of(host: HostClient, run: Run) -> str:
+    """The name that a run's weights have in the host already; empty where they are not there."""
+    places = (run.id, str(run.path))
+    return next((name for name in host.status.names[1:] if host.location(name) in places), "")

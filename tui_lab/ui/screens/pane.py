@@ -1,0 +1,91 @@
+"""What every pane is: a screen with the header line on top and the footer below, its keys taken from the
+registry, its plots drawn again when it comes back, and an offer of a narrow, a normal and a wide layout."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.screen import Screen
+
+from tui_lab.ui.actions.footer import KeysLine
+from tui_lab.ui.actions.screens import Keyed
+from tui_lab.ui.widgets.header import HeaderLine
+from tui_lab.ui.widgets.plot import Plot
+from tui_lab.ui.widgets.tabs_line import TabsLine
+
+#: Below this the layout cannot hold together: the lab says so instead.
+MIN_COLUMNS, MIN_ROWS = 60, 18
+
+
+class Pane(Keyed, Screen[None]):
+    """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
+
+    GROUP: ClassVar[str] = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (48, "-tall")]  # noqa: RUF012
+
+    def compose(self) -> ComposeResult:
+        yield HeaderLine(self.GROUP)
+        yield from self.compose_body()
+        yield KeysLine(compact=True, show_command_palette=False)
+
+    def compose_body(self) -> ComposeResult:
+        """The pane itself, between header and footer."""
+        yield from ()
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether it has been given a place on the screen."""
+        headers = self.query(HeaderLine)
+        return bool(headers) and headers.first().size.width > 0
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the lab ends: what is mounted from then on is nowhere."""
+        return self.app._exit or not self.app.is_running
+
+    @on(events.DescendantFocus)
+    def _tab_follows(self, event: events.DescendantFocus) -> None:
+        """The part that has the focus is the one whose tab is shown once the window holds no more."""
+        for part in event.widget.ancestors_with_self:
+            if part.has_class("part") and part.id:
+                for tabs in self.query(TabsLine):
+                    if tabs.active != part.id:
+                        tabs.show(part.id)
+
+    @property
+    def shows_all_parts(self) -> bool:
+        """Whether the window holds every part at once, so that there is no tab to turn."""
+        return any(not tabs.display for tabs in self.query(TabsLine))
+
+    @property
+    def labels_now(self) -> dict[str, str]:
+        """What keys do as things are now, by action, where that is not what they are called for."""
+        return {"turn_tab(1)": "Next part"} if self.shows_all_parts else {}
+
+    def action_tab(self, name: str) -> None:
+        """Shows a part, in a pane that has several; the focus goes to what takes keys there."""
+        for tabs in self.query(TabsLine):
+            tabs.show(name)
+
+    def action_turn_tab(self, by: int) -> None:
+        """The next part; where all are in view the next one that takes the focus."""
+        tabs = self.query_one(TabsLine)
+        for _ in tabs.tabs:
+            self.action_tab(tabs.turn(by))
+            if not self.shows_all_parts or self.focused is not None:
+                return
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        for plot in self.query(Plot):
+            plot.catch_up()
+        for lane in self.query("LaneView"):  # by name: most panes need none of it
+            cast("Any", lane).show_again()
+
+    def notice(self, text: Any, severity: Any = "information") -> None:
+        """A passing message. Text is shown as text, never read as markup."""
+        from tui_lab.core.sanitize import visible
+
+        self.notify(visible(str(text), keep_newlines=True), severity=severity, markup=False)

@@ -1,0 +1,494 @@
+"""Compare: one prompt, many decodings at once, on the base model and on what was tuned. The pane keeps the
+prompt, the lanes and the answers; a host process decodes and streams what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.content import Content
+from textual.widgets import Static
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import size
+from tui_lab.core.sanitize import visible
+from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
+from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone
+from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.views import empty
+from tui_lab.ui.views import lane_layout as places
+from tui_lab.ui.views.saved_comparison import History, save
+from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.lane_tabs import LaneTabs
+from tui_lab.ui.widgets.lane_view import LaneView
+from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.prompt import Prompt
+
+if TYPE_CHECKING:
+    from tui_lab.playground.client import HostClient
+    from tui_lab.ui.app import LabApp
+
+FIRST_PROMPT = "Tell me a story about a cat."
+FIRST_SET = "six classics"
+FIRST_TOKENS = 64
+HOST_GLYPHS = {"off": "·", "starting": "◌", "loading": "◌", "ready": "✓", "busy": "▶", "died": "✗"}
+HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$state-finished"}
+LANE_ACTIONS = {
+    each.action.partition("(")[0]
+    for each in ACTIONS
+    if each.group == "compare" and each.id not in ("compare.run", "compare.stop")
+}
+
+
+class ComparePane(Pane):
+    """The pane."""
+
+    GROUP = "compare"
+    AUTO_FOCUS = "#prompt"
+    BINDINGS = bindings("compare")
+    DEFAULT_CSS = """
+    ComparePane.-short #prompt { height: 4; }
+    ComparePane #host { height: 1; padding: 0 1; background: $surface; }
+    ComparePane #lanes { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[LaneView] = [LaneView(lane, n) for n, lane in enumerate(PRESETS[FIRST_SET], 1)]
+        self.current = 0
+        self.grid = places.Grid(1, 1)
+        self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
+        self.history = History()
+        self.asked: Ask | None = None  # what the answers on the screen are answers to
+        self.results: list[LaneDone] = []
+        self._told_host: Content | None = None
+
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    @property
+    def host(self) -> HostClient:
+        return self.lab.host
+
+    def compose_body(self) -> ComposeResult:
+        prompts = self.history.prompts
+        yield Prompt(prompts[-1] if prompts else FIRST_PROMPT, id="prompt")
+        yield Static(id="host")
+        yield LaneTabs()
+        with Container(id="lanes"):
+            yield from self.views
+
+    def on_mount(self) -> None:
+        self.query_one(Prompt).border_title = "Prompt"
+        self.query_one(Prompt).select_all()
+        self.watch(self.app, "host_status", self._draw_host)
+        self._draw_settings()
+        self.lab.after_first_frame(self._warm_up)
+
+    @work(group="host", exit_on_error=False)
+    async def _warm_up(self) -> None:
+        """The bundled model is small: it is there before the first prompt is typed."""
+        if self.host.wants:
+            return
+        try:
+            await self.host.load("pocket")
+        except LabError as error:
+            self.notice(error, "error")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # in the prompt letters are text: the footer must not offer them
+        if isinstance(self.focused, Prompt) and action in LANE_ACTIONS:
+            return False
+        return super().check_action(action, parameters)
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use now: the line of keys does without it, and the key says why."""
+        here, view = isinstance(self.focused, Prompt), self._view
+        useless = {
+            "run": here,  # its own key, which is the prompt's, stands first
+            "stop": not any(each.state == "running" for each in self.views),
+            "inspect": view is None or view.done is None,
+            "save": not self.results,
+        }
+        return frozenset(action for action, idle in useless.items() if idle)
+
+    # ------------------------------------------------------------------ lay-out
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self._arrange)
+
+    def _arrange(self) -> None:
+        """Shows the page of the current lane, in the grid that the window allows."""
+        area = self.query_one("#lanes")
+        self.current = max(0, min(self.current, len(self.views) - 1))
+        self.grid = places.grid(area.size.width, area.size.height, len(self.views))
+        shown = places.page(self.grid, len(self.views), self.current)
+        area.styles.grid_size_columns = self.grid.columns
+        area.styles.grid_size_rows = self.grid.rows
+        for number, view in enumerate(self.views):
+            was = view.display
+            view.display = number in shown
+            if view.display and not was:
+                view.show_again()
+        self._draw_tabs()
+
+    def _draw_tabs(self) -> None:
+        tabs = self.query_one(LaneTabs)
+        tabs.display = self.grid.places < len(self.views)
+        tabs.show([(view.lane, view.state) for view in self.views], self.current)
+        self.refresh_bindings()  # what a lane offers changes with its state
+
+    def _draw_settings(self) -> None:
+        words = [
+            "plain text" if self.raw else "chat template",
+            *(["system prompt"] if self.system and not self.raw else []),
+            f"up to {self.max_new_tokens} tokens",
+            "same seeds" if self.same_seeds else "fresh seeds",
+        ]
+        self.query_one(Prompt).border_subtitle = " · ".join(words)
+
+    def _draw_host(self, known: HostStatus | None) -> None:
+        status = known or HostStatus()
+        parts = []
+        if status.loaded:
+            precision = "nf4" if status.quantization == "nf4" else status.dtype
+            parts = [status.model, precision, status.device, size(status.memory_bytes)]
+            parts += [f"on {', '.join(status.names)}"] if len(status.names) > 1 else []
+        if status.text:
+            parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
+        elif not parts:
+            parts.append(
+                f"no model is loaded: {keys_of('prompt.send', self.app._keymap)} loads the last one"
+                if self.host.wants
+                else empty.no_model(self.app._keymap)
+            )
+        state = f"{HOST_GLYPHS[status.state]} {status.state}"
+        told = Content.assemble(
+            (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", visible(" · ".join(parts))
+        )
+        if told != self._told_host:
+            self._told_host = told
+            self.query_one("#host", Static).update(told, layout=False)
+
+    @on(events.DescendantFocus)
+    def _focused(self, event: events.DescendantFocus) -> None:
+        view = next((each for each in event.widget.ancestors_with_self if isinstance(each, LaneView)), None)
+        if view in self.views:
+            self.current = self.views.index(view)
+            self._draw_tabs()
+
+    @on(Prompt.Left)
+    def _to_lanes(self) -> None:
+        if self.views:
+            self.views[self.current].focus()
+
+    def _go_to(self, number: int) -> None:
+        if self.views:
+            self.current = number % len(self.views)
+            self._arrange()
+            self.views[self.current].focus()
+
+    @on(LaneTabs.Chosen)
+    def _tab_chosen(self, event: LaneTabs.Chosen) -> None:
+        self._go_to(event.number)
+
+    def action_go_to(self, number: int) -> None:
+        self._go_to(number)
+
+    def action_lane(self, by: int) -> None:
+        self._go_to(self.current + by)
+
+    def action_prompt(self) -> None:
+        self.query_one(Prompt).focus()
+
+    # ------------------------------------------------------------------ running
+
+    @on(Prompt.Sent)
+    def action_run(self) -> None:
+        prompt = self.query_one(Prompt).text
+        if not prompt.strip():
+            key = keys_of("prompt.send", self.app._keymap)
+            self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
+            self.action_prompt()
+        elif not self.views:
+            self.notice(f"There is no lane: {keys_of('compare.add', self.app._keymap)} adds one.", "warning")
+        else:
+            lanes = [view.lane for view in self.views]
+            self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
+            texts = tuple(view.lane.text for view in self.views)
+            ask = Ask(prompt, texts, self.system, self.raw, self.max_new_tokens)
+            self._generate(ask, list(self.views))
+
+    def _relabel(self, lanes: Sequence[Lane]) -> None:
+        for number, (view, lane) in enumerate(zip(self.views, lanes, strict=True), 1):
+            view.set_lane(lane, number)
+
+    @work(exclusive=True, group="generate", exit_on_error=False)
+    async def _generate(self, ask: Ask, views: list[LaneView]) -> None:
+        """Runs a prompt on the lanes that were there when it was asked; the run before it, if it goes on,
+        ends."""
+        self.asked, self.results = ask, []
+        for view in views:
+            if view.is_mounted:
+                view.begin()
+        self._draw_tabs()
+        try:
+            if not self.host.wants:
+                await self.host.load("pocket")
+            facts = await self.host.count(ask)
+            if not facts.fits and not ask.cut:
+                self._offer_cut(ask, views, facts.tokens, facts.context or 0)
+                return
+            self.run_worker(partial(self.history.add, ask.prompt), thread=True, exit_on_error=False)
+            self.results = await self.host.generate(ask, partial(self._heard, views))
+            for done in self.results:
+                if views[done.lane].is_mounted:
+                    views[done.lane].finish(done)
+        except LabError as error:
+            self.notice(error, "error")
+        finally:
+            for view in views:
+                if view.is_mounted:
+                    view.abandon()
+            if self.is_mounted:
+                self._draw_tabs()
+
+    def _heard(self, views: list[LaneView], event: Event) -> None:
+        view = views[event.lane]
+        if view.is_mounted:
+            view.take(event)
+            if isinstance(event, LaneDone):
+                self._draw_tabs()
+
+    def _offer_cut(self, ask: Ask, views: list[LaneView], tokens: int, context: int) -> None:
+        question = (
+            f"The prompt has {tokens:,} tokens and the model's context holds {context:,}. "
+            "Leave out its middle and keep beginning and end?"
+        )
+
+        def answered(cut: bool | None) -> None:
+            if cut:
+                self._generate(replace(ask, cut=True), views)
+
+        self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
+
+    def action_stop(self) -> None:
+        self.host.stop()
+
+    # ------------------------------------------------------------------ lanes
+
+    @property
+    def _view(self) -> LaneView | None:
+        # while a lane is being removed its number is that of no other
+        return self.views[self.current] if self.current < len(self.views) else None
+
+    async def action_edit(self) -> None:
+        if self._view:
+            await self._view.edit()
+
+    async def _insert(self, lane: Lane) -> LaneView | None:
+        if len(self.views) >= places.MOST_LANES:
+            self.notice(f"{places.MOST_LANES} lanes are the most.", "warning")
+            return None
+        at = self.current + 1 if self.views else 0
+        view = LaneView(lane, at + 1)
+        after = self.views[at - 1] if self.views else None
+        self.views.insert(at, view)
+        await self.query_one("#lanes").mount(view, after=after)
+        self._relabel([each.lane for each in self.views])
+        self._go_to(at)
+        return view
+
+    async def action_add(self) -> None:
+        if view := await self._insert(Lane(FAMILIES["top-p"].start, 1)):
+            await view.edit()
+
+    async def action_duplicate(self) -> None:
+        if self._view is None:
+            return
+        lane = self._view.lane
+        if lane.strategy.random:
+            lane = replace(lane, seed=(lane.seed or 0) + 1)  # the same again would only say the same
+        await self._insert(lane)
+
+    async def action_remove(self) -> None:
+        if self._view is None:
+            return
+        await self.views.pop(self.current).remove()
+        self._relabel([each.lane for each in self.views])
+        if self.views:
+            self._go_to(min(self.current, len(self.views) - 1))
+        else:
+            self.action_prompt()
+
+    async def set_lanes(self, lanes: Sequence[Lane]) -> None:
+        """Other lanes in place of those that are there."""
+        for view in self.views:
+            await view.remove()
+        self.current = 0
+        self.views = [LaneView(lane, number) for number, lane in enumerate(lanes, 1)]
+        await self.query_one("#lanes").mount(*self.views)
+        self._arrange()
+
+    def action_sets(self) -> None:
+        sets = places.presets(self.host.status.names)
+
+        async def take(number: int | None) -> None:
+            if number is not None and number >= 0:
+                await self.set_lanes(list(sets.values())[number])
+                self._to_lanes()
+
+        lines = [(name, ", ".join(lane.text for lane in lanes)) for name, lanes in sets.items()]
+        self.app.push_screen(Pick("Sets of lanes", lines), take)
+
+    # ------------------------------------------------------------------ settings
+
+    def action_template(self) -> None:
+        self.raw = not self.raw
+        self._draw_settings()
+
+    def action_seeds(self) -> None:
+        self.same_seeds = not self.same_seeds
+        self._draw_settings()
+
+    def _asked(self, question: str, value: str, take: Callable[[str], None]) -> None:
+        self.app.push_screen(AskText(question, value), lambda text: take(text or ""))
+
+    def action_system(self) -> None:
+        def take(text: str) -> None:
+            self.system = "" if text == "-" else text or self.system
+            self._draw_settings()
+
+        self._asked("System prompt (- for none)", self.system, take)
+
+    def action_tokens(self) -> None:
+        def take(text: str) -> None:
+            if text.isascii() and text.isdigit() and 1 <= int(text) <= 32_768:
+                self.max_new_tokens = int(text)
+                self._draw_settings()
+            elif text:
+                self.notice(f"New tokens are a whole number from 1 to 32,768, not {text!r}.", "error")
+
+        self._asked("At most how many new tokens a lane?", str(self.max_new_tokens), take)
+
+    def action_history(self) -> None:
+        prompts = self.history.prompts[::-1]
+        if not prompts:
+            self.notice("No prompt has been run yet.")
+            return
+
+        def take(number: int | None) -> None:
+            if number is not None and number >= 0:
+                self.query_one(Prompt).text = prompts[number]
+                self.action_prompt()
+
+        self.app.push_screen(Pick("Prompts, newest first", [(p, "") for p in prompts]), take)
+
+    # ------------------------------------------------------------------ models
+
+    def action_model(self) -> None:
+        from tui_lab.ui.screens.pick_model import PickModel
+
+        self.app.push_screen(PickModel(self.host.wants or "pocket"), self._load)
+
+    def _load(self, wanted: tuple[str, str] | None) -> None:
+        if wanted is not None:
+            model, precision = wanted
+            self._load_model(model, precision)
+
+    @work(exclusive=True, group="host", exit_on_error=False)
+    async def _load_model(self, model: str, precision: str = "auto") -> None:
+        quantization, dtype = ("nf4", "auto") if precision == "nf4" else ("none", precision)
+        try:
+            status = await self.host.load(model, quantization=quantization, dtype=dtype)
+        except LabError as error:
+            self.notice(error, "error")
+            return
+        if len(status.names) > 1:
+            await self.set_lanes(places.base_against(status.names[-1]))
+        await self._drop_lost_lanes()
+
+    async def _drop_lost_lanes(self) -> None:
+        """Lanes on what is not loaded any more run on the base again."""
+        names = self.host.status.names
+        if any(view.lane.on and view.lane.on not in names for view in self.views):
+            await self.set_lanes(PRESETS[FIRST_SET])
+
+    def action_tuned(self) -> None:
+        from tui_lab.ui.widgets.run_list import RunList
+
+        def take(run_id: str | None) -> None:
+            if run_id:
+                self.compare_run(run_id)
+
+        self.app.push_screen(RunList(self.lab.run_id), take)
+
+    @work(exclusive=True, group="host", exit_on_error=False)
+    async def compare_run(self, run_id: str) -> None:
+        """Loads what a run left beside its base, and lanes that show the difference."""
+        from tui_lab.runs.folder import open_run
+        from tui_lab.ui.screens.load_adapter import load_tuned
+
+        try:
+            name = await load_tuned(self.host, open_run(run_id), run_id)
+        except LabError as error:
+            self.notice(error, "error")
+            return
+        await self.set_lanes(places.base_against(name))
+        self.notice(f"Run {run_id} is loaded as {name!r}, beside its base.")
+
+    @work(exclusive=True, group="host", exit_on_error=False)
+    async def action_unload(self) -> None:
+        try:
+            await self.host.unload()
+        except LabError as error:
+            self.notice(error, "error")
+
+    # ------------------------------------------------------------------ taking along
+
+    def action_copy(self) -> None:
+        if self._view and self._view.text:
+            self.app.copy_to_clipboard(self._view.text)
+            self.notice("The lane's text is in the clipboard (if your terminal allows that).")
+        else:
+            self.notice("This lane has said nothing yet.", "warning")
+
+    def action_save(self) -> None:
+        if self.asked is None or not self.results:
+            self.notice("There is nothing to save yet: run a prompt first.", "warning")
+            return
+        self._save(self.asked, self.host.status, list(self.results))
+
+    @work(thread=True, group="save", exit_on_error=False)
+    def _save(self, ask: Ask, status: HostStatus, results: list[LaneDone]) -> None:
+        try:
+            text, severity = f"Saved as {save(ask, status, results)} and .json beside it.", "information"
+        except LabError as error:
+            text, severity = str(error), "error"
+        self.app.call_from_thread(self.notice, text, severity)
+
+    # ------------------------------------------------------------------ looking closer
+
+    def action_inspect(self) -> None:
+        view = self._view
+        if view is None or view.done is None or self.asked is None:
+            self.notice("Run a prompt first; then look into a lane that has ended.", "warning")
+            return
+        from tui_lab.ui.screens.inspector import inspect_lane
+
+        self.app.push_screen(inspect_lane(self.host, self.asked, view.done, view.beams))
+
+    def action_blind(self) -> None:
+        from tui_lab.ui.screens.blind import start_blind
+
+        lanes: tuple[Any, ...] = tuple(view.lane.text for view in self.views)
+        start_blind(self.lab, self.host, lanes, self.system, self.raw, self.max_new_tokens)

@@ -1,0 +1,452 @@
+"""Keep: what a run forgot, with intervals; which items flipped; how it went over the steps; how strength
+trades gain against retention; all runs beside each other; and what to try next. It reads run folders; jobs
+in processes of their own measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+from textual.worker import Worker
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.retention.advice import Advice, advise
+from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
+from tui_lab.ui.actions.registry import bindings, keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.views import empty, retention, retention_data
+from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.retention_plots import KeepPlot
+from tui_lab.ui.widgets.tabs_line import TabsLine
+
+if TYPE_CHECKING:
+    from tui_lab.ui.app import LabApp
+
+TABS = (
+    ("suites", "Suites"),
+    ("next", "What next"),
+    ("flips", "Flips"),
+    ("curve", "Over steps"),
+    ("strength", "Strength"),
+    ("runs", "All runs"),
+)
+#: Three rows of two parts, the table the widest; a wide window has two rows of three.
+GRID_COLUMNS, GRID_ROWS = 110, 38
+WIDE_COLUMNS, WIDE_ROWS = 160, 28
+#: A window of fewer rows cuts the verdict's sentence to one.
+ROWS_FOR_ALL = 24
+FIRST_SUITE = "everyday"
+FLIPS_TITLE = " Items that flipped "
+#: Runs that are drawn at most in the picture of all runs.
+RUNS_DRAWN = 60
+
+
+class KeepPane(Pane):
+    """The pane."""
+
+    GROUP = "keep"
+    AUTO_FOCUS = "#suites OptionList"
+    BINDINGS = bindings("keep")
+    DEFAULT_CSS = """
+    KeepPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
+    KeepPane #parts { height: 1fr; }
+    KeepPane .part { height: 1fr; display: none; padding: 0 1; }
+    KeepPane .part.-active { display: block; }
+    KeepPane.-grid TabsLine { display: none; }
+    KeepPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
+    KeepPane.-grid .part { display: block; height: 100%; column-span: 12; }
+    KeepPane.-grid #suites { column-span: 17; }
+    KeepPane.-grid #next { column-span: 7; }
+    KeepPane.-grid.-wide #parts {
+        grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 1;
+    }
+    KeepPane.-grid.-wide .part, KeepPane.-grid.-wide #suites, KeepPane.-grid.-wide #next { column-span: 1; }
+    KeepPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
+    KeepPane .text:focus-within { border-top: heavy $primary; }
+    KeepPane OptionList, KeepPane OptionList:focus {
+        height: 1fr; border: none; padding: 0; background: $background;
+        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
+    }
+    KeepPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
+    KeepPane #next Static { height: auto; padding: 0 1; }
+    KeepPane #flips OptionList { padding: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: retention_data.Kept | None = None
+        self.suite, self.category = FIRST_SUITE, ""
+        self.points: list[retention_data.Point] = []
+        self._known_points: dict[tuple[str, str], retention_data.KnownPoint] = {}
+        self.progress = ""  # of the measurement in hand
+        self._job: Worker[Any] | None = None
+        self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
+        self._flips: list[int] = []
+        self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
+        self._table_shown: list[tuple[str, str, str, str]] = []
+        self._told: set[str] = set()  # problems, each told once
+        self.grid = False
+
+    @property
+    def lab(self) -> LabApp:
+        return cast("LabApp", self.app)
+
+    @property
+    def _keymap(self) -> Mapping[str, str]:
+        return self.app._keymap
+
+    def _keys(self, action: str) -> str:
+        return keys_of(action, self._keymap)
+
+    @property
+    def run_shown(self) -> Run | None:
+        return self.kept.run if self.kept else None
+
+    @property
+    def _has_weights(self) -> bool:
+        """Whether the run has saved what can be measured."""
+        run = self.run_shown
+        return run is not None and (run.adapter_path.is_dir() or run.model_path.is_dir())
+
+    @property
+    def idle_actions(self) -> frozenset[str]:
+        """What has no use now: the line of keys does without it, and the key says why."""
+        if not self._has_weights:
+            return frozenset({"measure", "sweep", "save_strength", "compare"})
+        return frozenset() if self._strengths else frozenset({"save_strength"})
+
+    @property
+    def _strengths(self) -> list[dict[str, Any]]:
+        """What the sweep has tried."""
+        return ((self.kept.strength if self.kept else None) or {}).get("points") or []
+
+    @property
+    def _not_measured(self) -> str:
+        run = self.run_shown
+        if run is None or self._has_weights:
+            return empty.not_measured(self._keymap)
+        return empty.not_saved(is_locked(run), self._keymap)
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="verdict")
+        yield TabsLine(TABS)
+        with Container(id="parts"):
+            with Vertical(id="suites", classes="part text -active") as part:
+                part.border_title = " Before, after, retention (* above guessing) "
+                yield Static(Content(retention.line(retention.COLUMNS)), classes="head")
+                yield OptionList()
+            with VerticalScroll(id="next", classes="part text") as part:
+                part.border_title = " What to try next "
+                yield Static()
+            with Vertical(id="flips", classes="part text") as part:
+                part.border_title = FLIPS_TITLE
+                yield OptionList()
+            for kind in ("curve", "strength", "runs"):
+                yield Vertical(KeepPlot(kind), id=kind, classes="part")
+
+    def on_mount(self) -> None:
+        for kind, say in (("strength", empty.no_sweep), ("runs", empty.no_points)):
+            self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self._keymap))
+        self.watch(self.app, "run_id", self._open)
+
+    def on_resize(self, event: events.Resize) -> None:
+        width, height = event.size
+        self.grid = (width >= GRID_COLUMNS and height >= GRID_ROWS) or (
+            width >= WIDE_COLUMNS and height >= WIDE_ROWS
+        )
+        self.set_class(self.grid, "-grid")
+        self.call_after_refresh(self._draw_verdict)  # its lines were cut for another width
+        self.call_after_refresh(self._draw_table)
+
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        super().on_screen_resume(event)
+        self._open(self.lab.run_id)
+
+    # ------------------------------------------------------------------ reading
+
+    def _open(self, run_id: str) -> None:
+        """Shows the run that the app names, else the newest."""
+        if self._job is None or not self._job.is_running:
+            self._read(run_id)
+
+    @work(thread=True, exclusive=True, group="read", exit_on_error=False)
+    def _read(self, run_id: str) -> None:
+        kept: retention_data.Kept | None = None
+        problem = ""
+        try:
+            run = open_run(run_id) if run_id else next(iter(list_runs()), None)
+            kept = retention_data.read(run) if run else None
+        except LabError as error:
+            problem = str(error)
+        self.app.call_from_thread(self._show, kept, problem)
+        points = retention_data.points(list_runs()[:RUNS_DRAWN], self.suite, self._known_points)
+        self.app.call_from_thread(self._show_points, points)
+
+    def _show(self, kept: retention_data.Kept | None, problem: str) -> None:
+        if not self.is_mounted:
+            return
+        for text in [problem, *(kept.problems if kept else [])]:
+            if text and text not in self._told:
+                self.notice(text, "error")
+                self._told.add(text)
+        self.kept = kept
+        if kept and kept.results and self.suite not in kept.results:
+            self.suite, self.category = next(iter(kept.results)), ""
+        self._draw()
+
+    def _show_points(self, points: list[retention_data.Point]) -> None:
+        if self.is_mounted:
+            self.points = points
+            self._draw_plots()
+
+    # ------------------------------------------------------------------ drawing
+
+    def _draw(self) -> None:
+        self.refresh_bindings()
+        self._draw_verdict()
+        self._draw_table()
+        self._draw_flips()
+        self._draw_plots()
+        self._draw_advice()
+
+    def _draw_advice(self) -> None:
+        found = self._advice
+        said = retention.advice_lines(found) if found or self.kept is None else Content(self._not_measured)
+        self.query_one("#next Static", Static).update(said)
+
+    @property
+    def _advice(self) -> tuple[Advice, ...]:
+        if self.kept is None or not (self._has_weights or self._result.get("comparison")):
+            return ()  # the first advice would be to measure
+        return advise(retention_data.facts(self.kept, self.suite))
+
+    @property
+    def _result(self) -> dict[str, Any]:
+        return self.kept.results.get(self.suite, {}) if self.kept else {}
+
+    def _draw_verdict(self) -> None:
+        kept = self.kept
+        width = max(20, self.size.width - 2)
+        if kept is None:
+            lines = [Content(empty.no_run_kept(self._keymap))]
+        else:
+            comparison = self._result.get("comparison")
+            words, colour = retention.verdict_words(str((comparison or {}).get("verdict") or ""))
+            start, end = kept.acquisition
+            name = retention_data.label(kept.recipe, kept.run.id)
+            gain = f"new task {retention.number(start, 2)} → {retention.number(end, 2)}"
+            if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
+                name += f"   {self.suite}"  # which stands in the table, too
+            sentence = str(comparison["sentence"]) if comparison else self._not_measured
+            lines = [
+                Content.assemble(
+                    (f"{words}  ", f"bold {colour}"), visible(name), (f"   {gain}", "$text-muted")
+                ),
+                Content(visible(sentence)),
+                Content(retention.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
+                Content.styled(visible(self.progress or retention.first_advice(self._advice)), "$text-muted"),
+            ]
+        # where there are rows for it, what it comes to is told whole
+        whole = kept is None or self.size.height >= ROWS_FOR_ALL
+        shown = [
+            each if whole and at < 2 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)
+        ]
+        self.query_one("#verdict", Static).update(Content("\n").join(shown))
+
+    def _draw_table(self) -> None:
+        table = self.query_one("#suites OptionList", OptionList)
+        room = table.size.width
+        head = Content(retention.line(retention.COLUMNS, room))
+        self.query_one("#suites .head", Static).update(head, layout=False)
+        rows = retention.rows(self.kept, room) if self.kept else []
+        if rows and rows == self._table_shown:
+            return  # the cursor stays where it is
+        self._table_shown = rows
+        self._rows = [(suite, category) for suite, category, _, _ in rows]
+        at = self._rows.index((self.suite, self.category)) if (self.suite, self.category) in self._rows else 0
+        table.clear_options()
+        table.add_options([Option(Content.styled(line, colour)) for _, _, line, colour in rows])
+        if rows:
+            table.highlighted = at
+        else:
+            said = self._not_measured if self.kept else "no run yet"
+            table.add_option(Option(Content(f"  {said}"), disabled=True))
+
+    def _draw_flips(self) -> None:
+        options = self.query_one("#flips OptionList", OptionList)
+        found = retention.flips(self._result, self.category)
+        measured = bool(self._result.get("comparison"))
+        if (found, measured) == self._flips_shown and options.option_count:
+            return  # the cursor stays where it is
+        self._flips_shown = (found, measured)
+        self._flips = [index for index, _, _ in found]
+        options.clear_options()
+        options.add_options([Option(Content.styled(line, colour)) for _, line, colour in found])
+        if found:
+            options.highlighted = 0
+        else:
+            said = "No item flipped." if measured else self._not_measured if self.kept else "no run yet"
+            options.add_option(Option(Content(said), disabled=True))
+        where = f" in {visible(self.category)}" if self.category else ""
+        lost = sum("lost" in line[:9] for _, line, _ in found)
+        title = f" Flipped{where}: {lost} lost, {len(found) - lost} gained " if measured else FLIPS_TITLE
+        self.query_one("#flips").border_title = Content(title)
+
+    def _draw_plots(self) -> None:
+        if self.kept is not None:
+            for plot in self.query(KeepPlot):
+                plot.take(self.kept, self.suite, self.points)
+
+    # ------------------------------------------------------------------ moving
+
+    @on(OptionList.OptionHighlighted, "#suites OptionList")
+    def _row_changed(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_index >= len(self._rows):
+            return
+        before, (self.suite, self.category) = self.suite, self._rows[event.option_index]
+        self._draw_verdict()
+        self._draw_flips()
+        if self.suite != before:
+            self._draw_plots()
+            self._draw_advice()
+
+    @on(OptionList.OptionSelected, "#suites OptionList")
+    def _row_opened(self) -> None:
+        self.action_tab("flips")
+
+    @on(OptionList.OptionSelected, "#flips OptionList")
+    def _flip_opened(self, event: OptionList.OptionSelected) -> None:
+        from tui_lab.ui.screens.item_view import ItemView
+
+        if event.option_index < len(self._flips):
+            self.app.push_screen(ItemView(self._result, self._flips, event.option_index))
+
+    def action_tab(self, name: str) -> None:
+        super().action_tab(name)
+        lists = self.query(f"#{name} OptionList")
+        part = self.query_one(f"#{name}")  # one that scrolls takes keys itself
+        self.set_focus(lists.first() if lists else part if part.can_focus else None)
+
+    def action_choose_run(self) -> None:
+        from tui_lab.ui.widgets.run_list import RunList
+
+        def take(run_id: str | None) -> None:
+            if run_id:
+                self.lab.run_id = run_id
+                self._open(run_id)
+
+        self.app.push_screen(RunList(self.kept.run.id if self.kept else ""), take)
+
+    def action_compare(self) -> None:
+        if self.kept is not None:
+            replay = self.lab.replay_of(self.kept.run)
+            self.lab.compare_run(str(replay.original.path) if replay else self.kept.run.id)
+
+    # ------------------------------------------------------------------ measuring
+
+    def _idle(self) -> Run | None:
+        """The run, when a measurement can begin; says so when it cannot."""
+        if self.kept is None:
+            self.notice(empty.no_run_kept(self._keymap), "warning")
+        elif self._job is not None and self._job.is_running:
+            self.notice(
+                f"A measurement is going on; {self._keys('keep.cancel')} ends it, and what it has is kept.",
+                "warning",
+            )
+        elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
+            pass
+        elif not self._has_weights:
+            self.notice(self._not_measured, "warning")
+        else:
+            return self.kept.run
+        return None
+
+    def action_measure(self) -> None:
+        run = self._idle()
+        if run is None:
+            return
+        from tui_lab.retention.suites import registry
+
+        infos = list(registry.names())
+
+        def take(number: int | None) -> None:
+            if number is not None and number >= 0:
+                self._measure(run, infos[number].name)
+
+        lines = [(info.name, info.title) for info in infos]
+        at = next((i for i, info in enumerate(infos) if info.name == self.suite), 0)
+        self.app.push_screen(Pick("Which suite?", lines, at), take)
+
+    def _measure(self, run: Run, suite: str) -> None:
+        request = {"run": run.id, "suites": [suite], "limit": 0}
+        self._job = self._run_job("tui_lab.evaluation.evaluate", request, f"measuring {suite}")
+        self.suite, self.category = suite, ""
+
+    def action_sweep(self) -> None:
+        if (run := self._idle()) is not None:
+            request = {"run": run.id, "suite": self.suite, "keep": 0.95}
+            self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "sweeping the strength")
+
+    def action_save_strength(self) -> None:
+        strength = (self.kept.strength if self.kept else None) or {}
+        points = self._strengths
+        if not points:
+            self.notice(f"No strength was tried yet. {empty.no_sweep(self._keymap)}", "warning")
+            return
+        recommended = (strength.get("recommended") or {}).get("strength")
+        values = [float(point["strength"]) for point in points]
+        lines = [
+            (
+                f"{point['strength']:g}" + (" ●" if point["strength"] == recommended else ""),
+                f"gain {retention.number(point['acquisition'])}, "
+                f"retention {retention.number(point['retention']['value'])}",
+            )
+            for point in points
+        ]
+
+        def take(number: int | None) -> None:
+            if number is not None and number >= 0 and (run := self._idle()) is not None:
+                request = {"run": run.id, "save": values[number]}
+                self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "saving")
+
+        at = values.index(recommended) if recommended in values else 0
+        self.app.push_screen(Pick("Save the adapter at which strength?", lines, at), take)
+
+    @work(exclusive=True, group="measure", exit_on_error=False)
+    async def _run_job(self, module: str, request: dict[str, Any], what: str) -> None:
+        from tui_lab.core.job_client import run_job
+
+        def progress(text: str, done: int | None, total: int | None) -> None:
+            share = f" {done}/{total}" if done is not None and total else ""
+            self._tell(f"{what}: {text}{share}   {self._keys('keep.cancel')} ends it")
+
+        self._tell(f"{what} …")
+        try:
+            answer = await run_job(module, request, progress)
+        except LabError as error:
+            self.notice(error, "error")
+        else:
+            for warning in answer.get("warnings") or ():
+                self.notice(warning, "warning")
+            if saved := answer.get("saved"):
+                self.notice(f"Saved as {saved}")
+        finally:
+            if self.is_mounted:
+                self._tell("")
+        self._read(request["run"])
+
+    def _tell(self, text: str) -> None:
+        self.progress = text
+        self._draw_verdict()
+
+    def action_cancel(self) -> None:
+        if self._job is not None and self._job.is_running:
+            self._job.cancel()
+            self.notice("Ended; what was scored is kept, and the next measurement goes on from there.")

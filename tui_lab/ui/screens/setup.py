@@ -1,0 +1,474 @@
+"""Choose: a model, a preset, data, every field of the recipe; what all that comes to on this machine; and
+one key that starts the run. A narrow window shows one list at a time, a wide one all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.widgets import OptionList
+
+from tui_lab.core.errors import LabError
+from tui_lab.ui.actions.registry import bindings, first_key, keys_of
+from tui_lab.ui.screens.setup_fit import FitPane
+from tui_lab.ui.widgets.chooser import Chooser
+from tui_lab.ui.widgets.setup_tabs import SECTIONS, ChooseTabs
+
+if TYPE_CHECKING:
+    from tui_lab.models.catalog import Entry
+    from tui_lab.recipes.presets import Preset
+    from tui_lab.runs.folder import Run
+    from tui_lab.ui.views.recipe_summary import Summary
+    from tui_lab.ui.widgets.form import FieldsForm
+    from tui_lab.ui.widgets.preview import Preview
+    from tui_lab.ui.widgets.summary_view import SummaryView
+
+PREVIEW_ROWS = 3
+
+
+class ChoosePane(FitPane):
+    """The pane. The heavy parts of its widgets (the recipe's schema, the catalog) come after its first
+    frame."""
+
+    GROUP = "choose"
+    BINDINGS = bindings("choose")
+    DEFAULT_CSS = """
+    ChoosePane #body { height: 1fr; layout: vertical; }
+    ChoosePane #sections { height: 1fr; }
+    ChoosePane .section { height: 1fr; display: none; }
+    ChoosePane .section.-active { display: block; }
+    ChoosePane #data Chooser { height: 6; }
+    ChoosePane #data Chooser .foot { height: 1; }
+    ChoosePane #summary { height: 9; max-height: 43%; }
+    ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 7; }
+    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; max-height: 50%; }
+    ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
+    ChoosePane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
+    ChoosePane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
+    ChoosePane.-wide ChooseTabs { display: none; }
+    ChoosePane.-wide #sections {
+        layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
+    }
+    ChoosePane.-wide .section {
+        display: block; border: round $border-blurred; border-title-color: $primary;
+    }
+    ChoosePane.-wide .section:focus-within { border: round $primary; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preset = ""
+        self.values: dict[str, Any] = {}
+        self.base: dict[str, Any] = {}
+        self.overrides: dict[str, Any] = {}
+        self.summary: Summary | None = None
+        self._entries: list[Entry] = []
+        self._presets: dict[str, Preset] = {}
+        self._typed: dict[str, list[str]] = {"models": [], "data": []}
+        self._starting = False
+        self._previewed: Any = None
+
+    def compose_body(self) -> ComposeResult:
+        yield ChooseTabs()
+        with Container(id="body"):
+            yield Container(id="sections")
+            yield Vertical(id="summary-place")
+
+    # These widgets bring the recipe's schema with them, so their classes are imported after the first frame.
+    @property
+    def form(self) -> FieldsForm:
+        return cast("FieldsForm", self.query_one("#form"))
+
+    @property
+    def summary_view(self) -> SummaryView:
+        return cast("SummaryView", self.query_one("#summary"))
+
+    @property
+    def preview(self) -> Preview:
+        return cast("Preview", self.query_one("#preview"))
+
+    # ------------------------------------------------------------------ filling, after the first frame
+
+    def on_mount(self) -> None:
+        self.app.after_first_frame(self._fill)  # type: ignore[attr-defined]
+
+    async def _fill(self) -> None:
+        from tui_lab.ui.screens import setup_items as items
+        from tui_lab.ui.widgets.form import FieldsForm
+        from tui_lab.ui.widgets.preview import Preview
+        from tui_lab.ui.widgets.summary_view import SummaryView
+
+        if self.is_left:
+            return
+        await self.query_one("#summary-place").remove()
+        if self.is_left:
+            return
+        await self.query_one("#body").mount(SummaryView(id="summary"))
+        sections = {
+            "models": Vertical(
+                Chooser(
+                    items.MODEL_WIDTHS,
+                    "reading the catalog…",
+                    "other: a folder or a hub id…",
+                    id="model-list",
+                ),
+                id="models",
+            ),
+            "presets": Vertical(
+                Chooser(items.PRESET_WIDTHS, "reading presets…", id="preset-list"), id="presets"
+            ),
+            "data": Vertical(
+                Chooser(
+                    items.DATA_WIDTHS,
+                    "reading data sets…",
+                    "other: a file, a folder or a hub name…",
+                    id="data-list",
+                ),
+                Preview(
+                    "Here rows appear as the model sees them, with the tokens that are trained.", id="preview"
+                ),
+                id="data",
+            ),
+            "fields": Vertical(FieldsForm(id="form"), id="fields"),
+        }
+        for name, title in SECTIONS:
+            key = first_key(f"choose.{name}", self.app._keymap)
+            sections[name].add_class("section")
+            sections[name].border_title = f"{key}  {title}"
+        if self.is_left:
+            return
+        await self.query_one("#sections").mount(*sections.values())
+        if self.is_left:
+            return
+        self._load_presets()
+        self._load_models()
+        self._watch_memory()
+        data = self.query_one("#data-list", Chooser)
+        data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
+        self.action_show(self.query_one(ChooseTabs).active)
+
+    def _load_presets(self) -> None:
+        from tui_lab.recipes.presets import DEFAULT_PRESET, list_presets
+        from tui_lab.ui.screens.setup_items import preset_item
+
+        presets, messages = list_presets()
+        self._presets = {preset.name: preset for preset in presets}
+        self.query_one("#preset-list", Chooser).set_items([preset_item(preset) for preset in presets])
+        for message in messages:
+            self.notice(message, "warning")
+        usable = [preset.name for preset in presets if not preset.problems]
+        if usable:
+            self._take_preset(DEFAULT_PRESET if DEFAULT_PRESET in usable else usable[0])
+        else:
+            self.notice("No preset can be read: reinstall tui-lab, or see `tui-lab presets`.", "error")
+
+    @work(thread=True, group="catalog", description="read the catalog", exit_on_error=False)
+    def _load_models(self) -> None:
+        from tui_lab.models import catalog
+
+        entries = catalog.load()
+        self.app.call_from_thread(self._show_models, entries)
+
+    def _show_models(self, entries: list[Entry]) -> None:
+        from tui_lab.ui.screens.setup_items import model_item, with_typed
+
+        self._entries = entries
+        chooser = self.query_one("#model-list", Chooser)
+        chooser.chosen = str(self.values.get("model", ""))
+        chooser.set_items(with_typed([model_item(entry) for entry in entries], self._typed["models"]))
+
+    # ------------------------------------------------------------------ choosing
+
+    def _take_preset(self, name: str) -> None:
+        """A preset's values; what was typed into fields goes, model and data that were chosen stay."""
+        kept = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
+        gone = len(self.overrides) - len(kept)
+        self.preset, self.overrides = name, kept
+        self.base = self._base()
+        self.values = {**self.base, **kept}
+        self.query_one("#preset-list", Chooser).choose(name)
+        self.form.load(self.values, self.base)
+        if gone:
+            self.notice(f"{name}: {gone} changed field{'s' * (gone != 1)} went back to the preset's values")
+        self._show_choice()
+
+    def _base(self) -> dict[str, Any]:
+        """The preset over the defaults; a preset may say otherwise for the bundled model."""
+        from tui_lab.recipes.recipe import FIELDS
+
+        preset = self._presets[self.preset]
+        model = self.overrides.get("model", preset.values.get("model", FIELDS["model"].default))
+        defaults = {key: info.default for key, info in FIELDS.items()}
+        return {**defaults, **preset.values_for(str(model)), "preset": self.preset}
+
+    def _take(self, key: str, value: str) -> None:
+        """A model or data."""
+        self.overrides[key] = self.values[key] = value
+        if (base := self._base()) != self.base:
+            self.base, self.values = base, {**base, **self.overrides}
+            self.form.load(self.values, self.base)
+        self.form.values[key] = value
+        self._show_choice()
+
+    def _show_choice(self) -> None:
+        tabs = self.query_one(ChooseTabs)
+        model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
+        tabs.chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
+        tabs.refresh()
+        self.query_one("#model-list", Chooser).choose(model)
+        self.query_one("#data-list", Chooser).choose(data)
+        self._summarise()
+
+    def _summarise(self) -> None:
+        from tui_lab.ui.views.recipe_summary import summarise
+
+        if not self.values:
+            return
+        self._forget_data()
+        self.summary = summarise(
+            self.values, self.preset, self._differing(), self.device, self.room, self.data_facts
+        )
+        keymap = self.app._keymap
+        self.summary_view.show(self.summary, keys_of("choose.start", keymap), keys_of("choose.copy", keymap))
+        self._show_forecast()
+        self.form.set_advice(self._advice())
+
+    def _differing(self) -> dict[str, Any]:
+        """What the command must say beyond preset, model and data."""
+        return {k: v for k, v in self.values.items() if v != self.base.get(k)}
+
+    def _advice(self) -> dict[str, str]:
+        """Warnings by the field that they begin with."""
+        warnings = self.summary.warnings if self.summary else ()
+        return {key: text for text in warnings if (key := text.split(" ", 1)[0]) in self.values}
+
+    def choose(self, preset: str, changes: dict[str, Any]) -> None:
+        """Chooses a preset with changed fields, model and data among them."""
+        self.overrides = {}
+        self._take_preset(preset)
+        for key in ("model", "data"):
+            if key in changes:
+                self._take(key, str(changes[key]))
+        self.overrides.update(changes)
+        self.values = {**self.values, **changes}
+        self.form.load(self.values, self.base)
+        self._show_choice()
+
+    @on(Chooser.Picked, "#preset-list")
+    def _preset_picked(self, event: Chooser.Picked) -> None:
+        preset = self._presets[event.item_id]
+        if preset.problems:
+            problems = "\n".join(problem.message for problem in preset.problems)
+            self.notice(f"{preset.name} cannot be used:\n{problems}", "error")
+            return
+        self._take_preset(event.item_id)
+
+    @on(Chooser.Picked, "#model-list")
+    def _model_picked(self, event: Chooser.Picked) -> None:
+        entry = next((e for e in self._entries if e.id == event.item_id), None)
+        if entry and entry.refused and not (entry.needs_flag and self.values.get("allow_large")):
+            self.notice(entry.refused, "error")
+            return
+        self._take("model", event.item_id)
+
+    @on(Chooser.Picked, "#data-list")
+    def _data_picked(self, event: Chooser.Picked) -> None:
+        self._take("data", event.item_id)
+        self._preview()
+
+    @on(Chooser.TypeName)
+    def _asked_for_name(self, event: Chooser.TypeName) -> None:
+        self._ask("models" if event.chooser.id == "model-list" else "data")
+
+    def _ask(self, section: str) -> None:
+        from tui_lab.ui.widgets.ask import AskText
+
+        if section == "models":
+            question, example = "Model: a local folder or a hub id", "Qwen/Qwen3-0.6B  or  ~/models/mine"
+        else:
+            question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub name"
+            example = "~/data/train.jsonl"
+        self.app.push_screen(
+            AskText(question, placeholder=example), lambda name: self._named(section, name or "")
+        )
+
+    def _named(self, section: str, name: str) -> None:
+        from tui_lab.ui.screens import setup_items as items
+
+        if not name:
+            return
+        self._typed[section].append(name)
+        if section == "models":
+            from tui_lab.models import catalog
+
+            try:
+                entry = catalog.find(name, allow_large=bool(self.values.get("allow_large")))
+            except LabError as error:
+                self._typed[section].pop()
+                self.notice(error, "error")
+                return
+            self._typed[section][-1] = entry.id
+            self._take("model", entry.id)
+            self._show_models(self._entries)
+        else:
+            self._take("data", name)
+            self.query_one("#data-list", Chooser).set_items(
+                items.with_typed(items.bundled_items(), self._typed["data"])
+            )
+            self._preview()
+
+    def on_fields_form_changed(self, event: FieldsForm.Changed) -> None:
+        self.values = {**self.values, **event.values}
+        self.overrides = {
+            **{key: self.overrides[key] for key in ("model", "data") if key in self.overrides},
+            **{k: v for k, v in self._differing().items() if k not in ("model", "data", "preset")},
+        }
+        self._summarise()
+
+    # ------------------------------------------------------------------ preview
+
+    def _preview(self) -> None:
+        keys = ("data", "model", "data_format", "max_length", "chat_template", "max_rows", "revision")
+        request = {key: self.values[key] for key in keys if key in self.values} | {"rows": PREVIEW_ROWS}
+        if request != self._previewed:
+            self._previewed = request
+            self._run_preview(request)
+
+    @work(exclusive=True, group="preview", description="preview the data", exit_on_error=False)
+    async def _run_preview(self, request: dict[str, Any]) -> None:
+        from tui_lab.core.job_client import run_job
+
+        view = self.preview
+        name = Path(str(request["data"])).name
+        view.show_text(f"reading {name}…")
+        try:
+            answer = await run_job(
+                "tui_lab.data.preview", request, lambda text, *_: view.show_text(f"{name}: {text}…")
+            )
+        except LabError as error:
+            self._previewed = None  # asking again tries again
+            view.show_text(f"✗ {error}", "$text-error")
+        else:
+            view.show_answer(answer)
+            self._take_data_facts(request, answer)
+
+    # ------------------------------------------------------------------ actions
+
+    def action_show(self, name: str) -> None:
+        """Shows one of the lists and puts the cursor there."""
+        self._mark_active(name)
+        for widget in self.query(f"#{name} OptionList").results(OptionList):
+            if widget.id != "picker":
+                widget.focus()
+                break
+        if name == "data" and self.values:
+            self._preview()
+
+    @on(events.DescendantFocus)
+    def _focus_moved(self, event: events.DescendantFocus) -> None:
+        """A large window shows all lists: the one that has the focus is the one that a small one shows."""
+        for section in event.widget.ancestors_with_self:
+            if (
+                section.has_class("section")
+                and section.id
+                and section.id != self.query_one(ChooseTabs).active
+            ):
+                self._mark_active(section.id)
+
+    def _mark_active(self, name: str) -> None:
+        tabs = self.query_one(ChooseTabs)
+        tabs.active = name
+        tabs.refresh()
+        for other, _ in SECTIONS:
+            self.set_class(other == name, f"-{other}")
+        for section in self.query(".section"):
+            section.set_class(section.id == name, "-active")
+
+    def action_type_name(self) -> None:
+        active = self.query_one(ChooseTabs).active
+        self._ask("data" if active == "data" else "models")
+
+    def action_copy_command(self) -> None:
+        if self.summary is not None:
+            self.app.copy_to_clipboard(self.summary.command)
+            self.notice(f"Copied, if the terminal allows it:\n{self.summary.command}")
+
+    @work(thread=True, exclusive=True, group="queue", description="queue the run", exit_on_error=False)
+    def action_queue(self) -> None:
+        """Puts what is chosen into the queue, which begins unless it is held."""
+        from tui_lab.runs.queue import queue
+
+        if self.summary is None:
+            return
+        if self.summary.refusals or self.summary.recipe is None:
+            text = "Not queued:\n" + "\n".join(self.summary.refusals)
+            self.app.call_from_thread(self.notice, text, "error")
+            return
+        try:
+            environment = self.launch_options().get("environment", {})
+            (run,) = queue.add([self.summary.recipe], gpus=environment.get(queue.GPUS_ENV))
+            held = queue.read().held
+            child = None if held else queue.start_runner()
+        except LabError as error:
+            self.app.call_from_thread(self.notice, error, "error")
+            return
+        if child is not None:
+            self.app.call_from_thread(self.app.adopt, child)  # type: ignore[attr-defined]
+        runs_keys = keys_of("app.runs", self.app._keymap)
+        state = "The queue is held: " if held else ""
+        self.app.call_from_thread(self.notice, f"Queued as {run.id}. {state}{runs_keys} shows it.")
+
+    def action_start(self) -> None:
+        """Starts the run, after a question when another one is in progress."""
+        if self._starting or self.summary is None:
+            return
+        if self.summary.refusals or self.summary.recipe is None:
+            self.notice("Not started:\n" + "\n".join(self.summary.refusals), "error")
+            return
+        if self.does_not_fit():
+            self._ask_how(start=True)
+        else:
+            self.start_unasked()
+
+    def start_unasked(self) -> None:
+        """Starts the run, whether it fits or not."""
+        if live := self.app.live_runs():  # type: ignore[attr-defined]
+            from tui_lab.ui.widgets.confirm import Confirm
+
+            runs = "A run is" if live == 1 else f"{live} runs are"
+            self.app.push_screen(
+                Confirm(
+                    f"{runs} in progress. Another one shares the machine and both get slower; "
+                    f"{keys_of('choose.queue', self.app._keymap)} lets it wait its turn instead.",
+                    yes="start",
+                ),
+                self._start_answered,
+            )
+        else:
+            self._start()
+
+    def _start_answered(self, yes: bool | None) -> None:
+        if yes:
+            self._start()
+
+    @work(thread=True, exclusive=True, group="start", description="start the run", exit_on_error=False)
+    def _start(self) -> None:
+        from tui_lab.runs import folder, launch
+
+        assert self.summary is not None and self.summary.recipe is not None
+        self._starting = True
+        try:
+            run = folder.create(self.summary.recipe)
+            process = launch.start(run, **self.launch_options())
+        except LabError as error:
+            self.app.call_from_thread(self.notice, error, "error")
+        else:
+            self.app.call_from_thread(self._started, run, process)
+        finally:
+            self._starting = False
+
+    def _started(self, run: Run, process: Any) -> None:
+        self.app.open_run(run.id, process)  # type: ignore[attr-defined]

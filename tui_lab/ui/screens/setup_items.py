@@ -1,0 +1,102 @@
+"""The lines of the lists on Choose: models, presets and data as they are shown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tui_lab.core.format import count
+from tui_lab.ui.widgets.chooser import Item
+
+if TYPE_CHECKING:
+    from tui_lab.models.catalog import Entry
+    from tui_lab.recipes.presets import Preset
+
+#: Widths of the columns; the last column takes the rest.
+MODEL_WIDTHS = (37, 8, 13)
+PRESET_WIDTHS = (14, 22)
+DATA_WIDTHS = (22, 10)
+
+_WHERE = {
+    "bundled": "bundled",
+    "catalog": "to download",
+    "cache": "in the cache",
+    "folder": "folder",
+    "hub": "hub",
+}
+
+
+def model_item(entry: Entry) -> Item:
+    """One model: name, size, where it is, licence."""
+    where = "on disk" if entry.on_disk and entry.where == "catalog" else _WHERE[entry.where]
+    licence = entry.licence or ""
+    words = []
+    if entry.refused:
+        words.append(entry.refused)
+    else:
+        if entry.layers and entry.hidden:
+            words.append(f"{entry.model_type}, {entry.layers} layers of {entry.hidden}")
+        if entry.context:
+            words.append(f"context {entry.context:,}")
+        if entry.chat_template is not None:
+            words.append("chat template" if entry.chat_template else "no chat template: one is made for it")
+        if entry.gated:
+            words.append("gated: accept its licence on the hub first")
+        if entry.unverified:
+            words.append(f"commonly stated, not checked at the source: {', '.join(entry.unverified)}")
+        if licence:
+            words.append(f"licence {licence}")
+        words.append(f"figures from {entry.source}")
+    size = count(entry.parameters) if entry.parameters else "?"
+    return Item(
+        entry.id,
+        (entry.label, size, where, ("gated: " if entry.gated else "") + licence),
+        "; ".join(words),
+        bool(entry.refused),
+    )
+
+
+def preset_item(preset: Preset) -> Item:
+    """One preset: name, title, machine."""
+    if preset.problems:
+        about = "; ".join(problem.message for problem in preset.problems)
+    else:
+        about = preset.description + (f" File: {preset.path}" if preset.own else "")
+    name = preset.name + (" (own)" if preset.own else "")
+    return Item(preset.name, (name, preset.title, preset.card), about, bool(preset.problems))
+
+
+def bundled_items() -> list[Item]:
+    """The data sets that ship with the lab."""
+    from tui_lab.data.bundled import NAMES
+
+    about = {
+        "pirate": (
+            "manner",
+            "a way of speaking",
+            "Answers everything like a pirate: quick to learn.",
+        ),
+        "json": ("format", "answers as JSON", "Answers with JSON of the schema that the question gives."),
+        "support": (
+            "facts",
+            "an invented shop",
+            "Facts about an invented shop: hard for a low rank.",
+        ),
+    }
+    items = []
+    for name in NAMES:
+        kind, title, text = about.get(name, ("", "", ""))
+        items.append(Item(name, (name, kind, f"bundled: {title}"), text))
+    return items
+
+
+def typed_item(name: str) -> Item:
+    """A file, folder or hub name that was typed."""
+    shown = name if len(name) <= 40 else "…" + name[-39:]
+    return Item(name, (shown,), f"{name}: JSON, JSONL, CSV, Parquet, text, a folder, or a hub name.")
+
+
+def with_typed(items: Sequence[Item], typed: Sequence[str]) -> list[Item]:
+    """The list with typed names below, each once."""
+    known = {item.id for item in items}
+    return [*items, *(typed_item(name) for name in dict.fromkeys(typed) if name not in known)]

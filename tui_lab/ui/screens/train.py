@@ -1,0 +1,136 @@
+"""Tune: one run, live or ended, drawn from its folder and nothing else: every curve, what the model answers
+on the way, what happened, and what is known of it. A large window shows all parts, a small one a tab each."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.widgets import Static
+
+from tui_lab.runs.state import RunState
+from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.screens.run_pane import RunPane
+from tui_lab.ui.views import cost, probe, run
+from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.telemetry import about_machine
+from tui_lab.ui.widgets.feed import Feed
+from tui_lab.ui.widgets.machine_view import MemoryPart
+from tui_lab.ui.widgets.run_plots import RunPlot
+from tui_lab.ui.widgets.tabs_line import TabsLine
+
+TABS = (
+    ("loss", "Loss"),
+    ("retention", "Retention"),
+    ("kl", "KL"),
+    ("memory", "Memory"),
+    ("speed", "Speed"),
+    ("rate", "LR"),
+    ("samples", "Samples"),
+    ("events", "Events"),
+    ("about", "About"),
+)
+GRID_COLUMNS, GRID_ROWS = 100, 32
+
+
+class TunePane(RunPane):
+    """The pane."""
+
+    GROUP = "tune"
+    AUTO_FOCUS = ""
+    BINDINGS = bindings("tune")
+    DEFAULT_CSS = """
+    TunePane #parts { height: 1fr; }
+    TunePane .part { height: 1fr; display: none; padding: 0 1; }
+    TunePane .part.-active { display: block; }
+    TunePane.-grid TabsLine { display: none; }
+    TunePane.-grid #parts {
+        layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
+    }
+    TunePane.-grid .part { display: block; height: 100%; }
+    TunePane.-grid .part { column-span: 5; }
+    TunePane.-grid #loss, TunePane.-grid #retention { column-span: 12; }
+    TunePane.-grid #memory { column-span: 9; }
+    TunePane.-grid .text { column-span: 8; margin-right: 1; }
+    TunePane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
+    TunePane .text:focus-within { border-top: heavy $primary; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._about: list[Part] = []
+        self.grid = False
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="state")
+        yield TabsLine(TABS)
+        with Container(id="parts"):
+            for kind in ("loss", "retention"):
+                yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
+            yield Vertical(RunPlot("kl"), id="kl", classes="part")
+            yield MemoryPart(id="memory", classes="part")
+            for kind in ("speed", "rate"):
+                yield Vertical(RunPlot(kind), id=kind, classes="part")
+            with Vertical(id="events", classes="part text") as part:
+                part.border_title = " Events "
+                yield Feed("What happens in the run appears here.")
+            with Vertical(id="samples", classes="part text") as part:
+                part.border_title = " Samples "
+                yield Feed("What the model answers appears here, now and then during the run.")
+            with Vertical(id="about", classes="part text") as about:
+                about.border_title = " About this run "
+                yield Feed("What is known of the run appears here.", auto_scroll=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
+        self.set_class(self.grid, "-grid")
+
+    # ------------------------------------------------------------------ drawing
+
+    def forget_run(self) -> None:
+        self._about = []
+        for feed in self.query(Feed):
+            feed.replace([])
+
+    def draw_run(self, key: str, state: RunState) -> None:
+        super().draw_run(key, state)
+        assert self.watcher is not None
+        self.query_one(MemoryPart).take(state, self.liveness)
+        self.query_one("#events Feed", Feed).bring([run.note_parts(note) for note in state.notes])
+        self.query_one("#samples Feed", Feed).bring([run.sample_parts(each) for each in state.samples])
+        about = probe.about_flags(self._flags) + probe.about_probes(state)
+        about += run.about_run(
+            state,
+            self.liveness,
+            self.watcher.recipe,
+            str(self.watcher.run.path),
+            self._last_words(),
+            self._resume_key(),
+            self._keys("app.choose"),
+        )
+        about += cost.about(state, self.liveness, self.lab.now(self.watcher.run))
+        about += about_machine(state)
+        if about != self._about:
+            self._about = about
+            self.query_one("#about Feed", Feed).replace([about])
+
+    # ------------------------------------------------------------------ actions
+
+    def action_tab(self, name: str) -> None:
+        super().action_tab(name)
+        feeds = self.query(f"#{name} Feed")
+        if feeds:
+            feeds.first().focus()
+        else:
+            self.set_focus(None)
+
+    def action_log_scale(self) -> None:
+        plot = self.query_one("#loss RunPlot", RunPlot)
+        plot.set_options(log=not plot.options.log)
+
+    def action_flags(self) -> None:
+        """Shows what is known of the run from its beginning: the flags come first."""
+        if not self._flags:
+            self.notice("No red flags: nothing that this run shows looks wrong.")
+        self.action_tab("about")
+        self.query_one("#about Feed", Feed).scroll_home(animate=False)

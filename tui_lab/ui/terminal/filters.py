@@ -1,0 +1,141 @@
+"""The last step before the line: filters over rows of text that are drawn already. One lets nothing through
+that would steer the terminal; one writes on coloured grounds of the terminal's own palette in black or white
+only; one takes every colour out and says with bold, faint, reverse and blanks what the theme for no colours
+says with brightness; the other leaves nothing but ASCII."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from rich.color import Color as RichColor
+from rich.color import ColorType
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter, Monochrome, NoColor
+
+from tui_lab.core.settings import Settings
+from tui_lab.ui.terminal.ascii import to_ascii
+
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Luminance (0 to 1) from which a ground counts as light: it becomes reverse.
+LIGHT_GROUND = 0.18
+#: From here up a text is bold, below the other faint. themes/lab-mono.toml is written for these.
+BOLD_FROM, FAINT_BELOW = 0.9, 0.35
+#: Nearer to its ground than this (WCAG contrast), a text is not meant to be seen.
+VISIBLE_FROM = 1.25
+_FAINT = Style(color=RichColor.default(), dim=True)
+#: Codes of the palette: black, white and bright white; and the grounds that white is read better on.
+_INKS, _DARK_GROUNDS = frozenset({0, 7, 15}), frozenset({1, 4, 5, 8})
+
+
+@lru_cache(maxsize=512)
+def _luminance(colour: RichColor) -> float:
+    """Relative luminance as WCAG defines it, of a colour that is no code of the terminal's palette."""
+    if colour.triplet is None:
+        return 0.0
+    parts = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in colour.triplet.normalized
+    )
+    red, green, blue = parts
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@lru_cache(maxsize=2048)
+def uncoloured(style: Style, ground: RichColor) -> tuple[Style, bool]:
+    """``style`` without its colours, and whether its text is to be seen. ``ground`` is what lies under a
+    style that names no ground of its own."""
+    over = _luminance(style.color) if style.color and style.color.triplet else 1.0
+    under = _luminance(style.bgcolor) if style.bgcolor and style.bgcolor.triplet else _luminance(ground)
+    light, dark = max(over, under), min(over, under)
+    on_light = under >= LIGHT_GROUND  # a cursor: bright text on it is meant to be read
+    seen = on_light or (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
+    reverse = on_light != bool(style.reverse)
+    told = style.without_color
+    if style.meta:
+        told += Style.from_meta(style.meta)
+    if reverse != bool(style.reverse):
+        told += Style(reverse=reverse)
+    if not reverse and over >= BOLD_FROM:
+        told += Style(bold=True, dim=False)
+    elif not reverse and over < FAINT_BELOW:
+        told += Style(dim=True)
+    return told, seen
+
+
+class Uncoloured(LineFilter):
+    """Takes every colour out."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        ground = background.rich_color
+        out = []
+        for text, style, control in segments:
+            if style is None or control:
+                out.append(Segment(text, None, control))
+                continue
+            told, seen = uncoloured(style, ground)
+            out.append(Segment(text if seen else " " * len(text), told))
+        return out
+
+
+class NoControls(LineFilter):
+    """Leaves out what would steer the terminal. Panes show such characters as glyphs; a text field draws what
+    was pasted into it as it is."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            each
+            if each.control or each.text.isprintable()
+            else Segment(CONTROLS.sub("", each.text), each.style)
+            for each in segments
+        ]
+
+
+@lru_cache(maxsize=1024)
+def inked(style: Style) -> Style:
+    """``style`` in black or white where its ground is a code of the palette: the cursor, a selection. Nobody
+    knows how these codes look, but yellow on white and blue on red can nowhere be read. Bright black, which
+    some palettes have as their ground, becomes the terminal's own faint."""
+    over, under = style.color, style.bgcolor
+    if under is None or under.type is not ColorType.STANDARD or under.number in (None, 0) or style.reverse:
+        if over is not None and over.type is ColorType.STANDARD and over.number == 8:
+            return style + _FAINT
+        return style
+    if over is not None and over.type is ColorType.STANDARD and over.number in _INKS - {under.number}:
+        return style + Style(dim=False) if style.dim else style
+    ink = RichColor.from_ansi(15 if under.number in _DARK_GROUNDS else 0)
+    return style + Style(color=ink, dim=False)
+
+
+class Inked(LineFilter):
+    """See :func:`inked`. Only themes of native codes have such colours."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [
+            each
+            if (style := each.style) is None or (style.bgcolor is not None and style.bgcolor.triplet)
+            else Segment(each.text, inked(style), each.control)
+            for each in segments
+        ]
+
+
+class AsciiOnly(LineFilter):
+    """Leaves nothing but ASCII, each text as wide as it was."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]
+
+
+def wanted(settings: Settings) -> list[LineFilter]:
+    """The filters that the settings ask for, after the one that is always there."""
+    filters: list[LineFilter] = [NoControls(), Inked() if settings.color else Uncoloured()]
+    return [*filters, AsciiOnly()] if settings.ascii else filters
+
+
+def chosen(textuals: Sequence[LineFilter], ours: Sequence[LineFilter]) -> list[LineFilter]:
+    """Textual's filters and ours, in the order that they work in. Textual's own for NO_COLOR turn colours
+    into greys, which are colours on the line: ours take their place."""
+    return [*(each for each in textuals if not isinstance(each, Monochrome | NoColor)), *ours]

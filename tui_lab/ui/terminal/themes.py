@@ -1,0 +1,328 @@
+"""Themes as data: one TOML file each, from ``themes/`` and from the user's config folder, turned into
+Textual themes. Colours have semantic names (train, validation, retained, a strategy's name …), each with a
+fall-back among the theme's base colours, so that a short file is a whole theme and code never names a
+colour. A bad file becomes one message; the lab starts all the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from rich.style import Style
+from textual.color import Color, ColorParseError
+from textual.design import ColorSystem
+from textual.theme import BUILTIN_THEMES, Theme
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.paths import own_files, resource_dir
+from tui_lab.core.sanitize import visible
+from tui_lab.core.settings import PLOTS
+
+DEFAULT_THEME = "lab-dark"
+#: For terminals that have sixteen colours: native codes, so that the terminal's own palette decides.
+ANSI_THEME = "lab-ansi"
+#: For NO_COLOR: says only how strong a text is (see ui/filters.py).
+MONO_THEME = "lab-mono"
+
+#: Every semantic name with the base colour that it falls back to.
+SEMANTIC: dict[str, str] = {
+    "train": "primary",
+    "smoothed": "accent",
+    "validation": "warning",
+    "forecast": "secondary",
+    "memory": "secondary",
+    "memory-reserved": "accent",
+    "memory-total": "warning",
+    "throughput": "success",
+    "learning-rate": "accent",
+    "retained": "success",
+    "forgotten": "error",
+    "undecided": "warning",
+    "base-model": "secondary",
+    "tuned-model": "accent",
+    "strategy-greedy": "primary",
+    "strategy-beam": "secondary",
+    "strategy-top-k": "accent",
+    "strategy-top-p": "success",
+    "strategy-temperature": "warning",
+    "strategy-contrastive": "error",
+    "run-1": "primary",
+    "run-2": "warning",
+    "run-3": "success",
+    "run-4": "accent",
+    "run-5": "error",
+    "run-6": "secondary",
+    "state-running": "success",
+    "state-paused": "warning",
+    "state-finished": "primary",
+    "state-failed": "error",
+    "changed": "accent",
+    "trained-token": "success",
+    "surprise-0": "foreground",
+    "surprise-1": "success",
+    "surprise-2": "accent",
+    "surprise-3": "warning",
+    "surprise-4": "error",
+}
+#: What a plot is made of, apart from its curves.
+CHROME: dict[str, str] = {"axis": "foreground", "legend": "foreground", "title": "foreground"}
+
+#: What Textual 8.2.8 leaves out of a theme of native codes, though its style sheets name it: on a dark and
+#: on a light ground.
+_ANSI = {
+    "ansi-background": ("ansi_black", "ansi_white"),
+    "ansi-foreground": ("ansi_white", "ansi_black"),
+    "foreground-disabled": ("ansi_bright_black", "ansi_bright_black"),
+    "surface-active": ("ansi_default", "ansi_default"),
+}
+
+BASE_COLOURS = (
+    "primary",
+    "secondary",
+    "warning",
+    "error",
+    "success",
+    "accent",
+    "foreground",
+    "background",
+    "surface",
+    "panel",
+    "boost",
+)
+_KEYS = {"name", "dark", "ansi", "colors", "semantic", "plot", "variables"}
+WEIGHTS = ("normal", "thick")
+#: What [plot] may say.
+PLOT = {"marker": PLOTS, "weight": WEIGHTS}
+#: Textual makes a class of a theme's name.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_WITH_ALPHA = re.compile(r"(.+?)\s+\d{1,3}(?:\.\d+)?%")
+#: Faint texts. Textual 8.2.8 mixes an "auto 60%" with its ground where a style sheet says it; within a text,
+#: where the lab says it most, that came out as plain white or black: stronger than all around it.
+_FAINT = ("text-muted", "text-disabled")
+_STYLE_WORDS = {
+    "none",
+    "not",
+    "bold",
+    "b",
+    "italic",
+    "i",
+    "underline",
+    "u",
+    "reverse",
+    "r",
+    "strike",
+    "dim",
+    "d",
+}
+
+
+@dataclass
+class LabTheme(Theme):
+    """A theme that says how plots are drawn, too."""
+
+    marker: str = ""  # one of PLOTS; "" leaves it to the lab
+    weight: str = "normal"
+
+
+# --------------------------------------------------------------------------------------------------
+# reading files
+
+
+def parse_theme(text: str, name: str) -> LabTheme:
+    """The theme of one TOML file; ``name`` is used where the file names none. Raises LabError."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise LabError(f"not valid TOML: {error}") from None
+    problems = [f"unknown key {key!r}" for key in sorted(data.keys() - _KEYS)]
+    colors = _table(data, "colors", problems)
+    semantic = _table(data, "semantic", problems)
+    variables = _table(data, "variables", problems)
+    plot = _table(data, "plot", problems)
+    problems += [
+        f"unknown colour name {key!r} in [colors]" for key in sorted(set(colors) - set(BASE_COLOURS))
+    ]
+    problems += [
+        f"unknown name {key!r} in [semantic]"
+        for key in sorted(set(semantic) - SEMANTIC.keys() - CHROME.keys())
+    ]
+    for table in (colors, semantic):
+        problems += [
+            f"{key} = {value!r} is not a colour" for key, value in table.items() if not _is_colour(value)
+        ]
+    problems += _variable_problems(variables)
+    problems += [
+        f"{key} = {value!r}: nothing can be drawn on it; 'ansi_default' is the terminal's own colour"
+        for key, value in (colors | variables).items()
+        if key in BASE_COLOURS and key != "boost" and _is_colour(value) and Color.parse(value).a == 0
+    ]
+    for key, value in plot.items():
+        if key not in PLOT:
+            problems.append(f"unknown key {key!r} in [plot]")
+        elif value not in PLOT[key]:
+            problems.append(f"{key} = {value!r} in [plot]: one of {', '.join(PLOT[key])}")
+    if "primary" not in colors:
+        problems.append("[colors] needs at least primary")
+    for key in ("dark", "ansi"):
+        if not isinstance(data.get(key, False), bool):
+            problems.append(f"{key} must be true or false")
+    name = data.get("name", name)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        problems.append(f"name = {name!r}: letters, digits and hyphens, a letter first, 40 at most")
+    if problems:
+        raise LabError("; ".join(problems))
+    theme = LabTheme(
+        name=name,
+        dark=data.get("dark", True),
+        ansi=data.get("ansi", False),
+        variables={**variables, **semantic},
+        **plot,
+        **colors,
+    )
+    try:
+        generated = theme.to_color_system().generate()
+    except (ColorParseError, ValueError) as error:  # some are mixed with others: no "red 30%" there
+        raise LabError(f"its colours cannot be mixed: {error}") from None
+    if not theme.ansi:
+        for key in _FAINT:
+            theme.variables[key] = _mixed(theme.variables.get(key, generated[key]), generated["surface"])
+    return theme
+
+
+def _mixed(value: str, ground: str) -> str:
+    """What "auto 60%" comes to on ``ground``; any other colour stays as it is."""
+    if (found := _WITH_ALPHA.fullmatch(value)) is None or found[1] != "auto":
+        return value
+    share = float(value.split()[1].rstrip("%")) / 100
+    return (Color.parse(ground) + Color.automatic().multiply_alpha(share)).hex
+
+
+def _table(data: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
+    table = data.get(key, {})
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        problems.append(f"[{key}] must be a table of texts")
+        return {}
+    return table
+
+
+def _is_colour(value: str) -> bool:
+    try:
+        Color.parse(value)
+    except (ColorParseError, ValueError):
+        return False
+    return True
+
+
+@cache
+def _variable_names() -> frozenset[str]:
+    """What Textual's style sheets know beside the base colours."""
+    known = {*ColorSystem("red").generate(), *ColorSystem("red", ansi=True).generate()}
+    return frozenset(known.union(*(theme.variables for theme in BUILTIN_THEMES.values())))
+
+
+@cache
+def _contrast_names() -> frozenset[str]:
+    """Those that may be "auto": only the colour of a text can be chosen by what lies under it."""
+    return frozenset(
+        name for name, value in ColorSystem("red").generate().items() if value.startswith("auto")
+    )
+
+
+def _variable_problems(variables: Mapping[str, str]) -> list[str]:
+    """A value that Textual cannot read would end the lab at the first drawing."""
+    problems = []
+    for name, value in variables.items():
+        if name not in _variable_names():
+            problems.append(f"unknown variable {name!r} in [variables]")
+        elif "style" in name.split("-"):
+            if not value.split() or not set(value.split()) <= _STYLE_WORDS:
+                problems.append(f"{name} = {value!r} is not a text style, such as 'bold underline'")
+        else:
+            colour = found[1] if (found := _WITH_ALPHA.fullmatch(value)) else value
+            if colour == "auto" and name in _contrast_names():
+                continue
+            if not _is_colour(colour):
+                problems.append(f"{name} = {value!r} is not a colour")
+    return problems
+
+
+def read_theme(path: Path) -> LabTheme:
+    """The theme in a file. Raises LabError with the file's name in it."""
+    try:
+        return parse_theme(path.read_text(encoding="utf-8"), path.stem)
+    except LabError as error:
+        raise LabError(visible(f"theme {path.name}: {error}")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(visible(f"theme {path.name}: cannot be read ({error})")) from None
+
+
+def theme_files() -> list[Path]:
+    """The lab's own files, then the user's, which take the place of the lab's of the same name."""
+    return sorted(resource_dir("themes").glob("*.toml")) + own_files("themes")
+
+
+def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, LabTheme], list[str]]:
+    """Every theme that can be read, by name, and one sentence for each file that cannot."""
+    themes: dict[str, LabTheme] = {}
+    messages: list[str] = []
+    for path in theme_files() if paths is None else paths:
+        try:
+            theme = read_theme(path)
+        except LabError as error:
+            messages.append(str(error))
+        else:
+            themes[theme.name] = theme
+    return themes, messages
+
+
+def load_theme(name: str) -> LabTheme | None:
+    """One of the lab's own themes, for the first frame; None when its file cannot be read."""
+    try:
+        return read_theme(resource_dir("themes") / f"{name}.toml")
+    except LabError:
+        return None
+
+
+def default_for(color_system: str | None) -> str:
+    """The theme to start with on a terminal that can do ``color_system`` (rich's word for it)."""
+    return ANSI_THEME if color_system in ("standard", "windows") else DEFAULT_THEME
+
+
+def unknown_theme(name: str, known: Iterable[str]) -> str:
+    """What is said of a theme that does not exist."""
+    return f"theme {visible(name)[:40]!r}: there is none of that name; there are {', '.join(sorted(known))}"
+
+
+# --------------------------------------------------------------------------------------------------
+# using them
+
+
+def fallbacks(theme: Theme) -> dict[str, str]:
+    """A value for every semantic name, from the base colours of ``theme``: what it does not say itself."""
+    found = {
+        name: getattr(theme, base) or theme.foreground or theme.primary
+        for name, base in (*SEMANTIC.items(), *CHROME.items())
+    }
+    return found | {name: codes[not theme.dark] for name, codes in _ANSI.items()} if theme.ansi else found
+
+
+@lru_cache(maxsize=512)
+def _style(colour: str, bold: bool, dim: bool) -> Style:
+    if colour.startswith("auto"):  # Textual's contrast colours need a background: the default is readable
+        return Style(bold=bold, dim=dim)
+    try:
+        return Style(color=Color.parse(colour).rich_color, bold=bold, dim=dim)
+    except (ColorParseError, ValueError):
+        return Style(bold=bold)
+
+
+def role_style(variables: Mapping[str, str], role: str) -> Style:
+    """The style of a role in a plot or a text. Unknown roles look like plain text."""
+    colour = variables.get(role) or variables.get("foreground") or "auto"
+    # a theme says how faint the axis is, but of the terminal's own palette it knows only "default"
+    return _style(colour, role == "title", role == "axis" and colour == "ansi_default")

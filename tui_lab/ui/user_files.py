@@ -1,0 +1,59 @@
+"""The user's own files: settings, keys, themes and presets. A fault in one is never fatal: the rest holds;
+here it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tui_lab.core.paths import is_there
+from tui_lab.core.sanitize import visible
+from tui_lab.doctor.check import Check
+
+
+def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> Check:
+    if not faults:
+        return Check(name, "ok", fine)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Check(name, "warn", f"{visible(faults[0])}{more}", advice)
+
+
+def check_settings() -> Check:
+    """The settings file, the variables that go before it, and the keys of actions."""
+    from tui_lab.core import settings
+    from tui_lab.ui.actions import keymap
+
+    loaded = settings.load()
+    faults = [*loaded.problems, *keymap.checked(loaded.settings.keys)[1]]
+    path = settings.path()
+    said = sum(source != "default" for source in loaded.sources.values())
+    fine = f"{visible(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"
+    advice = f"mend {visible(str(path))}; `tui-lab settings` lists what holds"
+    return _of("settings", fine, faults, advice)
+
+
+def check_themes() -> Check:
+    """Whether every theme can be read, and there is one of the name that is asked for."""
+    from tui_lab.core import settings
+    from tui_lab.core.paths import user_dir
+    from tui_lab.ui.terminal import themes
+
+    found, faults = themes.load_themes()
+    wanted = settings.load().settings.theme
+    if wanted and wanted not in found:
+        faults = [themes.unknown_theme(wanted, sorted(found)), *faults]
+    advice = f"mend or remove the file in {visible(str(user_dir('themes')))}, or choose another theme"
+    return _of(
+        "themes", f"{len(found)}: {', '.join(visible(name) for name in sorted(found))}", faults, advice
+    )
+
+
+def check_presets() -> Check:
+    """Whether every preset can be used."""
+    from tui_lab.core.paths import user_dir
+    from tui_lab.recipes.presets import list_presets
+
+    presets, faults = list_presets()
+    faults += [f"{preset.path.name}: {preset.problems[0].message}" for preset in presets if preset.problems]
+    own = sum(preset.own for preset in presets)
+    advice = f"mend or remove the file in {visible(str(user_dir('presets')))}"
+    return _of("presets", f"{len(presets)}, {own} of them your own", faults, advice)

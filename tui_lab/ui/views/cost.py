@@ -1,0 +1,74 @@
+"""Time, money, energy and MFU of a run in words: a line while it goes, and the whole account with its
+formula. What is not known is left out of the line; in the account it is said to be unknown, and why."""
+
+from __future__ import annotations
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import carbon, count, duration, energy, money
+from tui_lab.forecast import cost
+from tui_lab.forecast.cost import Prices
+from tui_lab.runs.cost_so_far import Spent, spent, words
+from tui_lab.runs.state import ENDED, RunState
+from tui_lab.ui.views.parts import Part
+
+
+def tariff_or_problem() -> tuple[Prices, str]:
+    """The settings; the plain ones and a sentence where they cannot be read."""
+    try:
+        return cost.prices(), ""
+    except LabError as error:
+        return Prices(), str(error)
+
+
+def line(state: RunState, liveness: str, now: float | None = None) -> str:
+    """What is known of money, energy and MFU, in one line; "" where that is nothing."""
+    tariff, _ = tariff_or_problem()
+    return words(spent(state, liveness, tariff, now), tariff, liveness in ENDED)
+
+
+def about(state: RunState, liveness: str, now: float | None = None) -> list[Part]:
+    """The account of a run for its own tab; empty before it began."""
+    tariff, problem = tariff_or_problem()
+    found, ended = spent(state, liveness, tariff, now), liveness in ENDED
+    if found.seconds is None:
+        return []
+    # while it runs, what changes from step to step stands at the top of the pane
+    lines = {"time": f"{duration(found.seconds)} of processes at work"} if ended else {}
+    if problem:
+        lines["!"] = problem
+    if found.money is not None:
+        lines["money"] = f"{money(tariff.per_hour or 0.0, tariff.currency)} an hour"
+        if ended:
+            lines["money"] = f"{money(found.money, tariff.currency)} at {lines['money']}"
+    if found.energy_j is not None:
+        grid = f"{tariff.g_co2_per_kwh:g} g a kWh ({tariff.grid_source})"
+        drawn = f"{energy(found.energy_j)}, {carbon(found.co2_kg or 0.0)}: " if ended else ""
+        lines["energy"] = f"{drawn}the GPU's own meter, CO₂ at {grid}"
+    else:
+        lines["energy"] = (
+            "not known: nothing metered it (there is no NVIDIA GPU, or its driver does not tell)"
+        )
+    if found.formula:
+        lines["work"] = found.formula
+    if found.flops_s is not None:
+        lines["speed"] = _speed(found, ended)
+    parts: list[Part] = []
+    for label, text in lines.items():
+        parts += [(f"{label}{':' if label.isalpha() else ''} ", "title"), (f"{text}\n", "")]
+    return parts
+
+
+def _speed(found: Spent, ended: bool) -> str:
+    """MFU with what it is made of; without a rate to compare with, what was reached."""
+    if found.mfu is None or not found.peak_flops:
+        why = found.peak_of or "the rate of this device is not known"
+        return f"MFU not given: {why}" if not ended else f"{_flops(found.flops_s)}; MFU not given: {why}"
+    rate = f"{_flops(found.peak_flops)} ({found.peak_of})"
+    if not ended:
+        return f"MFU = tok/s × FLOP a token / {rate}"
+    return f"MFU {found.mfu:.1%} = tok/s × FLOP a token / {rate}"
+
+
+def _flops(flops_s: float | None) -> str:
+    number, _, unit = count((flops_s or 0.0) / 1e3).partition(" ")
+    return f"{number} {({'B': 'T', 'M': 'G', 'k': 'M'}).get(unit, 'k')}FLOP/s"

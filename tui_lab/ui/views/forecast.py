@@ -1,0 +1,200 @@
+"""The forecast of memory, time and money as text: a stacked bar against what is free, its legend, whether it
+fits, and which key helps. Every part has a letter, so that nothing is told by colour alone. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from textual.content import Content
+
+from tui_lab.core.format import size
+from tui_lab.core.sanitize import visible
+from tui_lab.forecast import estimate as words
+from tui_lab.forecast.estimate import Outlook
+from tui_lab.forecast.memory import Forecast, Part
+from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, Largest, Remedy
+
+#: Letter and colour of each part: capitals for what is large in most recipes.
+MARKS: dict[str, tuple[str, str]] = {
+    "weights": ("W", "$primary"),
+    "adapter": ("a", "$accent"),
+    "gradients": ("g", "$warning"),
+    "optimizer": ("o", "$secondary"),
+    "protections": ("p", "$error"),
+    "activations": ("A", "$success"),
+    "logits": ("L", "$accent"),
+    "kv_cache": ("K", "$warning"),
+    "context": ("c", "$foreground"),
+    "fragmentation": ("f", "$secondary"),
+}
+#: Beyond the sum up to its upper bound, and what stays free.
+UNSURE, FREE, EDGE = "~", "·", "┃"
+
+#: How much room there is: two lines; with a legend; a line for every part.
+Mode = Literal["brief", "legend", "full"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are worked out;
+    ``probing`` is what the exact probe is doing; ``places``: how many GPUs there are to choose from."""
+
+    outlook: Outlook
+    remedies: tuple[Remedy, ...] | None = None
+    largest: Largest | None = None
+    probing: str = ""
+    places: int = 1
+    applied: bool = False
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+def cells(parts: tuple[Part, ...], scale_bytes: float, width: int) -> list[tuple[Part, int]]:
+    """How many cells of ``width`` each part takes where the whole is ``scale_bytes``; their ends are rounded,
+    so that the sum is never off by more than half a cell."""
+    found, sum_bytes, end = [], 0, 0
+    for part in parts:
+        sum_bytes += part.bytes
+        here = round(sum_bytes / scale_bytes * width) if scale_bytes else 0
+        found.append((part, here - end))
+        end = here
+    return found
+
+
+def bar(memory: Forecast, free_bytes: int | None, width: int) -> Content:
+    """``[WWWWAAAALLc~~·····]``, as wide as what is free; where the sum is more, an edge marks that."""
+    inside = max(4, width - 2)
+    over = free_bytes is not None and memory.total_bytes > free_bytes
+    inside -= over
+    scale = max(free_bytes or memory.high_bytes, memory.total_bytes)
+    pieces: list[tuple[str, str]] = []
+    for part, count in cells(memory.parts, scale, inside):
+        letter, colour = MARKS.get(part.name, ("?", "$foreground"))
+        pieces.append((letter * count, f"{colour} reverse"))
+    used = sum(len(text) for text, _ in pieces)
+    unsure = min(inside, round(memory.high_bytes / scale * inside)) - used
+    pieces.append((UNSURE * max(0, unsure), "$text-muted"))
+    pieces.append((FREE * (inside - used - max(0, unsure)), "$text-muted"))
+    if over and free_bytes is not None:
+        pieces = _with_edge(pieces, round(free_bytes / scale * inside))
+    return Content.assemble("[", *((text, style) for text, style in pieces if text), "]")
+
+
+def _with_edge(pieces: list[tuple[str, str]], at: int) -> list[tuple[str, str]]:
+    made, place = [], 0
+    for text, style in pieces:
+        if place <= at < place + len(text):
+            made += [(text[: at - place], style), (EDGE, "bold $error"), (text[at - place :], style)]
+        else:
+            made.append((text, style))
+        place += len(text)
+    return made if place > at else [*made, (EDGE, "bold $error")]
+
+
+def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
+    """The whole of it, a line of text each; longer ones are wrapped by whoever shows them."""
+    found = shown.outlook
+    memory = found.memory
+    made: list[Content] = []
+    if memory is None:
+        made.append(
+            Content.assemble(("memory: ", "$text-muted"), visible(found.problem), *_probe_hint(shown))
+        )
+        made += _probe_lines(shown)
+        if found.probe is not None:
+            made.append(_verdict(shown))
+    else:
+        free = found.room.free_bytes
+        if mode == "brief":
+            of = _of(found, short=True)
+            made.append(
+                Content.assemble(bar(memory, free, max(8, min(width // 3, width - len(of) - 1))), " ", of)
+            )
+            made += [_verdict(shown), *_probe_lines(shown)]
+            return [*made, Content(visible(words.cost_line(found)))]
+        made += [bar(memory, free, width), _of(found), _verdict(shown), *_probe_lines(shown)]
+        made += [_row(part, memory) for part in memory.parts] if mode == "full" else [_legend(memory)]
+        if shown.largest is not None and shown.largest.batch != 0:
+            made.append(_largest(shown.largest))
+        if shown.places > 1 and (key := shown.keys.get("gpu")):
+            made.append(Content.styled(f"{key} takes another GPU of {shown.places}", "$text-muted"))
+    made.append(Content(visible(words.cost_line(found))))
+    if mode != "brief":
+        made += _hints(shown)
+    return made
+
+
+def _hints(shown: Shown) -> list[Content]:
+    """Which keys measure instead of reckoning."""
+    if shown.probing:
+        return []
+    found, hints = shown.outlook, []
+    if found.probe is None and found.memory is not None and (key := shown.keys.get("probe")):
+        hints.append(f"{key} counts the memory exactly, in seconds")
+    if found.cost is not None and found.cost.assumed and (key := shown.keys.get("calibrate")):
+        hints.append(f"{key} measures the speed in ten steps")
+    return [Content.styled("; ".join(hints), "$text-muted")] if hints else []
+
+
+def _of(found: Outlook, short: bool = False) -> Content:
+    assert found.memory is not None
+    total, _, interval = words.total_text(found.memory).partition(" (")
+    of = visible(words.short_free_text(found.room) if short else words.free_text(found.room))
+    return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
+
+
+def _verdict(shown: Shown) -> Content:
+    found = shown.outlook
+    text = words.verdict_text(found)
+    if found.verdict == UNKNOWN:
+        return Content.styled(text, "$text-muted")
+    undo = f"; {shown.keys['fit']} undoes it" if shown.applied and "fit" in shown.keys else ""
+    if found.verdict not in (OVER, TIGHT):
+        return Content.assemble((f"✓ {text}", "$text-success"), (undo, "$text-muted"))
+    mark, colour = ("✗", "bold $text-error") if found.verdict == OVER else ("!", "$text-warning")
+    parts: list[Any] = [(f"{mark} {text}", colour)]
+    if shown.applied:
+        parts.append((undo, "$text-muted"))
+    elif shown.remedies:
+        parts += [". ", (f"{shown.keys.get('fit', '')}: ", "bold"), shown.remedies[0].text]
+        if len(shown.remedies) > 1:
+            parts.append((f" ({shown.keys.get('ways', '')}: {len(shown.remedies)} ways)", "$text-muted"))
+    elif shown.remedies is not None and words.nothing_helps(found, shown.remedies):
+        parts.append(". Nothing here makes it fit: take a smaller model or a larger card")
+    return Content.assemble(*parts)
+
+
+def _probe_hint(shown: Shown) -> list[Any]:
+    key = shown.keys.get("probe")
+    return [] if shown.probing or shown.outlook.probe or not key else [(f" ({key})", "bold")]
+
+
+def _probe_lines(shown: Shown) -> list[Content]:
+    if shown.probing:
+        return [Content.styled(f"… {visible(shown.probing)}", "$text-muted")]
+    probe = shown.outlook.probe
+    if probe is None:
+        return []
+    exact = f"= {size(probe.total_bytes)} counted exactly"
+    return [Content.assemble((exact, "bold"), (f", in {probe.seconds:.1f} s", "$text-muted"))]
+
+
+def _legend(memory: Forecast) -> Content:
+    parts: list[Any] = []
+    for part in memory.parts:
+        letter, colour = MARKS.get(part.name, ("?", "$foreground"))
+        parts += [(letter, f"{colour} reverse"), f" {part.label} {size(part.bytes)}  "]
+    return Content.assemble(*parts)
+
+
+def _row(part: Part, memory: Forecast) -> Content:
+    letter, colour = MARKS.get(part.name, ("?", "$foreground"))
+    share = f"{part.bytes / memory.total_bytes:.0%}" if memory.total_bytes else ""
+    return Content.assemble(
+        (letter, f"{colour} reverse"), f" {part.label:<20} {size(part.bytes):>9} {share:>5}"
+    )
+
+
+def _largest(largest: Largest) -> Content:
+    length = f", or {largest.length:,} tokens" if largest.length else ""
+    return Content.assemble(("surely fits up to ", "$text-muted"), f"batch {largest.batch:,}{length}")

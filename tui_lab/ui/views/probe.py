@@ -1,0 +1,96 @@
+"""What a run's probes and red flags say, in words: the line of the newest verdict, the line of the worst
+flag, and all of it for the tab that tells what is known of a run. Functions of the run's state; every text
+that came from a log is made safe by who shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tui_lab.runs.flags import Flag
+from tui_lab.runs.state import RunState, headline
+from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.ui.views.parts import Part
+
+ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
+
+
+def verdict_look(verdict: str) -> tuple[str, str, str]:
+    """Glyph, word and colour of a verdict; of one that a newer log brings, its own name."""
+    glyph, word = VERDICTS.get(verdict, ("·", verdict.replace("_", " ")))
+    return glyph, word, ROLES.get(verdict, "")
+
+
+def two(value: float) -> str:
+    """A figure with two decimals; a dash where there is none, and what an interval cannot hold as it is."""
+    return f"{value:.2f}" if math.isfinite(value) else "–" if math.isnan(value) else f"{value}"
+
+
+def figure(value: Any) -> str:
+    """A figure with its interval: 0.93 (0.88 to 0.97)."""
+    return f"{two(value['value'])} ({two(value['low'])} to {two(value['high'])})"
+
+
+def verdict_line(state: RunState) -> list[Part]:
+    """The newest item probe and the newest distance, in one line; [] before the first."""
+    parts: list[Part] = []
+    if state.item_probes:
+        probe = state.item_probes[-1]
+        glyph, word, role = verdict_look(state.verdict)
+        parts.append((f"{glyph} {word}", role))
+        parts.append((f"  retention {figure(headline(probe))}", ""))
+        if probe.get("when") == "start":
+            parts.append((f"  before any training, {probe.get('n', '?')} items", "axis"))
+        else:
+            lost, gained = probe.get("b", "?"), probe.get("c", "?")
+            parts.append((f"  {lost} lost, {gained} gained of {probe.get('n', '?')}", "axis"))
+    if state.kl_probes:
+        last = state.kl_probes[-1]
+        general, task = two(last["general"]["value"]), two(last["task"]["value"])
+        # two pieces: a narrow line does without the second
+        parts += [(f"{'   ' if parts else ''}KL {general}", "axis"), (f", on the task {task}", "axis")]
+    return parts
+
+
+def about_probes(state: RunState) -> list[Part]:
+    """Plan and results of the probes, a line each."""
+    parts: list[Part] = []
+
+    def line(label: str, text: str, role: str = "") -> None:
+        parts.extend([(f"{label} ", "title"), (f"{text}\n", role)])
+
+    if state.armed:
+        line("armed:", "the run stops once retention is surely lost", "undecided")
+    if state.item_probes:
+        for part, role in verdict_line(state):
+            parts.append((part, role))
+        parts.append(("\n", ""))
+        probe = state.item_probes[-1]
+        if change := probe["logprob_change"]:
+            line("right answers:", f"log-probability {figure(change)} nats against the base")
+    if reason := state.probe_plan.get("reason"):
+        line("probes:", str(reason))
+    return parts
+
+
+FLAG_ROLES = {"red": "forgotten", "amber": "undecided"}
+
+
+def flag_line(flags: Sequence[Flag], key: str) -> list[Part]:
+    """The worst flag with its remedy, and how to see all; [] without one. ``flags``: the worst first."""
+    if not flags:
+        return []
+    worst = flags[0]
+    more = f"({key}: all {len(flags)}) " if len(flags) > 1 else f"({key}: more) "
+    return [(f"⚑ {worst.name.replace('_', ' ')}", FLAG_ROLES[worst.severity]), (f" {more}{worst.remedy}", "")]
+
+
+def about_flags(flags: Sequence[Flag]) -> list[Part]:
+    """Every flag: what is seen, and what helps."""
+    parts: list[Part] = []
+    for flag in flags:
+        parts.append((f"⚑ {flag.name.replace('_', ' ')}", FLAG_ROLES[flag.severity]))
+        parts.append((f" at step {flag.step}: {flag.sentence}\n", ""))
+        parts.append((f"  → {flag.remedy}\n", ""))
+    return parts

@@ -1,0 +1,147 @@
+"""What a choice comes to, before anything starts: what is trained in numbers, what the machine settles and
+why, what is refused or warned of, and the same as a command. Pure: no screen, no torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.forecast.estimate import Data, Outlook, look
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.hardware.memory_budget import Room
+from tui_lab.models import catalog
+from tui_lab.models.trainable import trainable_count
+from tui_lab.recipes.recipe import Recipe, RecipeError, build
+from tui_lab.recipes.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Sentences for the screen. ``refusals`` is empty when the run can start."""
+
+    recipe: Recipe | None = None
+    entry: catalog.Entry | None = None
+    trainable: int | None = None
+    parameters: int | None = None
+    targets: tuple[str, ...] = ()
+    reasons: tuple[tuple[str, str, str], ...] = ()  # field, value, reason
+    warnings: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    command: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    outlook: Outlook | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Trained parameters as a part of all."""
+        if self.trainable is None or not self.parameters:
+            return None
+        return self.trainable / self.parameters
+
+
+def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any]) -> str:
+    """The ``tui-lab train`` command that does the same."""
+    words = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]
+    for key, value in overrides.items():
+        if key in ("model", "data", "preset"):
+            continue
+        if key == "allow_large" and value is True:
+            words.append("--allow-large")
+            continue
+        text = (
+            str(value).lower()
+            if isinstance(value, bool)
+            else f"{value:.10g}"
+            if isinstance(value, float)
+            else str(value)
+        )
+        words += ["--set", f"{key}={text}"]
+    return shlex.join(words)
+
+
+def summarise(
+    values: Mapping[str, Any],
+    preset: str,
+    overrides: Mapping[str, Any],
+    device: DeviceFacts | None,
+    room: Room | None = None,
+    data: Data | None = None,
+) -> Summary:
+    """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
+    for the forecast; ``data``: what is known of it, for the time."""
+    command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
+    refusals: list[str] = []
+    recipe, entry, trainable = None, None, None
+    try:
+        recipe = build(values)
+    except RecipeError as error:
+        refusals += [problem.message for problem in error.problems]
+    try:
+        entry = catalog.find(str(values.get("model", "")), allow_large=values.get("allow_large") is True)
+    except LabError as error:
+        refusals.append(str(error))
+    if recipe is None or entry is None:
+        return Summary(recipe=recipe, entry=entry, refusals=tuple(refusals), command=command)
+    warnings: list[str] = []
+    targets: tuple[str, ...] = ()
+    reasons: tuple[tuple[str, str, str], ...] = ()
+    outlook = None
+    try:
+        if entry.shape is not None:
+            trainable = trainable_count(entry.shape, recipe)
+        if device is not None:
+            found = resolve(recipe, device, entry)
+            warnings = found.warnings
+            targets = tuple(found.values.get("target_modules") or ())
+            reasons = tuple(
+                (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
+                for c in found.reasons
+            )
+            if room is not None:
+                outlook = look(recipe, entry, found.values, room, data)
+    except LabError as error:
+        refusals.append(str(error))
+    if entry.gated:
+        warnings.append(f"{entry.label} is gated: accept its licence on the hub and log in before the run")
+    if not entry.on_disk and entry.where in ("catalog", "hub"):
+        warnings.append(f"{entry.label} is not on this disk: the run downloads it first")
+    return Summary(
+        recipe=recipe,
+        entry=entry,
+        trainable=trainable,
+        parameters=entry.parameters,
+        targets=targets,
+        reasons=reasons,
+        warnings=tuple(dict.fromkeys(warnings)),
+        refusals=tuple(dict.fromkeys(refusals)),
+        command=command,
+        facts=_facts(recipe, entry),
+        outlook=outlook,
+    )
+
+
+def _facts(recipe: Recipe, entry: catalog.Entry) -> dict[str, str]:
+    """What a person wants to see at a glance."""
+    facts: dict[str, str] = {"method": recipe.method}
+    if recipe.method == "lora":
+        base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"
+        extra = [word for on, word in ((recipe.use_dora, "DoRA"), (recipe.use_rslora, "rsLoRA")) if on]
+        facts["method"] = " + ".join([base, *extra])
+        facts["rank"] = f"r {recipe.lora_r}, alpha {recipe.lora_alpha:g}"
+    elif recipe.method == "adalora":
+        facts["rank"] = f"{recipe.init_r} pruned to {recipe.target_r}"
+    elif recipe.method == "loha":
+        facts["rank"] = f"r {recipe.lora_r}"
+    elif recipe.method in ("prefix", "p_tuning", "prompt_tuning"):
+        facts["tokens"] = f"{recipe.num_virtual_tokens} virtual"
+    elif recipe.method == "full":
+        facts["method"] = "full: every weight"
+    if recipe.max_steps:
+        length = f"{recipe.max_steps} steps"
+    else:
+        length = f"{recipe.num_train_epochs:g} epoch{'s' if recipe.num_train_epochs != 1 else ''}"
+    facts["length"] = f"{length}, {recipe.effective_batch_size} rows a step"
+    return facts

@@ -1,0 +1,195 @@
+"""What Keep shows, read from the folders of runs: results of suites, the strength sweep, what was gained,
+and all runs as points of gain against retention. No torch; a damaged file costs what it held."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import visible
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention import results
+from tui_lab.retention.advice import Facts
+from tui_lab.retention.strength_grid import refusal
+from tui_lab.runs.folder import Run
+from tui_lab.runs.state import RunState, Watcher, headline
+
+FOLDER = "retention"
+STRENGTH = "strength.json"
+#: Files of the folder that hold no suite's result.
+OTHERS = {"acquisition.json", "probe_base.json"}
+
+Figure = Mapping[str, float]  # value, low, high
+
+
+@dataclass
+class Kept:
+    """One run with everything that was measured of it."""
+
+    run: Run
+    recipe: Recipe | None
+    state: RunState
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suite
+    strength: dict[str, Any] | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def threshold(self) -> float:
+        """Set before the run, with its recipe."""
+        return self.recipe.retention_threshold if self.recipe else 0.9
+
+    @property
+    def acquisition(self) -> tuple[float, float]:
+        """The new task's own score before and after; NaN where it was not measured."""
+        return self.state.score("start"), self.state.score("end")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run in the picture of all runs."""
+
+    run_id: str
+    label: str
+    gained: float  # acquisition after less before
+    retention: float
+
+
+#: A run as a point (None until both were measured), and what its files were like then.
+KnownPoint = tuple[tuple[int, ...], Point | None]
+
+
+def read(run: Run, state: RunState | None = None) -> Kept:
+    """Everything of one run; reading its log costs milliseconds."""
+    recipe: Recipe | None = None
+    problems = []
+    try:
+        recipe = run.recipe()
+    except LabError as error:
+        problems.append(str(error))
+    if state is None:
+        watcher = Watcher(run)
+        while watcher.poll(max_records=50_000, max_s=2.0):
+            pass
+        state = watcher.state
+    kept = Kept(run, recipe, state, problems=problems)
+    for path in sorted((run.path / FOLDER).glob("*.json")):
+        if path.name in OTHERS:
+            continue
+        try:
+            if path.name == STRENGTH:
+                kept.strength = _object(path)
+            else:
+                value = results.read(path)
+                kept.results[str(value["suite"])] = value
+        except LabError as error:
+            problems.append(str(error))
+    return kept
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path.name} cannot be read: {visible(str(error))}; measure again") from None
+    if not isinstance(value, dict):
+        raise LabError(f"{path.name} holds no strength sweep; measure again")
+    return value
+
+
+def figure(comparison: Mapping[str, Any] | None) -> Figure | None:
+    """The retention that a comparison is judged by: above chance where there is a chance level."""
+    return headline(dict(comparison)) if comparison else None
+
+
+def facts(kept: Kept, suite: str) -> Facts:
+    """What the advice is made from."""
+    comparison = (kept.results.get(suite) or {}).get("comparison") or {}
+    categories = (kept.results.get(suite) or {}).get("categories") or {}
+    lost = {name: int(each["b"]) for name, each in categories.items() if each}
+    worst = max(lost, key=lambda name: lost[name], default="")
+    start, end = kept.acquisition
+    loss, validation = kept.state.loss.last, kept.state.validation.last
+    strength = kept.strength or {}
+    recipe = kept.recipe
+    return Facts(
+        verdict=str(comparison.get("verdict") or ""),
+        method=recipe.method if recipe else "lora",
+        learning_rate=recipe.learning_rate if recipe else 0.0,
+        replay_fraction=recipe.replay_fraction if recipe else 0.0,
+        kl_weight=recipe.kl_weight if recipe else 0.0,
+        gained=end - start if math.isfinite(end - start) else None,
+        losses=(loss, validation) if math.isfinite(validation - loss) else None,
+        strength_tried=kept.strength is not None,
+        strength_refused=_strength_refused(kept),
+        strength=(strength.get("recommended") or {}).get("strength"),
+        worst_category=worst,
+        worst_lost=lost.get(worst, 0),
+    )
+
+
+def _strength_refused(kept: Kept) -> str:
+    """Why the strength of the run's adapter cannot be changed; "" when it can, or is not known."""
+    try:
+        config = json.loads((kept.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""  # whole weights, nothing yet, or damaged: the sweep says so
+    if not isinstance(config, dict):
+        return ""
+    recipe = kept.recipe
+    return refusal(config, recipe.init_lora_weights if recipe and recipe.method == "lora" else None)
+
+
+def label(recipe: Recipe | None, run_id: str) -> str:
+    """A run in a few words."""
+    what = f"{recipe.preset or recipe.method} · {recipe.data.rpartition('/')[2]}" if recipe else ""
+    return f"{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}  {what}".strip()
+
+
+def point(kept: Kept, suite: str) -> Point | None:
+    """The run as a point; None until both were measured."""
+    start, end = kept.acquisition
+    found = figure((kept.results.get(suite) or {}).get("comparison"))
+    if found is None and kept.state.item_probes and kept.state.item_probes[-1]["suite"] == suite:
+        found = headline(kept.state.item_probes[-1])
+    if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
+        return None
+    return Point(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])
+
+
+def front(points: Iterable[Point]) -> list[Point]:
+    """The Pareto front, by rising gain: no other run gained as much and kept more."""
+    best: list[Point] = []
+    for each in sorted(points, key=lambda p: (-p.gained, -p.retention)):
+        if not best or each.retention > best[-1].retention:
+            best.append(each)
+    return best[::-1]
+
+
+def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPoint]) -> list[Point]:
+    """All runs of which both were measured. ``known`` keeps them by run and suite, as long as the run's log
+    and results stay as they were."""
+    found = []
+    for run in runs:
+        stamp = _stamp(run)
+        before = known.get((run.id, suite))
+        if before is None or before[0] != stamp:
+            before = known[run.id, suite] = (stamp, point(read(run), suite))
+        if before[1] is not None:
+            found.append(before[1])
+    return found
+
+
+def _stamp(run: Run) -> tuple[int, ...]:
+    """What changes when a run's log or its results do."""
+    stamp: list[int] = []
+    for path in (run.events_path, *sorted((run.path / FOLDER).glob("*.json"))):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            stamp += [status.st_ino, status.st_size, status.st_mtime_ns]
+    return tuple(stamp)

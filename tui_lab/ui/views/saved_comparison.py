@@ -1,0 +1,133 @@
+"""A comparison as people keep it: as Markdown, as JSON, and the history of prompts."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
+from tui_lab.core.job_protocol import plain
+from tui_lab.core.paths import data_dir
+from tui_lab.core.sanitize import visible
+from tui_lab.playground.messages import Ask, HostStatus, LaneDone
+
+#: Prompts that are remembered.
+KEPT_PROMPTS = 200
+#: Rows of the table under an answer, and what each means.
+FIGURES = {
+    "tokens": "tokens of the answer",
+    "tok/s": "tokens a second of this lane while all lanes ran",
+    "first": "seconds to the first token, reading the prompt included",
+    "logprob": "mean natural log-probability of a token under the weights that the lane ran on",
+    "ppl base": "perplexity of the answer under the base model",
+    "rep-4": "share of runs of four tokens that stood before",
+    "distinct-2": "share of pairs of tokens that are different",
+}
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A figure under a lane; a dash where there is none."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+
+
+def figures(done: LaneDone) -> dict[str, str]:
+    """What is told under a lane, by the names of FIGURES."""
+    return {
+        "tokens": str(len(done.token_ids)),
+        "tok/s": number(done.tok_per_s, 0),
+        "first": f"{number(done.first_token_s, 2)} s",
+        "logprob": number(done.mean_logprob),
+        "ppl base": number(done.perplexity_base),
+        "rep-4": number(done.rep_4),
+        "distinct-2": number(done.distinct_2),
+    }
+
+
+def as_markdown(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+    """The whole comparison for people; text of models is fenced, never read as Markdown."""
+    title = f"# {len(lanes)} decodings of one prompt"
+    nf4 = ", 4-bit NF4" if host.quantization == "nf4" else ""
+    how = (
+        f"Model: {visible(host.model)}, {host.dtype}{nf4}, on {host.device}. "
+        f"Chat template: {'off' if ask.raw else 'on'}. At most {ask.max_new_tokens} new tokens."
+    )
+    parts = [title, how, "## Prompt", _fenced(ask.prompt)]
+    if ask.system:
+        parts += ["## System prompt", _fenced(ask.system)]
+    names = list(FIGURES)
+    rows = [f"| lane | {' | '.join(names)} | ended by |", f"|---{'|---' * (len(names) + 1)}|"]
+    for done in lanes:
+        told = figures(done)
+        cells = " | ".join(told[name] for name in names)
+        rows.append(f"| `{visible(done.description)}` | {cells} | {done.finish_reason} |")
+    parts.append("\n".join(rows))
+    for done in lanes:
+        parts += [f"## `{visible(done.description)}`", _fenced(done.text)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fenced(text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{visible(text, keep_newlines=True)}\n{fence}"
+
+
+def as_json(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+    """The whole comparison for programs: the text as it was, every token with its log-probability."""
+    how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
+    whole = {**how, "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}
+    return json.dumps(plain(whole), ensure_ascii=True, indent=1)
+
+
+def save(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone], folder: Path | None = None) -> Path:
+    """Writes both beside each other; the path of the Markdown. Raises LabError."""
+    folder = folder or data_dir() / "comparisons"
+    stem = time.strftime("%Y%m%d-%H%M%S")
+    path = folder / f"{stem}.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for count in range(2, 1000):
+            if not path.exists():
+                break
+            path = folder / f"{stem}-{count}.md"
+        write_atomically(path, as_markdown(ask, host, lanes))
+        write_atomically(path.with_suffix(".json"), as_json(ask, host, lanes))
+    except OSError as error:
+        raise LabError(f"the comparison cannot be saved in {folder}: {error.strerror or error}") from None
+    return path
+
+
+class History:
+    """Prompts that were run, the newest last, kept on disk. A file that cannot be read or written costs the
+    history only."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or data_dir() / "prompts.jsonl"
+        self.prompts: list[str] = []
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return
+        for line in lines:
+            try:
+                prompt = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(prompt, str):
+                self.prompts.append(prompt)
+        self.prompts = self.prompts[-KEPT_PROMPTS:]
+
+    def add(self, prompt: str) -> None:
+        """Remembers a prompt; one that was there already moves to the end."""
+        self.prompts = [*[p for p in self.prompts if p != prompt][-(KEPT_PROMPTS - 1) :], prompt]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(self.path, "".join(json.dumps(p) + "\n" for p in self.prompts))
+        except OSError:
+            return

@@ -1,0 +1,170 @@
+"""The machine of a run in words: whose memory is in use, what the GPU does and what holds it back, and how
+that compares with the forecast. Functions of the run's state; as many pieces a line as fit, the most
+important first. Every text that came from a log is made safe here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tui_lab.core.format import size
+from tui_lab.core.sanitize import visible
+from tui_lab.runs.state import ENDED, RunState
+from tui_lab.runs.telemetry import GpuTelemetry, figure
+from tui_lab.ui.views.parts import Part
+
+#: Less than this in other processes' hands is the driver's own bookkeeping, not somebody's notebook.
+OTHERS_FROM_BYTES = 64 << 20
+SEPARATOR = " · "
+#: Figures of a step's memory that say what the run itself takes, the nearest to its peak first.
+OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
+
+
+def fitting(pieces: Sequence[str], width: int) -> str:
+    """As many pieces as fit, from the first on."""
+    shown = [piece for piece in pieces if piece]
+    while len(shown) > 1 and len(SEPARATOR.join(shown)) > width:
+        shown.pop()
+    return SEPARATOR.join(shown)
+
+
+def machine_lines(state: RunState, liveness: str, width: int, most: int) -> list[Part]:
+    """At most ``most`` lines of text and role for beside the memory plot."""
+    telemetry = state.telemetry
+    if not telemetry.records:
+        return []
+    gpus = list(telemetry.gpus.values())
+    ended = liveness in ENDED
+    if not gpus:
+        return _without_gpu(state, ended, width)[:most]
+    many = len(gpus) > 1
+    lines: list[Part] = []
+    # what holds the run back goes before what it does; line by line for all GPUs
+    for part in (_memory_line, _slowed_line, _activity_line):
+        lines += [line for gpu in gpus if (line := part(gpu, many, width))[0]]
+    if ended and lines:
+        text, role = lines[0]
+        lines[0] = (f"at the end: {text}"[:width], role)
+    return lines[:most]
+
+
+def _without_gpu(state: RunState, ended: bool, width: int) -> list[Part]:
+    telemetry = state.telemetry
+    when = "no GPU; at the end" if ended else "no GPU"
+    resident, cpu = telemetry.resident.last, telemetry.cpu_percent.last
+    pieces = [f"{when}: resident memory {size(resident)}"] if math.isfinite(resident) else [when]
+    if math.isfinite(cpu):
+        pieces.append(f"CPU {cpu:.0f}% (100 is one core)")
+    return [(fitting(pieces, width)[:width], "axis")]
+
+
+def _named(gpu: GpuTelemetry, many: bool) -> str:
+    return f"GPU {visible(str(gpu.now.get('index', '?')))[:4]} " if many else ""
+
+
+def others_text(gpu: GpuTelemetry) -> str:
+    """Whose memory it is that is not the run's, in words; "" when nobody else holds any."""
+    others = figure(gpu.now.get("others_bytes"))
+    if math.isfinite(others):
+        return f"other processes hold {size(others)}" if others >= OTHERS_FROM_BYTES else ""
+    return "others' share unknown" if math.isfinite(figure(gpu.now.get("used_bytes"))) else ""
+
+
+def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+    if not gpu.answers:
+        return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
+    now = gpu.now
+    used, total, own = (figure(now.get(f"{name}_bytes")) for name in ("used", "total", "own"))
+    others = others_text(gpu)
+    pieces = [others]
+    if math.isfinite(own):
+        pieces.append(f"this run {size(own)}")
+    if math.isfinite(used) and math.isfinite(total):
+        pieces.append(f"{size(max(0.0, total - used))} of {size(total)} free")
+    elif math.isfinite(used):
+        pieces.append(f"{size(used)} in use")
+    name = _named(gpu, many)
+    line = fitting(pieces, width - len(name))
+    if len(name) + len(line) > width:
+        line = line.replace("other processes hold", "others hold")
+    role = "state-paused" if others.startswith("other") and "hold" in others else ""
+    return (f"{name}{line}"[:width] if line else "", role)
+
+
+def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+    reasons = [visible(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
+    if not reasons:
+        return ("", "")
+    return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
+
+
+def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+    name = _named(gpu, many)
+    if not gpu.answers:
+        return ("", "")
+    return (f"{name}{fitting(activity(gpu.now), width - len(name))}"[:width].rstrip(), "axis")
+
+
+def activity(now: Mapping[str, Any]) -> list[str]:
+    """What a GPU does, figure by figure, as far as the driver tells."""
+
+    def whole(name: str, unit: str) -> str:
+        value = figure(now.get(name))
+        return f"{value:.0f}{unit}" if math.isfinite(value) else ""
+
+    busy = whole("utilization_percent", "% busy")
+    if not busy and now.get("mig"):
+        busy = "a slice: heat and power are the card's"
+    clock, most = figure(now.get("clock_mhz")), figure(now.get("clock_max_mhz"))
+    clocks = f"{clock:.0f}" if math.isfinite(clock) else ""
+    if clocks:
+        clocks += f" of {most:.0f} MHz" if math.isfinite(most) else " MHz"
+    moved = [figure(now.get(f"pcie_{way}_bytes_s")) for way in ("rx", "tx")]
+    pcie = f"PCIe in {size(moved[0])}/s, out {size(moved[1])}/s" if all(map(math.isfinite, moved)) else ""
+    return [busy, whole("temperature_c", " °C"), whole("power_w", " W"), clocks, pcie]
+
+
+def forecast_text(state: RunState) -> str:
+    """The forecast of the peak beside what the run took; "" without a forecast."""
+    forecast = state.forecast
+    total = figure(forecast.get("total"))
+    if not math.isfinite(total):
+        return ""
+    low, high = figure(forecast.get("low")), figure(forecast.get("high"))
+    span = f" ({size(low)} to {size(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    peaks = state.peak_memory
+    label = next((label for label in OWN_PEAKS if label in peaks), "")
+    taken = f", highest so far {size(peaks[label])}" if label else ""
+    return f"{size(total)}{span}{taken}"
+
+
+def about_machine(state: RunState) -> list[Part]:
+    """Everything that telemetry knows, a line a figure, for the tab that tells all."""
+    parts: list[Part] = []
+
+    def line(label: str, text: str, role: str = "") -> None:
+        if text:
+            parts.extend([(f"{label}: ", "title"), (f"{text}\n", role)])
+
+    line("forecast", forecast_text(state))
+    telemetry = state.telemetry
+    for gpu in telemetry.gpus.values():
+        name = visible(str(gpu.now.get("name", "GPU")))
+        memory, role = _memory_line(gpu, False, 1_000)
+        doing = SEPARATOR.join(filter(None, activity(gpu.now)))
+        line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")
+        line("GPU memory", memory, role)
+        if math.isfinite(peak := gpu.used.peak):
+            line("GPU memory", f"at most {size(peak)} in use, by all")
+        line(
+            "slowed down by",
+            _slowed_line(gpu, False, 1_000)[0].removeprefix("slowed down by "),
+            "state-paused",
+        )
+    if telemetry.records:
+        resident, cpu = telemetry.resident, telemetry.cpu_percent.last
+        words = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
+        line("process", words + (f"; CPU {cpu:.0f}% (100 is one core)" if math.isfinite(cpu) else ""))
+    return parts

@@ -1,0 +1,26 @@
+"""The very first start: a few words on what to press, said once and gone by themselves. That it was said is
+remembered in the state folder; who has a run or a settings file already needs no such words."""
+
+from __future__ import annotations
+
+from tui_lab.core import settings
+from tui_lab.core.paths import is_there, state_dir
+from tui_lab.runs.folder import list_runs
+from tui_lab.ui.views.empty import Keymap, welcome
+
+#: The file that says it was said.
+MARK = "welcomed"
+SECONDS = 25.0
+
+
+def words(keymap: Keymap = None) -> str:
+    """What to say now; "" on every start but the first."""
+    mark = state_dir() / MARK
+    if is_there(mark) or is_there(settings.path()) or list_runs():
+        return ""
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mark.touch()
+    except OSError:
+        return ""  # nothing can be remembered: better never than every time
+    return welcome(keymap)
