@@ -13,7 +13,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.memory import forecast
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import list_presets
 from tui_lab.recipes.recipe import FIELDS, build
@@ -22,7 +22,7 @@ from tui_lab.ui.views.forecast import Shown, lines
 from tui_lab.ui.views.recipe_summary import summarise
 
 GPU = DeviceFacts("cuda", "NVIDIA GeForce RTX 3090", 24 << 30, True, 8)
-ROOM = Room(GPU, 20 << 30, GPU.name, "free now on", "GPU-1")
+ROOM = MemoryBudget(GPU, 20 << 30, GPU.name, "free now on", "GPU-1")
 LIMIT_S = 0.005
 
 

@@ -189,7 +189,7 @@ def whole_log(run: Run) -> tuple[list[dict[str, object]], int]:
 def state_of(run: Run) -> tuple[str, RunState]:
     watcher = Watcher(run)
     state = watcher.read_all()
-    return watcher.liveness, state
+    return watcher.status, state
 
 
 def adapter_digest(run: Run) -> str:
@@ -254,13 +254,13 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
                 figures.watchers[number.name] += 1
                 figures.survived += running and is_locked(run)
         attempt.gone()
-        liveness, state = state_of(run)
+        status, state = state_of(run)
         events, torn = whole_log(run)
         if torn - torn_before > 1:
             raise Broken(f"{run.id}: {torn - torn_before} torn lines of one attempt")
-        if liveness not in ENDED:
-            raise Broken(f"{run.id}: {liveness}, and no process holds its lock")
-        if liveness == "failed":
+        if status not in ENDED:
+            raise Broken(f"{run.id}: {status}, and no process holds its lock")
+        if status == "failed":
             raise Broken(f"{run.id}: {state.end.get('message')}: {run.last_words()}")
         if run.id not in {one.id for one in folder.list_runs(run.path.parent)}:
             raise Broken(f"{run.id} is not listed")
@@ -269,14 +269,14 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
             raise Broken(
                 f"{run.id}: went on from {begun[-1]['from_step']}, there was a checkpoint at {before}"
             )
-        if liveness == "finished":
+        if status == "finished":
             figures.torn_lines += torn
             figures.events += len(events)
             figures.passed_over += sum("passed over" in str(e.get("text")) for e in events)
             return ended
         ended += 1
         figures.where[state.phase.replace("_", " ") or "loading the libraries"] += 1
-        figures.stopped += liveness == "stopped"
+        figures.stopped += status == "stopped"
         found = checkpoints.find(run.checkpoints_path).chosen
         kept = checkpoints.step_of(found) if found else 0
         if kept < last_checkpoint(run):

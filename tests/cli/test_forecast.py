@@ -110,7 +110,9 @@ def test_a_table_over_all_presets(lab: Answer) -> None:
 def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
     monkeypatch.setattr(
-        memory_budget, "here", lambda: [memory_budget.Room(cpu, 3 << 30, "main memory", "free now in")]
+        memory_budget,
+        "detect",
+        lambda: [memory_budget.MemoryBudget(cpu, 3 << 30, "main memory", "free now in")],
     )
     code, out, _ = lab("forecast", "--preset", "minute")
     assert code == 0 and "3 GiB free now in main memory" in out and "Python and libraries" in out
@@ -167,7 +169,9 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
 ) -> None:
     cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
     monkeypatch.setattr(
-        memory_budget, "here", lambda: [memory_budget.Room(cpu, 3 << 30, "main memory", "free now in")]
+        memory_budget,
+        "detect",
+        lambda: [memory_budget.MemoryBudget(cpu, 3 << 30, "main memory", "free now in")],
     )
 
     def job(module: str, request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
@@ -207,10 +211,10 @@ def test_train_tells_of_the_gpu_that_it_takes(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     device = gpu_specs.find("L4").device_facts()
     both = [
-        memory_budget.Room(device, free << 30, f"GPU {place}", "free now on", f"GPU-{place}")
+        memory_budget.MemoryBudget(device, free << 30, f"GPU {place}", "free now on", f"GPU-{place}")
         for place, free in enumerate((2, 20))
     ]
-    monkeypatch.setattr(memory_budget, "here", lambda: both)
+    monkeypatch.setattr(memory_budget, "detect", lambda: both)
     recipe, entry = make_recipe("minute"), catalog.find("pocket")
     lines, plain = estimate.before_a_run(recipe, entry, resolve(recipe, device, entry))
     assert f"{free_gib} GiB free now on GPU {int(shown is None)}" in lines[0]
@@ -230,7 +234,9 @@ def test_the_probe_counts_what_the_formula_reckons(lab: Answer) -> None:
 def test_train_says_it_before_it_starts(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
     monkeypatch.setattr(
-        memory_budget, "here", lambda: [memory_budget.Room(cpu, 1 << 30, "main memory", "free now in")]
+        memory_budget,
+        "detect",
+        lambda: [memory_budget.MemoryBudget(cpu, 1 << 30, "main memory", "free now in")],
     )
     code, out, _ = lab("train", "--dry-run", "--preset", "minute")
     assert code == 0 and "does not fit:" in out and "--set per_device_train_batch_size=" in out

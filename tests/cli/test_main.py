@@ -410,10 +410,10 @@ def wait_for_state(runs_dir: Path, state: str) -> None:
     watcher = Watcher(run)
     while time.monotonic() < deadline:
         watcher.poll()
-        if watcher.liveness == state:
+        if watcher.status == state:
             return
         time.sleep(0.05)
-    pytest.fail(f"the run is {watcher.liveness}, not {state}")
+    pytest.fail(f"the run is {watcher.status}, not {state}")
 
 
 def test_one_ctrl_c_detaches(fake_worker: None, monkeypatch: pytest.MonkeyPatch, runs_dir: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tui_lab.cli import plain
 from tui_lab.cli.plain import Sentences
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.state import RunState
 
@@ -35,12 +35,12 @@ class Listener:
         self.state.apply([event])
         self.display.event(event, self.state)
 
-    def wait(self, seconds: float, liveness: str = "running") -> list[str]:
+    def wait(self, seconds: float, status: str = "running") -> list[str]:
         """Looks every eighth of a second; what was said meanwhile."""
         before = len(self.said)
         for _ in range(round(seconds * 8)):
             self.now += 0.125
-            self.display.tick(self.state, liveness)
+            self.display.tick(self.state, status)
         return [text for _, text in self.said[before:]]
 
     def step(self, step: int, loss: float, tok_per_s: float = 1000.0, eta_s: float = 90.0) -> None:
@@ -152,7 +152,7 @@ def test_damaged_events_are_passed_over_and_sentences_stay_on_a_line(
     listener = Listener()
     listener.hear(kind, **fields)
     listener.wait(2)
-    assert all(visible(text) == text for _, text in listener.said)
+    assert all(sanitize(text) == text for _, text in listener.said)
 
 
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 BIDI = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NASTY = st.sampled_from(
@@ -17,14 +17,14 @@ NASTY = st.sampled_from(
 
 @given(st.text(st.characters() | NASTY), st.booleans())
 def test_no_control_comes_through(text: str, keep: bool) -> None:
-    shown = visible(text, keep_newlines=keep)
+    shown = sanitize(text, keep_newlines=keep)
     for char in shown:
         code = ord(char)
         assert not (code < 0x20 or 0x7F <= code < 0xA0) or (keep and char == "\n")
         assert char not in BIDI
         assert unicodedata.category(char) not in ("Cs", "Co", "Zl", "Zp")
     shown.encode("utf-8")
-    assert visible(shown, keep_newlines=keep) == shown
+    assert sanitize(shown, keep_newlines=keep) == shown
     if keep:
         assert shown.count("\n") == text.count("\n")
 
@@ -37,11 +37,11 @@ def test_no_control_comes_through(text: str, keep: bool) -> None:
     )
 )
 def test_ordinary_text_stays(text: str) -> None:
-    assert visible(text) == text
+    assert sanitize(text) == text
 
 
 def test_known_attacks() -> None:
-    assert visible("\x1b[31mred\x1b]0;title\x07") == "␛[31mred␛]0;title␇"
-    assert visible("a\u202eb\r\n") == "a⟨U+202E⟩b␍␊"
-    assert visible("a\tb\x7f\x9b", keep_newlines=True) == "a␉b␡⟨U+009B⟩"
-    assert visible("👨\u200d👩 می\u200cخواهم") == "👨\u200d👩 می\u200cخواهم"
+    assert sanitize("\x1b[31mred\x1b]0;title\x07") == "␛[31mred␛]0;title␇"
+    assert sanitize("a\u202eb\r\n") == "a⟨U+202E⟩b␍␊"
+    assert sanitize("a\tb\x7f\x9b", keep_newlines=True) == "a␉b␡⟨U+009B⟩"
+    assert sanitize("👨\u200d👩 می\u200cخواهم") == "👨\u200d👩 می\u200cخواهم"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.settings import FIELDS, Settings, checked, hand_over, load
+from tui_lab.core.settings import FIELDS, Settings, checked, export_to_env, load
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_no_color_switches_colours_off_unless_ours_says_otherwise(file: Path) ->
 
 def test_other_programs_find_theirs_in_the_environment() -> None:
     environment = {"TUI_LAB_CURRENCY": "€"}
-    hand_over(Settings(theme="x", runs_dir="r", price_per_hour=0.5, currency="CHF"), environment)
+    export_to_env(Settings(theme="x", runs_dir="r", price_per_hour=0.5, currency="CHF"), environment)
     assert environment == {
         "TUI_LAB_RUNS_DIR": "r",
         "TUI_LAB_PRICE_PER_HOUR": "0.5",
@@ -85,7 +85,7 @@ def test_other_programs_do_not_find_what_was_refused(file: Path) -> None:
     environment = {"TUI_LAB_HOST_IDLE_S": "soon", "TUI_LAB_PRICE_PER_HOUR": "much", "TUI_LAB_CURRENCY": " "}
     found = load({}, environment, file)
     assert len(found.problems) == 2
-    hand_over(found.settings, environment)
+    export_to_env(found.settings, environment)
     assert environment == {}
 
 

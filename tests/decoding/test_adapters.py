@@ -15,7 +15,7 @@ from tests.decoding.test_parity import STOPS, generate, numbers
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.adapters import NeedsOwnModel, load, load_own
 from tui_lab.decoding.records import Request
-from tui_lab.decoding.session import Stage
+from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import Beam, Contrastive, Greedy, Lane, Sample
 
 #: Suffixes of every linear module, and those whose input IA3 scales.
@@ -114,7 +114,7 @@ def compare(model: Any, folders: dict[str, Path], prompt: tuple[int, ...]) -> No
         lanes.append(Lane(strategy))
         expected.append(generate(model, prompt, new, stops, **kwargs))
     lanes += [Lane(Contrastive()), Lane(Sample(), 3, next(iter(folders)))]
-    stage = Stage(model, NoText())
+    stage = DecodingSession(model, NoText())
     for name, folder in folders.items():
         stage.add_adapter(name, folder)
     results = stage.decode(Request(prompt, tuple(lanes), new, stops))
@@ -164,7 +164,7 @@ def test_adapters_that_move_base_weights_take_a_model_of_their_own(tiny_model: A
         task_type="CAUSAL_LM", r=4, lora_alpha=4, init_lora_weights="pissa", target_modules=LINEAR
     )
     folder = adapter_folder(model, config, tmp_path / "pissa")
-    stage = Stage(model, NoText())
+    stage = DecodingSession(model, NoText())
     with pytest.raises(NeedsOwnModel, match="pissa"):
         stage.add_adapter("pissa", folder)
     stage.add_model("pissa", load_own(copy.deepcopy(model), folder, "pissa"))
@@ -183,7 +183,7 @@ def test_lanes_that_end_do_not_shift_the_split(tiny_model: Any, tmp_path: Path) 
         for seed, s in enumerate((Sample(), Beam(2), Sample()))
         for on in ("lora", "base", "")
     )
-    stage = Stage(model, NoText())
+    stage = DecodingSession(model, NoText())
     stage.add_adapter("lora", folder)
     together = stage.decode(Request(prompt_of(8), lanes, 24, STOPS))
     assert len({len(r.token_ids) for r in together}) > 2
@@ -233,7 +233,7 @@ def test_folders_that_are_no_adapter(tiny_model: Any, tmp_path: Path) -> None:
 
 
 def test_lanes_on_what_is_not_loaded(tiny_model: Any) -> None:
-    stage = Stage(tiny_model("llama"), NoText())
+    stage = DecodingSession(tiny_model("llama"), NoText())
     with pytest.raises(LabError, match=r"lane 1 runs on 'a'.*lane 2 runs on 'b'"):
         stage.decode(Request((3, 4), (Lane(on="a"), Lane(on="b"))))
     with pytest.raises(LabError, match="vocabulary"):

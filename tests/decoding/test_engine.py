@@ -15,8 +15,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.decoding.detokenize import decoder_of
 from tui_lab.decoding.engine import Lockstep, run
 from tui_lab.decoding.records import BeamRecord, LaneResult, Record, Request, TokenRecord
-from tui_lab.decoding.score_tokens import judge, perplexity
-from tui_lab.decoding.session import Stage
+from tui_lab.decoding.score_tokens import perplexity, score_tokens
+from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
 
 CLASSICS = PRESETS["six classics"]
@@ -38,8 +38,8 @@ def test_records_say_what_the_model_thought(tiny_model: Any) -> None:
             assert token.rank == int((logits[at] > logits[at, token.token_id] + 1e-6).sum()) + 1
             expected = float(-(log_probs[at].exp() * log_probs[at]).sum())
             assert token.entropy == pytest.approx(expected, abs=1e-4)
-        stage = Stage(model, NoText())
-        judged = judge(stage, prompt, result.token_ids, top=3)
+        stage = DecodingSession(model, NoText())
+        judged = score_tokens(stage, prompt, result.token_ids, top=3)
         assert [j.logprob for j in judged] == pytest.approx([t.logprob for t in result.tokens], abs=1e-4)
         assert [j.rank for j in judged] == [t.rank for t in result.tokens]
         assert all(j.top[0][2] >= j.logprob - 1e-6 and len(j.top) == 3 for j in judged)
@@ -50,14 +50,14 @@ def test_records_say_what_the_model_thought(tiny_model: Any) -> None:
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt_tuning"])
 def test_judged_by_an_adapter(tiny_model: Any, tmp_path: Any, method: str) -> None:
     model = tiny_model("llama")
-    stage = Stage(model, NoText())
+    stage = DecodingSession(model, NoText())
     stage.add_adapter("x", adapter_folder(model, config_of(method, "llama"), tmp_path / method))
     result = stage.decode(Request(prompt_of(9), (Lane(on="x"),), 8))[0]
-    judged = judge(stage, prompt_of(9), result.token_ids, on="x")
+    judged = score_tokens(stage, prompt_of(9), result.token_ids, on="x")
     assert [j.logprob for j in judged] == pytest.approx([t.logprob for t in result.tokens], abs=1e-3)
     assert all(j.rank == 1 for j in judged)
     with pytest.raises(LabError, match="no 'y' to judge by"):
-        judge(stage, prompt_of(9), result.token_ids, on="y")
+        score_tokens(stage, prompt_of(9), result.token_ids, on="y")
 
 
 def test_alternatives_before_and_after_warping(tiny_model: Any) -> None:
@@ -175,7 +175,7 @@ def test_refusals_come_at_once(tiny_model: Any) -> None:
 
 def test_rows_beyond_memory_are_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
-    stage = Stage(model, NoText())
+    stage = DecodingSession(model, NoText())
     request = Request(prompt_of(9), (Lane(Beam(64)), Lane()), 91)
     # 2 for keys and values, 3 layers, 65 rows, 100 positions, 2 heads of 8, 4 bytes
     assert stage.kv_bytes(request) == 2 * 3 * 65 * 100 * 2 * 8 * 4

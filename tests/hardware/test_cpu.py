@@ -28,7 +28,7 @@ def test_the_gpu_that_cuda_shows_first(
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = memory_budget.here()[0].device
+    found = memory_budget.detect()[0].device
     assert (found.type, found.name) == ("cuda", name)
     assert found.memory_bytes == (15_360 if name == "Tesla T4" else 24_564) << 20
     assert found.bf16 is (name != "Tesla T4")
@@ -37,7 +37,7 @@ def test_the_gpu_that_cuda_shows_first(
 def test_of_a_divided_card_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeDriver(a100_slices()))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = memory_budget.here()[0].device
+    found = memory_budget.detect()[0].device
     assert (found.name, found.memory_bytes) == ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_864 << 20)
 
 
@@ -45,7 +45,7 @@ def test_of_a_divided_card_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hidden_gpus_are_not_taken(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
     install(monkeypatch, FakeDriver(t4()))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert memory_budget.here()[0].device.type != "cuda"
+    assert memory_budget.detect()[0].device.type != "cuda"
 
 
 def test_a_run_of_one_process_is_shown_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_run_of_one_process_is_shown_one_gpu(monkeypatch: pytest.MonkeyPatch) 
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-        assert memory_budget.chosen().uuid == taken
+        assert memory_budget.current().uuid == taken
         _take_one_gpu()
         assert os.environ["CUDA_VISIBLE_DEVICES"] == taken
 

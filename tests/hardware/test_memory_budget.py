@@ -23,10 +23,10 @@ def test_the_freest_gpu_unless_the_environment_says_which() -> None:
     rooms = memory_budget.gpus(cards_here, {}, 4)
     assert [each.free_bytes for each in rooms] == [3 << 30, 20 << 30, 9 << 30]
     assert rooms[1].label == "GPU 1: NVIDIA L4" and rooms[1].device.bf16 and rooms[1].uuid == "GPU-1"
-    assert memory_budget.preferred(rooms, {}) == 1
+    assert memory_budget.select(rooms, {}) == 1
     chosen = {"CUDA_VISIBLE_DEVICES": "2,0"}
     rooms = memory_budget.gpus(cards_here, chosen, 4)
-    assert [each.uuid for each in rooms] == ["GPU-2", "GPU-0"] and memory_budget.preferred(rooms, chosen) == 0
+    assert [each.uuid for each in rooms] == ["GPU-2", "GPU-0"] and memory_budget.select(rooms, chosen) == 0
     assert memory_budget.gpus(cards_here, {"CUDA_VISIBLE_DEVICES": ""}, 4) == []
 
 

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.paths import SHARED
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog, checkpoint, shapes, target_modules
 
 #: Published parameter counts, written down apart from the sizes in the catalog.
@@ -284,9 +284,9 @@ def test_any_hub_id_has_unknown_facts() -> None:
 def test_any_name_is_an_entry_or_one_harmless_sentence(name: str) -> None:
     try:
         entry = catalog.find(name, cache_dir=Path("no-such-cache"))
-        assert entry.label == visible(entry.label)
+        assert entry.label == sanitize(entry.label)
     except LabError as error:
-        assert str(error) == visible(str(error))
+        assert str(error) == sanitize(str(error))
 
 
 # --- folders
@@ -420,7 +420,7 @@ def test_any_json_is_facts_or_a_sentence(tmp_path: Path, config: dict, index: ob
     text = json.dumps(header).encode()
     (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     facts = checkpoint.inspect(path)
-    assert facts.problem is None or facts.problem == visible(facts.problem)
+    assert facts.problem is None or facts.problem == sanitize(facts.problem)
     assert facts.parameters is None or facts.parameters > 0
 
 

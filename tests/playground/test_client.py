@@ -16,11 +16,13 @@ import pytest_asyncio
 from tests.ui.helpers import until
 from tui_lab.core.errors import LabError
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Ask, Beams, Event, HostStatus, LaneDone, Tokens
+from tui_lab.playground.messages import Beams, Event, GenerateRequest, HostStatus, LaneDone, Tokens
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANES = ("greedy", "beam num_beams=2", "top-p p=0.9 seed=1", "greedy on=tuned")
-LONG = Ask("Tell me a long story.", ("sample seed=1", "temperature t=1.5 seed=2"), max_new_tokens=1900)
+LONG = GenerateRequest(
+    "Tell me a long story.", ("sample seed=1", "temperature t=1.5 seed=2"), max_new_tokens=1900
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -50,7 +52,9 @@ async def first_tokens(told: list[Event]) -> None:
 
 async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
     told: list[Event] = []
-    done = await host.generate(Ask("What is the capital of France?", LANES, max_new_tokens=24), told.append)
+    done = await host.generate(
+        GenerateRequest("What is the capital of France?", LANES, max_new_tokens=24), told.append
+    )
     assert [lane.lane for lane in done] == [0, 1, 2, 3] and [lane.on for lane in done] == ["base"] * 3 + [
         "tuned"
     ]
@@ -60,14 +64,16 @@ async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
         assert "".join(event.text for event in mine) == lane.text and len(lane.tokens) == len(lane.token_ids)
         assert mine[-1].count == len(lane.token_ids) and lane.perplexity_base >= 1
         assert 0 < lane.first_token_s <= lane.seconds
-    again = await host.generate(Ask("What is the capital of France?", LANES, max_new_tokens=24), quiet)
+    again = await host.generate(
+        GenerateRequest("What is the capital of France?", LANES, max_new_tokens=24), quiet
+    )
     assert [lane.token_ids for lane in again] == [lane.token_ids for lane in done]
     assert host.status.state == "ready" and host.status.names == ("base", "tuned")
     assert host.status.context == 2048 and host.status.memory_bytes > 4_000_000
 
 
 async def test_judging_by_both(host: HostClient) -> None:
-    done = (await host.generate(Ask("Hello.", ("greedy",), max_new_tokens=5), quiet))[0]
+    done = (await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=5), quiet))[0]
     base, tuned = await host.judge(done.prompt_token_ids, done.token_ids, ["base", "tuned"], top=4)
     assert [t.rank for t in base] == [1] * len(done.token_ids) and len(tuned) == len(base)
     assert base[0].top[0][0] == done.token_ids[0] and isinstance(base[0].top[0][1], str)
@@ -95,7 +101,7 @@ async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
         await task
     count = len(told)
     began = time.monotonic()
-    facts = await host.count(Ask("Hello.", ("greedy",)))  # waits for its turn behind the lanes
+    facts = await host.count(GenerateRequest("Hello.", ("greedy",)))  # waits for its turn behind the lanes
     assert time.monotonic() - began < 2 and facts.fits
     assert len(told) == count  # nobody is told any more
     assert host.status.state == "ready"
@@ -104,10 +110,10 @@ async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
 async def test_bad_requests_leave_it_alive(host: HostClient, adapters: dict[str, Path]) -> None:
     before = pid(host)
     for bad, said in (
-        (Ask("", ("greedy",)), "prompt is empty"),
-        (Ask("a", ("nonsense x=1",)), "nonsense"),
-        (Ask("a", ("greedy on=ghost",)), "not loaded"),
-        (Ask("a " * 5000, ("greedy",)), "context holds 2048"),
+        (GenerateRequest("", ("greedy",)), "prompt is empty"),
+        (GenerateRequest("a", ("nonsense x=1",)), "nonsense"),
+        (GenerateRequest("a", ("greedy on=ghost",)), "not loaded"),
+        (GenerateRequest("a " * 5000, ("greedy",)), "context holds 2048"),
     ):
         with pytest.raises(LabError, match=said):
             await host.generate(bad, quiet)
@@ -124,12 +130,12 @@ async def test_bad_requests_leave_it_alive(host: HostClient, adapters: dict[str,
         with pytest.raises(LabError, match=r"does not (know|have)"):
             await host._request(do, "busy", None, **fields)  # type: ignore[arg-type]
     assert pid(host) == before and host.status.names == ("base", "tuned")
-    done = await host.generate(Ask("a", ("greedy on=tuned",), max_new_tokens=2), quiet)
+    done = await host.generate(GenerateRequest("a", ("greedy on=tuned",), max_new_tokens=2), quiet)
     assert done[0].token_ids
 
 
 async def test_requests_take_turns(host: HostClient) -> None:
-    asks = [Ask(f"What is {n} plus {n}?", ("greedy",), max_new_tokens=6) for n in range(4)]
+    asks = [GenerateRequest(f"What is {n} plus {n}?", ("greedy",), max_new_tokens=6) for n in range(4)]
     together = await asyncio.gather(*(host.generate(ask, quiet) for ask in asks))
     one_by_one = [await host.generate(ask, quiet) for ask in asks]
     assert [d[0].token_ids for d in together] == [d[0].token_ids for d in one_by_one]
@@ -151,12 +157,16 @@ async def test_killed_in_mid_stream_it_says_so_and_comes_back(adapters: dict[str
             await task
         assert "\n" not in str(error.value)
         assert host.status.state == "died" and "SIGKILL" in host.status.text and not host.status.loaded
-        done = await host.generate(Ask("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet)
+        done = await host.generate(
+            GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet
+        )
         assert len(done) == 2 and pid(host) != first and host.status.names == ("base", "tuned")
         # freed by hand, it is there again when it is asked
         await host.unload()
         assert not host.status.loaded and host.status.memory_bytes == 0
-        again = await host.generate(Ask("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet)
+        again = await host.generate(
+            GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet
+        )
         assert [lane.token_ids for lane in again] == [lane.token_ids for lane in done]
     finally:
         await host.close()
@@ -176,12 +186,12 @@ async def test_a_model_that_is_not_there_is_one_sentence_and_idle_memory_is_free
             assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
             assert host.status.state == "ready" and not host.status.loaded and not host.wants
         with pytest.raises(LabError, match="no model is loaded"):
-            await host.count(Ask("a", ("greedy",)))
+            await host.count(GenerateRequest("a", ("greedy",)))
         # after all that it loads; left alone it frees its memory, says so, and is back when it is asked
         await host.load("pocket")
         await until(lambda: not host.status.loaded, 10)
         assert not host.status.loaded and "memory was freed after" in host.status.text
-        done = await host.generate(Ask("Hello.", ("greedy",), max_new_tokens=2), quiet)
+        done = await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=2), quiet)
         assert isinstance(done[0], LaneDone) and host.status.loaded
     finally:
         await host.close()

@@ -14,11 +14,11 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding.records import Request, TokenRecord
-from tui_lab.decoding.session import Stage
+from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import told
 from tui_lab.playground import worker as module
-from tui_lab.playground.messages import Ask, Event, LaneDone, Tokens
+from tui_lab.playground.messages import Event, GenerateRequest, LaneDone, Tokens
 from tui_lab.playground.worker import Batches, Worker, out_of_memory
 from tui_lab.pocket import MODEL_DIR
 
@@ -37,15 +37,15 @@ def worker(adapters: dict[str, Path]) -> Worker:
     return worker
 
 
-def answer(worker: Worker, ask: Ask) -> tuple[list[LaneDone], list[Event]]:
+def answer(worker: Worker, ask: GenerateRequest) -> tuple[list[LaneDone], list[Event]]:
     told: list[Event] = []
     worker.generate(ask, told.append, lambda: False)
     done = {event.lane: event for event in told if isinstance(event, LaneDone)}
     return [done[lane] for lane in sorted(done)], told
 
 
-def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: Stage) -> None:
-    done, told = answer(worker, Ask(PROMPT, LANES, max_new_tokens=24))
+def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: DecodingSession) -> None:
+    done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
     request = Request(
         done[0].prompt_token_ids, tuple(parse(text) for text in LANES), 24, frozenset(worker_stops(worker))
     )
@@ -59,15 +59,15 @@ def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: Stage) -> N
 
 
 def worker_stops(worker: Worker) -> frozenset[int]:
-    return worker._encode(Ask(PROMPT, ("greedy",)))[1]
+    return worker._encode(GenerateRequest(PROMPT, ("greedy",)))[1]
 
 
 @pytest.fixture(scope="module")
-def pocket_stage(adapters: dict[str, Path]) -> Stage:
+def pocket_stage(adapters: dict[str, Path]) -> DecodingSession:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True)
-    stage = Stage(model, load_tokenizer(str(MODEL_DIR)))
+    stage = DecodingSession(model, load_tokenizer(str(MODEL_DIR)))
     stage.add_adapter("tuned", adapters["own"])
     return stage
 
@@ -80,7 +80,9 @@ def test_cancelling_ends_at_the_next_step(worker: Worker) -> None:
         asked.append(1)
         return len(asked) > 5
 
-    worker.generate(Ask(PROMPT, ("greedy", "top-k k=5 seed=1"), max_new_tokens=500), seen.append, cancelled)
+    worker.generate(
+        GenerateRequest(PROMPT, ("greedy", "top-k k=5 seed=1"), max_new_tokens=500), seen.append, cancelled
+    )
     done = [event for event in seen if isinstance(event, LaneDone)]
     assert {lane.finish_reason for lane in done} == {"cancelled"}
     assert all(len(lane.token_ids) <= 5 for lane in done)
@@ -88,8 +90,8 @@ def test_cancelling_ends_at_the_next_step(worker: Worker) -> None:
 
 def test_details_are_told_when_asked_for(worker: Worker) -> None:
     lanes = ("top-p p=0.5 seed=1", "contrastive")
-    plain, _ = answer(worker, Ask(PROMPT, lanes, max_new_tokens=6))
-    full, _ = answer(worker, Ask(PROMPT, lanes, max_new_tokens=6, details=True))
+    plain, _ = answer(worker, GenerateRequest(PROMPT, lanes, max_new_tokens=6))
+    full, _ = answer(worker, GenerateRequest(PROMPT, lanes, max_new_tokens=6, details=True))
     assert [lane.token_ids for lane in plain] == [lane.token_ids for lane in full]
     assert not any(t.alternatives or t.candidates for lane in plain for t in lane.tokens)
     assert all(t.alternatives for t in full[0].tokens) and all(len(t.candidates) == 4 for t in full[1].tokens)
@@ -97,9 +99,9 @@ def test_details_are_told_when_asked_for(worker: Worker) -> None:
 
 
 def test_a_stop_string_ends_a_lane_and_is_not_shown(worker: Worker) -> None:
-    whole, _ = answer(worker, Ask(PROMPT, ("greedy",), max_new_tokens=30))
+    whole, _ = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=30))
     stop = whole[0].text[10:16]
-    cut, told = answer(worker, Ask(PROMPT, ("greedy",), max_new_tokens=30, stop=(stop, "")))
+    cut, told = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=30, stop=(stop, "")))
     assert cut[0].finish_reason == "stop_string"
     assert cut[0].text == whole[0].text[: whole[0].text.index(stop)]
     assert "".join(e.text for e in told if isinstance(e, Tokens)) == cut[0].text
@@ -121,7 +123,7 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
     monkeypatch.setattr(module, "FLUSH_S", 0.0)
     hook = worker._stage.model.get_output_embeddings().register_forward_hook(say)
     try:
-        done, told = answer(worker, Ask(PROMPT, ("greedy",), max_new_tokens=len(script)))
+        done, told = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=len(script)))
     finally:
         hook.remove()
     pieces = [event.text for event in told if isinstance(event, Tokens)]
@@ -131,32 +133,35 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
 
 def test_a_prompt_beyond_the_context(worker: Worker) -> None:
     words = " ".join(f"word{n}" for n in range(3000))
-    facts = worker.count(Ask(words, ("greedy",)))
+    facts = worker.count(GenerateRequest(words, ("greedy",)))
     assert not facts.fits and facts.context == 2048 and facts.tokens > 2048
     with pytest.raises(LabError, match=rf"has {facts.tokens} tokens and the model's context holds 2048.*cut"):
-        answer(worker, Ask(words, ("greedy",)))
-    done, _ = answer(worker, Ask(words, ("greedy",), max_new_tokens=4, cut=True))
+        answer(worker, GenerateRequest(words, ("greedy",)))
+    done, _ = answer(worker, GenerateRequest(words, ("greedy",), max_new_tokens=4, cut=True))
     assert worker._stage is not None and len(done[0].prompt_token_ids) <= 2048 - 4
     read = worker._stage.tokenizer.decode(done[0].prompt_token_ids)
     assert "word0" in read and "word2999" in read and "word1500" not in read and "…" in read
-    assert worker.count(Ask("Hello.", ("greedy",))).fits
+    assert worker.count(GenerateRequest("Hello.", ("greedy",))).fits
 
 
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (Ask("", ("greedy",)), "the prompt is empty"),
-        (Ask(" \n", ("greedy",)), "the prompt is empty"),
-        (Ask("a", ()), "there is no lane"),
-        (Ask("a", ("gredy",)), "did you mean greedy"),
-        (Ask("a", ("top-p p=7", "beam n=0")), "top_p is above 0 and at most 1.*num_beams is at least 1"),
-        (Ask("a", ("greedy on=ghost",)), "'ghost', which is not loaded; there are base, tuned"),
-        (Ask("a", ("greedy",), max_new_tokens=0), "max_new_tokens is from 1"),
-        (Ask("a", ("greedy",), max_new_tokens=10**9), "max_new_tokens is from 1"),
-        (Ask("a", ("greedy",), raw=True, system="Be kind."), "needs the chat template"),
+        (GenerateRequest("", ("greedy",)), "the prompt is empty"),
+        (GenerateRequest(" \n", ("greedy",)), "the prompt is empty"),
+        (GenerateRequest("a", ()), "there is no lane"),
+        (GenerateRequest("a", ("gredy",)), "did you mean greedy"),
+        (
+            GenerateRequest("a", ("top-p p=7", "beam n=0")),
+            "top_p is above 0 and at most 1.*num_beams is at least 1",
+        ),
+        (GenerateRequest("a", ("greedy on=ghost",)), "'ghost', which is not loaded; there are base, tuned"),
+        (GenerateRequest("a", ("greedy",), max_new_tokens=0), "max_new_tokens is from 1"),
+        (GenerateRequest("a", ("greedy",), max_new_tokens=10**9), "max_new_tokens is from 1"),
+        (GenerateRequest("a", ("greedy",), raw=True, system="Be kind."), "needs the chat template"),
     ],
 )
-def test_bad_requests_are_one_sentence(worker: Worker, ask: Ask, said: str) -> None:
+def test_bad_requests_are_one_sentence(worker: Worker, ask: GenerateRequest, said: str) -> None:
     with pytest.raises(LabError, match=said) as error:
         answer(worker, ask)
     assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
@@ -167,7 +172,7 @@ def test_rows_beyond_memory_are_refused_before_they_are_tried(worker: Worker, mo
 
     monkeypatch.setattr(stage, "free_bytes", lambda device: 1_000_000)
     with pytest.raises(LabError, match=r"need .* GB for keys and values.*take fewer lanes or beams"):
-        answer(worker, Ask(PROMPT, ("beam n=64", "beam n=64"), max_new_tokens=500))
+        answer(worker, GenerateRequest(PROMPT, ("beam n=64", "beam n=64"), max_new_tokens=500))
 
 
 def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None:
@@ -184,7 +189,9 @@ def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None
         assert "\n" not in str(error.value)
     assert worker.status.names == ("base", "tuned")
     worker.add(quiet, "again", str(adapters["own"]))
-    done, _ = answer(worker, Ask(PROMPT, ("greedy on=tuned", "greedy on=again"), max_new_tokens=8))
+    done, _ = answer(
+        worker, GenerateRequest(PROMPT, ("greedy on=tuned", "greedy on=again"), max_new_tokens=8)
+    )
     assert done[0].token_ids == done[1].token_ids
     worker.remove(quiet, "again")
     assert worker.status.names == ("base", "tuned")
@@ -193,7 +200,7 @@ def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None
 
 
 def test_judging_says_what_the_steps_said(worker: Worker) -> None:
-    done, _ = answer(worker, Ask(PROMPT, ("greedy on=tuned",), max_new_tokens=12))
+    done, _ = answer(worker, GenerateRequest(PROMPT, ("greedy on=tuned",), max_new_tokens=12))
     lane = done[0]
     base, tuned = worker.judge(list(lane.prompt_token_ids), list(lane.token_ids), ["base", "tuned"], top=3)
     for token, seen in zip(lane.tokens, tuned, strict=True):
@@ -206,8 +213,8 @@ def test_nothing_works_before_a_model_is_loaded() -> None:
     empty = Worker()
     assert not empty.status.loaded
     for call in (
-        lambda: empty.count(Ask("a", ("greedy",))),
-        lambda: empty.generate(Ask("a", ("greedy",)), lambda event: None, lambda: False),
+        lambda: empty.count(GenerateRequest("a", ("greedy",))),
+        lambda: empty.generate(GenerateRequest("a", ("greedy",)), lambda event: None, lambda: False),
         lambda: empty.judge([1], [1], ["base"]),
         lambda: empty.remove(lambda text: None, "x"),
     ):

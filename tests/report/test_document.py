@@ -14,7 +14,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.report.blocks import Code, Document, Figure, Folded, Items, Quote, Section, Table, Text
 from tui_lab.report.charts import Chart, Line, some, thinned
 from tui_lab.report.html import DARK, LIGHT, html
@@ -94,7 +94,7 @@ def test_html_holds_no_element_but_ours(text: str) -> None:
     found = Reader(page)
     assert found.tags == PLAIN.tags and found.links == PLAIN.links == ["#one"] and not found.other
     assert not any(name.startswith("on") for _, names in found.tags for name in names)
-    shown = visible(text)
+    shown = sanitize(text)
     if shown.strip():
         assert "".join(found.texts).count(shown) >= 10
     page.encode()  # strict: no half of a pair is left
@@ -148,7 +148,7 @@ def shape(tokens: list[Any]) -> list[str]:
 @given(texts)
 def test_markdown_means_nothing_but_its_text(text: str) -> None:
     tokens = parsed(f"before\n\n{escape(text)}\n\n- {escape(text)} x\n\nafter\n")
-    wanted = " ".join(visible(text).split())
+    wanted = " ".join(sanitize(text).split())
     inline = ["".join(c.content for c in token.children) for token in tokens if token.type == "inline"]
     assert inline == [t for t in ("before", wanted, f"{wanted} x".strip(), "after") if t]
     kinds = {child.type for token in tokens for child in token.children or ()}
@@ -170,7 +170,7 @@ def test_cells_of_a_markdown_table_stay_whole(text: str) -> None:
         for at, token in enumerate(tokens)
         if token.type == "td_open"
     ]
-    shown = " ".join(visible(text).split())
+    shown = " ".join(sanitize(text).split())
     assert cells == [shown, "x", "y", shown]
 
 
@@ -178,13 +178,13 @@ def test_cells_of_a_markdown_table_stay_whole(text: str) -> None:
 def test_a_fence_is_closed_by_nothing_inside(text: str) -> None:
     tokens = parsed(f"{fenced(text)}\n\nafter\n")
     assert [token.type for token in tokens][:2] == ["fence", "paragraph_open"]
-    assert tokens[0].content == visible(text, keep_newlines=True) + "\n"
+    assert tokens[0].content == sanitize(text, keep_newlines=True) + "\n"
 
 
 @given(texts.filter(lambda text: text.strip() != ""))
 def test_a_markdown_document_has_the_shape_of_ours(text: str) -> None:
     wanted = shape(parsed(markdown(sample("x"))))
-    shown = visible(text)
+    shown = sanitize(text)
     if shown.strip():
         assert shape(parsed(markdown(sample(text)))) == wanted
 

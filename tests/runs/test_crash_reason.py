@@ -66,7 +66,7 @@ def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
     assert "without a word" in crash_reason.sentence(run, RunState())
     run.log_path.write_text(f"{ATTEMPT_MARK}now\n")
     assert run.last_words() == [] and run.was_started
-    assert Watcher(run).liveness == "crashed"  # a process was started and is gone
+    assert Watcher(run).status == "crashed"  # a process was started and is gone
 
 
 def test_a_folder_that_is_gone(run: Run) -> None:

@@ -56,9 +56,9 @@ def test_the_run_outlives_its_starter_and_all_see_and_steer_it(
         done = subprocess.run([*LAB, command, run.id, "--json"], capture_output=True, text=True, timeout=60)
         assert json.loads(done.stdout)["answered"], done.stderr
         deadline = time.monotonic() + 30
-        while watcher.read_all() and watcher.liveness != state and time.monotonic() < deadline:
+        while watcher.read_all() and watcher.status != state and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert watcher.liveness == state
+        assert watcher.status == state
     assert watcher.state.step > step
     assert len(watcher.state.acknowledged) == 3
     lines = len(run.events_path.read_bytes().splitlines())

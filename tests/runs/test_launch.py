@@ -26,10 +26,10 @@ def wait_for(watcher: Watcher, *states: str, timeout_s: float = 30) -> str:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         watcher.poll()
-        if watcher.liveness in states:
-            return watcher.liveness
+        if watcher.status in states:
+            return watcher.status
         time.sleep(0.02)
-    pytest.fail(f"still {watcher.liveness}, log: {watcher.run.last_words()}")
+    pytest.fail(f"still {watcher.status}, log: {watcher.run.last_words()}")
 
 
 def test_a_run_lives_in_a_session_of_its_own(run: Run) -> None:
@@ -37,7 +37,7 @@ def test_a_run_lives_in_a_session_of_its_own(run: Run) -> None:
     try:
         assert is_locked(run)  # from before its first instruction
         watcher = Watcher(run)
-        assert watcher.liveness == "starting"
+        assert watcher.status == "starting"
         wait_for(watcher, "running")
         assert os.getsid(child.pid) == child.pid != os.getsid(0)
         assert watcher.state.started["pid"] == child.pid
@@ -73,7 +73,7 @@ def test_a_dead_run_can_be_started_again_and_goes_on(run: Run, monkeypatch: pyte
     again.wait(timeout=30)
     watcher = Watcher(run)
     state = watcher.read_all()
-    assert (state.attempt, state.step, watcher.liveness) == (2, 200, "finished")
+    assert (state.attempt, state.step, watcher.status) == (2, 200, "finished")
     assert state.loss.steps == list(range(1, 201))
 
 

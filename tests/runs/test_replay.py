@@ -90,20 +90,20 @@ def test_records_come_as_they_did_so_many_times_as_fast(clock: Clock) -> None:
         watcher = Watcher(playing.run)
         playing.advance()
         watcher.read_all()
-        assert watcher.state.total_steps == 20 and watcher.state.step == 0 and watcher.liveness == "starting"
+        assert watcher.state.total_steps == 20 and watcher.state.step == 0 and watcher.status == "starting"
         clock.go(playing, 1.0)  # ten seconds of the recording: five steps
         state = watcher.read_all()
-        assert state.step == 5 and watcher.liveness == "running" and state.eta_s == 30.0
+        assert state.step == 5 and watcher.status == "running" and state.eta_s == 30.0
         assert playing.now() == pytest.approx(BEGAN + 10.0, abs=0.11)
         assert state.updated_at == BEGAN + 10.0, "times are those of the recording"
-        assert spent(state, watcher.liveness, now=playing.now()).seconds == pytest.approx(10.0, abs=0.11)
+        assert spent(state, watcher.status, now=playing.now()).seconds == pytest.approx(10.0, abs=0.11)
         clock.go(playing, 0.1)
         assert playing.now() == pytest.approx(BEGAN + 11.0, abs=0.11), "between two records it goes on"
         clock.go(playing, 0.9 + 3.0)  # the night takes three seconds at ten times: thirty of it
         assert 10 <= watcher.read_all().step <= 11
         clock.go(playing, 2.1)
         state = watcher.read_all()
-        assert watcher.liveness == "finished" and playing.ended and state.loss.values[-1] == 4.0 / 20
+        assert watcher.status == "finished" and playing.ended and state.loss.values[-1] == 4.0 / 20
         assert playing.run.events_path.read_bytes() == b"".join(lines), "to the last byte"
         assert playing.now() == pytest.approx(BEGAN + 30_040.0)
     assert everything(run.path) == before and not place.exists()
@@ -121,13 +121,13 @@ def test_speed_changes_on_the_way_and_a_held_replay_stands_still(clock: Clock) -
         asked = commands.send(playing.run, "pause")
         clock.go(playing, 30.0)
         state = watcher.read_all()
-        assert state.step == 4 and watcher.liveness == "paused" and asked in state.acknowledged
+        assert state.step == 4 and watcher.status == "paused" and asked in state.acknowledged
         held = playing.now()
         clock.go(playing, 5.0)
         assert playing.now() == held, "the recording's clock stands, too"
         commands.send(playing.run, "continue")
         clock.go(playing, 1.1)
-        assert watcher.read_all().step == 5 and watcher.liveness == "running"
+        assert watcher.read_all().step == 5 and watcher.status == "running"
         clock.now += 3600.0  # a lab that was suspended for an hour
         playing.advance()
         assert watcher.read_all().step == 6, "counts for one tick"
@@ -145,7 +145,7 @@ def test_stop_ends_the_replay_alone_and_other_commands_are_turned_down(clock: Cl
         commands.send(playing.run, "stop")
         clock.go(playing, 5.0)
         state = watcher.read_all()
-        assert watcher.liveness == "stopped" and playing.ended and state.step < 20
+        assert watcher.status == "stopped" and playing.ended and state.step < 20
         assert "the run itself is as it was" in state.end["message"]
     assert everything(run.path) == before
 
@@ -160,7 +160,7 @@ def test_what_the_recording_itself_paused_is_gone_through(clock: Clock) -> None:
     with Replay(run, 1.0, clock=clock) as playing:
         watcher = Watcher(playing.run)
         clock.go(playing, 5.0)
-        assert watcher.read_all().paused and watcher.liveness == "paused"
+        assert watcher.read_all().paused and watcher.status == "paused"
         commands.send(playing.run, "continue")
         clock.go(playing, 0.2)
         assert not watcher.read_all().paused
@@ -195,7 +195,7 @@ def test_a_crashed_and_half_written_run_plays_to_its_crash(clock: Clock) -> None
         assert watcher.recipe is None and "recipe.toml" in watcher.problem
         assert playing.run.last_words() == [] and not (playing.run.path / "retention").exists()
         clock.go(playing, 3.0)
-        assert watcher.read_all().step == 9 and watcher.liveness == "crashed"
+        assert watcher.read_all().step == 9 and watcher.status == "crashed"
         assert playing.run.last_words() == ["Killed"]
         assert (playing.run.path / "retention" / "everyday.json").is_file()
         assert playing.run.events_path.read_bytes() == damaged[: damaged.rindex(b"\n") + 1]

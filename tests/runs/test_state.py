@@ -64,10 +64,10 @@ def test_a_resumed_run_drops_what_the_dead_attempt_did_after_its_checkpoint() ->
 def test_an_end_is_undone_by_a_resume() -> None:
     state = RunState()
     state.apply([event("resumed", from_step=0, attempt=1), step(1), event("end", state="stopped", step=1)])
-    assert state.liveness(locked=False) == "stopped"
+    assert state.status(locked=False) == "stopped"
     state.apply([event("resumed", from_step=1, attempt=2)])
     assert state.end == {}
-    assert state.liveness(locked=True) == "running"
+    assert state.status(locked=True) == "running"
 
 
 def test_what_the_ladder_did_is_told_and_outlives_an_attempt() -> None:
@@ -133,7 +133,7 @@ def test_damaged_and_unknown_events_do_not_hide_the_rest(damaged: dict[str, Any]
     state.apply([step(1), damaged, step(2, loss=0.5)])
     assert state.loss.last == 0.5
     for locked in (True, False):
-        assert state.liveness(locked) in STATES
+        assert state.status(locked) in STATES
 
 
 wild = st.recursive(
@@ -169,7 +169,7 @@ def test_no_event_breaks_the_state(events: list[dict[str, Any]]) -> None:
     state = RunState()
     state.apply(events)
     for locked in (True, False):
-        assert isinstance(state.liveness(locked), str)
+        assert isinstance(state.status(locked), str)
     for curve in state.curves():
         assert curve.steps == sorted(set(curve.steps))
         assert len(curve.steps) == len(curve.values)
@@ -240,7 +240,7 @@ def test_figures_are_nan_while_unknown() -> None:
 def test_liveness(events: list[dict[str, Any]], locked: bool, expected: str) -> None:
     state = RunState()
     state.apply(events)
-    assert state.liveness(locked) == expected
+    assert state.status(locked) == expected
 
 
 # --------------------------------------------------------------------------------------------------
@@ -295,9 +295,9 @@ def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> Non
     lock = RunLock.take(run)
     watcher = Watcher(run)
     watcher.poll()
-    assert watcher.liveness == "starting"
+    assert watcher.status == "starting"
     lock.release()
-    assert watcher.liveness == "crashed"
+    assert watcher.status == "crashed"
 
 
 def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
@@ -306,13 +306,13 @@ def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
     watcher = Watcher(run)
     watcher.poll()
     events.write("end", state="finished")  # and the lock goes, before the watcher polls again
-    assert watcher.liveness == "finished"
+    assert watcher.status == "finished"
 
 
 def test_a_run_that_died_before_its_first_event_crashed(run: Run) -> None:
-    assert Watcher(run).liveness == "created"
+    assert Watcher(run).status == "created"
     run.log_path.write_text("ImportError: no torch\n")
-    assert Watcher(run).liveness == "crashed"
+    assert Watcher(run).status == "crashed"
 
 
 def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) -> None:
@@ -325,7 +325,7 @@ def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) ->
     watcher, told = Watcher(run), []
     while portion := watcher.take(max_records=7):
         told += portion
-        assert watcher.liveness == "finished"
+        assert watcher.status == "finished"
     assert [one["kind"] for one in told] == ["resumed", *["step"] * 59, "end"]
 
 

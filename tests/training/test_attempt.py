@@ -69,7 +69,7 @@ def until(run: folder.Run, condition: Callable[[Watcher], Any]) -> Watcher:
 
 
 def ended(watcher: Watcher) -> bool:
-    return watcher.liveness in ENDED and not folder.is_locked(watcher.run)
+    return watcher.status in ENDED and not folder.is_locked(watcher.run)
 
 
 def kinds(run: folder.Run) -> list[str]:
@@ -155,7 +155,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     process = launch.start(run)
     until(run, lambda w: w.state.step >= 2)
     commands.send(run, "pause")
-    watcher = until(run, lambda w: w.liveness == "paused")
+    watcher = until(run, lambda w: w.status == "paused")
     held_at = watcher.state.step
     time.sleep(0.6)
     assert watcher.read_all().step == held_at
@@ -174,7 +174,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
 
     launch.start(run)
     commands.send(run, "pause")  # while it still loads: meant for this attempt
-    until(run, lambda w: w.state.attempt == 2 and w.liveness == "paused")
+    until(run, lambda w: w.state.attempt == 2 and w.status == "paused")
     commands.send(run, "continue")
     resumed = until(run, lambda w: w.state.attempt == 2 and w.state.step > stopped_at + 1)
     assert resumed.state.loss.steps == list(range(1, resumed.state.step + 1))
@@ -195,8 +195,8 @@ def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
     process.wait()
     watcher = Watcher(run)
     watcher.read_all()
-    if watcher.liveness != "finished":  # the kill came in time
-        assert watcher.liveness == "crashed"
+    if watcher.status != "finished":  # the kill came in time
+        assert watcher.status == "crashed"
         launch.start(run)
     state = until(run, ended).state
     undisturbed = until(whole, ended).state

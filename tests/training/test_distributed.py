@@ -78,7 +78,7 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
 
     # one will: both hold after the same step, save it, and go on
     commands.send(two, "pause")
-    until(two, lambda w: w.liveness == "paused")
+    until(two, lambda w: w.status == "paused")
     pids = children(process.pid)
     assert len(pids) == 2
     for pid in (process.pid, *pids):
@@ -118,7 +118,7 @@ def test_when_one_process_dies_all_end_with_the_reason(make_run: Callable[..., f
     [other] = [pid for pid in children(process.pid) if pid != main]
     os.kill(other, signal.SIGKILL)
     watcher = until(run, ended)
-    assert watcher.liveness == "failed"
+    assert watcher.status == "failed"
     assert "another process of this run went away" in watcher.state.end["message"], run.last_words()
     assert process.wait(timeout=60) == 1
     time.sleep(0.1)

@@ -22,7 +22,15 @@ from tests.ui.helpers import lane_done
 from tests.ui.sample_runs import make_run
 from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
-from tui_lab.playground.messages import Ask, Event, HostStatus, JudgedToken, LaneDone, PromptFacts, Tokens
+from tui_lab.playground.messages import (
+    Event,
+    GenerateRequest,
+    HostStatus,
+    LaneDone,
+    PromptFacts,
+    ScoredToken,
+    Tokens,
+)
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.events import EventWriter
@@ -240,11 +248,11 @@ class FakeHost:
     async def remove(self, name: str) -> HostStatus:
         return self.status
 
-    async def count(self, ask: Ask) -> PromptFacts:
+    async def count(self, ask: GenerateRequest) -> PromptFacts:
         await asyncio.sleep(0.005)
         return PromptFacts(len(ask.prompt), 200, len(ask.prompt) < 200)
 
-    async def generate(self, ask: Ask, hear: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
         self.asked += 1
         self._stopped.clear()
         self._tell(HostStatus("busy", model=self.wants, device="cpu", names=self.status.names, context=200))
@@ -269,9 +277,9 @@ class FakeHost:
             hear(each)
         return done
 
-    async def judge(self, prompt: Any, tokens: Any, on: list[str], top: int = 0) -> list[list[JudgedToken]]:
+    async def judge(self, prompt: Any, tokens: Any, on: list[str], top: int = 0) -> list[list[ScoredToken]]:
         await asyncio.sleep(0.01)
-        return [[JudgedToken(each, -1.0, 1, 0.5, ((each, HOSTILE[0], -1.0),)) for each in tokens] for _ in on]
+        return [[ScoredToken(each, -1.0, 1, 0.5, ((each, HOSTILE[0], -1.0),)) for each in tokens] for _ in on]
 
     def stop(self) -> None:
         self._stopped.set()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-pass
 from tui_lab.forecast.cost import Cost, Interval
-from tui_lab.forecast.estimate import Outlook
+from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import Forecast
 from tui_lab.forecast.remedies import Remedy
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
@@ -18,14 +17,14 @@ from tui_lab.recipes.resolve import Resolution
 def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
     """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
     same as JSON. It is about the GPU that a run takes when nobody chose one for it."""
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.forecast import estimate
     from tui_lab.forecast import remedies as fit
-    from tui_lab.hardware.memory_budget import chosen
+    from tui_lab.hardware.memory_budget import current
 
-    room = chosen()
-    found = estimate.look(recipe, entry, resolution.values, room)
-    lines = [visible(estimate.line(found)), visible(estimate.cost_line(found))]
+    room = current()
+    found = estimate.estimate(recipe, entry, resolution.values, room)
+    lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]
     remedies: list[Remedy] = []
     if found.verdict == fit.OVER and entry.shape is not None:
         remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry)
@@ -41,7 +40,7 @@ def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[
     return lines, plain
 
 
-def _place_json(room: Room) -> dict[str, Any]:
+def _place_json(room: MemoryBudget) -> dict[str, Any]:
     device = room.device
     return {
         "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
@@ -59,7 +58,7 @@ def _forecast_json(memory: Forecast) -> dict[str, Any]:
     }
 
 
-def _memory_json(found: Outlook) -> dict[str, Any]:
+def _memory_json(found: RunEstimate) -> dict[str, Any]:
     memory = found.memory
     needed, free = found.needed_bytes, found.room.free_bytes
     return {

@@ -27,7 +27,7 @@ from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import plain
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import ENDED, RunState, Watcher
@@ -43,7 +43,7 @@ LONGEST_TEXT = 160
 
 def short(value: Any) -> str:
     """A text from outside, safe and on one line."""
-    text = visible(" ".join(str(value).split()))
+    text = sanitize(" ".join(str(value).split()))
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
@@ -164,7 +164,7 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def event(self, event: dict[str, Any], state: RunState) -> None: ...
-    def tick(self, state: RunState, liveness: str) -> None: ...
+    def tick(self, state: RunState, status: str) -> None: ...
     def note(self, text: str) -> None: ...
 
 
@@ -177,7 +177,7 @@ class _Plain:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def tick(self, state: RunState, liveness: str) -> None:
+    def tick(self, state: RunState, status: str) -> None:
         return None
 
     def note(self, text: str) -> None:
@@ -244,10 +244,10 @@ class LiveProgress:
             style = {"warning": "yellow", "eval": "cyan", "score": "bold", "choice": "dim"}
             self.console.print(Text(line, style=style.get(str(event.get("kind")), "")), soft_wrap=True)
 
-    def tick(self, state: RunState, liveness: str) -> None:
+    def tick(self, state: RunState, status: str) -> None:
         total, in_training = state.total_steps, state.phase == "training"
         words = f"step {state.step}/{total}" if in_training and total else phase_words(state.phase, "")
-        if liveness == "paused":
+        if status == "paused":
             words = f"paused at step {state.step}/{total}"
         parts = figures(state)
         if in_training and math.isfinite(state.eta_s):
@@ -309,15 +309,15 @@ def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: flo
         detached = _until_end(run, watcher, display, interrupts, attempt_before)
         if not detached:
             _until_gone(run)
-        liveness = _liveness(watcher)
-    if end_before and liveness in ENDED and watcher.state.end == end_before:
-        liveness = "crashed"  # the end is still that of the attempt before: the new one never said a word
+        status = _status(watcher)
+    if end_before and status in ENDED and watcher.state.end == end_before:
+        status = "crashed"  # the end is still that of the attempt before: the new one never said a word
     plain = every_s is not None
-    return _tell_end(run, watcher, liveness, as_json, plain, detached, interrupted=interrupts.count > 0)
+    return _tell_end(run, watcher, status, as_json, plain, detached, interrupted=interrupts.count > 0)
 
 
-def _liveness(watcher: Watcher) -> str:
-    state = watcher.liveness
+def _status(watcher: Watcher) -> str:
+    state = watcher.status
     # nobody holds its lock and it never said a word: it died before it could
     return "crashed" if state == "created" and not is_locked(watcher.run) else state
 
@@ -332,10 +332,10 @@ def _until_end(
         events = watcher.take(max_records=500, max_s=0.1)
         for event in events:
             display.event(event, watcher.state)
-        liveness = _liveness(watcher)
-        display.tick(watcher.state, liveness)
+        status = _status(watcher)
+        display.tick(watcher.state, status)
         # the end of the attempt before counts only when no new one is coming
-        ended = liveness in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
+        ended = status in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
         if ended and not events:
             if not (events := watcher.take()):
                 return False
@@ -376,7 +376,7 @@ def _farewell(run: Run) -> str:
     )
 
 
-def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
+def result_of(run: Run, watcher: Watcher, status: str) -> dict[str, Any]:
     """What a script wants to know of a run."""
     state, end = watcher.state, watcher.state.end
     saved = state.saved.get("path")
@@ -384,7 +384,7 @@ def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
         "kind": "result",
         "run": run.id,
         "path": str(run.path),
-        "state": liveness,
+        "state": status,
         "step": end.get("step", state.step),
         "total_steps": state.total_steps,
         "seconds": end.get("seconds"),
@@ -405,34 +405,34 @@ def result_of(run: Run, watcher: Watcher, liveness: str) -> dict[str, Any]:
 def _tell_end(
     run: Run,
     watcher: Watcher,
-    liveness: str,
+    status: str,
     as_json: bool,
     plain: bool,
     detached: bool,
     interrupted: bool,
 ) -> int:
-    result = result_of(run, watcher, liveness)
-    if liveness == "crashed":
-        words = [visible(line) for line in run.last_words()]
-        result["message"] = visible(crash_reason.sentence(run, watcher.state))
+    result = result_of(run, watcher, status)
+    if status == "crashed":
+        words = [sanitize(line) for line in run.last_words()]
+        result["message"] = sanitize(crash_reason.sentence(run, watcher.state))
         print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
         for line in words:
             print(f"  {line}", file=sys.stderr)
         if not run.recipe_path.exists():
             return EXIT_FAILED  # there is nothing to go on with
         print(f"`tui-lab resume {run.id}` goes on from its newest checkpoint.", file=sys.stderr)
-    elif liveness == "failed":
-        print(f"tui-lab: run {run.id} failed: {visible(result['message'])}", file=sys.stderr)
+    elif status == "failed":
+        print(f"tui-lab: run {run.id} failed: {sanitize(result['message'])}", file=sys.stderr)
     if as_json:
         print(json_line(result), flush=True)
-    elif plain and liveness in ENDED:
+    elif plain and status in ENDED:
         for sentence in cli_plain.summary(result, watcher.state):
             print(sentence, flush=True)
-    elif liveness in ("finished", "stopped"):
+    elif status in ("finished", "stopped"):
         _tell_result(result, watcher)
-    if interrupted and (detached or liveness == "stopped"):
+    if interrupted and (detached or status == "stopped"):
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if liveness in ("failed", "crashed") else EXIT_OK
+    return EXIT_FAILED if status in ("failed", "crashed") else EXIT_OK
 
 
 def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
@@ -451,10 +451,10 @@ def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
         print(f"  {spent}")
     if saved := result["saved"]:
         near = Path(saved).is_relative_to(Path.cwd())
-        print(f"  {visible(os.path.relpath(saved) if near else saved)}")
+        print(f"  {sanitize(os.path.relpath(saved) if near else saved)}")
 
 
-def _spent(state: RunState, liveness: str) -> str:
+def _spent(state: RunState, status: str) -> str:
     """Money, energy and MFU, as far as they are known; a setting that is no number is said on stderr."""
     from tui_lab.forecast import cost
     from tui_lab.runs import cost_so_far
@@ -464,4 +464,4 @@ def _spent(state: RunState, liveness: str) -> str:
     except LabError as error:
         print(f"tui-lab: {error}", file=sys.stderr)
         tariff = cost.Prices()
-    return visible(cost_so_far.words(cost_so_far.spent(state, liveness, tariff), tariff, True))
+    return sanitize(cost_so_far.words(cost_so_far.spent(state, status, tariff), tariff, True))

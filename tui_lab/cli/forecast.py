@@ -18,10 +18,10 @@ from tui_lab.cli.estimate import (
 )
 
 if TYPE_CHECKING:
-    from tui_lab.forecast.estimate import Data, Outlook
+    from tui_lab.forecast.estimate import Data, RunEstimate
     from tui_lab.forecast.memory import Forecast
     from tui_lab.forecast.remedies import Largest, Remedy
-    from tui_lab.hardware.memory_budget import Room
+    from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.recipes.resolve import Resolution
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return _table(args, room)
 
 
-def find_room(gpu: str) -> Room:
+def find_room(gpu: str) -> MemoryBudget:
     """The place that ``--gpu`` names: a number of this machine's GPUs, a card of the table, or this machine's
     own. Raises LabError."""
     from tui_lab.core.errors import LabError
@@ -94,8 +94,8 @@ def find_room(gpu: str) -> Room:
     if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
         return room.of_card(gpu_specs.find(gpu))
     if not gpu:
-        return room.chosen()
-    places = room.here()
+        return room.current()
+    places = room.detect()
     here = [place for place in places if place.uuid is not None or place.kind == "cuda"]
     if int(gpu) >= len(here):
         raise LabError(f"--gpu {gpu}: this machine shows {len(here)} GPU{'s' * (len(here) != 1)}, from 0 on")
@@ -103,7 +103,7 @@ def find_room(gpu: str) -> Room:
 
 
 def _prepare(
-    args: argparse.Namespace, preset: str, room: Room, lenient: bool = False
+    args: argparse.Namespace, preset: str, room: MemoryBudget, lenient: bool = False
 ) -> tuple[Recipe, Entry, Resolution]:
     """The recipe of a preset with the options on top, its model and what it comes to. Raises LabError.
     ``lenient``: for a look at many presets, general rows that a preset asks for may be named later."""
@@ -142,7 +142,7 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
 # one recipe
 
 
-def _one(args: argparse.Namespace, room: Room) -> int:
+def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
     from tui_lab.cli.jobs import run_job
     from tui_lab.core.errors import LabError
     from tui_lab.forecast import estimate
@@ -156,7 +156,7 @@ def _one(args: argparse.Namespace, room: Room) -> int:
                 "--calibrate measures a device of this machine: leave out --gpu, or give its number"
             )
         run_job(CALIBRATE, estimate.calibration_request(recipe, data), room.environment)
-    found = estimate.look(recipe, entry, resolution.values, room, data)
+    found = estimate.estimate(recipe, entry, resolution.values, room, data)
     if args.probe:
         found = estimate.probed(found, run_job(PROBE, estimate.probe_request(recipe, room)))
     remedies: list[Remedy] = []
@@ -187,7 +187,7 @@ def _one(args: argparse.Namespace, room: Room) -> int:
     return 0
 
 
-def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: Room) -> Forecast | None:
+def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: MemoryBudget) -> Forecast | None:
     from tui_lab.forecast.memory import playground
 
     if entry.shape is None:
@@ -206,19 +206,19 @@ def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: Room
 def _tell(
     recipe: Recipe,
     entry: Entry,
-    found: Outlook,
+    found: RunEstimate,
     remedies: Sequence[Remedy],
     largest: Largest | None,
     playing: Forecast | None,
 ) -> None:
     from tui_lab.cli.output import table
     from tui_lab.core.format import size
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.forecast import estimate
 
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
     print(
-        f"{recipe.preset} on {visible(entry.label)}: {recipe.method}, {batch}, {recipe.max_length:,} tokens"
+        f"{recipe.preset} on {sanitize(entry.label)}: {recipe.method}, {batch}, {recipe.max_length:,} tokens"
     )
     if found.memory is not None:
         rows = [(part.label, f"{part.bytes:,}", size(part.bytes)) for part in found.memory.parts]
@@ -228,17 +228,17 @@ def _tell(
         print(f"worst moment: {found.memory.moment}")
         for note in found.memory.notes:
             print(f"  {note}")
-    print(visible(estimate.line(found)))
+    print(sanitize(estimate.line(found)))
     if found.probe is not None:
         print(
             f"probe: {found.probe.peak_bytes:,} bytes of tensors, counted in {found.probe.seconds:.1f} s; "
             f"worst in: {found.probe.phase}"
         )
-    print(visible(estimate.cost_line(found)))
+    print(sanitize(estimate.cost_line(found)))
     if found.cost is not None:
         known = [found.cost.basis] if found.cost.hours is not None else []
         for detail in (*known, found.cost.tokens_basis, found.cost.formula, *found.cost.notes):
-            print(f"  {visible(detail)}")
+            print(f"  {sanitize(detail)}")
     if remedies and found.verdict != "fits":
         print("to make it fit:" if found.verdict == "over" else "to be sure that it fits:")
         for remedy in remedies:
@@ -263,12 +263,12 @@ def _tell(
 # every preset
 
 
-def _table(args: argparse.Namespace, room: Room) -> int:
+def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
     from tui_lab.cli.output import as_json, table
     from tui_lab.cli.recipe_args import overrides_of
     from tui_lab.core.errors import LabError
     from tui_lab.core.format import size
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.forecast import estimate
     from tui_lab.models import catalog
     from tui_lab.recipes.presets import list_presets
@@ -286,7 +286,7 @@ def _table(args: argparse.Namespace, room: Room) -> int:
             rows.append((preset.name, "–", "–", f"refused: {error}", "–"))
             plain.append({"preset": preset.name, "refused": str(error)})
             continue
-        found = estimate.look(recipe, entry, resolution.values, room)
+        found = estimate.estimate(recipe, entry, resolution.values, room)
         hours = estimate.hours_a_million(found.cost)
         memory = found.memory
         rows.append(
@@ -308,7 +308,7 @@ def _table(args: argparse.Namespace, room: Room) -> int:
     if args.json:
         as_json({"model": entry.id, **_place_json(room), "presets": plain})
         return 0
-    print(f"{visible(entry.label)}, {visible(estimate.free_text(room))}")
+    print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(room))}")
     table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
     return 0
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from tui_lab.cli.interrupt import interruptible
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import LaneResult, Record, TokenRecord
 from tui_lab.runs.references import Target, adapter_target, model_target
 
 if TYPE_CHECKING:
-    from tui_lab.decoding.session import Stage
+    from tui_lab.decoding.session import DecodingSession
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     terminal = sys.stdout.isatty() and not args.json
     with quiet_libraries():
         if sys.stderr.isatty():
-            print(f"loading {visible(model.location)} …", file=sys.stderr, flush=True)
+            print(f"loading {sanitize(model.location)} …", file=sys.stderr, flush=True)
         stage, names = _stage(args, model, adapters)
         prompt_ids, stops = _encode(args, stage, prompt)
         lanes = _placed(lanes, names)
@@ -67,7 +67,7 @@ def _nothing(record: Record) -> None:
 
 def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
     if args.lanes and args.lanes not in strategies.PRESETS:
-        raise LabError(f"--lanes {visible(args.lanes)!r}: the sets are {', '.join(strategies.PRESETS)}")
+        raise LabError(f"--lanes {sanitize(args.lanes)!r}: the sets are {', '.join(strategies.PRESETS)}")
     found = (*(strategies.PRESETS[args.lanes] if args.lanes else ()), *strategies.parse_all(args.lane))
     # seeds that nobody chose differ from call to call and are printed
     return strategies.with_seeds(found or (strategies.Lane(),), time.time_ns() % 1_000_000)
@@ -84,19 +84,21 @@ def _prompt(args: argparse.Namespace) -> str:
     return str(text)
 
 
-def _stage(args: argparse.Namespace, model: Target, adapters: list[Target]) -> tuple[Stage, list[str]]:
+def _stage(
+    args: argparse.Namespace, model: Target, adapters: list[Target]
+) -> tuple[DecodingSession, list[str]]:
     """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
     where there are several adapters."""
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsOwnModel, load_own
-    from tui_lab.decoding.session import Stage
+    from tui_lab.decoding.session import DecodingSession
     from tui_lab.models import catalog
     from tui_lab.models.inference import load_model
 
     def weights(target: Target) -> Any:
         return load_model(target.location, dtype=args.dtype, four_bit=args.four_bit, revision=target.revision)
 
-    stage = Stage(weights(model), load_tokenizer(model.location, model.revision or None))
+    stage = DecodingSession(weights(model), load_tokenizer(model.location, model.revision or None))
     catalog.check_size(model.location, stage.model.num_parameters(), args.allow_large)
     # a run that was given as --model brings its adapter with it
     wanted = ([model] if model.adapter else []) + adapters
@@ -119,7 +121,9 @@ def _placed(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strat
     return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
 
 
-def _encode(args: argparse.Namespace, stage: Stage, prompt: str) -> tuple[list[int], frozenset[int]]:
+def _encode(
+    args: argparse.Namespace, stage: DecodingSession, prompt: str
+) -> tuple[list[int], frozenset[int]]:
     """Prompt tokens and the tokens that end an answer."""
     from tui_lab.data import templates
     from tui_lab.models.inference import stop_ids
@@ -139,7 +143,7 @@ def _encode(args: argparse.Namespace, stage: Stage, prompt: str) -> tuple[list[i
 
 
 def _heading(lane: strategies.Lane) -> str:
-    return f"── {visible(lane.text)} ──"
+    return f"── {sanitize(lane.text)} ──"
 
 
 class Terminal:
@@ -168,7 +172,7 @@ class Terminal:
                 self._open = True
             text = "".join(self._waiting[self._shown])
             self._waiting[self._shown].clear()
-            print(visible(text, keep_newlines=True), end="", flush=True)
+            print(sanitize(text, keep_newlines=True), end="", flush=True)
             result = self._ended.get(self._shown)
             if result is None:
                 return

@@ -9,12 +9,12 @@ from typing import Any
 
 from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 
 def _print_progress(text: str, done: int | None, total: int | None) -> None:
     count = f" {done:,}/{total:,}" if isinstance(done, int) and isinstance(total, int) else ""
-    print(f"\r\033[K{visible(text)}{count} …", end="", file=sys.stderr, flush=True)
+    print(f"\r\033[K{sanitize(text)}{count} …", end="", file=sys.stderr, flush=True)
 
 
 def run_job(
@@ -28,7 +28,7 @@ def run_job(
             job_client.run_job(module, request, _print_progress if show else None, environment)
         )
     except LabError as error:
-        raise LabError(visible(str(error))) from None
+        raise LabError(sanitize(str(error))) from None
     finally:
         if show:
             print("\r\033[K", end="", file=sys.stderr)

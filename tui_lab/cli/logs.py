@@ -14,7 +14,7 @@ from typing import Any
 
 from tui_lab.cli.follow import json_line, line_of, number, short
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import Watcher
@@ -106,7 +106,7 @@ def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
 
 def _print_worker(line: str, as_json: bool) -> None:
     line = line[:LONGEST_LINE]
-    print(json_line({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {visible(line)}")
+    print(json_line({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {sanitize(line)}")
 
 
 def _print_event(line: Any) -> None:

@@ -204,7 +204,7 @@ def _settle(args: argparse.Namespace) -> Loaded:
     if said.get("runs_dir"):
         said["runs_dir"] = str(said["runs_dir"])
     loaded = settings.load(said)
-    settings.hand_over(loaded.settings)
+    settings.export_to_env(loaded.settings)
     return loaded
 
 
@@ -239,9 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except LabError as error:
-        from tui_lab.core.sanitize import visible
+        from tui_lab.core.sanitize import sanitize
 
-        print(f"tui-lab: {visible(str(error), keep_newlines=True)}", file=sys.stderr)
+        print(f"tui-lab: {sanitize(str(error), keep_newlines=True)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("tui-lab: interrupted", file=sys.stderr)
@@ -256,11 +256,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except OSError as error:
-        from tui_lab.core.sanitize import visible
+        from tui_lab.core.sanitize import sanitize
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        print(f"tui-lab: {visible(text)}", file=sys.stderr)
+        print(f"tui-lab: {sanitize(text)}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 #: A line of a table that goes to a pipe is not folded.
 PIPE_WIDTH = 400
@@ -33,7 +33,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     for index, header in enumerate(headers):
         made.add_column(header, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(visible(cell)) for cell in row))
+        made.add_row(*(Text(sanitize(cell)) for cell in row))
     if terminal:
         console.print(made)
         return

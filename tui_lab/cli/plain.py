@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tui_lab.core import format
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.state import RunState, headline
 
 #: Seconds between two groups of sentences, unless ``--every`` says otherwise.
@@ -41,7 +41,7 @@ def spoken(text: Any) -> str:
     """A text of the lab or of a run as one plain line."""
     line = "".join(_SPOKEN.get(char, char) for char in str(text))
     line = _UNIT.sub(lambda match: _UNITS[match[1]], line)
-    line = visible(" ".join(line.split())).replace(" ,", ",")
+    line = sanitize(" ".join(line.split())).replace(" ,", ",")
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
 
 
@@ -218,7 +218,7 @@ class Sentences:
         self._last: dict[str, str] = {}
         self._step = -1
         self._speed = self._memory = math.nan
-        self._liveness = ""
+        self._status = ""
 
     def __enter__(self) -> Sentences:
         return self
@@ -234,7 +234,7 @@ class Sentences:
     def event(self, event: dict[str, Any], state: RunState) -> None:
         if (told := sentence_of(event, state)) is None:
             return
-        topic, sentence = told[0], visible(told[1])
+        topic, sentence = told[0], sanitize(told[1])
         told_before = topic in self._last or topic in self._waiting
         if topic == "armed" and event["on"] is not True and not told_before:
             return  # as usual
@@ -243,19 +243,19 @@ class Sentences:
         if event["kind"] in AT_ONCE:
             self._flush()
 
-    def tick(self, state: RunState, liveness: str) -> None:
-        if liveness != self._liveness:
-            before, self._liveness = self._liveness, liveness
-            if liveness == "paused":
+    def tick(self, state: RunState, status: str) -> None:
+        if status != self._status:
+            before, self._status = self._status, status
+            if status == "paused":
                 self._waiting["paused"] = f"The run is paused at step {state.step}."
                 self._flush()
-            elif before == "paused" and liveness == "running":
+            elif before == "paused" and status == "running":
                 self._waiting["paused"] = f"The run goes on at step {state.step}."
                 self._flush()
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + self.every_s
-        if (words := self._progress(state)) and liveness == "running":
+        if (words := self._progress(state)) and status == "running":
             self._waiting["step"] = words
         self._flush()
 
@@ -325,5 +325,5 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
     for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
         lines.append(f"The highest memory was {size(used)} of {spoken(format.memory_name(str(label)))}.")
     if result["saved"]:
-        lines.append(f"What was learned lies in {visible(str(result['saved']))}.")
+        lines.append(f"What was learned lies in {sanitize(str(result['saved']))}.")
     return lines

@@ -98,7 +98,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
 
     from tui_lab.cli.recipe_args import check_data, overrides_of
     from tui_lab.core.errors import LabError
-    from tui_lab.hardware.memory_budget import chosen
+    from tui_lab.hardware.memory_budget import current
     from tui_lab.models import catalog
     from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
     from tui_lab.recipes.recipe import RecipeError
@@ -136,7 +136,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
 
     for key in grid.keys() & overrides.keys():
         mistakes.setdefault(f"{key} is both set and swept: say it once", []).append("")
-    made, device = [], chosen().device
+    made, device = [], current().device
     for values in sweep.combinations(grid):
         concerning = sweep.words(values)
         recipe = attempt(concerning, partial(make_recipe, preset, **{**overrides, **values}))
@@ -175,7 +175,7 @@ def _mistakes(found: dict[str, list[str]], many: int) -> str:
 def add(args: argparse.Namespace) -> int:
     """``tui-lab queue add``, ``tui-lab train --queue`` and ``tui-lab train --sweep``."""
     from tui_lab.cli.follow import json_line
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.runs.queue import queue, sweep
 
     grid = sweep.parse(args.sweep)
@@ -184,7 +184,7 @@ def add(args: argparse.Namespace) -> int:
         many = f"{len(prepared)} runs" if grid else "one run"
         print(f"{many} could be queued; nothing was started")
         for _, values in prepared:
-            print(f"  {visible(sweep.words(values))}".rstrip())
+            print(f"  {sanitize(sweep.words(values))}".rstrip())
         return 0
     sweep_id = sweep.new_id() if grid else ""
 
@@ -203,7 +203,7 @@ def add(args: argparse.Namespace) -> int:
         print(json_line({"kind": "queued", "sweep": sweep_id or None, "held": held, "runs": listed}))
         return 0
     for run, (_, values) in zip(runs, prepared, strict=True):
-        print(f"{run.id}  {visible(sweep.words(values))}".rstrip())
+        print(f"{run.id}  {sanitize(sweep.words(values))}".rstrip())
     hint = f"`tui-lab sweep {sweep_id}` shows what comes of it" if grid else "`tui-lab queue list` shows it"
     state = "the queue is held: `tui-lab queue start` begins" if held else "queued"
     print(f"{state}; {hint}", file=sys.stderr)

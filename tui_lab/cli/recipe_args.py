@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.hardware.memory_budget import chosen
+from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, parse_value
@@ -57,7 +57,7 @@ def prepare(args: argparse.Namespace) -> tuple[Recipe, catalog.Entry, Resolution
         refused.append(str(error))
     if recipe and entry:
         try:
-            resolution = resolve(recipe, chosen().device, entry)
+            resolution = resolve(recipe, current().device, entry)
         except LabError as error:
             refused.append(str(error))
     try:

@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError."""
     from tui_lab.cli.output import as_json
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.report import facts as report
     from tui_lab.report import write
     from tui_lab.runs import folder
@@ -52,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"run {found.id} ({facts.state}):")
     for path in paths:
-        print(f"  {visible(str(path))}")
+        print(f"  {sanitize(str(path))}")
     return 0

@@ -138,9 +138,9 @@ class _Progress:
         self._work = ""
 
     def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        from tui_lab.core.sanitize import visible
+        from tui_lab.core.sanitize import sanitize
 
-        text = visible(text)
+        text = sanitize(text)
         if self._terminal:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
             self._drawn = True
@@ -163,7 +163,7 @@ class _Progress:
 def _list(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.retention.suites import registry
 
     infos = registry.names()
@@ -176,17 +176,17 @@ def _list(args: argparse.Namespace) -> int:
     for info in infos:
         items = f"{info.items:,}" if info.items else "–"
         where = "bundled" if info.bundled else "hub or files"
-        print(f"{info.name:<{width}}  {items:>7}  {info.metric:<15}  {where:<12}  {visible(info.title)}")
+        print(f"{info.name:<{width}}  {items:>7}  {info.metric:<15}  {where:<12}  {sanitize(info.title)}")
     return 0
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """A result for people."""
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
 
-    named = visible(result["model"]) + (f" → {visible(result['adapter'])}" if result["adapter"] else "")
+    named = sanitize(result["model"]) + (f" → {sanitize(result['adapter'])}" if result["adapter"] else "")
     found = [
-        f"{visible(result['title'])} ({visible(result['suite'])} {visible(result['version'])}, "
+        f"{sanitize(result['title'])} ({sanitize(result['suite'])} {sanitize(result['version'])}, "
         f"{result['n']:,} items) · {named} · {result['quantization']}, {result['dtype']}"
     ]
     for name, metric in result["base"].items():
@@ -196,9 +196,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         found.append(line)
     compared = result["comparison"]
     if compared:
-        found += ["", *_table(result, compared), "", f"  {visible(compared['sentence'])}"]
+        found += ["", *_table(result, compared), "", f"  {sanitize(compared['sentence'])}"]
         found += _flips(result)
-    found += [f"  note: {visible(text)}" for text in result["warnings"]]
+    found += [f"  note: {sanitize(text)}" for text in result["warnings"]]
     return found
 
 
@@ -243,13 +243,13 @@ def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, each: Mapping[str, Any], width: int) -> str:
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.runs import verdicts
 
     kept = each["above_chance"] or each["retention"]
     interval = f"{_share(kept['value'])} ({_share(kept['low'])} to {_share(kept['high'])})"
     return (
-        f"  {visible(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
+        f"  {sanitize(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
         f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {verdicts.said(each['verdict'])}"
     )
 
@@ -259,24 +259,24 @@ def _share(value: float) -> str:
 
 
 def _flips(result: Mapping[str, Any]) -> list[str]:
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
 
     lost = [item for item in result["items"] if item["base"]["correct"] and item["tuned"]["correct"] is False]
     if not lost:
         return []
     found = [f"  forgotten ({len(lost):,}; all of them with --json):"]
     for item in lost[:_FLIPS_SHOWN]:
-        text = visible(" ".join(str(item["question"] or item["id"]).split()))
+        text = sanitize(" ".join(str(item["question"] or item["id"]).split()))
         found.append(f"    {text[:96]}{'…' if len(text) > 96 else ''}{_answers(item)}")
     return found
 
 
 def _answers(item: Mapping[str, Any]) -> str:
     """What was chosen before and after, where there were choices."""
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
 
     sides = [item[side]["predicted"] for side in _SIDES]
     if not item["choices"] or not all(0 <= at < len(item["choices"]) for at in sides):
         return ""
-    before, after = (visible(" ".join(str(item["choices"][at]).split()))[:32] for at in sides)
+    before, after = (sanitize(" ".join(str(item["choices"][at]).split()))[:32] for at in sides)
     return f"  {before} → {after}" if before != after else ""

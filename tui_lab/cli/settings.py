@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
 def _write(changes: list[str], loaded: Any) -> None:
     from tui_lab.core import settings
     from tui_lab.core.errors import LabError
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
     from tui_lab.core.settings_file import write_many
 
     wanted: dict[str, Any] = {}
     for text in changes:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
-            raise LabError(f"{visible(text)}: write it as NAME=VALUE, such as theme=lab-light")
+            raise LabError(f"{sanitize(text)}: write it as NAME=VALUE, such as theme=lab-light")
         if name.startswith("keys."):
             keys = wanted.setdefault("keys", dict(loaded.settings.keys))
             keys.pop(action := name.removeprefix("keys."), None)
@@ -74,7 +74,7 @@ def _write(changes: list[str], loaded: Any) -> None:
     _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
     _refuse_theme(wanted.get("theme"))
     file = write_many(wanted)
-    print(f"written to {visible(str(file))}")
+    print(f"written to {sanitize(str(file))}")
     for name in wanted:
         if (source := loaded.sources[name]) in ("environment", "command line"):
             variable = settings.FIELDS[name].metadata["env"]
@@ -120,7 +120,7 @@ def _list(args: argparse.Namespace) -> int:
     from tui_lab.cli.output import as_json, table
     from tui_lab.core import settings
     from tui_lab.core.paths import is_there
-    from tui_lab.core.sanitize import visible
+    from tui_lab.core.sanitize import sanitize
 
     loaded = args.loaded
     if args.json:
@@ -137,15 +137,15 @@ def _list(args: argparse.Namespace) -> int:
         as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
         return EXIT_OK
     file = settings.path()
-    print(f"{visible(str(file))}{'' if is_there(file) else ' (not there yet)'}\n")
+    print(f"{sanitize(str(file))}{'' if is_there(file) else ' (not there yet)'}\n")
     lines = []
     for name, each in settings.FIELDS.items():
         value = getattr(loaded.settings, name)
-        text = f"{len(value)} changed" if name == "keys" else settings.shown(value) or "–"
+        text = f"{len(value)} changed" if name == "keys" else settings.display(value) or "–"
         lines.append([name, text, loaded.sources[name], each.metadata["env"], each.metadata["help"]])
     table(("setting", "value", "from", "environment", "what it is"), lines)
     for action, keys in loaded.settings.keys.items():
-        print(f"  keys.{visible(action)} = {visible(keys)}")
+        print(f"  keys.{sanitize(action)} = {sanitize(keys)}")
     for problem in _key_problems(loaded.settings.keys):
         print(f"tui-lab: {problem}", file=sys.stderr)
     return EXIT_OK

@@ -16,7 +16,7 @@ from tui_lab.cli.jobs import run_job
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, table
 from tui_lab.core import format
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 # --------------------------------------------------------------------------------------------------
 # models and presets
@@ -75,7 +75,7 @@ def presets(args: argparse.Namespace) -> int:
             rows.append([preset.name, preset.card, "own" if preset.own else "", about])
         table(("preset", "card", "", "for"), rows)
         for message in messages:
-            print(f"tui-lab: {visible(message)}", file=sys.stderr)
+            print(f"tui-lab: {sanitize(message)}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -101,7 +101,7 @@ def _one_preset(name: str, json_wanted: bool) -> int:
         as_json(_preset_json(preset))
     else:
         print(f"# {preset.path}")
-        print(visible(preset.path.read_text(encoding="utf-8"), keep_newlines=True).rstrip())
+        print(sanitize(preset.path.read_text(encoding="utf-8"), keep_newlines=True).rstrip())
     return EXIT_OK
 
 
@@ -140,16 +140,16 @@ def data_preview(args: argparse.Namespace) -> int:
         as_json(answer)
         return EXIT_OK
     facts = answer["facts"]
-    print(f"{visible(str(answer['data']))}: {visible(str(answer['reason']))}")
+    print(f"{sanitize(str(answer['data']))}: {sanitize(str(answer['reason']))}")
     held = (
         f", {facts['validation_rows']:,} of their own for validation" if facts.get("validation_rows") else ""
     )
     lengths = f"{facts['mean_tokens']} tokens a row, the longest {facts['longest_tokens']}"
     print(f"  {facts['rows']:,} rows{held}; {lengths}")
-    template = visible(str(facts["template_source"]))
+    template = sanitize(str(facts["template_source"]))
     print(f"  {facts['trained_share']:.0%} of the tokens are trained; template: {template}")
     for warning in answer["warnings"]:
-        print(f"  warning: {visible(str(warning))}")
+        print(f"  warning: {sanitize(str(warning))}")
     for row in answer["rows"]:
         _show_row(row)
     return EXIT_OK
@@ -157,9 +157,9 @@ def data_preview(args: argparse.Namespace) -> int:
 
 def _show_row(row: dict[str, Any]) -> None:
     """One row with what is trained marked: in colour on a terminal, between ⟦ and ⟧ elsewhere."""
-    print(f"\n{visible(str(row['place']))}: ", end="")
+    print(f"\n{sanitize(str(row['place']))}: ", end="")
     if row.get("error"):
-        print(f"left out: {visible(str(row['error']))}")
+        print(f"left out: {sanitize(str(row['error']))}")
         return
     cut = ", cut to the length" if row.get("truncated") else ""
     print(f"{row['tokens']} tokens, {row['trained']} trained{cut}")
@@ -169,7 +169,7 @@ def _show_row(row: dict[str, Any]) -> None:
     for piece, trained in row["pieces"]:
         if trained != was:
             text, was = text + (opening if trained else closing), trained
-        text += visible(str(piece), keep_newlines=True)
+        text += sanitize(str(piece), keep_newlines=True)
     print(text + (closing if was else ""))
 
 
@@ -196,7 +196,7 @@ def runs(args: argparse.Namespace) -> int:
         about = {"model": recipe.model, "data": recipe.data, "preset": recipe.preset} if recipe else {}
         started = {"started_at": watcher.state.started_at or None, "problem": watcher.problem}
         written = asdict(marks.read(run))
-        results.append({**result_of(run, watcher, watcher.liveness), **about, **started, **written})
+        results.append({**result_of(run, watcher, watcher.status), **about, **started, **written})
     if args.json:
         as_json(results)
         return EXIT_OK

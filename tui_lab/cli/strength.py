@@ -8,7 +8,7 @@ import argparse
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 MODULE = "tui_lab.evaluation.strength_sweep"
 RECOMMENDED = "recommended"
@@ -81,14 +81,14 @@ def _save(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise LabError(f"--save {visible(text)}: give a strength such as 0.6, or `recommended`") from None
+        raise LabError(f"--save {sanitize(text)}: give a strength such as 0.6, or `recommended`") from None
 
 
 def _strengths(text: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError:
-        raise LabError(f"--strengths {visible(text)}: give numbers with commas, such as 0,0.5,1") from None
+        raise LabError(f"--strengths {sanitize(text)}: give numbers with commas, such as 0,0.5,1") from None
 
 
 def _show(answer: dict[str, Any]) -> None:
@@ -96,8 +96,8 @@ def _show(answer: dict[str, Any]) -> None:
 
     points = answer.get("points") or []
     if points:
-        metric = visible(str(answer["acquisition_metric"] or "new task"))
-        suite = f"{visible(str(answer['suite']))}, {answer['n']:,} items"
+        metric = sanitize(str(answer["acquisition_metric"] or "new task"))
+        suite = f"{sanitize(str(answer['suite']))}, {answer['n']:,} items"
         print(f"strength  {metric:>{_BAR + 7}}  {'kept':>{_BAR + 7}} of {suite}")
         best = answer["recommended"]["strength"]
         for point in points:
@@ -108,12 +108,12 @@ def _show(answer: dict[str, Any]) -> None:
             print(
                 f"{point['strength']:8.2f}  {_bar(gained)} {_number(gained):>6}  {_bar(kept['value'])} "
                 f"{_number(kept['value']):>6} ({low} to {high})  "
-                f"{visible(verdicts.said(point['verdict']))}{mark}"
+                f"{sanitize(verdicts.said(point['verdict']))}{mark}"
             )
-        said = visible(str(answer["recommended"]["reason"]))
+        said = sanitize(str(answer["recommended"]["reason"]))
         print(f"{said[:1].upper()}{said[1:]}." if best is None else f"Recommended: {best:g}, since {said}.")
     for warning in answer.get("warnings") or ():
-        print(f"warning: {visible(str(warning))}")
+        print(f"warning: {sanitize(str(warning))}")
     if answer.get("saved"):
         print(f"saved as {answer['saved']}")
 

@@ -13,12 +13,12 @@ import time
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.estimate import before_a_run
-from tui_lab.cli.follow import POLL_S, _liveness, follow, json_line, short
+from tui_lab.cli.follow import POLL_S, _status, follow, json_line, short
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.recipe_args import prepare, settings_of
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
-from tui_lab.hardware.memory_budget import chosen
+from tui_lab.core.sanitize import sanitize
+from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
@@ -49,7 +49,7 @@ def train(args: argparse.Namespace) -> int:
         return _left_alone(run, args.json)
     if not args.json:
         print(
-            f"run {run.id}: {recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}", flush=True
+            f"run {run.id}: {recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}", flush=True
         )
         for line in before_a_run(recipe, entry, resolution)[0]:
             print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
@@ -80,7 +80,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
             )
         )
         return EXIT_OK
-    print(f"{recipe.preset} on {visible(entry.label)}, data {short(recipe.data)}; nothing was started")
+    print(f"{recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}; nothing was started")
     if trainable and entry.parameters:
         print(
             f"  trains {trainable:,} of {entry.parameters:,} parameters ({trainable / entry.parameters:.2%})"
@@ -120,7 +120,7 @@ def resume(args: argparse.Namespace) -> int:
         )
     found = changes.compare(watcher.recipe, recipe)
     if found:
-        resolve(recipe, chosen().device, catalog.find(recipe.model, allow_large=recipe.allow_large))
+        resolve(recipe, current().device, catalog.find(recipe.model, allow_large=recipe.allow_large))
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
     for change in found:
@@ -142,7 +142,7 @@ def watch(args: argparse.Namespace) -> int:
     """``tui-lab watch``: from the first event of the run to its end, or to Ctrl+C."""
     run = folder.open_run(args.name, args.runs_dir)
     if args.plain and not args.json:
-        print(f"Following the run {visible(run.id)}.", flush=True)
+        print(f"Following the run {sanitize(run.id)}.", flush=True)
     return follow(run, args.json, every_s=_calm(args))
 
 
@@ -167,7 +167,7 @@ def ask(args: argparse.Namespace) -> int:
     watcher = Watcher(run)
     watcher.read_all()
     if not is_locked(run):
-        raise LabError(f"run {run.id}: it is not running ({_liveness(watcher)})")
+        raise LabError(f"run {run.id}: it is not running ({_status(watcher)})")
     command_id = commands.send(run, args.command)
     deadline = time.monotonic() + args.wait
     outcome = None
@@ -184,7 +184,7 @@ def ask(args: argparse.Namespace) -> int:
     elif answered:
         print(short(outcome))
     elif not is_locked(run):
-        print(f"run {run.id} ended before it answered ({_liveness(watcher)})", file=sys.stderr)
+        print(f"run {run.id} ended before it answered ({_status(watcher)})", file=sys.stderr)
     else:
         busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
         print(

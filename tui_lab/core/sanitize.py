@@ -31,7 +31,7 @@ def _must_be_shown(char: str) -> bool:
     return unicodedata.category(char) in _INVISIBLE_CATEGORIES or char in _BLANK_LETTERS
 
 
-def visible(text: str, *, keep_newlines: bool = False) -> str:
+def sanitize(text: str, *, keep_newlines: bool = False) -> str:
     """``text`` with every control, bidirectional and invisible character replaced by a visible glyph.
 
     With ``keep_newlines`` a line feed stays as it is (a carriage return never does). The result is safe to

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import config_dir
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 FILE = "settings.toml"
 PLOTS = ("braille", "block", "ascii")
@@ -71,13 +71,13 @@ class Settings:
         "",
         "TUI_LAB_RUNS_DIR",
         "The folder that runs are kept in; empty is `runs` in the data folder.",
-        hand_over=True,
+        export_to_env=True,
     )
     price_per_hour: float | None = _setting(
         None,
         "TUI_LAB_PRICE_PER_HOUR",
         "What an hour of this machine costs, for the forecast of money; empty when nobody pays by the hour.",
-        hand_over=True,
+        export_to_env=True,
         example=2.5,
     )
     currency: str = _setting("$", "TUI_LAB_CURRENCY", "The currency of that price.", hand_over=True)
@@ -85,14 +85,14 @@ class Settings:
         None,
         "TUI_LAB_GRID_G_CO2_PER_KWH",
         "Grams of CO2 that a kilowatt-hour costs here; empty takes the world's average.",
-        hand_over=True,
+        export_to_env=True,
         example=445.0,
     )
     host_idle_s: float = _setting(
         600.0,
         "TUI_LAB_HOST_IDLE_S",
         "Seconds without a question after which Compare's model leaves the memory.",
-        hand_over=True,
+        export_to_env=True,
     )
     keys: dict[str, str] = field(
         default_factory=dict,
@@ -126,13 +126,13 @@ def default_of(name: str) -> Any:
     return getattr(Settings(), name)
 
 
-def shown(value: Any) -> str:
+def display(value: Any) -> str:
     """A value as people read it and may type it; "" where there is none."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:.10g}" if isinstance(value, float) else visible(str(value))
+    return f"{value:.10g}" if isinstance(value, float) else sanitize(str(value))
 
 
 def unknown(name: str) -> str:
@@ -182,7 +182,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return visible(repr(value))[:60]
+    return sanitize(repr(value))[:60]
 
 
 def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
@@ -194,7 +194,7 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
         return {}, []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
-        return {}, [f"{file.name} cannot be read: {visible(str(why))}; the defaults hold"]
+        return {}, [f"{file.name} cannot be read: {sanitize(str(why))}; the defaults hold"]
     found, problems = dict[str, Any](), []
     for name, value in data.items():
         if name not in FIELDS:
@@ -244,7 +244,7 @@ def ascii_reason(words: Mapping[str, str]) -> str:
     told = words.get("PYTHONIOENCODING", "").partition(":")[0]
     if told and not _is_utf8(told):
         return (
-            f"PYTHONIOENCODING={visible(told)[:40]} is not UTF-8, so only ASCII is written. "
+            f"PYTHONIOENCODING={sanitize(told)[:40]} is not UTF-8, so only ASCII is written. "
             "TUI_LAB_ASCII=0 overrules that."
         )
     locales = {name: words.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
@@ -254,7 +254,7 @@ def ascii_reason(words: Mapping[str, str]) -> str:
     if not value or _is_utf8(value):
         return ""
     return (
-        f"{name}={visible(value)[:40]} is no UTF-8 locale, so only ASCII is written. "
+        f"{name}={sanitize(value)[:40]} is no UTF-8 locale, so only ASCII is written. "
         "TUI_LAB_ASCII=0 overrules that."
     )
 
@@ -263,7 +263,7 @@ def _is_utf8(name: str) -> bool:
     return "utf8" in name.lower().replace("-", "").replace("_", "")
 
 
-def hand_over(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:
+def export_to_env(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:
     """Puts into the environment what other programs of the lab (runs, jobs, the host) read from there. Where
     the default holds nothing stays: they would read again what was refused."""
     words = os.environ if environment is None else environment

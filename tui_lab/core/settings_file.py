@@ -17,7 +17,7 @@ import tomli_w
 
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 HEAD = """Settings of tui-lab. Each line that begins with "# " and a name says what holds without it: take
 the "# " away and change the value. An option of the command line goes before the environment
@@ -80,9 +80,9 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         return template()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        why = visible(str(getattr(error, "strerror", None) or error))
+        why = sanitize(str(getattr(error, "strerror", None) or error))
         raise LabError(
-            f"{visible(str(file))} cannot be read ({why}) and is left as it is: mend it, then try again"
+            f"{sanitize(str(file))} cannot be read ({why}) and is left as it is: mend it, then try again"
         ) from None
     return text
 
@@ -97,7 +97,7 @@ def _save(file: Path, text: str) -> None:
         write_atomically(target, text.replace("\n", "\r\n") if crlf else text)  # mode 0600
     except (OSError, RuntimeError, UnicodeEncodeError) as error:  # the last of a path that is not UTF-8
         why = getattr(error, "strerror", None) or error
-        raise LabError(f"{visible(str(file))} cannot be written: {visible(str(why))}") from None
+        raise LabError(f"{sanitize(str(file))} cannot be written: {sanitize(str(why))}") from None
 
 
 # --------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 
-pass
 from tui_lab.core.errors import LabError
 
 #: A message holds whole rows of data: longer lines than asyncio's 64 KiB.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data import hub
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
@@ -172,7 +172,7 @@ def _rows_of(path: Path, value: Any) -> list[Any]:
 
 
 def _named_some(names: Iterable[Any]) -> str:
-    return visible(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
+    return sanitize(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
 
 
 def _looks_like_row(value: dict[str, Any]) -> bool:
@@ -207,7 +207,7 @@ def _bad_json(path: Path, line: int, column: int, message: str) -> str:
 def _brief(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return visible(str(error).split("\n")[0].rstrip(".")[:200])
+    return sanitize(str(error).split("\n")[0].rstrip(".")[:200])
 
 
 def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:

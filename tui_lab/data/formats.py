@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import RAGGED, Raw, Record, read_raw
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
@@ -96,7 +96,7 @@ class BadRow(Exception):
     """Why one row cannot be used; ``empty`` rows are counted apart from wrong ones."""
 
     def __init__(self, reason: str, empty: bool = False) -> None:
-        super().__init__(visible(reason))  # it quotes the data
+        super().__init__(sanitize(reason))  # it quotes the data
         self.empty = empty
 
 
@@ -323,7 +323,7 @@ def matches(records: list[Record]) -> dict[str, str]:
 def _listed(names: list[str]) -> str:
     if not names:
         return "no named columns"
-    shown = visible(", ".join(name[:40] or "(unnamed)" for name in names[:12]))
+    shown = sanitize(", ".join(name[:40] or "(unnamed)" for name in names[:12]))
     return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
@@ -376,7 +376,7 @@ def _convert(records: list[Record], data_format: str) -> tuple[list[Example], li
         meta = {**(scorer_facts if isinstance(scorer_facts, dict) else {}), "place": place}
         task = value.get("task") if isinstance(value, dict) else None
         if isinstance(task, str | int) and str(task).strip():
-            meta["task"] = visible(str(task).strip())[:TASK_CHARS]
+            meta["task"] = sanitize(str(task).strip())[:TASK_CHARS]
         rows.append(Example(example.messages, example.text, example.prompt, example.completion, meta))
     return rows, bad
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 Message = dict[str, Any]
 Span = tuple[int, int]
@@ -36,7 +36,7 @@ class Unrenderable(Exception):
 
 def brief(error: BaseException) -> str:
     """The first line of an error, for a sentence that names the cause."""
-    return visible(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
+    return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:

@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import linear
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.forward import Virtual
 
 WEIGHTS = "adapter_model.safetensors"
@@ -75,7 +75,7 @@ class Adapter:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """``adapter_config.json`` of an adapter folder. Raises LabError when it is none."""
-    shown = visible(str(folder))
+    shown = sanitize(str(folder))
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except OSError:
@@ -115,18 +115,18 @@ def load(model: Any, folder: Path, name: str) -> Adapter:
 
     config = read_config(folder)
     if reason := _own_model_reason(config):
-        raise NeedsOwnModel(f"adapter {visible(name)} runs on a model of its own: {reason}")
+        raise NeedsOwnModel(f"adapter {sanitize(name)} runs on a model of its own: {reason}")
     try:
         peft_config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
-        raise LabError(f"adapter {visible(name)} cannot be read: {_brief(error)}") from None
+        raise LabError(f"adapter {sanitize(name)} cannot be read: {_brief(error)}") from None
     try:
         wrapped = _wrap(model, folder, name, config)
         if peft_config.is_prompt_learning:
             return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
         if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
             raise NeedsOwnModel(
-                f"adapter {visible(name)} runs on a model of its own: its type is {config['peft_type']}"
+                f"adapter {sanitize(name)} runs on a model of its own: its type is {config['peft_type']}"
             )
         patches = _patches(model, name)
     finally:
@@ -150,16 +150,16 @@ def _wrap(model: Any, folder: Path, name: str, config: dict[str, Any]) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder), adapter_name=_ADAPTER, is_trainable=False).eval()
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
-        trained_on = visible(str(config.get("base_model_name_or_path") or "another model"))
+        trained_on = sanitize(str(config.get("base_model_name_or_path") or "another model"))
         raise LabError(
-            f"adapter {visible(name)} does not fit this {model.config.model_type} model: "
+            f"adapter {sanitize(name)} does not fit this {model.config.model_type} model: "
             f"it was trained on {trained_on}; load that model ({_brief(error)})"
         ) from None
 
 
 def _brief(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return visible((lines[1] if len(lines) > 1 and lines[0].endswith(":") else " ".join(lines[:1]))[:200])
+    return sanitize((lines[1] if len(lines) > 1 and lines[0].endswith(":") else " ".join(lines[:1]))[:200])
 
 
 def _restore(model: Any) -> None:
@@ -180,7 +180,7 @@ def _virtual(wrapped: Any, name: str, model: Any) -> Virtual:
     with torch.no_grad():
         prompt = wrapped.get_prompt(1)
     misfit = LabError(
-        f"adapter {visible(name)} does not fit this {config.model_type} model: its sizes differ"
+        f"adapter {sanitize(name)} does not fit this {config.model_type} model: its sizes differ"
     )
     if isinstance(prompt, torch.Tensor):
         if prompt.shape[-1] != model.get_input_embeddings().embedding_dim:
@@ -206,12 +206,12 @@ def _patches(model: Any, name: str) -> dict[str, Patch]:
             patch = _patch(layer)
             if patch is None:
                 raise NeedsOwnModel(
-                    f"adapter {visible(name)} runs on a model of its own: "
-                    f"it changes {visible(module_name)} ({type(layer).__name__})"
+                    f"adapter {sanitize(name)} runs on a model of its own: "
+                    f"it changes {sanitize(module_name)} ({type(layer).__name__})"
                 )
             found[module_name] = patch
     if not found:
-        raise LabError(f"adapter {visible(name)} changes no module of this {model.config.model_type} model")
+        raise LabError(f"adapter {sanitize(name)} changes no module of this {model.config.model_type} model")
     return found
 
 

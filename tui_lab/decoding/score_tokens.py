@@ -17,7 +17,7 @@ from tui_lab.decoding.adapters import AdapterSplit
 from tui_lab.decoding.decoders import facts_of
 from tui_lab.decoding.detokenize import Decode
 from tui_lab.decoding.forward import Virtual
-from tui_lab.decoding.session import BASE, Stage
+from tui_lab.decoding.session import BASE, DecodingSession
 
 #: Positions whose logits are in memory at once.
 _CHUNK = 64
@@ -34,8 +34,8 @@ class Judged:
     top: tuple[tuple[int, str, float], ...]  # token, text, log-probability of the most probable ones
 
 
-def judge(
-    stage: Stage, prompt_ids: Sequence[int], token_ids: Sequence[int], on: str = BASE, top: int = 0
+def score_tokens(
+    stage: DecodingSession, prompt_ids: Sequence[int], token_ids: Sequence[int], on: str = BASE, top: int = 0
 ) -> list[Judged]:
     """Every token of ``token_ids`` as ``on`` (base, an adapter or another model of the stage) judges it
     after the prompt and the tokens before it."""

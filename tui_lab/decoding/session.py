@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import Adapter, AdapterSplit, load
 from tui_lab.decoding.detokenize import Decode, decoder_of
 from tui_lab.decoding.engine import Lockstep, check, context_room, run
@@ -26,7 +26,7 @@ _KV_SHARE = 0.8
 
 
 @dataclass
-class Stage:
+class DecodingSession:
     """A base model and what is compared with it. Lanes name what they run on: ``base`` or empty, the name
     of an adapter, or the name of another model."""
 
@@ -52,7 +52,7 @@ class Stage:
         ours, theirs = (m.config.get_text_config(decoder=True).vocab_size for m in (self.model, model))
         if ours != theirs:
             raise LabError(
-                f"{visible(name)} has a vocabulary of {theirs} and the base one of {ours}: "
+                f"{sanitize(name)} has a vocabulary of {theirs} and the base one of {ours}: "
                 "they do not share a tokenizer, so their answers cannot stand side by side"
             )
         self._free(name)
@@ -61,7 +61,7 @@ class Stage:
     def remove(self, name: str) -> None:
         """Forgets an adapter or a model; the base stays loaded."""
         if name not in self.names[1:]:
-            raise LabError(f"there is no adapter {visible(name)!r}; there are {self._listed()}")
+            raise LabError(f"there is no adapter {sanitize(name)!r}; there are {self._listed()}")
         self.adapters.pop(name, None)
         self.others.pop(name, None)
 
@@ -72,10 +72,10 @@ class Stage:
 
     def _free(self, name: str) -> None:
         if name in self.names:
-            raise LabError(f"the name {visible(name)!r} is taken; choose another for the adapter")
+            raise LabError(f"the name {sanitize(name)!r} is taken; choose another for the adapter")
 
     def _listed(self) -> str:
-        return ", ".join(visible(name) for name in self.names)
+        return ", ".join(sanitize(name) for name in self.names)
 
     def check(self, request: Request) -> None:
         """Raises LabError, with all mistakes at once, for a request that cannot run here."""
@@ -83,7 +83,7 @@ class Stage:
         for number, lane in enumerate(request.lanes, 1):
             if (lane.on or BASE) not in self.names:
                 found.append(
-                    f"lane {number} runs on {visible(lane.on)!r}, which is not loaded; "
+                    f"lane {number} runs on {sanitize(lane.on)!r}, which is not loaded; "
                     f"there are {self._listed()}"
                 )
         if found:

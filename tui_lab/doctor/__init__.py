@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, state_dir
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import Check
 from tui_lab.hardware import gpu
@@ -88,7 +88,10 @@ def guarded(name: str, look: Callable[[], Check | None]) -> Iterator[Check]:
     except Exception as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield Check(
-            name, "fail", f"cannot be looked at: {visible(what)[:200]}", "install tui-lab again: `make setup`"
+            name,
+            "fail",
+            f"cannot be looked at: {sanitize(what)[:200]}",
+            "install tui-lab again: `make setup`",
         )
         return
     if found is not None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 State = Literal["ok", "warn", "fail"]
 
@@ -56,4 +56,4 @@ def child(code: str, timeout_s: float, environment: Mapping[str, str] | None = N
     if done.returncode < 0:
         return {"error": f"it crashed (signal {-done.returncode})"}
     words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return {"error": visible(words[-1])[:300] if words else "it ended without a word"}
+    return {"error": sanitize(words[-1])[:300] if words else "it ended without a word"}

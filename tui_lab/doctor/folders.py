@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tui_lab.core.paths import is_there
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import Check, gb
 
 #: A run of the bundled model leaves a few megabytes, checkpoints of a 3 B adapter a few hundred.
@@ -30,7 +30,7 @@ def cannot_write(directory: Path) -> str | None:
         parent = existing(directory)
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return None
-        return f"{visible(str(parent))} cannot be written"
+        return f"{sanitize(str(parent))} cannot be written"
     try:
         with tempfile.TemporaryFile(dir=directory):
             return None
@@ -40,7 +40,7 @@ def cannot_write(directory: Path) -> str | None:
 
 def check_runs(directory: Path) -> Check:
     """Whether a run's folder can be made, and the room for it."""
-    shown = visible(str(directory))
+    shown = sanitize(str(directory))
     if reason := cannot_write(directory):
         advice = "name another folder with --runs-dir or TUI_LAB_RUNS_DIR"
         return Check("runs folder", "fail", f"{shown}: {reason}", advice)

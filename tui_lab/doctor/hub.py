@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import Check, child, gb
 from tui_lab.doctor.folders import existing
 from tui_lab.models import catalog
@@ -84,7 +84,7 @@ def folder_size(path: Path, limit_s: float = WALK_LIMIT_S) -> tuple[int, bool]:
 
 def check_cache(directory: Path) -> Check:
     """The hub cache: where it is, how large, and the room for more."""
-    shown = visible(str(directory))
+    shown = sanitize(str(directory))
     free = shutil.disk_usage(existing(directory)).free
     if not directory.is_dir():
         text = f"{shown} (not there yet), {gb(free)} free"

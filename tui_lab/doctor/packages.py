@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import Check, child
 from tui_lab.hardware import gpu
 
@@ -122,7 +122,7 @@ def check_torch(answer: Mapping[str, Any], cards: list[gpu.Gpu], driver: gpu.Dri
     build = answer.get("cuda_build")
     text = f"{answer.get('version')}, " + (f"built for CUDA {build}" if build else "built without CUDA")
     if answer.get("cuda"):
-        devices = ", ".join(visible(str(name)) for name in answer.get("devices", []))
+        devices = ", ".join(sanitize(str(name)) for name in answer.get("devices", []))
         bf16 = "bf16" if answer.get("bf16") else "no bf16"
         return Check("torch", "ok", f"{text}, uses {devices} ({bf16})")
     threads = answer.get("threads")

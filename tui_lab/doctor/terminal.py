@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import ascii_reason
 from tui_lab.doctor.check import Check, State
 
@@ -52,14 +52,14 @@ def check_colours(environment: Mapping[str, str], is_terminal: bool) -> Check:
         )
         return Check("colours", state, f"TERM={term or '(unset)'}{where}", advice)
     if has_true_colour(environment):
-        return Check("colours", "ok", f"16.7 million (TERM={visible(term)}){where}")
+        return Check("colours", "ok", f"16.7 million (TERM={sanitize(term)}){where}")
     if "256color" in term or term in ("xterm-kitty", "alacritty", "xterm-ghostty"):
         advice = "if the terminal has true colour, set COLORTERM=truecolor"
         if is_remote(environment):
             advice += " in this machine's profile: it does not travel over SSH by itself"
-        return Check("colours", "ok", f"256 (TERM={visible(term)}){where}", advice)
+        return Check("colours", "ok", f"256 (TERM={sanitize(term)}){where}", advice)
     advice = "set TERM=xterm-256color if the terminal has more colours"
-    return Check("colours", state, f"8 or 16 (TERM={visible(term)}){where}", advice)
+    return Check("colours", state, f"8 or 16 (TERM={sanitize(term)}){where}", advice)
 
 
 def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
@@ -70,7 +70,7 @@ def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
         return Check("glyphs", "warn", reason.partition(". ")[0], advice)
     if encoding.replace("-", "").lower() not in ("utf8", "utf16", "utf32"):
         advice = "charts need UTF-8: set LANG=C.UTF-8 (or en_US.UTF-8), or use `tui-lab --ascii`"
-        return Check("glyphs", "warn", f"encoding {visible(encoding)}", advice)
+        return Check("glyphs", "warn", f"encoding {sanitize(encoding)}", advice)
     if environment.get("TERM") == "linux":
         advice = "the text console has no braille: `tui-lab --plots block`, or a terminal emulator or SSH"
         return Check("glyphs", "warn", "UTF-8, on the Linux console", advice)
@@ -184,7 +184,9 @@ def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Chec
     """What of tmux's settings makes the lab look or feel worse than it need; None outside of tmux."""
     if environment.get("STY"):
         advice = "GNU screen has no true colour before version 5; tmux has"
-        return Check("multiplexer", "ok", f"GNU screen (TERM={visible(environment.get('TERM', ''))})", advice)
+        return Check(
+            "multiplexer", "ok", f"GNU screen (TERM={sanitize(environment.get('TERM', ''))})", advice
+        )
     if not environment.get("TMUX"):
         return None
     if tmux is None:
@@ -196,7 +198,7 @@ def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Chec
         wanted.append('set -g default-terminal "tmux-256color" (programs draw for another terminal)')
     if has_true_colour(environment) and "RGB" not in tmux.features:
         wanted.append("set -as terminal-features ',*:RGB' (colours are rounded to 256)")
-    found = f"tmux {visible(tmux.version)}, Escape waits {tmux.escape_ms} ms"
+    found = f"tmux {sanitize(tmux.version)}, Escape waits {tmux.escape_ms} ms"
     found += ", true colour" if "RGB" in tmux.features else ""
     if wanted:
         return Check("multiplexer", "warn", found, f"in ~/.tmux.conf: {'; '.join(wanted)}")

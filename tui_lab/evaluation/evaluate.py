@@ -19,7 +19,7 @@ from typing import Any
 from tui_lab import __version__
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.request import Request, Subject, request_of, subject_of
 from tui_lab.evaluation.score_cache import How, Scores
@@ -125,7 +125,7 @@ class _Evaluation:
         else:
             from tui_lab.decoding.adapters import load_wrapped
 
-            self._report(f"loading {visible(self._subject.name)}")
+            self._report(f"loading {sanitize(self._subject.name)}")
             self._model = load_wrapped(self._base_model(), target.adapter, self._subject.name)
         self._is_tuned = True
         return self._model
@@ -144,7 +144,7 @@ class _Evaluation:
         from tui_lab.models.inference import load_model, quiet_libraries
         from tui_lab.models.load_progress import told
 
-        name = visible(self._subject.label if target is self._subject.base else self._subject.name)
+        name = sanitize(self._subject.label if target is self._subject.base else self._subject.name)
         self._report(f"loading {name}")
         with quiet_libraries(), told(lambda text: self._report(text), name, target.location):
             model = load_model(
@@ -223,11 +223,11 @@ class _Evaluation:
     def _facts(self, suite: Suite) -> results.Facts:
         how, subject = self._subject.how, self._subject
         return results.Facts(
-            model=visible(subject.label),
+            model=sanitize(subject.label),
             revision=subject.base.revision,
             quantization=how.quantization,
             dtype=how.dtype,
-            adapter=visible(subject.name) if subject.tuned is not None else None,
+            adapter=sanitize(subject.name) if subject.tuned is not None else None,
             versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
             seconds=round(self._seconds.get(suite.sha256, 0.0), 3),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.score_cache import How
 from tui_lab.retention.verdict import THRESHOLD
@@ -42,7 +42,7 @@ def request_of(value: Mapping[str, Any]) -> Request:
     known = {each.name: each for each in fields(Request)}
     for name in value:
         if name not in known:
-            raise LabError(f"an evaluation knows no {visible(str(name))!r}; it knows {', '.join(known)}")
+            raise LabError(f"an evaluation knows no {sanitize(str(name))!r}; it knows {', '.join(known)}")
     kinds: dict[str, tuple[type, ...]] = {
         "limit": (int,), "threshold": (int, float), "acquisition": (bool,), "allow_large": (bool,),
     }  # fmt: skip
@@ -62,9 +62,9 @@ def request_of(value: Mapping[str, Any]) -> Request:
     if request.limit < 0:
         raise LabError(f"limit is 0 (all items) or more, not {request.limit}")
     if request.dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {visible(request.dtype)!r}")
+        raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(request.dtype)!r}")
     if request.quantization not in ("auto", "none", "nf4"):
-        raise LabError(f"quantization is auto, none or nf4, not {visible(request.quantization)!r}")
+        raise LabError(f"quantization is auto, none or nf4, not {sanitize(request.quantization)!r}")
     return request
 
 
@@ -102,7 +102,7 @@ def subject_of(request: Request) -> Subject:
     tuned = adapter_target(name, runs_dir, request.allow_large) if name else None
     run = _run_of(name, runs_dir)
     if request.run and run is None:
-        raise LabError(f"{visible(request.run)} is no run; `tui-lab runs` lists them")
+        raise LabError(f"{sanitize(request.run)} is no run; `tui-lab runs` lists them")
     if run is None and not name and request.model:
         found = model_target(request.model, runs_dir, request.allow_large)
         if found.adapter is not None or _run_of(request.model, runs_dir) is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tui_lab.core import job_protocol, paths
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import results
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites.records import Suite
@@ -125,7 +125,7 @@ class Scores:
         except OSError as error:
             self.close()
             raise LabError(
-                f"{visible(str(self.path.parent))} cannot be written ({error.strerror}); free the place, or "
+                f"{sanitize(str(self.path.parent))} cannot be written ({error.strerror}); free the place, or "
                 "name another with TUI_LAB_CACHE_DIR"
             ) from None
         self.done = results.fits(self._suite, {score.id: score for score in found})

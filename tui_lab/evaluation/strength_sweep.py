@@ -19,7 +19,7 @@ from typing import Any
 
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
@@ -54,7 +54,7 @@ def read_request(fields: dict[str, Any]) -> Request:
 
     def number(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise LabError(f"{name} of a strength sweep is a number, not {visible(repr(value))[:80]}")
+            raise LabError(f"{name} of a strength sweep is a number, not {sanitize(repr(value))[:80]}")
         if not math.isfinite(value):
             raise LabError(f"{name} of a strength sweep is a finite number, not {value}")
         return float(value)
@@ -367,7 +367,7 @@ class Sweep:
             "version": self._suite.version,
             "sha256": self._suite.sha256,
             "n": len(self._suite.items),
-            "model": visible(self._subject.recipe.model),
+            "model": sanitize(self._subject.recipe.model),
             "weights": self._subject.identity(1.0),
             "quantization": how.quantization,
             "dtype": how.dtype,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab import __version__
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.export.request import Request
 from tui_lab.export.source import Source
 from tui_lab.export.weights import BASE_BESIDE
@@ -90,4 +90,4 @@ def write(
 
 def plain(text: Any) -> str:
     """A text from outside on one line of Markdown, without marks that would be read as such."""
-    return re.sub(r"([\\`*<>\[\]])", r"\\\1", visible(" ".join(str(text).split())))
+    return re.sub(r"([\\`*<>\[\]])", r"\\\1", sanitize(" ".join(str(text).split())))

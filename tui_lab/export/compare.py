@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.data import templates
 from tui_lab.data.masks import TEMPLATE_SETTINGS
@@ -66,7 +66,7 @@ def run_check(spec: dict[str, Any], work: Path) -> dict[str, Any]:
         said = done.stderr.strip().splitlines()
         raise LabError(
             "the export could not be loaded again, so it is not kept: "
-            + visible(said[-1] if said else f"its check ended with exit status {done.returncode}")[:300]
+            + sanitize(said[-1] if said else f"its check ended with exit status {done.returncode}")[:300]
         )
     answer = json.loads(lines[-1])
     assert isinstance(answer, dict)
@@ -129,7 +129,7 @@ def _text(found: dict[str, Any], tokenizer: Any) -> Iterator[Check]:
     )
     tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     yield Check("tokens", tokens == found["tokens"], "its tokenizer splits text as the run's does")
-    names = [visible(str(tokenizer.convert_ids_to_tokens(stop))) for stop in found["stop_ids"]]
+    names = [sanitize(str(tokenizer.convert_ids_to_tokens(stop))) for stop in found["stop_ids"]]
     stops = all(length == check.FORCED_AT for length in found["forced"].values())
     complete = set(templates.stop_ids(tokenizer)) <= set(found["stop_ids"])
     yield Check(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 VARIABLE = "LLAMA_CPP_DIR"
 SCRIPT = "convert_hf_to_gguf.py"
@@ -69,7 +69,7 @@ def find_converter() -> Path:
         if path.is_file():
             return path
         raise LabError(
-            f"{VARIABLE} is {visible(folder)}, and there is no {SCRIPT} in it: name llama.cpp's own folder"
+            f"{VARIABLE} is {sanitize(folder)}, and there is no {SCRIPT} in it: name llama.cpp's own folder"
         )
     for name in _ON_PATH:
         if found := shutil.which(name):
@@ -98,7 +98,7 @@ def convert(converter: Path, merged: Path, file: Path, dtype: str) -> None:
     if done.returncode or not file.is_file():
         sys.stderr.write(done.stdout + done.stderr)
         said = [line for line in (done.stdout + done.stderr).strip().splitlines() if line.strip()]
-        last = visible(said[-1])[:300] if said else f"it ended with exit status {done.returncode}"
+        last = sanitize(said[-1])[:300] if said else f"it ended with exit status {done.returncode}"
         raise LabError(f"llama.cpp's converter did not convert this model: {last}")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from tui_lab import __version__
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.export import check as export_check
 from tui_lab.export import compare, modelfile, script, staging
 from tui_lab.export import gguf as export_gguf
@@ -166,7 +166,7 @@ class Export:
         self._write_modelfile(asked, ".")
         if (found := self.figures["architecture"]) not in modelfile.IMPORTED:
             self.notes.append(
-                f"`ollama create` is not known to import {visible(found)} from safetensors: export --as gguf"
+                f"`ollama create` is not known to import {sanitize(found)} from safetensors: export --as gguf"
             )
         self._write_card("AutoModelForCausalLM")
 
@@ -214,7 +214,7 @@ class Export:
         found = export_gguf.read_back(converter, file, merged)
         self.figures["gguf"] = {name: value for name, value in found.items() if name != "problem"}
         if problem := found.get("problem"):
-            self.notes.append(f"the GGUF file was not read back: {visible(str(problem))[:200]}")
+            self.notes.append(f"the GGUF file was not read back: {sanitize(str(problem))[:200]}")
             return
         template = self.tokenizer.chat_template
         self.checked(
@@ -267,7 +267,7 @@ class Export:
         self.checked(
             "modelfile",
             modelfile.template_of(read) == found.go and modelfile.stops_of(read) == stops,
-            f"the Modelfile stops at {' and '.join(visible(stop) for stop in stops)}",
+            f"the Modelfile stops at {' and '.join(sanitize(stop) for stop in stops)}",
         )
         if found.go:
             self.checked(
@@ -314,7 +314,7 @@ class Export:
             from tui_lab.core import format
 
             raise LabError(
-                f"the export needs {format.size(needed)}, and the disk of {visible(str(self.target.parent))} "
+                f"the export needs {format.size(needed)}, and the disk of {sanitize(str(self.target.parent))} "
                 f"has {format.size(free)} free: free some space, or name another place with --out"
             )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.export import go_template
 
 Message = dict[str, str]
@@ -55,7 +55,7 @@ def around(render: Render, closed: Callable[[list[Message]], str]) -> Around:
     except Inexpressible:
         raise
     except Exception as error:  # templates raise what they like
-        raise Inexpressible(f"it refuses a plain conversation ({visible(str(error))[:120]})") from None
+        raise Inexpressible(f"it refuses a plain conversation ({sanitize(str(error))[:120]})") from None
     tail = _common_start(_common_start(after_user, between), last)
     head = _common_end(opening, turned[len(_common_start(after_answer, turned)) :])
     return Around(
@@ -166,7 +166,7 @@ def translated(
     except Inexpressible as error:
         return Template("", str(error))
     except go_template.Unreadable as error:
-        return Template("", visible(str(error)))
+        return Template("", sanitize(str(error)))
     return Template(go, "", compared, tuple(notes))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 MODULE = "tui_lab.export.job"
 RESULT = "export.json"
@@ -51,16 +51,16 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     }  # fmt: skip
     for name, value in fields.items():
         if name not in kinds:
-            raise LabError(f"an export knows no {visible(str(name))!r}; it knows {', '.join(kinds)}")
+            raise LabError(f"an export knows no {sanitize(str(name))!r}; it knows {', '.join(kinds)}")
         if not isinstance(value, kinds[name]) or (name == "strength" and isinstance(value, bool)):
             raise LabError(f"{name} of an export is no {type(value).__name__}")
     request = Request(**{"run": "", "kind": "", **fields})
     if not request.run:
         raise LabError("no run was named; `tui-lab runs` lists them")
     if request.kind not in KINDS:
-        raise LabError(f"an export is one of {', '.join(KINDS)}, not {visible(request.kind)!r}")
+        raise LabError(f"an export is one of {', '.join(KINDS)}, not {sanitize(request.kind)!r}")
     if request.dtype not in DTYPES:
-        raise LabError(f"dtype of an export is {' or '.join(DTYPES)}, not {visible(request.dtype)!r}")
+        raise LabError(f"dtype of an export is {' or '.join(DTYPES)}, not {sanitize(request.dtype)!r}")
     from tui_lab.retention.strength_grid import check
 
     check(float(request.strength))
@@ -101,4 +101,4 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     lines += [f"checked: {check['text']}" for check in result["checks"]]
     lines += [f"note: {note}" for note in result["notes"]]
     lines += [f"use: {line}" for line in result["use"]]
-    return [visible(str(line)) for line in lines]
+    return [sanitize(str(line)) for line in lines]

@@ -16,7 +16,7 @@ from typing import Any
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.export.source import Source
 from tui_lab.recipes.recipe import Recipe
@@ -233,7 +233,7 @@ def _about(source: Source, as_tokens: bool) -> str:
 
 def _line(text: str) -> str:
     """A name from outside, for a docstring."""
-    return visible(" ".join(text.split())).replace("\\", "/").replace('"', "'")
+    return sanitize(" ".join(text.split())).replace("\\", "/").replace('"', "'")
 
 
 def _arguments(source: Source) -> dict[str, Any]:

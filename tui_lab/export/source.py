@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
@@ -285,4 +285,4 @@ def parameter_count(model: Any) -> int:
 
 def unknown(text: Any) -> str:
     """A text from outside, for a sentence."""
-    return visible(str(text))[:200]
+    return sanitize(str(text))[:200]

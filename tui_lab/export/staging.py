@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.export.request import RESULT
 
 
@@ -22,7 +22,7 @@ def _check_free(target: Path, force: bool) -> None:
     """Refuses to write over anything that is not asked for. Raises LabError."""
     if not target.exists():
         return
-    shown = visible(str(target))
+    shown = sanitize(str(target))
     if not target.is_dir():
         raise LabError(f"{shown} is a file: name a folder with --out")
     if not any(target.iterdir()):
@@ -49,7 +49,7 @@ def partial(target: Path, force: bool) -> Iterator[Path]:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise LabError(
-                f"{visible(str(target))} is being exported already: wait for it or end it"
+                f"{sanitize(str(target))} is being exported already: wait for it or end it"
             ) from None
         for left in made_in.iterdir():  # of one that was killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -81,7 +81,7 @@ def publish(made_in: Path, target: Path) -> None:
 def disk_words(error: BaseException, target: Path) -> str:
     """The sentence for a disk that is full or cannot be written; "" for any other error. safetensors has an
     error of its own for it."""
-    place = f"{visible(str(target.parent))}"
+    place = f"{sanitize(str(target.parent))}"
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower():
         return f"the disk of {place} is full: free some space, or name another place with --out"

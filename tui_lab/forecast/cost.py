@@ -21,7 +21,7 @@ from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import Operations, operations
 from tui_lab.hardware import gpu_specs
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu_specs import Card
+from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN
@@ -117,7 +117,7 @@ class Cost:
     basis: str
     formula: str
     notes: tuple[str, ...] = ()
-    card: Card | None = None
+    card: GpuSpec | None = None
 
     @property
     def flops_per_token(self) -> float:
@@ -128,7 +128,7 @@ def estimate(
     shape: Shape,
     recipe: Recipe,
     resolved: Mapping[str, Any] | None = None,
-    device: DeviceFacts | Card | str | None = None,
+    device: DeviceFacts | GpuSpec | str | None = None,
     tokens: float | None = None,
     *,
     rows: int | None = None,
@@ -299,8 +299,8 @@ def _rate(flops_s: float | None) -> str:
     return "unknown" if flops_s is None else f"{flops_s / 1e12:,.4g} TFLOP/s"
 
 
-def _card(device: DeviceFacts | Card | str | None) -> tuple[Card | None, list[str]]:
-    if isinstance(device, Card) or device is None:
+def _card(device: DeviceFacts | GpuSpec | str | None) -> tuple[GpuSpec | None, list[str]]:
+    if isinstance(device, GpuSpec) or device is None:
         return device, []
     if isinstance(device, str):
         return gpu_specs.find(device), []
@@ -312,7 +312,7 @@ def _card(device: DeviceFacts | Card | str | None) -> tuple[Card | None, list[st
         return None, [str(error)]
 
 
-def _dtype(shape: Shape, recipe: Recipe, values: Mapping[str, Any], card: Card | None) -> str:
+def _dtype(shape: Shape, recipe: Recipe, values: Mapping[str, Any], card: GpuSpec | None) -> str:
     """What a run would compute in; as resolution does where it was not asked."""
     settled = values.get("compute_dtype") or recipe.compute_dtype
     if settled != "auto":

@@ -10,14 +10,14 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count, size
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import Cost, Interval
 from tui_lab.forecast.memory import Forecast, forecast
 from tui_lab.forecast.remedies import FITS, OVER, Largest, Remedy
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
@@ -47,11 +47,11 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RunEstimate:
     """``memory`` is None where it cannot be said, and ``problem`` says why; likewise ``cost``. ``probe`` is
     there when it was asked for."""
 
-    room: Room
+    room: MemoryBudget
     memory: Forecast | None = None
     problem: str = ""
     cost: Cost | None = None
@@ -76,13 +76,13 @@ class Outlook:
         return fit.verdict(self.memory, free) if self.memory else fit.UNKNOWN
 
 
-def look(
-    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: Room, data: Data | None = None
-) -> Outlook:
+def estimate(
+    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: MemoryBudget, data: Data | None = None
+) -> RunEstimate:
     """The outlook of a recipe with its resolved ``values``; a fraction of a millisecond. Never raises."""
     if entry.shape is None:
         problem = _no_shape(entry)
-        return Outlook(room, problem=problem, cost_problem="not known before the model's sizes are")
+        return RunEstimate(room, problem=problem, cost_problem="not known before the model's sizes are")
     data = data or Data()
     memory, problem = None, ""
     try:
@@ -103,22 +103,24 @@ def look(
         )
     except LabError as error:
         cost_problem = str(error)
-    return Outlook(room, memory, problem, cost, cost_problem)
+    return RunEstimate(room, memory, problem, cost, cost_problem)
 
 
-def warm_up(room: Room) -> None:
+def warm_up(room: MemoryBudget) -> None:
     """Reads the tables that the first look needs, some tenths of a second: for a thread."""
     recipe, entry = Recipe(), catalog.find(catalog.POCKET)
-    look(recipe, entry, resolve(recipe, room.device, entry).values, room)
+    estimate(recipe, entry, resolve(recipe, room.device, entry).values, room)
 
 
 def _no_shape(entry: Entry) -> str:
     if entry.model_type:
-        return f"the layers of {visible(entry.model_type)} are not known here: the exact probe can count them"
+        return (
+            f"the layers of {sanitize(entry.model_type)} are not known here: the exact probe can count them"
+        )
     return "its sizes are not known before its files are here: the exact probe can read them then"
 
 
-def probed(outlook: Outlook, answer: Mapping[str, Any]) -> Outlook:
+def probed(outlook: RunEstimate, answer: Mapping[str, Any]) -> RunEstimate:
     """The outlook with the answer of :mod:`tui_lab.training.memory_probe`."""
     peak = int(answer["peak_bytes"])
     memory = outlook.memory
@@ -144,7 +146,7 @@ def calibration_request(recipe: Recipe, data: Data | None) -> dict[str, Any]:
     }
 
 
-def probe_request(recipe: Recipe, room: Room) -> dict[str, Any]:
+def probe_request(recipe: Recipe, room: MemoryBudget) -> dict[str, Any]:
     """What :mod:`tui_lab.training.memory_probe` is asked."""
     return {"recipe": recipe.model_dump(), "device": asdict(room.device)}
 
@@ -179,20 +181,20 @@ def total_text(memory: Forecast) -> str:
     return f"{size(memory.total_bytes)} ({low} to {high})"
 
 
-def short_free_text(room: Room) -> str:
+def short_free_text(room: MemoryBudget) -> str:
     """``14.6 GiB free (GPU 1)``."""
     where = "RAM" if room.kind == "cpu" else room.label.split(":")[0] if ": " in room.label else "GPU"
     return f"{size(room.free_bytes)} free ({where})" if room.free_bytes is not None else f"({where})"
 
 
-def free_text(room: Room) -> str:
+def free_text(room: MemoryBudget) -> str:
     """``14.6 GiB free now on GPU 1: NVIDIA L4``."""
     if room.free_bytes is None:
         return f"how much is free on {room.label} is not known"
     return f"{size(room.free_bytes)} {room.basis} {room.label}"
 
 
-def verdict_text(outlook: Outlook) -> str:
+def verdict_text(outlook: RunEstimate) -> str:
     """Whether it fits, in a few words."""
     free, needed = outlook.room.free_bytes, outlook.needed_bytes
     if needed is None:
@@ -210,7 +212,7 @@ def verdict_text(outlook: Outlook) -> str:
             return f"does not fit: {size(needed - free)} short"
 
 
-def line(outlook: Outlook) -> str:
+def line(outlook: RunEstimate) -> str:
     """The memory in one line."""
     if outlook.memory is None and outlook.probe is None:
         return f"memory: {outlook.problem}"
@@ -220,14 +222,14 @@ def line(outlook: Outlook) -> str:
     return f"memory: {', '.join(figures)}, {free_text(outlook.room)}: {verdict_text(outlook)}"
 
 
-def nothing_helps(outlook: Outlook, remedies: Sequence[Remedy]) -> bool:
+def nothing_helps(outlook: RunEstimate, remedies: Sequence[Remedy]) -> bool:
     """Whether all changes were tried, and none makes it fit: they are tried by the formula, so not where it
     is only the probe that finds the recipe too large."""
     searched = outlook.memory is not None and fit.verdict(outlook.memory, outlook.room.free_bytes) == OVER
     return searched and outlook.verdict == OVER and not remedies
 
 
-def cost_line(outlook: Outlook) -> str:
+def cost_line(outlook: RunEstimate) -> str:
     """Time, energy and money in one line; why not where they are not known."""
     cost = outlook.cost
     if cost is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 #: bfloat16 arithmetic came with Ampere.
 BF16_CAPABILITY = (8, 0)
@@ -160,7 +160,7 @@ def _first(*questions: Callable[[], Any]) -> Any:
 def _text(value: Any) -> str | None:
     if value is None:
         return None
-    return visible(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+    return sanitize(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.device import DeviceFacts
 
 _FILE = Path(__file__).with_name("gpu_specs.toml")
@@ -30,7 +30,7 @@ _LEAST_MEMORY, _MOST_MEMORY = 0.85, 1.1
 
 
 @dataclass(frozen=True)
-class Card:
+class GpuSpec:
     """One card. Rates are dense, in FLOP/s with sums in float32; ``bf16_flops`` is None where it has none."""
 
     name: str
@@ -58,14 +58,14 @@ class Card:
 
 
 @lru_cache(maxsize=1)
-def all_cards() -> tuple[Card, ...]:
+def all_cards() -> tuple[GpuSpec, ...]:
     """Every card of the file, in its order."""
     rows: list[dict[str, Any]] = tomllib.loads(_FILE.read_text(encoding="utf-8"))["card"]
     return tuple(_from_row(row) for row in rows)
 
 
-def _from_row(row: dict[str, Any]) -> Card:
-    return Card(
+def _from_row(row: dict[str, Any]) -> GpuSpec:
+    return GpuSpec(
         name=row["name"],
         memory_bytes=row["memory_gib"] << 30,
         usable_bytes=row["usable_mib"] << 20,
@@ -89,15 +89,15 @@ def _words(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _by_words() -> dict[frozenset[str], Card]:
-    found: dict[frozenset[str], Card] = {}
+def _by_words() -> dict[frozenset[str], GpuSpec]:
+    found: dict[frozenset[str], GpuSpec] = {}
     for card in all_cards():
         for name in (card.name, *card.names):
             found.setdefault(_words(name), card)
     return found
 
 
-def find(text: str, memory_bytes: int | None = None) -> Card:
+def find(text: str, memory_bytes: int | None = None) -> GpuSpec:
     """The card that ``text`` names, in people's spelling or the driver's. ``memory_bytes``: what the driver
     reports, where it is known: it tells apart variants of one name. Raises LabError with what is near."""
     words = _words(text[:200])
@@ -112,7 +112,7 @@ def find(text: str, memory_bytes: int | None = None) -> Card:
     return card
 
 
-def known(text: str, memory_bytes: int | None = None) -> Card | None:
+def known(text: str, memory_bytes: int | None = None) -> GpuSpec | None:
     """The card that ``text`` names; None where it is not known."""
     try:
         return find(text, memory_bytes)
@@ -120,7 +120,7 @@ def known(text: str, memory_bytes: int | None = None) -> Card | None:
         return None
 
 
-def near(text: str) -> list[Card]:
+def near(text: str) -> list[GpuSpec]:
     """Cards whose names share a word with ``text``, else those that are spelled most alike; at most five."""
     words = _words(text[:200])
     shared = [card for card in all_cards() if words & _words(card.name)]
@@ -132,7 +132,7 @@ def near(text: str) -> list[Card]:
 
 
 def _unknown(text: str, words: frozenset[str]) -> str:
-    shown = visible(text.strip())[:80]
+    shown = sanitize(text.strip())[:80]
     names = ", ".join(card.name for card in near(text))
     if words & _PORTABLE:
         instead = f" (the desktop's {names} is another, faster card)" if names else ""

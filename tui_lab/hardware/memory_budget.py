@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tui_lab.hardware import cpu, gpu
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu_specs import Card
+from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.hardware.telemetry import visible_gpus
 
 #: The GPUs that CUDA shows a process.
@@ -20,7 +20,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryBudget:
     """A place for a run. ``free_bytes`` is None where nobody says; ``uuid`` only of a GPU of this machine;
     ``basis``: what ``free_bytes`` is, in words."""
 
@@ -41,32 +41,32 @@ class Room:
         return "cuda" if self.device.type == "cuda" else "cpu"
 
 
-def of_card(card: Card) -> Room:
+def of_card(card: GpuSpec) -> MemoryBudget:
     """A card of the table that nothing else runs on."""
-    return Room(card.device_facts(), card.usable_bytes, card.name, "on an empty")
+    return MemoryBudget(card.device_facts(), card.usable_bytes, card.name, "on an empty")
 
 
-def of_gpu(found: gpu.Gpu, threads: int, number: str = "") -> Room:
+def of_gpu(found: gpu.Gpu, threads: int, number: str = "") -> MemoryBudget:
     """A GPU of this machine as it is now."""
     total, used = found.memory_total_bytes, found.memory_used_bytes
     free = None if total is None or used is None else max(0, total - used)
     device = DeviceFacts("cuda", found.name, total or 0, bool(found.bf16), threads)
-    return Room(device, free, f"{number}{found.name}", "free now on", found.uuid)
+    return MemoryBudget(device, free, f"{number}{found.name}", "free now on", found.uuid)
 
 
-def of_main_memory(device: DeviceFacts, root: Path = _CGROUP) -> Room:
+def of_main_memory(device: DeviceFacts, root: Path = _CGROUP) -> MemoryBudget:
     """Where there is no GPU: the memory that programs can still get."""
-    return Room(device, available_bytes(root), "main memory", "free now in")
+    return MemoryBudget(device, available_bytes(root), "main memory", "free now in")
 
 
-def gpus(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], threads: int) -> list[Room]:
+def gpus(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], threads: int) -> list[MemoryBudget]:
     """The GPUs that CUDA would show a run, in CUDA's order."""
     shown = visible_gpus(cards, environment)
     many = len(shown) > 1
     return [of_gpu(card, threads, f"GPU {place}: " if many else "") for place, card in enumerate(shown)]
 
 
-def preferred(rooms: Sequence[Room], environment: Mapping[str, str]) -> int:
+def select(rooms: Sequence[MemoryBudget], environment: Mapping[str, str]) -> int:
     """The place that a run had better take: the first where CUDA_VISIBLE_DEVICES says which, else the
     freest."""
     if not rooms or environment.get(GPUS_ENV) is not None:
@@ -74,7 +74,7 @@ def preferred(rooms: Sequence[Room], environment: Mapping[str, str]) -> int:
     return max(range(len(rooms)), key=lambda place: (rooms[place].free_bytes or 0, -place))
 
 
-def here(threads: int | None = None) -> list[Room]:
+def detect(threads: int | None = None) -> list[MemoryBudget]:
     """Every place for a run on this machine, as it is now; never empty. Asks the driver: not for an event
     loop."""
     threads = threads or cpu.threads()
@@ -82,10 +82,10 @@ def here(threads: int | None = None) -> list[Room]:
     return found or [of_main_memory(cpu.without_gpu())]
 
 
-def chosen() -> Room:
+def current() -> MemoryBudget:
     """The place that a run of one process takes when nobody chose one for it. Asks the driver."""
-    places = here()
-    return places[preferred(places, os.environ)]
+    places = detect()
+    return places[select(places, os.environ)]
 
 
 def available_bytes(root: Path = _CGROUP) -> int | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.models.checkpoint import FolderFacts, inspect
 from tui_lab.models.shapes import Shape, parameter_count
 from tui_lab.pocket import MODEL_DIR
@@ -269,9 +269,9 @@ def _in_cache(entry: Entry, snapshot: Path) -> Entry:
 
 def _from_cache(hub_id: str, snapshot: Path) -> Entry:
     return _from_folder(
-        inspect(snapshot, name=visible(hub_id)),
+        inspect(snapshot, name=sanitize(hub_id)),
         id=hub_id,
-        label=visible(hub_id),
+        label=sanitize(hub_id),
         where="cache",
         source="its config.json, in the hub cache",
     )
@@ -337,12 +337,12 @@ def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) ->
 
 def check_size(name: str, parameters: int, allow_large: bool) -> None:
     """Raises LabError for a model whose size shows only when it is loaded (a hub id not known here)."""
-    if not allow_large and (sentence := _too_large(visible(name), parameters)):
+    if not allow_large and (sentence := _too_large(sanitize(name), parameters)):
         raise LabError(sentence)
 
 
 def _find(wanted: str, cache_dir: Path | None) -> Entry:
-    shown = visible(wanted)
+    shown = sanitize(wanted)
     folder = home(Path(wanted))
     if not _looks_like_path(wanted):
         entries = load(cache_dir)
@@ -352,7 +352,7 @@ def _find(wanted: str, cache_dir: Path | None) -> Entry:
     if folder.is_dir():
         facts = inspect(folder.resolve(), name=shown)
         return _from_folder(
-            facts, id=str(folder.resolve()), label=visible(folder.resolve().name) or shown, where="folder",
+            facts, id=str(folder.resolve()), label=sanitize(folder.resolve().name) or shown, where="folder",
             source="its config.json",
         )  # fmt: skip
     if folder.is_file():

@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.models import shapes
 
 #: A config or an index over this is damage or malice; the largest real ones are well under.
@@ -79,7 +79,7 @@ def _check_causal(config: Mapping[str, Any], kind: str) -> None:
     """Raises _Bad unless the config describes a causal language model that needs no code of its own."""
     if config.get("auto_map") and not _native(kind):
         raise _Bad(
-            f"needs remote code for its architecture {visible(kind[:64])!r} (auto_map in config.json), "
+            f"needs remote code for its architecture {sanitize(kind[:64])!r} (auto_map in config.json), "
             "which the lab never executes; take a model whose architecture transformers has itself"
         )
     architectures = config.get("architectures")
@@ -87,7 +87,7 @@ def _check_causal(config: Mapping[str, Any], kind: str) -> None:
         [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
     )
     if config.get("is_encoder_decoder") is True or (names and not any(_CAUSAL.fullmatch(n) for n in names)):
-        what = visible(", ".join(names)) or f"an encoder-decoder {visible(kind)}"
+        what = sanitize(", ".join(names)) or f"an encoder-decoder {sanitize(kind)}"
         raise _Bad(
             f"is not a causal language model (it is {what}); take one whose architecture ends in ForCausalLM"
         )
@@ -111,7 +111,7 @@ def _check_weights(folder: Path) -> None:
         names = list(shards.values()) if isinstance(shards, dict) else []
         missing = sorted(str(name)[:200] for name in names if not _inside(folder, name))
         if missing or not names:
-            what = visible(missing[0]) if missing else "every shard"
+            what = sanitize(missing[0]) if missing else "every shard"
             raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
         return
     if any(
@@ -121,7 +121,7 @@ def _check_weights(folder: Path) -> None:
     pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
     if pickles:
         raise _Bad(
-            f"has only pickled weights ({visible(pickles[0])}), which can run code when they are loaded; "
+            f"has only pickled weights ({sanitize(pickles[0])}), which can run code when they are loaded; "
             "convert them where you trust them: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder) writes safetensors"
         )
@@ -176,7 +176,7 @@ def _licence(folder: Path) -> str | None:
     front = re.match(r"---\s*\n(.*?)\n---", head, re.DOTALL)
     found = {key: value.strip("\"' ") for key, value in _LICENCE_LINE.findall(front[1] if front else "")}
     name = found.get("license_name") if found.get("license") == "other" else found.get("license")
-    return visible(name)[:60] if name else None
+    return sanitize(name)[:60] if name else None
 
 
 def inspect(folder: Path, name: str = "") -> FolderFacts:
@@ -184,7 +184,7 @@ def inspect(folder: Path, name: str = "") -> FolderFacts:
 
     ``name`` is what people called it, for the sentence.
     """
-    shown = name or visible(str(folder))
+    shown = name or sanitize(str(folder))
     try:
         return _inspect(folder, shown)
     except _Bad as error:
@@ -205,7 +205,7 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
     try:
         shape = shapes.from_config(config)
     except shapes.ShapeError as error:
-        raise _Bad(f"has a config.json that makes no {visible(kind)} model: {error}") from None
+        raise _Bad(f"has a config.json that makes no {sanitize(kind)} model: {error}") from None
     missing = _problem(_check_weights, folder)
     problem = _problem(_check_causal, config, kind) or missing or _problem(_check_tokenizer, folder)
     context = config.get("max_position_embeddings") or config.get("n_positions")
@@ -214,7 +214,7 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
         path=folder,
         problem=f"{shown}: {problem}" if problem else None,
         incomplete=isinstance(problem, _Missing),
-        model_type=visible(kind),
+        model_type=sanitize(kind),
         shape=shape,
         parameters=shapes.parameter_count(shape) if shape else None if quantised else _counted(folder),
         context=context

@@ -13,7 +13,7 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -92,8 +92,10 @@ def load_model(
         if is_out_of_memory(error):
             where = "the GPU's" if device == "cuda" else "the machine's"
             smaller = "take a smaller model" if four_bit else "load it in 4 bits or take a smaller model"
-            raise LabError(f"model {visible(location)} does not fit {where} free memory: {smaller}") from None
-        raise LabError(f"model {visible(location)} cannot be loaded: {_cause(error)}") from None
+            raise LabError(
+                f"model {sanitize(location)} does not fit {where} free memory: {smaller}"
+            ) from None
+        raise LabError(f"model {sanitize(location)} cannot be loaded: {_cause(error)}") from None
     if four_bit:
         _one_arithmetic(model)
     return model.eval()
@@ -118,7 +120,7 @@ def _cause(error: Exception) -> str:
     if any(word in low for word in ("offline", "connect", "resolve", "couldn't find them in the cached")):
         return "it is not on this machine and the hub cannot be reached; name a folder, or download it first"
     lines = text.strip().splitlines()
-    return visible(lines[0][:300]) if lines else type(error).__name__
+    return sanitize(lines[0][:300]) if lines else type(error).__name__
 
 
 def stop_ids(model: Any) -> frozenset[int]:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
-from tui_lab.playground.messages import Ask, Event, event_fields, read
+from tui_lab.core.sanitize import sanitize
+from tui_lab.playground.messages import Event, GenerateRequest, event_fields, read
 
 #: Seconds without a request after which the model's memory is freed; the lab loads it again when asked.
 IDLE_S = float(os.environ.get("TUI_LAB_HOST_IDLE_S", "600"))
@@ -95,7 +95,7 @@ class Host:
             sentence = out_of_memory(error, worker.status.quantization == "nf4")
             if sentence is None:
                 traceback.print_exc(file=sys.stderr)
-                first = visible((str(error).strip().splitlines() or [""])[0])
+                first = sanitize((str(error).strip().splitlines() or [""])[0])
                 sentence = f"the host failed unexpectedly ({type(error).__name__}: {first})"
             self._lines.write("error", id=number, message=sentence, status=asdict(worker.status))
         else:
@@ -114,7 +114,7 @@ class Host:
         values = {key: value for key, value in request.items() if key not in ("id", "do")}
         what = request.get("do")
         if problem := _problem(what, values):
-            raise LabError(f"the request {visible(str(what))!r} does not have the right fields: {problem}")
+            raise LabError(f"the request {sanitize(str(what))!r} does not have the right fields: {problem}")
         match what:
             case "load" | "add" | "remove":
                 getattr(worker, what)(say, **values)
@@ -130,12 +130,12 @@ class Host:
             case "judge":
                 judged = worker.judge(**values)
                 return {"judged": [[asdict(token) for token in one] for one in judged]}
-        raise LabError(f"the host does not know the request {visible(str(what))!r}")
+        raise LabError(f"the host does not know the request {sanitize(str(what))!r}")
 
 
-def _ask(values: dict[str, Any]) -> Ask:
-    ask = read(Ask, values)
-    assert isinstance(ask, Ask)
+def _ask(values: dict[str, Any]) -> GenerateRequest:
+    ask = read(GenerateRequest, values)
+    assert isinstance(ask, GenerateRequest)
     return ask
 
 
@@ -167,7 +167,7 @@ def _problem(what: Any, values: dict[str, Any]) -> str:
     for name, value in values.items():
         kind = kinds.get(name)
         if kind is None:
-            found.append(f"{visible(name)!r} is none of {', '.join(kinds) or 'its fields'}")
+            found.append(f"{sanitize(name)!r} is none of {', '.join(kinds) or 'its fields'}")
         elif isinstance(kind, tuple):
             if not isinstance(value, list) or any(type(each) is not kind[0] for each in value):
                 found.append(f"{name} is a list of {_KIND_NAMES[kind[0]]}s")

@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, end_in_words, keep_last_words, last_words, spawn
 from tui_lab.playground.messages import (
     DETAILS,
-    Ask,
     Event,
+    GenerateRequest,
     HostStatus,
-    JudgedToken,
     LaneDone,
     PromptFacts,
+    ScoredToken,
     State,
     read,
     read_event,
@@ -96,7 +96,7 @@ class HostClient:
         self._beside.pop(name, None)
         return self.status
 
-    async def generate(self, ask: Ask, on_event: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(self, ask: GenerateRequest, on_event: Callable[[Event], None]) -> list[LaneDone]:
         """Decodes all lanes of a prompt. Cancelling the task that waits ends them within a step."""
         await self._restore()
         done: dict[int, LaneDone] = {}
@@ -122,15 +122,15 @@ class HostClient:
 
     async def judge(
         self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
-    ) -> list[list[JudgedToken]]:
+    ) -> list[list[ScoredToken]]:
         """Every token of a text as each of ``on`` judges it."""
         await self._restore()
         answer = await self._request(
             "judge", "busy", prompt_ids=list(prompt_ids), token_ids=list(token_ids), on=on, top=top
         )
-        return [[read(JudgedToken, token) for token in one] for one in answer["judged"]]
+        return [[read(ScoredToken, token) for token in one] for one in answer["judged"]]
 
-    async def count(self, ask: Ask) -> PromptFacts:
+    async def count(self, ask: GenerateRequest) -> PromptFacts:
         """How long a prompt is for the model that is loaded."""
         await self._restore()
         facts: PromptFacts = read(PromptFacts, await self._request("count", "busy", **asdict(ask)))
@@ -246,7 +246,7 @@ class HostClient:
         self._process = None
         why = broken or end_in_words(process.returncode)
         if words and process.returncode not in (0, None) and process.returncode > 0:
-            why += f": {visible(words[-1])}"
+            why += f": {sanitize(words[-1])}"
         waiting, self._waiting = self._waiting, {}
         for request in waiting.values():
             if not request.answer.done():
@@ -264,7 +264,7 @@ class HostClient:
         waiting = self._waiting.get(number) if isinstance(number, int) else None
         if kind == "progress":
             if waiting:
-                self._change(replace(self.status, text=visible(str(message.get("text") or ""))))
+                self._change(replace(self.status, text=sanitize(str(message.get("text") or ""))))
         elif kind in ("result", "error"):
             self._waiting.pop(number, None)
             now = message.pop("status", None)

@@ -37,7 +37,7 @@ class HostStatus:
 
 
 @dataclass(frozen=True)
-class Ask:
+class GenerateRequest:
     """One prompt for several lanes. Lanes are texts as ``strategies.parse`` reads them."""
 
     prompt: str
@@ -99,7 +99,7 @@ class LaneDone:
 
 
 @dataclass(frozen=True)
-class JudgedToken:
+class ScoredToken:
     """One token of a text in a model's eyes; ``top`` are the most probable tokens: id, text, logprob."""
 
     token_id: int

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import data_dir
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data import formats
 from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
@@ -229,7 +229,7 @@ def _write(path: Path, kind: str, **fields: Any) -> None:
             writer.close()
     except OSError as error:
         raise LabError(
-            f"the vote cannot be written to {visible(str(path))}: {error.strerror or error}"
+            f"the vote cannot be written to {sanitize(str(path))}: {error.strerror or error}"
         ) from None
 
 
@@ -259,7 +259,7 @@ def read_prompts(source: str) -> list[str]:
     if not name or not path.is_file():
         known = ", ".join(EXTENSIONS)
         raise LabError(
-            f"there is no file {visible(name)!r}: name one with prompts ({known}) or a bundled set "
+            f"there is no file {sanitize(name)!r}: name one with prompts ({known}) or a bundled set "
             f"({', '.join(BUNDLED)})"
         )
     suffix = path.suffix.lower()
@@ -271,11 +271,11 @@ def read_prompts(source: str) -> list[str]:
             found = _different(path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error})"
-        raise LabError(f"{visible(str(path))} {visible(reason)}") from None
+        raise LabError(f"{sanitize(str(path))} {sanitize(reason)}") from None
     if not found and suffix in EXTENSIONS and suffix not in (".txt", ".text", ".md"):
         found = _different(_asked(example) for example in formats.read(str(path)).rows)
     if not found:
-        raise LabError(f"{visible(str(path))} holds no prompt: write one a line, or rows with a key prompt")
+        raise LabError(f"{sanitize(str(path))} holds no prompt: write one a line, or rows with a key prompt")
     return found
 
 

@@ -14,26 +14,26 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsOwnModel, load_own
 from tui_lab.decoding.engine import context_length
 from tui_lab.decoding.records import BeamRecord, LaneResult, Record, Request
-from tui_lab.decoding.score_tokens import judge
-from tui_lab.decoding.session import BASE, Stage
+from tui_lab.decoding.score_tokens import score_tokens
+from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.models import catalog
 from tui_lab.models.inference import best_dtype, load_model
 from tui_lab.models.load_progress import told
 from tui_lab.playground.messages import (
     DETAILS,
-    Ask,
     Beams,
     Event,
+    GenerateRequest,
     HostStatus,
-    JudgedToken,
     LaneDone,
     PromptFacts,
+    ScoredToken,
     Tokens,
 )
 from tui_lab.playground.prompts import encode, shortened
@@ -53,7 +53,7 @@ class Worker:
     """See the module's docstring. Every method raises LabError for what cannot be done."""
 
     def __init__(self) -> None:
-        self._stage: Stage | None = None
+        self._stage: DecodingSession | None = None
         self._target = Target("")
         self._how: dict[str, Any] = {}
         self._label = ""
@@ -89,20 +89,20 @@ class Worker:
     ) -> None:
         """Loads a base model in place of the one before, and the adapter of a run that was named."""
         if quantization not in ("none", "nf4"):
-            raise LabError(f"quantization is none or nf4, not {visible(quantization)!r}")
+            raise LabError(f"quantization is none or nf4, not {sanitize(quantization)!r}")
         if dtype not in ("auto", "float32", "bfloat16", "float16"):
-            raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {visible(dtype)!r}")
+            raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(dtype)!r}")
         target = model_target(model, allow_large=allow_large)
         target = replace(target, revision=revision or target.revision)
         self.unload()
-        say(f"loading {visible(target.location if model not in target.location else model)} …")
+        say(f"loading {sanitize(target.location if model not in target.location else model)} …")
         how: dict[str, Any] = {"dtype": dtype, "four_bit": quantization == "nf4"}
-        with told(say, visible(model), target.location):
+        with told(say, sanitize(model), target.location):
             weights = load_model(target.location, revision=target.revision, **how)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, weights.num_parameters(), allow_large)
-        self._stage = Stage(weights, tokenizer)
-        self._target, self._how, self._label = target, how, visible(model)
+        self._stage = DecodingSession(weights, tokenizer)
+        self._target, self._how, self._label = target, how, sanitize(model)
         device = str(weights.get_input_embeddings().weight.device).partition(":")[0]
         self._dtype = best_dtype(device) if dtype == "auto" else dtype
         if target.adapter is not None:
@@ -111,25 +111,25 @@ class Worker:
     def add(self, say: Say, name: str, location: str) -> None:
         """Puts an adapter or a whole model beside the base."""
         if not name or name != "".join(name.split()) or "=" in name or "," in name:
-            raise LabError(f"{visible(name)!r} cannot name an adapter: take one word without '=' and ','")
+            raise LabError(f"{sanitize(name)!r} cannot name an adapter: take one word without '=' and ','")
         if name in self._loaded.names:
-            raise LabError(f"the name {visible(name)!r} is taken; choose another")
+            raise LabError(f"the name {sanitize(name)!r} is taken; choose another")
         self._add(say, name, adapter_target(location))
 
     def _add(self, say: Say, name: str, target: Target) -> None:
         stage = self._loaded
         if target.adapter is None:
-            say(f"loading {visible(name)}, a whole model …")
-            with told(say, visible(name), target.location):
+            say(f"loading {sanitize(name)}, a whole model …")
+            with told(say, sanitize(name), target.location):
                 whole = load_model(target.location, revision=target.revision, **self._how)
             stage.add_model(name, whole)
             return
-        say(f"loading adapter {visible(name)} …")
+        say(f"loading adapter {sanitize(name)} …")
         try:
             stage.add_adapter(name, target.adapter)
         except NeedsOwnModel as reason:
-            say(f"{visible(str(reason))}: loading a second copy of the base for it …")
-            with told(say, visible(name), self._target.location):
+            say(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
+            with told(say, sanitize(name), self._target.location):
                 own = load_model(self._target.location, revision=self._target.revision, **self._how)
             stage.add_model(name, load_own(own, target.adapter, name))
 
@@ -145,14 +145,14 @@ class Worker:
             torch.cuda.empty_cache()
 
     @property
-    def _loaded(self) -> Stage:
+    def _loaded(self) -> DecodingSession:
         if self._stage is None:
             raise LabError("no model is loaded: load one first")
         return self._stage
 
     # ------------------------------------------------------------------ prompts and answers
 
-    def _encode(self, ask: Ask) -> tuple[list[int], frozenset[int]]:
+    def _encode(self, ask: GenerateRequest) -> tuple[list[int], frozenset[int]]:
         model, tokenizer = self._loaded.model, self._loaded.tokenizer
         how: dict[str, Any] = {"system": ask.system, "raw": ask.raw}
         ids, stops = encode(model, tokenizer, ask.prompt, **how)
@@ -166,14 +166,14 @@ class Worker:
             )
         return shortened(model, tokenizer, ask.prompt, context, ask.max_new_tokens, **how)
 
-    def count(self, ask: Ask) -> PromptFacts:
+    def count(self, ask: GenerateRequest) -> PromptFacts:
         """How long the prompt is for this model."""
         model = self._loaded.model
         ids, _ = encode(model, self._loaded.tokenizer, ask.prompt, system=ask.system, raw=ask.raw)
         context = context_of(model.config)
         return PromptFacts(len(ids), context, context is None or len(ids) < context)
 
-    def generate(self, ask: Ask, tell: Tell, cancelled: Cancelled) -> list[float]:
+    def generate(self, ask: GenerateRequest, tell: Tell, cancelled: Cancelled) -> list[float]:
         """Decodes all lanes; events go to ``tell`` about ten times a second. The perplexity of each lane's
         answer under the base."""
         if not 1 <= ask.max_new_tokens <= MOST_NEW_TOKENS:
@@ -192,15 +192,18 @@ class Worker:
     def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float:
         if (result.description.on or BASE) == BASE:
             return metrics.perplexity([token.logprob for token in result.tokens])
-        judged = judge(self._loaded, prompt_ids, result.token_ids)
+        judged = score_tokens(self._loaded, prompt_ids, result.token_ids)
         return metrics.perplexity([j.logprob for j in judged])
 
-    def judge(
+    def score_tokens(
         self, prompt_ids: list[int], token_ids: list[int], on: list[str], top: int = DETAILS
-    ) -> list[list[JudgedToken]]:
+    ) -> list[list[ScoredToken]]:
         """Every token of a text as each of ``on`` judges it."""
         return [
-            [JudgedToken(**asdict(each)) for each in judge(self._loaded, prompt_ids, token_ids, name, top)]
+            [
+                ScoredToken(**asdict(each))
+                for each in score_tokens(self._loaded, prompt_ids, token_ids, name, top)
+            ]
             for name in on
         ]
 

@@ -17,7 +17,7 @@ from typing import Any
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import finite
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import cost
 from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
@@ -138,12 +138,12 @@ def read(run: Run, now: float | None = None) -> Report:
     """The report of a run as its folder is now. Never raises for what is damaged or missing in it."""
     watcher = Watcher(run)
     state = watcher.read_all()
-    liveness = watcher.liveness
+    status = watcher.status
     problems = [watcher.problem] if watcher.recipe is None else []
     recipe, now = watcher.recipe, time.time() if now is None else now
     found, strength, acquisition = _measured(run, problems)
     prices = _prices(problems)
-    spent = cost_so_far.spent(state, liveness, prices, now)
+    spent = cost_so_far.spent(state, status, prices, now)
     preset, changed, command = repeat(recipe) if recipe else ("", {}, "")
     started = state.started
     device = started.get("device") if isinstance(started.get("device"), dict) else {}
@@ -154,11 +154,11 @@ def read(run: Run, now: float | None = None) -> Report:
     report = Report(
         run=run.id,
         folder=str(run.path),
-        state=liveness,
-        message=str(state.end.get("message") or "") if liveness in ENDED else "",
+        state=status,
+        message=str(state.end.get("message") or "") if status in ENDED else "",
         started_at=finite(state.started_at) or None,
         updated_at=finite(state.updated_at) or None,
-        last_words=run.last_words(LAST_WORDS) if liveness in ("failed", "crashed") else [],
+        last_words=run.last_words(LAST_WORDS) if status in ("failed", "crashed") else [],
         written_at=now,
         written_by=__version__,
         recipe=recipe.model_dump() if recipe else {},
@@ -326,7 +326,7 @@ def _object(path: Path) -> dict[str, Any]:
             raise LabError(f"{path.name} is too large to be a result of the lab; measure again")
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise LabError(f"{path.name} cannot be read ({visible(str(error))[:120]}); measure again") from None
+        raise LabError(f"{path.name} cannot be read ({sanitize(str(error))[:120]}); measure again") from None
     if not isinstance(value, dict):
         raise LabError(f"{path.name} holds no result of the lab; measure again")
     return value

@@ -56,7 +56,7 @@ svg .dashed {{ stroke-dasharray: 7 5; stroke-width: 1.6; }} svg .bar {{ opacity:
 svg .band {{ opacity: .15; stroke: none; }}
 {" ".join(f"svg .c{n} {{ stroke: var(--c{n}); }} svg circle.c{n}, svg rect.c{n} {{ fill: var(--c{n}); }}" for n in range(8))}
 @media print {{ details > * {{ display: block; }} nav {{ display: none; }} }}
-"""  # noqa: E501
+"""
 
 
 def html(document: Document) -> str:

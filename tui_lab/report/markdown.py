@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.report.blocks import Block, Code, Document, Figure, Folded, Items, Quote, Table, Text
 from tui_lab.report.charts import Chart, Line, thinned
 
@@ -25,7 +25,7 @@ MOST_CHARACTERS = 4_000
 
 def escape(text: str) -> str:
     """``text`` on one line, meaning nothing but itself."""
-    plain = " ".join(visible(shortened(text)).split())
+    plain = " ".join(sanitize(shortened(text)).split())
     plain = _LINKS.sub(lambda m: "\\" + m.group(0), _SPECIAL.sub(r"\\\1", plain))
     return _LEADING.sub(r"\1\\\2", plain)
 
@@ -68,7 +68,7 @@ def _block(block: Block) -> Iterator[str]:
 
 def fenced(text: str, language: str = "") -> str:
     """A block of text whose fence is longer than any run of backticks in it."""
-    shown = visible(shortened(text), keep_newlines=True)
+    shown = sanitize(shortened(text), keep_newlines=True)
     longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{shown}\n{fence}"

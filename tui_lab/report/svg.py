@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.report.charts import Chart, Line, thinned, zip_interval
 
 WIDTH, HEIGHT = 720.0, 300.0
@@ -32,7 +32,7 @@ def drawable(*values: float) -> bool:
 
 def clean(text: str) -> str:
     """Text for an element or a quoted attribute: nothing in it is markup or invisible."""
-    return escape(visible(text), quote=True)
+    return escape(sanitize(text), quote=True)
 
 
 def round_steps(low: float, high: float, about: int = TICKS, binary: bool = False) -> list[float]:

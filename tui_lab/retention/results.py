@@ -15,7 +15,7 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.job_protocol import plain
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import statistics
 from tui_lab.retention.scoring import metrics
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -116,7 +116,7 @@ def _warnings(suite: Suite, base: Sequence[ItemScore]) -> list[str]:
     if cut:
         found.append(
             f"{len(cut):,} of {len(base):,} items of {suite.name} are longer than the model's context and "
-            f"lost their beginning, as in lm-evaluation-harness (the first: {visible(cut[0])[:80]})"
+            f"lost their beginning, as in lm-evaluation-harness (the first: {sanitize(cut[0])[:80]})"
         )
     if lost:
         found.append(
@@ -288,7 +288,7 @@ def text_of(result: Mapping[str, Any]) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """A result that was written. Raises LabError in one sentence for whatever else the file may hold."""
-    shown = visible(str(path))
+    shown = sanitize(str(path))
     try:
         if path.stat().st_size > MOST_BYTES:
             raise LabError(f"{shown} is too large to be a retention result; measure again")

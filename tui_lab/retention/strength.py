@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.strength_grid import check
 
 #: The tensor to which an adapter's change of the weights is proportional, by its name in files (… .lora_B)
@@ -39,7 +39,7 @@ def scaled_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict
         raise LabError("the adapter's strength cannot be changed: none of its tensors is one that is known")
     if foreign := [name for name in tensors if not _PART.search(name)]:
         raise LabError(
-            f"the adapter's strength cannot be changed: {visible(foreign[0])[:120]} replaces weights of the "
+            f"the adapter's strength cannot be changed: {sanitize(foreign[0])[:120]} replaces weights of the "
             "base instead of adding to them"
         )
     return {name: scaled(name, tensor, strength).contiguous() for name, tensor in tensors.items()}

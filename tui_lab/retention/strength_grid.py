@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 KEEP = 0.95
@@ -60,7 +60,7 @@ def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
         return "it trains the model's own biases, which the adapter alone cannot take back by a part"
     unknown = next((key for key in _VARIANTS if config.get(key)), "")
     if kind not in _PROPORTIONAL or unknown:
-        what = unknown or visible(kind)[:40]
+        what = unknown or sanitize(kind)[:40]
         return f"whether its change of the weights is proportional to its strength is not known for {what}"
     return ""
 
@@ -68,7 +68,7 @@ def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
 def moved_base(init: str) -> str:
     """The reason for initialisations that change the base weights before the training begins."""
     return (
-        f"its initialisation ({visible(init)[:40]}) moves a part of the base weights into the adapter before "
+        f"its initialisation ({sanitize(init)[:40]}) moves a part of the base weights into the adapter before "
         "the training, so the original base plus a part of the adapter is no exact step on its way"
     )
 

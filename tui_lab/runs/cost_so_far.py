@@ -43,10 +43,10 @@ class Spent:
     peak_of: str
 
 
-def spent(state: RunState, liveness: str, tariff: Prices | None = None, now: float | None = None) -> Spent:
+def spent(state: RunState, status: str, tariff: Prices | None = None, now: float | None = None) -> Spent:
     """See the module's docstring. ``now``: seconds since 1970; ``tariff``: the settings' own by default."""
     tariff = cost.prices() if tariff is None else tariff
-    ended = liveness in ENDED
+    ended = status in ENDED
     seconds = _active_s(state, ended, time.time() if now is None else now)
     eta = 0.0 if ended else finite(state.eta_s)
     in_all = None if seconds is None or eta is None else seconds + eta

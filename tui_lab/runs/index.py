@@ -103,7 +103,7 @@ def summarise(watcher: Watcher) -> Summary:
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
     words, place = notes.read(run), sweep.place_of(run)
-    ended = state.liveness(locked=False)
+    ended = state.status(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
     said = next(iter(run.last_words(1)), "") if ended == "crashed" else ""
@@ -148,7 +148,7 @@ def summarise(watcher: Watcher) -> Summary:
         sweep_values=place.values if place else {},
         message=watcher.problem or str(state.end.get("message") or "") or said,
         has_end=bool(state.end),
-        live_state=state.liveness(locked=True),
+        live_state=state.status(locked=True),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.models.catalog import home
 
 
@@ -105,6 +105,6 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
         raise LabError(
-            f"adapter {visible(hub_id)!r} is no run and no folder here, and the hub does not give it; "
+            f"adapter {sanitize(hub_id)!r} is no run and no folder here, and the hub does not give it; "
             "`tui-lab runs` lists the runs"
         ) from None

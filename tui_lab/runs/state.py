@@ -354,7 +354,7 @@ class RunState:
         """The highest value seen by memory label, bytes."""
         return {label: max(curve.values, default=0.0) for label, curve in self.memory.items()}
 
-    def liveness(self, locked: bool) -> str:
+    def status(self, locked: bool) -> str:
         """The run's state, given whether a process holds its lock: one of :data:`STATES`."""
         if locked:
             return "paused" if self.paused else "running" if self.step or self.phase else "starting"
@@ -411,7 +411,7 @@ class Watcher:
         return self.state
 
     @property
-    def liveness(self) -> str:
+    def status(self) -> str:
         """One of :data:`STATES`. An end that was written before the lock went counts as the end."""
         locked = is_locked(self.run)
         if locked and self.state.end:
@@ -420,6 +420,6 @@ class Watcher:
             # the end may have come between the last poll and the look at the lock
             while events := self._read(100_000, math.inf):
                 self._untold += events
-        state = self.state.liveness(locked)
+        state = self.state.status(locked)
         # started, yet dead before its first event: its log has the reason
         return "crashed" if state == "created" and self.run.was_started else state

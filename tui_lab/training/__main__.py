@@ -94,7 +94,7 @@ def _take_one_gpu() -> None:
     """One process computes on one GPU. Shown several, the Trainer would split each batch among them behind
     everybody's back (DataParallel); torch is not loaded yet, so it can be shown one."""
     if distributed.size() == 1:
-        os.environ.update(memory_budget.chosen().environment)
+        os.environ.update(memory_budget.current().environment)
 
 
 def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:

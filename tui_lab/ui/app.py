@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, Source
 from tui_lab.ui.actions import keymap, registry
 from tui_lab.ui.actions.screens import Keyed
@@ -464,10 +464,10 @@ class LabApp(LooksApp):
         try:
             paths = write(run)
         except LabError as error:
-            self.call_from_thread(self.notify, visible(str(error)), severity="error", markup=False)
+            self.call_from_thread(self.notify, sanitize(str(error)), severity="error", markup=False)
             return
         names = " and ".join(path.name for path in paths)
-        text = f"{names} lie in {visible(str(run.path))}"
+        text = f"{names} lie in {sanitize(str(run.path))}"
         self.call_from_thread(self.notify, text, title="Report", timeout=12, markup=False)
 
     def action_leave(self) -> None:

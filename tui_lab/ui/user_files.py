@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_lab.core.paths import is_there
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import Check
 
 
@@ -14,7 +14,7 @@ def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> Check:
     if not faults:
         return Check(name, "ok", fine)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Check(name, "warn", f"{visible(faults[0])}{more}", advice)
+    return Check(name, "warn", f"{sanitize(faults[0])}{more}", advice)
 
 
 def check_settings() -> Check:
@@ -26,8 +26,8 @@ def check_settings() -> Check:
     faults = [*loaded.problems, *keymap.checked(loaded.settings.keys)[1]]
     path = settings.path()
     said = sum(source != "default" for source in loaded.sources.values())
-    fine = f"{visible(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"
-    advice = f"mend {visible(str(path))}; `tui-lab settings` lists what holds"
+    fine = f"{sanitize(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"
+    advice = f"mend {sanitize(str(path))}; `tui-lab settings` lists what holds"
     return _of("settings", fine, faults, advice)
 
 
@@ -41,9 +41,9 @@ def check_themes() -> Check:
     wanted = settings.load().settings.theme
     if wanted and wanted not in found:
         faults = [themes.unknown_theme(wanted, sorted(found)), *faults]
-    advice = f"mend or remove the file in {visible(str(user_dir('themes')))}, or choose another theme"
+    advice = f"mend or remove the file in {sanitize(str(user_dir('themes')))}, or choose another theme"
     return _of(
-        "themes", f"{len(found)}: {', '.join(visible(name) for name in sorted(found))}", faults, advice
+        "themes", f"{len(found)}: {', '.join(sanitize(name) for name in sorted(found))}", faults, advice
     )
 
 
@@ -55,5 +55,5 @@ def check_presets() -> Check:
     presets, faults = list_presets()
     faults += [f"{preset.path.name}: {preset.problems[0].message}" for preset in presets if preset.problems]
     own = sum(preset.own for preset in presets)
-    advice = f"mend or remove the file in {visible(str(user_dir('presets')))}"
+    advice = f"mend or remove the file in {sanitize(str(user_dir('presets')))}"
     return _of("presets", f"{len(presets)}, {own} of them your own", faults, advice)

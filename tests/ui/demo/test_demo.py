@@ -263,12 +263,14 @@ async def test_recorded_answers_stop_and_refuse_what_was_not_recorded(found: rec
     await host.load("pocket")
     assert host.status.loaded and host.status.text == "recorded earlier"
     from tui_lab.core.errors import LabError
-    from tui_lab.playground.messages import Ask
+    from tui_lab.playground.messages import GenerateRequest
 
     with pytest.raises(LabError, match="not in the recording"):
-        await host.generate(Ask("Something else", ("greedy",)), lambda event: None)
+        await host.generate(GenerateRequest("Something else", ("greedy",)), lambda event: None)
     answer = found.answers[0]
-    done = await host.generate(Ask(answer["prompt"], tuple(answer["lanes"])), lambda event: host.stop())
+    done = await host.generate(
+        GenerateRequest(answer["prompt"], tuple(answer["lanes"])), lambda event: host.stop()
+    )
     assert len(done) < 6, "stopping ends it"
 
 

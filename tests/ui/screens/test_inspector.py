@@ -7,7 +7,7 @@ from textual.app import App
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Ask
+from tui_lab.playground.messages import GenerateRequest
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.ui.screens.inspector import inspect_lane
 from tui_lab.ui.widgets.inspector import InspectorView
@@ -20,7 +20,7 @@ async def test_what_a_lane_did_not_bring_is_asked_of_the_host() -> None:
     host = HostClient()
     try:
         await host.load("pocket", dtype="float32")
-        ask = Ask("What is the capital of France?", LANES, max_new_tokens=8)
+        ask = GenerateRequest("What is the capital of France?", LANES, max_new_tokens=8)
         done = await host.generate(ask, lambda event: None)
         assert not any(token.alternatives for lane in done for token in lane.tokens)
         for lane, panel in zip(done, ("after warping", "live,", "likeness pen"), strict=True):

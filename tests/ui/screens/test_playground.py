@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import parse
-from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptFacts, Tokens
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
 from tui_lab.ui.widgets.confirm import Confirm
@@ -33,7 +33,7 @@ class PaperHost:
     def __init__(self, change: Callable[[HostStatus], None], text: str = "once upon a time") -> None:
         self.change, self.text = change, text
         self.status, self.wants = READY, "paper"
-        self.asks: list[Ask] = []
+        self.asks: list[GenerateRequest] = []
         self.fits = True
         self.error = ""
         self.stopped = asyncio.Event()
@@ -46,10 +46,10 @@ class PaperHost:
         self.wants = model
         return self.status
 
-    async def count(self, ask: Ask) -> PromptFacts:
+    async def count(self, ask: GenerateRequest) -> PromptFacts:
         return PromptFacts(400 if not self.fits else 4, 100, self.fits)
 
-    async def generate(self, ask: Ask, hear: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
         self.asks.append(ask)
         if self.error:
             raise LabError(self.error)

@@ -15,7 +15,7 @@ from tui_lab.core import job_client
 from tui_lab.forecast import remedies
 from tui_lab.hardware import memory_budget
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
@@ -28,8 +28,8 @@ CPU = DeviceFacts("cpu", "the CPU", 16 * GIB, False, 2)
 L4 = DeviceFacts("cuda", "NVIDIA L4", 24 * GIB, True, 8)
 
 
-def ram(free_bytes: int) -> Room:
-    return Room(CPU, free_bytes, "main memory", "free now in")
+def ram(free_bytes: int) -> MemoryBudget:
+    return MemoryBudget(CPU, free_bytes, "main memory", "free now in")
 
 
 class Child:
@@ -54,8 +54,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Run, dict[str, Any]]]
 def places(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets where a run could go."""
 
-    def put(*rooms: Room) -> None:
-        monkeypatch.setattr(memory_budget, "here", lambda: list(rooms))
+    def put(*rooms: MemoryBudget) -> None:
+        monkeypatch.setattr(memory_budget, "detect", lambda: list(rooms))
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     put(ram(12 * GIB))
@@ -247,8 +247,8 @@ async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
 ) -> None:
     asked: list[tuple[dict[str, Any], dict[str, str]]] = []
     places(
-        Room(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
-        Room(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
+        MemoryBudget(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
+        MemoryBudget(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
     )
 
     async def job(
@@ -274,8 +274,8 @@ async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
     places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
 ) -> None:
     places(
-        Room(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
-        Room(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
+        MemoryBudget(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
+        MemoryBudget(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
     )
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:

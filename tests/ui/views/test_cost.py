@@ -23,8 +23,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def account(state: RunState, liveness: str) -> str:
-    return "".join(text for text, _ in cost_text.about(state, liveness, now=1000.0))
+def account(state: RunState, status: str) -> str:
+    return "".join(text for text, _ in cost_text.about(state, status, now=1000.0))
 
 
 def test_a_run_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +76,10 @@ def test_a_setting_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("cost", [None, 3, {"formula": None, "peak_of": ["x"]}])
 def test_damaged_logs_do_not_break_the_words(cost: Any) -> None:
-    for liveness in ("created", "running", "finished", "crashed"):
-        cost_text.line(live(cost=cost), liveness, now=1000.0)
-        account(live(cost=cost), liveness)
-        account(RunState(), liveness)
+    for status in ("created", "running", "finished", "crashed"):
+        cost_text.line(live(cost=cost), status, now=1000.0)
+        account(live(cost=cost), status)
+        account(RunState(), status)
 
 
 @pytest.mark.usefixtures("runs_dir")

@@ -98,9 +98,9 @@ def test_damaged_records_do_not_break_the_words() -> None:
     ]
     for event in odd:
         state = state_of(*BEGIN, event)
-        for liveness in ("running", "finished", "failed", "crashed", "stopped"):
-            run.about_run(state, liveness, None, "folder", ["last words"], "R", "F2")
-            run.progress_line(state, liveness, 1010.0, 80, 0, False)
+        for status in ("running", "finished", "failed", "crashed", "stopped"):
+            run.about_run(state, status, None, "folder", ["last words"], "R", "F2")
+            run.progress_line(state, status, 1010.0, 80, 0, False)
             run.figures_line(state, 80)
             run.score_line(state)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.ui.helpers import lane_done
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import TokenRecord
-from tui_lab.playground.messages import Ask, HostStatus, LaneDone
+from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 from tui_lab.ui.views.saved_comparison import (
     FIGURES,
     KEPT_PROMPTS,
@@ -45,7 +45,9 @@ def test_figures_have_names_and_no_nan() -> None:
 
 @given(st.lists(st.text(), min_size=1, max_size=3), st.text())
 def test_no_text_of_a_model_leaves_its_fence(texts: list[str], prompt: str) -> None:
-    page = as_markdown(Ask(prompt, ("greedy",)), STATUS, [lane(t, n) for n, t in enumerate(texts)])
+    page = as_markdown(
+        GenerateRequest(prompt, ("greedy",)), STATUS, [lane(t, n) for n, t in enumerate(texts)]
+    )
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e]", page)
     outside, fence = [], ""
     for line in page.split("\n"):
@@ -63,7 +65,7 @@ def test_no_text_of_a_model_leaves_its_fence(texts: list[str], prompt: str) -> N
 
 def test_json_keeps_everything_as_it_was() -> None:
     hostile = "\x1b[2J[red]`|\u202eabc"
-    whole = json.loads(as_json(Ask(hostile, ("greedy",), raw=True), STATUS, [lane(hostile)]))
+    whole = json.loads(as_json(GenerateRequest(hostile, ("greedy",), raw=True), STATUS, [lane(hostile)]))
     assert whole["ask"]["prompt"] == hostile
     assert whole["lanes"][0]["text"] == hostile
     assert whole["lanes"][0]["token_ids"] == [5, 6, 7]
@@ -72,7 +74,7 @@ def test_json_keeps_everything_as_it_was() -> None:
 
 
 def test_two_comparisons_of_one_second_are_two_files(tmp_path: Path) -> None:
-    ask = Ask("hello", ("greedy",))
+    ask = GenerateRequest("hello", ("greedy",))
     paths = {save(ask, STATUS, [lane()], tmp_path) for _ in range(3)}
     assert len(paths) == 3
     assert all(path.exists() and path.with_suffix(".json").exists() for path in paths)
@@ -81,7 +83,7 @@ def test_two_comparisons_of_one_second_are_two_files(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be saved"):
-        save(Ask("hello", ("greedy",)), STATUS, [lane()], tmp_path / "file")
+        save(GenerateRequest("hello", ("greedy",)), STATUS, [lane()], tmp_path / "file")
 
 
 def test_history_keeps_each_prompt_once_the_newest_last(tmp_path: Path) -> None:

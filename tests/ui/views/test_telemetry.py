@@ -35,8 +35,8 @@ def state_of(*gpus: dict[str, Any], **fields: Any) -> RunState:
     return state
 
 
-def texts(state: RunState, width: int = 78, most: int = 9, liveness: str = "running") -> list[str]:
-    return [text for text, _ in machine_lines(state, liveness, width, most)]
+def texts(state: RunState, width: int = 78, most: int = 9, status: str = "running") -> list[str]:
+    return [text for text, _ in machine_lines(state, status, width, most)]
 
 
 def test_nothing_is_told_before_the_first_record() -> None:
@@ -87,7 +87,7 @@ def test_a_gpu_that_went_away_is_not_shown_as_it_was() -> None:
 
 def test_without_a_gpu_it_is_labelled_so() -> None:
     assert texts(state_of()) == ["no GPU: resident memory 2 GiB · CPU 187% (100 is one core)"]
-    assert texts(state_of(), liveness="finished")[0].startswith("no GPU; at the end: resident memory")
+    assert texts(state_of(), status="finished")[0].startswith("no GPU; at the end: resident memory")
 
 
 def test_several_gpus_are_told_apart_the_memory_of_all_first() -> None:
@@ -98,7 +98,7 @@ def test_several_gpus_are_told_apart_the_memory_of_all_first() -> None:
 
 
 def test_a_run_that_has_ended_says_when_it_was() -> None:
-    assert texts(state_of(BUSY), liveness="failed")[0].startswith("at the end: other processes")
+    assert texts(state_of(BUSY), status="failed")[0].startswith("at the end: other processes")
 
 
 @pytest.mark.parametrize("width", [17, 24, 28, 40, 78, 118])
@@ -161,7 +161,7 @@ def test_whatever_a_log_holds_can_be_told(
 ) -> None:
     state = state_of(gpu, process=process)
     state.apply([{"kind": "forecast", **forecast}])
-    for liveness in ("running", "finished", "crashed"):
-        assert len(machine_lines(state, liveness, width, 3)) <= 3
+    for status in ("running", "finished", "crashed"):
+        assert len(machine_lines(state, status, width, 3)) <= 3
     about_machine(state)
     assert all(isinstance(piece, str) for piece in activity(gpu))

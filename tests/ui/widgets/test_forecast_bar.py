@@ -11,10 +11,10 @@ from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.estimate import Outlook, look, probed
+from tui_lab.forecast.estimate import RunEstimate, estimate, probed
 from tui_lab.forecast.memory import LABELS, Forecast, Part
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.resolve import resolve
@@ -33,14 +33,16 @@ def memory(weights: int = 4, activations: int = 3, context: int = 1, high: int =
     return Forecast(parts, total, total - GIB, high * GIB, "cuda", "backward pass")
 
 
-def outlook(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> Outlook:
+def outlook(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> RunEstimate:
     entry = catalog.find(model)
     recipe = make_recipe(preset, model=model)
-    room = Room(GPU, None if free_gib is None else free_gib * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-1")
-    return look(recipe, entry, resolve(recipe, GPU, entry).values, room)
+    room = MemoryBudget(
+        GPU, None if free_gib is None else free_gib * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-1"
+    )
+    return estimate(recipe, entry, resolve(recipe, GPU, entry).values, room)
 
 
-def remedies(found: Outlook, model: str = "Qwen/Qwen2.5-1.5B") -> tuple[fit.Remedy, ...]:
+def remedies(found: RunEstimate, model: str = "Qwen/Qwen2.5-1.5B") -> tuple[fit.Remedy, ...]:
     entry = catalog.find(model)
     assert entry.shape is not None
     recipe = make_recipe("premium", model=model)
@@ -111,7 +113,7 @@ def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
 def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     entry = replace(catalog.find("Qwen/Qwen2.5-0.5B"), shape=None, model_type=None)
     recipe = make_recipe("starter", model="Qwen/Qwen2.5-0.5B")
-    found = look(recipe, entry, {}, Room(GPU, 20 * GIB, "NVIDIA L4", "free now on"))
+    found = estimate(recipe, entry, {}, MemoryBudget(GPU, 20 * GIB, "NVIDIA L4", "free now on"))
     text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "brief"))
     assert "exact probe" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN

@@ -16,9 +16,9 @@ from textual.app import App
 
 from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
-from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
+from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.inspector import Inspector, merged
 from tui_lab.ui.widgets.inspector import InspectorView
@@ -137,8 +137,8 @@ def test_hypotheses_of_a_beam_search() -> None:
 
 def test_base_and_tuned_side_by_side() -> None:
     judged = {
-        "base": [JudgedToken(100, math.log(0.1), 3, 2.0, ((9, " dog", math.log(0.4)),))],
-        "tuned": [JudgedToken(100, math.log(0.9), 1, 0.5, ((100, " fox", math.log(0.9)),))],
+        "base": [ScoredToken(100, math.log(0.1), 3, 2.0, ((9, " dog", math.log(0.4)),))],
+        "tuned": [ScoredToken(100, math.log(0.9), 1, 0.5, ((100, " fox", math.log(0.9)),))],
     }
     text = drawn(Scene(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
@@ -189,7 +189,7 @@ def test_no_text_breaks_out_of_the_drawing(pieces: list[str], width: int, height
     tokens = [token(at, text, 0.3, alternatives=others[at]) for at, text in enumerate(pieces)]
     position = data.draw(st.integers(0, max(0, len(pieces) - 1)))
     text = drawn(Scene(lane(tokens), position=position), width, height)
-    assert visible(text, keep_newlines=True) == text
+    assert sanitize(text, keep_newlines=True) == text
     assert not set("\x1b\x07\r\u202e\u202d\x00\t") & set(text)
 
 
@@ -289,10 +289,10 @@ async def test_models_are_asked_once_and_colour_the_text() -> None:
     asked: list[int] = []
     answer = asyncio.Event()
 
-    async def judge() -> dict[str, list[JudgedToken]]:
+    async def judge() -> dict[str, list[ScoredToken]]:
         asked.append(1)
         await answer.wait()
-        return {"base": [JudgedToken(100, math.log(0.25), 2, 1.0), JudgedToken(101, math.log(0.5), 1, 1.0)]}
+        return {"base": [ScoredToken(100, math.log(0.25), 2, 1.0), ScoredToken(101, math.log(0.5), 1, 1.0)]}
 
     app, inspector = screen_of(TOLD, judge=judge)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -307,7 +307,7 @@ async def test_models_are_asked_once_and_colour_the_text() -> None:
 
 
 async def test_a_refusal_is_one_sentence() -> None:
-    async def judge() -> dict[str, list[JudgedToken]]:
+    async def judge() -> dict[str, list[ScoredToken]]:
         raise LabError("the host was killed by SIGKILL\x1b[2J")
 
     app, _ = screen_of(TOLD, judge=judge)

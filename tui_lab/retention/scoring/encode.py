@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites.records import Item, Suite
 
 #: Positions of a model whose configuration does not say; the harness's own default.
@@ -181,4 +181,4 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _name(suite: Suite, at: int) -> str:
-    return f"suite {visible(suite.name)}: item {visible(suite.items[at].id)}"
+    return f"suite {sanitize(suite.name)}: item {sanitize(suite.items[at].id)}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import read_file
 from tui_lab.retention.suites.language import other_language
 from tui_lab.retention.suites.records import KINDS, METRICS, Item, Kind, Suite, chance_of, fingerprint, subset
@@ -52,7 +52,7 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
     kind = _header_kind(header, shown)
     metric = str(header.get("metric") or HEADLINE[kind])
     if metric not in METRICS:
-        raise LabError(f"{shown} asks for the metric {visible(metric)!r}; known: {', '.join(METRICS)}.")
+        raise LabError(f"{shown} asks for the metric {sanitize(metric)!r}; known: {', '.join(METRICS)}.")
     if not records:
         raise LabError(f"{shown} holds no items; a suite holds one item a line with {_SHAPE}.")
     items = _items(records, kind, shown)
@@ -66,7 +66,7 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
                 "score near chance on it, and then nothing can be said about what it kept."
             )
     keys = ("version", "title", "description", "licence")
-    text = {key: visible(str(header.get(key) or "")) for key in keys}
+    text = {key: sanitize(str(header.get(key) or "")) for key in keys}
     own_name = file_name(str(header.get("suite") or name))
     held_back = header.get("held_back")
     return Suite(
@@ -79,7 +79,7 @@ def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: i
         items=chosen,
         chance=chance_of(chosen) if kind in ("choice", "pairs") else None,
         licence=text["licence"] or "not stated",
-        source=visible(str(header.get("source") or shown)),
+        source=sanitize(str(header.get("source") or shown)),
         sha256=fingerprint(kind, metric, chosen),
         warnings=tuple(warnings),
         held_back=tuple(map(str, held_back)) if isinstance(held_back, list) else (),
@@ -96,7 +96,9 @@ def _header_kind(header: Mapping[str, Any], shown: str) -> Kind:
     for kind in KINDS:
         if kind == asked:
             return kind
-    raise LabError(f"{shown} says that it is of the kind {visible(str(asked))!r}; known: {', '.join(KINDS)}.")
+    raise LabError(
+        f"{shown} says that it is of the kind {sanitize(str(asked))!r}; known: {', '.join(KINDS)}."
+    )
 
 
 def _items(records: list[tuple[str, Any]], kind: Kind, shown: str) -> list[Item]:
@@ -110,7 +112,7 @@ def _items(records: list[tuple[str, Any]], kind: Kind, shown: str) -> list[Item]
                 raise BadItem(f"this is {type(row).__name__}, not an object with {_SHAPE}")
             item = convert(row)
         except BadItem as error:
-            raise LabError(f"{shown}, {place}: {visible(str(error))}.") from None
+            raise LabError(f"{shown}, {place}: {sanitize(str(error))}.") from None
         same = (item.context, item.question, tuple(sorted(item.continuations)))
         if same in seen:
             raise LabError(
@@ -118,7 +120,9 @@ def _items(records: list[tuple[str, Any]], kind: Kind, shown: str) -> list[Item]
                 "makes the intervals too narrow, so remove one."
             )
         if item.id in ids:
-            raise LabError(f"{shown}, {place}: its id {visible(item.id)!r} stands on {ids[item.id]} already.")
+            raise LabError(
+                f"{shown}, {place}: its id {sanitize(item.id)!r} stands on {ids[item.id]} already."
+            )
         seen[same] = ids[item.id] = place
         items.append(item)
     return items

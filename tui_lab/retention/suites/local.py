@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, Record
 from tui_lab.retention.suites.custom import BadItem, records_of
@@ -46,7 +46,7 @@ def items_of(task: str, records: list[Record], shown: str, examples: dict[str, l
             else:
                 items.append(BUILDERS[task](row, identity))
         except BadItem as error:
-            raise LabError(f"{shown}, {place} is no item of {task}: {visible(str(error))}.") from None
+            raise LabError(f"{shown}, {place} is no item of {task}: {sanitize(str(error))}.") from None
     return items
 
 
@@ -173,7 +173,7 @@ def _cells(path: Path, text: str, **shape: Any) -> list[list[str]]:
             row for row in csv.reader(io.StringIO(text, newline=""), **shape) if any(c.strip() for c in row)
         ]
     except csv.Error as error:
-        raise LabError(f"{path} is no usable table ({visible(str(error))}).") from None
+        raise LabError(f"{path} is no usable table ({sanitize(str(error))}).") from None
 
 
 def _mmlu_table(path: Path) -> list[Record]:
@@ -239,7 +239,7 @@ def _check_examples(task: str, shown: str, rows: list[Record], examples: dict[st
         have = len(examples.get(subject, ()))
         if have < shots:
             raise LabError(
-                f"{shown} has {have} examples for {visible(subject) or task}, but {task}@{shots} needs "
+                f"{shown} has {have} examples for {sanitize(subject) or task}, but {task}@{shots} needs "
                 f"{shots}; give the folder that holds test and dev, or ask for fewer."
             )
 
@@ -301,7 +301,7 @@ def read_hub(task: str, facts: dict[str, Any], shots: int) -> tuple[list[Record]
 
 
 def _brief(error: BaseException) -> str:
-    return visible(str(error).split("\n")[0].rstrip(".")[:200])
+    return sanitize(str(error).split("\n")[0].rstrip(".")[:200])
 
 
 def is_wikitext(path: Path) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites import custom, local
 from tui_lab.retention.suites import standard as suites_standard
 from tui_lab.retention.suites.records import Item, Kind, Suite, SuiteInfo, chance_of, fingerprint, subset
@@ -67,7 +67,7 @@ def load(name_or_path: str, limit: int = 0) -> Suite:
     if not there:
         near = difflib.get_close_matches(name, _all_names(), 1)
         hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(_all_names())}."
-        raise LabError(f"There is no suite or file {visible(name)[:200]}.{hint}")
+        raise LabError(f"There is no suite or file {sanitize(name)[:200]}.{hint}")
     return _by_path(path, limit)
 
 

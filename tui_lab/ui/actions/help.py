@@ -12,7 +12,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
@@ -64,7 +64,7 @@ def help_content(
     if not lines:
         explain = key_cell("app.explain", keymap)
         lines = [
-            Content(f"Nothing here has {visible(words)!r}. {explain} explains terms, fields and figures.")
+            Content(f"Nothing here has {sanitize(words)!r}. {explain} explains terms, fields and figures.")
         ]
     return Content("\n").join(lines)
 

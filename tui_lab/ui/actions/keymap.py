@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.keys import goes_first, parse_keys
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, OVER_GROUPS, WIDGET_GROUPS, key_name, keys_now
 
@@ -22,12 +22,12 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
             near = difflib.get_close_matches(action_id, BY_ID, 1, 0.7)
             hint = f"is {near[0]!r} meant?" if near else f"{key_name('f1')} lists the actions"
-            problems.append(f"keys: {visible(repr(action_id))} is no action; {hint}")
+            problems.append(f"keys: {sanitize(repr(action_id))} is no action; {hint}")
             continue
         try:
             found[action_id] = ",".join(parse_keys(keys))
         except LabError as error:
-            problems.append(f"keys: {action_id} = {visible(repr(keys))}: {visible(str(error))}")
+            problems.append(f"keys: {action_id} = {sanitize(repr(keys))}: {sanitize(str(error))}")
     while found and (clash := next(conflicts(found), None)):
         key, one, other = clash
         # of two that were re-mapped the later one goes; the next round looks at the keys it then has again
@@ -35,7 +35,7 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         left_out = max((each for each in (one, other) if each in found), key=order.index)
         kept = other if left_out == one else one
         problems.append(
-            f"keys: {left_out} = {visible(repr(keymap[left_out]))}: {key_name(key)} is the key of {kept} "
+            f"keys: {left_out} = {sanitize(repr(keymap[left_out]))}: {key_name(key)} is the key of {kept} "
             f"({BY_ID[kept].label}); {left_out} keeps its own"
         )
         del found[left_out]

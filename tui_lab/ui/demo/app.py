@@ -19,7 +19,7 @@ from textual import events
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, Source
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
@@ -84,7 +84,7 @@ class DemoApp(LabApp):
 
     def tell(self, text: str, severity: Any = "information") -> None:
         """A passing message."""
-        self.notify(visible(text), severity=severity, timeout=10, markup=False)
+        self.notify(sanitize(text), severity=severity, timeout=10, markup=False)
 
     def measure(self, part: Part) -> None:
         self.run_worker(self.player.measure(part), group=f"measure {part.name}", exit_on_error=False)
@@ -163,7 +163,7 @@ def place(keep: Path | None) -> Iterator[Path]:
             (folder / name).mkdir(mode=0o700, exist_ok=True)
         (folder / "state" / welcome.MARK).touch()  # the story says what there is to say
     except OSError as error:
-        where = "" if keep is None else f" in {visible(str(keep))}"
+        where = "" if keep is None else f" in {sanitize(str(keep))}"
         raise LabError(f"the demo has no place for its runs{where}: {error.strerror or error}") from None
     before = {name: os.environ.get(name) for name in _OWN}
     os.environ.update({name: str(folder / below) for name, below in _OWN.items()})
@@ -206,7 +206,7 @@ def machine() -> str:
                 name = line.partition(":")[2].strip()
                 break
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{visible(name)}, {cores} core{'s' * (cores != 1)}"
+    return f"{sanitize(name)}, {cores} core{'s' * (cores != 1)}"
 
 
 def save(app: DemoApp, folder: Path) -> None:

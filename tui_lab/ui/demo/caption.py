@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widget import Widget
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 #: Rows for what is said, in a window of so many columns or more.
 ROWS = ((76, 2), (0, 3))
@@ -42,7 +42,7 @@ def rows(width: int) -> int:
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
     """The text in at most so many lines; the last is cut with an ellipsis."""
-    lines = [line.plain.rstrip() for line in Content(visible(text)).wrap(max(10, width))]
+    lines = [line.plain.rstrip() for line in Content(sanitize(text)).wrap(max(10, width))]
     if len(lines) > most:
         last = Content(lines[most - 1] + " " + lines[most])
         lines = [*lines[: most - 1], last.truncate(max(10, width), ellipsis=True).plain]
@@ -58,11 +58,11 @@ def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
         (done * said.number + left * (said.count - said.number) + " ", "$primary"),
     ]
     room = width - sum(cell_len(text) for text, _ in parts)
-    title = visible(said.title)
-    label = visible(said.label)
-    keys = visible(said.keys)
+    title = sanitize(said.title)
+    label = sanitize(said.label)
+    keys = sanitize(said.keys)
     # the label is the last to go: nobody may take a recording for a live run
-    brief = visible(said.brief_keys)
+    brief = sanitize(said.brief_keys)
     for words in (
         (title, label, keys),
         (title, label, brief),

@@ -16,7 +16,7 @@ from textual.widgets import Footer, Input, TextArea
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import duration
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import BY_ID, first_key
 from tui_lab.ui.demo import script
 from tui_lab.ui.demo.caption import CaptionBar, Said
@@ -117,7 +117,7 @@ class Player:
         elif part.ended not in ("", "finished"):
             words = part.run.last_words() if part.run else []
             message = str(part.state.end.get("message") or "") or (words[-1] if words else part.ended)
-            self.record(part.name, f"the run ended: {visible(message)}")
+            self.record(part.name, f"the run ended: {sanitize(message)}")
 
     def record(self, name: str, why: str = "", whole: bool = False) -> bool:
         """Shows the recording of a run from now on; whether there is one."""
@@ -455,5 +455,5 @@ class Player:
 
 def _quoted(text: str) -> str:
     """An answer as a caption quotes it."""
-    line = visible(" ".join(text.split()))
+    line = sanitize(" ".join(text.split()))
     return line if len(line) <= QUOTED else line[: QUOTED - 1] + "…"

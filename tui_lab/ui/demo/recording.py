@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.folder import Run
 
 SHIPPED = Path(__file__).parent / "recording.zip"
@@ -35,7 +35,7 @@ class Recording:
     def label(self) -> str:
         """Where and when it was made, for the screen."""
         words = (str(self.about.get(key) or "") for key in ("date", "machine"))
-        return visible(", ".join(word for word in words if word)) or "at an unknown time"
+        return sanitize(", ".join(word for word in words if word)) or "at an unknown time"
 
 
 def unpack(folder: Path, archive: Path = SHIPPED) -> Recording:
@@ -57,7 +57,7 @@ def unpack(folder: Path, archive: Path = SHIPPED) -> Recording:
         raise LabError(f"the recording of the demo ({archive.name}) is missing: reinstall tui-lab") from None
     except (OSError, zipfile.BadZipFile, RuntimeError) as error:
         raise LabError(
-            f"the recording of the demo cannot be read ({visible(str(error))}): reinstall tui-lab"
+            f"the recording of the demo cannot be read ({sanitize(str(error))}): reinstall tui-lab"
         ) from None
 
 
@@ -69,7 +69,7 @@ def read(folder: Path) -> Recording:
         answers = [json.loads(line) for line in lines]
         runs = {str(part): Run(folder / RUNS / Path(str(id)).name) for part, id in about["runs"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LabError(f"{folder.name} holds no recording of the demo: {visible(str(error))}") from None
+        raise LabError(f"{folder.name} holds no recording of the demo: {sanitize(str(error))}") from None
     return Recording(about, runs, answers)
 
 

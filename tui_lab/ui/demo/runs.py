@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import FASTEST, SLOWEST, Replay
@@ -142,7 +142,7 @@ class Part:
             return ""
         if state := str(self.state.end.get("state") or ""):
             return state
-        live = self.watcher.liveness if self.watcher and self.replay is None else ""
+        live = self.watcher.status if self.watcher and self.replay is None else ""
         return live if live in ENDED else ""
 
     @property
@@ -195,7 +195,7 @@ class Part:
             known["n"] = str(comparison.get("n", UNKNOWN))
             known["lost"] = str(comparison.get("b", UNKNOWN))
             known["gained"] = str(comparison.get("c", UNKNOWN))
-        return Figures({name: visible(text) for name, text in known.items()})
+        return Figures({name: sanitize(text) for name, text in known.items()})
 
     def _doing(self) -> str:
         state = self.state

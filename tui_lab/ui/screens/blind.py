@@ -16,11 +16,11 @@ from textual.content import Content
 from textual.widgets import Footer, Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Ask, LaneDone
+from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
@@ -133,7 +133,7 @@ class Blind(Over[votes.Summary | None]):
                 await self._wake.wait()
                 continue
             prompt = missing[0]
-            ask = Ask(
+            ask = GenerateRequest(
                 settings.prompts[prompt],
                 settings.lanes,
                 system=settings.system,
@@ -187,7 +187,7 @@ class Blind(Over[votes.Summary | None]):
         self.refresh_bindings()
 
     def _tell(self, where: str, text: str) -> None:
-        self.query_one(where, Static).update(Content(visible(text, keep_newlines=True)))
+        self.query_one(where, Static).update(Content(sanitize(text, keep_newlines=True)))
 
     # ------------------------------------------------------------------ votes
 
@@ -203,7 +203,7 @@ class Blind(Over[votes.Summary | None]):
         try:
             self.session.vote(prompt, choice, kept)
         except LabError as error:
-            self.notify(visible(str(error)), severity="error", markup=False)
+            self.notify(sanitize(str(error)), severity="error", markup=False)
             return
         self._answers.pop(prompt, None)
         self._failed = ""
@@ -285,7 +285,7 @@ def start_blind(
             path = votes.votes_path(host.location(tuned))
             screen = Blind(host, prompts, chosen, path, system, raw, max_new_tokens)
         except LabError as error:
-            lab.notify(visible(str(error)), severity="error", markup=False)
+            lab.notify(sanitize(str(error)), severity="error", markup=False)
         else:
             lab.push_screen(screen)
 
@@ -293,7 +293,7 @@ def start_blind(
         if source:
             lab.run_worker(begin(source), group="blind", exclusive=True, exit_on_error=False)
 
-    question = visible(
+    question = sanitize(
         f"Blind A/B of {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
         "prompt), or a bundled set: pirate, json, support."
     )

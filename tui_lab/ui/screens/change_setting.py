@@ -55,7 +55,7 @@ def change(app: LabApp, name: str, value: Any) -> str:
     before = goes_before(app, name)
     if not before:
         app.sources[name] = "default" if value is None else "file"
-    what = f"{name} has its default back" if value is None else f"{name} = {settings.shown(new)}"
+    what = f"{name} has its default back" if value is None else f"{name} = {settings.display(new)}"
     if name == "keys":
         what = "keys are as they were made" if not new else f"{len(new)} actions have keys of your own"
     text = f"{what}: it {EFFECT[name]}."

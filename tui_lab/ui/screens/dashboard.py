@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import FAMILIES, Lane
-from tui_lab.playground.messages import Ask, Event
+from tui_lab.playground.messages import Event, GenerateRequest
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import bindings, first_key
@@ -152,7 +152,7 @@ class DashboardPane(RunPane):
 
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
-        self.query_one(MemoryPart).take(state, self.liveness)
+        self.query_one(MemoryPart).take(state, self.status)
         samples = [run_text.sample_parts(sample) for sample in state.samples]
         self.query_one("#lane Feed", Feed).bring(samples)
         self.query_one("#events Feed", Feed).bring([run_text.note_parts(note) for note in state.notes])
@@ -222,7 +222,7 @@ class DashboardPane(RunPane):
                 name = next(iter(host.status.names), "base")  # its memory may have been freed meanwhile
             view.set_lane(Lane(FAMILIES["greedy"].start, None, name), 1)
             view.begin()
-            ask = Ask(prompt, (view.lane.text,), max_new_tokens=ANSWER_TOKENS, cut=True)
+            ask = GenerateRequest(prompt, (view.lane.text,), max_new_tokens=ANSWER_TOKENS, cut=True)
             for done in await host.generate(ask, partial(self._heard, view)):
                 view.finish(done)
         except LabError as error:

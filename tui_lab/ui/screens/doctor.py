@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab import doctor
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
 
@@ -28,7 +28,7 @@ AROUND = 5
 
 def shown(check: doctor.Check, width: int) -> Content:
     """One check: its state in a word, its name, what was found, what to do."""
-    text = visible(doctor.line(check, width), keep_newlines=True)
+    text = sanitize(doctor.line(check, width), keep_newlines=True)
     return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
 
 
@@ -112,7 +112,7 @@ class DoctorScreen(Over[None]):
         text = f"{len(self.found)} checks so far, looking on …"
         if at_end:
             text = doctor.summary(self.found, width)
-        self.query_one("#to-do", Static).update(Content.styled(visible(text, keep_newlines=True), "bold"))
+        self.query_one("#to-do", Static).update(Content.styled(sanitize(text, keep_newlines=True), "bold"))
         if follows:
             self.call_after_refresh(report.scroll_end, animate=False)
         return True

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.export import request as exports
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.registry import bindings
@@ -72,7 +72,7 @@ class ExportScreen(Over[None]):
     def compose(self) -> ComposeResult:
         width = max(map(len, exports.KINDS)) + 2
         with Vertical() as box:
-            box.border_title = Content(f"Export {visible(self.run.id)}")  # a name may look like markup
+            box.border_title = Content(f"Export {sanitize(self.run.id)}")  # a name may look like markup
             yield OptionList(
                 *(
                     Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
@@ -108,7 +108,7 @@ class ExportScreen(Over[None]):
         )
 
     def _say(self, lines: list[str]) -> None:
-        text = Content("\n".join(visible(line) for line in lines))
+        text = Content("\n".join(sanitize(line) for line in lines))
         self.query_one("#said", Static).update(text)
         self.query_one(VerticalScroll).display = bool(lines)
 

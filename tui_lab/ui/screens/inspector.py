@@ -12,14 +12,14 @@ from textual.app import ComposeResult
 from textual.widgets import Footer
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Ask, Beams, Event, JudgedToken, LaneDone
+from tui_lab.playground.messages import Beams, Event, GenerateRequest, LaneDone, ScoredToken
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.inspector import InspectorView
 
-Judge = Callable[[], Awaitable[dict[str, list[JudgedToken]]]]
+Judge = Callable[[], Awaitable[dict[str, list[ScoredToken]]]]
 Details = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
 PAGE_TOKENS = 20
 #: Models that stand side by side: more bars than that nobody compares at a glance.
@@ -65,7 +65,7 @@ class Inspector(Over[None]):
             try:
                 self._view.show_details(*await self._details())
             except LabError as error:
-                self.notify(visible(f"No more is known of this lane: {error}"), markup=False)
+                self.notify(sanitize(f"No more is known of this lane: {error}"), markup=False)
         if self._judge is not None:
             try:
                 self._view.show_judged(await self._judge())
@@ -96,11 +96,13 @@ class Inspector(Over[None]):
             self._view.turn_colours()
 
 
-def inspect_lane(host: HostClient, ask: Ask, done: LaneDone, beams: Sequence[Beams] = ()) -> Inspector:
+def inspect_lane(
+    host: HostClient, ask: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
+) -> Inspector:
     """The inspector over a lane that a host decoded: it asks the host for what the lane did not bring, and
     what the base and the adapters beside it make of every token."""
 
-    async def judge() -> dict[str, list[JudgedToken]]:
+    async def judge() -> dict[str, list[ScoredToken]]:
         names = list(dict.fromkeys(("base", done.on or "base", *host.status.names)))[:MOST_MODELS]
         judged = await host.judge(done.prompt_token_ids, done.token_ids, names)
         return dict(zip(names, judged, strict=True))

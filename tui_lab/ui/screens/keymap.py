@@ -16,7 +16,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions import keymap
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_of
 from tui_lab.ui.actions.screens import DismissedOnce, Over
@@ -114,7 +114,7 @@ class KeyMapScreen(Over[None]):
         return Content.assemble(
             ("● " if own else "  ", "$changed"),
             f"{action.label:<{LABEL_WIDTH}}",
-            (f"{visible(keys_of(action_id, self.lab.settings.keys)):<{KEYS_WIDTH}}", "bold" if own else ""),
+            (f"{sanitize(keys_of(action_id, self.lab.settings.keys)):<{KEYS_WIDTH}}", "bold" if own else ""),
             (action_id, "$text-muted"),
         )
 
@@ -163,7 +163,7 @@ class KeyMapScreen(Over[None]):
         if key in have and beside:
             return
         if problem := refused(action_id, key, keys):
-            self.notify(visible(problem), severity="error", markup=False, timeout=12)
+            self.notify(sanitize(problem), severity="error", markup=False, timeout=12)
             return
         self._write({**keys, action_id: ",".join([*have, key]) if beside else key}, action_id)
 
@@ -176,7 +176,7 @@ class KeyMapScreen(Over[None]):
         try:
             change(self.lab, "keys", keys or None)
         except LabError as error:
-            self.notify(visible(str(error)), severity="error", markup=False, timeout=12)
+            self.notify(sanitize(str(error)), severity="error", markup=False, timeout=12)
             return
         self._list.replace_option_prompt(action_id, self._row(action_id))
         self.notify(f"{BY_ID[action_id].label}: {keys_of(action_id, keys)}", markup=False)

@@ -86,6 +86,6 @@ class Pane(Keyed, Screen[None]):
 
     def notice(self, text: Any, severity: Any = "information") -> None:
         """A passing message. Text is shown as text, never read as markup."""
-        from tui_lab.core.sanitize import visible
+        from tui_lab.core.sanitize import sanitize
 
-        self.notify(visible(str(text), keep_newlines=True), severity=severity, markup=False)
+        self.notify(sanitize(str(text), keep_newlines=True), severity=severity, markup=False)

@@ -16,9 +16,9 @@ from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
-from tui_lab.playground.messages import Ask, Event, HostStatus, LaneDone
+from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone
 from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty
@@ -66,7 +66,7 @@ class ComparePane(Pane):
         self.grid = places.Grid(1, 1)
         self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
         self.history = History()
-        self.asked: Ask | None = None  # what the answers on the screen are answers to
+        self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
         self.results: list[LaneDone] = []
         self._told_host: Content | None = None
 
@@ -173,7 +173,7 @@ class ComparePane(Pane):
             )
         state = f"{HOST_GLYPHS[status.state]} {status.state}"
         told = Content.assemble(
-            (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", visible(" · ".join(parts))
+            (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", sanitize(" · ".join(parts))
         )
         if told != self._told_host:
             self._told_host = told
@@ -225,7 +225,7 @@ class ComparePane(Pane):
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
             texts = tuple(view.lane.text for view in self.views)
-            ask = Ask(prompt, texts, self.system, self.raw, self.max_new_tokens)
+            ask = GenerateRequest(prompt, texts, self.system, self.raw, self.max_new_tokens)
             self._generate(ask, list(self.views))
 
     def _relabel(self, lanes: Sequence[Lane]) -> None:
@@ -233,7 +233,7 @@ class ComparePane(Pane):
             view.set_lane(lane, number)
 
     @work(exclusive=True, group="generate", exit_on_error=False)
-    async def _generate(self, ask: Ask, views: list[LaneView]) -> None:
+    async def _generate(self, ask: GenerateRequest, views: list[LaneView]) -> None:
         """Runs a prompt on the lanes that were there when it was asked; the run before it, if it goes on,
         ends."""
         self.asked, self.results = ask, []
@@ -269,7 +269,7 @@ class ComparePane(Pane):
             if isinstance(event, LaneDone):
                 self._draw_tabs()
 
-    def _offer_cut(self, ask: Ask, views: list[LaneView], tokens: int, context: int) -> None:
+    def _offer_cut(self, ask: GenerateRequest, views: list[LaneView], tokens: int, context: int) -> None:
         question = (
             f"The prompt has {tokens:,} tokens and the model's context holds {context:,}. "
             "Leave out its middle and keep beginning and end?"
@@ -469,7 +469,7 @@ class ComparePane(Pane):
         self._save(self.asked, self.host.status, list(self.results))
 
     @work(thread=True, group="save", exit_on_error=False)
-    def _save(self, ask: Ask, status: HostStatus, results: list[LaneDone]) -> None:
+    def _save(self, ask: GenerateRequest, status: HostStatus, results: list[LaneDone]) -> None:
         try:
             text, severity = f"Saved as {save(ask, status, results)} and .json beside it.", "information"
         except LabError as error:

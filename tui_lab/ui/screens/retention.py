@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings, keys_of
@@ -247,11 +247,13 @@ class KeepPane(Pane):
             sentence = str(comparison["sentence"]) if comparison else self._not_measured
             lines = [
                 Content.assemble(
-                    (f"{words}  ", f"bold {colour}"), visible(name), (f"   {gain}", "$text-muted")
+                    (f"{words}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
                 ),
-                Content(visible(sentence)),
+                Content(sanitize(sentence)),
                 Content(retention.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
-                Content.styled(visible(self.progress or retention.first_advice(self._advice)), "$text-muted"),
+                Content.styled(
+                    sanitize(self.progress or retention.first_advice(self._advice)), "$text-muted"
+                ),
             ]
         # where there are rows for it, what it comes to is told whole
         whole = kept is None or self.size.height >= ROWS_FOR_ALL
@@ -294,7 +296,7 @@ class KeepPane(Pane):
         else:
             said = "No item flipped." if measured else self._not_measured if self.kept else "no run yet"
             options.add_option(Option(Content(said), disabled=True))
-        where = f" in {visible(self.category)}" if self.category else ""
+        where = f" in {sanitize(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
         title = f" Flipped{where}: {lost} lost, {len(found) - lost} gained " if measured else FLIPS_TITLE
         self.query_one("#flips").border_title = Content(title)

@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
@@ -62,7 +62,7 @@ class RunPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self.watcher: Watcher | None = None
-        self.liveness = ""
+        self.status = ""
         self._looked_at = 0.0
         self._tick = 0
         self._timer: Timer | None = None
@@ -85,15 +85,15 @@ class RunPane(Pane):
     @property
     def idle_actions(self) -> frozenset[str]:
         """What has no use as the run is now: the line of keys does without it, and the key says why."""
-        if self.watcher is not None and self.liveness not in ENDED:
+        if self.watcher is not None and self.status not in ENDED:
             return frozenset({"resume"})
         ended = frozenset({"pause", "checkpoint", "stop", "arm", "probe"})
-        return ended if self.liveness in RESUMABLE else ended | {"resume"}
+        return ended if self.status in RESUMABLE else ended | {"resume"}
 
     @property
     def labels_now(self) -> dict[str, str]:
         labels = super().labels_now
-        if self.watcher is not None and self.liveness not in ENDED:
+        if self.watcher is not None and self.status not in ENDED:
             labels |= {"pause": "Go on"} if self.watcher.state.paused else {}
             labels |= {"arm": "Disarm"} if self.watcher.state.armed else {}
         return labels
@@ -101,7 +101,7 @@ class RunPane(Pane):
     def draw_run(self, key: str, state: RunState) -> None:
         """Draws the state of run ``key`` below the lines at the top; called when it has changed."""
         for plot in self.query(RunPlot):
-            plot.take(key, state, self.liveness in ENDED)
+            plot.take(key, state, self.status in ENDED)
 
     def forget_run(self) -> None:
         """Another run is shown from now on."""
@@ -129,7 +129,7 @@ class RunPane(Pane):
         if self.watcher is not None and self.watcher.run.path == run.path:
             return
         self.watcher = Watcher(run)
-        self.liveness, self._looked_at, self._stamp = "", 0.0, None
+        self.status, self._looked_at, self._stamp = "", 0.0, None
         self._flags, self._flagged_at = [], 0.0
         self._asked.clear()
         self.forget_run()
@@ -160,7 +160,7 @@ class RunPane(Pane):
         behind = self.watcher.state.version - before >= PORTION_RECORDS // 4
         if began - self._looked_at >= LIVENESS_S and not behind:
             self._looked_at = began
-            self.liveness = self.watcher.liveness
+            self.status = self.watcher.status
         if (offered := (self.idle_actions, self.labels_now)) != self._offered:
             self._offered = offered
             self.refresh_bindings()
@@ -169,14 +169,14 @@ class RunPane(Pane):
             self._draw()
         elif not behind:
             self._tell_header()  # all that the other panes show of it
-        idle = self.liveness in ENDED or not self.is_current
+        idle = self.status in ENDED or not self.is_current
         pace_s = max(IDLE_POLL_S, RUN.of(self.app)) if idle else RUN.of(self.app)
         self._timer = self.set_timer(CATCH_UP_S if behind else pace_s, self._poll)
 
     def _draw(self) -> None:
         assert self.watcher is not None
         state = self.watcher.state
-        stamp = (state.version, self.liveness)
+        stamp = (state.version, self.status)
         if stamp != self._stamp and time.monotonic() - self._flagged_at >= FLAGS_S:
             self._flagged_at = time.monotonic()
             self._flags = flags(state)
@@ -204,33 +204,33 @@ class RunPane(Pane):
         if self.watcher is None:
             self._tell(Content(self._no_run()), False)
             return
-        state, liveness = self.watcher.state, self.liveness or "starting"
+        state, status = self.watcher.state, self.status or "starting"
         width = max(20, self.size.width - 2)
         ascii_only = self.lab.marker == "ascii"
         replay = self.lab.replay_of(self.watcher.run)
         first = f"{replay.label}  " if replay else ""
-        first += state_text(liveness) + (", armed" if state.armed and liveness not in ENDED else "")
+        first += state_text(status) + (", armed" if state.armed and status not in ENDED else "")
         first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
-        shade = f"bold ${STATE_ROLES[liveness]}" if liveness in STATE_ROLES else "bold"
+        shade = f"bold ${STATE_ROLES[status]}" if status in STATE_ROLES else "bold"
         room = width - len(first) - 2
         now = self.lab.now(self.watcher.run)
-        line = run_text.progress_line(state, liveness, now, room, self._tick, ascii_only)
-        trouble = run_text.trouble(liveness, state, self._last_words())
+        line = run_text.progress_line(state, status, now, room, self._tick, ascii_only)
+        trouble = run_text.trouble(status, state, self._last_words())
         keys = self._resume_key(), self._keys("app.choose")
         if trouble:
-            second, third = f"✗ {trouble}", run_text.advice(liveness, state, *keys)
+            second, third = f"✗ {trouble}", run_text.advice(status, state, *keys)
         else:
             second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
-            if liveness in ENDED and state.saved:
+            if status in ENDED and state.saved:
                 third += f"   {state.saved.get('what', 'adapter')} saved"
-            if what := run_text.advice(liveness, state, *keys):
+            if what := run_text.advice(status, state, *keys):
                 third = f"{third}   {what}".strip()
         rows = [
-            Content.assemble((first, shade), "  ", visible(line)),
-            Content.styled(visible(second), "$text-error" if trouble else ""),
-            Content(visible(third)),
-            *(Content(visible(text)) for text in (cost.line(state, liveness, now),) if text),
+            Content.assemble((first, shade), "  ", sanitize(line)),
+            Content.styled(sanitize(second), "$text-error" if trouble else ""),
+            Content(sanitize(third)),
+            *(Content(sanitize(text)) for text in (cost.line(state, status, now),) if text),
             *self.probe_rows(),
         ]
         # the reason of a failure is told whole, everything else in one line each
@@ -242,22 +242,20 @@ class RunPane(Pane):
     def _tell_header(self) -> None:
         """What the line at the top of every pane says of the run: its name, its step, its state."""
         assert self.watcher is not None
-        state, liveness = self.watcher.state, self.liveness or "starting"
+        state, status = self.watcher.state, self.status or "starting"
         recipe, replay = self.watcher.recipe, self.lab.replay_of(self.watcher.run)
         if recipe is not None:
-            steps = (
-                f" {state.step}/{state.total_steps}" if state.total_steps and liveness == "running" else ""
-            )
+            steps = f" {state.step}/{state.total_steps}" if state.total_steps and status == "running" else ""
             name = recipe.model.rpartition("/")[2]
-            self._announce(f"{name} · {recipe.preset or recipe.method}{steps}", liveness)
+            self._announce(f"{name} · {recipe.preset or recipe.method}{steps}", status)
         elif replay:
-            self._announce("", liveness)
+            self._announce("", status)
 
-    def _announce(self, text: str, liveness: str) -> None:
+    def _announce(self, text: str, status: str) -> None:
         replay = self.lab.replay_of(self.run_shown)
         # a narrow window leaves out the beginning: that it is no live run must stay
         what = f"{text} {replay.original.id} {replay.label}".lstrip() if replay else text
-        self.lab.run_line = (what, liveness)
+        self.lab.run_line = (what, status)
 
     def probe_rows(self) -> list[Content]:
         """The newest verdict on what the model still knows, and the worst of the red flags."""
@@ -267,7 +265,7 @@ class RunPane(Pane):
             probe.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
         )
         return [
-            Content.assemble(*((visible(text), colour(role)) for text, role in self._fitting(parts)))
+            Content.assemble(*((sanitize(text), colour(role)) for text, role in self._fitting(parts)))
             for parts in lines
             if parts
         ]
@@ -300,7 +298,7 @@ class RunPane(Pane):
         return keys_of(action, self.app._keymap)
 
     def _last_words(self) -> list[str]:
-        if self.watcher is None or self.liveness not in ("failed", "crashed"):
+        if self.watcher is None or self.status not in ("failed", "crashed"):
             return []
         return self.watcher.run.last_words()
 
@@ -309,7 +307,7 @@ class RunPane(Pane):
         if self.watcher is not None:
             known = self.watcher.state.acknowledged
             self._asked = {key: name for key, name in self._asked.items() if key not in known}
-        return list(dict.fromkeys(self._asked.values())) if self.liveness not in ENDED else []
+        return list(dict.fromkeys(self._asked.values())) if self.status not in ENDED else []
 
     def action_choose_run(self) -> None:
         from tui_lab.ui.widgets.run_list import RunList
@@ -338,8 +336,8 @@ class RunPane(Pane):
         """Whether the run can hear; says so when it cannot."""
         if self.watcher is None:
             self.notice(self._no_run(), "warning")
-        elif (self.liveness or self.watcher.liveness) in ENDED:
-            self.notice(f"This run has ended ({self.liveness}).", "warning")
+        elif (self.status or self.watcher.status) in ENDED:
+            self.notice(f"This run has ended ({self.status}).", "warning")
         else:
             return True
         return False
@@ -389,9 +387,9 @@ class RunPane(Pane):
             self.notice(self._no_run(), "warning")
         elif self.lab.refuse_in_replay(self.watcher.run, "`tui-lab resume` goes on with a run"):
             pass
-        elif self.watcher.liveness == "finished":
+        elif self.watcher.status == "finished":
             self.notice("This run has finished: there is nothing left to go on with.", "warning")
-        elif self.watcher.liveness not in ENDED and self.watcher.liveness != "created":
+        elif self.watcher.status not in ENDED and self.watcher.status != "created":
             self.notice("This run is in progress.", "warning")
         else:
             if is_locked(self.watcher.run):

@@ -304,7 +304,7 @@ class RunsPane(RunsCommands):
             words = (
                 f"{index.criterion_words(runs, self.criterion)}   ({self._keys('runs.criterion')} changes it)"
             )
-            styled = [Content.styled(f"{runs_table.visible(name)}: {words}", "$text-muted"), *styled]
+            styled = [Content.styled(f"{runs_table.sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
 
     def _room(self, part: str) -> int:

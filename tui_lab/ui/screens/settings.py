@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.screens.change_setting import EFFECT, change, goes_before
@@ -31,7 +31,7 @@ AROUND_LIST = 8
 
 def row(name: str, value: Any, source: str) -> Content:
     """One line of the list."""
-    text = f"{len(value)} of {len(ACTIONS)} changed" if name == "keys" else settings.shown(value) or "–"
+    text = f"{len(value)} of {len(ACTIONS)} changed" if name == "keys" else settings.display(value) or "–"
     if len(text) >= VALUE_WIDTH:
         text = text[: VALUE_WIDTH - 2] + "…"
     own = source != "default"
@@ -52,7 +52,7 @@ def about(name: str, before: str) -> Content:
         facts.append(f"environment: {metadata['env']}")
     lines: list[Any] = [metadata["help"], "\n", ("; ".join(facts), "$text-muted")]
     if before:
-        lines += ["\n", (f"! {visible(before)} goes before the file", "$text-warning")]
+        lines += ["\n", (f"! {sanitize(before)} goes before the file", "$text-warning")]
     return Content.assemble(*lines)
 
 
@@ -92,7 +92,7 @@ class SettingsScreen(Over[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = Content(f"Settings · {visible(_short(settings.path()))}")
+            box.border_title = Content(f"Settings · {sanitize(_short(settings.path()))}")
             box.border_subtitle = (
                 f"Enter changes, {self.keys('settings.reset')} resets, {self.keys('settings.close')} closes"
             )
@@ -158,7 +158,7 @@ class SettingsScreen(Over[None]):
         try:
             text = change(self.lab, name, value)
         except LabError as error:
-            self.notify(visible(str(error)), severity="error", markup=False, timeout=12)
+            self.notify(sanitize(str(error)), severity="error", markup=False, timeout=12)
             return False
         self.notify(text, markup=False)
         self._list.replace_option_prompt(name, self._row(name))
@@ -190,7 +190,7 @@ class SettingsScreen(Over[None]):
         elif choices:
             self._pick(name, value, choices)
         else:
-            self._ask(name, settings.shown(value))
+            self._ask(name, settings.display(value))
 
     def _pick(self, name: str, value: Any, choices: tuple[str, ...]) -> None:
         from tui_lab.ui.widgets.pick import Pick

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tui_lab.forecast.estimate import Data, Probe
     from tui_lab.forecast.remedies import Largest, Remedy
     from tui_lab.hardware.device import DeviceFacts
-    from tui_lab.hardware.memory_budget import Room
+    from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.recipe_summary import Summary
     from tui_lab.ui.widgets.form import FieldsForm
@@ -54,8 +54,8 @@ class FitPane(Pane):
     def __init__(self) -> None:
         super().__init__()
         self.device: DeviceFacts | None = None
-        self.rooms: list[Room] = []
-        self.room: Room | None = None
+        self.rooms: list[MemoryBudget] = []
+        self.room: MemoryBudget | None = None
         self.data_facts: Data | None = None
         self._data_of: tuple[Any, Any] = (None, None)
         self._uuid: str | None = None  # of the GPU that was chosen by hand
@@ -77,7 +77,7 @@ class FitPane(Pane):
     def _look_at_machine(self) -> None:
         from tui_lab.hardware import memory_budget as room
 
-        rooms = room.here()
+        rooms = room.detect()
         if self.room is None:
             from tui_lab.forecast.estimate import warm_up
 
@@ -92,8 +92,8 @@ class FitPane(Pane):
         if self.is_current:
             self._look_at_machine()
 
-    def _take_rooms(self, rooms: list[Room]) -> None:
-        from tui_lab.hardware.memory_budget import preferred
+    def _take_rooms(self, rooms: list[MemoryBudget]) -> None:
+        from tui_lab.hardware.memory_budget import select
 
         before, self.rooms = self.room, rooms
         places = [room.uuid for room in rooms]
@@ -102,7 +102,7 @@ class FitPane(Pane):
         elif before is not None and before.uuid in places:
             self.room = rooms[places.index(before.uuid)]  # the freest may change: the choice does not
         else:
-            self.room = rooms[preferred(rooms, os.environ)]
+            self.room = rooms[select(rooms, os.environ)]
         self.device = self.room.device
         if before is None or before.uuid != self.room.uuid or _moved(before, self.room):
             self._stale = True
@@ -312,7 +312,7 @@ class FitPane(Pane):
         self._draw()
 
     @work(exclusive=True, group="probe", description="count the memory exactly", exit_on_error=False)
-    async def _count(self, recipe: Recipe, room: Room, key: Any) -> None:
+    async def _count(self, recipe: Recipe, room: MemoryBudget, key: Any) -> None:
         from tui_lab.core import job_client
         from tui_lab.forecast import estimate as words
 
@@ -355,7 +355,7 @@ class FitPane(Pane):
             self._summarise()
 
 
-def _moved(before: Room, now: Room) -> bool:
+def _moved(before: MemoryBudget, now: MemoryBudget) -> bool:
     """Whether the free memory differs enough to be drawn anew."""
     if before.free_bytes is None or now.free_bytes is None:
         return before.free_bytes is not now.free_bytes

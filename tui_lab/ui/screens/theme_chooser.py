@@ -15,7 +15,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
@@ -115,7 +115,7 @@ class ThemeChooser(Over[None]):
         for name in names:
             here = ("● " if name == self.before else "  ", "$changed")
             about = (kind(themes[name]), "$text-muted")
-            options.add_option(Option(Content.assemble(here, visible(name).ljust(room), about), id=name))
+            options.add_option(Option(Content.assemble(here, sanitize(name).ljust(room), about), id=name))
         options.highlighted = names.index(self.before)
         options.focus()
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
@@ -147,7 +147,7 @@ class ThemeChooser(Over[None]):
         try:
             said = change_setting.change(self.lab, "theme", name)
         except LabError as error:
-            text = f"Only until the lab ends: {visible(str(error))}"
+            text = f"Only until the lab ends: {sanitize(str(error))}"
             self.app.notify(text, severity="warning", markup=False)
         else:
             self.app.notify(said, markup=False)

@@ -95,20 +95,20 @@ class TunePane(RunPane):
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
         assert self.watcher is not None
-        self.query_one(MemoryPart).take(state, self.liveness)
+        self.query_one(MemoryPart).take(state, self.status)
         self.query_one("#events Feed", Feed).bring([run.note_parts(note) for note in state.notes])
         self.query_one("#samples Feed", Feed).bring([run.sample_parts(each) for each in state.samples])
         about = probe.about_flags(self._flags) + probe.about_probes(state)
         about += run.about_run(
             state,
-            self.liveness,
+            self.status,
             self.watcher.recipe,
             str(self.watcher.run.path),
             self._last_words(),
             self._resume_key(),
             self._keys("app.choose"),
         )
-        about += cost.about(state, self.liveness, self.lab.now(self.watcher.run))
+        about += cost.about(state, self.status, self.lab.now(self.watcher.run))
         about += about_machine(state)
         if about != self._about:
             self._about = about

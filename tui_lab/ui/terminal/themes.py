@@ -20,7 +20,7 @@ from textual.theme import BUILTIN_THEMES, Theme
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import own_files, resource_dir
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import PLOTS
 
 DEFAULT_THEME = "lab-dark"
@@ -256,9 +256,9 @@ def read_theme(path: Path) -> LabTheme:
     try:
         return parse_theme(path.read_text(encoding="utf-8"), path.stem)
     except LabError as error:
-        raise LabError(visible(f"theme {path.name}: {error}")) from None
+        raise LabError(sanitize(f"theme {path.name}: {error}")) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise LabError(visible(f"theme {path.name}: cannot be read ({error})")) from None
+        raise LabError(sanitize(f"theme {path.name}: cannot be read ({error})")) from None
 
 
 def theme_files() -> list[Path]:
@@ -295,7 +295,7 @@ def default_for(color_system: str | None) -> str:
 
 def unknown_theme(name: str, known: Iterable[str]) -> str:
     """What is said of a theme that does not exist."""
-    return f"theme {visible(name)[:40]!r}: there is none of that name; there are {', '.join(sorted(known))}"
+    return f"theme {sanitize(name)[:40]!r}: there is none of that name; there are {', '.join(sorted(known))}"
 
 
 # --------------------------------------------------------------------------------------------------

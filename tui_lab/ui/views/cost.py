@@ -20,16 +20,16 @@ def tariff_or_problem() -> tuple[Prices, str]:
         return Prices(), str(error)
 
 
-def line(state: RunState, liveness: str, now: float | None = None) -> str:
+def line(state: RunState, status: str, now: float | None = None) -> str:
     """What is known of money, energy and MFU, in one line; "" where that is nothing."""
     tariff, _ = tariff_or_problem()
-    return words(spent(state, liveness, tariff, now), tariff, liveness in ENDED)
+    return words(spent(state, status, tariff, now), tariff, status in ENDED)
 
 
-def about(state: RunState, liveness: str, now: float | None = None) -> list[Part]:
+def about(state: RunState, status: str, now: float | None = None) -> list[Part]:
     """The account of a run for its own tab; empty before it began."""
     tariff, problem = tariff_or_problem()
-    found, ended = spent(state, liveness, tariff, now), liveness in ENDED
+    found, ended = spent(state, status, tariff, now), status in ENDED
     if found.seconds is None:
         return []
     # while it runs, what changes from step to step stands at the top of the pane

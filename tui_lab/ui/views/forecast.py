@@ -9,9 +9,9 @@ from typing import Any, Literal
 from textual.content import Content
 
 from tui_lab.core.format import size
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate as words
-from tui_lab.forecast.estimate import Outlook
+from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import Forecast, Part
 from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, Largest, Remedy
 
@@ -40,7 +40,7 @@ class Shown:
     """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are worked out;
     ``probing`` is what the exact probe is doing; ``places``: how many GPUs there are to choose from."""
 
-    outlook: Outlook
+    outlook: RunEstimate
     remedies: tuple[Remedy, ...] | None = None
     largest: Largest | None = None
     probing: str = ""
@@ -98,7 +98,7 @@ def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
     made: list[Content] = []
     if memory is None:
         made.append(
-            Content.assemble(("memory: ", "$text-muted"), visible(found.problem), *_probe_hint(shown))
+            Content.assemble(("memory: ", "$text-muted"), sanitize(found.problem), *_probe_hint(shown))
         )
         made += _probe_lines(shown)
         if found.probe is not None:
@@ -111,14 +111,14 @@ def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
                 Content.assemble(bar(memory, free, max(8, min(width // 3, width - len(of) - 1))), " ", of)
             )
             made += [_verdict(shown), *_probe_lines(shown)]
-            return [*made, Content(visible(words.cost_line(found)))]
+            return [*made, Content(sanitize(words.cost_line(found)))]
         made += [bar(memory, free, width), _of(found), _verdict(shown), *_probe_lines(shown)]
         made += [_row(part, memory) for part in memory.parts] if mode == "full" else [_legend(memory)]
         if shown.largest is not None and shown.largest.batch != 0:
             made.append(_largest(shown.largest))
         if shown.places > 1 and (key := shown.keys.get("gpu")):
             made.append(Content.styled(f"{key} takes another GPU of {shown.places}", "$text-muted"))
-    made.append(Content(visible(words.cost_line(found))))
+    made.append(Content(sanitize(words.cost_line(found))))
     if mode != "brief":
         made += _hints(shown)
     return made
@@ -136,10 +136,10 @@ def _hints(shown: Shown) -> list[Content]:
     return [Content.styled("; ".join(hints), "$text-muted")] if hints else []
 
 
-def _of(found: Outlook, short: bool = False) -> Content:
+def _of(found: RunEstimate, short: bool = False) -> Content:
     assert found.memory is not None
     total, _, interval = words.total_text(found.memory).partition(" (")
-    of = visible(words.short_free_text(found.room) if short else words.free_text(found.room))
+    of = sanitize(words.short_free_text(found.room) if short else words.free_text(found.room))
     return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
 
 
@@ -171,7 +171,7 @@ def _probe_hint(shown: Shown) -> list[Any]:
 
 def _probe_lines(shown: Shown) -> list[Content]:
     if shown.probing:
-        return [Content.styled(f"… {visible(shown.probing)}", "$text-muted")]
+        return [Content.styled(f"… {sanitize(shown.probing)}", "$text-muted")]
     probe = shown.outlook.probe
     if probe is None:
         return []

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.forecast.estimate import Data, Outlook, look
+from tui_lab.forecast.estimate import Data, RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.memory_budget import Room
+from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe, RecipeError, build
@@ -32,7 +32,7 @@ class Summary:
     refusals: tuple[str, ...] = ()
     command: str = ""
     facts: dict[str, str] = field(default_factory=dict)
-    outlook: Outlook | None = None
+    outlook: RunEstimate | None = None
 
     @property
     def share(self) -> float | None:
@@ -67,7 +67,7 @@ def summarise(
     preset: str,
     overrides: Mapping[str, Any],
     device: DeviceFacts | None,
-    room: Room | None = None,
+    room: MemoryBudget | None = None,
     data: Data | None = None,
 ) -> Summary:
     """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
@@ -101,7 +101,7 @@ def summarise(
                 for c in found.reasons
             )
             if room is not None:
-                outlook = look(recipe, entry, found.values, room, data)
+                outlook = estimate(recipe, entry, found.values, room, data)
     except LabError as error:
         refusals.append(str(error))
     if entry.gated:

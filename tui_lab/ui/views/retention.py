@@ -9,7 +9,7 @@ from typing import Any
 
 from textual.content import Content
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import Kept, figure
@@ -55,7 +55,7 @@ def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str,
     assert found is not None
     return (
         verdict_look(str(comparison["verdict"]))[0],
-        visible(name),
+        sanitize(name),
         str(comparison["n"]),
         number(comparison["pre"]),
         number(comparison["post"]),
@@ -103,7 +103,7 @@ def flips(result: Mapping[str, Any], category: str = "") -> list[tuple[int, str,
             continue
         if category and item.get("category") != category:
             continue
-        question = " ".join(visible(str(item.get("question") or item.get("id"))).split())
+        question = " ".join(sanitize(str(item.get("question") or item.get("id"))).split())
         if base.get("correct"):
             lost.append((index, f"✗ lost    {question}", "$forgotten"))
         else:
@@ -140,14 +140,14 @@ def item(result: Mapping[str, Any], index: int, width: int) -> Content:
     after = shares(tuned.get("loglikelihoods") or [math.nan] * count)
     room = max(6, (width - 24) // 2)
     parts: list[Any] = [
-        (visible(str(each.get("question") or each.get("id")), keep_newlines=True), "bold"),
+        (sanitize(str(each.get("question") or each.get("id")), keep_newlines=True), "bold"),
         "\n",
     ]
     if each.get("category"):
-        parts.append((f"{visible(str(each['category']))}\n", "$text-muted"))
+        parts.append((f"{sanitize(str(each['category']))}\n", "$text-muted"))
     for place in range(count):
         right = place in (each.get("answer") or ())
-        text = visible(choices[place]) if place < len(choices) else f"choice {place + 1}"
+        text = sanitize(choices[place]) if place < len(choices) else f"choice {place + 1}"
         said = [
             name for name, scores in (("before", base), ("after", tuned)) if scores.get("predicted") == place
         ]
@@ -158,7 +158,7 @@ def item(result: Mapping[str, Any], index: int, width: int) -> Content:
         parts += ["    after  ", (bar(after[place], room), "$tuned-model"), f" {after[place]:6.1%}\n"]
     for name, scores in (("before", base), ("after", tuned)):
         if scores.get("text"):
-            parts += ["\n", (f"{name}: ", "bold"), visible(str(scores["text"]), keep_newlines=True), "\n"]
+            parts += ["\n", (f"{name}: ", "bold"), sanitize(str(scores["text"]), keep_newlines=True), "\n"]
     return Content.assemble(*parts)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.advice import Facts
@@ -96,7 +96,7 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LabError(f"{path.name} cannot be read: {visible(str(error))}; measure again") from None
+        raise LabError(f"{path.name} cannot be read: {sanitize(str(error))}; measure again") from None
     if not isinstance(value, dict):
         raise LabError(f"{path.name} holds no strength sweep; measure again")
     return value

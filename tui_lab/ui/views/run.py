@@ -42,24 +42,24 @@ def phase_text(state: RunState) -> str:
     return phase(state.phase, state.phase_detail)
 
 
-def elapsed_s(state: RunState, liveness: str, now: float) -> float:
+def elapsed_s(state: RunState, status: str, now: float) -> float:
     """Seconds since the run began, up to its end."""
     if not state.started_at:
         return math.nan
-    return (state.updated_at if liveness in ENDED else now) - state.started_at
+    return (state.updated_at if status in ENDED else now) - state.started_at
 
 
-def progress_line(state: RunState, liveness: str, now: float, width: int, tick: int, ascii_only: bool) -> str:
+def progress_line(state: RunState, status: str, now: float, width: int, tick: int, ascii_only: bool) -> str:
     """Bar, step, times; before the first step what is being done."""
     total, step = state.total_steps, state.step
-    passed = duration(elapsed_s(state, liveness, now))
-    if not total or (not step and liveness not in ENDED):
-        if liveness in ENDED or liveness == "created":
+    passed = duration(elapsed_s(state, status, now))
+    if not total or (not step and status not in ENDED):
+        if status in ENDED or status == "created":
             return f"{phase_text(state)}   {passed}".strip()
         wheel = "|/-\\"[tick % 4] if ascii_only else SPINNER[tick % len(SPINNER)]
         return f"{wheel} {phase_text(state) or 'starting the process'}   {passed}"
     tail = f" {step}/{total} steps  {passed}"
-    if liveness == "running":
+    if status == "running":
         training = state.phase == "training" or not state.phase
         tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
     epoch = number(state.last_step.get("epoch"))
@@ -121,11 +121,11 @@ MEMORY_ROLES = {
 }
 
 
-def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
+def trouble(status: str, state: RunState, last_words: Sequence[str]) -> str:
     """Why a run ended badly, in one line; "" when it did not."""
-    if liveness == "failed":
+    if status == "failed":
         return str(state.end.get("message") or (last_words[-1] if last_words else "it said nothing"))
-    if liveness == "crashed":
+    if status == "crashed":
         if why := last_words_of.cause(list(last_words)):
             return f"its process died: {why}"
         said = f" Its last words: {last_words[-1].strip()}" if last_words else " Its log is empty."
@@ -133,14 +133,14 @@ def trouble(liveness: str, state: RunState, last_words: Sequence[str]) -> str:
     return ""
 
 
-def advice(liveness: str, state: RunState, resume_key: str, choose_key: str) -> str:
+def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> str:
     """What to do now; with the keys that resume a run and that go to Choose."""
-    if liveness in ("failed", "crashed"):
+    if status in ("failed", "crashed"):
         if state.checkpoints:
             step = state.checkpoints[-1].get("step", "?")
             return f"{resume_key} goes on from the checkpoint at step {step}."
         return f"{resume_key} starts it again from the beginning; {choose_key} changes the recipe first."
-    if liveness == "stopped":
+    if status == "stopped":
         return f"{resume_key} resumes it."
     return ""
 
@@ -167,7 +167,7 @@ def sample_parts(sample: Mapping[str, Any]) -> tuple[Part, ...]:
 
 def about_run(
     state: RunState,
-    liveness: str,
+    status: str,
     recipe: Recipe | None,
     path: str,
     last_words: Sequence[str],
@@ -181,11 +181,11 @@ def about_run(
         colon = ":" if (label.isascii() and label.isalpha()) or "_" in label else ""
         parts.extend([(f"{label}{colon} ", "title"), (f"{text}\n", role)])
 
-    if problem := trouble(liveness, state, last_words):
-        line("✗", f"{liveness}: {problem}", "state-failed")
-    if what := advice(liveness, state, resume_key, choose_key):
+    if problem := trouble(status, state, last_words):
+        line("✗", f"{status}: {problem}", "state-failed")
+    if what := advice(status, state, resume_key, choose_key):
         line("→", what)
-    if state.end and liveness in ("finished", "stopped"):
+    if state.end and status in ("finished", "stopped"):
         _result(state, line)
     if recipe is not None:
         line("recipe", f"{recipe.model} · {recipe.preset or 'no preset'} · {recipe.data}, {recipe.method}")
@@ -211,7 +211,7 @@ def about_run(
     for warning in state.warnings:
         line("!", warning, "state-paused")
     line("folder", path)
-    if liveness in ("failed", "crashed") and last_words:
+    if status in ("failed", "crashed") and last_words:
         line("log", "the end of worker.log")
         parts.extend((f"  {words}\n", "axis") for words in last_words)
     return parts

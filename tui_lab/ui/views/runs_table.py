@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 
 from tui_lab.core.format import UNKNOWN, duration, memory_name, size
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.index import Summary
 from tui_lab.runs.queue.sweep import value_words, words
 from tui_lab.runs.queue.sweep_table import BEST, figure, retention, score
@@ -36,7 +36,7 @@ class Column:
 def when(run: Summary) -> str:
     """A run by its name, else by the time in its id."""
     if run.name:
-        return visible(run.name)
+        return sanitize(run.name)
     if run.queued:
         return f"next, {run.queued}." if run.queued > 1 else "next"
     return clock(run.id)
@@ -47,18 +47,18 @@ def clock(run_id: str) -> str:
     digits = run_id[:8] + run_id[9:13]
     if len(digits) == 12 and digits.isdigit():
         return f"{digits[4:6]}-{digits[6:8]} {digits[8:10]}:{digits[10:12]}"
-    return visible(run_id)
+    return sanitize(run_id)
 
 
 def _last(text: str) -> str:
-    return visible(text.rpartition("/")[2])
+    return sanitize(text.rpartition("/")[2])
 
 
 COLUMNS: tuple[Column, ...] = (
     Column("state", "", 1, 10, 0, lambda run: state_text(run.state)),
     Column("started", "run", 11, 20, 0, when),
     Column("model", "model", 7, 22, 0, lambda run: _last(run.model)),
-    Column("preset", "preset", 7, 14, 1, lambda run: visible(run.preset or run.method)),
+    Column("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
     Column("data", "data", 7, 18, 1, lambda run: _last(run.data)),
     Column("loss", "loss", 5, 5, 0, lambda run: figure(run.loss), True),
     Column("validation", "valid", 5, 5, 2, lambda run: figure(run.validation), True),
@@ -66,8 +66,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("retention", "kept", 4, 4, 0, lambda run: retention(run, interval=False), True),
     Column("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
     Column("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
-    Column("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{visible(tag)}" for tag in run.tags)),
-    Column("note", "note", 12, 40, 4, lambda run: visible(run.note)),
+    Column("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{sanitize(tag)}" for tag in run.tags)),
+    Column("note", "note", 12, 40, 4, lambda run: sanitize(run.note)),
 )
 #: Cells before the first column: the letter of a marked run.
 MARK_CELLS = 2
@@ -136,12 +136,12 @@ def top_line(
     runs = f"{every} run{'s' * (every != 1)}" if shown == every else f"{shown} of {every} runs"
     parts = [runs]
     if query:
-        parts.append(f"filter: {visible(query)}")
+        parts.append(f"filter: {sanitize(query)}")
     if marked:
         parts.append(f"{marked} marked")
     parts.append(f"sorted by {sorted_by} {'↓' if descending else '↑'}")
     if queue:
-        parts.append(visible(queue if "queue" in queue else f"queue: {queue}"))  # said once
+        parts.append(sanitize(queue if "queue" in queue else f"queue: {queue}"))  # said once
     return "   ".join(parts)
 
 
@@ -150,31 +150,35 @@ def detail(run: Summary | None, width: int = 0) -> list[str]:
     line: figures are not cut in half."""
     if run is None:
         return []
-    first = f"{state_text(run.state)}   {visible(run.id)}"
+    first = f"{state_text(run.state)}   {sanitize(run.id)}"
     if run.name:
-        first = f"{visible(run.name)}   {first}"
+        first = f"{sanitize(run.name)}   {first}"
     if run.total_steps and run.state != "queued":
         first += f"   step {run.step}/{run.total_steps}"
     said = [f"loss {figure(run.loss)}", f"validation {figure(run.validation)}"]
     if score(run) != UNKNOWN:
-        said.append(f"{visible(run.score_name)} {score(run, 3)}")
+        said.append(f"{sanitize(run.score_name)} {score(run, 3)}")
     if retention(run) != UNKNOWN:
         said.append(f"kept {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
-        said.append(f"{memory_name(visible(run.peak_of))} {size(run.peak_bytes)}")
+        said.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
     fit = len(said)
     while 0 < width < cell_len("   ".join(said[:fit])) and fit > 1:
         fit -= 1
     second, more = "   ".join(said[:fit]), "   ".join(said[fit:])
-    third = " ".join(f"#{visible(tag)}" for tag in run.tags)
+    third = " ".join(f"#{sanitize(tag)}" for tag in run.tags)
     if run.sweep:
-        third += f"   sweep {run.sweep_number}: {visible(words(run.sweep_values))}"
+        third += f"   sweep {run.sweep_number}: {sanitize(words(run.sweep_values))}"
     if run.message and run.state in ("failed", "crashed", "stopped"):
-        third += f"   {run.state}: {visible(run.message)}"
+        third += f"   {run.state}: {sanitize(run.message)}"
     if run.note:
-        third += f"   {visible(run.note)}"
+        third += f"   {sanitize(run.note)}"
     if run.state == "queued":
-        return [first, f"{visible(run.model)} · {visible(run.preset)} · {visible(run.data)}", third.strip()]
+        return [
+            first,
+            f"{sanitize(run.model)} · {sanitize(run.preset)} · {sanitize(run.data)}",
+            third.strip(),
+        ]
     return [first, second, f"{more}   {third.strip()}".strip()]
 
 
@@ -186,8 +190,8 @@ def names(runs: Sequence[Summary], letters: Sequence[str]) -> list[str]:
     """What each compared run is called beside its letter: its name, or what tells it from the others."""
     found = []
     for run, letter in zip(runs, letters, strict=True):
-        said = visible(run.name) or (
-            visible(words(run.sweep_values)) if run.sweep else f"{clock(run.id)} {_last(run.data)}"
+        said = sanitize(run.name) or (
+            sanitize(words(run.sweep_values)) if run.sweep else f"{clock(run.id)} {_last(run.data)}"
         )
         found.append(f"{letter} {said}")
     return found
@@ -223,7 +227,7 @@ def differences(
         return ["Their recipes are the same in every field."]
     field_width = min(30, max(len(name) for name, _ in rows))
     widths = [
-        min(24, max(cell_len(letters[i]), *(cell_len(visible(values[i])) for _, values in rows)))
+        min(24, max(cell_len(letters[i]), *(cell_len(sanitize(values[i])) for _, values in rows)))
         for i in range(len(letters))
     ]
     lines: list[str] = []
@@ -240,7 +244,7 @@ def differences(
             cut("", field_width) + "".join("  " + cut(letters[i], min(room, widths[i])) for i in picked)
         )
         for name, values in rows:
-            told = "".join("  " + cut(visible(values[i]), min(room, widths[i])) for i in picked)
+            told = "".join("  " + cut(sanitize(values[i]), min(room, widths[i])) for i in picked)
             lines.append((cut(name, field_width) + told).rstrip())
         first = last
     return lines
@@ -273,10 +277,10 @@ def sweep_lines(runs: Sequence[Summary], best: str, criterion: str, width: int) 
     keys = list(runs[0].sweep_values)
     tables = []
     for title, cell in ((0, 2), (1, 3)):
-        titles = ["", *map(visible, keys), *(str(column[title]) for column in _SWEEP)]
+        titles = ["", *map(sanitize, keys), *(str(column[title]) for column in _SWEEP)]
         rows = [
             [BEST if run.id == best else ""]
-            + [visible(value_words(run.sweep_values.get(key, UNKNOWN))) for key in keys]
+            + [sanitize(value_words(run.sweep_values.get(key, UNKNOWN))) for key in keys]
             + [column[cell](run) for column in _SWEEP]  # type: ignore[operator]
             for run in runs
         ]
@@ -309,7 +313,7 @@ def delete_question(runs: Sequence[Summary], left_out: int) -> str:
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
         run = runs[0]
-        what = f"the run {visible(run.name) or clock(run.id)} ({_last(run.model)}, {_last(run.data)})"
+        what = f"the run {sanitize(run.name) or clock(run.id)} ({_last(run.model)}, {_last(run.data)})"
         what = f"Take {what} out of the queue?" if waiting else f"Delete {what}? Its adapter goes, too."
     else:
         what = f"Delete {len(runs)} runs? Their adapters go, too."

@@ -13,8 +13,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.job_protocol import plain
 from tui_lab.core.paths import data_dir
-from tui_lab.core.sanitize import visible
-from tui_lab.playground.messages import Ask, HostStatus, LaneDone
+from tui_lab.core.sanitize import sanitize
+from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 
 #: Prompts that are remembered.
 KEPT_PROMPTS = 200
@@ -48,12 +48,12 @@ def figures(done: LaneDone) -> dict[str, str]:
     }
 
 
-def as_markdown(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+def as_markdown(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
     """The whole comparison for people; text of models is fenced, never read as Markdown."""
     title = f"# {len(lanes)} decodings of one prompt"
     nf4 = ", 4-bit NF4" if host.quantization == "nf4" else ""
     how = (
-        f"Model: {visible(host.model)}, {host.dtype}{nf4}, on {host.device}. "
+        f"Model: {sanitize(host.model)}, {host.dtype}{nf4}, on {host.device}. "
         f"Chat template: {'off' if ask.raw else 'on'}. At most {ask.max_new_tokens} new tokens."
     )
     parts = [title, how, "## Prompt", _fenced(ask.prompt)]
@@ -64,10 +64,10 @@ def as_markdown(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
     for done in lanes:
         told = figures(done)
         cells = " | ".join(told[name] for name in names)
-        rows.append(f"| `{visible(done.description)}` | {cells} | {done.finish_reason} |")
+        rows.append(f"| `{sanitize(done.description)}` | {cells} | {done.finish_reason} |")
     parts.append("\n".join(rows))
     for done in lanes:
-        parts += [f"## `{visible(done.description)}`", _fenced(done.text)]
+        parts += [f"## `{sanitize(done.description)}`", _fenced(done.text)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,17 +75,19 @@ def _fenced(text: str) -> str:
     fence = "```"
     while fence in text:
         fence += "`"
-    return f"{fence}text\n{visible(text, keep_newlines=True)}\n{fence}"
+    return f"{fence}text\n{sanitize(text, keep_newlines=True)}\n{fence}"
 
 
-def as_json(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+def as_json(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
     """The whole comparison for programs: the text as it was, every token with its log-probability."""
     how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
     whole = {**how, "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}
     return json.dumps(plain(whole), ensure_ascii=True, indent=1)
 
 
-def save(ask: Ask, host: HostStatus, lanes: Sequence[LaneDone], folder: Path | None = None) -> Path:
+def save(
+    ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone], folder: Path | None = None
+) -> Path:
     """Writes both beside each other; the path of the Markdown. Raises LabError."""
     folder = folder or data_dir() / "comparisons"
     stem = time.strftime("%Y%m%d-%H%M%S")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tui_lab.core.format import size
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry, figure
 from tui_lab.ui.views.parts import Part
@@ -30,13 +30,13 @@ def fitting(pieces: Sequence[str], width: int) -> str:
     return SEPARATOR.join(shown)
 
 
-def machine_lines(state: RunState, liveness: str, width: int, most: int) -> list[Part]:
+def machine_lines(state: RunState, status: str, width: int, most: int) -> list[Part]:
     """At most ``most`` lines of text and role for beside the memory plot."""
     telemetry = state.telemetry
     if not telemetry.records:
         return []
     gpus = list(telemetry.gpus.values())
-    ended = liveness in ENDED
+    ended = status in ENDED
     if not gpus:
         return _without_gpu(state, ended, width)[:most]
     many = len(gpus) > 1
@@ -61,7 +61,7 @@ def _without_gpu(state: RunState, ended: bool, width: int) -> list[Part]:
 
 
 def _named(gpu: GpuTelemetry, many: bool) -> str:
-    return f"GPU {visible(str(gpu.now.get('index', '?')))[:4]} " if many else ""
+    return f"GPU {sanitize(str(gpu.now.get('index', '?')))[:4]} " if many else ""
 
 
 def others_text(gpu: GpuTelemetry) -> str:
@@ -94,7 +94,7 @@ def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
 
 
 def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
-    reasons = [visible(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
+    reasons = [sanitize(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
     if not reasons:
         return ("", "")
     return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
@@ -151,7 +151,7 @@ def about_machine(state: RunState) -> list[Part]:
     line("forecast", forecast_text(state))
     telemetry = state.telemetry
     for gpu in telemetry.gpus.values():
-        name = visible(str(gpu.now.get("name", "GPU")))
+        name = sanitize(str(gpu.now.get("name", "GPU")))
         memory, role = _memory_line(gpu, False, 1_000)
         doing = SEPARATOR.join(filter(None, activity(gpu.now)))
         line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")

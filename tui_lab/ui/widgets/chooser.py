@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 TYPE_A_NAME = "type-a-name"
 
@@ -112,7 +112,7 @@ class Chooser(Vertical):
         mark = "●" if item.id == self.chosen else "✗" if item.refused else " "
         cells = []
         for column, width in zip(item.columns, (*self.widths, 0), strict=False):
-            text = visible(column)
+            text = sanitize(column)
             cells.append(text[: width - 2] + "… " if width and len(text) >= width else text.ljust(width))
         style = "bold" if item.id == self.chosen else "$text-muted" if item.refused else ""
         return Content.assemble((f"{mark} ", "$changed"), ("".join(cells), style))
@@ -126,7 +126,7 @@ class Chooser(Vertical):
             text = self.items[event.option_index].about
         else:
             text = ""
-        self.query_one(".foot", Static).update(Content(visible(text)))
+        self.query_one(".foot", Static).update(Content(sanitize(text)))
 
     @on(OptionList.OptionSelected)
     def _taken(self, event: OptionList.OptionSelected) -> None:

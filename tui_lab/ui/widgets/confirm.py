@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
 
@@ -34,7 +34,7 @@ class Confirm(Over[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Static(Content(visible(self.question, keep_newlines=True)))
+            yield Static(Content(sanitize(self.question, keep_newlines=True)))
             yes, no = (self.keys(f"confirm.{each}") for each in ("yes", "no"))
             yield Static(Content(f"[{yes}] {self.yes}    [{no}] {self.no}"), classes="keys")
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from textual import events
 from textual.widgets import RichLog
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.views.parts import Part
 
@@ -129,7 +129,7 @@ class Feed(RichLog):
         text = Text(end="")
         for part, role in entry:
             text.append(
-                visible(part, keep_newlines=True), style=role_style(variables, role) if role else None
+                sanitize(part, keep_newlines=True), style=role_style(variables, role) if role else None
             )
         return text
 

@@ -11,7 +11,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.estimate import remedy_text
 from tui_lab.forecast.remedies import Remedy
 from tui_lab.ui.actions.registry import bindings
@@ -44,7 +44,7 @@ class FitList(Over[int]):
         self.worked_out = remedies is not None
 
     def compose(self) -> ComposeResult:
-        parts: list[Any] = [visible(self.list_title), "\n\n"]
+        parts: list[Any] = [sanitize(self.list_title), "\n\n"]
         for number, remedy in enumerate(self.remedies, 1):
             parts += [(f"[{number}] ", "bold"), remedy.text, (f": {remedy_text(remedy)}\n", "$text-success")]
             parts += [(f"    {step.cost}\n", "$text-muted") for step in remedy.steps]

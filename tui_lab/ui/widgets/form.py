@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import FIELDS, Problem, check_values, parse_value
 from tui_lab.ui.actions.registry import bindings
 
@@ -230,9 +230,9 @@ class FieldsForm(Vertical):
     def _prompt(self, name: str) -> Content:
         info = FIELDS[name]
         value = self.values.get(name, info.default)
-        text = visible(shown_value(value)) or "–"
+        text = sanitize(shown_value(value)) or "–"
         changed = name in self.base and value != self.base[name]
-        was = f"   was {visible(shown_value(self.base[name])) or '–'}" if changed else ""
+        was = f"   was {sanitize(shown_value(self.base[name])) or '–'}" if changed else ""
         parts: list[Any] = [
             (f"{'●' if changed else ' '} ", "$changed"),
             f"{info.label:<{LABEL_WIDTH}}",
@@ -241,10 +241,10 @@ class FieldsForm(Vertical):
         ]
         below = 0
         if problem := self._problem(name):
-            parts += ["\n", (f"    ✗ {visible(problem)}", "$text-error")]
+            parts += ["\n", (f"    ✗ {sanitize(problem)}", "$text-error")]
             below += 1
         if advice := self.advice.get(name):
-            parts += ["\n", (f"    ! {visible(advice)}", "$text-warning")]
+            parts += ["\n", (f"    ! {sanitize(advice)}", "$text-warning")]
             below += 1
         self._heights[name] = 1 + below
         return Content.assemble(*parts)
@@ -281,7 +281,7 @@ class FieldsForm(Vertical):
         )
         parts: list[Any] = [info.help]
         if note:
-            parts += ["\n", (visible(note[0]), note[1])]
+            parts += ["\n", (sanitize(note[0]), note[1])]
         else:
             parts += ["\n", (f"{key}: {info.allowed()}", "$text-muted")]
         about.update(Content.assemble(*parts))

@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import key_name, keys_now
 from tui_lab.ui.terminal.output import is_slow
 from tui_lab.ui.views.run_state import STATE_ROLES, state_text
@@ -85,7 +85,7 @@ class HeaderLine(Widget):
         text, state = self.status
         room = self.size.width - used - 1
         mark = ("slow link  " if room > 20 else "slow ")[: max(0, room)] if is_slow(self.app) else ""
-        right = mark + fitted(visible(text), state, room - len(mark))
+        right = mark + fitted(sanitize(text), state, room - len(mark))
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
         return Content.assemble(

@@ -15,7 +15,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
+from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.widgets.inspector_draw import Place, draw, lay_out, row_of, text_window
 from tui_lab.ui.widgets.inspector_scene import Row, Scene, level
@@ -47,7 +47,7 @@ class InspectorView(Widget, can_focus=True):
 
     # ------------------------------------------------------------------ what is known
 
-    def show_judged(self, judged: Mapping[str, Sequence[JudgedToken]]) -> None:
+    def show_judged(self, judged: Mapping[str, Sequence[ScoredToken]]) -> None:
         """What models make of the lane's tokens, by name."""
         self._change(judged=dict(judged), note="", asks=True)
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative
 from tui_lab.ui.widgets.inspector_panels import PANELS
 from tui_lab.ui.widgets.inspector_scene import (
@@ -137,7 +137,7 @@ def _pieces(text: str) -> list[str]:
     """A token's text as it stands in the running text: line feeds are shown and break the row."""
     if not text:
         return [NO_TEXT]
-    shown = visible(text.replace("\r\n", "\n").replace("\t", "⇥"), keep_newlines=True)
+    shown = sanitize(text.replace("\r\n", "\n").replace("\t", "⇥"), keep_newlines=True)
     parts = shown.split("\n")
     return [f"{part}⏎\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
@@ -187,10 +187,10 @@ def text_rows(scene: Scene, layout: Sequence[Sequence[Place]], width: int) -> li
 def title_row(scene: Scene, width: int) -> Row:
     """Which lane this is, and where in it."""
     done = scene.done
-    on = f" on {visible(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
+    on = f" on {sanitize(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
     where = f"{scene.position + 1}/{len(scene.tokens)}" if scene.tokens else "0/0"
-    by = f", coloured by {visible(scene.colour_by)}" if scene.colour_by else ""
-    left = f"{visible(done.description)}{on}"
+    by = f", coloured by {sanitize(scene.colour_by)}" if scene.colour_by else ""
+    left = f"{sanitize(done.description)}{on}"
     right = f"token {where}{by}"
     return padded(
         (Part(fit(left, max(8, width - cell_len(right) - 2)), "title"), Part("  "), Part(right, "axis")),

@@ -11,7 +11,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
 from tui_lab.ui.widgets.inspector_scene import (
@@ -280,7 +280,7 @@ def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
 
     ordered = sorted(ids, key=lambda each: -max(value(name, each) or 0.0 for name in models))
     facts = "   ".join(
-        f"{visible(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, entropy {j.entropy:.2f}"
+        f"{sanitize(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, entropy {j.entropy:.2f}"
         for name, j in models.items()
     )
     count = max(1, height - 2)
@@ -289,7 +289,7 @@ def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
         shown[-1] = token.token_id
     roles = ("base-model", "tuned-model", "smoothed", "validation")
     columns = [
-        Column(visible(name), tuple(value(name, each) for each in shown), roles[n % len(roles)])
+        Column(sanitize(name), tuple(value(name, each) for each in shown), roles[n % len(roles)])
         for n, name in enumerate(models)
     ]
     notes = [("", "")] * len(shown)
@@ -317,7 +317,7 @@ def _change(first: float | None, second: float | None) -> tuple[str, str]:
 
 
 def _sentence(text: str, width: int) -> list[Row]:
-    return [padded((Part(line, "axis"),), width) for line in wrap(visible(text), max(8, width))] or [()]
+    return [padded((Part(line, "axis"),), width) for line in wrap(sanitize(text), max(8, width))] or [()]
 
 
 PANELS: dict[View, Callable[[Scene, int, int], list[Row]]] = {

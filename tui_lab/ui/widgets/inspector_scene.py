@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
-from tui_lab.playground.messages import Beams, JudgedToken, LaneDone
+from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 
 View = Literal["warping", "candidates", "beams", "models"]
 TITLES: dict[View, str] = {
@@ -51,7 +51,7 @@ class Scene:
 
     done: LaneDone
     beams: Mapping[int, Beams] = field(default_factory=dict)  # by step
-    judged: Mapping[str, Sequence[JudgedToken]] = field(default_factory=dict)
+    judged: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
     note: str = ""  # in place of the models side by side: they are asked, or could not be
     asks: bool = False  # models can be asked
     position: int = 0
@@ -106,7 +106,7 @@ def token_text(text: str, token_id: int = -1) -> str:
     if not text:
         return f"⟨token {token_id}⟩" if token_id >= 0 else NO_TEXT
     blanks = text.replace(" ", "␣").replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
-    return visible(blanks)
+    return sanitize(blanks)
 
 
 def surprise_bits(logprob: float) -> float:

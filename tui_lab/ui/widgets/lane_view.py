@@ -13,7 +13,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input, Static
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.strategies import FAMILIES, Lane
 from tui_lab.playground.messages import Beams, LaneDone, Tokens
@@ -183,7 +183,7 @@ class LaneView(Vertical, can_focus=True):
             f" {rest}" if rest else "",
         ]
         if self.lane.on:
-            on = visible(self.lane.on)
+            on = sanitize(self.lane.on)
             parts.append((f" on {on}", "$base-model" if on == "base" else "bold $tuned-model"))
         self._title.update(Content.assemble(*parts), layout=False)
 
@@ -233,7 +233,7 @@ class LaneView(Vertical, can_focus=True):
         else:
             names = ", ".join(strategies.parameters(lane.strategy))
             sentence, style = f"{names}, seed, on (a model) can be set, each as name=value.", ""
-        self._figures.update(Content.styled(f" {visible(sentence)}", style), layout=False)
+        self._figures.update(Content.styled(f" {sanitize(sentence)}", style), layout=False)
         return lane
 
     @on(Input.Changed)

@@ -38,9 +38,9 @@ class MemoryPart(Vertical):
         yield RunPlot("memory")
         yield Static()
 
-    def take(self, state: RunState, liveness: str) -> None:
+    def take(self, state: RunState, status: str) -> None:
         """Tells of the machine of this run; the plot is fed like every other."""
-        self._run = (state, liveness)
+        self._run = (state, status)
         self._tell()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
 
@@ -47,8 +47,8 @@ class Pick(Over[int]):
                 *(
                     Option(
                         Content.assemble(
-                            visible(text).ljust(width) if about else visible(text),
-                            (visible(about), "$text-muted"),
+                            sanitize(text).ljust(width) if about else sanitize(text),
+                            (sanitize(about), "$text-muted"),
                         )
                     )
                     for text, about in self.lines

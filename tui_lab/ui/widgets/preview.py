@@ -10,7 +10,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 
 #: Pieces shown of one row: a row may be as long as the model's context.
 PIECES_SHOWN = 1_200
@@ -21,15 +21,15 @@ def preview_content(answer: Mapping[str, Any]) -> Content:
     facts: Mapping[str, Any] = answer.get("facts") or {}
     parts: list[Any] = [
         ("format ", "$text-muted"),
-        (visible(str(answer.get("format", "?"))), "bold"),
-        (f": {visible(str(answer.get('reason', '')))}\n", "$text-muted"),
+        (sanitize(str(answer.get("format", "?"))), "bold"),
+        (f": {sanitize(str(answer.get('reason', '')))}\n", "$text-muted"),
         _counts(facts),
         "\n",
     ]
     if template := facts.get("template_source"):
-        parts += [("template ", "$text-muted"), visible(str(template)), "\n"]
+        parts += [("template ", "$text-muted"), sanitize(str(template)), "\n"]
     for warning in answer.get("warnings") or []:
-        parts.append((f"! {visible(str(warning))}\n", "$text-warning"))
+        parts.append((f"! {sanitize(str(warning))}\n", "$text-warning"))
     parts += [
         ("The model learns the ", "$text-muted"),
         ("marked", "underline $trained-token"),
@@ -59,17 +59,17 @@ def _counts(facts: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> Content:
-    place = visible(str(row.get("place") or row.get("index", "")))
+    place = sanitize(str(row.get("place") or row.get("index", "")))
     if row.get("error"):
         return Content.assemble(
-            (f"\n── {place}\n", "bold"), (f"✗ {visible(str(row['error']))}\n", "$text-error")
+            (f"\n── {place}\n", "bold"), (f"✗ {sanitize(str(row['error']))}\n", "$text-error")
         )
     cut = ", cut to the maximum length" if row.get("truncated") else ""
     head = f"\n── {place}: {row.get('tokens', 0)} tokens, {row.get('trained', 0)} trained{cut}\n"
     parts: list[Any] = [(head, "bold")]
     pieces = row.get("pieces") or []
     for text, trained in pieces[:PIECES_SHOWN]:
-        shown = visible(str(text), keep_newlines=True)
+        shown = sanitize(str(text), keep_newlines=True)
         parts.append((shown, "underline $trained-token") if trained else shown)
     if len(pieces) > PIECES_SHOWN:
         parts.append((f" … {len(pieces) - PIECES_SHOWN} more tokens", "$text-muted"))
@@ -96,7 +96,7 @@ class Preview(VerticalScroll):
         yield Static(Content.styled(self.empty, "$text-muted"))
 
     def show_text(self, text: str, style: str = "$text-muted") -> None:
-        self.query_one(Static).update(Content.styled(visible(text, keep_newlines=True), style))
+        self.query_one(Static).update(Content.styled(sanitize(text, keep_newlines=True), style))
 
     def show_answer(self, answer: Mapping[str, Any]) -> None:
         self.query_one(Static).update(preview_content(answer))

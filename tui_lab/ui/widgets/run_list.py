@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.state import Watcher
@@ -57,7 +57,7 @@ def describe(run: Run) -> Line:
     result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
     if state.validation.values:
         result = f"loss {quantity(state.validation.last, 'number')}  {result}"
-    return Line(run.id, watcher.liveness, what, result)
+    return Line(run.id, watcher.status, what, result)
 
 
 class RunList(Over[str]):
@@ -108,8 +108,8 @@ class RunList(Over[str]):
                 ("● " if line.run_id == self.current else "  ", "$changed"),
                 (f"{state_text(line.state):<11}", colour),
                 f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]} ",
-                f"{visible(line.what)[:room]:<{room}} ",
-                (visible(line.result), "$text-muted"),
+                f"{sanitize(line.what)[:room]:<{room}} ",
+                (sanitize(line.result), "$text-muted"),
             )
             options.add_option(Option(prompt, id=line.run_id))
         ids = [line.run_id for line in lines]

@@ -8,7 +8,7 @@ from textual import events
 from textual.content import Content
 from textual.widget import Widget
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
 
 #: Choose's lists, each with its title and an action ``choose.<id>`` that shows it.
@@ -30,7 +30,7 @@ class ChooseTabs(Widget):
         room = max(4, (self.size.width - (24 if short else 48)) // 3)
         pieces = []
         for name, title in SECTIONS:
-            chosen = visible(self.chosen.get(name, ""))
+            chosen = sanitize(self.chosen.get(name, ""))
             if len(chosen) > room:
                 chosen = chosen[: room - 1] + "…"
             words = chosen or title if short else f"{title}: {chosen}" if chosen else title

@@ -17,7 +17,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.terminal.output import PORTIONS, Paced, is_slow
 
 _PARTS = re.compile(r"\s+|\S+")
@@ -113,7 +113,7 @@ class StreamText(ScrollView):
             self._lines, self._hints = [""], False
         changed_from = max(0, len(self._lines) - 1)
         last = self._lines.pop() if self._lines else ""
-        for number, paragraph in enumerate(visible(text, keep_newlines=True).split("\n")):
+        for number, paragraph in enumerate(sanitize(text, keep_newlines=True).split("\n")):
             self._lines += wrap(last + paragraph if number == 0 else paragraph, self._wrapped)
         self._resized(changed_from)
 
@@ -125,7 +125,7 @@ class StreamText(ScrollView):
             return
         read = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters before the first row
         self._wrapped = self.size.width
-        shown = visible(self.raw, keep_newlines=True) if self.raw else self.hint
+        shown = sanitize(self.raw, keep_newlines=True) if self.raw else self.hint
         self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
         self._hints = not self.raw
         self._resized(0)

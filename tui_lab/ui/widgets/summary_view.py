@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.core.format import count
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.views.forecast import Shown
 from tui_lab.ui.views.recipe_summary import Summary
@@ -33,9 +33,9 @@ def numbers_content(summary: Summary) -> Content:
 
 def method_content(summary: Summary) -> Content:
     """How it is trained."""
-    parts: list[Any] = [("method ", "$text-muted"), visible(", ".join(summary.facts.values()))]
+    parts: list[Any] = [("method ", "$text-muted"), sanitize(", ".join(summary.facts.values()))]
     if summary.targets:
-        parts += [", on ", visible(", ".join(summary.targets))]
+        parts += [", on ", sanitize(", ".join(summary.targets))]
     return Content.assemble(*parts)
 
 
@@ -43,7 +43,7 @@ def head_content(summary: Summary, start_keys: str) -> Content:
     """Whether it can be started."""
     if not summary.refusals:
         return Content.styled(f"▶ {start_keys} starts the run", "bold $text-success")
-    refusals = (Content.styled(f"✗ {visible(refusal)}", "$text-error") for refusal in summary.refusals)
+    refusals = (Content.styled(f"✗ {sanitize(refusal)}", "$text-error") for refusal in summary.refusals)
     return Content("\n").join(refusals)
 
 
@@ -53,10 +53,10 @@ def summary_content(summary: Summary, copy_keys: str) -> Content:
     if summary.entry is not None and summary.recipe is not None:
         parts += [numbers_content(summary), "\n"]
     for warning in summary.warnings:
-        parts.append((f"! {visible(warning)}\n", "$text-warning"))
+        parts.append((f"! {sanitize(warning)}\n", "$text-warning"))
     parts += [
         ("$ ", "$text-muted"),
-        (visible(summary.command), "$accent"),
+        (sanitize(summary.command), "$accent"),
         (f"   {copy_keys} copies\n", "$text-muted"),
     ]
     if summary.entry is not None and summary.recipe is not None:
@@ -64,7 +64,7 @@ def summary_content(summary: Summary, copy_keys: str) -> Content:
     if summary.reasons:
         parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
     for field, value, reason in summary.reasons:
-        parts += [(f"{field}{f' = {visible(value)}' if value else ''}: ", "bold"), f"{visible(reason)}\n"]
+        parts += [(f"{field}{f' = {sanitize(value)}' if value else ''}: ", "bold"), f"{sanitize(reason)}\n"]
     return Content.assemble(*parts)
 
 

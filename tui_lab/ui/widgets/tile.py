@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui_lab.core.sanitize import visible
+from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.views.parts import Part
 
 #: Lines that a key scrolls by.
@@ -74,7 +74,7 @@ class Tile(Vertical, can_focus=True):
         room = self.size.width - len(self.title) - 6
         while room > 0 and len(words) > 2 and sum(len(text) for text, _ in words) > room:
             words.pop()  # a figure is not cut in half
-        parts += [(visible(text), styles.get(role, f"bold ${role}")) for text, role in words]
+        parts += [(sanitize(text), styles.get(role, f"bold ${role}")) for text, role in words]
         self.query_one(".headline", Static).update(Content.assemble(*parts), layout=False)
 
     def on_resize(self) -> None:

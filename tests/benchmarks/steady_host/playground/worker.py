@@ -13,7 +13,15 @@ from typing import Any
 
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import Hypothesis
-from tui_lab.playground.messages import Ask, Beams, Event, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.playground.messages import (
+    Beams,
+    Event,
+    GenerateRequest,
+    HostStatus,
+    LaneDone,
+    PromptFacts,
+    Tokens,
+)
 
 #: About what six lanes of a model of half a billion parameters get on one GPU.
 TOK_PER_S = float(os.environ.get("TUI_LAB_STEADY_TOK_PER_S", "40"))
@@ -37,10 +45,12 @@ class Worker:
     def unload(self) -> None:
         self.status = HostStatus("ready")
 
-    def count(self, ask: Ask) -> PromptFacts:
+    def count(self, ask: GenerateRequest) -> PromptFacts:
         return PromptFacts(12, 4096, True)
 
-    def generate(self, ask: Ask, tell: Callable[[Event], None], cancelled: Callable[[], bool]) -> list[float]:
+    def generate(
+        self, ask: GenerateRequest, tell: Callable[[Event], None], cancelled: Callable[[], bool]
+    ) -> list[float]:
         """Says words until the limit, each lane its own."""
         lanes = strategies.parse_all(ask.lanes)
         chance = [random.Random(number) for number in range(len(lanes))]
