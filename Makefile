@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup lab demo test check bench keyboard clean
+.PHONY: setup lab demo test test-busy fuzz check bench keyboard clean
 
 setup: $(STAMP)
 
@@ -23,8 +23,23 @@ lab: setup
 demo: setup
 	@$(BIN)/tui-lab demo $(ARGS)
 
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# three times in a row beside two busy loops: a test that depends on an idle machine fails here
+test-busy: setup
+	@$(BIN)/python -c 'while True: pass' & one=$$!; $(BIN)/python -c 'while True: pass' & two=$$!; \
+	  trap "kill $$one $$two" EXIT; \
+	  for turn in 1 2 3; do echo "busy turn $$turn of 3"; $(PYTEST) $(ARGS) || exit 1; done
+
+# searches for new failing examples; `make test` uses fixed ones. SEED and EVENTS choose the keys that are pressed
+SEED ?= $(shell date +%s)
+EVENTS ?= 10000
+fuzz: setup
+	TUI_LAB_HYPOTHESIS_PROFILE=fuzz $(PYTEST) -m hypothesis $(ARGS)
+	$(BIN)/python -m tests.ui.fuzz --events $(EVENTS) --seed $(SEED)
 
 check: setup
 	$(BIN)/ruff check .

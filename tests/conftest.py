@@ -22,11 +22,13 @@ from tui_lab.core.errors import LabError
 # other, and a run beside them for both
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# examples are judged by what they show, not by how busy the machine is
-settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# CI judges a change by the same examples every time; new ones are looked for wherever people run the tests
-settings.register_profile("ci", settings.get_profile("lab"), derandomize=True)
-settings.load_profile(os.environ.get("TUI_LAB_HYPOTHESIS_PROFILE", "lab"))
+# `make test` checks the same few examples every time and keeps none; `make fuzz` searches for new ones.
+# "ci" is the old name of "test".
+_CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("test", derandomize=True, database=None, max_examples=40, **_CHECKS)
+settings.register_profile("ci", settings.get_profile("test"))
+settings.register_profile("fuzz", max_examples=1_000, **_CHECKS)
+settings.load_profile(os.environ.get("TUI_LAB_HYPOTHESIS_PROFILE", "test"))
 
 FAKE_WORKER = Path(__file__).parent / "fake_worker"
 
