@@ -15,7 +15,7 @@ from tui_lab.core.errors import LabError
 
 NOISY = """
 import os, sys
-from tui_lab import jobs
+from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 def handle(request, progress):
     print("stray print")
@@ -27,7 +27,7 @@ def handle(request, progress):
     if request.get("fail"):
         raise KeyError("oops")
     return {"echo": request, "nan": float("nan"), "text": "\\ud800\\x1b"}
-sys.exit(jobs.serve(handle))
+sys.exit(job_protocol.serve(handle))
 """
 
 

@@ -59,7 +59,7 @@ def test_the_template_names_every_setting_and_sets_none(file: Path) -> None:
 
 
 def test_a_first_setting_makes_a_private_file_with_all_comments(file: Path) -> None:
-    assert settings.write("theme", "lab-light", file) == file
+    assert write("theme", "lab-light", file) == file
     assert load({}, {}, file).settings == Settings(theme="lab-light")
     assert mode(file) == 0o600 and mode(file.parent) == 0o700
     lines = file.read_text().splitlines()

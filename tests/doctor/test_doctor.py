@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 from tui_lab import doctor
+from tui_lab.ui.user_files import CHECKS
 
 
 def test_this_machine() -> None:
-    found = doctor.checks()
+    found = doctor.checks(more=CHECKS)
     names = [check.name for check in found]
     assert names == [
         "colours", "glyphs", "terminal size", "line", *(["multiplexer"] if "TMUX" in os.environ else []),

@@ -8,15 +8,6 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tui_lab.cli.estimate import (
-    _cost_json,
-    _forecast_json,
-    _interval,
-    _memory_json,
-    _place_json,
-    _remedy_json,
-)
-
 if TYPE_CHECKING:
     from tui_lab.forecast.estimate import Data, RunEstimate
     from tui_lab.forecast.memory import Forecast
@@ -143,6 +134,7 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
 
 
 def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
+    from tui_lab.cli.estimate import _cost_json, _forecast_json, _memory_json, _place_json, _remedy_json
     from tui_lab.cli.jobs import run_job
     from tui_lab.core.errors import LabError
     from tui_lab.forecast import estimate
@@ -264,6 +256,7 @@ def _tell(
 
 
 def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
+    from tui_lab.cli.estimate import _interval, _memory_json, _place_json
     from tui_lab.cli.output import as_json, table
     from tui_lab.cli.recipe_args import overrides_of
     from tui_lab.core.errors import LabError

@@ -271,10 +271,11 @@ def locate(args: argparse.Namespace) -> int:
 def doctor(args: argparse.Namespace) -> int:
     """``tui-lab doctor``: each finding as soon as it is made."""
     from tui_lab import doctor as checks
+    from tui_lab.ui.user_files import CHECKS
 
     found = []
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    for check in checks.iter_checks(args.online, args.runs_dir):
+    for check in checks.iter_checks(args.online, args.runs_dir, CHECKS):
         found.append(check)
         if not args.json:
             print(checks.line(check, width), flush=True)

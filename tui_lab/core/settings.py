@@ -32,8 +32,8 @@ def _setting(default: Any, env: str, help: str, **more: Any) -> Any:
 @dataclass(frozen=True)
 class Settings:
     """Every setting. ``metadata`` of a field: ``env`` (its environment variable), ``help`` (one sentence),
-    ``choices`` (the values that it may have), ``hand_over`` (other programs of the lab read it from the
-    environment, which :func:`hand_over` fills), ``example`` (a value, where the default is none)."""
+    ``choices`` (the values that it may have), ``exported`` (other processes of the lab read it from the
+    environment, which :func:`export_to_env` fills), ``example`` (a value, where the default is none)."""
 
     theme: str = _setting(
         "",
@@ -71,28 +71,28 @@ class Settings:
         "",
         "TUI_LAB_RUNS_DIR",
         "The folder that runs are kept in; empty is `runs` in the data folder.",
-        export_to_env=True,
+        exported=True,
     )
     price_per_hour: float | None = _setting(
         None,
         "TUI_LAB_PRICE_PER_HOUR",
         "What an hour of this machine costs, for the forecast of money; empty when nobody pays by the hour.",
-        export_to_env=True,
+        exported=True,
         example=2.5,
     )
-    currency: str = _setting("$", "TUI_LAB_CURRENCY", "The currency of that price.", hand_over=True)
+    currency: str = _setting("$", "TUI_LAB_CURRENCY", "The currency of that price.", exported=True)
     grid_g_co2_per_kwh: float | None = _setting(
         None,
         "TUI_LAB_GRID_G_CO2_PER_KWH",
         "Grams of CO2 that a kilowatt-hour costs here; empty takes the world's average.",
-        export_to_env=True,
+        exported=True,
         example=445.0,
     )
     host_idle_s: float = _setting(
         600.0,
         "TUI_LAB_HOST_IDLE_S",
         "Seconds without a question after which Compare's model leaves the memory.",
-        export_to_env=True,
+        exported=True,
     )
     keys: dict[str, str] = field(
         default_factory=dict,
@@ -138,14 +138,6 @@ def display(value: Any) -> str:
 def unknown(name: str) -> str:
     """A sentence about a name that no setting has."""
     return f"{_shown(name)} is no setting; there are {', '.join(FIELDS)}"
-
-
-def write(name: str, value: Any, file: Path | None = None) -> Path:
-    """Sets a setting in the user's file, or takes it out (None), and leaves all else there as it is. The
-    file's path; raises LabError, and then the file is as it was."""
-    from tui_lab.core.settings_file import write
-
-    return write(name, value, file)
 
 
 def checked(name: str, value: Any) -> Any:
@@ -268,7 +260,7 @@ def export_to_env(settings: Settings, environment: MutableMapping[str, str] | No
     the default holds nothing stays: they would read again what was refused."""
     words = os.environ if environment is None else environment
     for name, each in FIELDS.items():
-        if not each.metadata.get("hand_over"):
+        if not each.metadata.get("exported"):
             continue
         value, variable = getattr(settings, name), each.metadata["env"]
         if value in (None, "", each.default):

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,19 +21,43 @@ from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import Check
 from tui_lab.hardware import gpu
 from tui_lab.models import catalog
-from tui_lab.ui import user_files
 
-__all__ = ["Check", "checks", "exit_code", "iter_checks", "line", "render", "summary", "to_do", "to_json"]
+__all__ = [
+    "Check",
+    "NamedCheck",
+    "checks",
+    "exit_code",
+    "iter_checks",
+    "line",
+    "render",
+    "run_checks",
+    "summary",
+    "to_do",
+    "to_json",
+]
+
+#: A check that has not run yet: its name, and the function that makes it (None: it does not apply here).
+NamedCheck = tuple[str, Callable[[], Check | None]]
 
 
 #: Cells before what was found.
 INDENT = 22
 
 
-def iter_checks(online: bool = False, runs_directory: Path | None = None) -> Iterator[Check]:
-    """Every check, one by one, the slow ones (torch, bitsandbytes, the hub) when their turn comes."""
+def iter_checks(
+    online: bool = False, runs_directory: Path | None = None, more: Sequence[NamedCheck] = ()
+) -> Iterator[Check]:
+    """Every check, one by one, the slow ones (torch, bitsandbytes, the hub) when their turn comes.
+    ``more``: the caller's own checks, made last (those of the user's files, which the interface reads)."""
     yield from terminal_checks()
     yield from machine_checks(online, runs_directory)
+    yield from run_checks(more)
+
+
+def run_checks(named: Sequence[NamedCheck]) -> Iterator[Check]:
+    """Runs checks in order; one that raises becomes a finding."""
+    for name, check in named:
+        yield from guarded(name, check)
 
 
 def terminal_checks(ask: bool = True) -> Iterator[Check]:
@@ -49,7 +73,7 @@ def terminal_checks(ask: bool = True) -> Iterator[Check]:
 
 
 def machine_checks(online: bool = False, runs_directory: Path | None = None) -> Iterator[Check]:
-    """What concerns the machine, its software and the user's files."""
+    """The machine and its software."""
 
     def runs() -> Check:
         from tui_lab.runs.folder import runs_dir
@@ -74,9 +98,6 @@ def machine_checks(online: bool = False, runs_directory: Path | None = None) -> 
         ("own folders", own),
         ("logout", lambda: Check("logout", *logout.look())),
         ("bundled model", machine.check_pocket),
-        ("settings", user_files.check_settings),
-        ("themes", user_files.check_themes),
-        ("presets", user_files.check_presets),
     ):
         yield from guarded(name, look)
 
@@ -98,9 +119,11 @@ def guarded(name: str, look: Callable[[], Check | None]) -> Iterator[Check]:
         yield found
 
 
-def checks(online: bool = False, runs_directory: Path | None = None) -> list[Check]:
+def checks(
+    online: bool = False, runs_directory: Path | None = None, more: Sequence[NamedCheck] = ()
+) -> list[Check]:
     """Every check at once."""
-    return list(iter_checks(online, runs_directory))
+    return list(iter_checks(online, runs_directory, more))
 
 
 def exit_code(found: list[Check]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tui_lab.core.paths import is_there
 from tui_lab.core.sanitize import sanitize
+from tui_lab.doctor import NamedCheck
 from tui_lab.doctor.check import Check
 
 
@@ -57,3 +58,11 @@ def check_presets() -> Check:
     own = sum(preset.own for preset in presets)
     advice = f"mend or remove the file in {sanitize(str(user_dir('presets')))}"
     return _of("presets", f"{len(presets)}, {own} of them your own", faults, advice)
+
+
+#: Handed to the doctor by its callers.
+CHECKS: tuple[NamedCheck, ...] = (
+    ("settings", check_settings),
+    ("themes", check_themes),
+    ("presets", check_presets),
+)

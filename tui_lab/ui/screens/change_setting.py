@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui_lab.core import settings
+from tui_lab.core import settings, settings_file
 from tui_lab.ui.actions import keymap
 from tui_lab.ui.widgets.header import HeaderLine
 
@@ -48,7 +48,7 @@ def goes_before(app: LabApp, name: str) -> str:
 def change(app: LabApp, name: str, value: Any) -> str:
     """Sets ``name`` (None: gives it its default back) in the file and in this lab. What was done, in words.
     Raises LabError, and then nothing has changed."""
-    settings.write(name, value)
+    settings_file.write(name, value)
     new = settings.default_of(name) if value is None else settings.checked(name, value)
     app.settings = replace(app.settings, **{name: new})
     _apply(app, name, new)

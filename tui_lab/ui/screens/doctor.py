@@ -17,6 +17,7 @@ from tui_lab import doctor
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.user_files import CHECKS
 
 COMMAND = (sys.executable, "-m", "tui_lab.doctor")
 #: Each state as a word and a colour.
@@ -97,6 +98,7 @@ class DoctorScreen(Over[None]):
         if child.returncode:
             text = "the checks of the machine ended early"
             self.found.append(doctor.Check("doctor", "fail", text, "see `tui-lab doctor` in a shell"))
+        self.found += await asyncio.to_thread(lambda: list(doctor.run_checks(CHECKS)))
         self._draw(at_end=True)
 
     def _draw(self, at_end: bool) -> bool:
