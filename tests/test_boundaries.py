@@ -98,7 +98,9 @@ def test_no_import_circle_of_any_kind(graph: dict[str, set[str]]) -> None:
 def test_the_layers_contract_names_every_package_and_excuses_no_import(contract: dict[str, Any]) -> None:
     assert contract["type"] == "layers" and contract["exhaustive"] is True
     assert not {"ignore_imports", "unmatched_ignore_imports_alerting"} & set(contract)
-    named = {name for layer in contract["layers"] for name in layer.replace(":", "|").replace(" ", "").split("|")}
+    named = {
+        name for layer in contract["layers"] for name in layer.replace(":", "|").replace(" ", "").split("|")
+    }
     folders = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")}
     assert named == folders
     loose = {path.stem for path in (ROOT / PACKAGE).glob("*.py")} - {"__init__"}

@@ -39,7 +39,13 @@ async def test_the_checks_come_one_by_one_and_end_with_what_to_do(tmp_path: Path
         gate.write_text("")
         await until(lambda: "1. torch: install it" in screen_text(app))
         assert "Training is not possible yet" in screen_text(app)
-        assert [check.name for check in screen.found][-5:] == ["torch", "hub", "settings", "themes", "presets"]
+        assert [check.name for check in screen.found][-5:] == [
+            "torch",
+            "hub",
+            "settings",
+            "themes",
+            "presets",
+        ]
         gate.unlink()
         await pilot.press("r")
         await until(lambda: "looking on" in screen_text(app))
