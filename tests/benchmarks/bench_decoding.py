@@ -15,8 +15,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from tests.benchmarks.figures import Figure
 from tui_lab.decoding.engine import Lockstep
-from tui_lab.decoding.engine import run as decode
-from tui_lab.decoding.records import Request
+from tui_lab.decoding.engine import decode_all as decode
+from tui_lab.decoding.records import DecodingRequest
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Lane, Sample
 
 #: What the project promises on two cores: at least 2.5 times as fast.
@@ -122,16 +122,18 @@ def run() -> Iterator[Figure]:
     for name, sizes, length, new in CASES:
         model = model_of(sizes)
         ids = torch.randint(0, sizes["vocab_size"], (1, length), generator=torch.Generator().manual_seed(1))
-        request = Request(tuple(ids[0].tolist()), lanes, new)
+        request = DecodingRequest(tuple(ids[0].tolist()), lanes, new)
 
-        def together(request: Request = request, model: Any = model) -> object:
+        def together(request: DecodingRequest = request, model: Any = model) -> object:
             return decode([Lockstep(model, request, lambda tokens: "")])
 
         def apart(model: Any = model, ids: torch.Tensor = ids, new: int = new) -> object:
             return one_by_one(model, ids, new, lanes)
 
         def warm(model: Any = model, ids: torch.Tensor = ids) -> object:
-            decode([Lockstep(model, Request(tuple(ids[0, :8].tolist()), lanes, 2), lambda tokens: "")])
+            decode(
+                [Lockstep(model, DecodingRequest(tuple(ids[0, :8].tolist()), lanes, 2), lambda tokens: "")]
+            )
             return one_by_one(model, ids[:, :8], 2, lanes)
 
         timed(warm)

@@ -13,8 +13,8 @@ import torch
 from tests.decoding.conftest import ARCHITECTURES, prompt_of
 from tests.decoding.test_parity import STOPS, generate, numbers
 from tui_lab.core.errors import LabError
-from tui_lab.decoding.adapters import NeedsOwnModel, load, load_own
-from tui_lab.decoding.records import Request
+from tui_lab.decoding.adapters import NeedsSeparateModel, load_adapter, load_in_place
+from tui_lab.decoding.records import DecodingRequest
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import Beam, Contrastive, Greedy, Lane, Sample
 
@@ -117,7 +117,7 @@ def compare(model: Any, folders: dict[str, Path], prompt: tuple[int, ...]) -> No
     stage = DecodingSession(model, NoText())
     for name, folder in folders.items():
         stage.add_adapter(name, folder)
-    results = stage.decode(Request(prompt, tuple(lanes), new, stops))
+    results = stage.decode(DecodingRequest(prompt, tuple(lanes), new, stops))
     for lane, result, wanted in zip(lanes, results, expected, strict=False):
         assert list(result.token_ids) == wanted, lane.text
     assert expected[0] != expected[len(folders)], "the adapter changes nothing, so nothing is tested"
@@ -165,11 +165,11 @@ def test_adapters_that_move_base_weights_take_a_model_of_their_own(tiny_model: A
     )
     folder = adapter_folder(model, config, tmp_path / "pissa")
     stage = DecodingSession(model, NoText())
-    with pytest.raises(NeedsOwnModel, match="pissa"):
+    with pytest.raises(NeedsSeparateModel, match="pissa"):
         stage.add_adapter("pissa", folder)
-    stage.add_model("pissa", load_own(copy.deepcopy(model), folder, "pissa"))
+    stage.add_model("pissa", load_in_place(copy.deepcopy(model), folder, "pissa"))
     prompt, stops = prompt_of(9), frozenset({5})
-    tuned, base = stage.decode(Request(prompt, (Lane(on="pissa"), Lane()), 16, stops))
+    tuned, base = stage.decode(DecodingRequest(prompt, (Lane(on="pissa"), Lane()), 16, stops))
     assert list(tuned.token_ids) == alone(model, folder, prompt, 16, stops)
     assert list(base.token_ids) == generate(model, prompt, 16, stops)
 
@@ -185,17 +185,19 @@ def test_lanes_that_end_do_not_shift_the_split(tiny_model: Any, tmp_path: Path) 
     )
     stage = DecodingSession(model, NoText())
     stage.add_adapter("lora", folder)
-    together = stage.decode(Request(prompt_of(8), lanes, 24, STOPS))
+    together = stage.decode(DecodingRequest(prompt_of(8), lanes, 24, STOPS))
     assert len({len(r.token_ids) for r in together}) > 2
     for lane, result in zip(lanes, together, strict=True):
-        assert stage.decode(Request(prompt_of(8), (lane,), 24, STOPS))[0].token_ids == result.token_ids
+        assert (
+            stage.decode(DecodingRequest(prompt_of(8), (lane,), 24, STOPS))[0].token_ids == result.token_ids
+        )
 
 
 def test_the_base_is_left_as_it_was(tiny_model: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(tiny_model("llama"))
     names, weights = [n for n, _ in model.named_modules()], copy.deepcopy(model.state_dict())
     for method in ("lora", "dora", "prefix"):
-        load(
+        load_adapter(
             model, adapter_folder(tiny_model("llama"), config_of(method, "llama"), tmp_path / method), method
         )
     stranger = adapter_folder(tiny_model("gpt2"), config_of("lora", "gpt2"), tmp_path / "gpt2")
@@ -206,7 +208,7 @@ def test_the_base_is_left_as_it_was(tiny_model: Any, tmp_path: Path) -> None:
     )
     for folder in (stranger, wide):
         with pytest.raises(LabError, match="does not fit this llama model"):
-            load(model, folder, folder.name)
+            load_adapter(model, folder, folder.name)
     assert [n for n, _ in model.named_modules()] == names
     assert all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
 
@@ -216,26 +218,26 @@ def test_virtual_tokens_of_another_size_are_refused(tiny_model: Any, tmp_path: P
     other = tiny_model("llama", hidden_size=48, num_attention_heads=6, num_key_value_heads=3)
     folder = adapter_folder(other, config_of(method, "llama"), tmp_path / method)
     with pytest.raises(LabError, match="does not fit"):
-        load(tiny_model("llama"), folder, method)
+        load_adapter(tiny_model("llama"), folder, method)
 
 
 def test_folders_that_are_no_adapter(tiny_model: Any, tmp_path: Path) -> None:
     model = tiny_model("llama")
     with pytest.raises(LabError, match=r"no adapter_config\.json"):
-        load(model, tmp_path, "x")
+        load_adapter(model, tmp_path, "x")
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"')
     with pytest.raises(LabError, match="not valid JSON"):
-        load(model, tmp_path, "x")
+        load_adapter(model, tmp_path, "x")
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
     with pytest.raises(LabError, match="only safetensors are read"):
-        load(model, tmp_path, "x")
+        load_adapter(model, tmp_path, "x")
 
 
 def test_lanes_on_what_is_not_loaded(tiny_model: Any) -> None:
     stage = DecodingSession(tiny_model("llama"), NoText())
     with pytest.raises(LabError, match=r"lane 1 runs on 'a'.*lane 2 runs on 'b'"):
-        stage.decode(Request((3, 4), (Lane(on="a"), Lane(on="b"))))
+        stage.decode(DecodingRequest((3, 4), (Lane(on="a"), Lane(on="b"))))
     with pytest.raises(LabError, match="vocabulary"):
         stage.add_model("other", tiny_model("llama", vocab_size=99))
     with pytest.raises(LabError, match="is taken"):

@@ -13,8 +13,8 @@ from tests.decoding.test_adapters import NoText, adapter_folder, config_of
 from tests.decoding.test_parity import lockstep, numbers
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.detokenize import decoder_of
-from tui_lab.decoding.engine import Lockstep, run
-from tui_lab.decoding.records import BeamRecord, LaneResult, Record, Request, TokenRecord
+from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.records import BeamRecord, DecodingRecord, DecodingRequest, LaneResult, TokenRecord
 from tui_lab.decoding.score_tokens import perplexity, score_tokens
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
@@ -52,7 +52,7 @@ def test_judged_by_an_adapter(tiny_model: Any, tmp_path: Any, method: str) -> No
     model = tiny_model("llama")
     stage = DecodingSession(model, NoText())
     stage.add_adapter("x", adapter_folder(model, config_of(method, "llama"), tmp_path / method))
-    result = stage.decode(Request(prompt_of(9), (Lane(on="x"),), 8))[0]
+    result = stage.decode(DecodingRequest(prompt_of(9), (Lane(on="x"),), 8))[0]
     judged = score_tokens(stage, prompt_of(9), result.token_ids, on="x")
     assert [j.logprob for j in judged] == pytest.approx([t.logprob for t in result.tokens], abs=1e-3)
     assert all(j.rank == 1 for j in judged)
@@ -88,11 +88,11 @@ def test_alternatives_before_and_after_warping(tiny_model: Any) -> None:
 def test_everything_told_adds_up(stories: tuple[Any, Any]) -> None:
     model, tokenizer = stories
     prompt = tuple(tokenizer("One day, a dog")["input_ids"])
-    told: list[Record] = []
+    told: list[DecodingRecord] = []
     session = Lockstep(
-        model, Request(prompt, CLASSICS, 40, frozenset({1, 2})), decoder_of(tokenizer), told.append
+        model, DecodingRequest(prompt, CLASSICS, 40, frozenset({1, 2})), decoder_of(tokenizer), told.append
     )
-    results = run([session])
+    results = decode_all([session])
     assert [r.lane for r in results] == list(range(6))
     for result in results:
         tokens = [r for r in told if isinstance(r, TokenRecord) and r.lane == result.lane]
@@ -113,8 +113,8 @@ def test_everything_told_adds_up(stories: tuple[Any, Any]) -> None:
 def test_stop_strings_end_lanes_as_in_generate(stories: tuple[Any, Any]) -> None:
     model, tokenizer = stories
     ids = tokenizer("Once upon a time", return_tensors="pt")["input_ids"]
-    request = Request(tuple(ids[0].tolist()), CLASSICS, 80, frozenset({1, 2}), (" Lily", " park."))
-    results = run([Lockstep(model, request, decoder_of(tokenizer))])
+    request = DecodingRequest(tuple(ids[0].tolist()), CLASSICS, 80, frozenset({1, 2}), (" Lily", " park."))
+    results = decode_all([Lockstep(model, request, decoder_of(tokenizer))])
     strings = list(request.stop_strings)
     for result in results:
         assert not any(stop in result.text for stop in request.stop_strings)
@@ -140,7 +140,7 @@ def test_cancellation_within_one_step(tiny_model: Any, after: int) -> None:
         steps += 1
         return steps > after
 
-    results = run([Lockstep(model, Request(prompt_of(9), CLASSICS, 50), numbers)], cancelled)
+    results = decode_all([Lockstep(model, DecodingRequest(prompt_of(9), CLASSICS, 50), numbers)], cancelled)
     if after == 0:
         assert results == []
         return
@@ -165,7 +165,7 @@ def test_the_context_ends_a_lane(tiny_model: Any) -> None:
 def test_refusals_come_at_once(tiny_model: Any) -> None:
     model = tiny_model("llama")
     with pytest.raises(LabError) as caught:
-        run([Lockstep(model, Request((), (Lane(Sample()),), 0), numbers)])
+        decode_all([Lockstep(model, DecodingRequest((), (Lane(Sample()),), 0), numbers)])
     assert all(part in str(caught.value) for part in ("prompt is empty", "has no seed", "at least 1"))
     with pytest.raises(LabError, match="beyond the model's vocabulary"):
         lockstep(model, (3, 160), Greedy())
@@ -176,7 +176,7 @@ def test_refusals_come_at_once(tiny_model: Any) -> None:
 def test_rows_beyond_memory_are_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model("llama")
     stage = DecodingSession(model, NoText())
-    request = Request(prompt_of(9), (Lane(Beam(64)), Lane()), 91)
+    request = DecodingRequest(prompt_of(9), (Lane(Beam(64)), Lane()), 91)
     # 2 for keys and values, 3 layers, 65 rows, 100 positions, 2 heads of 8, 4 bytes
     assert stage.kv_bytes(request) == 2 * 3 * 65 * 100 * 2 * 8 * 4
     monkeypatch.setattr("tui_lab.decoding.session.free_bytes", lambda device: 2_000_000)

@@ -21,15 +21,15 @@ from transformers import (
 
 from tests.decoding.conftest import prompt_of
 from tests.decoding.test_parity import lockstep
-from tui_lab.decoding.logits import Settings, looked_at, penalised
-from tui_lab.decoding.sampling import Plan, pick
+from tui_lab.decoding.logits import SamplingParameters, apply_repetition_penalty, inspect
+from tui_lab.decoding.sampling import SamplingPlan, pick
 from tui_lab.decoding.strategies import Greedy, Lane, Sample
 
 
 def warp(logits: torch.Tensor, s: Sample) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole distribution (V,) that a strategy draws from, and whether each token is left, as told to
     people who look."""
-    look = looked_at(logits.unsqueeze(0), Settings.of([s], logits.device))
+    look = inspect(logits.unsqueeze(0), SamplingParameters.of([s], logits.device))
     probability, holding = look.at(torch.arange(len(logits)).unsqueeze(0))
     return probability[0], holding[0] == 3
 
@@ -90,7 +90,7 @@ def test_draws_invert_the_distribution(several: list[Sample], seed: int) -> None
     all kinds are picked in one call."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(len(several), 700, generator=generator) * 3
-    plan = Plan.of(several, logits.device)
+    plan = SamplingPlan.of(several, logits.device)
     points = 100
     counts = torch.zeros_like(logits)
     for i in range(points):
@@ -156,7 +156,8 @@ def test_penalty_equals_transformers() -> None:
     seen = torch.zeros(3, 50, dtype=torch.bool).scatter(1, ids, True)
     for penalty in (0.5, 1.2, 3.0):
         assert torch.equal(
-            penalised(logits, seen, penalty), RepetitionPenaltyLogitsProcessor(penalty)(ids, logits)
+            apply_repetition_penalty(logits, seen, penalty),
+            RepetitionPenaltyLogitsProcessor(penalty)(ids, logits),
         )
 
 
@@ -165,7 +166,7 @@ def test_ties_at_the_limit_stay_as_in_transformers(top_k: int) -> None:
     """Logits in bfloat16 tie all the time: every token as probable as the k-th stays."""
     logits = torch.arange(602).div(7, rounding_mode="floor").float()
     assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)
-    plan = Plan.of([Sample(top_k=top_k)], logits.device)
+    plan = SamplingPlan.of([Sample(top_k=top_k)], logits.device)
     kept = {
         int(pick(logits.unsqueeze(0) / 1e4, plan, torch.tensor([u], dtype=torch.float64)))
         for u in torch.linspace(0, 0.9999, 1500).tolist()

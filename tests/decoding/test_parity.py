@@ -10,8 +10,8 @@ import torch
 
 from tests.decoding.conftest import ARCHITECTURES, prompt_of
 from tui_lab.decoding.detokenize import decoder_of
-from tui_lab.decoding.engine import Lockstep, run
-from tui_lab.decoding.records import LaneResult, Request
+from tui_lab.decoding.engine import Lockstep, decode_all
+from tui_lab.decoding.records import DecodingRequest, LaneResult
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
 
 
@@ -21,7 +21,7 @@ def numbers(ids: list[int]) -> str:
 
 def lockstep(model: Any, prompt: tuple[int, ...], *strategies: Any, **settings: Any) -> list[LaneResult]:
     lanes = tuple(s if isinstance(s, Lane) else Lane(s, 1 if s.random else None) for s in strategies)
-    return run([Lockstep(model, Request(prompt, lanes, **settings), numbers)])
+    return decode_all([Lockstep(model, DecodingRequest(prompt, lanes, **settings), numbers)])
 
 
 def generate(
@@ -164,7 +164,7 @@ def test_stories_equal_generate(stories: tuple[Any, Any], text: str) -> None:
         (Beam(3, 0.5, True), {"num_beams": 3, "length_penalty": 0.5, "early_stopping": True}),
     ]
     lanes = tuple(Lane(s) for s, _ in settings) + PRESETS["six classics"]
-    results = run([Lockstep(model, Request(prompt, lanes, 120, stops), decoder_of(tokenizer))])
+    results = decode_all([Lockstep(model, DecodingRequest(prompt, lanes, 120, stops), decoder_of(tokenizer))])
     for result, (_, kwargs) in zip(results, settings, strict=False):
         assert list(result.token_ids) == generate(model, prompt, 120, stops, **kwargs)
         assert result.text == tokenizer.decode(result.token_ids, skip_special_tokens=True)

@@ -21,7 +21,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.data import bundled
 from tui_lab.evaluation import evaluate, score_cache
 from tui_lab.evaluation.evaluate import file_stem, request_of
-from tui_lab.evaluation.score_cache import How, Scores
+from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention import results
@@ -210,7 +210,9 @@ def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
     for one, other in zip(again["items"], first["items"], strict=True):
         assert one["base"]["loglikelihoods"] == pytest.approx(other["base"]["loglikelihoods"], rel=1e-5)
     suite = registry.load("everyday", 24)
-    with Scores(score_cache.folder(), _identity(), How("none", again["dtype"], "cpu"), suite) as kept:
+    with ScoreFile(
+        score_cache.folder(), _identity(), LoadConfig("none", again["dtype"], "cpu"), suite
+    ) as kept:
         assert kept.path == path and kept.complete
 
 

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tui_lab.core.errors import LabError
-from tui_lab.decoding.adapters import load_wrapped
+from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
 from tui_lab.models.inference import load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.scoring import score as scoring
-from tui_lab.retention.strength import Dial
+from tui_lab.retention.strength import AdapterScale
 from tui_lab.runs import folder as runs
 
 IDS = torch.arange(10, 40)[None]
@@ -104,7 +104,7 @@ def test_strengths_that_are_known_are_not_measured_again(run: runs.Run, scored: 
 def test_an_interrupted_sweep_goes_on_at_the_item(
     run: runs.Run, scored: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, left = score_cache.Scores.add, [24 + 10]
+    add, left = score_cache.ScoreFile.add, [24 + 10]
 
     def stopping(self: Any, score: Any) -> None:
         if not left[0]:
@@ -112,11 +112,11 @@ def test_an_interrupted_sweep_goes_on_at_the_item(
         left[0] -= 1
         add(self, score)
 
-    monkeypatch.setattr(score_cache.Scores, "add", stopping)
+    monkeypatch.setattr(score_cache.ScoreFile, "add", stopping)
     with pytest.raises(KeyboardInterrupt):
         sweep(run)
     assert json.loads((run.path / "retention" / "strength.json").read_text())["points"][0]["strength"] == 0
-    monkeypatch.setattr(score_cache.Scores, "add", add)
+    monkeypatch.setattr(score_cache.ScoreFile, "add", add)
     found = sweep(run)
     assert scored == [24, 24, 14, 24], "ten of the second strength's items were on disk"
     shutil.rmtree(run.path / "retention")
@@ -143,9 +143,9 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
         in_place = logits(whole)
     torch.testing.assert_close(loaded, in_place, atol=1e-4, rtol=1e-4)
     assert (logits(whole) - loaded).abs().max() > 1e-3
-    subject = strength_sweep.Subject.of(run)
+    subject = strength_sweep.SweepTarget.of(run)
     turned = strength_sweep.Loaded(subject)
-    turned.dial.turn(0.6)
+    turned.scale.set(0.6)
     assert torch.equal(logits(turned.model), loaded), "what was measured is what was saved"
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {path.name for path in place.iterdir()} == names
@@ -156,11 +156,11 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
 def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
     base = load_model(str(MODEL_DIR), four_bit=True, device="cpu")
     alone = logits(base)
-    tuned = load_wrapped(base, adapters["own"], "own")
-    whole, dial = logits(tuned), Dial(tuned)
-    dial.turn(0.0)
+    tuned = load_peft_model(base, adapters["own"], "own")
+    whole, scale = logits(tuned), AdapterScale(tuned)
+    scale.set(0.0)
     assert torch.equal(logits(tuned), alone)
-    dial.turn(1.0)
+    scale.set(1.0)
     assert torch.equal(logits(tuned), whole) and (whole - alone).abs().max() > 0.1
 
 

@@ -24,7 +24,7 @@ from tests.decoding.test_adapters import adapter_folder
 from tests.training import architectures
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
-from tui_lab.decoding.adapters import load_wrapped
+from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.export import check as export_check
 from tui_lab.export import compare, job, staging, weights
 from tui_lab.export import source as export_source
@@ -373,7 +373,9 @@ def test_every_method_and_architecture_merges(
     adapter = adapter_folder(base, config, tmp_path / "adapter", seed=5)
     source = replace(export_source.Source.of(make_run()), path=adapter)
     ids = torch.tensor([[5, 9, 33, 70, 2, 11]])
-    beside = load_wrapped(load_model(str(tmp_path / "base"), dtype="float32", device="cpu"), adapter, "own")
+    beside = load_peft_model(
+        load_model(str(tmp_path / "base"), dtype="float32", device="cpu"), adapter, "own"
+    )
     plain = load_model(str(tmp_path / "base"), dtype="float32", device="cpu")
     with torch.no_grad():
         own, untuned = beside(ids).logits[0], plain(ids).logits[0]

@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
 from tui_lab.playground import votes
-from tui_lab.playground.votes import Choice, Settings, Vote, open_session, read_prompts, sentences, summary
+from tui_lab.playground.votes import (
+    BlindSettings,
+    Choice,
+    Vote,
+    open_session,
+    read_prompts,
+    sentences,
+    summary,
+)
 
 LANES = ("greedy on=base", "greedy on=tuned")
 
 
-def settings(count: int = 6, lanes: tuple[str, str] = LANES) -> Settings:
-    return Settings(lanes, tuple(f"Prompt {n}?" for n in range(count)), "pocket")
+def settings(count: int = 6, lanes: tuple[str, str] = LANES) -> BlindSettings:
+    return BlindSettings(lanes, tuple(f"Prompt {n}?" for n in range(count)), "pocket")
 
 
 def test_votes_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -55,7 +63,7 @@ def test_other_settings_are_another_session(tmp_path: Path) -> None:
     for other in (
         settings(5),
         settings(lanes=("greedy", "beam")),
-        Settings(LANES, settings().prompts, "gpt2"),
+        BlindSettings(LANES, settings().prompts, "gpt2"),
     ):
         assert open_session(other, path).votes == {}
     assert open_session(settings(), path).votes == first.votes

@@ -13,13 +13,13 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.data.templates import load_tokenizer
-from tui_lab.decoding.records import Request, TokenRecord
+from tui_lab.decoding.records import DecodingRequest, TokenRecord
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import told
 from tui_lab.playground import worker as module
 from tui_lab.playground.messages import Event, GenerateRequest, LaneDone, Tokens
-from tui_lab.playground.worker import Batches, Worker, out_of_memory
+from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory
 from tui_lab.pocket import MODEL_DIR
 
 LANES = (
@@ -46,7 +46,7 @@ def answer(worker: Worker, ask: GenerateRequest) -> tuple[list[LaneDone], list[E
 
 def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: DecodingSession) -> None:
     done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
-    request = Request(
+    request = DecodingRequest(
         done[0].prompt_token_ids, tuple(parse(text) for text in LANES), 24, frozenset(worker_stops(worker))
     )
     expected = pocket_stage.decode(request)
@@ -232,7 +232,7 @@ def test_nothing_works_before_a_model_is_loaded() -> None:
 def test_messages_come_about_ten_times_a_second() -> None:
     now = 0.0
     told: list[Event] = []
-    batches = Batches(told.append, lambda result: None, lambda: now)  # type: ignore[arg-type, return-value]
+    batches = EventBatcher(told.append, lambda result: None, lambda: now)  # type: ignore[arg-type, return-value]
     for at in range(100):  # three seconds of two lanes
         now = at * 0.03
         for lane in (0, 1):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tests.decoding.conftest import VOCABULARY, tiny
 from tests.decoding.test_adapters import adapter_folder, config_of
 from tui_lab.core.errors import LabError
-from tui_lab.retention.strength import Dial, interpolated, scaled, scaled_adapter
+from tui_lab.retention.strength import AdapterScale, interpolated, scaled, scaled_adapter
 from tui_lab.retention.strength_grid import Point, check, recommend, refusal
 
 STRENGTHS = (0.0, 0.35, 1.0, 1.5)
@@ -85,11 +85,11 @@ def test_turned_and_saved_it_is_the_base_plus_a_part_of_the_change(
     base, folder = made
     assert refusal(json.loads((folder / "adapter_config.json").read_text())) == ""
     turned = peft_model(base, folder)
-    dial = Dial(turned)
+    scale = AdapterScale(turned)
     assert not near(logits(turned), logits(base))  # else nothing below could fail
     for strength in STRENGTHS:
         wanted = logits(moved(base, folder, strength))
-        dial.turn(strength)
+        scale.set(strength)
         assert near(logits(turned), wanted)
         saved = peft_model(base, at(folder, strength, tmp_path / f"{strength}"))
         assert near(logits(saved), wanted)
@@ -99,12 +99,12 @@ def test_turned_and_saved_it_is_the_base_plus_a_part_of_the_change(
 def test_nothing_is_the_base_and_all_is_the_adapter_without_drift(made: tuple[Any, Path]) -> None:
     base, folder = made
     turned = peft_model(base, folder)
-    whole, dial = logits(turned), Dial(turned)
+    whole, scale = logits(turned), AdapterScale(turned)
     for strength in (0.1, 1.9, 0.7):
-        dial.turn(strength)
-    dial.turn(1.0)
+        scale.set(strength)
+    scale.set(1.0)
     assert torch.equal(logits(turned), whole)
-    dial.turn(0.0)
+    scale.set(0.0)
     assert torch.equal(logits(turned), logits(base))
 
 
@@ -115,9 +115,9 @@ def test_lora_as_pefts_own_scaling(method: str, tmp_path: Path) -> None:
     config.lora_bias = False  # peft's scaling leaves the bias on B out of its sum
     folder = adapter_folder(base, config, tmp_path / "adapter")
     turned, plain = peft_model(base, folder), peft_model(base, folder)
-    dial = Dial(turned)
+    scale = AdapterScale(turned)
     for strength in STRENGTHS:
-        dial.turn(strength)
+        scale.set(strength)
         with rescale_adapter_scale(plain, strength):
             assert near(logits(turned), logits(plain))
         for layer in plain.modules():
@@ -133,7 +133,7 @@ def test_doras_change_is_not_proportional(tmp_path: Path) -> None:
     base = tiny("llama", sharpness=2.0)
     folder = adapter_folder(base, config_of("dora", "llama"), tmp_path / "adapter")
     turned = peft_model(base, folder)
-    Dial(turned).turn(0.5)
+    AdapterScale(turned).set(0.5)
     assert not near(logits(turned), logits(moved(base, folder, 0.5)))
 
 
@@ -146,19 +146,19 @@ def test_whole_weights() -> None:
     middle = copy.deepcopy(base)
     ends = (base.state_dict(), tuned.state_dict())
     middle.load_state_dict({k: 0.25 * ends[0][k] + 0.75 * ends[1][k] for k in ends[0]})
-    dial = Dial(tuned, start)
-    dial.turn(0.75)
+    scale = AdapterScale(tuned, start)
+    scale.set(0.75)
     assert near(logits(tuned), logits(middle))
-    dial.turn(0.0)
+    scale.set(0.0)
     assert torch.equal(logits(tuned), logits(base))
-    dial.turn(1.0)
+    scale.set(1.0)
     assert torch.equal(logits(tuned), whole)
 
 
 def test_weights_of_another_model_are_refused() -> None:
     other = dict(tiny("llama", hidden_size=64, intermediate_size=32).named_parameters())
     with pytest.raises(LabError, match="differs in shape or name"):
-        Dial(tiny("llama"), other)
+        AdapterScale(tiny("llama"), other)
 
 
 @given(st.floats(0, 2), st.integers(0, 5))
@@ -231,7 +231,7 @@ def test_a_file_that_replaces_weights_is_refused() -> None:
     with pytest.raises(LabError, match="none of its tensors"):
         scaled_adapter({"model.q_proj.weight": torch.ones(2)}, 0.5)
     with pytest.raises(LabError, match="no part of it to scale"):
-        Dial(tiny("llama"))
+        AdapterScale(tiny("llama"))
 
 
 @pytest.mark.parametrize("value", [-0.1, 2.1, math.nan, math.inf])

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from tests.training.conftest import losses, recipe_for, rows
-from tui_lab.decoding.generate import answer
+from tui_lab.decoding.generate import generate_answers
 from tui_lab.training.adapters import orthogonality
 from tui_lab.training.rng import undisturbed
 from tui_lab.training.trainer import LabTrainer, save_weights
@@ -50,7 +50,9 @@ def test_looking_leaves_the_losses_bit_identical(make_trainer: Make) -> None:
     def look(trainer: LabTrainer) -> None:
         trainer.validation_loss()
         with undisturbed(trainer.model):
-            answer(trainer.model, trainer.processing_class, [[3, 10], [5]], stop_ids=[1], max_new_tokens=3)
+            generate_answers(
+                trainer.model, trainer.processing_class, [[3, 10], [5]], stop_ids=[1], max_new_tokens=3
+            )
             torch.rand(3)
 
     blind = make_trainer(recipe)

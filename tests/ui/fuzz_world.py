@@ -27,7 +27,7 @@ from tui_lab.playground.messages import (
     GenerateRequest,
     HostStatus,
     LaneDone,
-    PromptFacts,
+    PromptLength,
     ScoredToken,
     Tokens,
 )
@@ -248,9 +248,9 @@ class FakeHost:
     async def remove(self, name: str) -> HostStatus:
         return self.status
 
-    async def count(self, ask: GenerateRequest) -> PromptFacts:
+    async def count(self, ask: GenerateRequest) -> PromptLength:
         await asyncio.sleep(0.005)
-        return PromptFacts(len(ask.prompt), 200, len(ask.prompt) < 200)
+        return PromptLength(len(ask.prompt), 200, len(ask.prompt) < 200)
 
     async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
         self.asked += 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.ui.helpers import lane_done, screen_text, until
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptLength, Tokens
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.folder import create
@@ -35,8 +35,8 @@ class StreamingHost:
         self.texts: list[str] = []
         self.ends = asyncio.Event()
 
-    async def count(self, ask: GenerateRequest) -> PromptFacts:
-        return PromptFacts(4, 10_000, True)
+    async def count(self, ask: GenerateRequest) -> PromptLength:
+        return PromptLength(4, 10_000, True)
 
     async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
         self.texts = [""] * len(ask.lanes)

@@ -16,7 +16,7 @@ from tui_lab.cli.interrupt import interruptible
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
-from tui_lab.decoding.records import LaneResult, Record, TokenRecord
+from tui_lab.decoding.records import DecodingRecord, LaneResult, TokenRecord
 from tui_lab.runs.references import Target, adapter_target, model_target
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def run(args: argparse.Namespace) -> int:
         prompt_ids, stops = _encode(args, stage, prompt)
         lanes = _placed(lanes, names)
 
-        from tui_lab.decoding.records import Request
+        from tui_lab.decoding.records import DecodingRequest
 
-        request = Request(
+        request = DecodingRequest(
             tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
         )
         show = Terminal(lanes) if terminal else None
-        tell: Callable[[Record], None] = show.tell if show else _nothing
+        tell: Callable[[DecodingRecord], None] = show.tell if show else _nothing
         with interruptible() as cancelled:
             results = stage.decode(request, tell, cancelled)
             interrupted = cancelled()
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 130 if interrupted else 0
 
 
-def _nothing(record: Record) -> None:
+def _nothing(record: DecodingRecord) -> None:
     return None
 
 
@@ -90,7 +90,7 @@ def _stage(
     """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
     where there are several adapters."""
     from tui_lab.data.templates import load_tokenizer
-    from tui_lab.decoding.adapters import NeedsOwnModel, load_own
+    from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.models import catalog
     from tui_lab.models.inference import load_model
@@ -110,8 +110,8 @@ def _stage(
         else:
             try:
                 stage.add_adapter(name, target.adapter)
-            except NeedsOwnModel:
-                stage.add_model(name, load_own(weights(model), target.adapter, name))
+            except NeedsSeparateModel:
+                stage.add_model(name, load_in_place(weights(model), target.adapter, name))
         names.append(name)
     return stage, names
 
@@ -156,7 +156,7 @@ class Terminal:
         self._shown = 0
         self._open = False
 
-    def tell(self, record: Record) -> None:
+    def tell(self, record: DecodingRecord) -> None:
         if isinstance(record, TokenRecord):
             self._waiting[record.lane].append(record.text)
         elif isinstance(record, LaneResult):

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.forward import Virtual
+from tui_lab.decoding.forward import VirtualTokens
 
 WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = "default"
@@ -26,12 +26,12 @@ _ADAPTER = "default"
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva")
 
 
-class NeedsOwnModel(LabError):
+class NeedsSeparateModel(LabError):
     """The adapter cannot share a batch with its base; it needs a model of its own (a second pass)."""
 
 
 @dataclass(frozen=True)
-class Patch:
+class ModulePatch:
     """What an adapter does to one linear module. Steps that are None do nothing.
 
     y = W(x · in_scale) · out_scale;  y += B(A x) · scaling;  y += x · deltaᵀ;  DoRA (Liu et al. 2024):
@@ -69,8 +69,8 @@ class Adapter:
 
     name: str
     method: str  # peft's type: LORA, IA3, …
-    patches: dict[str, Patch] = field(default_factory=dict)
-    virtual: Virtual | None = None
+    patches: dict[str, ModulePatch] = field(default_factory=dict)
+    virtual: VirtualTokens | None = None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _own_model_reason(config: dict[str, Any]) -> str | None:
     return None
 
 
-def load(model: Any, folder: Path, name: str) -> Adapter:
+def load_adapter(model: Any, folder: Path, name: str) -> Adapter:
     """Reads an adapter for ``model``, which is left as it was.
 
     Raises NeedsOwnModel when it cannot share the model's batch, LabError when it does not fit it."""
@@ -115,7 +115,7 @@ def load(model: Any, folder: Path, name: str) -> Adapter:
 
     config = read_config(folder)
     if reason := _own_model_reason(config):
-        raise NeedsOwnModel(f"adapter {sanitize(name)} runs on a model of its own: {reason}")
+        raise NeedsSeparateModel(f"adapter {sanitize(name)} runs on a model of its own: {reason}")
     try:
         peft_config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
@@ -125,7 +125,7 @@ def load(model: Any, folder: Path, name: str) -> Adapter:
         if peft_config.is_prompt_learning:
             return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
         if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
-            raise NeedsOwnModel(
+            raise NeedsSeparateModel(
                 f"adapter {sanitize(name)} runs on a model of its own: its type is {config['peft_type']}"
             )
         patches = _patches(model, name)
@@ -134,12 +134,12 @@ def load(model: Any, folder: Path, name: str) -> Adapter:
     return Adapter(name, str(config["peft_type"]), patches)
 
 
-def load_own(model: Any, folder: Path, name: str) -> Any:
+def load_in_place(model: Any, folder: Path, name: str) -> Any:
     """``model`` with the adapter put into it for good, for a second pass. The model is changed."""
-    return load_wrapped(model, folder, name).get_base_model().eval()
+    return load_peft_model(model, folder, name).get_base_model().eval()
 
 
-def load_wrapped(model: Any, folder: Path, name: str) -> Any:
+def load_peft_model(model: Any, folder: Path, name: str) -> Any:
     """The same as peft's own model, which puts virtual tokens in by itself."""
     return _wrap(model, folder, name, read_config(folder))
 
@@ -174,7 +174,7 @@ def _restore(model: Any) -> None:
         del model.peft_config
 
 
-def _virtual(wrapped: Any, name: str, model: Any) -> Virtual:
+def _virtual(wrapped: Any, name: str, model: Any) -> VirtualTokens:
     """The virtual tokens of a prompt, p- or prefix tuning adapter."""
     config = model.config.get_text_config(decoder=True)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def _virtual(wrapped: Any, name: str, model: Any) -> Virtual:
     if isinstance(prompt, torch.Tensor):
         if prompt.shape[-1] != model.get_input_embeddings().embedding_dim:
             raise misfit
-        return Virtual(embeddings=prompt[0].detach())
+        return VirtualTokens(embeddings=prompt[0].detach())
     past = tuple((layer.keys.detach(), layer.values.detach()) for layer in prompt.layers)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -193,10 +193,10 @@ def _virtual(wrapped: Any, name: str, model: Any) -> Virtual:
     fits = len(past) == config.num_hidden_layers and len(lengths) == 1
     if not fits or any(keys.shape[1] != heads or keys.shape[3] != width for keys, _ in past):
         raise misfit
-    return Virtual(past=past)
+    return VirtualTokens(past=past)
 
 
-def _patches(model: Any, name: str) -> dict[str, Patch]:
+def _patches(model: Any, name: str) -> dict[str, ModulePatch]:
     """Module name → what the adapter does there, out of peft's layers."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -205,7 +205,7 @@ def _patches(model: Any, name: str) -> dict[str, Patch]:
         if isinstance(layer, BaseTunerLayer) and _ADAPTER in layer.active_adapters:
             patch = _patch(layer)
             if patch is None:
-                raise NeedsOwnModel(
+                raise NeedsSeparateModel(
                     f"adapter {sanitize(name)} runs on a model of its own: "
                     f"it changes {sanitize(module_name)} ({type(layer).__name__})"
                 )
@@ -215,7 +215,7 @@ def _patches(model: Any, name: str) -> dict[str, Patch]:
     return found
 
 
-def _patch(layer: Any) -> Patch | None:
+def _patch(layer: Any) -> ModulePatch | None:
     from peft.tuners.adalora.layer import AdaLoraLayer
     from peft.tuners.ia3.layer import IA3Layer
     from peft.tuners.loha.layer import LoHaLayer
@@ -230,18 +230,18 @@ def _patch(layer: Any) -> Patch | None:
             svd: Any = layer  # peft annotates none of these
             rank = float(svd.ranknum[_ADAPTER]) + 1e-5  # as in peft
             a = (svd.lora_A[_ADAPTER] * svd.lora_E[_ADAPTER]).detach()
-            return Patch(a=a, b=svd.lora_B[_ADAPTER].detach(), scaling=svd.scaling[_ADAPTER] / rank)
+            return ModulePatch(a=a, b=svd.lora_B[_ADAPTER].detach(), scaling=svd.scaling[_ADAPTER] / rank)
         if isinstance(layer, LoraLayer):
             return _lora_patch(layer, base)
         if isinstance(layer, IA3Layer):
             scale = layer.ia3_l[_ADAPTER].detach().flatten()
-            return Patch(in_scale=scale) if layer.is_feedforward else Patch(out_scale=scale)
+            return ModulePatch(in_scale=scale) if layer.is_feedforward else ModulePatch(out_scale=scale)
         if isinstance(layer, LoHaLayer) and isinstance(base, torch.nn.Linear):
-            return Patch(delta=layer.get_delta_weight(_ADAPTER).detach())
+            return ModulePatch(delta=layer.get_delta_weight(_ADAPTER).detach())
     return None
 
 
-def _lora_patch(layer: Any, base: Any) -> Patch | None:
+def _lora_patch(layer: Any, base: Any) -> ModulePatch | None:
     from peft.tuners.lora.variants import DoraLinearVariant
     from peft.utils.integrations import dequantize_module_weight
 
@@ -252,14 +252,14 @@ def _lora_patch(layer: Any, base: Any) -> Patch | None:
     b_bias = None if up.bias is None else up.bias.detach()
     patch = {"a": down.weight.detach(), "b": up.weight.detach(), "b_bias": b_bias, "scaling": scaling}
     if variant is None:
-        return Patch(**patch)
+        return ModulePatch(**patch)
     if not isinstance(variant, DoraLinearVariant) or type(variant) is not DoraLinearVariant:
         return None
     dora = layer.lora_magnitude_vector[_ADAPTER]
     weight = dequantize_module_weight(base).to(down.weight.dtype)
     norm = dora.get_weight_norm(weight=weight, lora_weight=dora.get_lora_weight(down, up), scaling=scaling)
     bias = None if base.bias is None else base.bias.detach()
-    return Patch(**patch, ratio=(dora.weight / norm).detach(), bias=bias)
+    return ModulePatch(**patch, ratio=(dora.weight / norm).detach(), bias=bias)
 
 
 class AdapterSplit:
@@ -269,14 +269,14 @@ class AdapterSplit:
         self.names = tuple(adapter.name for adapter in adapters)
         self._rows: dict[int, slice] = {}
         self._handles: list[Any] = []
-        by_module: dict[str, list[tuple[int, Patch]]] = {}
+        by_module: dict[str, list[tuple[int, ModulePatch]]] = {}
         for at, adapter in enumerate(adapters):
             for module_name, patch in adapter.patches.items():
                 by_module.setdefault(module_name, []).append((at, patch))
         for module_name, patches in by_module.items():
             self._hook(model.get_submodule(module_name), patches)
 
-    def _hook(self, module: torch.nn.Module, patches: list[tuple[int, Patch]]) -> None:
+    def _hook(self, module: torch.nn.Module, patches: list[tuple[int, ModulePatch]]) -> None:
         def before(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
             x = None
             for at, patch in patches:

@@ -13,21 +13,21 @@ import torch
 from tui_lab.decoding import beams, contrastive
 from tui_lab.decoding.detokenize import Decode, TextStream
 from tui_lab.decoding.kv_cache import LaneCache
-from tui_lab.decoding.logits import penalised
+from tui_lab.decoding.logits import apply_repetition_penalty
 from tui_lab.decoding.records import (
     Alternative,
     BeamRecord,
     Candidate,
+    DecodingRecord,
     FinishReason,
     Hypothesis,
     LaneResult,
-    Record,
     TokenRecord,
 )
 from tui_lab.decoding.strategies import Beam, Contrastive, Lane
 
 if TYPE_CHECKING:
-    from tui_lab.decoding.records import Request
+    from tui_lab.decoding.records import DecodingRequest
 
 
 #: Numbers that a lane's generator draws at a time.
@@ -39,13 +39,13 @@ class Telling:
     """How lanes tell what they do."""
 
     decode: Decode
-    tell: Callable[[Record], None]
+    tell: Callable[[DecodingRecord], None]
     inspect: int
     clock: Callable[[], float]
     begun: float
 
 
-def facts_of(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def token_stats(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probability, rank (1 is the largest) and entropy in nats, (n, 3) in float64, of one token a
     row of logits (n, V)."""
     log_probs = logits.log_softmax(-1)
@@ -69,7 +69,7 @@ class Player:
         self,
         number: int,
         lane: Lane,
-        request: Request,
+        request: DecodingRequest,
         limit: int,
         telling: Telling,
         device: torch.device,
@@ -290,7 +290,7 @@ class BeamPlayer(Player):
             if self._seen is None:
                 self._seen = torch.zeros_like(logits, dtype=torch.bool)
                 self._seen[:, list(set(self.request.prompt_ids))] = True
-            log_probs = penalised(plain, self._seen, self.strategy.repetition_penalty)
+            log_probs = apply_repetition_penalty(plain, self._seen, self.strategy.repetition_penalty)
 
         def describe(beam: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
             chosen = plain[beam, tokens]

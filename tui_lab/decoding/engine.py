@@ -16,9 +16,9 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.decoders import BeamPlayer, ContrastivePlayer, Player, SinglePlayer, Telling
 from tui_lab.decoding.detokenize import Decode
-from tui_lab.decoding.forward import Virtual, prefill, step
-from tui_lab.decoding.records import LaneResult, Record, Request
-from tui_lab.decoding.sampling import Singles
+from tui_lab.decoding.forward import VirtualTokens, prefill, step
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
+from tui_lab.decoding.sampling import BatchedSampler
 from tui_lab.decoding.strategies import Beam, Contrastive
 
 
@@ -39,18 +39,18 @@ class Lockstep:
     ``alone`` says that all lanes run on ``model`` as it is, whatever their names for it."""
 
     model: Any
-    request: Request
+    request: DecodingRequest
     decode: Decode
-    tell: Callable[[Record], None] = lambda record: None
+    tell: Callable[[DecodingRecord], None] = lambda record: None
     numbers: Sequence[int] | None = None
     split: Split | None = None
-    virtual: Virtual | None = None
+    virtual: VirtualTokens | None = None
     alone: bool = False
     clock: Callable[[], float] = time.perf_counter
     results: dict[int, LaneResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check(self.request, self.model.config, self.virtual)
+        validate_request(self.request, self.model.config, self.virtual)
         self.active = True
         self._started = False
 
@@ -72,7 +72,7 @@ class Lockstep:
         self._telling = Telling(
             decode=self.decode, tell=self.tell, inspect=request.inspect, clock=self.clock, begun=self._begun
         )
-        room = context_room(self.model.config, len(request.prompt_ids), self.virtual)
+        room = remaining_context(self.model.config, len(request.prompt_ids), self.virtual)
         limit = request.max_new_tokens if room is None else min(request.max_new_tokens, room)
         self._players: list[Player] = []
         for number, lane in ordered:
@@ -139,7 +139,7 @@ class Lockstep:
             player.first = first
             first += player.rows
         singles = [p for p in self._players if isinstance(p, SinglePlayer)]
-        self._singles = Singles(singles, self.request, self._device) if singles else None
+        self._singles = BatchedSampler(singles, self.request, self._device) if singles else None
 
     def _decide(self, logits: torch.Tensor, hidden: torch.Tensor | None) -> None:
         """Hands every lane its rows of logits (R, V) and hidden states (R, H) and collects what to feed."""
@@ -169,7 +169,9 @@ class Lockstep:
         self.tell(result)
 
 
-def run(sessions: Iterable[Lockstep], cancelled: Callable[[], bool] = lambda: False) -> list[LaneResult]:
+def decode_all(
+    sessions: Iterable[Lockstep], cancelled: Callable[[], bool] = lambda: False
+) -> list[LaneResult]:
     """Decodes all sessions, a step of each in turn so that all lanes stream; looks at ``cancelled`` before
     every step. The results are in the order of the lanes' numbers."""
     sessions = list(sessions)
@@ -191,14 +193,14 @@ def context_length(config: Any) -> int | None:
     return int(value) if value else None
 
 
-def context_room(config: Any, prompt_tokens: int, virtual: Virtual | None = None) -> int | None:
+def remaining_context(config: Any, prompt_tokens: int, virtual: VirtualTokens | None = None) -> int | None:
     """New tokens for which there is room after the prompt; None when the context is not known."""
     context = context_length(config)
     # the last token is told without being fed, so it takes no position
     return None if context is None else context - prompt_tokens - (virtual.length if virtual else 0)
 
 
-def check(request: Request, config: Any, virtual: Virtual | None = None) -> None:
+def validate_request(request: DecodingRequest, config: Any, virtual: VirtualTokens | None = None) -> None:
     """Raises LabError, with all mistakes at once, for what cannot be decoded."""
     found = []
     vocabulary = config.get_text_config(decoder=True).vocab_size
@@ -213,7 +215,7 @@ def check(request: Request, config: Any, virtual: Virtual | None = None) -> None
         found.append("there is no lane: add one strategy at least")
     if request.max_new_tokens < 1:
         found.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
-    room = context_room(config, len(request.prompt_ids), virtual)
+    room = remaining_context(config, len(request.prompt_ids), virtual)
     if room is not None and room < 1:
         found.append(
             f"the prompt has {len(request.prompt_ids)} tokens and the model's context is "

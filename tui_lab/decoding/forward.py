@@ -15,7 +15,7 @@ from tui_lab.decoding.kv_cache import LaneCache
 
 
 @dataclass(frozen=True)
-class Virtual:
+class VirtualTokens:
     """What a virtual-token adapter puts before the prompt: embeddings (n, H), or keys and values of n
     positions for every layer, each (1, heads, n, head_dim)."""
 
@@ -58,12 +58,12 @@ def _last_hidden(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
 
 
 def prefill(
-    model: Any, prompt: torch.Tensor, *, want_hidden: bool = False, virtual: Virtual | None = None
+    model: Any, prompt: torch.Tensor, *, want_hidden: bool = False, virtual: VirtualTokens | None = None
 ) -> Prefilled:
     """Reads the prompt (R, L), one row for each model that shares the batch. Positions of virtual tokens
     count for the cache and are left out of the hidden states."""
     rows, length = prompt.shape
-    virtual = virtual or Virtual()
+    virtual = virtual or VirtualTokens()
     cache = LaneCache(model.config, virtual.length + length)
     inputs: dict[str, Any] = {"input_ids": prompt}
     if virtual.embeddings is not None:

@@ -11,7 +11,7 @@ import torch
 ROWS_A_BATCH = 32
 
 
-def answer(
+def generate_answers(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],

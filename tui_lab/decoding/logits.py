@@ -15,7 +15,9 @@ from tui_lab.decoding.strategies import Sample
 _FIRST_LOOK = 256
 
 
-def penalised(logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor | float) -> torch.Tensor:
+def apply_repetition_penalty(
+    logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor | float
+) -> torch.Tensor:
     """Repetition penalty (Keskar et al. 2019): logits (n, V) of tokens in ``seen`` (n, V) are divided by
     the penalty where positive, multiplied where negative."""
     if isinstance(penalty, torch.Tensor):
@@ -23,7 +25,7 @@ def penalised(logits: torch.Tensor, seen: torch.Tensor, penalty: torch.Tensor | 
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
-def scaled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+def apply_temperature(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     """Logits (n, V) less their largest, divided by each row's temperature (n,): no overflow however small
     the temperature is. A temperature of 0 leaves the largest alone."""
     shifted = logits - logits.amax(-1, keepdim=True)
@@ -31,7 +33,7 @@ def scaled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     return torch.where(shifted == 0, shifted, shifted / temperature.unsqueeze(-1).clamp_min(tiny))
 
 
-def kept(
+def cutoff_counts(
     values: torch.Tensor,
     total: torch.Tensor,
     top_k: torch.Tensor,
@@ -75,7 +77,7 @@ def draw(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingParameters:
     """The parameters of n sampling rows as tensors of (n,)."""
 
     temperature: torch.Tensor
@@ -84,7 +86,7 @@ class Settings:
     min_p: torch.Tensor
 
     @classmethod
-    def of(cls, samples: list[Sample], device: torch.device) -> Settings:
+    def of(cls, samples: list[Sample], device: torch.device) -> SamplingParameters:
         return cls(
             torch.tensor([s.temperature for s in samples], device=device),
             torch.tensor([s.top_k for s in samples], device=device),
@@ -92,15 +94,19 @@ class Settings:
             torch.tensor([s.min_p for s in samples], device=device),
         )
 
-    def rows(self, rows: torch.Tensor) -> Settings:
-        return Settings(self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows])
+    def rows(self, rows: torch.Tensor) -> SamplingParameters:
+        return SamplingParameters(
+            self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows]
+        )
 
 
-def sample(logits: torch.Tensor, settings: Settings, uniform: torch.Tensor, cut: list[int]) -> torch.Tensor:
+def sample(
+    logits: torch.Tensor, settings: SamplingParameters, uniform: torch.Tensor, cut: list[int]
+) -> torch.Tensor:
     """One token a row, (n,), from logits (n, V) and numbers in [0, 1), (n,).
 
     ``cut``: the rows that have top-k, top-p or min-p set; the others need no sorting at all."""
-    warped = scaled(logits, settings.temperature)
+    warped = apply_temperature(logits, settings.temperature)
     if not cut:
         return draw(warped, uniform)
     if len(cut) == len(warped):
@@ -113,7 +119,7 @@ def sample(logits: torch.Tensor, settings: Settings, uniform: torch.Tensor, cut:
     return tokens
 
 
-def _sample_cut(warped: torch.Tensor, settings: Settings, uniform: torch.Tensor) -> torch.Tensor:
+def _sample_cut(warped: torch.Tensor, settings: SamplingParameters, uniform: torch.Tensor) -> torch.Tensor:
     width = min(_FIRST_LOOK, warped.shape[1])
     tokens, enough = _sample_among(warped, settings, uniform, width)
     if width < warped.shape[1] and not bool(enough.all()):
@@ -123,20 +129,22 @@ def _sample_cut(warped: torch.Tensor, settings: Settings, uniform: torch.Tensor)
 
 
 def _sample_among(
-    warped: torch.Tensor, settings: Settings, uniform: torch.Tensor, width: int
+    warped: torch.Tensor, settings: SamplingParameters, uniform: torch.Tensor, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if width < warped.shape[1]:
         values, order = warped.topk(width)
     else:
         values, order = warped.sort(dim=-1, descending=True)
-    counts, enough = kept(values, warped.logsumexp(-1), settings.top_k, settings.top_p, settings.min_p)
+    counts, enough = cutoff_counts(
+        values, warped.logsumexp(-1), settings.top_k, settings.top_p, settings.min_p
+    )
     inside = torch.arange(values.shape[1], device=values.device) < counts[-1].unsqueeze(1)
     place = draw(values.masked_fill(~inside, -torch.inf), uniform)
     return order.gather(1, place.unsqueeze(1)).squeeze(1), enough
 
 
 @dataclass(frozen=True)
-class Look:
+class WarpedDistribution:
     """What strategies make of n rows of logits, as far as anybody looks."""
 
     values: torch.Tensor  # (n, V) logits after the temperature
@@ -156,20 +164,20 @@ class Look:
         return torch.where(holding == 3, probability, 0), holding
 
 
-def looked_at(logits: torch.Tensor, settings: Settings) -> Look:
+def inspect(logits: torch.Tensor, settings: SamplingParameters) -> WarpedDistribution:
     """What each row's settings make of logits (n, V), penalty applied. Sorts a row whole only when its cut
     reaches beyond the first few hundred tokens."""
-    values = scaled(logits.float(), settings.temperature)
+    values = apply_temperature(logits.float(), settings.temperature)
     everything, size = values.logsumexp(-1), values.shape[1]
     cut = (settings.top_k > 0) | (settings.top_p < 1) | (settings.min_p > 0)
     best, order = values.topk(min(_FIRST_LOOK, size))
-    counts, enough = kept(best, everything, settings.top_k, settings.top_p, settings.min_p)
+    counts, enough = cutoff_counts(best, everything, settings.top_k, settings.top_p, settings.min_p)
     inside = torch.arange(best.shape[1], device=best.device) < counts[-1].unsqueeze(1)
     left = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
     rest = (cut & ~enough).nonzero().squeeze(1) if best.shape[1] < size else cut.new_empty(0).long()
     if len(rest):
         sorted_, own = values[rest].sort(dim=-1, descending=True)[0], settings.rows(rest)
-        counts[:, rest], _ = kept(sorted_, everything[rest], own.top_k, own.top_p, own.min_p)
+        counts[:, rest], _ = cutoff_counts(sorted_, everything[rest], own.top_k, own.top_p, own.min_p)
         inside = torch.arange(size, device=best.device) < counts[-1, rest].unsqueeze(1)
         left[rest] = sorted_.masked_fill(~inside, -torch.inf).logsumexp(-1)
     by_k, by_p, by_min = counts
@@ -177,4 +185,6 @@ def looked_at(logits: torch.Tensor, settings: Settings) -> Look:
     by_k = torch.where(settings.top_k > 0, by_k, size)
     by_p = torch.where(settings.top_p < 1, by_p, by_k)
     by_min = torch.where(settings.min_p > 0, by_min, by_p)
-    return Look(values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, left, everything))
+    return WarpedDistribution(
+        values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, left, everything)
+    )

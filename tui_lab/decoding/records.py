@@ -86,11 +86,11 @@ class LaneResult:
         return len(self.token_ids) / self.seconds if self.seconds > 0 else 0.0
 
 
-Record = TokenRecord | BeamRecord | LaneResult
+DecodingRecord = TokenRecord | BeamRecord | LaneResult
 
 
 @dataclass(frozen=True)
-class Request:
+class DecodingRequest:
     """What to decode. ``prompt_ids`` are token ids, special tokens included."""
 
     prompt_ids: tuple[int, ...]

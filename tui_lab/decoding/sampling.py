@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tui_lab.decoding.decoders import SinglePlayer, facts_of
+from tui_lab.decoding.decoders import SinglePlayer, token_stats
 from tui_lab.decoding.detokenize import Decode
-from tui_lab.decoding.logits import Settings, looked_at, penalised, sample
+from tui_lab.decoding.logits import SamplingParameters, apply_repetition_penalty, inspect, sample
 from tui_lab.decoding.records import Alternative
 from tui_lab.decoding.strategies import Greedy, Sample
 
 if TYPE_CHECKING:
-    from tui_lab.decoding.records import Request
+    from tui_lab.decoding.records import DecodingRequest
 
 _GREEDY = Sample(temperature=0.0)
 #: By which cut a token was left out, by how many of the three nested cuts still held it: 3 is all.
@@ -24,17 +24,17 @@ _CUT_BY = ("top_k", "top_p", "min_p", None)
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplingPlan:
     """How n rows pick their token: which of them draw, with what settings, which are penalised."""
 
     drawing: list[int]
     cut: list[int]  # of the drawing rows, those with a cut
-    settings: Settings | None
+    settings: SamplingParameters | None
     penalised: list[int]
     penalty: torch.Tensor | None
 
     @classmethod
-    def of(cls, strategies: Sequence[Greedy | Sample], device: torch.device) -> Plan:
+    def of(cls, strategies: Sequence[Greedy | Sample], device: torch.device) -> SamplingPlan:
         samples = {
             at: s
             for at, s in enumerate(strategies)
@@ -45,14 +45,14 @@ class Plan:
         return cls(
             drawing=list(samples),
             cut=cut,
-            settings=Settings.of(list(samples.values()), device) if samples else None,
+            settings=SamplingParameters.of(list(samples.values()), device) if samples else None,
             penalised=rows,
             penalty=torch.tensor([strategies[at].repetition_penalty for at in rows], device=device),
         )
 
 
 def pick(
-    logits: torch.Tensor, plan: Plan, uniform: torch.Tensor, seen: torch.Tensor | None = None
+    logits: torch.Tensor, plan: SamplingPlan, uniform: torch.Tensor, seen: torch.Tensor | None = None
 ) -> torch.Tensor:
     """One token a row, (n,), from logits (n, V).
 
@@ -60,17 +60,17 @@ def pick(
     penalised rows hold already."""
     if seen is not None and plan.penalty is not None:
         logits = logits.clone()
-        logits[plan.penalised] = penalised(logits[plan.penalised], seen, plan.penalty)
+        logits[plan.penalised] = apply_repetition_penalty(logits[plan.penalised], seen, plan.penalty)
     tokens = logits.argmax(-1)
     if plan.settings is not None:
         tokens[plan.drawing] = sample(logits[plan.drawing], plan.settings, uniform, plan.cut)
     return tokens
 
 
-class Singles:
+class BatchedSampler:
     """All one-row lanes of a batch, as long as none of them ends."""
 
-    def __init__(self, players: list[SinglePlayer], request: Request, device: torch.device) -> None:
+    def __init__(self, players: list[SinglePlayer], request: DecodingRequest, device: torch.device) -> None:
         self._players = players
         self._request = request
         self._device = device
@@ -82,11 +82,11 @@ class Singles:
             for p in players
         ]
         self._rows = torch.tensor([p.first for p in players], device=device)
-        self._plan = Plan.of(self._strategies, device)
+        self._plan = SamplingPlan.of(self._strategies, device)
         self._seen: torch.Tensor | None = None
         self._texts: dict[int, str] = {}  # of single tokens, for alternatives
         samples = [s if isinstance(s, Sample) else _GREEDY for s in self._strategies]
-        self._all = Settings.of(samples, device)  # of all rows, greedy ones too
+        self._all = SamplingParameters.of(samples, device)  # of all rows, greedy ones too
 
     def decide(self, logits: torch.Tensor, feed: torch.Tensor) -> None:
         """Every lane's next token from the batch's logits (R, V); writes it into ``feed``."""
@@ -100,7 +100,7 @@ class Singles:
         if self._seen is not None:
             self._seen[torch.arange(len(self._seen)), tokens[plan.penalised]] = True
         feed[self._rows] = tokens
-        told = torch.cat((tokens.double().unsqueeze(1), facts_of(logits, tokens)), dim=1).tolist()
+        told = torch.cat((tokens.double().unsqueeze(1), token_stats(logits, tokens)), dim=1).tolist()
         shown: Sequence[tuple[Alternative, ...]] = [()] * len(self._players)
         if self._request.inspect:
             shown = self._alternatives(logits, tokens)
@@ -123,7 +123,7 @@ class Singles:
             seen = self._tokens_so_far(logits.shape[-1])
             after = logits.clone()
             rows = self._plan.penalised
-            after[rows] = penalised(after[rows], seen, self._plan.penalty)
+            after[rows] = apply_repetition_penalty(after[rows], seen, self._plan.penalty)
         decode = self._players[0].telling.decode
         return alternatives(logits, after, self._all, tokens, self._request.inspect, decode, self._texts)
 
@@ -131,7 +131,7 @@ class Singles:
 def alternatives(
     logits: torch.Tensor,
     after: torch.Tensor,
-    settings: Settings,
+    settings: SamplingParameters,
     tokens: torch.Tensor,
     count: int,
     decode: Decode,
@@ -142,7 +142,7 @@ def alternatives(
 
     ``after`` (n, V): the logits with their penalty; ``texts``: token texts that are known already."""
     count = min(count, logits.shape[1])
-    look = looked_at(after, settings)
+    look = inspect(after, settings)
     # without a penalty the order is the model's own
     first = (
         [look.order[:, :count]] if after is logits else [logits.topk(count).indices, look.order[:, :count]]

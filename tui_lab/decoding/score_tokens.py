@@ -14,9 +14,9 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.adapters import AdapterSplit
-from tui_lab.decoding.decoders import facts_of
+from tui_lab.decoding.decoders import token_stats
 from tui_lab.decoding.detokenize import Decode
-from tui_lab.decoding.forward import Virtual
+from tui_lab.decoding.forward import VirtualTokens
 from tui_lab.decoding.session import BASE, DecodingSession
 
 #: Positions whose logits are in memory at once.
@@ -59,7 +59,7 @@ def score_tokens(
     return _read(states, token_ids, top, stage.decode_text)
 
 
-def _logits(model: Any, ids: list[int], count: int, virtual: Virtual | None) -> torch.Tensor:
+def _logits(model: Any, ids: list[int], count: int, virtual: VirtualTokens | None) -> torch.Tensor:
     """Logits (count, V) that foretell the last ``count`` tokens."""
     from tui_lab.decoding.kv_cache import LaneCache
 
@@ -87,7 +87,7 @@ def _read(logits: torch.Tensor, token_ids: Sequence[int], top: int, decode: Deco
         rows = logits[begin : begin + _CHUNK].float()
         ids = torch.tensor(token_ids[begin : begin + _CHUNK], device=rows.device)
         best = rows.log_softmax(-1).topk(min(top, rows.shape[1])) if top else None
-        for at, (token, facts) in enumerate(zip(ids.tolist(), facts_of(rows, ids).tolist(), strict=True)):
+        for at, (token, facts) in enumerate(zip(ids.tolist(), token_stats(rows, ids).tolist(), strict=True)):
             shown: tuple[tuple[int, str, float], ...] = ()
             if best is not None:
                 pairs = zip(best.indices[at].tolist(), best.values[at].tolist(), strict=True)

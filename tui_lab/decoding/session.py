@@ -14,11 +14,11 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.adapters import Adapter, AdapterSplit, load
+from tui_lab.decoding.adapters import Adapter, AdapterSplit, load_adapter
 from tui_lab.decoding.detokenize import Decode, decoder_of
-from tui_lab.decoding.engine import Lockstep, check, context_room, run
+from tui_lab.decoding.engine import Lockstep, decode_all, remaining_context, validate_request
 from tui_lab.decoding.kv_cache import kv_bytes
-from tui_lab.decoding.records import LaneResult, Record, Request
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 
 BASE = "base"
 #: Share of the free memory that keys and values may take: the forward needs some itself.
@@ -42,7 +42,7 @@ class DecodingSession:
     def add_adapter(self, name: str, folder: Path) -> Adapter:
         """Reads an adapter folder. Raises adapters.NeedsOwnModel when a second model must be loaded for it
         (see ``adapters.load_own`` and :meth:`add_model`), LabError when it does not fit."""
-        adapter = load(self.model, folder, name)
+        adapter = load_adapter(self.model, folder, name)
         self._free(name)
         self.adapters[name] = adapter
         return adapter
@@ -77,7 +77,7 @@ class DecodingSession:
     def _listed(self) -> str:
         return ", ".join(sanitize(name) for name in self.names)
 
-    def check(self, request: Request) -> None:
+    def validate_request(self, request: DecodingRequest) -> None:
         """Raises LabError, with all mistakes at once, for a request that cannot run here."""
         found = []
         for number, lane in enumerate(request.lanes, 1):
@@ -90,9 +90,9 @@ class DecodingSession:
             raise LabError("; ".join(found))
         for name in dict.fromkeys(lane.on or BASE for lane in request.lanes):
             adapter = self.adapters.get(name)
-            check(request, self._model(name).config, adapter.virtual if adapter else None)
+            validate_request(request, self._model(name).config, adapter.virtual if adapter else None)
         if not request.lanes:
-            check(request, self.model.config)
+            validate_request(request, self.model.config)
         needed, free = self.kv_bytes(request), free_bytes(self._device)
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in request.lanes)
@@ -102,12 +102,12 @@ class DecodingSession:
                 "take fewer lanes or beams, fewer new tokens, or a shorter prompt"
             )
 
-    def kv_bytes(self, request: Request) -> int:
+    def kv_bytes(self, request: DecodingRequest) -> int:
         """Bytes that the keys and values of a request take."""
         total = 0
         for lane in request.lanes:
             model = self._model(lane.on or BASE)
-            room = context_room(model.config, len(request.prompt_ids))
+            room = remaining_context(model.config, len(request.prompt_ids))
             new = min(request.max_new_tokens, math.inf if room is None else max(room, 0))
             size = model.get_input_embeddings().weight.element_size()
             positions = len(request.prompt_ids) + int(new)
@@ -123,23 +123,23 @@ class DecodingSession:
 
     def decode(
         self,
-        request: Request,
-        tell: Callable[[Record], None] = lambda record: None,
+        request: DecodingRequest,
+        tell: Callable[[DecodingRecord], None] = lambda record: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[LaneResult]:
         """Decodes all lanes; records come to ``tell``, and ``cancelled`` is asked before every step."""
-        self.check(request)
+        self.validate_request(request)
         shared = [a for a in self.adapters.values() if any(lane.on == a.name for lane in request.lanes)]
         shared = [a for a in shared if a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
-            return run(self._sessions(request, tell, split), cancelled)
+            return decode_all(self._sessions(request, tell, split), cancelled)
         finally:
             if split:
                 split.close()
 
     def _sessions(
-        self, request: Request, tell: Callable[[Record], None], split: AdapterSplit | None
+        self, request: DecodingRequest, tell: Callable[[DecodingRecord], None], split: AdapterSplit | None
     ) -> list[Lockstep]:
         """One batch for the base with the adapters that share it, one for each other thing."""
         together = (BASE, *(split.names if split else ()))

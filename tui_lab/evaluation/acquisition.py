@@ -19,7 +19,7 @@ from tui_lab.runs.state import RunState
 VERSION = 1
 
 
-class Task:
+class HeldOutTask:
     """The held-out rows of a run. ``tokenizer`` is the base's; it is given the run's chat template."""
 
     def __init__(self, recipe: Recipe, state: RunState, tokenizer: Any) -> None:
@@ -41,11 +41,11 @@ class Task:
         """The model's answer to every row."""
         import torch
 
-        from tui_lab.decoding.generate import answer
+        from tui_lab.decoding.generate import generate_answers
 
         prompts = [templates.prompt_ids(self._tokenizer, prompt_of(example)) for example in self.examples]
         with torch.no_grad(), evaluating(model):
-            return answer(
+            return generate_answers(
                 model,
                 self._tokenizer,
                 prompts,

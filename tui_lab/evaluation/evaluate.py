@@ -21,8 +21,8 @@ from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
-from tui_lab.evaluation.request import Request, Subject, request_of, subject_of
-from tui_lab.evaluation.score_cache import How, Scores
+from tui_lab.evaluation.request import EvaluationRequest, EvaluationTarget, request_of, resolve_target
+from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.retention import results
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
@@ -48,20 +48,20 @@ Say = Callable[..., None]  # text, done, total
 
 
 def evaluate(
-    request: Request, say: Say = lambda *_: None, cancelled: Callable[[], bool] = lambda: False
+    request: EvaluationRequest, say: Say = lambda *_: None, cancelled: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
     """``suites``: the result of every suite, in the order asked for; ``acquisition``: of a run, what it
     learned (None where that is not known). Raises Cancelled, and LabError in one sentence."""
     loaded = [registry.load(name, request.limit) for name in request.suites]
-    subject = subject_of(request)
+    subject = resolve_target(request)
     return _Evaluation(request, subject, loaded, say, cancelled).run()
 
 
 class _Evaluation:
     def __init__(
         self,
-        request: Request,
-        subject: Subject,
+        request: EvaluationRequest,
+        subject: EvaluationTarget,
         loaded: list[Suite],
         say: Say,
         cancelled: Callable[[], bool],
@@ -123,10 +123,10 @@ class _Evaluation:
             self._free()
             self._model = self._load(target)
         else:
-            from tui_lab.decoding.adapters import load_wrapped
+            from tui_lab.decoding.adapters import load_peft_model
 
             self._report(f"loading {sanitize(self._subject.name)}")
-            self._model = load_wrapped(self._base_model(), target.adapter, self._subject.name)
+            self._model = load_peft_model(self._base_model(), target.adapter, self._subject.name)
         self._is_tuned = True
         return self._model
 
@@ -176,7 +176,7 @@ class _Evaluation:
             self._base_model()  # which commit of the hub it is, is known once it is here
             model = subject.base_identity
         place = self._parts_folder() if tuned else score_cache.folder()
-        with Scores(place, model, subject.how, suite) as kept:
+        with ScoreFile(place, model, subject.how, suite) as kept:
             if not tuned and not kept.done:
                 self._say_of_others(suite, kept.others())
             if kept.complete:
@@ -184,7 +184,7 @@ class _Evaluation:
                 return [kept.done[item.id] for item in suite.items]
             return self._score(suite, side, kept, self._tuned_model() if tuned else self._base_model())
 
-    def _score(self, suite: Suite, side: str, kept: Scores, model: Any) -> list[ItemScore]:
+    def _score(self, suite: Suite, side: str, kept: ScoreFile, model: Any) -> list[ItemScore]:
         from tui_lab.models.inference import quiet_libraries
         from tui_lab.retention.scoring.score import score
 
@@ -213,7 +213,7 @@ class _Evaluation:
             spent = self._seconds.get(suite.sha256, 0.0)
             self._seconds[suite.sha256] = spent + time.monotonic() - began
 
-    def _say_of_others(self, suite: Suite, others: list[How]) -> None:
+    def _say_of_others(self, suite: Suite, others: list[LoadConfig]) -> None:
         if others:
             self._warnings[suite.sha256].append(
                 f"the baseline of {suite.name} that was kept is of the model {others[0]}; this evaluation is "
@@ -240,12 +240,12 @@ class _Evaluation:
         if run is None or not self._request.acquisition or self._acquired(run):
             return None, []
         from tui_lab.data.templates import load_tokenizer
-        from tui_lab.evaluation.acquisition import Task
+        from tui_lab.evaluation.acquisition import HeldOutTask
 
         base = self._subject.base
         try:
             state = Watcher(run).read_all()
-            task = Task(run.recipe(), state, load_tokenizer(base.location, base.revision or None))
+            task = HeldOutTask(run.recipe(), state, load_tokenizer(base.location, base.revision or None))
         except LabError as error:
             self._notes.append(f"what the run learned could not be measured: {error}")
             return None, []
@@ -316,7 +316,7 @@ class _Evaluation:
         if self._subject.tuned is None:
             return
         for suite in self._suites:
-            scores = Scores(self._parts_folder(), self._subject.tuned_identity, self._subject.how, suite)
+            scores = ScoreFile(self._parts_folder(), self._subject.tuned_identity, self._subject.how, suite)
             scores.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # other parts wait in it
             self._parts_folder().rmdir()

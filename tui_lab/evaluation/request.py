@@ -12,7 +12,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
-from tui_lab.evaluation.score_cache import How
+from tui_lab.evaluation.score_cache import LoadConfig
 from tui_lab.retention.verdict import THRESHOLD
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
@@ -20,7 +20,7 @@ from tui_lab.runs.references import Target, adapter_target, model_target
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What is to be measured. ``run`` is a run's name; without one, ``model`` and perhaps ``adapter``."""
 
     suites: tuple[str, ...]
@@ -37,9 +37,9 @@ class Request:
     runs_dir: str = ""
 
 
-def request_of(value: Mapping[str, Any]) -> Request:
+def request_of(value: Mapping[str, Any]) -> EvaluationRequest:
     """The request that a JSON object means. Raises LabError for what it cannot mean."""
-    known = {each.name: each for each in fields(Request)}
+    known = {each.name: each for each in fields(EvaluationRequest)}
     for name in value:
         if name not in known:
             raise LabError(f"an evaluation knows no {sanitize(str(name))!r}; it knows {', '.join(known)}")
@@ -56,7 +56,7 @@ def request_of(value: Mapping[str, Any]) -> Request:
             found[name] = given
         else:
             raise LabError(f"{name} is no {type(given).__name__}")
-    request = Request(**{"suites": (), **found})
+    request = EvaluationRequest(**{"suites": (), **found})
     if not request.suites:
         raise LabError("no suite was named; `tui-lab retention --list` shows what there is")
     if request.limit < 0:
@@ -69,7 +69,7 @@ def request_of(value: Mapping[str, Any]) -> Request:
 
 
 @dataclass
-class Subject:
+class EvaluationTarget:
     """What is measured: a base, and what was made of it."""
 
     base: Target
@@ -77,7 +77,7 @@ class Subject:
     tuned: Target | None = None
     name: str = ""  # of what was tuned
     run: Run | None = None
-    how: How = field(default_factory=How)
+    how: LoadConfig = field(default_factory=LoadConfig)
     threshold: float = THRESHOLD
 
     @property
@@ -93,7 +93,7 @@ class Subject:
         return score_cache.identity(self.base.location, self.base.revision, target.adapter)
 
 
-def subject_of(request: Request) -> Subject:
+def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
     """What the request's names mean. Raises LabError."""
     from tui_lab.models import catalog
 
@@ -106,7 +106,7 @@ def subject_of(request: Request) -> Subject:
     if run is None and not name and request.model:
         found = model_target(request.model, runs_dir, request.allow_large)
         if found.adapter is not None or _run_of(request.model, runs_dir) is not None:
-            return subject_of(replace(request, model="", run=request.model))  # a run as the model
+            return resolve_target(replace(request, model="", run=request.model))  # a run as the model
     quantization = "none" if request.quantization == "auto" else request.quantization
     threshold = request.threshold or THRESHOLD
     base: Target | None = None
@@ -129,7 +129,7 @@ def subject_of(request: Request) -> Subject:
         )
         base = Target(found.location, revision=request.revision or found.revision)
         label = label or ("pocket" if tuned is None else base.location)
-    return Subject(
+    return EvaluationTarget(
         base=base,
         label=label,
         tuned=tuned,
@@ -155,8 +155,8 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
         return None
 
 
-def _how(quantization: str, dtype: str) -> How:
+def _how(quantization: str, dtype: str) -> LoadConfig:
     from tui_lab.models.inference import best_device, best_dtype
 
     device = best_device()
-    return How(quantization, best_dtype(device) if dtype == "auto" else dtype, device)
+    return LoadConfig(quantization, best_dtype(device) if dtype == "auto" else dtype, device)

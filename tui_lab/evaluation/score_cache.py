@@ -29,7 +29,7 @@ _DECIDES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 @dataclass(frozen=True)
-class How:
+class LoadConfig:
     """How a model is loaded."""
 
     quantization: str = "none"
@@ -80,10 +80,10 @@ def _commit(hub_id: str, revision: str) -> str:
     return Path(found).parent.name if isinstance(found, str) else ""
 
 
-class Scores:
+class ScoreFile:
     """The scores of one model on one suite. Use as a context manager; ``done`` is what was there."""
 
-    def __init__(self, place: Path, model: str, how: How, suite: Suite) -> None:
+    def __init__(self, place: Path, model: str, how: LoadConfig, suite: Suite) -> None:
         key = hashlib.sha256(f"{model} {suite.sha256} {SCORER}".encode()).hexdigest()[:32]
         loaded = f"{how.quantization}-{how.dtype}-{how.device}"
         self.path = place / f"{key}-{loaded}.jsonl"
@@ -96,7 +96,7 @@ class Scores:
         """Whether every item of the suite has a score."""
         return len(self.done) == len(self._suite.items)
 
-    def others(self) -> list[How]:
+    def others(self) -> list[LoadConfig]:
         """How else this model was loaded when it was scored on this suite."""
         found = []
         for path in sorted(self.path.parent.glob(f"{self._stem}-*.jsonl")):
@@ -104,12 +104,12 @@ class Scores:
                 continue
             header = next(_objects(path), {})
             try:
-                found.append(How(**header["how"]))
+                found.append(LoadConfig(**header["how"]))
             except (KeyError, TypeError):
                 continue
         return found
 
-    def __enter__(self) -> Scores:
+    def __enter__(self) -> ScoreFile:
         """Reads what is there and opens the file for more. Raises LabError where it cannot be written."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

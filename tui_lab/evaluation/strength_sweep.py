@@ -36,7 +36,7 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """What is asked. ``save`` alone saves; otherwise the strengths are swept."""
 
     run: str
@@ -48,7 +48,7 @@ class Request:
     runs_dir: str = ""
 
 
-def read_request(fields: dict[str, Any]) -> Request:
+def read_request(fields: dict[str, Any]) -> SweepRequest:
     """The request out of JSON. Raises LabError."""
     from tui_lab.retention import strength_grid as strength
 
@@ -68,7 +68,7 @@ def read_request(fields: dict[str, Any]) -> Request:
     if not 0 < keep <= 1:
         raise LabError(f"keep is the share of retention that must stay, above 0 and at most 1, not {keep:g}")
     save = fields.get("save")
-    return Request(
+    return SweepRequest(
         run=str(fields.get("run") or ""),
         suite=str(fields.get("suite") or SUITE),
         strengths=tuple(wanted),
@@ -85,7 +85,7 @@ def handle(fields: dict[str, Any], progress: job_protocol.Progress) -> dict[str,
     if not request.run:
         raise LabError("no run was named: the strength that is changed is that of what a run saved")
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
-    subject = Subject.of(run)
+    subject = SweepTarget.of(run)
     with locked(run):
         try:
             if request.save is not None:
@@ -121,7 +121,7 @@ def locked(run: folder.Run) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SweepTarget:
     """What a run saved, and the base that it goes with."""
 
     run: folder.Run
@@ -131,7 +131,7 @@ class Subject:
     whole: bool  # whole weights rather than an adapter
 
     @classmethod
-    def of(cls, run: folder.Run) -> Subject:
+    def of(cls, run: folder.Run) -> SweepTarget:
         """Raises LabError with the reason when there is nothing whose strength could be changed."""
         if folder.is_locked(run):
             raise LabError(f"run {run.id} still goes on: its strength is swept when it has ended")
@@ -196,7 +196,7 @@ def refused(adapter: Path, recipe: Recipe) -> str:
 # --- saving -------------------------------------------------------------------------------------------
 
 
-def save(subject: Subject, strength: float) -> str:
+def save(subject: SweepTarget, strength: float) -> str:
     """Saves what the run left at a strength, whole or not at all; the folder's name in the run's."""
     from tui_lab.retention.strength_grid import check
 
@@ -217,7 +217,7 @@ def save(subject: Subject, strength: float) -> str:
     return name
 
 
-def write(subject: Subject, strength: float, target: Path) -> None:
+def write(subject: SweepTarget, strength: float, target: Path) -> None:
     """The weights at a strength, and everything that is not weights as it was."""
     from safetensors.torch import load_file, save_file
 
@@ -225,7 +225,7 @@ def write(subject: Subject, strength: float, target: Path) -> None:
 
     if subject.whole:
         loaded = Loaded(subject, subject.saved_dtype())
-        loaded.dial.turn(strength)
+        loaded.scale.set(strength)
         loaded.model.save_pretrained(target)
     for file in subject.path.iterdir():
         weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
@@ -240,42 +240,42 @@ def write(subject: Subject, strength: float, target: Path) -> None:
 
 
 class Loaded:
-    """The model that the run made, with a dial for its strength."""
+    """The model that the run made, and the scale of its adapter."""
 
-    def __init__(self, subject: Subject, dtype: str = "auto") -> None:
+    def __init__(self, subject: SweepTarget, dtype: str = "auto") -> None:
         from tui_lab.data import templates
-        from tui_lab.decoding.adapters import load_wrapped
+        from tui_lab.decoding.adapters import load_peft_model
         from tui_lab.models.inference import best_device, load_model, quiet_libraries
-        from tui_lab.retention.strength import Dial
+        from tui_lab.retention.strength import AdapterScale
 
         revision = subject.recipe.revision
         with quiet_libraries():
             base = load_model(subject.base, dtype=dtype, four_bit=subject.four_bit, revision=revision)
             if subject.whole:
                 self.model = load_model(str(subject.path), dtype=dtype)
-                self.dial = Dial(self.model, dict(base.named_parameters()))
+                self.scale = AdapterScale(self.model, dict(base.named_parameters()))
             else:
-                self.model = load_wrapped(base, subject.path, subject.run.id)
-                self.dial = Dial(self.model)
+                self.model = load_peft_model(base, subject.path, subject.run.id)
+                self.scale = AdapterScale(self.model)
             # the base's own, as in evaluations: the same items are the same tokens
             self.tokenizer = templates.load_tokenizer(subject.base, revision or None)
         found = str(base.dtype).removeprefix("torch.")
-        self.how = score_cache.How("nf4" if subject.four_bit else "none", found, best_device())
+        self.how = score_cache.LoadConfig("nf4" if subject.four_bit else "none", found, best_device())
 
 
 class NewTask:
     """How well the held-out rows of the new task are answered."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: SweepTarget) -> None:
         from tui_lab.data import templates
-        from tui_lab.evaluation.acquisition import Task
+        from tui_lab.evaluation.acquisition import HeldOutTask
 
         recipe = subject.recipe
         self.rows, self.metric, self.problem = 0, "", ""
-        self._task: Task | None = None
+        self._task: HeldOutTask | None = None
         try:
             tokenizer = templates.load_tokenizer(subject.base, recipe.revision or None)
-            task = Task(recipe, Watcher(subject.run).read_all(), tokenizer)
+            task = HeldOutTask(recipe, Watcher(subject.run).read_all(), tokenizer)
         except LabError as error:
             self.problem = f"the new task is not measured: {error}"
             return
@@ -302,7 +302,7 @@ class NewTask:
 class Sweep:
     """Measures every strength that is not measured yet, and writes the curve after each."""
 
-    def __init__(self, subject: Subject, request: Request, progress: job_protocol.Progress) -> None:
+    def __init__(self, subject: SweepTarget, request: SweepRequest, progress: job_protocol.Progress) -> None:
         from tui_lab.retention.suites import registry
 
         self._subject, self._request, self._progress = subject, request, progress
@@ -321,7 +321,7 @@ class Sweep:
         self._about = self._facts(task, loaded.how)
         self._before = self._points_before()
         for strength in self._request.strengths:
-            loaded.dial.turn(strength)
+            loaded.scale.set(strength)
             self._scores[strength] = self._items(loaded, strength)
             identity = self._subject.identity(strength)
             marks = kept.read(identity)
@@ -340,7 +340,7 @@ class Sweep:
 
         items = self._suite.items
         place = self._place / PARTS if strength else score_cache.folder()
-        with score_cache.Scores(place, self._subject.identity(strength), loaded.how, self._suite) as kept:
+        with score_cache.ScoreFile(place, self._subject.identity(strength), loaded.how, self._suite) as kept:
 
             def ready(score: Any) -> None:
                 kept.add(score)
@@ -359,7 +359,7 @@ class Sweep:
             total = each * len(self._request.strengths)
             self._progress(f"strength {strength:.2f}: items of {self._suite.name}", at * each + done, total)
 
-    def _facts(self, task: NewTask, how: score_cache.How) -> dict[str, Any]:
+    def _facts(self, task: NewTask, how: score_cache.LoadConfig) -> dict[str, Any]:
         """What was measured, and how; points that agree in it belong to one curve."""
         return {
             "v": VERSION,

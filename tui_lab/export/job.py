@@ -74,7 +74,7 @@ def _at_strength(source: Source, strength: float, partial: Path) -> Iterator[Sou
         return
     from tui_lab.evaluation import strength_sweep as sweep
 
-    subject = sweep.Subject.of(source.run)  # refuses what has no strength
+    subject = sweep.SweepTarget.of(source.run)  # refuses what has no strength
     with tempfile.TemporaryDirectory(dir=partial, prefix=".strength-") as place:
         sweep.write(subject, strength, Path(place))
         yield replace(source, path=Path(place))

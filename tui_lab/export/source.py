@@ -161,11 +161,11 @@ def questions(source: Source, tokenizer: Any) -> Questions:
     from tui_lab.data import templates
     from tui_lab.data.expected import prompt_of
     from tui_lab.data.masks import Unrenderable
-    from tui_lab.evaluation.acquisition import Task
+    from tui_lab.evaluation.acquisition import HeldOutTask
 
     examples = []
     with contextlib.suppress(LabError):
-        examples = Task(source.recipe.changed(score_rows=CANDIDATES), source.state, tokenizer).examples
+        examples = HeldOutTask(source.recipe.changed(score_rows=CANDIDATES), source.state, tokenizer).examples
     found: list[tuple[list[int], list[int]]] = []
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
@@ -242,7 +242,7 @@ def own_way(source: Source) -> Own:
 
 def load_own(source: Source, way: Own) -> Any:
     """The run as it was trained. Raises LabError."""
-    from tui_lab.decoding.adapters import load_wrapped
+    from tui_lab.decoding.adapters import load_peft_model
     from tui_lab.models.inference import load_model, quiet_libraries
     from tui_lab.models.loading import ModelSource, load_base
 
@@ -252,19 +252,19 @@ def load_own(source: Source, way: Own) -> Any:
         place = ModelSource(source.base, source.recipe.revision)
         base = load_base(place, source.recipe, way.facts, way.dtype, way.attention)
         base.config.use_cache = True  # answers are read token by token
-        return load_wrapped(base.eval(), source.path, source.run.id)
+        return load_peft_model(base.eval(), source.path, source.run.id)
 
 
 def load_exact(source: Source, device: str, dtype: str) -> Any:
     """The same weights unrounded: the unquantised base with the adapter beside it. Raises LabError."""
-    from tui_lab.decoding.adapters import load_wrapped
+    from tui_lab.decoding.adapters import load_peft_model
     from tui_lab.models.inference import load_model, quiet_libraries
 
     with quiet_libraries():
         if source.whole:
             return load_model(str(source.path), dtype=dtype, device=device)
         base = load_model(source.base, dtype=dtype, device=device, revision=source.recipe.revision)
-        return load_wrapped(base, source.path, source.run.id)
+        return load_peft_model(base, source.path, source.run.id)
 
 
 def release() -> None:

@@ -20,7 +20,7 @@ from tui_lab.playground.messages import (
     GenerateRequest,
     HostStatus,
     LaneDone,
-    PromptFacts,
+    PromptLength,
     ScoredToken,
     State,
     read,
@@ -130,10 +130,10 @@ class HostClient:
         )
         return [[read(ScoredToken, token) for token in one] for one in answer["judged"]]
 
-    async def count(self, ask: GenerateRequest) -> PromptFacts:
+    async def count(self, ask: GenerateRequest) -> PromptLength:
         """How long a prompt is for the model that is loaded."""
         await self._restore()
-        facts: PromptFacts = read(PromptFacts, await self._request("count", "busy", **asdict(ask)))
+        facts: PromptLength = read(PromptLength, await self._request("count", "busy", **asdict(ask)))
         return facts
 
     async def unload(self) -> None:

@@ -51,7 +51,7 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True)
-class PromptFacts:
+class PromptLength:
     """A prompt as the model would read it."""
 
     tokens: int

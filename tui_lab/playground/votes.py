@@ -33,7 +33,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Settings:
+class BlindSettings:
     """What is compared. Votes of other settings belong to another session."""
 
     lanes: tuple[str, str]  # A and B, as ``strategies.parse`` reads them
@@ -68,7 +68,7 @@ class Vote:
 
 
 @dataclass(frozen=True)
-class Summary:
+class VoteSummary:
     """The outcome. Ties and skipped prompts are left out of the win rate: its Wilson interval is for
     decisions with two outcomes, and half a win is neither."""
 
@@ -88,10 +88,10 @@ class Summary:
 
 
 @dataclass
-class Session:
+class VotingSession:
     """One sitting or several over the same prompts and lanes."""
 
-    settings: Settings
+    settings: BlindSettings
     path: Path
     id: str
     seed: int
@@ -130,15 +130,15 @@ class Session:
         return vote
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> VoteSummary:
         return summary(list(self.votes.values()))
 
 
-def summary(votes: Sequence[Vote]) -> Summary:
+def summary(votes: Sequence[Vote]) -> VoteSummary:
     """What votes add up to."""
     wins = (sum(v.winner == 0 for v in votes), sum(v.winner == 1 for v in votes))
     decided = sum(wins)
-    return Summary(
+    return VoteSummary(
         wins=wins,
         ties=sum(v.choice == "tie" for v in votes),
         skipped=sum(v.choice == "skip" for v in votes),
@@ -147,7 +147,7 @@ def summary(votes: Sequence[Vote]) -> Summary:
     )
 
 
-def sentences(session: Session) -> list[str]:
+def sentences(session: VotingSession) -> list[str]:
     """The outcome for people: what A and B were, the win rate with its interval, what it can tell."""
     found = session.summary
     first, second = session.settings.lanes
@@ -173,7 +173,7 @@ def sentences(session: Session) -> list[str]:
 # ------------------------------------------------------------------ the file
 
 
-def open_session(settings: Settings, path: Path, seed: int | None = None) -> Session:
+def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -> VotingSession:
     """The newest session of these settings that still has prompts to vote on, else a new one. A file that
     cannot be read holds no sessions; one that cannot be written raises LabError."""
     if len(settings.lanes) != 2 or settings.lanes[0] == settings.lanes[1]:
@@ -184,7 +184,9 @@ def open_session(settings: Settings, path: Path, seed: int | None = None) -> Ses
         if session.next is not None:
             session.resumed = bool(session.votes)
             return session
-    session = Session(settings, path, secrets.token_hex(8), secrets.randbits(32) if seed is None else seed)
+    session = VotingSession(
+        settings, path, secrets.token_hex(8), secrets.randbits(32) if seed is None else seed
+    )
     _write(
         path,
         "session",
@@ -202,15 +204,15 @@ def open_session(settings: Settings, path: Path, seed: int | None = None) -> Ses
     return session
 
 
-def read_sessions(path: Path, settings: Settings) -> list[Session]:
+def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
     """All sessions of these settings, with their votes. What is no vote is passed over."""
-    found: dict[str, Session] = {}
+    found: dict[str, VotingSession] = {}
     for record in EventTail(path).read_all():
         name = str(record.get("session"))
         if record.get("kind") == "session" and record.get("key") == settings.key:
             seed = record.get("seed")
             if isinstance(seed, int):
-                found[name] = Session(settings, path, name, seed)
+                found[name] = VotingSession(settings, path, name, seed)
         elif record.get("kind") == "vote" and name in found:
             prompt, left, choice = (record.get(key) for key in ("prompt", "left", "choice"))
             known = isinstance(prompt, int) and 0 <= prompt < len(settings.prompts)

@@ -17,9 +17,9 @@ from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import metrics, strategies
-from tui_lab.decoding.adapters import NeedsOwnModel, load_own
+from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.engine import context_length
-from tui_lab.decoding.records import BeamRecord, LaneResult, Record, Request
+from tui_lab.decoding.records import BeamRecord, DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.models import catalog
@@ -32,7 +32,7 @@ from tui_lab.playground.messages import (
     GenerateRequest,
     HostStatus,
     LaneDone,
-    PromptFacts,
+    PromptLength,
     ScoredToken,
     Tokens,
 )
@@ -127,11 +127,11 @@ class Worker:
         say(f"loading adapter {sanitize(name)} …")
         try:
             stage.add_adapter(name, target.adapter)
-        except NeedsOwnModel as reason:
+        except NeedsSeparateModel as reason:
             say(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
             with told(say, sanitize(name), self._target.location):
                 own = load_model(self._target.location, revision=self._target.revision, **self._how)
-            stage.add_model(name, load_own(own, target.adapter, name))
+            stage.add_model(name, load_in_place(own, target.adapter, name))
 
     def remove(self, say: Say, name: str) -> None:
         """Forgets an adapter; the base stays."""
@@ -166,12 +166,12 @@ class Worker:
             )
         return shortened(model, tokenizer, ask.prompt, context, ask.max_new_tokens, **how)
 
-    def count(self, ask: GenerateRequest) -> PromptFacts:
+    def count(self, ask: GenerateRequest) -> PromptLength:
         """How long the prompt is for this model."""
         model = self._loaded.model
         ids, _ = encode(model, self._loaded.tokenizer, ask.prompt, system=ask.system, raw=ask.raw)
         context = context_of(model.config)
-        return PromptFacts(len(ids), context, context is None or len(ids) < context)
+        return PromptLength(len(ids), context, context is None or len(ids) < context)
 
     def generate(self, ask: GenerateRequest, tell: Tell, cancelled: Cancelled) -> list[float]:
         """Decodes all lanes; events go to ``tell`` about ten times a second. The perplexity of each lane's
@@ -181,10 +181,10 @@ class Worker:
         lanes = _lanes(ask.lanes)
         ids, stops = self._encode(ask)
         stops_at = tuple(text for text in ask.stop if text)
-        request = Request(
+        request = DecodingRequest(
             tuple(ids), lanes, ask.max_new_tokens, stops, stops_at, DETAILS if ask.details else 0
         )
-        batches = Batches(tell, lambda result: account(result, request.prompt_ids))
+        batches = EventBatcher(tell, lambda result: lane_summary(result, request.prompt_ids))
         results = self._loaded.decode(request, batches.tell, cancelled)
         batches.flush()
         return [self._perplexity_base(result, request.prompt_ids) for result in results]
@@ -219,7 +219,7 @@ def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
     return strategies.with_seeds(strategies.parse_all(texts), time.time_ns() % 1_000_000)
 
 
-def account(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
+def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
     """A lane's result with what is told of it. Its perplexity under the base is known at once where it ran
     on the base."""
     logprobs = [token.logprob for token in result.tokens]
@@ -243,22 +243,22 @@ def account(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
     )
 
 
-class Batches:
+class EventBatcher:
     """Gathers records and passes them on about ten times a second, so that neither pipe nor screen drowns."""
 
     def __init__(
         self,
         tell: Tell,
-        account: Callable[[LaneResult], LaneDone],
+        lane_summary: Callable[[LaneResult], LaneDone],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tell, self._account, self._clock = tell, account, clock
+        self._tell, self._account, self._clock = tell, lane_summary, clock
         self._texts: dict[int, str] = {}
         self._counts: dict[int, int] = {}
         self._beams: list[Beams] = []
         self._flushed = clock()
 
-    def tell(self, record: Record) -> None:
+    def tell(self, record: DecodingRecord) -> None:
         """Takes one record of the decoder."""
         if isinstance(record, LaneResult):
             self.flush()

@@ -53,8 +53,9 @@ def interpolated(base: torch.Tensor, tuned: torch.Tensor, strength: float) -> to
     return (start + strength * (tuned.float() - start)).to(tuned.dtype)
 
 
-class Dial:
-    """Turns a loaded model to a strength, in place and without drift: every turn begins at the originals.
+class AdapterScale:
+    """Sets the strength of a loaded model in place. Every call starts from the original weights, so repeated
+    calls do not accumulate rounding errors.
 
     ``base`` gives the base's weights by name for a model whose weights were tuned; without it the model is a
     PeftModel. Raises LabError where the weights do not belong together."""
@@ -78,7 +79,7 @@ class Dial:
         self._parameters = named
         self._originals = {name: value.detach().clone() for name, value in named.items()}
 
-    def turn(self, strength: float) -> None:
+    def set(self, strength: float) -> None:
         """Sets the strength."""
         check(strength)
         with torch.no_grad():

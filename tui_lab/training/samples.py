@@ -13,7 +13,7 @@ from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data import scoring, templates
 from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.prepare import Prepared
-from tui_lab.decoding.generate import ROWS_A_BATCH, answer
+from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import RunState
@@ -103,7 +103,7 @@ class Measure:
         while rows:
             try:
                 with undisturbed(trainer.model), trainer.compute_loss_context_manager():
-                    return answer(
+                    return generate_answers(
                         trainer.model,
                         self._tokenizer,
                         ids,

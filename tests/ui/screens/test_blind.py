@@ -16,7 +16,7 @@ from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone
-from tui_lab.playground.votes import Summary
+from tui_lab.playground.votes import VoteSummary
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import recipe
 from tui_lab.runs import folder
@@ -87,7 +87,7 @@ async def test_two_texts_unnamed_then_the_outcome(tmp_path: Path, size: tuple[in
         await pilot.press("enter")
         await until(lambda: not isinstance(app.screen, Blind))
     summary = outcome[0]
-    assert isinstance(summary, Summary) and summary.wins == (0, 4)
+    assert isinstance(summary, VoteSummary) and summary.wins == (0, 4)
 
 
 async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
 
 
 async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
-    outcome: list[Summary | None] = []
+    outcome: list[VoteSummary | None] = []
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))

@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import parse
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptFacts, Tokens
+from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptLength, Tokens
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
 from tui_lab.ui.widgets.confirm import Confirm
@@ -46,8 +46,8 @@ class PaperHost:
         self.wants = model
         return self.status
 
-    async def count(self, ask: GenerateRequest) -> PromptFacts:
-        return PromptFacts(400 if not self.fits else 4, 100, self.fits)
+    async def count(self, ask: GenerateRequest) -> PromptLength:
+        return PromptLength(400 if not self.fits else 4, 100, self.fits)
 
     async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
         self.asks.append(ask)

@@ -11,7 +11,7 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.decoding.generate import answer
+from tui_lab.decoding.generate import generate_answers
 from tui_lab.retention.scoring.encode import context_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import checks
@@ -57,7 +57,7 @@ def answer_items(
                 raise _stopped()
             batch = left[:rows_at_once]
             try:
-                texts = answer(
+                texts = generate_answers(
                     model,
                     tokenizer,
                     [prompts[at] for at in batch],

@@ -41,7 +41,7 @@ QUESTION = (
 SAME = "Both say the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
 
 
-class Blind(Over[votes.Summary | None]):
+class Blind(Over[votes.VoteSummary | None]):
     """See the module's docstring. Gives the summary, or None when nothing was voted on."""
 
     DEFAULT_CSS = """
@@ -77,7 +77,7 @@ class Blind(Over[votes.Summary | None]):
         super().__init__(**kwargs)
         self._host = host
         first, second = (host.location(parse(lane).on) for lane in lanes)
-        wanted = votes.Settings(
+        wanted = votes.BlindSettings(
             lanes, tuple(prompts), host.wants, (first, second), system, raw, max_new_tokens
         )
         self.session = votes.open_session(wanted, votes_path, seed)

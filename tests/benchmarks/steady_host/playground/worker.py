@@ -19,7 +19,7 @@ from tui_lab.playground.messages import (
     GenerateRequest,
     HostStatus,
     LaneDone,
-    PromptFacts,
+    PromptLength,
     Tokens,
 )
 
@@ -45,8 +45,8 @@ class Worker:
     def unload(self) -> None:
         self.status = HostStatus("ready")
 
-    def count(self, ask: GenerateRequest) -> PromptFacts:
-        return PromptFacts(12, 4096, True)
+    def count(self, ask: GenerateRequest) -> PromptLength:
+        return PromptLength(12, 4096, True)
 
     def generate(
         self, ask: GenerateRequest, tell: Callable[[Event], None], cancelled: Callable[[], bool]
