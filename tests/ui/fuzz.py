@@ -40,7 +40,7 @@ from tests.ui.helpers import screen_text
 from tui_lab.core.errors import LabError
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.too_small import TooSmall
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 
 #: Events between two looks at everything.
 EVERY = 100

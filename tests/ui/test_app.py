@@ -19,7 +19,7 @@ from tui_lab.ui import app as lab
 from tui_lab.ui.actions.help import HelpScreen
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.too_small import TooSmall
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes", "numpy")
 AFTER_FIRST_FRAME = ("pydantic", "plotext", "pynvml")

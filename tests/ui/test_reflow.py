@@ -20,7 +20,7 @@ from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.screens.runs import RunsPane
 from tui_lab.ui.screens.setup import ChoosePane
 from tui_lab.ui.screens.too_small import TooSmall, message
-from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.prompt import Prompt

@@ -476,7 +476,7 @@ class LabApp(LooksApp):
         if not live:
             self.exit()
             return
-        from tui_lab.ui.widgets.confirm import Confirm
+        from tui_lab.ui.widgets.dialogs import Confirm
 
         runs = "The run goes" if live == 1 else f"{live} runs go"
         question = (

@@ -7,7 +7,7 @@ from tui_lab.core.settings import Settings
 from tui_lab.ui.actions.jump import LABEL_ROOM, LETTERS, Jump, labels, places
 from tui_lab.ui.actions.registry import PANE_GROUPS
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar
 
 
 def test_labels_are_short_different_and_no_beginning_of_another() -> None:
@@ -48,7 +48,7 @@ async def test_it_goes_to_a_tab_and_to_a_pane_also_from_a_text() -> None:
         assert before == app._screen_stacks["compare"][0].query_one("#prompt").text  # type: ignore[attr-defined]
         await pilot.press("ctrl+o")
         await until(lambda: isinstance(app.screen, Jump))
-        tabs = app._screen_stacks["tune"][0].query_one(TabsLine)
+        tabs = app._screen_stacks["tune"][0].query_one(TabBar)
         last = [name for name, place in app.screen.found.items() if place.y == tabs.region.y][-1]  # type: ignore[attr-defined]
         await pilot.press(last)
         await until(lambda: tabs.active == "about")

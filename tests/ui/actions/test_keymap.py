@@ -16,8 +16,7 @@ from tui_lab.ui.actions.keys import goes_first, key_name, parse_key, parse_keys,
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TunePane
-from tui_lab.ui.widgets.confirm import Confirm
-from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.dialogs import Confirm, Pick
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tui_lab.recipes import recipe
 from tui_lab.runs import folder
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.blind import Blind, start_blind, two_lanes
-from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.dialogs import AskText
 
 LANES = ("greedy on=base", "greedy on=tuned")
 SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]

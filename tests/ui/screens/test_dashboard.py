@@ -13,7 +13,7 @@ from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.dashboard import DashboardPane
 from tui_lab.ui.screens.train import TunePane
 from tui_lab.ui.widgets.run_plots import RunPlot
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar
 from tui_lab.ui.widgets.tile import Tile
 
 BOARD = Settings(pane="dashboard")
@@ -76,7 +76,7 @@ async def test_a_tile_keeps_the_focus_through_all_sizes_and_leads_to_its_pane(fa
         await until(lambda: commands_of(fake.run) == ["pause", "checkpoint"])
         await pilot.press("enter")
         await until(
-            lambda: isinstance(app.screen, TunePane) and app.screen.query_one(TabsLine).active == "memory"
+            lambda: isinstance(app.screen, TunePane) and app.screen.query_one(TabBar).active == "memory"
         )
         await pilot.press("6")
         await until(lambda: isinstance(app.screen, DashboardPane))

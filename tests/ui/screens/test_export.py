@@ -20,7 +20,7 @@ from tui_lab.runs.folder import RunLock, create
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.export import ExportScreen
 from tui_lab.ui.screens.retention import KeepPane
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 
 ANSWER = {
     "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048}},

@@ -20,7 +20,7 @@ from tui_lab.decoding.strategies import parse
 from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptLength, Tokens
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.prompt import Prompt
 

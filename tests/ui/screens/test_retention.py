@@ -18,7 +18,7 @@ from tui_lab.runs.folder import open_run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.retention import KeepPane
-from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.dialogs import Pick
 from tui_lab.ui.widgets.retention_plots import KeepPlot
 from tui_lab.ui.widgets.run_list import RunList
 

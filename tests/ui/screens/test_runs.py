@@ -21,8 +21,7 @@ from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.screens.runs import RunsPane
 from tui_lab.ui.screens.setup import ChoosePane
 from tui_lab.ui.screens.train import TunePane
-from tui_lab.ui.widgets.ask import AskText
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import AskText, Confirm
 from tui_lab.ui.widgets.plot import Plot
 
 SIZES = [(80, 24), (120, 40), (200, 60)]

@@ -21,7 +21,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.setup import ChoosePane
 from tui_lab.ui.views.forecast import Shown
-from tui_lab.ui.widgets.fit_list import FitList
+from tui_lab.ui.widgets.dialogs import RemedyDialog
 
 MIB, GIB = 1 << 20, 1 << 30
 CPU = DeviceFacts("cpu", "the CPU", 16 * GIB, False, 2)
@@ -151,10 +151,10 @@ async def test_every_way_has_a_key(places: Callable[..., None]) -> None:
         ways = await worked_out(app)
         assert len(ways) >= 2
         await pilot.press("X")
-        await until(lambda: isinstance(app.screen, FitList))
+        await until(lambda: isinstance(app.screen, RemedyDialog))
         await until(lambda: "[2]" in words(app) and "exact" in words(app))
         await pilot.press("2")
-        await until(lambda: not isinstance(app.screen, FitList))
+        await until(lambda: not isinstance(app.screen, RemedyDialog))
         assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
 
 
@@ -167,10 +167,10 @@ async def test_a_digit_takes_what_was_listed_whatever_is_worked_out_meanwhile(
         await ready(app)
         ways = await worked_out(app)
         await pilot.press("X")
-        await until(lambda: isinstance(app.screen, FitList))
+        await until(lambda: isinstance(app.screen, RemedyDialog))
         pane(app)._remedies = None  # the preview's figures arrive: it is worked out anew
         await pilot.press("2")
-        await until(lambda: not isinstance(app.screen, FitList))
+        await until(lambda: not isinstance(app.screen, RemedyDialog))
         assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
 
 
@@ -194,7 +194,7 @@ async def test_a_run_that_does_not_fit_is_asked_about_and_never_refused(
 
 async def _asked(app: LabApp, pilot: Pilot[Any]) -> None:
     await pilot.press("s")
-    await until(lambda: isinstance(app.screen, FitList) and "start as it is" in words(app))
+    await until(lambda: isinstance(app.screen, RemedyDialog) and "start anyway" in words(app))
 
 
 async def test_the_remedy_that_the_question_offers_is_applied_and_starts_at_the_next_press(

@@ -19,7 +19,7 @@ from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TunePane
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.run_list import RunList
 from tui_lab.ui.widgets.run_plots import RunPlot

@@ -74,5 +74,5 @@ def asked(screens: Sequence[Any]) -> tuple[str, str]:
             return pane, term
         if node.id in tabs:
             return pane, tabs[node.id]
-    shown = next((getattr(each, "active", "") for each in screen.query("TabsLine") if each.display), "")
+    shown = next((getattr(each, "active", "") for each in screen.query("TabBar") if each.display), "")
     return pane, tabs.get(shown, "")

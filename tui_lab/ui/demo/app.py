@@ -141,7 +141,7 @@ class DemoApp(LabApp):
         if not any(child.poll() is None for child in self._children):
             self.exit()
             return
-        from tui_lab.ui.widgets.confirm import Confirm
+        from tui_lab.ui.widgets.dialogs import Confirm
 
         question = "A run that you started here lies in the demo's folder and ends with it."
         self.push_screen(

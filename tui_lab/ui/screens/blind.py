@@ -24,7 +24,7 @@ from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
-from tui_lab.ui.widgets.ask import AskText
+from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 
 if TYPE_CHECKING:

@@ -188,7 +188,7 @@ class DashboardPane(RunPane):
 
     def action_ask(self) -> None:
         """Asks for a prompt, and the model of the run for an answer."""
-        from tui_lab.ui.widgets.ask import AskText
+        from tui_lab.ui.widgets.dialogs import AskText
 
         if self.watcher is None:
             self.notice(self._no_run(), "warning")

@@ -19,7 +19,7 @@ from tui_lab.export import request as exports
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
-from tui_lab.ui.widgets.confirm import Confirm
+from tui_lab.ui.widgets.dialogs import Confirm
 
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp

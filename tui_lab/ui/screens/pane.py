@@ -13,7 +13,7 @@ from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.screens import Keyed
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.plot import Plot
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar
 
 #: Below this the layout cannot hold together: the lab says so instead.
 MIN_COLUMNS, MIN_ROWS = 60, 18
@@ -51,14 +51,14 @@ class Pane(Keyed, Screen[None]):
         """The part that has the focus is the one whose tab is shown once the window holds no more."""
         for part in event.widget.ancestors_with_self:
             if part.has_class("part") and part.id:
-                for tabs in self.query(TabsLine):
+                for tabs in self.query(TabBar):
                     if tabs.active != part.id:
-                        tabs.show(part.id)
+                        tabs.activate(part.id)
 
     @property
     def shows_all_parts(self) -> bool:
         """Whether the window holds every part at once, so that there is no tab to turn."""
-        return any(not tabs.display for tabs in self.query(TabsLine))
+        return any(not tabs.display for tabs in self.query(TabBar))
 
     @property
     def labels_now(self) -> dict[str, str]:
@@ -67,14 +67,14 @@ class Pane(Keyed, Screen[None]):
 
     def action_tab(self, name: str) -> None:
         """Shows a part, in a pane that has several; the focus goes to what takes keys there."""
-        for tabs in self.query(TabsLine):
-            tabs.show(name)
+        for tabs in self.query(TabBar):
+            tabs.activate(name)
 
     def action_turn_tab(self, by: int) -> None:
         """The next part; where all are in view the next one that takes the focus."""
-        tabs = self.query_one(TabsLine)
+        tabs = self.query_one(TabBar)
         for _ in tabs.tabs:
-            self.action_tab(tabs.turn(by))
+            self.action_tab(tabs.neighbour(by))
             if not self.shows_all_parts or self.focused is not None:
                 return
 

@@ -13,8 +13,8 @@ from textual.widgets import Static
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.screens.setup_items import MODEL_WIDTHS, model_item
-from tui_lab.ui.widgets.ask import AskText
 from tui_lab.ui.widgets.chooser import Chooser
+from tui_lab.ui.widgets.dialogs import AskText
 
 #: Precisions in the order of the key; auto is bfloat16 on a GPU that has it, else float32.
 PRECISIONS = ("auto", "nf4", "bfloat16", "float32")

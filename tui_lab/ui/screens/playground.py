@@ -24,12 +24,10 @@ from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty
 from tui_lab.ui.views import lane_layout as places
 from tui_lab.ui.views.saved_comparison import History, save
-from tui_lab.ui.widgets.ask import AskText
-from tui_lab.ui.widgets.confirm import Confirm
-from tui_lab.ui.widgets.lane_tabs import LaneTabs
+from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 from tui_lab.ui.widgets.lane_view import LaneView
-from tui_lab.ui.widgets.pick import Pick
 from tui_lab.ui.widgets.prompt import Prompt
+from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
     from tui_lab.playground.client import HostClient
@@ -82,7 +80,7 @@ class ComparePane(Pane):
         prompts = self.history.prompts
         yield Prompt(prompts[-1] if prompts else FIRST_PROMPT, id="prompt")
         yield Static(id="host")
-        yield LaneTabs()
+        yield TabBar()
         with Container(id="lanes"):
             yield from self.views
 
@@ -142,9 +140,9 @@ class ComparePane(Pane):
         self._draw_tabs()
 
     def _draw_tabs(self) -> None:
-        tabs = self.query_one(LaneTabs)
+        tabs = self.query_one(TabBar)
         tabs.display = self.grid.places < len(self.views)
-        tabs.show([(view.lane, view.state) for view in self.views], self.current)
+        tabs.set_tabs([view.tab for view in self.views], str(self.current))
         self.refresh_bindings()  # what a lane offers changes with its state
 
     def _draw_settings(self) -> None:
@@ -196,10 +194,6 @@ class ComparePane(Pane):
             self.current = number % len(self.views)
             self._arrange()
             self.views[self.current].focus()
-
-    @on(LaneTabs.Chosen)
-    def _tab_chosen(self, event: LaneTabs.Chosen) -> None:
-        self._go_to(event.number)
 
     def action_go_to(self, number: int) -> None:
         self._go_to(number)

@@ -22,9 +22,9 @@ from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, retention, retention_data
-from tui_lab.ui.widgets.pick import Pick
+from tui_lab.ui.widgets.dialogs import Pick
 from tui_lab.ui.widgets.retention_plots import KeepPlot
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 if TYPE_CHECKING:
     from tui_lab.ui.app import LabApp
@@ -59,7 +59,7 @@ class KeepPane(Pane):
     KeepPane #parts { height: 1fr; }
     KeepPane .part { height: 1fr; display: none; padding: 0 1; }
     KeepPane .part.-active { display: block; }
-    KeepPane.-grid TabsLine { display: none; }
+    KeepPane.-grid TabBar { display: none; }
     KeepPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
     KeepPane.-grid .part { display: block; height: 100%; column-span: 12; }
     KeepPane.-grid #suites { column-span: 17; }
@@ -136,7 +136,7 @@ class KeepPane(Pane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
-        yield TabsLine(TABS)
+        yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="suites", classes="part text -active") as part:
                 part.border_title = " Before, after, retention (* above guessing) "

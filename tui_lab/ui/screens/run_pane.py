@@ -369,7 +369,7 @@ class RunPane(Pane):
     def action_stop(self) -> None:
         if not self._live() or self.watcher is None:
             return
-        from tui_lab.ui.widgets.confirm import Confirm
+        from tui_lab.ui.widgets.dialogs import Confirm
 
         step, total = self.watcher.state.step, self.watcher.state.total_steps
         at = f"It is at step {step} of {total}. " if total else ""

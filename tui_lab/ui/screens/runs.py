@@ -26,7 +26,7 @@ from tui_lab.ui.views import runs_table
 from tui_lab.ui.widgets import runs_plots
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 if TYPE_CHECKING:
     pass
@@ -63,7 +63,7 @@ class RunsPane(RunsCommands):
     RunsPane #curves { padding: 0 1; }
     RunsPane #legend { height: auto; max-height: 4; }
     RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
-    RunsPane.-grid TabsLine { display: none; }
+    RunsPane.-grid TabBar { display: none; }
     RunsPane.-grid #parts {
         layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
     }
@@ -101,7 +101,7 @@ class RunsPane(RunsCommands):
     def compose_body(self) -> ComposeResult:
         yield Static(id="top")
         yield Input(placeholder="words; state:failed  model:qwen  tag:good  data:pirate", id="filter")
-        yield TabsLine(TABS)
+        yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             with Vertical(id="list", classes="part -active") as part:
                 part.border_title = " All runs "
@@ -411,13 +411,13 @@ class RunsPane(RunsCommands):
         self._show_curves()
 
     def _show_curves(self) -> None:
-        if not self.grid and self.query_one(TabsLine).active != "curves":
+        if not self.grid and self.query_one(TabBar).active != "curves":
             self.action_tab("curves")
         self._draw_compared()
 
     def action_criterion(self) -> None:
         names = list(CRITERIA)
         self.criterion = names[(names.index(self.criterion) + 1) % len(names)]
-        if not self.grid and self.query_one(TabsLine).active != "sweep":
+        if not self.grid and self.query_one(TabBar).active != "sweep":
             self.action_tab("sweep")
         self._draw_sweep()

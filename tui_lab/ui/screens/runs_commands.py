@@ -97,7 +97,7 @@ class RunsCommands(Pane):
     # ------------------------------------------------------------------ writing on a run
 
     def _ask(self, what: str, question: str, value: str) -> None:
-        from tui_lab.ui.widgets.ask import AskText
+        from tui_lab.ui.widgets.dialogs import AskText
 
         run = self.current
         if run is None:
@@ -132,7 +132,7 @@ class RunsCommands(Pane):
 
     def action_delete(self) -> None:
         """Deletes the marked runs, else the one under the cursor, after a question; never a live one."""
-        from tui_lab.ui.widgets.confirm import Confirm
+        from tui_lab.ui.widgets.dialogs import Confirm
 
         wanted = [run for run in self.every if run.id in self.marked] or [r for r in [self.current] if r]
         gone = [run for run in wanted if not runs_table.is_live(run)]

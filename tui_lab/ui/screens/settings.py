@@ -193,7 +193,7 @@ class SettingsScreen(Over[None]):
             self._ask(name, settings.display(value))
 
     def _pick(self, name: str, value: Any, choices: tuple[str, ...]) -> None:
-        from tui_lab.ui.widgets.pick import Pick
+        from tui_lab.ui.widgets.dialogs import Pick
 
         def taken(number: int | None) -> None:
             if number is not None and number >= 0:
@@ -204,7 +204,7 @@ class SettingsScreen(Over[None]):
 
     def _ask(self, name: str, text: str) -> None:
         """Asks until the answer fits, or Escape."""
-        from tui_lab.ui.widgets.ask import AskText
+        from tui_lab.ui.widgets.dialogs import AskText
 
         def answered(answer: str | None) -> None:
             if answer is not None and not self.set_value(name, answer or None):

@@ -13,9 +13,10 @@ from textual.widgets import OptionList
 
 from tui_lab.core.errors import LabError
 from tui_lab.ui.actions.registry import bindings, first_key, keys_of
+from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.setup_fit import FitPane
 from tui_lab.ui.widgets.chooser import Chooser
-from tui_lab.ui.widgets.setup_tabs import SECTIONS, ChooseTabs
+from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
     from tui_lab.models.catalog import Entry
@@ -48,7 +49,7 @@ class ChoosePane(FitPane):
     ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
     ChoosePane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
     ChoosePane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
-    ChoosePane.-wide ChooseTabs { display: none; }
+    ChoosePane.-wide TabBar { display: none; }
     ChoosePane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
@@ -72,7 +73,7 @@ class ChoosePane(FitPane):
         self._previewed: Any = None
 
     def compose_body(self) -> ComposeResult:
-        yield ChooseTabs()
+        yield TabBar(items.section_tabs({}, self.app._keymap))
         with Container(id="body"):
             yield Container(id="sections")
             yield Vertical(id="summary-place")
@@ -96,7 +97,6 @@ class ChoosePane(FitPane):
         self.app.after_first_frame(self._fill)  # type: ignore[attr-defined]
 
     async def _fill(self) -> None:
-        from tui_lab.ui.screens import setup_items as items
         from tui_lab.ui.widgets.form import FieldsForm
         from tui_lab.ui.widgets.preview import Preview
         from tui_lab.ui.widgets.summary_view import SummaryView
@@ -134,7 +134,7 @@ class ChoosePane(FitPane):
             ),
             "fields": Vertical(FieldsForm(id="form"), id="fields"),
         }
-        for name, title in SECTIONS:
+        for name, title in items.SECTIONS:
             key = first_key(f"choose.{name}", self.app._keymap)
             sections[name].add_class("section")
             sections[name].border_title = f"{key}  {title}"
@@ -148,15 +148,14 @@ class ChoosePane(FitPane):
         self._watch_memory()
         data = self.query_one("#data-list", Chooser)
         data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
-        self.action_show(self.query_one(ChooseTabs).active)
+        self.action_show(self.query_one(TabBar).active)
 
     def _load_presets(self) -> None:
         from tui_lab.recipes.presets import DEFAULT_PRESET, list_presets
-        from tui_lab.ui.screens.setup_items import preset_item
 
         presets, messages = list_presets()
         self._presets = {preset.name: preset for preset in presets}
-        self.query_one("#preset-list", Chooser).set_items([preset_item(preset) for preset in presets])
+        self.query_one("#preset-list", Chooser).set_items([items.preset_item(preset) for preset in presets])
         for message in messages:
             self.notice(message, "warning")
         usable = [preset.name for preset in presets if not preset.problems]
@@ -173,12 +172,13 @@ class ChoosePane(FitPane):
         self.app.call_from_thread(self._show_models, entries)
 
     def _show_models(self, entries: list[Entry]) -> None:
-        from tui_lab.ui.screens.setup_items import model_item, with_typed
 
         self._entries = entries
         chooser = self.query_one("#model-list", Chooser)
         chooser.chosen = str(self.values.get("model", ""))
-        chooser.set_items(with_typed([model_item(entry) for entry in entries], self._typed["models"]))
+        chooser.set_items(
+            items.with_typed([items.model_item(entry) for entry in entries], self._typed["models"])
+        )
 
     # ------------------------------------------------------------------ choosing
 
@@ -214,10 +214,10 @@ class ChoosePane(FitPane):
         self._show_choice()
 
     def _show_choice(self) -> None:
-        tabs = self.query_one(ChooseTabs)
+        tabs = self.query_one(TabBar)
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
-        tabs.chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
-        tabs.refresh()
+        chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
+        tabs.set_tabs(items.section_tabs(chosen, self.app._keymap))
         self.query_one("#model-list", Chooser).choose(model)
         self.query_one("#data-list", Chooser).choose(data)
         self._summarise()
@@ -284,7 +284,7 @@ class ChoosePane(FitPane):
         self._ask("models" if event.chooser.id == "model-list" else "data")
 
     def _ask(self, section: str) -> None:
-        from tui_lab.ui.widgets.ask import AskText
+        from tui_lab.ui.widgets.dialogs import AskText
 
         if section == "models":
             question, example = "Model: a local folder or a hub id", "Qwen/Qwen3-0.6B  or  ~/models/mine"
@@ -296,7 +296,6 @@ class ChoosePane(FitPane):
         )
 
     def _named(self, section: str, name: str) -> None:
-        from tui_lab.ui.screens import setup_items as items
 
         if not name:
             return
@@ -371,24 +370,18 @@ class ChoosePane(FitPane):
     def _focus_moved(self, event: events.DescendantFocus) -> None:
         """A large window shows all lists: the one that has the focus is the one that a small one shows."""
         for section in event.widget.ancestors_with_self:
-            if (
-                section.has_class("section")
-                and section.id
-                and section.id != self.query_one(ChooseTabs).active
-            ):
+            if section.has_class("section") and section.id and section.id != self.query_one(TabBar).active:
                 self._mark_active(section.id)
 
     def _mark_active(self, name: str) -> None:
-        tabs = self.query_one(ChooseTabs)
-        tabs.active = name
-        tabs.refresh()
-        for other, _ in SECTIONS:
+        self.query_one(TabBar).activate(name)
+        for other, _ in items.SECTIONS:
             self.set_class(other == name, f"-{other}")
         for section in self.query(".section"):
             section.set_class(section.id == name, "-active")
 
     def action_type_name(self) -> None:
-        active = self.query_one(ChooseTabs).active
+        active = self.query_one(TabBar).active
         self._ask("data" if active == "data" else "models")
 
     def action_copy_command(self) -> None:
@@ -436,7 +429,7 @@ class ChoosePane(FitPane):
     def start_unasked(self) -> None:
         """Starts the run, whether it fits or not."""
         if live := self.app.live_runs():  # type: ignore[attr-defined]
-            from tui_lab.ui.widgets.confirm import Confirm
+            from tui_lab.ui.widgets.dialogs import Confirm
 
             runs = "A run is" if live == 1 else f"{live} runs are"
             self.app.push_screen(

@@ -259,19 +259,19 @@ class FitPane(Pane):
 
     def _ask_how(self, start: bool) -> None:
         from tui_lab.forecast import estimate as words
-        from tui_lab.ui.widgets.fit_list import AS_IT_IS, FitList
+        from tui_lab.ui.widgets.dialogs import START_ANYWAY, RemedyDialog
 
         assert self.summary is not None and self.summary.outlook is not None
         title, offered = words.line(self.summary.outlook), self._remedies
 
         def taken(number: int | None) -> None:
             # of what was listed: meanwhile the pane may have worked out others
-            if number == AS_IT_IS:
+            if number == START_ANYWAY:
                 self.start_unasked()
             elif number is not None and number >= 0 and offered:
                 self._apply(offered[number])
 
-        self.app.push_screen(FitList(title, offered, start), taken)
+        self.app.push_screen(RemedyDialog(title, offered, start), taken)
 
     def start_unasked(self) -> None:
         """Starts the run although it does not fit."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tui_lab.core.format import count
+from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.widgets.chooser import Item
+from tui_lab.ui.widgets.tab_bar import Tab
 
 if TYPE_CHECKING:
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
 
+#: The lists of Setup: (id, title). The action ``choose.<id>`` shows one.
+SECTIONS = (("models", "Model"), ("presets", "Preset"), ("data", "Data"), ("fields", "Fields"))
 #: Widths of the columns; the last column takes the rest.
 MODEL_WIDTHS = (37, 8, 13)
 PRESET_WIDTHS = (14, 22)
@@ -24,6 +29,16 @@ _WHERE = {
     "folder": "folder",
     "hub": "hub",
 }
+
+
+def section_tabs(chosen: Mapping[str, str], keymap: Mapping[str, str] | None) -> list[Tab]:
+    """The tabs over the lists: the key that shows each list, and what is chosen in it."""
+    tabs = []
+    for name, title in SECTIONS:
+        key, value = first_key(f"choose.{name}", keymap), sanitize(chosen.get(name, ""))
+        labels = (f" {key} {title}: {value} ", f" {key} {value} ") if value else (f" {key} {title} ",)
+        tabs.append(Tab(name, labels, f"show('{name}')"))
+    return tabs
 
 
 def model_item(entry: Entry) -> Item:

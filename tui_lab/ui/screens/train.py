@@ -17,7 +17,7 @@ from tui_lab.ui.views.telemetry import about_machine
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.machine_view import MemoryPart
 from tui_lab.ui.widgets.run_plots import RunPlot
-from tui_lab.ui.widgets.tabs_line import TabsLine
+from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 TABS = (
     ("loss", "Loss"),
@@ -43,7 +43,7 @@ class TunePane(RunPane):
     TunePane #parts { height: 1fr; }
     TunePane .part { height: 1fr; display: none; padding: 0 1; }
     TunePane .part.-active { display: block; }
-    TunePane.-grid TabsLine { display: none; }
+    TunePane.-grid TabBar { display: none; }
     TunePane.-grid #parts {
         layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
     }
@@ -63,7 +63,7 @@ class TunePane(RunPane):
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="state")
-        yield TabsLine(TABS)
+        yield TabBar(part_tabs(TABS))
         with Container(id="parts"):
             for kind in ("loss", "retention"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")

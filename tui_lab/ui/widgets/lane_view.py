@@ -21,6 +21,7 @@ from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
 from tui_lab.ui.views.saved_comparison import figures
 from tui_lab.ui.widgets.stream_text import StreamText
+from tui_lab.ui.widgets.tab_bar import Tab
 
 State = Literal["idle", "running", "done", "stopped"]
 GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
@@ -161,6 +162,13 @@ class LaneView(Vertical, can_focus=True):
     def text(self) -> str:
         """What the lane has said."""
         return self.done.text if self.done else self._text.raw
+
+    @property
+    def tab(self) -> Tab:
+        """The lane's tab, for windows that cannot show all lanes at once."""
+        mark, index = f"{self.number}{GLYPHS[self.state]}", self.number - 1
+        labels = (f" {self.number} {self.lane.strategy.name}{GLYPHS[self.state]} ", f" {mark} ", mark)
+        return Tab(str(index), labels, f"go_to({index})", f"${role(self.lane)}")
 
     def show_again(self) -> None:
         """It can be seen again: what came meanwhile is drawn."""
