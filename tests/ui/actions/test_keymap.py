@@ -172,7 +172,7 @@ async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
         await until(lambda: "Ctrl+T Runs" in screen_text(app).splitlines()[-1])
         assert "Stop" not in screen_text(app).splitlines()[-1]
         app.push_screen(Pick("List", [("one", "")]))
-        await until(lambda: "z leaves" in screen_text(app))
+        await until(lambda: "z cancels" in screen_text(app))
         await pilot.press("escape")
         assert isinstance(app.screen, Pick)
         await pilot.press("z")
