@@ -12,11 +12,11 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
+from tests.export.conftest import check_here
 from tui_lab.cli import export as cli_export
 from tui_lab.cli import jobs, main, options
-from tui_lab.export import check, compare
-from tui_lab.export import job as export
-from tui_lab.export import request as exports
+from tui_lab.export import compare, job
+from tui_lab.export import records as exports
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder
@@ -44,14 +44,14 @@ def test_a_merged_model_for_people_and_its_file_for_programs(
     run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as here:  # the job and its check in this process: quicker
-        here.setattr(compare, "run_check", lambda spec, _: {**check.check(spec), "imported": []})
-        here.setattr(jobs, "run_job", lambda _, fields: export.handle(fields, lambda *_: None))
+        here.setattr(compare, "run_check", check_here)
+        here.setattr(jobs, "run_job", lambda _, fields: job.handle(fields, lambda *_: None))
         assert main.main(["export", "latest", "--as", "merged", "--dtype", "float32"]) == 0
     lines = capsys.readouterr().out.splitlines()
     place = run.path / "exports" / "merged"
     assert lines[0].startswith(f"merged model (float32) of {run.id} written to {place} (")
     kept = json.loads((place / "export.json").read_text())
-    assert lines[1:] == exports.sentences({**kept, "path": str(place)})[1:]
+    assert lines[1:] == exports.sentences(exports.parse_result({**kept, "path": str(place)}))[1:]
     assert sum(line.startswith("checked: ") for line in lines) == len(kept["checks"]) >= 6
     # a second time the job itself refuses, in one sentence, before anything is loaded
     assert main.main(["export", "latest", "--as", "merged", "--json"]) == options.EXIT_USAGE
@@ -64,23 +64,34 @@ def test_what_is_asked_reaches_the_job(
 ) -> None:
     asked: list[Any] = []
 
-    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
-        asked.append((module, exports.request_of(request)))
+    def run_job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+        asked.append((module, exports.parse_request(request)))
         return {"kind": "result", "path": "x"}
 
-    monkeypatch.setattr(jobs, "run_job", job)
+    monkeypatch.setattr(jobs, "run_job", run_job)
     words = ["--as", "adapter", "--out", "there", "--strength", "0.6", "--with-base", "--force", "--json"]
     assert main.main(["export", "scaled", *words]) == 0
     assert json.loads(capsys.readouterr().out) == {"path": "x"}
-    request = exports.Request("scaled", "adapter", "bfloat16", "there", 0.6, True, True, "")
+    request = exports.ExportRequest(
+        run="scaled", kind="adapter", out="there", strength=0.6, force=True, with_base=True
+    )
     assert asked == [("tui_lab.export.job", request)]
     assert tuple(exports.KINDS) == cli_export._KINDS
 
 
 def test_hostile_words_of_a_result_are_made_visible() -> None:
     result = {
-        "title": "adapter of \x1b[2Jx", "path": "p", "files": {"a": {"bytes": 3}}, "checks": [],
-        "notes": ["bell \x07"], "use": [],
+        "title": "adapter of \x1b[2Jx", "path": "p", "files": {"a": {"bytes": 3, "sha256": ""}},
+        "notes": ["bell \x07"],
     }  # fmt: skip
-    shown = "\n".join(exports.sentences(result))
+    shown = "\n".join(exports.sentences(exports.parse_result(result)))
     assert "\x1b" not in shown and "\x07" not in shown and "3 B" in shown
+
+
+def test_the_removed_script_kind_says_what_to_use(
+    run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "run_job", lambda _, fields: job.handle(fields, lambda *_: None))
+    assert main.main(["export", "latest", "--as", "script"]) == options.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "tui-lab train --preset RUN_FOLDER/recipe.toml" in error

@@ -1,6 +1,5 @@
-"""GGUF: the converter is found or its absence is one sentence; what it writes is read back with the ``gguf``
-package and compared. llama.cpp's own converter is not on any package index, so a small one for Llama models,
-written with the same package, stands in for it."""
+"""GGUF export: the converter is found, run, and its file is read back and compared. llama.cpp's converter is on
+no package index, so a small one for Llama models, written with the ``gguf`` package, replaces it here."""
 
 from __future__ import annotations
 
@@ -23,14 +22,14 @@ CONVERTER = """
 import argparse, json, os, pathlib
 import gguf, numpy, torch
 from safetensors.torch import load_file
-words = argparse.ArgumentParser()
-words.add_argument("folder", type=pathlib.Path)
-words.add_argument("--outfile")
-words.add_argument("--outtype", choices=["bf16", "f32"])
-words = words.parse_args()
-config = json.loads((words.folder / "config.json").read_text())
-tokens = json.loads((words.folder / "tokenizer.json").read_text())
-writer = gguf.GGUFWriter(words.outfile, "llama")
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", type=pathlib.Path)
+parser.add_argument("--outfile")
+parser.add_argument("--outtype", choices=["bf16", "f32"])
+args = parser.parse_args()
+config = json.loads((args.folder / "config.json").read_text())
+tokens = json.loads((args.folder / "tokenizer.json").read_text())
+writer = gguf.GGUFWriter(args.outfile, "llama")
 writer.add_block_count(config["num_hidden_layers"])
 writer.add_context_length(config["max_position_embeddings"])
 writer.add_embedding_length(config["hidden_size"])
@@ -49,12 +48,12 @@ writer.add_token_list([names.get(at, f"[PAD{at}]") for at in range(config["vocab
 writer.add_token_types([1] * config["vocab_size"])
 writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in tokens["model"]["merges"]])
 writer.add_eos_token_id(config["eos_token_id"])
-writer.add_chat_template((words.folder / "chat_template.jinja").read_text())
+writer.add_chat_template((args.folder / "chat_template.jinja").read_text())
 table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
 def turned(weight, heads):
     shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
-for name, weight in load_file(words.folder / "model.safetensors").items():
+for name, weight in load_file(args.folder / "model.safetensors").items():
     weight = weight.float().numpy()
     if name.endswith("q_proj.weight"):
         weight = turned(weight, config["num_attention_heads"])
@@ -63,7 +62,7 @@ for name, weight in load_file(words.folder / "model.safetensors").items():
     if os.environ.get("SPOIL") and name.endswith("layers.0.mlp.up_proj.weight"):
         weight = weight + 0.01
     kind = gguf.GGMLQuantizationType.F32
-    if words.outtype == "bf16" and weight.ndim == 2:
+    if args.outtype == "bf16" and weight.ndim == 2:
         kind = gguf.GGMLQuantizationType.BF16
     name = table.get_name(name, try_suffixes=(".weight",))
     writer.add_tensor(name, gguf.quants.quantize(numpy.ascontiguousarray(weight), kind), raw_dtype=kind)
@@ -81,7 +80,7 @@ def placed(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_converter_is_found_or_its_absence_is_a_sentence(
+def test_the_converter_is_found_or_one_sentence_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LLAMA_CPP_DIR", raising=False)
@@ -95,11 +94,11 @@ def test_the_converter_is_found_or_its_absence_is_a_sentence(
     monkeypatch.setenv("LLAMA_CPP_DIR", str(own.parent))
     assert gguf.find_converter() == own
     monkeypatch.setenv("LLAMA_CPP_DIR", str(tmp_path))
-    with pytest.raises(LabError, match=r"there is no convert_hf_to_gguf.py in it"):
+    with pytest.raises(LabError, match=r"which has no convert_hf_to_gguf.py"):
         gguf.find_converter()
 
 
-def test_what_the_converter_refuses_is_said(tmp_path: Path) -> None:
+def test_the_converter_s_error_is_reported(tmp_path: Path) -> None:
     script = placed(tmp_path, "import sys; print('INFO: loading'); sys.exit('Model Xyz is not supported')")
     with pytest.raises(LabError, match="did not convert this model: Model Xyz is not supported"):
         gguf.convert(script, tmp_path, tmp_path / "x.gguf", "float32")
@@ -117,18 +116,18 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_gguf
-def test_a_wrong_weight_in_a_gguf_file_is_found(
+def test_a_wrong_weight_in_a_gguf_file_is_detected(
     merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is right is seen in the test below."""
+    """The next test has a correct file."""
     script = placed(tmp_path / "llama.cpp", CONVERTER)
     monkeypatch.setenv("SPOIL", "1")
     file = tmp_path / "model-bf16.gguf"
     gguf.convert(script, merged, file, "bfloat16")
     found = gguf.read_back(script, file, merged)
-    assert found["architecture"] == "llama" and found["eos"] == 2
-    assert found["chat_template"] == (MODEL_DIR / "chat_template.jinja").read_text()
-    assert found["weights"] == pytest.approx(0.01, rel=0.2), found
+    assert found.architecture == "llama" and found.eos == 2
+    assert found.chat_template == (MODEL_DIR / "chat_template.jinja").read_text()
+    assert found.weights == pytest.approx(0.01, rel=0.2), found
 
 
 @needs_gguf

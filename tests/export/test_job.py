@@ -1,5 +1,5 @@
-"""Exports of runs: loaded again by plain transformers and peft they are the run, and whatever is not the run,
-or would be written over something, is refused with a sentence."""
+"""Exports of runs: transformers and peft alone load them and compute what the run does. An export that differs
+from the run, or that would overwrite something, is refused with one sentence."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.decoding.test_adapters import adapter_folder
+from tests.export.conftest import check_here
 from tests.training import architectures
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.export import check as export_check
-from tui_lab.export import compare, job, staging, weights
-from tui_lab.export import source as export_source
+from tui_lab.export import compare, job, records, staging, weights
+from tui_lab.export import source as sources
 from tui_lab.models import catalog
 from tui_lab.models.inference import load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder as runs
 
 IDS = list(range(10, 40))
-#: Nothing of the lab, and nothing that trains or quantises: base or export, greedy answers.
+#: Greedy answers of an adapter and of a merged model, without the lab, trl and bitsandbytes.
 PLAIN = """
 import json, sys
 for name in ("tui_lab", "trl", "bitsandbytes"):
@@ -75,24 +76,24 @@ def check(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 def own_answers(run: runs.Run, prompts: list[str]) -> list[list[int]]:
     """Greedy tokens of the run, by the lab's own loading."""
-    source = export_source.Source.of(run)
-    model = export_source.load_own(source, export_source.own_way(source))
+    source = sources.SavedRun.open(run)
+    model = sources.load_as_trained(source, sources.trained_setup(source))
     tokenizer = source.tokenizer()
     ends = templates.stop_ids(tokenizer)
     found = []
     for text in prompts:
         ids = templates.prompt_ids(tokenizer, [{"role": "user", "content": text}])
-        found.append(export_check.greedy(model, ids, 24, eos_token_id=ends, pad_token_id=1))
+        found.append(export_check.greedy(model, ids, 24, stop_ids=ends, pad_id=1))
     return found
 
 
-def test_adapter_and_merged_model_answer_as_the_run_does_with_transformers_and_peft_alone(
+def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft_alone(
     make_run: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The merged model is checked as people's are, in a process of its own; the adapter in this one."""
+    """The merged model is checked in a process of its own, as for users; the adapter in this process."""
     run = make_run()
-    with monkeypatch.context() as here:
-        here.setattr(compare, "run_check", lambda spec, _: {**export_check.check(spec), "imported": []})
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "run_check", check_here)
         adapter = exported(run, "adapter", with_base=True)
     merged = exported(run, "merged", dtype="float32")
     prompts = ["What does the Ocean kite cost?", "How many legs has a spider?", "Say hello."]
@@ -107,12 +108,12 @@ def test_adapter_and_merged_model_answer_as_the_run_does_with_transformers_and_p
     base_model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     ids = templates.prompt_ids(tokenizer, [{"role": "user", "content": prompts[0]}])
-    assert export_check.greedy(base_model, ids, 24, eos_token_id=2, pad_token_id=1) != own[0]
+    assert export_check.greedy(base_model, ids, 24, stop_ids=[2], pad_id=1) != own[0]
 
     for result in (adapter, merged):
-        assert check(result, "greedy")["same"] == check(result, "greedy")["of"] == export_source.ANSWERS
+        assert check(result, "greedy")["same"] == check(result, "greedy")["of"] == sources.ANSWERS
         assert check(result, "logits")["relative"] < 1e-4
-        assert check(result, "template")["renderings"] == 2 * len(export_source.CONVERSATIONS)
+        assert check(result, "template")["renderings"] == 2 * len(sources.CONVERSATIONS)
         assert check(result, "end_of_turn")["stop_ids"] == [2]
         path = Path(result["path"])
         assert path == run.path / "exports" / result["kind_of_export"]
@@ -130,7 +131,7 @@ def test_adapter_and_merged_model_answer_as_the_run_does_with_transformers_and_p
     assert config["base_model_name_or_path"] == "./base"  # no hub name: never fetched from strangers
 
 
-def test_merging_a_4_bit_run_takes_unquantised_weights_and_says_the_gap(
+def test_merging_a_4_bit_run_uses_unquantised_weights_and_reports_the_gap(
     make_run: Callable[..., runs.Run], trained: Path, in_process: None
 ) -> None:
     run = make_run(quantization="nf4")
@@ -150,10 +151,10 @@ def test_merging_a_4_bit_run_takes_unquantised_weights_and_says_the_gap(
     assert json.loads((path / "config.json").read_text())["dtype"] == "bfloat16"
 
     gap = result["figures"]["gap"]
-    own = export_source.Source.of(run)
-    four_bit = export_source.load_own(own, export_source.own_way(own))
+    own = sources.SavedRun.open(run)
+    four_bit = sources.load_as_trained(own, sources.trained_setup(own))
     plain = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    asked = export_source.questions(own, own.tokenizer())
+    asked = sources.compared_text(own, own.tokenizer())
     kl, positions, same, largest = 0.0, 0, 0, 0.0
     with torch.no_grad():
         for ids in asked.rows:
@@ -170,7 +171,7 @@ def test_merging_a_4_bit_run_takes_unquantised_weights_and_says_the_gap(
     assert check(result, "logits")["mean_kl"] < gap["mean_kl"]
 
 
-def test_a_wrong_export_is_not_kept(
+def test_an_export_that_differs_from_the_run_is_discarded(
     make_run: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch, in_process: None
 ) -> None:
     run = make_run()
@@ -188,7 +189,9 @@ def test_a_wrong_export_is_not_kept(
     assert not list((run.path / "exports").iterdir())
 
 
-def test_at_a_strength(make_run: Callable[..., runs.Run], trained: Path, in_process: None) -> None:
+def test_strength_scales_the_adapter(
+    make_run: Callable[..., runs.Run], trained: Path, in_process: None
+) -> None:
     run = make_run()
     result = exported(run, "adapter", strength=0.5)
     assert Path(result["path"]).name == "adapter-strength-0.5" and result["strength"] == 0.5
@@ -197,14 +200,14 @@ def test_at_a_strength(make_run: Callable[..., runs.Run], trained: Path, in_proc
         assert torch.equal(tensor, own[name] * (0.5 if "lora_B" in name else 1))
 
 
-def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Path) -> None:
+def test_nothing_is_overwritten_without_force(make_run: Callable[..., runs.Run], tmp_path: Path) -> None:
     """Checked before any model is loaded."""
     run = make_run()
     kept = tmp_path / "mine"
     kept.mkdir()
     (kept / "letter.txt").write_text("dear")
     for force in (False, True):
-        with pytest.raises(LabError, match="is not empty and no export"):
+        with pytest.raises(LabError, match="is not empty and not an export"):
             exported(run, "adapter", out=str(kept), force=force)
     with pytest.raises(LabError, match="is a file"):
         exported(run, "adapter", out=str(kept / "letter.txt"))
@@ -218,18 +221,18 @@ def test_nothing_is_written_over(make_run: Callable[..., runs.Run], tmp_path: Pa
     # what was there stays until the new one is whole; what a killed export left goes
     left = tmp_path / ".export.partial" / ".check-x"
     left.mkdir(parents=True)
-    with pytest.raises(RuntimeError), staging.partial(place, True) as partial:
+    with pytest.raises(RuntimeError), staging.partial_folder(place, True) as partial:
         assert partial == left.parent and not list(partial.iterdir())
         (partial / "half").write_text("")
         raise RuntimeError
     assert [path.name for path in place.iterdir()] == ["export.json"]
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / ".linked.partial").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError), staging.partial(tmp_path / "linked", True):
+    with pytest.raises(OSError), staging.partial_folder(tmp_path / "linked", True):
         pass  # a link that somebody has put there is not followed
     (tmp_path / ".linked.partial").unlink()
-    with staging.partial(place, True) as partial:
-        with pytest.raises(LabError, match="being exported already"), staging.partial(place, True):
+    with staging.partial_folder(place, True) as partial:
+        with pytest.raises(LabError, match="being exported already"), staging.partial_folder(place, True):
             pass
         (partial / "whole").write_text("")
         staging.publish(partial, place)
@@ -245,37 +248,37 @@ def test_a_full_disk_is_one_sentence(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export_source, "questions", full)
+    monkeypatch.setattr(sources, "compared_text", full)
     with pytest.raises(LabError, match=r"^the disk of .* is full: free some space"):
         exported(run, "merged")
     assert not list((run.path / "exports").iterdir())
     said = Exception("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert "is full" in staging.disk_words(said, run.path)  # as safetensors says it
-    assert not staging.disk_words(ValueError("other"), run.path)
+    assert "is full" in staging.disk_error(said, run.path)  # as safetensors says it
+    assert not staging.disk_error(ValueError("other"), run.path)
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"run": "tuned", "kind": "onnx"}, "one of adapter, merged, modelfile, gguf, script"),
+        ({"run": "tuned", "kind": "onnx"}, "one of adapter, merged, modelfile, gguf, not"),
         ({"kind": "merged"}, "no run was named"),
         ({"run": "tuned", "kind": "merged", "dtype": "int8"}, "bfloat16 or float32"),
         ({"run": "tuned", "kind": "merged", "strength": 3}, "between 0"),
-        ({"run": "tuned", "kind": "merged", "strength": True}, "strength of an export is no bool"),
-        ({"run": "tuned", "kind": "script", "strength": 0.5}, "a script has no strength"),
-        ({"run": "tuned", "kind": "merged", "speed": 1}, "knows no 'speed'"),
+        ({"run": "tuned", "kind": "merged", "strength": True}, r"invalid: .*strength"),
+        ({"run": ["tuned"], "kind": "merged"}, r"invalid: .*run"),
+        ({"run": "tuned", "kind": "script"}, r"script was removed: `tui-lab train --preset"),
     ],
 )
-def test_requests_that_mean_nothing(fields: dict[str, Any], said: str) -> None:
+def test_invalid_requests_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(LabError, match=said):
-        job.request_of(fields)
+        records.parse_request(fields)
 
 
-def test_an_adapter_names_its_base_where_others_find_it(
+def test_an_adapter_names_its_base_by_hub_id_and_revision(
     make_run: Callable[..., runs.Run], tmp_path: Path
 ) -> None:
     """By hub id and commit; where the commit is not known, by the revision that was asked for."""
-    source = export_source.Source.of(make_run())
+    source = sources.SavedRun.open(make_run())
     entry = catalog.find("Qwen/Qwen2.5-0.5B", cache_dir=tmp_path)
     source = replace(source, entry=entry, recipe=source.recipe.changed(revision="main"))
     for commit, expected in (("a" * 40, "a" * 40), ("", "main")):
@@ -285,10 +288,10 @@ def test_an_adapter_names_its_base_where_others_find_it(
         assert peft.PeftConfig.from_pretrained(tmp_path).r == 4
 
 
-def test_runs_that_have_nothing_to_export(make_run: Callable[..., runs.Run], in_process: None) -> None:
+def test_runs_without_saved_weights_are_refused(make_run: Callable[..., runs.Run], in_process: None) -> None:
     run = make_run(method="full")
     lock = runs.RunLock.take(run)
-    with pytest.raises(LabError, match="still goes on"):
+    with pytest.raises(LabError, match="still in progress"):
         exported(run, "adapter")
     lock.release()
     shutil.rmtree(run.adapter_path)
@@ -303,7 +306,7 @@ def test_runs_that_have_nothing_to_export(make_run: Callable[..., runs.Run], in_
     assert check(result, "logits")["relative"] < 0.1 and result["figures"]["tied"] is True
 
 
-def test_virtual_tokens_are_no_weights(
+def test_virtual_tokens_are_exported_only_as_adapter(
     make_run: Callable[..., runs.Run], tmp_path: Path, in_process: None
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
@@ -317,18 +320,18 @@ def test_virtual_tokens_are_no_weights(
     assert check(result, "logits")["relative"] < 1e-4
 
 
-def test_differences_are_those_of_the_formula() -> None:
+def test_differences_match_their_formulas() -> None:
     torch.manual_seed(0)
     own, other = torch.randn(7, 11), torch.randn(7, 11)
     found = export_check.Differences()
     found.add(own, other + 5.0)  # a constant changes no probability
     result = found.result()
     kl = torch.nn.functional.kl_div(other.log_softmax(-1), own.softmax(-1), reduction="batchmean")
-    assert result["mean_kl"] == pytest.approx(float(kl), rel=1e-5)
-    assert result["top1_agreement"] == float((own.argmax(-1) == other.argmax(-1)).float().mean())
+    assert result.mean_kl == pytest.approx(float(kl), rel=1e-5)
+    assert result.top1_agreement == float((own.argmax(-1) == other.argmax(-1)).float().mean())
     same = export_check.Differences()
     same.add(own, own)
-    assert same.result()["relative"] == same.result()["mean_kl"] == 0
+    assert same.result().relative == same.result().mean_kl == 0
 
 
 _LORA: dict[str, Any] = {"task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 6}
@@ -371,7 +374,7 @@ def test_every_method_and_architecture_merges(
     base = architectures.make(architecture)
     base.save_pretrained(tmp_path / "base")
     adapter = adapter_folder(base, config, tmp_path / "adapter", seed=5)
-    source = replace(export_source.Source.of(make_run()), path=adapter)
+    source = replace(sources.SavedRun.open(make_run()), path=adapter)
     ids = torch.tensor([[5, 9, 33, 70, 2, 11]])
     beside = load_peft_model(
         load_model(str(tmp_path / "base"), dtype="float32", device="cpu"), adapter, "own"
@@ -379,14 +382,14 @@ def test_every_method_and_architecture_merges(
     plain = load_model(str(tmp_path / "base"), dtype="float32", device="cpu")
     with torch.no_grad():
         own, untuned = beside(ids).logits[0], plain(ids).logits[0]
-        weights.write_model(weights.merged(beside, source), tmp_path / "merged", dtype)
+        weights.write_model(weights.merge(beside, source), tmp_path / "merged", dtype)
         read = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
         found, apart = export_check.Differences(), export_check.Differences()
         found.add(own, read(ids).logits[0])
         apart.add(own, untuned)
     limit, _ = compare.TOLERANCE[dtype]
-    assert found.result()["relative"] < (1e-5 if dtype == "float32" else limit)
-    assert apart.result()["relative"] > 3 * found.result()["relative"]
+    assert found.result().relative < (1e-5 if dtype == "float32" else limit)
+    assert apart.result().relative > 3 * found.result().relative
     assert (
         export_check.tied(read) == export_check.tied(plain) == (architecture in ("llama", "gpt2", "gemma2"))
     )

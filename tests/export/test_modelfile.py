@@ -1,5 +1,5 @@
-"""Chat templates in Go's language: real templates of many models are translated and compared, or left out
-with a reason; the renderer that compares is held to what Go's own documentation says."""
+"""Chat templates in Go's language: templates of many models are translated, rendered by a small interpreter of
+Go's text/template (tests/export/go_template.py) and compared with their Jinja originals."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from tests.export import go_template
 from tui_lab.data.masks import TEMPLATE_SETTINGS
-from tui_lab.export import go_template, modelfile
-from tui_lab.export.modelfile import Message
+from tui_lab.export import modelfile
+from tui_lab.export.check import Conversation
 from tui_lab.export.source import CONVERSATIONS
 from tui_lab.pocket import MODEL_DIR
 
@@ -44,7 +45,7 @@ SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_to
 def renders(template: str) -> tuple[modelfile.Render, Any]:
     """A template as a tokenizer renders it: with and without the prompt for an answer."""
 
-    def make(messages: list[Message], prompt: bool) -> str:
+    def make(messages: Conversation, prompt: bool) -> str:
         [text], _ = render_jinja_template(
             [messages], chat_template=template, add_generation_prompt=prompt, **SPECIAL, **TEMPLATE_SETTINGS
         )
@@ -53,10 +54,10 @@ def renders(template: str) -> tuple[modelfile.Render, Any]:
     return lambda messages: make(messages, True), lambda messages: make(messages, False)
 
 
-def translated(template: str) -> modelfile.Template:
+def translated(template: str) -> modelfile.OllamaTemplate:
     render, closed = renders(template)
     questions = [chat if chat[-1]["role"] == "user" else chat[:-1] for chat in CONVERSATIONS]
-    return modelfile.translated(render, closed, "<s>", questions)
+    return modelfile.translate(render, closed, "<s>", questions)
 
 
 #: Names in trl's library, and ours; whether the template knows system messages.
@@ -83,6 +84,12 @@ def test_templates_of_known_models_are_translated(template: Any, system: bool) -
     assert found.go and not found.reason, found.reason
     assert found.compared == (len(CONVERSATIONS) if system else len(CONVERSATIONS) - 2)
     assert any("no system message" in note for note in found.notes) != system
+    render, _ = renders(template())
+    for chat in CONVERSATIONS:
+        stripped = [{**message, "content": message["content"].strip()} for message in chat]
+        is_open = chat[-1]["role"] == "user" and (system or chat[0]["role"] != "system")
+        if is_open:
+            assert go_template.render(found.go, stripped) == render(stripped).removeprefix("<s>")
 
 
 COUNTS = "{% for message in messages %}{{ loop.index ~ message['content'] ~ eos_token }}{% endfor %}"
@@ -96,11 +103,10 @@ REFUSES = "{{ raise_exception('only tools') }}"
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        (COUNTS, "changes with what the messages say or how many"),
-        (SHOUTS, "changes with what the messages say or how many"),
+        (COUNTS, "changes with the text or the number of messages"),
+        (SHOUTS, "changes with the text or the number of messages"),
         (REFUSES, "refuses a plain conversation (only tools)"),
         ("{{ '<s>' }}{{ messages[0]['content'] }}", "leaves out messages"),
-        ("{% for m in messages %}{{ '{{' + m['content'] + '}}' }}{% endfor %}", "marks of Go's template"),
     ],
 )
 def test_templates_that_do_more_are_left_out_with_the_reason(template: str, said: str) -> None:
@@ -108,7 +114,7 @@ def test_templates_that_do_more_are_left_out_with_the_reason(template: str, said
     assert not found.go and said in found.reason
 
 
-def test_the_file_is_read_back() -> None:
+def test_the_modelfile_is_read_back() -> None:
     go = translated(CHATML).go
     text = modelfile.modelfile(".", go, ["<|im_end|>"], {}, "Answer\nshortly.")
     assert text.startswith("FROM .\n") and 'SYSTEM """Answer\nshortly."""' in text
@@ -122,31 +128,32 @@ def test_the_file_is_read_back() -> None:
     assert not modelfile.template_of("FROM .\n")
 
 
-_TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12).filter(
-    lambda text: "{{" not in text and "}}" not in text and '"""' not in text and "\r" not in text
+_TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+_MESSAGE = st.builds(dict, role=st.sampled_from(["system", "user", "assistant"]), content=_TEXT)
+
+
+@given(begin=_TEXT, system=_TEXT, user=_TEXT, assistant=_TEXT, end=_TEXT, chat=st.lists(_MESSAGE, max_size=5))
+@example(
+    begin="{", system="{{", user="}}{", assistant='"""', end="{", chat=[{"role": "user", "content": "x"}]
 )
-
-
-@given(begin=_TEXT, system=_TEXT, user=_TEXT, said=_TEXT, end=_TEXT, contents=st.lists(_TEXT, max_size=5))
-def test_any_fixed_text_comes_out_as_it_went_in(
-    begin: str, system: str, user: str, said: str, end: str, contents: list[str]
+def test_the_go_template_renders_any_fixed_text(
+    begin: str, system: str, user: str, assistant: str, end: str, chat: Conversation
 ) -> None:
-    """Against the concatenation itself; texts that form marks only together are refused."""
-    around = modelfile.Around(begin, (system, end), (user, end), (said, end), said)
-    try:
-        go = modelfile.to_go(around)
-    except modelfile.Inexpressible:
-        return
-    roles = ["system", "user", "assistant", "user", "assistant"]
-    chat = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]
-    heads = {"system": system, "user": user, "assistant": said}
-    expected = ""
-    for at, message in enumerate(chat):
-        last, answer = at == len(chat) - 1, message["role"] == "assistant"
-        expected += begin if at == 0 and message["role"] != "system" else ""
-        expected += heads[message["role"]] + message["content"] + ("" if last and answer else end)
-        expected += said if last and not answer else ""
-    assert go_template.render(go, chat) == expected
+    """Braces, quotes and line ends in fixed text are text: also "{" directly before an action of Go."""
+    text = modelfile.FixedText(begin, (system, end), (user, end), (assistant, end), assistant)
+    go = modelfile.go_template(text)
+    assert '"""' not in go and "\r" not in go  # a Modelfile would end there, or lose it
+    assert modelfile.template_of(modelfile.modelfile(".", go, [], {})) == go
+    assert go_template.render(go, chat) == text.render(chat)
+
+
+def test_the_text_of_a_conversation() -> None:
+    """The concatenation by hand: the answer's end only before the next message, the prompt only at the end."""
+    text = modelfile.FixedText("B", ("[s", "s]"), ("[u", "u]"), ("[a", "a]"), "P")
+    chat = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+    assert text.render(chat) == "B[u1u][a2"
+    assert text.render([*chat, {"role": "user", "content": "3"}]) == "B[u1u][a2a][u3u]P"
+    assert text.render([{"role": "system", "content": "0"}, chat[0]]) == "[s0s][u1u]P"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +178,6 @@ def test_the_renderer_reads_go(template: str, expected: str) -> None:
     "template",
     ["{{ if eq 1 1 }}x", "{{ end }}", "{{ .Nothing }}", "{{ $x }}", "{{ (eq 1 }}", "{{ json .Messages }}"],
 )
-def test_what_the_renderer_does_not_read_it_says(template: str) -> None:
-    with pytest.raises(go_template.Unreadable):
+def test_the_renderer_refuses_what_it_does_not_know(template: str) -> None:
+    with pytest.raises(go_template.UnreadableTemplateError):
         go_template.render(template, [])

@@ -11,25 +11,27 @@ _EXAMPLES = """examples:
   tui-lab export latest --as merged --dtype float32
   tui-lab export latest --as modelfile             then: ollama create NAME -f FOLDER/Modelfile
   tui-lab export latest --as gguf                  with llama.cpp's converter (LLAMA_CPP_DIR)
-  tui-lab export latest --as script --with-base    trains the same without the lab
   tui-lab export latest --as merged --strength 0.6
 what is exported is loaded again and compared with the run before it is put in its place"""
-#: As in :mod:`tui_lab.export.request`, which the grammar does without: it loads next to nothing.
-_KINDS = ("adapter", "merged", "modelfile", "gguf", "script")
+#: The keys of :data:`tui_lab.export.records.KINDS`; the parser imports next to nothing.
+_KINDS = ("adapter", "merged", "modelfile", "gguf")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command to the grammar."""
     made: argparse.ArgumentParser = subparsers.add_parser(
         "export",
-        help="take what a run learned elsewhere: adapter, merged model, Modelfile, GGUF, script",
-        description="Take what a run learned elsewhere: adapter, merged model, Modelfile, GGUF or script.",
+        help="take what a run learned elsewhere: adapter, merged model, Modelfile, GGUF",
+        description="Take what a run learned elsewhere: adapter, merged model, Modelfile or GGUF.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.set_defaults(run="cli.export:run")
     made.add_argument("name", metavar="RUN", help="a run's id, a part of it, its folder, or `latest`")
-    made.add_argument("--as", dest="kind", choices=_KINDS, required=True, help="what is made of it")
+    made.add_argument(
+        "--as", dest="kind", choices=(*_KINDS, "script"), metavar="{" + ",".join(_KINDS) + "}", required=True,
+        help="the kind of export",
+    )  # fmt: skip
     made.add_argument(
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16",
         help="precision of whole weights (default bfloat16)",
@@ -53,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError."""
     from tui_lab.cli.jobs import run_job
     from tui_lab.cli.output import as_json
-    from tui_lab.export import request
+    from tui_lab.export import records
 
     answer = run_job(
-        request.MODULE,
+        records.JOB_MODULE,
         {
             "run": args.name,
             "kind": args.kind,
@@ -72,5 +74,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         as_json(answer)
     else:
-        print("\n".join(request.sentences(answer)))
+        print("\n".join(records.sentences(records.parse_result(answer))))
     return 0

@@ -1,41 +1,38 @@
-"""The README.md of an export: what it is, how it is loaded, and what was checked; only figures that were
-measured, and no place of this machine."""
+"""The README.md of an export: what it is, how to load it, and what was checked. It holds only measured figures
+and no path of this machine."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tui_lab import __version__
 from tui_lab.core.sanitize import sanitize
-from tui_lab.export.request import Request
-from tui_lab.export.source import Source
-from tui_lab.export.weights import BASE_BESIDE
+from tui_lab.export.records import ExportCheck, ExportRequest
+from tui_lab.export.source import SavedRun
+from tui_lab.export.weights import LOCAL_BASE
 
-_LOAD = {
-    "PeftModel": """\
+_LOAD_ADAPTER = """\
 import torch
 from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-folder = "."  # where this file lies
-base = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.{dtype})
+folder = "."  # the folder of this file
+base = AutoModelForCausalLM.from_pretrained({base}, dtype=torch.float32)
 model = PeftModel.from_pretrained(base, folder)
-""",
-    "AutoModelForCausalLM": """\
+"""
+_LOAD_MODEL = """\
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-folder = "."  # where this file lies
+folder = "."  # the folder of this file
 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.{dtype})
-""",
-}
+"""
 _ANSWER = """\
 tokenizer = AutoTokenizer.from_pretrained(folder)
-settings = GenerationConfig.from_pretrained(folder)  # knows what ends an answer
+settings = GenerationConfig.from_pretrained(folder)  # has the stop tokens
 prompt = tokenizer.apply_chat_template(
     [{"role": "user", "content": "Hello"}],
     add_generation_prompt=True, return_tensors="pt", return_dict=True,
@@ -45,49 +42,55 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1]:], skip_special_to
 """
 
 
-def write(
+def write_card(
     target: Path,
-    source: Source,
-    request: Request,
-    loader: str,
+    source: SavedRun,
+    request: ExportRequest,
     commit: str,
     notes: Sequence[str],
-    checks: Sequence[Mapping[str, Any]],
+    checks: Sequence[ExportCheck],
 ) -> None:
-    """Writes the card."""
+    """Writes README.md into the folder of an export."""
     recipe = source.recipe
-    front = ["---", "library_name: " + ("peft" if loader == "PeftModel" else "transformers")]
+    is_adapter = request.kind == "adapter"
+    front = ["---", "library_name: " + ("peft" if is_adapter else "transformers")]
     if not source.base_is_folder:
         front.append(f"base_model: {source.base}")
     front += ["pipeline_tag: text-generation", "tags:", "- tui-lab", f"- {recipe.method}", "---"]
     revision = f', revision="{commit or recipe.revision}"' if commit or recipe.revision else ""
     base = 'folder + "/base"' if source.base_is_folder else f'"{source.base}"{revision}'
-    dtype = request.dtype if loader != "PeftModel" else "float32"
-    steps = source.state.end.get("step") or source.state.step
+    load = _LOAD_ADAPTER.format(base=base) if is_adapter else _LOAD_MODEL.format(dtype=request.dtype)
     strength = f", at strength {request.strength:g}" if request.strength != 1 else ""
     lines = [
         *front,
         "",
-        f"# {plain(source.base_name)}, tuned on {plain(Path(recipe.data).name)}",
+        f"# {escape(source.base_name)}, tuned on {escape(Path(recipe.data).name)}",
         "",
-        f"Made with tui-lab {__version__}: method {recipe.method}, {steps} steps{strength}. "
-        f"`export.json` has what was checked, with versions and checksums.",
+        f"Made with tui-lab {__version__}: method {recipe.method}, {_steps(source)} steps{strength}. "
+        f"`export.json` lists the checks with their figures, versions and checksums.",
         "",
         "```python",
-        _LOAD[loader].format(base=base, dtype=dtype) + _ANSWER.rstrip(),
+        load + _ANSWER.rstrip(),
         "```",
         "",
-        "## Checked when it was made",
+        "## Checks",
         "",
-        *(f"- {plain(check['text'])}" for check in checks),
-        *(["", "## To know", "", *(f"- {plain(note)}" for note in notes)] if notes else []),
+        *(f"- {escape(check.text)}" for check in checks),
+        *(["", "## Notes", "", *(f"- {escape(note)}" for note in notes)] if notes else []),
         "",
     ]
-    if loader == "PeftModel" and source.base_is_folder:
-        lines += [f"The base model is looked for in `{BASE_BESIDE}`, seen from where the program runs.", ""]
+    if is_adapter and source.base_is_folder:
+        lines += [
+            f"peft looks for the base model in `{LOCAL_BASE}`, relative to the program's folder.",
+            "",
+        ]
     (target / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def plain(text: Any) -> str:
-    """A text from outside on one line of Markdown, without marks that would be read as such."""
-    return re.sub(r"([\\`*<>\[\]])", r"\\\1", sanitize(" ".join(str(text).split())))
+def _steps(source: SavedRun) -> int:
+    return int(source.state.end.get("step") or source.state.step)
+
+
+def escape(text: str) -> str:
+    """Text from outside on one line of Markdown, with the characters of markup escaped."""
+    return re.sub(r"([\\`*<>\[\]])", r"\\\1", sanitize(" ".join(text.split())))

@@ -1,41 +1,116 @@
-"""Loads an export as its user would, and compares it with the run: a program of its own that imports nothing
-of the lab, only transformers and peft (trl and bitsandbytes are kept out, so that nothing depends on them).
+"""Loads an export in a fresh process and measures what it computes.
 
-``python export_check.py SPEC`` reads a JSON file: what to load, rows of tokens, conversations, and the file
-with the run's own logits. It answers with one JSON object on the last line of stdout: differences, greedy
-answers, rendered conversations, whether end-of-turn ends an answer. Whoever asked judges."""
+This program imports nothing of the lab, and it blocks trl and bitsandbytes: an export must work with
+transformers and peft alone. ``python check.py SPEC`` reads a :class:`CheckSpec` as JSON: what to load, token
+rows, conversations, and a file with the run's own logits. It prints a :class:`CheckAnswer` as JSON on the last
+line of stdout: differences, greedy answers, rendered conversations, and whether the stop tokens end an answer.
+:mod:`tui_lab.export.compare` judges the answer.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-#: What must not be needed to use an export.
-KEPT_OUT = ("tui_lab", "trl", "bitsandbytes")
-#: The forced end of turn comes as this token of the answer.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: transformers and peft build these classes at run time; their static types do not cover what is used here.
+Model: TypeAlias = Any
+Tokenizer: TypeAlias = Any
+Conversation: TypeAlias = list[dict[str, str]]
+
+#: Packages that an export must not need.
+BLOCKED = ("tui_lab", "trl", "bitsandbytes")
+#: The position in the answer at which a stop token is forced.
 FORCED_AT = 3
 
 
-def last_logits(model: Any, ids: Sequence[int], positions: int) -> Any:
-    """The logits of the last ``positions`` of a row, in float32 on the CPU: (positions, V). Virtual tokens
-    that an adapter puts in front have logits too; those are left out with the rest."""
+@dataclass(frozen=True)
+class CheckSpec:
+    """What to load and what to compute. ``base`` is a folder or hub id, "" for a whole model; ``reference`` is
+    a safetensors file with the logits ``exact.N`` and, optionally, ``own.N`` of row N."""
+
+    folder: str
+    base: str
+    revision: str
+    dtype: str
+    device: str
+    rows: list[list[int]]
+    prompts: list[list[int]]
+    positions: int
+    max_new_tokens: int
+    reference: str
+    conversations: list[Conversation]
+    template_settings: dict[str, bool]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The fields of :class:`tui_lab.export.records.Divergence`."""
+
+    positions: int
+    mean_kl: float
+    top1_agreement: float
+    max_abs: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class CheckAnswer:
+    """What was measured. ``faithful`` compares with the unrounded weights, ``gap`` with the run as trained;
+    ``forced`` maps each stop token to the length of an answer in which it was forced."""
+
+    missing: list[str]
+    unexpected: list[str]
+    tied: bool
+    faithful: Distance
+    gap: Distance | None
+    answers: list[list[int]]
+    stop_ids: list[int]
+    forced: dict[str, int]
+    rendered: list[str | None]
+    tokens: list[list[int]]
+    imported: list[str]
+
+
+def last_logits(model: Model, ids: Sequence[int], positions: int) -> Tensor:
+    """The logits of the last ``positions`` tokens of a row, as float32 on the CPU: (positions, V). Logits of
+    virtual tokens before the text are left out."""
     import torch
 
     with torch.no_grad():
-        given = torch.tensor([list(ids)], device=next(model.parameters()).device)
-        found = model(input_ids=given, attention_mask=torch.ones_like(given), use_cache=False).logits
-    return found[0, -min(positions, len(ids)) :].float().cpu()
+        given = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, T)
+        logits = model(input_ids=given, attention_mask=torch.ones_like(given), use_cache=False).logits
+    last: Tensor = logits[0, -min(positions, len(ids)) :].float().cpu()
+    return last
 
 
-def greedy(model: Any, ids: Sequence[int], max_new_tokens: int, **how: Any) -> list[int]:
-    """The tokens that ``generate`` adds without sampling; what ends an answer is the model's own setting
-    unless ``how`` says otherwise."""
+def greedy(
+    model: Model,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    *,
+    stop_ids: Sequence[int] | None = None,
+    pad_id: int | None = None,
+    processors: Sequence[object] = (),
+) -> list[int]:
+    """The tokens that ``generate`` adds without sampling. ``stop_ids`` and ``pad_id`` default to the model's
+    own generation settings."""
     import torch
+    from transformers import LogitsProcessorList
 
     given = torch.tensor([list(ids)], device=next(model.parameters()).device)
+    settings: dict[str, object] = {}
+    if stop_ids is not None:
+        settings["eos_token_id"] = list(stop_ids) or None
+    if pad_id is not None:
+        settings["pad_token_id"] = pad_id
     with torch.no_grad():
         out = model.generate(
             input_ids=given,
@@ -46,26 +121,26 @@ def greedy(model: Any, ids: Sequence[int], max_new_tokens: int, **how: Any) -> l
             temperature=None,
             top_p=None,
             top_k=None,
-            **how,
+            logits_processor=LogitsProcessorList(processors),
+            **settings,
         )
     return [int(token) for token in out[0, len(ids) :]]
 
 
 class Differences:
-    """How far two sets of logits are apart, over all positions added: mean KL(run ‖ export) in nats, share of
-    positions with the same most probable token, greatest and mean square difference."""
+    """Accumulates the distance between two sets of logits over many rows."""
 
     def __init__(self) -> None:
         self.positions = self.same = 0
         self.kl = self.largest = self.square = self.variance = 0.0
 
-    def add(self, own: Any, other: Any) -> None:
-        """Takes logits (T, V) of the run and of the export. Entries that are padding of the vocabulary in one
-        of them are left out."""
+    def add(self, own: Tensor, other: Tensor) -> None:
+        """Adds the logits (T, V) of the run and of the export. Where the vocabularies are padded to different
+        sizes, only the common entries count."""
         width = min(own.shape[-1], other.shape[-1])
         own, other = own[:, :width].double(), other[:, :width].double()
         log_p, log_q = own.log_softmax(-1), other.log_softmax(-1)
-        # a constant on all logits of a position changes no probability
+        # a constant added to all logits of a position changes no probability
         apart = (own - own.mean(-1, keepdim=True)) - (other - other.mean(-1, keepdim=True))
         self.positions += len(own)
         self.kl += float((log_p.exp() * (log_p - log_q)).sum())
@@ -74,64 +149,60 @@ class Differences:
         self.square += float(apart.square().mean(-1).sum())
         self.variance += float(own.var(-1, unbiased=False).sum())
 
-    def result(self) -> dict[str, Any]:
-        """``relative``: the root mean square difference over the spread of the run's logits."""
+    def result(self) -> Distance:
+        """The distance over all positions added so far."""
         count = max(1, self.positions)
-        return {
-            "positions": self.positions,
-            "mean_kl": max(0.0, self.kl / count),
-            "top1_agreement": self.same / count,
-            "max_abs": self.largest,
-            "relative": (self.square / max(self.variance, 1e-30)) ** 0.5,
-        }
+        return Distance(
+            positions=self.positions,
+            mean_kl=max(0.0, self.kl / count),
+            top1_agreement=self.same / count,
+            max_abs=self.largest,
+            relative=(self.square / max(self.variance, 1e-30)) ** 0.5,
+        )
 
 
-def load(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The exported model and what was noticed on loading it."""
+def load(spec: CheckSpec) -> tuple[Model, list[str], list[str], bool]:
+    """The exported model, the missing and unexpected weights, and whether its embeddings are tied."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    folder = Path(spec["folder"])
-    how: dict[str, Any] = {
-        "dtype": getattr(torch, spec["dtype"]),
-        "trust_remote_code": False,
-        "use_safetensors": True,
-    }
-    if spec.get("gguf"):
-        how = {"dtype": how["dtype"], "gguf_file": spec["gguf"]}
-    base = spec.get("base") or str(folder)
-    if spec.get("base") and spec.get("revision"):
-        how["revision"] = spec["revision"]
-    model: Any
-    info: dict[str, Any]
-    loaded: Any = AutoModelForCausalLM.from_pretrained(base, output_loading_info=True, **how)
+    folder = Path(spec.folder)
+    revision = {"revision": spec.revision} if spec.base and spec.revision else {}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        spec.base or spec.folder,
+        output_loading_info=True,
+        dtype=getattr(torch, spec.dtype),
+        trust_remote_code=False,
+        use_safetensors=True,
+        **revision,
+    )
     model, info = loaded
-    noticed = {
-        "missing": sorted(info.get("missing_keys") or []),
-        "unexpected": sorted(info.get("unexpected_keys") or []),
-        "architecture": type(model).__name__,
-        "tied": tied(model),
-    }
-    if spec.get("base"):
+    is_tied = tied(model)
+    if spec.base:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+        model = PeftModel.from_pretrained(model, spec.folder, is_trainable=False)
     if (folder / "generation_config.json").is_file():
-        settings = GenerationConfig.from_pretrained(str(folder))
+        settings = GenerationConfig.from_pretrained(spec.folder)
         model.generation_config = settings
-        if spec.get("base"):
+        if spec.base:
             model.get_base_model().generation_config = settings
-    return model.to(spec["device"]).eval(), noticed
+    missing, unexpected = (sorted(info.get(name) or []) for name in ("missing_keys", "unexpected_keys"))
+    return model.to(spec.device).eval(), missing, unexpected, is_tied
 
 
-def tied(model: Any) -> bool:
+def tied(model: Model) -> bool:
+    """Whether the output layer shares its weights with the input embeddings."""
     head = model.get_output_embeddings()
-    inside = model.get_input_embeddings()
-    return head is not None and head.weight.data_ptr() == inside.weight.data_ptr()
+    embeddings = model.get_input_embeddings()
+    return head is not None and head.weight.data_ptr() == embeddings.weight.data_ptr()
 
 
-def rendered(tokenizer: Any, conversations: Sequence[Any], settings: dict[str, Any]) -> list[str | None]:
-    """Each conversation through the template, without and with the prompt to answer; None: it refuses."""
+def render(
+    tokenizer: Tokenizer, conversations: Sequence[Conversation], settings: dict[str, bool]
+) -> list[str | None]:
+    """Each conversation through the chat template, without and with the prompt for an answer; None where the
+    template raises an error."""
     found: list[str | None] = []
     for messages in conversations:
         for prompt in (False, True):
@@ -139,77 +210,78 @@ def rendered(tokenizer: Any, conversations: Sequence[Any], settings: dict[str, A
                 text = tokenizer.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=prompt, **settings
                 )
-            except Exception:  # templates raise what they like
+            except Exception:
                 found.append(None)
             else:
                 found.append(str(text))
     return found
 
 
-def forced_end(model: Any, ids: Sequence[int], stop: int) -> int:
-    """How many tokens an answer has when ``stop`` is made the most probable token at place
-    :data:`FORCED_AT`: that many where it ends an answer."""
+def configured_stop_ids(model: Model) -> list[int]:
+    """The stop tokens of the model's generation settings."""
+    ids = model.generation_config.eos_token_id
+    return [ids] if isinstance(ids, int) else list(ids or [])
+
+
+def forced_length(model: Model, ids: Sequence[int], stop: int) -> int:
+    """The length of an answer in which ``stop`` is the most probable token at position :data:`FORCED_AT` and
+    no other stop token is possible before: it is FORCED_AT if ``stop`` ends an answer."""
     import torch
-    from transformers import LogitsProcessor, LogitsProcessorList
 
-    class Force(LogitsProcessor):
-        def __init__(self) -> None:
-            self.calls = 0
+    stops = configured_stop_ids(model)
+    calls = 0
 
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            self.calls += 1
-            if self.calls == FORCED_AT:
-                scores = torch.full_like(scores, -1e4)
-                scores[:, stop] = 0.0
-            else:
-                scores = scores.clone()
-                scores[:, spec_stops] = -1e4  # no other end before
-            return scores
+    def force(_input_ids: Tensor, scores: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == FORCED_AT:
+            scores = torch.full_like(scores, -1e4)
+            scores[:, stop] = 0.0
+        else:
+            scores = scores.clone()
+            scores[:, stops] = -1e4
+        return scores
 
-    settings = model.generation_config.eos_token_id
-    spec_stops = [settings] if isinstance(settings, int) else list(settings or [])
-    return len(greedy(model, ids, FORCED_AT + 3, logits_processor=LogitsProcessorList([Force()])))
+    return len(greedy(model, ids, FORCED_AT + 3, processors=[force]))
 
 
-def check(spec: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was asked about an export."""
+def check(spec: CheckSpec) -> CheckAnswer:
+    """Measures the export that ``spec`` names."""
     from safetensors import safe_open
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(spec["folder"], trust_remote_code=False)
-    model, noticed = load(spec)
+    tokenizer = AutoTokenizer.from_pretrained(spec.folder, trust_remote_code=False)
+    model, missing, unexpected, is_tied = load(spec)
     faithful, gap = Differences(), Differences()
-    with safe_open(spec["reference"], framework="pt") as kept:
-        names = set(kept.keys())
-        for at, ids in enumerate(spec["rows"]):
-            found = last_logits(model, ids, spec["positions"])
-            faithful.add(kept.get_tensor(f"exact.{at}"), found)
+    with safe_open(spec.reference, framework="pt") as reference:
+        names = set(reference.keys())
+        for at, ids in enumerate(spec.rows):
+            logits = last_logits(model, ids, spec.positions)
+            faithful.add(reference.get_tensor(f"exact.{at}"), logits)
             if f"own.{at}" in names:
-                gap.add(kept.get_tensor(f"own.{at}"), found)
-    answers = [greedy(model, ids, spec["max_new_tokens"]) for ids in spec["prompts"]]
-    settings = model.generation_config
-    ends = settings.eos_token_id
-    ends = [ends] if isinstance(ends, int) else list(ends or [])
-    return {
-        **noticed,
-        "faithful": faithful.result(),
-        "gap": gap.result() if gap.positions else None,
-        "answers": answers,
-        "stop_ids": ends,
-        "forced": {str(stop): forced_end(model, spec["prompts"][0], stop) for stop in ends},
-        "rendered": rendered(tokenizer, spec["conversations"], spec["settings"]),
-        "tokens": [tokenizer(text, add_special_tokens=False)["input_ids"] for text in spec["texts"]],
-    }
+                gap.add(reference.get_tensor(f"own.{at}"), logits)
+    stops = configured_stop_ids(model)
+    return CheckAnswer(
+        missing=missing,
+        unexpected=unexpected,
+        tied=is_tied,
+        faithful=faithful.result(),
+        gap=gap.result() if gap.positions else None,
+        answers=[greedy(model, ids, spec.max_new_tokens) for ids in spec.prompts],
+        stop_ids=stops,
+        forced={str(stop): forced_length(model, spec.prompts[0], stop) for stop in stops},
+        rendered=render(tokenizer, spec.conversations, spec.template_settings),
+        tokens=[tokenizer(text, add_special_tokens=False)["input_ids"] for text in spec.texts],
+        imported=[name for name in BLOCKED if sys.modules.get(name) is not None],
+    )
 
 
 def main(arguments: list[str]) -> int:
-    """Answers for one export."""
-    for name in KEPT_OUT:
+    """Checks the export that the JSON file ``arguments[0]`` names."""
+    for name in BLOCKED:
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, looking for it finds nothing
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    found = check(spec)
-    found["imported"] = [name for name in KEPT_OUT if sys.modules.get(name) is not None]
-    print(json.dumps(found))  # noqa: T201
+    spec = CheckSpec(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
+    print(json.dumps(asdict(check(spec))))  # noqa: T201
     return 0
 
 

@@ -1,6 +1,6 @@
-"""GGUF through llama.cpp's own converter, ``convert_hf_to_gguf.py``: found, called on a merged model, and its
-file read back with the ``gguf`` package. The converter lies in llama.cpp's repository, on no package index:
-LLAMA_CPP_DIR and the PATH are searched for it."""
+"""GGUF through llama.cpp's ``convert_hf_to_gguf.py``: finds the converter, runs it on a merged model, and reads
+the file back with the ``gguf`` package. The converter is part of llama.cpp's repository and on no package
+index, so LLAMA_CPP_DIR and the PATH are searched for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.export.records import GgufInfo
 
 VARIABLE = "LLAMA_CPP_DIR"
-SCRIPT = "convert_hf_to_gguf.py"
-_ON_PATH = (SCRIPT, "convert-hf-to-gguf", "llama-convert-hf-to-gguf")
+CONVERTER = "convert_hf_to_gguf.py"
+_ON_PATH = (CONVERTER, "convert-hf-to-gguf", "llama-convert-hf-to-gguf")
 OUTTYPE = {"bfloat16": "bf16", "float32": "f32"}
-#: Reads a GGUF file and, where transformers can, its weights against the merged model's. A program of its
-#: own: the ``gguf`` package may lie in llama.cpp's folder only.
+#: Reads a GGUF file and, where transformers can, compares its weights with the merged model's. It runs as a
+#: program of its own because the ``gguf`` package may exist only in llama.cpp's folder.
 _READ = """
 import json, sys
 file, merged = sys.argv[1:]
@@ -54,57 +56,58 @@ except Exception as error:
     found["unread"] = type(error).__name__ + ": " + str(error)[:200]
 else:
     own = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).state_dict()
-    width = {k: min(len(own[k]), len(read[k])) for k in own if k in read}
+    rows = {k: min(len(own[k]), len(read[k])) for k in own if k in read}
     same = own.keys() == read.keys()
-    apart = [(own[k][:n].float() - read[k][:n].float()).abs().max().item() for k, n in width.items()]
+    apart = [(own[k][:n].float() - read[k][:n].float()).abs().max().item() for k, n in rows.items()]
     found["weights"] = max(apart) if same else float("inf")
 print(json.dumps(found))
 """
 
 
 def find_converter() -> Path:
-    """llama.cpp's converter. Raises LabError, saying how to get it."""
+    """llama.cpp's converter. Raises LabError, which says how to install it."""
     if folder := os.environ.get(VARIABLE):
-        path = Path(folder).expanduser() / SCRIPT
+        path = Path(folder).expanduser() / CONVERTER
         if path.is_file():
             return path
         raise LabError(
-            f"{VARIABLE} is {sanitize(folder)}, and there is no {SCRIPT} in it: name llama.cpp's own folder"
+            f"{VARIABLE} is {sanitize(folder)}, which has no {CONVERTER}: set it to llama.cpp's own folder"
         )
     for name in _ON_PATH:
         if found := shutil.which(name):
             return Path(found)
     raise LabError(
-        f"GGUF needs llama.cpp's converter, which is not here: `git clone --depth 1 "
-        f"https://github.com/ggml-org/llama.cpp`, `pip install gguf`, set {VARIABLE} to it and export "
+        f"GGUF needs llama.cpp's converter, which was not found: `git clone --depth 1 "
+        f"https://github.com/ggml-org/llama.cpp`, `pip install gguf`, set {VARIABLE} to the clone and export "
         "again; or export --as modelfile, from which Ollama makes its own GGUF"
     )
 
 
 def _environment(converter: Path) -> dict[str, str]:
-    """With the ``gguf`` package that lies beside the converter, if it does."""
-    own = converter.parent / "gguf-py"
-    paths = [str(own)] if own.is_dir() else []
+    """This process's environment, with the ``gguf`` package beside the converter, if any, on PYTHONPATH."""
+    bundled = converter.parent / "gguf-py"
+    paths = [str(bundled)] if bundled.is_dir() else []
     paths += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def convert(converter: Path, merged: Path, file: Path, dtype: str) -> None:
-    """Converts a merged model. Raises LabError with what the converter said last."""
+    """Converts a merged model. Raises LabError with the last line of the converter's output."""
     command = [str(converter), str(merged), "--outfile", str(file), "--outtype", OUTTYPE[dtype]]
     if converter.suffix == ".py":
         command = [sys.executable, *command]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment(converter))
     if done.returncode or not file.is_file():
-        sys.stderr.write(done.stdout + done.stderr)
-        said = [line for line in (done.stdout + done.stderr).strip().splitlines() if line.strip()]
-        last = sanitize(said[-1])[:300] if said else f"it ended with exit status {done.returncode}"
+        output = done.stdout + done.stderr
+        sys.stderr.write(output)
+        lines = [line for line in output.splitlines() if line.strip()]
+        last = sanitize(lines[-1])[:300] if lines else f"it ended with exit status {done.returncode}"
         raise LabError(f"llama.cpp's converter did not convert this model: {last}")
 
 
-def read_back(converter: Path, file: Path, merged: Path) -> dict[str, Any]:
-    """What a GGUF file says, and the greatest difference of its weights (None where it cannot be told); or
-    only ``problem``."""
+def read_back(converter: Path, file: Path, merged: Path) -> GgufInfo:
+    """The metadata of a GGUF file and the largest difference of its weights from the merged model; only
+    ``problem`` is set where the file could not be read."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", _READ, str(file), str(merged)],
         capture_output=True,
@@ -114,8 +117,7 @@ def read_back(converter: Path, file: Path, merged: Path) -> dict[str, Any]:
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         sys.stderr.write(done.stderr)
-        said = done.stderr.strip().splitlines()
-        return {"problem": said[-1] if said else f"exit status {done.returncode}"}
-    found = json.loads(lines[-1])
-    assert isinstance(found, dict)
-    return found
+        errors = done.stderr.strip().splitlines()
+        return GgufInfo(problem=errors[-1] if errors else f"exit status {done.returncode}")
+    # the standard library reads Infinity, which msgspec's JSON refuses
+    return msgspec.convert(json.loads(lines[-1]), GgufInfo)

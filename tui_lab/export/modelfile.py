@@ -1,80 +1,100 @@
-"""The Modelfile of an export, for ``ollama create``: where the weights lie, the chat template in Go's
-language, what ends an answer, how it is sampled.
+"""The Modelfile of an export for ``ollama create``: weights, chat template in Go's text/template language,
+system message, stop strings and sampling parameters.
 
-Most chat templates put fixed text around the messages. That text is found by rendering marks through the
-run's own template; the Go template made of it is written, read back and compared on conversations. A template
-that does more is left out, with the reason. No torch; what renders is given."""
+Most chat templates put fixed text around the messages. :func:`fixed_text` finds that text by rendering marker
+strings through the run's own Jinja template; this works for any template, known or not, so no table of
+architectures is needed. The fixed text is then compared with the run's template on conversations and written
+as a Go template. A template that does more is left out, with the reason. This module imports no torch.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.export import go_template
+from tui_lab.export.check import Conversation
 
-Message = dict[str, str]
-#: Messages as the run's template renders them, with the prompt for an answer. Raises where it refuses.
-Render = Callable[[list[Message]], str]
+#: Renders messages through the run's template. Raises an error where the template refuses them.
+Render: TypeAlias = Callable[[Conversation], str]
 #: Architectures whose safetensors ``ollama create`` converts itself (its convert/convert.go, 2026).
-IMPORTED = (
+OLLAMA_ARCHITECTURES = (
     "LlamaForCausalLM", "MixtralForCausalLM", "Ministral3ForCausalLM", "GemmaForCausalLM",
     "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM", "Qwen2ForCausalLM", "Olmo3ForCausalLM",
     "CohereForCausalLM", "Lfm2ForCausalLM",
 )  # fmt: skip
-_ASKED, _SAID, _NEXT, _SYSTEM = "qzxaskedqzx", "qzxsaidqzx", "qzxnextqzx", "qzxsystemqzx"
+_USER, _ASSISTANT, _USER_2, _SYSTEM = "qzxuserqzx", "qzxassistantqzx", "qzxnextqzx", "qzxsystemqzx"
 
 
 @dataclass(frozen=True)
-class Around:
-    """The fixed text of a chat template. ``begin`` stands before the first message where that is no system
-    message; a template that knows none has ``system`` None."""
+class FixedText:
+    """The fixed text of a chat template: (before, after) each role's message. ``begin`` precedes the first
+    message unless that is a system message; ``system`` is None for a template without system messages;
+    ``generation_prompt`` is the text that asks for an answer."""
 
     begin: str
     system: tuple[str, str] | None
     user: tuple[str, str]
     assistant: tuple[str, str]
-    answer: str  # what an answer is prompted with
+    generation_prompt: str
+
+    def render(self, messages: Conversation) -> str:
+        """A conversation as the Go template of :func:`go_template` renders it."""
+        around = {"user": self.user, "assistant": self.assistant, "system": self.system or ("", "")}
+        first = messages[0]["role"] if messages else ""
+        parts = [self.begin] if messages and not (self.system and first == "system") else []
+        for at, message in enumerate(messages):
+            before, after = around[message["role"]]
+            is_last = at == len(messages) - 1
+            parts += [before, message["content"]]
+            if not is_last or message["role"] != "assistant":
+                parts.append(after)
+            if is_last and message["role"] != "assistant":
+                parts.append(self.generation_prompt)
+        return "".join(parts)
 
 
-class Inexpressible(Exception):
-    """Why a chat template is more than fixed text around messages."""
+class UnsupportedTemplateError(Exception):
+    """The reason why a chat template is more than fixed text around messages."""
 
 
-def around(render: Render, closed: Callable[[list[Message]], str]) -> Around:
-    """The text that a template puts around messages; ``closed`` renders without the prompt for an answer.
-    Raises Inexpressible."""
-    first: Message = {"role": "user", "content": _ASKED}
-    chat = [first, {"role": "assistant", "content": _SAID}, {"role": "user", "content": _NEXT}]
+def fixed_text(with_prompt: Render, without_prompt: Render) -> FixedText:
+    """The text that a template puts around messages. ``with_prompt`` renders with the prompt for an answer.
+    Raises UnsupportedTemplateError."""
+    first = {"role": "user", "content": _USER}
+    chat = [first, {"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _USER_2}]
     try:
-        opening, between, turned, last = _cut(render(chat), _ASKED, _SAID, _NEXT)
-        after_user = _cut(closed([first]), _ASKED)[1]
-        after_answer = _cut(closed(chat[:2]), _ASKED, _SAID)[2]
-    except Inexpressible:
-        raise
-    except Exception as error:  # templates raise what they like
-        raise Inexpressible(f"it refuses a plain conversation ({sanitize(str(error))[:120]})") from None
-    tail = _common_start(_common_start(after_user, between), last)
-    head = _common_end(opening, turned[len(_common_start(after_answer, turned)) :])
-    return Around(
-        begin=opening.removesuffix(head),
-        system=_system(render, head),
-        user=(head, tail),
-        assistant=(between[len(tail) :], turned.removesuffix(head)),
-        answer=last[len(tail) :],
+        rendered = with_prompt(chat), without_prompt([first]), without_prompt(chat[:2])
+    except Exception as error:
+        raise UnsupportedTemplateError(
+            f"it refuses a plain conversation ({sanitize(str(error))[:120]})"
+        ) from None
+    opening, between, turned, last = _split(rendered[0], _USER, _ASSISTANT, _USER_2)
+    after_user = _split(rendered[1], _USER)[1]
+    after_answer = _split(rendered[2], _USER, _ASSISTANT)[2]
+    user_end = _common_start(_common_start(after_user, between), last)
+    user_start = _common_end(opening, turned[len(_common_start(after_answer, turned)) :])
+    return FixedText(
+        begin=opening.removesuffix(user_start),
+        system=_system(with_prompt, user_start),
+        user=(user_start, user_end),
+        assistant=(between[len(user_end) :], turned.removesuffix(user_start)),
+        generation_prompt=last[len(user_end) :],
     )
 
 
-def _cut(text: str, *marks: str) -> list[str]:
-    found: list[str] = []
+def _split(text: str, *marks: str) -> list[str]:
+    """The text before, between and after the marks, which must occur in this order."""
+    parts: list[str] = []
     for mark in marks:
-        before, seen, text = text.partition(mark)
-        if not seen:
-            raise Inexpressible("it leaves out messages or changes them")
-        found.append(before)
-    return [*found, text]
+        before, found, text = text.partition(mark)
+        if not found:
+            raise UnsupportedTemplateError("it leaves out messages or changes them")
+        parts.append(before)
+    return [*parts, text]
 
 
 def _common_start(first: str, second: str) -> str:
@@ -86,49 +106,54 @@ def _common_end(first: str, second: str) -> str:
     return _common_start(first[::-1], second[::-1])[::-1]
 
 
-def _system(render: Render, head: str) -> tuple[str, str] | None:
-    """What stands around a system message; None where the template has no such message of its own."""
+def _system(render: Render, user_start: str) -> tuple[str, str] | None:
+    """The text around a system message; None if the template renders no system message of its own."""
     try:
-        chat = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _ASKED}]
-        before, after, _ = _cut(render(chat), _SYSTEM, _ASKED)
+        text = render([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}])
+        before, after, _ = _split(text, _SYSTEM, _USER)
     except Exception:
         return None
-    return (before, after.removesuffix(head)) if after.endswith(head) else None
+    return (before, after.removesuffix(user_start)) if after.endswith(user_start) else None
 
 
-def to_go(text: Around) -> str:
-    """The Go template. Raises Inexpressible where fixed text would be read as Go's marks."""
-    pieces = [text.begin, text.answer, *text.user, *text.assistant, *(text.system or ())]
-    for piece in pieces:
-        if "{{" in piece or "}}" in piece or '"""' in piece:
-            raise Inexpressible("its fixed text holds marks of Go's template language")
-    begin = ""
+def _go_text(text: str) -> str:
+    """Fixed text for a Go template inside a Modelfile's triple quotes. Text that Go or Ollama would read as
+    markup is written as a string constant: "{{", a "{" before the next action, triple quotes, and carriage returns,
+    which a Modelfile loses."""
+    if "{{" not in text and not text.endswith("{") and '"""' not in text and "\r" not in text:
+        return text
+    return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
+
+
+def go_template(text: FixedText) -> str:
+    """The Go template that renders what :meth:`FixedText.render` does."""
+    user, assistant = ([_go_text(part) for part in pair] for pair in (text.user, text.assistant))
+    begin = system = system_end = ""
     if text.begin:
-        no_system = '(ne .Role "system")' if text.system else ""
-        condition = f"and (eq $i 0) {no_system}" if no_system else "eq $i 0"
-        begin = f"{{{{ if {condition} }}}}{text.begin}{{{{ end }}}}"
-    system = ""
+        not_system = '(ne .Role "system")' if text.system else ""
+        condition = f"and (eq $i 0) {not_system}" if not_system else "eq $i 0"
+        begin = f"{{{{ if {condition} }}}}{_go_text(text.begin)}{{{{ end }}}}"
     if text.system:
-        system = (
-            f'{{{{ if eq .Role "system" }}}}{text.system[0]}{{{{ .Content }}}}{text.system[1]}{{{{ else }}}}'
-        )
+        before, after = map(_go_text, text.system)
+        system = f'{{{{ if eq .Role "system" }}}}{before}{{{{ .Content }}}}{after}{{{{ else }}}}'
+        system_end = "{{ end }}"
     return (
         "{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"
         + begin
         + system
-        + f'{{{{ if eq .Role "user" }}}}{text.user[0]}{{{{ .Content }}}}{text.user[1]}'
-        + f'{{{{ else if eq .Role "assistant" }}}}{text.assistant[0]}{{{{ .Content }}}}'
-        + f"{{{{ if not $last }}}}{text.assistant[1]}{{{{ end }}}}{{{{ end }}}}"
-        + ("{{ end }}" if system else "")
-        + f'{{{{ if and $last (ne .Role "assistant") }}}}{text.answer}{{{{ end }}}}'
+        + f'{{{{ if eq .Role "user" }}}}{user[0]}{{{{ .Content }}}}{user[1]}'
+        + f'{{{{ else if eq .Role "assistant" }}}}{assistant[0]}{{{{ .Content }}}}'
+        + f"{{{{ if not $last }}}}{assistant[1]}{{{{ end }}}}{{{{ end }}}}"
+        + system_end
+        + f'{{{{ if and $last (ne .Role "assistant") }}}}{_go_text(text.generation_prompt)}{{{{ end }}}}'
         + "{{ end }}"
     )
 
 
 @dataclass(frozen=True)
-class Template:
-    """A chat template for Ollama: ``go`` is "" where it cannot be said in Go's language, and ``reason`` why;
-    ``compared`` conversations were the same; ``notes`` is what to know of it."""
+class OllamaTemplate:
+    """A chat template for Ollama. ``go`` is "" where it cannot be expressed, with the reason in ``reason``;
+    ``compared`` counts the conversations that it rendered as the run's template does."""
 
     go: str
     reason: str = ""
@@ -136,47 +161,50 @@ class Template:
     notes: tuple[str, ...] = ()
 
 
-def translated(
-    render: Render, closed: Callable[[list[Message]], str], bos: str, conversations: Sequence[list[Message]]
-) -> Template:
-    """The run's template for Ollama, compared on every conversation that ends with a question. Ollama puts
-    the start token there by itself, so it is left out."""
+def translate(
+    with_prompt: Render, without_prompt: Render, bos: str, conversations: Sequence[Conversation]
+) -> OllamaTemplate:
+    """The run's template for Ollama, compared on every conversation. Each ends with a user message. Ollama
+    adds the start token itself, so ``bos`` is removed."""
 
-    def without_bos(make: Callable[[list[Message]], str]) -> Callable[[list[Message]], str]:
-        return lambda messages: make(messages).removeprefix(bos) if bos else make(messages)
+    def without_bos(render: Render) -> Render:
+        return lambda messages: render(messages).removeprefix(bos)
 
-    render, closed = without_bos(render), without_bos(closed)
+    with_prompt, without_prompt = without_bos(with_prompt), without_bos(without_prompt)
     notes: list[str] = []
     try:
-        text = around(render, closed)
-        go = to_go(text)
+        text = fixed_text(with_prompt, without_prompt)
         if text.system is None:
-            notes.append("its template has no system message of its own: send none")
+            notes.append("its template has no system message: send none")
         compared = 0
         for messages in conversations:
             if text.system is None and any(message["role"] == "system" for message in messages):
                 continue
-            plain = [{**message, "content": message["content"].strip()} for message in messages]
-            if go_template.render(go, plain) != render(plain):
-                raise Inexpressible("it changes with what the messages say or how many there are")
+            stripped = [{**message, "content": message["content"].strip()} for message in messages]
+            if text.render(stripped) != with_prompt(stripped):
+                raise UnsupportedTemplateError("it changes with the text or the number of messages")
             compared += 1
-            if go_template.render(go, messages) != render(messages):
-                trims = "the chat template strips blanks around messages, which Ollama's cannot"
+            if text.render(messages) != with_prompt(messages):
+                trims = "the chat template strips white space around messages, which Ollama's cannot"
                 notes += [trims] if trims not in notes else []
-    except Inexpressible as error:
-        return Template("", str(error))
-    except go_template.Unreadable as error:
-        return Template("", sanitize(str(error)))
-    return Template(go, "", compared, tuple(notes))
+    except UnsupportedTemplateError as error:
+        return OllamaTemplate("", str(error))
+    return OllamaTemplate(go_template(text), "", compared, tuple(notes))
 
 
 # --- the file -----------------------------------------------------------------------------------------
 
+_PARAMETERS = {
+    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+}  # fmt: skip
+
 
 def modelfile(
-    weights: str, template: str, stops: Sequence[str], settings: Mapping[str, Any], system: str = ""
+    weights: str, template: str, stops: Sequence[str], settings: Mapping[str, object], system: str = ""
 ) -> str:
-    """The text of a Modelfile. ``weights`` is a folder or file beside it."""
+    """The text of a Modelfile. ``weights`` is a folder or file beside it; ``settings`` are transformers'
+    generation settings."""
     lines = [f"FROM {weights}"]
     if template:
         lines.append(f'TEMPLATE """{template}"""')
@@ -186,16 +214,15 @@ def modelfile(
     if not settings.get("do_sample"):
         lines.append("PARAMETER temperature 0")
     else:
-        names = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
-        names["repetition_penalty"] = "repeat_penalty"
-        for name, other in names.items():
-            if settings.get(name) is not None:
-                lines.append(f"PARAMETER {other} {settings[name]:g}")
+        for name, parameter in _PARAMETERS.items():
+            value = settings.get(name)
+            if isinstance(value, int | float):
+                lines.append(f"PARAMETER {parameter} {value:g}")
     return "\n".join(lines) + "\n"
 
 
 def template_of(text: str) -> str:
-    """The TEMPLATE of a Modelfile as Ollama reads it; "" where it has none."""
+    """The TEMPLATE of a Modelfile as Ollama reads it; "" if it has none."""
     found = re.search(r'^TEMPLATE """(.*?)"""$', text, re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
 

@@ -1,38 +1,46 @@
-"""The weights of an export: an adapter as peft reads it anywhere, or one whole model with the adapter in it.
+"""The weights of an export: an adapter for peft, or one whole model with the adapter merged into it.
 
-Merging adds in float32 to the unquantised base and rounds once, at the end; it is never done into 4-bit
-weights, whose rounding would swallow small changes. Tokenizer, template and end tokens go with it."""
+Merging adds in float32 to the unquantised base and rounds once, at the end. It never merges into 4-bit weights,
+whose rounding would swallow small changes. Tokenizer, chat template and stop tokens are written beside the
+weights.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
-from tui_lab.export.source import CONFIG, WEIGHTS, Source
+from tui_lab.export.check import Model, Tokenizer
+from tui_lab.export.source import CONFIG, WEIGHTS, SavedRun
 
-#: Where an adapter looks for a base that no hub has: beside it. Not a hub name, so nothing is ever fetched.
-BASE_BESIDE = "./base"
-#: What of a local base belongs to it.
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+#: Where an adapter finds a base that is on no hub: in the export itself. It is no hub id, so nothing is
+#: ever downloaded for it.
+LOCAL_BASE = "./base"
 _BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
+_SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
-def stop_ids(tokenizer: Any, model: Any) -> list[int]:
-    """What ends an answer: the template's end of turn first, then the tokenizer's and the model's tokens."""
+def stop_ids(tokenizer: Tokenizer, model: Model) -> list[int]:
+    """The tokens that end an answer: the template's end of turn first, then the tokenizer's and the model's
+    other stop tokens."""
     from tui_lab.data import templates
-    from tui_lab.models.inference import stop_ids as of_model
+    from tui_lab.models.inference import stop_ids as model_stop_ids
 
     found = templates.stop_ids(tokenizer)
     mark = templates.renderer_of(tokenizer).end_of_turn
     first = tokenizer.convert_tokens_to_ids(mark) if mark else None
     ordered = sorted(found, key=lambda token: token != first)
-    return [*ordered, *sorted(of_model(model) - set(found))]
+    return [*ordered, *sorted(model_stop_ids(model) - set(found))]
 
 
-def generation_config(model: Any, tokenizer: Any) -> Any:
-    """The base's settings for answers, with what ends a turn in this template."""
+def generation_config(model: Model, tokenizer: Tokenizer) -> GenerationConfig:
+    """The base model's generation settings with the stop tokens of the run's template."""
     from transformers import GenerationConfig
 
     base = model.generation_config
@@ -40,30 +48,31 @@ def generation_config(model: Any, tokenizer: Any) -> Any:
     pad = tokenizer.pad_token_id
     if pad is None and ends:
         pad = ends[0]
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,
         "pad_token_id": pad,
         "bos_token_id": getattr(base, "bos_token_id", None),
     }
     if getattr(base, "do_sample", False):
-        names = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        settings |= {name: getattr(base, name, None) for name in names}
-    return GenerationConfig(**{name: value for name, value in settings.items() if value is not None})
+        settings |= {name: getattr(base, name, None) for name in _SAMPLING}
+    known = {name: value for name, value in settings.items() if value is not None}
+    config: GenerationConfig = GenerationConfig.from_dict(known)
+    return config
 
 
 # --- adapter ------------------------------------------------------------------------------------------
 
 
-def write_adapter(source: Source, target: Path, commit: str) -> None:
-    """The adapter's two files as they are, with a base that is found elsewhere too: a hub id with the commit
-    that was tuned, or a folder beside for a base that no hub has."""
-    if source.whole:
+def write_adapter(source: SavedRun, target: Path, commit: str) -> None:
+    """Writes the adapter's two files. Their base is a hub id with the commit that was tuned, or, for a base
+    that is on no hub, a folder inside the export. Raises LabError for a fully tuned model."""
+    if source.is_full_model:
         raise LabError(
             f"run {source.run.id} tuned all weights, so there is no adapter: export it with --as merged"
         )
-    config = {**source.config, "inference_mode": True}
+    config = {**source.adapter_config, "inference_mode": True}
     if source.base_is_folder:
-        config |= {"base_model_name_or_path": BASE_BESIDE, "revision": None}
+        config |= {"base_model_name_or_path": LOCAL_BASE, "revision": None}
     else:
         config |= {
             "base_model_name_or_path": source.base,
@@ -74,9 +83,9 @@ def write_adapter(source: Source, target: Path, commit: str) -> None:
     shutil.copyfile(source.path / WEIGHTS, target / WEIGHTS)
 
 
-def copy_base(source: Source, target: Path) -> None:
-    """Copies a base that is a folder here beside the export."""
-    place = target / BASE_BESIDE
+def copy_base(source: SavedRun, target: Path) -> None:
+    """Copies a base model that is a local folder into the export."""
+    place = target / LOCAL_BASE
     place.mkdir(mode=0o700)
     for file in sorted(Path(source.base).iterdir()):
         if file.is_file() and file.suffix in _BASE_FILES:
@@ -97,19 +106,19 @@ def tensors_equal(first: Path, second: Path) -> bool:
 # --- whole model --------------------------------------------------------------------------------------
 
 
-def refuse_unmergeable(source: Source, kind: str) -> None:
-    """Raises LabError for adapters that are no change of the weights."""
-    if source.virtual:
+def check_mergeable(source: SavedRun, kind: str) -> None:
+    """Raises LabError for adapters that do not change the weights."""
+    if source.has_virtual_tokens:
         raise LabError(
-            f"run {source.run.id} learned virtual tokens ({source.recipe.method}), which stand before the "
-            f"text and change no weights, so {kind} cannot hold them: export --as adapter"
+            f"run {source.run.id} learned virtual tokens ({source.recipe.method}), which are input and change "
+            f"no weights, so {kind} cannot hold them: export --as adapter"
         )
 
 
-def merged(model: Any, source: Source) -> Any:
-    """The whole model of a loaded one: the adapter added to the weights of its base, in place."""
-    refuse_unmergeable(source, "merged")
-    if source.whole:
+def merge(model: Model, source: SavedRun) -> Model:
+    """The whole model: the adapter is added to the weights of its base, in place. Raises LabError."""
+    check_mergeable(source, "merged")
+    if source.is_full_model:
         return model
     try:
         return model.merge_and_unload(safe_merge=True)  # raises where a weight would not be finite
@@ -119,27 +128,27 @@ def merged(model: Any, source: Source) -> Any:
         ) from None
 
 
-def write_model(model: Any, target: Path, dtype: str) -> None:
-    """Saves a whole model in safetensors, tied weights once."""
+def write_model(model: Model, target: Path, dtype: str) -> None:
+    """Saves a whole model as safetensors; tied weights are stored once."""
     import torch
 
     model = model.to(getattr(torch, dtype))
     model.config.use_cache = True
     model.save_pretrained(target, safe_serialization=True)
-    _forget_places(target / "config.json")
+    _remove_local_paths(target / "config.json")
 
 
-def _forget_places(path: Path) -> None:
-    """Takes out where the base lay on this machine, and that it was looked for nowhere else."""
+def _remove_local_paths(path: Path) -> None:
+    """Removes from a JSON file where the base was on this machine."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    own = [name for name in ("_name_or_path", "is_local", "local_files_only") if name in config]
-    for name in own:
+    local = [name for name in ("_name_or_path", "is_local", "local_files_only") if name in config]
+    for name in local:
         del config[name]
-    if own:
+    if local:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_tokenizer(tokenizer: Any, target: Path) -> None:
-    """Tokenizer and chat template."""
+def write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
+    """Saves the tokenizer with its chat template."""
     tokenizer.save_pretrained(target)
-    _forget_places(target / "tokenizer_config.json")
+    _remove_local_paths(target / "tokenizer_config.json")

@@ -14,7 +14,7 @@ import pytest
 from tests.ui import sample_runs as made
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.export import request as exports
+from tui_lab.export import records as exports
 from tui_lab.recipes.recipe import build
 from tui_lab.runs.folder import RunLock, create
 from tui_lab.ui.app import LabApp
@@ -23,8 +23,8 @@ from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.widgets.dialogs import Confirm
 
 ANSWER = {
-    "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048}},
-    "checks": [{"text": "it is \x1b[2J[bold]the run"}], "notes": ["a gap"], "use": ["load it"],
+    "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048, "sha256": ""}},
+    "checks": [{"name": "alone", "passed": True, "text": "it is \x1b[2J[bold]the run"}], "notes": ["a gap"], "use": ["load it"],
 }  # fmt: skip
 
 
@@ -64,9 +64,9 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await pilot.press("d", "b", "down", "enter")
         await until(lambda: "load it" in screen_text(app))
         [(module, request)] = job.asked
-        assert module == exports.MODULE
-        assert exports.request_of(request) == exports.Request(
-            str(run.path), "merged", "float32", with_base=True
+        assert module == exports.JOB_MODULE
+        assert exports.parse_request(request) == exports.ExportRequest(
+            run=str(run.path), kind="merged", dtype="float32", with_base=True
         )
         shown = screen_text(app)
         assert "\x1b" not in shown and "[bold]the run" in shown and "note: a gap" in shown

@@ -70,7 +70,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.redraw", "ctrl+l", "redraw", "Redraw",
            "Send the whole screen anew, for when something else has written on it."),
     Action("app.export", "E", "export", "Export",
-           "Take what the run learned elsewhere: adapter, model, GGUF, script."),
+           "Take what the run learned elsewhere: adapter, model, GGUF."),
     Action("app.report", "W", "report", "Report", "Write the report of the run, and say where it lies."),
     Action("app.settings", "comma,f11", "settings", "Settings",
            "See every setting with where it came from, and change it."),

@@ -15,7 +15,7 @@ from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.export import request as exports
+from tui_lab.export import records as exports
 from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.actions.screens import Over
@@ -134,7 +134,7 @@ class ExportScreen(Over[None]):
         kind = str(event.option_id)
         if self._busy:
             return
-        if not (self.run.path / exports.FOLDER / kind / exports.RESULT).is_file():
+        if not (self.run.path / exports.EXPORTS_FOLDER / kind / exports.RESULT_FILE).is_file():
             self._begin(kind, False)
             return
         question = f"This run was exported as {kind} before. Replace that export?"
@@ -160,11 +160,11 @@ class ExportScreen(Over[None]):
 
         self._say([f"{request['kind']} …"])
         try:
-            answer = await run_job(exports.MODULE, request, progress)
+            answer = await run_job(exports.JOB_MODULE, request, progress)
         except LabError as error:
             self._say([str(error)])
         else:
-            self._say(exports.sentences(answer))
+            self._say(exports.sentences(exports.parse_result(answer)))
         finally:
             if self.is_mounted:
                 self._job = None

@@ -1,6 +1,6 @@
-"""The part of Go's text/template that a chat template for Ollama needs, rendered here: text, ``range`` over
-messages, ``if``/``else if``/``else``, variables, fields, ``eq``, ``ne``, ``and``, ``or``, ``not``, ``len``,
-``slice``. With it a TEMPLATE that was written is read back and compared with the run's own chat template."""
+"""A small interpreter of Go's text/template, independent of the code that writes such templates: text, ``range``,
+``if``/``else if``/``else``, variables, fields, constants, ``eq``, ``ne``, ``and``, ``or``, ``not``, ``len``,
+``slice``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_PART = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
+# as Go's lexer: an action begins at the first "{{" and ends at the first "}}" outside of a string constant
+_PART = re.compile(r'\{\{(-\s)?((?:"(?:\\.|[^"\\])*"|[^"])*?)(\s-)?\}\}', re.DOTALL)
 _WORD = re.compile(r'\s*("(?:\\.|[^"\\])*"|[()]|:=|[^\s()]+)')
 
 
-class Unreadable(ValueError):
-    """What of a template is not understood here."""
+class UnreadableTemplateError(ValueError):
+    """A part of a template that this interpreter does not know."""
 
 
 @dataclass
@@ -31,13 +32,13 @@ class _Node:
 
 
 def render(template: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """The template with ``.Messages``, each with ``.Role`` and ``.Content``. Raises Unreadable."""
+    """The template with ``.Messages``, each with ``.Role`` and ``.Content``. Raises UnreadableTemplateError."""
     found = [{"Role": message["role"], "Content": message["content"]} for message in messages]
     root = {"Messages": found}
     parts = _parts(template)
     tree, ending = _parse(parts)
     if ending is not None:
-        raise Unreadable(f"{ending} without a beginning")
+        raise UnreadableTemplateError(f"{ending} without a beginning")
     return _write(tree, root, {"$": root})
 
 
@@ -84,7 +85,7 @@ def _range(head: str, parts: list[tuple[bool, str]]) -> _Node:
     names, _, over = head.rpartition(":=")
     inside, ending = _parse(parts)
     if ending != "end":
-        raise Unreadable("range without end")
+        raise UnreadableTemplateError("range without end")
     return _Node(
         "range",
         names=tuple(name.strip() for name in names.split(",") if name.strip()),
@@ -101,9 +102,9 @@ def _if(condition: str, parts: list[tuple[bool, str]]) -> _Node:
     elif ending == "else":
         node.otherwise, ending = _parse(parts)
         if ending != "end":
-            raise Unreadable("else without end")
+            raise UnreadableTemplateError("else without end")
     elif ending != "end":
-        raise Unreadable("if without end")
+        raise UnreadableTemplateError("if without end")
     return node
 
 
@@ -116,13 +117,13 @@ def _expression(text: str) -> Any:
             stack.append([])
         elif word == ")":
             if len(stack) == 1:
-                raise Unreadable(f"a bracket too many in {text!r}")
+                raise UnreadableTemplateError(f"a bracket too many in {text!r}")
             inner = stack.pop()
             stack[-1].append(inner)
         else:
             stack[-1].append(word)
     if len(stack) != 1 or not stack[0]:
-        raise Unreadable(f"cannot read {text!r}")
+        raise UnreadableTemplateError(f"cannot read {text!r}")
     return stack[0]
 
 
@@ -168,7 +169,7 @@ def _value(expression: Any, dot: Any, names: dict[str, Any]) -> Any:
         case "slice":
             return values[0][values[1] :]
     if rest:
-        raise Unreadable(f"the function {first!r} is not known here")
+        raise UnreadableTemplateError(f"the function {first!r} is not known here")
     return _value(first, dot, names)
 
 
@@ -179,10 +180,10 @@ def _word(word: str, dot: Any, names: dict[str, Any]) -> Any:
         return int(word)
     start, _, path = word.partition(".")
     if start and start not in names:
-        raise Unreadable(f"{word!r} is not known here")
+        raise UnreadableTemplateError(f"{word!r} is not known here")
     value = names[start] if start else dot
     for part in path.split(".") if path else ():
         if not isinstance(value, Mapping) or part not in value:
-            raise Unreadable(f"{word!r} is not known here")
+            raise UnreadableTemplateError(f"{word!r} is not known here")
         value = value[part]
     return value

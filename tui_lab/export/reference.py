@@ -1,0 +1,89 @@
+"""What the run itself computes: the logits and greedy answers that an export is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tui_lab.export import check, weights
+from tui_lab.export import source as sources
+from tui_lab.export.check import Model, Tokenizer
+from tui_lab.export.source import ComparedText, SavedRun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reference:
+    """``path`` is a safetensors file of logits (positions, V): ``exact.N`` of row N by the unrounded weights
+    and, where the run computes otherwise, ``own.N`` by the run as trained. ``device`` and ``dtype`` are those
+    of the unrounded weights; ``own`` describes the run's own setup, "" where it is the same."""
+
+    path: Path
+    device: str
+    dtype: str
+    positions: int
+    answers: list[list[int]]
+    own: str
+    commit: str
+    tied: bool
+
+
+def compute_reference(
+    source: SavedRun,
+    text: ComparedText,
+    tokenizer: Tokenizer,
+    work: Path,
+    on_progress: Callable[[str], None],
+) -> tuple[Reference, Model]:
+    """The reference, written into ``work``, and the unrounded model, which is still loaded. Raises LabError."""
+    from safetensors.torch import save_file
+
+    setup = sources.trained_setup(source)
+    device, dtype = sources.device_for_exact(source.entry.parameters or 0)
+    logits: dict[str, Tensor] = {}
+    answers: list[list[int]] | None = None
+    stops: list[int] = []
+    differs = source.four_bit or setup.dtype != dtype
+    if differs:
+        on_progress("computing with the run as it was trained")
+        own = sources.load_as_trained(source, setup)
+        stops = weights.stop_ids(tokenizer, own)
+        positions = _positions(own, 2 * len(text.rows))
+        for at, ids in enumerate(text.rows):
+            logits[f"own.{at}"] = check.last_logits(own, ids, positions)
+        answers = _answers(own, text, tokenizer, stops)
+        del own
+        sources.free_memory()
+    on_progress("computing with the run's unrounded weights")
+    exact = sources.load_exact(source, device, dtype)
+    stops = stops or weights.stop_ids(tokenizer, exact)
+    positions = _positions(exact, len(text.rows) * (2 if differs else 1))
+    for at, ids in enumerate(text.rows):
+        logits[f"exact.{at}"] = check.last_logits(exact, ids, positions)
+    path = work / "reference.safetensors"
+    save_file({name: value.contiguous() for name, value in logits.items()}, path)
+    return Reference(
+        path=path,
+        device=device,
+        dtype=dtype,
+        positions=positions,
+        answers=answers if answers is not None else _answers(exact, text, tokenizer, stops),
+        own=setup.description if differs else "",
+        commit=str(getattr(exact.config, "_commit_hash", "") or ""),
+        tied=check.tied(exact),
+    ), exact
+
+
+def _positions(model: Model, rows: int) -> int:
+    return sources.compared_positions(model.config.get_text_config().vocab_size, rows)
+
+
+def _answers(model: Model, text: ComparedText, tokenizer: Tokenizer, stops: list[int]) -> list[list[int]]:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops or [0])[0]
+    return [
+        check.greedy(model, ids, sources.ANSWER_TOKENS, stop_ids=stops, pad_id=pad) for ids in text.prompts
+    ]
