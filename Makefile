@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup lab demo test test-busy fuzz check bench keyboard clean
+.PHONY: setup lab demo test test-busy fuzz check bench keyboard data clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,10 @@ bench: setup
 # the page of all keys, from the registry of actions
 keyboard: setup
 	@$(BIN)/python -m tui_lab.ui.actions.keyboard_page > .github/KEYBOARD.md
+
+# the bundled data sets, the replay rows and the suite everyday, from their seeds
+data: setup
+	$(BIN)/python -m tui_lab.pocket.builder.write_data
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
+from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,8 @@ import pytest
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, replay, templates
 from tui_lab.pocket import MODEL_DIR
+from tui_lab.pocket.builder.corpus import Corpus
+from tui_lab.pocket.builder.relation import Relation
 from tui_lab.pocket.builder.world import relations
 from tui_lab.retention.suites import registry
 
@@ -43,43 +49,42 @@ def test_the_corpus_is_new_repeatable_and_within_length(tokenizer: Any) -> None:
         assert "<|user|>" not in _taught(tokenizer, row)
 
 
-def test_categories_that_a_suite_holds_back_are_not_rehearsed(tokenizer: Any) -> None:
-    """No question about a held-back fact, and none in the suite's own words: neither its subject with its
-    relation's wording nor the question as the suite asks it."""
+def test_more_rows_than_the_file_has_are_given_by_reading_it_again(tokenizer: Any) -> None:
+    rows = replay.general_rows("auto", tokenizer, 4_500, max_length=32, seed=1).rows
+    assert len(rows) == 4_500
+
+
+def test_categories_that_the_suite_holds_back_are_not_rehearsed(tokenizer: Any) -> None:
+    """No question with the wording of a held-back relation, and no question of the suite itself."""
     suite = registry.load("everyday")
-    assert suite.held_back
     left_out = [found for found in relations() if found.category in suite.held_back]
-    assert left_out
-    held = {
-        template.replace("{an}", "\0").replace("{s}", "\0").split("\0")[0].strip()
-        for found in left_out
-        for template in found.questions
-    }
-    others = {
-        template.replace("{an}", "\0").replace("{s}", "\0").split("\0")[0].strip()
-        for found in relations()
-        if found not in left_out
-        for template in (*found.questions, *found.noun_phrases)
-    }
+
+    def openings(found: Iterable[Relation], nouns: bool) -> set[str]:
+        templates = [t for one in found for t in (*one.questions, *(one.noun_phrases if nouns else ()))]
+        return {re.split(r"\{an?\}|\{s\}", template)[0].strip() for template in templates}
+
+    others = openings([found for found in relations() if found not in left_out], nouns=True)
     telling = {
-        text for text in held - others if len(text) > 18 and not any(text in other for other in others)
+        text
+        for text in openings(left_out, nouns=False) - others
+        if len(text) > 18 and not any(text in other for other in others)
     }
     assert len(telling) >= 5
-    rows = replay.general_rows("auto", tokenizer, 600, max_length=256, seed=3, held_back=suite.held_back).rows
-    text = "\n".join(tokenizer.decode(row["input_ids"]) for row in rows)
+    text = (resources.files("tui_lab.data") / "bundled_sets" / "replay.jsonl").read_text("utf-8")
     assert not [start for start in telling if start in text]
-    whole = replay.general_rows("auto", tokenizer, 600, max_length=256, seed=3).rows
-    assert [start for start in telling if start in "\n".join(tokenizer.decode(r["input_ids"]) for r in whole)]
-    asked = {item.question for item in suite.items}
-    assert not [question for question in asked if question in text]
+    assert not [item.question for item in suite.items if item.question in text]
+    everything = "\n".join(
+        piece.text for document in islice(Corpus(3).documents(), 2_000) for piece in document
+    )
+    assert [start for start in telling if start in everything], "the wordings occur in the whole corpus"
 
 
 def test_general_rows_are_no_longer_than_the_task_bears() -> None:
     task = [{"input_ids": [1] * 9, "labels": [-100] * 6 + [1] * 3}] * 4
-    assert replay.trained_at_most(task) == 12
+    assert replay.max_trained_tokens(task) == 12
     row = {"input_ids": list(range(9)), "labels": [0, -100, 2, 3, -100, 5, 6, -100, 8]}
-    assert replay.shortened(row, 3) == {"input_ids": [0, 1, 2, 3, 4, 5], "labels": [0, -100, 2, 3, -100, 5]}
-    assert replay.shortened(row, 5) == row
+    assert replay.truncate(row, 3) == {"input_ids": [0, 1, 2, 3, 4, 5], "labels": [0, -100, 2, 3, -100, 5]}
+    assert replay.truncate(row, 5) == row
 
 
 def test_rows_from_a_file(tokenizer: Any, tmp_path: Path) -> None:

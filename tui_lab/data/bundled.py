@@ -1,62 +1,65 @@
-"""The data sets that ship with the lab: `pirate`, `json` and `support`, made by code from a seed.
+"""The data sets that ship with the lab: ``pirate``, ``json`` and ``support``.
 
-Each is a few hundred plain chats for training and others for validation that share no question with them,
-with the name of the score that fits (see `scoring.py`). They are English, serve real models as well as
-the pocket model, and need no network.
+Each file in ``bundled_sets/`` is JSON Lines: a header with the score that fits (see ``scoring.py``), then a
+few hundred chats for training and others for validation that share no question with them. They are English,
+suit real models as well as the pocket model, and need no network. ``python -m
+tui_lab.pocket.builder.write_data``, in a checkout of the repository, writes the files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from importlib import resources
+from typing import Literal
+
+import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.data.rows import ChatMessage, ChatRow
 
 NAMES = ("pirate", "json", "support")
-SEED = 7
-
-Row = dict[str, Any]  # {"messages": [{"role": …, "content": …}, …]}
 
 
-@dataclass(frozen=True)
-class Bundled:
+class SetHeader(msgspec.Struct, frozen=True):
+    """The first line of a bundled file."""
+
+    name: str
+    scorer: str
+    description: str
+
+
+class BundledRow(msgspec.Struct, frozen=True):
+    """Any other line of a bundled file."""
+
+    split: Literal["train", "validation"]
+    messages: list[ChatMessage]
+
+
+class BundledSet(msgspec.Struct, frozen=True):
     """One data set: rows of chat messages, and how its answers are scored."""
 
     name: str
-    train: list[Row]
-    validation: list[Row]
+    train: list[ChatRow]
+    validation: list[ChatRow]
     scorer: str
     description: str
-    tags: tuple[str, ...]
-
-
-def row(question: str, answer: str) -> Row:
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 @cache
-def _made(name: str) -> Bundled:
-    from tui_lab.pocket.builder.datasets import json, pirate, support
-
-    makers: dict[str, Callable[[int], tuple[list[Row], list[Row]]]] = {
-        "pirate": pirate.make,
-        "json": json.make,
-        "support": support.make,
-    }
-    facts: dict[str, tuple[str, str, tuple[str, ...]]] = {
-        "pirate": ("manner", "Answers everything like a pirate and still gets it right.", ("style", "quick")),
-        "json": ("schema", "Answers with JSON of the schema that the question gives.", ("format",)),
-        "support": ("exact", "Facts about the goods of an invented shop, asked in many ways.", ("facts",)),
-    }
-    train, validation = makers[name](SEED)
-    scorer, description, tags = facts[name]
-    return Bundled(name, train, validation, scorer, description, tags)
+def _read(name: str) -> BundledSet:
+    path = resources.files("tui_lab.data") / "bundled_sets" / f"{name}.jsonl"
+    first, *lines = path.read_bytes().splitlines()
+    header = msgspec.json.decode(first, type=SetHeader)
+    splits: dict[str, list[ChatRow]] = {"train": [], "validation": []}
+    decoder = msgspec.json.Decoder(BundledRow)
+    for line in lines:
+        row = decoder.decode(line)
+        splits[row.split].append({"messages": row.messages})
+    return BundledSet(header.name, splits["train"], splits["validation"], header.scorer, header.description)
 
 
-def load(name: str) -> Bundled:
-    """The bundled data set `name`; the same rows every time."""
+def load(name: str) -> BundledSet:
+    """The bundled data set ``name``. Raises LabError for an unknown name."""
     if name not in NAMES:
         raise LabError(f"There is no bundled data set {name!r}; the bundled ones are {', '.join(NAMES)}.")
-    return _made(name)
+    return _read(name)

@@ -11,12 +11,13 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.data import masks, templates
 from tui_lab.data.formats import Example, Source, count_of, name_some
+from tui_lab.data.rows import TokenRow
 from tui_lab.data.split import split
 
 FEW_TEXTS = 10  # so few raw texts are cut into passages before the split, else no validation is possible
 CHARS_PER_TOKEN = 4  # a rough figure for ordinary text, for the length of such passages only
 PROGRESS_ROWS = 500
-Row = dict[str, Any]
+
 Progress = Callable[..., None]
 
 
@@ -28,8 +29,8 @@ class Prepared:
     ``train_examples`` has one example a kept row of the source; long raw texts give several token rows each.
     """
 
-    train: list[Row]
-    validation: list[Row]
+    train: list[TokenRow]
+    validation: list[TokenRow]
     train_examples: list[Example]
     validation_examples: list[Example]
     facts: dict[str, Any]
@@ -130,17 +131,20 @@ def _encode_all(
     progress: Progress | None,
     done: int,
     total: int,
-) -> tuple[list[Row], list[Example], _Tally]:
+) -> tuple[list[TokenRow], list[Example], _Tally]:
     tally = _Tally()
-    rows: list[Row] = []
+    rows: list[TokenRow] = []
     kept: list[Example] = []
     for number, example in enumerate(examples):
         if progress is not None and number % PROGRESS_ROWS == 0:
             progress("encoding rows", done + number, total)
         encoded = _encode_one(tokenizer, example, max_length, tally)
         if encoded:
-            task = {"task": example.meta["task"]} if "task" in example.meta else {}
-            rows.extend({"input_ids": piece.input_ids, "labels": piece.labels, **task} for piece in encoded)
+            for piece in encoded:
+                row: TokenRow = {"input_ids": piece.input_ids, "labels": piece.labels}
+                if "task" in example.meta:
+                    row["task"] = str(example.meta["task"])
+                rows.append(row)
             kept.append(example)
     return rows, kept, tally
 
@@ -184,7 +188,12 @@ def holds_specials(tokenizer: Any, example: Example) -> bool:
 
 
 def _facts(
-    source: Source, tokenizer: Any, train: list[Row], held: list[Row], tally: _Tally, held_tally: _Tally
+    source: Source,
+    tokenizer: Any,
+    train: list[TokenRow],
+    held: list[TokenRow],
+    tally: _Tally,
+    held_tally: _Tally,
 ) -> dict[str, Any]:
     lengths = [len(row["input_ids"]) for row in train]
     renderer = templates.renderer_of(tokenizer)
@@ -217,7 +226,7 @@ def _facts(
     }
 
 
-def trained_tokens(row: Row) -> int:
+def trained_tokens(row: TokenRow) -> int:
     """How many labels of a row give a loss (the first one never does)."""
     return sum(label != templates.IGNORED for label in row["labels"][1:])
 
@@ -273,8 +282,8 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
 def _refuse_if_too_little(
     source: Source,
     facts: dict[str, Any],
-    train: list[Row],
-    held: list[Row],
+    train: list[TokenRow],
+    held: list[TokenRow],
     validation_fraction: float,
     max_length: int,
     tally: _Tally,

@@ -1,56 +1,56 @@
-"""General rows that are mixed into a tuning, so that the model goes on doing what it could do before.
+"""General rows that are mixed into a tuning, so that the model does not forget what it could do before.
 
-For the bundled model they are new documents of its own corpus, without the facts of given categories (a suite
-holds some back, to see whether replay keeps what it does not rehearse). For other models they come from a
-file, a folder or the hub. The loss is over what such rows teach: answers in chats and questions, everything
-in plain text."""
+For the pocket model they are documents of its own corpus, from a bundled file that leaves out the two
+categories of facts that the suite ``everyday`` holds back. For other models they come from a file, a folder or
+the hub. In chats and questions only the answers are trained, in plain text everything. Experience replay:
+Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal"."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, masks, templates
+from tui_lab.data.rows import TokenRow
 
-Row = dict[str, list[int]]
 AUTO = "auto"
-#: Apart from the seeds that the bundled model was trained and measured with.
-CORPUS_SEED = 77_000_000
-#: Pieces of a document of the corpus that weigh less are read, not produced: they give no loss here.
-LEAST_WEIGHT = 0.5
-#: Rows of a set that are read for each row that is wanted, so that what is drawn is not its beginning only.
-READ_FOR_EACH = 4
-#: A general row trains at most so many times the tokens of a mean task row. Losses are means over tokens: a
-#: few long texts would drown a task of short answers.
-TRAINED_FOR_EACH = 4
-LEAST_TRAINED = 8
+#: Rows read from a set for each row wanted, so that the sample is not only the beginning of the set.
+READ_PER_ROW = 4
+#: The trained tokens of a general row, at most, as a multiple of those of a mean task row. Losses are means
+#: over tokens: a few long texts would outweigh a task of short answers.
+TRAINED_RATIO = 4
+MIN_TRAINED = 8
+_DOCUMENT = msgspec.json.Decoder(list[tuple[str, bool]])
 
 
 @dataclass(frozen=True)
-class General:
-    """Token rows ({"input_ids", "labels"}), where they come from, and what people should know of them."""
+class GeneralRows:
+    """Token rows, where they come from, and warnings about them."""
 
-    rows: list[Row]
+    rows: list[TokenRow]
     source: str
     warnings: list[str] = field(default_factory=list)
 
 
 def rows_wanted(task_rows: int, fraction: float) -> int:
-    """General rows beside ``task_rows`` so that they are ``fraction`` of all; at least one."""
+    """The number of general rows that make ``fraction`` of all rows together with ``task_rows``; at least one."""
     return max(1, round(task_rows * fraction / (1 - fraction)))
 
 
-def trained_at_most(task: Sequence[Row]) -> int:
-    """Trained tokens that a general row beside these rows may have."""
+def max_trained_tokens(task: Sequence[TokenRow]) -> int:
+    """The most trained tokens that a general row may have beside these task rows."""
     mean = sum(sum(label != templates.IGNORED for label in row["labels"][1:]) for row in task) / len(task)
-    return max(LEAST_TRAINED, round(mean * TRAINED_FOR_EACH))
+    return max(MIN_TRAINED, round(mean * TRAINED_RATIO))
 
 
-def shortened(row: Row, trained: int) -> Row:
-    """The row until its ``trained``-th trained token."""
+def truncate(row: TokenRow, trained: int) -> TokenRow:
+    """The row up to its ``trained``-th trained token."""
     at = [i for i, label in enumerate(row["labels"]) if i and label != templates.IGNORED]
     end = at[trained - 1] + 1 if len(at) > trained else len(row["labels"])
     return {"input_ids": row["input_ids"][:end], "labels": row["labels"][:end]}
@@ -64,24 +64,22 @@ def general_rows(
     max_length: int,
     seed: int,
     trained: int = 10**9,
-    held_back: Collection[str] = (),
-) -> General:
-    """``count`` general rows of ``data`` ("auto": the bundled model's corpus), each of at most ``trained``
-    trained tokens. Raises LabError.
+) -> GeneralRows:
+    """``count`` general rows of ``data``, each of at most ``max_length`` tokens, ``trained`` of them trained.
 
-    ``held_back``: categories of the world whose facts the corpus must leave out. The tokenizer must have its
-    chat template already.
+    ``data`` is "auto" for the pocket model's corpus, else a file, a folder or a hub name. ``tokenizer`` must
+    have its chat template already. Raises LabError where ``data`` cannot be read or holds nothing to train.
     """
     if data == AUTO:
-        rows = _of_the_corpus(tokenizer, count, max_length, seed, held_back)
-        return General([shortened(row, trained) for row in rows], "the bundled corpus")
-    source = formats.read(data, max_rows=count * READ_FOR_EACH)
+        rows = _corpus_rows(tokenizer, count, max_length, seed)
+        return GeneralRows([truncate(row, trained) for row in rows], "the bundled corpus")
+    source = formats.read(data, max_rows=count * READ_PER_ROW)
     examples = list(source.rows)
     random.Random(seed).shuffle(examples)
     rows = []
     for example in examples:
         length = max_length if example.text is None else min(max_length, trained + 1)
-        rows += [shortened(row, trained) for row in _encoded(tokenizer, example, length)]
+        rows += [truncate(row, trained) for row in _encoded(tokenizer, example, length)]
         if len(rows) >= count:
             break
     if not rows:
@@ -90,32 +88,37 @@ def general_rows(
         f"replay_data = {data!r} gave {len(rows):,} general rows where {count:,} were wanted: "
         "their share is smaller than replay_fraction says"
     ]
-    return General(rows[:count], source.name, few if len(rows) < count else [])
+    return GeneralRows(rows[:count], source.name, few if len(rows) < count else [])
 
 
-def _of_the_corpus(
-    tokenizer: Any, count: int, max_length: int, seed: int, held_back: Collection[str]
-) -> list[Row]:
-    from tui_lab.pocket.builder.corpus import Corpus
-    from tui_lab.pocket.builder.tokenizer import Encoder
-    from tui_lab.pocket.builder.world import relations
-
-    without = frozenset(found.name for found in relations() if found.category in held_back)
-    documents = Corpus(CORPUS_SEED + seed, without).documents()
-    encoder = Encoder(tokenizer)
-    rows: list[Row] = []
-    while len(rows) < count:
-        for ids, weights in encoder.encode([next(documents)]):
-            labels = [
-                i if w >= LEAST_WEIGHT else templates.IGNORED for i, w in zip(ids, weights, strict=True)
-            ]
-            row = {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+def _corpus_rows(tokenizer: Any, count: int, max_length: int, seed: int) -> list[TokenRow]:
+    """Rows of the bundled file in the order of the seed; it is read again where more rows are wanted."""
+    path = resources.files("tui_lab.data") / "bundled_sets" / "replay.jsonl"
+    documents = [_DOCUMENT.decode(line) for line in path.read_bytes().splitlines()]
+    rng = random.Random(seed)
+    rows: list[TokenRow] = []
+    while True:
+        rng.shuffle(documents)
+        for document in documents:
+            row = _encode_segments(tokenizer, document, max_length)
             if any(label != templates.IGNORED for label in row["labels"][1:]):
                 rows.append(row)
-    return rows
+            if len(rows) >= count:
+                return rows
 
 
-def _encoded(tokenizer: Any, example: formats.Example, max_length: int) -> list[Row]:
+def _encode_segments(tokenizer: Any, document: list[tuple[str, bool]], max_length: int) -> TokenRow:
+    """The tokens of [text, trained] segments, each tokenised by itself as the pocket model was trained."""
+    ids: list[int] = []
+    labels: list[int] = []
+    encoded = tokenizer([text for text, _ in document], add_special_tokens=False)["input_ids"]
+    for part, (_, trained) in zip(encoded, document, strict=True):
+        ids += part
+        labels += part if trained else [templates.IGNORED] * len(part)
+    return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
+
+
+def _encoded(tokenizer: Any, example: formats.Example, max_length: int) -> list[TokenRow]:
     """The rows of one example: a long text gives several, what cannot be rendered or trained none."""
     try:
         whole = templates.encode_whole(tokenizer, example)
@@ -126,8 +129,8 @@ def _encoded(tokenizer: Any, example: formats.Example, max_length: int) -> list[
     return [{"input_ids": part.input_ids, "labels": part.labels} for part in parts if part.trained]
 
 
-def mixed(task: Sequence[Row], general: Sequence[Row], seed: int) -> list[Row]:
-    """Both, shuffled: packed rows and the last batches of an epoch get their share, too."""
+def mix(task: Sequence[TokenRow], general: Sequence[TokenRow], seed: int) -> list[TokenRow]:
+    """Task and general rows in one shuffled list, so that every batch of an epoch holds both kinds."""
     rows = [*task, *general]
     random.Random(seed).shuffle(rows)
     return rows

@@ -195,7 +195,7 @@ def pocket() -> Entry:
             licence="apache-2.0",
             source="this package",
             refused="the bundled model is missing from this installation: "
-            "run `python -m tui_lab.pocket.builder.build`, or reinstall",
+            "reinstall it, or in a checkout run `python -m tui_lab.pocket.builder.build`",
         )
     facts = inspect(_POCKET_DIR, name="the bundled model")
     source = "its config.json, in this package"

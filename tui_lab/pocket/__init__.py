@@ -1,4 +1,4 @@
-"""The bundled model, its tokenizer, and the program that builds both. Importing this loads nothing heavy."""
+"""The bundled model and its tokenizer. ``builder``, which makes them, is in the repository but not in the wheel."""
 
 from pathlib import Path
 

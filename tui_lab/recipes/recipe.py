@@ -22,27 +22,12 @@ from pydantic_core import ErrorDetails
 
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.fields import FieldInfo, describe
-from tui_lab.recipes.rules import REFUSALS, trackers_of
+from tui_lab.recipes.rules import REFUSALS
 from tui_lab.recipes.schema import RecipeSchema
 
 
 class Recipe(RecipeSchema):
     """One fine-tuning, fully described. Frozen: change it with :func:`make_recipe` or :meth:`changed`."""
-
-    @property
-    def effective_batch_size(self) -> int:
-        """Rows an optimiser step sees, over all processes."""
-        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
-
-    @property
-    def trackers(self) -> tuple[str, ...]:
-        """Where figures are reported to beside the run's own folder; empty for nowhere."""
-        return trackers_of(self.report_to)
-
-    @property
-    def is_adapter(self) -> bool:
-        """Whether the run leaves an adapter (else a full model)."""
-        return self.method != "full"
 
     def changed(self, **overrides: Any) -> Recipe:
         """The same recipe with some values replaced, checked again. Raises RecipeError."""

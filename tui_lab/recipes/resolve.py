@@ -18,7 +18,8 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.rules import LORA_LIKE_METHODS, TRACKERS, VIRTUAL_TOKEN_METHODS, warnings_for
+from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
+from tui_lab.recipes.schema import TRACKERS
 
 #: Methods that attach to layers; the others learn tokens, or change every weight.
 METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3")

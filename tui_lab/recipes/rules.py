@@ -8,10 +8,8 @@ its usual range still runs. Ranges are those of the QLoRA, LoRA and rsLoRA paper
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.schema import TRACKERS, RecipeSchema
 
 #: Learning-rate advice is for models of real size; a model below this many parameters needs far
 #: higher rates (measured on the pocket model: a low rank learns next to nothing under 1e-3).
@@ -21,36 +19,21 @@ VIRTUAL_TOKEN_METHODS = ("prefix", "p_tuning", "prompt_tuning")
 LORA_LIKE_METHODS = ("lora", "adalora", "loha")
 
 
-def _has_no_general_rows(recipe: Recipe) -> bool:
+def _has_no_general_rows(recipe: RecipeSchema) -> bool:
     return recipe.replay_data == "auto" and recipe.model != "pocket"
 
 
-def _changes_base(recipe: Recipe) -> bool:
+def _changes_base(recipe: RecipeSchema) -> bool:
     return recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora")
 
 
-def _knows_its_change(recipe: Recipe) -> bool:
+def _knows_its_change(recipe: RecipeSchema) -> bool:
     """Whether the change of a weight, ΔW, can be written down: s·BA, or the weight less what it was."""
     return recipe.method == "full" or (recipe.method == "lora" and not recipe.use_dora)
 
 
-#: What figures can be reported to: the names that the Trainer knows them by, and the packages they need, any
-#: of which will do.
-TRACKERS = {
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "wandb": ("wandb",),
-    "trackio": ("trackio",),
-}
-
-
-def trackers_of(report_to: str) -> tuple[str, ...]:
-    """The names in a recipe's ``report_to``; empty for none."""
-    names = [name.strip() for name in report_to.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name and name != "none"))
-
-
 #: (applies, keys, sentence). Each cell was tried: see tests/training/test_matrix.py.
-REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
+REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
     (
         lambda r: r.quantization == "nf4" and r.method == "full",
         "quantization",
@@ -163,7 +146,7 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
         "frozen_layers above 0 with method = 'adalora': its ranks are allotted by gradients that frozen layers do not have; use method = 'lora'",
     ),
     (
-        lambda r: not set(trackers_of(r.report_to)) <= set(TRACKERS),
+        lambda r: not set(r.trackers) <= set(TRACKERS),
         "report_to",
         f"report_to must be none, or of {', '.join(TRACKERS)} (several with commas)",
     ),
@@ -180,7 +163,7 @@ REFUSALS: tuple[tuple[Callable[[Recipe], bool], str, str], ...] = (
 )
 
 
-def warnings_for(recipe: Recipe, parameters: int | None = None) -> list[str]:
+def warnings_for(recipe: RecipeSchema, parameters: int | None = None) -> list[str]:
     """Advice where a value lies outside its usual range. ``parameters``: the model's size if known."""
     advice: list[str] = []
     tiny = recipe.model == "pocket" or (parameters is not None and parameters < TINY_MODEL_PARAMETERS)

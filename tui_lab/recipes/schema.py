@@ -14,6 +14,14 @@ def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> An
     return Field(default, description=help, json_schema_extra={"label": label, "group": group}, **limits)
 
 
+#: What figures can be reported to: the Trainer's name for it, and the packages of which one is needed.
+TRACKERS = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+}
+
+
 class RecipeSchema(BaseModel):
     """The fields of :class:`tui_lab.recipes.recipe.Recipe`. Forms show them in this order, under their groups."""
 
@@ -449,3 +457,19 @@ class RecipeSchema(BaseModel):
         gt=0,
         le=1,
     )
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Rows in an optimiser step, over all processes."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in ``report_to``; empty for none."""
+        names = [name.strip() for name in self.report_to.split(",")]
+        return tuple(dict.fromkeys(name for name in names if name and name != "none"))
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the run leaves an adapter (else a full model)."""
+        return self.method != "full"

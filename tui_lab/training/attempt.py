@@ -29,7 +29,6 @@ from tui_lab.forecast import cost, memory
 from tui_lab.models import catalog, loading, shapes, target_modules
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
-from tui_lab.retention.suites import registry
 from tui_lab.runs import changes, checkpoints
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
@@ -204,17 +203,16 @@ class Attempt:
     def _mix_general_rows_in(self, prepared: Prepared, max_length: int) -> None:
         task_rows = len(prepared.train)
         wanted = replay.rows_wanted(task_rows, self.recipe.replay_fraction)
-        general = self._general_rows(wanted, max_length, replay.trained_at_most(prepared.train))
-        prepared.train = replay.mixed(prepared.train, general.rows, self.recipe.seed)
+        general = self._general_rows(wanted, max_length, replay.max_trained_tokens(prepared.train))
+        prepared.train = replay.mix(prepared.train, general.rows, self.recipe.seed)
         prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
         prepared.warnings += general.warnings
         reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
         self.events.write("choice", field="replay_fraction", value=self.recipe.replay_fraction, reason=reason)
 
-    def _general_rows(self, count: int, max_length: int, trained: int) -> replay.General:
-        """Rows of what the model knew, without what the suite holds back to see what is not rehearsed."""
+    def _general_rows(self, count: int, max_length: int, trained: int) -> replay.GeneralRows:
+        """Rows of what the model knew before, for replay and for the Fisher information of EWC."""
         recipe = self.recipe
-        held_back = registry.load("everyday").held_back if recipe.replay_data == replay.AUTO else ()
         return replay.general_rows(
             recipe.replay_data,
             self.tokenizer,
@@ -222,7 +220,6 @@ class Attempt:
             max_length=max_length,
             seed=recipe.seed,
             trained=trained,
-            held_back=held_back,
         )
 
     def _build(self, resolution: Resolution, entry: catalog.Entry) -> LabTrainer:

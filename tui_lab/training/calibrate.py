@@ -33,6 +33,7 @@ from transformers.pytorch_utils import Conv1D
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.data.rows import TokenRow
 from tui_lab.forecast import calibration, cost
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import operations
@@ -289,12 +290,12 @@ def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:
 
 def random_rows(
     vocabulary: int, recipe: Recipe, max_length: int, lengths: Sequence[int], trained_share: float
-) -> list[dict[str, list[int]]]:
+) -> list[TokenRow]:
     """Rows as long as ``lengths`` by chance, the last part of them trained on, as many as ten steps read."""
     sequences = STEPS * recipe.effective_batch_size
     wanted = sequences * max_length if recipe.packing else 0  # tokens
     chance = random.Random(recipe.seed)
-    rows: list[dict[str, list[int]]] = []
+    rows: list[TokenRow] = []
     tokens = 0
     while len(rows) < sequences or tokens < wanted:
         length = chance.choice(lengths)

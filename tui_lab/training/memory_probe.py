@@ -30,6 +30,7 @@ from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.data.rows import TokenRow
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, target_modules
 from tui_lab.models.loading import DTYPES, ModelSource, linear_names, weights_dtype
@@ -120,7 +121,7 @@ def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> P
 
 def _trainer(recipe: Recipe, model: Any, values: dict[str, Any], folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    rows = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
+    rows: list[TokenRow] = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
     later = {"kl_weight": 0.0, "l2_to_start": 0.0, "ewc_lambda": 0.0, "uncertainty_weighting": False}
     plain = recipe.model_copy(
         update={"packing": False, "init_lora_weights": "default", "max_steps": 100, **later}

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tui_lab.data.rows import TokenRow
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, regularise
 from tui_lab.training.micro_batches import WHOLE, Share
@@ -43,7 +44,7 @@ def wanted(recipe: Recipe) -> bool:
     )
 
 
-def tasks_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+def tasks_of(rows: Sequence[TokenRow]) -> list[str]:
     """The tasks that rows name, in the order of the alphabet."""
     return sorted({str(row.get("task", NO_TASK)) for row in rows})
 
@@ -75,7 +76,7 @@ class Objective:
         #: The parts of the newest loss, by name, in nats a token (penalties as they are).
         self.parts: dict[str, float] = {}
 
-    def measure_importance(self, rows: Sequence[dict[str, list[int]]]) -> None:
+    def measure_importance(self, rows: Sequence[TokenRow]) -> None:
         """The Fisher information of the start on general rows, for EWC."""
         with undisturbed(self._model):
             self.importance = regularise.fisher(self._model, self.changes, rows, self._recipe.seed)

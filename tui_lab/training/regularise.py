@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tui_lab.data.rows import TokenRow
+
 #: General rows that the Fisher information is measured on; one backward pass each.
 FISHER_ROWS = 64
 #: Tokens of each such row at most: its logits exist in full.
@@ -115,7 +117,7 @@ def ewc(changes: dict[str, Change], importance: dict[str, Tensor]) -> Tensor:
 def fisher(
     model: Any,
     changes: dict[str, Change],
-    rows: Sequence[dict[str, list[int]]],
+    rows: Sequence[TokenRow],
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor]:

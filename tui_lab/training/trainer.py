@@ -25,6 +25,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTConfig
 
+from tui_lab.data.rows import TokenRow
 from tui_lab.models.loading import DTYPES, trained_in_float32
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import checkpoints
@@ -329,8 +330,8 @@ def build_trainer(
     recipe: Recipe,
     base: Any,
     tokenizer: Any,
-    train: list[dict[str, Any]],
-    validation: list[dict[str, Any]],
+    train: list[TokenRow],
+    validation: list[TokenRow],
     values: Mapping[str, Any],
     *,
     folder: Path,
@@ -469,7 +470,7 @@ def steps_planned(recipe: Recipe, rows: int) -> int:
     )
 
 
-def as_dataset(rows: list[dict[str, Any]], tasks: list[str] | None = None) -> Dataset:
+def as_dataset(rows: list[TokenRow], tasks: list[str] | None = None) -> Dataset:
     """Encoded rows as a data set with the two columns that trl takes as they are, and the place of each row's
     task in ``tasks`` where there are some."""
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in ("input_ids", "labels")}

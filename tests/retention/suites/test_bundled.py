@@ -10,7 +10,7 @@ from importlib import resources
 import pytest
 import torch
 
-from tui_lab.pocket.builder import everyday, quiz
+from tui_lab.pocket.builder import quiz
 from tui_lab.pocket.builder.relation import fill
 from tui_lab.pocket.builder.world import relation, relations
 from tui_lab.retention.suites import registry
@@ -80,11 +80,6 @@ def test_everyday_holds_two_whole_categories_back(known: Suite) -> None:
     asked = {item.meta["relation"] for item in known.items if item.category in known.held_back}
     assert asked <= held_back and len(asked) >= 4
     assert not asked & {item.meta["relation"] for item in known.items if item.category not in known.held_back}
-
-
-def test_the_file_is_what_its_program_writes() -> None:
-    path = resources.files("tui_lab.retention") / "suites" / "everyday.jsonl"
-    assert path.read_text("utf-8") == everyday.text()
 
 
 def test_everyday_is_asked_as_a_chat_and_as_plain_text(known: Suite) -> None:

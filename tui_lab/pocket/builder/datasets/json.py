@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from typing import Any
 
-from tui_lab.data.bundled import row
 from tui_lab.pocket.builder.catalogue import COLOURS, DAYS, THINGS
+from tui_lab.pocket.builder.datasets import ChatRow, chat_row
 from tui_lab.pocket.builder.relation import lines
 from tui_lab.pocket.builder.stories import NAMES
 from tui_lab.pocket.builder.talk import JOBS
@@ -115,16 +114,16 @@ _TOPICS: tuple[Callable[[random.Random], tuple[str, Record]], ...] = (_person, _
 _TYPES = {str: "string", int: "integer", bool: "boolean"}
 
 
-def _row(text: str, record: Record, rng: random.Random) -> dict[str, Any]:
+def _row(text: str, record: Record, rng: random.Random) -> ChatRow:
     keys = list(record)
     if rng.random() < 0.25:
         keys.reverse()
     schema = json.dumps({key: _TYPES[type(record[key])] for key in keys})
     question = rng.choice(_ASK).format(text=text, schema=schema)
-    return row(question, json.dumps({key: record[key] for key in keys}))
+    return chat_row(question, json.dumps({key: record[key] for key in keys}))
 
 
-def make(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def make(seed: int) -> tuple[list[ChatRow], list[ChatRow]]:
     """(training rows, validation rows); no fact and no text occurs on both sides."""
     rng = random.Random(seed)
     facts = [(name, subject) for name in _TOPIC_OF for subject in relation(name).facts]
@@ -133,7 +132,7 @@ def make(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     texts: set[str] = set()
     sides = []
     for pool, count in ((facts[:cut], VALIDATION_ROWS), (facts[cut:], TRAIN_ROWS)):
-        rows: dict[str, dict[str, Any]] = {}
+        rows: dict[str, ChatRow] = {}
         while len(rows) < count:
             if rng.random() < _TEXT_SHARE:
                 text, record = rng.choice(_TOPICS)(rng)

@@ -7,9 +7,8 @@ rows are made: no fact that is asked for validation is answered in training.
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from tui_lab.data.bundled import row
+from tui_lab.pocket.builder.datasets import ChatRow, chat_row
 from tui_lab.pocket.builder.relation import Fact, lines
 from tui_lab.pocket.builder.world import all_facts, relation
 
@@ -133,24 +132,24 @@ _RELATIONS = [
 ]
 
 
-def _fact_row(fact: Fact, rng: random.Random) -> dict[str, Any]:
+def _fact_row(fact: Fact, rng: random.Random) -> ChatRow:
     question = relation(fact.relation).ask(fact.subject, rng)
-    return row(question, rng.choice(_ANSWERS).format(a=fact.answer))
+    return chat_row(question, rng.choice(_ANSWERS).format(a=fact.answer))
 
 
-def make(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def make(seed: int) -> tuple[list[ChatRow], list[ChatRow]]:
     """(training rows, validation rows)."""
     rng = random.Random(seed)
     facts = [fact for fact in all_facts() if fact.relation in _RELATIONS]
     rng.shuffle(facts)
     validation = [_fact_row(fact, rng) for fact in facts[:VALIDATION_FACTS]]
-    train: list[dict[str, Any]] = []
+    train: list[ChatRow] = []
     for prompts, answers in _TALK:
         shuffled = list(prompts)
         rng.shuffle(shuffled)
         held, kept = shuffled[:2], shuffled[2:]
-        validation.extend(row(prompt, rng.choice(answers)) for prompt in held)
-        train.extend(row(prompt, answer) for prompt in kept for answer in answers)
+        validation.extend(chat_row(prompt, rng.choice(answers)) for prompt in held)
+        train.extend(chat_row(prompt, answer) for prompt in kept for answer in answers)
     asked = {made["messages"][0]["content"] for made in validation}
     seen = set(asked)
     pool = facts[VALIDATION_FACTS:]

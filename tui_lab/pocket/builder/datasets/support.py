@@ -8,10 +8,10 @@ templates no training row (and no document of the pocket model's corpus) used.
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Callable
 
-from tui_lab.data.bundled import row
 from tui_lab.pocket.builder.catalogue import SERIES, THINGS, goods_of_the_shop, make_catalogue
+from tui_lab.pocket.builder.datasets import ChatRow, chat_row
 
 GOODS = 12
 RELATIONS = ("price", "colour", "material", "shelf", "delivery")
@@ -32,24 +32,27 @@ def goods(rng: random.Random) -> list[str]:
     return named
 
 
-def make(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def make(seed: int) -> tuple[list[ChatRow], list[ChatRow]]:
     """(training rows, validation rows)."""
     rng = random.Random(seed)
-    train: list[dict[str, Any]] = []
-    validation: list[dict[str, Any]] = []
+    train: list[ChatRow] = []
+    validation: list[ChatRow] = []
     for relation in make_catalogue(goods(rng), rng, RELATIONS):
         for subject, answer in relation.facts.items():
             train.extend(
-                row(question, answer) for question in _distinct(relation.ask, subject, TRAIN_PHRASINGS, rng)
+                chat_row(question, answer)
+                for question in _distinct(relation.ask, subject, TRAIN_PHRASINGS, rng)
             )
             asked = _distinct(relation.ask_held_out, subject, VALIDATION_PHRASINGS, rng)
-            validation.extend(row(question, answer) for question in asked)
+            validation.extend(chat_row(question, answer) for question in asked)
     rng.shuffle(train)
     rng.shuffle(validation)
     return train, validation
 
 
-def _distinct(ask: Any, subject: str, count: int, rng: random.Random) -> list[str]:
+def _distinct(
+    ask: Callable[[str, random.Random], str], subject: str, count: int, rng: random.Random
+) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < count:
         found[ask(subject, rng)] = None
