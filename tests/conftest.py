@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tui_lab.cli import jobs
-from tui_lab.core import job_protocol
+from tui_lab.core import job_protocol, records
 from tui_lab.core.errors import LabError
 
 # read when torch is loaded: the models of the tests are so small that two threads mostly wait for each
@@ -58,15 +58,17 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     has a test that starts it as the child it is."""
 
     def run_job(
-        module: str, request: dict[str, Any], environment: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
+        module: str, request: Any, environment: Mapping[str, str] | None = None, *, answer: Any = dict
+    ) -> Any:
         assert not environment
         out = io.StringIO()
-        job_protocol.run(importlib.import_module(module).handle, io.StringIO(json.dumps(request) + "\n"), out)
-        answer: dict[str, Any] = json.loads(out.getvalue().splitlines()[-1])
-        if answer["kind"] == "error":
-            raise LabError(answer["message"])
-        return answer
+        handle = importlib.import_module(module).handle
+        request_type = next(iter(get_type_hints(handle).values()))
+        job_protocol.run(handle, io.StringIO(records.to_json(request) + "\n"), out, request_type)
+        last = json.loads(out.getvalue().splitlines()[-1])
+        if last["kind"] == "error":
+            raise LabError(last["message"])
+        return records.from_plain(last["answer"], answer, "the answer")
 
     monkeypatch.setattr(jobs, "run_job", run_job)
 

@@ -66,7 +66,7 @@ def test_what_is_asked_reaches_the_job(
 
     def run_job(module: str, request: dict[str, Any]) -> dict[str, Any]:
         asked.append((module, exports.parse_request(request)))
-        return {"kind": "result", "path": "x"}
+        return {"path": "x"}
 
     monkeypatch.setattr(jobs, "run_job", run_job)
     words = ["--as", "adapter", "--out", "there", "--strength", "0.6", "--with-base", "--force", "--json"]

@@ -149,7 +149,7 @@ def test_the_probe_is_asked_about_this_recipe_and_card(lab: Answer, monkeypatch:
 
     def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
         asked.append((module, request))
-        return {"kind": "result", "peak_bytes": 5 << 30, "seconds": 3.0, "phase": "loss"}
+        return {"peak_bytes": 5 << 30, "seconds": 3.0, "phase": "loss"}
 
     monkeypatch.setattr(jobs, "run_job", job)
     code, out, _ = lab("forecast", "--preset", "starter", "--gpu", "L4", "--probe", "--json")
@@ -181,7 +181,7 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
         assert entry.shape is not None
         found = Calibration("the processor", 1000.0, 2e10, 3e10, None, False, 8, 256, "2026-11-21")
         calibration.keep(found, cpu, entry.shape, recipe, resolve(recipe, cpu, entry).values)
-        return {"kind": "result"}
+        return {}
 
     monkeypatch.setattr(jobs, "run_job", job)
     code, out, _ = lab("forecast", "--preset", "minute", "--calibrate", "--json")
@@ -194,7 +194,7 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
 def test_where_only_the_probe_finds_it_too_large_nobody_says_that_nothing_helps(
     lab: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = {"kind": "result", "peak_bytes": 50 << 30, "seconds": 3.0, "phase": "loss"}
+    answer = {"peak_bytes": 50 << 30, "seconds": 3.0, "phase": "loss"}
     monkeypatch.setattr(jobs, "run_job", lambda module, request: answer)
     code, out, _ = lab("forecast", "--preset", "starter", "--gpu", "L4", "--probe")
     assert code == 0 and "does not fit" in out

@@ -105,7 +105,6 @@ def answer(best: float | None, reason: str, **fields: Any) -> dict[str, Any]:
     kept = {"value": 1.0, "low": 0.98, "high": 1.02}
     least = {"value": 0.5, "low": "-inf", "high": "nan"}
     return {
-        "kind": "result",
         "suite": "everyday",
         "n": 452,
         "acquisition_metric": "exact",
@@ -155,7 +154,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 def test_saving_what_is_recommended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = {"kind": "result", "saved": "adapter-strength-0.60"}
+    saved = {"saved": "adapter-strength-0.60"}
     status, out, _, asked = shown(monkeypatch, capsys, answer(0.6, "best"), saved, save="recommended")
     assert status == 0 and "saved as adapter-strength-0.60" in out
     assert asked[1] == {"run": "latest", "runs_dir": "", "save": 0.6}

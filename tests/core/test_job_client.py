@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.ui.helpers import until
@@ -31,12 +32,23 @@ async def test_progress_then_the_result(child) -> None:  # type: ignore[no-untyp
         "print(json.dumps({'kind': 'progress', 'text': 'half', 'done': 1, 'total': 2}), flush=True)\n"
         "print('library noise that is no JSON', flush=True)\n"
         "print('warning', file=sys.stderr)\n"
-        "print(json.dumps({'kind': 'result', 'echo': request['x']}))\n"
+        "print(json.dumps({'kind': 'result', 'answer': {'echo': request['x']}}))\n"
     )
     seen: list[tuple[object, ...]] = []
     answer = await run_job(module, {"x": "ü\u2028[b]"}, lambda *what: seen.append(what))
     assert answer["echo"] == "ü\u2028[b]"
     assert seen == [("half", 1, 2)]
+
+
+class Echo(msgspec.Struct):
+    x: int
+
+
+async def test_the_answer_is_decoded_into_its_record(child) -> None:  # type: ignore[no-untyped-def]
+    module = child("print(json.dumps({'kind': 'result', 'answer': request}))\n")
+    assert await run_job(module, Echo(3), answer=Echo) == Echo(3)
+    with pytest.raises(LabError, match="the answer of job_child: x must be a whole number, not text"):
+        await run_job(module, {"x": "y"}, answer=Echo)
 
 
 async def test_an_error_is_its_sentence(child) -> None:  # type: ignore[no-untyped-def]
@@ -52,7 +64,7 @@ async def test_a_child_that_dies_says_its_last_words(child) -> None:  # type: ig
 
 
 async def test_a_long_answer_arrives_whole(child) -> None:  # type: ignore[no-untyped-def]
-    module = child("print(json.dumps({'kind': 'result', 'rows': ['y' * 1000] * 500}))\n")
+    module = child("print(json.dumps({'kind': 'result', 'answer': {'rows': ['y' * 1000] * 500}}))\n")
     assert len((await run_job(module, {}))["rows"]) == 500
 
 

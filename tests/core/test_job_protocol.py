@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from tui_lab.core import job_protocol
@@ -42,7 +43,7 @@ def test_prints_stay_off_stdout() -> None:
     code, lines, stderr = child('{"a": 1}\n')
     assert code == 0 and [line["kind"] for line in lines] == ["progress", "result"]
     assert lines[0] == {"kind": "progress", "text": "half way", "done": 1, "total": 2}
-    assert lines[1]["echo"] == {"a": 1} and lines[1]["nan"] == "nan"
+    assert lines[1]["answer"]["echo"] == {"a": 1} and lines[1]["answer"]["nan"] == "nan"
     assert "stray print" in stderr and "stray bytes" in stderr
 
 
@@ -60,6 +61,26 @@ def test_refusals_are_one_line_and_faults_too() -> None:
         and "KeyError" in lines[-1]["message"]
     )
     assert "Traceback" in stderr
+
+
+class Rows(msgspec.Struct):
+    rows: int = 3
+
+
+@pytest.mark.parametrize(
+    ("request_text", "message"),
+    [
+        (
+            '{"rows": "x"}',
+            {"kind": "error", "message": "The job's request: rows must be a whole number, not text"},
+        ),
+        ('{"rows": 4, "newer": 1}', {"kind": "result", "answer": {"rows": 4}}),
+    ],
+)
+def test_a_request_is_decoded_into_the_jobs_record(request_text: str, message: dict[str, Any]) -> None:
+    out = io.StringIO()
+    job_protocol.run(lambda request, progress: request, io.StringIO(request_text), out, Rows)
+    assert json.loads(out.getvalue()) == message
 
 
 @pytest.mark.parametrize("request_text", ["", "nonsense", "[1]", '{"a": '])

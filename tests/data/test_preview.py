@@ -41,8 +41,9 @@ def test_the_job(model: str, tmp_path: Path) -> None:
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, lines = ask({"data": str(data), "model": model, "rows": 2, "start": 1, "max_length": 64})
     assert code == 0 and {line["kind"] for line in lines[:-1]} == {"progress"}
-    result = lines[-1]
-    assert result["kind"] == "result" and result["format"] == "question_answer"
+    assert lines[-1]["kind"] == "result"
+    result = lines[-1]["answer"]
+    assert result["format"] == "question_answer"
     assert result["reason"] == "columns question, answer → question–answer"
     assert result["facts"]["rows"] == 300 and result["facts"]["rows_bad"] == 1
     assert result["facts"]["sampled_rows"] == preview.SAMPLE_ROWS

@@ -289,7 +289,7 @@ def test_the_job_speaks_the_protocol(runs_dir: Path) -> None:
     )  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["kind"] for line in lines][-1] == "result" and done.returncode == 0
-    assert lines[-1]["suites"][0]["n"] == 4
+    assert lines[-1]["answer"]["suites"][0]["n"] == 4
     assert {"done": 4, "total": 4}.items() <= lines[-2].items()
 
 

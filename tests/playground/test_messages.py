@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.core import job_protocol
+from tui_lab.core import records
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.playground.messages import (
     Beams,
@@ -47,7 +47,7 @@ events = st.one_of(
 
 def over_the_pipe(event: Event) -> Any:
     kind, fields = event_fields(event)
-    line = json.dumps({"kind": kind, **job_protocol.plain(fields)}, ensure_ascii=True, allow_nan=False)
+    line = json.dumps({"kind": kind, **records.jsonable(fields)}, ensure_ascii=True, allow_nan=False)
     assert line.isascii() and "\n" not in line
     message = json.loads(line)
     return read_event(message.pop("kind"), message)

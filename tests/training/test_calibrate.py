@@ -184,8 +184,8 @@ def test_the_job_measures_and_the_lab_finds_it() -> None:
     recipe = recipe_for(model="pocket", per_device_train_batch_size=2, max_length=24, probe_share=0.0)
     lines = asked_of_the_job({"values": recipe.model_dump()})
     assert {line["kind"] for line in lines[:-1]} == {"progress"} and lines[-2]["done"] == 10
-    result = lines[-1]
-    assert result["kind"] == "result", result
+    assert lines[-1]["kind"] == "result", lines[-1]
+    result = lines[-1]["answer"]
     assert result["tok_per_s"] > 0 and result["mfu"] is None and "4N + 6n + 3A" in result["formula"]
 
     entry = catalog.find("pocket")

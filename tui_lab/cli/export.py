@@ -70,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
             "runs_dir": str(getattr(args, "runs_dir", None) or ""),
         },
     )
-    answer.pop("kind", None)
     if args.json:
         as_json(answer)
     else:

@@ -26,7 +26,7 @@ from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.job_protocol import plain
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder
 from tui_lab.runs.folder import Run, is_locked
@@ -186,7 +186,7 @@ class _Plain:
 
 def json_line(value: dict[str, Any]) -> str:
     """Strict JSON on one line, in ASCII: control characters of a model's text stay escaped."""
-    return json.dumps(plain(value), ensure_ascii=True, allow_nan=False, default=str)
+    return json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, default=str)
 
 
 class JsonLines(_Plain):

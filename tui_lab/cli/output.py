@@ -15,9 +15,9 @@ PIPE_WIDTH = 400
 
 def as_json(value: Any) -> None:
     """One JSON document on stdout, strict and in ASCII."""
-    from tui_lab.core.job_protocol import plain
+    from tui_lab.core.records import jsonable
 
-    print(json.dumps(plain(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
+    print(json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:

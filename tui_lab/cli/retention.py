@@ -119,9 +119,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        from tui_lab.core.job_protocol import plain
+        from tui_lab.core.records import jsonable
 
-        print(json.dumps({"v": 1, **plain(found)}, ensure_ascii=True, allow_nan=False))
+        print(json.dumps({"v": 1, **jsonable(found)}, ensure_ascii=True, allow_nan=False))
     else:
         print("\n\n".join("\n".join(lines(result)) for result in found["suites"]))
         if found["acquisition"]:

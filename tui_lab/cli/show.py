@@ -137,7 +137,7 @@ def data_preview(args: argparse.Namespace) -> int:
     }
     answer = run_job("tui_lab.data.preview", request)
     if args.json:
-        as_json(answer)
+        as_json({"kind": "result", **answer})
         return EXIT_OK
     facts = answer["facts"]
     print(f"{sanitize(str(answer['data']))}: {sanitize(str(answer['reason']))}")

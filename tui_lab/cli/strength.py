@@ -64,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
                 raise LabError(f"nothing is saved: {answer['recommended']['reason']}")
     if isinstance(save, float):
         answer["saved"] = run_job(MODULE, {**place, "save": save})["saved"]
-    answer.pop("kind", None)
     if args.json:
         import json
 

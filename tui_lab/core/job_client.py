@@ -1,6 +1,7 @@
-"""The lab's side of the job protocol: a short-lived child process that may load a tokenizer or torch while
-the lab may not. One JSON object goes to its stdin; progress lines come back, then one result or error.
-All three pipes are given, so that the child can never touch the terminal; a cancelled job is ended."""
+"""The parent's side of the job protocol (see :mod:`tui_lab.core.job_protocol`).
+
+All three pipes of the child are given, so that it can never touch the terminal; a cancelled job is killed.
+"""
 
 from __future__ import annotations
 
@@ -8,66 +9,100 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, keep_last_words, last_words, spawn
+from tui_lab.core.job_protocol import JobError, JobMessage, JobProgress, JobResult
+from tui_lab.core.records import from_plain, to_json
+from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, spawn, stderr_tail
 
-Progress = Callable[[str, int | None, int | None], None]
+AnswerT = TypeVar("AnswerT")
+ProgressListener = Callable[[str, int | None, int | None], None]
+
+
+@overload
+async def run_job(
+    module: str,
+    request: msgspec.Struct | Mapping[str, Any],
+    on_progress: ProgressListener | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    answer: type[AnswerT],
+) -> AnswerT: ...
+
+
+@overload
+async def run_job(
+    module: str,
+    request: msgspec.Struct | Mapping[str, Any],
+    on_progress: ProgressListener | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]: ...
 
 
 async def run_job(
     module: str,
-    request: dict[str, Any],
-    progress: Progress | None = None,
+    request: msgspec.Struct | Mapping[str, Any],
+    on_progress: ProgressListener | None = None,
     environment: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Runs ``python -m module`` with a request, and ``environment`` on top of the lab's; returns the
-    fields of its result. Raises LabError."""
+    *,
+    answer: Any = dict,
+) -> Any:
+    """Runs ``python -m module`` with a request and returns its answer as the type ``answer``.
+
+    Args:
+        environment: variables on top of this process's.
+
+    Raises:
+        LabError: the job's own sentence, or how its process ended.
+    """
     process = await spawn(module, environment)
     assert process.stdin and process.stdout and process.stderr
-    words = last_words()
-    listening = asyncio.create_task(keep_last_words(process.stderr, words))
+    tail = stderr_tail()
+    reading = asyncio.create_task(collect_stderr(process.stderr, tail))
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.write(to_json(request).encode() + b"\n")
             await process.stdin.drain()
             process.stdin.close()
-        answer = await _answer(process.stdout, progress)
+        last = await _last_message(process.stdout, on_progress)
         await process.wait()
-        await listening
+        await reading
     except BaseException:
-        listening.cancel()
-        # kills the child and closes its pipes at once: when the lab is leaving there is no later
+        reading.cancel()
+        # kills the child and closes its pipes at once: the lab may be closing, so there may be no later
         process._transport.close()  # type: ignore[attr-defined]
         await process.wait()
         raise
-    if answer is None:
-        said = f": {words[-1]}" if words else ""
-        raise LabError(f"{module} ended without an answer (exit status {process.returncode}){said}")
-    if answer["kind"] == "error":
-        raise LabError(str(answer.get("message") or f"{module} failed"))
-    return answer
+    match last:
+        case JobResult():
+            return from_plain(last.answer, answer, f"the answer of {module}")
+        case JobError():
+            raise LabError(last.message or f"{module} failed")
+    reason = f": {tail[-1]}" if tail else ""
+    raise LabError(f"{module} ended without an answer (exit status {process.returncode}){reason}")
 
 
-async def _answer(stdout: asyncio.StreamReader, progress: Progress | None) -> dict[str, Any] | None:
-    answer = None
+async def _last_message(
+    stdout: asyncio.StreamReader, on_progress: ProgressListener | None
+) -> JobResult | JobError | None:
+    """Reads messages until the end. Lines that are none (libraries print) and unknown kinds are skipped."""
+    last: JobResult | JobError | None = None
     while True:
         try:
             line = await stdout.readline()
         except ValueError:
             raise LabError(f"the job's answer is longer than {LINE_LIMIT_BYTES >> 20} MiB") from None
         if not line:
-            return answer
+            return last
         try:
-            message = json.loads(line)
-        except ValueError:
+            message: JobMessage = msgspec.convert(json.loads(line), JobMessage)
+        except (ValueError, RecursionError):
             continue
-        if not isinstance(message, dict):
-            continue
-        match message.get("kind"):
-            case "progress":
-                if progress is not None:
-                    progress(str(message.get("text") or ""), message.get("done"), message.get("total"))
-            case "result" | "error":
-                answer = message
+        if isinstance(message, JobProgress):
+            if on_progress is not None:
+                on_progress(message.text, message.done, message.total)
+        else:
+            last = message

@@ -1,96 +1,127 @@
-"""The child's side of the job protocol. A job is a short-lived ``python -m`` process that needs torch or
-a tokenizer while the lab must not: it reads one JSON object from stdin and writes JSON lines to stdout,
-``{"kind": "progress"}`` any number of times, then exactly one ``{"kind": "result"}`` or
-``{"kind": "error"}``. Libraries print whatever they like; so that none of it lands between those lines,
-the real stdout is set aside and file descriptor 1 points to stderr from then on."""
+"""The job protocol, and the child's side of it.
+
+A job is a short-lived ``python -m`` process that needs torch or a tokenizer while the lab must not load
+either. It reads one JSON object, the request, from stdin and writes JSON lines to stdout: any number of
+:class:`JobProgress`, then one :class:`JobResult` or :class:`JobError`. Libraries print to stdout as well;
+:func:`reserve_stdout` keeps the real stdout for protocol lines and points file descriptor 1 to stderr.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO, TypeVar
+
+import msgspec
 
 from tui_lab.core.errors import LabError
-
-Progress = Callable[..., None]
-Handler = Callable[[dict[str, Any], Progress], dict[str, Any]]
+from tui_lab.core.records import from_plain, jsonable, to_json
 
 EXIT_OK, EXIT_REFUSED, EXIT_FAULT = 0, 1, 2
 CHILD_NICENESS = 5  # jobs give way to the lab, which must stay responsive on the same cores
 
-
-def plain(value: Any) -> Any:
-    """``value`` as strict JSON can hold it: NaN and infinities as strings, tuples and sets as lists."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    return value
+RequestT = TypeVar("RequestT")
 
 
-class Lines:
-    """Writes one JSON object a line, from any thread; a reader that has gone away ends the job quietly."""
+class JobProgress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
+    """What the job does now; ``done`` of ``total`` where it can be counted."""
+
+    text: str
+    done: int | None = None
+    total: int | None = None
+
+
+class JobResult(msgspec.Struct, tag="result", tag_field="kind", frozen=True):
+    """The end of a job that succeeded. ``answer`` holds the fields of the job's answer record."""
+
+    answer: Any
+
+
+class JobError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
+    """The end of a job that failed: one sentence."""
+
+    message: str
+
+
+JobMessage = JobProgress | JobResult | JobError
+
+
+class OnProgress(Protocol):
+    """Reports progress to the process that started the job."""
+
+    def __call__(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
+
+
+class LineWriter:
+    """Writes one JSON object a line, from any thread. When the reader has gone, the process ends."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
+    def send(self, message: msgspec.Struct) -> None:
+        """Writes one record."""
+        self._write(message)
+
     def write(self, kind: str, **fields: Any) -> None:
-        # ensure_ascii keeps lone surrogates and control characters from the data out of the byte stream.
-        line = json.dumps({"kind": kind, **plain(fields)}, ensure_ascii=True, allow_nan=False, default=str)
+        """Writes one object of the given kind."""
+        self._write({"kind": kind, **fields})
+
+    def _write(self, value: Any) -> None:
+        line = to_json(value)
         try:
             with self._lock:
                 self._stream.write(line + "\n")
                 self._stream.flush()
         except BrokenPipeError:
-            os._exit(EXIT_OK)  # nobody listens any more
+            os._exit(EXIT_OK)
 
 
-def read_request(stream: TextIO) -> dict[str, Any]:
-    """The one JSON object on ``stream``: on its first line or spread over all of them."""
+def read_request(stream: TextIO) -> Any:
+    """The one JSON value on ``stream``: on its first line or over all of them. Raises LabError."""
     first = stream.readline()
     try:
-        request = json.loads(first)
+        return json.loads(first)
     except ValueError:
         try:
-            request = json.loads(first + stream.read())
+            return json.loads(first + stream.read())
         except ValueError as error:
             raise LabError(f"The job's request on stdin is not valid JSON: {error}.") from None
-    if not isinstance(request, dict):
-        raise LabError(f"The job's request on stdin must be a JSON object, not {type(request).__name__}.")
-    return request
 
 
-def run(handler: Handler, stdin: TextIO, stdout: TextIO) -> int:
-    """Answers one request: ``handler(request, progress)`` returns the fields of the result."""
-    lines = Lines(stdout)
+def run(
+    handler: Callable[[RequestT, OnProgress], Any],
+    stdin: TextIO,
+    stdout: TextIO,
+    request_type: type[RequestT] = dict,  # type: ignore[assignment]
+) -> int:
+    """Answers one request: ``handler(request, on_progress)`` returns the answer record. The exit status."""
+    lines = LineWriter(stdout)
 
-    def progress(text: str, done: int | None = None, total: int | None = None) -> None:
-        lines.write("progress", text=text, done=done, total=total)
+    def on_progress(text: str, done: int | None = None, total: int | None = None) -> None:
+        lines.send(JobProgress(text, done, total))
 
     try:
-        lines.write("result", **handler(read_request(stdin), progress))
+        request = from_plain(read_request(stdin), request_type, "The job's request")
+        lines.send(JobResult(handler(request, on_progress)))
     except LabError as error:
-        lines.write("error", message=str(error))
+        lines.send(JobError(str(error)))
         return EXIT_REFUSED
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        lines.write("error", message=f"The job failed unexpectedly ({type(error).__name__}: {error}).")
+        lines.send(JobError(f"The job failed unexpectedly ({type(error).__name__}: {error})."))
         return EXIT_FAULT
     return EXIT_OK
 
 
-def set_apart() -> TextIO:
-    """The real stdout, for protocol lines alone: whatever else is printed goes to stderr from now on. Lowers
-    the priority of the process too."""
+def reserve_stdout() -> TextIO:
+    """The real stdout, for protocol lines alone: everything else that is printed goes to stderr from now on.
+    Lowers the priority of the process too."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -99,12 +130,22 @@ def set_apart() -> TextIO:
     return stdout
 
 
-def serve(handler: Handler) -> int:
-    """The whole of a job's ``__main__``: sets the streams apart, lowers the priority, answers, returns the
-    exit status (0 result, 1 refused with a sentence, 2 a fault of ours)."""
-    stdout = set_apart()
+def serve(
+    handler: Callable[[RequestT, OnProgress], Any],
+    request_type: type[RequestT] = dict,  # type: ignore[assignment]
+) -> int:
+    """A job's ``__main__``: reserves stdout, lowers the priority, answers one request. The exit status: 0 for
+    a result, 1 for a LabError, 2 for a fault of the lab."""
+    stdout = reserve_stdout()
     try:
-        return run(handler, sys.stdin, stdout)
+        return run(handler, sys.stdin, stdout, request_type)
     finally:
         with contextlib.suppress(BrokenPipeError):
             stdout.close()
+
+
+# former names, for branches that have not followed yet
+plain = jsonable
+Progress = OnProgress
+Lines = LineWriter
+set_apart = reserve_stdout

@@ -14,8 +14,8 @@ from tui_lab.core.errors import LabError
 
 #: A message holds whole rows of data: longer lines than asyncio's 64 KiB.
 LINE_LIMIT_BYTES = 32 << 20
-LAST_WORDS_LINES = 5
-LAST_WORDS_BYTES = 4096  # of a line that never ends
+STDERR_TAIL_LINES = 5
+STDERR_LINE_BYTES = 4096  # of a line that never ends
 
 
 async def spawn(module: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
@@ -36,22 +36,22 @@ async def spawn(module: str, environment: Mapping[str, str] | None = None) -> as
         raise LabError(f"{module} cannot be started ({error.strerror or error})") from None
 
 
-def last_words() -> deque[str]:
+def stderr_tail() -> deque[str]:
     """An empty memory for the end of what a child says."""
-    return deque(maxlen=LAST_WORDS_LINES)
+    return deque(maxlen=STDERR_TAIL_LINES)
 
 
-async def keep_last_words(stderr: asyncio.StreamReader, words: deque[str]) -> None:
+async def collect_stderr(stderr: asyncio.StreamReader, words: deque[str]) -> None:
     """Reads stderr, so that the child never blocks on it, and keeps the end."""
     rest = b""
     while chunk := await stderr.read(1 << 16):
-        *lines, rest = (rest[-LAST_WORDS_BYTES:] + chunk).split(b"\n")
+        *lines, rest = (rest[-STDERR_LINE_BYTES:] + chunk).split(b"\n")
         words.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
     if rest.strip():
         words.append(rest.decode("utf-8", "replace").strip())
 
 
-def end_in_words(returncode: int | None) -> str:
+def describe_exit(returncode: int | None) -> str:
     """How a process ended."""
     if returncode is None:
         return "ended"

@@ -17,7 +17,7 @@ SAMPLE_ROWS = 200  # rows that the length statistics are drawn from
 MAX_ROWS = 50  # rows shown at most
 
 
-def preview(request: dict[str, Any], progress: job_protocol.Progress) -> dict[str, Any]:
+def preview(request: dict[str, Any], progress: job_protocol.OnProgress) -> dict[str, Any]:
     """Answers {"data", "model", "data_format", "max_length", "chat_template", "rows", "start", "max_rows",
     "revision"}; only data and model are needed."""
     data = _text(request, "data", "")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab import __version__
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, job_protocol, records
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
@@ -88,7 +88,7 @@ class _Evaluation:
                 self._report("answering held-out rows with the tuned model")
                 tuned_answers = task.answers(self._tuned_model())
                 self._store(
-                    ACQUISITION, job_protocol.plain(self._marked(task.result(base_answers, tuned_answers)))
+                    ACQUISITION, records.jsonable(self._marked(task.result(base_answers, tuned_answers)))
                 )
         found = []
         for at, suite in enumerate(self._suites):
@@ -347,7 +347,7 @@ def _object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def handle(value: dict[str, Any], progress: job_protocol.Progress) -> dict[str, Any]:
+def handle(value: dict[str, Any], progress: job_protocol.OnProgress) -> dict[str, Any]:
     """The job: one request, one result. Items of whole benchmarks, which no pipe takes in one line, stay in
     the run's folder."""
     found = evaluate(request_of(value), progress)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tui_lab.core import job_protocol, paths
+from tui_lab.core import paths, records
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import results
@@ -147,7 +147,7 @@ class ScoreFile:
         self.done[score.id] = score
 
     def _write(self, value: dict[str, Any]) -> None:
-        line = json.dumps(job_protocol.plain(value), ensure_ascii=True, allow_nan=False)
+        line = json.dumps(records.jsonable(value), ensure_ascii=True, allow_nan=False)
         os.write(self._descriptor, line.encode() + b"\n")
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core import files, job_protocol
+from tui_lab.core import files, job_protocol, records
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
@@ -79,7 +79,7 @@ def read_request(fields: dict[str, Any]) -> SweepRequest:
     )
 
 
-def handle(fields: dict[str, Any], progress: job_protocol.Progress) -> dict[str, Any]:
+def handle(fields: dict[str, Any], progress: job_protocol.OnProgress) -> dict[str, Any]:
     """Answers one request: sweeps, or saves. Raises LabError."""
     request = read_request(fields)
     if not request.run:
@@ -302,7 +302,7 @@ class NewTask:
 class Sweep:
     """Measures every strength that is not measured yet, and writes the curve after each."""
 
-    def __init__(self, subject: SweepTarget, request: SweepRequest, progress: job_protocol.Progress) -> None:
+    def __init__(self, subject: SweepTarget, request: SweepRequest, progress: job_protocol.OnProgress) -> None:
         from tui_lab.retention.suites import registry
 
         self._subject, self._request, self._progress = subject, request, progress
@@ -403,7 +403,7 @@ class Sweep:
             ],
             self._request.keep,
         )
-        result: dict[str, Any] = job_protocol.plain(
+        result: dict[str, Any] = records.jsonable(
             {
                 **self._about,
                 "keep": self._request.keep,

@@ -28,7 +28,7 @@ from tui_lab.runs import folder
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 
-def handle(fields: Mapping[str, object], progress: job_protocol.Progress) -> dict[str, object]:
+def handle(fields: Mapping[str, object], progress: job_protocol.OnProgress) -> dict[str, object]:
     """Answers one request. Raises LabError."""
     result = export(records.parse_request(fields), progress)
     answer: dict[str, object] = msgspec.to_builtins(result)

@@ -39,7 +39,7 @@ _ASK: dict[str, type | tuple[type]] = {
 class Host:
     """See the module's docstring."""
 
-    def __init__(self, lines: job_protocol.Lines) -> None:
+    def __init__(self, lines: job_protocol.LineWriter) -> None:
         self._lines = lines
         self._requests: queue.Queue[dict[str, Any]] = queue.Queue()
         self._cancelled: set[int] = set()
@@ -178,7 +178,7 @@ def _problem(what: Any, values: dict[str, Any]) -> str:
 
 def main() -> int:
     """Serves until stdin closes."""
-    host = Host(job_protocol.Lines(job_protocol.set_apart()))
+    host = Host(job_protocol.LineWriter(job_protocol.reserve_stdout()))
     threading.Thread(target=host.listen, args=(sys.stdin.buffer,), daemon=True).start()
     from tui_lab.models.inference import quiet_libraries
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, end_in_words, keep_last_words, last_words, spawn
+from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, describe_exit, spawn, stderr_tail
 from tui_lab.playground.messages import (
     DETAILS,
     Event,
@@ -222,8 +222,8 @@ class HostClient:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout and process.stderr
-        words = last_words()
-        hearing = asyncio.create_task(keep_last_words(process.stderr, words))
+        words = stderr_tail()
+        hearing = asyncio.create_task(collect_stderr(process.stderr, words))
         broken = ""
         while True:
             try:
@@ -244,7 +244,7 @@ class HostClient:
         await process.wait()
         await hearing
         self._process = None
-        why = broken or end_in_words(process.returncode)
+        why = broken or describe_exit(process.returncode)
         if words and process.returncode not in (0, None) and process.returncode > 0:
             why += f": {sanitize(words[-1])}"
         waiting, self._waiting = self._waiting, {}

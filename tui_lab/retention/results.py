@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.job_protocol import plain
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import statistics
 from tui_lab.retention.scoring import metrics
@@ -283,7 +283,7 @@ def fits(suite: Suite, scores: Mapping[str, ItemScore]) -> dict[str, ItemScore]:
 
 def text_of(result: Mapping[str, Any]) -> str:
     """A result as it is written: strict JSON on one line."""
-    return json.dumps(plain(result), ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(jsonable(result), ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core.job_protocol import plain
+from tui_lab.core.records import jsonable
 
 EVENTS_VERSION = 1
 #: Fields whose "nan" and "inf" are numbers again when read; elsewhere (a sample's text) they are text.
@@ -30,7 +30,7 @@ _LAST_RECORD_BYTES = 16_384
 
 def encode(record: dict[str, Any]) -> bytes:
     """One record as one line, its end included."""
-    text = json.dumps(plain(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(jsonable(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace") + b"\n"
 
 

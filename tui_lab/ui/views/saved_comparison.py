@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
-from tui_lab.core.job_protocol import plain
 from tui_lab.core.paths import data_dir
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 
@@ -82,7 +82,7 @@ def as_json(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -
     """The whole comparison for programs: the text as it was, every token with its log-probability."""
     how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
     whole = {**how, "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}
-    return json.dumps(plain(whole), ensure_ascii=True, indent=1)
+    return json.dumps(jsonable(whole), ensure_ascii=True, indent=1)
 
 
 def save(
