@@ -1,14 +1,25 @@
-"""Writing files atomically."""
+"""Atomic writes and file locks.
+
+A reader of a file or folder written here sees the old content or the new, never a part of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+LOCK_POLL_S = 0.02
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file by whole contents: a reader sees the old text or the new, never a part."""
+    """Replaces a file by ``text``, with mode 0600."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -19,3 +30,101 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` for a library to write to; it replaces ``path`` at the end of the
+    block, and is removed when the block raises."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty temporary folder (mode 0700) beside ``path`` to fill; it replaces ``path`` at the end of the
+    block, and is removed when the block raises. What a killed process left there is removed first."""
+    temporary = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(mode=0o700)
+        yield temporary
+        replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Moves a folder to ``target``. A folder that is there is set aside first, put back when the move fails,
+    and removed at the end."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    try:
+        source.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class FileLock:
+    """An exclusive ``flock`` on a file or folder. The system releases it when the last process that has
+    inherited ``descriptor`` ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, path: Path, timeout_s: float = 0.0) -> FileLock | None:
+        """The lock; None when another process holds it for longer than ``timeout_s``. A file that does not
+        exist is created with mode 0600. Raises OSError."""
+        if path.is_dir():
+            flags = os.O_RDONLY | os.O_NOFOLLOW
+        else:
+            flags = os.O_RDWR | os.O_CREAT
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return cls(descriptor)
+            except OSError as error:
+                busy = error.errno in (errno.EAGAIN, errno.EACCES)
+                if not busy or time.monotonic() >= deadline:
+                    os.close(descriptor)
+                    if not busy:
+                        raise
+                    return None
+            time.sleep(LOCK_POLL_S)
+
+    def release(self) -> None:
+        """Closes this process's descriptor."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock. False where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
