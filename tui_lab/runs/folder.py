@@ -7,8 +7,6 @@ instant to its last: a free lock without a written end means that the process di
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 import secrets
@@ -16,8 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tui_lab.core import files
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import write_atomically
+from tui_lab.core.files import LOCK_POLL_S, FileLock, write_atomically
 from tui_lab.core.paths import data_dir
 from tui_lab.data import bundled
 from tui_lab.models import catalog
@@ -203,58 +202,43 @@ class RunLock:
     """The exclusive lock of a run. The launcher takes it and hands its descriptor to the process, so
     there is no instant at which a started run looks dead."""
 
-    def __init__(self, run: Run, descriptor: int) -> None:
+    def __init__(self, run: Run, lock: FileLock) -> None:
         self.run = run
-        self.descriptor = descriptor
+        self._lock = lock
+
+    @property
+    def descriptor(self) -> int:
+        """The open file that holds the lock; a child that inherits it holds the lock too."""
+        return self._lock.descriptor
 
     @classmethod
     def take(cls, run: Run) -> RunLock:
         """Takes the lock; that of a run that has ended as soon as its process has gone. Raises LabError when
         another process holds it or the folder is read-only."""
+        deadline = time.monotonic() + LEAVING_PATIENCE_S
+        timeout_s = LOCK_PATIENCE_S
+        ended = True
         try:
-            descriptor = os.open(run.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            while ended and time.monotonic() < deadline:
+                if lock := FileLock.acquire(run.lock_path, timeout_s):
+                    return cls(run, lock)
+                timeout_s = LOCK_POLL_S
+                # read again each time: a new attempt of another process has not ended
+                ended = has_ended(run.events_path)
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
-        began = time.monotonic()
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return cls(run, descriptor)
-            except OSError as error:
-                waited_s = time.monotonic() - began
-                # looked at again each time: a new attempt that somebody else started has no end
-                leaving = waited_s > LOCK_PATIENCE_S and has_ended(run.events_path)
-                patience_s = LEAVING_PATIENCE_S if leaving else LOCK_PATIENCE_S
-                if error.errno not in (errno.EAGAIN, errno.EACCES) or waited_s > patience_s:
-                    os.close(descriptor)
-                    what = (
-                        "it has ended, and its process is about to go; try again in a moment"
-                        if leaving
-                        else "it is running already; `tui-lab runs` shows its state"
-                    )
-                    raise LabError(f"run {run.id}: {what}") from None
-                time.sleep(0.02)
+        reason = (
+            "it has ended, and its process is about to exit; try again in a moment"
+            if ended
+            else "it is running already; `tui-lab runs` shows its state"
+        )
+        raise LabError(f"run {run.id}: {reason}")
 
     def release(self) -> None:
-        """Gives the lock back (this process's copy of it)."""
-        os.close(self.descriptor)
+        """Closes this process's descriptor of the lock."""
+        self._lock.release()
 
 
 def is_locked(run: Run) -> bool:
     """Whether a process holds the run's lock."""
-    return is_held(run.lock_path)
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a process holds a lock file."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
+    return files.is_locked(run.lock_path)

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tui_lab.core.files import write_atomically
+from tui_lab.core.files import atomic_file, write_atomically
 from tui_lab.retention import kl, probe_texts
 from tui_lab.retention.scoring import score as scoring
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -159,9 +159,8 @@ def write(run: Run, base: Base, key: str) -> None:
         rows = record.sequences
         named[f"{part}.tokens"] = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
         named[f"{part}.lengths"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)
-    partial = tensors.with_suffix(".partial")
-    save_file(named, partial)
-    partial.replace(tensors)
+    with atomic_file(tensors) as partial:
+        save_file(named, partial)
     known = {
         "v": VERSION,
         "key": key,

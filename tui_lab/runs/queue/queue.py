@@ -9,8 +9,6 @@ change is made under a lock and replaces the file whole. :mod:`tui_lab.runs.queu
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -22,12 +20,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tui_lab.core import files
 from tui_lab.core.errors import LabError
-from tui_lab.core.files import write_atomically
+from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import decode
-from tui_lab.runs.folder import Run, is_held, is_locked
+from tui_lab.runs.folder import Run, is_locked
 
 FOLDER = ".queue"
 #: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
@@ -127,18 +126,16 @@ def changing(directory: Path | None = None) -> Iterator[Callable[[Queue], None]]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = FileLock.acquire(place / "lock", LOCK_PATIENCE_S)
     except OSError as error:
         raise LabError(
             f"cannot write the queue in {place} ({error.strerror}); free the place, or name another folder "
             "of runs with --runs-dir or TUI_LAB_RUNS_DIR"
         ) from None
-    try:
-        if not _lock(descriptor, LOCK_PATIENCE_S):
-            raise LabError(f"the queue in {place} is held by another process; try again")
+    if lock is None:
+        raise LabError(f"the queue in {place} is held by another process; try again")
+    with lock:
         yield lambda queue: _write(place / "queue.json", queue)
-    finally:
-        os.close(descriptor)
 
 
 def _write(path: Path, queue: Queue) -> None:
@@ -147,20 +144,6 @@ def _write(path: Path, queue: Queue) -> None:
         write_atomically(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
     except OSError as error:
         raise LabError(f"cannot write the queue in {path.parent} ({error.strerror or error})") from None
-
-
-def _lock(descriptor: int, patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -321,7 +304,7 @@ def _runner_lock(directory: Path | None) -> Path:
 
 def is_going(directory: Path | None = None) -> bool:
     """Whether the queue's process lives."""
-    return is_held(_runner_lock(directory))
+    return files.is_locked(_runner_lock(directory))
 
 
 def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | None:
@@ -330,27 +313,26 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
     place = root(directory)
     try:
         place.mkdir(parents=True, mode=0o700, exist_ok=True)
-        descriptor = os.open(_runner_lock(directory), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = FileLock.acquire(_runner_lock(directory), RUNNER_PATIENCE_S)
     except OSError as error:
         raise LabError(f"cannot start the queue in {place} ({error.strerror})") from None
+    if lock is None:
+        return None
+    descriptor = str(lock.descriptor)
     try:
-        if not _lock(descriptor, RUNNER_PATIENCE_S):
-            return None
-        with log_path(directory).open("wb") as log:
+        with lock, log_path(directory).open("wb") as log:
             return subprocess.Popen(
                 # -P: the folder that the lab was started in must not shadow any module
-                [sys.executable, "-P", "-m", "tui_lab.runs.queue.runner", str(place.parent), str(descriptor)],
+                [sys.executable, "-P", "-m", "tui_lab.runs.queue.runner", str(place.parent), descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=place,
                 start_new_session=True,
-                pass_fds=(descriptor,),
+                pass_fds=(lock.descriptor,),
             )
     except OSError as error:
         raise LabError(f"cannot start the queue ({error.strerror or error})") from None
-    finally:
-        os.close(descriptor)
 
 
 def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen[bytes] | None]:
