@@ -228,7 +228,7 @@ class RunLock:
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
         reason = (
-            "it has ended, and its process is about to exit; try again in a moment"
+            "it has ended, and its process is about to go; try again in a moment"
             if ended
             else "it is running already; `tui-lab runs` shows its state"
         )
