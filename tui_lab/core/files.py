@@ -85,10 +85,7 @@ class FileLock:
     def acquire(cls, path: Path, timeout_s: float = 0.0) -> FileLock | None:
         """The lock; None when another process holds it for longer than ``timeout_s``. A file that does not
         exist is created with mode 0600. Raises OSError."""
-        if path.is_dir():
-            flags = os.O_RDONLY | os.O_NOFOLLOW
-        else:
-            flags = os.O_RDWR | os.O_CREAT
+        flags = os.O_RDONLY | os.O_NOFOLLOW if path.is_dir() else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + timeout_s
         while True:
