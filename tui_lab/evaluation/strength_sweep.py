@@ -302,7 +302,9 @@ class NewTask:
 class Sweep:
     """Measures every strength that is not measured yet, and writes the curve after each."""
 
-    def __init__(self, subject: SweepTarget, request: SweepRequest, progress: job_protocol.OnProgress) -> None:
+    def __init__(
+        self, subject: SweepTarget, request: SweepRequest, progress: job_protocol.OnProgress
+    ) -> None:
         from tui_lab.retention.suites import registry
 
         self._subject, self._request, self._progress = subject, request, progress
