@@ -1,5 +1,5 @@
-"""Hostile text in a report is text: parsers that are not ours find the same elements whatever a model said,
-and read back what it said, made visible. Charts are well-formed at any figures, and lie in their frame."""
+"""Hostile text stays text: independent parsers of HTML and Markdown find the same elements whatever the text, and
+read the text back, sanitised. Charts are well-formed for any values and stay inside their frame."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report.blocks import Code, Document, Figure, Folded, Items, Quote, Section, Table, Text
-from tui_lab.report.charts import Chart, Line, some, thinned
-from tui_lab.report.html import DARK, LIGHT, html
-from tui_lab.report.markdown import MOST_CHARACTERS, escape, fenced, markdown, sparkline
+from tui_lab.report.blocks import Bullets, Commands, Details, Document, Figure, Paragraph, Quote, Section
+from tui_lab.report.charts import Chart, Series, Table, some, thinned
+from tui_lab.report.render import DARK, LIGHT, MAX_CHARACTERS, escape, fenced, html, markdown, sparkline
 from tui_lab.report.svg import HEIGHT, WIDTH, round_steps, svg
 
 HOSTILE = (
@@ -42,19 +41,19 @@ texts = st.one_of(
 
 
 def sample(text: str) -> Document:
-    """A document with ``text`` wherever text can be."""
+    """A document with ``text`` in every place that takes text."""
     table = Table(text, (text, "b"), ((text, text), ("x", text)), right=(1,))
-    line = Line(f"a{text}", 0, [1, 2], [3.0, 4.0])
+    line = Series(f"a{text}", 0, [1, 2], [3.0, 4.0])
     chart = Chart("loss", text, text, (line,), x_name=text)
     blocks = (
-        Text(text), Items((text, "x")), table, Quote(text, text), Code(text), Figure(chart),
-        Folded(text, (table,)),
+        Paragraph(text), Bullets((text, "x")), table, Quote(text, text), Commands(text), Figure(chart),
+        Details(text, (table,)),
     )  # fmt: skip
     return Document(text, text, (Section("one", text, blocks),))
 
 
 class Reader(HTMLParser):
-    """Elements with their attributes' names, and the text of each."""
+    """Collects elements with their attribute names, texts, and links."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -89,7 +88,7 @@ PLAIN = Reader(html(sample("x")))
 
 @given(texts)
 @example("\ud800")
-def test_html_holds_no_element_but_ours(text: str) -> None:
+def test_text_adds_no_element_to_the_html(text: str) -> None:
     page = html(sample(text))
     found = Reader(page)
     assert found.tags == PLAIN.tags and found.links == PLAIN.links == ["#one"] and not found.other
@@ -97,11 +96,11 @@ def test_html_holds_no_element_but_ours(text: str) -> None:
     shown = sanitize(text)
     if shown.strip():
         assert "".join(found.texts).count(shown) >= 10
-    page.encode()  # strict: no half of a pair is left
+    page.encode()  # raises for lone surrogates
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page)
 
 
-def test_a_page_loads_nothing_and_is_readable() -> None:
+def test_the_page_loads_nothing_and_is_accessible() -> None:
     page = html(sample("x"))
     tags = {tag for tag, _ in PLAIN.tags}
     assert not tags & {"script", "link", "img", "iframe", "object", "base", "form"}
@@ -114,7 +113,7 @@ def test_a_page_loads_nothing_and_is_readable() -> None:
 
 
 @pytest.mark.parametrize(("colours", "back"), [(LIGHT, "#ffffff"), (DARK, "#17181b")])
-def test_colours_stand_out(colours: tuple[str, ...], back: str) -> None:
+def test_colours_have_enough_contrast(colours: tuple[str, ...], back: str) -> None:
     """WCAG 2.2, 1.4.11: graphics have a contrast of 3 to 1."""
 
     def light(colour: str) -> float:
@@ -128,13 +127,13 @@ def test_colours_stand_out(colours: tuple[str, ...], back: str) -> None:
 
 
 def parsed(text: str) -> list[Any]:
-    """Tokens of a parser of CommonMark with tables, strikethrough and bare links, HTML let through."""
+    """Tokens of a CommonMark parser with tables, strikethrough, bare links and HTML enabled."""
     reader = MarkdownIt("gfm-like", {"html": True, "linkify": True})
     return list(reader.parse(text))
 
 
 def shape(tokens: list[Any]) -> list[str]:
-    """What kind of thing follows what, runs of text as one."""
+    """The sequence of token types; adjacent texts count once."""
     kinds: list[str] = []
     for token in tokens:
         kinds.append(f"{token.type}{token.level}")
@@ -146,7 +145,7 @@ def shape(tokens: list[Any]) -> list[str]:
 
 
 @given(texts)
-def test_markdown_means_nothing_but_its_text(text: str) -> None:
+def test_escaped_markdown_is_plain_text(text: str) -> None:
     tokens = parsed(f"before\n\n{escape(text)}\n\n- {escape(text)} x\n\nafter\n")
     wanted = " ".join(sanitize(text).split())
     inline = ["".join(c.content for c in token.children) for token in tokens if token.type == "inline"]
@@ -160,7 +159,7 @@ def test_markdown_means_nothing_but_its_text(text: str) -> None:
 
 
 @given(texts)
-def test_cells_of_a_markdown_table_stay_whole(text: str) -> None:
+def test_cells_of_a_markdown_table_stay_separate(text: str) -> None:
     table = Table("caption", ("a", "b"), ((text, "x"), ("y", text)))
     tokens = parsed(markdown(Document("t", "s", (Section("i", "h", (table,)),))))
     inside = [t.type for t in tokens]
@@ -175,22 +174,22 @@ def test_cells_of_a_markdown_table_stay_whole(text: str) -> None:
 
 
 @given(texts)
-def test_a_fence_is_closed_by_nothing_inside(text: str) -> None:
+def test_no_text_closes_its_fence(text: str) -> None:
     tokens = parsed(f"{fenced(text)}\n\nafter\n")
     assert [token.type for token in tokens][:2] == ["fence", "paragraph_open"]
     assert tokens[0].content == sanitize(text, keep_newlines=True) + "\n"
 
 
 @given(texts.filter(lambda text: text.strip() != ""))
-def test_a_markdown_document_has_the_shape_of_ours(text: str) -> None:
+def test_text_adds_no_element_to_the_markdown(text: str) -> None:
     wanted = shape(parsed(markdown(sample("x"))))
     shown = sanitize(text)
     if shown.strip():
         assert shape(parsed(markdown(sample(text)))) == wanted
 
 
-def test_long_text_is_cut_and_said_to_be() -> None:
-    assert len(escape("x" * 100_000)) < MOST_CHARACTERS + 50 and "100,000 characters" in escape("x" * 100_000)
+def test_long_text_is_shortened_with_a_note() -> None:
+    assert len(escape("x" * 100_000)) < MAX_CHARACTERS + 50 and "100,000 characters" in escape("x" * 100_000)
 
 
 # --- charts -------------------------------------------------------------------------------------------
@@ -202,12 +201,12 @@ series = st.lists(figures, max_size=12)
 
 
 @given(series, series, st.sampled_from(("thin", "thick", "points", "dashed")), st.booleans(), st.booleans())
-def test_a_chart_is_well_formed_at_any_figures(
+def test_a_chart_is_well_formed_for_any_values(
     ys: list[float], lows: list[float], style: Any, bytes_: bool, zero: bool
 ) -> None:
     xs = list(range(len(ys)))
     bounds = [*lows, *[math.nan] * len(ys)][: len(ys)]
-    lines = (Line("a<b", 1, xs, ys, style, bounds, ys), Line("limit", 7, [0.0, 5.0], [0.5] * 2, "dashed"))
+    lines = (Series("a<b", 1, xs, ys, style, bounds, ys), Series("limit", 7, [0.0, 5.0], [0.5] * 2, "dashed"))
     chart = Chart("id", "A & B", "y", lines, unit="bytes" if bytes_ else "number", from_zero=zero)
     root = ElementTree.fromstring(svg(chart))
     name = "{http://www.w3.org/2000/svg}"
@@ -219,26 +218,25 @@ def test_a_chart_is_well_formed_at_any_figures(
             ))  # fmt: skip
             values = [float(number) for number in numbers]
             assert all(math.isfinite(value) and -40 <= value <= max(WIDTH, HEIGHT) for value in values)
-    headers, rows = chart.table()
-    assert all(len(row) == len(headers) for row in rows)
+    assert all(len(row) == len(chart.table.headers) for row in chart.table.rows)
     sparkline(lines[0])
 
 
-def test_places_of_known_figures() -> None:
-    """Against the frame by hand: the lowest at its floor, the highest at its top, a gap in between."""
-    chart = Chart("id", "t", "y", (Line("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
+def test_pixel_positions() -> None:
+    """Computed by hand from the frame: the lowest at the bottom, the highest at the top, a gap between."""
+    chart = Chart("id", "t", "y", (Series("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
     circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg(chart))
     assert circles[:2] == [("76.0", "256.0"), ("708.0", "40.0")]
     assert 'd="M76.0 256.0M708.0 40.0"' in svg(chart)
-    assert chart.words() == "A goes from 0 at step 0 to 4 at 10; lowest 0 at 0, highest 4 at 10."
-    band = Line("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
-    drawn = svg(Chart("id", "t", "y", (*chart.lines, band)))
+    assert chart.description == "A goes from 0 at step 0 to 4 at 10; lowest 0 at 0, highest 4 at 10."
+    band = Series("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
+    drawn = svg(Chart("id", "t", "y", (*chart.series, band)))
     assert '<rect class="band c7" x="76.0" y="94.0" width="632.0" height="108.0"/>' in drawn
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.booleans())
-def test_ticks_are_round_and_hold_the_figures(low: float, span: float, binary: bool) -> None:
-    assume(span > 1e-9 * abs(low))  # below, the figures' own rounding is in the way
+def test_ticks_are_round_and_enclose_the_values(low: float, span: float, binary: bool) -> None:
+    assume(span > 1e-9 * abs(low))  # smaller spans are lost in the rounding of the values
     ticks = round_steps(low, low + span, binary=binary)
     step = ticks[1] - ticks[0]
     assert ticks[0] <= low + 1e-6 * step and ticks[-1] >= low + span - 1e-6 * step and 2 <= len(ticks) <= 8
@@ -258,5 +256,5 @@ def test_thinning_keeps_extremes_ends_and_gaps(ys: list[float], most: int) -> No
         assert points[-1] == (len(ys) - 1, ys[-1]) and len(points) <= most + 1
 
 
-def test_some_are_the_ends_and_evenly_between() -> None:
+def test_some_takes_the_ends_and_evenly_between() -> None:
     assert some(list(range(100)), 4) == [0, 33, 66, 99] and some([1, 2], 5) == [1, 2]

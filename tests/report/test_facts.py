@@ -17,7 +17,8 @@ from tui_lab.cli.recipe_args import prepare
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.report import facts
 from tui_lab.report import write as report_files
-from tui_lab.report.blocks import Figure, Folded, Items, Quote, Table, Text
+from tui_lab.report.blocks import Bullets, Details, Figure, Paragraph, Quote
+from tui_lab.report.charts import Table
 from tui_lab.report.document import document
 from tui_lab.retention import results
 from tui_lab.runs.events import EventWriter
@@ -74,9 +75,9 @@ def cells(found: facts.Report, section: str) -> dict[str, list[str]]:
 def words(found: facts.Report, section: str) -> str:
     texts: list[str] = []
     for block in blocks(found, section):
-        if isinstance(block, Text | Quote):
+        if isinstance(block, Paragraph | Quote):
             texts.append(block.text)
-        elif isinstance(block, Items):
+        elif isinstance(block, Bullets):
             texts += block.texts
     return "\n".join(texts)
 
@@ -123,7 +124,7 @@ def test_memory_is_compared_with_the_forecast() -> None:
     assert "Measured: 600 MiB (resident memory), 100 MiB (20.0%) more; that is within its bounds." in text
     assert cells(found, "memory")["weights"] == ["300 MiB"]
     lines = {line.name: line for figure in blocks(found, "curves") if isinstance(figure, Figure)
-             for line in figure.chart.lines}  # fmt: skip
+             for line in figure.chart.series}  # fmt: skip
     assert set(lines["forecast of the peak"].ys) == {500 * MIB}
     assert list(lines["resident memory"].ys) == found.curves.memory["resident"].values
     assert list(lines["training"].ys) == found.curves.loss.values
@@ -144,7 +145,7 @@ def test_the_rest_of_it() -> None:
     assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]
     assert "out of memory" in [row[0] for row in cells(found, "flags").values()]
     assert cells(found, "recipe")["optim"] == ["adamw_torch", "because asked"]
-    whole = next(b for b in blocks(found, "recipe") if isinstance(b, Folded)).blocks[0]
+    whole = next(b for b in blocks(found, "recipe") if isinstance(b, Details)).tables[0]
     assert len(whole.rows) == len(Recipe.model_fields)
     assert cells(found, "data")["duplicates left out"] == ["3"]
     assert cells(found, "machine")["torch"] == ["2.13.0"]

@@ -1,77 +1,72 @@
-"""What a report is made of: sections and blocks of plain text, and how figures are written in it. No markup:
-Markdown and HTML are made of these by modules of their own, which escape whatever a text holds."""
+"""The document model of a report: sections of blocks of plain text, without any markup. The templates of
+:mod:`tui_lab.report.render` turn it into Markdown and HTML and escape its texts; ``kind`` selects the
+template's branch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, TypeAlias
 
 from tui_lab.core.format import UNKNOWN, finite
-from tui_lab.report.charts import Chart
+from tui_lab.report.charts import Chart, Table
 
 
 @dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
+class Paragraph:
+    kind: ClassVar[str] = "paragraph"
     text: str
 
 
 @dataclass(frozen=True)
-class Items:
+class Bullets:
     """A list of sentences."""
 
+    kind: ClassVar[str] = "bullets"
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of cells under a caption; the first column names the row. ``right``: columns of figures."""
-
-    caption: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class Quote:
-    """Text of a model, of data or of a log, line by line as it came."""
+    """Text of a model, of data or of a log, with its own line ends."""
 
+    kind: ClassVar[str] = "quote"
     label: str
     text: str
 
 
 @dataclass(frozen=True)
-class Code:
-    """Commands."""
+class Commands:
+    """Shell commands."""
 
+    kind: ClassVar[str] = "code"
     text: str
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its words and, unless a table beside it has them, some of its figures."""
+    """A chart with its description and, if ``with_table``, some of its values."""
 
+    kind: ClassVar[str] = "figure"
     chart: Chart
-    table: bool = True
+    with_table: bool = True
 
 
 @dataclass(frozen=True)
-class Folded:
-    """What few read, below a line that opens it."""
+class Details:
+    """Tables that are folded away in HTML."""
 
+    kind: ClassVar[str] = "details"
     title: str
-    blocks: tuple[Table, ...]
+    tables: tuple[Table, ...]
 
 
-Block = Text | Items | Table | Quote | Code | Figure | Folded
+Block: TypeAlias = Paragraph | Bullets | Table | Quote | Commands | Figure | Details
 
 
 @dataclass(frozen=True)
 class Section:
-    """``id`` names it in links."""
+    """``id`` is the target of links."""
 
     id: str
     title: str
@@ -80,15 +75,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """The whole."""
-
     title: str
     subtitle: str
     sections: tuple[Section, ...]
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """A figure with so many digits that count; a dash where there is none, and infinities as such."""
+def number(value: object, digits: int = 4) -> str:
+    """A number with ``digits`` decimals, or 4 significant digits; a dash where there is none."""
     if isinstance(value, float) and math.isinf(value):
         return "∞" if value > 0 else "−∞"
     found = finite(value)
@@ -97,7 +90,7 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{found:.{digits}f}" if digits < 4 else f"{found:.{digits}g}"
 
 
-def whole(value: Any) -> str:
-    """A whole number; a dash where there is none."""
+def whole(value: object) -> str:
+    """A whole number with separators; a dash where there is none."""
     found = finite(value)
     return UNKNOWN if found is None else f"{found:,.0f}"

@@ -1,6 +1,6 @@
-"""The charts of a report as plain data, out of a run's state: named series with their steps, intervals and
-lines to compare with, thinned so that a run of a week makes no larger a page than one of a minute. Each has
-its figures in words too, for those who cannot see it. Drawing is :mod:`tui_lab.report.svg`."""
+"""The charts of a report as data: named series with their steps, intervals and reference lines, thinned so that
+the page of a long run is no larger than that of a short one. Each chart describes itself in words for readers
+who do not see it. :mod:`tui_lab.report.svg` draws them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,37 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from tui_lab.core.format import memory_name, size
+from tui_lab.core.format import UNKNOWN, memory_name, size
 from tui_lab.runs.state import Curve, RunState, headline, smooth
 from tui_lab.runs.telemetry import Track, figure
 
 Style = Literal["thin", "thick", "points", "dashed", "band"]
-#: Points a series is drawn with; the highest and the lowest of what lies between are kept.
-MOST_POINTS = 600
-#: Rows of the table that stands beside a chart.
+T = TypeVar("T")
+#: The points that a series is drawn with; minima and maxima of what is left out are kept.
+MAX_POINTS = 600
 TABLE_ROWS = 12
-#: As on the panes: fewer points need no smoothing, and the past weighs so much.
+#: As on the panes: shorter curves are not smoothed; the weight of the moving average.
 SMOOTHED_FROM, SMOOTHING = 8, 0.8
 
 
 @dataclass(frozen=True)
-class Line:
-    """One series. ``colour`` is a number of the palette. ``lows`` and ``highs`` are an interval at every
-    point; a "band" is drawn between them alone. NaN is a gap. ``told``: whether it stands in the table."""
+class Table:
+    """Rows of cells under a caption; the first column names the row. ``right``: right-aligned columns."""
+
+    kind: ClassVar[str] = "table"
+    caption: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a chart. ``colour`` is an index of the palette; ``lows`` and ``highs`` are an interval at
+    every point, which the style "band" fills; NaN is a gap. ``described``: the series appears in the
+    description and the table."""
 
     name: str
     colour: int
@@ -35,7 +47,30 @@ class Line:
     style: Style = "thin"
     lows: Sequence[float] = ()
     highs: Sequence[float] = ()
-    told: bool = True
+    described: bool = True
+
+    def intervals(self) -> list[tuple[float, float, float]]:
+        """Value, low and high of every point; NaN bounds where there is no interval."""
+        none = [math.nan] * len(self.xs)
+        return list(zip(self.ys, self.lows or none, self.highs or none, strict=True))
+
+    def summary(self, show: Callable[[float], str], x_name: str) -> str:
+        """First, last, lowest and highest value in words; "" where no value is known."""
+        known = [(x, y) for x, y in zip(self.xs, self.ys, strict=True) if math.isfinite(y)]
+        if not known:
+            return ""
+        (x, first), (end, last) = known[0], known[-1]
+        (low_x, low), (high_x, high) = min(known, key=_y), max(known, key=_y)
+        if low == high:
+            return f"{self.name} is {show(first)}"
+        return (
+            f"{self.name} goes from {show(first)} at {x_name} {x:g} to {show(last)} at {end:g}; "
+            f"lowest {show(low)} at {low_x:g}, highest {show(high)} at {high_x:g}"
+        )
+
+
+def _y(point: tuple[float, float]) -> float:
+    return point[1]
 
 
 @dataclass(frozen=True)
@@ -45,64 +80,39 @@ class Chart:
     id: str
     title: str
     y_name: str
-    lines: tuple[Line, ...]
+    series: tuple[Series, ...]
     unit: str = "number"
     x_name: str = "step"
     from_zero: bool = True
 
     def show(self, value: float) -> str:
-        """A value of this chart in words."""
+        """A value with its unit."""
         if not math.isfinite(value):
-            return "–"
+            return UNKNOWN
         return size(value) if self.unit == "bytes" else f"{value:.4g}"
 
-    def words(self) -> str:
-        """What is to be seen, in words: the text alternative of the picture."""
-        return self._words
+    @cached_property
+    def description(self) -> str:
+        """The chart in words: the text alternative of the picture."""
+        summaries = [one.summary(self.show, self.x_name) for one in self.series if one.described]
+        return " ".join(f"{text[:1].upper()}{text[1:]}." for text in summaries if text)
 
     @cached_property
-    def _words(self) -> str:
-        said = []
-        for line in self.lines:
-            known = [(x, y) for x, y in zip(line.xs, line.ys, strict=True) if math.isfinite(y)]
-            if not known or not line.told:
-                continue
-            (x, first), (end, last) = known[0], known[-1]
-            if len(known) == 1 or first == last == max(y for _, y in known) == min(y for _, y in known):
-                said.append(f"{line.name} is {self.show(first)}")
-                continue
-            low, high = min(known, key=lambda p: p[1]), max(known, key=lambda p: p[1])
-            said.append(
-                f"{line.name} goes from {self.show(first)} at {self.x_name} {x:g} to {self.show(last)} at "
-                f"{end:g}; lowest {self.show(low[1])} at {low[0]:g}, highest {self.show(high[1])} at "
-                f"{high[0]:g}"
-            )
-        return " ".join(f"{text[:1].upper()}{text[1:]}." for text in said)
-
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Some of the figures: the first, the last and evenly between, of every series that is told."""
-        return self._table
-
-    @cached_property
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        told = [line for line in self.lines if line.told and any(map(math.isfinite, line.ys))]
-        longest = max(told, key=lambda line: len(line.xs), default=None)
-        if longest is None:
-            return [], []
-        # where series were measured at steps of their own, those of the rarer ones are what can be compared
-        sparse = sorted({x for line in told if len(line.xs) <= TABLE_ROWS for x in line.xs})
-        steps = some(sparse if len(sparse) > 2 else sorted(longest.xs), TABLE_ROWS)
-        wanted = set(steps)
+    def table(self) -> Table:
+        """Values at the first, the last and evenly chosen steps between, of every described series."""
+        shown = [one for one in self.series if one.described and any(map(math.isfinite, one.ys))]
+        steps = _common_steps(shown)
         values = [
-            {x: found for x, found in zip(line.xs, zip_interval(line), strict=True) if x in wanted}
-            for line in told
+            {x: found for x, found in zip(one.xs, one.intervals(), strict=True) if x in steps}
+            for one in shown
         ]
-        rows = [
-            [f"{x:g}", *(self._cell(found.get(x)) for found in values)]
+        rows = tuple(
+            (f"{x:g}", *(self._cell(found.get(x)) for found in values))
             for x in steps
-            if any(x in v for v in values)
-        ]
-        return [self.x_name, *(line.name for line in told)], rows
+            if any(x in found for found in values)
+        )
+        headers = (self.x_name, *(one.name for one in shown)) if shown else ()
+        return Table(f"{self.title} ({self.y_name})", headers, rows, tuple(range(len(headers))))
 
     def _cell(self, found: tuple[float, float, float] | None) -> str:
         if found is None:
@@ -112,21 +122,22 @@ class Chart:
         return self.show(value) + interval
 
 
-def zip_interval(line: Line) -> list[tuple[float, float, float]]:
-    """Value, low and high of every point; NaN bounds where there is no interval."""
-    none = [math.nan] * len(line.xs)
-    return list(zip(line.ys, line.lows or none, line.highs or none, strict=True))
+def _common_steps(series: Sequence[Series]) -> list[float]:
+    """The rows of a table: the steps of rarely measured series, where values of all can be compared."""
+    sparse = sorted({x for one in series if len(one.xs) <= TABLE_ROWS for x in one.xs})
+    longest = max((one.xs for one in series), key=len, default=[])
+    return some(sparse if len(sparse) > 2 else sorted(longest), TABLE_ROWS)
 
 
-def some(values: Sequence[Any], most: int) -> list[Any]:
-    """The first, the last and evenly chosen ones between."""
+def some(values: Sequence[T], most: int) -> list[T]:
+    """The first value, the last, and evenly chosen ones between."""
     if len(values) <= most:
         return list(values)
     return [values[round(at * (len(values) - 1) / (most - 1))] for at in range(most)]
 
 
-def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """The points of a series, of each stretch its lowest and its highest in their order; a gap stays one."""
+def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most about ``most`` points of a series: the lowest and the highest of each stretch. Gaps are kept."""
     points = list(zip(map(float, xs), ys, strict=True))
     if len(points) <= most:
         return points
@@ -151,13 +162,13 @@ def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MOST_POINTS) -
 
 
 def charts(state: RunState, threshold: float | None) -> list[Chart]:
-    """Every chart that there are figures for. One that a damaged log breaks is left out."""
+    """Every chart that has values. A chart that a damaged log breaks is left out."""
     makers: list[Callable[[], Chart | None]] = [
         lambda: _loss(state),
         lambda: _retention(state, threshold),
         lambda: _kl(state),
         lambda: _memory(state),
-        lambda: _one("throughput", "Throughput", "tokens a second", state.tok_per_s, 5),
+        lambda: _one("throughput", "Throughput", "tokens per second", state.tok_per_s, 5),
         lambda: _one("rate", "Learning rate", "rate", state.learning_rate, 4),
         lambda: _one("gradient", "Gradient norm", "norm before clipping", state.grad_norm, 6),
     ]
@@ -174,83 +185,92 @@ def charts(state: RunState, threshold: float | None) -> list[Chart]:
 def _one(id: str, title: str, y_name: str, curve: Curve, colour: int) -> Chart | None:
     if not any(map(math.isfinite, curve.values)):
         return None
-    return Chart(id, title, y_name, (Line(y_name, colour, curve.steps, curve.values),))
+    return Chart(id, title, y_name, (Series(y_name, colour, curve.steps, curve.values),))
 
 
 def _loss(state: RunState) -> Chart | None:
     train, held = state.loss, state.validation
-    lines = []
+    series = []
     if train.values:
-        lines.append(Line("training", 0, train.steps, train.values))
+        series.append(Series("training", 0, train.steps, train.values))
     if len(train.values) >= SMOOTHED_FROM:
         values = smooth(train.values, SMOOTHING)
-        lines.append(Line("training, smoothed", 1, train.steps, values, "thick", told=False))
+        series.append(Series("training, smoothed", 1, train.steps, values, "thick", described=False))
     if held.values:
-        lines.append(Line("validation", 2, held.steps, held.values, "points"))
-    if not any(math.isfinite(value) for line in lines for value in line.ys):
+        series.append(Series("validation", 2, held.steps, held.values, "points"))
+    if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
-    return Chart("loss", "Loss of training and validation", "nats a token", tuple(lines))
+    return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))
 
 
 def _intervals(
     name: str, colour: int, probes: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, float]]
-) -> Line:
+) -> Series:
     steps = [float(probe["step"]) for probe in probes]
     values, lows, highs = ([float(one[key]) for one in figures] for key in ("value", "low", "high"))
-    return Line(name, colour, steps, values, "points", lows, highs)
+    return Series(name, colour, steps, values, "points", lows, highs)
 
 
 def _retention(state: RunState, threshold: float | None) -> Chart | None:
     probes = state.item_probes
     if not probes:
         return None
-    lines = [_intervals("retention", 3, probes, [headline(probe) for probe in probes])]
+    series = [_intervals("retention", 3, probes, [headline(probe) for probe in probes])]
     if threshold is not None:
         ends = [0.0, float(max(state.total_steps, probes[-1]["step"], 1))]
-        lines.append(Line(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", told=False))
-    name = "share kept of what the base knew"
-    return Chart("retention", "Retention by probes of items", name, tuple(lines), from_zero=False)
+        series.append(Series(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False))
+    name = "share of the base's knowledge that is retained"
+    return Chart("retention", "Retention by probes of items", name, tuple(series), from_zero=False)
 
 
 def _kl(state: RunState) -> Chart | None:
     probes = state.kl_probes
     if not probes:
         return None
-    lines = (
+    series = (
         _intervals("general text", 3, probes, [probe["general"] for probe in probes]),
         _intervals("the task's own text", 2, probes, [probe["task"] for probe in probes]),
     )
-    return Chart("kl", "Distance from the base (KL divergence)", "nats a token", lines)
+    return Chart("kl", "Distance from the base (KL divergence)", "nats per token", series)
 
 
 def _memory(state: RunState) -> Chart | None:
     curves: dict[str, Curve | Track] = dict(state.memory)
     gpus = list(state.telemetry.gpus.values())
     if gpus and any(map(math.isfinite, gpus[0].used.values)):
-        curves["gpu_used"] = gpus[0].used  # looked at more often than once a step
+        curves["gpu_used"] = gpus[0].used  # sampled more often than once per step
     elif not curves and state.telemetry.resident.values:
         curves["resident"] = state.telemetry.resident
-    lines = [
-        Line(memory_name(label), place % 7, curve.steps, curve.values)
+    series = [
+        Series(memory_name(label), place % 7, curve.steps, curve.values)
         for place, (label, curve) in enumerate(curves.items())
         if any(map(math.isfinite, curve.values))
     ]
-    if not lines:
+    if not series:
         return None
     total, low, high = (figure(state.forecast.get(name)) for name in ("total", "low", "high"))
     if math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
         if math.isfinite(low) and math.isfinite(high):
-            lines.append(
-                Line("forecast, its bounds", 7, ends, [total] * 2, "band", [low] * 2, [high] * 2, told=False)
+            series.append(
+                Series(
+                    "forecast, its bounds",
+                    7,
+                    ends,
+                    [total] * 2,
+                    "band",
+                    [low] * 2,
+                    [high] * 2,
+                    described=False,
+                )
             )
-        lines.append(Line("forecast of the peak", 7, ends, [total] * 2, "dashed"))
+        series.append(Series("forecast of the peak", 7, ends, [total] * 2, "dashed"))
     title = "Memory against the forecast" if math.isfinite(total) else "Memory"
-    return Chart("memory", title, "bytes", tuple(lines), unit="bytes")
+    return Chart("memory", title, "bytes", tuple(series), unit="bytes")
 
 
 def strength_chart(sweep: Mapping[str, Any]) -> Chart | None:
-    """Gain and retention by strength; None without two points that can be read."""
+    """Gain and retention by strength; None for fewer than two readable points."""
     points = []
     for point in sweep.get("points") or ():
         try:
@@ -263,9 +283,9 @@ def strength_chart(sweep: Mapping[str, Any]) -> Chart | None:
     if len(points) < 2:
         return None
     columns = [list(column) for column in zip(*sorted(points), strict=True)]
-    lines = (
-        Line("score on the new task", 2, columns[0], columns[1], "points", columns[2], columns[3]),
-        Line("retention", 3, columns[0], columns[4], "points", columns[5], columns[6]),
+    series = (
+        Series("score on the new task", 2, columns[0], columns[1], "points", columns[2], columns[3]),
+        Series("retention", 3, columns[0], columns[4], "points", columns[5], columns[6]),
     )
-    shown = tuple(line for line in lines if any(map(math.isfinite, line.ys)))
+    shown = tuple(one for one in series if any(map(math.isfinite, one.ys)))
     return Chart("strength", "Gain and retention by strength", "share", shown, x_name="strength")

@@ -15,19 +15,18 @@ from tui_lab.core.format import UNKNOWN, carbon, count, duration, energy, finite
 from tui_lab.report import retention
 from tui_lab.report.blocks import (
     Block,
-    Code,
+    Bullets,
+    Commands,
+    Details,
     Document,
     Figure,
-    Folded,
-    Items,
+    Paragraph,
     Quote,
     Section,
-    Table,
-    Text,
     number,
     whole,
 )
-from tui_lab.report.charts import charts
+from tui_lab.report.charts import Table, charts
 from tui_lab.report.facts import Report
 
 #: What each state means, for whoever reads the report later.
@@ -88,7 +87,7 @@ def document(report: Report) -> Document:
             blocks.extend(make(report))  # keeps what came before an error
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             # records of another version, or damaged ones: the rest of the report still counts
-            blocks.append(Text("The rest of these records cannot be read by this version of the lab."))
+            blocks.append(Paragraph("The rest of these records cannot be read by this version of the lab."))
         sections.append(Section(id, title, tuple(blocks)))
     return Document(f"Run {report.run}", what, tuple(sections))
 
@@ -115,7 +114,7 @@ def _change(first: Any, last: Any, digits: int = 4) -> str:
 
 
 def _result(report: Report) -> Iterator[Block]:
-    yield Text(f"State: {report.state}. {STATES.get(report.state, '')}")
+    yield Paragraph(f"State: {report.state}. {STATES.get(report.state, '')}")
     if report.message:
         yield Quote("what the run said", report.message)
     if report.last_words:
@@ -154,8 +153,8 @@ def _result(report: Report) -> Iterator[Block]:
         rows = tuple((_when(note["t"]), note["text"]) for note in report.course)
         yield Table("What was done to the run on its way", ("when", "what"), rows)
     if report.problems:
-        yield Text("What could not be read of this run:")
-        yield Items(tuple(report.problems))
+        yield Paragraph("What could not be read of this run:")
+        yield Bullets(tuple(report.problems))
 
 
 def _score(report: Report, when: str) -> Any:
@@ -168,7 +167,7 @@ def _curves(report: Report) -> Iterator[Block]:
     for chart in found:
         yield Figure(chart)
     if not found:
-        yield Text("No step was recorded, so there is nothing to draw.")
+        yield Paragraph("No step was recorded, so there is nothing to draw.")
 
 
 def _acquisition(report: Report) -> Iterator[Block]:
@@ -180,7 +179,7 @@ def _acquisition(report: Report) -> Iterator[Block]:
                 by_name.setdefault(name, {})[str(score.get("when"))] = number_of
     if by_name:
         rows = report.scores[-1].get("rows")
-        yield Text(
+        yield Paragraph(
             f"The run itself had {whole(rows)} held-out rows answered, greedily, and judged; the score it is "
             f"known by is {report.scores[-1].get('name')}. Scores lie between 0 and 1."
         )
@@ -188,7 +187,7 @@ def _acquisition(report: Report) -> Iterator[Block]:
         yield Table("Scores of the run", ("score", "before", "after"), tuple(table), right=(1, 2))
     metrics = report.acquisition.get("metrics")
     if isinstance(metrics, dict) and metrics:
-        yield Text(
+        yield Paragraph(
             f"Measured again after the run on {whole(report.acquisition.get('rows'))} held-out rows, base "
             "and tuned model side by side; ± is the standard error."
         )
@@ -201,9 +200,9 @@ def _acquisition(report: Report) -> Iterator[Block]:
     gap = finite(report.acquisition.get("overfitting_gap"))
     if gap is not None:
         way = "above" if gap >= 0 else "below"
-        yield Text(f"Validation loss lies {number(abs(gap))} nats a token {way} training loss.")
+        yield Paragraph(f"Validation loss lies {number(abs(gap))} nats a token {way} training loss.")
     if not by_name and not metrics:
-        yield Text("What it learned was not scored: it is not known.")
+        yield Paragraph("What it learned was not scored: it is not known.")
 
 
 def _with_error(found: Any) -> str:
@@ -215,9 +214,9 @@ def _with_error(found: Any) -> str:
 
 def _samples(report: Report) -> Iterator[Block]:
     if not (report.samples or report.examples or report.answers):
-        yield Text("No answer of the model was recorded.")
+        yield Paragraph("No answer of the model was recorded.")
         return
-    yield Text("Texts are shown as they came; what cannot be seen stands there as a sign of its own.")
+    yield Paragraph("Texts are shown as they came; what cannot be seen stands there as a sign of its own.")
     for sample in report.samples:
         yield Quote("asked", sample["prompt"])
         for side in ("before", "after"):
@@ -252,33 +251,33 @@ def _flags(report: Report) -> Iterator[Block]:
         head = ("", "flag", "step", "what was seen", "what helps")
         yield Table("Red flags: what plain rules see in the figures", head, tuple(rows), right=(2,))
     else:
-        yield Text("No red flag: nothing that the figures show looks wrong.")
+        yield Paragraph("No red flag: nothing that the figures show looks wrong.")
     if report.ladder:
         steps = [(whole(s.get("step")), s.get("text", ""), s.get("cost", "")) for s in report.ladder]
         yield Table(
             "Out of memory: what was done, step by step", ("step", "what", "what it costs"), tuple(steps)
         )
         if report.ladder_cost:
-            yield Text(report.ladder_cost)
+            yield Paragraph(report.ladder_cost)
     if report.warnings:
-        yield Text("The run warned of:")
-        yield Items(tuple(report.warnings))
+        yield Paragraph("The run warned of:")
+        yield Bullets(tuple(report.warnings))
 
 
 def _memory(report: Report) -> Iterator[Block]:
     memory = report.memory
     if memory.total is None:
-        yield Text("Against the forecast: not known, the log of this run has none.")
+        yield Paragraph("Against the forecast: not known, the log of this run has none.")
     else:
         bounds = f" ({size(memory.low)} to {size(memory.high)})" if memory.inside is not None else ""
         said = f"The forecast was {size(memory.total)}{bounds} on {memory.device or 'the device'}"
         if memory.measured is None or memory.difference is None:
-            yield Text(f"{said}; what it took was not measured.")
+            yield Paragraph(f"{said}; what it took was not measured.")
         else:
             way = "more" if memory.difference >= 0 else "less"
             by = f"{size(abs(memory.measured - memory.total))} ({abs(memory.difference):.1%}) {way}"
             inside = {True: "; that is within its bounds", False: "; that is outside its bounds"}
-            yield Text(
+            yield Paragraph(
                 f"{said}. Measured: {size(memory.measured)} ({memory_name(memory.label)}), {by}"
                 f"{inside.get(memory.inside, '')}."  # type: ignore[arg-type]
             )
@@ -314,8 +313,10 @@ def _costs(report: Report) -> Iterator[Block]:
     pairs.append(_Pair("MFU", f"{spent['mfu']:.1%}" if spent["mfu"] is not None else UNKNOWN))
     yield _pairs("What it took", pairs)
     if spent["formula"]:
-        yield Text(f"Operations a token: {spent['formula']}")
-    yield Text("MFU = tokens a second × operations a token / rate of the device. Energy is the GPU's alone.")
+        yield Paragraph(f"Operations a token: {spent['formula']}")
+    yield Paragraph(
+        "MFU = tokens a second × operations a token / rate of the device. Energy is the GPU's alone."
+    )
 
 
 def _flops(value: float | None, unit: str) -> str:
@@ -340,7 +341,7 @@ def _plain(value: Any) -> str:
 def _recipe(report: Report) -> Iterator[Block]:
     recipe = report.recipe
     if not recipe:
-        yield Text("The recipe cannot be read.")
+        yield Paragraph("The recipe cannot be read.")
     else:
         facts = [_Pair(key, _plain(recipe[key])) for key in ("model", "preset", "data", "method", "seed")]
         yield _pairs("The recipe in short", facts)
@@ -355,9 +356,9 @@ def _recipe(report: Report) -> Iterator[Block]:
             f"Everything is as the preset {report.base_preset} has it." if report.base_preset else ""
         )  # fmt: skip
         if said:
-            yield Text(said)
+            yield Paragraph(said)
         rows = [(name, _plain(value), "set" if name in changed else "") for name, value in recipe.items()]
-        yield Folded(
+        yield Details(
             "The whole recipe",
             (Table("Every field", ("field", "value", "on top of the preset"), tuple(rows)),),
         )
@@ -366,19 +367,19 @@ def _recipe(report: Report) -> Iterator[Block]:
 def _data(report: Report) -> Iterator[Block]:
     data = report.data
     if not data:
-        yield Text("The run did not come to preparing its data.")
+        yield Paragraph("The run did not come to preparing its data.")
         return
     pairs = [_Pair(words, _plain(data[key])) for key, words in DATA_NAMES.items() if key in data]
     yield _pairs("What was trained on", pairs)
     rest = [_Pair(str(k).replace("_", " "), _plain(v)) for k, v in data.items() if k not in DATA_NAMES]
     if rest:
-        yield Folded("More about the data", (_pairs("Other facts", rest),))
+        yield Details("More about the data", (_pairs("Other facts", rest),))
 
 
 def _machine(report: Report) -> Iterator[Block]:
     device, model = report.device, report.model
     if not report.versions and not device:
-        yield Text("The run did not come to telling them.")
+        yield Paragraph("The run did not come to telling them.")
     pairs = [_Pair(name, version) for name, version in report.versions.items()]
     if device:
         pairs.append(_Pair("device", f"{device.get('name')} ({device.get('type')})"))
@@ -394,17 +395,17 @@ def _machine(report: Report) -> Iterator[Block]:
 def _repeat(report: Report) -> Iterator[Block]:
     recipe = report.recipe
     if not report.command:
-        yield Text("The recipe cannot be read, so no command can be given.")
+        yield Paragraph("The recipe cannot be read, so no command can be given.")
         return
-    yield Text("The same recipe, as a command with everything that the preset does not say:")
-    yield Code(report.command)
+    yield Paragraph("The same recipe, as a command with everything that the preset does not say:")
+    yield Commands(report.command)
     if report.recipe_changed:
-        yield Text(
+        yield Paragraph(
             "This is the recipe of the last attempt: it was changed on the way, so that no single command "
             "goes the same course. What was changed, and when, stands in the first section."
         )
-    yield Text("Or from the recipe in the run's folder (RUN), whatever becomes of the preset:")
-    yield Code("tui-lab train --preset RUN/recipe.toml")
+    yield Paragraph("Or from the recipe in the run's folder (RUN), whatever becomes of the preset:")
+    yield Commands("tui-lab train --preset RUN/recipe.toml")
     pinned = recipe["revision"] or "none pinned"
     if recipe["model"] == "pocket":
         pinned = f"the model that ships with tui-lab {report.versions.get('tui_lab', UNKNOWN)}"
@@ -412,15 +413,15 @@ def _repeat(report: Report) -> Iterator[Block]:
         "What decides whether it comes out the same",
         [_Pair("seed", str(recipe["seed"])), _Pair("revision of the model", pinned)],
     )
-    yield Text(
+    yield Paragraph(
         "The seed fixes split, order of rows and initialisation. On a CPU with the same versions and the "
         "same number of threads the losses are the same; on a GPU kernels may round in another order."
     )
-    yield Text("What was measured after the run, and this report:")
+    yield Paragraph("What was measured after the run, and this report:")
     suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in report.results)
     name = shlex.quote(report.run)
-    yield Code(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
+    yield Commands(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
 
 
 def _unknown(report: Report) -> Iterator[Block]:
-    yield Items(tuple(report.unknown))
+    yield Bullets(tuple(report.unknown))

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tui_lab.core.format import UNKNOWN, finite
-from tui_lab.report.blocks import Block, Figure, Table, Text, number, whole
-from tui_lab.report.charts import some, strength_chart
+from tui_lab.report.blocks import Block, Figure, Paragraph, number, whole
+from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.facts import Report
 from tui_lab.runs.state import headline
 from tui_lab.runs.verdicts import VERDICTS
@@ -63,10 +63,10 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
 def retention(report: Report) -> Iterator[Block]:
     """Everything that was measured of it."""
     if not report.results and not report.item_probes and not report.kl_probes:
-        yield Text("Nothing was measured: it is not known what the model forgot.")
+        yield Paragraph("Nothing was measured: it is not known what the model forgot.")
         return
-    yield Text(MEANING)
-    yield Text(f"The threshold is {number(report.threshold, 2)}, set with the recipe, before the run.")
+    yield Paragraph(MEANING)
+    yield Paragraph(f"The threshold is {number(report.threshold, 2)}, set with the recipe, before the run.")
     for suite, result in report.results.items():
         yield from _suite(suite, result, report.flips[suite])
     yield from _probes(report)
@@ -79,15 +79,15 @@ def _suite(suite: str, result: Mapping[str, Any], flips: Mapping[str, int]) -> I
     )
     how = f"{result.get('quantization')} weights, computed in {result.get('dtype')}"
     title = str(result.get("title") or suite)
-    yield Text(
+    yield Paragraph(
         f"{title} ({suite}, version {result.get('version')}, {whole(result.get('n'))} items; {guessing}); "
         f"measured with {how}, judged by {result.get('metric')}."
     )
     compared = result.get("comparison")
     if not isinstance(compared, dict):
-        yield Text("Only the base was measured: there is nothing to compare.")
+        yield Paragraph("Only the base was measured: there is nothing to compare.")
         return
-    yield Text(str(compared.get("sentence") or ""))
+    yield Paragraph(str(compared.get("sentence") or ""))
     rows = [_row(suite, compared, chance)]
     held = result.get("held_back")
     if isinstance(held, dict) and isinstance(held.get("comparison"), dict):
@@ -99,12 +99,12 @@ def _suite(suite: str, result: Mapping[str, Any], flips: Mapping[str, int]) -> I
             rows.append(_row(str(name), each, None))
     yield Table(f"Retention on {suite}", HEADERS, tuple(rows), right=(1, 2, 3, 4, 5, 6, 7, 8, 9))
     if flips["lost"] or flips["gained"]:
-        yield Text(
+        yield Paragraph(
             f"Of {flips['items']:,} items {flips['lost']:,} were right before and wrong after, "
             f"{flips['gained']:,} the other way round."
         )
     for warning in result.get("warnings") or ():
-        yield Text(f"Warning: {warning}")
+        yield Paragraph(f"Warning: {warning}")
 
 
 def _row(name: str, compared: Mapping[str, Any], chance: float | None) -> tuple[str, ...]:
@@ -128,7 +128,9 @@ def _probes(report: Report) -> Iterator[Block]:
     if report.item_probes:
         chance = finite(report.item_probes[-1].get("chance"))
         guessing = f" Guessing gets {chance:.0%} of them right." if chance is not None else ""
-        yield Text(f"During the run, items of {report.item_probes[-1].get('suite')} were asked.{guessing}")
+        yield Paragraph(
+            f"During the run, items of {report.item_probes[-1].get('suite')} were asked.{guessing}"
+        )
         rows = []
         for probe in some(report.item_probes, PROBES_SHOWN):
             found, change = headline(probe), probe.get("logprob_change") or {}
@@ -156,7 +158,7 @@ def _probes(report: Report) -> Iterator[Block]:
         sides = ("step", "general text (95%)", "the task's own text (95%)")
         yield Table("Distance from the base, KL in nats a token", sides, tuple(distances), right=(1, 2))
     if report.probe_reason:
-        yield Text(f"How the probes were planned: {report.probe_reason}.")
+        yield Paragraph(f"How the probes were planned: {report.probe_reason}.")
 
 
 def _nats(found: Mapping[str, Any]) -> str:
@@ -168,9 +170,9 @@ def strength(report: Report) -> Iterator[Block]:
     sweep = report.strength
     points = [point for point in sweep.get("points") or () if isinstance(point, dict)]
     if not points:
-        yield Text("No sweep was made: it is not known how strength trades gain against retention.")
+        yield Paragraph("No sweep was made: it is not known how strength trades gain against retention.")
         return
-    yield Text(
+    yield Paragraph(
         "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Score on "
         f"{whole(sweep.get('acquisition_rows'))} held-out rows of the task "
         f"({sweep.get('acquisition_metric')}), retention on {whole(sweep.get('n'))} items of "
@@ -180,9 +182,9 @@ def strength(report: Report) -> Iterator[Block]:
     if isinstance(recommended, dict):
         at = finite(recommended.get("strength"))
         said = f"Recommended: {at:g}" if at is not None else "No strength is recommended"
-        yield Text(f"{said}: {recommended.get('reason')}.")
+        yield Paragraph(f"{said}: {recommended.get('reason')}.")
     if (chart := strength_chart(sweep)) is not None:
-        yield Figure(chart, table=False)
+        yield Figure(chart, with_table=False)
     rows = []
     for point in points:
         gain, kept = point.get("acquisition_interval") or {}, point.get("retention") or {}

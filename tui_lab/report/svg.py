@@ -1,7 +1,7 @@
-"""Draws a chart as inline SVG: axes with round figures, lines with gaps where nothing was measured, intervals
-as upright bars, a band and a dashed line for what it is compared with, and a legend. Colours are classes of
-the page's style sheet, so that it is readable in light and in dark; series that are compared also differ by
-their mark, and title and description say in words what is to be seen."""
+"""Draws a chart as inline SVG: axes with round ticks, series with gaps where nothing was measured, intervals as
+upright bars, bands and dashed reference lines, and a legend. Colours are classes of the page's style sheet,
+which has a light and a dark palette; series also differ by their mark. Title and description are the text
+alternative."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from dataclasses import replace
 from html import escape
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report.charts import Chart, Line, thinned, zip_interval
+from tui_lab.report.charts import Chart, Series, thinned
 
 WIDTH, HEIGHT = 720.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 76.0, 12.0, 40.0, 44.0
 TICKS = 5
-#: Room for a legend entry: a mark and about this much for each character.
+#: The width of a legend entry: a mark and about this much per character.
 MARK_PX, CHARACTER_PX = 34.0, 7.0
 POINT_PX = 3.2
 
 Point = tuple[float, float]
-#: Beyond this a figure is none: differences of it would be infinite.
-MOST_DRAWN = 1e300
+#: Larger values are not drawn: their differences would be infinite.
+MAX_DRAWN = 1e300
 
 
 def drawable(*values: float) -> bool:
-    """Whether all of these have a place in a picture."""
-    return all(math.isfinite(value) and abs(value) < MOST_DRAWN for value in values)
+    """Whether all values can be drawn."""
+    return all(math.isfinite(value) and abs(value) < MAX_DRAWN for value in values)
 
 
 def clean(text: str) -> str:
-    """Text for an element or a quoted attribute: nothing in it is markup or invisible."""
+    """Text escaped for an element or a quoted attribute, with control characters made visible."""
     return escape(sanitize(text), quote=True)
 
 
 def round_steps(low: float, high: float, about: int = TICKS, binary: bool = False) -> list[float]:
-    """Round figures from at most ``low`` to at least ``high``: 1, 2 or 5 times a power of ten apart, or of
-    two for bytes."""
+    """Ticks from at most ``low`` to at least ``high``, in steps of 1, 2 or 5 times a power of ten, or of a
+    power of two."""
     span = max(high - low, 1e-300)
     if binary:
         step = 2.0 ** math.ceil(math.log2(span / about))
@@ -50,26 +50,26 @@ def round_steps(low: float, high: float, about: int = TICKS, binary: bool = Fals
 
 def svg(chart: Chart) -> str:
     """The chart as one ``svg`` element."""
-    words = chart.words()
-    chart = replace(chart, lines=tuple(map(_drawn, chart.lines)))
+    description = chart.description
+    chart = replace(chart, series=tuple(map(_thinned, chart.series)))
     xs, ys = _extent(chart)
     scale = _Scale(chart, xs, ys)
     name = f"chart-{chart.id}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" '
-        f'aria-labelledby="{name}-title {name}-words">',
+        f'aria-labelledby="{name}-title {name}-description">',
         f'<title id="{name}-title">{clean(chart.title)}</title>',
-        f'<desc id="{name}-words">{clean(words)}</desc>',
+        f'<desc id="{name}-description">{clean(description)}</desc>',
         *_axes(chart, scale),
-        *(element for line in chart.lines for element in _line(line, scale)),
-        *_legend(chart.lines),
+        *(element for line in chart.series for element in _series(line, scale)),
+        *_legend(chart.series),
         "</svg>",
     ]
     return "\n".join(parts)
 
 
-def _drawn(line: Line) -> Line:
-    """The line with no more points than can be seen."""
+def _thinned(line: Series) -> Series:
+    """The series with no more points than are visible."""
     if line.lows or line.highs:
         return line
     points = thinned(line.xs, line.ys)
@@ -77,14 +77,14 @@ def _drawn(line: Line) -> Line:
 
 
 def _extent(chart: Chart) -> tuple[list[float], list[float]]:
-    """All finite x, and all finite y with their intervals."""
-    xs = [x for line in chart.lines for x in line.xs if drawable(x)]
-    ys = [y for line in chart.lines for point in zip_interval(line) for y in point if drawable(y)]
+    """All drawable x, and all drawable y with their intervals."""
+    xs = [x for line in chart.series for x in line.xs if drawable(x)]
+    ys = [y for line in chart.series for point in line.intervals() for y in point if drawable(y)]
     return xs or [0.0, 1.0], ys or [0.0, 1.0]
 
 
 class _Scale:
-    """From values to pixels."""
+    """Maps values to pixels."""
 
     def __init__(self, chart: Chart, xs: Sequence[float], ys: Sequence[float]) -> None:
         low, high = min(ys), max(ys)
@@ -94,7 +94,7 @@ class _Scale:
             low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
         self.y_ticks = round_steps(low, high, binary=chart.unit == "bytes")
         self.low, self.high = self.y_ticks[0], self.y_ticks[-1]
-        if not self.high > self.low:  # figures so near each other that floats cannot tell the ticks apart
+        if not self.high > self.low:  # too close for floats to separate the ticks
             self.low, self.high = self.low - abs(self.low), self.low + (abs(self.low) or 1.0)
         first, last = min(xs), max(xs)
         self.first, self.last = (first, last) if last - first >= 1e-9 else (first - 0.5, first + 0.5)
@@ -127,7 +127,7 @@ def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
     )
 
 
-def _line(line: Line, scale: _Scale) -> Iterator[str]:
+def _series(line: Series, scale: _Scale) -> Iterator[str]:
     colour = f"c{line.colour}"
     if line.style == "band":
         top = scale.y(max(line.highs))
@@ -137,7 +137,7 @@ def _line(line: Line, scale: _Scale) -> Iterator[str]:
             f'width="{scale.x(line.xs[-1]) - scale.x(line.xs[0]):.1f}" height="{height:.1f}"/>'
         )
         return
-    for x, (_, low, high) in zip(line.xs, zip_interval(line), strict=True):
+    for x, (_, low, high) in zip(line.xs, line.intervals(), strict=True):
         if drawable(x, low, high):
             at, top, bottom = scale.x(x), scale.y(high), scale.y(low)
             yield (
@@ -157,7 +157,7 @@ def _line(line: Line, scale: _Scale) -> Iterator[str]:
 
 
 def _unbroken(points: Sequence[Point], scale: _Scale) -> Iterator[list[Point]]:
-    """Stretches without a gap, in pixels."""
+    """The stretches between gaps, in pixels."""
     stretch: list[Point] = []
     for x, y in points:
         if drawable(x, y):
@@ -169,11 +169,11 @@ def _unbroken(points: Sequence[Point], scale: _Scale) -> Iterator[list[Point]]:
         yield stretch
 
 
-def _legend(lines: Sequence[Line]) -> Iterator[str]:
+def _legend(lines: Sequence[Series]) -> Iterator[str]:
     x, y = LEFT, 14.0
     for line in lines:
-        room = MARK_PX + CHARACTER_PX * len(line.name)
-        if x > LEFT and x + room > WIDTH - RIGHT:
+        width = MARK_PX + CHARACTER_PX * len(line.name)
+        if x > LEFT and x + width > WIDTH - RIGHT:
             x, y = LEFT, y + 16
         colour = f"c{line.colour}"
         if line.style == "band":
@@ -183,4 +183,4 @@ def _legend(lines: Sequence[Line]) -> Iterator[str]:
         if line.style == "points":
             yield f'<circle class="{colour}" cx="{x + 10:g}" cy="{y - 4:g}" r="{POINT_PX:g}"/>'
         yield f'<text class="legend" x="{x + 26:g}" y="{y:g}">{clean(line.name)}</text>'
-        x += room
+        x += width

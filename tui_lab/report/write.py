@@ -11,8 +11,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.report.document import document
 from tui_lab.report.facts import Report, read
-from tui_lab.report.html import html
-from tui_lab.report.markdown import markdown
+from tui_lab.report.render import html, markdown
 from tui_lab.runs.folder import Run
 
 MARKDOWN, HTML = "report.md", "report.html"
