@@ -18,6 +18,7 @@ from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs.events import EventWriter, encode
 from tui_lab.runs.folder import create
 from tui_lab.runs.index import CACHE, RunIndex
+from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, ScoreEvent, StartedEvent, ValidationEvent
 
 RUNS, STEPS = 1_000, 200
 
@@ -29,9 +30,9 @@ def make_runs(directory: Path, count: int = RUNS, steps: int = STEPS) -> None:
         noise = random.Random(number)
         run = create(recipe, directory, f"run{number}")
         events = EventWriter(run.events_path)
-        events.write("resumed", from_step=0, attempt=1)
-        events.write("started", pid=1, device={"type": "cpu"}, threads=1, versions={})
-        events.write("plan", total_steps=steps)
+        events.write(ResumedEvent(from_step=0, attempt=1))
+        events.write(StartedEvent(pid=1, device={"type": "cpu"}, threads=1, versions={}))
+        events.write(PlanEvent(total_steps=steps))
         at = time.time() - 1_000
         lines = [
             encode({"v": 1, "t": at + step, "kind": "step", "step": step, "epoch": step / 50,
@@ -42,10 +43,10 @@ def make_runs(directory: Path, count: int = RUNS, steps: int = STEPS) -> None:
         ]  # fmt: skip
         with run.events_path.open("ab") as file:
             file.write(b"".join(lines))
-        events.write("eval", step=steps, loss=0.2 + noise.random(), rows=10, when="end")
-        events.write("score", step=steps, name="exact", value=noise.random(), rows=10, when="end")
-        events.write("end", state="finished", step=steps, message="", seconds=100.0, train_loss=0.1,
-                     validation_loss=0.2 + noise.random(), peak_memory={"resident": 774_430_720})  # fmt: skip
+        events.write(ValidationEvent(step=steps, loss=0.2 + noise.random(), rows=10, when="end"))
+        events.write(ScoreEvent(step=steps, name="exact", value=noise.random(), rows=10, when="end"))
+        events.write(EndEvent(state="finished", step=steps, message="", seconds=100.0, train_loss=0.1,
+                     validation_loss=0.2 + noise.random(), peak_memory={"resident": 774_430_720}))  # fmt: skip
         events.close()
 
 

@@ -12,6 +12,7 @@ from tui_lab.forecast import cost
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, create
+from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, StartedEvent, StepEvent
 
 
 @pytest.fixture
@@ -21,15 +22,15 @@ def run(runs_dir: object, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.delenv(name, raising=False)
     made = create(Recipe(), name="a")
     events = EventWriter(made.events_path)
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("started", pid=1)
-    events.write("plan", total_steps=10, cost=COST)
-    events.write("step", step=10, loss=2.0, tok_per_s=1000.0, eta_s=0.0)
-    events.write(**{key: value for key, value in telemetry(10, 3600.0, 720_000.0, 0.0).items() if key != "t"})
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(StartedEvent(pid=1))
+    events.write(PlanEvent(total_steps=10, cost=COST))
+    events.write(StepEvent(step=10, loss=2.0, tok_per_s=1000.0, eta_s=0.0))
+    events.append(telemetry(10, 3600.0, 720_000.0, 0.0))
     events.write(
-        "end", state="finished", step=10, seconds=3600.0, train_loss=2.0, validation_loss=2.0,
+        EndEvent(state="finished", step=10, seconds=3600.0, train_loss=2.0, validation_loss=2.0,
         flops_per_token=2e9, mfu=0.37, energy_j=720_000.0, path="adapter",
-    )  # fmt: skip
+    ))  # fmt: skip
     events.close()
     return made
 

@@ -16,6 +16,15 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
+from tui_lab.runs.schema import (
+    EndEvent,
+    LadderEvent,
+    PlanEvent,
+    ResumedEvent,
+    SampleEvent,
+    StepEvent,
+    WarningEvent,
+)
 
 EVIL = "\x1b]0;owned\x07\x9b2J\u202eevil"
 
@@ -25,13 +34,13 @@ def run(runs_dir: Path) -> Run:
     run = folder.create(Recipe(max_steps=30))
     run.log_path.write_bytes(b"loading\n" + EVIL.encode() + b"\n\xff\xfe broken\nno end yet")
     events = EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("plan", total_steps=30, eval_steps=5)
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(PlanEvent(total_steps=30, eval_steps=5))
     for step in range(1, 31):
-        events.write("step", step=step, loss=3.0 / step, tok_per_s=100.0)
-    events.write("sample", step=30, prompt="hello", text=EVIL)
-    events.write("ladder", step=30, rung="split", text="memory ran out at step 30", cost="")
-    events.write("end", state="failed", message="the disk is full")
+        events.write(StepEvent(step=step, loss=3.0 / step, tok_per_s=100.0))
+    events.write(SampleEvent(step=30, prompt="hello", text=EVIL))
+    events.write(LadderEvent(step=30, rung="split", text="memory ran out at step 30", cost=""))
+    events.write(EndEvent(state="failed", message="the disk is full"))
     events.close()
     return run
 
@@ -81,7 +90,7 @@ def test_following_ends_with_the_run(run: Run) -> None:
     with run.log_path.open("a") as log:
         log.write(", and now it ends\nanother\n")
     events = EventWriter(run.events_path)
-    events.write("warning", text="late")
+    events.write(WarningEvent(text="late"))
     events.close()
     lock.release()
     rest = process.stdout.read()

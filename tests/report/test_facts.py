@@ -23,6 +23,23 @@ from tui_lab.report.document import document
 from tui_lab.retention import results
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.schema import (
+    ChoiceEvent,
+    CommandEvent,
+    DataEvent,
+    EndEvent,
+    ForecastEvent,
+    LadderEvent,
+    PlanEvent,
+    RecipeChangedEvent,
+    ResumedEvent,
+    SampleEvent,
+    ScoreEvent,
+    StartedEvent,
+    StepEvent,
+    TelemetryEvent,
+    ValidationEvent,
+)
 from tui_lab.runs.state import Watcher, headline
 
 pytestmark = pytest.mark.usefixtures("runs_dir")
@@ -34,30 +51,32 @@ def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = T
     """A log as a run writes it: losses fall, memory rises to 600 MiB."""
     events = EventWriter(run.events_path)
     write = events.write
-    write("resumed", from_step=0, attempt=1)
+    write(ResumedEvent(from_step=0, attempt=1))
     device = {"type": "cpu", "name": "a CPU", "memory_bytes": 8 << 30, "bf16": True}
-    write("started", pid=1, host="secret-host", versions={"torch": "2.13.0"}, device=device, threads=2)
-    write("choice", field="optim", value="adamw_torch", reason="because asked")
-    write("data", name="support", train_rows=720, validation_rows=120, duplicates=3)
+    write(StartedEvent(pid=1, host="secret-host", versions={"torch": "2.13.0"}, device=device, threads=2))
+    write(ChoiceEvent(field="optim", value="adamw_torch", reason="because asked"))
+    write(DataEvent(name="support", train_rows=720, validation_rows=120, duplicates=3))
     if forecast:
-        write("forecast", parts=PARTS, total=500 * MIB, low=400 * MIB, high=700 * MIB, device="cpu")
-    write("plan", total_steps=steps, epochs=1.0, cost={"formula": "6N", "flops_per_token": 2.4e7})
-    write("eval", step=0, loss=8.5, rows=130, when="start")
+        write(ForecastEvent(parts=PARTS, total=500 * MIB, low=400 * MIB, high=700 * MIB, device="cpu"))
+    write(PlanEvent(total_steps=steps, epochs=1.0, cost={"formula": "6N", "flops_per_token": 2.4e7}))
+    write(ValidationEvent(step=0, loss=8.5, rows=130, when="start"))
     examples = [{"prompt": "Who?", "answer": "no", "expected": "yes", "ok": False}]
-    write("score", step=0, name="exact", value=0.1, rows=64, when="start", exact=0.1, examples=examples)
-    write("sample", step=0, prompt="Say hello.", text="Hello.")
+    write(ScoreEvent(step=0, name="exact", value=0.1, rows=64, when="start", exact=0.1, examples=examples))
+    write(SampleEvent(step=0, prompt="Say hello.", text="Hello."))
     for step in range(1, steps + 1):
         write(
-            "step", step=step, loss=8.0 / step, learning_rate=1e-3, grad_norm=1.0, tok_per_s=1000.0 + step,
+            StepEvent(step=step, loss=8.0 / step, learning_rate=1e-3, grad_norm=1.0, tok_per_s=1000.0 + step,
             eta_s=0.0, memory={"resident": 570 * MIB + step * MIB},
-        )  # fmt: skip
-    write("sample", step=steps, prompt="Say hello.", text="Arr!")
-    write("ladder", step=3, rung="split", before={}, after={}, text="steps are split in 2", cost="time")
-    write("eval", step=steps, loss=0.75, rows=130, when="end")
+        ))  # fmt: skip
+    write(SampleEvent(step=steps, prompt="Say hello.", text="Arr!"))
+    write(LadderEvent(step=3, rung="split", before={}, after={}, text="steps are split in 2", cost="time"))
+    write(ValidationEvent(step=steps, loss=0.75, rows=130, when="end"))
     if end:
         examples = [{"prompt": "Who?", "answer": "yes", "expected": "yes", "ok": True}]
-        write("score", step=steps, name="exact", value=0.9, rows=64, when="end", exact=0.9, examples=examples)
-        write("end", state=end, step=steps, message="", seconds=61.0, peak_memory={"resident": 600 * MIB})
+        write(
+            ScoreEvent(step=steps, name="exact", value=0.9, rows=64, when="end", exact=0.9, examples=examples)
+        )
+        write(EndEvent(state=end, step=steps, message="", seconds=61.0, peak_memory={"resident": 600 * MIB}))
     events.close()
     return run
 
@@ -160,9 +179,9 @@ def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) ->
     run = create(Recipe(), name="e")
     events = EventWriter(run.events_path)
     gpu = {"uuid": "a", "index": 0, "name": "a GPU", "used_bytes": 9 * MIB, "power_w": 100.0}
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("telemetry", step=1, gpus=[gpu], process={}, energy_j=3.6e6, seconds=1000.0)
-    events.write("end", state="finished", step=1, energy_j=3.6e6)
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(TelemetryEvent(step=1, gpus=[gpu], process={}, energy_j=3.6e6, seconds=1000.0))
+    events.write(EndEvent(state="finished", step=1, energy_j=3.6e6))
     events.close()
     found = cells(facts.read(run), "costs")
     assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 an hour"]
@@ -285,11 +304,11 @@ def test_a_long_log_is_left_to_the_command(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
     run = written(create(Recipe(preset="minute"), name="c"), end="")
     events = EventWriter(run.events_path)
-    events.write("command", id="a", name="checkpoint", outcome="saved at step 30")
-    events.write("resumed", from_step=20, attempt=2)
+    events.write(CommandEvent(id="a", name="checkpoint", outcome="saved at step 30"))
+    events.write(ResumedEvent(from_step=20, attempt=2))
     change = {"field": "max_steps", "before": 30, "after": 40, "weight": "course", "text": "another end"}
-    events.write("recipe_changed", changes=[change])
-    events.write("end", state="finished", step=40)
+    events.write(RecipeChangedEvent(changes=[change]))
+    events.write(EndEvent(state="finished", step=40))
     events.close()
     found = facts.read(run)
     told = [row["what"] for row in cells_of(found, "What was done to the run on its way")]

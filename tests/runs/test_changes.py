@@ -47,7 +47,11 @@ def test_whether_it_matters(values: dict[str, object], weight: str) -> None:
     assert [change.field for change in found] == [key for key in FIELDS if key in values]
     assert {change.weight for change in found} == {weight}
     for change in found:
-        assert change.before != change.after and change.text and change.words().startswith(change.field)
+        assert (
+            change.before != change.after
+            and change.text
+            and changes.describe(change).startswith(change.field)
+        )
     if weight == "refused":
         with pytest.raises(LabError, match="new run"):
             changes.refuse(found)

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.runs.events import NUMERIC_FIELDS, EventTail, EventWriter, LineWriter, decode, encode
+from tui_lab.runs.schema import StepEvent
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
@@ -71,7 +72,7 @@ def test_deep_nesting_is_no_record() -> None:
 def test_events_carry_version_time_and_kind(tmp_path: Path) -> None:
     writer = EventWriter(tmp_path / "events.jsonl")
     before = time.time()
-    writer.write("step", step=1, loss=math.nan)
+    writer.write(StepEvent(step=1, loss=math.nan))
     (event,) = EventTail(tmp_path / "events.jsonl").read()
     assert (event["v"], event["kind"], event["step"]) == (1, "step", 1)
     assert math.isnan(event["loss"])
@@ -97,7 +98,7 @@ def test_the_half_line_of_a_killed_writer_is_passed_over(tmp_path: Path) -> None
     path.write_bytes(b'{"kind":"a"}\n{"kind":"los')
     tail = EventTail(path)
     tail.read()
-    EventWriter(path).write("b")
+    EventWriter(path).append({"kind": "b"})
     assert [e["kind"] for e in tail.read()] == ["b"]
     assert tail.skipped == 1
     assert [e["kind"] for e in EventTail(path).read_all()] == ["a", "b"]

@@ -17,6 +17,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs, open_run, runs_dir
+from tui_lab.runs.schema import EndEvent, ResumedEvent
 
 
 def test_a_new_run_is_private_and_has_its_recipe(tmp_path: Path) -> None:
@@ -199,13 +200,13 @@ def test_the_lock_of_a_run_that_has_ended_is_waited_for(
     run = create(Recipe(), tmp_path)
     leaving = RunLock.take(run)
     events = EventWriter(run.events_path)
-    events.write("end", state="failed", message="it went wrong")
+    events.write(EndEvent(state="failed", message="it went wrong"))
     threading.Timer(0.3, leaving.release).start()
     again = RunLock.take(run)
     monkeypatch.setattr(folder, "LEAVING_PATIENCE_S", 0.1)
     with pytest.raises(LabError, match="about to go; try again"):
         RunLock.take(run)
-    events.write("resumed", from_step=0, attempt=2)
+    events.write(ResumedEvent(from_step=0, attempt=2))
     with pytest.raises(LabError, match="running already"):
         RunLock.take(run)
     again.release()

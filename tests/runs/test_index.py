@@ -17,21 +17,31 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.index import CACHE, COLUMNS, RunIndex, Summary, matches, ordered
 from tui_lab.runs.queue import queue, sweep
+from tui_lab.runs.schema import (
+    EndEvent,
+    PausedEvent,
+    PlanEvent,
+    ResumedEvent,
+    ScoreEvent,
+    StartedEvent,
+    StepEvent,
+    ValidationEvent,
+)
 
 
 def finished(directory: Path, name: str = "", **changes: object) -> Run:
     run = create(Recipe(), directory, name)
     writer = EventWriter(run.events_path)
-    writer.write("resumed", from_step=0, attempt=1)
-    writer.write("started", device={"type": "cpu"})
-    writer.write("plan", total_steps=2)
-    writer.write("score", step=0, name="exact", value=0.1, rows=4, when="start")
-    writer.write("step", step=2, loss=0.5, tokens=10, memory={"resident": 1000, "cuda_peak": 700})
-    writer.write("eval", step=2, loss=0.75, rows=4, when="end")
-    writer.write("score", step=2, name="exact", value=0.9, rows=4, when="end")
+    writer.write(ResumedEvent(from_step=0, attempt=1))
+    writer.write(StartedEvent(device={"type": "cpu"}))
+    writer.write(PlanEvent(total_steps=2))
+    writer.write(ScoreEvent(step=0, name="exact", value=0.1, rows=4, when="start"))
+    writer.write(StepEvent(step=2, loss=0.5, tokens=10, memory={"resident": 1000, "cuda_peak": 700}))
+    writer.write(ValidationEvent(step=2, loss=0.75, rows=4, when="end"))
+    writer.write(ScoreEvent(step=2, name="exact", value=0.9, rows=4, when="end"))
     end = {"state": "finished", "step": 2, "message": "", "seconds": 12.5, "train_loss": 0.5,
            "validation_loss": 0.75, "peak_memory": {"resident": 1000, "cuda_peak": 700}}  # fmt: skip
-    writer.write("end", **{**end, **changes})
+    writer.write(EndEvent(**{**end, **changes}))
     writer.close()
     return run
 
@@ -59,7 +69,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     assert [run.name for run in second.refresh() if run.name] == ["the best"]
     assert second.read == 1
     writer = EventWriter(runs[1].events_path)
-    writer.write("resumed", from_step=2, attempt=2)
+    writer.write(ResumedEvent(from_step=2, attempt=2))
     writer.close()
     assert {run.id: run.state for run in second.refresh()}[runs[1].id] == "crashed"
     removal.delete(runs[0])
@@ -83,12 +93,12 @@ def test_a_live_run_is_followed(tmp_path: Path) -> None:
     listed = RunIndex(tmp_path)
     assert listed.refresh()[0].state == "starting"
     writer = EventWriter(run.events_path)
-    writer.write("resumed", from_step=0, attempt=1)
-    writer.write("step", step=1, loss=2.0)
+    writer.write(ResumedEvent(from_step=0, attempt=1))
+    writer.write(StepEvent(step=1, loss=2.0))
     assert (listed.refresh()[0].state, listed.refresh()[0].step) == ("running", 1)
-    writer.write("paused", step=1)
+    writer.write(PausedEvent(step=1))
     assert listed.refresh()[0].state == "paused"
-    writer.write("step", step=2, loss=1.0)
+    writer.write(StepEvent(step=2, loss=1.0))
     lock.release()
     assert (listed.refresh()[0].state, listed.refresh()[0].loss) == ("crashed", 1.0)
     writer.close()

@@ -15,6 +15,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
+from tui_lab.runs.schema import EndEvent, ResumedEvent, StepEvent
 from tui_lab.runs.state import NOTES_KEPT, STATES, Curve, RunState, Watcher, smooth
 
 
@@ -269,12 +270,12 @@ def test_a_watcher_follows_a_growing_log(run: Run) -> None:
     watcher = Watcher(run)
     assert not watcher.poll()
     events = EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("step", step=1, loss=2.0)
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(StepEvent(step=1, loss=2.0))
     assert watcher.poll()
     assert not watcher.poll()
     assert watcher.state.loss.last == 2.0
-    events.write("kind_of_the_future")
+    events.append({"kind": "kind_of_the_future"})
     assert [e["kind"] for e in watcher.take()] == ["kind_of_the_future"]
 
 
@@ -282,7 +283,7 @@ def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> Non
     watcher = Watcher(run)
     events = EventWriter(run.events_path)
     for number in range(1, 6):
-        events.write("step", step=number, loss=1.0)
+        events.write(StepEvent(step=number, loss=1.0))
     watcher.poll()
     run.events_path.write_bytes(b'{"kind":"step","step":1,"loss":7.0}\n')
     assert watcher.poll()
@@ -291,7 +292,7 @@ def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> Non
 
 def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> None:
     events = EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
+    events.write(ResumedEvent(from_step=0, attempt=1))
     lock = RunLock.take(run)
     watcher = Watcher(run)
     watcher.poll()
@@ -302,10 +303,10 @@ def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> Non
 
 def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
     events = EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
+    events.write(ResumedEvent(from_step=0, attempt=1))
     watcher = Watcher(run)
     watcher.poll()
-    events.write("end", state="finished")  # and the lock goes, before the watcher polls again
+    events.write(EndEvent(state="finished"))  # and the lock goes, before the watcher polls again
     assert watcher.status == "finished"
 
 
@@ -317,10 +318,10 @@ def test_a_run_that_died_before_its_first_event_crashed(run: Run) -> None:
 
 def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) -> None:
     events = EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
+    events.write(ResumedEvent(from_step=0, attempt=1))
     for number in range(1, 60):
-        events.write("step", step=number, loss=1.0)
-    events.write("end", state="finished", step=59)
+        events.write(StepEvent(step=number, loss=1.0))
+    events.write(EndEvent(state="finished", step=59))
     events.close()
     watcher, told = Watcher(run), []
     while portion := watcher.take(max_records=7):

@@ -13,6 +13,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder, storage
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import ResumedEvent
 
 FULL = Path("/dev/full")
 
@@ -72,7 +73,7 @@ def test_other_errors_are_not_the_disks(run: Run) -> None:
 
 def test_a_folder_that_went_away_is_noticed(run: Run) -> None:
     writer = EventWriter(run.events_path)
-    writer.write("resumed", from_step=0)
+    writer.write(ResumedEvent(from_step=0))
     storage.check_folder(run, writer.descriptor)
     moved = run.path.with_name("elsewhere")
     run.path.rename(moved)

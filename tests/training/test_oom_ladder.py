@@ -3,6 +3,7 @@ run; every rung; what is remembered; and giving up with everything safe."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import folder, launch
 from tui_lab.runs.flags import flags
+from tui_lab.runs.schema import ChoiceEvent, encode_event
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import memory_limit
 from tui_lab.training.device import detect
@@ -56,7 +58,7 @@ def make(make_trainer: Make) -> Callable[..., tuple[LabTrainer, list[dict[str, A
     def made(recipe: Recipe, at: Settings | None = None, **kwargs: Any) -> Any:
         events: list[dict[str, Any]] = []
         trainer = make_trainer(recipe, **kwargs)
-        trainer.ladder = Ladder(recipe, write=lambda kind, **fields: events.append({"kind": kind, **fields}))
+        trainer.ladder = Ladder(recipe, write=lambda event: events.append(json.loads(encode_event(event))))
         trainer.ladder.settings = at or trainer.ladder.settings
         return trainer, events
 
@@ -332,7 +334,7 @@ def test_a_prefix_cannot_be_recomputed(make: Any) -> None:
 
 def test_what_it_costs_is_measured() -> None:
     events: list[dict[str, Any]] = []
-    ladder = Ladder(recipe_for(**SMALL), write=lambda kind, **fields: events.append({"kind": kind, **fields}))
+    ladder = Ladder(recipe_for(**SMALL), write=lambda event: events.append(json.loads(encode_event(event))))
     model = architectures.make("llama")
     batch = {"input_ids": torch.ones(4, 9), "labels": torch.ones(4, 9)}
     for seconds in (1.0, 1.2, 1.1):
@@ -468,14 +470,14 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
         recipe,
         values,
         device,
-        write=lambda kind, **fields: choices.append((kind, fields)),
+        write=choices.append,
         memory=LadderMemory(),
         limit_bytes=int(PROCESS_LIMIT),
     )
     ladder.begin()
-    [(kind, choice)] = choices
-    assert kind == "choice" and choice["value"] == state.ladder[-1]["after"] == ladder.record()
-    assert "remembered in ladder.json" in choice["reason"]
+    [choice] = choices
+    assert isinstance(choice, ChoiceEvent) and choice.value == state.ladder[-1]["after"] == ladder.record()
+    assert "remembered in ladder.json" in choice.reason
     # and so does another attempt at the same run
     resumed = Ladder(recipe, values, device)
     resumed.begin(state.ladder[-1]["after"])

@@ -35,6 +35,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.queue import queue
+from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, SampleEvent, StartedEvent, StepEvent
 from tui_lab.runs.state import Watcher
 
 #: Text as a model, a data file or a clipboard may hold it.
@@ -165,13 +166,13 @@ class World:
                 self.kept[run.path] = self._hashes(run.path)
             failed = folder.create(Recipe(max_steps=9), name=f"failed-{self.made} [/]")
             events = EventWriter(failed.events_path)
-            events.write("resumed", from_step=0, attempt=1)
-            events.write("started", pid=1, host="here", versions={}, device={"type": "cpu"}, threads=1)
-            events.write("plan", total_steps=9, epochs=1.0)
+            events.write(ResumedEvent(from_step=0, attempt=1))
+            events.write(StartedEvent(pid=1, host="here", versions={}, device={"type": "cpu"}, threads=1))
+            events.write(PlanEvent(total_steps=9, epochs=1.0))
             for step in range(1, 6):
-                events.write("step", step=step, loss=float("nan") if step == 3 else 2.0, tokens=step)
-            events.write("sample", step=5, prompt=HOSTILE[0], text=HOSTILE[1] + HOSTILE[2])
-            events.write("end", state="failed", step=5, message=f"no room {HOSTILE[5]}")
+                events.write(StepEvent(step=step, loss=float("nan") if step == 3 else 2.0, tokens=step))
+            events.write(SampleEvent(step=5, prompt=HOSTILE[0], text=HOSTILE[1] + HOSTILE[2]))
+            events.write(EndEvent(state="failed", step=5, message=f"no room {HOSTILE[5]}"))
             events.close()
 
     @staticmethod

@@ -18,6 +18,15 @@ from tui_lab.hardware.telemetry import Energy, Window, shares
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.schema import (
+    ForecastEvent,
+    PhaseEvent,
+    PlanEvent,
+    ResumedEvent,
+    StartedEvent,
+    StepEvent,
+    TelemetryEvent,
+)
 
 GIB = 1 << 30
 OURS, NOTEBOOK = 4_711, 1_201
@@ -63,15 +72,15 @@ def write(
     events = EventWriter(run.events_path)
     on_gpu = bool(cards)
     device = {"type": "cuda" if on_gpu else "cpu", "name": cards[0].name if on_gpu else "a CPU"}
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("started", pid=1, host="here", versions={}, device=device, threads=8)
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(StartedEvent(pid=1, host="here", versions={}, device=device, threads=8))
     if forecast:
         parts = {"weights": 1_100 * 2**20, "activations": 5 * GIB, "context": 480 * 2**20}
         events.write(
-            "forecast", parts=parts, total=int(7.4 * GIB), low=7 * GIB, high=8 * GIB, device=device["type"]
+            ForecastEvent(parts=parts, total=int(7.4 * GIB), low=7 * GIB, high=8 * GIB, device=device["type"])
         )
-    events.write("plan", total_steps=total, epochs=1.0)
-    events.write("phase", name="training")
+    events.write(PlanEvent(total_steps=total, epochs=1.0))
+    events.write(PhaseEvent(name="training"))
     window, energy = Window(), Energy()
     for step in range(1, steps + 1):
         scale = (cards[0].memory_total_bytes or 0) / (24 * GIB) if on_gpu else 0.0
@@ -83,9 +92,9 @@ def write(
                 "gpu_used": cards[0].memory_used_bytes or 0,
             }  # fmt: skip
         events.write(
-            "step", step=step, epoch=step / total, loss=3 / step, learning_rate=1e-4, grad_norm=1.0,
+            StepEvent(step=step, epoch=step / total, loss=3 / step, learning_rate=1e-4, grad_norm=1.0,
             tokens=step * 4_000, tok_per_s=8_100.0, step_time_s=0.5, eta_s=(total - step) / 2, memory=memory,
-        )  # fmt: skip
+        ))  # fmt: skip
         now = [replace(one, energy_j=one.energy_j and one.energy_j + 400.0 * step) for one in cards]
         held = [memory.get("cuda_reserved", 0)] * len(now)
         owned = [shares(one, (OURS,), own) for one, own in zip(now, held, strict=True)]
@@ -93,7 +102,7 @@ def write(
         energy.add(now, float(step))
         if step % 5 == 0:
             total_j = energy.total_j(float(step))
-            events.write("telemetry", step=step, **window.take(), energy_j=total_j, seconds=5.0)
+            events.write(TelemetryEvent(step=step, **window.take(), energy_j=total_j, seconds=5.0))
     return events
 
 

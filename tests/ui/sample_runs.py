@@ -9,6 +9,7 @@ from typing import Any
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, create
+from tui_lab.runs.schema import EndEvent, ItemProbeEvent, ScoreEvent, StartedEvent
 
 
 def figure(value: float, spread: float = 0.05) -> dict[str, float]:
@@ -72,16 +73,18 @@ def make_run(
     (run.path / "retention").mkdir(mode=0o700)
     save(run.path / "retention" / "everyday.json", result(verdict=verdict))
     events = EventWriter(run.events_path)
-    events.write("started", attempt=1, pid=1)
+    events.write(StartedEvent(pid=1))
     for when, value in zip(("start", "end"), gain, strict=True):
-        events.write("score", name="exact", value=value, when=when, step=0 if when == "start" else 9, rows=64)
+        events.write(
+            ScoreEvent(name="exact", value=value, when=when, step=0 if when == "start" else 9, rows=64)
+        )
     for step in (0, 5, 9):
         events.write(
-            "item_probe", step=step, suite="everyday", version="1", n=100, chance=0.25, pre=0.9, post=0.5,
+            ItemProbeEvent(step=step, suite="everyday", version="1", n=100, chance=0.25, pre=0.9, post=0.5,
             b=4, c=1, retention=figure(1 - step / 20), above_chance=figure(1 - step / 10),
             logprob_change=figure(-0.1), mcnemar_p=0.01, verdict="red", seconds=0.1, when="during",
-        )  # fmt: skip
-    events.write("end", status="finished", step=9)
+        ))  # fmt: skip
+    events.write(EndEvent(state="finished", step=9))
     events.close()
     return run
 

@@ -14,6 +14,7 @@ from tests.ui.screens.test_train import FakeRun, fake  # noqa: F401
 from tui_lab.core.settings import Settings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
+from tui_lab.runs.schema import SampleEvent
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
 from tui_lab.ui.screens.retention import KeepPane
@@ -39,7 +40,7 @@ async def through(pilot: Pilot[Any], *last: tuple[int, int]) -> None:
 async def test_tune_keeps_the_place_in_a_log(fake: FakeRun) -> None:  # noqa: F811
     fake.begin()
     for step in range(60):
-        fake.events.write("sample", step=step, prompt=f"question {step:02d}", text="an answer " * 9)
+        fake.events.write(SampleEvent(step=step, prompt=f"question {step:02d}", text="an answer " * 9))
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(200, 60)) as pilot:
         await until(lambda: "question 59" in screen_text(app))

@@ -124,7 +124,7 @@ def resume(args: argparse.Namespace) -> int:
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
     for change in found:
-        print(short(change.words()), file=sys.stderr)
+        print(short(changes.describe(change)), file=sys.stderr)
     launch.start(run, recipe if found else None)
     if args.detach:
         return _left_alone(run, args.json)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
 from tui_lab.models.catalog import home
 from tui_lab.retention.statistics import Interval, wilson
-from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.runs.events import EventTail, LineWriter
 
 Choice = Literal["left", "right", "tie", "skip"]
 FILE_NAME = "votes.jsonl"
@@ -224,9 +225,9 @@ def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
 def _write(path: Path, kind: str, **fields: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        writer = EventWriter(path)
+        writer = LineWriter(path)
         try:
-            writer.write(kind, **fields)
+            writer.append({"v": 1, "t": round(time.time(), 3), "kind": kind, **fields})
         finally:
             writer.close()
     except OSError as error:

@@ -6,7 +6,6 @@ hand is noticed as one by ``tui-lab resume --set`` is. No torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.recipes.recipe import Recipe, read_recipe
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import RecipeChange
 
 Weight = Literal["harmless", "course", "refused"]
 
@@ -68,32 +68,18 @@ _DATA = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Change:
-    """One field, and what the change means: ``weight`` says whether it matters, ``text`` why."""
-
-    field: str
-    before: Any
-    after: Any
-    weight: Weight
-    text: str
-
-    def record(self) -> dict[str, Any]:
-        """As the event has it."""
-        return asdict(self)
-
-    def words(self) -> str:
-        """For people."""
-        says = {"harmless": "it does not matter", "course": "it matters", "refused": "it cannot be"}
-        change = f"{self.field}: {_shown(self.before)} → {_shown(self.after)}"
-        return f"{change}; {says[self.weight]}: {self.text}"
+def describe(change: RecipeChange) -> str:
+    """A change as a sentence."""
+    effect = {"harmless": "it does not matter", "course": "it matters", "refused": "it is not possible"}
+    values = f"{change.field}: {_shown(change.before)} → {_shown(change.after)}"
+    return f"{values}; {effect[change.weight]}: {change.text}"
 
 
 def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def compare(before: Recipe, after: Recipe) -> list[Change]:
+def compare(before: Recipe, after: Recipe) -> list[RecipeChange]:
     """What differs, in the order of the fields."""
     old, new = before.model_dump(), after.model_dump()
     found = []
@@ -101,7 +87,7 @@ def compare(before: Recipe, after: Recipe) -> list[Change]:
         if old[key] == new[key]:
             continue
         weight, text = _judge(key, before, after)
-        found.append(Change(key, old[key], new[key], weight, text))
+        found.append(RecipeChange(key, old[key], new[key], weight, text))
     return found
 
 
@@ -122,9 +108,9 @@ def _judge(key: str, before: Recipe, after: Recipe) -> tuple[Weight, str]:
     return "refused", "the checkpoint would not fit; start a new run"
 
 
-def refuse(found: Sequence[Change]) -> None:
+def refuse(found: Sequence[RecipeChange]) -> None:
     """Raises LabError when a checkpoint cannot be gone on from after these changes."""
-    refused = [change.words() for change in found if change.weight == "refused"]
+    refused = [describe(change) for change in found if change.weight == "refused"]
     if refused:
         raise LabError("; ".join(refused))
 

@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core.records import jsonable
+from msgspec.structs import replace
 
-EVENTS_VERSION = 1
+from tui_lab.core.records import jsonable
+from tui_lab.runs.schema import Event, encode_event
+
 #: Fields whose "nan" and "inf" are numbers again when read; elsewhere (a sample's text) they are text.
 NUMERIC_FIELDS = frozenset(
     {"loss", "grad_norm", "learning_rate", "value", "train_loss", "validation_loss", "tok_per_s", "eta_s"}
@@ -81,7 +83,10 @@ class LineWriter:
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes one record. Raises OSError (disk full, folder gone)."""
-        data = encode(record)
+        self.append_line(encode(record))
+
+    def append_line(self, data: bytes) -> None:
+        """Writes one encoded line. Raises OSError (disk full, folder gone)."""
         with self._turn:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -91,10 +96,11 @@ class LineWriter:
 
 
 class EventWriter(LineWriter):
-    """The writer of ``events.jsonl``: stamps version, time and kind."""
+    """The writer of ``events.jsonl``."""
 
-    def write(self, kind: str, **fields: Any) -> None:
-        self.append({"v": EVENTS_VERSION, "t": round(time.time(), 3), "kind": kind, **fields})
+    def write(self, event: Event) -> None:
+        """Appends one event, with the present time where it has none. Raises OSError."""
+        self.append_line(encode_event(event if event.t else replace(event, t=round(time.time(), 3))))
 
 
 class EventTail:

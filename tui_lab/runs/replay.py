@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from tui_lab.core.errors import LabError
 from tui_lab.retention.results import MOST_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Command, Inbox
-from tui_lab.runs.events import EVENTS_VERSION, decode, encode
+from tui_lab.runs.events import decode
 from tui_lab.runs.folder import Run, RunLock
+from tui_lab.runs.schema import CommandEvent, ContinuedEvent, EndEvent, Event, PausedEvent, encode_event
 
 DEFAULT_SPEED = 10.0
 SLOWEST, FASTEST = 0.1, 10_000.0
@@ -215,30 +218,30 @@ class Replay:
     def _do(self, command: Command) -> None:
         if command.name == "pause":
             self._answer(command, "the replay is held")
-            self._say("paused", step=self.step)
+            self._append(PausedEvent(step=self.step))
             self.paused = True
         elif command.name == "continue":
             was_held, self.paused = self.paused, False
             if was_held and not self._recorded_pause:
                 self._answer(command, "the replay goes on")
-                self._say("continued", step=self.step)
+                self._append(ContinuedEvent(step=self.step))
             else:
                 self._answer(command, "the recording was paused here; the replay goes to where it went on")
                 self._gap_s = 0.0
         elif command.name == "stop":
             self._answer(command, "the replay ends")
             message = f"the replay was stopped at step {self.step}; the run itself is as it was"
-            self._say("end", state="stopped", step=self.step, message=message)
+            self._append(EndEvent(state="stopped", step=self.step, message=message))
             self._stop()
         else:
             self._answer(command, f"this is a replay: {command.name} would be for the run itself")
 
     def _answer(self, command: Command, outcome: str) -> None:
-        self._say("command", id=command.id, name=command.name, outcome=outcome)
+        self._append(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
-    def _say(self, kind: str, **fields: Any) -> None:
-        """A record of the replay's own, at the recording's time."""
-        self._write([encode({"v": EVENTS_VERSION, "t": round(self.now(), 3), "kind": kind, **fields})])
+    def _append(self, event: Event) -> None:
+        """Writes an event of the replay's own, at the recording's time."""
+        self._write([encode_event(replace(event, t=round(self.now(), 3)))])
 
     def faster(self, by: int) -> float:
         """The next speed up (1) or down (-1); the new one."""

@@ -24,6 +24,7 @@ from tui_lab.hardware import memory_budget
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.launch import LOCK_ENV
+from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.storage import Reserve, explain
 from tui_lab.training import distributed
 
@@ -159,7 +160,7 @@ def _failed(run: Run, events: EventWriter, reserve: Reserve, message: str) -> in
             print(message, file=sys.stderr)  # noqa: T201
     reserve.give_back()  # a full disk has room for the end now
     try:
-        events.write("end", state="failed", message=message)
+        events.write(EndEvent(state="failed", message=message))
     except OSError as error:  # the folder is gone or takes nothing at all: worker.log is all that is left
         with contextlib.suppress(OSError):
             print(f"{message}; and the end could not be written: {error}", file=sys.stderr)  # noqa: T201

@@ -33,6 +33,24 @@ from tui_lab.runs import changes, checkpoints
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.launch import LAUNCHED_ENV
+from tui_lab.runs.schema import (
+    Acquisition,
+    ChoiceEvent,
+    CostFacts,
+    DataEvent,
+    DeviceRecord,
+    EndEvent,
+    ForecastEvent,
+    ModelEvent,
+    PhaseEvent,
+    PlanEvent,
+    ProbeCost,
+    RecipeChangedEvent,
+    ResumedEvent,
+    SavedEvent,
+    StartedEvent,
+    WarningEvent,
+)
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import adapters, device, memory_limit, regularise, trackers
 from tui_lab.training.control import Control
@@ -72,10 +90,10 @@ class Attempt:
         self.control = Control(
             run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe, self.group
         )
-        events.write("resumed", from_step=self.from_step, attempt=before.attempt + 1)
+        events.write(ResumedEvent(from_step=self.from_step, attempt=before.attempt + 1))
         if self.group.is_main:
             for text in checkpoints.put_aside(found):
-                events.write("warning", text=text)
+                events.write(WarningEvent(text=text))
             self._tell_changes(before.attempt + 1)
         self.telemetry = Sampler(
             events, lambda: self.recorder.step or self.from_step, before.telemetry.energy_so_far_j
@@ -101,28 +119,26 @@ class Attempt:
 
     def _run(self) -> int:
         self.events.write(
-            "started",
-            pid=os.getpid(),
-            host=platform.node(),
-            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
-            device={
-                "type": self.device.type,
-                "name": self.device.name,
-                "memory_bytes": self.device.memory_bytes,
-                "bf16": self.device.bf16,
-            },
-            threads=self.device.threads,
+            StartedEvent(
+                pid=os.getpid(),
+                host=platform.node(),
+                versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
+                device=DeviceRecord(
+                    self.device.type, self.device.name, self.device.memory_bytes, self.device.bf16
+                ),
+                threads=self.device.threads,
+            )
         )
         entry = catalog.find(self.recipe.model, allow_large=self.recipe.allow_large)
         resolution = resolve(self.recipe, self.device, entry)
         for choice in resolution.reasons:
-            self.events.write("choice", field=choice.field, value=choice.value, reason=choice.reason)
+            self.events.write(ChoiceEvent(field=choice.field, value=choice.value, reason=choice.reason))
         for text in resolution.warnings:
-            self.events.write("warning", text=text)
+            self.events.write(WarningEvent(text=text))
         trackers.prepare(self.recipe, self.run)
         if self.group.is_sharded:
             reason = "no process has the whole model: samples, scores and retention probes are left out"
-            self.events.write("choice", field="accelerate_config", value="sharded", reason=reason)
+            self.events.write(ChoiceEvent(field="accelerate_config", value="sharded", reason=reason))
         self.source = loading.ModelSource(entry.loadable, self.recipe.revision)
 
         self._phase("preparing_data", Path(self.recipe.data).name)
@@ -151,16 +167,17 @@ class Attempt:
             values["max_length"] = min(values["max_length"], max(len(row["input_ids"]) for row in rows))
         found = memory.forecast(entry.shape, self.recipe, values, kind)
         self.events.write(
-            "forecast",
-            parts={part.name: part.bytes for part in found.parts},
-            total=found.total_bytes,
-            low=found.low_bytes,
-            high=found.high_bytes,
-            device=kind,
+            ForecastEvent(
+                parts={part.name: part.bytes for part in found.parts},
+                total=found.total_bytes,
+                low=found.low_bytes,
+                high=found.high_bytes,
+                device=kind,
+            )
         )
 
     def _phase(self, name: str, detail: str = "") -> None:
-        self.events.write("phase", name=name, detail=detail)
+        self.events.write(PhaseEvent(name=name, detail=detail))
 
     def _quiet_libraries(self) -> None:
         transformers.utils.logging.set_verbosity_warning()
@@ -174,7 +191,7 @@ class Attempt:
         before = changes.last_used(self.run, attempt)
         found = changes.compare(before, self.recipe) if before is not None else []
         if found:
-            self.events.write("recipe_changed", changes=[change.record() for change in found])
+            self.events.write(RecipeChangedEvent(changes=found))
         if self.checkpoint is not None:
             changes.refuse(found)
         changes.keep(self.run, self.recipe, attempt)
@@ -195,9 +212,9 @@ class Attempt:
         )
         if recipe.replay_fraction:
             self._mix_general_rows_in(prepared, max_length)
-        self.events.write("data", **prepared.facts)
+        self.events.write(DataEvent(**prepared.facts))
         for text in prepared.warnings:
-            self.events.write("warning", text=text)
+            self.events.write(WarningEvent(text=text))
         return prepared
 
     def _mix_general_rows_in(self, prepared: Prepared, max_length: int) -> None:
@@ -208,7 +225,9 @@ class Attempt:
         prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
         prepared.warnings += general.warnings
         reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
-        self.events.write("choice", field="replay_fraction", value=self.recipe.replay_fraction, reason=reason)
+        self.events.write(
+            ChoiceEvent(field="replay_fraction", value=self.recipe.replay_fraction, reason=reason)
+        )
 
     def _general_rows(self, count: int, max_length: int, trained: int) -> replay.GeneralRows:
         """Rows of what the model knew before, for replay and for the Fisher information of EWC."""
@@ -269,7 +288,7 @@ class Attempt:
             after_step=self._after_step,
             ladder=ladder,
             group=self.group,
-            warn=lambda text: self.events.write("warning", text=text),
+            warn=lambda text: self.events.write(WarningEvent(text=text)),
         )
         if trainer.objective is not None and recipe.ewc_lambda:
             self._phase("evaluating", "where general text is sensitive (EWC)")
@@ -280,10 +299,11 @@ class Attempt:
             # what the adapter was at the start turns it into one for the original base when it is saved
             save_weights(trainer.model, self._initial_adapter)
         self.events.write(
-            "model",
-            **base_facts,
-            trainable=loading.trainable_count(trainer.model),
-            chat_template_source=self.prepared.facts["template_source"],
+            ModelEvent(
+                **base_facts,
+                trainable=loading.trainable_count(trainer.model),
+                chat_template_source=self.prepared.facts["template_source"],
+            )
         )
         return trainer
 
@@ -322,13 +342,14 @@ class Attempt:
         self.sample_steps = recipe.sample_steps or eval_steps
         self.recorder.validation_rows = len(self.prepared.validation)
         self.events.write(
-            "plan",
-            total_steps=total,
-            epochs=recipe.num_train_epochs,
-            rows=len(trainer.train_dataset),
-            eval_steps=eval_steps,
-            save_steps=save_steps,
-            cost=self.cost,
+            PlanEvent(
+                total_steps=total,
+                epochs=recipe.num_train_epochs,
+                rows=len(trainer.train_dataset),
+                eval_steps=eval_steps,
+                save_steps=save_steps,
+                cost=CostFacts(**self.cost),
+            )
         )
 
     # ------------------------------------------------------------------ training
@@ -397,21 +418,22 @@ class Attempt:
                 self.measure.score(trainer, "end")
         self.telemetry.stop()
         self.events.write(
-            "end",
-            state="stopped" if stopped else "finished",
-            step=step,
-            message=self._message(trainer, stopped),
-            seconds=round(time.monotonic() - self.started, 1),
-            train_loss=self.recorder.train_loss,
-            validation_loss=self.recorder.validation_loss,
-            acquisition=self.measure.acquisition(),
-            peak_memory=self.recorder.peak_memory,
-            trained_s=round(self.recorder.trained_s, 2),
-            probe=self.probe.facts,
-            flops_per_token=self.cost.get("flops_per_token"),
-            mfu=self._mfu(),
-            energy_j=self.telemetry.energy_j,
-            path=path.name,
+            EndEvent(
+                state="stopped" if stopped else "finished",
+                step=step,
+                message=self._message(trainer, stopped),
+                seconds=round(time.monotonic() - self.started, 1),
+                train_loss=self.recorder.train_loss,
+                validation_loss=self.recorder.validation_loss,
+                acquisition=Acquisition(**self.measure.acquisition()),
+                peak_memory=self.recorder.peak_memory,
+                trained_s=round(self.recorder.trained_s, 2),
+                probe=ProbeCost(**self.probe.facts),
+                flops_per_token=self.cost.get("flops_per_token"),
+                mfu=self._mfu(),
+                energy_j=self.telemetry.energy_j,
+                path=path.name,
+            )
         )
         return 0
 
@@ -420,12 +442,13 @@ class Attempt:
         attempt saved stays, and nothing is measured."""
         self.telemetry.stop()
         self.events.write(
-            "end",
-            state="stopped",
-            step=self.from_step,
-            message=f"stopped as asked before it went on from step {self.from_step}; it can be resumed",
-            seconds=round(time.monotonic() - self.started, 1),
-            energy_j=self.telemetry.energy_j,
+            EndEvent(
+                state="stopped",
+                step=self.from_step,
+                message=f"stopped as asked before it went on from step {self.from_step}; it can be resumed",
+                seconds=round(time.monotonic() - self.started, 1),
+                energy_j=self.telemetry.energy_j,
+            )
         )
         return 0
 
@@ -467,7 +490,7 @@ class Attempt:
         partial.rename(path)
         size = sum(file.stat().st_size for file in path.iterdir())
         self.events.write(
-            "saved", path=path.name, what="adapter" if recipe.is_adapter else "model", bytes=size
+            SavedEvent(path=path.name, what="adapter" if recipe.is_adapter else "model", bytes=size)
         )
         return path
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tui_lab.runs.commands import COMMANDS, Command, Inbox
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import CommandEvent, ContinuedEvent, PausedEvent
 from tui_lab.runs.storage import check_folder
 from tui_lab.training.distributed import Group
 from tui_lab.training.probe import Probe
@@ -51,7 +52,7 @@ class Control:
         self._carry_out(trainer)
         if self._paused and not self.stop_wanted:
             step, began = trainer.state.global_step, time.monotonic()
-            self._events.write("paused", step=step)
+            self._events.write(PausedEvent(step=step))
             while self._paused and not self.stop_wanted:
                 if self._group.is_main:  # the others wait for its word
                     time.sleep(PAUSE_POLL_S)
@@ -59,7 +60,7 @@ class Control:
             self._paused = False
             seconds = time.monotonic() - began
             self._after_pause(seconds)
-            self._events.write("continued", step=step, paused_s=round(seconds, 1))
+            self._events.write(ContinuedEvent(step=step, paused_s=round(seconds, 1)))
         if self.stop_wanted:
             if trainer.state.global_step:
                 trainer.checkpoint_now()
@@ -72,7 +73,7 @@ class Control:
         commands, self.stop_wanted = self._group.agree((heard, self.stop_wanted))
         for command in commands:
             outcome = self._do(command, trainer)
-            self._events.write("command", id=command.id, name=command.name, outcome=outcome)
+            self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
     def _do(self, command: Command, trainer: LabTrainer) -> str:
         step = trainer.state.global_step

@@ -17,6 +17,7 @@ from typing import Any, TextIO, TypeVar
 
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import Event, WarningEvent
 
 T = TypeVar("T")
 
@@ -98,9 +99,9 @@ class Unheard(EventWriter):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: dict[str, Any]) -> None:
-        if record.get("kind") == "warning":
-            print(f"warning: {record.get('text')}", file=sys.stderr)  # noqa: T201
+    def write(self, event: Event) -> None:
+        if isinstance(event, WarningEvent):
+            print(f"warning: {event.text}", file=sys.stderr)  # noqa: T201
 
     def close(self) -> None:
         return None

@@ -23,6 +23,14 @@ from tui_lab.core.errors import LabError
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS
+from tui_lab.runs.schema import (
+    ChoiceEvent,
+    Event,
+    LadderCostEvent,
+    LadderEvent,
+    LadderSettings,
+    WarningEvent,
+)
 from tui_lab.training import micro_batches
 from tui_lab.training.oom_cache import LadderMemory, key_of
 
@@ -35,7 +43,7 @@ CHUNKS = (
 #: Steps whose median is told as what a step takes; the first of a run and one that began again are left out.
 STEPS_TIMED = 3
 
-Write = Callable[..., None]
+Write = Callable[[Event], None]
 
 
 class OutOfMemory(LabError):
@@ -86,7 +94,7 @@ class Ladder:
         values: Mapping[str, Any] | None = None,
         device: DeviceFacts | None = None,
         *,
-        write: Write = lambda kind, **fields: None,
+        write: Write = lambda event: None,
         memory: LadderMemory | None = None,
         limit_bytes: int = 0,
     ) -> None:
@@ -118,7 +126,7 @@ class Ladder:
             )
         if self.settings != start:
             words = ", ".join(self._changes(start, self.settings))
-            self._write("choice", field="memory", value=self.record(), reason=f"{words}, because {why}")
+            self._write(ChoiceEvent(field="memory", value=self.record(), reason=f"{words}, because {why}"))
 
     def record(self, settings: Settings | None = None) -> dict[str, Any]:
         """Settings as an event has them."""
@@ -197,9 +205,10 @@ class Ladder:
             self._left_out = True
             which = "one row does" if rows == 1 else f"{rows} rows do"
             self._write(
-                "warning",
-                text=f"out of memory in the validation at step {step}: {which} not fit even alone; the "
-                "validation loss leaves out what does not fit; lower max_length",
+                WarningEvent(
+                    text=f"out of memory in the validation at step {step}: {which} not fit even alone; the "
+                    "validation loss leaves out what does not fit; lower max_length",
+                )
             )
 
     def give_up(self, step: int, where: str, model: Any, saved: str) -> OutOfMemory:
@@ -253,13 +262,14 @@ class Ladder:
         if self._memory is not None and self._key is not None:
             self._memory.remember(self._key, self._recipe.model, self.record())
         self._write(
-            "ladder",
-            step=step,
-            rung=rung,
-            before=self.record(before),
-            after=self.record(),
-            text=text,
-            cost=cost,
+            LadderEvent(
+                step=step,
+                rung=rung,
+                before=LadderSettings(**self.record(before)),
+                after=LadderSettings(**self.record()),
+                text=text,
+                cost=cost,
+            )
         )
 
     # ------------------------------------------------------------------ what it costs
@@ -270,13 +280,14 @@ class Ladder:
         if self._climbed and len(self._times) == STEPS_TIMED and self._time_before == self._time_before:
             before_s, after_s = self._time_before, median(self._times)
             self._write(
-                "ladder_cost",
-                step=step,
-                rung=self._climbed,
-                before_s=round(before_s, 4),
-                after_s=round(after_s, 4),
-                text=f"a step takes {after_s:.3g} s since memory ran out, {before_s:.3g} s before "
-                f"({after_s / before_s - 1:+.0%})",
+                LadderCostEvent(
+                    step=step,
+                    rung=self._climbed,
+                    before_s=round(before_s, 4),
+                    after_s=round(after_s, 4),
+                    text=f"a step takes {after_s:.3g} s since memory ran out, {before_s:.3g} s before "
+                    f"({after_s / before_s - 1:+.0%})",
+                )
             )
             self._time_before = math.nan
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from tui_lab.core.errors import LabError
@@ -31,6 +32,15 @@ from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.retention.verdict import judge
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import (
+    ArmedEvent,
+    IntervalRecord,
+    ItemProbeEvent,
+    KlProbeEvent,
+    PhaseEvent,
+    ProbePlanEvent,
+    WarningEvent,
+)
 from tui_lab.runs.state import RunState, headline
 from tui_lab.training import probe_base
 from tui_lab.training.probe_plan import MOST_ITEMS, Costs, Plan, Result, make_plan, reason_to_stop
@@ -117,7 +127,7 @@ class Probe:
                     longest=context_length(model, tokenizer, virtual),
                     seed=recipe.seed,
                     batch_tokens=self._batch_tokens,
-                    say=lambda text: self._events.write("phase", name="probing", detail=text),
+                    say=lambda text: self._events.write(PhaseEvent(name="probing", detail=text)),
                 )
             probe_base.write(self._run, self.base, key)
 
@@ -133,7 +143,7 @@ class Probe:
         self._total = total_steps
         if self.base is None:
             return
-        self._events.write("armed", on=self.armed)
+        self._events.write(ArmedEvent(on=self.armed))
         self._kl_s = self.base.kl_s
         if self._from_step:
             return
@@ -188,18 +198,19 @@ class Probe:
         plan = make_plan(self._total, costs, asked, share, len(self._suite.items), self.seconds)
         self._plan = plan
         self._events.write(
-            "probe_plan",
-            share=share,
-            expected_share=round(plan.expected_share, 5),
-            kl_steps=_cadence(plan.kl_at, self._total),
-            item_steps=_cadence(plan.item_at, self._total),
-            item_probes=len(plan.item_at),
-            items=plan.items,
-            kl_sequences=plan.kl_sequences,
-            kl_length=plan.kl_length,
-            base_s=round(base.seconds, 2),
-            threshold=self._recipe.retention_threshold,
-            reason=plan.reason,
+            ProbePlanEvent(
+                share=share,
+                expected_share=round(plan.expected_share, 5),
+                kl_steps=_cadence(plan.kl_at, self._total),
+                item_steps=_cadence(plan.item_at, self._total),
+                item_probes=len(plan.item_at),
+                items=plan.items,
+                kl_sequences=plan.kl_sequences,
+                kl_length=plan.kl_length,
+                base_s=round(base.seconds, 2),
+                threshold=self._recipe.retention_threshold,
+                reason=plan.reason,
+            )
         )
 
     def at_end(self, trainer: LabTrainer, weights_changed: bool) -> None:
@@ -240,7 +251,7 @@ class Probe:
         if self.base is None:
             return self._why_not()
         self.armed = on
-        self._events.write("armed", on=on)
+        self._events.write(ArmedEvent(on=on))
         self._stop_if_lost(trainer)
         if not on:
             return "the run goes on whatever retention does"
@@ -277,13 +288,14 @@ class Probe:
         step = self._probed_at["kl"] = trainer.state.global_step
         shown = [statistics.mean_interval(part_values) for part_values in values]
         self._events.write(
-            "kl_probe",
-            step=step,
-            general=_figures(shown[0]),
-            task=_figures(shown[1]),
-            sequences=len(general.sequences) + len(task.sequences),
-            tokens=general.tokens + task.tokens,
-            seconds=round(seconds, 4),
+            KlProbeEvent(
+                step=step,
+                general=_interval(shown[0]),
+                task=_interval(shown[1]),
+                sequences=len(general.sequences) + len(task.sequences),
+                tokens=general.tokens + task.tokens,
+                seconds=round(seconds, 4),
+            )
         )
         return float(shown[0].value)
 
@@ -306,13 +318,18 @@ class Probe:
         step = self._probed_at["items"] = trainer.state.global_step
         found = compare(suite, before, after, self._recipe.retention_threshold)
         self._events.write(
-            "item_probe",
-            step=step,
-            suite=suite.name,
-            version=suite.version,
-            **found,
-            seconds=round(seconds, 4),
-            when=when,
+            msgspec.convert(
+                {
+                    **found,
+                    "step": step,
+                    "suite": suite.name,
+                    "version": suite.version,
+                    "seconds": round(seconds, 4),
+                    "when": when,
+                    "kind": "item_probe",
+                },
+                ItemProbeEvent,
+            )
         )
         if when != "start":
             self._results.append(_result({**found, "step": step}))
@@ -329,7 +346,7 @@ class Probe:
                 raise
             why = "the memory does not suffice beside the training"
         self.base = None
-        self._events.write("warning", text=f"retention is not probed in this run: {why}")
+        self._events.write(WarningEvent(text=f"retention is not probed in this run: {why}"))
 
 
 @contextmanager
@@ -380,6 +397,10 @@ def right_logprob(item: Item, score: ItemScore) -> float:
     values = torch.tensor(score.loglikelihoods, dtype=torch.float64)
     right = values[list(item.answers)]
     return float(right.logsumexp(0) - values.logsumexp(0))
+
+
+def _interval(interval: statistics.Interval) -> IntervalRecord:
+    return IntervalRecord(interval.value, interval.low, interval.high)
 
 
 def _figures(interval: statistics.Interval) -> dict[str, float]:

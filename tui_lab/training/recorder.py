@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.runs.events import EventWriter
+from tui_lab.runs.schema import CheckpointEvent, StepEvent, ValidationEvent, WarningEvent
 from tui_lab.training.device import memory_bytes, peak_resident_bytes, synchronize
 from tui_lab.training.distributed import Group
 
@@ -98,19 +99,20 @@ class Recorder(TrainerCallback):
         remaining = max(0, state.max_steps - state.global_step)
         between_s = max(0.0, self._between_s) / self._steps_done
         self._events.write(
-            "step",
-            step=state.global_step,
-            epoch=round(float(state.epoch or 0.0), 4),
-            loss=self.train_loss,
-            learning_rate=float(logs.get("learning_rate", math.nan)),
-            grad_norm=float(logs.get("grad_norm", math.nan)),
-            tokens=self.tokens_before + tokens,
-            tok_per_s=round((tokens - self._tokens) / max(self._window_s, 1e-9), 1),
-            step_time_s=round(self._window_s / self._window_steps, 4),
-            eta_s=round(remaining * (self._average_step_s + between_s), 1),
-            memory=memory,
-            **({"devices": devices} if len(devices) > 1 else {}),
-            **_parts(logs),
+            StepEvent(
+                step=state.global_step,
+                epoch=round(float(state.epoch or 0.0), 4),
+                loss=self.train_loss,
+                learning_rate=float(logs.get("learning_rate", math.nan)),
+                grad_norm=float(logs.get("grad_norm", math.nan)),
+                tokens=self.tokens_before + tokens,
+                tok_per_s=round((tokens - self._tokens) / max(self._window_s, 1e-9), 1),
+                step_time_s=round(self._window_s / self._window_steps, 4),
+                eta_s=round(remaining * (self._average_step_s + between_s), 1),
+                memory=memory,
+                devices=devices if len(devices) > 1 else None,
+                parts=_parts(logs),
+            )
         )
         self._logged_s += self._window_s
         self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
@@ -121,7 +123,7 @@ class Recorder(TrainerCallback):
         if bad and not self._warned:
             self._warned = True
             advice = "lower learning_rate, raise warmup_steps, or set max_grad_norm"
-            self._events.write("warning", text=f"{bad[0]} is not finite at step {step}: {advice}")
+            self._events.write(WarningEvent(text=f"{bad[0]} is not finite at step {step}: {advice}"))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         self.write_validation(state.global_step, float(metrics["eval_loss"]), "during")
@@ -129,20 +131,21 @@ class Recorder(TrainerCallback):
     def write_validation(self, step: int, loss: float, when: str) -> None:
         """A validation, measured at ``step``."""
         self.validated_at, self.validation_loss = step, loss
-        self._events.write("eval", step=step, loss=loss, rows=self.validation_rows, when=when)
+        self._events.write(ValidationEvent(step=step, loss=loss, rows=self.validation_rows, when=when))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         best = state.best_global_step == state.global_step
         self._events.write(
-            "checkpoint",
-            step=state.global_step,
-            path=f"checkpoints/{folder.name}",
-            reason="best" if best else "",
+            CheckpointEvent(
+                step=state.global_step,
+                path=f"checkpoints/{folder.name}",
+                reason="best" if best else "",
+            )
         )
 
 
-def _parts(logs: dict[str, Any]) -> dict[str, Any]:
-    """What the loss consists of beside cross-entropy, where a recipe adds to it."""
+def _parts(logs: dict[str, Any]) -> dict[str, float] | None:
+    """The terms of the loss beside cross-entropy; None where the recipe adds none."""
     found = {name.removeprefix(PART): float(value) for name, value in logs.items() if name.startswith(PART)}
-    return {"parts": found} if found else {}
+    return found or None

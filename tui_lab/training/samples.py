@@ -16,6 +16,7 @@ from tui_lab.data.prepare import Prepared
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
+from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoredExample, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_trainer import forget, free
 from tui_lab.training.rng import undisturbed
@@ -50,14 +51,14 @@ class Measure:
         if answers is None:
             return self._skipped(f"the sample at step {step}")
         shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-        self._events.write("sample", step=step, prompt=shown, text=answers[0])
+        self._events.write(SampleEvent(step=step, prompt=shown, text=answers[0]))
 
     def score(self, trainer: LabTrainer, when: str) -> None:
         """The task's own score on held-out rows (0..1), for data that has one, as a ``score`` event."""
         name, examples = self._scorer, self._prepared.validation_examples[: self._recipe.score_rows]
         if not name or not examples:
             return
-        self._events.write("phase", name="scoring", detail=f"{len(examples)} held-out rows answered")
+        self._events.write(PhaseEvent(name="scoring", detail=f"{len(examples)} held-out rows answered"))
         began = time.monotonic()
         prompts = [prompt_of(example) for example in examples]
         answers = self._answers(trainer, prompts)
@@ -67,24 +68,28 @@ class Measure:
         marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
+        nearness = {name: sum(each) / len(each) for name, each in scoring.nearness(answers, rows).items()}
         self._events.write(
-            "score",
-            step=trainer.state.global_step,
-            name=name,
-            value=self._values[when],
-            rows=len(marks),
-            seconds=round(time.monotonic() - began, 2),
-            when=when,
-            **{key: sum(each) / len(each) for key, each in scoring.nearness(answers, rows).items()},
-            examples=[
-                {
-                    "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
-                    "answer": text,
-                    "expected": expected_of(example),
-                    "ok": mark >= 1,
-                }
-                for prompt, text, example, mark in shown
-            ],
+            ScoreEvent(
+                step=trainer.state.global_step,
+                name=name,
+                value=self._values[when],
+                rows=len(marks),
+                seconds=round(time.monotonic() - began, 2),
+                when=when,
+                exact=nearness["exact"],
+                token_f1=nearness["token_f1"],
+                rouge_l=nearness["rouge_l"],
+                examples=[
+                    ScoredExample(
+                        prompt=prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                        answer=text,
+                        expected=expected_of(example),
+                        ok=mark >= 1,
+                    )
+                    for prompt, text, example, mark in shown
+                ],
+            )
         )
 
     def acquisition(self) -> dict[str, Any]:
@@ -94,7 +99,7 @@ class Measure:
 
     def _skipped(self, what: str) -> None:
         """A run is worth more than a look at it."""
-        self._events.write("warning", text=f"out of memory beside the training: {what} is left out")
+        self._events.write(WarningEvent(text=f"out of memory beside the training: {what} is left out"))
 
     def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str] | None:
         """Greedy answers, in batches that fit; None when memory holds not even one at a time."""

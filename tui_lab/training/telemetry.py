@@ -13,12 +13,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import torch
 
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuWatch, ProcessSampler
 from tui_lab.hardware.telemetry import Energy, Window, matched, shares
 from tui_lab.runs.events import EventWriter
+from tui_lab.runs.schema import GpuRecord, ProcessRecord, TelemetryEvent, WarningEvent
 
 #: Seconds between two looks, and between two records in the log.
 INTERVAL_S = 1.0
@@ -112,7 +114,7 @@ class Sampler:
             if problem and not self._told:
                 self._told = True
                 self._events.write(
-                    "warning", text=f"GPU telemetry pauses: {problem}; it goes on when the driver answers"
+                    WarningEvent(text=f"GPU telemetry pauses: {problem}; it goes on when the driver answers")
                 )
 
     def _write_record(self) -> None:
@@ -121,12 +123,15 @@ class Sampler:
         now = time.monotonic()
         seconds, self._recorded_s = now - self._recorded_s, now
         energy = self.energy_j = self._energy.total_j(now)
+        window = self._window.take()
         self._events.write(
-            "telemetry",
-            step=self._step(),
-            **self._window.take(),
-            energy_j=None if energy is None else round(energy, 1),
-            seconds=round(seconds, 2),
+            TelemetryEvent(
+                step=self._step(),
+                gpus=msgspec.convert(window["gpus"], list[GpuRecord]),
+                process=msgspec.convert(window["process"], ProcessRecord),
+                energy_j=None if energy is None else round(energy, 1),
+                seconds=round(seconds, 2),
+            )
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.records import event
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
@@ -34,7 +35,7 @@ def begin(run: Run, directory: Path) -> Run:
 def log(run: Run, *events: tuple[str, dict[str, object]]) -> None:
     writer = EventWriter(run.events_path)
     for kind, fields in events:
-        writer.write(kind, **fields)
+        writer.write(event(kind, **fields))
     writer.close()
 
 

@@ -9,6 +9,7 @@ from tests.ui.helpers import said, screen_text, until
 from tests.ui.screens.test_playground import PaperHost
 from tests.ui.screens.test_train import FakeRun, commands_of, fake, words  # noqa: F401
 from tui_lab.core.settings import Settings
+from tui_lab.runs.schema import SampleEvent
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.dashboard import DashboardPane
 from tui_lab.ui.screens.train import TunePane
@@ -23,7 +24,7 @@ def begun(fake: FakeRun) -> None:  # noqa: F811
     fake.begin()
     for step in range(1, 6):
         fake.step(step, 8.0 / step)
-    fake.events.write("sample", step=5, prompt="Where is the key?", text="Arr, below the mat.")
+    fake.events.write(SampleEvent(step=5, prompt="Where is the key?", text="Arr, below the mat."))
 
 
 def pane(app: LabApp) -> DashboardPane:

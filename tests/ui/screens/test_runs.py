@@ -15,6 +15,7 @@ from tui_lab.runs import commands, notes
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create, is_locked, list_runs
 from tui_lab.runs.queue import queue, sweep
+from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, StartedEvent, StepEvent, ValidationEvent
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.retention import KeepPane
@@ -30,16 +31,16 @@ SIZES = [(80, 24), (120, 40), (200, 60)]
 def make(name: str, loss: float = 0.5, steps: int = 6, state: str = "finished", **recipe: object) -> Run:
     run = create(Recipe().changed(**recipe), name=name)
     log = EventWriter(run.events_path)
-    log.write("resumed", from_step=0, attempt=1)
-    log.write("started", device={"type": "cpu"})
-    log.write("plan", total_steps=steps)
+    log.write(ResumedEvent(from_step=0, attempt=1))
+    log.write(StartedEvent(device={"type": "cpu"}))
+    log.write(PlanEvent(total_steps=steps))
     for step in range(1, steps + 1):
-        log.write("step", step=step, loss=loss + 1 / step, tokens=step * 10, memory={"resident": 2**20})
-    log.write("eval", step=steps, loss=loss, rows=4, when="end")
+        log.write(StepEvent(step=step, loss=loss + 1 / step, tokens=step * 10, memory={"resident": 2**20}))
+    log.write(ValidationEvent(step=steps, loss=loss, rows=4, when="end"))
     if state != "crashed":
-        log.write("end", state=state, step=steps, message="", seconds=61.0, train_loss=loss,
+        log.write(EndEvent(state=state, step=steps, message="", seconds=61.0, train_loss=loss,
                   validation_loss=loss,
-                  acquisition={"name": "exact", "start": 0.1, "end": 1 - loss})  # fmt: skip
+                  acquisition={"name": "exact", "start": 0.1, "end": 1 - loss}))  # fmt: skip
     log.close()
     return run
 

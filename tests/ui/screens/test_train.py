@@ -17,6 +17,31 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.schema import (
+    ArmedEvent,
+    CheckpointEvent,
+    ChoiceEvent,
+    CommandEvent,
+    ContinuedEvent,
+    DataEvent,
+    EndEvent,
+    ItemProbeEvent,
+    KlProbeEvent,
+    LadderEvent,
+    ModelEvent,
+    PausedEvent,
+    PhaseEvent,
+    PlanEvent,
+    ProbePlanEvent,
+    ResumedEvent,
+    SampleEvent,
+    SavedEvent,
+    ScoreEvent,
+    StartedEvent,
+    StepEvent,
+    ValidationEvent,
+    WarningEvent,
+)
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TunePane
 from tui_lab.ui.widgets.dialogs import Confirm
@@ -35,28 +60,32 @@ class FakeRun:
 
     def begin(self, total: int = 20) -> None:
         write = self.events.write
-        write("resumed", from_step=0, attempt=1)
-        write("started", pid=1, host="here", versions={}, device={"type": "cpu", "name": "a CPU"}, threads=2)
-        write("phase", name="loading_model", detail="pocket")
-        write("choice", field="quantization", value="nf4", reason="NF4 on a CPU because asked")
+        write(ResumedEvent(from_step=0, attempt=1))
         write(
-            "model", trainable=358_400, parameters=4_230_000, modules={"Linear4bit": 35}, quantized_modules=35
+            StartedEvent(pid=1, host="here", versions={}, device={"type": "cpu", "name": "a CPU"}, threads=2)
         )
-        write("data", train_rows=900, validation_rows=130, longest_tokens=46, duplicates=3)
-        write("plan", total_steps=total, epochs=1.0)
-        write("eval", step=0, loss=8.5, rows=130, when="start")
-        write("score", step=0, name="manner", value=0.1, rows=64, when="start", examples=[])
-        write("phase", name="training")
+        write(PhaseEvent(name="loading_model", detail="pocket"))
+        write(ChoiceEvent(field="quantization", value="nf4", reason="NF4 on a CPU because asked"))
+        write(
+            ModelEvent(
+                trainable=358_400, parameters=4_230_000, modules={"Linear4bit": 35}, quantized_modules=35
+            )
+        )
+        write(DataEvent(train_rows=900, validation_rows=130, longest_tokens=46, duplicates=3))
+        write(PlanEvent(total_steps=total, epochs=1.0))
+        write(ValidationEvent(step=0, loss=8.5, rows=130, when="start"))
+        write(ScoreEvent(step=0, name="manner", value=0.1, rows=64, when="start", examples=[]))
+        write(PhaseEvent(name="training"))
 
     def step(self, step: int, loss: float, total: int = 20) -> None:
         self.events.write(
-            "step", step=step, epoch=step / total, loss=loss, learning_rate=1e-3, grad_norm=1.0,
+            StepEvent(step=step, epoch=step / total, loss=loss, learning_rate=1e-3, grad_norm=1.0,
             tokens=step * 500, tok_per_s=6500.0, step_time_s=0.1, eta_s=(total - step) * 0.1,
             memory={"resident": 700 << 20},
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def end(self, state: str = "finished", message: str = "") -> None:
-        self.events.write("end", state=state, step=20, message=message, seconds=61.0, path="adapter")
+        self.events.write(EndEvent(state=state, step=20, message=message, seconds=61.0, path="adapter"))
         self.die()
 
     def die(self) -> None:
@@ -109,7 +138,7 @@ async def test_a_live_run_is_drawn_as_it_grows(fake: FakeRun, size: tuple[int, i
 async def test_tabs_show_every_part_at_80x24(fake: FakeRun) -> None:
     fake.begin()
     fake.step(1, 2.0)
-    fake.events.write("sample", step=1, prompt="Say hello.", text="Arr!")
+    fake.events.write(SampleEvent(step=1, prompt="Say hello.", text="Arr!"))
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "1/20 steps" in screen_text(app))
@@ -141,13 +170,13 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
         asked = list(EventTail(fake.run.commands_path).read_all())
         assert [record["name"] for record in asked] == ["pause", "checkpoint"]
         for record in asked:
-            fake.events.write("command", id=record["id"], name=record["name"], outcome="done")
-        fake.events.write("paused", step=1)
+            fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
+        fake.events.write(PausedEvent(step=1))
         await until(lambda: "paused" in screen_text(app) and "asked" not in screen_text(app))
         await until(lambda: "Space Go on" in last_line(app), what="the key says what it does now")
         await pilot.press("space")
         await until(lambda: commands_of(fake.run)[-1] == "continue")
-        fake.events.write("continued", step=1)
+        fake.events.write(ContinuedEvent(step=1))
         await until(lambda: "Space Pause" in last_line(app))
 
 
@@ -157,24 +186,24 @@ def figure(value: float, low: float, high: float) -> dict[str, float]:
 
 def probe(fake: FakeRun, step: int, value: float, verdict: str, when: str = "during") -> None:
     fake.events.write(
-        "item_probe", step=step, suite="everyday", version="1", n=42, chance=0.25, pre=0.98, post=0.9,
+        ItemProbeEvent(step=step, suite="everyday", version="1", n=42, chance=0.25, pre=0.98, post=0.9,
         b=3, c=1, retention=figure(value, value - 0.05, value + 0.05),
         above_chance=figure(value, value - 0.06, value + 0.06),
         logprob_change=figure(-0.5, -0.75, -0.25), mcnemar_p=0.6, verdict=verdict, seconds=0.2, when=when,
-    )  # fmt: skip
+    ))  # fmt: skip
     fake.events.write(
-        "kl_probe", step=step, general=figure(0.02 * step, 0.0, 0.04 * step), task=figure(0.3, 0.2, 0.4),
+        KlProbeEvent(step=step, general=figure(0.02 * step, 0.0, 0.04 * step), task=figure(0.3, 0.2, 0.4),
         sequences=20, tokens=640, seconds=0.1,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def probed(fake: FakeRun) -> None:
     """A run of twenty steps that was probed at its start and at steps 5 and 10."""
     fake.begin()
     fake.events.write(
-        "probe_plan", share=0.03, kl_steps=5, item_steps=5, item_probes=4, threshold=0.9,
+        ProbePlanEvent(share=0.03, kl_steps=5, item_steps=5, item_probes=4, threshold=0.9,
         reason="4 probes of 42 of 452 items take about 0.9 s of 30.0 s (2.9%)",
-    )  # fmt: skip
+    ))  # fmt: skip
     probe(fake, 0, 1.0, "green", "start")
     for step in range(1, 11):
         fake.step(step, 8.0 / step)
@@ -255,12 +284,12 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
         asked = list(EventTail(fake.run.commands_path).read_all())
         assert [record["name"] for record in asked] == ["arm", "probe"]
         for record in asked:
-            fake.events.write("command", id=record["id"], name=record["name"], outcome="done")
-        fake.events.write("armed", on=True)
+            fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
+        fake.events.write(ArmedEvent(on=True))
         await until(lambda: "running, armed" in screen_text(app) and "asked" not in screen_text(app))
         await pilot.press("a")
         await until(lambda: commands_of(fake.run)[-1] == "disarm")
-        fake.events.write("armed", on=False)
+        fake.events.write(ArmedEvent(on=False))
         await until(lambda: "running, armed" not in screen_text(app))
 
 
@@ -301,9 +330,9 @@ async def test_a_finished_run_shows_its_result(fake: FakeRun) -> None:
     fake.begin()
     for step in range(1, 21):
         fake.step(step, 2.0)
-    fake.events.write("eval", step=20, loss=0.5, rows=130, when="end")
-    fake.events.write("score", step=20, name="manner", value=0.75, rows=64, when="end", examples=[])
-    fake.events.write("saved", path="adapter", what="adapter", bytes=1_500_000)
+    fake.events.write(ValidationEvent(step=20, loss=0.5, rows=130, when="end"))
+    fake.events.write(ScoreEvent(step=20, name="manner", value=0.75, rows=64, when="end", examples=[]))
+    fake.events.write(SavedEvent(path="adapter", what="adapter", bytes=1_500_000))
     fake.end()
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -353,7 +382,7 @@ async def test_who_goes_elsewhere_while_a_run_is_started_again_stays_there(
 async def test_a_crashed_run_shows_its_last_words(fake: FakeRun) -> None:
     fake.begin()
     fake.step(4, 2.0)
-    fake.events.write("checkpoint", step=4, path="checkpoints/checkpoint-4", reason="")
+    fake.events.write(CheckpointEvent(step=4, path="checkpoints/checkpoint-4", reason=""))
     fake.run.log_path.write_text("loading\nRuntimeError: \x1b[31mout of memory [b]\n")
     fake.die()
     app = LabApp(run_id=fake.run.id)
@@ -369,13 +398,14 @@ async def test_what_was_done_when_memory_ran_out_is_in_the_feed(fake: FakeRun) -
     fake.begin()
     fake.step(1, 2.0)
     fake.events.write(
-        "ladder",
-        step=2,
-        rung="split",
-        before={"parts": 1},
-        after={"parts": 2},
-        text="memory ran out at step 2 on 8 rows: micro-batches of 4",
-        cost="more, smaller products a step",
+        LadderEvent(
+            step=2,
+            rung="split",
+            before={"parts": 1},
+            after={"parts": 2},
+            text="memory ran out at step 2 on 8 rows: micro-batches of 4",
+            cost="more, smaller products a step",
+        )
     )
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(160, 50)):
@@ -387,9 +417,9 @@ async def test_hostile_text_shows_as_text(fake: FakeRun) -> None:
     fake.begin()
     fake.step(1, math.nan)
     hostile = "[bold red]x[/] [/nope] \x1b]52;c;aGk=\x07 \u202eevil \r\n[link=file:///]y[/link]"
-    fake.events.write("sample", step=1, prompt=hostile, text=hostile)
-    fake.events.write("warning", text=hostile)
-    fake.events.write("phase", name=hostile, detail=hostile)
+    fake.events.write(SampleEvent(step=1, prompt=hostile, text=hostile))
+    fake.events.write(WarningEvent(text=hostile))
+    fake.events.write(PhaseEvent(name=hostile, detail=hostile))
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(160, 50)):
         await until(lambda: "[bold red]x[/]" in screen_text(app))
@@ -441,7 +471,7 @@ async def test_samples_and_events_are_added_not_written_anew(fake: FakeRun) -> N
     async with app.run_test(size=(120, 40)):
         feed = await _feed(app, "#events Feed", "validation loss 8.5")
         before = list(feed.entries)
-        fake.events.write("eval", step=5, loss=4.25, rows=130, when="during")
+        fake.events.write(ValidationEvent(step=5, loss=4.25, rows=130, when="during"))
         await until(lambda: "4.25" in feed.text)
         assert list(feed.entries)[: len(before)] == before
 

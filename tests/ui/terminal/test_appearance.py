@@ -21,6 +21,7 @@ from tests.ui.terminal.colour_math import contrast, rgb
 from tui_lab.core.paths import config_dir
 from tui_lab.core.settings import Settings, ascii_reason, load, path
 from tui_lab.runs.events import EventWriter
+from tui_lab.runs.schema import StepEvent
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.theme_chooser import ThemeChooser
@@ -125,7 +126,7 @@ async def test_what_is_drawn_can_be_read() -> None:
     run = make_run()
     events = EventWriter(run.events_path)
     for step in (1, 2):
-        events.write("step", step=step, loss=3.0 / step, learning_rate=0.1, tok_per_s=9.0)
+        events.write(StepEvent(step=step, loss=3.0 / step, learning_rate=0.1, tok_per_s=9.0))
     events.close()
     app = LabApp(run_id=str(run.path))
     bad = set()

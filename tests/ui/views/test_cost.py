@@ -12,6 +12,7 @@ from tui_lab.forecast import cost as costs
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import RunLock, create
+from tui_lab.runs.schema import PhaseEvent, PlanEvent, ResumedEvent, StartedEvent, StepEvent
 from tui_lab.runs.state import RunState
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.views import cost as cost_text
@@ -88,12 +89,12 @@ async def test_the_pane_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(costs.PRICE, "1")
     run = create(Recipe())
     lock, events = RunLock.take(run), EventWriter(run.events_path)
-    events.write("resumed", from_step=0, attempt=1)
-    events.write("started", pid=1, device={"type": "cuda", "name": "a card"}, threads=2)
-    events.write("plan", total_steps=20, cost=COST)
-    events.write("phase", name="training")
+    events.write(ResumedEvent(from_step=0, attempt=1))
+    events.write(StartedEvent(pid=1, device={"type": "cuda", "name": "a card"}, threads=2))
+    events.write(PlanEvent(total_steps=20, cost=COST))
+    events.write(PhaseEvent(name="training"))
     for step in range(1, 5):
-        events.write("step", step=step, loss=2.0, tok_per_s=20_000.0, eta_s=300.0)
+        events.write(StepEvent(step=step, loss=2.0, tok_per_s=20_000.0, eta_s=300.0))
     app = LabApp(run_id=run.id)
     try:
         async with app.run_test(size=(100, 30)):

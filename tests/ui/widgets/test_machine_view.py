@@ -14,6 +14,7 @@ from tests.ui.helpers import screen_text, until
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
+from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TunePane
@@ -138,7 +139,7 @@ async def test_words_take_no_row_before_the_first_record_and_follow_the_newest(r
 
 def tell(events: EventWriter, reason: str) -> None:
     gpu = {"uuid": "GPU-1", "index": 0, "name": "a card", "throttle": [reason], "used_bytes": GIB}
-    events.write("telemetry", step=4, gpus=[gpu], process={}, energy_j=None, seconds=5.0)
+    events.write(TelemetryEvent(step=4, gpus=[gpu], process={}, energy_j=None, seconds=5.0))
 
 
 async def test_another_run_brings_its_own_words(run: Run) -> None:

@@ -1,0 +1,599 @@
+"""The records that a run folder holds: every event of ``events.jsonl`` and every command of ``commands.jsonl``.
+
+Each kind of event is one struct, tagged by the field ``kind``. A record is validated once, by
+:func:`decode_event`: fields that a version does not know are ignored, a kind that it does not know becomes
+an :class:`UnknownEvent`, and a field of the wrong type raises :class:`DamagedRecord` with one sentence.
+Numbers that JSON has no word for travel as the strings "nan", "inf" and "-inf".
+
+To write one: ``EventWriter(path).write(StepEvent(step=3, loss=2.1))``. The writer sets version and time.
+To add one: a struct here, its case in :mod:`tui_lab.runs.state`, its sentence in :mod:`tui_lab.runs.wording`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tui_lab.core.records import jsonable
+
+EVENTS_VERSION = 1
+#: No training takes more: a record with a later step is damaged.
+MOST_STEPS = 10**12
+Step: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+#: Any JSON value: what a recipe field or a choice may hold.
+JsonValue: TypeAlias = Any
+
+
+class DamagedRecord(ValueError):
+    """A line that is not a valid record; the message is one sentence."""
+
+
+class Event(Struct, kw_only=True, frozen=True, tag_field="kind"):
+    """Fields of every event. ``t``: seconds since 1970, set by the writer."""
+
+    v: int = EVENTS_VERSION
+    t: float = 0.0
+
+
+class UnknownEvent(Event, tag="unknown", kw_only=True, frozen=True):
+    """An event of a kind that this version does not know."""
+
+    name: str = ""
+
+
+# --------------------------------------------------------------------------------------------------
+# parts of events
+
+
+class IntervalRecord(Struct, frozen=True):
+    """An estimate with the bounds of its 95% confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class DeviceRecord(Struct, frozen=True):
+    """The device that a run computes on: ``type`` is "cpu" or "cuda"."""
+
+    type: str = ""
+    name: str = ""
+    memory_bytes: float | None = None
+    bf16: bool = False
+
+
+class CostFacts(Struct, frozen=True, omit_defaults=True):
+    """Operations per trained token, their formula, and the device's peak rate (None where unknown)."""
+
+    flops_per_token: float | None = None
+    formula: str = ""
+    peak_flops: float | None = None
+    peak_of: str = ""
+
+
+class Acquisition(Struct, frozen=True, omit_defaults=True):
+    """The task's own score (0 to 1) before and after training; ``name`` is empty where the data has none."""
+
+    name: str = ""
+    start: float | None = None
+    end: float | None = None
+
+
+class ProbeCost(Struct, frozen=True, omit_defaults=True):
+    """Seconds that probes took in this attempt, and that measuring the base took before them."""
+
+    seconds: float | None = None
+    base_s: float | None = None
+
+
+class RecipeChange(Struct, frozen=True):
+    """One recipe field that differs from the attempt before. ``weight`` is "harmless", "course" (the course
+    of the training changes) or "refused" (the checkpoint does not fit); ``text`` says why."""
+
+    field: str
+    before: JsonValue = None
+    after: JsonValue = None
+    weight: str = ""
+    text: str = ""
+
+
+class ScoredExample(Struct, frozen=True):
+    """One answer to a held-out row."""
+
+    prompt: str = ""
+    answer: str = ""
+    expected: str = ""
+    ok: bool = False
+
+
+class LadderSettings(Struct, frozen=True):
+    """How a step is computed on a given rung of the out-of-memory ladder."""
+
+    micro_batch: int | None = None
+    accumulation: int | None = None
+    parts: int = 1
+    gradient_checkpointing: bool | None = None
+    loss_chunk_tokens: int | None = None
+    loss_chunk_vocabulary: int | None = None
+    chunk_level: int = 0
+    evaluation_parts: int = 1
+
+
+class GpuRecord(Struct, frozen=True):
+    """One GPU in a telemetry record; None for what its driver does not report."""
+
+    uuid: str = ""
+    index: int | None = None
+    name: str = ""
+    mig: bool | str | None = None
+    used_bytes: float | None = None
+    total_bytes: float | None = None
+    own_bytes: float | None = None
+    others_bytes: float | None = None
+    utilization_percent: float | None = None
+    memory_utilization_percent: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    clock_mhz: float | None = None
+    clock_max_mhz: float | None = None
+    throttle: list[str] = []
+    pcie_rx_bytes_s: float | None = None
+    pcie_tx_bytes_s: float | None = None
+
+
+class ProcessRecord(Struct, frozen=True):
+    """The run's own process in a telemetry record."""
+
+    resident_bytes: float | None = None
+    cpu_percent: float | None = None
+
+
+# --------------------------------------------------------------------------------------------------
+# an attempt and its set-up
+
+
+class ResumedEvent(Event, tag="resumed", kw_only=True, frozen=True):
+    """The first event of every attempt. Events after ``from_step`` of earlier attempts are superseded.
+    ``attempt`` counts from 1; 0 in logs that do not have it."""
+
+    from_step: Step
+    attempt: Count = 0
+
+
+class StartedEvent(Event, tag="started", kw_only=True, frozen=True):
+    """The process of an attempt, its libraries and its device."""
+
+    pid: int | None = None
+    host: str = ""
+    versions: dict[str, str] = {}
+    device: DeviceRecord | None = None
+    threads: int | None = None
+
+
+class PhaseEvent(Event, tag="phase", kw_only=True, frozen=True):
+    """What the run does from now on, see :data:`tui_lab.core.format.PHASES`."""
+
+    name: str
+    detail: str = ""
+
+
+class ChoiceEvent(Event, tag="choice", kw_only=True, frozen=True):
+    """A value that was chosen for the user, with the reason."""
+
+    field: str
+    value: JsonValue = None
+    reason: str = ""
+
+
+class WarningEvent(Event, tag="warning", kw_only=True, frozen=True):
+    """Something that the user should know."""
+
+    text: str
+
+
+class RecipeChangedEvent(Event, tag="recipe_changed", kw_only=True, frozen=True):
+    """How the recipe differs from the one of the attempt before."""
+
+    changes: list[RecipeChange]
+
+
+class DataEvent(Event, tag="data", kw_only=True, frozen=True):
+    """The prepared data: counts of rows and tokens, and of rows that were changed or left out."""
+
+    name: str = ""
+    format: str = ""
+    reason: str = ""
+    scorer: str | None = None
+    rows_read: int = 0
+    rows_empty: int = 0
+    rows_bad: int = 0
+    rows_used: int = 0
+    validation_rows_used: int = 0
+    train_rows: int = 0
+    validation_rows: int = 0
+    validation_given: bool = False
+    train_tokens: int = 0
+    train_trained_tokens: int | None = None
+    validation_tokens: int = 0
+    validation_trained_tokens: int = 0
+    mean_tokens: float = 0.0
+    longest_tokens: int = 0
+    max_length: int | None = None
+    truncated: int = 0
+    too_long: int = 0
+    windowed: int = 0
+    fully_masked: int = 0
+    refused_by_template: int = 0
+    duplicates: int = 0
+    near_duplicates: int = 0
+    leaks_removed: int = 0
+    system_folded: int = 0
+    mask_methods: dict[str, int] = {}
+    template_source: str = ""
+    end_of_turn: str | None = None
+    end_of_turn_added: bool = False
+    replay_rows: int | None = None
+    replay_source: str | None = None
+
+
+class ForecastEvent(Event, tag="forecast", kw_only=True, frozen=True):
+    """The memory that the run is expected to take, bytes: in total with bounds, and by part."""
+
+    total: float
+    parts: Mapping[str, float] = {}
+    low: float | None = None
+    high: float | None = None
+    device: str = ""
+
+
+class ModelEvent(Event, tag="model", kw_only=True, frozen=True):
+    """The loaded model: its parameters, those that are trained, and kinds of linear modules."""
+
+    parameters: int = 0
+    trainable: int = 0
+    modules: dict[str, int] = {}
+    quantized_modules: int = 0
+    weights_bytes: float | None = None
+    chat_template_source: str = ""
+
+
+class PlanEvent(Event, tag="plan", kw_only=True, frozen=True):
+    """The planned training: steps in total and between validations and checkpoints."""
+
+    total_steps: Step
+    epochs: float | None = None
+    rows: int | None = None
+    eval_steps: float | None = None
+    save_steps: float | None = None
+    cost: CostFacts = CostFacts()
+
+
+# --------------------------------------------------------------------------------------------------
+# the training
+
+
+class StepEvent(Event, tag="step", kw_only=True, frozen=True):
+    """A logged step. ``tokens`` counts over the whole run, padding left out; ``memory`` is in bytes by label,
+    of the fullest device; ``devices`` has each device where there are several; ``parts`` are terms of the
+    loss beside cross-entropy."""
+
+    step: Step
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens: float | None = None
+    tok_per_s: float | None = None
+    step_time_s: float | None = None
+    eta_s: float | None = None
+    memory: Mapping[str, float] = {}
+    devices: Sequence[Mapping[str, float]] | None = None
+    parts: Mapping[str, float] | None = None
+
+
+class ValidationEvent(Event, tag="eval", kw_only=True, frozen=True):
+    """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end"."""
+
+    step: Step
+    loss: float
+    rows: int | None = None
+    when: str = ""
+
+
+class ScoreEvent(Event, tag="score", kw_only=True, frozen=True):
+    """The task's own score (0 to 1) of greedy answers to held-out rows."""
+
+    name: str
+    value: float
+    step: Step = 0
+    rows: int | None = None
+    seconds: float | None = None
+    when: str = ""
+    exact: float | None = None
+    token_f1: float | None = None
+    rouge_l: float | None = None
+    examples: list[ScoredExample] = []
+
+
+class SampleEvent(Event, tag="sample", kw_only=True, frozen=True):
+    """A greedy answer to the recipe's sample prompt."""
+
+    step: Step
+    prompt: str
+    text: str
+
+
+class CheckpointEvent(Event, tag="checkpoint", kw_only=True, frozen=True):
+    """A checkpoint that was saved; ``reason`` is "best" for the lowest validation loss so far."""
+
+    step: Step
+    path: str = ""
+    reason: str = ""
+
+
+class TelemetryEvent(Event, tag="telemetry", kw_only=True, frozen=True):
+    """GPUs and process over the last ``seconds``; ``energy_j`` counts from the beginning of the run."""
+
+    step: Step
+    gpus: list[GpuRecord] = []
+    process: ProcessRecord = ProcessRecord()
+    energy_j: float | None = None
+    seconds: float | None = None
+
+
+class LadderEvent(Event, tag="ladder", kw_only=True, frozen=True):
+    """Memory ran out at ``step``, and a rung of the ladder was taken."""
+
+    step: Step
+    rung: str
+    text: str
+    cost: str = ""
+    before: LadderSettings | None = None
+    after: LadderSettings | None = None
+
+
+class LadderCostEvent(Event, tag="ladder_cost", kw_only=True, frozen=True):
+    """How long a step takes before and after a rung was taken, seconds."""
+
+    text: str
+    step: Step = 0
+    rung: str = ""
+    before_s: float | None = None
+    after_s: float | None = None
+
+
+class CommandEvent(Event, tag="command", kw_only=True, frozen=True):
+    """The acknowledgement of a command."""
+
+    id: str
+    name: str
+    outcome: str = ""
+
+
+class PausedEvent(Event, tag="paused", kw_only=True, frozen=True):
+    """The run waits after ``step``."""
+
+    step: Step
+
+
+class ContinuedEvent(Event, tag="continued", kw_only=True, frozen=True):
+    """The run continues after a pause of ``paused_s`` seconds."""
+
+    step: Step
+    paused_s: float | None = None
+
+
+# --------------------------------------------------------------------------------------------------
+# retention
+
+
+class ProbePlanEvent(Event, tag="probe_plan", kw_only=True, frozen=True):
+    """How often retention is probed, with the reason. ``share``: of the training time."""
+
+    share: float | None = None
+    expected_share: float | None = None
+    kl_steps: float | None = None
+    item_steps: float | None = None
+    item_probes: int | None = None
+    items: int | None = None
+    kl_sequences: int | None = None
+    kl_length: int | None = None
+    base_s: float | None = None
+    threshold: float | None = None
+    reason: str = ""
+
+
+class ArmedEvent(Event, tag="armed", kw_only=True, frozen=True):
+    """Whether the run stops once retention is surely lost."""
+
+    on: bool
+
+
+class KlProbeEvent(Event, tag="kl_probe", kw_only=True, frozen=True):
+    """KL divergence from the base in nats per token, on general text and on the task's."""
+
+    step: Step
+    general: IntervalRecord
+    task: IntervalRecord
+    sequences: int | None = None
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+class ItemProbeEvent(Event, tag="item_probe", kw_only=True, frozen=True):
+    """Items of a retention suite compared with the base: shares right before and after (``pre``, ``post``),
+    flips (``b`` lost, ``c`` gained), retention, and the verdict."""
+
+    step: Step
+    retention: IntervalRecord
+    verdict: str
+    n: int | None = None
+    suite: str = ""
+    version: str = ""
+    chance: float | None = None
+    pre: float | None = None
+    post: float | None = None
+    b: int | None = None
+    c: int | None = None
+    above_chance: IntervalRecord | None = None
+    logprob_change: IntervalRecord | None = None
+    mcnemar_p: float | None = None
+    seconds: float | None = None
+    when: str = ""
+
+    @property
+    def headline(self) -> IntervalRecord:
+        """The retention that the verdict judges: above chance where the suite has a chance level."""
+        return self.above_chance or self.retention
+
+
+# --------------------------------------------------------------------------------------------------
+# the end
+
+
+class SavedEvent(Event, tag="saved", kw_only=True, frozen=True):
+    """What the run saved: "adapter" or "model", in the folder ``path`` of the run."""
+
+    path: str = ""
+    what: str = "adapter"
+    bytes: float | None = None
+
+
+class EndEvent(Event, tag="end", kw_only=True, frozen=True):
+    """The last event of an attempt that ended by itself: "finished", "stopped" or "failed"."""
+
+    state: str = "finished"
+    message: str = ""
+    step: Step | None = None
+    seconds: float | None = None
+    train_loss: float | None = None
+    validation_loss: float | None = None
+    acquisition: Acquisition = Acquisition()
+    peak_memory: Mapping[str, float] = {}
+    trained_s: float | None = None
+    probe: ProbeCost = ProbeCost()
+    flops_per_token: float | None = None
+    mfu: float | None = None
+    energy_j: float | None = None
+    path: str = ""
+
+
+KnownEvent: TypeAlias = (
+    ResumedEvent
+    | StartedEvent
+    | PhaseEvent
+    | ChoiceEvent
+    | WarningEvent
+    | RecipeChangedEvent
+    | DataEvent
+    | ForecastEvent
+    | ModelEvent
+    | PlanEvent
+    | StepEvent
+    | ValidationEvent
+    | ScoreEvent
+    | SampleEvent
+    | CheckpointEvent
+    | TelemetryEvent
+    | LadderEvent
+    | LadderCostEvent
+    | CommandEvent
+    | PausedEvent
+    | ContinuedEvent
+    | ProbePlanEvent
+    | ArmedEvent
+    | KlProbeEvent
+    | ItemProbeEvent
+    | SavedEvent
+    | EndEvent
+)
+
+
+def kind_of(event: Event) -> str:
+    """The name of an event's kind, as the field ``kind`` has it."""
+    return event.name if isinstance(event, UnknownEvent) else str(type(event).__struct_config__.tag)
+
+
+#: Every kind of event that this version knows.
+EVENT_KINDS: frozenset[str] = frozenset(
+    str(kind.__struct_config__.tag) for kind in Event.__subclasses__() if kind is not UnknownEvent
+)
+
+
+# --------------------------------------------------------------------------------------------------
+# commands
+
+
+class CommandRecord(Struct, frozen=True):
+    """A line of ``commands.jsonl``; ``t``: when it was sent, seconds since 1970, 0 where unknown."""
+
+    id: str
+    name: str
+    t: float = 0.0
+
+
+# --------------------------------------------------------------------------------------------------
+# lines
+
+
+class _Header(Struct):
+    kind: str
+    v: int = EVENTS_VERSION
+    t: float = 0.0
+
+
+# Not strict: "nan" and "inf" become numbers where a field is a number, and stay text where it is text.
+_EVENT_DECODER = msgspec.json.Decoder(KnownEvent, strict=False)
+_HEADER_DECODER = msgspec.json.Decoder(_Header, strict=False)
+_COMMAND_DECODER = msgspec.json.Decoder(CommandRecord, strict=False)
+
+
+def decode_event(line: bytes) -> Event:
+    """The event of one line. Raises DamagedRecord."""
+    try:
+        return _EVENT_DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        header = decode_header(line)
+        if header is not None and header.kind not in EVENT_KINDS:
+            return UnknownEvent(name=header.kind, v=header.v, t=header.t)
+        raise DamagedRecord(f"this is not a valid event ({error})") from None
+
+
+def decode_header(line: bytes) -> _Header | None:
+    """Kind, version and time of a line; None when it is not an event."""
+    try:
+        return _HEADER_DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def decode_command(line: bytes) -> CommandRecord:
+    """The command of one line. Raises DamagedRecord."""
+    try:
+        return _COMMAND_DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DamagedRecord(f"this is not a valid command ({error})") from None
+
+
+def encode_event(event: Event) -> bytes:
+    """One event as one line, its end included; fields without a value are left out."""
+    fields = msgspec.to_builtins(event)
+    head = {"v": event.v, "t": event.t, "kind": kind_of(event)}
+    return encode_line({**head, **{key: value for key, value in fields.items() if value is not None}} | head)
+
+
+def encode_line(fields: dict[str, Any]) -> bytes:
+    """A JSON object as one line, its end included."""
+    text = json.dumps(jsonable(fields), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def number(value: float | None) -> float:
+    """A figure of a record; NaN when it is not known."""
+    return math.nan if value is None else value
