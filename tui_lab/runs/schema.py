@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from tui_lab.core.records import jsonable
+from tui_lab.core.records import jsonable, validation_sentence
 
 EVENTS_VERSION = 1
 #: No training takes more: a record with a later step is damaged.
@@ -562,7 +562,7 @@ def decode_event(line: bytes) -> Event:
         header = decode_header(line)
         if header is not None and header.kind not in EVENT_KINDS:
             return UnknownEvent(name=header.kind, v=header.v, t=header.t)
-        raise DamagedRecord(f"this is not a valid event ({error})") from None
+        raise DamagedRecord(_reason(error)) from None
 
 
 def decode_header(line: bytes) -> _Header | None:
@@ -578,7 +578,13 @@ def decode_command(line: bytes) -> CommandRecord:
     try:
         return _COMMAND_DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedRecord(f"this is not a valid command ({error})") from None
+        raise DamagedRecord(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return validation_sentence(error)
+    return "this line is not valid JSON"
 
 
 def encode_event(event: Event) -> bytes:
