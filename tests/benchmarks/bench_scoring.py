@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.benchmarks.figures import Figure
 from tests.paths import SHARED
-from tui_lab.models.inference import quiet_libraries
+from tui_lab.models.loading import quiet_libraries
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.retention.scoring.score import ItemScore, score
 from tui_lab.retention.suites import registry

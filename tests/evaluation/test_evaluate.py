@@ -46,16 +46,16 @@ def run(runs_dir: Path, adapters: dict[str, Path]) -> runs.Run:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The locations from which models were loaded."""
-    from tui_lab.models import inference
+    from tui_lab.models import loading
 
     seen: list[str] = []
-    plain = inference.load_model
+    plain = loading.load_model
 
     def noted(location: str, **how: Any) -> Any:
         seen.append(location)
         return plain(location, **how)
 
-    monkeypatch.setattr(inference, "load_model", noted)
+    monkeypatch.setattr(loading, "load_model", noted)
     return seen
 
 

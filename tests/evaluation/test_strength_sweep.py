@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
-from tui_lab.models.inference import load_model
+from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.scoring import score as scoring
@@ -154,7 +154,7 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
 
 
 def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
-    base = load_model(str(MODEL_DIR), four_bit=True, device="cpu")
+    base = load_model(ModelSource(str(MODEL_DIR)), Precision(four_bit=True), device="cpu")
     alone = logits(base)
     tuned = load_peft_model(base, adapters["own"], "own")
     whole, scale = logits(tuned), AdapterScale(tuned)

@@ -30,7 +30,7 @@ from tui_lab.export import check as export_check
 from tui_lab.export import compare, job, records, staging, weights
 from tui_lab.export import source as sources
 from tui_lab.models import catalog
-from tui_lab.models.inference import load_model
+from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder as runs
 
@@ -377,9 +377,9 @@ def test_every_method_and_architecture_merges(
     source = replace(sources.SavedRun.open(make_run()), path=adapter)
     ids = torch.tensor([[5, 9, 33, 70, 2, 11]])
     beside = load_peft_model(
-        load_model(str(tmp_path / "base"), dtype="float32", device="cpu"), adapter, "own"
+        load_model(ModelSource(str(tmp_path / "base")), Precision("float32"), device="cpu"), adapter, "own"
     )
-    plain = load_model(str(tmp_path / "base"), dtype="float32", device="cpu")
+    plain = load_model(ModelSource(str(tmp_path / "base")), Precision("float32"), device="cpu")
     with torch.no_grad():
         own, untuned = beside(ids).logits[0], plain(ids).logits[0]
         weights.write_model(weights.merge(beside, source), tmp_path / "merged", dtype)

@@ -14,9 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.training.warm_start import Opener
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models.loading import ModelSource, load_base
+from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.runs import launch
+from tui_lab.training.base_model import load_base
 from tui_lab.training.trainer import LabTrainer, build_trainer
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)

@@ -10,10 +10,11 @@ import torch
 from torch.autograd.profiler import profile
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tui_lab.models import loading as models
+from tui_lab.models.loading import DTYPES
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import fake_model, trainer
+from tui_lab.training.base_model import weights_dtype
 
 #: Batches of the two steps, as the probe takes them.
 BATCHES = (1, 2)
@@ -21,7 +22,7 @@ BATCHES = (1, 2)
 
 def random_base(config: Any, recipe: Recipe, values: dict[str, Any]) -> Any:
     """A model with random weights, not quantised."""
-    dtype = models.weights_dtype(recipe, str(values["compute_dtype"]))
+    dtype = DTYPES[weights_dtype(recipe, str(values["compute_dtype"]))]
     attention = str(values["attn_implementation"])
     base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     base.config.use_cache = False

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import recipe_for
-from tui_lab.models.loading import four_bit_modules
+from tui_lab.models.module_stats import four_bit_modules
 from tui_lab.recipes.recipe import RecipeError
 from tui_lab.training.trainer import LabTrainer
 

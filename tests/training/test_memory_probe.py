@@ -80,11 +80,12 @@ def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) 
 
 
 def test_four_bit_weights_take_what_bitsandbytes_takes() -> None:
-    from tui_lab.models import loading as model
+    from tui_lab.models.loading import ModelSource
+    from tui_lab.training.base_model import load_base
 
     recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
     facts = memory_table.CPU
-    loaded = model.load_base(model.ModelSource(str(MODEL_DIR)), recipe, facts, "float32", "sdpa")
+    loaded = load_base(ModelSource(str(MODEL_DIR)), recipe, facts, "float32", "sdpa")
     really = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
     probed = memory_probe.probe(AutoConfig.from_pretrained(MODEL_DIR), recipe, values, "cpu")
     assert probed.weights_bytes == pytest.approx(really, rel=0.02)  # rounded up, tensor by tensor

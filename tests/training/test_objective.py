@@ -12,8 +12,9 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from tests.training.conftest import CPU, losses, recipe_for, rows, word_tokenizer
-from tui_lab.models.loading import ModelSource, load_base
+from tui_lab.models.loading import ModelSource
 from tui_lab.training import layers
+from tui_lab.training.base_model import load_base
 from tui_lab.training.trainer import LabTrainer, build_trainer
 
 Make = Callable[..., LabTrainer]

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
 
-    from tui_lab.models.inference import quiet_libraries
+    from tui_lab.models.loading import quiet_libraries
 
     # decided before anything slow: what the output is for
     terminal = sys.stdout.isatty() and not args.json
@@ -93,10 +93,12 @@ def _stage(
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.models import catalog
-    from tui_lab.models.inference import load_model
+    from tui_lab.models.loading import ModelSource, Precision, load_model
 
     def weights(target: Target) -> Any:
-        return load_model(target.location, dtype=args.dtype, four_bit=args.four_bit, revision=target.revision)
+        return load_model(
+            ModelSource(target.location, target.revision), Precision(args.dtype, four_bit=args.four_bit)
+        )
 
     stage = DecodingSession(weights(model), load_tokenizer(model.location, model.revision or None))
     catalog.check_size(model.location, stage.model.num_parameters(), args.allow_large)
@@ -126,20 +128,19 @@ def _encode(
 ) -> tuple[list[int], frozenset[int]]:
     """Prompt tokens and the tokens that end an answer."""
     from tui_lab.data import templates
-    from tui_lab.models.inference import stop_ids
+    from tui_lab.models.loading import stop_ids
 
-    stops = stop_ids(stage.model)
     tokenizer = stage.tokenizer
     if args.raw:
         if args.system:
             raise LabError("--system needs the chat template, which --raw leaves out: drop one of the two")
-        return templates.prompt_ids(tokenizer, prompt), stops
+        return templates.prompt_ids(tokenizer, prompt), stop_ids(stage.model)
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
         print("this model has no chat template: a plain one is used; --raw leaves it out", file=sys.stderr)
     messages = [{"role": "system", "content": args.system}] if args.system else []
     ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
-    return ids, stops | frozenset(templates.stop_ids(tokenizer))
+    return ids, frozenset(templates.stop_ids(tokenizer, stage.model))
 
 
 def _heading(lane: strategies.Lane) -> str:

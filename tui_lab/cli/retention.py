@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
     from tui_lab.cli.interrupt import interruptible
     from tui_lab.evaluation.evaluate import evaluate, request_of
-    from tui_lab.models.inference import quiet_libraries
+    from tui_lab.models.loading import quiet_libraries
 
     request = request_of(
         {

@@ -26,6 +26,7 @@ from tui_lab.data.masks import (
     fold_system,
     mask_of,
 )
+from tui_lab.models import catalog, checkpoint
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 OWN, DEFAULT = "the model's own template", "tui-lab's plain template (the model has none)"
@@ -76,6 +77,9 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
             f"The tokenizer of {name} is not on this machine, and the hub is not reachable from here. "
             "Choose the pocket model, a local folder or a model of the local cache."
         )
+    folder = catalog.local_folder(name)
+    if folder is not None and (problem := checkpoint.tokenizer_problem(folder)):
+        raise LabError(f"model {name}: {problem}")
     where = "The folder" if local else "The model"
     cause = str(failure).strip().split("\n")[0].rstrip(".")[:200]
     raise LabError(
@@ -268,15 +272,17 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message] | str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def stop_ids(tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's end token and the template's end of turn."""
-    ids = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+def stop_ids(tokenizer: Any, model: Any = None) -> list[int]:
+    """The tokens that end an answer, without repetition: the template's end of turn, the tokenizer's end
+    token, then those at which ``generate`` would stop with ``model``, where one is given."""
     mark = renderer_of(tokenizer).end_of_turn if tokenizer.chat_template else ""
-    if mark:
-        found = tokenizer.convert_tokens_to_ids(mark)
-        if isinstance(found, int) and found not in ids:
-            ids.append(found)
-    return ids
+    found = [tokenizer.convert_tokens_to_ids(mark)] if mark else []
+    found.append(tokenizer.eos_token_id)
+    if model is not None:
+        from tui_lab.models.loading import stop_ids as model_stop_ids
+
+        found += sorted(model_stop_ids(model))
+    return list(dict.fromkeys(token for token in found if isinstance(token, int)))
 
 
 def pieces(tokenizer: Any, encoded: Encoded) -> list[tuple[str, bool]]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
+from tui_lab.core import safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.forward import VirtualTokens
@@ -90,6 +91,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise LabError(
             f"adapter {shown} has no {WEIGHTS}: only safetensors are read, since a pickle can run code"
         )
+    if problem := safetensors_file.problem(folder / WEIGHTS):
+        raise LabError(f"adapter {shown}: its {problem}")
     return config
 
 

@@ -189,8 +189,11 @@ def decode_all(
 
 def context_length(config: Any) -> int | None:
     """Positions that the model was made for; None when its config does not say."""
-    value = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return int(value) if value else None
+    text = config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
+        if value := getattr(text, name, None):
+            return int(value)
+    return None
 
 
 def remaining_context(config: Any, prompt_tokens: int, virtual: VirtualTokens | None = None) -> int | None:

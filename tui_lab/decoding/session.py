@@ -19,6 +19,7 @@ from tui_lab.decoding.detokenize import Decode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, remaining_context, validate_request
 from tui_lab.decoding.kv_cache import kv_bytes
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
+from tui_lab.hardware.memory_budget import free_bytes
 
 BASE = "base"
 #: Share of the free memory that keys and values may take: the forward needs some itself.
@@ -93,7 +94,7 @@ class DecodingSession:
             validate_request(request, self._model(name).config, adapter.virtual if adapter else None)
         if not request.lanes:
             validate_request(request, self.model.config)
-        needed, free = self.kv_bytes(request), free_bytes(self._device)
+        needed, free = self.kv_bytes(request), free_bytes(self._device.type)
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in request.lanes)
             raise LabError(
@@ -164,15 +165,3 @@ class DecodingSession:
                 )
             )
         return sessions
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free for a request; None where it cannot be told."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    if device.type == "cpu":
-        import psutil
-
-        return int(psutil.virtual_memory().available)
-    return None

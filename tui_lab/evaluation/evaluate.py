@@ -141,17 +141,16 @@ class _Evaluation:
 
     def _load(self, target: Target) -> Any:
         from tui_lab.models import catalog
-        from tui_lab.models.inference import load_model, quiet_libraries
         from tui_lab.models.load_progress import told
+        from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
 
         name = sanitize(self._subject.label if target is self._subject.base else self._subject.name)
         self._report(f"loading {name}")
         with quiet_libraries(), told(lambda text: self._report(text), name, target.location):
+            how = self._subject.how
             model = load_model(
-                target.location,
-                dtype=self._subject.how.dtype,
-                four_bit=self._subject.how.quantization == "nf4",
-                revision=target.revision,
+                ModelSource(target.location, target.revision),
+                Precision(how.dtype, four_bit=how.quantization == "nf4"),
             )
         catalog.check_size(target.location, model.num_parameters(), self._request.allow_large)
         return model
@@ -185,7 +184,7 @@ class _Evaluation:
             return self._score(suite, side, kept, self._tuned_model() if tuned else self._base_model())
 
     def _score(self, suite: Suite, side: str, kept: ScoreFile, model: Any) -> list[ItemScore]:
-        from tui_lab.models.inference import quiet_libraries
+        from tui_lab.models.loading import quiet_libraries
         from tui_lab.retention.scoring.score import score
 
         total, was = len(suite.items), len(kept.done)

@@ -156,7 +156,7 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
 
 
 def _how(quantization: str, dtype: str) -> LoadConfig:
-    from tui_lab.models.inference import best_device, best_dtype
+    from tui_lab.models.loading import best_device, best_dtype
 
     device = best_device()
     return LoadConfig(quantization, best_dtype(device) if dtype == "auto" else dtype, device)

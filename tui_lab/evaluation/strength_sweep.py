@@ -169,7 +169,7 @@ class SweepTarget:
 
     def saved_dtype(self) -> str:
         """The precision that whole weights were saved in; "auto" where their configuration names none."""
-        from tui_lab.models.inference import DTYPES
+        from tui_lab.models.loading import DTYPES
 
         try:
             config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
@@ -245,14 +245,16 @@ class Loaded:
     def __init__(self, subject: SweepTarget, dtype: str = "auto") -> None:
         from tui_lab.data import templates
         from tui_lab.decoding.adapters import load_peft_model
-        from tui_lab.models.inference import best_device, load_model, quiet_libraries
+        from tui_lab.models.loading import ModelSource, Precision, best_device, load_model, quiet_libraries
         from tui_lab.retention.strength import AdapterScale
 
         revision = subject.recipe.revision
         with quiet_libraries():
-            base = load_model(subject.base, dtype=dtype, four_bit=subject.four_bit, revision=revision)
+            base = load_model(
+                ModelSource(subject.base, revision), Precision(dtype, four_bit=subject.four_bit)
+            )
             if subject.whole:
-                self.model = load_model(str(subject.path), dtype=dtype)
+                self.model = load_model(ModelSource(str(subject.path)), Precision(dtype))
                 self.scale = AdapterScale(self.model, dict(base.named_parameters()))
             else:
                 self.model = load_peft_model(base, subject.path, subject.run.id)
@@ -337,7 +339,7 @@ class Sweep:
 
     def _items(self, loaded: Loaded, strength: float) -> list[Any]:
         """The scores of the suite at a strength, those on disk and the rest, written as they come."""
-        from tui_lab.models.inference import quiet_libraries
+        from tui_lab.models.loading import quiet_libraries
         from tui_lab.retention.scoring import score as scoring
 
         items = self._suite.items

@@ -76,7 +76,7 @@ def _make(
     request: ExportRequest, source: SavedRun, target: Path, on_progress: Callable[[str], None]
 ) -> ExportResult:
     """Fills the folder with weights, README.md and, last, ``export.json``."""
-    from tui_lab.models.inference import quiet_libraries
+    from tui_lab.models.loading import quiet_libraries
 
     if request.kind != "adapter":
         weights.check_mergeable(source, request.kind)

@@ -170,6 +170,8 @@ def _provide_base(task: ExportTask) -> list[str]:
 
 def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
     """Merges, writes and checks the whole model. Raises LabError."""
+    from tui_lab.data import templates
+
     source, dtype = task.source, task.request.dtype
     outcome = ExportOutcome()
     text = sources.compared_text(source, task.tokenizer)
@@ -183,7 +185,7 @@ def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
         model.generation_config = weights.generation_config(model, task.tokenizer)
         weights.write_model(model, folder, dtype)
         settings = _write_settings(task.tokenizer, model, folder)
-        stop_ids = weights.stop_ids(task.tokenizer, model)
+        stop_ids = templates.stop_ids(task.tokenizer, model)
         outcome.figures.architecture = _architecture(model)
         del model
         sources.free_memory()

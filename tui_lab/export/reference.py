@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_lab.export import check, weights
+from tui_lab.export import check
 from tui_lab.export import source as sources
 from tui_lab.export.check import Model, Tokenizer
 from tui_lab.export.source import ComparedText, SavedRun
@@ -42,6 +42,8 @@ def compute_reference(
     """The reference, written into ``work``, and the unrounded model, which is still loaded. Raises LabError."""
     from safetensors.torch import save_file
 
+    from tui_lab.data import templates
+
     setup = sources.trained_setup(source)
     device, dtype = sources.device_for_exact(source.entry.parameters or 0)
     logits: dict[str, Tensor] = {}
@@ -51,7 +53,7 @@ def compute_reference(
     if differs:
         on_progress("computing with the run as it was trained")
         own = sources.load_as_trained(source, setup)
-        stops = weights.stop_ids(tokenizer, own)
+        stops = templates.stop_ids(tokenizer, own)
         positions = _positions(own, 2 * len(text.rows))
         for at, ids in enumerate(text.rows):
             logits[f"own.{at}"] = check.last_logits(own, ids, positions)
@@ -60,7 +62,7 @@ def compute_reference(
         sources.free_memory()
     on_progress("computing with the run's unrounded weights")
     exact = sources.load_exact(source, device, dtype)
-    stops = stops or weights.stop_ids(tokenizer, exact)
+    stops = stops or templates.stop_ids(tokenizer, exact)
     positions = _positions(exact, len(text.rows) * (2 if differs else 1))
     for at, ids in enumerate(text.rows):
         logits[f"exact.{at}"] = check.last_logits(exact, ids, positions)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from tui_lab.core.errors import LabError
 from tui_lab.export.check import Conversation, Model, Tokenizer
+from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
@@ -210,13 +211,12 @@ def compared_positions(vocabulary: int, rows: int) -> int:
 
 def device_for_exact(parameters: int) -> tuple[str, str]:
     """Device and dtype for unquantised weights beside what is running: float32 where it fits."""
-    import psutil
     import torch
 
     needed = parameters * 4 * 1.2
-    if torch.cuda.is_available() and torch.cuda.mem_get_info(0)[0] > needed:
+    if torch.cuda.is_available() and (free_bytes("cuda") or 0) > needed:
         return "cuda", "float32"
-    return "cpu", "float32" if psutil.virtual_memory().available > needed else "bfloat16"
+    return "cpu", "float32" if (free_bytes("cpu") or 0) > needed else "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -246,14 +246,19 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
     """The run as it was trained. Raises LabError."""
     from tui_lab.decoding.adapters import load_peft_model
-    from tui_lab.models.inference import load_model, quiet_libraries
-    from tui_lab.models.loading import ModelSource, load_base
+    from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
+    from tui_lab.training.base_model import precision_of
 
     with quiet_libraries():
         if source.is_full_model:
-            return load_model(str(source.path), dtype=setup.dtype)
+            return load_model(ModelSource(str(source.path)), Precision(setup.dtype))
         place = ModelSource(source.base, source.recipe.revision)
-        base = load_base(place, source.recipe, setup.device, setup.dtype, setup.attention)
+        base = load_model(
+            place,
+            precision_of(source.recipe, setup.dtype),
+            device=setup.device.type,
+            attention=setup.attention,
+        )
         base.config.use_cache = True  # answers are decoded token by token
         return load_peft_model(base.eval(), source.path, source.run.id)
 
@@ -261,12 +266,12 @@ def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
 def load_exact(source: SavedRun, device: str, dtype: str) -> Model:
     """The same weights unrounded: the unquantised base with the adapter. Raises LabError."""
     from tui_lab.decoding.adapters import load_peft_model
-    from tui_lab.models.inference import load_model, quiet_libraries
+    from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
 
     with quiet_libraries():
         if source.is_full_model:
-            return load_model(str(source.path), dtype=dtype, device=device)
-        base = load_model(source.base, dtype=dtype, device=device, revision=source.recipe.revision)
+            return load_model(ModelSource(str(source.path)), Precision(dtype), device=device)
+        base = load_model(ModelSource(source.base, source.recipe.revision), Precision(dtype), device=device)
         return load_peft_model(base, source.path, source.run.id)
 
 
@@ -281,6 +286,6 @@ def free_memory() -> None:
 
 def parameter_count(model: Model) -> int:
     """The number of weights of a loaded model; 4-bit weights count once each."""
-    from tui_lab.models.loading import facts
+    from tui_lab.models.module_stats import module_stats
 
-    return int(facts(model)["parameters"])
+    return module_stats(model).parameters

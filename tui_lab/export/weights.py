@@ -26,22 +26,11 @@ _BASE_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 _SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
-def stop_ids(tokenizer: Tokenizer, model: Model) -> list[int]:
-    """The tokens that end an answer: the template's end of turn first, then the tokenizer's and the model's
-    other stop tokens."""
-    from tui_lab.data import templates
-    from tui_lab.models.inference import stop_ids as model_stop_ids
-
-    found = templates.stop_ids(tokenizer)
-    mark = templates.renderer_of(tokenizer).end_of_turn
-    first = tokenizer.convert_tokens_to_ids(mark) if mark else None
-    ordered = sorted(found, key=lambda token: token != first)
-    return [*ordered, *sorted(model_stop_ids(model) - set(found))]
-
-
 def generation_config(model: Model, tokenizer: Tokenizer) -> GenerationConfig:
     """The base model's generation settings with the stop tokens of the run's template."""
     from transformers import GenerationConfig
+
+    from tui_lab.data.templates import stop_ids
 
     base = model.generation_config
     ends = stop_ids(tokenizer, model)

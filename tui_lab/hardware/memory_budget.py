@@ -88,6 +88,17 @@ def current() -> MemoryBudget:
     return places[select(places, os.environ)]
 
 
+def free_bytes(device_type: str) -> int | None:
+    """Memory that this process can still allocate on its current device (cuda, cpu …): on a GPU what the
+    driver has and what torch has reserved without using it. None where it is not known. Needs torch."""
+    if device_type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info()
+        return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+    return available_bytes() if device_type == "cpu" else None
+
+
 def available_bytes(root: Path = _CGROUP) -> int | None:
     """Main memory that can still be had, as the system says, or less where this container has a limit."""
     import psutil

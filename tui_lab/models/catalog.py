@@ -218,6 +218,14 @@ def _expanded(path: str) -> Path:
     return home(Path(os.path.expandvars(path)))
 
 
+def local_folder(location: str, cache_dir: Path | None = None) -> Path | None:
+    """The folder that holds a model's files: the folder itself, or the newest snapshot of a hub id in the
+    cache; None where nothing is on this machine."""
+    if (folder := home(Path(location))).is_dir():
+        return folder
+    return _snapshot((cache_dir or hub_cache_dir()) / f"models--{location.replace('/', '--')}")
+
+
 def home(path: Path) -> Path:
     """The path with ``~`` replaced; as it is where there is no such user."""
     try:

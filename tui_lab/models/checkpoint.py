@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from tui_lab.core import safetensors_file
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import shapes
 
 #: A config or an index over this is damage or malice; the largest real ones are well under.
 MAX_JSON_BYTES = 16_000_000
-_MAX_HEADER_BYTES = 64_000_000
+MAX_TOKENIZER_BYTES = 200_000_000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
 _LICENCE_LINE = re.compile(r"^(license|license_name):[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _CAUSAL = re.compile(r"\w+(ForCausalLM|LMHeadModel)")
@@ -52,11 +53,16 @@ class _Missing(_Bad):
     """Files are missing that the hub may have."""
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise _Bad(f"its {path.name} is over {MAX_JSON_BYTES // 1_000_000} MB; that is no {path.name}")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > most_bytes:
+            raise _Bad(f"its {path.name} is over {most_bytes // 1_000_000} MB; that is no {path.name}")
+        text = path.read_text(encoding="utf-8")
+        if not text.strip():
+            raise _Bad(f"its {path.name} is empty; get the file again")
+        if text.startswith("version https://git-lfs"):
+            raise _Bad(f"its {path.name} is a git-lfs pointer; run `git lfs pull` in its folder")
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise _Bad(
             f"its {path.name} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
@@ -113,11 +119,11 @@ def _check_weights(folder: Path) -> None:
         if missing or not names:
             what = sanitize(missing[0]) if missing else "every shard"
             raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
+        _check_safetensors(folder / str(name) for name in sorted(set(names)))
         return
-    if any(
-        path.is_file() for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors"
-    ):
-        return
+    found = [path for path in sorted(folder.glob("*.safetensors")) if path.name != _ADAPTER_WEIGHTS]
+    if found:
+        return _check_safetensors(found)
     pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]
     if pickles:
         raise _Bad(
@@ -130,6 +136,13 @@ def _check_weights(folder: Path) -> None:
     raise _Missing("has no weights; it needs model.safetensors")
 
 
+def _check_safetensors(paths: Iterable[Path]) -> None:
+    """Raises _Bad for a file that is empty, truncated or malformed."""
+    for path in paths:
+        if problem := safetensors_file.problem(path):
+            raise _Bad(f"its {sanitize(problem)}")
+
+
 def _inside(folder: Path, name: object) -> bool:
     return isinstance(name, str) and "/" not in name and "\\" not in name and (folder / name).is_file()
 
@@ -139,19 +152,8 @@ def _counted(folder: Path) -> int | None:
     total = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                if length > _MAX_HEADER_BYTES:
-                    return None
-                header = json.loads(file.read(length))
-            total += sum(
-                prod(int(size) for size in tensor["shape"])
-                for name, tensor in header.items()
-                if name != "__metadata__"
-            )
-        except (OSError, struct.error, LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
-            return None
-        except RecursionError:
+            total += sum(prod(tensor.shape) for tensor in safetensors_file.read_header(path).values())
+        except (OSError, safetensors_file.BadSafetensors):
             return None
     return total if total > 0 else None
 
@@ -229,6 +231,32 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
 def _check_tokenizer(folder: Path) -> None:
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise _Missing("has no tokenizer; it needs tokenizer.json beside the weights")
+    if (folder / "tokenizer_config.json").is_file():
+        _read_json(folder / "tokenizer_config.json")
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():  # megabytes that are not parsed here: the ends show a truncated or foreign file
+        with tokenizer.open("rb") as file:
+            start = file.read(64).lstrip()
+            file.seek(max(0, tokenizer.stat().st_size - 64))
+            end = file.read().rstrip()
+        if not start or not end:
+            raise _Bad("its tokenizer.json is empty; get the file again")
+        if not start.startswith(b"{") or not end.endswith(b"}"):
+            what = (
+                "a git-lfs pointer: run `git lfs pull`" if start.startswith(b"version http") else "truncated"
+            )
+            raise _Bad(f"its tokenizer.json is not complete JSON ({what}); get the file again")
+
+
+def tokenizer_problem(folder: Path) -> str:
+    """Why the tokenizer's files cannot be read, as a sentence without the folder's name; "" when they can."""
+    try:
+        _check_tokenizer(folder)
+        if (folder / "tokenizer.json").is_file():
+            _read_json(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+    except (_Bad, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _problem(check: Callable[..., None], *values: object) -> _Bad | None:

@@ -1,161 +1,204 @@
-"""Loads the model of a run, quantised or not, and tells what it consists of.
+"""Loads causal language models for runs, the playground, evaluation, exports and tests.
 
-Weights come from safetensors only and no code comes with them (``trust_remote_code`` is never set).
-``prepare_model_for_kbit_training`` is not used: it would upcast the embedding and a tied head to
-float32 (0.27 GB at 0.5 B parameters); freezing, checkpointing and input gradients are set apart.
+Weights come from safetensors only, and no code comes with them (``trust_remote_code`` stays off). A failure
+is one sentence with its cause. ``prepare_model_for_kbit_training`` of peft is not used: it casts the
+embedding and a tied head to float32 (0.27 GB at 0.5 B parameters); freezing, checkpointing and input
+gradients are set elsewhere.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import logging as standard_logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
-from transformers.pytorch_utils import Conv1D
+from safetensors import SafetensorError
 
+from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
-from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models import catalog, shapes
-from tui_lab.recipes.recipe import Recipe
+from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.sanitize import sanitize
+from tui_lab.models import catalog, checkpoint, shapes
+from tui_lab.models.module_stats import disable_cpu_repacking
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+#: What from_pretrained raises for files that it cannot use; anything else is a fault of the program.
+_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError)
+_ADVICE: dict[hub_errors.HubProblem, str] = {
+    "gated": "it is gated: accept its licence on its hub page, then log in with `hf auth login`",
+    "not_found": "the hub has no such model or revision, or it is private: check the name, "
+    "or log in with `hf auth login`",
+    "unauthorized": "the hub refuses access to it: log in with `hf auth login` and accept its licence",
+    "offline": "it is not on this machine and the hub cannot be reached; name a folder, or download it first",
+}
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from: a folder or a hub id with its revision."""
+    """Where a model comes from: a folder, or a hub id with its revision ("" means the main branch)."""
 
     location: str
     revision: str = ""
 
-    def arguments(self) -> dict[str, Any]:
-        """What every ``from_pretrained`` gets."""
-        return {"revision": self.revision or "main", "trust_remote_code": False}
 
+@dataclass(frozen=True)
+class Precision:
+    """How weights are stored and computed with.
 
-def _explain(source: ModelSource, error: Exception) -> LabError:
-    """The true cause of a failed load in one sentence."""
-    text = str(error)
-    if "gated" in text.lower() or "401" in text or "403" in text:
-        advice = "it is gated: accept its licence on its hub page, then log in with `hf auth login`"
-    elif "safetensors" in text:
-        advice = (
-            "it has no safetensors weights; convert them with `save_pretrained(..., safe_serialization=True)`"
-        )
-    elif any(
-        word in text.lower() for word in ("offline", "connect", "resolve", "couldn't find them in the cached")
-    ):
-        advice = (
-            "it is not on this machine and the hub cannot be reached; name a folder, or download it first"
-        )
-    else:
-        advice = text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
-    return LabError(f"model {source.location} cannot be loaded: {advice}")
+    ``dtype``: of the weights (a key of :data:`DTYPES`), "auto" for the device's best; ``four_bit``: linear
+    layers are stored as NF4 (Dettmers et al. 2023); ``double_quantization``: their scales are quantised, too;
+    ``compute_dtype``: of products with 4-bit weights, "" for ``dtype``.
+    """
 
+    dtype: str = "auto"
+    four_bit: bool = False
+    double_quantization: bool = True
+    compute_dtype: str = ""
 
-def weights_dtype(recipe: Recipe, compute_dtype: str) -> torch.dtype:
-    """What frozen weights are kept in: the compute type; trained weights (method ``full``) stay in
-    float32, since an update of 1e-5 is lost in bfloat16's eight bits."""
-    return torch.float32 if recipe.method == "full" else DTYPES[compute_dtype]
+    def quantization_config(self, dtype: str) -> BitsAndBytesConfig | None:
+        """bitsandbytes' configuration for transformers; None for weights that are not quantised."""
+        if not self.four_bit:
+            return None
+        from transformers import BitsAndBytesConfig
 
-
-def load_base(
-    source: ModelSource, recipe: Recipe, device: DeviceFacts, compute_dtype: str, attention: str
-) -> Any:
-    """The base model, in 4 bits where the recipe asks for it. Raises LabError."""
-    quantization = None
-    if recipe.quantization == "nf4":
-        quantization = BitsAndBytesConfig(
+        return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=recipe.double_quantization,
-            bnb_4bit_compute_dtype=DTYPES[compute_dtype],
+            bnb_4bit_use_double_quant=self.double_quantization,
+            bnb_4bit_compute_dtype=DTYPES[self.compute_dtype or dtype],
         )
+
+
+def best_device() -> str:
+    """cuda where there is one, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def best_dtype(device: str) -> str:
+    """bfloat16 where the GPU computes in it, else float16 on a GPU; float32 elsewhere (processors are no
+    faster in half precision)."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "float32"
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Suppresses warnings and progress bars of huggingface_hub, transformers and bitsandbytes."""
+    from huggingface_hub.utils import disable_progress_bars
+    from transformers.utils import logging
+
+    disable_progress_bars()
+    logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    four_bit = standard_logging.getLogger("bitsandbytes")  # it warns about optional kernels
+    four_bit_before = four_bit.level
+    four_bit.setLevel(standard_logging.ERROR)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        four_bit.setLevel(four_bit_before)
+
+
+def load_model(
+    source: ModelSource,
+    precision: Precision = Precision(),
+    *,
+    device: str = "",
+    attention: str | None = None,
+) -> PreTrainedModel:
+    """The model of a folder or hub id, in evaluation mode.
+
+    ``device``: cuda (the current one), mps or cpu, "" for the best; ``attention``: implementation by
+    transformers' name, None for its default. Raises LabError.
+    """
+    from transformers import AutoModelForCausalLM
+
+    device = device or best_device()
+    dtype = best_dtype(device) if precision.dtype == "auto" else precision.dtype
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,
-            dtype=weights_dtype(recipe, compute_dtype),
-            quantization_config=quantization,
-            device_map={"": torch.cuda.current_device() if device.type == "cuda" else device.type},
+            dtype=DTYPES[dtype],
+            quantization_config=precision.quantization_config(dtype),
+            device_map={"": torch.cuda.current_device() if device == "cuda" else device},
             attn_implementation=attention,
             use_safetensors=True,
-            **source.arguments(),
+            trust_remote_code=False,
+            revision=source.revision or "main",
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _explain(source, error) from error
-    model.config.use_cache = False
-    if quantization is not None:
-        keep_four_bits_plain(model)
-    return model
+    except Exception as error:
+        if is_out_of_memory(error):
+            where = "the GPU's" if device == "cuda" else "the machine's"
+            smaller = (
+                "take a smaller model" if precision.four_bit else "load it in 4 bits or take a smaller model"
+            )
+            raise LabError(
+                f"model {sanitize(source.location)} does not fit {where} free memory: {smaller}"
+            ) from error
+        raise load_error(source, error) from error
+    if precision.four_bit:
+        disable_cpu_repacking(model)
+    return model.eval()
+
+
+def load_config(source: ModelSource) -> PreTrainedConfig:
+    """transformers' configuration of a model, without its weights. Raises LabError."""
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            source.location, revision=source.revision or "main", trust_remote_code=False
+        )
+    except Exception as error:
+        raise load_error(source, error) from error
+    return config
 
 
 def check_size(source: ModelSource, allow_large: bool) -> None:
     """Refuses a model over the lab's limit before its weights are read, for ids that the catalog does not
     know. Raises LabError."""
     try:
-        config = AutoConfig.from_pretrained(source.location, **source.arguments())
-        shape = shapes.from_config(config.to_dict())
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _explain(source, error) from error
+        shape = shapes.from_config(load_config(source).to_dict())
+    except shapes.ShapeError as error:
+        raise LabError(f"model {sanitize(source.location)} cannot be loaded: {error}") from error
     if shape is not None:
         catalog.check_size(source.location, shapes.parameter_count(shape), allow_large)
 
 
-def four_bit_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The modules whose weights are bitsandbytes' 4-bit ones."""
-    from bitsandbytes.nn import Linear4bit
-
-    return [module for module in model.modules() if isinstance(module, Linear4bit)]
-
-
-def keep_four_bits_plain(model: torch.nn.Module) -> None:
-    """Keeps bitsandbytes from repacking 4-bit weights for AVX512-BF16 processors when a model goes into
-    evaluation mode: a run goes back and forth, and its losses must not depend on how often it looked."""
-    for module in four_bit_modules(model):
-        module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-
-
-def trained_in_float32(model: torch.nn.Module) -> None:
-    """Casts what is trained to float32. trl casts adapters on 4-bit weights to bfloat16, where late, small
-    updates are rounded away; an adapter is small, so the bytes are well spent."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+def load_error(source: ModelSource, error: Exception) -> LabError:
+    """The cause of a failed load in one sentence. Raises ``error`` itself where it is none that files or the
+    hub explain."""
+    if (kind := hub_errors.classify(error)) is not None:
+        return LabError(f"model {sanitize(source.location)} cannot be loaded: {_ADVICE[kind]}")
+    folder = catalog.local_folder(source.location)
+    if folder is not None and (problem := checkpoint.inspect(folder, sanitize(source.location)).problem):
+        return LabError(f"model {problem}")
+    if not isinstance(error, _LOAD_ERRORS):
+        raise error
+    lines = str(error).strip().splitlines()
+    cause = sanitize(lines[0][:300]) if lines else type(error).__name__
+    return LabError(f"model {sanitize(source.location)} cannot be loaded: {cause}")
 
 
-def facts(model: torch.nn.Module) -> dict[str, Any]:
-    """What a base model consists of: parameters (4-bit weights by their elements, tied ones once, as
-    published), kinds of linear modules, how many are in 4 bits, bytes of the weights."""
-    parameters = stored = 0
-    for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        parameters += state.shape.numel() if state is not None else parameter.numel()
-        stored += parameter.numel() * parameter.element_size()
-    kinds = Counter(type(module).__name__ for module in model.modules() if hasattr(module, "in_features"))
-    return {
-        "parameters": parameters,
-        "modules": dict(kinds),
-        "quantized_modules": len(four_bit_modules(model)),
-        "weights_bytes": stored,
-    }
-
-
-def shape_of(model: Any) -> shapes.Shape | None:
-    """The sizes of a loaded model; None for an architecture that is not known here."""
-    try:
-        return shapes.from_config(model.config.to_dict())
-    except shapes.ShapeError:
-        return None
-
-
-def linear_names(model: torch.nn.Module) -> list[str]:
-    """Full names of the modules that an adapter can sit on (GPT-2 has transposed ones)."""
-    kinds = (torch.nn.Linear, Conv1D)
-    return [name for name, module in model.named_modules() if isinstance(module, kinds)]
-
-
-def trainable_count(model: torch.nn.Module) -> int:
-    """Parameters that training changes."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+def stop_ids(model: PreTrainedModel) -> frozenset[int]:
+    """The tokens at which ``generate`` would stop with this model."""
+    for config in (model.generation_config, model.config):
+        end = getattr(config, "eos_token_id", None)
+        if end is not None:
+            return frozenset([end] if isinstance(end, int) else end)
+    return frozenset()

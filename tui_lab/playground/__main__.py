@@ -180,7 +180,7 @@ def main() -> int:
     """Serves until stdin closes."""
     host = Host(job_protocol.LineWriter(job_protocol.reserve_stdout()))
     threading.Thread(target=host.listen, args=(sys.stdin.buffer,), daemon=True).start()
-    from tui_lab.models.inference import quiet_libraries
+    from tui_lab.models.loading import quiet_libraries
 
     with quiet_libraries():
         host.work()

@@ -6,7 +6,7 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
-from tui_lab.models.inference import stop_ids
+from tui_lab.models.loading import stop_ids
 
 #: Stands where the middle of a prompt was left out.
 GAP = " … "
@@ -21,16 +21,15 @@ def encode(
     Raises LabError."""
     if not prompt.strip():
         raise LabError("the prompt is empty: type at least one word")
-    stops = stop_ids(model)
     if raw:
         if system:
             raise LabError("a system prompt needs the chat template, which is off: drop one of the two")
-        return templates.prompt_ids(tokenizer, prompt), stops
+        return templates.prompt_ids(tokenizer, prompt), stop_ids(model)
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
     messages = [{"role": "system", "content": system}] if system else []
     ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
-    return ids, stops | frozenset(templates.stop_ids(tokenizer))
+    return ids, frozenset(templates.stop_ids(tokenizer, model))
 
 
 def shortened(

@@ -22,9 +22,10 @@ from tui_lab.decoding.engine import context_length
 from tui_lab.decoding.records import BeamRecord, DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
+from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
-from tui_lab.models.inference import best_dtype, load_model
 from tui_lab.models.load_progress import told
+from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
 from tui_lab.playground.messages import (
     DETAILS,
     Beams,
@@ -55,7 +56,7 @@ class Worker:
     def __init__(self) -> None:
         self._stage: DecodingSession | None = None
         self._target = Target("")
-        self._how: dict[str, Any] = {}
+        self._how = Precision()
         self._label = ""
         self._dtype = ""
 
@@ -70,11 +71,11 @@ class Worker:
             state="ready",
             model=self._label,
             dtype=self._dtype,
-            quantization="nf4" if self._how["four_bit"] else "none",
+            quantization="nf4" if self._how.four_bit else "none",
             device=str(model.get_input_embeddings().weight.device),
             names=self._stage.names,
             memory_bytes=sum(int(m.get_memory_footprint()) for m in (model, *self._stage.others.values())),
-            context=context_of(model.config),
+            context=context_length(model.config),
             has_template=bool(self._stage.tokenizer.chat_template),
         )
 
@@ -96,9 +97,9 @@ class Worker:
         target = replace(target, revision=revision or target.revision)
         self.unload()
         say(f"loading {sanitize(target.location if model not in target.location else model)} …")
-        how: dict[str, Any] = {"dtype": dtype, "four_bit": quantization == "nf4"}
+        how = Precision(dtype, four_bit=quantization == "nf4")
         with told(say, sanitize(model), target.location):
-            weights = load_model(target.location, revision=target.revision, **how)
+            weights = load_model(ModelSource(target.location, target.revision), how)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, weights.num_parameters(), allow_large)
         self._stage = DecodingSession(weights, tokenizer)
@@ -121,7 +122,7 @@ class Worker:
         if target.adapter is None:
             say(f"loading {sanitize(name)}, a whole model …")
             with told(say, sanitize(name), target.location):
-                whole = load_model(target.location, revision=target.revision, **self._how)
+                whole = load_model(ModelSource(target.location, target.revision), self._how)
             stage.add_model(name, whole)
             return
         say(f"loading adapter {sanitize(name)} …")
@@ -130,7 +131,7 @@ class Worker:
         except NeedsSeparateModel as reason:
             say(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
             with told(say, sanitize(name), self._target.location):
-                own = load_model(self._target.location, revision=self._target.revision, **self._how)
+                own = load_model(ModelSource(self._target.location, self._target.revision), self._how)
             stage.add_model(name, load_in_place(own, target.adapter, name))
 
     def remove(self, say: Say, name: str) -> None:
@@ -156,7 +157,7 @@ class Worker:
         model, tokenizer = self._loaded.model, self._loaded.tokenizer
         how: dict[str, Any] = {"system": ask.system, "raw": ask.raw}
         ids, stops = encode(model, tokenizer, ask.prompt, **how)
-        context = context_of(model.config)
+        context = context_length(model.config)
         if context is None or len(ids) < context:
             return ids, stops
         if not ask.cut:
@@ -170,7 +171,7 @@ class Worker:
         """How long the prompt is for this model."""
         model = self._loaded.model
         ids, _ = encode(model, self._loaded.tokenizer, ask.prompt, system=ask.system, raw=ask.raw)
-        context = context_of(model.config)
+        context = context_length(model.config)
         return PromptLength(len(ids), context, context is None or len(ids) < context)
 
     def generate(self, ask: GenerateRequest, tell: Tell, cancelled: Cancelled) -> list[float]:
@@ -206,11 +207,6 @@ class Worker:
             ]
             for name in on
         ]
-
-
-def context_of(config: Any) -> int | None:
-    """Tokens that a model can hold; None where nothing bounds them."""
-    return context_length(config)
 
 
 def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
@@ -292,7 +288,7 @@ def out_of_memory(error: BaseException, four_bit: bool = False) -> str | None:
     free = ""
     if cuda:
         torch.cuda.empty_cache()
-        free = f" ({size(torch.cuda.mem_get_info()[0])} are free now)"
+        free = f" ({size(free_bytes('cuda') or 0)} are free now)"
     smaller = "load a smaller model" if four_bit else "load the model in 4 bits (quantization nf4)"
     return (
         f"the {'GPU' if cuda else 'machine'} ran out of memory{free}: take fewer lanes or beams, fewer new "

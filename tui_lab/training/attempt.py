@@ -14,6 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tui_lab import __version__
 from tui_lab.data import formats, replay, templates
 from tui_lab.data.prepare import Prepared, prepare
 from tui_lab.forecast import cost, memory
-from tui_lab.models import catalog, loading, shapes, target_modules
+from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, Resolution, resolve
 from tui_lab.runs import changes, checkpoints
@@ -52,7 +53,7 @@ from tui_lab.runs.schema import (
     WarningEvent,
 )
 from tui_lab.runs.state import RunState, Watcher
-from tui_lab.training import adapters, device, memory_limit, regularise, trackers
+from tui_lab.training import adapters, base_model, device, memory_limit, regularise, trackers
 from tui_lab.training.control import Control
 from tui_lab.training.distributed import Group
 from tui_lab.training.oom_cache import LadderMemory
@@ -246,11 +247,11 @@ class Attempt:
         compute_dtype = self.compute_dtype = str(values["compute_dtype"])
         if entry.parameters is None:
             loading.check_size(self.source, recipe.allow_large)
-        base = loading.load_base(
+        base = base_model.load_base(
             self.source, recipe, self.device, compute_dtype, str(values["attn_implementation"])
         )
-        base_facts = loading.facts(base)
-        self.cost = self._cost(entry.shape or loading.shape_of(base), values)
+        base_facts = module_stats.module_stats(base)
+        self.cost = self._cost(entry.shape or module_stats.shape_of(base), values)
         self.probe.take_base(
             base,
             self.tokenizer,
@@ -262,7 +263,7 @@ class Attempt:
         if recipe.method in METHODS_WITH_TARGETS:
             # from the loaded model's own modules: the catalog does not know every architecture
             found = target_modules.explain(
-                base.config.model_type, recipe.target_modules, loading.linear_names(base)
+                base.config.model_type, recipe.target_modules, module_stats.linear_names(base)
             )
             values = {**values, "target_modules": found.modules, "feedforward_modules": found.feedforward}
         ladder = Ladder(
@@ -300,8 +301,8 @@ class Attempt:
             save_weights(trainer.model, self._initial_adapter)
         self.events.write(
             ModelEvent(
-                **base_facts,
-                trainable=loading.trainable_count(trainer.model),
+                **asdict(base_facts),
+                trainable=module_stats.count_trainable(trainer.model),
                 chat_template_source=self.prepared.facts["template_source"],
             )
         )

@@ -42,13 +42,15 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuWatch
 from tui_lab.hardware.telemetry import Energy, matched
 from tui_lab.models import catalog
-from tui_lab.models.loading import DTYPES, keep_four_bits_plain, weights_dtype
+from tui_lab.models.loading import DTYPES
+from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.shapes import Shape
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import resolve
 from tui_lab.training import device as devices
 from tui_lab.training import fake_model
+from tui_lab.training.base_model import weights_dtype
 from tui_lab.training.trainer import LabTrainer, build_trainer
 
 STEPS, WARM_UP_STEPS = 10, 2
@@ -249,7 +251,7 @@ def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: D
     with place:
         model = AutoModelForCausalLM.from_config(
             fake_model.config_of(shape),
-            dtype=weights_dtype(recipe, str(values["compute_dtype"])),
+            dtype=DTYPES[weights_dtype(recipe, str(values["compute_dtype"]))],
             attn_implementation=str(values["attn_implementation"]),
         )
     model.config.use_cache = False
@@ -257,7 +259,7 @@ def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: D
         _quantize(model, compute, recipe.double_quantization)
         model.is_loaded_in_4bit = model.is_quantized = True
         model.hf_quantizer = fake_model.Trainable()
-        keep_four_bits_plain(model)
+        disable_cpu_repacking(model)
     return model
 
 

@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from tui_lab.core import job_protocol
@@ -33,11 +33,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.data.rows import TokenRow
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, target_modules
-from tui_lab.models.loading import DTYPES, ModelSource, linear_names, weights_dtype
+from tui_lab.models.loading import DTYPES, ModelSource, load_config
+from tui_lab.models.module_stats import linear_names
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, resolve
 from tui_lab.training import fake_model, objective, trainer
+from tui_lab.training.base_model import weights_dtype
 from tui_lab.training.live_storages import LiveStorages, rounded
 from tui_lab.training.regularise import Dense
 
@@ -80,7 +82,7 @@ def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> P
     values["optim"] = str(values["optim"]).removeprefix("paged_").replace("adamw_32bit", "adamw_torch")
     model = fake_model.meta_model(
         config,
-        weights_dtype(recipe, str(values["compute_dtype"])),
+        DTYPES[weights_dtype(recipe, str(values["compute_dtype"]))],
         str(values["attn_implementation"]),
         nf4=recipe.quantization == "nf4",
         double=recipe.double_quantization,
@@ -373,14 +375,12 @@ def _config(entry: catalog.Entry, recipe: Recipe) -> Any:
     Raises LabError."""
     if entry.path is not None or entry.shape is None:
         try:
-            source = ModelSource(str(entry.path or entry.loadable), "" if entry.path else recipe.revision)
-            return AutoConfig.from_pretrained(source.location, **source.arguments())
-        except (OSError, ValueError, KeyError) as error:
+            return load_config(
+                ModelSource(str(entry.path or entry.loadable), "" if entry.path else recipe.revision)
+            )
+        except LabError:
             if entry.shape is None:
-                raise LabError(
-                    f"{entry.label}: the probe needs its config.json, which is neither on this machine "
-                    f"nor to be had from the hub ({type(error).__name__}); name a folder, or download it"
-                ) from error
+                raise
     assert entry.shape is not None
     return fake_model.config_of(entry.shape)
 

@@ -26,7 +26,8 @@ from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTConfig
 
 from tui_lab.data.rows import TokenRow
-from tui_lab.models.loading import DTYPES, trained_in_float32
+from tui_lab.models.loading import DTYPES
+from tui_lab.models.module_stats import cast_trainable_to_float32
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import checkpoints
 from tui_lab.training import adalora_state, layers, objective, trackers
@@ -381,7 +382,7 @@ def build_trainer(
     trainer.add_callback(_BestIsThere(warn))
     if trainer.group.rank:  # the same adapter at the start (it is sent to all), other dropout
         torch.manual_seed(recipe.seed + trainer.group.rank)
-    trained_in_float32(trainer.model)
+    cast_trainable_to_float32(trainer.model)
     _protect(trainer, recipe, frozen, tasks)
     if recipe.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))

@@ -32,11 +32,10 @@ class Row:
 
 def context_length(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
     """Positions that a row may take, as the harness finds them, less those of virtual tokens."""
-    config = getattr(model.config, "text_config", None) or model.config
-    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
-        value = getattr(config, name, None)
-        if value is not None:
-            return int(value) - virtual_tokens
+    from tui_lab.decoding.engine import context_length as of_config
+
+    if (positions := of_config(model.config)) is not None:
+        return positions - virtual_tokens
     limit = getattr(tokenizer, "model_max_length", None)
     found = int(limit) if limit is not None and limit < _ENDLESS else DEFAULT_CONTEXT
     return found - virtual_tokens

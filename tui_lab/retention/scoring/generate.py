@@ -37,10 +37,10 @@ def answer_items(
 ) -> None:
     """Answers the items at these indices and tells each. Raises Cancelled; LabError when nothing fits."""
     from tui_lab.data import templates
-    from tui_lab.models.inference import stop_ids
+    from tui_lab.models.loading import stop_ids
 
     chat = bool(tokenizer.chat_template)
-    stops = sorted(set(stop_ids(model)) | set(templates.stop_ids(tokenizer) if chat else ()))
+    stops = templates.stop_ids(tokenizer, model) if chat else sorted(stop_ids(model))
     if not stops:
         stops = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     positions = context_length(model, tokenizer)
