@@ -18,12 +18,19 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, Source
 from tui_lab.ui.actions import keymap, registry
-from tui_lab.ui.actions.screens import Keyed
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.too_small import TooSmall, too_small
 from tui_lab.ui.terminal.appearance import LooksApp
 from tui_lab.ui.terminal.gc_policy import Collector
+from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.signals import in_order
+from tui_lab.ui.terminal.textual_internals import (
+    all_screens,
+    has_been_shown,
+    is_batching,
+    keymap_of,
+)
+from tui_lab.ui.widgets.header import HeaderLine
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -139,9 +146,15 @@ class LabApp(LooksApp):
         self._host: HostClient | None = None
         self._announced = ("", "")  # what the line at the top says of runs that no pane shows
         self._announcing: Timer | None = None
-        keys, wrong_keys = keymap.checked(self.settings.keys)
-        self.set_keymap(keys)
-        self._problems = [*problems, *wrong_keys]
+        self._problems = [*problems, *self.use_keys(self.settings.keys)]
+
+    def use_keys(self, keys: Mapping[str, str]) -> list[str]:
+        """Applies the user's keys; a sentence for each one that cannot be used."""
+        usable, problems = keymap.checked(keys)
+        self.set_keymap(usable)
+        for screen in all_screens(self):
+            screen.query(HeaderLine).refresh()  # it names the panes' keys
+        return problems
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Of Textual's own commands those that the registry has not."""
@@ -167,7 +180,7 @@ class LabApp(LooksApp):
 
     def post_display_hook(self) -> None:
         # while a batch is open (mounting a pane is one) nothing has been written yet
-        if self._drawn or self._batch_count or not isinstance(self.screen, Pane):
+        if self._drawn or is_batching(self) or not isinstance(self.screen, Pane):
             return
         if not self.screen.is_laid_out:
             return
@@ -189,7 +202,7 @@ class LabApp(LooksApp):
         if self.first_pane == "choose":
             from tui_lab.ui.views import welcome
 
-            if text := welcome.words(self._keymap):
+            if text := welcome.words(keymap_of(self)):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self._announce_live_runs()
         if self._announced[0]:
@@ -213,7 +226,7 @@ class LabApp(LooksApp):
         elif live := self.live_runs():
             self.run_line = self._announced = (
                 f"{'a run is' if live == 1 else f'{live} runs'} in progress: "
-                f"{registry.first_key('app.tune', self._keymap)}",
+                f"{registry.first_key('app.tune', keymap_of(self))}",
                 "running",
             )
         else:
@@ -340,7 +353,7 @@ class LabApp(LooksApp):
         """Goes to a pane, unless a question is open, which is said."""
         if self._question_open() or name == self.current_mode:
             return
-        if not self._screen_stacks.get(name):  # for the first time
+        if not has_been_shown(self, name):  # for the first time
             self.collector.keep()
         self.switch_mode(name)
         self.call_after_refresh(lambda: self._guard_size(*self.size))
@@ -388,7 +401,7 @@ class LabApp(LooksApp):
         top = self.screen
         if isinstance(top, Jump):
             top.dismiss(None)
-        elif isinstance(top, Keyed) and (found := places(top)):
+        elif isinstance(top, RemappableScreen) and (found := places(top)):
             self.push_screen(Jump(found), go)
 
     def action_explain(self) -> None:
@@ -399,7 +412,7 @@ class LabApp(LooksApp):
         top = self.screen
         if isinstance(top, ExplainScreen):
             top.dismiss()
-        elif isinstance(top, Keyed):
+        elif isinstance(top, RemappableScreen):
             self.push_screen(ExplainScreen(*asked(self.screen_stack)))
 
     def action_whether(self) -> None:
@@ -415,6 +428,14 @@ class LabApp(LooksApp):
             top.dismiss()
         elif not isinstance(top, TooSmall) and (group := getattr(top, "GROUP", "")):
             self.push_screen(screen(group))
+
+    def action_change_theme(self) -> None:
+        from tui_lab.ui.screens.theme_chooser import ThemeChooser
+
+        if self.no_color:
+            self.notify("No colours are sent (NO_COLOR or --no-color), so all themes look the same.")
+            return
+        self.push_screen(ThemeChooser())
 
     def action_settings(self) -> None:
         from tui_lab.ui.screens.settings import SettingsScreen
@@ -434,7 +455,7 @@ class LabApp(LooksApp):
         if self.refuse_in_replay(getattr(self.screen, "run_shown", None), "export the run itself"):
             return
         if not self._question_open():
-            open_export(self)
+            open_export(self.screen)
 
     def shown_run(self) -> Run:
         """The run that the pane shows, else the one that the app names, else the newest. Raises LabError."""
@@ -481,7 +502,7 @@ class LabApp(LooksApp):
         runs = "The run goes" if live == 1 else f"{live} runs go"
         question = (
             f"{runs} on without the lab, which shows {'it' if live == 1 else 'them'} again when you come "
-            f"back. To end a run, stay and press {registry.keys_of('tune.stop', self._keymap)} on Tune."
+            f"back. To end a run, stay and press {registry.keys_of('tune.stop', keymap_of(self))} on Tune."
         )
         self.push_screen(
             Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None

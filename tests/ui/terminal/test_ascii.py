@@ -24,8 +24,8 @@ PACKAGE = Path(tui_lab.__file__).parent
 SHOWN = [
     *PACKAGE.glob("ui/**/*.py"),
     *PACKAGE.glob("runs/*.py"),
-    PACKAGE / "units.py",
-    PACKAGE / "safe_text.py",
+    PACKAGE / "core/format.py",
+    PACKAGE / "core/sanitize.py",
 ]
 #: A mark that a cell is unknown, and what only reports say.
 NOT_SHOWN = {"\uffff", "∞"}

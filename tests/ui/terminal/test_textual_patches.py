@@ -9,7 +9,7 @@ from textual.widgets import Input, OptionList, TextArea
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.terminal import textual_patches
+from tui_lab.ui.terminal import textual_internals, textual_patches
 
 
 class Unseen(App[None]):
@@ -29,7 +29,7 @@ async def test_a_list_without_rows_takes_page_keys(monkeypatch: pytest.MonkeyPat
         assert options.highlighted == 1
         # the guard can go when this does not fail any more
         with monkeypatch.context() as without:
-            without.setattr(OptionList, "_move_page", textual_patches._move_page)
+            without.setattr(OptionList, "_move_page", textual_internals.move_page)
             with pytest.raises(KeyError):
                 options.action_page_up()
         options.styles.display = "block"

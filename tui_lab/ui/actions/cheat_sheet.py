@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_name, keys_now
-from tui_lab.ui.actions.screens import Over
 
 GAP = 3  # cells between two columns
 BORDER, PADDING, SCROLLBAR = 1, 1, 1
@@ -57,7 +57,7 @@ def sheet(group: str, keymap: Mapping[str, str] | None, width: int) -> Content:
     return Content("\n").join(lines)
 
 
-class CheatSheet(Over[None]):
+class CheatSheet(Modal[None]):
     """See the module's docstring."""
 
     DEFAULT_CSS = """
@@ -87,4 +87,4 @@ class CheatSheet(Over[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         width = min(WIDEST, event.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR
-        self.query_one(Static).update(sheet(self.group, self.app._keymap, width))
+        self.query_one(Static).update(sheet(self.group, self.keymap, width))

@@ -11,8 +11,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.ui.actions.explanations import Explanation, matching, of_pane, read
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import GROUPS, bindings
-from tui_lab.ui.actions.screens import Over
 
 
 def shown(term: Explanation) -> Content:
@@ -37,7 +37,7 @@ def _facts(term_id: str) -> list[tuple[str, str]]:
     return [(f"   {name}: {info.allowed()}; default {default}", "$text-muted")]
 
 
-class ExplainScreen(Over[None]):
+class ExplainScreen(Modal[None]):
     """See the module's docstring. ``term``: the id of what is explained first, "" for the list alone."""
 
     DEFAULT_CSS = """

@@ -10,9 +10,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding
 from textual.widgets import Footer
-from textual.widgets._footer import FooterKey
 
 from tui_lab.ui.actions.registry import BY_ID, keys_now
+from tui_lab.ui.terminal.textual_internals import FooterKey, drop_detached_watchers, keymap_of
 
 #: What leads to all other keys.
 ALWAYS = "cheat_sheet"
@@ -46,7 +46,7 @@ class KeysLine(Footer):
         binding = active[key.key].binding if key.key in active else None
         if binding is None or binding.id not in BY_ID:
             return
-        for each in keys_now(binding.id, self.app._keymap):
+        for each in keys_now(binding.id, keymap_of(self)):
             if each in active and active[each].binding.action == key.action:
                 key.key, key.key_display = each, self.app.get_key_display(active[each].binding)
                 break
@@ -67,13 +67,10 @@ class KeysLine(Footer):
             return  # as with each move of the focus between things that take the same keys
         self._told = told
         await super().recompose()
-        # each key listens to a property of this line, and Textual 8.2.8 forgets those that have gone only
-        # when that changes: keys of every screen that ever lay over the pane would stay in memory
-        for listeners in getattr(self, "__watchers", {}).values():
-            listeners[:] = [(key, call) for key, call in listeners if key.is_attached]
+        drop_detached_watchers(self)  # each key watches a property of this line
         self._fit()
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self._fit()
         self.call_after_refresh(self.screen.refresh_bindings)  # another lay-out may offer other things
 

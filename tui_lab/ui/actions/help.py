@@ -16,8 +16,8 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_cell
-from tui_lab.ui.actions.screens import Over
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 WIDEST = 100
@@ -80,7 +80,7 @@ def whether_content(keymap: Mapping[str, str] | None, width: int) -> Content:
     return Content("\n").join([*parts, *(Content.styled(line, "$text-muted") for line in sources)])
 
 
-class HelpScreen(Over[None]):
+class HelpScreen(Modal[None]):
     """Every key, by pane."""
 
     DEFAULT_CSS = """
@@ -110,16 +110,16 @@ class HelpScreen(Over[None]):
                 yield Static()
             yield KeysLine(compact=True, show_command_palette=False)
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self._draw()
 
     def _draw(self) -> None:
         width = max(20, min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR)
         words = self.query_one(Input).value
         if self.whether:
-            text = whether_content(self.app._keymap, width)
+            text = whether_content(self.keymap, width)
         else:
-            text = help_content(self.group, self.app._keymap, width, words)
+            text = help_content(self.group, self.keymap, width, words)
         self.query_one(Static).update(text)
         title = WHETHER_TITLE if self.whether else "Help"
         self.query_one(Vertical).border_title = title

@@ -15,8 +15,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 
 #: The home row first, for it is nearest.
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
@@ -71,7 +71,7 @@ def _seen(screen: Screen[Any], widget: Widget) -> tuple[int, int] | None:
     return (region.x, region.y) if region.area else None
 
 
-class Jump(Over["Place | None"]):
+class Jump(Modal["Place | None"]):
     """Gives the place whose letters were typed; Escape gives None."""
 
     DEFAULT_CSS = """

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from textual.binding import Binding, BindingsMap
-from textual.keys import Keys, _character_to_key, key_to_character
+from textual.keys import Keys, key_to_character
 
 from tui_lab.core.errors import LabError
+from tui_lab.ui.terminal.textual_internals import character_to_key
 
 _MODIFIERS = ("ctrl", "alt", "shift", "super", "meta", "hyper")
 _NAMED = frozenset(key.value.rpartition("+")[2] for key in Keys if not key.value.startswith("<"))
@@ -76,7 +77,7 @@ def parse_key(text: str) -> str:
     modifiers = [_ALIASES.get(each.strip().lower(), each.strip().lower()) for each in modifiers]
     last = last.strip()
     if len(last) == 1 and last.isprintable() and last != " ":
-        name = _character_to_key(last)
+        name = character_to_key(last)
     else:
         name = last.lower().replace(" ", "_")
         name = _ALIASES.get(name, name)

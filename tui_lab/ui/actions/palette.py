@@ -10,7 +10,8 @@ from textual.widgets import Input, OptionList
 
 from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.registry import ACTIONS, key_cell
-from tui_lab.ui.actions.screens import DismissedOnce
+from tui_lab.ui.terminal.remappable_screen import DismissedOnce
+from tui_lab.ui.terminal.textual_internals import keymap_of
 
 if TYPE_CHECKING:
     from textual.command import Hits
@@ -33,7 +34,7 @@ class LabCommands(Provider):
         return [action for action in ACTIONS if action.group in ("app", group) and action.id != "app.palette"]
 
     def _keys(self, action: Action) -> str:
-        return key_cell(action.id, self.app._keymap)
+        return key_cell(action.id, keymap_of(self.screen))
 
     async def _run(self, action: Action) -> None:
         namespace = self.app if action.group == "app" else self.screen

@@ -24,6 +24,7 @@ from tui_lab.ui.demo.recording import Recording
 from tui_lab.ui.demo.runs import CHANGES, DATA, RUN_LIMIT_S, SUITE, UNKNOWN, Figures, Part
 from tui_lab.ui.demo.script import CHAPTERS, Beat
 from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.terminal.textual_internals import keymap_of
 
 if TYPE_CHECKING:
     from tui_lab.ui.demo.app import DemoApp
@@ -378,7 +379,7 @@ class Player:
 
     def _figures(self) -> dict[str, Any]:
         keys = {
-            name: first_key(action, self.app._keymap)
+            name: first_key(action, keymap_of(self.app))
             for name, action in (
                 ("choose", "app.choose"),
                 ("start", "choose.start"),

@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import events, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui_lab.core.errors import LabError
@@ -22,13 +23,10 @@ from tui_lab.playground import votes
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.help_texts import filled
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
 
 #: Prompts whose answers are made before they are asked for.
 AHEAD = 3
@@ -41,7 +39,7 @@ QUESTION = (
 SAME = "Both say the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
 
 
-class Blind(Over[votes.VoteSummary | None]):
+class Blind(Modal[votes.VoteSummary | None]):
     """See the module's docstring. Gives the summary, or None when nothing was voted on."""
 
     DEFAULT_CSS = """
@@ -174,7 +172,7 @@ class Blind(Over[votes.VoteSummary | None]):
             text.replace(both[number].text if both else "", hint)
             text.scroll_home(animate=False)
         if both:
-            self._tell("#said", filled(SAME if both[0].text == both[1].text else QUESTION, self.app._keymap))
+            self._tell("#said", filled(SAME if both[0].text == both[1].text else QUESTION, self.keymap))
         elif self._failed:
             self._tell(
                 "#said",
@@ -265,7 +263,7 @@ def two_lanes(lanes: Sequence[str], names: Sequence[str]) -> tuple[str, str] | N
 
 
 def start_blind(
-    lab: LabApp,
+    pane: Screen[Any],
     host: HostClient,
     lanes: Sequence[str],
     system: str = "",
@@ -275,7 +273,7 @@ def start_blind(
     """Asks for the prompts and begins."""
     chosen = two_lanes(lanes, host.status.names)
     if chosen is None:
-        lab.notify("A blind comparison needs two lanes that differ, or an adapter.", severity="warning")
+        pane.notify("A blind comparison needs two lanes that differ, or an adapter.", severity="warning")
         return
 
     async def begin(source: str) -> None:
@@ -285,16 +283,16 @@ def start_blind(
             path = votes.votes_path(host.location(tuned))
             screen = Blind(host, prompts, chosen, path, system, raw, max_new_tokens)
         except LabError as error:
-            lab.notify(sanitize(str(error)), severity="error", markup=False)
+            pane.notify(sanitize(str(error)), severity="error", markup=False)
         else:
-            lab.push_screen(screen)
+            pane.app.push_screen(screen)
 
     def entered(source: str | None) -> None:
         if source:
-            lab.run_worker(begin(source), group="blind", exclusive=True, exit_on_error=False)
+            pane.app.run_worker(begin(source), group="blind", exclusive=True, exit_on_error=False)
 
     question = sanitize(
         f"Blind A/B of {chosen[0]} and {chosen[1]}. Which prompts? A file (one a line, or rows with a key "
         "prompt), or a bundled set: pirate, json, support."
     )
-    lab.push_screen(AskText(question, "", "prompts.txt"), entered)
+    pane.app.push_screen(AskText(question, "", "prompts.txt"), entered)

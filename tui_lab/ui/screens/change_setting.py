@@ -5,14 +5,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tui_lab.core import settings, settings_file
-from tui_lab.ui.actions import keymap
-from tui_lab.ui.widgets.header import HeaderLine
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
+from tui_lab.ui.lab import Lab
 
 NOW = "takes effect at once"
 NEXT_START = "takes effect at the next start of the lab"
@@ -34,9 +30,9 @@ EFFECT = {
 }
 
 
-def goes_before(app: LabApp, name: str) -> str:
+def goes_before(lab: Lab, name: str) -> str:
     """What was said at the start and goes before the file, in words; "" where nothing does."""
-    source = app.sources.get(name)
+    source = lab.sources.get(name)
     if source == "command line":
         return "the command line of this start"
     if source == "environment":
@@ -45,16 +41,16 @@ def goes_before(app: LabApp, name: str) -> str:
     return ""
 
 
-def change(app: LabApp, name: str, value: Any) -> str:
+def change(lab: Lab, name: str, value: Any) -> str:
     """Sets ``name`` (None: gives it its default back) in the file and in this lab. What was done, in words.
     Raises LabError, and then nothing has changed."""
     settings_file.write(name, value)
     new = settings.default_of(name) if value is None else settings.checked(name, value)
-    app.settings = replace(app.settings, **{name: new})
-    _apply(app, name, new)
-    before = goes_before(app, name)
+    lab.settings = replace(lab.settings, **{name: new})
+    _apply(lab, name, new)
+    before = goes_before(lab, name)
     if not before:
-        app.sources[name] = "default" if value is None else "file"
+        lab.sources[name] = "default" if value is None else "file"
     what = f"{name} has its default back" if value is None else f"{name} = {settings.display(new)}"
     if name == "keys":
         what = "keys are as they were made" if not new else f"{len(new)} actions have keys of your own"
@@ -64,18 +60,15 @@ def change(app: LabApp, name: str, value: Any) -> str:
     return text
 
 
-def _apply(app: LabApp, name: str, value: Any) -> None:
+def _apply(lab: Lab, name: str, value: Any) -> None:
     if name == "theme":
-        app.take_theme()
+        lab.take_theme()
     elif name == "plots":
-        app.forget_marker()
+        lab.forget_marker()
     elif name == "slow_link":
-        app.slow_link = value
+        lab.slow_link = value
     elif name == "keys":
-        app.set_keymap(keymap.checked(value)[0])
-        for stack in app._screen_stacks.values():
-            for screen in stack:
-                screen.query(HeaderLine).refresh()  # it names the panes' keys
+        lab.use_keys(value)
     elif EFFECT[name] != NEXT_START:  # read from the environment by whoever needs it
         variable = settings.FIELDS[name].metadata["env"]
         if value in (None, ""):

@@ -129,13 +129,13 @@ class DashboardPane(RunPane):
             self.lab.run_id = self.watcher.run.id
         self.lab.action_pane(pane)
         if tab:
-            self.lab.call_after_refresh(
-                lambda: self.lab.run_worker(self._show_tab(pane, tab), group="tab", exit_on_error=False)
+            self.app.call_after_refresh(
+                lambda: self.app.run_worker(self._show_tab(pane, tab), group="tab", exit_on_error=False)
             )
 
     async def _show_tab(self, pane: str, tab: str) -> None:
         if self.lab.pane == pane:
-            await self.lab.run_action(f"tab('{tab}')", self.lab.screen)
+            await self.app.run_action(f"tab('{tab}')", self.app.screen)
 
     # ------------------------------------------------------------------ drawing
 
@@ -167,7 +167,7 @@ class DashboardPane(RunPane):
             self._tell_samples(state)
 
     def _tell_samples(self, state: RunState) -> None:
-        words: list[Part] = [(f"{first_key('dashboard.ask', self.app._keymap)} asks the model", "axis")]
+        words: list[Part] = [(f"{first_key('dashboard.ask', self.keymap)} asks the model", "axis")]
         if state.samples:
             last = state.samples[-1]
             words = [(f"sample of step {last.get('step', '?')}: ", "axis"), (str(last.get("text", "")), "")]

@@ -15,8 +15,8 @@ from textual.widgets import Static
 
 from tui_lab import doctor
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.user_files import CHECKS
 
 COMMAND = (sys.executable, "-m", "tui_lab.doctor")
@@ -33,7 +33,7 @@ def shown(check: doctor.Check, width: int) -> Content:
     return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
 
 
-class DoctorScreen(Over[None]):
+class DoctorScreen(Modal[None]):
     """The report, growing."""
 
     DEFAULT_CSS = """
@@ -119,7 +119,7 @@ class DoctorScreen(Over[None]):
             self.call_after_refresh(report.scroll_end, animate=False)
         return True
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self._draw(self._at_end)
 
     def _end_child(self) -> None:

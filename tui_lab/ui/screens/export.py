@@ -3,12 +3,13 @@ the job did: each check with its figures, and how the export is used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.screen import Screen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
@@ -17,34 +18,32 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export import records as exports
 from tui_lab.runs.folder import Run
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
+from tui_lab.ui.lab import lab_of
 from tui_lab.ui.widgets.dialogs import Confirm
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
 
 NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
 
 
-def open_export(app: LabApp) -> None:
-    """Asks what to make of the run that is shown; says so where there is none."""
+def open_export(pane: Screen[Any]) -> None:
+    """Asks how to export the run that is shown; a message says if that is not possible."""
     from tui_lab.runs import folder
 
     try:
-        run = app.shown_run()
+        run = lab_of(pane).shown_run()
     except LabError:
-        app.notify("There is no run to export yet.", severity="warning", markup=False)
+        pane.notify("There is no run to export yet.", severity="warning", markup=False)
         return
     if folder.is_locked(run):
-        app.notify("This run is in progress: it can be exported when it has ended.", severity="warning")
+        pane.notify("This run is in progress: it can be exported when it has ended.", severity="warning")
     elif not (run.adapter_path.is_dir() or run.model_path.is_dir()):
-        app.notify(NOTHING_SAVED, severity="warning", markup=False)
+        pane.notify(NOTHING_SAVED, severity="warning", markup=False)
     else:
-        app.push_screen(ExportScreen(run))
+        pane.app.push_screen(ExportScreen(run))
 
 
-class ExportScreen(Over[None]):
+class ExportScreen(Modal[None]):
     """Enter exports the kind under the cursor; Escape ends an export in hand, or leaves."""
 
     DEFAULT_CSS = """

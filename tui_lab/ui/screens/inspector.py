@@ -15,8 +15,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import Beams, Event, GenerateRequest, LaneDone, ScoredToken
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.widgets.inspector import InspectorView
 
 Judge = Callable[[], Awaitable[dict[str, list[ScoredToken]]]]
@@ -26,7 +26,7 @@ PAGE_TOKENS = 20
 MOST_MODELS = 3
 
 
-class Inspector(Over[None]):
+class Inspector(Modal[None]):
     """See the module's docstring. ``beams``: the lane's hypotheses, step by step; ``judge`` gives, by name,
     what models make of ``done.token_ids``."""
 

@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.views import retention
 
 
-class ItemView(Over[None]):
+class ItemView(Modal[None]):
     """Left and right go to the item before and after; Escape closes."""
 
     DEFAULT_CSS = """

@@ -3,8 +3,6 @@ Backspace gives the action its own keys back. A key that means something else at
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
@@ -18,12 +16,10 @@ from textual.widgets.option_list import Option
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions import keymap
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_of
-from tui_lab.ui.actions.screens import DismissedOnce, Over
 from tui_lab.ui.screens.change_setting import change
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
+from tui_lab.ui.terminal.remappable_screen import DismissedOnce
 
 #: With these people move and leave everywhere: they are not given away.
 KEPT = ("escape", "enter", "tab", "shift+tab", "up", "down", "ctrl+c", "ctrl+q")
@@ -67,7 +63,7 @@ def refused(action_id: str, key: str, keys: dict[str, str]) -> str:
     return next((problem for problem in new if problem not in old), "")
 
 
-class KeyMapScreen(Over[None]):
+class KeyMapScreen(Modal[None]):
     """The list of actions, by group."""
 
     DEFAULT_CSS = """
@@ -94,10 +90,6 @@ class KeyMapScreen(Over[None]):
             )
             yield OptionList(id="actions")
             yield Static(id="about")
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     @property
     def _list(self) -> OptionList:

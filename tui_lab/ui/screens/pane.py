@@ -10,7 +10,9 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 
 from tui_lab.ui.actions.footer import KeysLine
-from tui_lab.ui.actions.screens import Keyed
+from tui_lab.ui.lab import Lab, lab_of
+from tui_lab.ui.terminal.remappable_screen import RemappableScreen
+from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tab_bar import TabBar
@@ -19,12 +21,16 @@ from tui_lab.ui.widgets.tab_bar import TabBar
 MIN_COLUMNS, MIN_ROWS = 60, 18
 
 
-class Pane(Keyed, Screen[None]):
+class Pane(RemappableScreen, Screen[None]):
     """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
 
     GROUP: ClassVar[str] = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (48, "-tall")]  # noqa: RUF012
+
+    @property
+    def lab(self) -> Lab:
+        return lab_of(self)
 
     def compose(self) -> ComposeResult:
         yield HeaderLine(self.GROUP)
@@ -44,7 +50,7 @@ class Pane(Keyed, Screen[None]):
     @property
     def is_left(self) -> bool:
         """Whether the lab ends: what is mounted from then on is nowhere."""
-        return self.app._exit or not self.app.is_running
+        return is_closing(self.app)
 
     @on(events.DescendantFocus)
     def _tab_follows(self, event: events.DescendantFocus) -> None:
@@ -78,7 +84,7 @@ class Pane(Keyed, Screen[None]):
             if not self.shows_all_parts or self.focused is not None:
                 return
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
+    def on_screen_resume(self) -> None:
         for plot in self.query(Plot):
             plot.catch_up()
         for lane in self.query("LaneView"):  # by name: most panes need none of it

@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.screens.setup_items import MODEL_WIDTHS, model_item
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.dialogs import AskText
@@ -20,7 +20,7 @@ from tui_lab.ui.widgets.dialogs import AskText
 PRECISIONS = ("auto", "nf4", "bfloat16", "float32")
 
 
-class PickModel(Over["tuple[str, str] | None"]):
+class PickModel(Modal["tuple[str, str] | None"]):
     """Gives (model, precision), or None."""
 
     DEFAULT_CSS = """

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -31,7 +31,6 @@ from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
     from tui_lab.playground.client import HostClient
-    from tui_lab.ui.app import LabApp
 
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
@@ -67,10 +66,6 @@ class ComparePane(Pane):
         self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
         self.results: list[LaneDone] = []
         self._told_host: Content | None = None
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     @property
     def host(self) -> HostClient:
@@ -121,7 +116,7 @@ class ComparePane(Pane):
 
     # ------------------------------------------------------------------ lay-out
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self.call_after_refresh(self._arrange)
 
     def _arrange(self) -> None:
@@ -165,9 +160,9 @@ class ComparePane(Pane):
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
         elif not parts:
             parts.append(
-                f"no model is loaded: {keys_of('prompt.send', self.app._keymap)} loads the last one"
+                f"no model is loaded: {keys_of('prompt.send', self.keymap)} loads the last one"
                 if self.host.wants
-                else empty.no_model(self.app._keymap)
+                else empty.no_model(self.keymap)
             )
         state = f"{HOST_GLYPHS[status.state]} {status.state}"
         told = Content.assemble(
@@ -210,11 +205,11 @@ class ComparePane(Pane):
     def action_run(self) -> None:
         prompt = self.query_one(Prompt).text
         if not prompt.strip():
-            key = keys_of("prompt.send", self.app._keymap)
+            key = keys_of("prompt.send", self.keymap)
             self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
             self.action_prompt()
         elif not self.views:
-            self.notice(f"There is no lane: {keys_of('compare.add', self.app._keymap)} adds one.", "warning")
+            self.notice(f"There is no lane: {keys_of('compare.add', self.keymap)} adds one.", "warning")
         else:
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
@@ -485,4 +480,4 @@ class ComparePane(Pane):
         from tui_lab.ui.screens.blind import start_blind
 
         lanes: tuple[Any, ...] = tuple(view.lane.text for view in self.views)
-        start_blind(self.lab, self.host, lanes, self.system, self.raw, self.max_new_tokens)
+        start_blind(self, self.host, lanes, self.system, self.raw, self.max_new_tokens)

@@ -4,8 +4,7 @@ in processes of their own measure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -25,9 +24,6 @@ from tui_lab.ui.views import empty, retention, retention_data
 from tui_lab.ui.widgets.dialogs import Pick
 from tui_lab.ui.widgets.retention_plots import KeepPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
 
 TABS = (
     ("suites", "Suites"),
@@ -94,16 +90,8 @@ class KeepPane(Pane):
         self._told: set[str] = set()  # problems, each told once
         self.grid = False
 
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
-
-    @property
-    def _keymap(self) -> Mapping[str, str]:
-        return self.app._keymap
-
     def _keys(self, action: str) -> str:
-        return keys_of(action, self._keymap)
+        return keys_of(action, self.keymap)
 
     @property
     def run_shown(self) -> Run | None:
@@ -131,8 +119,8 @@ class KeepPane(Pane):
     def _not_measured(self) -> str:
         run = self.run_shown
         if run is None or self._has_weights:
-            return empty.not_measured(self._keymap)
-        return empty.not_saved(is_locked(run), self._keymap)
+            return empty.not_measured(self.keymap)
+        return empty.not_saved(is_locked(run), self.keymap)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
@@ -153,7 +141,7 @@ class KeepPane(Pane):
 
     def on_mount(self) -> None:
         for kind, say in (("strength", empty.no_sweep), ("runs", empty.no_points)):
-            self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self._keymap))
+            self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self.keymap))
         self.watch(self.app, "run_id", self._open)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -165,8 +153,7 @@ class KeepPane(Pane):
         self.call_after_refresh(self._draw_verdict)  # its lines were cut for another width
         self.call_after_refresh(self._draw_table)
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
-        super().on_screen_resume(event)
+    def on_screen_resume(self) -> None:
         self._open(self.lab.run_id)
 
     # ------------------------------------------------------------------ reading
@@ -235,7 +222,7 @@ class KeepPane(Pane):
         kept = self.kept
         width = max(20, self.size.width - 2)
         if kept is None:
-            lines = [Content(empty.no_run_kept(self._keymap))]
+            lines = [Content(empty.no_run_kept(self.keymap))]
         else:
             comparison = self._result.get("comparison")
             words, colour = retention.verdict_words(str((comparison or {}).get("verdict") or ""))
@@ -356,7 +343,7 @@ class KeepPane(Pane):
     def _idle(self) -> Run | None:
         """The run, when a measurement can begin; says so when it cannot."""
         if self.kept is None:
-            self.notice(empty.no_run_kept(self._keymap), "warning")
+            self.notice(empty.no_run_kept(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
                 f"A measurement is going on; {self._keys('keep.cancel')} ends it, and what it has is kept.",
@@ -400,7 +387,7 @@ class KeepPane(Pane):
         strength = (self.kept.strength if self.kept else None) or {}
         points = self._strengths
         if not points:
-            self.notice(f"No strength was tried yet. {empty.no_sweep(self._keymap)}", "warning")
+            self.notice(f"No strength was tried yet. {empty.no_sweep(self.keymap)}", "warning")
             return
         recommended = (strength.get("recommended") or {}).get("strength")
         values = [float(point["strength"]) for point in points]

@@ -5,7 +5,7 @@ checkpoint, stop …), which the run acknowledges. Tune and the dashboard are su
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from textual import events, work
 from textual.content import Content
@@ -29,7 +29,6 @@ from tui_lab.ui.widgets.run_plots import RunPlot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tui_lab.ui.app import LabApp
     from tui_lab.ui.views.parts import Part
 
 #: Ends of a run that it can be resumed from.
@@ -73,10 +72,6 @@ class RunPane(Pane):
         self._flags: list[Flag] = []
         self._flagged_at = 0.0
         self._offered: object = None  # what the line of keys was made for
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     @property
     def run_shown(self) -> Run | None:
@@ -186,8 +181,7 @@ class RunPane(Pane):
         self._stamp = stamp
         self.draw_run(self.watcher.run.id, state)
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
-        super().on_screen_resume(event)
+    def on_screen_resume(self) -> None:
         if self.watcher is None:
             self._open(self.lab.run_id)
         elif self.lab.run_id:
@@ -196,7 +190,7 @@ class RunPane(Pane):
 
     # ------------------------------------------------------------------ drawing
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self._lines_told = -1  # for another width its lines are cut anew, and may be as high as they were not
         self.call_after_refresh(self._draw_state)
 
@@ -292,10 +286,10 @@ class RunPane(Pane):
         return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("tune.resume")
 
     def _no_run(self) -> str:
-        return empty.no_run(self.app._keymap)
+        return empty.no_run(self.keymap)
 
     def _keys(self, action: str) -> str:
-        return keys_of(action, self.app._keymap)
+        return keys_of(action, self.keymap)
 
     def _last_words(self) -> list[str]:
         if self.watcher is None or self.status not in ("failed", "crashed"):

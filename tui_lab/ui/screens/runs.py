@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -27,9 +27,6 @@ from tui_lab.ui.widgets import runs_plots
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
-
-if TYPE_CHECKING:
-    pass
 
 TABS = (("list", "All runs"), ("curves", "Curves"), ("recipes", "Recipes"), ("sweep", "Sweep"))
 #: The table over everything else; a wide window without the rows for that has it beside everything else.
@@ -144,8 +141,7 @@ class RunsPane(RunsCommands):
         else:
             self.query_one("#parts").styles.clear_rule("grid_rows")
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
-        super().on_screen_resume(event)
+    def on_screen_resume(self) -> None:
         self.look()
 
     # ------------------------------------------------------------------ reading
@@ -228,7 +224,7 @@ class RunsPane(RunsCommands):
         shown = self.shown()
         empty = "reading the runs…" if self.index is None or not self.index.done else self._no_runs()
         if self.every and not shown:
-            empty = filled(runs_table.NOTHING_FOUND, self.app._keymap)
+            empty = filled(runs_table.NOTHING_FOUND, self.keymap)
         self.table.show(shown, self.letters, empty)
         self._share_rows(len(shown))
         self.query_one(TableHead).show(self.sorted_by, self.descending)
@@ -271,11 +267,7 @@ class RunsPane(RunsCommands):
         plot = self.query_one(Plot)
         options = runs_plots.options_for(self.metric, self.axis, title if series else "")
         plot.set_options(
-            **(
-                options
-                if compared
-                else {"title": "", "empty": filled(runs_plots.FIRST.empty, self.app._keymap)}
-            )
+            **(options if compared else {"title": "", "empty": filled(runs_plots.FIRST.empty, self.keymap)})
         )
         stamp = [
             (run.id, each.points[self.metric].steps[-1:]) for run, each in zip(compared, curves, strict=True)

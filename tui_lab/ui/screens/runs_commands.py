@@ -3,7 +3,7 @@ the queue. The pane that shows the table is the class below this one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from textual import on, work
 
@@ -18,9 +18,6 @@ from tui_lab.ui.views import empty as empty_text
 from tui_lab.ui.views import runs_table
 from tui_lab.ui.widgets.run_table import RunTable
 
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
-
 HELD = "The queue is held: nothing more starts. The run in progress goes on."
 
 
@@ -31,10 +28,6 @@ class RunsCommands(Pane):
         super().__init__()
         self.every: list[Summary] = []
         self.marked: list[str] = []  # ids, in the order that gives them their letters
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     @property
     def table(self) -> RunTable:
@@ -55,10 +48,10 @@ class RunsCommands(Pane):
             self.app.call_from_thread(what, *arguments)
 
     def _no_runs(self) -> str:
-        return empty_text.no_runs(self.app._keymap)
+        return empty_text.no_runs(self.keymap)
 
     def _keys(self, action: str) -> str:
-        return keys_of(action, self.app._keymap)
+        return keys_of(action, self.keymap)
 
     def look(self) -> None:
         """Reads the folders again."""

@@ -4,7 +4,7 @@ asks for it, Backspace gives the default back. Each change is written to the use
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -17,12 +17,9 @@ from textual.widgets.option_list import Option
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import ACTIONS, bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.screens.change_setting import EFFECT, change, goes_before
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
 
 NAME_WIDTH, VALUE_WIDTH = 20, 26
 #: Rows of the border, the foot and the blank line over it.
@@ -72,7 +69,7 @@ class SettingsList(OptionList):
     ]
 
 
-class SettingsScreen(Over[None]):
+class SettingsScreen(Modal[None]):
     """The list. Changes are made, written and told of one by one."""
 
     DEFAULT_CSS = """
@@ -98,10 +95,6 @@ class SettingsScreen(Over[None]):
             )
             yield SettingsList(id="settings")
             yield Static(id="about")
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     @property
     def _list(self) -> OptionList:
@@ -132,7 +125,7 @@ class SettingsScreen(Over[None]):
         # the foot says what a change does: it is not what gives way in a low window
         self._list.styles.max_height = max(3, event.size.height - AROUND_LIST)
 
-    def on_screen_resume(self, event: events.ScreenResume) -> None:
+    def on_screen_resume(self) -> None:
         if self._list.option_count:  # what lay over this screen may have changed any
             for name in settings.FIELDS:
                 self._list.replace_option_prompt(name, self._row(name))

@@ -73,7 +73,7 @@ class ChoosePane(FitPane):
         self._previewed: Any = None
 
     def compose_body(self) -> ComposeResult:
-        yield TabBar(items.section_tabs({}, self.app._keymap))
+        yield TabBar(items.section_tabs({}, self.keymap))
         with Container(id="body"):
             yield Container(id="sections")
             yield Vertical(id="summary-place")
@@ -94,7 +94,7 @@ class ChoosePane(FitPane):
     # ------------------------------------------------------------------ filling, after the first frame
 
     def on_mount(self) -> None:
-        self.app.after_first_frame(self._fill)  # type: ignore[attr-defined]
+        self.lab.after_first_frame(self._fill)
 
     async def _fill(self) -> None:
         from tui_lab.ui.widgets.form import FieldsForm
@@ -135,7 +135,7 @@ class ChoosePane(FitPane):
             "fields": Vertical(FieldsForm(id="form"), id="fields"),
         }
         for name, title in items.SECTIONS:
-            key = first_key(f"choose.{name}", self.app._keymap)
+            key = first_key(f"choose.{name}", self.keymap)
             sections[name].add_class("section")
             sections[name].border_title = f"{key}  {title}"
         if self.is_left:
@@ -217,7 +217,7 @@ class ChoosePane(FitPane):
         tabs = self.query_one(TabBar)
         model, data = str(self.values.get("model", "")), str(self.values.get("data", ""))
         chosen = {"models": model.rpartition("/")[2], "presets": self.preset, "data": Path(data).name}
-        tabs.set_tabs(items.section_tabs(chosen, self.app._keymap))
+        tabs.set_tabs(items.section_tabs(chosen, self.keymap))
         self.query_one("#model-list", Chooser).choose(model)
         self.query_one("#data-list", Chooser).choose(data)
         self._summarise()
@@ -231,7 +231,7 @@ class ChoosePane(FitPane):
         self.summary = summarise(
             self.values, self.preset, self._differing(), self.device, self.room, self.data_facts
         )
-        keymap = self.app._keymap
+        keymap = self.keymap
         self.summary_view.show(self.summary, keys_of("choose.start", keymap), keys_of("choose.copy", keymap))
         self._show_forecast()
         self.form.set_advice(self._advice())
@@ -409,8 +409,8 @@ class ChoosePane(FitPane):
             self.app.call_from_thread(self.notice, error, "error")
             return
         if child is not None:
-            self.app.call_from_thread(self.app.adopt, child)  # type: ignore[attr-defined]
-        runs_keys = keys_of("app.runs", self.app._keymap)
+            self.app.call_from_thread(self.lab.adopt, child)
+        runs_keys = keys_of("app.runs", self.keymap)
         state = "The queue is held: " if held else ""
         self.app.call_from_thread(self.notice, f"Queued as {run.id}. {state}{runs_keys} shows it.")
 
@@ -428,14 +428,14 @@ class ChoosePane(FitPane):
 
     def start_unasked(self) -> None:
         """Starts the run, whether it fits or not."""
-        if live := self.app.live_runs():  # type: ignore[attr-defined]
+        if live := self.lab.live_runs():
             from tui_lab.ui.widgets.dialogs import Confirm
 
             runs = "A run is" if live == 1 else f"{live} runs are"
             self.app.push_screen(
                 Confirm(
                     f"{runs} in progress. Another one shares the machine and both get slower; "
-                    f"{keys_of('choose.queue', self.app._keymap)} lets it wait its turn instead.",
+                    f"{keys_of('choose.queue', self.keymap)} lets it wait its turn instead.",
                     yes="start",
                 ),
                 self._start_answered,
@@ -464,4 +464,4 @@ class ChoosePane(FitPane):
             self._starting = False
 
     def _started(self, run: Run, process: Any) -> None:
-        self.app.open_run(run.id, process)  # type: ignore[attr-defined]
+        self.lab.open_run(run.id, process)

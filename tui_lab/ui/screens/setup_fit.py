@@ -171,7 +171,7 @@ class FitPane(Pane):
         outlook = self.summary.outlook
         if self._probe is not None and self._probe[0] == self._probed_for():
             outlook = replace(outlook, probe=self._probe[1])
-        keymap = self.app._keymap
+        keymap = self.keymap
         self.summary_view.show_forecast(
             Shown(
                 outlook,
@@ -234,7 +234,7 @@ class FitPane(Pane):
         self._before = {key: self.values[key] for key in remedy.changes}
         self._applied = dict(remedy.changes)
         self._change(remedy.changes)
-        key = keys_of("choose.fit", self.app._keymap)
+        key = keys_of("choose.fit", self.keymap)
         self.notice(f"{remedy.text}\n{remedy.cost}\n{key} undoes it.")
 
     def _change(self, changes: dict[str, Any]) -> None:

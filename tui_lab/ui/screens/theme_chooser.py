@@ -3,8 +3,6 @@ the settings, Escape goes back. The files are read again each time, so whoever w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -17,15 +15,12 @@ from textual.widgets.option_list import Option
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.verdicts import VERDICTS
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.screens import change_setting
 from tui_lab.ui.views.probe import ROLES
 from tui_lab.ui.views.run_state import state_text
 from tui_lab.ui.widgets.plot_draw import Options
-
-if TYPE_CHECKING:
-    from tui_lab.ui.app import LabApp
 
 #: Seconds that the cursor rests on a name before the whole screen is coloured anew.
 REST_S = 0.08
@@ -66,7 +61,7 @@ def sample(marker: str, weight: str) -> Content:
     return Content.assemble(*parts[:-1])
 
 
-class ThemeChooser(Over[None]):
+class ThemeChooser(Modal[None]):
     """See the module's docstring."""
 
     DEFAULT_CSS = """
@@ -89,10 +84,6 @@ class ThemeChooser(Over[None]):
         super().__init__()
         self.before = ""
         self._timer: Timer | None = None
-
-    @property
-    def lab(self) -> LabApp:
-        return cast("LabApp", self.app)
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:

@@ -17,6 +17,7 @@ from tui_lab.core.settings import PLOTS, Settings, ascii_reason
 from tui_lab.ui.actions.keys import key_name
 from tui_lab.ui.terminal import filters, themes
 from tui_lab.ui.terminal.output import LineApp
+from tui_lab.ui.terminal.textual_internals import all_screens, apply_theme_again
 
 #: What stands over a passing message that has no title of its own.
 TITLES = {"warning": "! Warning", "error": "✗ Error"}
@@ -85,7 +86,7 @@ class LooksApp(LineApp):
             self.register_theme(theme)
         self.lab_themes = sorted(found)
         if self.theme in found and before.get(self.theme) not in (None, found[self.theme]):
-            self._watch_theme(self.theme)  # its file has changed
+            apply_theme_again(self)  # its file has changed
         return messages
 
     def take_theme(self) -> str:
@@ -105,14 +106,6 @@ class LooksApp(LineApp):
         if self.settings.ascii and (reason := ascii_reason(os.environ)):
             self.notify(reason, title="ASCII only", timeout=12, markup=False)
         return messages
-
-    def action_change_theme(self) -> None:
-        from tui_lab.ui.screens.theme_chooser import ThemeChooser
-
-        if self.no_color:
-            self.notify("No colours are sent (NO_COLOR or --no-color): themes would all look alike.")
-            return
-        self.push_screen(ThemeChooser())
 
     # ------------------------------------------------------------------ plots
 
@@ -153,7 +146,6 @@ class LooksApp(LineApp):
     def _tell_plots(self, **changes: Any) -> None:
         from tui_lab.ui.widgets.plot import Plot
 
-        for stack in self._screen_stacks.values():
-            for screen in stack:
-                for plot in screen.query(Plot):
-                    plot.set_options(**cast("Any", changes))
+        for screen in all_screens(self):
+            for plot in screen.query(Plot):
+                plot.set_options(**cast("Any", changes))

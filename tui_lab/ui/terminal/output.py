@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from textual import events
-from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.reactive import reactive
 from textual.screen import Screen
@@ -19,6 +18,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.screen_diff import Frame, LeanUpdate
+from tui_lab.ui.terminal.textual_internals import CompositorUpdate
 
 
 def is_slow(app: App[Any]) -> bool:
@@ -92,7 +92,7 @@ class LineApp(App[None]):
         # whoever had the terminal meanwhile has written on it
         self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self, _event: events.Resize) -> None:
         self.frame.forget()
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rich.cells import cell_len
-from textual._compositor import CompositorUpdate
+
+from tui_lab.ui.terminal.textual_internals import CompositorUpdate
 
 _TOKENS = re.compile(
     r"\x1b\[(?P<row>\d+);(?P<column>\d+)H"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 from textual.app import App
+
+from tui_lab.ui.terminal.textual_internals import discard_output, exit_from_signal
 
 #: Seconds after which a lab that has not ended writes no more: a line that is dead would hold it for ever.
 SILENT_AFTER_S = 3.0
@@ -39,37 +40,20 @@ class Ending:
         """The signals' handler."""
         if self._over.is_set():
             return  # it ends anyway
-        if self._app is None or (loop := self._app._loop) is None:
+        if not exit_from_signal(self._app, 128 + number):
             raise SystemExit(128 + number)
-        loop.call_soon_threadsafe(self._app.exit, None, 128 + number)
         threading.Thread(target=self._silence, args=(128 + number,), daemon=True).start()
 
     def _silence(self, code: int) -> None:
         if self._over.wait(SILENT_AFTER_S):
             return
-        driver = self._app._driver if self._app is not None else None
-        writer = getattr(driver, "_writer_thread", None)
-        if writer is None:
+        discarded = discard_output(self._app)
+        if discarded is None:
             return
         # what a thread is writing can neither be taken back nor waited for, and Python would wait for it
         atexit.register(os._exit, code)
-        driver._writer_thread = _Nowhere()  # type: ignore[union-attr]
         while not self._over.wait(0.01):
-            with contextlib.suppress(queue.Empty):
-                writer._queue.get_nowait()
-
-
-class _Nowhere:
-    """As much of Textual's writing thread as its driver uses."""
-
-    def write(self, text: str) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
+            discarded.take_one()
 
 
 @contextlib.contextmanager

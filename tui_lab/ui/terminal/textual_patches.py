@@ -10,19 +10,14 @@ from typing import Any
 
 from textual import content
 from textual.timer import Timer
-from textual.widgets import OptionList
+
+from tui_lab.ui.terminal.textual_internals import guard_page_keys
 
 #: What a timer waits at least.
 SHORTEST_S = 0.001
 
-_move_page = OptionList._move_page
 _divide_line = content.divide_line
 _make_timer = Timer.__init__
-
-
-def _move_page_of_rows(options: OptionList, direction: int) -> None:
-    if options._lines:
-        _move_page(options, direction)  # type: ignore[arg-type]
 
 
 def _divide_line_of_columns(text: str, width: int, fold: bool = True) -> list[int]:
@@ -33,6 +28,6 @@ def _make_timer_that_ends(timer: Timer, event_target: Any, interval: float, **ho
     _make_timer(timer, event_target, max(SHORTEST_S, interval), **how)
 
 
-OptionList._move_page = _move_page_of_rows  # type: ignore[method-assign,assignment]
+guard_page_keys()
 content.divide_line = _divide_line_of_columns
 Timer.__init__ = _make_timer_that_ends  # type: ignore[method-assign,assignment]

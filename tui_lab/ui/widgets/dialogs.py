@@ -16,8 +16,8 @@ from textual.widgets.option_list import Option
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast.estimate import remedy_text
 from tui_lab.forecast.remedies import Remedy
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 
 #: Answers of :class:`RemedyDialog` besides the index of a remedy.
 START_ANYWAY, CANCELLED = -1, -2
@@ -48,7 +48,7 @@ class DialogBox(Vertical):
         self.border_subtitle = Content(subtitle)
 
 
-class Confirm(Over[bool]):
+class Confirm(Modal[bool]):
     """A question before something that cannot be undone. y or Enter gives True, n or Escape False."""
 
     DEFAULT_CSS = "Confirm { align: center middle; }"
@@ -69,7 +69,7 @@ class Confirm(Over[bool]):
         self.dismiss(answer)
 
 
-class AskText(Over[str | None]):
+class AskText(Modal[str | None]):
     """Asks for one line of text. Enter gives it. Escape gives "", or None when an empty text is an answer
     too (``can_be_empty``)."""
 
@@ -98,7 +98,7 @@ class AskText(Over[str | None]):
         self.dismiss(None if self.can_be_empty else "")
 
 
-class Pick(Over[int]):
+class Pick(Modal[int]):
     """One choice from a short list of (text, explanation). Enter gives the index under the cursor, Escape
     −1."""
 
@@ -136,7 +136,7 @@ class Pick(Over[int]):
         self.dismiss(-1)
 
 
-class RemedyDialog(Over[int]):
+class RemedyDialog(Modal[int]):
     """The changes that make a recipe fit the memory. A digit gives that remedy, Enter the first, Escape
     :data:`CANCELLED`; with ``start``, s gives :data:`START_ANYWAY`. ``remedies`` is None while they are
     being computed."""

@@ -12,6 +12,7 @@ from textual.widget import Widget
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import key_name, keys_now
 from tui_lab.ui.terminal.output import is_slow
+from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 
 #: Panes in the order of their keys: id, name.
@@ -74,7 +75,7 @@ class HeaderLine(Widget):
         for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
             shown = SHORT_NAMES.get(pane, name) if width < SHORT_COLUMNS else name
-            key = " ".join(key_name(each) for each in keys_now(f"app.{pane}", self.app._keymap)[:1])
+            key = " ".join(key_name(each) for each in keys_now(f"app.{pane}", keymap_of(self))[:1])
             pieces += [(f"{pad}{key} {shown}{pad}" if key else f"{pad}{shown}{pad}", style, pane)]
             pieces += [(" ", "", "")]
         return pieces

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from tui_lab.ui.actions.registry import bindings, first_key, keys_now
+from tui_lab.ui.terminal.textual_internals import keymap_of
 
 
 class Prompt(TextArea):
@@ -39,12 +40,12 @@ class Prompt(TextArea):
         super().__init__(text, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False, **kwargs)
 
     def on_mount(self) -> None:
-        send, line = (first_key(each, self.app._keymap) for each in ("prompt.send", "prompt.line"))
+        send, line = (first_key(each, keymap_of(self)) for each in ("prompt.send", "prompt.line"))
         self.placeholder = f"Type a prompt; {send} runs every lane on it, {line} makes a new line."
 
     async def _on_key(self, event: events.Key) -> None:
         actions = ("prompt.send", "prompt.line", "prompt.leave")
-        own = {key for each in actions for key in keys_now(each, self.app._keymap)}
+        own = {key for each in actions for key in keys_now(each, keymap_of(self))}
         if event.key in own and not event.is_printable:
             event.prevent_default()  # these are bindings, not text
         else:

@@ -16,8 +16,8 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.runs.state import Watcher
+from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.actions.screens import Over
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.run import score_line
 from tui_lab.ui.views.run_state import STATE_ROLES, state_text
@@ -60,7 +60,7 @@ def describe(run: Run) -> Line:
     return Line(run.id, watcher.status, what, result)
 
 
-class RunList(Over[str]):
+class RunList(Modal[str]):
     """Enter opens a run, Escape none ("")."""
 
     DEFAULT_CSS = """

@@ -12,6 +12,7 @@ from textual.widgets import Static
 from tui_lab.core.format import count
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
+from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.views.forecast import Shown
 from tui_lab.ui.views.recipe_summary import Summary
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
@@ -89,7 +90,7 @@ class SummaryView(VerticalScroll):
 
     def show(self, summary: Summary, start_keys: str, copy_keys: str) -> None:
         self.query_one("#head", Static).update(head_content(summary, start_keys))
-        explain, whether = (first_key(each, self.app._keymap) for each in ("app.explain", "app.whether"))
+        explain, whether = (first_key(each, keymap_of(self)) for each in ("app.explain", "app.whether"))
         hint = f"\n{explain} explains what has the focus. {whether}: fine-tune, or prompt, or retrieve?"
         rest = summary_content(summary, copy_keys).append_text(hint, "$text-muted")
         self.query_one("#rest", Static).update(rest)

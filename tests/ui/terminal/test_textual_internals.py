@@ -1,0 +1,39 @@
+"""The private names of Textual that the lab uses exist in the installed version."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+
+import pytest
+
+from tests.paths import ROOT
+from tui_lab.ui.terminal import textual_internals
+
+
+def test_the_installed_textual_has_every_private_name() -> None:
+    assert textual_internals.missing_names() == []
+
+
+def test_the_list_was_read_in_the_installed_version() -> None:
+    assert version("textual") == textual_internals.TEXTUAL_VERSION, (
+        "Read each name of PRIVATE_NAMES in the source of the new version, then change TEXTUAL_VERSION."
+    )
+
+
+def test_a_missing_name_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (*textual_internals.PRIVATE_NAMES, (textual_internals.App, "_no_such_name", "a test"))
+    monkeypatch.setattr(textual_internals, "PRIVATE_NAMES", names)
+    assert textual_internals.missing_names() == [
+        "Textual has no App._no_such_name any more, which the lab uses for: a test."
+    ]
+
+
+def test_only_the_terminal_package_imports_private_modules_of_textual() -> None:
+    private = re.compile(r"^\s*(from|import) textual\S*\._|^from textual\S* import .*\b_[a-z]", re.MULTILINE)
+    found = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tui_lab").rglob("*.py"))
+        if private.search(path.read_text("utf-8"))
+    ]
+    assert found == ["tui_lab/ui/terminal/textual_internals.py"]

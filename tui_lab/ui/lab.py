@@ -1,0 +1,133 @@
+"""What screens and widgets may ask of the app. They are typed against this protocol and do not import the
+app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+    from textual.dom import DOMNode
+    from textual.theme import Theme
+
+    from tui_lab.core.settings import Settings, Source
+    from tui_lab.playground.client import HostClient
+    from tui_lab.playground.messages import HostStatus
+    from tui_lab.runs.folder import Run
+    from tui_lab.runs.replay import Replay
+
+
+class Lab(Protocol):
+    """The app, as its screens and widgets see it."""
+
+    #: The settings in force, and where each value comes from.
+    settings: Settings
+    sources: dict[str, Source]
+
+    #: The run that Train and Retention show: an id or a path, "" for the newest.
+    run_id: str
+    #: Text of the header line: (model · preset, state of the run).
+    run_line: tuple[str, str]
+    #: State of the playground process.
+    host_status: HostStatus | None
+
+    #: Whether less is to be sent to the terminal.
+    slow_link: bool
+    #: How plots are drawn: "braille", "block", "ascii".
+    marker: str
+    #: Names of the lab's own themes and the user's.
+    lab_themes: list[str]
+
+    # ------------------------------------------------------------------ panes
+
+    @property
+    def pane(self) -> str:
+        """The id of the pane in view."""
+        ...
+
+    def action_pane(self, name: str) -> None:
+        """Goes to a pane, unless a modal screen is open."""
+        ...
+
+    def after_first_frame(self, callback: Callable[[], object]) -> None:
+        """Calls back once a pane has been drawn."""
+        ...
+
+    # ------------------------------------------------------------------ runs
+
+    def shown_run(self) -> Run:
+        """The run that the pane shows, else the newest. Raises LabError."""
+        ...
+
+    def open_run(self, run_id: str, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Shows a run on Train. ``process``: the child that was just started for it."""
+        ...
+
+    def compare_run(self, run_id: str) -> None:
+        """Shows a run next to its base model on Playground."""
+        ...
+
+    def started(self, process: subprocess.Popen[bytes]) -> None:
+        """Called when a run has been started as this child process."""
+        ...
+
+    def adopt(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits for a child process that was started elsewhere, so that it does not become a zombie."""
+        ...
+
+    def live_runs(self) -> int:
+        """The number of runs in progress, whoever started them."""
+        ...
+
+    def now(self, run: Run) -> float:
+        """The current time of a run in seconds since 1970. A replay has the time of its recording."""
+        ...
+
+    def replay_of(self, run: Run | None) -> Replay | None:
+        """The replay whose folder ``run`` is; None for a real run."""
+        ...
+
+    def refuse_in_replay(self, run: Run | None, what: str) -> bool:
+        """Whether ``run`` is a replay. Shows a message if so, because a replay never changes its run."""
+        ...
+
+    # ------------------------------------------------------------------ the playground process
+
+    @property
+    def host(self) -> HostClient:
+        """The client of the playground process, which starts with the first request."""
+        ...
+
+    # ------------------------------------------------------------------ settings and appearance
+
+    def use_keys(self, keys: Mapping[str, str]) -> list[str]:
+        """Applies the user's keys; returns a sentence for each one that cannot be used."""
+        ...
+
+    def read_themes(self) -> list[str]:
+        """Reads all theme files; returns a sentence for each faulty one."""
+        ...
+
+    def take_theme(self) -> str:
+        """Shows the theme that the settings name; returns a sentence if it does not exist."""
+        ...
+
+    def marker_of(self, theme: Theme) -> str:
+        """How plots are drawn with a theme."""
+        ...
+
+    def forget_marker(self) -> None:
+        """Draws plots as the settings say."""
+        ...
+
+    def action_change_theme(self) -> None:
+        """Opens the list of themes."""
+        ...
+
+
+def lab_of(node: DOMNode) -> Lab:
+    """The lab that a screen or widget belongs to."""
+    return cast("Lab", node.app)

@@ -1,0 +1,169 @@
+"""Every private name of Textual that the lab uses. Each stands here once, with what it is used for; the rest
+of the lab calls the functions below. A test reads :data:`PRIVATE_NAMES` and fails if the installed Textual has
+one of them no more."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import queue
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from textual import content, keys
+from textual._compositor import CompositorUpdate
+from textual.app import App
+from textual.binding import BindingsMap
+from textual.dom import DOMNode
+from textual.drivers._writer_thread import WriterThread
+from textual.drivers.linux_driver import LinuxDriver
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import OptionList
+from textual.widgets._footer import FooterKey
+
+__all__ = ["CompositorUpdate", "FooterKey"]
+
+#: The version in whose source these names were read.
+TEXTUAL_VERSION = "8.2.8"
+#: (owner, private name, what the lab uses it for).
+PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
+    (App, "_keymap", "the user's keys, for texts that name keys"),
+    (App, "_screen_stacks", "screens of all panes, to redraw headers and plots"),
+    (App, "_batch_count", "whether a frame is held back"),
+    (App, "_exit", "whether the app is closing"),
+    (App, "_loop", "to end the app from a signal handler"),
+    (App, "_driver", "to stop writing to a terminal that no longer reads"),
+    (App, "_display", "overridden: only changed cells are sent"),
+    (App, "_watch_theme", "to apply a theme whose file has changed"),
+    (Screen, "_binding_chain", "overridden: applies the user's keys"),
+    (DOMNode, "_bindings", "the bindings of a widget, to give them other keys"),
+    (MessagePump, "_on_message", "overridden in the palette: a command runs once"),
+    (OptionList, "_move_page", "replaced: fails in a list without rows"),
+    (OptionList, "_lines", "whether a list has rows"),
+    (LinuxDriver, "_writer_thread", "to stop writing to a terminal that no longer reads"),
+    (WriterThread, "_queue", "what is still to be written"),
+    (keys, "_character_to_key", "names of keys that users write as characters"),
+)
+#: Public, but replaced by the lab (see textual_patches).
+REPLACED: tuple[tuple[object, str], ...] = ((content, "divide_line"), (Timer, "__init__"))
+
+
+def missing_names() -> list[str]:
+    """A sentence for each private name that the installed Textual does not have."""
+    found = []
+    for owner, name, use in PRIVATE_NAMES:
+        if not re.search(rf"\b{name}\b", inspect.getsource(cast("Any", owner))):
+            where = getattr(owner, "__name__", str(owner))
+            found.append(f"Textual has no {where}.{name} any more, which the lab uses for: {use}.")
+    return found
+
+
+def keymap_of(node: DOMNode) -> Mapping[str, str]:
+    """The user's keys by action id."""
+    return node.app._keymap
+
+
+def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
+    """The screens of every pane, the modal ones above them included."""
+    for stack in app._screen_stacks.values():
+        yield from stack
+
+
+def has_been_shown(app: App[Any], mode: str) -> bool:
+    """Whether the screen of a mode exists."""
+    return bool(app._screen_stacks.get(mode))
+
+
+def is_batching(app: App[Any]) -> bool:
+    """Whether frames are held back, as while a pane is mounted."""
+    return app._batch_count > 0
+
+
+def is_closing(app: App[Any]) -> bool:
+    """Whether the app ends: a widget that is mounted now would never be shown."""
+    return app._exit or not app.is_running
+
+
+def bindings_of(node: DOMNode) -> BindingsMap:
+    """A copy of the bindings of a widget, a screen or the app."""
+    return node._bindings.copy()
+
+
+def apply_theme_again(app: App[Any]) -> None:
+    """Applies the current theme after its definition has changed."""
+    app._watch_theme(app.theme)
+
+
+def character_to_key(character: str) -> str:
+    """Textual's name of the key that types a character."""
+    return keys._character_to_key(character)
+
+
+def drop_detached_watchers(widget: Widget) -> None:
+    """Removes watchers of widgets that are no longer attached. Textual 8.2.8 removes them only when the
+    watched value changes, so that removed footer keys would stay in memory."""
+    for watchers in getattr(widget, "__watchers", {}).values():
+        watchers[:] = [(each, callback) for each, callback in watchers if each.is_attached]
+
+
+# ------------------------------------------------------------------ ending
+
+
+def exit_from_signal(app: App[Any] | None, return_code: int) -> bool:
+    """Ends the app from a signal handler; False if its event loop has not started."""
+    loop = app._loop if app is not None else None
+    if app is None or loop is None:
+        return False
+    loop.call_soon_threadsafe(app.exit, None, return_code)
+    return True
+
+
+class DiscardedOutput:
+    """Takes the place of the thread that writes to the terminal, and of what it has still to write."""
+
+    def __init__(self, writer: WriterThread) -> None:
+        self._writer = writer
+
+    def write(self, text: str) -> None:
+        """Writes nothing."""
+
+    def flush(self) -> None:
+        """Flushes nothing."""
+
+    def stop(self) -> None:
+        """Stops nothing."""
+
+    def take_one(self) -> None:
+        """Removes one text from the queue, so that the writing thread ends soon after its current write."""
+        with contextlib.suppress(queue.Empty):
+            self._writer._queue.get_nowait()
+
+
+def discard_output(app: App[Any] | None) -> DiscardedOutput | None:
+    """Writes nothing to the terminal from now on; None if there is no writing thread."""
+    driver = cast("Any", app._driver if app is not None else None)
+    writer = getattr(driver, "_writer_thread", None)
+    if writer is None:
+        return None
+    driver._writer_thread = discarded = DiscardedOutput(writer)
+    return discarded
+
+
+# ------------------------------------------------------------------ patches
+
+
+move_page = OptionList._move_page
+
+
+def _move_page_with_rows(options: OptionList, direction: int) -> None:
+    if options._lines:
+        move_page(options, cast("Any", direction))
+
+
+def guard_page_keys() -> None:
+    """Page up and Page down do nothing in a list without rows, where Textual 8.2.8 fails."""
+    cast("Any", OptionList)._move_page = _move_page_with_rows
