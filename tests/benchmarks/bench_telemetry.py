@@ -19,7 +19,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import GpuWatch
 from tui_lab.runs.events import EventWriter
 from tui_lab.training import telemetry
-from tui_lab.training.telemetry import INTERVAL_S, RECORD_S, Sampler
+from tui_lab.training.telemetry import INTERVAL_S, RECORD_S, TelemetrySampler
 
 #: A hundred looks in quick succession; at one a second they would take as many seconds.
 LOOKS = 100
@@ -33,7 +33,7 @@ def looks_cpu_s(uuids: list[str]) -> tuple[float, int]:
         patch.setattr(telemetry, "_uuids", lambda: uuids)
         patch.setattr(telemetry, "_held_bytes", lambda: [500 * MIB] * len(uuids))
         log = Path(folder) / "events.jsonl"
-        one = Sampler(EventWriter(log), lambda: 1)
+        one = TelemetrySampler(EventWriter(log), lambda: 1)
         watch = GpuWatch(lambda cards: telemetry.matched(cards, uuids, {})) if uuids else None
         one._watch, one._cuda = watch, bool(uuids)
         process = telemetry.ProcessSampler()
@@ -61,14 +61,14 @@ def live_percent(seconds: float) -> float:
     """CPU of the whole thread as a run starts it, without a GPU, at its real pace: waits and all."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         used: list[float] = []
-        look_on: Callable[[Sampler], None] = Sampler._look_on
+        look_on: Callable[[TelemetrySampler], None] = TelemetrySampler._look_on
 
-        def timed(self: Sampler) -> None:
+        def timed(self: TelemetrySampler) -> None:
             look_on(self)
             used.append(time.thread_time())
 
-        patch.setattr(Sampler, "_look_on", timed)
-        one = Sampler(EventWriter(Path(folder) / "events.jsonl"), lambda: 1)
+        patch.setattr(TelemetrySampler, "_look_on", timed)
+        one = TelemetrySampler(EventWriter(Path(folder) / "events.jsonl"), lambda: 1)
         one.start(DeviceFacts("cpu", "cpu", 0, True, 1))
         time.sleep(seconds)
         one.stop()

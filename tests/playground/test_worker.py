@@ -16,7 +16,7 @@ from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding.records import DecodingRequest, TokenRecord
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
-from tui_lab.models.load_progress import told
+from tui_lab.models.load_progress import report_load_progress
 from tui_lab.playground import worker as module
 from tui_lab.playground.messages import Event, GenerateRequest, LaneDone, Tokens
 from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory
@@ -278,7 +278,7 @@ def test_a_download_tells_the_bytes_that_came(tmp_path: Path, monkeypatch: Any) 
     blobs.mkdir(parents=True)
     (blobs / "old").write_bytes(b"x" * 50_000)
     said: list[str] = []
-    with told(said.append, "model", "some/model"):
+    with report_load_progress(said.append, "model", "some/model"):
         for size in (100_000, 3 << 20):
             deadline, before = time.monotonic() + 10, len(said)
             (blobs / "abc.incomplete").write_bytes(b"y" * size)

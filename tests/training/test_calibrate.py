@@ -25,7 +25,7 @@ from tui_lab.hardware.gpu import Gpu
 from tui_lab.models import catalog
 from tui_lab.models.shapes import Shape, linears
 from tui_lab.training import calibrate
-from tui_lab.training.memory_limit import LiveBytes
+from tui_lab.training.memory_limit import LimitedStorages
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 TINY = Shape("llama", 2, 64, 128, 4, 2, 16, 320, True, 256)
@@ -115,10 +115,10 @@ def test_out_of_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_steps_that_only_fit_in_parts_are_not_told_as_those_of_the_recipe() -> None:
     asked = recipe_for(target_modules="qv", max_length=32, per_device_train_batch_size=8)
-    with LiveBytes() as counted:
+    with LimitedStorages() as counted:
         calibrate.measure(TINY, asked, VALUES, CPU)
     with (
-        LiveBytes(counted.peak_bytes * 3 // 4) as limited,
+        LimitedStorages(counted.peak_bytes * 3 // 4) as limited,
         pytest.raises(LabError, match="do not fit in memory"),
     ):
         calibrate.measure(TINY, asked, VALUES, CPU)

@@ -20,9 +20,9 @@ from tui_lab.training import distributed, launch_distributed
 
 
 def test_one_process_talks_to_nobody() -> None:
-    alone = distributed.Group()
+    alone = distributed.ProcessGroup()
     assert alone.is_main and alone.size == 1
-    assert alone.agree("x") == "x" and alone.each(3) == [3]
+    assert alone.broadcast("x") == "x" and alone.all_gather(3) == [3]
 
 
 def test_the_launcher_is_accelerates() -> None:
@@ -40,7 +40,7 @@ def test_the_launcher_is_accelerates() -> None:
 
 def test_lines_of_others_begin_with_who_they_are(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
-        stream = distributed.Prefixed(file, "[process 1] ")
+        stream = distributed.PrefixedStream(file, "[process 1] ")
         stream.write("one\ntw")
         stream.write("o\n")
     assert (tmp_path / "log").read_text() == "[process 1] one\n[process 1] two\n"
@@ -51,11 +51,11 @@ def test_what_another_process_said_is_what_the_first_tells(
 ) -> None:
     run = folder.Run(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert distributed.others_last_words(run, 0) == ""
-    distributed.leave_last_words(run, 2, "LabError: no room")
-    assert distributed.others_last_words(run) == "process 2 of 3: LabError: no room"
-    distributed.leave_last_words(run, 2, "")
-    assert distributed.others_last_words(run, 0) == ""
+    assert distributed.exit_reason_of_others(run, 0) == ""
+    distributed.write_exit_reason(run, 2, "LabError: no room")
+    assert distributed.exit_reason_of_others(run) == "process 2 of 3: LabError: no room"
+    distributed.write_exit_reason(run, 2, "")
+    assert distributed.exit_reason_of_others(run, 0) == ""
     assert distributed.is_lost_connection(
         RuntimeError("[…/gloo/transport/tcp/pair.cc] Connection closed by peer")
     )

@@ -49,13 +49,13 @@ def test_stages_go_from_the_top_down() -> None:
 
 def test_parts_take_part_stage_by_stage_and_after_a_resume() -> None:
     model = make("llama")
-    unfreezing = layers.Unfreezing(model, 3, 30)
+    unfreezing = layers.GradualUnfreezing(model, 3, 30)
     seen = []
     for step in (0, 9, 10, 20, 29):
         unfreezing.set_step(step)
         seen.append(sum(weight.requires_grad for weight in model.parameters()))
     assert seen[0] == seen[1] < seen[2] < seen[3] == seen[4] == len(list(model.parameters()))
-    again = layers.Unfreezing(make("llama"), 3, 30)
+    again = layers.GradualUnfreezing(make("llama"), 3, 30)
     again.set_step(15)
     assert again.stage == 1
 

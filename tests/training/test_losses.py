@@ -30,7 +30,7 @@ def test_the_distance_from_the_base_is_torchs_with_its_gradients(name: str, ids:
     states, logits = _read(now, ids)
     with torch.no_grad():
         base_states, base_logits = _read(base, ids)
-    found = losses.kl_from_base(states, losses.head_of(now), base_states, losses.head_of(base))
+    found = losses.kl_from_base(states, losses.output_head(now), base_states, losses.output_head(base))
     wanted = kl_div(log_softmax(logits, -1), log_softmax(base_logits, -1), reduction="none", log_target=True)
     wanted = wanted.sum(-1)
     assert wanted.min() > 0.001
@@ -50,10 +50,10 @@ def test_label_smoothing_is_torchs(name: str, ids: torch.Tensor) -> None:
     states, logits = _read(model, ids)
     labels = ids.flatten()
     log_probs = log_softmax(logits, -1).gather(1, labels[:, None])[:, 0]
-    spread = losses.mean_negative_log_probability(states, losses.head_of(model))
+    spread = losses.mean_negative_log_probability(states, losses.output_head(model))
     for factor in (0.0, 0.1, 0.6):
         wanted = cross_entropy(logits, labels, reduction="none", label_smoothing=factor)
-        found = losses.smoothed(log_probs, spread, factor)
+        found = losses.label_smoothed(log_probs, spread, factor)
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     weight = model.get_output_embeddings().weight
     [ours] = torch.autograd.grad(spread.sum(), [weight], retain_graph=True)
@@ -63,7 +63,7 @@ def test_label_smoothing_is_torchs(name: str, ids: torch.Tensor) -> None:
 
 def test_no_tokens_give_no_loss_and_a_graph() -> None:
     states = torch.zeros(0, 4, requires_grad=True)
-    head = losses.Head(torch.ones(5, 4), None, 1.0, None)
+    head = losses.OutputHead(torch.ones(5, 4), None, 1.0, None)
     assert losses.mean_negative_log_probability(states, head).shape == (0,)
     losses.kl_from_base(states, head, torch.zeros(0, 4), head).sum().backward()
 

@@ -51,7 +51,7 @@ def test_runs_are_as_even_as_can_be(sizes: list[int], parts: int) -> None:
 @given(LENGTHS, some.integers(1, 12))
 def test_rows_stay_themselves_without_the_padding_of_others(lengths: list[int], parts: int) -> None:
     batch = padded(lengths, [at % 3 for at in range(len(lengths))])
-    cut = micro_batches.cut(batch, parts)
+    cut = micro_batches.split(batch, parts)
     seen = []
     for part in cut:
         inputs = part.inputs
@@ -73,7 +73,7 @@ def test_packed_documents_are_laid_out_as_if_they_had_come_alone(rows: list[list
     batch = packed(rows)
     lengths = [length for row in rows for length in row]
     at = 0
-    for part in micro_batches.cut(batch, parts):
+    for part in micro_batches.split(batch, parts):
         inputs = part.inputs
         here = inputs["cu_seq_lens_q"].diff().tolist()
         assert here == lengths[at : at + len(here)]
@@ -90,7 +90,7 @@ def test_packed_documents_are_laid_out_as_if_they_had_come_alone(rows: list[list
         assert inputs["input_ids"].shape == inputs["labels"].shape == (1, sum(here))
         at += len(here)
     assert at == len(lengths)
-    whole = torch.cat([part.inputs["input_ids"] for part in micro_batches.cut(batch, parts)], 1)
+    whole = torch.cat([part.inputs["input_ids"] for part in micro_batches.split(batch, parts)], 1)
     assert torch.equal(whole, batch["input_ids"])
 
 
@@ -103,5 +103,5 @@ def test_what_cannot_be_cut_further() -> None:
     assert (
         micro_batches.finer(packed([[2, 2, 9]]), 1) == 2 and micro_batches.finer(packed([[2, 2, 9]]), 2) == 0
     )
-    assert micro_batches.cut(padded([5, 4]), 1)[0].share == micro_batches.WHOLE
+    assert micro_batches.split(padded([5, 4]), 1)[0].share == micro_batches.WHOLE
     assert micro_batches.describe(packed([[2, 2, 9]])) == "3 packed documents of 13 tokens in all"

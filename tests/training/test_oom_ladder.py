@@ -28,13 +28,13 @@ from tui_lab.runs.schema import ChoiceEvent, encode_event
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import memory_limit
 from tui_lab.training.device import detect
-from tui_lab.training.memory_limit import LiveBytes
+from tui_lab.training.memory_limit import LimitedStorages
 from tui_lab.training.oom_cache import LadderMemory, key_of
 from tui_lab.training.oom_ladder import (
     CHUNKS,
     Ladder,
+    LadderState,
     OutOfMemory,
-    Settings,
     enable_checkpointing,
     set_loss_chunks,
     why_no_checkpointing,
@@ -55,7 +55,7 @@ def chunks_of_trl() -> Any:
 def make(make_trainer: Make) -> Callable[..., tuple[LabTrainer, list[dict[str, Any]]]]:
     """A trainer that stands on a rung, and the events that it writes."""
 
-    def made(recipe: Recipe, at: Settings | None = None, **kwargs: Any) -> Any:
+    def made(recipe: Recipe, at: LadderState | None = None, **kwargs: Any) -> Any:
         events: list[dict[str, Any]] = []
         trainer = make_trainer(recipe, **kwargs)
         trainer.ladder = Ladder(recipe, write=lambda event: events.append(json.loads(encode_event(event))))
@@ -82,7 +82,13 @@ def fails(trainer: LabTrainer, calls: set[int] | Callable[[int], bool]) -> list[
 # --------------------------------------------------------------------------------------------------
 # a real limit, every rung
 
-RUNGS = [Settings(), Settings(2), Settings(2, True), Settings(2, True, 1), Settings(2, True, 2)]
+RUNGS = [
+    LadderState(),
+    LadderState(2),
+    LadderState(2, True),
+    LadderState(2, True, 1),
+    LadderState(2, True, 2),
+]
 
 
 def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(make: Any) -> None:
@@ -91,16 +97,16 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
     for rung in RUNGS:
         trainer, _ = make(recipe, rung)
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
-        with LiveBytes() as counted:
+        with LimitedStorages() as counted:
             trainer.train()
         peaks.append(counted.peak_bytes)
-        if rung == Settings():
+        if rung == LadderState():
             expected, validation = losses(trainer), trainer.validation_loss()
     assert peaks == sorted(peaks, reverse=True) and len(set(peaks)) == len(peaks)
     for at in range(1, len(RUNGS)):
         trainer, events = make(recipe)
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
-        with LiveBytes((peaks[at - 1] + peaks[at]) // 2) as limited:
+        with LimitedStorages((peaks[at - 1] + peaks[at]) // 2) as limited:
             trainer.train()
         told = [event for event in events if event["kind"] == "ladder"]
         assert limited.refusals >= len(told) and limited.peak_bytes <= limited.limit_bytes
@@ -119,7 +125,7 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
 
 def test_nothing_left(make: Any, tmp_path: Path) -> None:
     trainer, events = make(recipe_for(**{**SMALL, "per_device_train_batch_size": 2}))
-    with LiveBytes(900_000), pytest.raises(OutOfMemory) as stopped:
+    with LimitedStorages(900_000), pytest.raises(OutOfMemory) as stopped:
         trainer.train()
     assert "out of memory at step 1 even with one row of" in str(stopped.value)
     assert "no step was done yet" in str(stopped.value) and "lower max_length" in str(stopped.value)
@@ -163,7 +169,7 @@ def test_logged_losses_are_those_whose_gradients_count(make: Any) -> None:
         trainer.train()
         assert [event["rung"] for event in events] == ["split"]
         twice.append(losses(trainer))
-    started_so, _ = make(recipe, Settings(2))
+    started_so, _ = make(recipe, LadderState(2))
     started_so.train()
     assert twice[0] == twice[1] == pytest.approx(losses(started_so), abs=1e-6)
 
@@ -172,15 +178,15 @@ def test_giving_up_leaves_a_run_that_resumes_where_it_was(make: Any) -> None:
     recipe = recipe_for(**{**SMALL, "max_steps": 5}, lora_dropout=0.2)
     whole, _ = make(recipe, folder="whole")
     whole.train()
-    broken, events = make(recipe, Settings(4, True, 2), folder="broken")
+    broken, events = make(recipe, LadderState(4, True, 2), folder="broken")
     seen = fails(broken, lambda call: broken.state.global_step == 3)
     with pytest.raises(OutOfMemory, match="the checkpoint of step 3 is safe"):
         broken.train()
     assert seen[0] > 3 and events[-1]["rung"] == "give_up"
     [checkpoint] = Path(broken.args.output_dir).glob("checkpoint-3")
-    first, _ = make(recipe, Settings(4, True, 2), folder="first")
+    first, _ = make(recipe, LadderState(4, True, 2), folder="first")
     first.train()
-    resumed, _ = make(recipe, Settings(4, True, 2), folder="broken")
+    resumed, _ = make(recipe, LadderState(4, True, 2), folder="broken")
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert losses(resumed) == losses(first)
     assert len(losses(whole)) == 5
@@ -272,7 +278,7 @@ def test_parts_have_the_gradient_of_the_whole(make: Any, kind: str) -> None:
             for weight in weights:
                 weight.grad = None
             trainer._metrics["train"].clear()
-            trainer.ladder.settings = Settings(number)
+            trainer.ladder.settings = LadderState(number)
             loss = trainer._in_parts(trainer.model, batch, tokens)
             figures = {name: list(values) for name, values in trainer._metrics["train"].items()}
             figures.pop("num_tokens")
@@ -321,11 +327,11 @@ def test_checkpointing_switched_on_while_a_model_trains(name: str, full: bool) -
 
 
 def test_a_prefix_cannot_be_recomputed(make: Any) -> None:
-    trainer, _ = make(recipe_for(**SMALL, method="prefix", num_virtual_tokens=4), Settings(4))
+    trainer, _ = make(recipe_for(**SMALL, method="prefix", num_virtual_tokens=4), LadderState(4))
     assert "prefix" in why_no_checkpointing(trainer.model)
     fails(trainer, {1})
     trainer.train()
-    assert trainer.ladder.settings == Settings(4, False, 1)
+    assert trainer.ladder.settings == LadderState(4, False, 1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -357,9 +363,9 @@ def test_what_is_remembered_and_forgotten(tmp_path: Path) -> None:
         return key_of(recipe, {**values, "max_length": length}, replace(CPU, name=card), limit)
 
     assert memory.recall(key()) is None
-    settings = Ladder(recipe_for(**SMALL)).record(Settings(4, True, 1, 2))
+    settings = Ladder(recipe_for(**SMALL)).record(LadderState(4, True, 1, 2))
     memory.remember(key(), "pocket", settings)
-    assert Settings.of_record(memory.recall(key()) or {}) == Settings(4, True, 1, 2)
+    assert LadderState.of_record(memory.recall(key()) or {}) == LadderState(4, True, 1, 2)
     # what takes no memory is the same recipe
     assert memory.recall(key(learning_rate=1e-4, seed=7, gradient_accumulation_steps=8)) is not None
     for other in (
@@ -395,7 +401,7 @@ def test_what_is_remembered_and_forgotten(tmp_path: Path) -> None:
     )
 )
 def test_records_that_make_no_sense(record: dict[str, Any]) -> None:
-    found = Settings.of_record(record)
+    found = LadderState.of_record(record)
     assert found.parts >= 1 and 0 <= found.chunk_level < len(CHUNKS) and found.evaluation_parts == 1
 
 
@@ -408,7 +414,7 @@ def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_live_bytes_are_what_lives() -> None:
-    with LiveBytes(10_000_000) as counted:
+    with LimitedStorages(10_000_000) as counted:
         one = torch.zeros(1_000_000)
         view = one[:10].view(2, 5)
         assert counted.live_bytes == pytest.approx(4_000_000, abs=1024)
@@ -481,7 +487,7 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
     # and so does another attempt at the same run
     resumed = Ladder(recipe, values, device)
     resumed.begin(state.ladder[-1]["after"])
-    assert resumed.settings == ladder.settings != Settings()
+    assert resumed.settings == ladder.settings != LadderState()
 
 
 @pytest.mark.gpu

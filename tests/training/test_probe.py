@@ -177,7 +177,7 @@ def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence(probed_run: Ma
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[probe_base.Base, registry.Suite]:
+def measured() -> tuple[probe_base.ProbeBase, registry.Suite]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
     suite = probe.load_suite("everyday")
@@ -191,7 +191,7 @@ def measured() -> tuple[probe_base.Base, registry.Suite]:
 
 
 def test_the_base_is_measured_and_read_back(
-    measured: tuple[probe_base.Base, registry.Suite], tmp_path: Path
+    measured: tuple[probe_base.ProbeBase, registry.Suite], tmp_path: Path
 ) -> None:
     base, suite = measured
     assert len(base.scores) >= 16 and base.item_s > 0 and base.kl_s > 0 and base.seconds > 0

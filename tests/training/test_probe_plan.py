@@ -12,18 +12,18 @@ from tui_lab.retention.statistics import mcnemar_exact
 from tui_lab.training.probe_plan import (
     LEAST_ITEMS,
     LEAST_PROBES,
-    Costs,
-    Plan,
-    Result,
+    ItemProbeResult,
+    ProbeCosts,
+    ProbeSchedule,
     items_to_ask,
     kl_size,
-    make_plan,
-    reason_to_stop,
+    make_schedule,
     steps_of,
+    stop_reason,
 )
 
 
-def seconds_of(plan: Plan, costs: Costs) -> float:
+def seconds_of(plan: ProbeSchedule, costs: ProbeCosts) -> float:
     """What a plan's probes take, added up one by one."""
     items = sum(costs.item_fixed_s + plan.items * costs.item_s for _ in plan.item_at)
     return items + len(plan.kl_at) * costs.kl_token_s * plan.kl_sequences * plan.kl_length
@@ -41,8 +41,8 @@ def seconds_of(plan: Plan, costs: Costs) -> float:
 def test_the_share_is_kept_or_said(
     total: int, step_s: float, item_s: float, fixed_s: float, token_s: float, items: int, share: float
 ) -> None:
-    costs = Costs(step_s, item_s, fixed_s, token_s, 16, 64)
-    plan = make_plan(total, costs, items, share)
+    costs = ProbeCosts(step_s, item_s, fixed_s, token_s, 16, 64)
+    plan = make_schedule(total, costs, items, share)
     spent = seconds_of(plan, costs)
     assert plan.expected_share == pytest.approx(spent / (total * step_s), rel=1e-6)
     least = min(LEAST_PROBES, total)
@@ -61,28 +61,30 @@ def test_the_share_is_kept_or_said(
 
 
 def test_a_long_run_asks_everything_more_often() -> None:
-    costs = Costs(step_s=0.5, item_s=0.01, item_fixed_s=0.1, kl_token_s=1e-4, kl_sequences=32, kl_length=256)
-    plan = make_plan(4_000, costs, 452, 0.03)
+    costs = ProbeCosts(
+        step_s=0.5, item_s=0.01, item_fixed_s=0.1, kl_token_s=1e-4, kl_sequences=32, kl_length=256
+    )
+    plan = make_schedule(4_000, costs, 452, 0.03)
     assert plan.items == 452 and (plan.kl_sequences, plan.kl_length) == (32, 256)
     assert len(plan.item_at) > 4 and len(plan.kl_at) > 4
     assert plan.expected_share <= 0.03
 
 
 def test_what_was_spent_before_the_first_step_counts() -> None:
-    costs = Costs(
+    costs = ProbeCosts(
         step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32
     )
-    plan = make_plan(270, costs, 200, 0.03, 452, spent_s=0.3)
-    assert plan.items < make_plan(270, costs, 200, 0.03, 452).items
+    plan = make_schedule(270, costs, 200, 0.03, 452, spent_s=0.3)
+    assert plan.items < make_schedule(270, costs, 200, 0.03, 452).items
     assert plan.expected_share == pytest.approx((seconds_of(plan, costs) + 0.3) / (270 * 0.13))
     assert plan.expected_share <= 0.03 and "of 452 items" in plan.reason
 
 
 def test_a_minute_asks_fewer_items_four_times() -> None:
-    costs = Costs(
+    costs = ProbeCosts(
         step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32
     )
-    plan = make_plan(270, costs, 200, 0.03)
+    plan = make_schedule(270, costs, 200, 0.03)
     assert len(plan.item_at) == 4 and LEAST_ITEMS < plan.items < 100
     assert plan.kl_sequences >= 16 and len(plan.kl_at) == 4
     assert plan.expected_share <= 0.03 and "more items would cost more" in plan.reason
@@ -105,27 +107,27 @@ def test_sizes_of_the_base_record_follow_the_time_there_is() -> None:
     assert items_to_ask(0.1, 1.0, 0.03) == LEAST_ITEMS
 
 
-def result(step: int, retention: float, p: float, certain: bool = True) -> Result:
-    return Result(step, retention, p, certain)
+def result(step: int, retention: float, p: float, certain: bool = True) -> ItemProbeResult:
+    return ItemProbeResult(step, retention, p, certain)
 
 
 def test_one_bad_probe_stops_nothing_two_do() -> None:
     good, bad = result(10, 1.0, 1.0), result(20, 0.5, 1e-6)
     worse = result(30, 0.4, 1e-7)
-    assert reason_to_stop([bad], 0.9, 4) == ""
-    assert reason_to_stop([good, bad], 0.9, 4) == ""
-    assert reason_to_stop([bad, good, worse], 0.9, 4) == ""
-    said = reason_to_stop([good, bad, worse], 0.9, 4)
+    assert stop_reason([bad], 0.9, 4) == ""
+    assert stop_reason([good, bad], 0.9, 4) == ""
+    assert stop_reason([bad, good, worse], 0.9, 4) == ""
+    said = stop_reason([good, bad, worse], 0.9, 4)
     assert "0.50 at step 20" in said and "0.40 at step 30" in said and "0.90" in said
-    assert reason_to_stop([good, bad, worse], 0.3, 4) == ""
+    assert stop_reason([good, bad, worse], 0.3, 4) == ""
 
 
 def test_chance_is_shared_by_all_looks_and_uncertain_bases_stop_nothing() -> None:
     two = [result(10, 0.8, 0.02), result(20, 0.8, 0.02)]
-    assert reason_to_stop(two, 0.9, 2)
-    assert reason_to_stop(two, 0.9, 4) == ""
-    assert reason_to_stop([result(10, 0.1, 1e-9), result(20, 0.1, 1e-9, certain=False)], 0.9, 4) == ""
-    assert reason_to_stop([result(i, 0.8, 0.02) for i in range(20)], 0.9, 2) == "", "more looks than planned"
+    assert stop_reason(two, 0.9, 2)
+    assert stop_reason(two, 0.9, 4) == ""
+    assert stop_reason([result(10, 0.1, 1e-9), result(20, 0.1, 1e-9, certain=False)], 0.9, 4) == ""
+    assert stop_reason([result(i, 0.8, 0.02) for i in range(20)], 0.9, 2) == "", "more looks than planned"
 
 
 def test_an_unharmed_model_is_seldom_stopped() -> None:
@@ -138,5 +140,5 @@ def test_an_unharmed_model_is_seldom_stopped() -> None:
             lost = sum(chance.random() < 0.1 for _ in range(40))
             gained = sum(chance.random() < 0.2 for _ in range(20))
             results.append(result(step, (40 - lost + gained) / 40, mcnemar_exact(lost, gained)))
-        stops += any(reason_to_stop(results[: i + 1], 0.9, 4) for i in range(4))
+        stops += any(stop_reason(results[: i + 1], 0.9, 4) for i in range(4))
     assert stops / 2000 < 0.01

@@ -49,7 +49,7 @@ def test_large_matrices_are_weighed_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_the_change_of_an_adapter_is_what_merging_would_change(name: str, init: Any) -> None:
     model = _lora(name, init_lora_weights=init)
-    changes = regularise.changes_of(model)
+    changes = regularise.weight_changes(model)
     before = {n: w.clone() for n, w in _merged(model).items()}
     assert float(regularise.l2(changes).detach()) == pytest.approx(0.0, abs=1e-4)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def _merged(model: Any) -> dict[str, torch.Tensor]:
 
 def test_the_change_of_full_weights() -> None:
     model = make("llama")
-    changes = regularise.changes_of(model)
+    changes = regularise.weight_changes(model)
     with torch.no_grad():
         model.lm_head.weight.add_(1.0)
     assert float(regularise.l2(changes).detach()) == pytest.approx(0.5 * model.lm_head.weight.numel())
@@ -101,7 +101,7 @@ def _expected(model: Any, seed: int, weights: dict[str, torch.Tensor]) -> dict[s
 def test_fisher_of_frozen_layers_is_that_of_their_own_gradients(name: str) -> None:
     """The layers under an adapter are frozen (or in 4 bits): what autograd would give if they were not."""
     model = _lora(name)
-    found = regularise.fisher(model, regularise.changes_of(model), _rows(), seed=3)
+    found = regularise.fisher(model, regularise.weight_changes(model), _rows(), seed=3)
     weights = {
         layer: module.base_layer.weight.requires_grad_(True)
         for layer, module in model.named_modules()
@@ -115,7 +115,7 @@ def test_fisher_of_frozen_layers_is_that_of_their_own_gradients(name: str) -> No
 
 def test_fisher_of_full_weights() -> None:
     model = make("llama")
-    changes = regularise.changes_of(model)
+    changes = regularise.weight_changes(model)
     found = regularise.fisher(model, changes, _rows(), seed=3)
     wanted = _expected(model, 3, dict(model.named_parameters()))
     for layer, value in wanted.items():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import losses, recipe_for
 from tui_lab.runs import checkpoints
-from tui_lab.training.attempt import tokens_trained, was_done
+from tui_lab.training.attempt import is_finished, tokens_trained
 from tui_lab.training.trainer import LabTrainer
 
 STEPS = 8
@@ -137,9 +137,9 @@ def counted(trainer: LabTrainer) -> list[int]:
 def test_a_run_that_died_at_its_last_step_does_none_more(make_trainer: Callable[..., LabTrainer]) -> None:
     recipe = recipe_for(max_steps=4)
     checkpoint = broken_off(make_trainer, recipe.changed(max_steps=6), 4, "broken")
-    assert not was_done(checkpoint, 6) and was_done(checkpoint, 4)
+    assert not is_finished(checkpoint, 6) and is_finished(checkpoint, 4)
     trainer = make_trainer(recipe, folder="broken")
-    trainer.take_up(checkpoint)
+    trainer.restore_finished(checkpoint)
     assert trainer.state.global_step == 4
     weight = load_file(checkpoint / "adapter_model.safetensors")
     name = next(name for name in weight if "lora_B" in name)
@@ -163,9 +163,9 @@ def test_early_stopping_goes_on_counting(make_trainer: Callable[..., LabTrainer]
 
     watched(6).train()  # the best at 2, worse at 4 and 6
     found = checkpoints.find(tmp_path / "broken").chosen
-    assert found is not None and not was_done(found, 20)
+    assert found is not None and not is_finished(found, 20)
     resumed = watched(99)
     resumed.train(resume_from_checkpoint=str(found))
     assert resumed.state.global_step == 8  # and not at 12
     found = checkpoints.find(tmp_path / "broken").chosen
-    assert found is not None and checkpoints.step_of(found) == 8 and was_done(found, 20)
+    assert found is not None and checkpoints.step_of(found) == 8 and is_finished(found, 20)

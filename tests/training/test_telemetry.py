@@ -19,7 +19,7 @@ from tui_lab.hardware.telemetry import plain_uuid
 from tui_lab.runs.events import EventTail, EventWriter
 from tui_lab.runs.schema import Event, WarningEvent
 from tui_lab.training import telemetry
-from tui_lab.training.telemetry import Sampler
+from tui_lab.training.telemetry import TelemetrySampler
 
 CUDA = DeviceFacts("cuda", "a card", 0, True, 1)
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
@@ -41,8 +41,8 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = Non
     monkeypatch.setattr(telemetry, "_held_bytes", lambda: [held] * len(uuids))
 
 
-def sampler(log: Path, **changes: Any) -> Sampler:
-    return Sampler(EventWriter(log), lambda: 3, **{"interval_s": 0.02, "record_s": 0.1, **changes})
+def sampler(log: Path, **changes: Any) -> TelemetrySampler:
+    return TelemetrySampler(EventWriter(log), lambda: 3, **{"interval_s": 0.02, "record_s": 0.1, **changes})
 
 
 def wait(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -194,7 +194,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monkey
 
 def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:
     writer = EventWriter(log)
-    one = Sampler(writer, lambda: 0, interval_s=0.01, record_s=0.02)
+    one = TelemetrySampler(writer, lambda: 0, interval_s=0.01, record_s=0.02)
 
     def full(event: Event) -> None:
         raise OSError(28, "No space left on device")

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from tests.training.conftest import losses, recipe_for, rows
 from tui_lab.decoding.generate import generate_answers
 from tui_lab.training.adapters import orthogonality
-from tui_lab.training.rng import undisturbed
+from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer, save_weights
 
 Make = Callable[..., LabTrainer]
@@ -49,7 +49,7 @@ def test_looking_leaves_the_losses_bit_identical(make_trainer: Make) -> None:
 
     def look(trainer: LabTrainer) -> None:
         trainer.validation_loss()
-        with undisturbed(trainer.model):
+        with preserve_rng_state(trainer.model):
             generate_answers(
                 trainer.model, trainer.processing_class, [[3, 10], [5]], stop_ids=[1], max_new_tokens=3
             )

@@ -141,12 +141,12 @@ class _Evaluation:
 
     def _load(self, target: Target) -> Any:
         from tui_lab.models import catalog
-        from tui_lab.models.load_progress import told
+        from tui_lab.models.load_progress import report_load_progress
         from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
 
         name = sanitize(self._subject.label if target is self._subject.base else self._subject.name)
         self._report(f"loading {name}")
-        with quiet_libraries(), told(lambda text: self._report(text), name, target.location):
+        with quiet_libraries(), report_load_progress(lambda text: self._report(text), name, target.location):
             how = self._subject.how
             model = load_model(
                 ModelSource(target.location, target.revision),

@@ -15,7 +15,7 @@ from tui_lab.core.format import size
 #: Seconds between two messages: people read no faster, and a loader has hundreds of weights.
 INTERVAL_S = 0.25
 
-Say = Callable[[str], None]
+OnProgressText = Callable[[str], None]
 
 
 class _Bar:
@@ -48,8 +48,8 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def told(
-    say: Say, name: str, location: str = "", clock: Callable[[], float] = time.monotonic
+def report_load_progress(
+    say: OnProgressText, name: str, location: str = "", clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
     """While a model loads inside, says how far it is. ``location`` is the hub id or folder that it comes
     from."""
@@ -93,7 +93,9 @@ def blobs_of(hub_id: str) -> Path:
     return hub_cache_dir() / f"models--{hub_id.replace('/', '--')}" / "blobs"
 
 
-def _watch_download(say: Say, name: str, blobs: Path, first_bytes: int, over: threading.Event) -> None:
+def _watch_download(
+    say: OnProgressText, name: str, blobs: Path, first_bytes: int, over: threading.Event
+) -> None:
     """Says how much has come into a folder, as long as it grows."""
     seen = first_bytes
     while not over.wait(INTERVAL_S):

@@ -24,7 +24,7 @@ from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
-from tui_lab.models.load_progress import told
+from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
 from tui_lab.playground.messages import (
     DETAILS,
@@ -98,7 +98,7 @@ class Worker:
         self.unload()
         say(f"loading {sanitize(target.location if model not in target.location else model)} …")
         how = Precision(dtype, four_bit=quantization == "nf4")
-        with told(say, sanitize(model), target.location):
+        with report_load_progress(say, sanitize(model), target.location):
             weights = load_model(ModelSource(target.location, target.revision), how)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, weights.num_parameters(), allow_large)
@@ -121,7 +121,7 @@ class Worker:
         stage = self._loaded
         if target.adapter is None:
             say(f"loading {sanitize(name)}, a whole model …")
-            with told(say, sanitize(name), target.location):
+            with report_load_progress(say, sanitize(name), target.location):
                 whole = load_model(ModelSource(target.location, target.revision), self._how)
             stage.add_model(name, whole)
             return
@@ -130,7 +130,7 @@ class Worker:
             stage.add_adapter(name, target.adapter)
         except NeedsSeparateModel as reason:
             say(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
-            with told(say, sanitize(name), self._target.location):
+            with report_load_progress(say, sanitize(name), self._target.location):
                 own = load_model(ModelSource(self._target.location, self._target.revision), self._how)
             stage.add_model(name, load_in_place(own, target.adapter, name))
 

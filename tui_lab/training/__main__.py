@@ -81,14 +81,14 @@ def _work_beside(run: Run) -> int:
     """The work of a process that is not the first: the same steps, and no word in the run's log."""
     number = distributed.rank()
     os.environ.pop(LOCK_ENV, None)
-    sys.stdout = distributed.Prefixed(sys.stdout, f"[process {number}] ")
-    sys.stderr = distributed.Prefixed(sys.stderr, f"[process {number}] ")
+    sys.stdout = distributed.PrefixedStream(sys.stdout, f"[process {number}] ")
+    sys.stderr = distributed.PrefixedStream(sys.stderr, f"[process {number}] ")
     try:
-        distributed.leave_last_words(run, number, "")
+        distributed.write_exit_reason(run, number, "")
     except OSError as error:
         print(explain(error, run) or error, file=sys.stderr)  # noqa: T201
         return 1
-    return _work(run, distributed.Unheard(run.events_path), Reserve(run))
+    return _work(run, distributed.NullEventWriter(run.events_path), Reserve(run))
 
 
 def _take_one_gpu() -> None:
@@ -115,7 +115,7 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
             if (
                 not distributed.rank()
             ):  # the first process decides; a launcher sends the signal to each of them
-                attempt.ask_to_stop()
+                attempt.request_stop()
 
         signal.signal(signal.SIGTERM, stop)
         if asked:  # while the libraries were loaded
@@ -142,7 +142,7 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
                 "lower max_length"
             )
         elif distributed.is_lost_connection(error):
-            message = (not distributed.rank() and distributed.others_last_words(run)) or (
+            message = (not distributed.rank() and distributed.exit_reason_of_others(run)) or (
                 "another process of this run went away without a word (worker.log may tell more); "
                 "the run can be resumed from its last checkpoint"
             )
@@ -156,7 +156,7 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
 def _failed(run: Run, events: EventWriter, reserve: Reserve, message: str) -> int:
     with contextlib.suppress(OSError):
         if distributed.rank():
-            distributed.leave_last_words(run, distributed.rank(), message)
+            distributed.write_exit_reason(run, distributed.rank(), message)
             print(message, file=sys.stderr)  # noqa: T201
     reserve.give_back()  # a full disk has room for the end now
     try:

@@ -54,14 +54,14 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import adapters, base_model, device, memory_limit, regularise, trackers
-from tui_lab.training.control import Control
-from tui_lab.training.distributed import Group
+from tui_lab.training.control import CommandProcessor
+from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.oom_cache import LadderMemory
 from tui_lab.training.oom_ladder import Ladder
-from tui_lab.training.probe import Probe
-from tui_lab.training.recorder import Recorder
-from tui_lab.training.samples import Measure
-from tui_lab.training.telemetry import Sampler
+from tui_lab.training.probe import RetentionProbe
+from tui_lab.training.recorder import EventRecorder
+from tui_lab.training.samples import TaskEvaluator
+from tui_lab.training.telemetry import TelemetrySampler
 from tui_lab.training.trainer import LabTrainer, build_trainer, save_weights, steps_planned
 
 VERSIONED = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
@@ -72,35 +72,35 @@ class Attempt:
 
     def __init__(self, run: Run, events: EventWriter) -> None:
         self.run, self.events = run, events
-        self.group = Group()
+        self.group = ProcessGroup()
         self.recipe: Recipe = run.recipe()
         # the first process looks at the folder before any of them writes into it
         before: RunState
-        before, found = self.group.agree(
+        before, found = self.group.broadcast(
             (Watcher(run).read_all(), checkpoints.find(run.checkpoints_path)) if self.group.is_main else None
         )  # type: ignore[misc]
         self.before = before
         self.checkpoint = found.chosen
         self.from_step = checkpoints.step_of(found.chosen) if found.chosen else 0
         self.started = time.monotonic()
-        self.recorder = Recorder(events, self.group)
+        self.recorder = EventRecorder(events, self.group)
         launched = float(os.environ.pop(LAUNCHED_ENV, time.time()))
         since = launched if before.attempt else 0.0
-        self.probe = Probe(run, self.recipe, events, before, self.from_step)
-        self.probe.wanted = self.probe.wanted and self.group.looks
-        self.control = Control(
-            run, events, before.acknowledged, since, self.recorder.leave_out_pause, self.probe, self.group
+        self.probe = RetentionProbe(run, self.recipe, events, before, self.from_step)
+        self.probe.wanted = self.probe.wanted and self.group.runs_evaluation
+        self.control = CommandProcessor(
+            run, events, before.acknowledged, since, self.recorder.exclude_pause, self.probe, self.group
         )
         events.write(ResumedEvent(from_step=self.from_step, attempt=before.attempt + 1))
         if self.group.is_main:
             for text in checkpoints.put_aside(found):
                 events.write(WarningEvent(text=text))
             self._tell_changes(before.attempt + 1)
-        self.telemetry = Sampler(
+        self.telemetry = TelemetrySampler(
             events, lambda: self.recorder.step or self.from_step, before.telemetry.energy_so_far_j
         )
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Ends the run after the step in hand, as the command ``stop`` does (SIGTERM)."""
         self.control.stop_wanted = True
 
@@ -149,7 +149,7 @@ class Attempt:
         self._phase("loading_model", entry.label)
         trainer = self._build(resolution, entry)
         self._plan(trainer)
-        self.measure = Measure(self.recipe, self.events, self.tokenizer, self.prepared, self.before)
+        self.measure = TaskEvaluator(self.recipe, self.events, self.tokenizer, self.prepared, self.before)
         self._baseline(trainer)
         self._train(trainer)
         if self.from_step and not trainer.state.global_step:
@@ -252,7 +252,7 @@ class Attempt:
         )
         base_facts = module_stats.module_stats(base)
         self.cost = self._cost(entry.shape or module_stats.shape_of(base), values)
-        self.probe.take_base(
+        self.probe.measure_base(
             base,
             self.tokenizer,
             [row["input_ids"] for row in self.prepared.validation],
@@ -362,39 +362,39 @@ class Attempt:
             return
         self._phase("evaluating", "how the model does before any training")
         self.recorder.write_validation(0, trainer.validation_loss(), "start")
-        if self.group.looks:
+        if self.group.runs_evaluation:
             self.measure.score(trainer, "start")
             self.measure.sample(trainer)
 
     def _train(self, trainer: LabTrainer) -> None:
         self._phase("training")
         self._trainer = trainer
-        self.control.heed(trainer)
+        self.control.process_commands(trainer)
         if self.control.stop_wanted:
             return
         if self.checkpoint is not None:
             # trl counts from nothing in every process; its count is part of the history that is saved
             self.recorder.tokens_before = trainer._total_train_tokens = tokens_trained(self.checkpoint)
-            if was_done(self.checkpoint, self.total_steps):
-                trainer.take_up(self.checkpoint)  # the Trainer would do one step more
+            if is_finished(self.checkpoint, self.total_steps):
+                trainer.restore_finished(self.checkpoint)  # the Trainer would do one step more
                 return self._catch_up(self.from_step)
         trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
 
     def _catch_up(self, step: int) -> None:
         """The sample that the attempt before still owed when it died: it had saved the step, no more."""
         owed = step and step % self.sample_steps == 0 and all(s["step"] != step for s in self.before.samples)
-        if owed and self.group.looks:
+        if owed and self.group.runs_evaluation:
             self.measure.sample(self._trainer)
 
     def _after_step(self, trainer: LabTrainer) -> None:
         """Between two steps: samples are drawn, probes taken, and what people asked is done."""
         step = trainer.state.global_step
-        if self.group.looks:
+        if self.group.runs_evaluation:
             if step % self.sample_steps == 0 and step != self.measure.sampled_at:
                 self.measure.sample(trainer)
             self.probe.after_step(trainer, self.recorder.average_step_s)
-        self.control.heed(trainer)
-        trainer.control.should_training_stop = self.group.agree(trainer.control.should_training_stop)
+        self.control.process_commands(trainer)
+        trainer.control.should_training_stop = self.group.broadcast(trainer.control.should_training_stop)
 
     # ------------------------------------------------------------------ the end
 
@@ -414,8 +414,8 @@ class Attempt:
         if not self.group.is_main:
             return 0
         if not stopped:
-            self.probe.at_end(trainer, bool(best_reloaded))
-            if self.group.looks:
+            self.probe.final_probe(trainer, bool(best_reloaded))
+            if self.group.runs_evaluation:
                 self.measure.score(trainer, "end")
         self.telemetry.stop()
         self.events.write(
@@ -506,7 +506,7 @@ class _CatchUp(TrainerCallback):
         self._call(state.global_step)
 
 
-def was_done(checkpoint: Path, total_steps: int) -> bool:
+def is_finished(checkpoint: Path, total_steps: int) -> bool:
     """Whether the training had come to its end in a checkpoint: at the last step, or by early stopping."""
     state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
     if state["global_step"] >= total_steps:

@@ -12,8 +12,8 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import CommandEvent, ContinuedEvent, PausedEvent
 from tui_lab.runs.storage import check_folder
-from tui_lab.training.distributed import Group
-from tui_lab.training.probe import Probe
+from tui_lab.training.distributed import ProcessGroup
+from tui_lab.training.probe import RetentionProbe
 
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAUSE_POLL_S = 0.2
 
 
-class Control:
+class CommandProcessor:
     """``done``: ids acknowledged by earlier attempts; commands sent before ``since`` (a resume) were meant
     for the attempt that died, and are acknowledged as such without being carried out; ``after_pause`` is
     told how many seconds a pause took. With several processes each has one: the first reads what is asked,
@@ -35,10 +35,10 @@ class Control:
         done: set[str],
         since: float,
         after_pause: Callable[[float], None],
-        probe: Probe,
-        group: Group | None = None,
+        probe: RetentionProbe,
+        group: ProcessGroup | None = None,
     ) -> None:
-        self._run, self._group = run, group or Group()
+        self._run, self._group = run, group or ProcessGroup()
         self._probe = probe
         self._after_pause = after_pause
         self._events = events
@@ -47,7 +47,7 @@ class Control:
         self._paused = False
         self.stop_wanted = False
 
-    def heed(self, trainer: LabTrainer) -> None:
+    def process_commands(self, trainer: LabTrainer) -> None:
         """Carries out what was asked since the last call; returns when the run may go on."""
         self._carry_out(trainer)
         if self._paused and not self.stop_wanted:
@@ -70,7 +70,7 @@ class Control:
         if self._group.is_main:
             check_folder(self._run, self._events.descriptor)
         heard = self._inbox.poll() if self._group.is_main else []
-        commands, self.stop_wanted = self._group.agree((heard, self.stop_wanted))
+        commands, self.stop_wanted = self._group.broadcast((heard, self.stop_wanted))
         for command in commands:
             outcome = self._do(command, trainer)
             self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
@@ -90,10 +90,10 @@ class Control:
                 self.stop_wanted = True
                 return f"stopping after step {step}"
             case "probe":
-                return self._group.agree(self._probe.now(trainer) if self._group.is_main else "")
+                return self._group.broadcast(self._probe.now(trainer) if self._group.is_main else "")
             case "arm" | "disarm":
                 on = command.name == "arm"
-                return self._group.agree(self._probe.arm(on, trainer) if self._group.is_main else "")
+                return self._group.broadcast(self._probe.arm(on, trainer) if self._group.is_main else "")
             case "checkpoint" if step:
                 trainer.checkpoint_now()
                 return f"checkpoint at step {step}"

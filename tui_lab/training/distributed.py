@@ -37,7 +37,7 @@ def size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1") or 1)
 
 
-class Group:
+class ProcessGroup:
     """See the module's docstring. With one process everything is at once and nothing is sent."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Group:
         return self.size > 1 and any(os.environ.get(name, "").lower() in ("1", "true") for name in names)
 
     @property
-    def looks(self) -> bool:
+    def runs_evaluation(self) -> bool:
         """Whether this process draws samples, scores and probes."""
         return self.is_main and not self.is_sharded
 
@@ -67,7 +67,7 @@ class Group:
         """Whether this is the process that writes and decides."""
         return self.rank == 0
 
-    def agree(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first process says; the others' ``value`` does not count."""
         if self.size == 1:
             return value
@@ -77,7 +77,7 @@ class Group:
         torch.distributed.broadcast_object_list(box, src=0, group=self._talk)
         return box[0]  # type: ignore[return-value]
 
-    def each(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What every process says, by rank."""
         if self.size == 1:
             return [value]
@@ -92,7 +92,7 @@ class Group:
 # the processes after the first
 
 
-class Unheard(EventWriter):
+class NullEventWriter(EventWriter):
     """The events of a process that is not the first: the run has one log. What is a warning goes to
     ``worker.log``, since the first process may not have met it."""
 
@@ -107,7 +107,7 @@ class Unheard(EventWriter):
         return None
 
 
-class Prefixed(io.TextIOBase):
+class PrefixedStream(io.TextIOBase):
     """A stream whose lines begin with the process that wrote them."""
 
     def __init__(self, stream: TextIO, prefix: str) -> None:
@@ -133,7 +133,7 @@ def _words_path(run: Run, number: int) -> Path:
     return run.path / f".process-{number}"
 
 
-def leave_last_words(run: Run, number: int, text: str) -> None:
+def write_exit_reason(run: Run, number: int, text: str) -> None:
     """A process tells the first one why it ends ("": it begins)."""
     if text:
         _words_path(run, number).write_text(text, encoding="utf-8")
@@ -141,7 +141,7 @@ def leave_last_words(run: Run, number: int, text: str) -> None:
         _words_path(run, number).unlink(missing_ok=True)
 
 
-def others_last_words(run: Run, patience_s: float = LAST_WORDS_S) -> str:
+def exit_reason_of_others(run: Run, patience_s: float = LAST_WORDS_S) -> str:
     """Why another process of this run ended, in a sentence; "" when none left a word."""
     deadline = time.monotonic() + patience_s
     while True:

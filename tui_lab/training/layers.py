@@ -68,7 +68,7 @@ def stages_for(epochs: float, max_steps: int, blocks: int) -> int:
     return max(1, min(blocks, passes if passes > 1 else STAGES))
 
 
-class Unfreezing(TrainerCallback):
+class GradualUnfreezing(TrainerCallback):
     """Lets the parts of a model take part, stage by stage, at equal shares of the run. What is not yet
     trained has no gradient, so optimisers leave it alone; its rate is set by :func:`split_groups`."""
 

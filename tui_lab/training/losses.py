@@ -21,7 +21,7 @@ _FORWARD = 0.0
 
 
 @dataclass(frozen=True)
-class Head:
+class OutputHead:
     """An output layer over hidden states of width H: weight (V, H), bias (V,), and what the architecture does
     to its logits: ``softcap · tanh(scale · logits / softcap)``."""
 
@@ -31,10 +31,10 @@ class Head:
     softcap: float | None
 
 
-def head_of(model: Any) -> Head:
+def output_head(model: Any) -> OutputHead:
     """The output layer of a causal model (not wrapped by peft) as it is now."""
     config, layer = model.config.get_text_config(), model.get_output_embeddings()
-    return Head(
+    return OutputHead(
         layer.weight, layer.bias, _scale(config), getattr(config, "final_logit_softcapping", None) or None
     )
 
@@ -50,12 +50,12 @@ def _scale(config: Any) -> float:
     return float(divisor) if config.model_type == "hyperclovax" else 1.0 / float(divisor)
 
 
-def kl_from_base(states: Tensor, head: Head, base_states: Tensor, base: Head) -> Tensor:
+def kl_from_base(states: Tensor, head: OutputHead, base_states: Tensor, base: OutputHead) -> Tensor:
     """KL(base ‖ now) of each position (N,), in nats, from both models' hidden states (N, H)."""
     return _divergence(states, head, base_states, base.weight, base.bias, base.scale, base.softcap)
 
 
-def mean_negative_log_probability(states: Tensor, head: Head) -> Tensor:
+def mean_negative_log_probability(states: Tensor, head: OutputHead) -> Tensor:
     """Mean over the vocabulary of −log p, for each position (N,): the cross-entropy with a uniform target,
     which is its divergence from the uniform distribution plus log V."""
     vocabulary = head.weight.shape[0]
@@ -66,7 +66,7 @@ def mean_negative_log_probability(states: Tensor, head: Head) -> Tensor:
 
 def _divergence(
     states: Tensor,
-    head: Head,
+    head: OutputHead,
     teacher_states: Tensor,
     teacher_weight: Tensor,
     teacher_bias: Tensor | None,
@@ -92,7 +92,7 @@ def _divergence(
     return result[0]
 
 
-def smoothed(log_probs: Tensor, mean_negative: Tensor, factor: float) -> Tensor:
+def label_smoothed(log_probs: Tensor, mean_negative: Tensor, factor: float) -> Tensor:
     """Cross-entropy with a target of which ``factor`` is spread evenly over the vocabulary; all (N,)."""
     return (1 - factor) * -log_probs + factor * mean_negative
 

@@ -21,7 +21,7 @@ from tui_lab.training.live_storages import LiveStorages
 ENVIRONMENT = "TUI_LAB_MEMORY_LIMIT_BYTES"
 
 
-class LiveBytes(LiveStorages):
+class LimitedStorages(LiveStorages):
     """Counts real tensors; ``limit_bytes`` 0 only counts. The weights count from their first use on."""
 
     def __init__(self, limit_bytes: int = 0) -> None:
@@ -71,4 +71,4 @@ def limited() -> AbstractContextManager[Any]:
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), 0)
         return contextlib.nullcontext()
-    return LiveBytes(limit)
+    return LimitedStorages(limit)

@@ -47,7 +47,7 @@ FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 
 
 @dataclass(frozen=True)
-class Probed:
+class MemoryCount:
     """Bytes, as CUDA's allocator or the CPU's would hold them: ``peak_bytes`` all at the worst moment,
     ``peaks`` the worst of each phase (forward, loss, backward, optimizer), ``gradients_bytes`` those of a
     whole step, ``saved_bytes`` what lives beside the model and earlier gradients when the loss is reached."""
@@ -70,7 +70,7 @@ class _FakeTrainer(trainer.LabTrainer):
         return
 
 
-def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> Probed:
+def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> MemoryCount:
     """Two steps of ``recipe`` on a model of ``config`` (transformers'), with the resolved ``values``, as
     ``device`` (``cuda`` or ``cpu``) would do them."""
     began = time.monotonic()
@@ -108,11 +108,11 @@ def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> P
         trained = [each for each in made.model.parameters() if each.requires_grad]
         adapter = sum(rounded(each.nbytes) for each in trained) if recipe.is_adapter else 0
         weights = counting.live_bytes - adapter
-        if objective.wanted(recipe):
+        if objective.is_needed(recipe):
             _protect(made, recipe, config, values, mode, counting)
         protections = counting.live_bytes - adapter - weights
         result = _steps(made, recipe, counting, rows, length, device)
-    return Probed(
+    return MemoryCount(
         weights_bytes=weights,
         adapter_bytes=adapter,
         protections_bytes=protections,

@@ -19,7 +19,7 @@ _BOUNDS = "cu_seq_lens_q"
 
 
 @dataclass(frozen=True)
-class Share:
+class PartShare:
     """How much a part counts against the average part of its batch; 1 where nothing was cut. ``tokens``: by
     tokens, padding left out; ``tasks``: by the trained tokens of each task, 1 for one that is missing."""
 
@@ -27,27 +27,27 @@ class Share:
     tasks: Mapping[int, float] = field(default_factory=dict)
 
 
-WHOLE = Share()
+WHOLE = PartShare()
 
 
 @dataclass(frozen=True)
-class Part:
+class BatchPart:
     """A part of a batch: what the model is given, and how much it counts."""
 
     inputs: dict[str, Any]
-    share: Share
+    share: PartShare
 
     @property
     def trained_tokens(self) -> int:
         return trained_tokens(self.inputs)
 
 
-def cut(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> list[Part]:
+def split(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> list[BatchPart]:
     """A batch in at most ``parts`` parts of about the same size, fewer where it has no more rows or
     documents. ``task_column``: each row's task, (B,), where there is one."""
     ranges = _ranges(batch, parts) if parts > 1 else []
     if len(ranges) < 2:
-        return [Part(dict(batch), WHOLE)]
+        return [BatchPart(dict(batch), WHOLE)]
     pieces = [_piece(batch, begin, end) for begin, end in ranges]
     tokens = [_real_tokens(piece) for piece in pieces]
     by_task = [_tokens_by_task(piece, task_column) for piece in pieces]
@@ -57,9 +57,9 @@ def cut(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> list
             of_task[task] = of_task.get(task, 0) + count
     all_tokens = max(1, sum(tokens))
     return [
-        Part(
+        BatchPart(
             piece,
-            Share(
+            PartShare(
                 own * len(pieces) / all_tokens,
                 {task: count * len(pieces) / of_task[task] for task, count in counts.items()},
             ),

@@ -20,8 +20,8 @@ from torch import Tensor
 from tui_lab.data.rows import TokenRow
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, regularise
-from tui_lab.training.micro_batches import WHOLE, Share
-from tui_lab.training.rng import undisturbed
+from tui_lab.training.micro_batches import WHOLE, PartShare
+from tui_lab.training.rng import preserve_rng_state
 
 #: The task of rows that name none: general rows beside those of a data set with tasks.
 NO_TASK = "general"
@@ -32,7 +32,7 @@ _READ = ("input_ids", "attention_mask", "position_ids")
 _FILE = "task_weights.safetensors"
 
 
-def wanted(recipe: Recipe) -> bool:
+def is_needed(recipe: Recipe) -> bool:
     """Whether a recipe asks for anything beside cross-entropy."""
     return bool(
         recipe.label_smoothing_factor
@@ -44,7 +44,7 @@ def wanted(recipe: Recipe) -> bool:
     )
 
 
-def tasks_of(rows: Sequence[TokenRow]) -> list[str]:
+def task_names(rows: Sequence[TokenRow]) -> list[str]:
     """The tasks that rows name, in the order of the alphabet."""
     return sorted({str(row.get("task", NO_TASK)) for row in rows})
 
@@ -71,14 +71,14 @@ class Objective:
             start = torch.full((len(self.tasks),), losses.raw_sigma_of(1.0))
             self.raw_sigma = torch.nn.Parameter(start.to(self._plain.device))
         holds = recipe.l2_to_start or recipe.ewc_lambda
-        self.changes = regularise.changes_of(model) if holds else {}
+        self.changes = regularise.weight_changes(model) if holds else {}
         self.importance: dict[str, Tensor] = {}
         #: The parts of the newest loss, by name, in nats a token (penalties as they are).
         self.parts: dict[str, float] = {}
 
     def measure_importance(self, rows: Sequence[TokenRow]) -> None:
         """The Fisher information of the start on general rows, for EWC."""
-        with undisturbed(self._model):
+        with preserve_rng_state(self._model):
             self.importance = regularise.fisher(self._model, self.changes, rows, self._recipe.seed)
 
     # ------------------------------------------------------------------ the loss
@@ -91,7 +91,7 @@ class Objective:
         *,
         tokens: Tensor | int | None,
         accumulation: int,
-        share: Share = WHOLE,
+        share: PartShare = WHOLE,
     ) -> Tensor:
         """The loss of a batch. ``compute`` runs trl's; ``tasks`` (B,) places into :attr:`tasks`; ``tokens``:
         trained ones of the whole step, None when the batch is one; ``accumulation``: batches of the step, or
@@ -101,7 +101,7 @@ class Objective:
         with self._seen() as seen:
             loss = compute()
         [states], [outputs] = seen.states, seen.outputs
-        head = losses.head_of(self._plain)
+        head = losses.output_head(self._plain)
         self.parts = {}
         if recipe.label_smoothing_factor or recipe.focal_gamma or recipe.uncertainty_weighting:
             loss = self._task_loss(states, outputs, head, tasks, tokens, accumulation, share)
@@ -123,17 +123,17 @@ class Objective:
         self,
         states: Tensor,
         outputs: Any,
-        head: losses.Head,
+        head: losses.OutputHead,
         tasks: Tensor | None,
         tokens: Tensor | int | None,
         accumulation: int,
-        share: Share,
+        share: PartShare,
     ) -> Tensor:
         recipe, mask = self._recipe, outputs.label_mask  # (B, T - 1)
         log_probs = outputs.log_probs[mask]  # (n,)
         if recipe.label_smoothing_factor:
             spread = losses.mean_negative_log_probability(states[:, :-1][mask], head)
-            each = losses.smoothed(log_probs, spread, recipe.label_smoothing_factor)
+            each = losses.label_smoothed(log_probs, spread, recipe.label_smoothing_factor)
         elif recipe.focal_gamma:
             each = losses.focal(log_probs, recipe.focal_gamma)
         else:
@@ -151,13 +151,15 @@ class Objective:
         counted = means.new_tensor([share.tasks.get(task, 1.0) for task in present.tolist()])
         return losses.weighted_by_uncertainty(means, self.raw_sigma[present], counted) / accumulation
 
-    def _distance(self, states: Tensor, base: Tensor, head: losses.Head, inputs: dict[str, Any]) -> Tensor:
+    def _distance(
+        self, states: Tensor, base: Tensor, head: losses.OutputHead, inputs: dict[str, Any]
+    ) -> Tensor:
         """Mean KL(base ‖ now) over every real token of the batch, prompts and general rows included."""
         length = inputs["input_ids"].shape[1]
         states = states[:, -length:]  # virtual tokens may stand before
         mask = inputs.get("attention_mask")
         kept = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
-        of_base = losses.head_of(self._frozen) if self._frozen is not None else head
+        of_base = losses.output_head(self._frozen) if self._frozen is not None else head
         return losses.kl_from_base(states[kept], head, base[kept], of_base).mean()
 
     # ------------------------------------------------------------------ looking at forwards
@@ -189,7 +191,7 @@ class Objective:
         # peft lets adapters that it switches on again be trained, also those that were frozen
         trained = [weight for weight in self._model.parameters() if weight.requires_grad]
         try:
-            with undisturbed(self._model), self._peft.disable_adapter():
+            with preserve_rng_state(self._model), self._peft.disable_adapter():
                 return _states(self._plain.base_model, read)
         finally:  # also when memory ran out: the step is done again
             for weight in self._model.parameters():

@@ -51,7 +51,7 @@ class OutOfMemory(LabError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class LadderState:
     """Where a run stands on the ladder. ``parts``: into which a micro-batch is cut at most; ``chunk_level``:
     place in :data:`CHUNKS`; ``evaluation_parts``: into which a batch of held-out rows is cut."""
 
@@ -61,23 +61,23 @@ class Settings:
     evaluation_parts: int = 1
 
     @staticmethod
-    def of_record(record: Mapping[str, Any]) -> Settings:
+    def of_record(record: Mapping[str, Any]) -> LadderState:
         """From an event or the file of what is remembered, with whatever makes no sense there put right."""
 
         def number(name: str, least: int, most: int) -> int:
             value = record.get(name, least)
             return min(most, max(least, value)) if type(value) is int else least
 
-        return Settings(
+        return LadderState(
             number("parts", 1, 1 << 20),
             record.get("gradient_checkpointing") is True,
             number("chunk_level", 0, len(CHUNKS) - 1),
             number("evaluation_parts", 1, 1 << 20),
         )
 
-    def at_least(self, other: Settings) -> Settings:
+    def at_least(self, other: LadderState) -> LadderState:
         """The more careful of both in everything."""
-        return Settings(
+        return LadderState(
             max(self.parts, other.parts),
             self.checkpointing or other.checkpointing,
             max(self.chunk_level, other.chunk_level),
@@ -101,7 +101,7 @@ class Ladder:
         self._recipe, self._values, self._write = recipe, dict(values or {}), write
         self._memory = memory
         self._key = key_of(recipe, self._values, device, limit_bytes) if device is not None else None
-        self.settings = Settings(checkpointing=recipe.gradient_checkpointing)
+        self.settings = LadderState(checkpointing=recipe.gradient_checkpointing)
         self._times: list[float] = []
         self._time_before = math.nan
         self._climbed = ""
@@ -114,11 +114,11 @@ class Ladder:
         the last run of this recipe on this card did, and says so."""
         start = self.settings
         if earlier:
-            self.settings = start.at_least(Settings.of_record(earlier))
+            self.settings = start.at_least(LadderState.of_record(earlier))
             why = "memory ran out in an earlier attempt at this run"
         elif self._memory is not None and self._key is not None:
             found = self._memory.recall(self._key)
-            self.settings = start.at_least(Settings.of_record(found or {}))
+            self.settings = start.at_least(LadderState.of_record(found or {}))
             file = self._memory.path.name
             why = (
                 "memory ran out when this recipe last ran on this card (remembered in "
@@ -128,7 +128,7 @@ class Ladder:
             words = ", ".join(self._changes(start, self.settings))
             self._write(ChoiceEvent(field="memory", value=self.record(), reason=f"{words}, because {why}"))
 
-    def record(self, settings: Settings | None = None) -> dict[str, Any]:
+    def record(self, settings: LadderState | None = None) -> dict[str, Any]:
         """Settings as an event has them."""
         at, recipe = settings or self.settings, self._recipe
         tokens, words = CHUNKS[at.chunk_level]
@@ -236,7 +236,7 @@ class Ladder:
             ways.append("keep the optimiser's states in pages of 8 bits (optim = 'paged_adamw_8bit')")
         return f"start anew and {' or '.join(ways)}, or take a smaller model; or free the card and resume"
 
-    def _changes(self, before: Settings, after: Settings) -> list[str]:
+    def _changes(self, before: LadderState, after: LadderState) -> list[str]:
         """What is other in ``after``, in words."""
         old, new = self.record(before), self.record(after)
         words = []
@@ -258,7 +258,7 @@ class Ladder:
             words.append(f"held-out batches are looked at in {after.evaluation_parts} parts")
         return words
 
-    def _tell(self, rung: str, step: int, before: Settings, text: str, cost: str) -> None:
+    def _tell(self, rung: str, step: int, before: LadderState, text: str, cost: str) -> None:
         if self._memory is not None and self._key is not None:
             self._memory.remember(self._key, self._recipe.model, self.record())
         self._write(

@@ -23,7 +23,7 @@ from trl import SFTTrainer
 
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.training import micro_batches
-from tui_lab.training.micro_batches import Part, Share
+from tui_lab.training.micro_batches import BatchPart, PartShare
 from tui_lab.training.oom_ladder import Ladder
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class RestartingTrainer(SFTTrainer):
 
     model: Any
     ladder: Ladder
-    share: Share = micro_batches.WHOLE
+    share: PartShare = micro_batches.WHOLE
     _step: _Step | None = None
     _in_hand: tuple[Mapping[str, Any], Mapping[str, Any]]  # the micro-batch, and the part of it
     _steps_timed = 0
@@ -119,7 +119,7 @@ class RestartingTrainer(SFTTrainer):
     def _in_parts(self, model: Any, batch: Mapping[str, Any], tokens: Any) -> Tensor:
         """Forward and backward of a micro-batch, part by part; its loss as if it had been done at once."""
         self._in_hand = (batch, batch)
-        parts = micro_batches.cut(batch, self.ladder.settings.parts)
+        parts = micro_batches.split(batch, self.ladder.settings.parts)
         if len(parts) == 1:
             return super().training_step(model, dict(batch), tokens)
         accumulation = self.current_gradient_accumulation_steps
@@ -143,7 +143,7 @@ class RestartingTrainer(SFTTrainer):
             self._metrics["train"][name].append(value)
         return torch.stack(losses).sum()
 
-    def joined(self, parts: list[Part], figures: list[dict[str, float]]) -> dict[str, float]:
+    def joined(self, parts: list[BatchPart], figures: list[dict[str, float]]) -> dict[str, float]:
         """What a batch shows in the logs, from what its parts showed: means over trained tokens."""
         found: dict[str, float] = {}
         for name in {name: None for each in figures for name in each}:
@@ -156,7 +156,7 @@ class RestartingTrainer(SFTTrainer):
             found[name] = sum(weight * value for weight, value in pairs) / total if total else pairs[0][1]
         return found
 
-    def weight_of(self, name: str, part: Part) -> float:
+    def weight_of(self, name: str, part: BatchPart) -> float:
         """How much a part counts in the mean of a figure of the logs."""
         return part.trained_tokens
 
@@ -273,7 +273,7 @@ class RestartingTrainer(SFTTrainer):
         left_out = 0
         for batch in batches:
             parts = self.ladder.settings.evaluation_parts
-            waiting = [(part.inputs, parts) for part in micro_batches.cut(batch, parts)]
+            waiting = [(part.inputs, parts) for part in micro_batches.split(batch, parts)]
             while waiting:
                 inputs, level = waiting.pop(0)
                 try:
@@ -286,7 +286,7 @@ class RestartingTrainer(SFTTrainer):
                     yield found
                     continue
                 free()
-                smaller = micro_batches.cut(inputs, 2)
+                smaller = micro_batches.split(inputs, 2)
                 if len(smaller) > 1:
                     self.ladder.smaller_evaluation(2 * level, self.state.global_step, inputs)
                     waiting[:0] = [(part.inputs, 2 * level) for part in smaller]

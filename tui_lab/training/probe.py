@@ -43,8 +43,15 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.state import RunState, headline
 from tui_lab.training import probe_base
-from tui_lab.training.probe_plan import MOST_ITEMS, Costs, Plan, Result, make_plan, reason_to_stop
-from tui_lab.training.rng import undisturbed
+from tui_lab.training.probe_plan import (
+    MOST_ITEMS,
+    ItemProbeResult,
+    ProbeCosts,
+    ProbeSchedule,
+    make_schedule,
+    stop_reason,
+)
+from tui_lab.training.rng import preserve_rng_state
 
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
@@ -59,7 +66,7 @@ KINDS = ("choice", "pairs")
 SAME_MODEL_NATS = 1e-3
 
 
-class Probe:
+class RetentionProbe:
     """See the module's docstring. ``before``: what earlier attempts wrote; ``from_step``: where this one
     begins."""
 
@@ -74,11 +81,11 @@ class Probe:
         self.armed = before.armed if begun else recipe.stop_on_retention
         self.stop_reason = ""
         self.seconds = 0.0  # spent on probes in this attempt, the base's own measurement left out
-        self.base: probe_base.Base | None = None
+        self.base: probe_base.ProbeBase | None = None
         self._suite: Suite
         self._tokenizer: Any = None
         self._batch_tokens = 0
-        self._plan: Plan | None = None
+        self._plan: ProbeSchedule | None = None
         self._kl_s = math.nan
         self._total = 0
         self._steps_timed = 0
@@ -87,7 +94,7 @@ class Probe:
 
     # ------------------------------------------------------------------ the base
 
-    def take_base(
+    def measure_base(
         self,
         model: Any,
         tokenizer: Any,
@@ -116,7 +123,7 @@ class Probe:
         virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
 
         def measure() -> None:
-            with undisturbed(model), _precision(device, compute_dtype):
+            with preserve_rng_state(model), _precision(device, compute_dtype):
                 self.base = probe_base.measure(
                     model,
                     tokenizer,
@@ -186,7 +193,7 @@ class Probe:
         assert self.base is not None
         base = self.base
         general = base.general
-        costs = Costs(
+        costs = ProbeCosts(
             step_s,
             base.item_s,
             base.item_fixed_s,
@@ -195,7 +202,7 @@ class Probe:
             general.longest,
         )
         share, asked = self._recipe.probe_share, len(base.scores)
-        plan = make_plan(self._total, costs, asked, share, len(self._suite.items), self.seconds)
+        plan = make_schedule(self._total, costs, asked, share, len(self._suite.items), self.seconds)
         self._plan = plan
         self._events.write(
             ProbePlanEvent(
@@ -213,7 +220,7 @@ class Probe:
             )
         )
 
-    def at_end(self, trainer: LabTrainer, weights_changed: bool) -> None:
+    def final_probe(self, trainer: LabTrainer, weights_changed: bool) -> None:
         """What is saved is measured, unless that was done already after the last step."""
         if self.base is None:
             return
@@ -264,7 +271,7 @@ class Probe:
         if not self.armed or self.stop_reason:
             return
         planned = len(self._plan.item_at) if self._plan else 0
-        reason = reason_to_stop(self._results, self._recipe.retention_threshold, planned)
+        reason = stop_reason(self._results, self._recipe.retention_threshold, planned)
         if reason:
             self.stop_reason = reason
             trainer.control.should_training_stop = True
@@ -352,7 +359,7 @@ class Probe:
 @contextmanager
 def _looking(trainer: LabTrainer) -> Iterator[None]:
     """The training's precision, and no trace in it."""
-    with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+    with preserve_rng_state(trainer.model), trainer.compute_loss_context_manager():
         yield
 
 
@@ -407,9 +414,9 @@ def _figures(interval: statistics.Interval) -> dict[str, float]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _result(event: dict[str, Any]) -> Result:
+def _result(event: dict[str, Any]) -> ItemProbeResult:
     """What the stop rule reads, from an event of this attempt or of an earlier one."""
-    return Result(
+    return ItemProbeResult(
         int(event["step"]),
         headline(event)["value"],
         float(event.get("mcnemar_p", math.nan)),

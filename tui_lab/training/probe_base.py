@@ -37,7 +37,7 @@ PASSES_A_STEP = 3.0
 
 
 @dataclass(frozen=True)
-class Base:
+class ProbeBase:
     """The base's figures. Seconds are those that measuring took, from which the run's probes are planned."""
 
     general: kl.BaseRecord
@@ -79,7 +79,7 @@ def measure(
     seed: int,
     batch_tokens: int,
     say: Callable[[str], None],
-) -> Base:
+) -> ProbeBase:
     """Measures the base. ``trained_tokens`` is what the run will train on, ``longest`` the tokens that a
     sequence may have. How much is measured follows from what a first trial takes."""
     began = time.monotonic()
@@ -118,7 +118,7 @@ def measure(
         item_s = max((many_s - few_s) / (many - few), many_s / many / 2)
         fixed_s = max(0.0, few_s - few * item_s)
     ask(items_to_ask(train_s, item_s, share))
-    return Base(
+    return ProbeBase(
         kept_general,
         kept_task,
         done,
@@ -149,7 +149,7 @@ def _paths(run: Run) -> tuple[Path, Path]:
     return folder / "probe_base.json", folder / "probe_base.safetensors"
 
 
-def write(run: Run, base: Base, key: str) -> None:
+def write(run: Run, base: ProbeBase, key: str) -> None:
     """Writes the figures to the run's folder, whole or not at all."""
     facts, tensors = _paths(run)
     facts.parent.mkdir(mode=0o700, exist_ok=True)
@@ -173,7 +173,7 @@ def write(run: Run, base: Base, key: str) -> None:
     write_atomically(facts, json.dumps(known))
 
 
-def read(run: Run, key: str) -> Base | None:
+def read(run: Run, key: str) -> ProbeBase | None:
     """The figures that an earlier attempt kept; None where there are none, or those of another base."""
     facts, tensors = _paths(run)
     try:
@@ -182,7 +182,7 @@ def read(run: Run, key: str) -> Base | None:
             return None
         named = load_file(tensors)
         scores = [_score(one) for one in record["items"]]
-        return Base(
+        return ProbeBase(
             _record(named, "general"),
             _record(named, "task"),
             {score.id: score for score in scores},

@@ -37,7 +37,7 @@ CONSECUTIVE = 2
 
 
 @dataclass(frozen=True)
-class Costs:
+class ProbeCosts:
     """Measured seconds. An item probe of n items takes ``item_fixed_s + n · item_s``."""
 
     step_s: float
@@ -55,7 +55,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProbeSchedule:
     """What will be probed at which steps. ``expected_share`` is of the training time."""
 
     items: int
@@ -73,9 +73,9 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
     return tuple(math.ceil((i + 1) * total / count) for i in range(count))
 
 
-def make_plan(
-    total_steps: int, costs: Costs, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
-) -> Plan:
+def make_schedule(
+    total_steps: int, costs: ProbeCosts, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
+) -> ProbeSchedule:
     """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``;
     ``spent_s``: what looking at the model before its first step took."""
     train_s = total_steps * costs.step_s
@@ -98,7 +98,7 @@ def make_plan(
     probe_s = spent_s + items_s + kl_s
     expected = probe_s / train_s if train_s > 0 else math.inf
     item_at = steps_of(total_steps, probes) if asked else ()
-    return Plan(
+    return ProbeSchedule(
         items=asked,
         item_at=item_at,
         kl_sequences=sequences,
@@ -111,7 +111,7 @@ def make_plan(
     )
 
 
-def _kl(total_steps: int, costs: Costs, left_s: float, least: int) -> tuple[int, int, int, float]:
+def _kl(total_steps: int, costs: ProbeCosts, left_s: float, least: int) -> tuple[int, int, int, float]:
     """Sequences, tokens of each, measurements and seconds of the distance from the base. More sequences go
     before longer ones, and both before more measurements."""
     if not costs.kl_sequences:
@@ -167,7 +167,7 @@ def items_to_ask(train_s: float, item_s: float, share: float) -> int:
 
 
 @dataclass(frozen=True)
-class Result:
+class ItemProbeResult:
     """What the stop rule reads of an item probe. ``retention`` is chance-corrected where there is a chance
     level; ``certain`` is False where the base itself is not surely better than chance."""
 
@@ -177,7 +177,7 @@ class Result:
     certain: bool
 
 
-def reason_to_stop(results: Sequence[Result], threshold: float, planned: int) -> str:
+def stop_reason(results: Sequence[ItemProbeResult], threshold: float, planned: int) -> str:
     """Why a run that is armed has to stop now, "" where it has not to: retention under the threshold at two
     item probes one after another, and the newest so by more than chance among all the probes of the run."""
     last = results[-CONSECUTIVE:]

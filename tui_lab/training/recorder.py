@@ -13,7 +13,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import CheckpointEvent, StepEvent, ValidationEvent, WarningEvent
 from tui_lab.training.device import memory_bytes, peak_resident_bytes, synchronize
-from tui_lab.training.distributed import Group
+from tui_lab.training.distributed import ProcessGroup
 
 #: Weight of the past in the average step time that the ETA is made of.
 STEP_TIME_MEMORY = 0.9
@@ -21,13 +21,13 @@ STEP_TIME_MEMORY = 0.9
 PART = "part "
 
 
-class Recorder(TrainerCallback):
+class EventRecorder(TrainerCallback):
     """Times cover the steps alone; what is done between them (validation, samples, checkpoints, pauses)
     is counted apart, and in the ETA at its measured share. Tokens are all that were trained on, padding
     left out."""
 
-    def __init__(self, events: EventWriter, group: Group | None = None) -> None:
-        self._events, self._group = events, group or Group()
+    def __init__(self, events: EventWriter, group: ProcessGroup | None = None) -> None:
+        self._events, self._group = events, group or ProcessGroup()
         self.device: DeviceFacts | None = None
         self.step = 0
         self.validation_rows = 0
@@ -58,7 +58,7 @@ class Recorder(TrainerCallback):
         """Over every logged step of this attempt; NaN before any."""
         return self._tokens / self._logged_s if self._logged_s else math.nan
 
-    def leave_out_pause(self, seconds: float) -> None:
+    def exclude_pause(self, seconds: float) -> None:
         """A pause is no work: it must not stretch the ETA."""
         self._between_s -= seconds
 
@@ -88,7 +88,7 @@ class Recorder(TrainerCallback):
         if not logs or "loss" not in logs or not self._window_steps:
             return
         tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
-        devices = self._group.each(memory_bytes(self.device))
+        devices = self._group.all_gather(memory_bytes(self.device))
         # the fullest device is the one that a run fails of
         memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}
         for label, used in memory.items():

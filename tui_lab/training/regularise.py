@@ -24,7 +24,7 @@ FISHER_TOKENS = 256
 ENTRIES_AT_ONCE = 2**24
 
 
-class Change(Protocol):
+class WeightChange(Protocol):
     """The change of one weight."""
 
     def squared(self) -> Tensor:
@@ -82,13 +82,13 @@ class Dense:
         return (importance.to(self.weight) * (self.weight - self.start).square()).sum()
 
 
-def changes_of(model: Any, adapter: str = "default") -> dict[str, Change]:
+def weight_changes(model: Any, adapter: str = "default") -> dict[str, WeightChange]:
     """The change of every weight that is trained, by the name of its module (adapter) or parameter. To be
     called before the first step: what is found now is the start."""
     if not hasattr(model, "peft_config"):
         trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
         return {name: Dense(weight, weight.detach().clone()) for name, weight in trained}
-    found: dict[str, Change] = {}
+    found: dict[str, WeightChange] = {}
     for name, module in model.named_modules():
         if adapter not in getattr(module, "lora_A", {}):
             continue
@@ -100,12 +100,12 @@ def changes_of(model: Any, adapter: str = "default") -> dict[str, Change]:
     return found
 
 
-def l2(changes: dict[str, Change]) -> Tensor:
+def l2(changes: dict[str, WeightChange]) -> Tensor:
     """½ Σ ΔW² over all of them."""
     return 0.5 * torch.stack([change.squared() for change in changes.values()]).sum()
 
 
-def ewc(changes: dict[str, Change], importance: dict[str, Tensor]) -> Tensor:
+def ewc(changes: dict[str, WeightChange], importance: dict[str, Tensor]) -> Tensor:
     """½ Σ F·ΔW² over all of them."""
     return 0.5 * torch.stack([changes[name].weighed(fisher) for name, fisher in importance.items()]).sum()
 
@@ -116,7 +116,7 @@ def ewc(changes: dict[str, Change], importance: dict[str, Tensor]) -> Tensor:
 
 def fisher(
     model: Any,
-    changes: dict[str, Change],
+    changes: dict[str, WeightChange],
     rows: Sequence[TokenRow],
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
@@ -155,7 +155,7 @@ def fisher(
 class _of_parameters:
     """Squares of the gradients of parameters that are trained."""
 
-    def __init__(self, changes: dict[str, Change]) -> None:
+    def __init__(self, changes: dict[str, WeightChange]) -> None:
         self._weights = {name: change.weight for name, change in changes.items() if isinstance(change, Dense)}
         self._sums = {name: torch.zeros_like(weight) for name, weight in self._weights.items()}
 
@@ -172,7 +172,7 @@ class _of_layers:
     """Squares of the gradients that the frozen weights of adapted layers would have: (out, in), or as the
     layer keeps it."""
 
-    def __init__(self, model: Any, changes: dict[str, Change]) -> None:
+    def __init__(self, model: Any, changes: dict[str, WeightChange]) -> None:
         self._sums: dict[str, Tensor] = {}
         self._row: dict[str, Tensor] = {}
         self._inputs: dict[str, list[Tensor]] = {}

@@ -15,7 +15,7 @@ import torch
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module) -> Iterator[None]:
+def preserve_rng_state(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients; afterwards mode and the states of torch (every device), numpy and
     random are what they were before."""
     was_training = model.training

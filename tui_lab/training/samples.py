@@ -19,14 +19,14 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoredExample, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_trainer import forget, free
-from tui_lab.training.rng import undisturbed
+from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
 
 #: Answers of a score that are kept in the log, for people to look at.
 EXAMPLES_KEPT = 4
 
 
-class Measure:
+class TaskEvaluator:
     """Samples and scores of one attempt, written as events."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Measure:
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:
             try:
-                with undisturbed(trainer.model), trainer.compute_loss_context_manager():
+                with preserve_rng_state(trainer.model), trainer.compute_loss_context_manager():
                     return generate_answers(
                         trainer.model,
                         self._tokenizer,

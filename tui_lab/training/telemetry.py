@@ -29,7 +29,7 @@ RECORD_S = 5.0
 PATIENCE_S = 1.0
 
 
-class Sampler:
+class TelemetrySampler:
     """See the module's docstring. :meth:`start` and :meth:`stop` are the run's; stopping twice is fine."""
 
     def __init__(

@@ -32,13 +32,13 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import checkpoints
 from tui_lab.training import adalora_state, layers, objective, trackers
 from tui_lab.training.adapters import orthogonality, peft_config
-from tui_lab.training.distributed import Group
-from tui_lab.training.micro_batches import Part
+from tui_lab.training.distributed import ProcessGroup
+from tui_lab.training.micro_batches import BatchPart
 from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.oom_trainer import RestartingTrainer
 from tui_lab.training.recorder import PART
-from tui_lab.training.rng import undisturbed
+from tui_lab.training.rng import preserve_rng_state
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,12 @@ class LabTrainer(RestartingTrainer):
         adalora: bool,
         after_step: Callable[[LabTrainer], None],
         ladder: Ladder,
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.ladder = ladder
-        self.group = group or Group()
+        self.group = group or ProcessGroup()
         #: How many checkpoints stay beside the best. The Trainer itself knows of no limit: it would delete
         #: the one before too early, and with a limit of one the last when a run is only stopped.
         self.checkpoints_kept: int | None = None
@@ -108,7 +108,7 @@ class LabTrainer(RestartingTrainer):
             loss = (loss[0] + term, loss[1]) if return_outputs else loss + term
         return loss
 
-    def weight_of(self, name: str, part: Part) -> float:
+    def weight_of(self, name: str, part: BatchPart) -> float:
         match name.removeprefix(PART).split(" ", 1):
             case ["kl_to_base"]:
                 return part.share.tokens
@@ -126,11 +126,11 @@ class LabTrainer(RestartingTrainer):
             return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
 
         total, tokens = 0.0, 0
-        with undisturbed(self.model), self.compute_loss_context_manager():
+        with preserve_rng_state(self.model), self.compute_loss_context_manager():
             for loss, counted in self.looked_at(iter(self._held_out()), look):
                 total += loss
                 tokens += counted
-        totals = [(total, tokens)] if self.group.is_sharded else self.group.each((total, tokens))
+        totals = [(total, tokens)] if self.group.is_sharded else self.group.all_gather((total, tokens))
         total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
         return total / tokens if tokens else math.nan
 
@@ -175,7 +175,7 @@ class LabTrainer(RestartingTrainer):
     def checkpoint_now(self) -> None:
         """Saves a checkpoint of the step in hand, unless it was saved already."""
         folder = self._checkpoint_folder
-        if not self.group.agree((folder / checkpoints.MANIFEST).exists()):
+        if not self.group.broadcast((folder / checkpoints.MANIFEST).exists()):
             self._save_checkpoint(self.model, None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
@@ -186,12 +186,12 @@ class LabTrainer(RestartingTrainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """As the Trainer does, and then sealed; the ones before are deleted only once this one is whole."""
         super()._save_checkpoint(*args, **kwargs)
-        self.group.each(None)  # every process has written its part
+        self.group.all_gather(None)  # every process has written its part
         if self.group.is_main:
             checkpoints.seal(self._checkpoint_folder)
             best = self.state.best_model_checkpoint
             rotate_checkpoints(str(self.args.output_dir), self.checkpoints_kept, best)
-        self.group.each(None)
+        self.group.all_gather(None)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Checkpoints are the run's own: they need no card."""
@@ -213,7 +213,7 @@ class LabTrainer(RestartingTrainer):
         if self.objective is not None:
             self.objective.load(Path(resume_from_checkpoint))
 
-    def take_up(self, checkpoint: Path) -> None:
+    def restore_finished(self, checkpoint: Path) -> None:
         """Takes weights and state of a checkpoint whose training had come to its end, without training."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         self._load_from_checkpoint(str(checkpoint))
@@ -340,7 +340,7 @@ def build_trainer(
     callbacks: list[TrainerCallback],
     after_step: Callable[[LabTrainer], None],
     ladder: Ladder | None = None,
-    group: Group | None = None,
+    group: ProcessGroup | None = None,
     warn: Callable[[str], None] = log.warning,
 ) -> LabTrainer:
     """The trainer of a recipe over a loaded base model and encoded rows.
@@ -357,7 +357,7 @@ def build_trainer(
             base.config.get_text_config().hidden_size,
             steps_planned(recipe, len(train)),
         )
-    tasks = objective.tasks_of(train) if recipe.uncertainty_weighting else []
+    tasks = objective.task_names(train) if recipe.uncertainty_weighting else []
     # made before trl changes the model's forward
     frozen = copy_of(base, values) if recipe.kl_weight and not recipe.is_adapter else None
     trainer = LabTrainer(
@@ -379,7 +379,7 @@ def build_trainer(
         group=group,
     )
     trainer.checkpoints_kept = recipe.save_total_limit
-    trainer.add_callback(_BestIsThere(warn))
+    trainer.add_callback(RelocateBestCheckpoint(warn))
     if trainer.group.rank:  # the same adapter at the start (it is sent to all), other dropout
         torch.manual_seed(recipe.seed + trainer.group.rank)
     cast_trainable_to_float32(trainer.model)
@@ -404,7 +404,7 @@ def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str])
     if recipe.gradual_unfreezing:
         stages = layers.stages_for(recipe.num_train_epochs, recipe.max_steps, blocks)
         total = steps_planned(recipe, len(trainer.train_dataset))
-        trainer.add_callback(layers.Unfreezing(model, stages, total))
+        trainer.add_callback(layers.GradualUnfreezing(model, stages, total))
         trainer.rate_factors = {
             depth: layers.STAGE_RATE ** layers.stage_of(depth, blocks, stages) for depth in depths
         }
@@ -412,7 +412,7 @@ def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str])
         trainer.rate_factors = {
             depth: layers.rate_factor(depth, blocks, recipe.layer_lr_decay) for depth in depths
         }
-    if objective.wanted(recipe):
+    if objective.is_needed(recipe):
         trainer.objective = Objective(recipe, model, frozen, tasks)
         if trainer.objective.raw_sigma is not None:
             trainer.add_callback(_ForgetTaskGradients(trainer.objective.raw_sigma))
@@ -420,7 +420,7 @@ def _protect(trainer: LabTrainer, recipe: Recipe, frozen: Any, tasks: list[str])
         trainer.data_collator = _WithTasks(trainer.data_collator)
 
 
-class _BestIsThere(TrainerCallback):
+class RelocateBestCheckpoint(TrainerCallback):
     """The best checkpoint is found under the run's folder as it is now, which may have been moved; one that
     is gone or damaged is the best no more."""
 
