@@ -178,18 +178,20 @@ def test_interrupted_it_goes_on_where_it_stopped(
     asked: list[list[str]] = []
     plain = score.score
 
-    def noted(model: Any, tokenizer: Any, suite: Any, *, done: Any, tell: Any, cancelled: Any) -> Any:
+    def noted(model: Any, tokenizer: Any, suite: Any, *, done: Any, on_score: Any, **_: Any) -> Any:
         ids: list[str] = []
         asked.append(ids)
 
         def counted(one: Any) -> None:
             ids.append(one.id)
-            tell(one)
+            on_score(one)
 
         def stopped() -> bool:
             return len(asked) == 1 and len(ids) >= 8
 
-        return plain(model, tokenizer, suite, done=done, tell=counted, cancelled=stopped, batch_tokens=512)
+        return plain(
+            model, tokenizer, suite, done=done, on_score=counted, cancelled=stopped, batch_tokens=512
+        )
 
     monkeypatch.setattr(score, "score", noted)
     with pytest.raises(Cancelled):

@@ -127,7 +127,7 @@ def test_what_is_kept_is_small() -> None:
 def test_logits_are_those_of_each_sequence_alone(
     kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kl, "LOGITS_AT_ONCE", chunk * VOCABULARY)
+    monkeypatch.setattr(kl, "MAX_LOGITS", chunk * VOCABULARY)
     monkeypatch.setattr(kl, "BATCH_TOKENS", 20)
     model = models(kind)
     found = list(kl.logits_of(model, SEQUENCES))

@@ -1,7 +1,7 @@
 """The data preview, as a job: ``python -m tui_lab.data.preview`` reads one JSON request from stdin and
-answers with JSON lines (see ``tui_lab.core.job_protocol``). It shows rows as the model will see them, token by token,
-with what is trained, and says how the format was detected and where the chat template comes from. Only
-the rows asked for and a small sample are encoded, so that it stays quick on large sets."""
+answers with JSON lines (see ``tui_lab.core.job_protocol``). It shows rows as the model will see them, token
+by token, with what is trained, and says how the format was detected and where the chat template comes from.
+Only the rows asked for and a small sample are encoded, so that it stays quick on large sets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """General rows that are mixed into a tuning, so that the model does not forget what it could do before.
 
 For the pocket model they are documents of its own corpus, from a bundled file that leaves out the two
-categories of facts that the suite ``everyday`` holds back. For other models they come from a file, a folder or
-the hub. In chats and questions only the answers are trained, in plain text everything. Experience replay:
+categories of facts that the suite ``everyday`` holds back. For other models they come from a file, a folder
+or the hub. In chats and questions only the answers are trained, in plain text everything. Experience replay:
 Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal"."""
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class GeneralRows:
 
 
 def rows_wanted(task_rows: int, fraction: float) -> int:
-    """The number of general rows that make ``fraction`` of all rows together with ``task_rows``; at least one."""
+    """The number of general rows that make ``fraction`` of all rows together with ``task_rows``; at least
+    one."""
     return max(1, round(task_rows * fraction / (1 - fraction)))
 
 

@@ -13,7 +13,7 @@ from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.retention.scoring.forward import evaluating
+from tui_lab.retention.scoring.forward import evaluation_mode
 from tui_lab.runs.state import RunState
 
 VERSION = 1
@@ -44,7 +44,7 @@ class HeldOutTask:
         from tui_lab.decoding.generate import generate_answers
 
         prompts = [templates.prompt_ids(self._tokenizer, prompt_of(example)) for example in self.examples]
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), evaluation_mode(model):
             return generate_answers(
                 model,
                 self._tokenizer,

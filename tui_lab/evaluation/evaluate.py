@@ -205,12 +205,18 @@ class _Evaluation:
                     self._tokenizer_of_base(),
                     suite,
                     done=dict(kept.done),
-                    tell=ready,
+                    on_score=ready,
+                    on_warning=self._warn_once(suite),
                     cancelled=self._cancelled,
                 )
         finally:
             spent = self._seconds.get(suite.sha256, 0.0)
             self._seconds[suite.sha256] = spent + time.monotonic() - began
+
+    def _warn_once(self, suite: Suite) -> Callable[[str], None]:
+        """Collects warnings for the suite's result; base and tuned model often give the same one."""
+        warnings = self._warnings[suite.sha256]
+        return lambda text: None if text in warnings else warnings.append(text)
 
     def _say_of_others(self, suite: Suite, others: list[LoadConfig]) -> None:
         if others:

@@ -353,7 +353,7 @@ class Sweep:
             if not kept.complete:
                 with quiet_libraries():
                     scoring.score(
-                        loaded.model, loaded.tokenizer, self._suite, done=dict(kept.done), tell=ready
+                        loaded.model, loaded.tokenizer, self._suite, done=dict(kept.done), on_score=ready
                     )
             return [kept.done[item.id] for item in items]
 

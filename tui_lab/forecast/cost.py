@@ -1,11 +1,10 @@
 """Time, money and energy of a run: forecast before it, reckoned while it goes, told when it ends.
 
-Time comes from the operations a token takes (:mod:`tui_lab.forecast.flops`) and the speed of the card: measured
-on it (:mod:`tui_lab.forecast.calibration`), else its data sheet's rate times a share that is *assumed*, which makes
-the interval wide. Money needs a price an hour, carbon a grid's intensity: both are settings. Energy is the
-card's alone, from its power limit before a run and from its own meter during it; without a GPU nothing tells
-it, and nothing is guessed. Plain functions of numbers, no torch.
-"""
+Time comes from the operations a token takes (:mod:`tui_lab.forecast.flops`) and the speed of the card:
+measured on it (:mod:`tui_lab.forecast.calibration`), else its data sheet's rate times a share that is
+*assumed*, which makes the interval wide. Money needs a price an hour, carbon a grid's intensity: both are
+settings. Energy is the card's alone, from its power limit before a run and from its own meter during it;
+without a GPU nothing tells it, and nothing is guessed. Plain functions of numbers, no torch."""
 
 from __future__ import annotations
 
@@ -140,12 +139,12 @@ def estimate(
 ) -> Cost:
     """What a run of ``recipe`` on a model of ``shape`` will take.
 
-    ``device``: the machine's, a card, or a card's name. ``tokens``: those the whole run trains on; None takes
-    them from ``rows`` × ``mean_tokens`` (tokens a row) and the recipe, else from its steps as the most they
-    can be, else costs are told for a million. ``validation_tokens``: of one validation. ``trained_share``:
-    part of the tokens that is trained on. ``measured``: :func:`tui_lab.forecast.calibration.find`'s. Raises LabError
-    for a ``device`` that is an unknown name, and for settings that are no numbers.
-    """
+    ``device``: the machine's, a card, or a card's name. ``tokens``: those the whole run trains on; None
+    takes them from ``rows`` × ``mean_tokens`` (tokens a row) and the recipe, else from its steps as the most
+    they can be, else costs are told for a million. ``validation_tokens``: of one validation.
+    ``trained_share``: part of the tokens that is trained on. ``measured``:
+    :func:`tui_lab.forecast.calibration.find`'s. Raises LabError for a ``device`` that is an unknown name,
+    and for settings that are no numbers."""
     tariff = prices() if tariff is None else tariff
     values = resolved or {}
     max_length = int(values.get("max_length") or recipe.max_length)

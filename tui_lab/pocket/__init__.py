@@ -1,4 +1,5 @@
-"""The bundled model and its tokenizer. ``builder``, which makes them, is in the repository but not in the wheel."""
+"""The bundled model and its tokenizer. ``builder``, which makes them, is in the repository but not in the
+wheel."""
 
 from pathlib import Path
 

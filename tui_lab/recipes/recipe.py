@@ -1,11 +1,10 @@
 """The recipe: everything that one fine-tuning needs to be told, as one flat, validated record.
 
 The fields are declared in :mod:`tui_lab.recipes.schema`. A recipe is made from a preset (a TOML file, see
-:mod:`tui_lab.recipes.presets`) and overrides; every mistake is reported at once, each with its key, its value, what
-is allowed and the nearest valid key. Hard limits refuse, advised ranges only warn
-(:func:`tui_lab.recipes.rules.warnings_for`). Combinations that break, loudly or silently, are refused by name
-with the alternative (:data:`tui_lab.recipes.rules.REFUSALS`).
-"""
+:mod:`tui_lab.recipes.presets`) and overrides; every mistake is reported at once, each with its key, its
+value, what is allowed and the nearest valid key. Hard limits refuse, advised ranges only warn
+(:func:`tui_lab.recipes.rules.warnings_for`). Combinations that break, loudly or silently, are refused by
+name with the alternative (:data:`tui_lab.recipes.rules.REFUSALS`)."""
 
 from __future__ import annotations
 

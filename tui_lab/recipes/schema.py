@@ -23,7 +23,8 @@ TRACKERS = {
 
 
 class RecipeSchema(BaseModel):
-    """The fields of :class:`tui_lab.recipes.recipe.Recipe`. Forms show them in this order, under their groups."""
+    """The fields of :class:`tui_lab.recipes.recipe.Recipe`. Forms show them in this order, under their
+    groups."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()

@@ -19,7 +19,13 @@ from typing import Any
 import torch
 
 from tui_lab.core.errors import LabError
-from tui_lab.retention.scoring.forward import LOGITS_AT_ONCE, always, evaluating, states_of, virtual_tokens
+from tui_lab.retention.scoring.forward import (
+    MAX_LOGITS,
+    constant,
+    evaluation_mode,
+    head_input,
+    virtual_token_count,
+)
 
 TOP, TAIL = 64, 8
 #: Tokens of one forward: logits are bounded apart, so this is about hidden states alone.
@@ -165,11 +171,11 @@ def logits_of(model: Any, sequences: Sequence[Sequence[int]]) -> Iterator[torch.
             f"models of type {plain.config.model_type} have no output layer over their vocabulary, so there "
             "is no distance to measure; choose a causal language model"
         )
-    reader = model if virtual_tokens(model) else plain
+    reader = model if virtual_token_count(model) else plain
     vocabulary = int(plain.get_input_embeddings().weight.shape[0])
-    chunk = max(1, LOGITS_AT_ONCE // vocabulary)
+    chunk = max(1, MAX_LOGITS // vocabulary)
     for batch in _batches(sequences):
-        with evaluating(model):
+        with evaluation_mode(model):
             yield from _batch_logits(reader, head, batch, chunk)
 
 
@@ -207,11 +213,11 @@ def _batch_logits(
         states = hidden[rows, columns + before]
         return states[None, :chunk]
 
-    with states_of(head, all_that_is_read):
+    with head_input(head, all_that_is_read):
         first = model(input_ids=ids, use_cache=False).logits[0]
     yield first
     for begin in range(chunk, len(rows), chunk):
         assert states is not None
         part = states[None, begin : begin + chunk]
-        with states_of(head, always(part)):
+        with head_input(head, constant(part)):
             yield model(input_ids=ids[:1, :1], use_cache=False).logits[0]

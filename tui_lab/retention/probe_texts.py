@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tui_lab.retention.scoring.forward import evaluating
+from tui_lab.retention.scoring.forward import evaluation_mode
 from tui_lab.retention.suites import registry
 
 #: Shorter than this a sequence says nothing.
@@ -62,7 +62,7 @@ def samples(
         return []
     device = model.get_input_embeddings().weight.device
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluating(model):
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), evaluation_mode(model):
         torch.manual_seed(seed)
         ids = torch.tensor(begins, device=device)  # (B, T)
         deadline, past = time.monotonic() + longest_s, None

@@ -19,7 +19,7 @@ from tests.decoding.conftest import tiny
 from tui_lab.core.errors import LabError
 from tui_lab.retention.scoring import encode, forward, prefix_tree
 from tui_lab.retention.scoring import score as scoring
-from tui_lab.retention.scoring.forward import Reader
+from tui_lab.retention.scoring.forward import LogLikelihoodScorer
 from tui_lab.retention.scoring.score import Cancelled, ItemScore, score
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite, chance_of, fingerprint
@@ -102,7 +102,7 @@ def close(found: Sequence[float], wanted: Sequence[float], relative: float = 2e-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_equal_to_one_row_at_a_time(name: str, tiny_model: Callable[..., Any], letters: Any) -> None:
     model, suite = tiny_model(name), questions()
-    assert Reader(model).trees, "this architecture reads trees"
+    assert LogLikelihoodScorer(model).supports_trees, "this architecture reads trees"
     found = score(model, letters, suite)
     assert [one.id for one in found] == [item.id for item in suite.items]
     for one, item in zip(found, suite.items, strict=True):
@@ -124,7 +124,7 @@ def test_sharing_changes_nothing(
     model, suite = tiny_model(name), questions(9)
     shared = score(model, letters, suite)
     small = score(model, letters, suite, batch_tokens=64)
-    monkeypatch.setattr(Reader, "_tree_trial", lambda self: False)
+    monkeypatch.setattr(LogLikelihoodScorer, "_matches_single_rows", lambda self, what: False)
     alone = score(model, letters, suite)
     for one, other, third in zip(shared, alone, small, strict=True):
         assert close(one.loglikelihoods, other.loglikelihoods) and one.predicted == other.predicted
@@ -145,7 +145,7 @@ def test_a_model_that_ignores_masks_is_found_out(
         return plain(self, *args, **inputs)
 
     monkeypatch.setattr(type(model), "forward", deaf)
-    assert not Reader(model).trees
+    assert not LogLikelihoodScorer(model).supports_trees
     for one, other in zip(score(model, letters, suite), wanted, strict=True):
         assert close(one.loglikelihoods, other.loglikelihoods)
 
@@ -156,14 +156,14 @@ def test_choices_of_one_token_share_one_row(letters: Any) -> None:
     rows = encoder.rows(suite, [0])
     assert [len(row.targets) for row in rows] == [1] * 4
     for share in (True, False):
-        [pack] = prefix_tree.packs_of(rows, 256, share)
+        [pack] = prefix_tree.make_packs(rows, 256, share)
         assert pack.width == len(letters(suite.items[0].context)["input_ids"]) and not pack.branched
 
 
 def test_what_rows_share_is_read_once(letters: Any) -> None:
     suite = questions()
     rows = encode.Encoder(letters, 256).rows(suite, range(len(suite.items)))
-    packs = prefix_tree.packs_of(rows, 10_000)
+    packs = prefix_tree.make_packs(rows, 10_000)
     read = sum(pack.width for pack in packs)
     beginnings = {row.tokens[: at + 1] for row in rows for at in range(len(row.tokens))}
     assert len(beginnings) <= read < sum(len(row.tokens) for row in rows) / 2
@@ -261,13 +261,13 @@ def test_interrupted_and_gone_on_with(tiny_model: Callable[..., Any], letters: A
             model,
             letters,
             suite,
-            tell=lambda one: told.update({one.id: one}),
+            on_score=lambda one: told.update({one.id: one}),
             cancelled=lambda: len(told) >= 4,
             batch_tokens=256,
         )
     assert 4 <= len(told) < 12
     again: list[str] = []
-    found = score(model, letters, suite, done=told, tell=lambda one: again.append(one.id))
+    found = score(model, letters, suite, done=told, on_score=lambda one: again.append(one.id))
     assert sorted([*again, *told]) == sorted(item.id for item in suite.items)
     for one, other in zip(found, whole, strict=True):
         assert one.id == other.id and close(one.loglikelihoods, other.loglikelihoods)
@@ -281,25 +281,25 @@ def test_batches_shrink_until_they_fit(
 ) -> None:
     model, suite = tiny_model("llama"), questions(9)
     wanted = score(model, letters, suite)
-    plain, refused = Reader.read, []
+    plain, refused = LogLikelihoodScorer.log_likelihoods, []
 
-    def tight(self: Reader, packs: Any) -> Any:
+    def tight(self: LogLikelihoodScorer, packs: Any) -> Any:
         if sum(pack.width for pack in packs) > 130:
             refused.append(1)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return plain(self, packs)
 
-    monkeypatch.setattr(Reader, "read", tight)
+    monkeypatch.setattr(LogLikelihoodScorer, "log_likelihoods", tight)
     found = score(model, letters, suite)
     assert refused
     for one, other in zip(found, wanted, strict=True):
         assert close(one.loglikelihoods, other.loglikelihoods)
-    monkeypatch.setattr(Reader, "_tree_trial", lambda self: True)
+    monkeypatch.setattr(LogLikelihoodScorer, "_matches_single_rows", lambda self, what: True)
 
-    def never(self: Reader, packs: Any) -> Any:
+    def never(self: LogLikelihoodScorer, packs: Any) -> Any:
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(Reader, "read", never)
+    monkeypatch.setattr(LogLikelihoodScorer, "log_likelihoods", never)
     with pytest.raises(LabError, match="does not fit the free memory"):
         score(model, letters, suite)
 
@@ -311,7 +311,7 @@ def test_logits_in_chunks(
 ) -> None:
     model, suite = tiny_model("gemma2"), questions()
     wanted = score(model, letters, suite)
-    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * 160)
+    monkeypatch.setattr(forward, "MAX_LOGITS", 7 * 160)
     for one, other in zip(score(model, letters, suite), wanted, strict=True):
         assert close(one.loglikelihoods, other.loglikelihoods)
 

@@ -1,7 +1,9 @@
-"""Attention over a tree of rows, block by block. A mask over a whole pack lets every token look at every
-other and then throws most of it away: with many branches on one long beginning that costs more than all the
-rest of the model. Here stretches of neighbouring tokens look at their own ancestors only. The same mask and
-the model library's own attention are used, on slices; so the result is the same but for rounding."""
+"""Attention over a prefix tree in blocks of neighbouring tokens.
+
+With one mask over a whole pack, attention is computed between all pairs of tokens and most of it is masked:
+with many branches on one long beginning that costs more than the rest of the model. Here each block of
+tokens attends to its own ancestors only. transformers' attention function gets slices of the same tensors
+and mask, so the result differs by rounding alone."""
 
 from __future__ import annotations
 
@@ -13,20 +15,20 @@ import torch
 
 from tui_lab.retention.scoring.prefix_tree import Pack
 
-#: What one more call costs, in pairs of a token and one that it looks at: 60 µs on a processor, where a pair
-#: takes about 25 ns with eight heads. A GPU has looked at a million pairs before the next call is there.
-CALL = {"cpu": 4_000}
-CALL_ELSEWHERE = 1_000_000
-#: Blocks must save so much of the pairs to be used.
-LEAST_SAVED = 0.25
+#: The cost of one more call, in (query, key) pairs: 60 µs on a CPU, where a pair takes about 25 ns with eight
+#: heads. A GPU computes a million pairs in the time of one call.
+CALL_COST = {"cpu": 4_000}
+GPU_CALL_COST = 1_000_000
+#: The least share of the pairs that blocks must save to be used.
+MIN_SAVED = 0.25
 
-#: A stretch of tokens (begin, end) and what it looks at: ranges (begin, end) in rising order.
+#: A block of tokens (begin, end) and the keys it attends to: ranges (begin, end) in rising order.
 Block = tuple[int, int, tuple[tuple[int, int], ...]]
 
 
-def blocks_of(pack: Pack, call: int) -> list[Block] | None:
-    """A pack's tokens in blocks; None where the whole at once is as good."""
-    above: list[tuple[tuple[int, int], ...]] = []  # of every run, the ranges of its ancestors
+def plan_blocks(pack: Pack, call_cost: int) -> list[Block] | None:
+    """The blocks of a pack; None where attention over the whole pack is as cheap."""
+    above: list[tuple[tuple[int, int], ...]] = []  # for each run, the ranges of its ancestors
     blocks: list[Block] = []
     for begin, end, parent in pack.runs:
         ranges: tuple[tuple[int, int], ...] = ()
@@ -38,16 +40,16 @@ def blocks_of(pack: Pack, call: int) -> list[Block] | None:
         if blocks:
             first, _, seen = blocks[-1]
             merged: Block = (first, end, _union((*seen, *alone[2])))
-            if pairs(merged) <= pairs(blocks[-1]) + pairs(alone) + call:
+            if attention_pairs(merged) <= attention_pairs(blocks[-1]) + attention_pairs(alone) + call_cost:
                 blocks[-1] = merged
                 continue
         blocks.append(alone)
-    cost = sum(pairs(block) + call for block in blocks)
-    return blocks if cost < (1 - LEAST_SAVED) * pack.width**2 else None
+    cost = sum(attention_pairs(block) + call_cost for block in blocks)
+    return blocks if cost < (1 - MIN_SAVED) * pack.width**2 else None
 
 
 def _run_of(runs: Sequence[tuple[int, int, int]], node: int) -> int:
-    """Which run a node lies in."""
+    """The index of the run that has the node."""
     low, high = 0, len(runs) - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -65,39 +67,42 @@ def _union(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def pairs(block: Block) -> int:
-    """How many pairs of a token and one that it may look at a block computes."""
+def attention_pairs(block: Block) -> int:
+    """The number of (query, key) pairs that a block computes."""
     return (block[1] - block[0]) * sum(end - begin for begin, end in block[2])
 
 
 @contextmanager
-def by_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
-    """Inside, models whose attention is ``sdpa`` look at each pack of the batch by its blocks."""
+def use_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
+    """Inside, models with ``sdpa`` attention compute each pack of the batch in the blocks of ``plan``.
+
+    transformers' ``ALL_ATTENTION_FUNCTIONS`` is the interface for custom attention (since 4.48).
+    """
     if not any(plan):
         yield
         return
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    whole = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
 
     def attention(
-        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **how: Any
+        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any
     ) -> tuple[torch.Tensor, None]:
-        """query (B, heads, T, D) → (B, T, heads, D), as the library has it."""
+        """query (B, heads, T, D) → (B, T, heads, D), as transformers' attention functions return it."""
         if attention_mask is None or query.shape[0] != len(plan):
-            found: tuple[torch.Tensor, None] = whole(module, query, key, value, attention_mask, **how)
+            found: tuple[torch.Tensor, None] = sdpa(module, query, key, value, attention_mask, **options)
             return found
         rows = []
         for at, blocks in enumerate(plan):
             q, k, v, mask = (each[at : at + 1] for each in (query, key, value, attention_mask))
             if blocks is None:
-                rows.append(whole(module, q, k, v, mask, **how)[0])
+                rows.append(sdpa(module, q, k, v, mask, **options)[0])
                 continue
             parts = []
             for begin, end, seen in blocks:
-                near = [_taken(each, seen, 2) for each in (k, v)]
-                shown = _taken(mask[:, :, begin:end], seen, 3)
-                parts.append(whole(module, q[:, :, begin:end], *near, shown, **how)[0])
+                keys_values = [gather_ranges(each, seen, 2) for each in (k, v)]
+                visible = gather_ranges(mask[:, :, begin:end], seen, 3)
+                parts.append(sdpa(module, q[:, :, begin:end], *keys_values, visible, **options)[0])
             padding = q.shape[2] - blocks[-1][1]
             if padding:
                 parts.append(parts[0].new_zeros((1, padding, *parts[0].shape[2:])))
@@ -111,6 +116,7 @@ def by_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
         del ALL_ATTENTION_FUNCTIONS["sdpa"]
 
 
-def _taken(tensor: torch.Tensor, ranges: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:
+def gather_ranges(tensor: torch.Tensor, ranges: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:
+    """The entries of ``tensor`` in these ranges of dimension ``dim``, one range after the other."""
     slices = [tensor.narrow(dim, begin, end - begin) for begin, end in ranges]
     return slices[0] if len(slices) == 1 else torch.cat(slices, dim)

@@ -1,6 +1,8 @@
-"""Items as token rows, by the rules of lm-evaluation-harness: spaces at the end of a context move to the
-continuation, both are encoded together and split at the length of the encoded context, what does not fit
-the model is cut off on the left, documents are read in windows that do not overlap. No torch."""
+"""Items as token rows, by the rules of lm-evaluation-harness (``lm_eval/api/model.py`` and ``utils.py``).
+
+Spaces at the end of a context move to the continuation; both are encoded together and split at the length of
+the encoded context; rows longer than the model's context are cut on the left; documents are split into
+windows that do not overlap. No torch."""
 
 from __future__ import annotations
 
@@ -12,32 +14,36 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites.records import Item, Suite
 
-#: Positions of a model whose configuration does not say; the harness's own default.
+#: The context of a model whose configuration names none: the default of lm-evaluation-harness.
 DEFAULT_CONTEXT = 2048
-_ENDLESS = 10**12  # tokenizers without a limit give an absurd one
-#: Texts that one call of the tokenizer gets.
+_UNLIMITED = 10**12  # tokenizers without a limit give 10**30
+#: Texts in one call of the tokenizer.
 _TEXTS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class Row:
-    """One thing to read: ``tokens`` are fed, and the last ``len(targets)`` of them foretell ``targets``."""
+class ScoringRow:
+    """One sequence to score: ``tokens`` are the input, and its last ``len(targets)`` tokens predict
+    ``targets``.
+
+    ``item`` is the index in the suite, ``choice`` that of the continuation or window.
+    """
 
     item: int
     choice: int
     tokens: tuple[int, ...]
     targets: tuple[int, ...]
-    cut: int = 0  # tokens left away on the left
+    cut: int = 0  # tokens removed on the left
 
 
 def context_length(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
-    """Positions that a row may take, as the harness finds them, less those of virtual tokens."""
+    """The positions of a row, found as lm-evaluation-harness does, less those of virtual tokens."""
     from tui_lab.decoding.engine import context_length as of_config
 
     if (positions := of_config(model.config)) is not None:
         return positions - virtual_tokens
     limit = getattr(tokenizer, "model_max_length", None)
-    found = int(limit) if limit is not None and limit < _ENDLESS else DEFAULT_CONTEXT
+    found = int(limit) if limit is not None and limit < _UNLIMITED else DEFAULT_CONTEXT
     return found - virtual_tokens
 
 
@@ -47,13 +53,13 @@ class Encoder:
     def __init__(self, tokenizer: Any, context: int) -> None:
         self._tokenizer = tokenizer
         self._context = context
-        own = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-        self._prefix: int | None = next((token for token in own if token is not None), None)
+        specials = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self._prefix: int | None = next((token for token in specials if token is not None), None)
         self._prefix_text = "" if self._prefix is None else str(tokenizer.decode(self._prefix))
-        #: Asked through the chat template, where the tokenizer has one and the item has messages.
+        #: Items with messages go through the chat template where the tokenizer has one.
         self.chat = bool(tokenizer.chat_template)
 
-    def rows(self, suite: Suite, indices: Sequence[int]) -> list[Row]:
+    def rows(self, suite: Suite, indices: Sequence[int]) -> list[ScoringRow]:
         """The rows of these items. Raises LabError for an item that cannot be scored."""
         if suite.kind == "perplexity":
             return [row for at in indices for row in self._document(suite, at)]
@@ -61,38 +67,38 @@ class Encoder:
 
     # --- pairs ------------------------------------------------------------------------------------
 
-    def _pairs(self, suite: Suite, indices: Sequence[int]) -> list[Row]:
-        asked: list[tuple[int, int, str, str]] = []  # item, choice, context, continuation
+    def _pairs(self, suite: Suite, indices: Sequence[int]) -> list[ScoringRow]:
+        pairs: list[tuple[int, int, str, str]] = []  # item, choice, context, continuation
         for at in indices:
             item = suite.items[at]
             context, continuations = self._texts(item)
             spaces = len(context) - len(context.rstrip())
             moved = context[len(context) - spaces :]
             kept = context[: len(context) - spaces]
-            asked += [(at, n, kept, moved + text) for n, text in enumerate(continuations)]
-        contexts = list(dict.fromkeys(context for _, _, context, _ in asked))
+            pairs += [(at, n, kept, moved + text) for n, text in enumerate(continuations)]
+        contexts = list(dict.fromkeys(context for _, _, context, _ in pairs))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
-        wholes = self._encode([context + text for _, _, context, text in asked])
+        wholes = self._encode([context + text for _, _, context, text in pairs])
         return [
             self._row(suite, at, n, encoded[context], whole)
-            for (at, n, context, _), whole in zip(asked, wholes, strict=True)
+            for (at, n, context, _), whole in zip(pairs, wholes, strict=True)
         ]
 
     def _texts(self, item: Item) -> tuple[str, tuple[str, ...]]:
-        """Context and continuations; asked as a chat, a turn begins with its first word."""
+        """Context and continuations; in a chat the continuation has no leading space."""
         if not (self.chat and item.messages):
             return item.context, item.continuations
         return self.chat_text(item), tuple(text.removeprefix(" ") for text in item.continuations)
 
     def chat_text(self, item: Item) -> str:
-        """An item's messages through the chat template, up to and with the assistant's header."""
+        """The item's messages rendered by the chat template, with the generation prompt."""
         from tui_lab.data import templates
 
         renderer = templates.renderer_of(self._tokenizer)
         return str(renderer.render([dict(message) for message in item.messages], prompt=True))
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Each text as the tokenizer encodes it by itself; one that brings its start token gets no second."""
+        """The tokens of each text; a text that spells out its start token gets no second one."""
         found: list[list[int]] = []
         for begin in range(0, len(texts), _TEXTS_AT_ONCE):
             part = list(texts[begin : begin + _TEXTS_AT_ONCE])
@@ -115,11 +121,11 @@ class Encoder:
         found: list[list[int]] = batch["input_ids"]
         return found
 
-    def _row(self, suite: Suite, at: int, choice: int, context: list[int], whole: list[int]) -> Row:
+    def _row(self, suite: Suite, at: int, choice: int, context: list[int], whole: list[int]) -> ScoringRow:
         split = len(context)
         if split >= len(whole):
-            # The continuation vanished in the context's last token (the harness stops here): what the two
-            # do not share is scored, and at least the last token.
+            # The tokenizer merged the continuation into the last token of the context (lm-evaluation-harness
+            # stops here): the tokens after the common beginning are scored, and at least the last one.
             split = _shared(context, whole)
             split = min(split, len(whole) - 1)
         if split <= 0:
@@ -136,28 +142,30 @@ class Encoder:
                 f"{self._context:,} that this model reads at once; take the item out of the suite"
             )
         kept = whole[-(self._context + 1) :]
-        return Row(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))
+        return ScoringRow(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))
 
     # --- documents --------------------------------------------------------------------------------
 
-    def _document(self, suite: Suite, at: int) -> list[Row]:
+    def _document(self, suite: Suite, at: int) -> list[ScoringRow]:
         [tokens] = self._encode([suite.items[at].continuations[0]])
         if not tokens:
             raise LabError(f"{_name(suite, at)} is empty; take it out of the suite")
         if self._prefix is None:
             raise LabError(
-                "the tokenizer has neither a start nor an end token, so the first token of a document cannot "
-                "be foretold; score a suite of questions instead"
+                "the tokenizer has neither a start nor an end token, so the first token of a document has no "
+                "probability; score a suite of questions instead"
             )
         return [
-            Row(at, n, tuple(read), tuple(targets))
+            ScoringRow(at, n, tuple(read), tuple(targets))
             for n, (read, targets) in enumerate(windows(tokens, self._prefix, self._context))
         ]
 
 
 def windows(tokens: Sequence[int], prefix: int, length: int) -> list[tuple[list[int], list[int]]]:
-    """A document as (what is fed, what it foretells) of at most ``length`` tokens each: every token is
-    foretold once, the first from ``prefix``, the last window reaches back as far as it can."""
+    """A document as (input, targets) windows of at most ``length`` tokens: each token is a target once.
+
+    The first token is predicted from ``prefix``; the last window has as much context as fits.
+    """
     tokens = list(tokens)
     first = tokens[:length]
     found = [([prefix, *first[:-1]], first)]
@@ -170,7 +178,7 @@ def windows(tokens: Sequence[int], prefix: int, length: int) -> list[tuple[list[
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two rows begin with in common."""
+    """The length of the common beginning of two rows."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

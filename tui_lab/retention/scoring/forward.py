@@ -1,11 +1,13 @@
-"""One forward of a batch of packs, and of its logits only those that are read. Works with any causal model
-of transformers, wrapped by peft or not: the output layer is given the hidden states that matter, by a hook,
-so that whatever a model does to its logits (bias, scaling, soft cap) is done by the model itself. Whether a
-model understands a tree's mask, whole and by blocks, is tried out once; one that does not reads every row by
-itself."""
+"""Log-likelihoods of rows, several rows to one forward pass, with only the logits that are needed.
+
+Works with any causal model of transformers, wrapped by peft or not. A hook feeds the output layer the hidden
+states of the scored positions, so that the model itself applies its bias, scaling or soft cap. Whether a
+model supports the attention mask of a prefix tree, whole and in blocks, is tested once on three short rows;
+without support every row is a sequence of its own, which is slower, and a warning says so."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,28 +18,48 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.scoring import block_attention, prefix_tree
-from tui_lab.retention.scoring.encode import Row
+from tui_lab.retention.scoring.encode import ScoringRow
 from tui_lab.retention.scoring.prefix_tree import Pack
 
-#: Logits in memory at once, in elements: 128 MiB in float32.
-LOGITS_AT_ONCE = 2**25
-#: See `Reader.reach`, by hidden size.
-REACH = 3.0
-#: The widest pack: its mask, and in some implementations its scores, are as large as the square of it.
-WIDEST = 4096
-#: Masks are as wide as a multiple of this: what the GPU's attention kernels want.
+#: The most logits in memory at once, in elements: 128 MiB in float32.
+MAX_LOGITS = 2**25
+#: `LogLikelihoodScorer.token_cost_ratio` as a multiple of the hidden size.
+TOKEN_COST_RATIO = 3.0
+#: Tokens of the widest pack: its mask, and with eager attention its scores, take the square of it.
+MAX_PACK_WIDTH = 4096
+#: Masks are padded to a multiple of this width, which the attention kernels of GPUs need.
 _STEP = 8
-#: How far a tree's log-probabilities may lie from those of single rows in the trial. A model that ignores
-#: the mask or the positions is off by much more than rounding.
+#: The largest difference between log-probabilities from a tree and from single rows in the test. A model that
+#: ignores the mask or the positions differs by much more than rounding.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _ROUGH_TOLERANCE = 0.2
+#: What models raise that do not take position ids, a mask of four dimensions or a mask for each kind of
+#: layer.
+_UNSUPPORTED = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
+
+log = logging.getLogger(__name__)
 
 
-class Reader:
-    """Log-likelihoods of rows under one model."""
+class LogLikelihoodScorer:
+    """Scores rows with one causal language model.
+
+    ``supports_trees`` tells whether rows that begin alike can share their beginning in one forward pass,
+    ``max_width`` how many tokens a pack may have, ``virtual_tokens`` how many learned tokens stand before a
+    row. ``warnings`` has a sentence where scoring is slower than it could be. Raises LabError for a model
+    without an output layer over its vocabulary."""
 
     def __init__(self, model: Any) -> None:
+        self.warnings: list[str] = []
         self._model = model
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._head = self._base.get_output_embeddings()
@@ -53,29 +75,35 @@ class Reader:
         )
         config = self._base.config.get_text_config(decoder=True)
         self._config = config
-        #: Attention to so many tokens costs about as much as the matrices of one: 10 H² products against 2 H
-        #: and an exponential (tried on two small models; half or twice of it changes less than a tenth).
-        self.reach = REACH * int(config.hidden_size)
+        #: The linear layers of one token cost about as much as attention to this many tokens: 10 H² products
+        #: against 2 H and an exponential (measured on two small models; half or twice of it changes the time
+        #: by less than a tenth).
+        self.token_cost_ratio = TOKEN_COST_RATIO * int(config.hidden_size)
         sdpa = getattr(config, "_attn_implementation", "") == "sdpa"
-        self.width = WIDEST if sdpa else WIDEST // 4
-        self.virtual_tokens = virtual_tokens(model)
-        #: What one more call of attention costs (`scoring_blocks.CALL`); None: packs are not cut in blocks.
-        self._call: int | None = None
+        self.max_width = MAX_PACK_WIDTH if sdpa else MAX_PACK_WIDTH // 4
+        self.virtual_tokens = virtual_token_count(model)
+        #: The cost of one more attention call (`block_attention.CALL_COST`); None: packs are not split.
+        self._call_cost: int | None = None
         self._plan: list[list[block_attention.Block] | None] = []
-        self.trees = not self.virtual_tokens and self._tree_trial()
-        if self.trees and sdpa:
-            self._call = 1  # as many blocks as there can be
-            understood, device = self._tree_trial(), self._device.type
-            self._call = (
-                block_attention.CALL.get(device, block_attention.CALL_ELSEWHERE) if understood else None
-            )
-            if understood and device == "cpu":
-                self.reach = math.inf  # by blocks nobody looks at what is not its own
+        self.supports_trees = not self.virtual_tokens and self._matches_single_rows("shared beginnings")
+        if self.supports_trees and sdpa:
+            self._call_cost = 1  # for the test: as many blocks as possible
+            device = self._device.type
+            cost = block_attention.CALL_COST.get(device, block_attention.GPU_CALL_COST)
+            supports_blocks = self._matches_single_rows("attention in blocks")
+            self._call_cost = cost if supports_blocks else None
+            if supports_blocks and device == "cpu":
+                self.token_cost_ratio = math.inf  # in blocks no token attends to another branch
 
-    # --- reading ----------------------------------------------------------------------------------
+    @property
+    def uses_blocks(self) -> bool:
+        """Whether the attention of wide packs is computed in blocks."""
+        return self._call_cost is not None
 
-    def read(self, packs: Sequence[Pack]) -> list[list[float]]:
-        """The log-likelihood (nats) of every row of every pack, in one forward."""
+    # --- scoring ----------------------------------------------------------------------------------
+
+    def log_likelihoods(self, packs: Sequence[Pack]) -> list[list[float]]:
+        """The log-likelihood (nats) of the targets of every row of every pack, in one forward pass."""
         nodes: dict[tuple[int, int], int] = {}
         wanted: list[tuple[int, int]] = []  # (index into nodes, target token)
         for at, pack in enumerate(packs):
@@ -83,7 +111,7 @@ class Reader:
                 for node, target in zip(read, row.targets, strict=True):
                     wanted.append((nodes.setdefault((at, node), len(nodes)), target))
         logprobs = iter(self._logprobs(packs, list(nodes), wanted))
-        # summed in double precision: a sum of hundreds of float32 would lose what the harness is compared to
+        # summed in double precision: hundreds of float32 terms would differ from lm-evaluation-harness
         return [[math.fsum(next(logprobs) for _ in row.targets) for row in pack.rows] for pack in packs]
 
     def _logprobs(
@@ -94,13 +122,14 @@ class Reader:
         at = torch.tensor([wanted[i][0] for i in order])
         tokens = torch.tensor([wanted[i][1] for i in order])
         places = torch.tensor(nodes)  # (N, 2): pack, position
-        chunk = max(1, LOGITS_AT_ONCE // self._vocabulary)
+        chunk = max(1, MAX_LOGITS // self._vocabulary)
         found: list[torch.Tensor] = []
         hidden: torch.Tensor | None = None
         width = max(pack.width for pack in packs)
 
-        def chosen(states: torch.Tensor) -> torch.Tensor:
-            """(B, T, H) → (1, n, H): the first chunk's states; all that are read are kept for later ones."""
+        def select_positions(states: torch.Tensor) -> torch.Tensor:
+            """(B, T, H) → (1, n, H): the first chunk; ``hidden`` keeps all scored positions for later
+            ones."""
             nonlocal hidden
             # virtual tokens may stand before the row
             before = states.shape[1] - inputs["input_ids"].shape[1]
@@ -112,14 +141,14 @@ class Reader:
             for begin in range(0, len(nodes), chunk):
                 end = min(begin + chunk, len(nodes))
                 if begin == 0:
-                    logits = self._logits(inputs, chosen)
+                    logits = self._logits(inputs, select_positions)
                 else:
                     assert hidden is not None
                     self._plan = []
                     one_token = {"input_ids": inputs["input_ids"][:1, :1]}
-                    logits = self._logits(one_token, always(hidden[None, begin:end]))
-                here = (at >= begin) & (at < end)
-                rows, ids = at[here].to(logits.device) - begin, tokens[here].to(logits.device)
+                    logits = self._logits(one_token, constant(hidden[None, begin:end]))
+                in_chunk = (at >= begin) & (at < end)
+                rows, ids = at[in_chunk].to(logits.device) - begin, tokens[in_chunk].to(logits.device)
                 values = logits[0].float()  # (n, V); softmax in float32, as the harness
                 total = values.logsumexp(-1)
                 found.append((values[rows, ids] - total[rows]).cpu())
@@ -139,25 +168,25 @@ class Reader:
         inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
         self._plan = []
         if not branched:
-            return inputs  # padded on the right, where nothing that is read can see it
-        if self._call is not None:
-            self._plan = [block_attention.blocks_of(pack, self._call) for pack in packs]
+            return inputs  # padded on the right, which causal attention of the scored positions never sees
+        if self._call_cost is not None:
+            self._plan = [block_attention.plan_blocks(pack, self._call_cost) for pack in packs]
         depths = numpy.zeros((len(packs), width), dtype=numpy.int64)
         for at, pack in enumerate(packs):
             depths[at, : pack.width] = pack.depths
         inputs["position_ids"] = torch.from_numpy(depths).to(self._device)
-        inputs["attention_mask"] = self._masks(prefix_tree.sees(packs, width), depths)
+        inputs["attention_mask"] = self._masks(prefix_tree.ancestor_mask(packs, width), depths)
         return inputs
 
     def _masks(self, mask: numpy.ndarray, depths: numpy.ndarray) -> Any:
-        """What the model takes as its mask: one, or one for each kind of its layers."""
+        """The mask in the form the model takes: one, or one for each kind of layer."""
         window = getattr(self._config, "sliding_window", None)
         kinds = set(getattr(self._config, "layer_types", None) or ())
         if "sliding_attention" in kinds:
-            near = self._mask(prefix_tree.within(mask, depths, int(window or len(mask))))
+            near = self._mask(prefix_tree.window_mask(mask, depths, int(window or len(mask))))
             return {"full_attention": self._mask(mask), "sliding_attention": near}
         if window and not kinds and getattr(self._config, "use_sliding_window", True):
-            return self._mask(prefix_tree.within(mask, depths, int(window)))
+            return self._mask(prefix_tree.window_mask(mask, depths, int(window)))
         return self._mask(mask)
 
     def _mask(self, mask: numpy.ndarray) -> torch.Tensor:
@@ -167,44 +196,59 @@ class Reader:
         lowest = torch.finfo(self._dtype).min
         return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, lowest)
 
-    def _logits(self, inputs: dict[str, Any], choose: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        with states_of(self._head, choose), block_attention.by_blocks(self._plan):
-            # virtual tokens are put in by peft's own forward
+    def _logits(self, inputs: dict[str, Any], select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        with head_input(self._head, select), block_attention.use_blocks(self._plan):
+            # peft's own forward inserts the virtual tokens
             model = self._model if self.virtual_tokens else self._base
             logits: torch.Tensor = model(**inputs, use_cache=False).logits
         return logits
 
-    # --- the trial --------------------------------------------------------------------------------
+    # --- the test of support for trees ------------------------------------------------------------
 
-    def _tree_trial(self) -> bool:
-        """Whether three short rows as a tree, by blocks where ``_call`` says so, get what they get alone."""
-        ids = torch.randint(
-            0, min(self._vocabulary, 1000), (32,), generator=torch.Generator().manual_seed(0)
-        ).tolist()
-        shared = tuple(ids[:14])
-        rows = [
-            Row(0, n, shared + tuple(ids[14 + 6 * n : 20 + 6 * n]), tuple(ids[20 - 6 * n : 26 - 6 * n]))
-            for n in range(3)
-        ]
+    def _matches_single_rows(self, what: str) -> bool:
+        """Whether three short rows in one tree get the log-likelihoods that they get alone.
+
+        A model that does not is scored without ``what``; ``warnings`` and the log then say why.
+        """
+        rows = _test_rows(min(self._vocabulary, 1000))
         try:
-            [tree] = prefix_tree.packs_of(rows, 64)
-            together = dict(zip([row.choice for row in tree.rows], self.read([tree])[0], strict=True))
-            alone = [self.read([pack])[0][0] for pack in prefix_tree.packs_of(rows, 64, share=False)]
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError):
-            return False
-        except RuntimeError as error:
+            [tree] = prefix_tree.make_packs(rows, 64)
+            shared = dict(
+                zip([row.choice for row in tree.rows], self.log_likelihoods([tree])[0], strict=True)
+            )
+            single_packs = prefix_tree.make_packs(rows, 64, share=False)
+            single = {pack.rows[0].choice: self.log_likelihoods([pack])[0][0] for pack in single_packs}
+        except _UNSUPPORTED as error:
             if is_out_of_memory(error):
                 raise
-            return False
-        tolerance = _TOLERANCE.get(self._dtype, _ROUGH_TOLERANCE) * 6
-        in_order = sorted(rows, key=lambda row: row.tokens)
-        return all(
-            abs(together[row.choice] - value) <= tolerance for row, value in zip(in_order, alone, strict=True)
-        )
+            reason = (
+                f"{type(error).__name__}: {sanitize(str(error).splitlines()[0] if str(error) else '')[:160]}"
+            )
+        else:
+            tolerance = _TOLERANCE.get(self._dtype, _ROUGH_TOLERANCE) * 6
+            difference = max(abs(shared[choice] - value) for choice, value in single.items())
+            if difference <= tolerance:
+                return True
+            reason = f"the log-likelihoods differ by {difference:.2g} nats"
+        kind = sanitize(str(self._config.model_type))
+        text = f"{kind} models do not support {what}, so scoring is slower ({reason})"
+        log.warning(text)
+        self.warnings.append(text)
+        return False
 
 
-def virtual_tokens(model: Any) -> int:
-    """Virtual tokens that an adapter puts before each row (prompt, p- and prefix tuning); 0 for others."""
+def _test_rows(vocabulary: int) -> list[ScoringRow]:
+    """Three rows of 20 random tokens that share the first 14."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocabulary, (32,), generator=generator).tolist()
+    return [
+        ScoringRow(0, n, tuple(ids[:14] + ids[14 + 6 * n : 20 + 6 * n]), tuple(ids[20 - 6 * n : 26 - 6 * n]))
+        for n in range(3)
+    ]
+
+
+def virtual_token_count(model: Any) -> int:
+    """The number of virtual tokens that an adapter inserts before each row (prompt, p- and prefix tuning)."""
     configs = getattr(model, "peft_config", None)
     if not configs or not hasattr(model, "get_base_model"):
         return 0
@@ -212,17 +256,17 @@ def virtual_tokens(model: Any) -> int:
     return int(active.num_virtual_tokens) if active is not None and active.is_prompt_learning else 0
 
 
-def always(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A choice for :func:`states_of` that does not look: the output layer is fed ``states``."""
+def constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function for :func:`head_input` that gives ``states`` whatever its argument."""
     return lambda _: states
 
 
 @contextmanager
-def states_of(head: Any, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """The output layer is fed what ``choose`` makes of the hidden states."""
+def head_input(head: Any, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Inside, the output layer ``head`` gets ``select(hidden states)`` as its input."""
 
-    def before(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (choose(args[0]), *args[1:])
+    def before(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (select(args[0]), *args[1:])
 
     handle = head.register_forward_pre_hook(before)
     try:
@@ -232,8 +276,8 @@ def states_of(head: Any, choose: Callable[[torch.Tensor], torch.Tensor]) -> Iter
 
 
 @contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode; a model in training goes back to it, module by module."""
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Inside, every module is in evaluation mode; afterwards the modules that were in training are again."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

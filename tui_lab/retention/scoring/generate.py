@@ -1,5 +1,4 @@
-"""Suites whose answers are written by the model: greedy, in batches, stopped where a turn ends. What a text
-is worth is judged by `suites_checks`; here it is only written."""
+"""Suites of prompts: greedy answers, in batches, that end with the turn. ``suites/checks.py`` judges them."""
 
 from __future__ import annotations
 
@@ -19,12 +18,13 @@ from tui_lab.retention.suites.records import Item, Suite
 
 ROWS_AT_ONCE = 32
 DEFAULT_NEW_TOKENS = 96
-#: Where an answer to a plain "Question: … Answer:" ends: models without a chat template go on asking.
+#: Where an answer to a plain "Question: … Answer:" ends: models without a chat template continue with
+#: questions.
 PLAIN_STOPS = ("\nQuestion:", "\n\n")
 
 
 class Cancelled(LabError):
-    """The evaluation was asked to stop; what was told until then is done."""
+    """The evaluation was cancelled; the scores reported until then are valid."""
 
 
 def answer_items(
@@ -35,7 +35,10 @@ def answer_items(
     ready: Callable[[ItemScore], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Answers the items at these indices and tells each. Raises Cancelled; LabError when nothing fits."""
+    """Answers the items at these indices and gives each score to ``ready``.
+
+    Raises Cancelled, and LabError where one answer does not fit the memory.
+    """
     from tui_lab.data import templates
     from tui_lab.models.loading import stop_ids
 
@@ -48,21 +51,21 @@ def answer_items(
     for at in waiting:
         by_length.setdefault(_new_tokens(suite.items[at]), []).append(at)
     rows_at_once = ROWS_AT_ONCE
-    for most, indices in by_length.items():
-        room = max(1, positions - most)
-        prompts = {at: _prompt(tokenizer, suite.items[at], chat)[-room:] for at in indices}
-        left = sorted(indices, key=lambda at: len(prompts[at]))
-        while left:
+    for max_new_tokens, indices in by_length.items():
+        prompt_length = max(1, positions - max_new_tokens)
+        prompts = {at: _prompt(tokenizer, suite.items[at], chat)[-prompt_length:] for at in indices}
+        pending = sorted(indices, key=lambda at: len(prompts[at]))
+        while pending:
             if cancelled():
                 raise _stopped()
-            batch = left[:rows_at_once]
+            batch = pending[:rows_at_once]
             try:
                 texts = generate_answers(
                     model,
                     tokenizer,
                     [prompts[at] for at in batch],
                     stop_ids=stops,
-                    max_new_tokens=most,
+                    max_new_tokens=max_new_tokens,
                     rows_a_batch=rows_at_once,
                     cancelled=cancelled,
                 )
@@ -76,8 +79,8 @@ def answer_items(
                     torch.cuda.empty_cache()
                 if len(batch) == 1:
                     raise LabError(
-                        f"an answer of {most} tokens does not fit the free memory; close other programs, "
-                        "load the model in 4 bits, or take a smaller one"
+                        f"an answer of {max_new_tokens} tokens does not fit the free memory; close other "
+                        "programs, load the model in 4 bits, or take a smaller one"
                     )
                 rows_at_once = max(1, len(batch) // 2)
                 continue
@@ -85,11 +88,11 @@ def answer_items(
                 raise _stopped()  # these answers may have been cut short
             for at, text in zip(batch, texts, strict=True):
                 ready(_score(suite.items[at], text, chat))
-            del left[: len(batch)]
+            del pending[: len(batch)]
 
 
 def _stopped() -> Cancelled:
-    return Cancelled("the evaluation was stopped as asked; the items that were done are kept")
+    return Cancelled("the evaluation was cancelled; the scores so far are kept")
 
 
 def _new_tokens(item: Item) -> int:

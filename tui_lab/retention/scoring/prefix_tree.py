@@ -1,8 +1,10 @@
-"""Rows that begin alike, read once: the choices of an item share its question, the items of a few-shot suite
-share its examples. Rows are laid into a pack as a tree of tokens, in which every token sees its ancestors
-and nothing else and stands at its own depth; so one forward of the pack gives each row exactly the
-probabilities that it would have alone. No cache is kept, and nothing has to be done for sliding windows,
-learned positions or adapters but to give the model the mask and the positions. Numpy only."""
+"""Rows with a common beginning in one forward pass, as a tree of tokens.
+
+The choices of an item share its question, the items of a few-shot suite share its examples. In a pack every
+token attends to its ancestors and itself and has its depth as its position, so each row gets the
+probabilities that it would have alone. The model needs only the mask and the positions: no cache, and
+nothing special for sliding windows, learned positions or adapters. The same idea as tree attention in
+SpecInfer (Miao et al. 2023). Numpy only."""
 
 from __future__ import annotations
 
@@ -13,24 +15,26 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from tui_lab.retention.scoring.encode import Row
+from tui_lab.retention.scoring.encode import ScoringRow
 
-#: Rows that share fewer tokens lie in packs of their own: a short common beginning saves less than the mask
-#: costs.
-LEAST_SHARED = 12
+#: Rows that share fewer tokens go into separate packs: the mask would cost more than the sharing saves.
+MIN_SHARED = 12
 
 
 @dataclass
 class Pack:
-    """A tree of tokens. ``runs`` are unbranched stretches (first node, end, parent node or −1); ``reads``
-    say of each row at which nodes its targets are foretold."""
+    """A tree of tokens.
+
+    ``runs`` are unbranched stretches (first node, end, parent node or −1). ``reads`` has, for each row, the
+    nodes whose output predicts its targets.
+    """
 
     tokens: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
     runs: list[tuple[int, int, int]] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ScoringRow] = field(default_factory=list)
     reads: list[list[int]] = field(default_factory=list)
-    _path: list[int] = field(default_factory=list)  # nodes of the row that was added last
+    _path: list[int] = field(default_factory=list)  # nodes of the last row
 
     @property
     def width(self) -> int:
@@ -38,24 +42,24 @@ class Pack:
 
     @property
     def branched(self) -> bool:
-        """Whether the pack is more than one row after another could show without a mask."""
+        """Whether the pack needs a mask of its own, beyond causal attention."""
         return len(self.runs) > 1
 
-    def shared(self, row: Row) -> int:
-        """How many tokens ``row`` begins with that the last row has too."""
+    def shared(self, row: ScoringRow) -> int:
+        """The number of tokens at the beginning that ``row`` has in common with the last row."""
         if not self.rows:
             return 0
-        return common(self.rows[-1].tokens, row.tokens)
+        return shared_prefix_length(self.rows[-1].tokens, row.tokens)
 
-    def add(self, row: Row, shared: int) -> None:
-        """Adds a row that shares so many tokens with the one before it."""
+    def add(self, row: ScoringRow, shared: int) -> None:
+        """Adds a row that has its first ``shared`` tokens in common with the row before it."""
         first, new = len(self.tokens), row.tokens[shared:]
         path = self._path[:shared]
         if new:
             parent = path[-1] if path else -1
             end = first + len(new)
             if self.runs and self.runs[-1][1] == first and parent == first - 1:
-                self.runs[-1] = (self.runs[-1][0], end, self.runs[-1][2])  # goes on where the last one ended
+                self.runs[-1] = (self.runs[-1][0], end, self.runs[-1][2])  # continues the last run
             else:
                 self.runs.append((first, end, parent))
             self.tokens += new
@@ -66,29 +70,31 @@ class Pack:
         self.reads.append(path[len(path) - len(row.targets) :])
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning; by halves, each compared as a slice."""
+def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common beginning, found by bisection over slices."""
     most = min(len(one), len(other))
     if one[:most] == other[:most]:
         return most
     return bisect.bisect_left(range(1, most + 1), True, key=lambda n: one[:n] != other[:n])
 
 
-def pays(width: int, new: int, length: int, reach: float) -> bool:
-    """Whether ``new`` more tokens in a pack of ``width`` cost less than a row of ``length`` by itself.
+def is_worth_sharing(width: int, new: int, length: int, token_cost_ratio: float) -> bool:
+    """Whether ``new`` more tokens in a pack of ``width`` cost less than a separate row of ``length``.
 
-    Costs are in attention between two tokens; the matrices of one token cost as much as ``reach`` of them. A
-    pack attends from everything to everything, a row alone only backwards."""
-    return new * (2 * width + new) - length * length / 2 < (length - new) * reach
+    Costs are counted in (query, key) pairs; the linear layers of one token cost as many as
+    ``token_cost_ratio``. Attention in a pack covers all pairs, in a separate row the causal half."""
+    return new * (2 * width + new) - length * length / 2 < (length - new) * token_cost_ratio
 
 
-def packs_of(rows: Sequence[Row], width: int, share: bool = True, reach: float = math.inf) -> list[Pack]:
-    """Rows laid together where they begin alike and it :func:`pays`, packs of at most ``width`` tokens (one
-    row may be longer).
+def make_packs(
+    rows: Sequence[ScoringRow], width: int, share: bool = True, token_cost_ratio: float = math.inf
+) -> list[Pack]:
+    """Packs of at most ``width`` tokens (a single row may be longer) of rows that begin alike.
 
-    In lexical order neighbours share the most. The rows of an item stay together. Without ``share`` every
-    row lies alone, except that equal rows are read once (one-token choices)."""
-    by_item: dict[int, list[Row]] = {}
+    Rows are sorted, so that neighbours share the most, and shared where it :func:`is_worth_sharing`; the
+    rows of an item stay together. Without ``share`` each row has a pack of its own, except that equal rows
+    (choices of one token) are scored once."""
+    by_item: dict[int, list[ScoringRow]] = {}
     for row in rows:
         by_item.setdefault(row.item, []).append(row)
     groups = [sorted(group, key=lambda row: row.tokens) for group in by_item.values()]
@@ -98,11 +104,15 @@ def packs_of(rows: Sequence[Row], width: int, share: bool = True, reach: float =
         for row in group:
             if packs:
                 shared = packs[-1].shared(row)
-                # no branch: the row is the last one again or goes on from it
+                # no branch: the row equals the last one or continues it
                 straight = shared == len(packs[-1].rows[-1].tokens) and not packs[-1].branched
                 new = len(row.tokens) - shared
-                fits = packs[-1].width + new <= width and shared >= min(LEAST_SHARED, len(row.tokens))
-                if straight or (share and fits and pays(packs[-1].width, new, len(row.tokens), reach)):
+                fits = packs[-1].width + new <= width and shared >= min(MIN_SHARED, len(row.tokens))
+                if straight or (
+                    share
+                    and fits
+                    and is_worth_sharing(packs[-1].width, new, len(row.tokens), token_cost_ratio)
+                ):
                     packs[-1].add(row, shared)
                     continue
             packs.append(Pack())
@@ -110,9 +120,11 @@ def packs_of(rows: Sequence[Row], width: int, share: bool = True, reach: float =
     return packs
 
 
-def sees(packs: Sequence[Pack], width: int) -> numpy.ndarray:
-    """Which node (second axis) sees which (third): its ancestors and itself, (packs, width, width). Padding
-    sees itself, since attention over nothing is not a number."""
+def ancestor_mask(packs: Sequence[Pack], width: int) -> numpy.ndarray:
+    """Which node (axis 1) attends to which (axis 2): its ancestors and itself; bool (packs, width, width).
+
+    Padding attends to itself, because the softmax over no keys is NaN.
+    """
     mask = numpy.zeros((len(packs), width, width), dtype=bool)
     mask[:, numpy.arange(width), numpy.arange(width)] = True
     for at, pack in enumerate(packs):
@@ -123,7 +135,8 @@ def sees(packs: Sequence[Pack], width: int) -> numpy.ndarray:
     return mask
 
 
-def within(mask: numpy.ndarray, depths: numpy.ndarray, window: int) -> numpy.ndarray:
-    """The mask with what lies ``window`` positions back or more taken out; depths (packs, width)."""
-    near: numpy.ndarray = mask & (depths[:, :, None] - depths[:, None, :] < window)
-    return near
+def window_mask(mask: numpy.ndarray, depths: numpy.ndarray, window: int) -> numpy.ndarray:
+    """``mask`` (packs, width, width) without keys ``window`` or more positions back; depths (packs,
+    width)."""
+    windowed: numpy.ndarray = mask & (depths[:, :, None] - depths[:, None, :] < window)
+    return windowed
