@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tui_lab.core.errors import LabError
 from tui_lab.export import gguf
+from tui_lab.export.records import ExportRequest
 from tui_lab.pocket import MODEL_DIR
 
 needs_gguf = pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="needs the package gguf")
@@ -141,10 +142,10 @@ def test_a_run_becomes_gguf_with_its_modelfile(
 
     run = make_run()
     monkeypatch.setenv("LLAMA_CPP_DIR", str(placed(tmp_path / "llama.cpp", CONVERTER).parent))
-    result = job.handle({"run": run.id, "kind": "gguf"}, lambda *_: None)
-    names = {check["name"] for check in result["checks"]}
+    result = job.handle(ExportRequest(run=run.id, kind="gguf"), lambda *_: None)
+    names = {check.name for check in result.checks}
     assert names >= {"logits", "gguf_template", "gguf_end", "gguf_weights", "modelfile_template"}
-    place = Path(result["path"])
+    place = Path(str(result.path))
     assert {path.name for path in place.iterdir()} >= {"model-bf16.gguf", "Modelfile", "export.json"}
     assert (place / "Modelfile").read_text().startswith("FROM ./model-bf16.gguf\n")
     assert json.loads((place / "export.json").read_text())["figures"]["gguf"]["weights"] == 0

@@ -24,11 +24,13 @@ from tests.decoding.test_adapters import adapter_folder
 from tests.export.conftest import check_here
 from tests.training import architectures
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_plain, to_json
 from tui_lab.data import templates
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.export import check as export_check
 from tui_lab.export import compare, job, records, staging, weights
 from tui_lab.export import source as sources
+from tui_lab.export.records import ExportRequest
 from tui_lab.models import catalog
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
@@ -65,7 +67,9 @@ print(json.dumps({"answers": answers, "loaded": loaded}))
 
 
 def exported(run: runs.Run, kind: str, **values: Any) -> dict[str, Any]:
-    return job.handle({"run": run.id, "kind": kind, **values}, lambda *_, **__: None)
+    """The job's answer as its JSON."""
+    result = job.handle(ExportRequest(run=run.id, kind=kind, **values), lambda *_: None)
+    return json.loads(to_json(result))
 
 
 def check(result: dict[str, Any], name: str) -> dict[str, Any]:
@@ -264,14 +268,17 @@ def test_a_full_disk_is_one_sentence(
         ({"kind": "merged"}, "no run was named"),
         ({"run": "tuned", "kind": "merged", "dtype": "int8"}, "bfloat16 or float32"),
         ({"run": "tuned", "kind": "merged", "strength": 3}, "between 0"),
-        ({"run": "tuned", "kind": "merged", "strength": True}, r"invalid: .*strength"),
-        ({"run": ["tuned"], "kind": "merged"}, r"invalid: .*run"),
+        (
+            {"run": "tuned", "kind": "merged", "strength": True},
+            "strength must be a number, not true or false",
+        ),
+        ({"run": ["tuned"], "kind": "merged"}, "run must be text, not a list"),
         ({"run": "tuned", "kind": "script"}, r"script was removed: `tui-lab train --preset"),
     ],
 )
 def test_invalid_requests_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(LabError, match=said):
-        records.parse_request(fields)
+        records.check_request(from_plain(fields, ExportRequest, "the request"))
 
 
 def test_an_adapter_names_its_base_by_hub_id_and_revision(

@@ -59,19 +59,20 @@ def run(args: argparse.Namespace) -> int:
 
     answer = run_job(
         records.JOB_MODULE,
-        {
-            "run": args.name,
-            "kind": args.kind,
-            "dtype": args.dtype,
-            "out": args.out,
-            "strength": args.strength,
-            "force": args.force,
-            "with_base": args.with_base,
-            "runs_dir": str(getattr(args, "runs_dir", None) or ""),
-        },
+        records.ExportRequest(
+            run=args.name,
+            kind=args.kind,
+            dtype=args.dtype,
+            out=args.out,
+            strength=args.strength,
+            force=args.force,
+            with_base=args.with_base,
+            runs_dir=str(getattr(args, "runs_dir", None) or ""),
+        ),
+        answer=records.ExportResult,
     )
     if args.json:
         as_json(answer)
     else:
-        print("\n".join(records.sentences(records.parse_result(answer))))
+        print("\n".join(records.sentences(answer)))
     return 0

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,15 +28,9 @@ from tui_lab.runs import folder
 LIBRARIES = ("torch", "transformers", "peft", "safetensors")
 
 
-def handle(fields: Mapping[str, object], progress: job_protocol.OnProgress) -> dict[str, object]:
-    """Answers one request. Raises LabError."""
-    result = export(records.parse_request(fields), progress)
-    answer: dict[str, object] = msgspec.to_builtins(result)
-    return answer
-
-
-def export(request: ExportRequest, on_progress: Callable[[str], None]) -> ExportResult:
+def handle(request: ExportRequest, on_progress: Callable[[str], None]) -> ExportResult:
     """Carries one request out. Raises LabError."""
+    records.check_request(request)
     run = folder.open_run(request.run, Path(request.runs_dir) if request.runs_dir else None)
     source = SavedRun.open(run)
     target = _target(run, request)
@@ -123,4 +117,4 @@ def _title(request: ExportRequest, run_id: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(job_protocol.serve(handle))
+    sys.exit(job_protocol.serve(handle, ExportRequest))

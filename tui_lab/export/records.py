@@ -7,7 +7,6 @@ The lab and the command line use this module, so it imports no torch. The work i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import msgspec
 
@@ -164,16 +163,6 @@ class ExportResult(msgspec.Struct, kw_only=True):
     path: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def parse_request(fields: Mapping[str, object]) -> ExportRequest:
-    """The request that a JSON object holds. Raises LabError for an invalid one."""
-    try:
-        request = msgspec.convert(fields, ExportRequest)
-    except msgspec.ValidationError as error:
-        raise LabError(f"the export request is invalid: {sanitize(str(error))}") from None
-    check_request(request)
-    return request
-
-
 def check_request(request: ExportRequest) -> None:
     """Raises LabError for values that no export has."""
     if not request.run:
@@ -187,14 +176,6 @@ def check_request(request: ExportRequest) -> None:
     from tui_lab.retention.strength_grid import check
 
     check(request.strength)
-
-
-def parse_result(fields: Mapping[str, object]) -> ExportResult:
-    """The result that a job answered. Raises LabError."""
-    try:
-        return msgspec.convert(fields, ExportResult)
-    except msgspec.ValidationError as error:
-        raise LabError(f"the export's result is invalid: {sanitize(str(error))}") from None
 
 
 def percent(share: float) -> str:

@@ -260,7 +260,7 @@ def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
             attention=setup.attention,
         )
         base.config.use_cache = True  # answers are decoded token by token
-        return load_peft_model(base.eval(), source.path, source.run.id)
+        return load_peft_model(base, source.path, source.run.id)
 
 
 def load_exact(source: SavedRun, device: str, dtype: str) -> Model:

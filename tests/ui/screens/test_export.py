@@ -13,6 +13,7 @@ import pytest
 
 from tests.ui import sample_runs as made
 from tests.ui.helpers import said, screen_text, until
+from tui_lab.core import records
 from tui_lab.core.errors import LabError
 from tui_lab.export import records as exports
 from tui_lab.recipes.recipe import build
@@ -32,16 +33,16 @@ class Job:
     """Stands in for the job: keeps what was asked, answers what the test says."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.asked: list[tuple[str, exports.ExportRequest]] = []
         self.answer: Callable[[], Any] = lambda: ANSWER
         self.waits = False
 
-    async def run(self, module: str, request: dict[str, Any], progress: Any) -> Any:
+    async def run(self, module: str, request: exports.ExportRequest, progress: Any, *, answer: Any) -> Any:
         self.asked.append((module, request))
         progress("merging", None, None)
         if self.waits:
             await asyncio.Event().wait()
-        return self.answer()
+        return records.from_plain(self.answer(), answer, "the answer")
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: "load it" in screen_text(app))
         [(module, request)] = job.asked
         assert module == exports.JOB_MODULE
-        assert exports.parse_request(request) == exports.ExportRequest(
+        assert request == exports.ExportRequest(
             run=str(run.path), kind="merged", dtype="float32", with_base=True
         )
         shown = screen_text(app)
@@ -89,7 +90,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(lambda: "the disk is full" in screen_text(app))
-        assert job.asked[1][1]["force"] is True
+        assert job.asked[1][1].force is True
 
         # Escape ends what goes on, then leaves
         job.waits = True

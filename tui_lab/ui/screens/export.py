@@ -143,27 +143,26 @@ class ExportScreen(Modal[None]):
         )
 
     def _begin(self, kind: str, force: bool) -> None:
-        request = {
-            "run": str(self.run.path), "kind": kind, "dtype": self.dtype, "force": force,
-            "with_base": self.with_base,
-        }  # fmt: skip
+        request = exports.ExportRequest(
+            run=str(self.run.path), kind=kind, dtype=self.dtype, force=force, with_base=self.with_base
+        )
         self._job = self._export(request)
         self._draw()
 
     @work(exclusive=True, group="export", description="export a run", exit_on_error=False)
-    async def _export(self, request: dict[str, Any]) -> None:
+    async def _export(self, request: exports.ExportRequest) -> None:
         from tui_lab.core.job_client import run_job
 
         def progress(text: str, done: int | None, total: int | None) -> None:
-            self._say([f"{request['kind']}: {text} …"])
+            self._say([f"{request.kind}: {text} …"])
 
-        self._say([f"{request['kind']} …"])
+        self._say([f"{request.kind} …"])
         try:
-            answer = await run_job(exports.JOB_MODULE, request, progress)
+            answer = await run_job(exports.JOB_MODULE, request, progress, answer=exports.ExportResult)
         except LabError as error:
             self._say([str(error)])
         else:
-            self._say(exports.sentences(exports.parse_result(answer)))
+            self._say(exports.sentences(answer))
         finally:
             if self.is_mounted:
                 self._job = None
