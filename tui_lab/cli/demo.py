@@ -11,18 +11,18 @@ from typing import Any
 _EXAMPLES = """examples:
   tui-lab demo                     about three minutes: two runs really train, on two CPU cores
   tui-lab demo --replay            about a minute, from a recording: nothing is trained
-  tui-lab demo --keep my-demo      and leaves its runs in that folder
-  tui-lab --theme lab-light demo   how the lab looks is said before the command
-Space holds the demo, ← and → leap between chapters, Q leaves; any other key holds it and is the lab's.
-Neither network nor GPU is needed. What this machine cannot do in time is played from the recording."""
+  tui-lab demo --keep my-demo      keeps its runs in that folder
+  tui-lab --theme lab-light demo   options for the look come before the command
+Space pauses the demo, ← and → change the chapter, Q quits; any other key pauses it and goes to the lab.
+Neither network nor GPU is needed. On a slow machine --replay is the quicker way."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command to the grammar."""
     made: argparse.ArgumentParser = subparsers.add_parser(
         "demo",
-        help="play the whole story by itself: choose, tune, compare, keep",
-        description="Play the whole story by itself, with captions: choose, tune, compare, keep.",
+        help="play a demo: setup, train, playground, retention",
+        description="Play a demo of the whole lab, with captions: setup, train, playground, retention.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--keep", type=Path, metavar="FOLDER", help="keep the demo's runs there (else they are removed)"
     )
     made.add_argument(
-        "--patient", action="store_true", help="wait for slow runs instead of showing them as recorded"
+        "--patient", action="store_true", help="has no effect any more: the demo always waits for its runs"
     )
     return made
 
@@ -59,5 +59,4 @@ def run(args: argparse.Namespace) -> int:
         loaded.sources,
         live=not args.replay,
         keep=args.keep,
-        patient=args.patient,
     )

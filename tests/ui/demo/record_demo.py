@@ -1,8 +1,8 @@
-"""``python -m tests.ui.demo.record_demo FOLDER``: the recording that ships with the lab, from a demo that was played
-live with ``tui-lab demo --patient --keep FOLDER`` to its end.
+"""``python -m tests.ui.demo.record_demo FOLDER`` makes the recording that ships with the lab from a demo that was
+played live to its end with ``tui-lab demo --keep FOLDER``.
 
-Not a test: it is run by hand when the story, the presets or the bundled model change. Paths of the machine
-that it was played on would be refused."""
+Not a test: it is run by hand when the story, the presets or the bundled model change. It refuses a recording
+that names paths of the machine."""
 
 from __future__ import annotations
 

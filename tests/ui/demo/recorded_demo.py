@@ -104,9 +104,9 @@ def make(place: Path) -> Path:
     (place / recording.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     beside = lane_layout.base_against("tuned")
     answers = [
-        answer(script.STORY, tuple(PRESETS["six classics"]), {}),
-        answer(script.SHOP, beside, {"base": HOSTILE, "tuned": "paper"}),
-        answer(script.WORLD, beside, {"base": HOSTILE, "tuned": "Lima"}),
+        answer(script.PROMPTS["story"], tuple(PRESETS["six classics"]), {}),
+        answer(script.PROMPTS["shop"], beside, {"base": HOSTILE, "tuned": "paper"}),
+        answer(script.PROMPTS["world"], beside, {"base": HOSTILE, "tuned": "Lima"}),
     ]
     lines = b"".join(encode(each) for each in answers)
     (place / recording.ANSWERS).write_bytes(lines)

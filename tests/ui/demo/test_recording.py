@@ -27,7 +27,7 @@ def test_the_one_that_ships_is_whole_and_small(tmp_path: Path) -> None:
         assert state.end["state"] == "finished" and state.step == state.total_steps
         assert state.item_probes and (run.path / "retention" / "everyday.json").is_file()
     assert len(found.answers) == 3, "one for each prompt of the story"
-    assert found.about["date"] in found.label
+    assert found.about.date in found.label
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_it_packs_what_a_live_demo_kept_the_same_way_each_time(tmp_path: Path, r
         assert found.runs[name].events_path.read_bytes() == run.events_path.read_bytes()
     assert found.answers == before.answers and found.label == "2026-01-02, a slow ␛[31mmachine"
     (before.runs["naive"].path / "retention" / "everyday.json").unlink()
-    with pytest.raises(LabError, match="did not come to its end"):
+    with pytest.raises(LabError, match="was not played to its end"):
         recording.pack(kept, tmp_path / "three.zip")
 
 

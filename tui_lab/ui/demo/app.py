@@ -1,6 +1,6 @@
-"""The demo: the real lab with a player at its keys. While it plays Space holds it, arrows leap between
-chapters and Q leaves; any other key holds it first and then does what it always does. Its runs lie in a
-private folder that goes with it, unless one is named."""
+"""The demo: the real lab, driven by the player. Space pauses it, arrows go to the next or previous chapter, Q
+quits; any other key pauses it and then does what it does in the lab. Its runs are written to a temporary folder,
+or to the one that ``--keep`` names."""
 
 from __future__ import annotations
 
@@ -13,160 +13,166 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from textual import events
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, Source
+from tui_lab.playground.messages import HostStatus
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.demo import recording
 from tui_lab.ui.demo.player import TICK_S, Player
 from tui_lab.ui.demo.recorded_host import RecordedHost, RecordingHost
-from tui_lab.ui.demo.recording import Recording
-from tui_lab.ui.demo.runs import Part
+from tui_lab.ui.demo.recording import About, Recording
+from tui_lab.ui.demo.runs import DemoRun
 from tui_lab.ui.demo.script import CHAPTERS
 from tui_lab.ui.terminal.signals import in_order
 from tui_lab.ui.views import welcome
 
-HOLD, NEXT, PREVIOUS = {"space"}, {"right", "n"}, {"left", "p"}
-LEAVE = {"q", "Q", "escape", "ctrl+q", "ctrl+c"}
-#: Where the demo keeps what the lab would keep of a person's own.
-_OWN = {"TUI_LAB_RUNS_DIR": "runs", "TUI_LAB_STATE_DIR": "state", "TUI_LAB_DATA_DIR": "data"}
-_OWN["TUI_LAB_CACHE_DIR"] = "cache"
+PAUSE, NEXT, PREVIOUS = {"space"}, {"right", "n"}, {"left", "p"}
+QUIT = {"q", "Q", "escape", "ctrl+q", "ctrl+c"}
+#: Folders of the lab that the demo replaces by its own.
+_FOLDERS = {
+    "TUI_LAB_RUNS_DIR": "runs",
+    "TUI_LAB_STATE_DIR": "state",
+    "TUI_LAB_DATA_DIR": "data",
+    "TUI_LAB_CACHE_DIR": "cache",
+}
 PREFIX = "tui-lab-demo-"
-VERSIONED = ("torch", "transformers", "trl", "peft")
+#: Packages whose versions a recording names.
+PACKAGES = ("torch", "transformers", "trl", "peft")
 
 
 class DemoApp(LabApp):
-    """The lab while the demo plays. ``live``, ``pace`` and ``patient`` are the player's."""
+    """The lab with a player. ``recording``: what a replay plays; None for a live demo."""
 
     CSS = "ToastRack { margin-bottom: 6; }"  # captions stay readable
 
     def __init__(
         self,
-        recording: Recording | None,
+        recording: Recording | None = None,
         *,
-        live: bool = True,
         pace: float = 1.0,
-        patient: bool = False,
         settings: Settings | None = None,
         problems: Sequence[str] = (),
         sources: Mapping[str, Source] | None = None,
     ) -> None:
         super().__init__(settings=settings, problems=problems, sources=sources, pane="choose")
-        self.player = Player(self, recording, live, pace, patient)
-        self._host = RecordingHost(self._host_changed)
-        self.live_host: RecordingHost | None = self._host
-        if not live and recording is not None:
-            self.recorded_answers(recording)
-            self.player.recorded_answers = True
+        self.player = Player(self, recording, pace)
+        self.recorder: RecordingHost | None = None
+        if recording is None:
+            self._host = self.recorder = RecordingHost(self._set_host_status)
+        else:
+            self._host = RecordedHost(recording.answers, self._set_host_status, self.player.wait)
 
-    async def on_mount(self) -> None:  # Textual calls LabApp's as well
+    async def on_mount(self) -> None:  # in addition to LabApp's
         self.after_first_frame(self._begin)
 
     def _begin(self) -> None:
         self.set_interval(TICK_S, self.player.tick)
-        self._play_from(0)
+        self.play_from(0)
 
-    def _play_from(self, number: int) -> None:
-        self.player.hold(False)
-        self.player.over = False
+    def play_from(self, number: int) -> None:
+        """Plays from a chapter on."""
+        self.player.pause(False)
+        self.player.is_over = False
         self.run_worker(
             self.player.play(number), group="demo", exclusive=True, exit_on_error=False, name="demo"
         )
 
-    # ------------------------------------------------------------------ what the player asks for
+    # ------------------------------------------------------------------ for the player
 
-    def tell(self, text: str, severity: Any = "information") -> None:
-        """A passing message."""
-        self.notify(sanitize(text), severity=severity, timeout=10, markup=False)
+    def show_message(self, text: str, is_error: bool = False) -> None:
+        self.notify(
+            sanitize(text), severity="warning" if is_error else "information", timeout=10, markup=False
+        )
 
-    def measure(self, part: Part) -> None:
-        self.run_worker(self.player.measure(part), group=f"measure {part.name}", exit_on_error=False)
+    def start_measurement(self, run: DemoRun) -> None:
+        self.run_worker(self.player.measure(run), group=f"measure {run.name}", exit_on_error=False)
 
-    def recorded_answers(self, recording: Recording) -> None:
-        """Compare answers from the recording from now on."""
-        if self._host is not None and self.is_running:
-            self.run_worker(self._host.close(), group="host", exit_on_error=False)
-        self._host = RecordedHost(recording.answers, self._host_changed, self.player.wait)
-
-    def _host_changed(self, status: Any) -> None:
+    def _set_host_status(self, status: HostStatus) -> None:
         self.host_status = status
 
     def replay_of(self, run: Run | None) -> Replay | None:
-        for part in self.player.parts.values():
-            if part.replay is not None and run is not None and part.replay.is_of(run):
-                return part.replay
+        for each in self.player.runs.values():
+            if each.replay is not None and run is not None and each.replay.is_of(run):
+                return each.replay
         return None
 
     # ------------------------------------------------------------------ keys
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and self._demo_key(event.key):
+        if isinstance(event, events.Key) and self._handle_key(event.key):
             return
         if isinstance(event, events.MouseDown | events.MouseScrollDown | events.MouseScrollUp):
-            self.player.hold(not self.player.over, taken=True)
+            self.player.pause(not self.player.is_over, taken_over=True)
         await super().on_event(event)
 
-    def _demo_key(self, key: str) -> bool:
-        """Whether a key was the demo's. Any other holds it."""
+    def _handle_key(self, key: str) -> bool:
+        """Whether the demo handled a key. Any other key pauses it."""
         player = self.player
-        if player.over or len(self.screen_stack) > 1:
+        if player.is_over or len(self.screen_stack) > 1:
             return False
-        if player.typing:
+        if player.is_typing:
             return False  # Esc goes back to the pane
-        if key in LEAVE and not (player.held and key == "escape"):
+        if key in QUIT and not (player.is_paused and key == "escape"):
             self.action_leave()
-        elif key in HOLD:
-            player.hold(not player.held)
-        elif key in NEXT | PREVIOUS and not player.held:
+        elif key in PAUSE:
+            player.pause(not player.is_paused)
+        elif key in NEXT | PREVIOUS and not player.is_paused:
             number = player.number + (1 if key in NEXT else -1)
-            self._play_from(max(0, min(len(CHAPTERS) - 1, number)))
+            self.play_from(max(0, min(len(CHAPTERS) - 1, number)))
         else:
-            player.hold(True, taken=True)
+            player.pause(True, taken_over=True)
             return False
         return True
 
-    def exit(self, *args: Any, **options: Any) -> None:
-        self.workers.cancel_group(self, "demo")  # nothing turns to another pane while panes are closed
-        super().exit(*args, **options)
+    def exit(self, result: int | None = None, return_code: int = 0, message: str | None = None) -> None:
+        self.workers.cancel_group(self, "demo")  # the player must not switch panes while they are closed
+        super().exit(result, return_code, message)
 
     def action_leave(self) -> None:
-        """Ends the demo. Only about runs that somebody started in it there is a question."""
+        """Ends the demo. Asks first if the user started runs of their own in it."""
         if not any(child.poll() is None for child in self._children):
             self.exit()
             return
         from tui_lab.ui.widgets.dialogs import Confirm
 
-        question = "A run that you started here lies in the demo's folder and ends with it."
+        question = "A run that you started here is in the demo's folder and ends with the demo."
         self.push_screen(
-            Confirm(question, yes="leave", no="stay"), lambda leave: self.exit() if leave else None
+            Confirm(question, yes="quit", no="stay"), lambda quits: self.exit() if quits else None
         )
+
+    def end_processes(self) -> None:
+        """Ends the demo's runs and those that the user started, which are in the demo's folder."""
+        self.player.close()
+        for process in self._children:
+            DemoRun("", process=process).close()
 
 
 @contextlib.contextmanager
-def place(keep: Path | None) -> Iterator[Path]:
-    """A private folder for everything that the demo writes, in the environment of all that it starts;
-    ``keep`` names one that stays. Raises LabError."""
+def demo_folder(keep: Path | None) -> Iterator[Path]:
+    """A temporary folder, or ``keep``, that the environment names as the lab's runs, state, data and cache
+    folders. Raises LabError."""
     try:
         if keep is None:
             folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
         else:
             folder = keep.expanduser().resolve()
             folder.mkdir(parents=True, exist_ok=True)
-        for name in _OWN.values():
+        for name in _FOLDERS.values():
             (folder / name).mkdir(mode=0o700, exist_ok=True)
-        (folder / "state" / welcome.MARK).touch()  # the story says what there is to say
+        (folder / "state" / welcome.MARK).touch()  # the story replaces the welcome message
     except OSError as error:
         where = "" if keep is None else f" in {sanitize(str(keep))}"
-        raise LabError(f"the demo has no place for its runs{where}: {error.strerror or error}") from None
-    before = {name: os.environ.get(name) for name in _OWN}
-    os.environ.update({name: str(folder / below) for name, below in _OWN.items()})
+        raise LabError(f"the demo cannot write its runs{where}: {error.strerror or error}") from None
+    before = {name: os.environ.get(name) for name in _FOLDERS}
+    os.environ.update({name: str(folder / below) for name, below in _FOLDERS.items()})
     try:
         yield folder
     finally:
@@ -179,15 +185,14 @@ def place(keep: Path | None) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def about(player: Player) -> dict[str, Any]:
-    """When and where a live demo was played, and which run was which part."""
-    runs = {name: part.run.id for name, part in player.parts.items() if part.run and not part.recorded}
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
-        "versions": {"tui_lab": __version__, **{name: _version(name) for name in VERSIONED}},
-        "runs": runs,
-    }
+def about(player: Player) -> About:
+    """When and where a live demo was played, and the ids of its runs."""
+    return About(
+        runs={name: run.run.id for name, run in player.runs.items() if run.run},
+        date=time.strftime("%Y-%m-%d"),
+        machine=machine(),
+        versions={"tui_lab": __version__, **{name: _version(name) for name in PACKAGES}},
+    )
 
 
 def _version(name: str) -> str:
@@ -198,7 +203,7 @@ def _version(name: str) -> str:
 
 
 def machine() -> str:
-    """The processor and how many of its cores there are."""
+    """The name of the processor and its number of cores."""
     name = "CPU"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -210,10 +215,10 @@ def machine() -> str:
 
 
 def save(app: DemoApp, folder: Path) -> None:
-    """Writes beside the runs what makes a recording of a demo that was played live."""
-    if app.live_host is not None:
-        app.live_host.save(folder / recording.ANSWERS)
-    text = json.dumps(about(app.player), indent=1) + "\n"
+    """Adds to the runs of a live demo what :func:`tui_lab.ui.demo.recording.pack` needs."""
+    if app.recorder is not None:
+        app.recorder.save(folder / recording.ANSWERS)
+    text = json.dumps(msgspec.to_builtins(about(app.player)), indent=1) + "\n"
     (folder / recording.ABOUT).write_text(text, encoding="utf-8")
 
 
@@ -224,34 +229,16 @@ def main(
     *,
     live: bool = True,
     keep: Path | None = None,
-    patient: bool = False,
 ) -> int:
-    """Plays the demo on this terminal; the exit code. Raises LabError."""
-    with in_order() as ending, place(keep) as folder, tempfile.TemporaryDirectory(prefix=PREFIX) as unpacked:
-        found: Recording | None = None
-        try:
-            found = recording.unpack(Path(unpacked))
-        except LabError as error:
-            if not live:
-                raise
-            problems = [*problems, str(error)]
-        app = DemoApp(
-            found, live=live, patient=patient, settings=settings, problems=problems, sources=sources
-        )
+    """Plays the demo on this terminal; returns the exit code. Raises LabError."""
+    with in_order() as ending, demo_folder(keep) as folder, tempfile.TemporaryDirectory(prefix=PREFIX) as temp:
+        found = None if live else recording.unpack(Path(temp))
+        app = DemoApp(found, settings=settings, problems=problems, sources=sources)
         try:
             code = ending.run(app, mouse=app.settings.mouse)
         finally:
-            app.player.close(leave_running=False)
-            _end_children(app)
-        # a demo that was left early does not take the place of one that was played to its end
-        if keep is not None and live and (app.player.over or not (folder / recording.ABOUT).exists()):
+            app.end_processes()
+        # a demo that was quit early does not replace one that was played to its end
+        if keep is not None and live and (app.player.is_over or not (folder / recording.ABOUT).exists()):
             save(app, folder)
         return code
-
-
-def _end_children(app: LabApp) -> None:
-    """Runs that somebody started in the demo end with it: their folder is the demo's."""
-    for process in app._children:
-        if process.poll() is None:
-            part = Part("", process=process)
-            part.close()

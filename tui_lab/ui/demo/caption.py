@@ -1,10 +1,9 @@
-"""The line of captions that the demo lays under every pane: what is said now, how far the story is, and the
-demo's keys. It takes rows of its own, so that it never hides anything."""
+"""The caption bar of the demo, under every pane: the caption, the chapter, whether it is a recording, and the
+demo's keys. It has rows of its own, so that it hides nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
@@ -12,18 +11,18 @@ from textual.widget import Widget
 
 from tui_lab.core.sanitize import sanitize
 
-#: Rows for what is said, in a window of so many columns or more.
-ROWS = ((76, 2), (0, 3))
-#: Windows of so many rows have one for a line between pane and bar.
-APART_ROWS = 30
-#: Of what the last line says: title, label, keys.
-STYLES = ("bold", "bold $undecided", "$text-muted")
+#: Rows of the caption: (columns of the window at least, rows).
+CAPTION_ROWS = ((76, 2), (0, 3))
+#: Windows with this many rows have a rule between pane and bar.
+RULE_ROWS = 30
+#: Styles of title, label and keys on the last line.
+STATUS_STYLES = ("bold", "bold $undecided", "$text-muted")
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the bar shows. ``label`` says that what is seen was recorded; ``keys`` what can be pressed, and
-    ``brief_keys`` the same where there is little room."""
+class Caption:
+    """Contents of the bar. ``number`` of ``count`` is the chapter; ``label`` says that a recording is shown;
+    ``keys`` are the demo's keys, and ``brief_keys`` the same for narrow windows."""
 
     text: str = ""
     title: str = ""
@@ -32,68 +31,69 @@ class Said:
     label: str = ""
     keys: str = ""
     brief_keys: str = ""
-    held: bool = False
+    paused: bool = False
 
 
 def rows(width: int) -> int:
-    """Rows for the text in a window of ``width`` columns."""
-    return next(count for columns, count in ROWS if width >= columns)
+    """Rows of the caption text in a window of ``width`` columns."""
+    return next(count for columns, count in CAPTION_ROWS if width >= columns)
 
 
-def wrapped(text: str, width: int, most: int) -> list[str]:
-    """The text in at most so many lines; the last is cut with an ellipsis."""
+def wrapped(text: str, width: int, height: int) -> list[str]:
+    """The text in exactly ``height`` lines of at most ``width`` columns; text that does not fit ends with an
+    ellipsis."""
     lines = [line.plain.rstrip() for line in Content(sanitize(text)).wrap(max(10, width))]
-    if len(lines) > most:
-        last = Content(lines[most - 1] + " " + lines[most])
-        lines = [*lines[: most - 1], last.truncate(max(10, width), ellipsis=True).plain]
-    return lines + [""] * (most - len(lines))
+    if len(lines) > height:
+        last = Content(lines[height - 1] + " " + lines[height])
+        lines = [*lines[: height - 1], last.truncate(max(10, width), ellipsis=True).plain]
+    return lines + [""] * (height - len(lines))
 
 
-def status(said: Said, width: int, ascii_only: bool) -> list[tuple[str, str]]:
-    """The bar's last line as (text, style): chapters, title, label, keys, as much as fits."""
-    done, left = ("#", ".") if ascii_only else ("●", "○")
-    mark = ("||" if ascii_only else "‖") if said.held else (">" if ascii_only else "▶")
-    parts = [
-        (f"{mark} ", "bold $state-paused" if said.held else "bold $state-running"),
-        (done * said.number + left * (said.count - said.number) + " ", "$primary"),
+def status(caption: Caption, width: int, ascii_only: bool) -> list[tuple[str, str]]:
+    """The last line as (text, style) spans: chapters, title, label and keys, as many as fit."""
+    past, future = ("#", ".") if ascii_only else ("●", "○")
+    mark = ("||" if ascii_only else "‖") if caption.paused else (">" if ascii_only else "▶")
+    spans = [
+        (f"{mark} ", "bold $state-paused" if caption.paused else "bold $state-running"),
+        (past * caption.number + future * (caption.count - caption.number) + " ", "$primary"),
     ]
-    room = width - sum(cell_len(text) for text, _ in parts)
-    title = sanitize(said.title)
-    label = sanitize(said.label)
-    keys = sanitize(said.keys)
-    # the label is the last to go: nobody may take a recording for a live run
-    brief = sanitize(said.brief_keys)
-    for words in (
+    available = width - sum(cell_len(text) for text, _ in spans)
+    title = sanitize(caption.title)
+    label = sanitize(caption.label)
+    keys = sanitize(caption.keys)
+    # the label is dropped last: a recording must not look like a live run
+    brief = sanitize(caption.brief_keys)
+    for texts in (
         (title, label, keys),
         (title, label, brief),
         ("", label, brief),
         ("", label, ""),
-        ("", set_cell_size(label, max(0, room)).rstrip(), ""),
+        ("", set_cell_size(label, max(0, available)).rstrip(), ""),
     ):
-        shown = [(word, style) for word, style in zip(words, STYLES, strict=True) if word]
-        if sum(cell_len(word) + 3 for word, _ in shown) - 3 <= room:
+        shown = [(text, style) for text, style in zip(texts, STATUS_STYLES, strict=True) if text]
+        if sum(cell_len(text) + 3 for text, _ in shown) - 3 <= available:
             break
-    for number, word in enumerate(shown):
-        parts += [(" · " if not ascii_only else " | ", "$text-muted")] if number else []
-        parts.append(word)
-    return parts
+    for number, span in enumerate(shown):
+        spans += [(" · " if not ascii_only else " | ", "$text-muted")] if number else []
+        spans.append(span)
+    return spans
 
 
 class CaptionBar(Widget):
-    """See the module's docstring. :meth:`say` shows something; what is the same is not sent again."""
+    """See the module's docstring. :meth:`show` redraws only when the caption differs."""
 
     DEFAULT_CSS = """
     CaptionBar { width: 100%; height: 3; padding: 0 1; background: $panel; }
-    CaptionBar.-apart { border-top: solid $primary; }
+    CaptionBar.-ruled { border-top: solid $primary; }
     """
 
-    def __init__(self, said: Said, ascii_only: bool, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.said, self.ascii_only = said, ascii_only
+    def __init__(self, caption: Caption, ascii_only: bool) -> None:
+        super().__init__()
+        self.caption, self.ascii_only = caption, ascii_only
 
-    def say(self, said: Said) -> None:
-        if said != self.said:
-            self.said = said
+    def show(self, caption: Caption) -> None:
+        if caption != self.caption:
+            self.caption = caption
             self.refresh()
 
     def on_mount(self) -> None:
@@ -103,12 +103,12 @@ class CaptionBar(Widget):
         self._fit()
 
     def _fit(self) -> None:
-        apart = self.app.size.height >= APART_ROWS
-        self.set_class(apart, "-apart")
-        self.styles.height = rows(self.app.size.width) + 1 + apart
+        ruled = self.app.size.height >= RULE_ROWS
+        self.set_class(ruled, "-ruled")
+        self.styles.height = rows(self.app.size.width) + 1 + ruled
 
     def render(self) -> Content:
         width = self.size.width
-        lines = wrapped(self.said.text, width, rows(self.app.size.width))
-        last = Content.assemble(*status(self.said, width, self.ascii_only))
+        lines = wrapped(self.caption.text, width, rows(self.app.size.width))
+        last = Content.assemble(*status(self.caption, width, self.ascii_only))
         return Content("\n").join([*(Content.styled(line, "bold") for line in lines), last])

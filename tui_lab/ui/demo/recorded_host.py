@@ -1,125 +1,179 @@
-"""Compare's answers in the demo: a host that writes down what it is asked and what comes, and one that says
-again what was written down, at the pace that it came. Both are clients as the panes know them."""
+"""The Playground's answers in the demo: one client that records the answers of the playground process, and
+one that plays recorded answers back at their original speed, without a process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
+
+import msgspec
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import plain
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Event, HostStatus, State, event_fields, read, read_event
+from tui_lab.playground.messages import (
+    DETAILS,
+    Event,
+    GenerateRequest,
+    HostStatus,
+    LaneDone,
+    PromptLength,
+    ScoredToken,
+    State,
+    event_fields,
+    read,
+    read_event,
+)
+from tui_lab.ui.demo.recording import RecordedAnswer
 
-#: Seconds that answers are played in at most, however slow the machine was that they were recorded on.
-LONGEST_S = 6.0
+#: An answer that took longer than this many seconds is played back in this time.
+MAX_PLAYBACK_S = 6.0
 
-Change = Callable[[HostStatus], None]
+StatusCallback = Callable[[HostStatus], None]
+EventCallback = Callable[[Event], None]
 
 
 class RecordingHost(HostClient):
-    """A host whose answers can be saved."""
+    """The client of a live demo. It keeps every answer with the times of its events."""
 
-    def __init__(self, on_change: Change) -> None:
+    def __init__(self, on_change: StatusCallback) -> None:
         super().__init__(on_change)
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[RecordedAnswer] = []
 
-    async def _request(
-        self, do: str, state: State, on_event: Callable[[Event], None] | None = None, **values: Any
-    ) -> dict[str, Any]:
-        if do != "generate" or on_event is None:
-            return await super()._request(do, state, on_event, **values)
-        began = time.monotonic()
-        heard: list[tuple[float, str, dict[str, Any]]] = []
+    async def generate(self, ask: GenerateRequest, on_event: EventCallback) -> list[LaneDone]:
+        start = time.monotonic()
+        events: list[tuple[float, str, dict[str, object]]] = []
 
-        def hear(event: Event) -> None:
-            kind, fields = event_fields(event)
-            heard.append((round(time.monotonic() - began, 3), kind, fields))
+        def record(event: Event) -> None:
+            events.append((round(time.monotonic() - start, 3), *event_fields(event)))
             on_event(event)
 
-        answer = await super()._request(do, state, hear, **values)
-        self.answers.append(
-            {
-                "prompt": values["prompt"],
-                "lanes": list(values["lanes"]),
-                "status": asdict(self.status),
-                "events": heard,
-                "perplexities": answer["perplexities"],
-            }
+        done = await super().generate(ask, record)
+        perplexities = tuple(lane.perplexity_base for lane in done)
+        answer = RecordedAnswer(
+            ask.prompt, tuple(ask.lanes), tuple(events), perplexities, asdict(self.status)
         )
-        return answer
+        self.answers.append(answer)
+        return done
 
     def save(self, path: Path) -> None:
-        """Writes what was answered, one answer a line."""
-        lines = [json.dumps(answer, separators=(",", ":")) + "\n" for answer in self.answers]
+        """Writes the answers, one JSON object a line."""
+        records = [plain(msgspec.structs.asdict(answer)) for answer in self.answers]
+        lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         path.write_text("".join(lines), encoding="utf-8")
 
 
 class RecordedHost(HostClient):
-    """Answers from a recording. ``wait`` lets time pass as the demo does: not while that is held."""
+    """The client of a replay. ``wait`` lets demo time pass, which stands still while the demo is paused."""
 
     def __init__(
-        self, answers: list[dict[str, Any]], on_change: Change, wait: Callable[[float], Awaitable[None]]
+        self,
+        answers: Sequence[RecordedAnswer],
+        on_change: StatusCallback,
+        wait: Callable[[float], Awaitable[None]],
     ) -> None:
         super().__init__(on_change)
-        self._answers, self._wait = answers, wait
-        self._stopped = False
-        first = answers[0].get("status") if answers else None
-        self._base: HostStatus = read(HostStatus, first or {})
+        self._answers, self._wait = tuple(answers), wait
+        self._is_stopped = False
+        self._model = ""
+        self._locations: dict[str, str] = {}  # of adapters, by name
+        self._recorded: HostStatus = read(HostStatus, answers[0].status if answers else {})
 
-    async def _start(self) -> None:
+    def _set_status(self, state: State, names: tuple[str, ...]) -> HostStatus:
+        self.status = replace(self._recorded, state=state, text="recorded earlier", names=names)
+        self.on_change(self.status)
+        return self.status
+
+    @property
+    def wants(self) -> str:
+        return self._model
+
+    def location(self, name: str) -> str:
+        return self._locations.get(name, "")
+
+    async def load(
+        self,
+        model: str,
+        *,
+        revision: str = "",
+        quantization: str = "none",
+        dtype: str = "auto",
+        allow_large: bool = False,
+    ) -> HostStatus:
+        del revision, quantization, dtype, allow_large  # the recording has one model
+        self._model, self._locations = model, {}
+        return self._set_status("ready", ("base",))
+
+    async def add(self, name: str, location: str) -> HostStatus:
+        self._locations[name] = location
+        return self._set_status("ready", (*self.status.names, name))
+
+    async def remove(self, name: str) -> HostStatus:
+        self._locations.pop(name, None)
+        return self._set_status("ready", tuple(each for each in self.status.names if each != name))
+
+    async def count(self, ask: GenerateRequest) -> PromptLength:
+        del ask
+        return PromptLength(0, self._recorded.context, True)
+
+    async def judge(
+        self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
+    ) -> list[list[ScoredToken]]:
+        del prompt_ids, token_ids, on, top
+        _refuse("this is a recording")
+
+    async def unload(self) -> None:
+        """Nothing is loaded."""
+
+    async def close(self) -> None:
         """There is no process."""
 
     def stop(self) -> None:
-        self._stopped = True
+        self._is_stopped = True
 
-    async def _request(
-        self, do: str, state: State, on_event: Callable[[Event], None] | None = None, **values: Any
-    ) -> dict[str, Any]:
-        def now(state: State, names: tuple[str, ...]) -> None:
-            told = {**vars(self._base), "state": state, "text": "recorded earlier", "names": names}
-            self._change(HostStatus(**told))
-
+    async def generate(self, ask: GenerateRequest, on_event: EventCallback) -> list[LaneDone]:
         names = self.status.names
-        match do:
-            case "load":
-                now("ready", ("base",))
-            case "add":
-                now("ready", (*names, str(values["name"])))
-            case "count":
-                return {"tokens": 0, "context": self._base.context, "fits": True}
-            case "generate" if on_event is not None:
-                now("busy", names)
-                try:
-                    return await self._play(self._found(values), on_event)
-                finally:
-                    now("ready", names)
-            case _:
-                raise LabError("this is a recording: `tui-lab` without `demo --replay` does that for real")
-        return {}
+        self._set_status("busy", names)
+        try:
+            return await self._play(self._find(ask), on_event)
+        finally:
+            self._set_status("ready", names)
 
-    def _found(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _find(self, ask: GenerateRequest) -> RecordedAnswer:
         for answer in self._answers:
-            if answer["prompt"] == values["prompt"] and answer["lanes"] == list(values["lanes"]):
+            if (answer.prompt, answer.lanes) == (ask.prompt, tuple(ask.lanes)):
                 return answer
-        raise LabError("this prompt is not in the recording: `tui-lab` without `demo --replay` answers it")
+        _refuse("this prompt is not in the recording")
 
-    async def _play(self, answer: dict[str, Any], on_event: Callable[[Event], None]) -> dict[str, Any]:
-        self._stopped = False
-        events = answer["events"]
-        pace = min(1.0, LONGEST_S / max(1e-3, events[-1][0])) if events else 1.0
+    async def _play(self, answer: RecordedAnswer, on_event: EventCallback) -> list[LaneDone]:
+        self._is_stopped = False
+        duration = answer.events[-1][0] if answer.events else 0.0
+        pace = min(1.0, MAX_PLAYBACK_S / max(1e-3, duration))
+        done: dict[int, LaneDone] = {}
         at = 0.0
-        for t, kind, fields in events:
-            if self._stopped:
+        for seconds, kind, fields in answer.events:
+            if self._is_stopped:
                 break
-            if t > at:
-                await self._wait((t - at) * pace)
-                at = t
-            if (event := read_event(kind, fields)) is not None:
+            if seconds > at:
+                await self._wait((seconds - at) * pace)
+                at = seconds
+            event = read_event(kind, fields)
+            if isinstance(event, LaneDone):
+                done[event.lane] = event
+            if event is not None:
                 on_event(event)
         await asyncio.sleep(0)
-        return {"perplexities": [float(value) for value in answer["perplexities"]]}
+        return [
+            replace(done[lane], perplexity_base=perplexity)
+            for lane, perplexity in enumerate(answer.perplexities)
+            if lane in done
+        ]
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise LabError(f"{problem}: `tui-lab` without `demo --replay` computes it")

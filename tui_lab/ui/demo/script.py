@@ -1,193 +1,194 @@
-"""The story of the demo as data: chapters of beats. A beat does something in the lab, waits until something
-is really so (a run has ended, answers have come), and says it in a caption. ``{names}`` in captions are
-figures that the player reads from the runs' event logs, results and answers; none is written here."""
+"""The story of the demo as data: chapters of beats. A beat does something in the lab, waits for a condition and
+shows a caption. ``{names}`` in captions are values that the player reads from event logs, results and answers;
+a value that is not known yet is an ellipsis."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Prompts of the story: the first for six strategies, then one of the new task and one of everyday knowledge.
-STORY = "Tell me a story about a cat."
-SHOP = "Could you remind me of the material used for the Ocean kite?"
-WORLD = "Which city serves as the capital of Croatia?"
+#: Prompts: the first for six strategies, then one of the new task and one of everyday knowledge.
+PROMPTS = {
+    "story": "Tell me a story about a cat.",
+    "shop": "Could you remind me of the material used for the Ocean kite?",
+    "world": "Which city serves as the capital of Croatia?",
+}
 
 
 @dataclass(frozen=True)
 class Beat:
-    """One thing to see. ``do``: what the player does, in order: ``action ID`` takes an action of the lab's
-    registry, other words are the player's own. ``until``: what must be so before ``caption`` is said, for
-    ``most_s`` at most; ``waiting`` is said meanwhile, and ``then`` is done once it is so. ``short``: the
-    caption where recordings are played (None: the same; "": the beat is left out)."""
+    """One step of the story.
+
+    ``do``: what the player does, in order: ``action ID`` runs an action of the registry, the other verbs are
+    those of :meth:`tui_lab.ui.demo.player.Player.perform`. ``until``: the condition for ``caption``, awaited
+    for at most ``timeout_s``; ``waiting`` is the caption meanwhile, and ``then`` is done when it holds.
+    ``replay``: the caption in a replay (None: the same; "": the beat is left out).
+    """
 
     caption: str
     do: tuple[str, ...] = ()
     until: str = ""
     waiting: str = ""
-    most_s: float = 60.0
+    timeout_s: float = 90.0
     then: tuple[str, ...] = ()
-    short: str | None = None
+    replay: str | None = None
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """``shows``: the parts (runs of the story, or "answers") whose recordings would be labelled as such."""
+    """``recorded``: a replay shows recorded runs or answers here, and says so."""
 
     title: str
     beats: tuple[Beat, ...]
-    shows: tuple[str, ...] = ()
+    recorded: bool = True
 
 
 CHAPTERS = (
     Chapter(
-        "Choose",
+        "Setup",
         (
             Beat(
-                "tui-lab tunes small language models and measures what they forget. All of this is computed "
-                "now, on this machine, without a network.",
+                "tui-lab fine-tunes small language models and measures what they forget. All of this runs now, "
+                "on this machine, without a network.",
                 do=("action app.choose",),
-                short="tui-lab tunes small language models and measures what they forget.",
+                replay="tui-lab fine-tunes small language models and measures what they forget.",
             ),
             Beat(
-                "The bundled model will learn the goods of an invented shop. The preset “naive” trains all "
-                "of its weights and protects nothing.",
+                "The bundled model will learn the products of an invented shop. The preset “naive” trains all "
+                "of its weights, without protection against forgetting.",
                 do=("choose naive",),
-                short="The bundled model learns an invented shop. The preset “naive” protects nothing.",
+                replay="The bundled model learns an invented shop. The preset “naive” has no protection.",
             ),
             Beat(
-                "Before anything is loaded the lab says what it will take: {forecast}.",
+                "Before anything is loaded, the lab forecasts the cost: {forecast}.",
                 until="forecast",
-                most_s=8,
-                short="",
+                timeout_s=8,
+                replay="",
             ),
         ),
+        recorded=False,
     ),
     Chapter(
-        "Tune",
+        "Train",
         (
             Beat(
-                "The run is a process of its own: it goes on when the lab closes or the line breaks.",
+                "The run is a process of its own: it goes on when the lab closes or the connection breaks.",
                 do=("start naive", "action app.tune", "show naive", "tab loss"),
-                short="",
+                replay="",
             ),
             Beat(
-                "Loss {naive.loss_first} → {naive.loss}: it learns. Beside that, retention: {naive.probe}.",
+                "Loss {naive_loss_first} → {naive_loss}: it learns. Next to it, retention: {naive_probe}.",
                 do=("start naive", "action app.tune", "show naive", "tab loss"),
                 until="naive probed",
-                waiting="First it is asked what it knows, then it trains. {naive.doing}",
+                waiting="First a probe of what the model knows, then training. {naive_doing}",
             ),
             Beat(
-                "Learned: exact answers {naive.score_start} → {naive.score_end}, in {naive.seconds}. "
-                "And what did that cost?",
+                "Learned: exact answers {naive_score_start} → {naive_score_end}, in {naive_seconds}. "
+                "What did it forget?",
                 do=("tab retention",),
                 until="naive ended",
-                waiting="Now and then it is asked what it still knows: {naive.probe}. {naive.doing}",
-                short="Learned: exact answers {naive.score_start} → {naive.score_end}. At what cost?",
+                waiting="Probes measure retention during training: {naive_probe}. {naive_doing}",
+                replay="Learned: exact answers {naive_score_start} → {naive_score_end}. What did it forget?",
             ),
         ),
-        shows=("naive",),
     ),
     Chapter(
-        "Compare",
+        "Playground",
         (
             Beat(
-                "Greedy, beam, top-k, top-p, temperature, contrastive; Enter on a lane opens its tokens. "
-                "{naive.meanwhile}",
+                "Greedy, beam, top-k, top-p, temperature, contrastive; Enter on a lane inspects its tokens. "
+                "Meanwhile the lab measures what was forgotten.",
                 do=("action app.compare", "ask story"),
                 until="answers",
-                waiting="One prompt, six ways to decode it, all in one batch.",
-                short="One prompt, six ways to decode it, all in one batch.",
+                waiting="One prompt, six decoding strategies, all in one batch.",
+                replay="One prompt, six decoding strategies, all in one batch.",
             ),
             Beat(
-                "Base and tuned side by side, asked about the shop: the base says “{base}”, "
-                "the tuned model “{tuned}”.",
-                do=("beside naive", "ask shop"),
+                "Base and tuned model, asked about the shop: the base says “{base}”, the tuned model “{tuned}”.",
+                do=("compare naive", "ask shop"),
                 until="answers",
-                waiting="Now the tuned model beside its base.",
+                waiting="Now the tuned model next to its base.",
                 then=("lane 2",),
-                short="",
+                replay="",
             ),
             Beat(
-                "And asked for the capital of Croatia: the base says “{base}”, the tuned model “{tuned}”.",
-                do=("beside naive", "ask world"),
+                "Asked for the capital of Croatia: the base says “{base}”, the tuned model “{tuned}”.",
+                do=("compare naive", "ask world"),
                 until="answers",
                 waiting="And a question that has nothing to do with the shop.",
                 then=("lane 2",),
-                short="The capital of Croatia? The base says “{base}”, the tuned model “{tuned}”.",
+                replay="The capital of Croatia? The base says “{base}”, the tuned model “{tuned}”.",
             ),
         ),
-        shows=("answers",),
     ),
     Chapter(
-        "Forget",
+        "Forgetting",
         (
             Beat(
-                "Of what the base knew above guessing {naive.retention} is left ({naive.low} to "
-                "{naive.high}, {naive.n} questions): {naive.verdict}.",
+                "{naive_retention} of what the base knew above guessing is kept ({naive_low} to {naive_high}, "
+                "{naive_n} questions): {naive_verdict}.",
                 do=("action app.keep", "tab suites"),
                 until="naive measured",
-                waiting="Keep asks both the same everyday questions. {naive.measuring}",
+                waiting="Retention asks both models the same everyday questions. {naive_measuring}",
                 then=("show naive", "ahead keeper"),
-                short="Of what the base knew {naive.retention} is left ({naive.low} to {naive.high}): "
-                "{naive.verdict}.",
+                replay="{naive_retention} of what the base knew is kept ({naive_low} to {naive_high}): "
+                "{naive_verdict}.",
             ),
             Beat(
-                "{naive.lost} questions were lost, {naive.gained} gained. Enter opens one, with how probable "
-                "each choice was before and after.",
+                "{naive_lost} questions were lost, {naive_gained} gained. Enter opens one, with the probability "
+                "of each choice before and after.",
                 do=("tab flips",),
-                short="",
+                replay="",
             ),
         ),
-        shows=("naive",),
     ),
     Chapter(
-        "Protect",
+        "Protection",
         (
             Beat(
-                "The same again with the preset “keeper”: general rows are mixed in, and the model is held "
-                "near the base's predictions.",
+                "The same again with the preset “keeper”: general rows are mixed in, and a KL term keeps the "
+                "predictions near the base's.",
                 do=("start keeper", "action app.tune", "show keeper", "tab loss"),
-                short="The preset “keeper” mixes in general rows and holds the model near its base.",
+                replay="The preset “keeper” mixes in general rows and adds a KL term to the base.",
             ),
             Beat(
-                "Learned: exact answers {keeper.score_start} → {keeper.score_end}, in {keeper.seconds}.",
+                "Learned: exact answers {keeper_score_start} → {keeper_score_end}, in {keeper_seconds}.",
                 do=("tab retention",),
                 until="keeper ended",
-                waiting="Loss {keeper.loss}, retention {keeper.probe}. {keeper.doing}",
-                short="It learned, too: exact answers {keeper.score_start} → {keeper.score_end}.",
+                waiting="Loss {keeper_loss}, retention {keeper_probe}. {keeper_doing}",
+                replay="It learned, too: exact answers {keeper_score_start} → {keeper_score_end}.",
             ),
         ),
-        shows=("keeper",),
     ),
     Chapter(
-        "Keep",
+        "Retention",
         (
             Beat(
-                "{keeper.verdict}: {keeper.retention} ({keeper.low} to {keeper.high}). It gained "
-                "{keeper.gain} and naive {naive.gain}; it kept {keeper.retention} and naive "
-                "{naive.retention}.",
+                "{keeper_verdict}: {keeper_retention} ({keeper_low} to {keeper_high}). It gained "
+                "{keeper_gain} and naive {naive_gain}; it kept {keeper_retention} and naive "
+                "{naive_retention}.",
                 do=("action app.keep", "show keeper", "tab suites"),
                 until="keeper measured",
-                waiting="The same questions once more. {keeper.measuring}",
+                waiting="The same questions once more. {keeper_measuring}",
                 then=("show keeper",),
-                short="{keeper.verdict}: {keeper.retention} left, naive {naive.retention}. It gained "
-                "{keeper.gain}, naive {naive.gain}.",
+                replay="{keeper_verdict}: {keeper_retention} kept, naive {naive_retention}. It gained "
+                "{keeper_gain}, naive {naive_gain}.",
             ),
             Beat(
-                "All runs in one picture: what each gained, and what it kept.",
+                "All runs in one plot: what each gained, and what it kept.",
                 do=("tab runs",),
-                short="",
+                replay="",
             ),
         ),
-        shows=("naive", "keeper"),
     ),
     Chapter(
-        "Yours",
+        "Your turn",
         (
             Beat(
-                "This is the real lab, and it is yours now: {keys.choose} and {keys.start} start a run, "
-                "{keys.help} lists every key, {keys.quit} leaves.",
+                "This is the real lab, and it is yours now: {key_setup} and {key_start} start a run, "
+                "{key_help} lists every key, {key_quit} quits.",
                 do=("action app.choose",),
             ),
         ),
+        recorded=False,
     ),
 )
