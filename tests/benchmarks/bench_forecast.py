@@ -18,7 +18,7 @@ from tui_lab.models import catalog
 from tui_lab.recipes.presets import list_presets
 from tui_lab.recipes.recipe import FIELDS, build
 from tui_lab.recipes.resolve import resolve
-from tui_lab.ui.views.forecast import Shown, lines
+from tui_lab.ui.views.forecast import ForecastView, lines
 from tui_lab.ui.views.recipe_summary import summarise
 
 GPU = DeviceFacts("cuda", "NVIDIA GeForce RTX 3090", 24 << 30, True, 8)
@@ -50,7 +50,7 @@ def run() -> Iterator[Figure]:
             whole.append(_taken(lambda: summarise(values, preset.name, {}, GPU, ROOM)))  # noqa: B023
             found = summarise(values, preset.name, {}, GPU, ROOM)
             assert found.outlook is not None
-            shown = Shown(found.outlook)
+            shown = ForecastView(found.outlook)
             drawing.append(_taken(lambda: lines(shown, 50, "full")))  # noqa: B023
             half = found.outlook.memory.total_bytes // 2 if found.outlook.memory else None
             remedies.append(_taken(lambda: fit.remedies(entry.shape, recipe, GPU, half, entry)))  # noqa: B023

@@ -14,8 +14,8 @@ from textual.app import App, ComposeResult
 
 from tests.benchmarks.figures import Figure
 from tui_lab.ui.terminal.output import PLOT
+from tui_lab.ui.views.plot_draw import PlotOptions, Series, draw
 from tui_lab.ui.widgets.plot import Plot
-from tui_lab.ui.widgets.plot_draw import Options, Series, draw
 
 WIDTH, HEIGHT = 100, 25
 GROW_S = 8.0
@@ -30,7 +30,7 @@ def loss(count: int) -> Series:
 
 def draw_seconds(series: Series) -> float:
     began = time.perf_counter()
-    draw([series], WIDTH, HEIGHT, Options("loss"))
+    draw([series], WIDTH, HEIGHT, PlotOptions("loss"))
     return time.perf_counter() - began
 
 
@@ -51,7 +51,7 @@ def plain_plotext_seconds(series: Series) -> float:
 
 class PlotApp(App[None]):
     def compose(self) -> ComposeResult:
-        yield Plot(Options("loss", from_zero=True))
+        yield Plot(PlotOptions("loss", from_zero=True))
 
 
 async def rows_sent() -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.item_view import ItemView
 from tui_lab.ui.screens.retention import KeepPane
 from tui_lab.ui.widgets.dialogs import Pick
-from tui_lab.ui.widgets.retention_plots import KeepPlot
+from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.run_list import RunList
 
 
@@ -138,7 +138,7 @@ async def test_the_plots_of_a_run(own_folders: Path) -> None:
     async with app.run_test(size=(200, 60)) as pilot:
         pane = await ready(app)
         await until(lambda: len(pane.points) == 2)
-        plots = {plot.kind: plot for plot in pane.query(KeepPlot)}
+        plots = {plot.kind: plot for plot in pane.query(RetentionPlot)}
         await until(lambda: "retention" in plots["curve"].text)
         await until(lambda: "new task" in plots["strength"].text and "this run" in plots["runs"].text)
         await pilot.press("w")

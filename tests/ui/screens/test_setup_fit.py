@@ -20,7 +20,7 @@ from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.setup import ChoosePane
-from tui_lab.ui.views.forecast import Shown
+from tui_lab.ui.views.forecast import ForecastView
 from tui_lab.ui.widgets.dialogs import RemedyDialog
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -76,7 +76,7 @@ def pane(app: LabApp) -> ChoosePane:
     return found
 
 
-def shown(app: LabApp) -> Shown:
+def shown(app: LabApp) -> ForecastView:
     found = pane(app).summary_view.forecast
     assert found is not None
     return found

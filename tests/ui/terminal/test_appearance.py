@@ -26,10 +26,10 @@ from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.theme_chooser import ThemeChooser
 from tui_lab.ui.terminal import filters, themes
-from tui_lab.ui.views.retention_data import Kept
+from tui_lab.ui.views.retention_data import RetentionReport
+from tui_lab.ui.views.retention_plots import curve_series, strength_series
+from tui_lab.ui.views.run_plots import PLOTS
 from tui_lab.ui.widgets.plot import Plot
-from tui_lab.ui.widgets.retention_plots import curve_series, strength_series
-from tui_lab.ui.widgets.run_plots import PLOTS
 
 #: The contrast (WCAG) that everything must have in the two themes that leave the least room for it.
 CONTRAST = {"lab-light": 4.5, "lab-projector": 7.0}
@@ -351,7 +351,7 @@ def test_curves_of_one_plot_differ_by_their_marks() -> None:
         "keep": 0.9,
     }
     plots = [
-        curve_series(Kept(run, None, state), "everyday"),
+        curve_series(RetentionReport(run, None, state), "everyday"),
         strength_series(strength),
         *(make(state) for _, make in PLOTS.values()),
     ]

@@ -15,9 +15,10 @@ import tui_lab
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.screens.playground import HOST_GLYPHS
 from tui_lab.ui.terminal import ascii
+from tui_lab.ui.views import plot_draw
 from tui_lab.ui.views.run import SPINNER
 from tui_lab.ui.views.run_state import STATE_GLYPHS
-from tui_lab.ui.widgets import lane_view, plot_draw
+from tui_lab.ui.widgets import lane_view
 
 PACKAGE = Path(tui_lab.__file__).parent
 #: Whose texts come to the screen, beside the lab's own modules.
@@ -68,7 +69,7 @@ def test_states_stay_apart() -> None:
 def test_looks_of_curves_stay_apart_in_every_way_of_drawing() -> None:
     for marker in plot_draw.MARKS:
         for weight in ("normal", "thick"):
-            options = plot_draw.Options(marker=marker, weight=weight)  # type: ignore[arg-type]
+            options = plot_draw.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
             for told in (options.mark, options.glyph):
                 found = [told(look) for look in ("thin", "thick", "points", "dashed")]
                 assert len(set(found)) == 4

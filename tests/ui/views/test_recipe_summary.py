@@ -9,7 +9,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.ui.views.recipe_summary import command_line, summarise
-from tui_lab.ui.widgets.summary_view import summary_content
+from tui_lab.ui.views.summary_text import summary_content
 
 CPU = DeviceFacts("cpu", "the CPU", 16 << 30, False, 2)
 GPU = DeviceFacts("cuda", "A GPU", 24 << 30, True, 8)

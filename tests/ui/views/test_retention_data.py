@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.ui import sample_runs as made
 from tui_lab.runs.folder import list_runs
 from tui_lab.ui.views import retention_data
-from tui_lab.ui.views.retention_data import Point, facts, front, point, points, read
+from tui_lab.ui.views.retention_data import RunPoint, facts, front, point, points, read
 
 
 def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_run_is_read_again_only_when_it_changed(own_folders: Path, monkeypatch
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1.2)), max_size=30))
 def test_nothing_beats_a_run_of_the_front_and_each_other_is_beaten(places: list[tuple[float, float]]) -> None:
-    found = [Point(str(n), "", gained, kept) for n, (gained, kept) in enumerate(places)]
+    found = [RunPoint(str(n), "", gained, kept) for n, (gained, kept) in enumerate(places)]
     best = front(found)
     for each in found:
         here = (each.gained, each.retention)

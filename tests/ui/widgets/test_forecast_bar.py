@@ -18,7 +18,7 @@ from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.recipes.resolve import resolve
-from tui_lab.ui.views.forecast import EDGE, FREE, MARKS, UNSURE, Shown, bar, cells, lines
+from tui_lab.ui.views.forecast import EDGE, FREE, MARKS, UNSURE, ForecastView, bar, cells, lines
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
 GIB = 1 << 30
@@ -90,7 +90,7 @@ def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
     found = outlook(16)
     assert found.memory is not None
     ways = remedies(found)
-    text = "\n".join(line.plain for line in lines(Shown(found, ways, keys=KEYS), 60, mode))  # type: ignore[arg-type]
+    text = "\n".join(line.plain for line in lines(ForecastView(found, ways, keys=KEYS), 60, mode))  # type: ignore[arg-type]
     assert "✗ does not fit" in text and "GiB short" in text
     assert f"x: {ways[0].text}" in text and f"X: {len(ways)} ways" in text
     assert "(GPU 1)" in text or "GPU 1: NVIDIA L4" in text
@@ -105,7 +105,7 @@ def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
     assert found.memory is not None and found.probe is not None
     beside = found.memory.total_bytes - found.memory.tensors_bytes
     assert found.probe.total_bytes == 12 * GIB + beside
-    text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "full"))
+    text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "full"))
     assert "counted exactly, in 7.2 s" in text and "e counts" not in text
     assert found.verdict == fit.FITS
 
@@ -114,17 +114,17 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     entry = replace(catalog.find("Qwen/Qwen2.5-0.5B"), shape=None, model_type=None)
     recipe = make_recipe("starter", model="Qwen/Qwen2.5-0.5B")
     found = estimate(recipe, entry, {}, MemoryBudget(GPU, 20 * GIB, "NVIDIA L4", "free now on"))
-    text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "brief"))
+    text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "exact probe" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN
     found = probed(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
-    text = "\n".join(line.plain for line in lines(Shown(found, keys=KEYS), 60, "brief"))
+    text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "counted exactly" in text and "✗ does not fit: 10" in text
 
 
 def test_an_applied_remedy_says_how_to_take_it_back() -> None:
     text = "\n".join(
-        line.plain for line in lines(Shown(outlook(80), (), applied=True, keys=KEYS), 60, "full")
+        line.plain for line in lines(ForecastView(outlook(80), (), applied=True, keys=KEYS), 60, "full")
     )
     assert "✓ fits" in text and "x undoes it" in text
 
@@ -140,7 +140,7 @@ async def test_nothing_is_cut_at_any_size(size: tuple[int, int]) -> None:
     async with app.run_test(size=size) as pilot:
         widget = app.query_one(ForecastBar)
         assert not widget.display
-        widget.show(Shown(found, remedies(found), keys=KEYS, places=2))
+        widget.show(ForecastView(found, remedies(found), keys=KEYS, places=2))
         await pilot.pause()
         shown = " ".join(screen_text(app).split())
         whole = " ".join(widget.content(widget.size.width).plain.split())

@@ -21,10 +21,10 @@ from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRe
 from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.inspector import Inspector, merged
+from tui_lab.ui.views.inspector_draw import PANEL_COLUMNS, draw, lay_out, panels_shown, row_of, token_text
+from tui_lab.ui.views.inspector_panels import warping_rows, what_happened
+from tui_lab.ui.views.inspector_state import InspectorState, bar, level, percent
 from tui_lab.ui.widgets.inspector import InspectorView
-from tui_lab.ui.widgets.inspector_draw import PANEL_COLUMNS, draw, lay_out, panels_shown, row_of, token_text
-from tui_lab.ui.widgets.inspector_panels import warping_rows, what_happened
-from tui_lab.ui.widgets.inspector_scene import Scene, bar, level, percent
 
 SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]
 HOSTILE = [
@@ -50,7 +50,7 @@ def lane(tokens: list[TokenRecord], description: str = "top-p top_p=0.9 seed=1")
     return lane_done(0, description, text, token_ids=ids, tokens=tuple(tokens), prompt_token_ids=(7,))
 
 
-def drawn(scene: Scene, width: int = 80, height: int = 23) -> str:
+def drawn(scene: InspectorState, width: int = 80, height: int = 23) -> str:
     rows = draw(scene, lay_out([t.text for t in scene.tokens], width), width, height)
     assert len(rows) <= height
     assert all(sum(cell_len(part.text) for part in row) == width for row in rows)
@@ -72,7 +72,7 @@ TOLD = lane([token(0, " fox", 0.6, alternatives=ALTERNATIVES), token(1, " ran", 
 
 
 def test_what_each_setting_did_is_named() -> None:
-    text = drawn(Scene(TOLD))
+    text = drawn(InspectorState(TOLD))
     lines = {
         line.split()[1 if line.startswith("▶") else 0]: line for line in text.splitlines() if "%" in line
     }
@@ -100,21 +100,21 @@ def test_what_each_setting_did_is_named() -> None:
     ],
 )
 def test_causes(description: str, after: float, before_in_text: bool, said: str) -> None:
-    strategy = Scene(lane([], description)).strategy
+    strategy = InspectorState(lane([], description)).strategy
     assert what_happened(Alternative(1, "a", math.log(0.5), after), strategy, before_in_text)[0] == said
 
 
 def test_the_token_taken_is_shown_however_small_the_panel() -> None:
     many = tuple(Alternative(i, f" w{i}", -float(i + 1), 0.01) for i in range(30))
     record = token(0, " w29", math.exp(-30), token_id=29, rank=30, alternatives=many)
-    rows = warping_rows(Scene(lane([record], "sample seed=1")), 60, 6)
+    rows = warping_rows(InspectorState(lane([record], "sample seed=1")), 60, 6)
     text = ["".join(part.text for part in row) for row in rows]
     assert len(rows) == 6 and "▶ ␣w29" in text[-1]
 
 
 def test_candidates_of_contrastive_search() -> None:
     weighed = (Candidate(100, " fox", 0.7, 0.9, -0.26), Candidate(5, " hen", 0.2, 0.1, 0.02))
-    scene = Scene(lane([token(0, " hen", token_id=5, candidates=weighed)], "contrastive a=0.6 k=2"))
+    scene = InspectorState(lane([token(0, " hen", token_id=5, candidates=weighed)], "contrastive a=0.6 k=2"))
     text = drawn(replace(scene, view="candidates"))
     fox, hen = line_of(text, "fox"), line_of(text, "hen")
     assert "70.0%" in fox and "0.900" in fox and "-0.260" in fox and "best" not in fox
@@ -128,7 +128,7 @@ def test_hypotheses_of_a_beam_search() -> None:
         1: Beams(0, 1, (Hypothesis((1,), " a", -0.5, False), Hypothesis((3,), " c", -0.7, False))),
         2: Beams(0, 2, (Hypothesis((1, 2), " a b", -1.25, False), Hypothesis((3, 0), " c", -0.9, True))),
     }
-    first, second = (drawn(Scene(done, steps, position=at, view="beams")) for at in (0, 1))
+    first, second = (drawn(InspectorState(done, steps, position=at, view="beams")) for at in (0, 1))
     assert "step 1: 2 live, 0 finished" in first and "-0.700" in first
     assert "step 2: 1 live, 1 finished" in second and "finished" in second
     assert any(line.startswith("▶") and "␣a␣b" in line for line in second.splitlines())
@@ -140,7 +140,7 @@ def test_base_and_tuned_side_by_side() -> None:
         "base": [ScoredToken(100, math.log(0.1), 3, 2.0, ((9, " dog", math.log(0.4)),))],
         "tuned": [ScoredToken(100, math.log(0.9), 1, 0.5, ((100, " fox", math.log(0.9)),))],
     }
-    text = drawn(Scene(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
+    text = drawn(InspectorState(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
     assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
     assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
@@ -152,14 +152,14 @@ def test_base_and_tuned_side_by_side() -> None:
 )
 def test_surprise_is_told_without_colours_too(probability: float, size: int) -> None:
     assert level(math.log(probability)) == size
-    scene = Scene(lane([token(0, "first"), token(1, " word", probability)]))
+    scene = InspectorState(lane([token(0, "first"), token(1, " word", probability)]))
     for marks, glyphs, here in (("block", " ▁▃▅█", "▲"), ("ascii", " .-=#", "^")):
         under = drawn(replace(scene, marks=marks)).splitlines()[2]  # type: ignore[arg-type]
         assert under.rstrip() == here * 5 + (glyphs[size] * 5 if size else "")
 
 
 def test_ascii_marks_draw_ascii() -> None:
-    text = drawn(Scene(TOLD, marks="ascii"))
+    text = drawn(InspectorState(TOLD, marks="ascii"))
     assert not set("█▌▏▶▲─") & set(text) and "####" in text
 
 
@@ -188,7 +188,7 @@ def test_no_text_breaks_out_of_the_drawing(pieces: list[str], width: int, height
     ]
     tokens = [token(at, text, 0.3, alternatives=others[at]) for at, text in enumerate(pieces)]
     position = data.draw(st.integers(0, max(0, len(pieces) - 1)))
-    text = drawn(Scene(lane(tokens), position=position), width, height)
+    text = drawn(InspectorState(lane(tokens), position=position), width, height)
     assert sanitize(text, keep_newlines=True) == text
     assert not set("\x1b\x07\r\u202e\u202d\x00\t") & set(text)
 
@@ -206,14 +206,14 @@ def test_bars_fit_and_never_hide_something(share: float, width: int, marks: str)
 
 
 def test_ten_thousand_tokens_without_a_blank() -> None:
-    scene = Scene(lane([token(at, "ab") for at in range(10_000)]), position=9_999)
+    scene = InspectorState(lane([token(at, "ab") for at in range(10_000)]), position=9_999)
     rows = lay_out([t.text for t in scene.tokens], 80)
     assert len(rows) == 250
     assert "10000/10000" in "\n".join("".join(p.text for p in row) for row in draw(scene, rows, 80, 23))
 
 
 def test_panels_as_many_as_fit() -> None:
-    scene = Scene(TOLD, judged={"base": []}, beams={1: Beams(0, 1, ())})
+    scene = InspectorState(TOLD, judged={"base": []}, beams={1: Beams(0, 1, ())})
     assert [len(panels_shown(scene, n * PANEL_COLUMNS)) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 

@@ -18,9 +18,10 @@ from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.train import TunePane
-from tui_lab.ui.widgets.machine_view import MemoryPart
-from tui_lab.ui.widgets.plot_draw import draw, plain
-from tui_lab.ui.widgets.run_plots import PLOTS, RunPlot, memory_series
+from tui_lab.ui.views.plot_draw import draw, plain
+from tui_lab.ui.views.run_plots import PLOTS, memory_series
+from tui_lab.ui.widgets.machine_view import MemoryView
+from tui_lab.ui.widgets.run_plots import RunPlot
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ async def test_every_machine_fits_every_size(run: Run, kind: str, size: tuple[in
     async with app.run_test(size=size) as pilot:
         await show_memory(app, pilot)
         await until(lambda: all(words in screen_text(app) for words in wanted), what=f"{kind}: {wanted}")
-        part = app.screen.query_one(MemoryPart)
+        part = app.screen.query_one(MemoryView)
         words = part.query_one(Static)
         await until(lambda: part.query_one(RunPlot).builds > 0)
         assert part.query_one(RunPlot).size.height >= 5
@@ -126,7 +127,7 @@ async def test_words_take_no_row_before_the_first_record_and_follow_the_newest(r
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "4/60" in screen_text(app))
         await pilot.press("t", "t", "t")
-        part = app.screen.query_one(MemoryPart)
+        part = app.screen.query_one(MemoryView)
         await until(lambda: part.size.area)
         assert not part.query_one(Static).display
         tell(events, "heat")

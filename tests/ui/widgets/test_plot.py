@@ -12,8 +12,8 @@ from textual.containers import Vertical
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui.terminal import themes
 from tui_lab.ui.terminal.output import PLOT
+from tui_lab.ui.views.plot_draw import PlotOptions, Series
 from tui_lab.ui.widgets.plot import Plot
-from tui_lab.ui.widgets.plot_draw import Options, Series
 
 
 def curve(count: int, last: float = 1.0) -> Sequence[Series]:
@@ -24,7 +24,7 @@ def curve(count: int, last: float = 1.0) -> Sequence[Series]:
 class PlotApp(App[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="holder"):
-            yield Plot(Options("loss", empty="nothing yet", from_zero=True))
+            yield Plot(PlotOptions("loss", empty="nothing yet", from_zero=True))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return themes.fallbacks(self.current_theme)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 from textual import events
+from textual.app import RenderableType
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
@@ -132,7 +133,7 @@ class DemoApp(LabApp):
             return False
         return True
 
-    def exit(self, result: int | None = None, return_code: int = 0, message: str | None = None) -> None:
+    def exit(self, result: None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         self.workers.cancel_group(self, "demo")  # the player must not switch panes while they are closed
         super().exit(result, return_code, message)
 
@@ -231,7 +232,11 @@ def main(
     keep: Path | None = None,
 ) -> int:
     """Plays the demo on this terminal; returns the exit code. Raises LabError."""
-    with in_order() as ending, demo_folder(keep) as folder, tempfile.TemporaryDirectory(prefix=PREFIX) as temp:
+    with (
+        in_order() as ending,
+        demo_folder(keep) as folder,
+        tempfile.TemporaryDirectory(prefix=PREFIX) as temp,
+    ):
         found = None if live else recording.unpack(Path(temp))
         app = DemoApp(found, settings=settings, problems=problems, sources=sources)
         try:

@@ -204,7 +204,7 @@ class Player:
         except LabError as error:
             self.app.show_message(str(error), is_error=True)
             return
-        except Exception as error:  # noqa: BLE001 (in front of an audience the story has to continue)
+        except Exception as error:
             self.app.show_message(f"this part failed: {type(error).__name__}: {error}", is_error=True)
             return
         text = beat.caption if self.is_live or beat.replay is None else beat.replay

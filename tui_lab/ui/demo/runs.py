@@ -47,7 +47,7 @@ class DemoRun:
     process: subprocess.Popen[bytes] | None = None
     replay: Replay | None = None
     watcher: Watcher | None = None
-    report: retention_data.Kept | None = None
+    report: retention_data.RetentionReport | None = None
     started_at: float = 0.0  # monotonic seconds
     progress: str = ""  # of the measurement
     is_measuring: bool = False  # a measurement was started

@@ -22,12 +22,12 @@ from tui_lab.ui.screens import load_adapter
 from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.views import probe
 from tui_lab.ui.views import run as run_text
-from tui_lab.ui.views.parts import Part
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.saved_comparison import History
+from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.lane_view import LaneView
-from tui_lab.ui.widgets.machine_view import MemoryPart
+from tui_lab.ui.widgets.machine_view import MemoryView
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tile import Tile
 
@@ -79,7 +79,7 @@ class DashboardPane(RunPane):
             yield Tile("Loss", RunPlot("loss"), id="loss")
             yield Tile("Retention", RunPlot("retention"), id="retention")
             yield Tile("Lane", samples, lane, id="lane")
-            yield Tile("Memory", MemoryPart(), id="memory")
+            yield Tile("Memory", MemoryView(), id="memory")
             yield Tile("Events", events_feed, id="events")
 
     @property
@@ -152,7 +152,7 @@ class DashboardPane(RunPane):
 
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
-        self.query_one(MemoryPart).take(state, self.status)
+        self.query_one(MemoryView).take(state, self.status)
         samples = [run_text.sample_parts(sample) for sample in state.samples]
         self.query_one("#lane Feed", Feed).bring(samples)
         self.query_one("#events Feed", Feed).bring([run_text.note_parts(note) for note in state.notes])
@@ -167,7 +167,7 @@ class DashboardPane(RunPane):
             self._tell_samples(state)
 
     def _tell_samples(self, state: RunState) -> None:
-        words: list[Part] = [(f"{first_key('dashboard.ask', self.keymap)} asks the model", "axis")]
+        words: list[TextSpan] = [(f"{first_key('dashboard.ask', self.keymap)} asks the model", "axis")]
         if state.samples:
             last = state.samples[-1]
             words = [(f"sample of step {last.get('step', '?')}: ", "axis"), (str(last.get("text", "")), "")]

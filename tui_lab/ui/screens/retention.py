@@ -22,7 +22,7 @@ from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, retention, retention_data
 from tui_lab.ui.widgets.dialogs import Pick
-from tui_lab.ui.widgets.retention_plots import KeepPlot
+from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
 TABS = (
@@ -77,9 +77,9 @@ class KeepPane(Pane):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: retention_data.Kept | None = None
+        self.kept: retention_data.RetentionReport | None = None
         self.suite, self.category = FIRST_SUITE, ""
-        self.points: list[retention_data.Point] = []
+        self.points: list[retention_data.RunPoint] = []
         self._known_points: dict[tuple[str, str], retention_data.KnownPoint] = {}
         self.progress = ""  # of the measurement in hand
         self._job: Worker[Any] | None = None
@@ -137,12 +137,12 @@ class KeepPane(Pane):
                 part.border_title = FLIPS_TITLE
                 yield OptionList()
             for kind in ("curve", "strength", "runs"):
-                yield Vertical(KeepPlot(kind), id=kind, classes="part")
+                yield Vertical(RetentionPlot(kind), id=kind, classes="part")
 
     def on_mount(self) -> None:
         for kind, say in (("strength", empty.no_sweep), ("runs", empty.no_points)):
-            self.query_one(f"#{kind} KeepPlot", KeepPlot).set_options(empty=say(self.keymap))
-        self.watch(self.app, "run_id", self._open)
+            self.query_one(f"#{kind} RetentionPlot", RetentionPlot).set_options(empty=say(self.keymap))
+        self.watch(self.app, "run_id", self.show_run)
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
@@ -154,18 +154,18 @@ class KeepPane(Pane):
         self.call_after_refresh(self._draw_table)
 
     def on_screen_resume(self) -> None:
-        self._open(self.lab.run_id)
+        self.show_run(self.lab.run_id)
 
     # ------------------------------------------------------------------ reading
 
-    def _open(self, run_id: str) -> None:
+    def show_run(self, run_id: str) -> None:
         """Shows the run that the app names, else the newest."""
         if self._job is None or not self._job.is_running:
             self._read(run_id)
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def _read(self, run_id: str) -> None:
-        kept: retention_data.Kept | None = None
+        kept: retention_data.RetentionReport | None = None
         problem = ""
         try:
             run = open_run(run_id) if run_id else next(iter(list_runs()), None)
@@ -176,7 +176,7 @@ class KeepPane(Pane):
         points = retention_data.points(list_runs()[:RUNS_DRAWN], self.suite, self._known_points)
         self.app.call_from_thread(self._show_points, points)
 
-    def _show(self, kept: retention_data.Kept | None, problem: str) -> None:
+    def _show(self, kept: retention_data.RetentionReport | None, problem: str) -> None:
         if not self.is_mounted:
             return
         for text in [problem, *(kept.problems if kept else [])]:
@@ -188,7 +188,7 @@ class KeepPane(Pane):
             self.suite, self.category = next(iter(kept.results)), ""
         self._draw()
 
-    def _show_points(self, points: list[retention_data.Point]) -> None:
+    def _show_points(self, points: list[retention_data.RunPoint]) -> None:
         if self.is_mounted:
             self.points = points
             self._draw_plots()
@@ -290,7 +290,7 @@ class KeepPane(Pane):
 
     def _draw_plots(self) -> None:
         if self.kept is not None:
-            for plot in self.query(KeepPlot):
+            for plot in self.query(RetentionPlot):
                 plot.take(self.kept, self.suite, self.points)
 
     # ------------------------------------------------------------------ moving
@@ -329,7 +329,7 @@ class KeepPane(Pane):
         def take(run_id: str | None) -> None:
             if run_id:
                 self.lab.run_id = run_id
-                self._open(run_id)
+                self.show_run(run_id)
 
         self.app.push_screen(RunList(self.kept.run.id if self.kept else ""), take)
 

@@ -29,7 +29,7 @@ from tui_lab.ui.widgets.run_plots import RunPlot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tui_lab.ui.views.parts import Part
+    from tui_lab.ui.views.spans import TextSpan
 
 #: Ends of a run that it can be resumed from.
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
@@ -264,7 +264,7 @@ class RunPane(Pane):
             if parts
         ]
 
-    def _fitting(self, parts: Sequence[Part]) -> Sequence[Part]:
+    def _fitting(self, parts: Sequence[TextSpan]) -> Sequence[TextSpan]:
         """The line without its last pieces where it is too long for all: a figure is not cut in half."""
         while len(parts) > 2 and sum(len(text) for text, _ in parts) > self.size.width - 2:
             parts = parts[:-1]

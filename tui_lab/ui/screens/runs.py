@@ -22,8 +22,7 @@ from tui_lab.runs.queue.sweep import CRITERIA
 from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.runs_commands import RunsCommands
-from tui_lab.ui.views import runs_table
-from tui_lab.ui.widgets import runs_plots
+from tui_lab.ui.views import runs_plots, runs_table
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
     from tui_lab.runs.folder import Run
-    from tui_lab.ui.views.recipe_summary import Summary
+    from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.preview import Preview
     from tui_lab.ui.widgets.summary_view import SummaryView
@@ -65,7 +65,7 @@ class ChoosePane(FitPane):
         self.values: dict[str, Any] = {}
         self.base: dict[str, Any] = {}
         self.overrides: dict[str, Any] = {}
-        self.summary: Summary | None = None
+        self.summary: RecipeSummary | None = None
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
         self._typed: dict[str, list[str]] = {"models": [], "data": []}

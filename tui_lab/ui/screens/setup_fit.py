@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.recipes.recipe import Recipe
-    from tui_lab.ui.views.recipe_summary import Summary
+    from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.summary_view import SummaryView
 
@@ -43,7 +43,7 @@ class FitPane(Pane):
 
     if TYPE_CHECKING:
         values: dict[str, Any]
-        summary: Summary | None
+        summary: RecipeSummary | None
 
         @property
         def form(self) -> FieldsForm: ...
@@ -164,7 +164,7 @@ class FitPane(Pane):
     def _draw(self) -> None:
         from dataclasses import replace
 
-        from tui_lab.ui.views.forecast import Shown
+        from tui_lab.ui.views.forecast import ForecastView
 
         if self.summary is None or self.summary.outlook is None:
             return
@@ -173,7 +173,7 @@ class FitPane(Pane):
             outlook = replace(outlook, probe=self._probe[1])
         keymap = self.keymap
         self.summary_view.show_forecast(
-            Shown(
+            ForecastView(
                 outlook,
                 self._remedies,
                 self._largest,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tui_lab.core.format import count
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import first_key
-from tui_lab.ui.widgets.chooser import Item
+from tui_lab.ui.widgets.chooser import ChooserItem
 from tui_lab.ui.widgets.tab_bar import Tab
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def section_tabs(chosen: Mapping[str, str], keymap: Mapping[str, str] | None) ->
     return tabs
 
 
-def model_item(entry: Entry) -> Item:
+def model_item(entry: Entry) -> ChooserItem:
     """One model: name, size, where it is, licence."""
     where = "on disk" if entry.on_disk and entry.where == "catalog" else _WHERE[entry.where]
     licence = entry.licence or ""
@@ -63,7 +63,7 @@ def model_item(entry: Entry) -> Item:
             words.append(f"licence {licence}")
         words.append(f"figures from {entry.source}")
     size = count(entry.parameters) if entry.parameters else "?"
-    return Item(
+    return ChooserItem(
         entry.id,
         (entry.label, size, where, ("gated: " if entry.gated else "") + licence),
         "; ".join(words),
@@ -71,17 +71,17 @@ def model_item(entry: Entry) -> Item:
     )
 
 
-def preset_item(preset: Preset) -> Item:
+def preset_item(preset: Preset) -> ChooserItem:
     """One preset: name, title, machine."""
     if preset.problems:
         about = "; ".join(problem.message for problem in preset.problems)
     else:
         about = preset.description + (f" File: {preset.path}" if preset.own else "")
     name = preset.name + (" (own)" if preset.own else "")
-    return Item(preset.name, (name, preset.title, preset.card), about, bool(preset.problems))
+    return ChooserItem(preset.name, (name, preset.title, preset.card), about, bool(preset.problems))
 
 
-def bundled_items() -> list[Item]:
+def bundled_items() -> list[ChooserItem]:
     """The data sets that ship with the lab."""
     from tui_lab.data.bundled import NAMES
 
@@ -101,17 +101,17 @@ def bundled_items() -> list[Item]:
     items = []
     for name in NAMES:
         kind, title, text = about.get(name, ("", "", ""))
-        items.append(Item(name, (name, kind, f"bundled: {title}"), text))
+        items.append(ChooserItem(name, (name, kind, f"bundled: {title}"), text))
     return items
 
 
-def typed_item(name: str) -> Item:
+def typed_item(name: str) -> ChooserItem:
     """A file, folder or hub name that was typed."""
     shown = name if len(name) <= 40 else "…" + name[-39:]
-    return Item(name, (shown,), f"{name}: JSON, JSONL, CSV, Parquet, text, a folder, or a hub name.")
+    return ChooserItem(name, (shown,), f"{name}: JSON, JSONL, CSV, Parquet, text, a folder, or a hub name.")
 
 
-def with_typed(items: Sequence[Item], typed: Sequence[str]) -> list[Item]:
+def with_typed(items: Sequence[ChooserItem], typed: Sequence[str]) -> list[ChooserItem]:
     """The list with typed names below, each once."""
     known = {item.id for item in items}
     return [*items, *(typed_item(name) for name in dict.fromkeys(typed) if name not in known)]

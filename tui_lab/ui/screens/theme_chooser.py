@@ -18,9 +18,9 @@ from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import change_setting
+from tui_lab.ui.views.plot_draw import PlotOptions
 from tui_lab.ui.views.probe import ROLES
 from tui_lab.ui.views.run_state import state_text
-from tui_lab.ui.widgets.plot_draw import Options
 
 #: Seconds that the cursor rests on a name before the whole screen is coloured anew.
 REST_S = 0.08
@@ -37,7 +37,7 @@ def kind(theme: Theme) -> str:
 
 def sample(marker: str, weight: str) -> Content:
     """The semantic colours, each with its name, as the panes write them."""
-    options = Options(marker=marker, weight=weight)  # type: ignore[arg-type]
+    options = PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
     curves = {"train": "thin", "smoothed": "thick", "validation": "points", "forecast": "dashed"}
     curve = [(f"{options.glyph(look)} {name}", name) for name, look in curves.items()]  # type: ignore[arg-type]
     verdict = [(f"{glyph} {word}", ROLES[name]) for name, (glyph, word) in VERDICTS.items()]

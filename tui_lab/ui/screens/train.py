@@ -12,10 +12,10 @@ from tui_lab.runs.state import RunState
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.views import cost, probe, run
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import about_machine
 from tui_lab.ui.widgets.feed import Feed
-from tui_lab.ui.widgets.machine_view import MemoryPart
+from tui_lab.ui.widgets.machine_view import MemoryView
 from tui_lab.ui.widgets.run_plots import RunPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -58,7 +58,7 @@ class TunePane(RunPane):
 
     def __init__(self) -> None:
         super().__init__()
-        self._about: list[Part] = []
+        self._about: list[TextSpan] = []
         self.grid = False
 
     def compose_body(self) -> ComposeResult:
@@ -68,7 +68,7 @@ class TunePane(RunPane):
             for kind in ("loss", "retention"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part").set_class(kind == "loss", "-active")
             yield Vertical(RunPlot("kl"), id="kl", classes="part")
-            yield MemoryPart(id="memory", classes="part")
+            yield MemoryView(id="memory", classes="part")
             for kind in ("speed", "rate"):
                 yield Vertical(RunPlot(kind), id=kind, classes="part")
             with Vertical(id="events", classes="part text") as part:
@@ -95,7 +95,7 @@ class TunePane(RunPane):
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
         assert self.watcher is not None
-        self.query_one(MemoryPart).take(state, self.status)
+        self.query_one(MemoryView).take(state, self.status)
         self.query_one("#events Feed", Feed).bring([run.note_parts(note) for note in state.notes])
         self.query_one("#samples Feed", Feed).bring([run.sample_parts(each) for each in state.samples])
         about = probe.about_flags(self._flags) + probe.about_probes(state)

@@ -9,7 +9,7 @@ from tui_lab.forecast import cost
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs.cost_so_far import Spent, spent, words
 from tui_lab.runs.state import ENDED, RunState
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 
 
 def tariff_or_problem() -> tuple[Prices, str]:
@@ -26,7 +26,7 @@ def line(state: RunState, status: str, now: float | None = None) -> str:
     return words(spent(state, status, tariff, now), tariff, status in ENDED)
 
 
-def about(state: RunState, status: str, now: float | None = None) -> list[Part]:
+def about(state: RunState, status: str, now: float | None = None) -> list[TextSpan]:
     """The account of a run for its own tab; empty before it began."""
     tariff, problem = tariff_or_problem()
     found, ended = spent(state, status, tariff, now), status in ENDED
@@ -52,7 +52,7 @@ def about(state: RunState, status: str, now: float | None = None) -> list[Part]:
         lines["work"] = found.formula
     if found.flops_s is not None:
         lines["speed"] = _speed(found, ended)
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
     for label, text in lines.items():
         parts += [(f"{label}{':' if label.isalpha() else ''} ", "title"), (f"{text}\n", "")]
     return parts

@@ -36,7 +36,7 @@ Mode = Literal["brief", "legend", "full"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ForecastView:
     """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are worked out;
     ``probing`` is what the exact probe is doing; ``places``: how many GPUs there are to choose from."""
 
@@ -91,7 +91,7 @@ def _with_edge(pieces: list[tuple[str, str]], at: int) -> list[tuple[str, str]]:
     return made if place > at else [*made, (EDGE, "bold $error")]
 
 
-def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
+def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
     """The whole of it, a line of text each; longer ones are wrapped by whoever shows them."""
     found = shown.outlook
     memory = found.memory
@@ -124,7 +124,7 @@ def lines(shown: Shown, width: int, mode: Mode) -> list[Content]:
     return made
 
 
-def _hints(shown: Shown) -> list[Content]:
+def _hints(shown: ForecastView) -> list[Content]:
     """Which keys measure instead of reckoning."""
     if shown.probing:
         return []
@@ -143,7 +143,7 @@ def _of(found: RunEstimate, short: bool = False) -> Content:
     return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
 
 
-def _verdict(shown: Shown) -> Content:
+def _verdict(shown: ForecastView) -> Content:
     found = shown.outlook
     text = words.verdict_text(found)
     if found.verdict == UNKNOWN:
@@ -164,12 +164,12 @@ def _verdict(shown: Shown) -> Content:
     return Content.assemble(*parts)
 
 
-def _probe_hint(shown: Shown) -> list[Any]:
+def _probe_hint(shown: ForecastView) -> list[Any]:
     key = shown.keys.get("probe")
     return [] if shown.probing or shown.outlook.probe or not key else [(f" ({key})", "bold")]
 
 
-def _probe_lines(shown: Shown) -> list[Content]:
+def _probe_lines(shown: ForecastView) -> list[Content]:
     if shown.probing:
         return [Content.styled(f"… {sanitize(shown.probing)}", "$text-muted")]
     probe = shown.outlook.probe

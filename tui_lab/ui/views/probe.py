@@ -11,7 +11,7 @@ from typing import Any
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState, headline
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 
 ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
 
@@ -32,9 +32,9 @@ def figure(value: Any) -> str:
     return f"{two(value['value'])} ({two(value['low'])} to {two(value['high'])})"
 
 
-def verdict_line(state: RunState) -> list[Part]:
+def verdict_line(state: RunState) -> list[TextSpan]:
     """The newest item probe and the newest distance, in one line; [] before the first."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
     if state.item_probes:
         probe = state.item_probes[-1]
         glyph, word, role = verdict_look(state.verdict)
@@ -53,9 +53,9 @@ def verdict_line(state: RunState) -> list[Part]:
     return parts
 
 
-def about_probes(state: RunState) -> list[Part]:
+def about_probes(state: RunState) -> list[TextSpan]:
     """Plan and results of the probes, a line each."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:
         parts.extend([(f"{label} ", "title"), (f"{text}\n", role)])
@@ -77,7 +77,7 @@ def about_probes(state: RunState) -> list[Part]:
 FLAG_ROLES = {"red": "forgotten", "amber": "undecided"}
 
 
-def flag_line(flags: Sequence[Flag], key: str) -> list[Part]:
+def flag_line(flags: Sequence[Flag], key: str) -> list[TextSpan]:
     """The worst flag with its remedy, and how to see all; [] without one. ``flags``: the worst first."""
     if not flags:
         return []
@@ -86,9 +86,9 @@ def flag_line(flags: Sequence[Flag], key: str) -> list[Part]:
     return [(f"⚑ {worst.name.replace('_', ' ')}", FLAG_ROLES[worst.severity]), (f" {more}{worst.remedy}", "")]
 
 
-def about_flags(flags: Sequence[Flag]) -> list[Part]:
+def about_flags(flags: Sequence[Flag]) -> list[TextSpan]:
     """Every flag: what is seen, and what helps."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
     for flag in flags:
         parts.append((f"⚑ {flag.name.replace('_', ' ')}", FLAG_ROLES[flag.severity]))
         parts.append((f" at step {flag.step}: {flag.sentence}\n", ""))

@@ -19,7 +19,7 @@ from tui_lab.recipes.resolve import resolve
 
 
 @dataclass(frozen=True)
-class Summary:
+class RecipeSummary:
     """Sentences for the screen. ``refusals`` is empty when the run can start."""
 
     recipe: Recipe | None = None
@@ -69,7 +69,7 @@ def summarise(
     device: DeviceFacts | None,
     room: MemoryBudget | None = None,
     data: Data | None = None,
-) -> Summary:
+) -> RecipeSummary:
     """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
     for the forecast; ``data``: what is known of it, for the time."""
     command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
@@ -84,7 +84,7 @@ def summarise(
     except LabError as error:
         refusals.append(str(error))
     if recipe is None or entry is None:
-        return Summary(recipe=recipe, entry=entry, refusals=tuple(refusals), command=command)
+        return RecipeSummary(recipe=recipe, entry=entry, refusals=tuple(refusals), command=command)
     warnings: list[str] = []
     targets: tuple[str, ...] = ()
     reasons: tuple[tuple[str, str, str], ...] = ()
@@ -108,7 +108,7 @@ def summarise(
         warnings.append(f"{entry.label} is gated: accept its licence on the hub and log in before the run")
     if not entry.on_disk and entry.where in ("catalog", "hub"):
         warnings.append(f"{entry.label} is not on this disk: the run downloads it first")
-    return Summary(
+    return RecipeSummary(
         recipe=recipe,
         entry=entry,
         trainable=trainable,

@@ -12,7 +12,7 @@ from textual.content import Content
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.ui.views.probe import verdict_look
-from tui_lab.ui.views.retention_data import Kept, figure
+from tui_lab.ui.views.retention_data import RetentionReport, figure
 
 COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95%", "lost", "gained")
 WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
@@ -78,7 +78,7 @@ def line(row: Sequence[str], room: int = 0) -> str:
     return " ".join(parts)
 
 
-def rows(kept: Kept, room: int = 0) -> list[tuple[str, str, str, str]]:
+def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]]:
     """The table: (suite, category or "", the line, the colour)."""
     found = []
     for suite, result in kept.results.items():

@@ -29,7 +29,7 @@ Figure = Mapping[str, float]  # value, low, high
 
 
 @dataclass
-class Kept:
+class RetentionReport:
     """One run with everything that was measured of it."""
 
     run: Run
@@ -51,7 +51,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Point:
+class RunPoint:
     """A run in the picture of all runs."""
 
     run_id: str
@@ -61,10 +61,10 @@ class Point:
 
 
 #: A run as a point (None until both were measured), and what its files were like then.
-KnownPoint = tuple[tuple[int, ...], Point | None]
+KnownPoint = tuple[tuple[int, ...], RunPoint | None]
 
 
-def read(run: Run, state: RunState | None = None) -> Kept:
+def read(run: Run, state: RunState | None = None) -> RetentionReport:
     """Everything of one run; reading its log costs milliseconds."""
     recipe: Recipe | None = None
     problems = []
@@ -77,7 +77,7 @@ def read(run: Run, state: RunState | None = None) -> Kept:
         while watcher.poll(max_records=50_000, max_s=2.0):
             pass
         state = watcher.state
-    kept = Kept(run, recipe, state, problems=problems)
+    kept = RetentionReport(run, recipe, state, problems=problems)
     for path in sorted((run.path / FOLDER).glob("*.json")):
         if path.name in OTHERS:
             continue
@@ -107,7 +107,7 @@ def figure(comparison: Mapping[str, Any] | None) -> Figure | None:
     return headline(dict(comparison)) if comparison else None
 
 
-def facts(kept: Kept, suite: str) -> Facts:
+def facts(kept: RetentionReport, suite: str) -> Facts:
     """What the advice is made from."""
     comparison = (kept.results.get(suite) or {}).get("comparison") or {}
     categories = (kept.results.get(suite) or {}).get("categories") or {}
@@ -133,7 +133,7 @@ def facts(kept: Kept, suite: str) -> Facts:
     )
 
 
-def _strength_refused(kept: Kept) -> str:
+def _strength_refused(kept: RetentionReport) -> str:
     """Why the strength of the run's adapter cannot be changed; "" when it can, or is not known."""
     try:
         config = json.loads((kept.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
@@ -151,7 +151,7 @@ def label(recipe: Recipe | None, run_id: str) -> str:
     return f"{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}  {what}".strip()
 
 
-def point(kept: Kept, suite: str) -> Point | None:
+def point(kept: RetentionReport, suite: str) -> RunPoint | None:
     """The run as a point; None until both were measured."""
     start, end = kept.acquisition
     found = figure((kept.results.get(suite) or {}).get("comparison"))
@@ -159,19 +159,19 @@ def point(kept: Kept, suite: str) -> Point | None:
         found = headline(kept.state.item_probes[-1])
     if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
         return None
-    return Point(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])
+    return RunPoint(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])
 
 
-def front(points: Iterable[Point]) -> list[Point]:
+def front(points: Iterable[RunPoint]) -> list[RunPoint]:
     """The Pareto front, by rising gain: no other run gained as much and kept more."""
-    best: list[Point] = []
+    best: list[RunPoint] = []
     for each in sorted(points, key=lambda p: (-p.gained, -p.retention)):
         if not best or each.retention > best[-1].retention:
             best.append(each)
     return best[::-1]
 
 
-def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPoint]) -> list[Point]:
+def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPoint]) -> list[RunPoint]:
     """All runs of which both were measured. ``known`` keeps them by run and suite, as long as the run's log
     and results stay as they were."""
     found = []

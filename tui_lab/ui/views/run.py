@@ -12,8 +12,8 @@ from tui_lab.core.format import count, decision, duration, memory_name, phase
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason as last_words_of
 from tui_lab.runs.state import ENDED, Note, RunState
-from tui_lab.ui.views.parts import Part
 from tui_lab.ui.views.plot_data import quantity
+from tui_lab.ui.views.spans import TextSpan
 
 BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -88,9 +88,9 @@ def figures_line(state: RunState, width: int) -> str:
     return "   ".join(parts)
 
 
-def memory_parts(state: RunState) -> list[Part]:
+def memory_parts(state: RunState) -> list[TextSpan]:
     """The memory that the run takes, and what was forecast."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
     for label, curve in list(state.memory.items())[:1]:
         parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
     if math.isfinite(forecast := number(state.forecast.get("total"))):
@@ -145,7 +145,7 @@ def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> st
     return ""
 
 
-def note_parts(note: Note) -> tuple[Part, ...]:
+def note_parts(note: Note) -> tuple[TextSpan, ...]:
     """Something that happened, with the time of day."""
     try:
         clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
@@ -156,7 +156,7 @@ def note_parts(note: Note) -> tuple[Part, ...]:
     return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
 
 
-def sample_parts(sample: Mapping[str, Any]) -> tuple[Part, ...]:
+def sample_parts(sample: Mapping[str, Any]) -> tuple[TextSpan, ...]:
     """What the model answered at a step, with what it was asked."""
     return (
         (f"step {sample.get('step', '?')}  ", "title"),
@@ -173,9 +173,9 @@ def about_run(
     last_words: Sequence[str],
     resume_key: str,
     choose_key: str,
-) -> list[Part]:
+) -> list[TextSpan]:
     """Everything that is known of a run, for its own tab."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:
         colon = ":" if (label.isascii() and label.isalpha()) or "_" in label else ""

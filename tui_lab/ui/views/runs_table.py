@@ -20,7 +20,7 @@ NOTHING_FOUND = "No run has all of these words. {runs.clear} shows every run aga
 
 
 @dataclass(frozen=True)
-class Column:
+class RunColumn:
     """A column of the table. ``id`` is what it sorts by, see :data:`tui_lab.runs.index.COLUMNS`; of the
     columns those with the least ``rank`` stay when there is no room for all."""
 
@@ -54,29 +54,29 @@ def _last(text: str) -> str:
     return sanitize(text.rpartition("/")[2])
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("state", "", 1, 10, 0, lambda run: state_text(run.state)),
-    Column("started", "run", 11, 20, 0, when),
-    Column("model", "model", 7, 22, 0, lambda run: _last(run.model)),
-    Column("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
-    Column("data", "data", 7, 18, 1, lambda run: _last(run.data)),
-    Column("loss", "loss", 5, 5, 0, lambda run: figure(run.loss), True),
-    Column("validation", "valid", 5, 5, 2, lambda run: figure(run.validation), True),
-    Column("acquisition", "score", 9, 9, 0, score, True),
-    Column("retention", "kept", 4, 4, 0, lambda run: retention(run, interval=False), True),
-    Column("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
-    Column("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
-    Column("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{sanitize(tag)}" for tag in run.tags)),
-    Column("note", "note", 12, 40, 4, lambda run: sanitize(run.note)),
+COLUMNS: tuple[RunColumn, ...] = (
+    RunColumn("state", "", 1, 10, 0, lambda run: state_text(run.state)),
+    RunColumn("started", "run", 11, 20, 0, when),
+    RunColumn("model", "model", 7, 22, 0, lambda run: _last(run.model)),
+    RunColumn("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
+    RunColumn("data", "data", 7, 18, 1, lambda run: _last(run.data)),
+    RunColumn("loss", "loss", 5, 5, 0, lambda run: figure(run.loss), True),
+    RunColumn("validation", "valid", 5, 5, 2, lambda run: figure(run.validation), True),
+    RunColumn("acquisition", "score", 9, 9, 0, score, True),
+    RunColumn("retention", "kept", 4, 4, 0, lambda run: retention(run, interval=False), True),
+    RunColumn("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
+    RunColumn("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
+    RunColumn("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{sanitize(tag)}" for tag in run.tags)),
+    RunColumn("note", "note", 12, 40, 4, lambda run: sanitize(run.note)),
 )
 #: Cells before the first column: the letter of a marked run.
 MARK_CELLS = 2
 
 
-def fit(width: int) -> list[tuple[Column, int]]:
+def fit(width: int) -> list[tuple[RunColumn, int]]:
     """The columns that fit, with their widths: first the least of each, then as much more as there is. The
     state as a word comes before what people wrote."""
-    chosen: list[Column] = []
+    chosen: list[RunColumn] = []
     for column in sorted(COLUMNS, key=lambda c: c.rank):
         word = COLUMNS[0].ideal - COLUMNS[0].least if column.rank > 2 else 0
         if sum(c.least + 1 for c in [*chosen, column]) + word + MARK_CELLS <= width + 1:
@@ -101,7 +101,7 @@ def cut(text: str, width: int, right: bool = False) -> str:
     return " " * (width - found) + text if right else text + " " * (width - found)
 
 
-def head(columns: Sequence[tuple[Column, int]], sorted_by: str, descending: bool) -> str:
+def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: bool) -> str:
     """The table's first line, with an arrow at the column that it is sorted by."""
     parts = []
     for column, width in columns:
@@ -113,7 +113,7 @@ def head(columns: Sequence[tuple[Column, int]], sorted_by: str, descending: bool
     return " " * MARK_CELLS + " ".join(parts)
 
 
-def row(run: Summary, columns: Sequence[tuple[Column, int]]) -> list[tuple[str, str]]:
+def row(run: Summary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple[str, str]]:
     """A run's line as (text, role) pieces, without the mark."""
     pieces = []
     for number, (column, width) in enumerate(columns):

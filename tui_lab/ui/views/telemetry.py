@@ -13,7 +13,7 @@ from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry, figure
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 
 #: Less than this in other processes' hands is the driver's own bookkeeping, not somebody's notebook.
 OTHERS_FROM_BYTES = 64 << 20
@@ -30,7 +30,7 @@ def fitting(pieces: Sequence[str], width: int) -> str:
     return SEPARATOR.join(shown)
 
 
-def machine_lines(state: RunState, status: str, width: int, most: int) -> list[Part]:
+def machine_lines(state: RunState, status: str, width: int, most: int) -> list[TextSpan]:
     """At most ``most`` lines of text and role for beside the memory plot."""
     telemetry = state.telemetry
     if not telemetry.records:
@@ -40,7 +40,7 @@ def machine_lines(state: RunState, status: str, width: int, most: int) -> list[P
     if not gpus:
         return _without_gpu(state, ended, width)[:most]
     many = len(gpus) > 1
-    lines: list[Part] = []
+    lines: list[TextSpan] = []
     # what holds the run back goes before what it does; line by line for all GPUs
     for part in (_memory_line, _slowed_line, _activity_line):
         lines += [line for gpu in gpus if (line := part(gpu, many, width))[0]]
@@ -50,7 +50,7 @@ def machine_lines(state: RunState, status: str, width: int, most: int) -> list[P
     return lines[:most]
 
 
-def _without_gpu(state: RunState, ended: bool, width: int) -> list[Part]:
+def _without_gpu(state: RunState, ended: bool, width: int) -> list[TextSpan]:
     telemetry = state.telemetry
     when = "no GPU; at the end" if ended else "no GPU"
     resident, cpu = telemetry.resident.last, telemetry.cpu_percent.last
@@ -72,7 +72,7 @@ def others_text(gpu: GpuTelemetry) -> str:
     return "others' share unknown" if math.isfinite(figure(gpu.now.get("used_bytes"))) else ""
 
 
-def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     if not gpu.answers:
         return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
     now = gpu.now
@@ -93,14 +93,14 @@ def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
     return (f"{name}{line}"[:width] if line else "", role)
 
 
-def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     reasons = [sanitize(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
     if not reasons:
         return ("", "")
     return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
 
 
-def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> Part:
+def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     name = _named(gpu, many)
     if not gpu.answers:
         return ("", "")
@@ -140,9 +140,9 @@ def forecast_text(state: RunState) -> str:
     return f"{size(total)}{span}{taken}"
 
 
-def about_machine(state: RunState) -> list[Part]:
+def about_machine(state: RunState) -> list[TextSpan]:
     """Everything that telemetry knows, a line a figure, for the tab that tells all."""
-    parts: list[Part] = []
+    parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:
         if text:

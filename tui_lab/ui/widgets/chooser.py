@@ -21,7 +21,7 @@ TYPE_A_NAME = "type-a-name"
 
 
 @dataclass(frozen=True)
-class Item:
+class ChooserItem:
     """One line. ``columns`` are shown side by side, ``about`` at the foot."""
 
     id: str
@@ -62,7 +62,7 @@ class Chooser(Vertical):
     def __init__(self, widths: Sequence[int], empty: str, other: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.widths, self.empty, self.other = tuple(widths), empty, other
-        self.items: list[Item] = []
+        self.items: list[ChooserItem] = []
         self.chosen = ""
 
     def compose(self) -> ComposeResult:
@@ -81,7 +81,7 @@ class Chooser(Vertical):
         """What is explained of it on demand: the field that it chooses."""
         return f"fields.{(self.id or '').removesuffix('-list')}"
 
-    def set_items(self, items: Sequence[Item]) -> None:
+    def set_items(self, items: Sequence[ChooserItem]) -> None:
         """Other lines; the cursor goes to the chosen one."""
         self.items = list(items)
         options = [Option(self._prompt(item), id=f"item-{number}") for number, item in enumerate(self.items)]
@@ -108,7 +108,7 @@ class Chooser(Vertical):
         elif self.items and self.list.highlighted is None:
             self.list.highlighted = 0
 
-    def _prompt(self, item: Item) -> Content:
+    def _prompt(self, item: ChooserItem) -> Content:
         mark = "●" if item.id == self.chosen else "✗" if item.refused else " "
         cells = []
         for column, width in zip(item.columns, (*self.widths, 0), strict=False):

@@ -15,7 +15,7 @@ from textual.widgets import RichLog
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.terminal.themes import role_style
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 
 KEPT = 500
 
@@ -31,7 +31,7 @@ class Feed(RichLog):
     def __init__(self, empty: str = "", kept: int = KEPT, **kwargs: Any) -> None:
         super().__init__(max_lines=kept * 8, wrap=True, markup=False, highlight=False, min_width=10, **kwargs)
         self.empty = empty
-        self.entries: deque[tuple[Part, ...]] = deque(maxlen=kept)
+        self.entries: deque[tuple[TextSpan, ...]] = deque(maxlen=kept)
         self._width = 0
         self._follows = True  # the end, until somebody scrolls back
         self._stale = False  # something was written while there was no width
@@ -41,7 +41,7 @@ class Feed(RichLog):
         self.app.theme_changed_signal.subscribe(self, lambda _: self.rewrite())
         self._show_empty()
 
-    def add(self, parts: Iterable[Part]) -> None:
+    def add(self, parts: Iterable[TextSpan]) -> None:
         """One more entry."""
         entry = tuple(parts)
         if not self.entries:
@@ -49,13 +49,13 @@ class Feed(RichLog):
         self.entries.append(entry)
         self.write(self._text(entry), scroll_end=self.auto_scroll and self._follows)
 
-    def replace(self, entries: Sequence[Iterable[Part]]) -> None:
+    def replace(self, entries: Sequence[Iterable[TextSpan]]) -> None:
         """Other entries: another run is shown."""
         self.entries.clear()
         self.entries.extend(tuple(entry) for entry in entries)
         self.rewrite()
 
-    def bring(self, entries: Sequence[tuple[Part, ...]]) -> None:
+    def bring(self, entries: Sequence[tuple[TextSpan, ...]]) -> None:
         """The entries as they are now: adds what is new; writes all anew when what was there has changed."""
         known, entries = list(self.entries), list(entries)
         for gone in range(len(known)):  # the oldest may have made room
@@ -124,7 +124,7 @@ class Feed(RichLog):
         if self.empty:
             self.write(Text(self.empty, style="italic"))
 
-    def _text(self, entry: Sequence[Part]) -> Text:
+    def _text(self, entry: Sequence[TextSpan]) -> Text:
         variables = self.app.theme_variables
         text = Text(end="")
         for part, role in entry:

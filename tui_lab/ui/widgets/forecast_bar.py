@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widget import Widget
 
-from tui_lab.ui.views.forecast import Mode, Shown, lines
+from tui_lab.ui.views.forecast import ForecastView, Mode, lines
 
 #: From these sizes of the screen on there is room for a legend, and for a line a part.
 COLUMNS, ROWS = 100, 32
@@ -22,9 +22,9 @@ class ForecastBar(Widget):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shown: Shown | None = None
+        self.shown: ForecastView | None = None
 
-    def show(self, shown: Shown | None) -> None:
+    def show(self, shown: ForecastView | None) -> None:
         """Draws it anew where it differs."""
         if shown == self.shown:
             return

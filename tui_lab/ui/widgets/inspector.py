@@ -17,8 +17,8 @@ from textual.widget import Widget
 
 from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 from tui_lab.ui.terminal.themes import role_style
-from tui_lab.ui.widgets.inspector_draw import Place, draw, lay_out, row_of, text_window
-from tui_lab.ui.widgets.inspector_scene import Row, Scene, level
+from tui_lab.ui.views.inspector_draw import TokenPiece, draw, lay_out, row_of, text_window
+from tui_lab.ui.views.inspector_state import InspectorRow, InspectorState, level
 
 #: Level of surprise that the jump keys stop at: 6 bits, p under 1.6%.
 STOP_AT_LEVEL = 3
@@ -37,12 +37,12 @@ class InspectorView(Widget, can_focus=True):
     ) -> None:
         super().__init__(**kwargs)
         by_step = {event.step: event for event in beams if event.lane == done.lane}
-        scene = Scene(done, by_step, asks=asks)
+        scene = InspectorState(done, by_step, asks=asks)
         self.scene = replace(scene, view=scene.views[0]) if scene.views else scene
         self._texts = [token.text for token in done.tokens]
-        self._layout: list[list[Place]] = [[]]
+        self._layout: list[list[TokenPiece]] = [[]]
         self._layout_width = -1
-        self._rows: list[Row] = []
+        self._rows: list[InspectorRow] = []
         self.rows_sent = 0
 
     # ------------------------------------------------------------------ what is known

@@ -23,7 +23,7 @@ from tui_lab.ui.views.saved_comparison import figures
 from tui_lab.ui.widgets.stream_text import StreamText
 from tui_lab.ui.widgets.tab_bar import Tab
 
-State = Literal["idle", "running", "done", "stopped"]
+LaneState = Literal["idle", "running", "done", "stopped"]
 GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
 #: How a lane came to its end, for people.
 ENDS = {
@@ -63,7 +63,7 @@ class LaneView(Vertical, can_focus=True):
     def __init__(self, lane: Lane, number: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lane, self.number = lane, number
-        self.state: State = "idle"
+        self.state: LaneState = "idle"
         self.done: LaneDone | None = None
         self.beams: list[Beams] = []
         self.count = 0

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab.runs.state import RunState
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import machine_lines
 from tui_lab.ui.widgets.run_plots import RunPlot
 
@@ -22,17 +22,17 @@ PLOT_ROWS = 6
 MOST_LINES = 4
 
 
-class MemoryPart(Vertical):
+class MemoryView(Vertical):
     """See the module's docstring. :meth:`take` gives it the run to tell of."""
 
     DEFAULT_CSS = """
-    MemoryPart Static { height: auto; width: 1fr; display: none; }
+    MemoryView Static { height: auto; width: 1fr; display: none; }
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._run: tuple[RunState, str] | None = None
-        self._told: list[Part] = []
+        self._told: list[TextSpan] = []
 
     def compose(self) -> ComposeResult:
         yield RunPlot("memory")

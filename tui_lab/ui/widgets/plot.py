@@ -18,7 +18,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.widgets.plot_draw import Options, Row, Series, draw, plain
+from tui_lab.ui.views.plot_draw import PlotOptions, PlotRow, Series, draw, plain
 
 
 class Plot(Widget):
@@ -28,13 +28,13 @@ class Plot(Widget):
     Plot { width: 1fr; height: 1fr; min-height: 5; }
     """
 
-    def __init__(self, options: Options | None = None, **kwargs: Any) -> None:
+    def __init__(self, options: PlotOptions | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.options = options or Options()
+        self.options = options or PlotOptions()
         self._series: Callable[[], Sequence[Series]] = tuple
         self.builds = 0  # drawings so far, for tests and the benchmark
         self.rows_sent = 0
-        self._rows: list[Row] = []
+        self._rows: list[PlotRow] = []
         self._strips: dict[int, Strip] = {}
         self._stamp: Any = None
         self._dirty = True

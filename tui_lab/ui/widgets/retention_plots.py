@@ -1,80 +1,23 @@
-"""The three plots of Keep: retention over the steps, gain and retention over strength, all runs as points."""
+"""One plot of the Retention pane."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from tui_lab.runs.state import headline
-from tui_lab.ui.views.retention_data import Kept, Point, front
+from tui_lab.ui.views.retention_data import RetentionReport, RunPoint
+from tui_lab.ui.views.retention_plots import TITLES, curve_series, runs_series, strength_series
 from tui_lab.ui.widgets.plot import Plot
-from tui_lab.ui.widgets.plot_draw import Look, Options, Series
-from tui_lab.ui.widgets.run_plots import bars
-
-TITLES = {
-    "curve": Options("retention over steps", "Retention over the steps appears here when a run probes it."),
-    # what these two say while they are empty names keys, which the pane knows
-    "strength": Options("over strength", whole_x=False, values=False),
-    "runs": Options("retention over gain", whole_x=False, values=False),
-}
 
 
-def curve_series(kept: Kept, suite: str) -> list[Series]:
-    """Retention with its interval at every item probe, and the threshold."""
-    probes = [probe for probe in kept.state.item_probes if probe["suite"] == suite]
-    if not probes:
-        return []
-    steps = [float(probe["step"]) for probe in probes]
-    figures = [headline(probe) for probe in probes]
-    return [
-        Series("retention", "retained", steps, [f["value"] for f in figures], "thick"),
-        bars("95% interval", "undecided", [probe["step"] for probe in probes], figures),
-        Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
-    ]
-
-
-def strength_series(strength: dict[str, Any] | None) -> list[Series]:
-    """Gain and retention at every strength, and what is to be kept."""
-    points = sorted((strength or {}).get("points") or (), key=lambda point: float(point["strength"]))
-    if not points:
-        return []
-    xs = [float(point["strength"]) for point in points]
-    retention = [point["retention"] for point in points]
-    keep = float((strength or {}).get("keep") or 0.95)
-    return [
-        Series("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
-        Series("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
-        Series("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
-        Series("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
-    ]
-
-
-def runs_series(points: Sequence[Point], run_id: str) -> list[Series]:
-    """All runs, those that no other beats, and the one that is shown."""
-    found = sorted(points, key=lambda point: point.gained)
-    best = front(found)
-    mine = [point for point in found if point.run_id == run_id]
-    # a letter: of a single point a line shows next to nothing, and a colour alone would not tell it apart
-    groups: tuple[tuple[str, str, list[Point], Look, str], ...] = (
-        ("front", "retained", best, "thin", ""),
-        ("runs", "base-model", found, "points", ""),
-        ("this run", "tuned-model", mine, "points", "X"),
-    )
-    return [
-        Series(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
-        for name, role, group, look, mark in groups
-        if group
-    ]
-
-
-class KeepPlot(Plot):
+class RetentionPlot(Plot):
     """One of :data:`TITLES`."""
 
     def __init__(self, kind: str, **kwargs: Any) -> None:
         super().__init__(TITLES[kind], **kwargs)
         self.kind = kind
 
-    def take(self, kept: Kept, suite: str, points: Sequence[Point]) -> None:
+    def take(self, kept: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:
         """Shows a run."""
         if self.kind == "curve":
             made = curve_series(kept, suite)

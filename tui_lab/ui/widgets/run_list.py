@@ -31,7 +31,7 @@ LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 49
 
 
 @dataclass(frozen=True)
-class Line:
+class RunLine:
     """What the list says of one run."""
 
     run_id: str
@@ -40,7 +40,7 @@ class Line:
     result: str
 
 
-def describe(run: Run) -> Line:
+def describe(run: Run) -> RunLine:
     """A run in one line."""
     watcher = Watcher(run)
     deadline = time.monotonic() + READ_FOR_S
@@ -57,7 +57,7 @@ def describe(run: Run) -> Line:
     result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
     if state.validation.values:
         result = f"loss {quantity(state.validation.last, 'number')}  {result}"
-    return Line(run.id, watcher.status, what, result)
+    return RunLine(run.id, watcher.status, what, result)
 
 
 class RunList(Modal[str]):
@@ -94,7 +94,7 @@ class RunList(Modal[str]):
         if self.is_mounted:
             self.app.call_from_thread(self._show, lines)
 
-    def _show(self, lines: list[Line]) -> None:
+    def _show(self, lines: list[RunLine]) -> None:
         options = self.query_one(OptionList)
         options.clear_options()
         if not lines:

@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_lab.runs.index import Summary
-from tui_lab.ui.views.runs_table import MARK_CELLS, Column, fit, head, row
+from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fit, head, row
 
 #: Cells that the scrollbar takes; kept free always, so that columns do not jump.
 SCROLLBAR = 1
@@ -94,7 +94,7 @@ class RunTable(ScrollView, can_focus=True):
         self.cursor = 0
         self.letters: Mapping[str, tuple[str, str]] = {}  # id to (letter, role)
         self.empty = ""
-        self._columns: tuple[int, list[tuple[Column, int]]] = (-1, [])
+        self._columns: tuple[int, list[tuple[RunColumn, int]]] = (-1, [])
 
     @property
     def current(self) -> Summary | None:
@@ -178,7 +178,7 @@ class RunTable(ScrollView, can_focus=True):
         segments = [Segment(text, style + self._style(role) if role else style) for text, role in pieces]
         return Strip(segments).adjust_cell_length(width, style)
 
-    def _fit(self, width: int) -> list[tuple[Column, int]]:
+    def _fit(self, width: int) -> list[tuple[RunColumn, int]]:
         # the scrollbar's column stays free where there is none
         room = self.container_size.width - SCROLLBAR if self.container_size.width else width
         if self._columns[0] != room:

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.ui.views.parts import Part
+from tui_lab.ui.views.spans import TextSpan
 
 #: Lines that a key scrolls by.
 SCROLL = {"pageup": -5, "pagedown": 5}
@@ -47,7 +47,7 @@ class Tile(Vertical, can_focus=True):
     def __init__(self, title: str, *content: Widget, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.title = title
-        self.words: tuple[Part, ...] = ()
+        self.words: tuple[TextSpan, ...] = ()
         self._content = Vertical(*content, classes="content")
 
     def compose(self) -> ComposeResult:
@@ -57,7 +57,7 @@ class Tile(Vertical, can_focus=True):
     def on_mount(self) -> None:
         self._draw()
 
-    def tell(self, words: Iterable[Part]) -> None:
+    def tell(self, words: Iterable[TextSpan]) -> None:
         """The newest word on it: text and semantic name."""
         told = tuple(words)
         if told != self.words:

@@ -26,11 +26,11 @@ from tui_lab.ui.views.plot_data import (
 )
 
 Marker = Literal["braille", "block", "ascii"]
-Look = Literal["thin", "thick", "points", "dashed"]
+LineStyle = Literal["thin", "thick", "points", "dashed"]
 Weight = Literal["normal", "thick"]
 #: One run of characters and the role that colours it.
-Piece = tuple[str, str]
-Row = list[Piece]
+PlotSpan = tuple[str, str]
+PlotRow = list[PlotSpan]
 
 #: plotext's marker for each look. Looks differ in shape, so that colour never carries meaning alone.
 MARKS: dict[str, dict[str, str]] = {
@@ -75,7 +75,7 @@ class Series:
     role: str
     xs: Sequence[float] = field(repr=False)
     ys: Sequence[float] = field(repr=False)
-    look: Look = "thin"
+    look: LineStyle = "thin"
     mark: str = ""  # one character that takes the look's place: letters tell many curves apart
     told: bool = True  # the newest value stands in the legend, where values do
 
@@ -86,7 +86,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Options:
+class PlotOptions:
     """How a plot looks, apart from its data."""
 
     title: str = ""
@@ -100,20 +100,22 @@ class Options:
     values: bool = True  # newest values in the legend
     whole_x: bool = True  # x counts steps; else it is a number like y
 
-    def mark(self, look: Look) -> str:
+    def mark(self, look: LineStyle) -> str:
         """plotext's marker for a look."""
         heavy = HEAVY_MARKS[self.marker] if self.weight == "thick" else {}
         return heavy.get(look, MARKS[self.marker][look])
 
-    def glyph(self, look: Look) -> str:
+    def glyph(self, look: LineStyle) -> str:
         """What the legend shows for a look."""
         heavy = HEAVY_GLYPHS[self.marker] if self.weight == "thick" else {}
         return heavy.get(look, GLYPHS[self.marker][look])
 
 
-def draw(series: Sequence[Series], width: int, height: int, options: Options | None = None) -> list[Row]:
+def draw(
+    series: Sequence[Series], width: int, height: int, options: PlotOptions | None = None
+) -> list[PlotRow]:
     """``height`` rows, each exactly ``width`` cells wide: a heading with the legend, then the plot."""
-    options = options or Options()
+    options = options or PlotOptions()
     if width < 1 or height < 1:
         return []
     heading = _heading(series, width, options)
@@ -127,7 +129,7 @@ def draw(series: Sequence[Series], width: int, height: int, options: Options | N
     return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
 
 
-def plain(rows: Sequence[Row]) -> str:
+def plain(rows: Sequence[PlotRow]) -> str:
     """The rows as text without roles, for tests and plain terminals."""
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
@@ -140,13 +142,13 @@ def _finite_part(one: Series, log: bool) -> tuple[list[float], list[float]]:
     return list(one.xs), list(ys)
 
 
-def _ascii(row: Row) -> Row:
+def _ascii(row: PlotRow) -> PlotRow:
     return [(text.translate(_TO_ASCII).encode("ascii", "replace").decode(), role) for text, role in row]
 
 
-def _cut(row: Row, width: int) -> Row:
+def _cut(row: PlotRow, width: int) -> PlotRow:
     """The row made exactly ``width`` cells wide. All characters drawn here are one cell wide."""
-    out: Row = []
+    out: PlotRow = []
     left = width
     for text, role in row:
         if left <= 0:
@@ -158,12 +160,12 @@ def _cut(row: Row, width: int) -> Row:
     return out
 
 
-def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
+def _heading(series: Sequence[Series], width: int, options: PlotOptions) -> PlotRow:
     """Title, then mark, name and newest value of each series; when it is narrow the values go, then the last
     series, whole ones."""
     title = f"{options.title} " if options.title else ""
     for with_values in (options.values, False):
-        row: Row = [(title, "title")]
+        row: PlotRow = [(title, "title")]
         for one in filter(lambda one: one.name, series):
             told = with_values and one.told and math.isfinite(one.last)
             value = f" {quantity(one.last, options.unit)}" if told else ""
@@ -178,7 +180,7 @@ def _heading(series: Sequence[Series], width: int, options: Options) -> Row:
     return _cut([*row[:-1], (f"{text[:-1]}…", role)], width)
 
 
-def _empty(heading: Row, width: int, height: int, options: Options) -> list[Row]:
+def _empty(heading: PlotRow, width: int, height: int, options: PlotOptions) -> list[PlotRow]:
     rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
     lines = _wrap(options.empty, max(1, width - 4))
     top = max(min(1, height - 1), (height - len(lines)) // 2)
@@ -195,7 +197,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _axes(
-    shown: Sequence[tuple[list[float], list[float]]], width: int, height: int, options: Options
+    shown: Sequence[tuple[list[float], list[float]]], width: int, height: int, options: PlotOptions
 ) -> tuple[Axis, Axis]:
     values = [y for _, ys in shown for y in ys if math.isfinite(y)]
     low, high = min(values), max(values)
@@ -237,8 +239,8 @@ def _figure(
     shown: Sequence[tuple[list[float], list[float]]],
     width: int,
     height: int,
-    options: Options,
-) -> list[Row]:
+    options: PlotOptions,
+) -> list[PlotRow]:
     import plotext
 
     x_axis, y_axis = _axes([data for data in shown if data[1]], width, height, options)
@@ -285,9 +287,9 @@ def _figure(
     return rows
 
 
-def _after(row: Row, count: int) -> Row:
+def _after(row: PlotRow, count: int) -> PlotRow:
     """The row without its first ``count`` cells."""
-    out: Row = []
+    out: PlotRow = []
     for text, role in row:
         if count >= len(text):
             count -= len(text)
@@ -297,6 +299,6 @@ def _after(row: Row, count: int) -> Row:
     return out
 
 
-def _pieces(line: str, roles: dict[str, str]) -> Row:
+def _pieces(line: str, roles: dict[str, str]) -> PlotRow:
     """One line of plotext's output as runs with roles."""
     return [(match[2], roles.get(match[1] or "", "axis")) for match in _RUN.finditer(line) if match[2]]

@@ -14,11 +14,11 @@ from rich.cells import cell_len
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
-from tui_lab.ui.widgets.inspector_scene import (
-    Part,
-    Row,
-    Scene,
-    View,
+from tui_lab.ui.views.inspector_state import (
+    InspectorRow,
+    InspectorSpan,
+    InspectorState,
+    PanelName,
     bar,
     fit,
     padded,
@@ -33,7 +33,7 @@ _CHANGE = 0.02
 
 
 @dataclass(frozen=True)
-class Column:
+class BarColumn:
     """A column of bars in a table of tokens."""
 
     title: str
@@ -45,12 +45,12 @@ class Column:
 def table(
     names: Sequence[str],
     chosen: Sequence[bool],
-    columns: Sequence[Column],
+    columns: Sequence[BarColumn],
     notes: Sequence[tuple[str, str]],
     width: int,
     marks: str,
     limit: float | None = None,
-) -> list[Row]:
+) -> list[InspectorRow]:
     """Tokens down, a bar with its figure for each column, and a note behind: (text, role). A bar's whole
     length stands for ``limit``, by default for what holds the largest value."""
     name_width = min(18, max(8, width // 5))
@@ -62,24 +62,24 @@ def table(
     bar_width = max(2, room // max(1, len(columns)) - figure - 1)
     known = [value for column in columns for value in column.values if value is not None]
     scale = limit or scale_for(known)
-    head = [Part(fit(f"  bar {scale:.0%}", 3 + name_width), "axis")]  # what a whole bar stands for
+    head = [InspectorSpan(fit(f"  bar {scale:.0%}", 3 + name_width), "axis")]  # what a whole bar stands for
     for column in columns:
-        head.append(Part(fit(column.title, bar_width + figure) + " ", "axis"))
+        head.append(InspectorSpan(fit(column.title, bar_width + figure) + " ", "axis"))
     rows = [padded(head, width)]
     for at, name in enumerate(names):
-        row = [Part(_mark(chosen[at], marks), "title"), Part(fit(name, name_width) + " ")]
+        row = [InspectorSpan(_mark(chosen[at], marks), "title"), InspectorSpan(fit(name, name_width) + " ")]
         if chosen[at]:
             row[1] = row[1]._replace(role="title", marked=True)
         for column in columns:
             value = column.values[at]
             if value is None:
-                row.append(Part(" " * bar_width + fit("     –", figure) + " ", "axis"))
+                row.append(InspectorSpan(" " * bar_width + fit("     –", figure) + " ", "axis"))
             else:
-                row.append(Part(bar(value / scale, bar_width, marks), column.role))
-                row.append(Part(column.figure(value).rjust(figure) + " "))
+                row.append(InspectorSpan(bar(value / scale, bar_width, marks), column.role))
+                row.append(InspectorSpan(column.figure(value).rjust(figure) + " "))
         if note_width:
             text, role = notes[at]
-            row.append(Part(fit(text, note_width), role))
+            row.append(InspectorSpan(fit(text, note_width), role))
         rows.append(padded(row, width))
     return rows
 
@@ -88,7 +88,7 @@ def _mark(chosen: bool, marks: str) -> str:
     return ("> " if marks == "ascii" else "▶ ") if chosen else "  "
 
 
-def warping_rows(scene: Scene, width: int, height: int) -> list[Row]:
+def warping_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The most probable tokens before and after the lane's warping, and what happened to each."""
     token = scene.tokens[scene.position]
     if not token.alternatives:
@@ -98,13 +98,13 @@ def warping_rows(scene: Scene, width: int, height: int) -> list[Row]:
     before_ids = {*scene.done.prompt_token_ids, *scene.done.token_ids[: scene.position]}
     notes = [what_happened(a, strategy, a.token_id in before_ids) for a in shown]
     columns = (
-        Column("model", tuple(math.exp(a.logprob) for a in shown), "base-model"),
-        Column("after warping", tuple(a.warped_probability for a in shown), "tuned-model"),
+        BarColumn("model", tuple(math.exp(a.logprob) for a in shown), "base-model"),
+        BarColumn("after warping", tuple(a.warped_probability for a in shown), "tuned-model"),
     )
     names = [token_text(a.text, a.token_id) for a in shown]
     chosen = [a.token_id == token.token_id for a in shown]
     rows = table(names, chosen, columns, notes, width, scene.marks)
-    return [padded((Part(warping_sentence(token.alternatives, strategy), "axis"),), width), *rows]
+    return [padded((InspectorSpan(warping_sentence(token.alternatives, strategy), "axis"),), width), *rows]
 
 
 def _most(token: TokenRecord, count: int) -> list[Alternative]:
@@ -177,7 +177,7 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
     return "; ".join(parts) or "nothing is warped: the model's own probabilities"
 
 
-def candidate_rows(scene: Scene, width: int, height: int) -> list[Row]:
+def candidate_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The candidates of contrastive search: confidence, degeneration penalty, score."""
     token = scene.tokens[scene.position]
     if not token.candidates:
@@ -195,8 +195,8 @@ def candidate_rows(scene: Scene, width: int, height: int) -> list[Row]:
         for c in found
     ]
     columns = (
-        Column("confidence", tuple(c.confidence for c in found), "base-model"),
-        Column(
+        BarColumn("confidence", tuple(c.confidence for c in found), "base-model"),
+        BarColumn(
             "likeness penalty",
             tuple(c.degeneration_penalty for c in found),
             "forgotten",
@@ -212,10 +212,10 @@ def candidate_rows(scene: Scene, width: int, height: int) -> list[Row]:
         scene.marks,
         limit=1.0,
     )
-    return [padded((Part(formula, "axis"),), width), *rows]
+    return [padded((InspectorSpan(formula, "axis"),), width), *rows]
 
 
-def beam_rows(scene: Scene, width: int, height: int) -> list[Row]:
+def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The hypotheses after the step that gave the current token, with their scores."""
     step = scene.beams.get(scene.position + 1)
     if step is None or not step.hypotheses:
@@ -227,17 +227,17 @@ def beam_rows(scene: Scene, width: int, height: int) -> list[Row]:
     text_width = max(4, width - 2 - figure - 1 - bar_width - 1 - 9)
     total = sum(not h.finished for h in step.hypotheses)
     sentence = f"step {step.step}: {total} live, {len(step.hypotheses) - total} finished; score: sum of log p"
-    rows = [padded((Part(sentence, "axis"),), width)]
+    rows = [padded((InspectorSpan(sentence, "axis"),), width)]
     for h in found:
         on_path = tuple(scene.done.token_ids[: len(h.token_ids)]) == tuple(h.token_ids)
         share = math.exp(max(-700.0, h.score - best)) if not h.finished else 0.0
         kind = "finished " if h.finished else "live     "
         row = (
-            Part(_mark(on_path, scene.marks), "title"),
-            Part(f"{h.score:{figure}.3f} "),
-            Part(bar(share, bar_width, scene.marks) + " ", "strategy-beam"),
-            Part(kind, "retained" if h.finished else "axis"),
-            Part(_tail(token_text(h.text), text_width), "title" if on_path else "", on_path),
+            InspectorSpan(_mark(on_path, scene.marks), "title"),
+            InspectorSpan(f"{h.score:{figure}.3f} "),
+            InspectorSpan(bar(share, bar_width, scene.marks) + " ", "strategy-beam"),
+            InspectorSpan(kind, "retained" if h.finished else "axis"),
+            InspectorSpan(_tail(token_text(h.text), text_width), "title" if on_path else "", on_path),
         )
         rows.append(padded(row, width))
     return rows
@@ -257,7 +257,7 @@ def _tail(text: str, width: int) -> str:
     return "…" + out
 
 
-def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
+def model_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The current token and the most probable ones in the eyes of each model."""
     if scene.note or not scene.judged:
         return _sentence(scene.note or "The models have not been asked.", width)
@@ -289,7 +289,7 @@ def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
         shown[-1] = token.token_id
     roles = ("base-model", "tuned-model", "smoothed", "validation")
     columns = [
-        Column(sanitize(name), tuple(value(name, each) for each in shown), roles[n % len(roles)])
+        BarColumn(sanitize(name), tuple(value(name, each) for each in shown), roles[n % len(roles)])
         for n, name in enumerate(models)
     ]
     notes = [("", "")] * len(shown)
@@ -304,7 +304,7 @@ def model_rows(scene: Scene, width: int, height: int) -> list[Row]:
         width,
         scene.marks,
     )
-    return [padded((Part(facts, "axis"),), width), *rows]
+    return [padded((InspectorSpan(facts, "axis"),), width), *rows]
 
 
 def _change(first: float | None, second: float | None) -> tuple[str, str]:
@@ -316,11 +316,13 @@ def _change(first: float | None, second: float | None) -> tuple[str, str]:
     return f"{points:+.1f} pt", "retained" if points > 0 else "forgotten"
 
 
-def _sentence(text: str, width: int) -> list[Row]:
-    return [padded((Part(line, "axis"),), width) for line in wrap(sanitize(text), max(8, width))] or [()]
+def _sentence(text: str, width: int) -> list[InspectorRow]:
+    return [
+        padded((InspectorSpan(line, "axis"),), width) for line in wrap(sanitize(text), max(8, width))
+    ] or [()]
 
 
-PANELS: dict[View, Callable[[Scene, int, int], list[Row]]] = {
+PANELS: dict[PanelName, Callable[[InspectorState, int, int], list[InspectorRow]]] = {
     "warping": warping_rows,
     "candidates": candidate_rows,
     "beams": beam_rows,

@@ -17,8 +17,8 @@ from tui_lab.decoding.records import TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
 from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
 
-View = Literal["warping", "candidates", "beams", "models"]
-TITLES: dict[View, str] = {
+PanelName = Literal["warping", "candidates", "beams", "models"]
+TITLES: dict[PanelName, str] = {
     "warping": "Before and after warping",
     "candidates": "Candidates",
     "beams": "Hypotheses",
@@ -34,7 +34,7 @@ _SCALES = (0.1, 0.25, 0.5, 1.0)
 NO_TEXT = "▯"  # a token that adds no text: an end token, the first bytes of a character
 
 
-class Part(NamedTuple):
+class InspectorSpan(NamedTuple):
     """A piece of a row: its text, the semantic name of its colour, and whether it is marked."""
 
     text: str
@@ -42,11 +42,11 @@ class Part(NamedTuple):
     marked: bool = False
 
 
-Row = tuple[Part, ...]
+InspectorRow = tuple[InspectorSpan, ...]
 
 
 @dataclass(frozen=True)
-class Scene:
+class InspectorState:
     """Everything that is known of a lane, and what of it is looked at."""
 
     done: LaneDone
@@ -55,7 +55,7 @@ class Scene:
     note: str = ""  # in place of the models side by side: they are asked, or could not be
     asks: bool = False  # models can be asked
     position: int = 0
-    view: View = "warping"
+    view: PanelName = "warping"
     colour_by: str = ""  # a name of ``judged``; empty: the weights that the lane ran on
     marks: Literal["block", "ascii"] = "block"
 
@@ -64,9 +64,9 @@ class Scene:
         return self.done.tokens
 
     @property
-    def views(self) -> tuple[View, ...]:
+    def views(self) -> tuple[PanelName, ...]:
         """The panels that this lane has something for."""
-        found: list[View] = []
+        found: list[PanelName] = []
         if any(token.candidates for token in self.tokens):
             found.append("candidates")
         if self.beams:
@@ -164,9 +164,9 @@ def fit(text: str, width: int) -> str:
     return set_cell_size(text, width)
 
 
-def padded(row: Sequence[Part], width: int) -> Row:
+def padded(row: Sequence[InspectorSpan], width: int) -> InspectorRow:
     """A row in exactly ``width`` columns."""
-    out: list[Part] = []
+    out: list[InspectorSpan] = []
     room = width
     for part in row:
         size = cell_len(part.text)
@@ -176,4 +176,4 @@ def padded(row: Sequence[Part], width: int) -> Row:
             break
         out.append(part)
         room -= size
-    return (*out, Part(" " * room)) if room > 0 else tuple(out)
+    return (*out, InspectorSpan(" " * room)) if room > 0 else tuple(out)

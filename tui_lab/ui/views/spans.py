@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 #: Text and the semantic name that colours it ("" for plain).
-Part = tuple[str, str]
+TextSpan = tuple[str, str]

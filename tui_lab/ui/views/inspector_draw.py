@@ -13,16 +13,16 @@ from rich.cells import cell_len, chop_cells
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative
-from tui_lab.ui.widgets.inspector_panels import PANELS
-from tui_lab.ui.widgets.inspector_scene import (
+from tui_lab.ui.views.inspector_panels import PANELS
+from tui_lab.ui.views.inspector_state import (
     GLYPHS,
     NO_TEXT,
     ROLES,
     TITLES,
-    Part,
-    Row,
-    Scene,
-    View,
+    InspectorRow,
+    InspectorSpan,
+    InspectorState,
+    PanelName,
     fit,
     level,
     padded,
@@ -40,17 +40,19 @@ _FIXED_ROWS = 1 + 2 + 1  # title, figures, names of the panels
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenPiece:
     """Where a piece of a token stands in the text's rows."""
 
     token: int
     text: str
 
 
-def draw(scene: Scene, layout: Sequence[Sequence[Place]], width: int, height: int) -> list[Row]:
+def draw(
+    scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], width: int, height: int
+) -> list[InspectorRow]:
     """The inspector in ``height`` rows of ``width`` columns; ``layout`` is ``lay_out`` of this width."""
     if not scene.tokens:
-        return [title_row(scene, width), padded((Part("The lane has no tokens.", "axis"),), width)]
+        return [title_row(scene, width), padded((InspectorSpan("The lane has no tokens.", "axis"),), width)]
     first, count = text_window(scene, layout, height)
     panel_height = max(1, height - _FIXED_ROWS - 2 * count)
     rows = [title_row(scene, width), *text_rows(scene, layout[first : first + count], width)]
@@ -61,11 +63,11 @@ def draw(scene: Scene, layout: Sequence[Sequence[Place]], width: int, height: in
         rows += _side_by_side(scene, shown, width, panel_height)
     else:
         sentence = "This lane was not asked for details: there is nothing more to show of its tokens."
-        rows.append(padded((Part(sentence, "axis"),), width))
+        rows.append(padded((InspectorSpan(sentence, "axis"),), width))
     return rows[:height]
 
 
-def panels_shown(scene: Scene, width: int) -> list[View]:
+def panels_shown(scene: InspectorState, width: int) -> list[PanelName]:
     """The panels that there is room for: the chosen one first, then those behind it."""
     views = scene.views
     if not views:
@@ -75,27 +77,29 @@ def panels_shown(scene: Scene, width: int) -> list[View]:
     return [views[(at + step) % len(views)] for step in range(count)]
 
 
-def _names_row(scene: Scene, shown: Sequence[View], width: int) -> Row:
+def _names_row(scene: InspectorState, shown: Sequence[PanelName], width: int) -> InspectorRow:
     """The names of all panels, those that are shown marked, over a rule."""
-    parts = [Part("── " if scene.marks == "block" else "-- ", "axis")]
+    parts = [InspectorSpan("── " if scene.marks == "block" else "-- ", "axis")]
     for view in scene.views:
         on = view in shown
-        parts += [Part(f" {TITLES[view]} ", "title" if on else "axis", on), Part(" ")]
+        parts += [InspectorSpan(f" {TITLES[view]} ", "title" if on else "axis", on), InspectorSpan(" ")]
     used = sum(cell_len(part.text) for part in parts)
     rule = "─" if scene.marks == "block" else "-"
-    return padded((*parts, Part(rule * max(0, width - used), "axis")), width)
+    return padded((*parts, InspectorSpan(rule * max(0, width - used), "axis")), width)
 
 
-def _side_by_side(scene: Scene, shown: Sequence[View], width: int, height: int) -> list[Row]:
+def _side_by_side(
+    scene: InspectorState, shown: Sequence[PanelName], width: int, height: int
+) -> list[InspectorRow]:
     gap = 2
     each = (width - gap * (len(shown) - 1)) // len(shown)
     columns = [PANELS[view](scene, each, height)[:height] for view in shown]
-    out: list[Row] = []
+    out: list[InspectorRow] = []
     for at in range(max(len(column) for column in columns)):
-        parts: list[Part] = []
+        parts: list[InspectorSpan] = []
         for number, column in enumerate(columns):
-            parts += [Part(" " * gap)] if number else []
-            parts += column[at] if at < len(column) else (Part(" " * each),)
+            parts += [InspectorSpan(" " * gap)] if number else []
+            parts += column[at] if at < len(column) else (InspectorSpan(" " * each),)
         out.append(padded(parts, width))
     return out
 
@@ -103,11 +107,11 @@ def _side_by_side(scene: Scene, shown: Sequence[View], width: int, height: int) 
 # ------------------------------------------------------------------ the lane's text
 
 
-def lay_out(texts: Sequence[str], width: int) -> list[list[Place]]:
+def lay_out(texts: Sequence[str], width: int) -> list[list[TokenPiece]]:
     """The tokens' texts in rows of at most ``width`` columns, broken before tokens that begin with a blank
     where that is possible, and after line feeds."""
     width = max(4, width)
-    rows: list[list[Place]] = [[]]
+    rows: list[list[TokenPiece]] = [[]]
     used = 0
     starts = [0, *(at for at, text in enumerate(texts) if at and (not text or text[0].isspace())), len(texts)]
     for begin, end in pairwise(dict.fromkeys(starts)):
@@ -123,7 +127,7 @@ def lay_out(texts: Sequence[str], width: int) -> list[list[Place]]:
                     rows.append([])
                     used = 0
                 if chunk:
-                    rows[-1].append(Place(at, chunk))
+                    rows[-1].append(TokenPiece(at, chunk))
                     used += cell_len(chunk)
             if piece.endswith("\n"):
                 rows.append([])
@@ -146,7 +150,7 @@ def _chopped(text: str, width: int) -> list[str]:
     return chop_cells(text, width) if text else []
 
 
-def row_of(rows: Sequence[Sequence[Place]], token: int) -> int:
+def row_of(rows: Sequence[Sequence[TokenPiece]], token: int) -> int:
     """The first row that a token stands in."""
     low, high = 0, len(rows) - 1
     while low < high:  # tokens stand in order
@@ -156,7 +160,9 @@ def row_of(rows: Sequence[Sequence[Place]], token: int) -> int:
     return max(0, low)
 
 
-def text_window(scene: Scene, layout: Sequence[Sequence[Place]], height: int) -> tuple[int, int]:
+def text_window(
+    scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], height: int
+) -> tuple[int, int]:
     """Of the text's rows the first that is shown and how many are, around the current token, when the whole
     inspector has ``height`` rows. Each takes two: the text, and what says the same as its colours."""
     room = min(int(height * _TEXT_SHARE), height - _FIXED_ROWS - _PANEL_ROWS)
@@ -165,18 +171,20 @@ def text_window(scene: Scene, layout: Sequence[Sequence[Place]], height: int) ->
     return max(0, min(at - count // 2, len(layout) - count)), count
 
 
-def text_rows(scene: Scene, layout: Sequence[Sequence[Place]], width: int) -> list[Row]:
+def text_rows(
+    scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], width: int
+) -> list[InspectorRow]:
     """Rows of the lane's text, and under each a row of glyphs that says the same as the colours."""
     glyphs = GLYPHS[scene.marks]
-    out: list[Row] = []
+    out: list[InspectorRow] = []
     for row in layout:
         text, under = [], []
         for place in row:
             size = level(scene.logprob(place.token))
             current = place.token == scene.position
-            text.append(Part(place.text, ROLES[size], current))
+            text.append(InspectorSpan(place.text, ROLES[size], current))
             glyph = ("^" if scene.marks == "ascii" else "▲") if current else glyphs[size]
-            under.append(Part(glyph * cell_len(place.text), ROLES[size] if not current else "title"))
+            under.append(InspectorSpan(glyph * cell_len(place.text), ROLES[size] if not current else "title"))
         out += [padded(text, width), padded(under, width)]
     return out
 
@@ -184,7 +192,7 @@ def text_rows(scene: Scene, layout: Sequence[Sequence[Place]], width: int) -> li
 # ------------------------------------------------------------------ one token
 
 
-def title_row(scene: Scene, width: int) -> Row:
+def title_row(scene: InspectorState, width: int) -> InspectorRow:
     """Which lane this is, and where in it."""
     done = scene.done
     on = f" on {sanitize(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
@@ -193,12 +201,16 @@ def title_row(scene: Scene, width: int) -> Row:
     left = f"{sanitize(done.description)}{on}"
     right = f"token {where}{by}"
     return padded(
-        (Part(fit(left, max(8, width - cell_len(right) - 2)), "title"), Part("  "), Part(right, "axis")),
+        (
+            InspectorSpan(fit(left, max(8, width - cell_len(right) - 2)), "title"),
+            InspectorSpan("  "),
+            InspectorSpan(right, "axis"),
+        ),
         width,
     )
 
 
-def fact_rows(scene: Scene, width: int) -> list[Row]:
+def fact_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
     """The figures of the current token, in two rows."""
     token = scene.tokens[scene.position]
     facts = [
@@ -207,15 +219,15 @@ def fact_rows(scene: Scene, width: int) -> list[Row]:
         f"surprise {surprise_bits(token.logprob):.2f} bits",
     ]
     name = token_text(token.text, token.token_id)
-    left = Part(f"{fit(name, min(cell_len(name), 24))} ", "title", False)
-    number = Part(f"id {token.token_id}  ", "axis")
-    facts_row = padded((left, number, Part("   ".join(facts), ROLES[level(token.logprob)])), width)
+    left = InspectorSpan(f"{fit(name, min(cell_len(name), 24))} ", "title", False)
+    number = InspectorSpan(f"id {token.token_id}  ", "axis")
+    facts_row = padded((left, number, InspectorSpan("   ".join(facts), ROLES[level(token.logprob)])), width)
     spread = math.exp(min(token.entropy, 700.0))
     entropy = f"entropy {token.entropy:.2f} nats: as if {spread:,.1f} tokens were equally likely"
     after = entropy_after(token.alternatives)
     if after is not None:
         entropy += f"; {after:.2f} nats after warping"
-    return [facts_row, padded((Part(entropy),), width)]
+    return [facts_row, padded((InspectorSpan(entropy),), width)]
 
 
 def entropy_after(alternatives: Sequence[Alternative]) -> float | None:

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 from tui_lab.runs.overlay import Curves
 from tui_lab.runs.state import smooth
-from tui_lab.ui.widgets.plot_draw import Options, Series
+from tui_lab.ui.views.plot_draw import PlotOptions, Series
 
 ROLES = tuple(f"run-{number}" for number in range(1, 7))
 #: How often a run's letter stands on its curve.
@@ -80,4 +80,4 @@ def options_for(metric: str, axis: str, title: str) -> dict[str, object]:
     }
 
 
-FIRST = Options("curves", "Mark runs with {runs.mark} on the list to see their curves over each other.")
+FIRST = PlotOptions("curves", "Mark runs with {runs.mark} on the list to see their curves over each other.")

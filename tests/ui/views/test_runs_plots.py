@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.runs.overlay import Curves
-from tui_lab.ui.widgets import runs_plots
-from tui_lab.ui.widgets.plot_draw import Options, draw, plain
+from tui_lab.ui.views import runs_plots
+from tui_lab.ui.views.plot_draw import PlotOptions, draw, plain
 
 
 def curves(values: list[float], metric: str = "loss") -> Curves:
@@ -22,7 +22,7 @@ def curves(values: list[float], metric: str = "loss") -> Curves:
 def test_letters_tell_the_curves_apart_without_colour() -> None:
     made = [curves([3.0 - i / 10, 2.0 - i / 10, 1.0 - i / 10]) for i in range(3)]
     series, title = runs_plots.overlay(made, "loss", "steps")
-    text = plain(draw(series, 80, 20, Options(title)))
+    text = plain(draw(series, 80, 20, PlotOptions(title)))
     assert title == "training loss by steps"
     assert all(letter in text for letter in "ABC")
     assert [one.mark for one in series] == ["", "", "", "A", "B", "C"], "letters lie over all curves"
@@ -56,7 +56,7 @@ def test_a_letter_stands_on_a_value(values: list[float], many: int) -> None:
     for one in series:
         if one.mark:
             assert len(one.xs) == len(one.ys) and all(map(math.isfinite, one.ys))
-    draw(series, 60, 15, Options("x"))
+    draw(series, 60, 15, PlotOptions("x"))
 
 
 def test_letters_for_any_number() -> None:

@@ -1,0 +1,138 @@
+"""The curves of a run's plots: loss, retention, KL divergence from the base, memory, throughput, learning rate.
+Pure functions of the run's state; x is the training step in all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tui_lab.core.format import memory_name
+from tui_lab.runs.state import Curve, RunState, headline, smooth
+from tui_lab.runs.telemetry import Track
+from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
+from tui_lab.ui.views.run import MEMORY_ROLES
+
+#: Below this many points a smoothed curve says nothing that the raw one does not.
+SMOOTHED_FROM = 8
+#: Weight of the past: follows a short run without trailing far behind it.
+SMOOTHING = 0.8
+
+#: Short names for a legend that must hold four of them.
+MEMORY_WORDS = {"cuda_allocated": "allocated", "cuda_reserved": "reserved", "gpu_used": "device"}
+#: The highest ever allocated is told in words: as a curve it would hide the one that it is the top of.
+NOT_DRAWN = ("cuda_peak",)
+
+#: Instead of what will appear, once nothing will.
+NOTHING_CAME = "The run ended before there was anything to draw here."
+
+Maker = Callable[[RunState], Sequence[Series]]
+
+
+def loss_series(state: RunState) -> list[Series]:
+    """Training loss as measured and smoothed, and validation."""
+    loss, validation = state.loss, state.validation
+    series = [Series("train", "train", loss.steps, loss.values)]
+    if len(loss.values) >= SMOOTHED_FROM:
+        series.append(Series("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
+    if validation.values:
+        series.append(Series("validation", "validation", validation.steps, validation.values, "points"))
+    return series if loss.values or validation.values else []
+
+
+def memory_series(state: RunState) -> list[Series]:
+    """Every kind of memory that the run reports, named as what it is, and the forecast of its peak as a line.
+    What the whole device has in use is taken from telemetry, which looks more often than once a step."""
+    looks: tuple[LineStyle, ...] = ("thin", "thick", "points")
+    curves: dict[str, Curve | Track] = {
+        label: curve for label, curve in state.memory.items() if label not in NOT_DRAWN
+    }
+    gpus = list(state.telemetry.gpus.values())
+    if gpus and any(map(math.isfinite, gpus[0].used.values)):
+        curves["gpu_used"] = gpus[0].used
+    elif not curves and state.telemetry.resident.values:
+        curves["resident"] = state.telemetry.resident
+    total = state.forecast.get("total")
+    series = []
+    if isinstance(total, int | float) and math.isfinite(total):
+        ends = [0.0, float(max(state.total_steps, state.step, 1))]
+        # first, so that what was measured lies over it
+        series.append(Series("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
+    return series + [
+        Series(
+            MEMORY_WORDS.get(label) or memory_name(label),
+            MEMORY_ROLES.get(label, "memory"),
+            curve.steps,
+            curve.values,
+            looks[i % 3],
+        )
+        for i, (label, curve) in enumerate(curves.items())
+    ]
+
+
+def one_series(name: str, role: str, curve: Curve) -> list[Series]:
+    return [Series(name, role, curve.steps, curve.values)] if curve.values else []
+
+
+def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[dict[str, float]]) -> Series:
+    """Intervals as upright lines, with a gap after each; the legend has their name alone."""
+    xs = [float(step) for step in steps for _ in range(3)]
+    ys = [value for one in figures for value in (one["high"], one["low"], math.nan)]
+    return Series(name, role, xs, ys, told=False)
+
+
+def retention_series(state: RunState) -> list[Series]:
+    """Retention by item probes with its interval, and the threshold that it is judged by."""
+    if not state.item_probes:
+        return []
+    steps = [probe["step"] for probe in state.item_probes]
+    figures = [headline(probe) for probe in state.item_probes]
+    series = [
+        bars("95% interval", "undecided", steps, figures),
+        Series("retention", "retained", steps, [one["value"] for one in figures], "points"),
+    ]
+    threshold = state.probe_plan.get("threshold")
+    if isinstance(threshold, int | float):
+        ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
+        series.append(Series("threshold", "forgotten", ends, [float(threshold)] * 2, "dashed"))
+    return series
+
+
+def kl_series(state: RunState) -> list[Series]:
+    """The distance from the base on general text, with its interval, and on the task's own."""
+    if not state.kl_probes:
+        return []
+    steps = [probe["step"] for probe in state.kl_probes]
+    general: list[Any] = [probe["general"] for probe in state.kl_probes]
+    return [
+        Series("general", "retained", steps, [one["value"] for one in general], "thick"),
+        Series("task", "tuned-model", steps, [probe["task"]["value"] for probe in state.kl_probes], "points"),
+        bars("95% interval", "axis", steps, general),  # last: a narrow legend can do without it
+    ]
+
+
+PLOTS: dict[str, tuple[PlotOptions, Maker]] = {
+    "loss": (PlotOptions("loss", "The loss appears here after the first step.", from_zero=True), loss_series),
+    "retention": (
+        PlotOptions("", "What the model still knows appears here with the first probe."),
+        retention_series,
+    ),
+    "kl": (
+        PlotOptions("KL", "The distance from the base appears here with the first probe.", from_zero=True),
+        kl_series,
+    ),
+    "memory": (
+        PlotOptions("memory", "Memory appears here after the first step.", unit="bytes", from_zero=True),
+        memory_series,
+    ),
+    "speed": (
+        PlotOptions(
+            "speed", "Tokens a second appear here after the first step.", unit="short", from_zero=True
+        ),
+        lambda state: one_series("tok/s", "throughput", state.tok_per_s),
+    ),
+    "rate": (
+        PlotOptions("learning rate", "The learning rate appears here after the first step.", from_zero=True),
+        lambda state: one_series("lr", "learning-rate", state.learning_rate),
+    ),
+}
