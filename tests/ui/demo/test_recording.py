@@ -71,3 +71,42 @@ def test_one_that_is_missing_or_damaged_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="holds no recording"):
         recording.unpack(tmp_path / "in", tmp_path / "odd.zip")
     assert not (tmp_path / "outside").exists()
+
+
+def test_only_the_files_of_a_recording_are_unpacked_and_only_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    recording.pack(recorded_demo.make(kept), tmp_path / "whole.zip")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "a") as packed:
+        for name in ("runs/../../outside", "runs/x/adapter/weights.bin", "/etc/passwd", "runs/../about.json"):
+            packed.writestr(name, "x")
+    found = recording.unpack(tmp_path / "in", tmp_path / "whole.zip")
+    unpacked = {path.relative_to(tmp_path / "in").as_posix() for path in (tmp_path / "in").rglob("*.*")}
+    assert len(unpacked - {"retention"}) == 2 + len(found.runs) * len(recording.RUN_FILES)
+    assert not (tmp_path / "outside").exists()
+    monkeypatch.setattr(recording, "MAX_BYTES", 1_000)
+    with pytest.raises(LabError, match="larger than a recording"):
+        recording.unpack(tmp_path / "large", tmp_path / "whole.zip")
+    monkeypatch.setattr(recording, "MAX_BYTES", 32 << 20)
+    monkeypatch.setattr(recording, "MAX_FILES", 3)
+    with pytest.raises(LabError, match="larger than a recording"):
+        recording.unpack(tmp_path / "many", tmp_path / "whole.zip")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (recording.ABOUT, '{"runs": ["naive"]}'),
+        (recording.ABOUT, "{"),
+        (recording.ANSWERS, '{"prompt": 1, "lanes": [], "events": [], "perplexities": []}'),
+        (recording.ANSWERS, '{"prompt": "a", "lanes": [], "events": [[0, "tokens"]], "perplexities": []}'),
+        (recording.ANSWERS, "[" * 100_000),
+    ],
+)
+def test_records_of_another_shape_are_a_sentence(tmp_path: Path, file: str, text: str) -> None:
+    kept = recorded_demo.make(tmp_path)
+    (kept / file).write_text(text, encoding="utf-8")
+    with pytest.raises(LabError, match="holds no recording of the demo"):
+        recording.read(kept)

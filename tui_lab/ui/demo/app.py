@@ -15,8 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
+from rich.console import RenderableType
 from textual import events
-from textual.app import RenderableType
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
