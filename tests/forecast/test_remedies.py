@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tui_lab.core.errors import LabError
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.flops import operations
-from tui_lab.forecast.memory import Forecast, forecast
+from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
@@ -25,7 +25,7 @@ ENTRIES = {name: catalog.find(name) for name in MODELS}
 GIB = 1 << 30
 
 
-def taken(recipe: Recipe, device: DeviceFacts) -> Forecast:
+def taken(recipe: Recipe, device: DeviceFacts) -> MemoryForecast:
     entry = ENTRIES[recipe.model]
     assert entry.shape is not None
     kind = "cuda" if device.type == "cuda" else "cpu"

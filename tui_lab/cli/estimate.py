@@ -6,7 +6,7 @@ from typing import Any
 
 from tui_lab.forecast.cost import Cost, Interval
 from tui_lab.forecast.estimate import RunEstimate
-from tui_lab.forecast.memory import Forecast
+from tui_lab.forecast.memory import MemoryForecast
 from tui_lab.forecast.remedies import Remedy
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models.catalog import Entry
@@ -49,7 +49,7 @@ def _place_json(room: MemoryBudget) -> dict[str, Any]:
     }
 
 
-def _forecast_json(memory: Forecast) -> dict[str, Any]:
+def _forecast_json(memory: MemoryForecast) -> dict[str, Any]:
     return {
         "parts": {part.name: part.bytes for part in memory.parts},
         "total_bytes": memory.total_bytes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tui_lab.forecast.estimate import Data, RunEstimate
-    from tui_lab.forecast.memory import Forecast
+    from tui_lab.forecast.memory import MemoryForecast
     from tui_lab.forecast.remedies import Largest, Remedy
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.models.catalog import Entry
@@ -179,7 +179,9 @@ def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
     return 0
 
 
-def _playground(recipe: Recipe, entry: Entry, resolution: Resolution, room: MemoryBudget) -> Forecast | None:
+def _playground(
+    recipe: Recipe, entry: Entry, resolution: Resolution, room: MemoryBudget
+) -> MemoryForecast | None:
     from tui_lab.forecast.memory import playground
 
     if entry.shape is None:
@@ -201,7 +203,7 @@ def _tell(
     found: RunEstimate,
     remedies: Sequence[Remedy],
     largest: Largest | None,
-    playing: Forecast | None,
+    playing: MemoryForecast | None,
 ) -> None:
     from tui_lab.cli.output import table
     from tui_lab.core.format import size
@@ -218,8 +220,6 @@ def _tell(
         rows.append(("total", f"{total:,}", size(total)))
         table(("part", "bytes", ""), rows, right=(1, 2))
         print(f"worst moment: {found.memory.moment}")
-        for note in found.memory.notes:
-            print(f"  {note}")
     print(sanitize(estimate.line(found)))
     if found.probe is not None:
         print(

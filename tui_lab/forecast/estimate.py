@@ -15,7 +15,7 @@ from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import Cost, Interval
-from tui_lab.forecast.memory import Forecast, forecast
+from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.forecast.remedies import FITS, OVER, Largest, Remedy
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
@@ -52,7 +52,7 @@ class RunEstimate:
     there when it was asked for."""
 
     room: MemoryBudget
-    memory: Forecast | None = None
+    memory: MemoryForecast | None = None
     problem: str = ""
     cost: Cost | None = None
     cost_problem: str = ""
@@ -173,7 +173,7 @@ def hours_a_million(cost: Cost | None) -> Interval | None:
 # in words
 
 
-def total_text(memory: Forecast) -> str:
+def total_text(memory: MemoryForecast) -> str:
     """``2.35 GiB (2.1 GiB to 2.9 GiB)``."""
     low, high = size(memory.low_bytes), size(memory.high_bytes)
     if low.split()[1] == high.split()[1]:

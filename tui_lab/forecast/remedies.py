@@ -16,7 +16,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count
 from tui_lab.forecast.flops import operations
-from tui_lab.forecast.memory import Forecast, forecast
+from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.shapes import Shape, parameter_count
 from tui_lab.models.trainable import trainable_count
@@ -36,7 +36,7 @@ LORA_RATE, LEAST_LORA_RATE = 2e-4, 5e-5
 FITS, TIGHT, OVER, UNKNOWN = "fits", "tight", "over", "unknown"
 
 
-def verdict(found: Forecast, free_bytes: int | None) -> str:
+def verdict(found: MemoryForecast, free_bytes: int | None) -> str:
     """``fits`` (even the upper bound does), ``tight`` (the forecast does, its upper bound not), ``over``, or
     ``unknown`` where nobody says how much is free."""
     if free_bytes is None:
@@ -62,7 +62,7 @@ class Remedy:
     then; ``sure``: even its upper bound fits."""
 
     steps: tuple[Step, ...]
-    forecast: Forecast
+    forecast: MemoryForecast
     free_bytes: int
     sure: bool
 
@@ -102,7 +102,7 @@ class _Search:
         self.kind = "cuda" if device.type == "cuda" else "cpu"
         self.length = int(self.values["max_length"])
 
-    def forecast(self, changes: Mapping[str, Any]) -> Forecast:
+    def forecast(self, changes: Mapping[str, Any]) -> MemoryForecast:
         """Of the recipe with changes, without the checks that make recipes slow to build."""
         values = dict(self.values)
         for key in ("max_length", "optim"):
@@ -110,7 +110,7 @@ class _Search:
                 values[key] = changes[key]
         return forecast(self.shape, self.recipe.model_copy(update=dict(changes)), values, self.kind)
 
-    def checked(self, changes: Mapping[str, Any]) -> Forecast | None:
+    def checked(self, changes: Mapping[str, Any]) -> MemoryForecast | None:
         """The same through every check; None where the recipe would be refused."""
         try:
             changed = self.recipe.changed(**changes)
@@ -155,7 +155,7 @@ def remedies(
 
 
 def _search(
-    search: _Search, free_bytes: int, taken: Callable[[Forecast], int], lengths: Sequence[int]
+    search: _Search, free_bytes: int, taken: Callable[[MemoryForecast], int], lengths: Sequence[int]
 ) -> list[tuple[int, Remedy]]:
     """The smallest sets of moves with which what is ``taken`` fits, each with a number that grows with what
     it changes."""

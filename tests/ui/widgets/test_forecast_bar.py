@@ -12,7 +12,7 @@ from textual.app import App, ComposeResult
 from tests.ui.helpers import screen_text
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.estimate import RunEstimate, estimate, probed
-from tui_lab.forecast.memory import LABELS, Forecast, Part
+from tui_lab.forecast.memory import LABELS, MemoryForecast, MemoryPart
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
@@ -26,11 +26,11 @@ GPU = DeviceFacts("cuda", "NVIDIA L4", 24 * GIB, True, 8)
 KEYS = {"fit": "x", "ways": "X", "probe": "e", "gpu": "g", "calibrate": "k"}
 
 
-def memory(weights: int = 4, activations: int = 3, context: int = 1, high: int = 10) -> Forecast:
+def memory(weights: int = 4, activations: int = 3, context: int = 1, high: int = 10) -> MemoryForecast:
     sizes = {"weights": weights, "activations": activations, "context": context}
-    parts = tuple(Part(name, LABELS[name], size * GIB) for name, size in sizes.items())
+    parts = tuple(MemoryPart(name, LABELS[name], size * GIB) for name, size in sizes.items())
     total = sum(part.bytes for part in parts)
-    return Forecast(parts, total, total - GIB, high * GIB, "cuda", "backward pass")
+    return MemoryForecast(parts, total, total - GIB, high * GIB, "cuda", "backward pass")
 
 
 def outlook(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> RunEstimate:
@@ -71,9 +71,9 @@ def test_unknown_free_memory_ends_at_the_upper_bound() -> None:
 def test_the_bar_is_as_wide_as_asked_and_no_part_is_far_off(
     sizes: list[int], free: int | None, width: int
 ) -> None:
-    parts = tuple(Part(name, name, size) for name, size in zip(MARKS, sizes, strict=False))
+    parts = tuple(MemoryPart(name, name, size) for name, size in zip(MARKS, sizes, strict=False))
     total = sum(part.bytes for part in parts)
-    found = Forecast(parts, total, total, round(total * 1.2), "cuda")
+    found = MemoryForecast(parts, total, total, round(total * 1.2), "cuda")
     assert len(bar(found, free, width)) == width
     for part, count in cells(parts, total, width):
         assert abs(count - part.bytes / total * width) <= 1

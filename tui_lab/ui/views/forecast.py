@@ -12,7 +12,7 @@ from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate as words
 from tui_lab.forecast.estimate import RunEstimate
-from tui_lab.forecast.memory import Forecast, Part
+from tui_lab.forecast.memory import MemoryForecast, MemoryPart
 from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, Largest, Remedy
 
 #: Letter and colour of each part: capitals for what is large in most recipes.
@@ -49,7 +49,7 @@ class ForecastView:
     keys: dict[str, str] = field(default_factory=dict)
 
 
-def cells(parts: tuple[Part, ...], scale_bytes: float, width: int) -> list[tuple[Part, int]]:
+def cells(parts: tuple[MemoryPart, ...], scale_bytes: float, width: int) -> list[tuple[MemoryPart, int]]:
     """How many cells of ``width`` each part takes where the whole is ``scale_bytes``; their ends are rounded,
     so that the sum is never off by more than half a cell."""
     found, sum_bytes, end = [], 0, 0
@@ -61,7 +61,7 @@ def cells(parts: tuple[Part, ...], scale_bytes: float, width: int) -> list[tuple
     return found
 
 
-def bar(memory: Forecast, free_bytes: int | None, width: int) -> Content:
+def bar(memory: MemoryForecast, free_bytes: int | None, width: int) -> Content:
     """``[WWWWAAAALLc~~·····]``, as wide as what is free; where the sum is more, an edge marks that."""
     inside = max(4, width - 2)
     over = free_bytes is not None and memory.total_bytes > free_bytes
@@ -179,7 +179,7 @@ def _probe_lines(shown: ForecastView) -> list[Content]:
     return [Content.assemble((exact, "bold"), (f", in {probe.seconds:.1f} s", "$text-muted"))]
 
 
-def _legend(memory: Forecast) -> Content:
+def _legend(memory: MemoryForecast) -> Content:
     parts: list[Any] = []
     for part in memory.parts:
         letter, colour = MARKS.get(part.name, ("?", "$foreground"))
@@ -187,7 +187,7 @@ def _legend(memory: Forecast) -> Content:
     return Content.assemble(*parts)
 
 
-def _row(part: Part, memory: Forecast) -> Content:
+def _row(part: MemoryPart, memory: MemoryForecast) -> Content:
     letter, colour = MARKS.get(part.name, ("?", "$foreground"))
     share = f"{part.bytes / memory.total_bytes:.0%}" if memory.total_bytes else ""
     return Content.assemble(
