@@ -52,7 +52,7 @@ bench: setup
 
 # the page of all keys, from the registry of actions
 keyboard: setup
-	@$(BIN)/python -m tui_lab.ui.actions.keyboard_page > .github/KEYBOARD.md
+	@$(BIN)/python -m tui_lab.ui.actions.keyboard_page > docs/keyboard.md
 
 # the bundled data sets, the replay rows and the suite everyday, from their seeds
 data: setup

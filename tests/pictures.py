@@ -1,8 +1,8 @@
-"""``python -m tests.pictures RUN [NAME ...]``: the README's pictures, exported from the real lab showing a
-real run; with names only those. Not a test: it is run by hand when the panes change.
+"""``python -m tests.pictures RUN [NAME ...]`` writes docs/pictures: SVG screenshots of the lab that shows a real
+run; with names only those. Not a test: it is run by hand when the panes change.
 
-The pictures are SVG as Textual exports them, without the fonts that it would fetch from elsewhere. The
-settings are those of an empty home, so that nothing of whoever makes them is in view.
+The pictures are as Textual exports them, without the web fonts. The home folder is empty, so that they show
+no personal settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
 
-FOLDER = ROOT / ".github"
+FOLDER = ROOT / "docs" / "pictures"
 SIZE, TALL, WIDE = (110, 34), (110, 40), (170, 44)
 #: Long enough for a pane to read its run, or to list the models, and to draw.
 SETTLE_S = 4.0
@@ -38,7 +38,7 @@ async def settle(pilot: Pilot[None]) -> None:
 
 
 async def six_answers(pilot: Pilot[None]) -> None:
-    """Runs the first prompt of Compare on the bundled model."""
+    """Runs the first prompt of the Playground on the bundled model."""
     pane = pilot.app.screen
     assert isinstance(pane, ComparePane)
     await until(lambda: pane.host.status.loaded, 120)
@@ -48,14 +48,14 @@ async def six_answers(pilot: Pilot[None]) -> None:
 
 
 async def two_curves(pilot: Pilot[None]) -> None:
-    """Marks the two newest runs and lays their curves over each other."""
+    """Marks the two newest runs and shows their curves in one plot."""
     await settle(pilot)
     await pilot.press("space", "down", "space", "t")
     await pilot.pause(2)
 
 
-def over(screen: Callable[[LabApp], None]) -> Act:
-    """Opens what lies over a pane."""
+def opened(screen: Callable[[LabApp], None]) -> Act:
+    """Opens a modal screen over a pane."""
 
     async def act(pilot: Pilot[None]) -> None:
         await settle(pilot)
@@ -66,7 +66,7 @@ def over(screen: Callable[[LabApp], None]) -> Act:
 
 
 async def picture(app: LabApp, name: str, act: Act = settle, size: tuple[int, int] = SIZE) -> None:
-    """Saves what ``app`` shows after ``act``."""
+    """Saves a screenshot of ``app`` after ``act``."""
     async with app.run_test(size=size) as pilot:
         await act(pilot)
         app.clear_notifications()
@@ -75,26 +75,26 @@ async def picture(app: LabApp, name: str, act: Act = settle, size: tuple[int, in
     svg = _FONTS.sub("", svg).replace("font-family: Fira Code", _FAMILY)
     path = FOLDER / f"{name}.svg"
     path.write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
-    print(f"{path.relative_to(FOLDER.parent)}: {path.stat().st_size:,} bytes")
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
 
 
 def on(pane: str, run_id: str = "", **settings: Any) -> LabApp:
     """The lab on a pane, in the theme of a true-colour terminal."""
-    said = {"theme": "lab-dark", **settings}
-    app = LabApp(pane=pane, settings=Settings(**said), sources=dict.fromkeys(said, "file"))
+    shown = {"theme": "lab-dark", **settings}
+    app = LabApp(pane=pane, settings=Settings(**shown), sources=dict.fromkeys(shown, "file"))
     app.set_reactive(LabApp.run_id, run_id)
     return app
 
 
-#: Name of the picture: how the lab is opened on a run, what is done, how large the window is.
+#: By name: how to open the lab on a run, what to do in it, columns and rows of the window.
 PICTURES: dict[str, tuple[Callable[[str], LabApp], Act, tuple[int, int]]] = {
-    "choose": (lambda run: on("choose"), settle, SIZE),
-    "tune": (lambda run: on("tune", run), settle, SIZE),
-    "compare": (lambda run: on("compare"), six_answers, SIZE),
-    "keep": (lambda run: on("keep", run), settle, TALL),
+    "setup": (lambda run: on("choose"), settle, SIZE),
+    "train": (lambda run: on("tune", run), settle, SIZE),
+    "playground": (lambda run: on("compare"), six_answers, SIZE),
+    "retention": (lambda run: on("keep", run), settle, TALL),
     "runs": (lambda run: on("runs"), two_curves, SIZE),
     "dashboard": (lambda run: on("dashboard", run), settle, WIDE),
-    "themes": (lambda run: on("keep", run), over(lambda app: app.action_change_theme()), SIZE),
+    "themes": (lambda run: on("keep", run), opened(lambda app: app.action_change_theme()), SIZE),
 }
 
 

@@ -1,4 +1,4 @@
-"""``python -m tests.core.settings_page``: writes .github/SETTINGS.md from what the code says of each setting.
+"""``python -m tests.core.settings_page``: writes docs/settings.md from what the code says of each setting.
 Not a test: tests/core/test_settings_file.py holds the page against it."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 from tests.paths import ROOT
 from tui_lab.core.settings_file import template
 
-PAGE = ROOT / ".github" / "SETTINGS.md"
+PAGE = ROOT / "docs" / "settings.md"
 INTRO = """# Settings
 
 One TOML file, `settings.toml`, in the config folder (`tui-lab locate` says where). It need not exist. An

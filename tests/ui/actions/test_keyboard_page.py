@@ -9,13 +9,13 @@ from tui_lab.ui.actions.keyboard_page import markdown
 from tui_lab.ui.actions.keymap import checked
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID
 
-PAGE = ROOT / ".github" / "KEYBOARD.md"
+PAGE = ROOT / "docs" / "keyboard.md"
 
 
 @pytest.mark.skipif(not PAGE.parent.is_dir(), reason="only the repository has the page")
 def test_the_page_is_what_the_registry_yields() -> None:
     assert PAGE.read_text() == markdown(), (
-        "write it with: python -m tui_lab.ui.actions.keyboard_page > .github/KEYBOARD.md"
+        "write it with: python -m tui_lab.ui.actions.keyboard_page > docs/keyboard.md"
     )
 
 

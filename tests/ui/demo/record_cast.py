@@ -1,5 +1,5 @@
 """``python -m tests.ui.demo.record_cast``: records ``tui-lab demo --replay`` in a terminal of its own as asciicast,
-.github/demo.cast, which ``asciinema play`` shows. The format is a header and one event a line
+docs/demo.cast, which ``asciinema play`` shows. The format is a header and one event a line
 (https://docs.asciinema.org/manual/asciicast/v2/).
 
 Not a test: it is run by hand when the demo or its recording change."""
@@ -19,7 +19,7 @@ import time
 
 from tests.paths import ROOT
 
-CAST = ROOT / ".github" / "demo.cast"
+CAST = ROOT / "docs" / "demo.cast"
 #: Tune shows no path of the machine at this size.
 COLUMNS, ROWS = 100, 30
 #: Longest time in which nothing happens, and the time in which writes are one event.
