@@ -72,3 +72,49 @@ def test_a_reason_that_names_nothing_is_told_with_its_value() -> None:
     assert format.decision("adamw_torch", "because asked") == "adamw_torch because asked"
     assert format.decision("nf4", "NF4 because asked") == "NF4 because asked"
     assert format.decision({"a": 1}, "because memory ran out") == "because memory ran out"
+
+
+@pytest.mark.parametrize(
+    ("value", "decimal", "significant", "compact"),
+    [
+        (0.22945, "0.229", "0.2294", "0.229"),
+        (1234.5, "1234.500", "1234", "1234.500"),
+        (0.00005, "0.000", "5e-05", "5e-5"),
+        (20_000, "20,000.000", "2e+04", "2e4"),
+        (0, "0.000", "0", "0.000"),
+        (math.nan, "–", "–", "–"),
+        (-math.inf, "−∞", "−∞", "−∞"),
+        ("1", "–", "–", "–"),
+        (True, "–", "–", "–"),
+        (10**400, "–", "–", "–"),
+    ],
+)
+def test_numbers(value: object, decimal: str, significant: str, compact: str) -> None:
+    found = (format.decimal(value), format.significant(value), format.compact(value))
+    assert found == (decimal, significant, compact)
+
+
+def test_an_interval() -> None:
+    assert format.interval(0.93, math.nan, math.inf) == "0.93 (– to ∞)"
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 row"), (0, "0 rows"), (1234, "1,234 rows")])
+def test_plural(count: int, text: str) -> None:
+    assert format.plural(count, "row") == text
+
+
+@pytest.mark.parametrize(
+    ("share", "blocks", "ascii_only"),
+    [
+        (0.0, "····", "----"),
+        (0.001, "▏···", "#---"),
+        (0.53, "██▏·", "##--"),
+        (1.0, "████", "####"),
+        (7.0, "████", "####"),
+        (math.nan, "····", "----"),
+    ],
+)
+def test_bar(share: float, blocks: str, ascii_only: str) -> None:
+    assert format.bar(share, 4, empty="·") == blocks
+    assert format.bar(share, 4, ascii_only=True, empty="-") == ascii_only
+    assert format.bar(share, 0) == ""

@@ -47,13 +47,6 @@ def short(value: Any) -> str:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
 
-def number(value: Any, digits: int = 4) -> str:
-    """A measured number in words; what is none is a dash."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–"
-    return f"{value:.{digits}g}" if math.isfinite(value) else str(value)
-
-
 def phase_words(name: str, detail: str) -> str:
     """What a run does now."""
     return short(format.phase(name, detail))
@@ -63,9 +56,9 @@ def figures(state: RunState) -> list[str]:
     """The newest figures of a run, most wanted first."""
     last, parts = state.last_step, []
     if state.loss.values:
-        parts.append(f"loss {number(state.loss.last)}")
+        parts.append(f"loss {format.significant(state.loss.last)}")
     if state.validation.values:
-        parts.append(f"val {number(state.validation.last)}")
+        parts.append(f"val {format.significant(state.validation.last)}")
     if state.tok_per_s.values:
         parts.append(f"{state.tok_per_s.last:,.0f} tok/s")
     memory = last.get("memory")
@@ -108,7 +101,7 @@ def _score(event: dict[str, Any], state: RunState) -> str:
     when = {"start": "before", "end": "after"}.get(
         str(event.get("when")), "at step " + str(event.get("step"))
     )
-    value = f"{short(event['name'])} {number(event['value'], 3)}"
+    value = f"{short(event['name'])} {format.significant(event['value'], 3)}"
     return f"score {when}: {value} on {event.get('rows')} held-out rows"
 
 
@@ -124,7 +117,7 @@ _LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
     "data": _data,
     "warning": lambda e, s: f"warning: {short(e['text'])}",
     "plan": lambda e, s: f"plan: {e['total_steps']} steps, a validation every {e['eval_steps']}",
-    "eval": lambda e, s: f"step {e['step']}: validation loss {number(e['loss'])}",
+    "eval": lambda e, s: f"step {e['step']}: validation loss {format.significant(e['loss'])}",
     "score": _score,
     "sample": lambda e, s: f"step {e['step']}: {short(e['prompt'])} → {short(e['text'])}",
     "checkpoint": lambda e, s: (
@@ -441,11 +434,13 @@ def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
     if result["message"]:
         print(f"  {short(result['message'])}")
     first = state.validation.values[0] if len(state.validation.values) > 1 else None
-    change = f"{number(first)} → " if first is not None else ""
-    print(f"  loss {number(result['train_loss'])}, validation {change}{number(result['validation_loss'])}")
+    change = f"{format.significant(first)} → " if first is not None else ""
+    print(
+        f"  loss {format.significant(result['train_loss'])}, validation {change}{format.significant(result['validation_loss'])}"
+    )
     gained = result["acquisition"]
     if isinstance(gained, dict) and gained.get("name"):
-        before, after = number(gained.get("start"), 3), number(gained.get("end"), 3)
+        before, after = format.significant(gained.get("start"), 3), format.significant(gained.get("end"), 3)
         print(f"  score ({short(gained['name'])}): {before} → {after}")
     if spent := _spent(state, str(result["state"])):
         print(f"  {spent}")

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tui_lab.cli.follow import json_line, line_of, number, short
+from tui_lab.cli.follow import json_line, line_of, short
 from tui_lab.cli.options import EXIT_OK
+from tui_lab.core.format import significant
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run, is_locked
@@ -60,8 +61,8 @@ def sentence(event: dict[str, Any], watcher: Watcher) -> str:
     state = watcher.state
     match event.get("kind"):
         case "step":
-            words = f"step {event.get('step')}: loss {number(event.get('loss'))}"
-            words += f", {number(event.get('tok_per_s'), 3)} tok/s"
+            words = f"step {event.get('step')}: loss {significant(event.get('loss'))}"
+            words += f", {significant(event.get('tok_per_s'), 3)} tok/s"
         case "end":
             message = str(event.get("message") or "")
             words = f"{short(event.get('state'))}{f': {short(message)}' if message else ''}"

@@ -243,19 +243,16 @@ def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, each: Mapping[str, Any], width: int) -> str:
+    from tui_lab.core import format
     from tui_lab.core.sanitize import sanitize
     from tui_lab.runs import verdicts
 
     kept = each["above_chance"] or each["retention"]
-    interval = f"{_share(kept['value'])} ({_share(kept['low'])} to {_share(kept['high'])})"
+    interval = format.interval(kept["value"], kept["low"], kept["high"], 3)
     return (
         f"  {sanitize(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
         f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {verdicts.said(each['verdict'])}"
     )
-
-
-def _share(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "?" if value != value else "−∞" if value < 0 else "∞"
 
 
 def _flips(result: Mapping[str, Any]) -> list[str]:

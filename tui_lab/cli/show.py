@@ -179,7 +179,7 @@ def _show_row(row: dict[str, Any]) -> None:
 
 def runs(args: argparse.Namespace) -> int:
     """``tui-lab runs``."""
-    from tui_lab.cli.follow import number, result_of
+    from tui_lab.cli.follow import result_of
     from tui_lab.runs import folder
     from tui_lab.runs import notes as marks
     from tui_lab.runs.queue import queue
@@ -209,7 +209,11 @@ def runs(args: argparse.Namespace) -> int:
     for result in results:
         total = f"/{result['total_steps']}" if result["total_steps"] else ""
         gained = result["acquisition"]
-        score = f"{number(gained.get('start'), 2)} → {number(gained.get('end'), 2)}" if gained else ""
+        score = (
+            f"{format.significant(gained.get('start'), 2)} → {format.significant(gained.get('end'), 2)}"
+            if gained
+            else ""
+        )
         began = result["started_at"]
         when = time.strftime("%m-%d %H:%M", time.localtime(began)) if began else ""
         rows.append(
@@ -217,8 +221,8 @@ def runs(args: argparse.Namespace) -> int:
                 result["run"] + (f" ({result['name']})" if result["name"] else ""),
                 result["state"],
                 f"{result['step']}{total}",
-                number(result["train_loss"], 3),
-                number(result["validation_loss"], 3),
+                format.significant(result["train_loss"], 3),
+                format.significant(result["validation_loss"], 3),
                 score,
                 when,
             ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 
@@ -101,12 +102,11 @@ def _show(answer: dict[str, Any]) -> None:
         best = answer["recommended"]["strength"]
         for point in points:
             kept = point["retention"]
-            low, high = _number(kept["low"]), _number(kept["high"])
+            value, low, high = (float(kept[name]) for name in ("value", "low", "high"))
             mark = "  ← recommended" if point["strength"] == best else ""
-            gained = point["acquisition"]
             print(
-                f"{point['strength']:8.2f}  {_bar(gained)} {_number(gained):>6}  {_bar(kept['value'])} "
-                f"{_number(kept['value']):>6} ({low} to {high})  "
+                f"{point['strength']:8.2f}  {_bar(float(point['acquisition']))}  "
+                f"{_bar(value)} ({format.decimal(low)} to {format.decimal(high)})  "
                 f"{sanitize(verdicts.said(point['verdict']))}{mark}"
             )
         said = sanitize(str(answer["recommended"]["reason"]))
@@ -117,14 +117,5 @@ def _show(answer: dict[str, Any]) -> None:
         print(f"saved as {answer['saved']}")
 
 
-def _bar(share: Any) -> str:
-    """A share of 1 as a bar; what lies outside of 0 to 1 fills or empties it."""
-    number = float(share)
-    filled = round(_BAR * min(1.0, max(0.0, number))) if number == number else 0
-    return "█" * filled + "·" * (_BAR - filled)
-
-
-def _number(value: Any) -> str:
-    """A figure, or a dash where there is none; JSON has no infinity, so such ends come as words."""
-    number = float(value)
-    return f"{number:.3f}" if number == number and abs(number) != float("inf") else "–"
+def _bar(share: float) -> str:
+    return f"{format.bar(share, _BAR, empty='·')} {format.decimal(share):>6}"

@@ -1,4 +1,4 @@
-"""Numbers and names of a run in people's words, the same on the command line and in the panes."""
+"""Numbers, units and bars as text, the same on the command line, in the panes and in reports."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 UNKNOWN = "–"
-JOULES_A_KWH = 3.6e6
+JOULES_PER_KWH = 3.6e6
 
-#: A run's phases as people say them.
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+#: A run's phases in words.
 PHASES = {
     "preparing_data": "preparing the data",
     "loading_model": "loading the model",
@@ -17,7 +19,7 @@ PHASES = {
     "scoring": "answering held-out rows",
     "saving": "saving",
 }
-#: What each memory figure of a step is.
+#: The memory readings of a step in words.
 MEMORY_NAMES = {
     "cuda_allocated": "CUDA allocated",
     "cuda_reserved": "CUDA reserved",
@@ -28,21 +30,88 @@ MEMORY_NAMES = {
 
 
 def finite(value: Any) -> float | None:
-    """A measured number; None for what is none (from a log, anything may come)."""
+    """A finite number as a float; None for anything else, since a log may hold any value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer of hundreds of digits
         return None
+
+
+def as_float(value: Any) -> float:
+    """A number as a float, infinities included; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def finite_or_nan(value: Any) -> float:
+    """A finite number as a float; NaN for anything else."""
+    number = finite(value)
+    return math.nan if number is None else number
+
+
+def _special(number: float) -> str:
+    """NaN as a dash, infinities as such; "" for a finite number."""
+    if math.isnan(number):
+        return UNKNOWN
+    return ("∞" if number > 0 else "−∞") if math.isinf(number) else ""
+
+
+def decimal(value: Any, places: int = 3) -> str:
+    """A fixed number of decimals: 0.930; a dash for what is no number."""
+    number = as_float(value)
+    return _special(number) or f"{number:.{places}f}"
+
+
+def significant(value: Any, digits: int = 4) -> str:
+    """Significant digits: 0.00123, 1.5e+07; a dash for what is no number."""
+    number = as_float(value)
+    return _special(number) or f"{number:.{digits}g}"
+
+
+def compact(value: Any, places: int = 3) -> str:
+    """Fixed decimals while they fit a narrow column, else one digit and an exponent: 0.229, 5e-5."""
+    number = as_float(value)
+    if math.isfinite(number) and number and (abs(number) < 10**-places or abs(number) >= 1e4):
+        return f"{number:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return decimal(number, places)
+
+
+def interval(value: Any, low: Any, high: Any, places: int = 2) -> str:
+    """A value with its interval: 0.93 (0.88 to 0.97)."""
+    return f"{decimal(value, places)} ({decimal(low, places)} to {decimal(high, places)})"
+
+
+def plural(count: float, noun: str) -> str:
+    """1 step, 2 steps, 1,000 steps."""
+    return f"{count:,.0f} {noun}{'' if round(count) == 1 else 's'}"
+
+
+def bar(share: float, width: int, *, ascii_only: bool = False, empty: str = " ") -> str:
+    """A bar of ``width`` cells of which ``share`` (0 to 1) is filled, in eighths of a cell where blocks can be
+    drawn. A share above 0 fills at least the smallest part; NaN fills nothing."""
+    if width <= 0:
+        return ""
+    share = 0.0 if math.isnan(share) else min(1.0, max(0.0, share))
+    if ascii_only:
+        text = "#" * max(round(share * width), int(share > 0))
+    else:
+        full, rest = divmod(max(round(share * width * 8), int(share > 0)), 8)
+        text = "█" * full + (_EIGHTHS[rest] if rest else "")
+    return text.ljust(width, empty)
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     for limit, unit in steps:
-        # from where three digits round up to the next unit: 999.6 M is 1 B, not 1e+03 M
+        # three digits round up to the next unit from here on: 999.6 M is 1 B, not 1e+03 M
         if abs(value) >= 0.9995 * limit:
-            shown = value / limit
-            return f"{shown:.3g} {unit}" if abs(shown) < 999.5 else f"{shown:.0f} {unit}"
+            scaled = value / limit
+            return f"{scaled:.3g} {unit}" if abs(scaled) < 999.5 else f"{scaled:.0f} {unit}"
     return f"{value:.0f}"
 
 
@@ -72,7 +141,7 @@ def duration(seconds: Any) -> str:
 
 def energy(joules: float) -> str:
     """0.42 Wh, 35 Wh, 1.2 kWh."""
-    kwh = joules / JOULES_A_KWH
+    kwh = joules / JOULES_PER_KWH
     return f"{kwh:.3g} kWh" if kwh >= 0.9995 else f"{kwh * 1000:.3g} Wh"
 
 
@@ -82,25 +151,25 @@ def carbon(kilograms: float) -> str:
 
 
 def money(amount: float, currency: str) -> str:
-    """$0.31; a cent is the least that is told apart from nothing, and a word goes behind: 0.31 EUR."""
-    figure = f"{amount:,.2f}" if amount >= 0.01 or not amount else "<0.01"
-    return f"{figure} {currency}" if currency.isalpha() and len(currency) > 1 else f"{currency}{figure}"
+    """$0.31; below a cent "<0.01"; a currency code goes behind: 0.31 EUR."""
+    text = f"{amount:,.2f}" if amount >= 0.01 or not amount else "<0.01"
+    return f"{text} {currency}" if currency.isalpha() and len(currency) > 1 else f"{currency}{text}"
 
 
 def phase(name: str, detail: str = "") -> str:
-    """What a run is doing. The detail comes from a log: whoever shows it makes it safe."""
-    words = PHASES.get(name, name.replace("_", " "))
-    return f"{words}: {detail}" if detail else words
+    """What a run is doing. ``detail`` comes from a log: callers sanitize it."""
+    text = PHASES.get(name, name.replace("_", " "))
+    return f"{text}: {detail}" if detail else text
 
 
 def memory_name(label: str) -> str:
-    """What a memory figure is."""
+    """The name of a memory reading in words."""
     return MEMORY_NAMES.get(label, label.replace("_", " "))
 
 
 def decision(value: Any, reason: Any) -> str:
-    """What was decided for people, with its reason: most reasons name what was decided, "because asked" alone
-    does not."""
+    """A resolved value with its reason. Reasons that begin with "because" do not name the value, so it goes
+    before them."""
     text = str(reason)
-    named = isinstance(value, str | int | float) and text.startswith("because ")
-    return f"{value} {text}" if named else text
+    needs_value = isinstance(value, str | int | float) and text.startswith("because ")
+    return f"{value} {text}" if needs_value else text

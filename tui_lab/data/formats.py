@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import RAGGED, Raw, Record, read_raw
 
@@ -410,14 +411,14 @@ def from_raw(raw: Raw, data_format: str = "auto") -> Source:
             f"{raw.name}: none of its {len(raw.train)} rows can be used as {LABELS[chosen]}; "
             f"{'; '.join(_complaints(bad)[:3])}."
         )
-    warnings = [f"{count_of(len(bad), 'row')} left out: " + "; ".join(_complaints(bad))] if bad else []
+    warnings = [f"{plural(len(bad), 'row')} left out: " + "; ".join(_complaints(bad))] if bad else []
     validation: list[Example] | None = None
     bad_validation: list[tuple[str, BadRow]] = []
     if raw.validation is not None:
         validation, bad_validation = _convert(raw.validation, chosen)
         if bad_validation:
             warnings.append(
-                f"{count_of(len(bad_validation), 'validation row')} left out: "
+                f"{plural(len(bad_validation), 'validation row')} left out: "
                 + "; ".join(_complaints(bad_validation))
             )
         validation = validation or None
@@ -434,10 +435,6 @@ def from_raw(raw: Raw, data_format: str = "auto") -> Source:
     return Source(
         raw.name, rows, validation, chosen, "; ".join([reason, *raw.notes]), warnings, facts, scorer
     )
-
-
-def count_of(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Source:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
-from tui_lab.data.formats import Example, Source, count_of, name_some
+from tui_lab.data.formats import Example, Source, name_some
 from tui_lab.data.rows import TokenRow
 from tui_lab.data.split import split
 
@@ -74,7 +75,7 @@ def prepare(
         rows = [part for row in rows for part in passages(row, max_length * CHARS_PER_TOKEN)]
         if len(rows) > len(source.rows):
             warnings.append(
-                f"{count_of(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be "
+                f"{plural(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be "
                 "held back for validation; separate texts by blank lines to choose the borders yourself."
             )
     parts = split(
@@ -236,12 +237,12 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
     removed = facts["duplicates"] + facts["near_duplicates"]
     if removed:
         found.append(
-            f"{count_of(removed, 'repeated training row')} removed "
+            f"{plural(removed, 'repeated training row')} removed "
             f"({facts['duplicates']:,} equal, {facts['near_duplicates']:,} nearly equal)."
         )
     if facts["leaks_removed"]:
         found.append(
-            f"{count_of(facts['leaks_removed'], 'training row')} removed, "
+            f"{plural(facts['leaks_removed'], 'training row')} removed, "
             "because the validation rows ask the same."
         )
     for places, what in (
@@ -257,15 +258,15 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
         ),
     ):
         if places:
-            found.append(f"{count_of(len(places), 'row')} {what} ({name_some(places)}).")
+            found.append(f"{plural(len(places), 'row')} {what} ({name_some(places)}).")
     if tally.refused or held.refused:
         reasons = {**held.refusals, **tally.refusals}
         worst = max(reasons, key=lambda reason: reasons[reason])
         places = tally.refused + held.refused
-        found.append(f"{count_of(len(places), 'row')} left out: {worst} ({name_some(places)}).")
+        found.append(f"{plural(len(places), 'row')} left out: {worst} ({name_some(places)}).")
     if facts["system_folded"]:
         found.append(
-            f"{count_of(facts['system_folded'], 'row')} had turns joined, because the chat template refuses "
+            f"{plural(facts['system_folded'], 'row')} had turns joined, because the chat template refuses "
             "system turns or two turns of one role in a row."
         )
     if masks.LAST in facts["mask_methods"]:
@@ -302,7 +303,7 @@ def _refuse_if_too_little(
         (facts["leaks_removed"], "asking what the validation rows ask"),
     ]
     listed = ", ".join(f"{count:,} {what}" for count, what in sorted(causes, reverse=True) if count)
-    read = count_of(facts["rows_read"], "row")
+    read = plural(facts["rows_read"], "row")
     refusals = {**held_tally.refusals, **tally.refusals}
     advice = {
         "too_long": "Raise max_length.",
@@ -321,7 +322,7 @@ def _refuse_if_too_little(
             f"of {read} read, {listed}.{hint}"
         )
     raise LabError(
-        f"{source.name}: too few rows to hold one back for validation: {count_of(len(train), 'usable row')} "
+        f"{source.name}: too few rows to hold one back for validation: {plural(len(train), 'usable row')} "
         f"of {read} read{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to "
         "train without validation."
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import JOULES_A_KWH, count
+from tui_lab.core.format import JOULES_PER_KWH, count
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import Operations, operations
 from tui_lab.hardware import gpu_specs
@@ -275,7 +275,7 @@ def mfu(tok_per_s: float, flops_per_token: float, peak_flops: float | None) -> f
 
 def co2_kg(energy_j: float, tariff: Prices) -> float:
     """Carbon dioxide of an energy at the grid's intensity."""
-    return energy_j / JOULES_A_KWH * tariff.g_co2_per_kwh / 1000
+    return energy_j / JOULES_PER_KWH * tariff.g_co2_per_kwh / 1000
 
 
 # --------------------------------------------------------------------------------------------------

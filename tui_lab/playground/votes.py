@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import plural
 from tui_lab.core.paths import data_dir
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import formats
@@ -153,7 +154,7 @@ def sentences(session: VotingSession) -> list[str]:
     found = session.summary
     first, second = session.settings.lanes
     said = [f"A was {first}, B was {second}."]
-    others = f"{formats.count_of(found.ties, 'tie')}, {found.skipped} skipped"
+    others = f"{plural(found.ties, 'tie')}, {found.skipped} skipped"
     if found.rate is None:
         return [*said, f"Nothing was decided: {others}."]
     rate = found.rate

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
-from tui_lab.core.format import UNKNOWN, memory_name, size
+<<<<<<< HEAD
+from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
+=======
+from tui_lab.core.format import as_float, memory_name, size
+>>>>>>> 18b6e35 (core: one module formats numbers; copies of number, figure, bar and plural are gone)
 from tui_lab.runs.state import Curve, RunState, headline, smooth
-from tui_lab.runs.telemetry import Track, figure
+from tui_lab.runs.telemetry import Track
 
 Style = Literal["thin", "thick", "points", "dashed", "band"]
 T = TypeVar("T")
@@ -248,7 +252,7 @@ def _memory(state: RunState) -> Chart | None:
     ]
     if not series:
         return None
-    total, low, high = (figure(state.forecast.get(name)) for name in ("total", "low", "high"))
+    total, low, high = (as_float(state.forecast.get(name)) for name in ("total", "low", "high"))
     if math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
         if math.isfinite(low) and math.isfinite(high):

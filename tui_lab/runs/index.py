@@ -19,7 +19,7 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
-from tui_lab.core.format import finite
+from tui_lab.core.format import finite, finite_or_nan
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import spent
@@ -115,7 +115,7 @@ def summarise(watcher: Watcher) -> Summary:
     gained = state.end.get("acquisition")
     scores = [state.score("start"), state.score("end")]
     if isinstance(gained, dict):
-        told = (_number(gained.get("start")), _number(gained.get("end")))
+        told = (finite_or_nan(gained.get("start")), finite_or_nan(gained.get("end")))
         scores = [b if math.isnan(a) else a for a, b in zip(scores, told, strict=True)]
     return Summary(
         id=run.id,
@@ -139,9 +139,9 @@ def summarise(watcher: Watcher) -> Summary:
         retention_low=kept.get("low", NAN),
         retention_high=kept.get("high", NAN),
         verdict=state.verdict,
-        peak_bytes=_number(peaks.get(label)),
+        peak_bytes=finite_or_nan(peaks.get(label)),
         peak_of=label,
-        seconds=_number(spent(state, "finished" if state.end else ended, Prices()).seconds),
+        seconds=finite_or_nan(spent(state, "finished" if state.end else ended, Prices()).seconds),
         started_at=state.started_at or NAN,
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
@@ -150,11 +150,6 @@ def summarise(watcher: Watcher) -> Summary:
         has_end=bool(state.end),
         live_state=state.status(locked=True),
     )
-
-
-def _number(value: Any) -> float:
-    found = finite(value)
-    return NAN if found is None else found
 
 
 # --------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import finite
+from tui_lab.core.format import as_float, finite
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.telemetry import Telemetry, figure
+from tui_lab.runs.telemetry import Telemetry
 from tui_lab.runs.verdicts import VERDICTS
 
 #: Lines kept for the event list, and samples: a run of a week must not fill the lab's memory.
@@ -328,7 +328,7 @@ class RunState:
     @property
     def eta_s(self) -> float:
         """Seconds to the end of the training; NaN while unknown."""
-        return figure(self.last_step.get("eta_s"))
+        return as_float(self.last_step.get("eta_s"))
 
     def score(self, when: str) -> float:
         """The task's own score at ``when`` ("start" or "end"), 0..1; NaN when it was not measured."""

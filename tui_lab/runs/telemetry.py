@@ -10,20 +10,12 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
+from tui_lab.core.format import as_float
+
 #: Points kept of a track; a plot has fewer columns than that by far.
 POINTS_KEPT = 4_000
 #: GPUs that are told apart; more than any machine has.
 GPUS_KEPT = 64
-
-
-def figure(value: Any) -> float:
-    """A number of a record; NaN when it is none (unknown, or a damaged log)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return math.nan
 
 
 @dataclass
@@ -116,9 +108,9 @@ class Telemetry:
         """One ``telemetry`` event. Raises on a malformed one, before anything is taken of it."""
         step, process = int(event["step"]), dict(event.get("process") or {})
         gpus = [dict(gpu) for gpu in event.get("gpus") or []]
-        seconds = figure(event.get("seconds"))
-        self.resident.add(step, figure(process.get("resident_bytes")))
-        self.cpu_percent.add(step, figure(process.get("cpu_percent")))
+        seconds = as_float(event.get("seconds"))
+        self.resident.add(step, as_float(process.get("resident_bytes")))
+        self.cpu_percent.add(step, as_float(process.get("cpu_percent")))
         for known in self.gpus.values():
             known.answers = False
         for gpu in gpus:
@@ -128,11 +120,11 @@ class Telemetry:
             known = self.gpus.setdefault(key, GpuTelemetry())
             known.now, known.answers = gpu, True
             for name, track in known.tracks().items():
-                track.add(step, figure(gpu.get(name)))
+                track.add(step, as_float(gpu.get(name)))
         for known in self.gpus.values():
             if not known.answers:
                 known.used.add(step, math.nan)  # a gap in the plot
-        energy = figure(event.get("energy_j"))
+        energy = as_float(event.get("energy_j"))
         self.energy_j = energy if math.isfinite(energy) else None
         self.seconds += seconds if math.isfinite(seconds) else 0.0
         self.records += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tui_lab.core.format import UNKNOWN, duration, size
+from tui_lab.core.format import UNKNOWN, compact, duration, size
 from tui_lab.runs.index import Summary
 from tui_lab.runs.queue.sweep import value_words
 
@@ -15,20 +15,11 @@ RIGHT = (2, 3, 5, 6, 7)
 BEST = "★"
 
 
-def figure(value: float, digits: int = 3) -> str:
-    """A loss or a share: 0.229; a dash while unknown."""
-    if not math.isfinite(value):
-        return UNKNOWN if math.isnan(value) else str(value)
-    if value and (abs(value) < 10**-digits or abs(value) >= 1e4):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.{digits}f}"
-
-
 def score(run: Summary, digits: int = 2) -> str:
     """Acquisition: the new task's own score before and after."""
     if math.isnan(run.score_start) and math.isnan(run.score_end):
         return UNKNOWN
-    return f"{figure(run.score_start, digits)}→{figure(run.score_end, digits)}"
+    return f"{compact(run.score_start, digits)}→{compact(run.score_end, digits)}"
 
 
 def retention(run: Summary, interval: bool = True) -> str:
@@ -46,8 +37,8 @@ def cells(run: Summary, keys: Sequence[str], is_best: bool) -> list[str]:
         *(value_words(run.sweep_values.get(key, UNKNOWN)) for key in keys),
         run.name or run.id,
         run.state,
-        figure(run.loss),
-        figure(run.validation),
+        compact(run.loss),
+        compact(run.validation),
         score(run),
         retention(run),
         size(run.peak_bytes),

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tui_lab.core.format import as_float
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
@@ -155,7 +156,7 @@ class DemoRun:
             probe = state.item_probes[-1]
             values["probe"] = f"{headline(probe)['value']:.0%} at step {probe['step']}"
         scores = state.end.get("acquisition") or {}
-        start, end = state.score("start"), run_text.number(scores.get("end", state.score("end")))
+        start, end = state.score("start"), as_float(scores.get("end", state.score("end")))
         if math.isfinite(start):
             values["score_start"] = f"{start:.2f}"
         if math.isfinite(end):

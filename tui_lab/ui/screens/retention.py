@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
@@ -228,7 +229,7 @@ class KeepPane(Pane):
             words, colour = retention.verdict_words(str((comparison or {}).get("verdict") or ""))
             start, end = kept.acquisition
             name = retention_data.label(kept.recipe, kept.run.id)
-            gain = f"new task {retention.number(start, 2)} → {retention.number(end, 2)}"
+            gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
             if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
                 name += f"   {self.suite}"  # which stands in the table, too
             sentence = str(comparison["sentence"]) if comparison else self._not_measured
@@ -394,8 +395,7 @@ class KeepPane(Pane):
         lines = [
             (
                 f"{point['strength']:g}" + (" ●" if point["strength"] == recommended else ""),
-                f"gain {retention.number(point['acquisition'])}, "
-                f"retention {retention.number(point['retention']['value'])}",
+                f"gain {decimal(point['acquisition'])}, retention {decimal(point['retention']['value'])}",
             )
             for point in points
         ]

@@ -4,10 +4,10 @@ that came from a log is made safe by who shows it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tui_lab.core.format import decimal, interval
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState, headline
 from tui_lab.runs.verdicts import VERDICTS
@@ -22,14 +22,8 @@ def verdict_look(verdict: str) -> tuple[str, str, str]:
     return glyph, word, ROLES.get(verdict, "")
 
 
-def two(value: float) -> str:
-    """A figure with two decimals; a dash where there is none, and what an interval cannot hold as it is."""
-    return f"{value:.2f}" if math.isfinite(value) else "–" if math.isnan(value) else f"{value}"
-
-
-def figure(value: Any) -> str:
-    """A figure with its interval: 0.93 (0.88 to 0.97)."""
-    return f"{two(value['value'])} ({two(value['low'])} to {two(value['high'])})"
+def _interval(metric: Mapping[str, Any]) -> str:
+    return interval(metric["value"], metric["low"], metric["high"])
 
 
 def verdict_line(state: RunState) -> list[TextSpan]:
@@ -39,7 +33,7 @@ def verdict_line(state: RunState) -> list[TextSpan]:
         probe = state.item_probes[-1]
         glyph, word, role = verdict_look(state.verdict)
         parts.append((f"{glyph} {word}", role))
-        parts.append((f"  retention {figure(headline(probe))}", ""))
+        parts.append((f"  retention {_interval(headline(probe))}", ""))
         if probe.get("when") == "start":
             parts.append((f"  before any training, {probe.get('n', '?')} items", "axis"))
         else:
@@ -47,7 +41,7 @@ def verdict_line(state: RunState) -> list[TextSpan]:
             parts.append((f"  {lost} lost, {gained} gained of {probe.get('n', '?')}", "axis"))
     if state.kl_probes:
         last = state.kl_probes[-1]
-        general, task = two(last["general"]["value"]), two(last["task"]["value"])
+        general, task = (decimal(last[kind]["value"], 2) for kind in ("general", "task"))
         # two pieces: a narrow line does without the second
         parts += [(f"{'   ' if parts else ''}KL {general}", "axis"), (f", on the task {task}", "axis")]
     return parts
@@ -68,7 +62,7 @@ def about_probes(state: RunState) -> list[TextSpan]:
         parts.append(("\n", ""))
         probe = state.item_probes[-1]
         if change := probe["logprob_change"]:
-            line("right answers:", f"log-probability {figure(change)} nats against the base")
+            line("right answers:", f"log-probability {_interval(change)} nats against the base")
     if reason := state.probe_plan.get("reason"):
         line("probes:", str(reason))
     return parts

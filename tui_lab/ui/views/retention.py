@@ -9,6 +9,7 @@ from typing import Any
 
 from textual.content import Content
 
+from tui_lab.core.format import bar, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.ui.views.probe import verdict_look
@@ -20,7 +21,6 @@ WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
 DISPENSABLE = ("n", "before", "after")
 #: The categories that replay leaves out, so that keeping them is not rehearsing them.
 NOT_REHEARSED = "not rehearsed"
-BAR = "▏▎▍▌▋▊▉█"
 
 
 def verdict_words(verdict: str) -> tuple[str, str]:
@@ -42,11 +42,6 @@ def decision(verdict: str, threshold: float) -> str:
     return f"threshold {threshold:g}, set before the run: {said}"
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """A figure, or a dash."""
-    return f"{value:.{digits}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
-
-
 def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str, ...]:
     """One row of the table."""
     if not comparison:
@@ -57,10 +52,10 @@ def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str,
         verdict_look(str(comparison["verdict"]))[0],
         sanitize(name),
         str(comparison["n"]),
-        number(comparison["pre"]),
-        number(comparison["post"]),
-        number(found["value"]) + ("" if comparison.get("above_chance") is None else "*"),
-        f"{number(found['low'])} – {number(found['high'])}",
+        decimal(comparison["pre"]),
+        decimal(comparison["post"]),
+        decimal(found["value"]) + ("" if comparison.get("above_chance") is None else "*"),
+        f"{decimal(found['low'])} – {decimal(found['high'])}",
         str(comparison["b"]),
         str(comparison["c"]),
     )
@@ -119,15 +114,6 @@ def shares(loglikelihoods: Sequence[float]) -> list[float]:
     top = max(finite)
     weights = [math.exp(value - top) if math.isfinite(value) else 0.0 for value in loglikelihoods]
     return [weight / sum(weights) for weight in weights]
-
-
-def bar(share: float, width: int) -> str:
-    """A bar of eighths of a cell."""
-    if not math.isfinite(share):
-        return "".ljust(width)
-    eighths = round(max(0.0, min(1.0, share)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (BAR[rest - 1] if rest else "")).ljust(width)
 
 
 def item(result: Mapping[str, Any], index: int, width: int) -> Content:

@@ -8,33 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tui_lab.core.format import count, decision, duration, memory_name, phase
+from tui_lab.core.format import as_float, bar, count, decision, duration, memory_name, phase
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason as last_words_of
 from tui_lab.runs.state import ENDED, Note, RunState
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.spans import TextSpan
 
-BAR = "█▉▊▋▌▍▎▏"
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHORTEST_BAR = 8
-
-
-def number(value: Any) -> float:
-    """A figure of a record; NaN when it is none: a newer or damaged log must not break the screen."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def bar(done: float, width: int, ascii_only: bool = False) -> str:
-    """A progress bar of ``width`` cells; ``done`` from 0 to 1."""
-    done = min(1.0, max(0.0, done))
-    if ascii_only:
-        full = round(done * width)
-        return "#" * full + "-" * (width - full)
-    eighths = round(done * width * 8)
-    full, part = divmod(eighths, 8)
-    text = "█" * full + (BAR[8 - part] if part else "")
-    return text + "·" * (width - len(text))
 
 
 def phase_text(state: RunState) -> str:
@@ -62,10 +44,11 @@ def progress_line(state: RunState, status: str, now: float, width: int, tick: in
     if status == "running":
         training = state.phase == "training" or not state.phase
         tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
-    epoch = number(state.last_step.get("epoch"))
+    epoch = as_float(state.last_step.get("epoch"))
     if math.isfinite(epoch) and width - len(tail) > SHORTEST_BAR + 14:
         tail += f"  epoch {epoch:.2f}"
-    return bar(step / total, max(SHORTEST_BAR, min(40, width - len(tail))), ascii_only) + tail
+    cells = max(SHORTEST_BAR, min(40, width - len(tail)))
+    return bar(step / total, cells, ascii_only=ascii_only, empty="-" if ascii_only else "·") + tail
 
 
 def figures_line(state: RunState, width: int) -> str:
@@ -93,7 +76,7 @@ def memory_parts(state: RunState) -> list[TextSpan]:
     parts: list[TextSpan] = []
     for label, curve in list(state.memory.items())[:1]:
         parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
-    if math.isfinite(forecast := number(state.forecast.get("total"))):
+    if math.isfinite(forecast := as_float(state.forecast.get("total"))):
         parts.append((f"{'  ' if parts else ''}forecast {quantity(forecast, 'bytes')}", "axis"))
     return parts
 
@@ -103,7 +86,7 @@ def score_line(state: RunState) -> str:
     if not state.scores:
         return ""
     start, end = (
-        next((number(s.get("value")) for s in reversed(state.scores) if s.get("when") == when), math.nan)
+        next((as_float(s.get("value")) for s in reversed(state.scores) if s.get("when") == when), math.nan)
         for when in ("start", "end")
     )
     rows = state.scores[-1].get("rows", "?")
@@ -192,7 +175,7 @@ def about_run(
     if model := state.model:
         line(
             "trains",
-            f"{_count(model.get('trainable'))} of {_count(model.get('parameters'))} parameters",
+            f"{count(model.get('trainable'))} of {count(model.get('parameters'))} parameters",
         )
         if isinstance(modules := model.get("modules"), dict):
             line("modules", ", ".join(f"{count} {name}" for name, count in modules.items()))
@@ -255,14 +238,9 @@ def data_facts(data: dict[str, Any]) -> list[str]:
     return words
 
 
-def _count(value: Any) -> str:
-    figure = number(value)
-    return count(figure if math.isfinite(figure) else None)
-
-
 def _result(state: RunState, line: Any) -> None:
     end = state.end
-    seconds = duration(number(end.get("seconds")))
+    seconds = duration(as_float(end.get("seconds")))
     line("result", f"{end.get('state', '')} at step {end.get('step', state.step)} after {seconds}")
     if end.get("message"):
         line("result", str(end["message"]))
@@ -270,5 +248,5 @@ def _result(state: RunState, line: Any) -> None:
         line("result", score)
     saved = state.saved
     if saved:
-        size = quantity(number(saved.get("bytes")), "bytes")
+        size = quantity(as_float(saved.get("bytes")), "bytes")
         line("saved", f"{saved.get('what', 'adapter')}, {size}, in {saved.get('path', '')}/")

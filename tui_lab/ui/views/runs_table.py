@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from tui_lab.core.format import UNKNOWN, duration, memory_name, size
+from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.index import Summary
 from tui_lab.runs.queue.sweep import value_words, words
-from tui_lab.runs.queue.sweep_table import BEST, figure, retention, score
+from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.state import ENDED
 from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, state_text
 
@@ -60,8 +60,8 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("model", "model", 7, 22, 0, lambda run: _last(run.model)),
     RunColumn("preset", "preset", 7, 14, 1, lambda run: sanitize(run.preset or run.method)),
     RunColumn("data", "data", 7, 18, 1, lambda run: _last(run.data)),
-    RunColumn("loss", "loss", 5, 5, 0, lambda run: figure(run.loss), True),
-    RunColumn("validation", "valid", 5, 5, 2, lambda run: figure(run.validation), True),
+    RunColumn("loss", "loss", 5, 5, 0, lambda run: compact(run.loss), True),
+    RunColumn("validation", "valid", 5, 5, 2, lambda run: compact(run.validation), True),
     RunColumn("acquisition", "score", 9, 9, 0, score, True),
     RunColumn("retention", "kept", 4, 4, 0, lambda run: retention(run, interval=False), True),
     RunColumn("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
@@ -155,7 +155,7 @@ def detail(run: Summary | None, width: int = 0) -> list[str]:
         first = f"{sanitize(run.name)}   {first}"
     if run.total_steps and run.state != "queued":
         first += f"   step {run.step}/{run.total_steps}"
-    said = [f"loss {figure(run.loss)}", f"validation {figure(run.validation)}"]
+    said = [f"loss {compact(run.loss)}", f"validation {compact(run.validation)}"]
     if score(run) != UNKNOWN:
         said.append(f"{sanitize(run.score_name)} {score(run, 3)}")
     if retention(run) != UNKNOWN:
@@ -255,8 +255,8 @@ _Cell = Callable[[Summary], str]
 _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("run", "run", when, when),
     ("state", "", lambda run: run.state, lambda run: STATE_GLYPHS.get(run.state, "·")),
-    ("loss", "loss", lambda run: figure(run.loss), lambda run: figure(run.loss)),
-    ("validation", "valid", lambda run: figure(run.validation), lambda run: figure(run.validation)),
+    ("loss", "loss", lambda run: compact(run.loss), lambda run: compact(run.loss)),
+    ("validation", "valid", lambda run: compact(run.validation), lambda run: compact(run.validation)),
     ("score", "score", lambda run: score(run), lambda run: score(run)),
     ("retention", "kept", lambda run: retention(run), lambda run: retention(run, interval=False)),
     ("peak memory", "peak", lambda run: size(run.peak_bytes), lambda run: size(run.peak_bytes)),

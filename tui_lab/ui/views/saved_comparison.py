@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.format import decimal
 from tui_lab.core.paths import data_dir
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
@@ -30,21 +30,16 @@ FIGURES = {
 }
 
 
-def number(value: float, digits: int = 2) -> str:
-    """A figure under a lane; a dash where there is none."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
-
-
 def figures(done: LaneDone) -> dict[str, str]:
     """What is told under a lane, by the names of FIGURES."""
     return {
         "tokens": str(len(done.token_ids)),
-        "tok/s": number(done.tok_per_s, 0),
-        "first": f"{number(done.first_token_s, 2)} s",
-        "logprob": number(done.mean_logprob),
-        "ppl base": number(done.perplexity_base),
-        "rep-4": number(done.rep_4),
-        "distinct-2": number(done.distinct_2),
+        "tok/s": decimal(done.tok_per_s, 0),
+        "first": f"{decimal(done.first_token_s, 2)} s",
+        "logprob": decimal(done.mean_logprob, 2),
+        "ppl base": decimal(done.perplexity_base, 2),
+        "rep-4": decimal(done.rep_4, 2),
+        "distinct-2": decimal(done.distinct_2, 2),
     }
 
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tui_lab.core.format import size
+from tui_lab.core.format import as_float, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.state import ENDED, RunState
-from tui_lab.runs.telemetry import GpuTelemetry, figure
+from tui_lab.runs.telemetry import GpuTelemetry
 from tui_lab.ui.views.spans import TextSpan
 
 #: Less than this in other processes' hands is the driver's own bookkeeping, not somebody's notebook.
@@ -66,17 +66,17 @@ def _named(gpu: GpuTelemetry, many: bool) -> str:
 
 def others_text(gpu: GpuTelemetry) -> str:
     """Whose memory it is that is not the run's, in words; "" when nobody else holds any."""
-    others = figure(gpu.now.get("others_bytes"))
+    others = as_float(gpu.now.get("others_bytes"))
     if math.isfinite(others):
         return f"other processes hold {size(others)}" if others >= OTHERS_FROM_BYTES else ""
-    return "others' share unknown" if math.isfinite(figure(gpu.now.get("used_bytes"))) else ""
+    return "others' share unknown" if math.isfinite(as_float(gpu.now.get("used_bytes"))) else ""
 
 
 def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     if not gpu.answers:
         return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
     now = gpu.now
-    used, total, own = (figure(now.get(f"{name}_bytes")) for name in ("used", "total", "own"))
+    used, total, own = (as_float(now.get(f"{name}_bytes")) for name in ("used", "total", "own"))
     others = others_text(gpu)
     pieces = [others]
     if math.isfinite(own):
@@ -111,17 +111,17 @@ def activity(now: Mapping[str, Any]) -> list[str]:
     """What a GPU does, figure by figure, as far as the driver tells."""
 
     def whole(name: str, unit: str) -> str:
-        value = figure(now.get(name))
+        value = as_float(now.get(name))
         return f"{value:.0f}{unit}" if math.isfinite(value) else ""
 
     busy = whole("utilization_percent", "% busy")
     if not busy and now.get("mig"):
         busy = "a slice: heat and power are the card's"
-    clock, most = figure(now.get("clock_mhz")), figure(now.get("clock_max_mhz"))
+    clock, most = as_float(now.get("clock_mhz")), as_float(now.get("clock_max_mhz"))
     clocks = f"{clock:.0f}" if math.isfinite(clock) else ""
     if clocks:
         clocks += f" of {most:.0f} MHz" if math.isfinite(most) else " MHz"
-    moved = [figure(now.get(f"pcie_{way}_bytes_s")) for way in ("rx", "tx")]
+    moved = [as_float(now.get(f"pcie_{way}_bytes_s")) for way in ("rx", "tx")]
     pcie = f"PCIe in {size(moved[0])}/s, out {size(moved[1])}/s" if all(map(math.isfinite, moved)) else ""
     return [busy, whole("temperature_c", " °C"), whole("power_w", " W"), clocks, pcie]
 
@@ -129,10 +129,10 @@ def activity(now: Mapping[str, Any]) -> list[str]:
 def forecast_text(state: RunState) -> str:
     """The forecast of the peak beside what the run took; "" without a forecast."""
     forecast = state.forecast
-    total = figure(forecast.get("total"))
+    total = as_float(forecast.get("total"))
     if not math.isfinite(total):
         return ""
-    low, high = figure(forecast.get("low")), figure(forecast.get("high"))
+    low, high = as_float(forecast.get("low")), as_float(forecast.get("high"))
     span = f" ({size(low)} to {size(high)})" if math.isfinite(low) and math.isfinite(high) else ""
     peaks = state.peak_memory
     label = next((label for label in OWN_PEAKS if label in peaks), "")
