@@ -144,7 +144,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert "exact" in head and "everyday, 452 items" in head
     assert "██████████" in base and "1.000 (0.980 to 1.020)  ✓ kept  ← recommended" in base
     # what is no number is a dash, never a word of a programming language
-    assert "– (– to –)" not in base and "0.500 (– to –)  ? cannot tell" in whole and "nan" not in out
+    assert "0.500 (−∞ to –)  ? cannot tell" in whole and "nan" not in out
     assert best == "Recommended: 0, since it keeps." and "\x1b" not in warning
     assert asked == [
         {"run": "latest", "runs_dir": "", "suite": "everyday", "limit": 0, "keep": 0.95, "strengths": []}

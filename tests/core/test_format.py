@@ -80,7 +80,7 @@ def test_a_reason_that_names_nothing_is_told_with_its_value() -> None:
         (0.22945, "0.229", "0.2294", "0.229"),
         (1234.5, "1234.500", "1234", "1234.500"),
         (0.00005, "0.000", "5e-05", "5e-5"),
-        (20_000, "20,000.000", "2e+04", "2e4"),
+        (20_000, "20000.000", "2e+04", "2e4"),
         (0, "0.000", "0", "0.000"),
         (math.nan, "–", "–", "–"),
         (-math.inf, "−∞", "−∞", "−∞"),
@@ -118,3 +118,8 @@ def test_bar(share: float, blocks: str, ascii_only: str) -> None:
     assert format.bar(share, 4, empty="·") == blocks
     assert format.bar(share, 4, ascii_only=True, empty="-") == ascii_only
     assert format.bar(share, 0) == ""
+
+
+@given(st.floats(), st.integers(1, 60), st.booleans())
+def test_a_bar_has_its_width(share: float, width: int, ascii_only: bool) -> None:
+    assert len(format.bar(share, width, ascii_only=ascii_only)) == width

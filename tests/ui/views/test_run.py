@@ -6,8 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tui_lab.runs.state import Note, RunState
 from tui_lab.ui.views import run
@@ -30,17 +28,6 @@ BEGIN = (
 )
 def test_durations(seconds: float, text: str) -> None:
     assert run.duration(seconds) == text
-
-
-@given(done=st.floats(-1, 2), width=st.integers(1, 60), ascii_only=st.booleans())
-def test_a_bar_has_its_width(done: float, width: int, ascii_only: bool) -> None:
-    assert len(run.bar(done, width, ascii_only)) == width
-
-
-def test_a_bar_is_full_at_the_end_only() -> None:
-    assert run.bar(1.0, 10) == "█" * 10
-    assert run.bar(0.0, 10) == "·" * 10
-    assert run.bar(0.5, 10, ascii_only=True) == "#####-----"
 
 
 def test_before_the_first_step_the_phase_is_told() -> None:
