@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
-<<<<<<< HEAD
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
-=======
-from tui_lab.core.format import as_float, memory_name, size
->>>>>>> 18b6e35 (core: one module formats numbers; copies of number, figure, bar and plural are gone)
 from tui_lab.runs.state import Curve, RunState, headline, smooth
 from tui_lab.runs.telemetry import Track
 
