@@ -1,32 +1,24 @@
-"""Writes the settings file, which is the user's own: comments, order and keys that the lab does not know
-stay as they are. A change is made line by line and then read back: what would not read as meant is not
-written, and a file that cannot be read is never written over."""
+"""Writes the user's settings file. Comments, order and unknown keys stay as they are; a file that cannot be
+read is never overwritten, and neither is one whose new text would not read back as intended."""
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
+from tui_lab.core.files import write_atomically
 from tui_lab.core.sanitize import sanitize
 
-HEAD = """Settings of tui-lab. Each line that begins with "# " and a name says what holds without it: take
-the "# " away and change the value. An option of the command line goes before the environment
-variable, that before this file, this file before the default."""
+HEAD = """Settings of tui-lab. A line that begins with "# " and a name shows the default: remove the "# " and
+change the value. A command-line option overrides the environment variable, which overrides this file."""
 #: Columns of the template's comments.
 WIDTH = 100
-#: Lines that one value may take.
-LONGEST_VALUE = 40
-_HEADER = re.compile(r"\s*\[")
 
 
 def template() -> str:
@@ -35,40 +27,61 @@ def template() -> str:
     for name, each in settings.FIELDS.items():
         if name == "keys":
             continue
-        lines += ["", *_help(name)]
         default = settings.default_of(name)
-        # TOML has no word for "nothing": an example stands for it
-        lines.append(f"# {_line(name, default if default is not None else each.metadata['example'])}")
+        # TOML cannot express None: an example takes its place
+        value = default if default is not None else each.metadata["example"]
+        lines += ["", *_help(name), f"# {_assignment(name, value)}"]
     lines += ["", *_help("keys"), "[keys]", '# "choose.start" = "g,ctrl+s"']
     return "\n".join(lines) + "\n"
 
 
 def _help(name: str) -> list[str]:
     metadata = settings.FIELDS[name].metadata
-    words = [metadata["help"]]
+    sentences = [metadata["help"]]
     if choices := metadata.get("choices"):
-        words.append(f"One of {', '.join(choices)}.")
-    lines = textwrap.wrap(" ".join(words), WIDTH, initial_indent="# ", subsequent_indent="# ")
+        sentences.append(f"One of {', '.join(choices)}.")
+    lines = textwrap.wrap(" ".join(sentences), WIDTH, initial_indent="# ", subsequent_indent="# ")
     return [*lines, f"# Environment: {metadata['env']}"] if metadata["env"] else lines
 
 
+def _assignment(name: str, value: Any) -> str:
+    import tomlkit
+
+    return tomlkit.dumps({name: value}).strip("\n")
+
+
 def write(name: str, value: Any, file: Path | None = None) -> Path:
-    """Sets one setting in the file, or takes it out (None): see :func:`write_many`."""
+    """Sets one setting in the file, or removes it (None): see :func:`write_many`."""
     return write_many({name: value}, file)
 
 
 def write_many(values: Mapping[str, Any], file: Path | None = None) -> Path:
-    """Sets settings in the file; None takes one out, so that the default holds. A file that is not there yet
-    begins as the template. The file's path; raises LabError, and then the file is as it was."""
+    """Sets settings in the file and returns its path; None removes a setting, so that its default applies. A
+    file that does not exist starts as the template. Raises LabError; the file is unchanged then."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
     file = settings.path() if file is None else file
-    wanted = {}
+    checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in settings.FIELDS:
             raise LabError(settings.unknown(name))
-        wanted[name] = None if value is None else settings.checked(name, value)
+        checked[name] = None if value is None else settings.checked(name, value)
     text = _read(file)
-    for name, value in wanted.items():
-        text = _with_keys(text, value or {}) if name == "keys" else _with(text, name, value)
+    try:
+        for name, value in checked.items():
+            if name == "keys":
+                text = _with_keys(text, value or {})
+            elif value is None or name in tomllib.loads(text):
+                document = tomlkit.parse(text)
+                _set(document, name, value)
+                text = document.as_string()
+            else:
+                text = _with_new(text, name, value)
+    except (TOMLKitError, tomllib.TOMLDecodeError, ValueError) as error:
+        raise LabError(
+            f"{sanitize(str(file))} cannot be changed ({sanitize(str(error))}): edit it by hand"
+        ) from None
     _save(file, text)
     return file
 
@@ -80,115 +93,72 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         return template()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        why = sanitize(str(getattr(error, "strerror", None) or error))
+        reason = sanitize(str(getattr(error, "strerror", None) or error))
         raise LabError(
-            f"{sanitize(str(file))} cannot be read ({why}) and is left as it is: mend it, then try again"
+            f"{sanitize(str(file))} cannot be read ({reason}) and is left as it is: correct it, then try again"
         ) from None
     return text
 
 
 def _save(file: Path, text: str) -> None:
-    from tui_lab.core.files import write_atomically
-
     try:
-        target = file.resolve()  # where the file is a link, what it leads to changes, and the link stays
+        target = file.resolve()  # a symbolic link stays, and its target changes
         crlf = target.exists() and b"\r\n" in target.read_bytes()
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(target, text.replace("\n", "\r\n") if crlf else text)  # mode 0600
-    except (OSError, RuntimeError, UnicodeEncodeError) as error:  # the last of a path that is not UTF-8
-        why = getattr(error, "strerror", None) or error
-        raise LabError(f"{sanitize(str(file))} cannot be written: {sanitize(str(why))}") from None
+        write_atomically(target, text.replace("\n", "\r\n") if crlf else text)
+    except (OSError, RuntimeError, UnicodeEncodeError) as error:  # UnicodeEncodeError: a path outside UTF-8
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(f"{sanitize(str(file))} cannot be written: {sanitize(str(reason))}") from None
 
 
-# --------------------------------------------------------------------------------------------------
-# changing lines
+def _set(table: Any, key: str, value: Any) -> None:
+    """Changes a key of a tomlkit table in place; a removed key leaves its comment."""
+    from tomlkit import comment
 
-
-def _line(key: str, value: Any) -> str:
-    return tomli_w.dumps({key: value}).strip("\n")
-
-
-def _same(data: Any, other: Any) -> bool:
-    """Equal, where not-a-number equals itself and true is not 1."""
-    one, two = (json.dumps(each, sort_keys=True, default=repr) for each in (data, other))
-    return one == two
-
-
-def _with(text: str, key: str, value: Any, table: str = "") -> str:
-    """``text`` with one value changed. Of the places that could be meant (a name may also stand in another
-    table, or within a text) the first is taken that reads as it should afterwards."""
-    meant = copy.deepcopy(tomllib.loads(text))
-    home = meant.setdefault(table, {}) if table else meant
-    if value is None and key not in home:
-        return text
-    home.pop(key, None)
     if value is not None:
-        home[key] = value
-    for changed in _ways(text, key, value, table):
+        table[key] = value
+    elif key in table:
+        text = table[key].trivia.comment.removeprefix("#").strip()
+        if text:
+            table.add(comment(text))
+        table.remove(key)
+
+
+def _with_new(text: str, name: str, value: Any) -> str:
+    """The text with a new top-level key: below its commented-out line, else above the first table."""
+    lines = text.split("\n")
+    commented = re.compile(rf"# ?{name}\s*=")
+    tables = re.compile(r"\s*\[")
+    before = repr(tomllib.loads(text))
+    places = [at + 1 for at, line in enumerate(lines) if commented.match(line)]
+    for at, line in enumerate(lines):
+        if tables.match(line):
+            while at and lines[at - 1].startswith("#"):  # the comment of a table stays with it
+                at -= 1
+            places.append(at)
+    for at in [*places, len(lines) if lines[-1] else len(lines) - 1]:
+        changed = "\n".join([*lines[:at], _assignment(name, value), *lines[at:]])
         try:
-            if _same(tomllib.loads(changed), meant):
+            found = tomllib.loads(changed)
+            if name in found and repr(found.pop(name)) == repr(value) and repr(found) == before:
                 return changed
         except tomllib.TOMLDecodeError:
             continue
-    where = f"{key} in [{table}]" if table else key
-    raise LabError(f"{settings.FILE} writes {where} in a way that the lab cannot change: edit it by hand")
+    raise ValueError(f"there is no place for {name}")
 
 
 def _with_keys(text: str, keys: Mapping[str, str]) -> str:
+    import tomlkit
+
     before = tomllib.loads(text).get("keys", {})
     try:
         settings.checked("keys", before)
-    except LabError as error:  # the lab has left it out: the keys that are right in it must not be lost
-        raise LabError(f"{settings.FILE}: {error}: mend it by hand first") from None
+    except LabError as error:  # the lab ignores such a table: its valid keys must not be lost
+        raise LabError(f"{settings.FILE}: {error}: correct it by hand first") from None
+    document = tomlkit.parse(text)
+    if "keys" not in document:
+        document["keys"] = tomlkit.table()
     for key in {**before, **keys}:
-        if key not in before or before[key] != keys.get(key):
-            text = _with(text, key, keys.get(key), "keys")
-    return text
-
-
-def _ways(text: str, key: str, value: Any, table: str) -> Iterator[str]:
-    lines = text.split("\n")
-    new = [] if value is None else [_line(key, value)]
-    spellings = (key, f'"{key}"', f"'{key}'", _line(key, 0).removesuffix(" = 0"))
-    name = rf"(?:{'|'.join(map(re.escape, spellings))})\s*="
-    for at, line in enumerate(lines):
-        if re.match(rf"\s*{name}", line):
-            for end in range(at + 1, min(at + LONGEST_VALUE, len(lines)) + 1):
-                comment = _comment("\n".join(lines[at:end]))
-                if comment is not None:
-                    kept = [f"{new[0]}  {comment}" if new else comment] if comment else new
-                    yield "\n".join([*lines[:at], *kept, *lines[end:]])
-                    break
-    if value is None:
-        return
-    for at, line in enumerate(lines):  # below its commented-out line of the template
-        if re.match(rf"#\s*{name}", line):
-            yield "\n".join([*lines[: at + 1], *new, *lines[at + 1 :]])
-    if table:
-        for at, line in enumerate(lines):
-            if re.match(rf"\s*\[\s*[\"']?{re.escape(table)}[\"']?\s*\]", line):
-                yield "\n".join([*lines[: at + 1], *new, *lines[at + 1 :]])
-        yield "\n".join([*lines, f"[{table}]", *new, ""])
-        return
-    for at, line in enumerate(lines):
-        if _HEADER.match(line):
-            while at and lines[at - 1].startswith("#"):  # a table's comment stays with it
-                at -= 1
-            yield "\n".join([*lines[:at], *new, "", *lines[at:]])
-    yield "\n".join([*lines[:-1], *new, lines[-1]] if lines[-1] == "" else [*lines, *new, ""])
-
-
-def _comment(statement: str) -> str | None:
-    """The comment at the end of a whole statement, "" where it has none; None where it is not whole."""
-    for at in [at for at, char in enumerate(statement) if char == "#"]:
-        if "\n" not in statement[at:] and _parses(statement[:at]):
-            return statement[at:]
-    return "" if _parses(statement) else None
-
-
-def _parses(text: str) -> bool:
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return False
-    return True
+        if before.get(key) != keys.get(key):
+            _set(document["keys"], key, keys.get(key))
+    return document.as_string()
