@@ -107,7 +107,6 @@ def test_the_layers_contract_names_every_package_and_excuses_no_import(contract:
     assert loose == set(contract["exhaustive_ignores"])
 
 
-@pytest.mark.xfail(reason="imports of other packages are being moved")
 def test_each_package_imports_only_packages_below_it(
     graph: dict[str, set[str]], contract: dict[str, Any]
 ) -> None:

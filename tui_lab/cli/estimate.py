@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tui_lab.core.sanitize import sanitize
+from tui_lab.forecast import estimate
+from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import Cost, Interval
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast
 from tui_lab.forecast.remedies import Remedy
-from tui_lab.hardware.memory_budget import MemoryBudget
+from tui_lab.hardware.memory_budget import MemoryBudget, current
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
@@ -17,10 +20,6 @@ from tui_lab.recipes.resolve import Resolution
 def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
     """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
     same as JSON. It is about the GPU that a run takes when nobody chose one for it."""
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.forecast import estimate
-    from tui_lab.forecast import remedies as fit
-    from tui_lab.hardware.memory_budget import current
 
     room = current()
     found = estimate.estimate(recipe, entry, resolution.values, room)

@@ -6,26 +6,36 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tui_lab.forecast.estimate import Data, RunEstimate
-    from tui_lab.forecast.memory import MemoryForecast
-    from tui_lab.forecast.remedies import Largest, Remedy
-    from tui_lab.hardware.memory_budget import MemoryBudget
-    from tui_lab.models.catalog import Entry
-    from tui_lab.recipes.recipe import Recipe
-    from tui_lab.recipes.resolve import Resolution
+from tui_lab.cli import jobs
+from tui_lab.cli.estimate import (
+    _cost_json,
+    _forecast_json,
+    _interval,
+    _memory_json,
+    _place_json,
+    _remedy_json,
+)
+from tui_lab.cli.output import as_json, table
+from tui_lab.cli.recipe_args import overrides_of
+from tui_lab.core.errors import LabError
+from tui_lab.core.format import size
+from tui_lab.core.sanitize import sanitize
+from tui_lab.forecast import estimate
+from tui_lab.forecast import remedies as fit
+from tui_lab.forecast.estimate import Data, RunEstimate, data_of
+from tui_lab.forecast.memory import MemoryForecast, playground
+from tui_lab.forecast.remedies import Largest, Remedy
+from tui_lab.hardware import gpu_specs
+from tui_lab.hardware import memory_budget as room
+from tui_lab.hardware.memory_budget import MemoryBudget
+from tui_lab.models import catalog
+from tui_lab.models.catalog import Entry
+from tui_lab.recipes.presets import list_presets, make_recipe
+from tui_lab.recipes.recipe import FIELDS, Recipe
+from tui_lab.recipes.resolve import Resolution, resolve
 
-_EXAMPLES = """examples:
-  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
-  tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
-  tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
-  tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
-  tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
-a price an hour is read from TUI_LAB_PRICE_PER_HOUR, grams of CO2 a kWh from TUI_LAB_GRID_G_CO2_PER_KWH
-
-exit codes: 0 told (whether it fits or not), 2 wrong input, 130 interrupted"""
 #: Lanes and tokens that the playground is told for: six strategies side by side.
 LANES, LANE_TOKENS = 6, 1024
 #: A larger number is the name of a card: 3090.
@@ -33,38 +43,8 @@ MOST_GPUS = 32
 PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command to the grammar."""
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        "forecast",
-        help="say what a recipe will take of memory, time and energy, and how it fits",
-        description="Say what a recipe will take of memory, time, money and energy, and how it fits.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(run="cli.forecast:run")
-    made.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
-    made.add_argument(
-        "--preset", default="", metavar="NAME", help="a preset's name or file (default: a table of all)"
-    )
-    made.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="one recipe value on top of the preset (again for more)",
-    )  # fmt: skip
-    made.add_argument(
-        "--gpu", default="", metavar="CARD", help='a card, such as "RTX 4090", or the number of a GPU here'
-    )
-    made.add_argument("--data", metavar="NAME", help="count the tokens of this data set for the time")
-    made.add_argument("--probe", action="store_true", help="count two real steps without weights: seconds")
-    made.add_argument("--calibrate", action="store_true", help="measure ten steps here first, for the time")
-    made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
-    made.add_argument("--json", action="store_true", help="machine-readable output")
-    return made
-
-
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError for bad input."""
-    from tui_lab.core.errors import LabError
 
     room = find_room(args.gpu)
     if args.preset:
@@ -78,9 +58,6 @@ def run(args: argparse.Namespace) -> int:
 def find_room(gpu: str) -> MemoryBudget:
     """The place that ``--gpu`` names: a number of this machine's GPUs, a card of the table, or this machine's
     own. Raises LabError."""
-    from tui_lab.core.errors import LabError
-    from tui_lab.hardware import gpu_specs
-    from tui_lab.hardware import memory_budget as room
 
     if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
         return room.of_card(gpu_specs.find(gpu))
@@ -98,10 +75,6 @@ def _prepare(
 ) -> tuple[Recipe, Entry, Resolution]:
     """The recipe of a preset with the options on top, its model and what it comes to. Raises LabError.
     ``lenient``: for a look at many presets, general rows that a preset asks for may be named later."""
-    from tui_lab.cli.recipe_args import overrides_of
-    from tui_lab.models import catalog
-    from tui_lab.recipes.presets import make_recipe
-    from tui_lab.recipes.resolve import resolve
 
     overrides = overrides_of(args)
     if lenient:
@@ -113,8 +86,6 @@ def _prepare(
 
 def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
     """What is known of the data that was named: its tokens are counted by the preview's job."""
-    from tui_lab.cli.jobs import run_job
-    from tui_lab.forecast.estimate import data_of
 
     if args.data is None:
         return None
@@ -126,7 +97,7 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
         "max_rows": recipe.max_rows,
         "rows": 0,
     }
-    return data_of(run_job("tui_lab.data.preview", request).get("facts") or {})
+    return data_of(jobs.run_job("tui_lab.data.preview", request).get("facts") or {})
 
 
 # --------------------------------------------------------------------------------------------------
@@ -134,11 +105,6 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
 
 
 def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
-    from tui_lab.cli.estimate import _cost_json, _forecast_json, _memory_json, _place_json, _remedy_json
-    from tui_lab.cli.jobs import run_job
-    from tui_lab.core.errors import LabError
-    from tui_lab.forecast import estimate
-    from tui_lab.forecast import remedies as fit
 
     recipe, entry, resolution = _prepare(args, args.preset, room)
     data = _data(args, recipe)
@@ -147,10 +113,10 @@ def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
             raise LabError(
                 "--calibrate measures a device of this machine: leave out --gpu, or give its number"
             )
-        run_job(CALIBRATE, estimate.calibration_request(recipe, data), room.environment)
+        jobs.run_job(CALIBRATE, estimate.calibration_request(recipe, data), room.environment)
     found = estimate.estimate(recipe, entry, resolution.values, room, data)
     if args.probe:
-        found = estimate.probed(found, run_job(PROBE, estimate.probe_request(recipe, room)))
+        found = estimate.probed(found, jobs.run_job(PROBE, estimate.probe_request(recipe, room)))
     remedies: list[Remedy] = []
     largest = None
     if entry.shape is not None and found.memory is not None:
@@ -159,8 +125,6 @@ def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
         largest = fit.largest(entry.shape, recipe, room.device, room.free_bytes, entry)
     playing = _playground(recipe, entry, resolution, room)
     if args.json:
-        from tui_lab.cli.output import as_json
-
         as_json(
             {
                 "model": entry.id,
@@ -182,7 +146,6 @@ def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
 def _playground(
     recipe: Recipe, entry: Entry, resolution: Resolution, room: MemoryBudget
 ) -> MemoryForecast | None:
-    from tui_lab.forecast.memory import playground
 
     if entry.shape is None:
         return None
@@ -205,10 +168,6 @@ def _tell(
     largest: Largest | None,
     playing: MemoryForecast | None,
 ) -> None:
-    from tui_lab.cli.output import table
-    from tui_lab.core.format import size
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.forecast import estimate
 
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
     print(
@@ -256,16 +215,6 @@ def _tell(
 
 
 def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
-    from tui_lab.cli.estimate import _interval, _memory_json, _place_json
-    from tui_lab.cli.output import as_json, table
-    from tui_lab.cli.recipe_args import overrides_of
-    from tui_lab.core.errors import LabError
-    from tui_lab.core.format import size
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.forecast import estimate
-    from tui_lab.models import catalog
-    from tui_lab.recipes.presets import list_presets
-    from tui_lab.recipes.recipe import FIELDS
 
     overrides = overrides_of(args)
     named = str(overrides.get("model") or FIELDS["model"].default)

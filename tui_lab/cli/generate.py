@@ -16,7 +16,8 @@ from tui_lab.cli.interrupt import interruptible
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
-from tui_lab.decoding.records import DecodingRecord, LaneResult, TokenRecord
+from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult, TokenRecord
+from tui_lab.models import catalog
 from tui_lab.runs.references import Target, adapter_target, model_target
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_new_tokens < 1:
         raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")
     prompt = _prompt(args)
-    runs_dir = getattr(args, "runs_dir", None)
+    runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
 
@@ -43,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
         stage, names = _stage(args, model, adapters)
         prompt_ids, stops = _encode(args, stage, prompt)
         lanes = _placed(lanes, names)
-
-        from tui_lab.decoding.records import DecodingRequest
 
         request = DecodingRequest(
             tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
@@ -92,7 +91,6 @@ def _stage(
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
-    from tui_lab.models import catalog
     from tui_lab.models.loading import ModelSource, Precision, load_model
 
     def weights(target: Target) -> Any:

@@ -7,85 +7,24 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tui_lab.recipes.recipe import Recipe
-    from tui_lab.runs.index import Summary
-    from tui_lab.runs.queue.queue import Item
-    from tui_lab.runs.queue.sweep import Grid
-
-_EXAMPLES = """examples:
-  tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl
-  tui-lab queue add --sweep learning_rate=1e-4,2e-4 lora_r=8,16
-  tui-lab queue list
-  tui-lab queue stop                       holds it; the run in progress goes on
-  tui-lab queue start                      goes on, also after the machine was restarted
-the queue is a process of its own: it goes on without the lab and the terminal"""
-#: As in :mod:`tui_lab.runs.queue.sweep`, which the grammar does without: it loads next to nothing.
-_CRITERIA = ("validation", "acquisition", "retention", "time")
-
-
-def add_parser(subparsers: Any, recipe_options: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Adds both commands to the grammar; ``recipe_options`` adds what makes a recipe."""
-    queue = subparsers.add_parser(
-        "queue",
-        help="let runs wait for each other on one GPU",
-        description="Let runs wait for each other on one GPU.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    actions = queue.add_subparsers(title="actions", metavar="ACTION", required=True)
-
-    def action(name: str, where: str, help: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = actions.add_parser(
-            name, help=help, description=f"{help[0].upper()}{help[1:]}."
-        )
-        made.set_defaults(run=f"cli_queue:{where}")
-        made.add_argument("--json", action="store_true", help="machine-readable output")
-        made.add_argument(
-            "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
-        )
-        return made
-
-    made = action("add", "add", "put a run, or a whole sweep, at the end")
-    recipe_options(made)
-    sweep_option(made)
-    made.add_argument("--hold", action="store_true", help="only put it there; `queue start` begins")
-    action("list", "list_queue", "show what waits, what goes and what has ended")
-    made = action("remove", "remove", "take runs out; one in progress has to be stopped first")
-    made.add_argument("names", nargs="*", metavar="RUN", help="a run's id or a part of it")
-    made.add_argument("--ended", action="store_true", help="all that have ended; the runs themselves stay")
-    made = action("start", "start", "begin, or go on after a stop or a restart of the machine")
-    made.add_argument(
-        "--beside", action="store_true",
-        help="do not wait for runs that were started by hand: both share the device",
-    )  # fmt: skip
-    action("stop", "stop", "start nothing more; the run in progress goes on")
-
-    sweep = subparsers.add_parser(
-        "sweep",
-        help="show what came of a sweep, the best run marked",
-        description="Show what came of a sweep, the best run marked.",
-    )
-    sweep.set_defaults(run="cli.queue:show_sweep")
-    sweep.add_argument(
-        "name", nargs="?", default="latest", metavar="SWEEP", help="a sweep's id or a part (default: latest)"
-    )
-    sweep.add_argument("--by", choices=_CRITERIA, default="validation", help="what best means (validation)")
-    sweep.add_argument("--json", action="store_true", help="machine-readable output")
-    sweep.add_argument(
-        "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
-    )
-
-
-def sweep_option(parser: argparse.ArgumentParser) -> None:
-    """``--sweep``, which ``train`` has too."""
-    parser.add_argument(
-        "--sweep", nargs="+", action="extend", default=[], metavar="KEY=V,V",
-        help="one run for every combination of these values, through the queue",
-    )  # fmt: skip
-
+from tui_lab.cli.follow import json_line
+from tui_lab.cli.output import as_json, table
+from tui_lab.cli.recipe_args import check_data, overrides_of
+from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
+from tui_lab.hardware.memory_budget import current
+from tui_lab.models import catalog
+from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
+from tui_lab.recipes.recipe import Recipe, RecipeError
+from tui_lab.recipes.resolve import resolve
+from tui_lab.runs import index
+from tui_lab.runs.index import Summary
+from tui_lab.runs.queue import queue, sweep
+from tui_lab.runs.queue.queue import Item
+from tui_lab.runs.queue.sweep import Grid
+from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
 # --------------------------------------------------------------------------------------------------
 # adding
@@ -95,15 +34,6 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
     """The recipe of every combination with the values that make it. Raises LabError with the mistakes of all
     of them at once: a sweep is queued whole or not at all."""
     from functools import cache, partial
-
-    from tui_lab.cli.recipe_args import check_data, overrides_of
-    from tui_lab.core.errors import LabError
-    from tui_lab.hardware.memory_budget import current
-    from tui_lab.models import catalog
-    from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
-    from tui_lab.recipes.recipe import RecipeError
-    from tui_lab.recipes.resolve import resolve
-    from tui_lab.runs.queue import sweep
 
     preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
     load_preset(preset)
@@ -174,9 +104,6 @@ def _mistakes(found: dict[str, list[str]], many: int) -> str:
 
 def add(args: argparse.Namespace) -> int:
     """``tui-lab queue add``, ``tui-lab train --queue`` and ``tui-lab train --sweep``."""
-    from tui_lab.cli.follow import json_line
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.runs.queue import queue, sweep
 
     grid = sweep.parse(args.sweep)
     prepared = prepare_all(args, grid)
@@ -215,8 +142,6 @@ def add(args: argparse.Namespace) -> int:
 
 
 def _about(item: Item) -> dict[str, Any]:
-    from tui_lab.core.errors import LabError
-    from tui_lab.runs.queue import sweep
 
     try:
         recipe = item.run.recipe()
@@ -238,8 +163,6 @@ def _about(item: Item) -> dict[str, Any]:
 
 def list_queue(args: argparse.Namespace) -> int:
     """``tui-lab queue list``."""
-    from tui_lab.cli.output import as_json, table
-    from tui_lab.runs.queue import queue, sweep
 
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
@@ -265,9 +188,6 @@ def list_queue(args: argparse.Namespace) -> int:
 
 def remove(args: argparse.Namespace) -> int:
     """``tui-lab queue remove``."""
-    from tui_lab.cli.follow import json_line
-    from tui_lab.core.errors import LabError
-    from tui_lab.runs.queue import queue
 
     if not args.names and not args.ended:
         raise LabError("queue remove: name the runs, or say --ended; `tui-lab queue list` shows them")
@@ -283,7 +203,6 @@ def remove(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> int:
     """``tui-lab queue start``."""
-    from tui_lab.runs.queue import queue
 
     queue.let_go(args.runs_dir, waits=not args.beside)
     if any(item.state == "queued" for item in queue.items(args.runs_dir)):
@@ -293,15 +212,12 @@ def start(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     """``tui-lab queue stop``."""
-    from tui_lab.runs.queue import queue
 
     queue.hold(args.runs_dir)
     return _tell(args)
 
 
 def _tell(args: argparse.Namespace) -> int:
-    from tui_lab.cli.follow import json_line
-    from tui_lab.runs.queue import queue
 
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
@@ -322,9 +238,6 @@ def _tell(args: argparse.Namespace) -> int:
 
 def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
-    from tui_lab.cli.output import as_json, table
-    from tui_lab.runs import index
-    from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
     runs = index.sweep_runs(index.RunIndex(args.runs_dir).refresh(), args.name)
     best = index.best_of(runs, args.by)

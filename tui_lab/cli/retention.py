@@ -5,86 +5,32 @@ the command needs is imported when it runs."""
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-_EXAMPLES = """a suite is a bundled name, a standard one, or a file:
-  --suite everyday                         bundled: everyday facts with four choices
-  --suite hellaswag:FOLDER                 a standard suite from local files
-  --suite mmlu@5                           a standard suite from the hub, with five examples
-  --suite mine.jsonl                       one's own: rows of question, choices, answer
-  --suite perplexity:text.txt              how well plain text is foretold
-An evaluation that was interrupted goes on where it stopped when it is asked for again; what a base model
-scored is kept and not computed twice. A run keeps its results in its own folder.
+from tui_lab.cli.interrupt import interruptible
+from tui_lab.core import format
+from tui_lab.core.errors import LabError
+from tui_lab.core.records import jsonable
+from tui_lab.core.sanitize import sanitize
+from tui_lab.retention.suites import registry
+from tui_lab.runs import verdicts
 
-exit codes: 0 measured (whatever the verdict is), 2 wrong input, 130 interrupted"""
 #: Flips that the table names; the rest is in --json.
 _FLIPS_SHOWN = 5
 _SIDES = ("base", "tuned")
-
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command to the grammar."""
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        "retention",
-        help="measure what a model knows, and what a tuning left of it",
-        description="Measure what a model knows, and what a tuning left of it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(run="cli.retention:run")
-    made.add_argument(
-        "--model", default="", metavar="NAME",
-        help="pocket (default), a catalog name, a run, a folder or a hub id",
-    )  # fmt: skip
-    made.add_argument(
-        "--adapter", default="", metavar="RUN", help="a run, an adapter folder or a hub id to compare with it"
-    )
-    made.add_argument(
-        "--suite", action="append", default=[], metavar="NAME", help="what to ask (again for more)"
-    )
-    made.add_argument("--list", action="store_true", help="list the suites and end")
-    made.add_argument(
-        "--limit", type=int, default=0, metavar="N", help="at most so many items a suite, always the same"
-    )
-    made.add_argument(
-        "--threshold", type=float, default=0.0, metavar="X",
-        help="retention that is required (default: the run's own, else 0.9)",
-    )  # fmt: skip
-    made.add_argument(
-        "--dtype",
-        default="auto",
-        choices=["auto", "float32", "bfloat16", "float16"],
-        help="weights' precision",
-    )
-    made.add_argument(
-        "--quantization", default="auto", choices=["auto", "none", "nf4"],
-        help="how the weights are stored (default: as the run did)",
-    )  # fmt: skip
-    made.add_argument("--revision", default="", metavar="NAME", help="a commit or branch of a hub model")
-    made.add_argument(
-        "--no-acquisition", action="store_true", help="do not ask a run's held-out rows of its own task"
-    )
-    made.add_argument("--allow-large", action="store_true", help="let models over 3 B parameters through")
-    made.add_argument("--json", action="store_true", help="one JSON object when all is measured")
-    made.add_argument(
-        "--runs-dir", type=Path, metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept"
-    )
-    return made
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError for bad input."""
     if args.list:
         return _list(args)
-    from tui_lab.core.errors import LabError
 
     if args.threshold and not 0 < args.threshold < 2:
         raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
-    from tui_lab.cli.interrupt import interruptible
     from tui_lab.evaluation.evaluate import evaluate, request_of
     from tui_lab.models.loading import quiet_libraries
 
@@ -100,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             "threshold": args.threshold,
             "acquisition": not args.no_acquisition,
             "allow_large": args.allow_large,
-            "runs_dir": str(getattr(args, "runs_dir", None) or ""),
+            "runs_dir": str(args.runs_dir or ""),
         }
     )
     from tui_lab.retention.scoring.score import Cancelled
@@ -117,10 +63,6 @@ def run(args: argparse.Namespace) -> int:
         finally:
             progress.close()
     if args.json:
-        import json
-
-        from tui_lab.core.records import jsonable
-
         print(json.dumps({"v": 1, **jsonable(found)}, ensure_ascii=True, allow_nan=False))
     else:
         print("\n\n".join("\n".join(lines(result)) for result in found["suites"]))
@@ -138,7 +80,6 @@ class _Progress:
         self._work = ""
 
     def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        from tui_lab.core.sanitize import sanitize
 
         text = sanitize(text)
         if self._terminal:
@@ -163,13 +104,8 @@ class _Progress:
 def _list(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.retention.suites import registry
-
     infos = registry.names()
     if args.json:
-        import json
-
         print(json.dumps({"suites": [asdict(info) for info in infos]}, ensure_ascii=True))
         return 0
     width = max(len(info.name) for info in infos)
@@ -182,7 +118,6 @@ def _list(args: argparse.Namespace) -> int:
 
 def lines(result: Mapping[str, Any]) -> list[str]:
     """A result for people."""
-    from tui_lab.core.sanitize import sanitize
 
     named = sanitize(result["model"]) + (f" → {sanitize(result['adapter'])}" if result["adapter"] else "")
     found = [
@@ -243,9 +178,6 @@ def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, each: Mapping[str, Any], width: int) -> str:
-    from tui_lab.core import format
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.runs import verdicts
 
     kept = each["above_chance"] or each["retention"]
     interval = format.interval(kept["value"], kept["low"], kept["high"], 3)
@@ -256,7 +188,6 @@ def _row(name: str, each: Mapping[str, Any], width: int) -> str:
 
 
 def _flips(result: Mapping[str, Any]) -> list[str]:
-    from tui_lab.core.sanitize import sanitize
 
     lost = [item for item in result["items"] if item["base"]["correct"] and item["tuned"]["correct"] is False]
     if not lost:
@@ -270,7 +201,6 @@ def _flips(result: Mapping[str, Any]) -> list[str]:
 
 def _answers(item: Mapping[str, Any]) -> str:
     """What was chosen before and after, where there were choices."""
-    from tui_lab.core.sanitize import sanitize
 
     sides = [item[side]["predicted"] for side in _SIDES]
     if not item["choices"] or not all(0 <= at < len(item["choices"]) for at in sides):

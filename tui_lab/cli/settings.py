@@ -7,40 +7,19 @@ import argparse
 import sys
 from typing import Any
 
-_EXAMPLES = """examples:
-  tui-lab settings                         every setting, its value, and where that came from
-  tui-lab settings theme=lab-light         writes it to the settings file
-  tui-lab settings theme=                  takes it out: the default holds again
-  tui-lab settings keys.tune.stop=z        another key for an action
-  tui-lab settings --template              a settings file that sets nothing, with comments"""
-
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command to the grammar."""
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        "settings",
-        help="list the settings with where each came from, or set one",
-        description="List every setting with its value and where that came from, or set some in the file.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(run="cli.settings:run")
-    made.add_argument(
-        "changes", nargs="*", metavar="NAME=VALUE", help="set this in the file; NAME= resets it"
-    )
-    made.add_argument("--template", action="store_true", help="print a settings file with comments")
-    made.add_argument("--json", action="store_true", help="machine-readable output")
-    return made
+from tui_lab.cli.options import EXIT_OK
+from tui_lab.cli.output import as_json, table
+from tui_lab.core import settings
+from tui_lab.core.errors import LabError
+from tui_lab.core.paths import is_there
+from tui_lab.core.sanitize import sanitize
+from tui_lab.core.settings_file import template, write_many
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError."""
-    from tui_lab.cli.options import EXIT_OK
-    from tui_lab.core.errors import LabError
 
     if args.template:
-        from tui_lab.core.settings_file import template
-
         if args.changes or args.json:
             raise LabError("--template stands alone: `tui-lab settings --template > settings.toml`")
         print(template(), end="")
@@ -52,10 +31,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(changes: list[str], loaded: Any) -> None:
-    from tui_lab.core import settings
-    from tui_lab.core.errors import LabError
-    from tui_lab.core.sanitize import sanitize
-    from tui_lab.core.settings_file import write_many
 
     wanted: dict[str, Any] = {}
     for text in changes:
@@ -86,7 +61,6 @@ def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
     """Raises LabError for what would be wrong with the keys and was not wrong before."""
     if keys == before:
         return
-    from tui_lab.core.errors import LabError
 
     old = _key_problems(before)
     if new := [problem for problem in _key_problems(keys) if problem not in old]:
@@ -106,7 +80,6 @@ def _refuse_theme(name: str | None) -> None:
     """Raises LabError for a theme that no file describes, or only a faulty one."""
     if not name:
         return
-    from tui_lab.core.errors import LabError
     from tui_lab.ui.terminal.themes import load_themes, unknown_theme
 
     known, faults = load_themes()
@@ -116,11 +89,6 @@ def _refuse_theme(name: str | None) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from tui_lab.cli.options import EXIT_OK
-    from tui_lab.cli.output import as_json, table
-    from tui_lab.core import settings
-    from tui_lab.core.paths import is_there
-    from tui_lab.core.sanitize import sanitize
 
     loaded = args.loaded
     if args.json:

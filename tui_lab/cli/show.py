@@ -12,11 +12,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tui_lab.cli.jobs import run_job
+from tui_lab import doctor as checks
+from tui_lab.cli import jobs
+from tui_lab.cli.follow import result_of
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, table
 from tui_lab.core import format
+from tui_lab.core.paths import cache_dir, config_dir, data_dir, is_there, resource_dir, state_dir, user_dir
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.settings import path as settings_file
+from tui_lab.models import catalog
+from tui_lab.pocket import MODEL_DIR
+from tui_lab.recipes.presets import list_presets, load_preset
+from tui_lab.recipes.recipe import FIELDS
+from tui_lab.runs import folder
+from tui_lab.runs import notes as marks
+from tui_lab.runs.folder import runs_dir as default_runs_dir
+from tui_lab.runs.queue import queue
+from tui_lab.runs.state import Watcher
 
 # --------------------------------------------------------------------------------------------------
 # models and presets
@@ -24,7 +37,6 @@ from tui_lab.core.sanitize import sanitize
 
 def models(args: argparse.Namespace) -> int:
     """``tui-lab models``."""
-    from tui_lab.models import catalog
 
     entries = [entry for entry in catalog.load() if args.all or not entry.refused]
     if args.json:
@@ -61,7 +73,6 @@ def presets(args: argparse.Namespace) -> int:
         return _keys(args.json)
     if args.name:
         return _one_preset(args.name, args.json)
-    from tui_lab.recipes.presets import list_presets
 
     found, messages = list_presets()
     if args.json:
@@ -94,7 +105,6 @@ def _preset_json(preset: Any) -> dict[str, Any]:
 
 
 def _one_preset(name: str, json_wanted: bool) -> int:
-    from tui_lab.recipes.presets import load_preset
 
     preset = load_preset(name)
     if json_wanted:
@@ -106,7 +116,6 @@ def _one_preset(name: str, json_wanted: bool) -> int:
 
 
 def _keys(json_wanted: bool) -> int:
-    from tui_lab.recipes.recipe import FIELDS
 
     if json_wanted:
         as_json([{**asdict(info), "allowed": info.allowed()} for info in FIELDS.values()])
@@ -135,7 +144,7 @@ def data_preview(args: argparse.Namespace) -> int:
         "rows": args.rows,
         "max_length": args.max_length,
     }
-    answer = run_job("tui_lab.data.preview", request)
+    answer = jobs.run_job("tui_lab.data.preview", request)
     if args.json:
         as_json({"kind": "result", **answer})
         return EXIT_OK
@@ -179,11 +188,6 @@ def _show_row(row: dict[str, Any]) -> None:
 
 def runs(args: argparse.Namespace) -> int:
     """``tui-lab runs``."""
-    from tui_lab.cli.follow import result_of
-    from tui_lab.runs import folder
-    from tui_lab.runs import notes as marks
-    from tui_lab.runs.queue import queue
-    from tui_lab.runs.state import Watcher
 
     directory = args.runs_dir or folder.runs_dir()
     every = folder.list_runs(directory)
@@ -235,11 +239,6 @@ def runs(args: argparse.Namespace) -> int:
 
 def places(runs_dir: Path | None) -> dict[str, Path]:
     """Every folder the lab reads or writes, by name."""
-    from tui_lab.core.paths import cache_dir, config_dir, data_dir, resource_dir, state_dir, user_dir
-    from tui_lab.core.settings import path as settings_file
-    from tui_lab.models import catalog
-    from tui_lab.pocket import MODEL_DIR
-    from tui_lab.runs.folder import runs_dir as default_runs_dir
 
     return {
         "config": config_dir(),
@@ -259,7 +258,6 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
 
 def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
-    from tui_lab.core.paths import is_there
 
     found = places(args.runs_dir)
     if args.json:
@@ -274,7 +272,6 @@ def locate(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """``tui-lab doctor``: each finding as soon as it is made."""
-    from tui_lab import doctor as checks
     from tui_lab.ui.user_files import CHECKS
 
     found = []

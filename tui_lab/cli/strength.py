@@ -5,69 +5,38 @@ was interrupted here goes on there."""
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
+from tui_lab.cli import jobs
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.runs import verdicts
 
 MODULE = "tui_lab.evaluation.strength_sweep"
 RECOMMENDED = "recommended"
 _BAR = 10  # characters
-_EXAMPLES = """examples:
-  tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite
-  tui-lab strength latest --strengths 0.5,0.7 --keep 0.97
-  tui-lab strength latest --save 0.6               writes adapter-strength-0.60 in the run's folder
-  tui-lab strength latest --save recommended       sweeps, and saves the recommended one
-strengths that were measured before are not measured again"""
-
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command to the grammar."""
-    made: argparse.ArgumentParser = subparsers.add_parser(
-        "strength",
-        help="weigh what a run gained against what it kept, at several strengths",
-        description="Weigh what a run gained against what it kept, at several strengths of its adapter.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.set_defaults(run="cli.strength:run")
-    made.add_argument("name", metavar="RUN", help="a run's id, a part of it, its folder, or `latest`")
-    made.add_argument("--suite", default="everyday", metavar="SUITE", help="a suite's name or file")
-    made.add_argument(
-        "--strengths", default="", metavar="LIST", help="such as 0,0.5,1 (default 0 to 1.2 by 0.2)"
-    )
-    made.add_argument(
-        "--keep", type=float, default=0.95, metavar="SHARE", help="retention that must stay (default 0.95)"
-    )
-    made.add_argument("--limit", type=int, default=0, metavar="N", help="at most so many items (0: all)")
-    made.add_argument("--save", default="", metavar="S", help="save at this strength, or at `recommended`")
-    made.add_argument("--json", action="store_true", help="machine-readable output")
-    made.add_argument("--runs-dir", metavar="FOLDER", default=argparse.SUPPRESS, help="where runs are kept")
-    return made
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries the command out; the exit code. Raises LabError."""
-    from tui_lab.cli.jobs import run_job
 
     if args.limit < 0:
         raise LabError("--limit is a number of items, 0 for all of them")
-    place = {"run": args.name, "runs_dir": str(getattr(args, "runs_dir", None) or "")}
+    place = {"run": args.name, "runs_dir": str(args.runs_dir or "")}
     answer: dict[str, Any] = {}
     save = _save(args.save)
     if save is None or args.strengths:
         sweep = {"suite": args.suite, "limit": args.limit, "keep": args.keep}
-        answer = run_job(MODULE, {**place, **sweep, "strengths": _strengths(args.strengths)})
+        answer = jobs.run_job(MODULE, {**place, **sweep, "strengths": _strengths(args.strengths)})
         if args.save == RECOMMENDED:
             save = answer["recommended"]["strength"]
             if not save:
                 raise LabError(f"nothing is saved: {answer['recommended']['reason']}")
     if isinstance(save, float):
-        answer["saved"] = run_job(MODULE, {**place, "save": save})["saved"]
+        answer["saved"] = jobs.run_job(MODULE, {**place, "save": save})["saved"]
     if args.json:
-        import json
-
         print(json.dumps(answer, ensure_ascii=True))
     else:
         _show(answer)
@@ -92,7 +61,6 @@ def _strengths(text: str) -> list[float]:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from tui_lab.runs import verdicts
 
     points = answer.get("points") or []
     if points:

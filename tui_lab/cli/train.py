@@ -12,6 +12,7 @@ import sys
 import time
 
 from tui_lab.cli import plain as cli_plain
+from tui_lab.cli import queue
 from tui_lab.cli.estimate import before_a_run
 from tui_lab.cli.follow import POLL_S, _status, follow, json_line, short
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
@@ -20,6 +21,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
+from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
 from tui_lab.runs import changes, checkpoints, commands, folder, launch
@@ -37,8 +39,6 @@ from tui_lab.runs.state import Watcher
 def train(args: argparse.Namespace) -> int:
     """``tui-lab train``."""
     if args.queue or args.sweep:
-        from tui_lab.cli import queue
-
         return queue.add(args)
     recipe, entry, resolution = prepare(args)
     if args.dry_run:
@@ -57,7 +57,6 @@ def train(args: argparse.Namespace) -> int:
 
 
 def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, resolution: Resolution) -> int:
-    from tui_lab.models.trainable import trainable_count
 
     trainable = None
     if entry.shape is not None:
@@ -161,7 +160,7 @@ def _calm(args: argparse.Namespace) -> float | None:
 # steering
 
 
-def ask(args: argparse.Namespace) -> int:
+def steer(args: argparse.Namespace) -> int:
     """``tui-lab stop|pause|continue|checkpoint RUN``: asks, and waits for the run's answer."""
     run = folder.open_run(args.name, args.runs_dir)
     watcher = Watcher(run)
