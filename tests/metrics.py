@@ -31,9 +31,13 @@ def metrics() -> dict[str, float]:
         "packages": sum((ROOT / PACKAGE / name.rpartition(".")[2]).is_dir() for name in packages),
         "imports between packages": sum(len(imported) for imported in packages.values()),
         "circles of modules, over all imports": len(circles(graph)),
-        "circles of packages, over all imports": len(circles({k: v & packages.keys() for k, v in packages.items()})),
+        "circles of packages, over all imports": len(
+            circles({k: v & packages.keys() for k, v in packages.items()})
+        ),
         "modules loose at the root": len(loose),
-        "Any per 1,000 lines": 1000 * sum(len(re.findall(r"\bAny\b", text)) for text in texts.values()) / lines,
+        "Any per 1,000 lines": 1000
+        * sum(len(re.findall(r"\bAny\b", text)) for text in texts.values())
+        / lines,
         f"modules over {LONG_LINES} lines": sum(text.count("\n") > LONG_LINES for text in texts.values()),
     }
 
