@@ -216,7 +216,7 @@ def test_train_tells_of_the_gpu_that_it_takes(
     ]
     monkeypatch.setattr(memory_budget, "detect", lambda: both)
     recipe, entry = make_recipe("minute"), catalog.find("pocket")
-    lines, plain = estimate.before_a_run(recipe, entry, resolve(recipe, device, entry))
+    lines, plain = estimate.run_forecast(recipe, entry, resolve(recipe, device, entry))
     assert f"{free_gib} GiB free now on GPU {int(shown is None)}" in lines[0]
     assert plain["free_bytes"] == free_gib << 30
 

@@ -1,5 +1,4 @@
-"""``tui-lab demo``: plays the whole story of the lab by itself. Every start of the command line reads the
-grammar, so what the command needs is imported when it runs."""
+"""``tui-lab demo``: plays a demo of the whole lab."""
 
 from __future__ import annotations
 
@@ -11,10 +10,9 @@ from tui_lab.core.errors import LabError
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     if args.replay and (args.keep or args.patient):
-        raise LabError("--replay trains nothing: there is nothing to keep and nothing to wait for")
+        raise LabError("--replay trains nothing: leave out --keep and --patient")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LabError("the demo needs a terminal")
 

@@ -1,4 +1,4 @@
-"""The forecast as the command line prints it: text before a run, JSON for `tui-lab forecast`."""
+"""The forecast as text and JSON, for ``tui-lab train`` and ``tui-lab forecast``."""
 
 from __future__ import annotations
 
@@ -17,38 +17,37 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
 
 
-def before_a_run(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
-    """What ``tui-lab train`` says of the forecast: lines (memory, time, and what would make it fit), and the
-    same as JSON. It is about the GPU that a run takes when nobody chose one for it."""
-
-    room = current()
-    found = estimate.estimate(recipe, entry, resolution.values, room)
+def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
+    """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change that
+    makes it fit), and the same as JSON."""
+    budget = current()
+    found = estimate.estimate(recipe, entry, resolution.values, budget)
     lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]
     remedies: list[Remedy] = []
     if found.verdict == fit.OVER and entry.shape is not None:
-        remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry)
+        remedies = fit.remedies(entry.shape, recipe, budget.device, budget.free_bytes, entry)
         for remedy in remedies[:1]:
-            words = " ".join(f"--set {key}={_setting(value)}" for key, value in remedy.changes.items())
-            lines.append(f"to make it fit: {words} ({remedy.cost})")
+            options = " ".join(f"--set {key}={_setting(value)}" for key, value in remedy.changes.items())
+            lines.append(f"to make it fit: {options} ({remedy.cost})")
     plain = {
-        **_place_json(room),
-        **_memory_json(found),
-        "cost": _cost_json(found.cost, found.cost_problem),
-        "remedies": [_remedy_json(remedy) for remedy in remedies],
+        **budget_json(budget),
+        **memory_json(found),
+        "cost": cost_json(found.cost, found.cost_problem),
+        "remedies": [remedy_json(remedy) for remedy in remedies],
     }
     return lines, plain
 
 
-def _place_json(room: MemoryBudget) -> dict[str, Any]:
-    device = room.device
+def budget_json(budget: MemoryBudget) -> dict[str, Any]:
+    device = budget.device
     return {
         "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
-        "free_bytes": room.free_bytes,
-        "free_is": f"{room.basis} {room.label}",
+        "free_bytes": budget.free_bytes,
+        "free_is": f"{budget.basis} {budget.label}",
     }
 
 
-def _forecast_json(memory: MemoryForecast) -> dict[str, Any]:
+def forecast_json(memory: MemoryForecast) -> dict[str, Any]:
     return {
         "parts": {part.name: part.bytes for part in memory.parts},
         "total_bytes": memory.total_bytes,
@@ -57,11 +56,11 @@ def _forecast_json(memory: MemoryForecast) -> dict[str, Any]:
     }
 
 
-def _memory_json(found: RunEstimate) -> dict[str, Any]:
+def memory_json(found: RunEstimate) -> dict[str, Any]:
     memory = found.memory
     needed, free = found.needed_bytes, found.room.free_bytes
     return {
-        **(_forecast_json(memory) if memory else {"parts": None, "problem": found.problem}),
+        **(forecast_json(memory) if memory else {"parts": None, "problem": found.problem}),
         "moment": memory.moment if memory else None,
         "probe": None if found.probe is None else vars(found.probe),
         "verdict": found.verdict,
@@ -69,22 +68,22 @@ def _memory_json(found: RunEstimate) -> dict[str, Any]:
     }
 
 
-def _interval(interval: Interval | None) -> list[float] | None:
+def interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.value, interval.high]
 
 
-def _cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
+def cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
     if cost is None:
         return {"problem": problem}
     return {
         "tokens": cost.tokens,
         "tokens_basis": cost.tokens_basis,
-        "hours": _interval(cost.hours),
-        "tok_per_s": _interval(cost.tok_per_s),
-        "mfu": _interval(cost.mfu),
-        "kwh": _interval(cost.kwh),
-        "co2_kg": _interval(cost.co2_kg),
-        "money": _interval(cost.money),
+        "hours": interval(cost.hours),
+        "tok_per_s": interval(cost.tok_per_s),
+        "mfu": interval(cost.mfu),
+        "kwh": interval(cost.kwh),
+        "co2_kg": interval(cost.co2_kg),
+        "money": interval(cost.money),
         "currency": cost.currency,
         "assumed": cost.assumed,
         "basis": cost.basis,
@@ -94,7 +93,7 @@ def _cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
     }
 
 
-def _remedy_json(remedy: Remedy) -> dict[str, Any]:
+def remedy_json(remedy: Remedy) -> dict[str, Any]:
     return {
         "changes": remedy.changes,
         "text": remedy.text,

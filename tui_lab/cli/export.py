@@ -1,5 +1,4 @@
-"""``tui-lab export``: takes what a run learned elsewhere. The work is done by the job that the lab uses too;
-here are the grammar and the sentences."""
+"""``tui-lab export``: runs the export job and prints its result."""
 
 from __future__ import annotations
 
@@ -11,8 +10,7 @@ from tui_lab.export import records
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     answer = jobs.run_job(
         records.JOB_MODULE,
         records.ExportRequest(

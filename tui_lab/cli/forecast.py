@@ -1,6 +1,5 @@
-"""``tui-lab forecast``: what a recipe will take of memory, time, money and energy, and what to change so that
-it fits, before anything is downloaded or loaded. Every start of the command line reads the grammar, so what
-the command needs is imported when it runs."""
+"""``tui-lab forecast``: the memory, time, money and energy that a recipe needs, and changes that make it fit.
+Nothing is downloaded or loaded."""
 
 from __future__ import annotations
 
@@ -10,25 +9,24 @@ from typing import Any
 
 from tui_lab.cli import jobs
 from tui_lab.cli.estimate import (
-    _cost_json,
-    _forecast_json,
-    _interval,
-    _memory_json,
-    _place_json,
-    _remedy_json,
+    budget_json,
+    cost_json,
+    forecast_json,
+    interval,
+    memory_json,
+    remedy_json,
 )
 from tui_lab.cli.output import as_json, table
 from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
-from tui_lab.core.format import size
+from tui_lab.core.format import plural, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.estimate import Data, RunEstimate, data_of
 from tui_lab.forecast.memory import MemoryForecast, playground
 from tui_lab.forecast.remedies import Largest, Remedy
-from tui_lab.hardware import gpu_specs
-from tui_lab.hardware import memory_budget as room
+from tui_lab.hardware import gpu_specs, memory_budget
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.catalog import Entry
@@ -36,57 +34,53 @@ from tui_lab.recipes.presets import list_presets, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
 
-#: Lanes and tokens that the playground is told for: six strategies side by side.
+#: Lanes and tokens per lane of the playground's forecast.
 LANES, LANE_TOKENS = 6, 1024
-#: A larger number is the name of a card: 3090.
+#: A larger number is the name of a card, such as 3090.
 MOST_GPUS = 32
 PROBE, CALIBRATE = "tui_lab.training.memory_probe", "tui_lab.training.calibrate"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError for bad input."""
-
-    room = find_room(args.gpu)
+    """Runs the command; the exit code. Raises LabError for invalid input."""
+    budget = find_budget(args.gpu)
     if args.preset:
-        return _one(args, room)
+        return _one(args, budget)
     for name in ("probe", "calibrate"):
         if getattr(args, name):
-            raise LabError(f"--{name} is for one recipe: say which with --preset")
-    return _table(args, room)
+            raise LabError(f"--{name} needs one recipe: name it with --preset")
+    return _table(args, budget)
 
 
-def find_room(gpu: str) -> MemoryBudget:
-    """The place that ``--gpu`` names: a number of this machine's GPUs, a card of the table, or this machine's
-    own. Raises LabError."""
-
+def find_budget(gpu: str) -> MemoryBudget:
+    """The memory budget that ``--gpu`` names: of a numbered GPU of this machine, of a card by its name, or of
+    the GPU that a run would use. Raises LabError."""
     if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
-        return room.of_card(gpu_specs.find(gpu))
+        return memory_budget.of_card(gpu_specs.find(gpu))
     if not gpu:
-        return room.current()
-    places = room.detect()
-    here = [place for place in places if place.uuid is not None or place.kind == "cuda"]
-    if int(gpu) >= len(here):
-        raise LabError(f"--gpu {gpu}: this machine shows {len(here)} GPU{'s' * (len(here) != 1)}, from 0 on")
-    return here[int(gpu)]
+        return memory_budget.current()
+    budgets = memory_budget.detect()
+    gpus = [budget for budget in budgets if budget.uuid is not None or budget.kind == "cuda"]
+    if int(gpu) >= len(gpus):
+        raise LabError(f"--gpu {gpu}: this machine has {plural(len(gpus), 'GPU')}, counted from 0")
+    return gpus[int(gpu)]
 
 
 def _prepare(
-    args: argparse.Namespace, preset: str, room: MemoryBudget, lenient: bool = False
+    args: argparse.Namespace, preset: str, budget: MemoryBudget, lenient: bool = False
 ) -> tuple[Recipe, Entry, Resolution]:
-    """The recipe of a preset with the options on top, its model and what it comes to. Raises LabError.
-    ``lenient``: for a look at many presets, general rows that a preset asks for may be named later."""
-
+    """The recipe of a preset with the options applied, its model, and the resolved values. Raises LabError.
+    ``lenient``: replay data that a preset requires may be missing."""
     overrides = overrides_of(args)
     if lenient:
         overrides.setdefault("replay_data", "general rows")
     recipe = make_recipe(preset, **overrides)
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
-    return recipe, entry, resolve(recipe, room.device, entry)
+    return recipe, entry, resolve(recipe, budget.device, entry)
 
 
 def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
-    """What is known of the data that was named: its tokens are counted by the preview's job."""
-
+    """The token counts of ``--data``, from the preview job; None without the option."""
     if args.data is None:
         return None
     request = {
@@ -104,49 +98,48 @@ def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
 # one recipe
 
 
-def _one(args: argparse.Namespace, room: MemoryBudget) -> int:
-
-    recipe, entry, resolution = _prepare(args, args.preset, room)
+def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
+    recipe, entry, resolution = _prepare(args, args.preset, budget)
     data = _data(args, recipe)
     if args.calibrate:
-        if room.kind == "cuda" and room.uuid is None:
+        if budget.kind == "cuda" and budget.uuid is None:
             raise LabError(
-                "--calibrate measures a device of this machine: leave out --gpu, or give its number"
+                "--calibrate measures a GPU of this machine: leave out --gpu, or give the number of one"
             )
-        jobs.run_job(CALIBRATE, estimate.calibration_request(recipe, data), room.environment)
-    found = estimate.estimate(recipe, entry, resolution.values, room, data)
+        jobs.run_job(CALIBRATE, estimate.calibration_request(recipe, data), budget.environment)
+    found = estimate.estimate(recipe, entry, resolution.values, budget, data)
     if args.probe:
-        found = estimate.probed(found, jobs.run_job(PROBE, estimate.probe_request(recipe, room)))
+        found = estimate.probed(found, jobs.run_job(PROBE, estimate.probe_request(recipe, budget)))
     remedies: list[Remedy] = []
     largest = None
     if entry.shape is not None and found.memory is not None:
         lengths = data.lengths if data else ()
-        remedies = fit.remedies(entry.shape, recipe, room.device, room.free_bytes, entry, lengths)
-        largest = fit.largest(entry.shape, recipe, room.device, room.free_bytes, entry)
-    playing = _playground(recipe, entry, resolution, room)
+        remedies = fit.remedies(entry.shape, recipe, budget.device, budget.free_bytes, entry, lengths)
+        largest = fit.largest(entry.shape, recipe, budget.device, budget.free_bytes, entry)
+    playground_memory = _playground_forecast(recipe, entry, resolution, budget)
     if args.json:
         as_json(
             {
                 "model": entry.id,
                 "preset": recipe.preset,
-                **_place_json(room),
-                **_memory_json(found),
-                "cost": _cost_json(found.cost, found.cost_problem),
-                "remedies": [_remedy_json(remedy) for remedy in remedies],
+                **budget_json(budget),
+                **memory_json(found),
+                "cost": cost_json(found.cost, found.cost_problem),
+                "remedies": [remedy_json(remedy) for remedy in remedies],
                 "largest": None if largest is None else vars(largest),
-                "playground": playing and {**_forecast_json(playing), "lanes": LANES, "tokens": LANE_TOKENS},
+                "playground": playground_memory
+                and {**forecast_json(playground_memory), "lanes": LANES, "tokens": LANE_TOKENS},
                 "warnings": resolution.warnings,
             }
         )
     else:
-        _tell(recipe, entry, found, remedies, largest, playing)
+        _print_forecast(recipe, entry, found, remedies, largest, playground_memory)
     return 0
 
 
-def _playground(
-    recipe: Recipe, entry: Entry, resolution: Resolution, room: MemoryBudget
+def _playground_forecast(
+    recipe: Recipe, entry: Entry, resolution: Resolution, budget: MemoryBudget
 ) -> MemoryForecast | None:
-
     if entry.shape is None:
         return None
     dtype = str(resolution.values["compute_dtype"])
@@ -156,19 +149,18 @@ def _playground(
         dtype=dtype,
         rows=LANES,
         tokens=LANE_TOKENS,
-        device=room.kind,
+        device=budget.kind,
     )
 
 
-def _tell(
+def _print_forecast(
     recipe: Recipe,
     entry: Entry,
     found: RunEstimate,
     remedies: Sequence[Remedy],
     largest: Largest | None,
-    playing: MemoryForecast | None,
+    playground_memory: MemoryForecast | None,
 ) -> None:
-
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
     print(
         f"{recipe.preset} on {sanitize(entry.label)}: {recipe.method}, {batch}, {recipe.max_length:,} tokens"
@@ -196,17 +188,17 @@ def _tell(
             print(f"  {remedy.text}: {estimate.remedy_text(remedy)}")
             print(f"    {remedy.cost}")
     elif estimate.nothing_helps(found, remedies):
-        print("nothing that can be changed here makes it fit: take a smaller model or a larger card")
+        print("no change of the recipe makes it fit: choose a smaller model or a larger card")
     elif found.verdict == "over":
         print(
-            "what makes it fit is not known by formula: try a smaller batch or shorter rows, and probe again"
+            "the formula knows no change that makes it fit: try a smaller batch or shorter rows, and probe again"
         )
     if largest is not None:
         print(estimate.largest_text(largest, recipe))
-    if playing is not None:
-        kept = size(playing.part("kv_cache"))
+    if playground_memory is not None:
+        kept = size(playground_memory.part("kv_cache"))
         print(
-            f"playground: {size(playing.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens (KV {kept})"
+            f"playground: {size(playground_memory.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens (KV {kept})"
         )
 
 
@@ -214,8 +206,7 @@ def _tell(
 # every preset
 
 
-def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
-
+def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
     overrides = overrides_of(args)
     named = str(overrides.get("model") or FIELDS["model"].default)
     entry = catalog.find(named, allow_large=overrides.get("allow_large") is True)
@@ -223,12 +214,12 @@ def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
     plain: list[dict[str, Any]] = []
     for preset in list_presets()[0]:
         try:
-            recipe, entry, resolution = _prepare(args, preset.name, room, lenient=True)
+            recipe, entry, resolution = _prepare(args, preset.name, budget, lenient=True)
         except LabError as error:
             rows.append((preset.name, "–", "–", f"refused: {error}", "–"))
             plain.append({"preset": preset.name, "refused": str(error)})
             continue
-        found = estimate.estimate(recipe, entry, resolution.values, room)
+        found = estimate.estimate(recipe, entry, resolution.values, budget)
         hours = estimate.hours_a_million(found.cost)
         memory = found.memory
         rows.append(
@@ -243,14 +234,14 @@ def _table(args: argparse.Namespace, room: MemoryBudget) -> int:
         plain.append(
             {
                 "preset": preset.name,
-                **_memory_json(found),
-                "hours_per_1m_tokens": _interval(hours),
+                **memory_json(found),
+                "hours_per_1m_tokens": interval(hours),
             }
         )
     if args.json:
-        as_json({"model": entry.id, **_place_json(room), "presets": plain})
+        as_json({"model": entry.id, **budget_json(budget), "presets": plain})
         return 0
-    print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(room))}")
+    print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
     table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
     return 0
 

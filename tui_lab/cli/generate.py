@@ -1,6 +1,5 @@
-"""``tui-lab generate``: one prompt, several strategies at once, on a base model and an adapter. Streams to
-a terminal lane by lane (all lanes decode together, the first shown live, the others from where they are),
-prints plain text into a pipe, or one JSON object."""
+"""``tui-lab generate``: one prompt with several decoding strategies at once. On a terminal all lanes decode together
+and are printed one after the other; a pipe gets plain text or one JSON object."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError for bad input."""
+    """Runs the command; the exit code. Raises LabError for invalid input."""
     lanes = _lanes(args)
     if args.max_new_tokens < 1:
         raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")

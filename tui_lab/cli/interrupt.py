@@ -1,4 +1,4 @@
-"""What Ctrl+C means to commands that have something to keep: the first asks, the second one kills."""
+"""Ctrl+C for commands that have results to keep: the first requests a stop, the second ends the command."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives the question whether Ctrl+C was pressed; whoever works asks it between two steps. A second
-    Ctrl+C ends the command at once."""
-    asked = threading.Event()
+    """Yields a function that says whether Ctrl+C was pressed; call it between two steps. A second Ctrl+C
+    raises KeyboardInterrupt at once."""
+    requested = threading.Event()
 
-    def first(number: int, frame: Any) -> None:
-        asked.set()
+    def first(_number: int, _frame: object) -> None:
+        requested.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     try:
         before = signal.signal(signal.SIGINT, first)
     except ValueError:  # not in the main thread, as in tests
-        yield asked.is_set
+        yield requested.is_set
         return
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         signal.signal(signal.SIGINT, before)

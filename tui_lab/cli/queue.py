@@ -1,5 +1,4 @@
-"""``tui-lab queue`` and ``tui-lab sweep``: runs that wait for each other, grids over fields, and what came of
-them. The grammar stands here too; what a command needs is imported when it runs."""
+"""``tui-lab queue`` and ``tui-lab sweep``: runs that wait for each other, and the comparison of a sweep."""
 
 from __future__ import annotations
 
@@ -104,7 +103,6 @@ def _mistakes(found: dict[str, list[str]], many: int) -> str:
 
 def add(args: argparse.Namespace) -> int:
     """``tui-lab queue add``, ``tui-lab train --queue`` and ``tui-lab train --sweep``."""
-
     grid = sweep.parse(args.sweep)
     prepared = prepare_all(args, grid)
     if getattr(args, "dry_run", False):
@@ -163,7 +161,6 @@ def _about(item: Item) -> dict[str, Any]:
 
 def list_queue(args: argparse.Namespace) -> int:
     """``tui-lab queue list``."""
-
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
     listed = [_about(item) for item in found]
@@ -188,7 +185,6 @@ def list_queue(args: argparse.Namespace) -> int:
 
 def remove(args: argparse.Namespace) -> int:
     """``tui-lab queue remove``."""
-
     if not args.names and not args.ended:
         raise LabError("queue remove: name the runs, or say --ended; `tui-lab queue list` shows them")
     gone = queue.remove(args.names, args.runs_dir) if args.names else []
@@ -203,7 +199,6 @@ def remove(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> int:
     """``tui-lab queue start``."""
-
     queue.let_go(args.runs_dir, waits=not args.beside)
     if any(item.state == "queued" for item in queue.items(args.runs_dir)):
         queue.start_runner(args.runs_dir)
@@ -212,7 +207,6 @@ def start(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     """``tui-lab queue stop``."""
-
     queue.hold(args.runs_dir)
     return _tell(args)
 
@@ -238,7 +232,6 @@ def _tell(args: argparse.Namespace) -> int:
 
 def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
-
     runs = index.sweep_runs(index.RunIndex(args.runs_dir).refresh(), args.name)
     best = index.best_of(runs, args.by)
     words = index.criterion_words(runs, args.by)

@@ -1,4 +1,4 @@
-"""Recipe options of the command line: preset, overrides and data to a resolved recipe."""
+"""From the options of the command line to a checked and resolved recipe."""
 
 from __future__ import annotations
 

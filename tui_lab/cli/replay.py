@@ -1,5 +1,4 @@
-"""``tui-lab replay``: opens the lab on a recorded run that plays as if it were live. Every start of the
-command line reads the grammar, so what the command needs is imported when it runs."""
+"""``tui-lab replay``: opens the lab on a finished run that plays as if it were live."""
 
 from __future__ import annotations
 
@@ -12,14 +11,13 @@ from tui_lab.runs import replay
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     directory = args.runs_dir
     found = replay.find(args.name, directory)
     replay.check_speed(args.speed)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise LabError(
-            "a replay needs a terminal; `tui-lab report` and `tui-lab logs` tell of a run without one"
+            "a replay needs a terminal; `tui-lab report` and `tui-lab logs` show a run without one"
         )
 
     check_terminal_can_draw()

@@ -1,5 +1,4 @@
-"""``tui-lab report``: writes a run's report anew, with whatever was measured of it since. Every start of the
-command line reads the grammar, so what the command needs is imported when it runs."""
+"""``tui-lab report``: writes a run's report again, with everything that was measured since."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ from tui_lab.runs import folder
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     found = folder.open_run(args.name, args.runs_dir)
     facts = report.read(found)
     paths = write.write(found, args.out, args.format, facts)

@@ -1,6 +1,5 @@
-"""``tui-lab retention``: what a model knows, and what a tuning left of it. Progress goes to stderr, a table
-to the terminal or one JSON object to a program. Every start of the command line reads the grammar, so what
-the command needs is imported when it runs."""
+"""``tui-lab retention``: measures what a model knows and what fine-tuning changed. Progress goes to stderr, the
+result to stdout as tables or as one JSON object."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ _SIDES = ("base", "tuned")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError for bad input."""
+    """Runs the command; the exit code. Raises LabError for invalid input."""
     if args.list:
         return _list(args)
 
@@ -98,7 +97,7 @@ class _Progress:
             self._drawn = False
 
 
-# --- words --------------------------------------------------------------------------------------------
+# --- text --------------------------------------------------------------------------------------------
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -1,5 +1,4 @@
-"""``tui-lab settings``: every setting with its value and where that came from; ``NAME=VALUE`` writes one to
-the user's file, ``NAME=`` takes it out again."""
+"""``tui-lab settings``: lists every setting with its value and source, or changes some in the settings file."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from tui_lab.core.settings_file import template, write_many
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     if args.template:
         if args.changes or args.json:
             raise LabError("--template stands alone: `tui-lab settings --template > settings.toml`")

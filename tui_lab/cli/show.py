@@ -1,4 +1,4 @@
-"""The commands that only look: models, presets, data preview, runs, locate, doctor."""
+"""The read-only commands: models, presets, data preview, runs, locate, doctor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ from tui_lab.runs.state import Watcher
 
 def models(args: argparse.Namespace) -> int:
     """``tui-lab models``."""
-
     entries = [entry for entry in catalog.load() if args.all or not entry.refused]
     if args.json:
         as_json([asdict(entry) for entry in entries])
@@ -188,7 +187,6 @@ def _show_row(row: dict[str, Any]) -> None:
 
 def runs(args: argparse.Namespace) -> int:
     """``tui-lab runs``."""
-
     directory = args.runs_dir or folder.runs_dir()
     every = folder.list_runs(directory)
     found = every[: args.limit or None]
@@ -258,7 +256,6 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
 
 def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
-
     found = places(args.runs_dir)
     if args.json:
         as_json({name: {"path": str(path), "exists": is_there(path)} for name, path in found.items()})

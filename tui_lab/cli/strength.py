@@ -1,6 +1,5 @@
-"""``tui-lab strength``: what a run gained and kept at several strengths of what it changed, which strength is
-recommended, and the adapter saved at one. The work is done by the job that the lab uses too, so a sweep that
-was interrupted here goes on there."""
+"""``tui-lab strength``: what a run gained and kept at several strengths of its adapter, the recommended strength,
+and saving the adapter at one."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ _BAR = 10  # characters
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries the command out; the exit code. Raises LabError."""
-
+    """Runs the command; the exit code. Raises LabError."""
     if args.limit < 0:
         raise LabError("--limit is a number of items, 0 for all of them")
     place = {"run": args.name, "runs_dir": str(args.runs_dir or "")}

@@ -13,7 +13,7 @@ import time
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli import queue
-from tui_lab.cli.estimate import before_a_run
+from tui_lab.cli.estimate import run_forecast
 from tui_lab.cli.follow import POLL_S, _status, follow, json_line, short
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.recipe_args import prepare, settings_of
@@ -51,7 +51,7 @@ def train(args: argparse.Namespace) -> int:
         print(
             f"run {run.id}: {recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}", flush=True
         )
-        for line in before_a_run(recipe, entry, resolution)[0]:
+        for line in run_forecast(recipe, entry, resolution)[0]:
             print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
     return follow(run, args.json, every_s=_calm(args))
 
@@ -61,7 +61,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
     trainable = None
     if entry.shape is not None:
         trainable = trainable_count(entry.shape, recipe)
-    lines, outlook = before_a_run(recipe, entry, resolution)
+    lines, forecast = run_forecast(recipe, entry, resolution)
     if args.json:
         print(
             json_line(
@@ -74,7 +74,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
                         {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
                     ],
                     "warnings": resolution.warnings,
-                    "forecast": outlook,
+                    "forecast": forecast,
                 }
             )
         )
