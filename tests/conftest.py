@@ -33,6 +33,11 @@ settings.load_profile(os.environ.get("TUI_LAB_HYPOTHESIS_PROFILE", "test"))
 FAKE_WORKER = Path(__file__).parent / "fake_worker"
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Names without addresses: pytest-xdist compares the names that its workers collect."""
+    return getattr(val, "__name__", argname) if callable(val) and not isinstance(val, type) else None
+
+
 @pytest.fixture
 def runs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty runs folder that everything in this test uses, children too; the config folder is empty."""
