@@ -27,7 +27,7 @@ from tui_lab.retention.scoring.metrics import correct
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
-from tui_lab.retention.verdict import judge
+from tui_lab.retention.verdict import judge_paired
 from tui_lab.runs import folder, launch
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import Watcher
@@ -101,7 +101,7 @@ def measure(preset: str, seed: int, runs: Path, suite: Suite, base: Sequence[boo
     part = statistics.paired([base[i] for i in apart], [now[i] for i in apart])
     return Row(
         preset, seed, end["step"], end["seconds"], start["value"], last["value"], last["rows"],
-        statistics.retention(paired), statistics.retention(part), judge(paired, suite.chance).colour,
+        statistics.retention(paired), statistics.retention(part), judge_paired(paired, suite.chance).colour,
     )  # fmt: skip
 
 

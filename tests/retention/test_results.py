@@ -179,11 +179,11 @@ def test_any_damage_is_a_sentence_or_an_object(data: st.DataObject) -> None:
 def test_scores_go_to_lines_and_back() -> None:
     suite = suite_of(2)
     one, other = scores(suite, [True, False])
-    lines = [json.loads(json.dumps(results.record(score))) for score in (one, other)]
+    lines = [json.loads(json.dumps(results.score_record(score))) for score in (one, other)]
     back = {str(line["id"]): results.score_of(line) for line in lines}
     assert back == {"i0": one, "i1": other}
     for damaged in (None, 7, {}, {**lines[0], "tokens": 3}, {**lines[0], "predicted": "x"}):
         assert results.score_of(damaged) is None
     stray = replace(one, id="no such item")
     short = replace(other, loglikelihoods=(-1.0,))
-    assert results.fits(suite, {"i0": one, "i1": short, stray.id: stray}) == {"i0": one}
+    assert results.valid_scores(suite, {"i0": one, "i1": short, stray.id: stray}) == {"i0": one}

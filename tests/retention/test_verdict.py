@@ -7,11 +7,11 @@ import pytest
 
 from tui_lab.retention import verdict
 from tui_lab.retention.statistics import Interval, Paired
-from tui_lab.retention.verdict import judge
+from tui_lab.retention.verdict import judge_paired
 
 
 def test_green_when_nothing_was_lost():
-    found = judge(Paired(452, 440, 5, 4, 3), 0.25)
+    found = judge_paired(Paired(452, 440, 5, 4, 3), 0.25)
     assert found.colour == "green"
     assert found.above_chance is not None and found.above_chance.low > 0.9
     assert found.sentence.startswith("Retained: kept 99.7%")  # (444 − 113) / (445 − 113) = .99699
@@ -19,7 +19,7 @@ def test_green_when_nothing_was_lost():
 
 
 def test_red_when_much_was_lost():
-    found = judge(Paired(452, 250, 195, 2, 5), 0.25)
+    found = judge_paired(Paired(452, 250, 195, 2, 5), 0.25)
     assert found.colour == "red"
     assert found.mcnemar_p < 1e-40
     # (252 − 113) / (445 − 113) = .4187
@@ -28,18 +28,18 @@ def test_red_when_much_was_lost():
 
 
 def test_amber_when_the_interval_holds_the_threshold():
-    found = judge(Paired(100, 72, 10, 4, 14), 0.25)
+    found = judge_paired(Paired(100, 72, 10, 4, 14), 0.25)
     assert found.colour == "amber"
     assert "holds 90%" in found.sentence
 
 
 def test_nothing_flipped_on_few_items_is_not_green_by_itself():
-    assert judge(Paired(8, 7, 0, 0, 1), 0.25).colour == "amber"
+    assert judge_paired(Paired(8, 7, 0, 0, 1), 0.25).colour == "amber"
 
 
 def test_near_chance_cannot_tell():
     # HellaSwag of a tiny model: 0.27 of 400, one standard error .022, three .067 > .02
-    found = judge(Paired(400, 90, 18, 16, 276), 0.25)
+    found = judge_paired(Paired(400, 90, 18, 16, 276), 0.25)
     assert found.colour == "cannot_tell"
     assert found.retention.value == pytest.approx(106 / 108)  # raw retention would have looked fine
     assert "not clearly above guessing (25.0%" in found.sentence
@@ -47,29 +47,29 @@ def test_near_chance_cannot_tell():
 
 def test_everything_lost_near_chance_is_not_retained():
     """pre .30, post .25: raw post / pre says .83, though all of it was lost."""
-    found = judge(Paired(2_000, 350, 250, 150, 1_250), 0.25)
+    found = judge_paired(Paired(2_000, 350, 250, 150, 1_250), 0.25)
     assert found.retention.value == pytest.approx(500 / 600)
     assert found.above_chance is not None and found.above_chance.value == pytest.approx(0)
     assert found.colour == "red"
 
 
 def test_without_chance_it_is_retention_that_counts():
-    found = judge(Paired(300, 180, 4, 6, 110), None)
+    found = judge_paired(Paired(300, 180, 4, 6, 110), None)
     assert found.above_chance is None and found.colour == "green"
     assert "of its score" in found.sentence
 
 
 @pytest.mark.parametrize("pair", [Paired(0, 0, 0, 0, 0), Paired(20, 0, 0, 5, 15), Paired(1, 0, 0, 0, 1)])
 def test_nothing_to_lose_cannot_tell(pair):
-    found = judge(pair, None)
+    found = judge_paired(pair, None)
     assert found.colour == "cannot_tell" and found.sentence.startswith("Cannot tell")
 
 
 def test_the_threshold_is_a_parameter():
     pair = Paired(1_000, 850, 100, 0, 50)  # kept 89.5%, interval about .875 to .912
-    assert judge(pair, None, threshold=0.8).colour == "green"
-    assert judge(pair, None, threshold=0.9).colour == "amber"
-    assert judge(pair, None, threshold=0.95).colour == "red"
+    assert judge_paired(pair, None, threshold=0.8).colour == "green"
+    assert judge_paired(pair, None, threshold=0.9).colour == "amber"
+    assert judge_paired(pair, None, threshold=0.95).colour == "red"
 
 
 def test_red_is_seldom_wrong():
@@ -86,7 +86,7 @@ def test_red_is_seldom_wrong():
             red = sum(
                 int(weight)
                 for row, weight in zip(kinds.tolist(), times.tolist(), strict=True)
-                if judge(Paired(200, *row), 0.25).colour == "red"
+                if judge_paired(Paired(200, *row), 0.25).colour == "red"
             )
             seen[kept, pre] = red / 1_000
     # three standard errors of 2.5% in 1,000 draws are 1.5 points
@@ -94,7 +94,7 @@ def test_red_is_seldom_wrong():
     assert numpy.mean([rate for (kept, _), rate in seen.items() if kept == 0.9]) <= 0.025, seen
     assert all(rate <= 0.005 for (kept, _), rate in seen.items() if kept == 1.0), seen
     # the point estimate alone would be wrong far more often than that
-    assert judge(Paired(200, 87, 13, 7, 93), 0.25).colour == "amber"
+    assert judge_paired(Paired(200, 87, 13, 7, 93), 0.25).colour == "amber"
 
 
 def test_other_metrics_by_their_interval():

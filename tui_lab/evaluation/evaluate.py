@@ -225,9 +225,9 @@ class _Evaluation:
                 f"{self._subject.how}, so the base was measured again"
             )
 
-    def _facts(self, suite: Suite) -> results.Facts:
+    def _facts(self, suite: Suite) -> results.MeasurementInfo:
         how, subject = self._subject.how, self._subject
-        return results.Facts(
+        return results.MeasurementInfo(
             model=sanitize(subject.label),
             revision=subject.base.revision,
             quantization=how.quantization,

@@ -128,7 +128,7 @@ class ScoreFile:
                 f"{sanitize(str(self.path.parent))} cannot be written ({error.strerror}); free the place, or "
                 "name another with TUI_LAB_CACHE_DIR"
             ) from None
-        self.done = results.fits(self._suite, {score.id: score for score in found})
+        self.done = results.valid_scores(self._suite, {score.id: score for score in found})
         return self
 
     def __exit__(
@@ -143,7 +143,7 @@ class ScoreFile:
 
     def add(self, score: ItemScore) -> None:
         """Writes a score: one write, so that two evaluations of the same thing do not mix their lines."""
-        self._write(results.record(score))
+        self._write(results.score_record(score))
         self.done[score.id] = score
 
     def _write(self, value: dict[str, Any]) -> None:

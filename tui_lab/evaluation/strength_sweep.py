@@ -423,7 +423,7 @@ class Sweep:
         from tui_lab.retention import results
 
         threshold = self._subject.recipe.retention_threshold
-        compared = results.comparison(self._suite, self._scores[0.0], self._scores[strength], threshold)
+        compared = results.compare(self._suite, self._scores[0.0], self._scores[strength], threshold)
         gained = acquisition(self._marks[strength])
         return {
             "strength": strength,

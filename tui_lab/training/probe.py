@@ -29,7 +29,7 @@ from tui_lab.retention.scoring.encode import context_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
-from tui_lab.retention.verdict import judge
+from tui_lab.retention.verdict import judge_paired
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import (
@@ -379,7 +379,7 @@ def compare(
 ) -> dict[str, Any]:
     """The figures of an item probe: flips, retention with its interval, verdict."""
     pair = statistics.paired(scoring.correct(suite, before), scoring.correct(suite, after))
-    verdict = judge(pair, suite.chance, threshold)
+    verdict = judge_paired(pair, suite.chance, threshold)
     changes = [
         right_logprob(item, new) - right_logprob(item, old)
         for item, old, new in zip(suite.items, before, after, strict=True)

@@ -6,9 +6,9 @@ seed. No torch, and numpy only where it is needed: the lab reads results."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from tui_lab.retention.suites import checks
 from tui_lab.retention.suites.records import Item, Suite
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 RESAMPLES, SEED = 2_000, 20_240_917
 #: Of an item whose log-likelihoods are not all numbers (a model that diverged): it counts as wrong.
 NO_PREDICTION = -1
+
+
+class ScoreDetails(TypedDict, total=False):
+    """What a score has beside log-likelihoods: ``text`` and ``passed`` for a generated answer, ``words`` and
+    ``bytes`` for a document, ``cut`` for an item that lost so many tokens of its beginning."""
+
+    text: str
+    passed: bool
+    words: int
+    bytes: int
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class ItemScore:
     predicted: int = NO_PREDICTION
     predicted_norm: int = NO_PREDICTION
     tokens: tuple[int, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: ScoreDetails = field(default_factory=lambda: ScoreDetails())
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def choice_score(item: Item, loglikelihoods: Sequence[float], tokens: Sequence[i
         ]
         predicted = max(range(len(loglikelihoods)), key=lambda i: loglikelihoods[i])
         predicted_norm = max(range(len(by_length)), key=lambda i: by_length[i])
-    extra = {"cut": cut} if cut else {}
+    extra: ScoreDetails = {"cut": cut} if cut else {}
     return ItemScore(item.id, tuple(loglikelihoods), predicted, predicted_norm, tuple(tokens), extra)
 
 
@@ -70,7 +81,7 @@ def document_score(item: Item, loglikelihood: float, tokens: int) -> ItemScore:
     """The score of a document, with the sizes that its log-likelihood is divided by."""
     text = item.continuations[0]
     words = int(item.meta.get("words") or len(text.split()))
-    sizes = {"words": words, "bytes": int(item.meta.get("bytes") or len(text.encode("utf-8", "replace")))}
+    sizes: ScoreDetails = {"words": words, "bytes": int(item.meta.get("bytes") or len(text.encode("utf-8", "replace")))}
     return ItemScore(item.id, (loglikelihood,), tokens=(tokens,), extra=sizes)
 
 
@@ -82,7 +93,7 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
     if suite.kind == "perplexity":
         return []
     if suite.kind == "generate":
-        return checks.passed(suite.items, [str(score.extra.get("text", "")) for score in scores])
+        return checks.passed(suite.items, [score.extra.get("text", "") for score in scores])
     if suite.metric == "mc2":
         return [share > 0.5 for share in true_shares(suite, scores)]
     by_length = suite.metric == "acc_norm"
@@ -115,7 +126,7 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
     if suite.kind == "perplexity":
         found = _perplexities(scores)
     elif suite.kind == "generate":
-        texts = [str(score.extra.get("text", "")) for score in scores]
+        texts = [score.extra.get("text", "") for score in scores]
         found = {"pass": _mean(correct(suite, scores))}
         found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
     elif suite.kind == "pairs":
