@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.ui.sample_runs import comparison, make_run, result, save
@@ -40,7 +42,7 @@ from tui_lab.runs.schema import (
     TelemetryEvent,
     ValidationEvent,
 )
-from tui_lab.runs.state import Watcher, headline
+from tui_lab.runs.state import Watcher
 
 pytestmark = pytest.mark.usefixtures("runs_dir")
 MIB = 1 << 20
@@ -115,14 +117,14 @@ def test_figures_are_those_of_the_log_and_the_files() -> None:
     found = facts.read(run)
     state = Watcher(run).read_all()
     stored = results.read(run.path / "retention" / "everyday.json")
-    kept = headline(stored["comparison"])
-    assert found.results["everyday"]["comparison"] == stored["comparison"]
+    kept = asdict(stored.comparison.headline)
+    assert found.results["everyday"]["comparison"] == msgspec.to_builtins(stored.comparison)
     assert "items" not in found.results["everyday"]
     row = cells(found, "retention")["everyday"]
     assert row[:2] == ["100", "0.25"] and row[4] == f"{kept['value']:.3f}"
     assert row[5] == f"{kept['low']:.3f} – {kept['high']:.3f}"
     assert row[-1] == "✗ forgotten" and row[6:8] == ["40", "2"]
-    assert stored["comparison"]["sentence"] in words(found, "retention")
+    assert stored.comparison.sentence in words(found, "retention")
     assert "guessing gets 25% of it right" in words(found, "retention")
     assert "1 were right before and wrong after" in words(found, "retention")
     assert cells(found, "retention")["numbers"][-1] == "✓ kept"
@@ -246,7 +248,7 @@ def test_records_of_another_kind_break_no_report() -> None:
     save(run.path / "retention" / "acquisition.json", {"items": [1, {"base": 2}], "metrics": {"exact": 3}})
     made = document(facts.read(run))
     assert [section.id for section in made.sections if not section.blocks] == []
-    assert "cannot be read by this version" in words(facts.read(run), "retention")
+    assert any("comparison.retention must be an object" in text for text in facts.read(run).problems)
     assert cells(facts.read(run), "result")["steps"] == ["30 of 30"]
 
 

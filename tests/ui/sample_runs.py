@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tui_lab.core.records import from_plain
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention.results import SuiteResult
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, create
 from tui_lab.runs.schema import EndEvent, ItemProbeEvent, ScoreEvent, StartedEvent
@@ -33,6 +35,7 @@ def scores(loglikelihoods: list[float], right: int) -> dict[str, Any]:
         "predicted": best,
         "predicted_norm": best,
         "correct": best == right,
+        "tokens": [1] * len(loglikelihoods),
     }
 
 
@@ -62,6 +65,11 @@ def result(suite: str = "everyday", verdict: str = "red") -> dict[str, Any]:
         },
         "warnings": [],
     }  # fmt: skip
+
+
+def typed_result() -> SuiteResult:
+    """The result as it is read from a file."""
+    return from_plain(result(), SuiteResult, "the sample")
 
 
 def make_run(

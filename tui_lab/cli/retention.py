@@ -15,6 +15,8 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
+from tui_lab.retention.results import Comparison, ItemResult, SuiteResult
+from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
 
@@ -115,24 +117,23 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
+def lines(result: SuiteResult) -> list[str]:
     """A result for people."""
 
-    named = sanitize(result["model"]) + (f" → {sanitize(result['adapter'])}" if result["adapter"] else "")
+    named = sanitize(result.model) + (f" → {sanitize(result.adapter)}" if result.adapter else "")
     found = [
-        f"{sanitize(result['title'])} ({sanitize(result['suite'])} {sanitize(result['version'])}, "
-        f"{result['n']:,} items) · {named} · {result['quantization']}, {result['dtype']}"
+        f"{sanitize(result.title)} ({sanitize(result.suite)} {sanitize(result.version)}, "
+        f"{result.n:,} items) · {named} · {result.quantization}, {result.dtype}"
     ]
-    for name, metric in result["base"].items():
+    for name, metric in result.base.items():
         line = f"  {name:<20} {_score(metric)}"
-        if result["tuned"]:
-            line += f"  →  {_score(result['tuned'][name])}"
+        if result.tuned:
+            line += f"  →  {_score(result.tuned[name])}"
         found.append(line)
-    compared = result["comparison"]
-    if compared:
-        found += ["", *_table(result, compared), "", f"  {sanitize(compared['sentence'])}"]
+    if result.comparison:
+        found += ["", *_table(result, result.comparison), "", f"  {sanitize(result.comparison.sentence)}"]
         found += _flips(result)
-    found += [f"  note: {sanitize(text)}" for text in result["warnings"]]
+    found += [f"  note: {sanitize(text)}" for text in result.warnings]
     return found
 
 
@@ -140,7 +141,9 @@ def learned(acquisition: Mapping[str, Any]) -> list[str]:
     """What a run learned, for people."""
     found = [f"Its own task, {acquisition['rows']:,} held-out rows"]
     for name, sides in acquisition["metrics"].items():
-        before, after = (_score({key: float(sides[side][key]) for key in ("value", "se")}) for side in _SIDES)
+        before, after = (
+            _score(Metric(float(sides[side]["value"]), float(sides[side]["se"]))) for side in _SIDES
+        )
         found.append(f"  {name:<20} {before}  →  {after}")
     losses = [float(acquisition["validation_loss"][side]) for side in _SIDES]
     gap = float(acquisition["overfitting_gap"])
@@ -153,9 +156,9 @@ def learned(acquisition: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _score(metric: Mapping[str, float]) -> str:
-    value, se = metric["value"], metric["se"]
-    return f"{_figure(value):>8}" + (f" ± {_figure(se)}" if math.isfinite(se) else " " * 8)
+def _score(metric: Metric) -> str:
+    error = f" ± {_figure(metric.se)}" if math.isfinite(metric.se) else " " * 8
+    return f"{_figure(metric.value):>8}{error}"
 
 
 def _figure(value: float) -> str:
@@ -163,46 +166,45 @@ def _figure(value: float) -> str:
     return f"{value:.3f}" if not abs(value) >= 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
 
 
-def _table(result: Mapping[str, Any], compared: Mapping[str, Any]) -> list[str]:
+def _table(result: SuiteResult, compared: Comparison) -> list[str]:
     rows = [("all", compared)]
-    apart = result.get("held_back")
-    if apart and apart["comparison"]:
-        rows.append((f"not rehearsed ({', '.join(apart['categories'])})", apart["comparison"]))
-    rows += list(result["categories"].items())
-    above = compared["above_chance"] is not None
+    if result.held_back and result.held_back.comparison:
+        name = f"not rehearsed ({', '.join(result.held_back.categories)})"
+        rows.append((name, result.held_back.comparison))
+    rows += result.categories.items()
+    above = compared.above_chance is not None
     title = "kept above chance" if above else "kept"
     width = min(40, max(len(name) for name, _ in rows))
     head = f"  {'':<{width}}  {'n':>6}  {'before':>7}  {'after':>7}  {title:<26}  lost  gained  verdict"
     return [head, *(_row(name, each, width) for name, each in rows)]
 
 
-def _row(name: str, each: Mapping[str, Any], width: int) -> str:
-
-    kept = each["above_chance"] or each["retention"]
-    interval = format.interval(kept["value"], kept["low"], kept["high"], 3)
+def _row(name: str, each: Comparison, width: int) -> str:
+    found = each.headline
+    interval = format.interval(found.value, found.low, found.high, 3)
     return (
-        f"  {sanitize(name)[:width]:<{width}}  {each['n']:>6,}  {each['pre']:>7.3f}  {each['post']:>7.3f}  "
-        f"{interval:<26}  {each['b']:>4,}  {each['c']:>6,}  {verdicts.said(each['verdict'])}"
+        f"  {sanitize(name)[:width]:<{width}}  {each.n:>6,}  {each.pre:>7.3f}  {each.post:>7.3f}  "
+        f"{interval:<26}  {each.b:>4,}  {each.c:>6,}  {verdicts.said(each.verdict)}"
     )
 
 
-def _flips(result: Mapping[str, Any]) -> list[str]:
+def _flips(result: SuiteResult) -> list[str]:
 
-    lost = [item for item in result["items"] if item["base"]["correct"] and item["tuned"]["correct"] is False]
+    lost = [item for item in result.items if item.is_lost]
     if not lost:
         return []
     found = [f"  forgotten ({len(lost):,}; all of them with --json):"]
     for item in lost[:_FLIPS_SHOWN]:
-        text = sanitize(" ".join(str(item["question"] or item["id"]).split()))
+        text = sanitize(" ".join((item.question or item.id).split()))
         found.append(f"    {text[:96]}{'…' if len(text) > 96 else ''}{_answers(item)}")
     return found
 
 
-def _answers(item: Mapping[str, Any]) -> str:
+def _answers(item: ItemResult) -> str:
     """What was chosen before and after, where there were choices."""
 
-    sides = [item[side]["predicted"] for side in _SIDES]
-    if not item["choices"] or not all(0 <= at < len(item["choices"]) for at in sides):
+    chosen = [item.base.predicted, item.tuned.predicted if item.tuned else -1]
+    if not all(0 <= at < len(item.choices) for at in chosen):
         return ""
-    before, after = (sanitize(" ".join(str(item["choices"][at]).split()))[:32] for at in sides)
+    before, after = (sanitize(" ".join(item.choices[at].split()))[:32] for at in chosen)
     return f"  {before} → {after}" if before != after else ""

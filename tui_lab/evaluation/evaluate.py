@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tui_lab import __version__
 from tui_lab.core import files, job_protocol, records
 from tui_lab.core.errors import LabError
@@ -24,6 +26,7 @@ from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.request import EvaluationRequest, EvaluationTarget, request_of, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.retention import results
+from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
@@ -292,22 +295,22 @@ class _Evaluation:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
         return place
 
-    def _keep(self, result: dict[str, Any]) -> None:
+    def _keep(self, result: SuiteResult) -> None:
         """Stores a run's result; a part of a suite does not take the place of more of it."""
         run = self._subject.run
         if run is None:
             return
-        name = f"{file_stem(result['suite'])}.json"
+        name = f"{file_stem(result.suite)}.json"
         if self._request.limit:
             try:
                 before = results.read(run.path / FOLDER / name)
-                if before["version"] == result["version"] and int(before["n"]) > result["n"]:
+                if before.version == result.version and before.n > result.n:
                     return
-            except (LabError, ValueError, TypeError):
-                pass
+            except LabError:
+                pass  # there is none yet, or it is damaged
         self._store(name, result)
 
-    def _store(self, name: str, value: dict[str, Any]) -> None:
+    def _store(self, name: str, value: SuiteResult | dict[str, Any]) -> None:
         run = self._subject.run
         assert run is not None
         place = self._own_folder(run)
@@ -356,8 +359,8 @@ def handle(value: dict[str, Any], progress: job_protocol.OnProgress) -> dict[str
     """The job: one request, one result. Items of whole benchmarks, which no pipe takes in one line, stay in
     the run's folder."""
     found = evaluate(request_of(value), progress)
-    if sum(len(result["items"]) for result in found["suites"]) > MOST_ITEMS_TOLD:
-        found["suites"] = [{**result, "items": []} for result in found["suites"]]
+    if sum(len(result.items) for result in found["suites"]) > MOST_ITEMS_TOLD:
+        found["suites"] = [msgspec.structs.replace(result, items=[]) for result in found["suites"]]
     return found
 
 

@@ -429,8 +429,13 @@ class Sweep:
             "strength": strength,
             "acquisition": gained["value"],
             "acquisition_interval": gained,
-            "retention": compared["above_chance"] or compared["retention"],
-            **{name: compared[name] for name in ("verdict", "pre", "post", "b", "c", "mcnemar_p")},
+            "retention": asdict(compared.headline),
+            "verdict": compared.verdict,
+            "pre": compared.pre,
+            "post": compared.post,
+            "b": compared.b,
+            "c": compared.c,
+            "mcnemar_p": compared.mcnemar_p,
         }
 
 

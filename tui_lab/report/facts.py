@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import finite
@@ -22,6 +24,7 @@ from tui_lab.forecast import cost
 from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
+from tui_lab.retention.results import SuiteResult
 from tui_lab.runs import cost_so_far
 from tui_lab.runs.flags import flags
 from tui_lab.runs.folder import Run
@@ -184,7 +187,7 @@ def read(run: Run, now: float | None = None) -> Report:
         answers=_answers(acquisition),
         acquisition={key: value for key, value in acquisition.items() if key != "items"},
         results={
-            suite: {key: value for key, value in result.items() if key != "items"}
+            suite: {key: value for key, value in msgspec.to_builtins(result).items() if key != "items"}
             for suite, result in found.items()
         },
         flips={suite: _flips(result) for suite, result in found.items()},
@@ -302,11 +305,9 @@ def _scored(scores: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 # what was measured of the run
 
 
-def _measured(
-    run: Run, problems: list[str]
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
+def _measured(run: Run, problems: list[str]) -> tuple[dict[str, SuiteResult], dict[str, Any], dict[str, Any]]:
     """Results by suite, the strength sweep and the acquisition; what cannot be read joins ``problems``."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, SuiteResult] = {}
     others: dict[str, dict[str, Any]] = {STRENGTH: {}, ACQUISITION: {}}
     for path in sorted((run.path / RETENTION).glob("*.json")):
         try:
@@ -314,7 +315,7 @@ def _measured(
                 others[path.name] = _object(path)
             elif path.name != PROBE_BASE:
                 result = results.read(path)
-                found[str(result["suite"])] = result
+                found[result.suite] = result
         except LabError as error:
             problems.append(str(error))
     return found, others[STRENGTH], others[ACQUISITION]
@@ -332,14 +333,12 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _flips(result: Mapping[str, Any]) -> dict[str, int]:
-    lost = gained = 0
-    for item in result["items"]:
-        base, tuned = item.get("base"), item.get("tuned")
-        if isinstance(base, dict) and isinstance(tuned, dict):
-            lost += base.get("correct") is True and tuned.get("correct") is False
-            gained += base.get("correct") is False and tuned.get("correct") is True
-    return {"items": len(result["items"]), "lost": lost, "gained": gained}
+def _flips(result: SuiteResult) -> dict[str, int]:
+    return {
+        "items": len(result.items),
+        "lost": sum(item.is_lost for item in result.items),
+        "gained": sum(item.is_gained for item in result.items),
+    }
 
 
 def _answers(acquisition: Mapping[str, Any]) -> list[dict[str, Any]]:

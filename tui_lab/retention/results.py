@@ -1,9 +1,8 @@
 """The result of a suite: every item's scores before and after, and the comparison as a whole and by category.
 
-``tui-lab retention --json`` prints it and a run's folder stores it as ``retention/<suite>.json``. This module
-builds the record from scores and reads it back. JSON has no NaN and no infinities: files have them as strings.
-No torch.
-"""
+``tui-lab retention --json`` prints it and a run's folder stores it as ``retention/<suite>.json``. This
+module builds the record from scores and reads it back. JSON has no NaN and no infinities: files have them as
+strings. No torch."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ VERSION = 1
 MAX_BYTES = 1 << 28
 
 
-class AnswerScore(msgspec.Struct, omit_defaults=True):
+class AnswerScore(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One model's score on one item; see :class:`~tui_lab.retention.scoring.metrics.ItemScore`."""
 
     loglikelihoods: list[float]
@@ -46,14 +45,14 @@ class AnswerScore(msgspec.Struct, omit_defaults=True):
     cut: int = 0
 
 
-class ItemResult(msgspec.Struct):
+class ItemResult(msgspec.Struct, kw_only=True):
     """One item of a suite with its scores before and after."""
 
     id: str
-    category: str
-    question: str
-    choices: list[str]
-    answer: list[int]
+    category: str = ""
+    question: str = ""
+    choices: list[str] = []
+    answer: list[int] = []
     base: AnswerScore
     tuned: AnswerScore | None = None
 
@@ -71,9 +70,9 @@ class ItemResult(msgspec.Struct):
 class Comparison(msgspec.Struct):
     """Before and after on the same items.
 
-    ``a``, ``b``, ``c``, ``d`` count items that stayed right, were lost, were gained and stayed wrong; ``n`` is
-    their sum. ``difference`` is post − pre, for perplexity the difference of cross-entropies in nats a token.
-    """
+    ``a``, ``b``, ``c``, ``d`` count items that stayed right, were lost, were gained and stayed wrong; ``n``
+    is their sum. ``difference`` is post − pre, for perplexity the difference of cross-entropies in nats a
+    token."""
 
     metric: str
     threshold: float
@@ -109,31 +108,31 @@ class HeldBackResult(msgspec.Struct):
     comparison: Comparison | None
 
 
-class SuiteResult(msgspec.Struct):
+class SuiteResult(msgspec.Struct, kw_only=True):
     """The result of one suite; ``tuned`` and ``comparison`` are None for a model by itself."""
 
     v: int
     suite: str
-    title: str
+    title: str = ""
     version: str
-    sha256: str
+    sha256: str = ""
     kind: str
     metric: str
-    chance: float | None
+    chance: float | None = None
     n: int
     model: str
-    revision: str
-    quantization: str
-    dtype: str
-    adapter: str | None
-    versions: dict[str, str]
-    seconds: float
+    revision: str = ""
+    quantization: str = "none"
+    dtype: str = ""
+    adapter: str | None = None
+    versions: dict[str, str] = {}
+    seconds: float = 0.0
     base: dict[str, Metric]
-    tuned: dict[str, Metric] | None
+    tuned: dict[str, Metric] | None = None
     items: list[ItemResult]
-    comparison: Comparison | None
-    categories: dict[str, Comparison]
-    held_back: HeldBackResult | None
+    comparison: Comparison | None = None
+    categories: dict[str, Comparison] = {}
+    held_back: HeldBackResult | None = None
     warnings: list[str]
 
 
@@ -346,7 +345,7 @@ def _compare_part(
 
 def score_record(score: ItemScore) -> dict[str, Any]:
     """A score as one JSON object, for a file that grows during an evaluation."""
-    return asdict(replace(score, extra=dict(score.extra)))
+    return asdict(score)
 
 
 def score_of(value: Any) -> ItemScore | None:

@@ -36,7 +36,9 @@ class Verdict:
     sentence: str
 
 
-def judge_paired(paired: Paired, chance: float | None, threshold: float = THRESHOLD, level: float = 0.95) -> Verdict:
+def judge_paired(
+    paired: Paired, chance: float | None, threshold: float = THRESHOLD, level: float = 0.95
+) -> Verdict:
     """The verdict on right and wrong answers, above chance where the suite has a chance level."""
     kept = retention(paired, level)
     above = None if chance is None else retention_above_chance(paired, chance, level)

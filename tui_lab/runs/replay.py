@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
-from tui_lab.retention.results import MOST_BYTES
+from tui_lab.retention.results import MAX_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Command, Inbox
 from tui_lab.runs.events import decode
@@ -271,7 +271,7 @@ class Replay:
         with contextlib.suppress(OSError):
             results.mkdir(mode=0o700, exist_ok=True)
             for path in sorted((self.original.path / "retention").glob("*.json")):
-                if path.stat().st_size <= MOST_BYTES:
+                if path.stat().st_size <= MAX_BYTES:
                     shutil.copyfile(path, results / path.name)
         self._stop()
 

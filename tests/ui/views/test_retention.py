@@ -39,15 +39,15 @@ def test_the_table_has_suites_and_categories_and_fits_80_columns(own_folders: Pa
 
 
 def test_flips_lost_first_of_one_category_or_all() -> None:
-    found = retention.flips(made.result())
+    found = retention.flips(made.typed_result())
     assert [(index, line.split()[1]) for index, line, _ in found] == [(0, "lost"), (1, "gained")]
     assert "[red]wet[/red]␛[2J?" in found[0][1]
-    assert retention.flips(made.result(), "numbers") == []
-    assert retention.flips({}) == []
+    assert retention.flips(made.typed_result(), "numbers") == []
+    assert retention.flips(None) == []
 
 
 def test_an_item_shows_each_choice_before_and_after() -> None:
-    text = retention.item(made.result(), 0, 80).plain
+    text = retention.item(made.typed_result(), 0, 80).plain
     assert "\x1b" not in text
     assert "✓ water  ← taken before" in text
     assert "sand  ← taken after" in text

@@ -18,7 +18,7 @@ def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> N
     run = made.make_run(method="full", learning_rate=2e-3)
     kept = read(run)
     assert kept.acquisition == (0.1, 0.9)
-    assert kept.results["everyday"]["comparison"]["verdict"] == "red"
+    assert kept.results["everyday"].comparison.verdict == "red"
     assert not kept.problems
     found = facts(kept, "everyday")
     assert (found.verdict, found.method, found.learning_rate) == ("red", "full", 2e-3)

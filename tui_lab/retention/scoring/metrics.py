@@ -81,7 +81,10 @@ def document_score(item: Item, loglikelihood: float, tokens: int) -> ItemScore:
     """The score of a document, with the sizes that its log-likelihood is divided by."""
     text = item.continuations[0]
     words = int(item.meta.get("words") or len(text.split()))
-    sizes: ScoreDetails = {"words": words, "bytes": int(item.meta.get("bytes") or len(text.encode("utf-8", "replace")))}
+    sizes: ScoreDetails = {
+        "words": words,
+        "bytes": int(item.meta.get("bytes") or len(text.encode("utf-8", "replace"))),
+    }
     return ItemScore(item.id, (loglikelihood,), tokens=(tokens,), extra=sizes)
 
 

@@ -115,7 +115,7 @@ class DemoRun:
             return
         if (self.run.path / "retention" / f"{SUITE}.json").is_file():
             report = retention_data.read(self.run, self.state)
-            self.report = report if report.results.get(SUITE, {}).get("comparison") else None
+            self.report = report if SUITE in report.results and report.results[SUITE].comparison else None
 
     @property
     def end_state(self) -> str:
@@ -167,15 +167,14 @@ class DemoRun:
         return {f"{self.name}_{name}": sanitize(text) for name, text in values.items()}
 
     def _comparison_values(self) -> dict[str, str]:
-        comparison = self.report.results[SUITE]["comparison"] if self.report else None
+        comparison = self.report.results[SUITE].comparison if self.report else None
         if not comparison:
             return {}
         interval = retention_data.figure(comparison) or {}
         keys = (("retention", "value"), ("low", "low"), ("high", "high"))
         values = {name: f"{interval[key]:.0%}" for name, key in keys if key in interval}
-        values["verdict"] = retention.verdict_words(str(comparison.get("verdict") or ""))[0]
-        counts = (("n", "n"), ("lost", "b"), ("gained", "c"))
-        return values | {name: str(comparison[key]) for name, key in counts if key in comparison}
+        values["verdict"] = retention.verdict_words(comparison.verdict)[0]
+        return values | {"n": str(comparison.n), "lost": str(comparison.b), "gained": str(comparison.c)}
 
     def _progress_text(self) -> str:
         state = self.state

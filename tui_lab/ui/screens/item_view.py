@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
+from tui_lab.retention.results import SuiteResult
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.views import retention
@@ -28,7 +28,7 @@ class ItemView(Modal[None]):
     GROUP = "item"
     BINDINGS = bindings("item")
 
-    def __init__(self, result: Mapping[str, Any], indices: Sequence[int], at: int) -> None:
+    def __init__(self, result: SuiteResult, indices: Sequence[int], at: int) -> None:
         super().__init__()
         self.result, self.indices, self.at = result, list(indices), at
 

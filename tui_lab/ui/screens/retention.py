@@ -18,6 +18,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
+from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
@@ -211,13 +212,17 @@ class KeepPane(Pane):
 
     @property
     def _advice(self) -> tuple[Advice, ...]:
-        if self.kept is None or not (self._has_weights or self._result.get("comparison")):
+        if self.kept is None or not (self._has_weights or self._comparison):
             return ()  # the first advice would be to measure
         return advise(retention_data.facts(self.kept, self.suite))
 
     @property
-    def _result(self) -> dict[str, Any]:
-        return self.kept.results.get(self.suite, {}) if self.kept else {}
+    def _result(self) -> SuiteResult | None:
+        return self.kept.results.get(self.suite) if self.kept else None
+
+    @property
+    def _comparison(self) -> Comparison | None:
+        return self._result.comparison if self._result else None
 
     def _draw_verdict(self) -> None:
         kept = self.kept
@@ -225,20 +230,20 @@ class KeepPane(Pane):
         if kept is None:
             lines = [Content(empty.no_run_kept(self.keymap))]
         else:
-            comparison = self._result.get("comparison")
-            words, colour = retention.verdict_words(str((comparison or {}).get("verdict") or ""))
+            comparison = self._comparison
+            words, colour = retention.verdict_words(comparison.verdict if comparison else "")
             start, end = kept.acquisition
             name = retention_data.label(kept.recipe, kept.run.id)
             gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
             if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
                 name += f"   {self.suite}"  # which stands in the table, too
-            sentence = str(comparison["sentence"]) if comparison else self._not_measured
+            sentence = comparison.sentence if comparison else self._not_measured
             lines = [
                 Content.assemble(
                     (f"{words}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
                 ),
                 Content(sanitize(sentence)),
-                Content(retention.decision(str((comparison or {}).get("verdict") or ""), kept.threshold)),
+                Content(retention.decision(comparison.verdict if comparison else "", kept.threshold)),
                 Content.styled(
                     sanitize(self.progress or retention.first_advice(self._advice)), "$text-muted"
                 ),
@@ -272,7 +277,7 @@ class KeepPane(Pane):
     def _draw_flips(self) -> None:
         options = self.query_one("#flips OptionList", OptionList)
         found = retention.flips(self._result, self.category)
-        measured = bool(self._result.get("comparison"))
+        measured = self._comparison is not None
         if (found, measured) == self._flips_shown and options.option_count:
             return  # the cursor stays where it is
         self._flips_shown = (found, measured)
@@ -315,8 +320,8 @@ class KeepPane(Pane):
     def _flip_opened(self, event: OptionList.OptionSelected) -> None:
         from tui_lab.ui.screens.item_view import ItemView
 
-        if event.option_index < len(self._flips):
-            self.app.push_screen(ItemView(self._result, self._flips, event.option_index))
+        if (result := self._result) and event.option_index < len(self._flips):
+            self.app.push_screen(ItemView(result, self._flips, event.option_index))
 
     def action_tab(self, name: str) -> None:
         super().action_tab(name)

@@ -4,7 +4,7 @@ its choices before and after. Pure; text of suites and models is shown as text."
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from textual.content import Content
@@ -12,6 +12,7 @@ from textual.content import Content
 from tui_lab.core.format import bar, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
+from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import RetentionReport, figure
 
@@ -42,22 +43,22 @@ def decision(verdict: str, threshold: float) -> str:
     return f"threshold {threshold:g}, set before the run: {said}"
 
 
-def cells(name: str, comparison: Mapping[str, Any] | None, n: int) -> tuple[str, ...]:
+def cells(name: str, comparison: Comparison | None, n: int) -> tuple[str, ...]:
     """One row of the table."""
     if not comparison:
         return ("·", name, str(n), "–", "–", "–", "–", "", "")
     found = figure(comparison)
     assert found is not None
     return (
-        verdict_look(str(comparison["verdict"]))[0],
+        verdict_look(comparison.verdict)[0],
         sanitize(name),
-        str(comparison["n"]),
-        decimal(comparison["pre"]),
-        decimal(comparison["post"]),
-        decimal(found["value"]) + ("" if comparison.get("above_chance") is None else "*"),
+        str(comparison.n),
+        decimal(comparison.pre),
+        decimal(comparison.post),
+        decimal(found["value"]) + ("" if comparison.above_chance is None else "*"),
         f"{decimal(found['low'])} – {decimal(found['high'])}",
-        str(comparison["b"]),
-        str(comparison["c"]),
+        str(comparison.b),
+        str(comparison.c),
     )
 
 
@@ -77,31 +78,28 @@ def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]
     """The table: (suite, category or "", the line, the colour)."""
     found = []
     for suite, result in kept.results.items():
-        comparison = result.get("comparison")
-        _, colour = verdict_words(str((comparison or {}).get("verdict") or ""))
-        found.append((suite, "", line(cells(suite, comparison, int(result.get("n") or 0)), room), colour))
-        parts = dict(result.get("categories") or {})
-        if held := result.get("held_back"):
-            parts = {NOT_REHEARSED: held.get("comparison"), **parts}
+        comparison = result.comparison
+        _, colour = verdict_words(comparison.verdict if comparison else "")
+        found.append((suite, "", line(cells(suite, comparison, result.n), room), colour))
+        parts: dict[str, Comparison | None] = dict(result.categories)
+        if result.held_back is not None:
+            parts = {NOT_REHEARSED: result.held_back.comparison, **parts}
         for name, each in parts.items():
-            _, colour = verdict_words(str((each or {}).get("verdict") or ""))
+            _, colour = verdict_words(each.verdict if each else "")
             found.append((suite, name, line(cells(f"  {name}", each, 0), room), colour))
     return found
 
 
-def flips(result: Mapping[str, Any], category: str = "") -> list[tuple[int, str, str]]:
+def flips(result: SuiteResult | None, category: str = "") -> list[tuple[int, str, str]]:
     """The items that flipped: (index, line, colour), lost ones first."""
     lost, gained = [], []
-    for index, item in enumerate(result.get("items") or ()):
-        base, tuned = item.get("base"), item.get("tuned")
-        if not base or not tuned or base.get("correct") == tuned.get("correct"):
+    for index, item in enumerate(result.items if result else ()):
+        if category and item.category != category:
             continue
-        if category and item.get("category") != category:
-            continue
-        question = " ".join(sanitize(str(item.get("question") or item.get("id"))).split())
-        if base.get("correct"):
+        question = " ".join(sanitize(item.question or item.id).split())
+        if item.is_lost:
             lost.append((index, f"✗ lost    {question}", "$forgotten"))
-        else:
+        elif item.is_gained:
             gained.append((index, f"✓ gained  {question}", "$retained"))
     return lost + gained
 
@@ -116,35 +114,32 @@ def shares(loglikelihoods: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def item(result: Mapping[str, Any], index: int, width: int) -> Content:
+def item(result: SuiteResult, index: int, width: int) -> Content:
     """One item: the question, its choices, and how probable each was before and after."""
-    each = result["items"][index]
-    base, tuned = each.get("base") or {}, each.get("tuned") or {}
-    choices = [str(choice) for choice in each.get("choices") or ()]
-    count = max(len(choices), len(base.get("loglikelihoods") or ()), len(tuned.get("loglikelihoods") or ()))
-    before = shares(base.get("loglikelihoods") or [math.nan] * count)
-    after = shares(tuned.get("loglikelihoods") or [math.nan] * count)
+    each = result.items[index]
+    base, tuned = each.base.loglikelihoods, each.tuned.loglikelihoods if each.tuned else []
+    count = max(len(each.choices), len(base), len(tuned))
+    before, after = shares(base or [math.nan] * count), shares(tuned or [math.nan] * count)
+    sides = [("before", each.base), *([("after", each.tuned)] if each.tuned else [])]
     room = max(6, (width - 24) // 2)
     parts: list[Any] = [
-        (sanitize(str(each.get("question") or each.get("id")), keep_newlines=True), "bold"),
+        (sanitize(each.question or each.id, keep_newlines=True), "bold"),
         "\n",
     ]
-    if each.get("category"):
-        parts.append((f"{sanitize(str(each['category']))}\n", "$text-muted"))
+    if each.category:
+        parts.append((f"{sanitize(each.category)}\n", "$text-muted"))
     for place in range(count):
-        right = place in (each.get("answer") or ())
-        text = sanitize(choices[place]) if place < len(choices) else f"choice {place + 1}"
-        said = [
-            name for name, scores in (("before", base), ("after", tuned)) if scores.get("predicted") == place
-        ]
-        taken = f"  ← taken {' and '.join(said)}" if said else ""
+        right = place in each.answer
+        text = sanitize(each.choices[place]) if place < len(each.choices) else f"choice {place + 1}"
+        chosen = [name for name, scores in sides if scores.predicted == place]
+        taken = f"  ← taken {' and '.join(chosen)}" if chosen else ""
         mark = ("✓ ", "bold $retained") if right else ("  ", "")
         parts += ["\n", mark, (text, "bold" if right else ""), (taken, "$text-muted"), "\n"]
         parts += ["    before ", (bar(before[place], room), "$base-model"), f" {before[place]:6.1%}\n"]
         parts += ["    after  ", (bar(after[place], room), "$tuned-model"), f" {after[place]:6.1%}\n"]
-    for name, scores in (("before", base), ("after", tuned)):
-        if scores.get("text"):
-            parts += ["\n", (f"{name}: ", "bold"), sanitize(str(scores["text"]), keep_newlines=True), "\n"]
+    for name, scores in sides:
+        if scores.text:
+            parts += ["\n", (f"{name}: ", "bold"), sanitize(scores.text, keep_newlines=True), "\n"]
     return Content.assemble(*parts)
 
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.advice import Facts
+from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.retention.strength_grid import refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher, headline
@@ -35,7 +36,7 @@ class RetentionReport:
     run: Run
     recipe: Recipe | None
     state: RunState
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suite
+    results: dict[str, SuiteResult] = field(default_factory=dict)  # by suite
     strength: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -86,7 +87,7 @@ def read(run: Run, state: RunState | None = None) -> RetentionReport:
                 kept.strength = _object(path)
             else:
                 value = results.read(path)
-                kept.results[str(value["suite"])] = value
+                kept.results[value.suite] = value
         except LabError as error:
             problems.append(str(error))
     return kept
@@ -102,23 +103,23 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def figure(comparison: Mapping[str, Any] | None) -> Figure | None:
+def figure(comparison: Comparison | None) -> Figure | None:
     """The retention that a comparison is judged by: above chance where there is a chance level."""
-    return headline(dict(comparison)) if comparison else None
+    return asdict(comparison.headline) if comparison else None
 
 
 def facts(kept: RetentionReport, suite: str) -> Facts:
     """What the advice is made from."""
-    comparison = (kept.results.get(suite) or {}).get("comparison") or {}
-    categories = (kept.results.get(suite) or {}).get("categories") or {}
-    lost = {name: int(each["b"]) for name, each in categories.items() if each}
+    result = kept.results.get(suite)
+    comparison = result.comparison if result else None
+    lost = {name: each.b for name, each in result.categories.items()} if result else {}
     worst = max(lost, key=lambda name: lost[name], default="")
     start, end = kept.acquisition
     loss, validation = kept.state.loss.last, kept.state.validation.last
     strength = kept.strength or {}
     recipe = kept.recipe
     return Facts(
-        verdict=str(comparison.get("verdict") or ""),
+        verdict=comparison.verdict if comparison else "",
         method=recipe.method if recipe else "lora",
         learning_rate=recipe.learning_rate if recipe else 0.0,
         replay_fraction=recipe.replay_fraction if recipe else 0.0,
@@ -154,7 +155,8 @@ def label(recipe: Recipe | None, run_id: str) -> str:
 def point(kept: RetentionReport, suite: str) -> RunPoint | None:
     """The run as a point; None until both were measured."""
     start, end = kept.acquisition
-    found = figure((kept.results.get(suite) or {}).get("comparison"))
+    result = kept.results.get(suite)
+    found = figure(result.comparison if result else None)
     if found is None and kept.state.item_probes and kept.state.item_probes[-1]["suite"] == suite:
         found = headline(kept.state.item_probes[-1])
     if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
