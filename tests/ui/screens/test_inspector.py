@@ -23,7 +23,7 @@ async def test_what_a_lane_did_not_bring_is_asked_of_the_host() -> None:
         ask = GenerateRequest("What is the capital of France?", LANES, max_new_tokens=8)
         done = await host.generate(ask, lambda event: None)
         assert not any(token.alternatives for lane in done for token in lane.tokens)
-        for lane, panel in zip(done, ("after warping", "live,", "likeness pen"), strict=True):
+        for lane, panel in zip(done, ("after warping", "live,", "degeneration"), strict=True):
             inspector = inspect_lane(host, ask, lane)
 
             app: App[None] = App()

@@ -357,7 +357,7 @@ def test_curves_of_one_plot_differ_by_their_marks() -> None:
     ]
     assert sum(len(series) > 1 for series in plots) >= 3
     for series in plots:
-        marks = [one.mark or one.look for one in series if one.name]
+        marks = [one.mark or one.style for one in series if one.name]
         assert len(set(marks)) == len(marks), [one.name for one in series]
 
 

@@ -96,7 +96,7 @@ def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
     for marker in ("braille", "block", "ascii"):
         heading = plain(draw(series, 80, 12, PlotOptions("loss", marker=marker))[:1])  # type: ignore[arg-type]
         assert "train 2" in heading and "smoothed 2.5" in heading and "validation 2.25" in heading
-        glyphs = [GLYPHS[marker][one.look] for one in series]
+        glyphs = [GLYPHS[marker][one.style] for one in series]
         assert len(set(glyphs)) == 3
         assert all(glyph in heading for glyph in glyphs)
 

@@ -24,7 +24,7 @@ async def test_the_reader_stays_where_he_reads_through_any_width() -> None:
     app = Page()
     async with app.run_test(size=(90, 12)) as pilot:
         feed = app.query_one(Feed)
-        feed.bring([entry(n) for n in range(100)])
+        feed.update_entries([entry(n) for n in range(100)])
         await pilot.pause()
         assert "entry 099" in screen_text(app), "it follows the end"
         feed.scroll_to(y=40, animate=False, immediate=True)
@@ -34,7 +34,7 @@ async def test_the_reader_stays_where_he_reads_through_any_width() -> None:
             await pilot.resize_terminal(*size)
             await pilot.pause()
             assert "entry 040" in screen_text(app).split("\n")[0], size
-        feed.bring([entry(n) for n in range(110)])
+        feed.update_entries([entry(n) for n in range(110)])
         await pilot.pause()
         assert screen_text(app).startswith(" entry 040"), "what is new comes below"
         feed.replace([*(entry(n) for n in range(120))])
@@ -46,11 +46,11 @@ async def test_at_the_end_it_stays_at_the_end() -> None:
     app = Page()
     async with app.run_test(size=(90, 12)) as pilot:
         feed = app.query_one(Feed)
-        feed.bring([entry(n) for n in range(100)])
+        feed.update_entries([entry(n) for n in range(100)])
         for size in ((40, 12), (200, 10)):
             await pilot.resize_terminal(*size)
             await pilot.pause()
             assert "entry 099" in screen_text(app), size
-        feed.bring([entry(n) for n in range(50, 102)])  # the oldest made room
+        feed.update_entries([entry(n) for n in range(50, 102)])  # the oldest made room
         await until(lambda: "entry 101" in screen_text(app))
         assert [parts[0][0] for parts in feed.entries][-2:] == ["entry 100 ", "entry 101 "]

@@ -57,7 +57,7 @@ def test_curves_of_a_gpu_and_the_forecast_under_them(run: Run) -> None:
     assert (list(forecast.xs), list(forecast.ys)) == ([0.0, 60.0], [float(int(7.4 * GIB))] * 2)
     assert allocated.last == pytest.approx(6.5 * GIB, rel=0.01)
     assert list(device.xs) == list(range(5, 41, 5)) and device.last == 15 * GIB  # telemetry's, by all
-    assert len({one.look for one in series}) == 4  # told apart without colour
+    assert len({one.style for one in series}) == 4  # told apart without colour
 
 
 def test_curves_without_a_gpu_or_a_forecast(run: Run) -> None:
@@ -70,7 +70,7 @@ def test_before_the_first_step_the_forecast_stands_alone() -> None:
     state = RunState()
     state.apply([{"kind": "forecast", "total": 5 * GIB}, {"kind": "plan", "total_steps": 10}])
     [line] = memory_series(state)
-    assert (line.name, line.look, list(line.xs)) == ("forecast", "dashed", [0.0, 10.0])
+    assert (line.name, line.style, list(line.xs)) == ("forecast", "dashed", [0.0, 10.0])
 
 
 def test_a_run_that_loads_shows_what_it_holds_already() -> None:

@@ -154,8 +154,10 @@ class DashboardPane(RunPane):
         super().draw_run(key, state)
         self.query_one(MemoryView).take(state, self.status)
         samples = [run_text.sample_parts(sample) for sample in state.samples]
-        self.query_one("#lane Feed", Feed).bring(samples)
-        self.query_one("#events Feed", Feed).bring([run_text.note_parts(note) for note in state.notes])
+        self.query_one("#lane Feed", Feed).update_entries(samples)
+        self.query_one("#events Feed", Feed).update_entries(
+            [run_text.note_parts(note) for note in state.notes]
+        )
         tell = {tile.id: tile.tell for tile in self.query(Tile)}
         if state.loss.values:
             tell["loss"]([(quantity(state.loss.last, "number"), "train"), (f" at step {state.step}", "axis")])

@@ -96,8 +96,10 @@ class TunePane(RunPane):
         super().draw_run(key, state)
         assert self.watcher is not None
         self.query_one(MemoryView).take(state, self.status)
-        self.query_one("#events Feed", Feed).bring([run.note_parts(note) for note in state.notes])
-        self.query_one("#samples Feed", Feed).bring([run.sample_parts(each) for each in state.samples])
+        self.query_one("#events Feed", Feed).update_entries([run.note_parts(note) for note in state.notes])
+        self.query_one("#samples Feed", Feed).update_entries(
+            [run.sample_parts(each) for each in state.samples]
+        )
         about = probe.about_flags(self._flags) + probe.about_probes(state)
         about += run.about_run(
             state,

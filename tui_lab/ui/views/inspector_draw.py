@@ -1,6 +1,6 @@
-"""The whole of the token inspector as rows of text with named colours: the lane's text coloured by surprise,
-the figures of one token, and as many panels as the width holds. Pure functions of what is looked at, a
-width and a height."""
+"""Draws the token inspector as rows of text with roles for colours: the lane's text coloured by surprise, the
+statistics of the current token, and as many panels as fit side by side. Pure functions of the inspector's
+state, a width and a height in cells."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from tui_lab.ui.views.inspector_state import (
     token_text,
 )
 
-#: Columns that a panel needs to be read at a glance; wider screens show several.
+#: Least width of a panel in cells; wider screens show several.
 PANEL_COLUMNS = 54
-#: Rows of a panel that says something, and of the text at most: the rest is the panels'.
+#: Least rows of a panel, and the largest share of the height for the text.
 _PANEL_ROWS = 9
 _TEXT_SHARE = 0.34
-_FIXED_ROWS = 1 + 2 + 1  # title, figures, names of the panels
+_FIXED_ROWS = 1 + 2 + 1  # title, token statistics, names of the panels
 
 
 @dataclass(frozen=True)
 class TokenPiece:
-    """Where a piece of a token stands in the text's rows."""
+    """A piece of a token in a row of the text; ``token`` is the token's index."""
 
     token: int
     text: str
@@ -50,25 +50,25 @@ class TokenPiece:
 def draw(
     scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], width: int, height: int
 ) -> list[InspectorRow]:
-    """The inspector in ``height`` rows of ``width`` columns; ``layout`` is ``lay_out`` of this width."""
+    """The inspector in at most ``height`` rows of ``width`` cells. ``layout``: :func:`lay_out` for this width."""
     if not scene.tokens:
         return [title_row(scene, width), padded((InspectorSpan("The lane has no tokens.", "axis"),), width)]
     first, count = text_window(scene, layout, height)
     panel_height = max(1, height - _FIXED_ROWS - 2 * count)
     rows = [title_row(scene, width), *text_rows(scene, layout[first : first + count], width)]
-    rows += fact_rows(scene, width)
+    rows += statistics_rows(scene, width)
     shown = panels_shown(scene, width)
     rows.append(_names_row(scene, shown, width))
     if shown:
         rows += _side_by_side(scene, shown, width, panel_height)
     else:
-        sentence = "This lane was not asked for details: there is nothing more to show of its tokens."
+        sentence = "This lane was decoded without details, so there is nothing more to show."
         rows.append(padded((InspectorSpan(sentence, "axis"),), width))
     return rows[:height]
 
 
 def panels_shown(scene: InspectorState, width: int) -> list[PanelName]:
-    """The panels that there is room for: the chosen one first, then those behind it."""
+    """The panels that fit side by side: the selected one, then those after it."""
     views = scene.views
     if not views:
         return []
@@ -78,7 +78,7 @@ def panels_shown(scene: InspectorState, width: int) -> list[PanelName]:
 
 
 def _names_row(scene: InspectorState, shown: Sequence[PanelName], width: int) -> InspectorRow:
-    """The names of all panels, those that are shown marked, over a rule."""
+    """The names of all panels on a rule; those in view are highlighted."""
     parts = [InspectorSpan("── " if scene.marks == "block" else "-- ", "axis")]
     for view in scene.views:
         on = view in shown
@@ -108,8 +108,8 @@ def _side_by_side(
 
 
 def lay_out(texts: Sequence[str], width: int) -> list[list[TokenPiece]]:
-    """The tokens' texts in rows of at most ``width`` columns, broken before tokens that begin with a blank
-    where that is possible, and after line feeds."""
+    """Token texts in rows of at most ``width`` cells. Rows break after line feeds, and before tokens that
+    begin with a blank where possible."""
     width = max(4, width)
     rows: list[list[TokenPiece]] = [[]]
     used = 0
@@ -138,7 +138,7 @@ def lay_out(texts: Sequence[str], width: int) -> list[list[TokenPiece]]:
 
 
 def _pieces(text: str) -> list[str]:
-    """A token's text as it stands in the running text: line feeds are shown and break the row."""
+    """A token's text split at line feeds, which are shown as ⏎ and end the row."""
     if not text:
         return [NO_TEXT]
     shown = sanitize(text.replace("\r\n", "\n").replace("\t", "⇥"), keep_newlines=True)
@@ -151,7 +151,7 @@ def _chopped(text: str, width: int) -> list[str]:
 
 
 def row_of(rows: Sequence[Sequence[TokenPiece]], token: int) -> int:
-    """The first row that a token stands in."""
+    """The first row that contains a token."""
     low, high = 0, len(rows) - 1
     while low < high:  # tokens stand in order
         middle = (low + high) // 2
@@ -163,10 +163,10 @@ def row_of(rows: Sequence[Sequence[TokenPiece]], token: int) -> int:
 def text_window(
     scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], height: int
 ) -> tuple[int, int]:
-    """Of the text's rows the first that is shown and how many are, around the current token, when the whole
-    inspector has ``height`` rows. Each takes two: the text, and what says the same as its colours."""
-    room = min(int(height * _TEXT_SHARE), height - _FIXED_ROWS - _PANEL_ROWS)
-    count = max(1, min(len(layout), room // 2))
+    """(first row, number of rows) of the text to show around the current token, for an inspector of
+    ``height`` rows. A row of text takes two rows on the screen: the text, and glyphs for its colours."""
+    available = min(int(height * _TEXT_SHARE), height - _FIXED_ROWS - _PANEL_ROWS)
+    count = max(1, min(len(layout), available // 2))
     at = row_of(layout, scene.position)
     return max(0, min(at - count // 2, len(layout) - count)), count
 
@@ -174,7 +174,7 @@ def text_window(
 def text_rows(
     scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], width: int
 ) -> list[InspectorRow]:
-    """Rows of the lane's text, and under each a row of glyphs that says the same as the colours."""
+    """Rows of the lane's text, each followed by a row of glyphs with the level of surprise of every token."""
     glyphs = GLYPHS[scene.marks]
     out: list[InspectorRow] = []
     for row in layout:
@@ -193,7 +193,7 @@ def text_rows(
 
 
 def title_row(scene: InspectorState, width: int) -> InspectorRow:
-    """Which lane this is, and where in it."""
+    """The lane, the position in it, and the model that colours the text."""
     done = scene.done
     on = f" on {sanitize(done.on)}" if done.on and f"on={done.on}" not in done.description else ""
     where = f"{scene.position + 1}/{len(scene.tokens)}" if scene.tokens else "0/0"
@@ -210,10 +210,10 @@ def title_row(scene: InspectorState, width: int) -> InspectorRow:
     )
 
 
-def fact_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
-    """The figures of the current token, in two rows."""
+def statistics_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
+    """Probability, rank, surprise and entropy of the current token, in two rows."""
     token = scene.tokens[scene.position]
-    facts = [
+    statistics = [
         f"p {percent(math.exp(token.logprob))}",
         f"rank {token.rank:,}",
         f"surprise {surprise_bits(token.logprob):.2f} bits",
@@ -221,17 +221,19 @@ def fact_rows(scene: InspectorState, width: int) -> list[InspectorRow]:
     name = token_text(token.text, token.token_id)
     left = InspectorSpan(f"{fit(name, min(cell_len(name), 24))} ", "title", False)
     number = InspectorSpan(f"id {token.token_id}  ", "axis")
-    facts_row = padded((left, number, InspectorSpan("   ".join(facts), ROLES[level(token.logprob)])), width)
-    spread = math.exp(min(token.entropy, 700.0))
-    entropy = f"entropy {token.entropy:.2f} nats: as if {spread:,.1f} tokens were equally likely"
+    first_row = padded(
+        (left, number, InspectorSpan("   ".join(statistics), ROLES[level(token.logprob)])), width
+    )
+    perplexity = math.exp(min(token.entropy, 700.0))
+    entropy = f"entropy {token.entropy:.2f} nats: as if {perplexity:,.1f} tokens were equally likely"
     after = entropy_after(token.alternatives)
     if after is not None:
         entropy += f"; {after:.2f} nats after warping"
-    return [facts_row, padded((InspectorSpan(entropy),), width)]
+    return [first_row, padded((InspectorSpan(entropy),), width)]
 
 
 def entropy_after(alternatives: Sequence[Alternative]) -> float | None:
-    """Entropy in nats of what the lane drew from; None when not all of it is among the alternatives."""
+    """Entropy in nats of the warped distribution; None when the alternatives do not cover it."""
     shares = [a.warped_probability for a in alternatives if a.warped_probability > 0]
     if not shares or sum(shares) < 0.9995:
         return None

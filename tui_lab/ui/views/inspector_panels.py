@@ -1,6 +1,6 @@
-"""The panels of the token inspector: probabilities before and after the lane's warping, the candidates of
-contrastive search, the hypotheses of a beam search, models side by side. Each is a pure function of what is
-looked at, a width and a height."""
+"""The panels of the token inspector: probabilities before and after warping, candidates of contrastive search,
+hypotheses of beam search, models side by side. Each is a pure function of the inspector's state and a size in
+cells."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tui_lab.ui.views.inspector_state import (
     token_text,
 )
 
-#: Share of a probability that a change must reach to be called one.
+#: Relative changes of a probability below this are shown as none.
 _CHANGE = 0.02
 
 
 @dataclass(frozen=True)
 class BarColumn:
-    """A column of bars in a table of tokens."""
+    """A column of bars in a table of tokens. ``figure`` formats the value next to the bar."""
 
     title: str
-    values: tuple[float | None, ...]  # None where not known
+    values: tuple[float | None, ...]  # None where unknown
     role: str
     figure: Callable[[float], str] = percent
 
@@ -51,8 +51,8 @@ def table(
     marks: str,
     limit: float | None = None,
 ) -> list[InspectorRow]:
-    """Tokens down, a bar with its figure for each column, and a note behind: (text, role). A bar's whole
-    length stands for ``limit``, by default for what holds the largest value."""
+    """One row per token: its name, a bar with a number for each column, and a note given as (text, role). A full
+    bar is ``limit``, by default the smallest scale that holds all values."""
     name_width = min(18, max(8, width // 5))
     figure = 7
     note_width = min(
@@ -62,14 +62,14 @@ def table(
     bar_width = max(2, room // max(1, len(columns)) - figure - 1)
     known = [value for column in columns for value in column.values if value is not None]
     scale = limit or scale_for(known)
-    head = [InspectorSpan(fit(f"  bar {scale:.0%}", 3 + name_width), "axis")]  # what a whole bar stands for
+    head = [InspectorSpan(fit(f"  bar {scale:.0%}", 3 + name_width), "axis")]  # the scale
     for column in columns:
         head.append(InspectorSpan(fit(column.title, bar_width + figure) + " ", "axis"))
     rows = [padded(head, width)]
     for at, name in enumerate(names):
         row = [InspectorSpan(_mark(chosen[at], marks), "title"), InspectorSpan(fit(name, name_width) + " ")]
         if chosen[at]:
-            row[1] = row[1]._replace(role="title", marked=True)
+            row[1] = row[1]._replace(role="title", highlighted=True)
         for column in columns:
             value = column.values[at]
             if value is None:
@@ -89,11 +89,11 @@ def _mark(chosen: bool, marks: str) -> str:
 
 
 def warping_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The most probable tokens before and after the lane's warping, and what happened to each."""
+    """The most probable tokens, with their probabilities before and after warping and the cause of the change."""
     token = scene.tokens[scene.position]
     if not token.alternatives:
-        return _sentence("The lane was not asked for details, so there are no alternatives here.", width)
-    shown = _most(token, height - 2)
+        return _sentence("The lane was decoded without details, so there are no alternatives.", width)
+    shown = _most_probable(token, height - 2)
     strategy = scene.strategy
     before_ids = {*scene.done.prompt_token_ids, *scene.done.token_ids[: scene.position]}
     notes = [what_happened(a, strategy, a.token_id in before_ids) for a in shown]
@@ -107,8 +107,8 @@ def warping_rows(scene: InspectorState, width: int, height: int) -> list[Inspect
     return [padded((InspectorSpan(warping_sentence(token.alternatives, strategy), "axis"),), width), *rows]
 
 
-def _most(token: TokenRecord, count: int) -> list[Alternative]:
-    """The alternatives that there is room for; the token itself is always among them."""
+def _most_probable(token: TokenRecord, count: int) -> list[Alternative]:
+    """The ``count`` most probable alternatives; the decoded token is always among them."""
     ordered = sorted(token.alternatives, key=lambda a: (-a.logprob, a.token_id))
     shown = ordered[: max(1, count)]
     own = next((a for a in ordered if a.token_id == token.token_id), None)
@@ -118,12 +118,13 @@ def _most(token: TokenRecord, count: int) -> list[Alternative]:
 
 
 def what_happened(a: Alternative, strategy: Strategy | None, stood_before: bool) -> tuple[str, str]:
-    """What the lane's settings made of one alternative, with the colour for it."""
+    """(text, role): what the strategy did to the probability of one alternative. ``stood_before``: the token
+    occurs earlier in prompt or answer, so that a repetition penalty applies."""
     before, after = math.exp(a.logprob), a.warped_probability
     if a.cut_by:
         return f"✂ {a.cut_by.replace('_', '-')}", "forgotten"
-    cold = isinstance(strategy, Greedy) or (isinstance(strategy, Sample) and strategy.temperature == 0)
-    if cold:
+    is_argmax = isinstance(strategy, Greedy) or (isinstance(strategy, Sample) and strategy.temperature == 0)
+    if is_argmax:
         how = "greedy" if isinstance(strategy, Greedy) else "temperature 0"
         return (f"✓ {how}", "retained") if after > 0 else (f"✂ {how}", "forgotten")
     penalty = getattr(strategy, "repetition_penalty", 1.0) != 1.0 and stood_before
@@ -143,7 +144,7 @@ def what_happened(a: Alternative, strategy: Strategy | None, stood_before: bool)
 
 
 def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | None) -> str:
-    """What the lane's settings did at this position, in a line."""
+    """What the strategy did at this position, in one line."""
     if isinstance(strategy, Greedy):
         extra = (
             f" after repetition penalty {strategy.repetition_penalty:g}"
@@ -178,10 +179,10 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
 
 
 def candidate_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The candidates of contrastive search: confidence, degeneration penalty, score."""
+    """The candidates of contrastive search: model confidence, degeneration penalty, score (Su et al. 2022)."""
     token = scene.tokens[scene.position]
     if not token.candidates:
-        return _sentence("No candidates were told at this position.", width)
+        return _sentence("There are no candidates at this position.", width)
     found: Sequence[Candidate] = token.candidates[: max(1, height - 2)]
     alpha = getattr(scene.strategy, "penalty_alpha", None)
     formula = (
@@ -197,7 +198,7 @@ def candidate_rows(scene: InspectorState, width: int, height: int) -> list[Inspe
     columns = (
         BarColumn("confidence", tuple(c.confidence for c in found), "base-model"),
         BarColumn(
-            "likeness penalty",
+            "degeneration",
             tuple(c.degeneration_penalty for c in found),
             "forgotten",
             lambda value: f"{value:.3f}",
@@ -216,10 +217,10 @@ def candidate_rows(scene: InspectorState, width: int, height: int) -> list[Inspe
 
 
 def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The hypotheses after the step that gave the current token, with their scores."""
+    """The hypotheses after the step of the current token. A score is the sum of log-probabilities in nats."""
     step = scene.beams.get(scene.position + 1)
     if step is None or not step.hypotheses:
-        return _sentence("Nothing was told of the hypotheses at this step.", width)
+        return _sentence("There are no hypotheses at this step.", width)
     found: Sequence[Hypothesis] = step.hypotheses[: max(1, height - 1)]
     live = [h.score for h in step.hypotheses if not h.finished]
     best = max(live, default=0.0)
@@ -244,7 +245,7 @@ def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorR
 
 
 def _tail(text: str, width: int) -> str:
-    """The end of a text: hypotheses differ there."""
+    """The end of a text in at most ``width`` cells: hypotheses differ there."""
     if cell_len(text) <= width:
         return text
     out = ""
@@ -258,14 +259,14 @@ def _tail(text: str, width: int) -> str:
 
 
 def model_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The current token and the most probable ones in the eyes of each model."""
+    """The current token and the most probable ones, with their probability under each model."""
     if scene.note or not scene.judged:
-        return _sentence(scene.note or "The models have not been asked.", width)
+        return _sentence(scene.note or "No model has scored these tokens yet.", width)
     at = scene.position
     token = scene.tokens[at]
     models = {name: judged[at] for name, judged in scene.judged.items() if at < len(judged)}
     if not models:
-        return _sentence("The models were not asked about this token.", width)
+        return _sentence("No model has scored this token.", width)
     tops = {
         name: {token_id: (text, logprob) for token_id, text, logprob in j.top} for name, j in models.items()
     }

@@ -1,5 +1,5 @@
-"""What the token inspector looks at, and the small parts that it is drawn with: a lane with everything known
-of it, tokens as people see them, levels of surprise, bars. Pure functions; nothing here knows a screen."""
+"""The state of the token inspector, and the small parts that it is drawn from: token texts, levels of surprise,
+bars. Pure; nothing here depends on a screen."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ TITLES: dict[PanelName, str] = {
     "beams": "Hypotheses",
     "models": "Models side by side",
 }
-#: Surprise in bits at which a token gets the next level; 1 bit is p = 50%, 10 bits p = 0.1%.
+#: Surprise in bits at which the next level begins; 1 bit is p = 50 %, 10 bits p = 0.1 %.
 SURPRISE_BITS = (1.0, 3.0, 6.0, 10.0)
 ROLES = ("surprise-0", "surprise-1", "surprise-2", "surprise-3", "surprise-4")
 GLYPHS = {"block": " ▁▃▅█", "ascii": " .-=#"}
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-#: A bar's whole length stands for the least of these that holds what is drawn.
+#: Full scale of a bar: the smallest of these that is not exceeded.
 _SCALES = (0.1, 0.25, 0.5, 1.0)
-NO_TEXT = "▯"  # a token that adds no text: an end token, the first bytes of a character
+#: Stands for a token without text: an end token, the first bytes of a character.
+NO_TEXT = "▯"
 
 
 class InspectorSpan(NamedTuple):
-    """A piece of a row: its text, the semantic name of its colour, and whether it is marked."""
+    """A piece of a row: text, role of its colour, and whether it is highlighted."""
 
     text: str
     role: str = ""
-    marked: bool = False
+    highlighted: bool = False
 
 
 InspectorRow = tuple[InspectorSpan, ...]
@@ -47,16 +48,22 @@ InspectorRow = tuple[InspectorSpan, ...]
 
 @dataclass(frozen=True)
 class InspectorState:
-    """Everything that is known of a lane, and what of it is looked at."""
+    """A decoded lane, and the position in it.
+
+    ``beams``: hypotheses by step. ``judged``: the lane's tokens as scored by each model, by name; ``note``
+    replaces them while they are computed or could not be. ``asks``: models can be asked. ``position``: index
+    of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
+    weights that the lane ran on.
+    """
 
     done: LaneDone
-    beams: Mapping[int, Beams] = field(default_factory=dict)  # by step
+    beams: Mapping[int, Beams] = field(default_factory=dict)
     judged: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
-    note: str = ""  # in place of the models side by side: they are asked, or could not be
-    asks: bool = False  # models can be asked
+    note: str = ""
+    asks: bool = False
     position: int = 0
     view: PanelName = "warping"
-    colour_by: str = ""  # a name of ``judged``; empty: the weights that the lane ran on
+    colour_by: str = ""
     marks: Literal["block", "ascii"] = "block"
 
     @property
@@ -65,7 +72,7 @@ class InspectorState:
 
     @property
     def views(self) -> tuple[PanelName, ...]:
-        """The panels that this lane has something for."""
+        """The panels for which the lane has data."""
         found: list[PanelName] = []
         if any(token.candidates for token in self.tokens):
             found.append("candidates")
@@ -79,11 +86,11 @@ class InspectorState:
 
     @property
     def strategy(self) -> Strategy | None:
-        """What the lane decoded with; None where its description cannot be read."""
+        """The lane's decoding strategy; None when its description cannot be parsed."""
         return _strategy(self.done.description)
 
     def logprob(self, token: int) -> float:
-        """What the token is coloured by."""
+        """Natural log-probability that colours a token."""
         judged = self.judged.get(self.colour_by)
         if judged is not None and token < len(judged):
             return judged[token].logprob
@@ -98,11 +105,11 @@ def _strategy(description: str) -> Strategy | None:
         return None
 
 
-# ------------------------------------------------------------------ words and bars
+# ------------------------------------------------------------------ texts and bars
 
 
 def token_text(text: str, token_id: int = -1) -> str:
-    """A token as people see it: blanks as glyphs, control characters made visible, never empty."""
+    """A token in one visible line: glyphs for blanks and control characters, never empty."""
     if not text:
         return f"⟨token {token_id}⟩" if token_id >= 0 else NO_TEXT
     blanks = text.replace(" ", "␣").replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
@@ -110,19 +117,19 @@ def token_text(text: str, token_id: int = -1) -> str:
 
 
 def surprise_bits(logprob: float) -> float:
-    """−log₂ p of a natural log-probability."""
+    """Surprise −log₂ p in bits, from a natural log-probability."""
     return -logprob / math.log(2) if logprob else 0.0
 
 
 def level(logprob: float) -> int:
-    """How surprising a token is, 0 to 4."""
+    """Level of surprise of a natural log-probability, 0 to 4."""
     if math.isnan(logprob):
         return 0
     return sum(surprise_bits(logprob) >= edge for edge in SURPRISE_BITS)
 
 
 def percent(probability: float) -> str:
-    """A probability in at most six columns."""
+    """A probability as a percentage in at most six cells."""
     share = probability * 100
     if math.isnan(share):
         return "–"
@@ -136,8 +143,8 @@ def percent(probability: float) -> str:
 
 
 def bar(share: float, width: int, marks: str = "block") -> str:
-    """A bar of ``width`` columns, filled by ``share`` of them; what is above nothing is never drawn as
-    nothing."""
+    """A bar of ``width`` cells with the share ``share`` of them filled (0 to 1). A positive share fills at
+    least an eighth of a cell."""
     if width <= 0:
         return ""
     share = 0.0 if math.isnan(share) else min(1.0, max(0.0, share))
@@ -150,13 +157,13 @@ def bar(share: float, width: int, marks: str = "block") -> str:
 
 
 def scale_for(values: Sequence[float]) -> float:
-    """The probability that a whole bar stands for."""
+    """The probability of a full bar that holds all ``values``."""
     largest = max(values, default=0.0)
     return next((scale for scale in _SCALES if largest <= scale), 1.0)
 
 
 def fit(text: str, width: int) -> str:
-    """``text`` in exactly ``width`` columns, with … where it was cut."""
+    """``text`` in exactly ``width`` cells; a text that is cut ends with …"""
     if width <= 0:
         return ""
     if cell_len(text) > width:
@@ -165,7 +172,7 @@ def fit(text: str, width: int) -> str:
 
 
 def padded(row: Sequence[InspectorSpan], width: int) -> InspectorRow:
-    """A row in exactly ``width`` columns."""
+    """A row in exactly ``width`` cells: cut, or padded with blanks."""
     out: list[InspectorSpan] = []
     room = width
     for part in row:

@@ -1,12 +1,12 @@
-"""The numbers behind a plot, without any drawing: reduction of long curves to a few points a column, and
-axes with readable ticks. Pure functions. The reduction keeps the lowest and the highest value of every
-column, so that a spike is never lost, and a value that is not finite stays a gap."""
+"""The numbers behind a plot: reduction of long curves to a few points per column, and axes with readable ticks.
+Pure functions. The reduction keeps the lowest and the highest value of every column, so that no spike is
+lost; a value that is not finite is a gap."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +17,11 @@ _SHORT_UNITS = ("", "k", "M", "G", "T")
 
 
 def reduce(xs: Sequence[float], ys: Sequence[float], columns: int) -> tuple[list[float], list[float]]:
-    """At most four points for each of ``columns`` equal parts of the x range: lowest and highest value in
-    their order, and a NaN on either side where the column has values that are not finite.
+    """Reduces a curve to at most four points for each of ``columns`` equal parts of the x range: the lowest
+    and the highest value in their order, and a NaN before or after them where values are not finite.
 
-    ``xs`` rises. Points of a column that has only gaps become one gap.
+    ``xs`` is ascending. A column of gaps becomes one gap. Min-max reduction as in m4 (Jugel et al. 2014),
+    without first and last value.
     """
     count = min(len(xs), len(ys))
     if count == 0:
@@ -32,7 +33,7 @@ def reduce(xs: Sequence[float], ys: Sequence[float], columns: int) -> tuple[list
     out_y: list[float] = []
     start = 0
     for column in range(1, columns + 1):
-        # the last column takes all that is left: rounding of the edges must not lose the last point
+        # the last column takes the rest, so that rounding of the edges never loses the last point
         edge = left + (right - left) * column / columns
         end = count if column == columns else bisect_left(xs, edge, start, count)
         if end > start:
@@ -47,7 +48,7 @@ def _reduce_column(
     xs: Sequence[float], ys: Sequence[float], start: int, end: int
 ) -> tuple[list[float], list[float]]:
     values = ys[start:end]
-    if math.isfinite(sum(values)):  # quick: no gap in here
+    if math.isfinite(sum(values)):  # fast path: no gap
         low, high = min(values), max(values)
         first, second = sorted((start + values.index(low), start + values.index(high)))
         picked = [first] if first == second else [first, second]
@@ -72,27 +73,28 @@ def _reduce_column(
 # --------------------------------------------------------------------------------------------------
 # axes
 
-#: A span that is a smaller part of its values than this is no span: ticks could not be told apart.
-SMALLEST_SPAN = 1e-9
-#: Nor is one so near to zero that its steps would leave the range of floats.
-TINIEST_SPAN = 1e-200
-#: Larger values are drawn as gaps: an axis around them would overflow.
-LARGEST_VALUE = 1e200
+#: Ranges that are a smaller part of their values than this are widened: their ticks would look the same.
+MIN_RELATIVE_SPAN = 1e-9
+#: Ranges smaller than this are widened: their tick steps would underflow.
+MIN_SPAN = 1e-200
+#: Values above this are drawn as gaps: their axis would overflow.
+MAX_VALUE = 1e200
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with ticks, in the coordinates that are drawn (logarithms on a log axis)."""
+    """A range with ticks in drawn coordinates, which are logarithms to base 10 on a log axis. ``unit``: of the
+    labels, such as MiB."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
     labels: tuple[str, ...]
-    unit: str = ""  # what the labels are counted in: MiB
+    unit: str = ""
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that cuts ``span`` into at most ``most`` parts."""
+    """The smallest of 1, 2, 5 times a power of ten that divides ``span`` into at most ``most`` parts."""
     raw = span / max(1, most)
     power = 10.0 ** math.floor(math.log10(raw))
     for factor in (1, 2, 5, 10):
@@ -102,7 +104,7 @@ def nice_step(span: float, most: int) -> float:
 
 
 def tick_label(value: float, step: float) -> str:
-    """``value`` with as many decimals as ``step`` needs."""
+    """``value`` with as many decimals as the tick step needs."""
     if value == 0:
         return "0"
     if step < 1e-3:
@@ -115,7 +117,7 @@ def tick_label(value: float, step: float) -> str:
 
 
 def scale_of(highest: float, unit: Unit) -> tuple[float, str]:
-    """What values are divided by for display, and the name of that unit."""
+    """(divisor, name) of the unit for a value."""
     if unit == "number" or not math.isfinite(highest) or highest <= 0:
         return 1.0, ""
     base, names = (1024.0, _BYTE_UNITS) if unit == "bytes" else (1000.0, _SHORT_UNITS)
@@ -128,12 +130,12 @@ def scale_of(highest: float, unit: Unit) -> tuple[float, str]:
 def linear_axis(
     low: float, high: float, most: int, *, from_zero: bool = False, unit: Unit = "number"
 ) -> Axis:
-    """An axis that holds low..high and ends at round values, with at most ``most`` + 2 ticks."""
+    """An axis over low..high, widened to round values, with at most ``most`` + 2 ticks."""
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     largest = max(abs(low), abs(high))
-    if not high - low > max(largest * SMALLEST_SPAN, TINIEST_SPAN):
-        pad = largest * 0.05 if largest > SMALLEST_SPAN else 1.0
+    if not high - low > max(largest * MIN_RELATIVE_SPAN, MIN_SPAN):
+        pad = largest * 0.05 if largest > MIN_RELATIVE_SPAN else 1.0
         low, high = low - pad, high + pad
     divisor, name = scale_of(max(abs(low), abs(high)), unit)
     step = nice_step((high - low) / divisor, most)
@@ -147,7 +149,7 @@ def linear_axis(
 
 
 def log_axis(low: float, high: float, most: int) -> Axis:
-    """An axis of logarithms for positive low..high: ticks at 1, 2 and 5 times powers of ten."""
+    """A log axis over positive low..high, with ticks at 1, 2 and 5 times powers of ten."""
     if not high > low:
         low, high = low / 1.25, high * 1.25
     bottom, top = math.log10(low), math.log10(high)
@@ -160,7 +162,7 @@ def log_axis(low: float, high: float, most: int) -> Axis:
         ]
         if len(marks) <= most + 1:
             break
-    if len(marks) < 2:  # within one decade of round values: as on a linear axis
+    if len(marks) < 2:  # less than a decade: ticks as on a linear axis
         step = nice_step(high - low, most)
         marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
         labels = tuple(tick_label(mark, step) for mark in marks)
@@ -170,16 +172,16 @@ def log_axis(low: float, high: float, most: int) -> Axis:
 
 
 def steps_axis(low: float, high: float, most: int) -> Axis:
-    """An axis for x: whole steps, both ends of the data inside."""
+    """An axis of whole steps over low..high."""
     if not high > low:
-        low, high = max(low - 1, min(low, 0.0)), high + 1  # no step comes before the first
+        low, high = max(low - 1, min(low, 0.0)), high + 1  # there is no step before the first
     step = max(1.0, nice_step(high - low, most))
     marks = [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return Axis(low, high, tuple(marks), tuple(f"{mark:.0f}" for mark in marks))
 
 
 def quantity(value: float, unit: Unit) -> str:
-    """One value for a legend: 2.31, 512 MiB, 6.5k; a dash when there is none."""
+    """A value for a legend: 2.31, 512 MiB, 6.5k; a dash when it is not finite."""
     if not math.isfinite(value):
         return "–"
     if unit == "bytes":
@@ -197,14 +199,11 @@ def quantity(value: float, unit: Unit) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-Transform = Callable[[float], float]
-
-
 def bounded(value: float) -> float:
-    """The value, or a gap where an axis could not hold it."""
-    return value if abs(value) < LARGEST_VALUE else math.nan
+    """The value, or NaN when no axis can hold it."""
+    return value if abs(value) < MAX_VALUE else math.nan
 
 
 def logarithm(value: float) -> float:
-    """For log axes: the logarithm, or a gap where there is none."""
-    return math.log10(value) if TINIEST_SPAN < value < LARGEST_VALUE else math.nan
+    """The logarithm to base 10, or NaN when there is none."""
+    return math.log10(value) if MIN_SPAN < value < MAX_VALUE else math.nan

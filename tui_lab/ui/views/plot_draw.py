@@ -1,9 +1,9 @@
-"""Draws curves as rows of text: a pure function of data, width and height, over plotext. Every run of
-characters names the role that colours it (``train``, ``axis`` …), never a colour, so that a change of
-theme needs no new drawing; series differ by their marks as well, and the legend says mark and name.
+"""Draws curves as rows of text with plotext: a pure function of data, width and height. Every span of characters
+has a role (``train``, ``axis`` …) instead of a colour, so that a change of theme needs no new drawing. Series
+also differ by their markers, which the legend shows next to the names.
 
-plotext keeps one figure in global state: it is cleared before and after, and must be called from one
-thread only. It is imported at the first drawing, after the lab's first frame."""
+plotext has one global figure: it is cleared before and after, and may be used from one thread only. It is
+imported at the first drawing, after the lab's first frame."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from tui_lab.ui.views.plot_data import (
 Marker = Literal["braille", "block", "ascii"]
 LineStyle = Literal["thin", "thick", "points", "dashed"]
 Weight = Literal["normal", "thick"]
-#: One run of characters and the role that colours it.
+#: Characters and their role.
 PlotSpan = tuple[str, str]
 PlotRow = list[PlotSpan]
 
-#: plotext's marker for each look. Looks differ in shape, so that colour never carries meaning alone.
+#: plotext's marker of each line style. Styles differ in shape, so that no meaning depends on colour alone.
 MARKS: dict[str, dict[str, str]] = {
     "braille": {"thin": "braille", "thick": "hd", "points": "●", "dashed": "╌"},
     "block": {"thin": "hd", "thick": "█", "points": "●", "dashed": "╌"},
     "ascii": {"thin": ".", "thick": "#", "points": "o", "dashed": "-"},
 }
-#: What the legend shows for each look.
+#: The sample of each line style in the legend.
 GLYPHS: dict[str, dict[str, str]] = {
     "braille": {"thin": "⠒⠒", "thick": "▀▀", "points": "●", "dashed": "╌╌"},
     "block": {"thin": "▚▞", "thick": "██", "points": "●", "dashed": "╌╌"},
     "ascii": {"thin": "..", "thick": "##", "points": "o", "dashed": "--"},
 }
-#: What takes their place where all lines are thick: looks still differ in shape.
+#: Markers and samples when all lines are thick.
 HEAVY_MARKS: dict[str, dict[str, str]] = {
     "braille": {"points": "◆", "dashed": "╍"},
     "block": {"points": "◆", "dashed": "╍"},
@@ -55,29 +55,30 @@ HEAVY_GLYPHS: dict[str, dict[str, str]] = {
     "block": {"thin": "▀▄", "points": "◆", "dashed": "╍╍"},
     "ascii": {"thin": "**", "points": "@", "dashed": "=="},
 }
-#: What lies over what: thresholds and forecasts hide nothing that was measured, lines no points.
+#: Drawing order: thresholds and forecasts first, then lines, then points.
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
-#: Dots of a cell, across and down, of the markers that draw finer than cells.
+#: Dots per cell (horizontal, vertical) of the markers with subcell resolution.
 DOTS = {"braille": (2, 4), "hd": (2, 2)}
 _TO_ASCII = str.maketrans("│┤├└─┬┴┼┌┐┘–×·…", "||++-++++++-x..")
-_RUN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
+_SPAN = re.compile(r"(?:\x1b\[38;5;(\d+)m)?([^\x1b\n]*)(?:\x1b\[0m)?")
 MIN_WIDTH, MIN_HEIGHT = 16, 5
-#: Of the width of x: a curve that begins nearer to zero is drawn from zero on.
+#: A curve that begins within this share of the x range is drawn from zero on.
 NEAR_ZERO = 0.1
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. ``role`` names its colour in the theme; ``xs`` rises; NaN in ``ys`` is a gap. Without a
-    ``name`` it is not in the legend."""
+    """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
+    character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value. A series
+    without ``name`` is not in the legend."""
 
     name: str
     role: str
     xs: Sequence[float] = field(repr=False)
     ys: Sequence[float] = field(repr=False)
-    look: LineStyle = "thin"
-    mark: str = ""  # one character that takes the look's place: letters tell many curves apart
-    told: bool = True  # the newest value stands in the legend, where values do
+    style: LineStyle = "thin"
+    mark: str = ""
+    shows_last: bool = True
 
     @property
     def last(self) -> float:
@@ -87,34 +88,39 @@ class Series:
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """How a plot looks, apart from its data."""
+    """How a plot is drawn.
+
+    ``empty``: text while there is no data. ``weight``: "thick" makes every line a dot wider, for projectors.
+    ``x_high``: the planned end of x, so that progress shows; 0 for the end of the data. ``values``: newest
+    values in the legend. ``whole_x``: x counts steps.
+    """
 
     title: str = ""
     empty: str = "nothing to show yet"
     marker: Marker = "braille"
-    weight: Weight = "normal"  # thick: every line a dot wider both ways, for projectors
+    weight: Weight = "normal"
     unit: Unit = "number"
     log: bool = False
     from_zero: bool = False
-    x_high: float = 0.0  # the planned end of x, so that progress shows; 0: the data's end
-    values: bool = True  # newest values in the legend
-    whole_x: bool = True  # x counts steps; else it is a number like y
+    x_high: float = 0.0
+    values: bool = True
+    whole_x: bool = True
 
-    def mark(self, look: LineStyle) -> str:
-        """plotext's marker for a look."""
+    def mark(self, style: LineStyle) -> str:
+        """plotext's marker of a line style."""
         heavy = HEAVY_MARKS[self.marker] if self.weight == "thick" else {}
-        return heavy.get(look, MARKS[self.marker][look])
+        return heavy.get(style, MARKS[self.marker][style])
 
-    def glyph(self, look: LineStyle) -> str:
-        """What the legend shows for a look."""
+    def glyph(self, style: LineStyle) -> str:
+        """The legend's sample of a line style."""
         heavy = HEAVY_GLYPHS[self.marker] if self.weight == "thick" else {}
-        return heavy.get(look, GLYPHS[self.marker][look])
+        return heavy.get(style, GLYPHS[self.marker][style])
 
 
 def draw(
     series: Sequence[Series], width: int, height: int, options: PlotOptions | None = None
 ) -> list[PlotRow]:
-    """``height`` rows, each exactly ``width`` cells wide: a heading with the legend, then the plot."""
+    """Draws ``height`` rows of exactly ``width`` cells: a heading with the legend, then the plot."""
     options = options or PlotOptions()
     if width < 1 or height < 1:
         return []
@@ -130,12 +136,12 @@ def draw(
 
 
 def plain(rows: Sequence[PlotRow]) -> str:
-    """The rows as text without roles, for tests and plain terminals."""
+    """The rows as text without roles."""
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
 def _finite_part(one: Series, log: bool) -> tuple[list[float], list[float]]:
-    """All points when at least one can be drawn, else nothing."""
+    """The points in drawn coordinates; empty lists when none can be drawn."""
     ys = [(logarithm if log else bounded)(y) for y in one.ys]
     if not any(map(math.isfinite, ys)):
         return [], []
@@ -147,30 +153,30 @@ def _ascii(row: PlotRow) -> PlotRow:
 
 
 def _cut(row: PlotRow, width: int) -> PlotRow:
-    """The row made exactly ``width`` cells wide. All characters drawn here are one cell wide."""
+    """The row in exactly ``width`` cells. All characters drawn here are one cell wide."""
     out: PlotRow = []
-    left = width
+    free = width
     for text, role in row:
-        if left <= 0:
+        if free <= 0:
             break
-        out.append((text[:left], role))
-        left -= len(text)
-    if left > 0:
-        out.append((" " * left, "axis"))
+        out.append((text[:free], role))
+        free -= len(text)
+    if free > 0:
+        out.append((" " * free, "axis"))
     return out
 
 
 def _heading(series: Sequence[Series], width: int, options: PlotOptions) -> PlotRow:
-    """Title, then mark, name and newest value of each series; when it is narrow the values go, then the last
-    series, whole ones."""
+    """Title, then sample, name and newest value of each series. A narrow heading drops the values, then the
+    last series."""
     title = f"{options.title} " if options.title else ""
     for with_values in (options.values, False):
         row: PlotRow = [(title, "title")]
         for one in filter(lambda one: one.name, series):
-            told = with_values and one.told and math.isfinite(one.last)
-            value = f" {quantity(one.last, options.unit)}" if told else ""
-            blank = " " if title or len(row) > 1 else ""  # without a title the legend begins where one would
-            row.append((f"{blank}{one.mark or options.glyph(one.look)} ", one.role))
+            shown = with_values and one.shows_last and math.isfinite(one.last)
+            value = f" {quantity(one.last, options.unit)}" if shown else ""
+            blank = " " if title or len(row) > 1 else ""  # without a title the legend begins at the left edge
+            row.append((f"{blank}{one.mark or options.glyph(one.style)} ", one.role))
             row.append((f"{one.name}{value} ", "legend"))
         if sum(len(text) for text, _ in row) <= width:
             return _cut(row, width)
@@ -206,20 +212,20 @@ def _axes(
         y_axis = log_axis(10**low, 10**high, most_y)
     else:
         y_axis = linear_axis(low, high, most_y, from_zero=options.from_zero, unit=options.unit)
-    places = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
-    right = max(*places, options.x_high)
+    ends = [x for xs, _ in shown for x in (xs[:1] + xs[-1:])]
+    right = max(*ends, options.x_high)
     if options.whole_x:
-        left = min(places)
+        left = min(ends)
         if 0 < left <= right * NEAR_ZERO:
-            left = 0.0  # steps begin with the first: axes beside each other begin alike
+            left = 0.0  # so that plots side by side begin alike
         x_axis = steps_axis(left, right, max(1, width // 10))
     else:
-        x_axis = linear_axis(min(places), right, max(1, width // 12))
+        x_axis = linear_axis(min(ends), right, max(1, width // 12))
     return x_axis, y_axis
 
 
-def _stretches(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[list[float], list[float]]]:
-    """The curve cut at its gaps."""
+def _segments(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[list[float], list[float]]]:
+    """The parts of a curve between its gaps."""
     out: list[tuple[list[float], list[float]]] = []
     open_ = False
     for x, y in zip(xs, ys, strict=True):
@@ -262,32 +268,32 @@ def _figure(
         plotext.xticks(x_axis.ticks, x_axis.labels)
         plotext.yticks(y_axis.ticks, [label.rjust(label_width) for label in y_axis.labels])
         numbered = enumerate(zip(series, shown, strict=True), start=1)
-        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: LAYERS[each[1][0].look]):
-            mark = one.mark or options.mark(one.look)
-            for part_x, part_y in _stretches(*reduce(xs, ys, canvas_width)):
-                if one.mark or one.look == "points" or len(part_x) == 1:
+        for number, (one, (xs, ys)) in sorted(numbered, key=lambda each: LAYERS[each[1][0].style]):
+            mark = one.mark or options.mark(one.style)
+            for part_x, part_y in _segments(*reduce(xs, ys, canvas_width)):
+                if one.mark or one.style == "points" or len(part_x) == 1:
                     plotext.scatter(part_x, part_y, marker=mark, color=number)
                     continue
                 if options.weight == "thick" and mark in DOTS:
                     across, down = DOTS[mark]
-                    beside = [min(x + x_step / across, x_axis.high) for x in part_x]
+                    shifted = [min(x + x_step / across, x_axis.high) for x in part_x]
                     below = [max(y - y_step / down, y_axis.low) for y in part_y]
-                    # there, back a dot lower, and there again: of two curves one would erase the other's dots
-                    part_x, part_y = part_x + part_x[::-1] + beside, part_y + below[::-1] + part_y
+                    # forth, back a dot lower, and forth again: as two curves one would erase the other's dots
+                    part_x, part_y = part_x + part_x[::-1] + shifted, part_y + below[::-1] + part_y
                 plotext.plot(part_x, part_y, marker=mark, color=number)
         text = plotext.build()
     finally:
         plotext.clear_figure()
     roles = {str(number): one.role for number, one in enumerate(series, start=1)}
-    rows = [_cut(_pieces(line, roles), width) for line in text.split("\n")[:height]]
+    rows = [_cut(_spans(line, roles), width) for line in text.split("\n")[:height]]
     rows += [_cut([], width) for _ in range(height - len(rows))]
     if y_axis.unit:
         corner = y_axis.unit.rjust(label_width)
-        rows[-1] = _cut([(corner, "axis"), *_after(rows[-1], len(corner))], width)
+        rows[-1] = _cut([(corner, "axis"), *_without_first(rows[-1], len(corner))], width)
     return rows
 
 
-def _after(row: PlotRow, count: int) -> PlotRow:
+def _without_first(row: PlotRow, count: int) -> PlotRow:
     """The row without its first ``count`` cells."""
     out: PlotRow = []
     for text, role in row:
@@ -299,6 +305,6 @@ def _after(row: PlotRow, count: int) -> PlotRow:
     return out
 
 
-def _pieces(line: str, roles: dict[str, str]) -> PlotRow:
-    """One line of plotext's output as runs with roles."""
-    return [(match[2], roles.get(match[1] or "", "axis")) for match in _RUN.finditer(line) if match[2]]
+def _spans(line: str, roles: dict[str, str]) -> PlotRow:
+    """One line of plotext's output as spans."""
+    return [(match[2], roles.get(match[1] or "", "axis")) for match in _SPAN.finditer(line) if match[2]]

@@ -78,7 +78,7 @@ def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[dict[str,
     """Intervals as upright lines, with a gap after each; the legend has their name alone."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one["high"], one["low"], math.nan)]
-    return Series(name, role, xs, ys, told=False)
+    return Series(name, role, xs, ys, shows_last=False)
 
 
 def retention_series(state: RunState) -> list[Series]:

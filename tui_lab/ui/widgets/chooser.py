@@ -1,11 +1,10 @@
-"""A list to choose one thing from: the chosen one is marked, the one under the cursor explains itself at
-the foot, and the last line asks for a name that is not in the list."""
+"""A list to choose one item from. The chosen item is marked, the foot explains the one under the cursor, and the
+last line asks for a name that is not in the list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -22,7 +21,7 @@ TYPE_A_NAME = "type-a-name"
 
 @dataclass(frozen=True)
 class ChooserItem:
-    """One line. ``columns`` are shown side by side, ``about`` at the foot."""
+    """One line: ``columns`` side by side, ``about`` at the foot."""
 
     id: str
     columns: tuple[str, ...]
@@ -31,7 +30,8 @@ class ChooserItem:
 
 
 class Chooser(Vertical):
-    """The list. Enter takes the line under the cursor: :class:`Picked`."""
+    """Posts :class:`Picked` when Enter selects an item. ``widths``: cells of the columns but the last; ``empty``:
+    text without items; ``other``: the line that asks for a name."""
 
     DEFAULT_CSS = """
     Chooser { height: 1fr; }
@@ -59,8 +59,8 @@ class Chooser(Vertical):
         def control(self) -> Chooser:
             return self.chooser
 
-    def __init__(self, widths: Sequence[int], empty: str, other: str = "", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, widths: Sequence[int], empty: str, other: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.widths, self.empty, self.other = tuple(widths), empty, other
         self.items: list[ChooserItem] = []
         self.chosen = ""
@@ -74,15 +74,15 @@ class Chooser(Vertical):
         return self.query_one(OptionList)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.list.scroll_to_highlight)  # also when its tab is shown again
+        self.call_after_refresh(self.list.scroll_to_highlight)  # also when its tab is shown
 
     @property
     def explains(self) -> str:
-        """What is explained of it on demand: the field that it chooses."""
+        """The term that F10 explains: the field of the recipe."""
         return f"fields.{(self.id or '').removesuffix('-list')}"
 
     def set_items(self, items: Sequence[ChooserItem]) -> None:
-        """Other lines; the cursor goes to the chosen one."""
+        """Replaces the items; the cursor goes to the chosen one."""
         self.items = list(items)
         options = [Option(self._prompt(item), id=f"item-{number}") for number, item in enumerate(self.items)]
         if self.other:
@@ -92,7 +92,7 @@ class Chooser(Vertical):
         self._go_to_chosen()
 
     def choose(self, item_id: str) -> None:
-        """Marks another line as the chosen one."""
+        """Marks another item as the chosen one."""
         if item_id == self.chosen:
             return
         before, self.chosen = self.chosen, item_id
@@ -129,7 +129,7 @@ class Chooser(Vertical):
         self.query_one(".foot", Static).update(Content(sanitize(text)))
 
     @on(OptionList.OptionSelected)
-    def _taken(self, event: OptionList.OptionSelected) -> None:
+    def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if event.option_id == TYPE_A_NAME:
             self.post_message(self.TypeName(self))

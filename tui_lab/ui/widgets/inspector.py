@@ -1,5 +1,5 @@
-"""The token inspector on the screen: keeps where one looks, draws it through ``inspector_draw``, and sends
-only the rows that changed. Moving, surprises, panels and colours are its actions; it reads nothing."""
+"""The token inspector on the screen: holds the position in a lane, draws it with ``views.inspector_draw``, and
+redraws only the rows that changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.views.inspector_draw import TokenPiece, draw, lay_out, row_of, text_window
 from tui_lab.ui.views.inspector_state import InspectorRow, InspectorState, level
 
-#: Level of surprise that the jump keys stop at: 6 bits, p under 1.6%.
+#: Level of surprise at which the jump keys stop: 6 bits, p under 1.6 %.
 STOP_AT_LEVEL = 3
 _REVERSE = Style(reverse=True)
 
@@ -32,10 +32,8 @@ class InspectorView(Widget, can_focus=True):
     InspectorView { width: 1fr; height: 1fr; background: $background; }
     """
 
-    def __init__(
-        self, done: LaneDone, beams: Sequence[Beams] = (), asks: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, done: LaneDone, beams: Sequence[Beams] = (), asks: bool = False) -> None:
+        super().__init__()
         by_step = {event.step: event for event in beams if event.lane == done.lane}
         scene = InspectorState(done, by_step, asks=asks)
         self.scene = replace(scene, view=scene.views[0]) if scene.views else scene
@@ -43,16 +41,16 @@ class InspectorView(Widget, can_focus=True):
         self._layout: list[list[TokenPiece]] = [[]]
         self._layout_width = -1
         self._rows: list[InspectorRow] = []
-        self.rows_sent = 0
+        self.rows_sent = 0  # rows redrawn so far, for tests
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ data
 
     def show_judged(self, judged: Mapping[str, Sequence[ScoredToken]]) -> None:
-        """What models make of the lane's tokens, by name."""
+        """Adds the scores of the lane's tokens, by model name."""
         self._change(judged=dict(judged), note="", asks=True)
 
     def show_details(self, done: LaneDone, beams: Sequence[Beams] = ()) -> None:
-        """The same lane, with more known of it."""
+        """Replaces the lane by the same one with details."""
         by_step = {event.step: event for event in beams} or self.scene.beams
         first = not any(view != "models" for view in self.scene.views)
         self._change(done=done, beams=by_step)
@@ -60,23 +58,23 @@ class InspectorView(Widget, can_focus=True):
             self._change(view=self.scene.views[0])
 
     def show_note(self, text: str) -> None:
-        """A sentence in place of it."""
+        """Shows a sentence in place of the model scores."""
         self._change(note=text)
 
     @property
     def text(self) -> str:
-        """What is drawn, without colours."""
+        """The drawn text without colours."""
         return "\n".join("".join(part.text for part in row) for row in self._rows)
 
     # ------------------------------------------------------------------ moving
 
     def move(self, by: int) -> None:
-        """To another token; stays inside the lane."""
+        """Moves by a number of tokens, within the lane."""
         last = max(0, len(self.scene.tokens) - 1)
         self._change(position=min(last, max(0, self.scene.position + by)))
 
     def move_rows(self, by: int) -> None:
-        """To the token above or below."""
+        """Moves to the token ``by`` rows below; a negative ``by`` moves up."""
         at = row_of(self._layout, self.scene.position)
         row = min(len(self._layout) - 1, max(0, at + by))
         if row == at or not self._layout[row]:
@@ -94,7 +92,7 @@ class InspectorView(Widget, can_focus=True):
         self._change(position=place.token)
 
     def move_to_surprise(self, by: int) -> bool:
-        """To the next surprising token before or behind; whether there is one."""
+        """Moves to the next surprising token in direction ``by`` (1 or −1). Returns whether there is one."""
         at = self.scene.position + by
         while 0 <= at < len(self.scene.tokens):
             if level(self.scene.logprob(at)) >= STOP_AT_LEVEL:
@@ -104,14 +102,14 @@ class InspectorView(Widget, can_focus=True):
         return False
 
     def turn_panel(self, by: int) -> None:
-        """The next panel."""
+        """Selects the panel ``by`` places further."""
         views = self.scene.views
         if views:
             at = views.index(self.scene.view) if self.scene.view in views else 0
             self._change(view=views[(at + by) % len(views)])
 
     def turn_colours(self) -> str:
-        """Colours the text by the next model; its name, empty for the lane's own weights."""
+        """Colours the text by the next model. Returns its name, "" for the lane's own weights."""
         names = ["", *self.scene.judged]
         at = names.index(self.scene.colour_by) if self.scene.colour_by in names else 0
         self._change(colour_by=names[(at + 1) % len(names)])
@@ -130,7 +128,7 @@ class InspectorView(Widget, can_focus=True):
         marker = getattr(self.app, "marker", "block")
         self.scene = replace(self.scene, marks="ascii" if marker == "ascii" else "block")
 
-    def on_resize(self, event: events.Resize) -> None:
+    def on_resize(self) -> None:
         self._draw()
 
     def _draw(self) -> None:
@@ -157,17 +155,17 @@ class InspectorView(Widget, can_focus=True):
         segments = []
         for part in self._rows[y]:
             style = base + role_style(variables, part.role) if part.role else base
-            segments.append(Segment(part.text, style + _REVERSE if part.marked else style))
+            segments.append(Segment(part.text, style + _REVERSE if part.highlighted else style))
         return Strip(segments).adjust_cell_length(width, base)
 
     def on_click(self, event: events.Click) -> None:
-        """To the token that was clicked."""
+        """Moves to the clicked token."""
         token = self.token_at(event.x, event.y)
         if token is not None:
             self._change(position=token)
 
     def token_at(self, x: int, y: int) -> int | None:
-        """The token that stands at a place of the widget; None outside of the text."""
+        """The index of the token at a cell of the widget; None outside of the text."""
         first, count = text_window(self.scene, self._layout, self.size.height)
         row, used = first + (y - 1) // 2, 0
         if not (1 <= y <= 2 * count and row < len(self._layout)):

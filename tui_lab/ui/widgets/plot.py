@@ -1,5 +1,5 @@
-"""A plot on the screen that costs what it must: it draws only when its data, size or options changed, at
-most a few times a second, never while hidden, keeps its rows, and sends only the rows that differ."""
+"""A plot on the screen. It draws only when its data, size or options changed, at most a few times a second and
+never while hidden, and redraws only the rows that differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.timer import Timer
@@ -22,62 +21,64 @@ from tui_lab.ui.views.plot_draw import PlotOptions, PlotRow, Series, draw, plain
 
 
 class Plot(Widget):
-    """Curves over plotext. Give it data with :meth:`show`; it decides when to draw."""
+    """Curves, drawn with plotext. :meth:`show` gives it data."""
 
     DEFAULT_CSS = """
     Plot { width: 1fr; height: 1fr; min-height: 5; }
     """
 
-    def __init__(self, options: PlotOptions | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self, options: PlotOptions | None = None, *, id: str | None = None, classes: str | None = None
+    ) -> None:
+        super().__init__(id=id, classes=classes)
         self.options = options or PlotOptions()
         self._series: Callable[[], Sequence[Series]] = tuple
-        self.builds = 0  # drawings so far, for tests and the benchmark
-        self.rows_sent = 0
+        self.builds = 0  # drawings so far, for tests and benchmarks
+        self.rows_sent = 0  # rows redrawn so far
         self._rows: list[PlotRow] = []
         self._strips: dict[int, Strip] = {}
-        self._stamp: Any = None
+        self._version: object = None
         self._dirty = True
         self._drawn_at = -math.inf
         self._timer: Timer | None = None
 
     # ------------------------------------------------------------------ data
 
-    def show(self, series: Callable[[], Sequence[Series]], stamp: Any) -> None:
-        """New curves. ``stamp`` names their state (such as the number of points): when it is the same as
-        before, nothing is done. ``series`` is called when it is time to draw, so that what a parked plot
-        would show is never computed."""
-        if stamp == self._stamp:
+    def show(self, series: Callable[[], Sequence[Series]], version: object) -> None:
+        """Sets the curves. ``version`` identifies their state (such as the number of points): nothing happens
+        while it is equal. ``series`` is called at the next drawing, so that nothing is computed for a hidden
+        plot."""
+        if version == self._version:
             return
-        self._stamp = stamp
+        self._version = version
         self._series = series
-        self._want()
+        self._request_draw()
 
     def set_options(self, **changes: Any) -> None:
-        """Changes how the plot looks."""
+        """Changes options of the plot."""
         options = dataclasses.replace(self.options, **changes)
         if options != self.options:
             self.options = options
-            self._want()
+            self._request_draw()
 
     @property
     def text(self) -> str:
-        """What is drawn, without colours."""
+        """The drawn text without colours."""
         return plain(self._rows)
 
     # ------------------------------------------------------------------ when to draw
 
-    def _want(self) -> None:
+    def _request_draw(self) -> None:
         self._dirty = True
         if not self._drawable or self._timer is not None:
-            return  # parked until shown, or a drawing is due already
+            return  # hidden, or a drawing is scheduled
         wait = PLOT.of(self.app) - (time.monotonic() - self._drawn_at)
         if wait <= 0:
             self._draw()
         else:
-            self._timer = self.set_timer(wait, self._due)
+            self._timer = self.set_timer(wait, self._draw_if_due)
 
-    def _due(self) -> None:
+    def _draw_if_due(self) -> None:
         self._timer = None
         if self._dirty and self._drawable:
             self._draw()
@@ -95,16 +96,16 @@ class Plot(Widget):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
 
     def catch_up(self) -> None:
-        """Draws what was parked while hidden. A pane calls it when it comes back."""
+        """Draws what changed while the plot was hidden. Panes call it when they are shown again."""
         if self._dirty:
-            self._want()
+            self._request_draw()
 
     def _recolour(self) -> None:
         self._strips.clear()
         self.refresh()
 
-    def on_resize(self, event: events.Resize) -> None:
-        # the old rows do not fit any more: draw at once rather than show them cut
+    def on_resize(self) -> None:
+        # draw at once: the old rows do not fit
         self._dirty = True
         if self._drawable:
             self._draw()

@@ -1,5 +1,5 @@
-"""The table of runs: draws the rows that are on the screen and no others, so that a thousand runs cost what
-twenty do. It knows summaries and columns; what is done with a run is the pane's."""
+"""The table of runs. It draws only the rows on the screen, so that its cost does not grow with the number of
+runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from textual.widget import Widget
 from tui_lab.runs.index import Summary
 from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fit, head, row
 
-#: Cells that the scrollbar takes; kept free always, so that columns do not jump.
+#: Cells of the scrollbar. They are always reserved, so that columns do not move.
 SCROLLBAR = 1
 
 
 class TableHead(Widget):
-    """The line over the table. A click sorts by a column."""
+    """The column titles. A click sorts by a column."""
 
     DEFAULT_CSS = "TableHead { height: 1; width: 100%; color: $text-muted; text-style: bold; }"
 
@@ -40,7 +40,7 @@ class TableHead(Widget):
         self.sorted_by, self.descending = "started", True
 
     def show(self, sorted_by: str, descending: bool) -> None:
-        """Marks the column that the table is sorted by."""
+        """Sets the column that the table is sorted by."""
         self.sorted_by, self.descending = sorted_by, descending
         self.refresh()
 
@@ -56,7 +56,7 @@ class TableHead(Widget):
 
 
 class RunTable(ScrollView, can_focus=True):
-    """One line a run, a cursor, and letters on the marked ones."""
+    """One line per run, with a cursor and letters on the marked runs."""
 
     DEFAULT_CSS = """
     RunTable {
@@ -78,7 +78,7 @@ class RunTable(ScrollView, can_focus=True):
     ]
 
     class Moved(Message):
-        """The cursor is on another run, or that run has changed."""
+        """The cursor moved, or the run under it changed."""
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, RunTable.Moved)
@@ -92,7 +92,7 @@ class RunTable(ScrollView, can_focus=True):
         super().__init__(**kwargs)
         self.runs: Sequence[Summary] = ()
         self.cursor = 0
-        self.letters: Mapping[str, tuple[str, str]] = {}  # id to (letter, role)
+        self.letters: Mapping[str, tuple[str, str]] = {}  # by run id: (letter, role)
         self.empty = ""
         self._columns: tuple[int, list[tuple[RunColumn, int]]] = (-1, [])
 
@@ -102,30 +102,30 @@ class RunTable(ScrollView, can_focus=True):
         return self.runs[self.cursor] if self.runs else None
 
     def show(self, runs: Sequence[Summary], letters: Mapping[str, tuple[str, str]], empty: str) -> None:
-        """Shows these runs; the cursor stays on its run where that is still there."""
+        """Shows these runs. The cursor stays on its run if that is still listed."""
         at = self.current.id if self.current else ""
         before = (self.runs, self.letters, self.empty)
         self.runs, self.letters, self.empty = runs, dict(letters), empty
         found = next((i for i, run in enumerate(runs) if run.id == at), None)
         self.cursor = min(self.cursor, max(0, len(runs) - 1)) if found is None else found
-        self.virtual_size = Size(1, len(runs))  # rows are made for the width that there is
+        self.virtual_size = Size(1, len(runs))  # rows are drawn for the current width
         if (runs, self.letters, empty) != before:
             self.refresh()
             self.post_message(self.Moved())
 
     def go_to(self, run_id: str) -> None:
-        """Puts the cursor on a run."""
+        """Moves the cursor to a run."""
         found = next((i for i, run in enumerate(self.runs) if run.id == run_id), None)
         if found is not None:
-            self._place(found)
+            self._move_cursor(found)
 
     def action_move(self, by: int) -> None:
-        self._place(self.cursor + by)
+        self._move_cursor(self.cursor + by)
 
     def action_page(self, by: int) -> None:
-        self._place(self.cursor + by * max(1, self.size.height - 1))
+        self._move_cursor(self.cursor + by * max(1, self.size.height - 1))
 
-    def _place(self, cursor: int) -> None:
+    def _move_cursor(self, cursor: int) -> None:
         cursor = max(0, min(cursor, len(self.runs) - 1))
         if cursor != self.cursor:
             self._refresh_row(self.cursor)
@@ -142,7 +142,7 @@ class RunTable(ScrollView, can_focus=True):
         if number < len(self.runs):
             if number == self.cursor and event.chain > 1:
                 self.post_message(self.Opened(self.runs[number]))
-            self._place(number)
+            self._move_cursor(number)
 
     def on_resize(self) -> None:
         if self.runs:
@@ -170,7 +170,7 @@ class RunTable(ScrollView, can_focus=True):
         style = base
         pieces = [(f"{letter} ", role), *row(run, self._fit(width))]
         if number == self.cursor and self.has_focus:
-            # as in every other list; without the colours of states, which would not be seen on each ground
+            # as in every other list; state colours would not be readable on the cursor
             style = self.get_component_rich_style("run-table--cursor")
             pieces = [(text, "") for text, _ in pieces]
         elif number == self.cursor:
@@ -179,7 +179,7 @@ class RunTable(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, style)
 
     def _fit(self, width: int) -> list[tuple[RunColumn, int]]:
-        # the scrollbar's column stays free where there is none
+        # the scrollbar's cell is reserved also without a scrollbar
         room = self.container_size.width - SCROLLBAR if self.container_size.width else width
         if self._columns[0] != room:
             self._columns = (room, fit(room))

@@ -1,18 +1,15 @@
-"""Text that grows while it is shown: wrapped as it comes, only the last line again, and only the rows that
-changed are drawn. Text of a model is shown as text: control characters as glyphs, markup as written, wide
-characters by their width, words without end broken at the edge."""
+"""Text that grows while it is shown. New text is wrapped as it arrives, and only the rows that changed are drawn.
+Control characters become glyphs, markup is not interpreted, and long words are broken at the edge."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Any
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -20,24 +17,24 @@ from textual.strip import Strip
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.terminal.output import PORTIONS, Paced, is_slow
 
-_PARTS = re.compile(r"\s+|\S+")
+_WORDS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """``text`` (without line feeds) in lines of at most ``width`` cells, broken between words where that is
-    possible. Joined again, the lines are the text; blanks at a break hang over the edge, unseen."""
+    """``text`` (without line feeds) in lines of at most ``width`` cells, broken between words where possible.
+    The joined lines are the text; blanks at a break stay at the end of a line, beyond the edge."""
     width = max(2, width)
     lines: list[str] = []
     line, used = "", 0
-    for part in _PARTS.findall(text):
+    for part in _WORDS.findall(text):
         size = cell_len(part)
         if part.isspace() or used + size <= width:
             line, used = line + part, used + size
             continue
         if line:
             lines.append(line)
-        pieces = chop_cells(part, width) or [part]  # a part may have no width at all
+        pieces = chop_cells(part, width) or [part]  # a word may have no width at all
         lines += pieces[:-1]
         line, used = pieces[-1], cell_len(pieces[-1])
     lines.append(line)
@@ -45,31 +42,31 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 class StreamText(ScrollView):
-    """See the module's docstring. ``append`` takes more text, ``replace`` other text."""
+    """See the module's docstring. ``hint`` is shown while there is no text."""
 
     DEFAULT_CSS = """
     StreamText { background: $background; height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
     """
     can_focus = False
 
-    def __init__(self, hint: str = "", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.hint = hint  # shown while there is no text
+    def __init__(self, hint: str = "") -> None:
+        super().__init__()
+        self.hint = hint
         self.raw = ""
         self._lines: list[str] = []
-        self._wrapped = 0  # width that the lines are wrapped to; 0: they must be made anew
+        self._wrapped = 0  # width of the lines in cells; 0: not wrapped yet
         self._grows = False
-        self._hints = False  # the lines are the hint's
-        self._pending: list[str] = []  # not drawn yet
+        self._shows_hint = False
+        self._pending: list[str] = []  # text that is not drawn yet
         self._paced = Paced(self, PORTIONS, self.catch_up)
-        self._follows = True  # the end, until somebody scrolls back
-        self._following = False  # it is moving by itself
+        self._follows = True  # scrolls with the end
+        self._is_following = False  # the widget itself is scrolling
         self._drawn_with = Style()
 
     # ------------------------------------------------------------------ text
 
     def append(self, text: str) -> None:
-        """More text at the end. While the widget is hidden it is only kept."""
+        """Appends text. A hidden widget draws it later."""
         if not text:
             return
         self.raw += text
@@ -80,16 +77,16 @@ class StreamText(ScrollView):
             self._paced.want()
 
     def replace(self, text: str, hint: str | None = None) -> None:
-        """Other text."""
+        """Replaces the text, and the hint if one is given."""
         self.raw, self._follows = text, self._follows or not text
         if hint is not None:
             self.hint = hint
-        self._anew()
+        self._wrap_all()
 
     @property
     def grows(self) -> bool:
-        """Whether more is to come. Meanwhile a slow link scrolls half a page at a time: every row that
-        scrolls is sent again."""
+        """Whether more text will follow. Meanwhile a slow link scrolls half a page at a time, because every row
+        that scrolls is sent again."""
         return self._grows
 
     @grows.setter
@@ -101,37 +98,37 @@ class StreamText(ScrollView):
 
     @property
     def is_on_screen(self) -> bool:
-        """Whether somebody can see it: laid out, displayed, on the screen that is shown."""
+        """Whether the widget is laid out, displayed and on the current screen."""
         return self.size.width > 0 and self.display and self.screen.is_current
 
     def catch_up(self) -> None:
-        """Wraps what came since it was drawn."""
+        """Wraps the pending text."""
         if not self._pending or not self.is_on_screen:
             return
         text, self._pending = "".join(self._pending), []
-        if self._hints:
-            self._lines, self._hints = [""], False
+        if self._shows_hint:
+            self._lines, self._shows_hint = [""], False
         changed_from = max(0, len(self._lines) - 1)
         last = self._lines.pop() if self._lines else ""
         for number, paragraph in enumerate(sanitize(text, keep_newlines=True).split("\n")):
             self._lines += wrap(last + paragraph if number == 0 else paragraph, self._wrapped)
         self._resized(changed_from)
 
-    def _anew(self) -> None:
-        """Wraps everything for the width that there is now."""
+    def _wrap_all(self) -> None:
+        """Wraps all text to the current width."""
         self._pending = []
         if self.size.width <= 0:
             self._wrapped = 0
             return
-        read = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters before the first row
+        above = sum(map(len, self._lines[: self.scroll_offset.y]))  # characters above the view
         self._wrapped = self.size.width
         shown = sanitize(self.raw, keep_newlines=True) if self.raw else self.hint
         self._lines = [line for part in shown.split("\n") for line in wrap(part, self._wrapped)]
-        self._hints = not self.raw
+        self._shows_hint = not self.raw
         self._resized(0)
-        if not self._follows:  # somebody reads: the same words stay in the first row
+        if not self._follows:  # keep the same text in the first row
             ends = list(accumulate(map(len, self._lines)))
-            self._move_to(bisect_right(ends, read))
+            self._move_to(bisect_right(ends, above))
         self.refresh()
 
     def _resized(self, changed_from: int) -> None:
@@ -151,7 +148,7 @@ class StreamText(ScrollView):
     def _set_height(self, height: int) -> None:
         size = Size(self._wrapped, height)
         if self.show_vertical_scrollbar == (height > self.size.height):
-            # no bar comes or goes: as a reactive it would lay out the whole screen for each new line
+            # the scrollbar stays as it is: setting the reactive would lay out the screen for each new line
             self.set_reactive(StreamText.virtual_size, size)
             self._scroll_update(size)
         else:
@@ -161,27 +158,27 @@ class StreamText(ScrollView):
         self._move_to(self.max_scroll_y)
 
     def _move_to(self, line: int) -> None:
-        self._following = True
+        self._is_following = True
         self.scroll_to(y=line, animate=False, force=True, immediate=True)
-        self._following = False
+        self._is_following = False
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        if not self._following:
+        if not self._is_following:
             self._follows = round(new_value) >= self.max_scroll_y - 1
 
     # ------------------------------------------------------------------ drawing
 
-    def on_resize(self, event: events.Resize) -> None:
-        # a scroll bar that comes or goes changes the width too
+    def on_resize(self) -> None:
+        # also when the scrollbar appears or disappears
         if self.size.width != self._wrapped:
-            self._anew()
+            self._wrap_all()
 
     def on_show(self) -> None:
         self.catch_up()
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        self._drawn_with = self.rich_style  # from all that it lies in: once, not for each line
+        self._drawn_with = self.rich_style  # computed from all ancestors: once, not for each line
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
