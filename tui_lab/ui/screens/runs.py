@@ -23,6 +23,7 @@ from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.runs_commands import RunsCommands
 from tui_lab.ui.views import runs_plots, runs_table
+from tui_lab.ui.views.run_state import run_time
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
@@ -278,9 +279,7 @@ class RunsPane(RunsCommands):
             for line in runs_table.in_lines(names, self._room("curves"), LEGEND_LINES)
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
-        heads = [
-            f"{letter} {runs_table.clock(run.id)}" for letter, run in zip(letters, compared, strict=True)
-        ]
+        heads = [f"{letter} {run_time(run.id)}" for letter, run in zip(letters, compared, strict=True)]
         mark_key = self._keys("runs.mark")
         lines = runs_table.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))

@@ -11,6 +11,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
+from tui_lab.core.format import bar
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
@@ -19,7 +20,6 @@ from tui_lab.ui.views.inspector_state import (
     InspectorSpan,
     InspectorState,
     PanelName,
-    bar,
     fit,
     padded,
     percent,
@@ -75,7 +75,9 @@ def table(
             if value is None:
                 row.append(InspectorSpan(" " * bar_width + fit("     –", figure) + " ", "axis"))
             else:
-                row.append(InspectorSpan(bar(value / scale, bar_width, marks), column.role))
+                row.append(
+                    InspectorSpan(bar(value / scale, bar_width, ascii_only=marks == "ascii"), column.role)
+                )
                 row.append(InspectorSpan(column.figure(value).rjust(figure) + " "))
         if note_width:
             text, role = notes[at]
@@ -236,7 +238,7 @@ def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorR
         row = (
             InspectorSpan(_mark(on_path, scene.marks), "title"),
             InspectorSpan(f"{h.score:{figure}.3f} "),
-            InspectorSpan(bar(share, bar_width, scene.marks) + " ", "strategy-beam"),
+            InspectorSpan(bar(share, bar_width, ascii_only=scene.marks == "ascii") + " ", "strategy-beam"),
             InspectorSpan(kind, "retained" if h.finished else "axis"),
             InspectorSpan(_tail(token_text(h.text), text_width), "title" if on_path else "", on_path),
         )

@@ -28,7 +28,6 @@ TITLES: dict[PanelName, str] = {
 SURPRISE_BITS = (1.0, 3.0, 6.0, 10.0)
 ROLES = ("surprise-0", "surprise-1", "surprise-2", "surprise-3", "surprise-4")
 GLYPHS = {"block": " ▁▃▅█", "ascii": " .-=#"}
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 #: Full scale of a bar: the smallest of these that is not exceeded.
 _SCALES = (0.1, 0.25, 0.5, 1.0)
 #: Stands for a token without text: an end token, the first bytes of a character.
@@ -140,20 +139,6 @@ def percent(probability: float) -> str:
     if share > 99.95 and share < 100:
         return ">99.9%"
     return f"{share:.2f}%" if share < 1 else f"{share:.1f}%" if share < 99.95 else "100%"
-
-
-def bar(share: float, width: int, marks: str = "block") -> str:
-    """A bar of ``width`` cells with the share ``share`` of them filled (0 to 1). A positive share fills at
-    least an eighth of a cell."""
-    if width <= 0:
-        return ""
-    share = 0.0 if math.isnan(share) else min(1.0, max(0.0, share))
-    if marks == "ascii":
-        count = max(round(share * width), int(share > 0))
-        return "#" * count + " " * (width - count)
-    eighths = max(round(share * width * 8), int(share > 0))
-    full, rest = divmod(eighths, 8)
-    return (("█" * full) + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
 def scale_for(values: Sequence[float]) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tui_lab.core.format import UNKNOWN, count, size
+
 Unit = Literal["number", "bytes", "short"]
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -183,17 +185,11 @@ def steps_axis(low: float, high: float, most: int) -> Axis:
 def quantity(value: float, unit: Unit) -> str:
     """A value for a legend: 2.31, 512 MiB, 6.5k; a dash when it is not finite."""
     if not math.isfinite(value):
-        return "–"
+        return UNKNOWN
     if unit == "bytes":
-        divisor, name = scale_of(abs(value), unit)
-        return (
-            f"{value / divisor:.3g} {name or 'B'}"
-            if abs(value) / divisor < 1000
-            else f"{value / divisor:.0f} {name}"
-        )
+        return size(value)
     if unit == "short":
-        divisor, name = scale_of(abs(value), unit)
-        return f"{value / divisor:.3g}{name}"
+        return count(value).replace(" ", "") if abs(value) >= 999.5 else f"{value:.3g}"
     if value and (abs(value) < 1e-3 or abs(value) >= 1e5):
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

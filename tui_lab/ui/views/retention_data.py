@@ -20,6 +20,7 @@ from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.retention.strength_grid import refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher, headline
+from tui_lab.ui.views.run_state import run_time
 
 FOLDER = "retention"
 STRENGTH = "strength.json"
@@ -149,7 +150,7 @@ def _strength_refused(kept: RetentionReport) -> str:
 def label(recipe: Recipe | None, run_id: str) -> str:
     """A run in a few words."""
     what = f"{recipe.preset or recipe.method} · {recipe.data.rpartition('/')[2]}" if recipe else ""
-    return f"{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}  {what}".strip()
+    return f"{run_time(run_id)}  {what}".strip()
 
 
 def point(kept: RetentionReport, suite: str) -> RunPoint | None:

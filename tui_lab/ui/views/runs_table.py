@@ -14,7 +14,7 @@ from tui_lab.runs.index import Summary
 from tui_lab.runs.queue.sweep import value_words, words
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.state import ENDED
-from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, state_text
+from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, run_time, state_text
 
 NOTHING_FOUND = "No run has all of these words. {runs.clear} shows every run again."
 
@@ -39,15 +39,7 @@ def when(run: Summary) -> str:
         return sanitize(run.name)
     if run.queued:
         return f"next, {run.queued}." if run.queued > 1 else "next"
-    return clock(run.id)
-
-
-def clock(run_id: str) -> str:
-    """When a run was made, out of its id: 11-21 12:59."""
-    digits = run_id[:8] + run_id[9:13]
-    if len(digits) == 12 and digits.isdigit():
-        return f"{digits[4:6]}-{digits[6:8]} {digits[8:10]}:{digits[10:12]}"
-    return sanitize(run_id)
+    return run_time(run.id)
 
 
 def _last(text: str) -> str:
@@ -191,7 +183,7 @@ def names(runs: Sequence[Summary], letters: Sequence[str]) -> list[str]:
     found = []
     for run, letter in zip(runs, letters, strict=True):
         said = sanitize(run.name) or (
-            sanitize(words(run.sweep_values)) if run.sweep else f"{clock(run.id)} {_last(run.data)}"
+            sanitize(words(run.sweep_values)) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
         )
         found.append(f"{letter} {said}")
     return found
@@ -313,7 +305,7 @@ def delete_question(runs: Sequence[Summary], left_out: int) -> str:
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
         run = runs[0]
-        what = f"the run {sanitize(run.name) or clock(run.id)} ({_last(run.model)}, {_last(run.data)})"
+        what = f"the run {sanitize(run.name) or run_time(run.id)} ({_last(run.model)}, {_last(run.data)})"
         what = f"Take {what} out of the queue?" if waiting else f"Delete {what}? Its adapter goes, too."
     else:
         what = f"Delete {len(runs)} runs? Their adapters go, too."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint
 from tui_lab.ui.views.retention_plots import TITLES, curve_series, runs_series, strength_series
@@ -13,8 +12,8 @@ from tui_lab.ui.widgets.plot import Plot
 class RetentionPlot(Plot):
     """One of :data:`TITLES`."""
 
-    def __init__(self, kind: str, **kwargs: Any) -> None:
-        super().__init__(TITLES[kind], **kwargs)
+    def __init__(self, kind: str) -> None:
+        super().__init__(TITLES[kind])
         self.kind = kind
 
     def take(self, kept: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:

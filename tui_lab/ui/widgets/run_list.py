@@ -20,7 +20,7 @@ from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.run import score_line
-from tui_lab.ui.views.run_state import STATE_ROLES, state_text
+from tui_lab.ui.views.run_state import STATE_ROLES, run_time, state_text
 
 #: Runs listed at most; reading a log of one costs milliseconds.
 LISTED = 60
@@ -107,7 +107,7 @@ class RunList(Modal[str]):
             prompt = Content.assemble(
                 ("● " if line.run_id == self.current else "  ", "$changed"),
                 (f"{state_text(line.state):<11}", colour),
-                f"{line.run_id[4:6]}-{line.run_id[6:8]} {line.run_id[9:11]}:{line.run_id[11:13]} ",
+                f"{run_time(line.run_id)} ",
                 f"{sanitize(line.what)[:room]:<{room}} ",
                 (sanitize(line.result), "$text-muted"),
             )

@@ -10,11 +10,11 @@ from tui_lab.ui.widgets.plot import Plot
 class RunPlot(Plot):
     """One of :data:`PLOTS`, fed with a run's state."""
 
-    def __init__(self, kind: str, **kwargs: object) -> None:
+    def __init__(self, kind: str) -> None:
         options, self._make = PLOTS[kind]
         self._empty = options.empty
         self._machine = kind == "memory"  # telemetry comes more often than steps, and concerns one plot
-        super().__init__(options, **kwargs)
+        super().__init__(options)
 
     def take(self, key: str, state: RunState, ended: bool = False) -> None:
         """Shows the state of run ``key``. One that has ``ended`` brings nothing more."""
