@@ -316,7 +316,7 @@ async def test_a_refusal_is_one_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("done", "said"),
-    [(lane([]), "The lane has no tokens."), (lane([token(0, " a")]), "not asked for details")],
+    [(lane([]), "The lane has no tokens."), (lane([token(0, " a")]), "without details")],
 )
 async def test_a_lane_without_tokens_and_one_without_details(done: LaneDone, said: str) -> None:
     app, _ = screen_of(done)
