@@ -16,7 +16,7 @@ import pytest
 from tests.benchmarks.figures import Figure
 from tests.hardware.fake_nvml import MIB, FakeDriver, install, rtx_4090, t4
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu import GpuWatch
+from tui_lab.hardware.gpu import GpuMonitor
 from tui_lab.runs.events import EventWriter
 from tui_lab.training import telemetry
 from tui_lab.training.telemetry import INTERVAL_S, RECORD_S, TelemetrySampler
@@ -34,7 +34,7 @@ def looks_cpu_s(uuids: list[str]) -> tuple[float, int]:
         patch.setattr(telemetry, "_held_bytes", lambda: [500 * MIB] * len(uuids))
         log = Path(folder) / "events.jsonl"
         one = TelemetrySampler(EventWriter(log), lambda: 1)
-        watch = GpuWatch(lambda cards: telemetry.matched(cards, uuids, {})) if uuids else None
+        watch = GpuMonitor(lambda cards: telemetry.match_uuids(cards, uuids, {})) if uuids else None
         one._watch, one._cuda = watch, bool(uuids)
         process = telemetry.ProcessSampler()
         one._look(process, pcie=False)  # the first asks for what never changes

@@ -122,18 +122,18 @@ def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch:
     found = json.loads(out)
     assert found["playground"]["parts"]["context"] == found["parts"]["context"]  # Python's, not CUDA's
     code, _, err = lab("forecast", "--gpu", "1")
-    assert code == 2 and "shows 0 GPUs" in err
+    assert code == 2 and "has 0 GPUs" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--preset", "minute", "--gpu", "RTX 9999"), "no card 'RTX 9999' is known"),
-        (("--preset", "minute", "--gpu", "\u00b2"), "no card '\u00b2' is known"),
+        (("--preset", "minute", "--gpu", "RTX 9999"), "unknown card 'RTX 9999'"),
+        (("--preset", "minute", "--gpu", "\u00b2"), "unknown card '\u00b2'"),
         (("--preset", "minutes"), "did you mean minute"),
         (("--preset", "minute", "--set", "lora_r=0"), "lora_r = 0"),
         (("--model", "no-such-model"), "no-such-model"),
-        (("--probe",), "say which with --preset"),
+        (("--probe",), "name it with --preset"),
         (("--preset", "minute", "--gpu", "T4", "--calibrate"), "leave out --gpu"),
     ],
 )

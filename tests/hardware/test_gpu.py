@@ -43,7 +43,7 @@ def test_every_name_that_is_used_exists_in_the_real_package() -> None:
 
 def test_the_codes_that_mean_gone_are_the_ones_of_the_package() -> None:
     names = {value: name for name, value in ERRORS.items()}
-    assert [names[code] for code in gpu.GONE] == [
+    assert [names[code] for code in gpu.LOST_CODES] == [
         "NVML_ERROR_UNINITIALIZED",
         "NVML_ERROR_DRIVER_NOT_LOADED",
         "NVML_ERROR_GPU_IS_LOST",
@@ -96,7 +96,7 @@ def test_figures_in_their_units(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_moves_over_the_bus_is_asked_only_when_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver(t4())
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch()
+    watch = gpu.GpuMonitor()
     assert watch.read()[0].pcie_rx_bytes_s is None
     assert "nvmlDeviceGetPcieThroughput" not in driver.calls
     [card] = watch.read(pcie=True)
@@ -106,7 +106,7 @@ def test_what_moves_over_the_bus_is_asked_only_when_wanted(monkeypatch: pytest.M
 def test_facts_that_never_change_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = FakeDriver(t4())
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch()
+    watch = gpu.GpuMonitor()
     watch.read()
     driver.calls.clear()
     watch.read()
@@ -178,7 +178,7 @@ def test_no_driver_then_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, None)
     assert (gpu.sample(), gpu.driver()) == ([], None)
-    watch = gpu.GpuWatch()
+    watch = gpu.GpuMonitor()
     assert watch.read() == [] and watch.problem == "no NVIDIA driver answers"
 
 
@@ -199,7 +199,7 @@ class Clock:
 def test_a_driver_that_goes_away_and_comes_back(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     driver, clock = FakeDriver(t4(), rtx_4090()), Clock()
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch(retry_s=30.0, clock=clock)
+    watch = gpu.GpuMonitor(retry_s=30.0, clock=clock)
     assert len(watch.read()) == 2 and watch.problem == ""
     driver.gone, driver.running = code, 0  # unloaded: it has forgotten that it was initialised
     assert watch.read() == []
@@ -215,7 +215,7 @@ def test_a_driver_that_goes_away_and_comes_back(monkeypatch: pytest.MonkeyPatch,
 def test_a_driver_that_stays_away_is_asked_now_and_then_only(monkeypatch: pytest.MonkeyPatch) -> None:
     driver, clock = FakeDriver(t4()), Clock()
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch(retry_s=30.0, clock=clock)
+    watch = gpu.GpuMonitor(retry_s=30.0, clock=clock)
     watch.read()
     driver.gone = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
     watch.read()
@@ -228,11 +228,11 @@ def test_a_driver_that_stays_away_is_asked_now_and_then_only(monkeypatch: pytest
 def test_one_gpu_is_lost_and_its_neighbour_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     driver, clock = FakeDriver(t4(), rtx_4090()), Clock()
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch(clock=clock)
+    watch = gpu.GpuMonitor(clock=clock)
     assert len(watch.read()) == 2
     driver.cards[0].refuses["nvmlDeviceGetMemoryInfo_v2"] = pynvml.NVML_ERROR_GPU_IS_LOST
     assert [card.index for card in watch.read()] == [1]
-    assert watch.problem == "the GPU does not answer any more"
+    assert watch.problem == "the GPU no longer answers"
     driver.cards[0].refuses["nvmlDeviceGetHandleByIndex_v2"] = pynvml.NVML_ERROR_GPU_IS_LOST
     clock.now = 31.0
     assert [card.index for card in watch.read()] == [1]
@@ -266,13 +266,13 @@ def test_every_error_of_every_function(monkeypatch: pytest.MonkeyPatch, error: s
     for function in FUNCTIONS:
         driver, clock = FakeDriver(t4(compute=[(5, 100 * MIB)])), Clock()
         install(monkeypatch, driver)
-        watch = gpu.GpuWatch(clock=clock)
+        watch = gpu.GpuMonitor(clock=clock)
         [healthy] = watch.read(pcie=True)
         driver.fails[function] = code
         gpu.driver()
         found = watch.read(pcie=True)
-        fresh = gpu.GpuWatch(clock=clock).read(pcie=True)
-        if code in gpu.GONE:
+        fresh = gpu.GpuMonitor(clock=clock).read(pcie=True)
+        if code in gpu.LOST_CODES:
             assert found == [] or found == [healthy]
         else:
             assert watch.problem == "", function
@@ -304,7 +304,7 @@ def test_every_error_of_every_function(monkeypatch: pytest.MonkeyPatch, error: s
 def test_every_error_of_the_whole_driver(monkeypatch: pytest.MonkeyPatch, error: str) -> None:
     driver, clock = FakeDriver(t4(), a100_slices(), vgpu()), Clock()
     install(monkeypatch, driver)
-    watch = gpu.GpuWatch(clock=clock)
+    watch = gpu.GpuMonitor(clock=clock)
     assert len(watch.read()) == 4
     driver.gone = ERRORS[error]
     for _ in range(2):
@@ -321,17 +321,17 @@ def test_without_rights_a_figure_is_missing_and_the_rest_is_there(monkeypatch: p
     guarded = ("nvmlDeviceGetPcieThroughput", "nvmlDeviceGetComputeRunningProcesses_v3")
     guarded += ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption")
     install(monkeypatch, FakeDriver(t4(refuses=dict.fromkeys(guarded, NO_PERMISSION))))
-    [card] = gpu.GpuWatch().read(pcie=True)
+    [card] = gpu.GpuMonitor().read(pcie=True)
     assert (card.pcie_rx_bytes_s, card.processes, card.power_w, card.energy_j) == (None,) * 4
     assert (card.temperature_c, card.utilization_percent) == (61, 40)
 
 
 def test_chosen_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeDriver(t4(), rtx_4090(), vgpu()))
-    watch = gpu.GpuWatch(lambda cards: [cards[2], cards[0]])
+    watch = gpu.GpuMonitor(lambda cards: [cards[2], cards[0]])
     assert [card.index for card in watch.read()] == [2, 0]
     assert [card.index for card in watch.read()] == [2, 0]
-    nothing = gpu.GpuWatch(lambda cards: [])
+    nothing = gpu.GpuMonitor(lambda cards: [])
     assert nothing.read() == [] and nothing.problem == "the driver shows no GPU"
 
 
@@ -378,7 +378,7 @@ def test_this_process_and_none() -> None:
 
 def test_sampling_imports_nothing_before_it_is_asked() -> None:
     code = (
-        "import sys; from tui_lab import gpu; print(sorted({'pynvml','psutil','torch'} & set(sys.modules)))"
+        "import sys; from tui_lab.hardware import gpu; print(sorted({'pynvml','psutil','torch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -52,7 +52,7 @@ def test_names_of_people_and_drivers(text: str, name: str) -> None:
     ],
 )
 def test_a_sibling_is_not_the_card(text: str) -> None:
-    assert gpu_specs.known(text) is None
+    assert gpu_specs.lookup(text) is None
     with pytest.raises(LabError) as error:
         gpu_specs.find(text)
     assert text.split()[-1] in str(error.value)

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from tui_lab.hardware.gpu import Gpu, GpuProcess, ProcessUse
 from tui_lab.hardware.telemetry import (
-    LONGEST_GAP_S,
-    Energy,
-    Window,
-    matched,
+    MAX_GAP_S,
+    EnergyMeter,
+    TelemetryWindow,
+    match_uuids,
+    memory_shares,
     plain_uuid,
-    shares,
     visible_gpus,
 )
 
@@ -138,22 +138,22 @@ def test_devices_are_matched_by_uuid_not_by_place() -> None:
         plain_uuid("GPU-AB") == plain_uuid("MIG-ab") == plain_uuid("MIG-GPU-ab") == plain_uuid("ab") == "ab"
     )
     assert plain_uuid(None) == ""
-    found = matched(THREE, ["bb33", "AA11"], {})
+    found = match_uuids(THREE, ["bb33", "AA11"], {})
     assert [one.index for one in found] == [2, 0]
-    assert [one.index for one in matched(THREE, ["aa22"], {"CUDA_VISIBLE_DEVICES": "1"})] == [1]
+    assert [one.index for one in match_uuids(THREE, ["aa22"], {"CUDA_VISIBLE_DEVICES": "1"})] == [1]
 
 
 def test_a_slice_is_matched_by_its_own_uuid_or_its_cards() -> None:
-    assert [one.uuid for one in matched(SLICED, ["12"], {})] == ["MIG-12"]
+    assert [one.uuid for one in match_uuids(SLICED, ["12"], {})] == ["MIG-12"]
     named = {"CUDA_VISIBLE_DEVICES": "MIG-12"}
-    assert [one.uuid for one in matched(SLICED, ["aa11"], named)] == ["MIG-12"]
-    assert [one.uuid for one in matched(SLICED, ["aa11"], {})] == ["MIG-11"]
+    assert [one.uuid for one in match_uuids(SLICED, ["aa11"], named)] == ["MIG-12"]
+    assert [one.uuid for one in match_uuids(SLICED, ["aa11"], {})] == ["MIG-11"]
 
 
 def test_a_device_without_a_uuid_is_found_by_its_place() -> None:
-    assert [one.index for one in matched(THREE, ["", "?"], {"CUDA_VISIBLE_DEVICES": "2,0"})] == [2, 0]
-    assert matched(THREE, ["?"], {"CUDA_VISIBLE_DEVICES": ""}) == []
-    assert matched([], ["aa11"], {}) == []
+    assert [one.index for one in match_uuids(THREE, ["", "?"], {"CUDA_VISIBLE_DEVICES": "2,0"})] == [2, 0]
+    assert match_uuids(THREE, ["?"], {"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert match_uuids([], ["aa11"], {}) == []
 
 
 # --------------------------------------------------------------------------------------------------
@@ -177,21 +177,21 @@ def mib(pair: tuple[int | None, int | None]) -> tuple[float | None, float | None
 
 
 def test_what_is_listed_is_ours_and_the_rest_others() -> None:
-    assert mib(shares(used(OURS, OTHER), [7], 800 * MIB)) == (900, 700)
+    assert mib(memory_shares(used(OURS, OTHER), [7], 800 * MIB)) == (900, 700)
     # a stranger whom the driver does not list (another container's) still holds his memory
-    assert mib(shares(used(OURS), [7], 800 * MIB)) == (900, 700)
+    assert mib(memory_shares(used(OURS), [7], 800 * MIB)) == (900, 700)
 
 
 def test_an_older_driver_counts_its_own_part_as_used() -> None:
-    assert mib(shares(used(OURS, OTHER, reserved=None), [7], 800 * MIB)) == (900, 600)
+    assert mib(memory_shares(used(OURS, OTHER, reserved=None), [7], 800 * MIB)) == (900, 600)
     silent = GpuProcess(8, None)
-    assert mib(shares(used(OURS, silent, reserved=None), [7], 800 * MIB)) == (900, 800)
+    assert mib(memory_shares(used(OURS, silent, reserved=None), [7], 800 * MIB)) == (900, 800)
 
 
 def test_before_the_gpu_is_touched_everything_is_others() -> None:
-    assert mib(shares(used(OTHER), [7], None)) == (0, 1_600)
-    assert mib(shares(used(), [7], None)) == (0, 1_600)  # also where nobody is listed
-    assert shares(card(), [7], None) == (0, None)
+    assert mib(memory_shares(used(OTHER), [7], None)) == (0, 1_600)
+    assert mib(memory_shares(used(), [7], None)) == (0, 1_600)  # also where nobody is listed
+    assert memory_shares(card(), [7], None) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_before_the_gpu_is_touched_everything_is_others() -> None:
     ],
 )
 def test_unknown_when_we_hold_memory_and_are_not_listed(listed: tuple[GpuProcess, ...]) -> None:
-    assert shares(used(*listed), [7], 800 * MIB) == (None, None)
+    assert memory_shares(used(*listed), [7], 800 * MIB) == (None, None)
 
 
 def test_unknown_without_a_list_or_a_sum() -> None:
-    assert shares(card(memory_used_bytes=1_700 * MIB, processes=None), [7], 800 * MIB) == (None, None)
-    assert shares(card(processes=(OURS,), memory_reserved_bytes=0), [7], 0) == (900 * MIB, None)
+    assert memory_shares(card(memory_used_bytes=1_700 * MIB, processes=None), [7], 800 * MIB) == (None, None)
+    assert memory_shares(card(processes=(OURS,), memory_reserved_bytes=0), [7], 0) == (900 * MIB, None)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_unknown_without_a_list_or_a_sum() -> None:
 
 
 def drawn(*samples: tuple[float, dict[str, Any]], before_j: float | None = 0.0) -> float | None:
-    energy = Energy(before_j)
+    energy = EnergyMeter(before_j)
     for now, figures in samples:
         energy.add([card(**figures)], now)
     return energy.total_j(samples[-1][0])
@@ -237,23 +237,23 @@ def test_without_a_counter_power_times_time() -> None:
 def test_a_counter_that_begins_anew_is_bridged_by_power_when_the_gap_is_short() -> None:
     first = (0.0, {"energy_j": 5_000.0, "power_w": 100.0})
     assert drawn(first, (1.0, {"energy_j": 10.0, "power_w": 100.0}), (2.0, {"energy_j": 110.0})) == 200.0
-    assert drawn(first, (LONGEST_GAP_S + 1, {"energy_j": 10.0, "power_w": 100.0})) is None
+    assert drawn(first, (MAX_GAP_S + 1, {"energy_j": 10.0, "power_w": 100.0})) is None
 
 
 def test_what_is_not_known_stays_unknown() -> None:
     assert drawn((0.0, {"power_w": 100.0}), (1.0, {}), (2.0, {"power_w": 100.0})) is None
     assert drawn((0.0, {"power_w": 100.0}), (60.0, {"power_w": 100.0})) is None
     assert drawn((0.0, {"power_w": 9.0, "mig": True}), (1.0, {"power_w": 9.0, "mig": True})) is None
-    energy = Energy()
+    energy = EnergyMeter()
     assert energy.total_j(0.0) is None  # never looked
     energy.add([card(power_w=100.0)], 0.0)
     assert energy.total_j(1.0) == 0.0
     energy.add([], 5.0)  # the driver is away
-    assert energy.total_j(LONGEST_GAP_S + 1) is None
+    assert energy.total_j(MAX_GAP_S + 1) is None
 
 
 def test_every_gpu_counts() -> None:
-    energy = Energy()
+    energy = EnergyMeter()
     for now in (0.0, 1.0):
         energy.add([card(0, "a", power_w=100.0), card(1, "b", energy_j=50.0 * now)], now)
     assert energy.total_j(1.0) == 150.0
@@ -261,9 +261,9 @@ def test_every_gpu_counts() -> None:
 
 @given(st.lists(st.floats(0, 1e3), min_size=2, max_size=20))
 def test_both_ways_agree_where_power_is_even(gaps: list[float]) -> None:
-    now, by_counter, by_power = 0.0, Energy(), Energy()
+    now, by_counter, by_power = 0.0, EnergyMeter(), EnergyMeter()
     for gap in gaps:
-        now += min(gap, LONGEST_GAP_S - 1)
+        now += min(gap, MAX_GAP_S - 1)
         by_counter.add([card(energy_j=250.0 * now)], now)
         by_power.add([card(power_w=250.0)], now)
     assert by_counter.total_j(now) == pytest.approx(by_power.total_j(now), abs=1e-6)
@@ -274,7 +274,7 @@ def test_both_ways_agree_where_power_is_even(gaps: list[float]) -> None:
 
 
 def test_a_record_has_means_and_for_memory_the_highest() -> None:
-    window = Window()
+    window = TelemetryWindow()
     assert window.empty
     first = card(
         memory_used_bytes=5, memory_total_bytes=24, utilization_percent=90, temperature_c=70, power_w=300.0,
@@ -294,22 +294,22 @@ def test_a_record_has_means_and_for_memory_the_highest() -> None:
     window.add([second], [(4, 5)], None)
     window.add([third], [(2, 5)], ProcessUse(90, 50.0))
     assert not window.empty
-    record = window.take()
+    record = window.flush()
     [gpu] = record["gpus"]
     assert record["process"] == {"resident_bytes": 100, "cpu_percent": 100.0}
     assert (gpu["used_bytes"], gpu["total_bytes"], gpu["own_bytes"], gpu["others_bytes"]) == (9, 24, 4, 5)
     assert (gpu["utilization_percent"], gpu["power_w"], gpu["temperature_c"]) == (90.0, 166.7, 70.0)
     assert gpu["throttle"] == ["heat", "power limit"]
     assert (gpu["pcie_rx_bytes_s"], gpu["pcie_tx_bytes_s"]) == (10, 20)  # of the one look that asked
-    assert window.empty and window.take() == {
+    assert window.empty and window.flush() == {
         "gpus": [],
         "process": {"resident_bytes": None, "cpu_percent": None},
     }
 
 
 def test_a_share_that_is_not_known_any_more_is_not_told() -> None:
-    window = Window()
+    window = TelemetryWindow()
     window.add([card()], [(3, 2)], None)
     window.add([card()], [(None, None)], None)
-    [gpu] = window.take()["gpus"]
+    [gpu] = window.flush()["gpus"]
     assert (gpu["own_bytes"], gpu["others_bytes"]) == (None, None)

@@ -86,7 +86,7 @@ def test_the_mean_power_of_the_card_cuda_computes_on(monkeypatch: pytest.MonkeyP
         drawn = replace(ours, energy_j=1000.0 + 300.0 * (time.monotonic() - began))
         return list(watch._pick([other, drawn]))
 
-    monkeypatch.setattr(calibrate.GpuWatch, "read", read)
+    monkeypatch.setattr(calibrate.GpuMonitor, "read", read)
     properties = SimpleNamespace(uuid="a")
     monkeypatch.setattr(calibrate.torch.cuda, "get_device_properties", lambda _: properties)
     meter = calibrate._PowerMeter()

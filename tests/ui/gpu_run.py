@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.hardware.gpu import Gpu, GpuProcess, ProcessUse
-from tui_lab.hardware.telemetry import Energy, Window, shares
+from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, memory_shares
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
@@ -81,7 +81,7 @@ def write(
         )
     events.write(PlanEvent(total_steps=total, epochs=1.0))
     events.write(PhaseEvent(name="training"))
-    window, energy = Window(), Energy()
+    window, energy = TelemetryWindow(), EnergyMeter()
     for step in range(1, steps + 1):
         scale = (cards[0].memory_total_bytes or 0) / (24 * GIB) if on_gpu else 0.0
         grown = int(scale * (6.1 * GIB + 0.4 * GIB * math.tanh(step / 6)))
@@ -97,12 +97,12 @@ def write(
         ))  # fmt: skip
         now = [replace(one, energy_j=one.energy_j and one.energy_j + 400.0 * step) for one in cards]
         held = [memory.get("cuda_reserved", 0)] * len(now)
-        owned = [shares(one, (OURS,), own) for one, own in zip(now, held, strict=True)]
+        owned = [memory_shares(one, (OURS,), own) for one, own in zip(now, held, strict=True)]
         window.add(now, owned, ProcessUse(2 * GIB, 187.0))
         energy.add(now, float(step))
         if step % 5 == 0:
             total_j = energy.total_j(float(step))
-            events.write(TelemetryEvent(step=step, **window.take(), energy_j=total_j, seconds=5.0))
+            events.write(TelemetryEvent(step=step, **window.flush(), energy_j=total_j, seconds=5.0))
     return events
 
 

@@ -18,8 +18,8 @@ from tui_lab.recipes.resolve import Resolution
 
 
 def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
-    """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change that
-    makes it fit), and the same as JSON."""
+    """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change
+    that makes it fit), and the same as JSON."""
     budget = current()
     found = estimate.estimate(recipe, entry, resolution.values, budget)
     lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]

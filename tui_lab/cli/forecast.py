@@ -56,7 +56,7 @@ def find_budget(gpu: str) -> MemoryBudget:
     """The memory budget that ``--gpu`` names: of a numbered GPU of this machine, of a card by its name, or of
     the GPU that a run would use. Raises LabError."""
     if gpu and not (len(gpu) < 5 and gpu.isdecimal() and int(gpu) < MOST_GPUS):
-        return memory_budget.of_card(gpu_specs.find(gpu))
+        return memory_budget.from_spec(gpu_specs.find(gpu))
     if not gpu:
         return memory_budget.current()
     budgets = memory_budget.detect()

@@ -1,5 +1,5 @@
-"""``tui-lab generate``: one prompt with several decoding strategies at once. On a terminal all lanes decode together
-and are printed one after the other; a pipe gets plain text or one JSON object."""
+"""``tui-lab generate``: one prompt with several decoding strategies at once. On a terminal all lanes decode
+together and are printed one after the other; a pipe gets plain text or one JSON object."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""``tui-lab retention``: measures what a model knows and what fine-tuning changed. Progress goes to stderr, the
-result to stdout as tables or as one JSON object."""
+"""``tui-lab retention``: measures what a model knows and what fine-tuning changed. Progress goes to stderr,
+the result to stdout as tables or as one JSON object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``tui-lab settings``: lists every setting with its value and source, or changes some in the settings file."""
+"""``tui-lab settings``: lists every setting with its value and source, or changes some in the settings
+file."""
 
 from __future__ import annotations
 

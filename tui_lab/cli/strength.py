@@ -1,5 +1,5 @@
-"""``tui-lab strength``: what a run gained and kept at several strengths of its adapter, the recommended strength,
-and saving the adapter at one."""
+"""``tui-lab strength``: what a run gained and kept at several strengths of its adapter, the recommended
+strength, and saving the adapter at one."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def plural(count: float, noun: str) -> str:
 
 
 def bar(share: float, width: int, *, ascii_only: bool = False, empty: str = " ") -> str:
-    """A bar of ``width`` cells of which ``share`` (0 to 1) is filled, in eighths of a cell where blocks can be
-    drawn. A share above 0 fills at least the smallest part; NaN fills nothing."""
+    """A bar of ``width`` cells of which ``share`` (0 to 1) is filled, in eighths of a cell where blocks can
+    be drawn. A share above 0 fills at least the smallest part; NaN fills nothing."""
     if width <= 0:
         return ""
     share = 0.0 if math.isnan(share) else min(1.0, max(0.0, share))

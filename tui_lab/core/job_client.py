@@ -73,7 +73,7 @@ async def run_job(
     except BaseException:
         reading.cancel()
         # kills the child and closes its pipes at once: the lab may be closing, so there may be no later
-        process._transport.close()  # type: ignore[attr-defined]
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         await process.wait()
         raise
     match last:

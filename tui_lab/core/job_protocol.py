@@ -112,7 +112,7 @@ def run(
     except LabError as error:
         lines.send(JobError(str(error)))
         return EXIT_REFUSED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the border of the process: every fault becomes one sentence)
         traceback.print_exc(file=sys.stderr)
         lines.send(JobError(f"The job failed unexpectedly ({type(error).__name__}: {error})."))
         return EXIT_FAULT

@@ -95,7 +95,7 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         reason = sanitize(str(getattr(error, "strerror", None) or error))
         raise LabError(
-            f"{sanitize(str(file))} cannot be read ({reason}) and is left as it is: correct it, then try again"
+            f"{sanitize(str(file))} cannot be read ({reason}) and is left as it is: correct it and try again"
         ) from None
     return text
 

@@ -106,7 +106,7 @@ def guarded(name: str, look: Callable[[], Check | None]) -> Iterator[Check]:
     """One check; whatever it raises (a missing library, a file system that is gone) is its finding."""
     try:
         found = look()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (a check that fails in any way is a finding)
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield Check(
             name,

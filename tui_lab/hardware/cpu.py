@@ -1,5 +1,5 @@
-"""What this machine would compute on without an NVIDIA GPU, as far as the lab can know without torch. The run
-looks for itself and has the last word."""
+"""The device of a run without an NVIDIA GPU, as far as the lab can know it without torch. The run detects its
+device itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def threads() -> int:
 
 
 def memory_bytes() -> int:
-    """Main memory; 0 when the system does not say."""
+    """Main memory in bytes; 0 when unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What is known about the device that a run will use."""
+"""The device that a run computes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What a run would compute on. ``bf16``: whether it computes bfloat16 natively."""
+    """A device. ``bf16``: whether it computes bfloat16 natively; ``threads``: CPU threads of the process."""
 
     type: Literal["cuda", "mps", "cpu"]
     name: str

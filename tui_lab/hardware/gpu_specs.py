@@ -1,8 +1,6 @@
-"""The graphics cards of ``cards.toml``: what they have of memory and what they compute a second, found by
-the name that a person or the driver gives. A name that differs in a word that matters (a laptop's card, a
-"Ti", a slice of a card) is another card and is never taken for its sibling: it is refused, with what is near.
-No torch.
-"""
+"""The graphics cards of ``gpu_specs.toml`` with memory and FLOP rates, found by the name that a user or the
+driver gives. A name that differs in a significant word (a laptop card, a "Ti", a slice of a card) is another
+card: it is refused with a list of similar cards. No torch."""
 
 from __future__ import annotations
 
@@ -19,19 +17,19 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.device import DeviceFacts
 
 _FILE = Path(__file__).with_name("gpu_specs.toml")
-#: Words of a name that tell nothing apart. "Laptop" and "mobile" are others.
-_NEEDLESS = frozenset(
+#: Words of a name that distinguish no cards. "Laptop" and "mobile" do.
+_INSIGNIFICANT = frozenset(
     {"nvidia", "geforce", "rtx", "tesla", "gpu", "graphics", "card", "tensor", "core", "gb"}
 )
-#: Words that make another, slower card of a name.
-_PORTABLE = frozenset({"laptop", "mobile", "notebook", "maxq"})
-#: A card whose driver reports less or more memory than this part of its entry's is a variant of the name.
-_LEAST_MEMORY, _MOST_MEMORY = 0.85, 1.1
+#: Words that mark a slower laptop card.
+_LAPTOP = frozenset({"laptop", "mobile", "notebook", "maxq"})
+#: Reported memory outside these shares of the entry's means another variant of the name.
+_MIN_MEMORY, _MAX_MEMORY = 0.85, 1.1
 
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """One card. Rates are dense, in FLOP/s with sums in float32; ``bf16_flops`` is None where it has none."""
+    """A card. Rates are dense FLOP/s with float32 accumulation; ``bf16_flops`` is None without bfloat16."""
 
     name: str
     memory_bytes: int
@@ -46,8 +44,7 @@ class GpuSpec:
     unverified: tuple[str, ...] = ()
 
     def rate_flops(self, compute_dtype: str) -> float:
-        """FLOP/s that the card is made for in a type. bfloat16 on a card without it is emulated, at best as
-        fast as float32."""
+        """Peak FLOP/s in a type. bfloat16 on a card without it is emulated, at best as fast as float32."""
         if compute_dtype == "bfloat16":
             return self.bf16_flops or self.fp32_flops
         return self.fp16_flops if compute_dtype == "float16" else self.fp32_flops
@@ -81,11 +78,11 @@ def _from_row(row: dict[str, Any]) -> GpuSpec:
 
 
 def _words(text: str) -> frozenset[str]:
-    """The words of a name that tell cards apart: ``NVIDIA A100-SXM4-40GB`` has a100, sxm4 and 40gb."""
+    """The significant words of a name: ``NVIDIA A100-SXM4-40GB`` has a100, sxm4 and 40gb."""
     plain = re.sub(r"\(.*?\)|[®™]", " ", text.lower())
     plain = re.sub(r"\bmax-q\b", "maxq", re.sub(r"(\d+)\s*gi?b\b", r"\1gb", plain))
     plain = re.sub(r"\b(rtx|geforce|nvidia|tesla)(?=\d)", r"\1 ", plain)  # rtx4090
-    return frozenset(word for word in re.findall(r"[a-z0-9]+", plain) if word not in _NEEDLESS)
+    return frozenset(word for word in re.findall(r"[a-z0-9]+", plain) if word not in _INSIGNIFICANT)
 
 
 @lru_cache(maxsize=1)
@@ -98,30 +95,31 @@ def _by_words() -> dict[frozenset[str], GpuSpec]:
 
 
 def find(text: str, memory_bytes: int | None = None) -> GpuSpec:
-    """The card that ``text`` names, in people's spelling or the driver's. ``memory_bytes``: what the driver
-    reports, where it is known: it tells apart variants of one name. Raises LabError with what is near."""
+    """The card that ``text`` names, in any usual spelling. ``memory_bytes``, as the driver reports it,
+    distinguishes variants of one name. Raises LabError with similar cards."""
     words = _words(text[:200])
     card = _by_words().get(words)
     if card is None:
         raise LabError(_unknown(text, words))
-    if memory_bytes and not _LEAST_MEMORY <= memory_bytes / card.usable_bytes <= _MOST_MEMORY:
+    if memory_bytes and not _MIN_MEMORY <= memory_bytes / card.usable_bytes <= _MAX_MEMORY:
         raise LabError(
-            f"{card.name} is known with {card.memory_bytes >> 30} GiB, and this one has "
-            f"{memory_bytes / 2**30:.1f}: another variant, whose rates are not known"
+            f"{card.name} is listed with {card.memory_bytes >> 30} GiB, but this one has "
+            f"{memory_bytes / 2**30:.1f}: another variant, whose rates are unknown"
         )
     return card
 
 
-def known(text: str, memory_bytes: int | None = None) -> GpuSpec | None:
-    """The card that ``text`` names; None where it is not known."""
+def lookup(text: str, memory_bytes: int | None = None) -> GpuSpec | None:
+    """The card that ``text`` names, as :func:`find` finds it; None for an unknown one."""
     try:
         return find(text, memory_bytes)
     except LabError:
         return None
 
 
-def near(text: str) -> list[GpuSpec]:
-    """Cards whose names share a word with ``text``, else those that are spelled most alike; at most five."""
+def similar(text: str) -> list[GpuSpec]:
+    """Cards whose names share a word with ``text``, else those with the most similar spelling; at most
+    five."""
     words = _words(text[:200])
     shared = [card for card in all_cards() if words & _words(card.name)]
     if not shared:
@@ -132,15 +130,15 @@ def near(text: str) -> list[GpuSpec]:
 
 
 def _unknown(text: str, words: frozenset[str]) -> str:
-    shown = sanitize(text.strip())[:80]
-    names = ", ".join(card.name for card in near(text))
-    if words & _PORTABLE:
-        instead = f" (the desktop's {names} is another, faster card)" if names else ""
-        return f"no figures are known for the laptop card {shown!r}{instead}; measure it with a calibration"
+    name = sanitize(text.strip())[:80]
+    names = ", ".join(card.name for card in similar(text))
+    if words & _LAPTOP:
+        instead = f" (the desktop card {names} is faster)" if names else ""
+        return f"the rates of the laptop card {name!r} are unknown{instead}; measure it with a calibration"
     if not names:
         names = ", ".join(card.name for card in all_cards())
-        return f"no card {shown!r} is known; known are {names}"
-    exact = [card for card in near(text) if words and words < _words(card.name)]
+        return f"unknown card {name!r}; known are {names}"
+    exact = [card for card in similar(text) if words and words < _words(card.name)]
     if exact:
-        return f"which {shown!r} is meant? There are {', '.join(card.name for card in exact)}"
-    return f"no card {shown!r} is known; near it are {names}"
+        return f"{name!r} is ambiguous: choose one of {', '.join(card.name for card in exact)}"
+    return f"unknown card {name!r}; similar cards are {names}"

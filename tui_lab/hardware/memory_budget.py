@@ -1,5 +1,5 @@
-"""How much memory there is for a run, and where: the GPUs that CUDA would show a run, as the driver sees them
-now, else main memory; or a card of the table as it is when nothing else runs on it. No torch."""
+"""The memory that a run can use: of the GPUs that CUDA would show it, as the driver reports them now, else
+main memory; or of an empty card of the table. No torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.hardware.telemetry import visible_gpus
 
-#: The GPUs that CUDA shows a process.
+#: The variable that selects the GPUs of a process.
 GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """A place for a run. ``free_bytes`` is None where nobody says; ``uuid`` only of a GPU of this machine;
-    ``basis``: what ``free_bytes`` is, in words."""
+    """A device for a run with its free memory. ``free_bytes`` is None where unknown; ``uuid`` is set for a
+    GPU of this machine; ``basis`` says what ``free_bytes`` is."""
 
     device: DeviceFacts
     free_bytes: int | None
@@ -32,65 +32,65 @@ class MemoryBudget:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process must be told so that it takes this GPU; nothing where there is no choice."""
+        """The variables that make a process use this GPU; empty without a choice."""
         return {GPUS_ENV: self.uuid} if self.uuid else {}
 
     @property
     def kind(self) -> str:
-        """What :func:`tui_lab.forecast.memory.forecast` calls the device."""
+        """The device kind of :func:`tui_lab.forecast.memory.forecast`."""
         return "cuda" if self.device.type == "cuda" else "cpu"
 
 
-def of_card(card: GpuSpec) -> MemoryBudget:
-    """A card of the table that nothing else runs on."""
+def from_spec(card: GpuSpec) -> MemoryBudget:
+    """An empty card of the table."""
     return MemoryBudget(card.device_facts(), card.usable_bytes, card.name, "on an empty")
 
 
-def of_gpu(found: gpu.Gpu, threads: int, number: str = "") -> MemoryBudget:
-    """A GPU of this machine as it is now."""
+def from_gpu(found: gpu.Gpu, threads: int, number: str = "") -> MemoryBudget:
+    """A GPU of this machine, from a sample."""
     total, used = found.memory_total_bytes, found.memory_used_bytes
     free = None if total is None or used is None else max(0, total - used)
     device = DeviceFacts("cuda", found.name, total or 0, bool(found.bf16), threads)
     return MemoryBudget(device, free, f"{number}{found.name}", "free now on", found.uuid)
 
 
-def of_main_memory(device: DeviceFacts, root: Path = _CGROUP) -> MemoryBudget:
-    """Where there is no GPU: the memory that programs can still get."""
+def from_main_memory(device: DeviceFacts, root: Path = _CGROUP) -> MemoryBudget:
+    """Main memory that is still available."""
     return MemoryBudget(device, available_bytes(root), "main memory", "free now in")
 
 
-def gpus(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], threads: int) -> list[MemoryBudget]:
+def gpu_budgets(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], threads: int) -> list[MemoryBudget]:
     """The GPUs that CUDA would show a run, in CUDA's order."""
     shown = visible_gpus(cards, environment)
     many = len(shown) > 1
-    return [of_gpu(card, threads, f"GPU {place}: " if many else "") for place, card in enumerate(shown)]
+    return [from_gpu(card, threads, f"GPU {place}: " if many else "") for place, card in enumerate(shown)]
 
 
-def select(rooms: Sequence[MemoryBudget], environment: Mapping[str, str]) -> int:
-    """The place that a run had better take: the first where CUDA_VISIBLE_DEVICES says which, else the
-    freest."""
-    if not rooms or environment.get(GPUS_ENV) is not None:
+def select(budgets: Sequence[MemoryBudget], environment: Mapping[str, str]) -> int:
+    """The index of the budget that a run should use: the first where CUDA_VISIBLE_DEVICES is set, else the
+    one with the most free memory."""
+    if not budgets or environment.get(GPUS_ENV) is not None:
         return 0
-    return max(range(len(rooms)), key=lambda place: (rooms[place].free_bytes or 0, -place))
+    return max(range(len(budgets)), key=lambda index: (budgets[index].free_bytes or 0, -index))
 
 
 def detect(threads: int | None = None) -> list[MemoryBudget]:
-    """Every place for a run on this machine, as it is now; never empty. Asks the driver: not for an event
-    loop."""
+    """Every budget of this machine as it is now; never empty. Queries the driver, so it does not belong in an
+    event loop."""
     threads = threads or cpu.threads()
-    found = gpus(gpu.sample(), os.environ, threads)
-    return found or [of_main_memory(cpu.without_gpu())]
+    found = gpu_budgets(gpu.sample(), os.environ, threads)
+    return found or [from_main_memory(cpu.without_gpu())]
 
 
 def current() -> MemoryBudget:
-    """The place that a run of one process takes when nobody chose one for it. Asks the driver."""
-    places = detect()
-    return places[select(places, os.environ)]
+    """The budget that a run of one process uses by default. Queries the driver."""
+    budgets = detect()
+    return budgets[select(budgets, os.environ)]
 
 
 def free_bytes(device_type: str) -> int | None:
-    """Memory that this process can still allocate on its current device (cuda, cpu …): on a GPU what the
-    driver has and what torch has reserved without using it. None where it is not known. Needs torch."""
+    """Memory that this process can still allocate on its current device (cuda, cpu …): on a GPU the driver's
+    free memory plus what torch has reserved and does not use. None where unknown. Needs torch."""
     if device_type == "cuda":
         import torch
 
@@ -100,25 +100,25 @@ def free_bytes(device_type: str) -> int | None:
 
 
 def available_bytes(root: Path = _CGROUP) -> int | None:
-    """Main memory that can still be had, as the system says, or less where this container has a limit."""
+    """Available main memory in bytes, limited by the container's own limit; None where unknown."""
     import psutil
 
     try:
         free: int | None = int(psutil.virtual_memory().available)
     except (psutil.Error, OSError):
         free = None
-    left = _left_in_container(root) if sys.platform == "linux" else None
-    return min((each for each in (free, left) if each is not None), default=None)
+    limit = _available_in_container(root) if sys.platform == "linux" else None
+    return min((each for each in (free, limit) if each is not None), default=None)
 
 
-def _left_in_container(root: Path) -> int | None:
+def _available_in_container(root: Path) -> int | None:
     try:
-        most = (root / "memory.max").read_text(encoding="ascii").strip()
-        if not most.isdigit():
+        limit = (root / "memory.max").read_text(encoding="ascii").strip()
+        if not limit.isdigit():
             return None
         used = int((root / "memory.current").read_text(encoding="ascii"))
         stat = dict(line.split() for line in (root / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return None
-    # files that were read and can be dropped count as used
-    return max(0, int(most) - used + int(stat.get("inactive_file", 0)))
+    # cached files count as used, but can be dropped
+    return max(0, int(limit) - used + int(stat.get("inactive_file", 0)))

@@ -1,7 +1,5 @@
-"""What samples of GPUs and of a process mean: which GPUs CUDA shows to a process, whose memory is in use,
-how much energy was drawn, and many samples as one record. Pure functions and small accumulators over
-:mod:`tui_lab.hardware.gpu`'s figures; the run's sampler and the lab use them.
-"""
+"""Evaluates samples of :mod:`tui_lab.hardware.gpu`: the GPUs that CUDA shows a process, the shares of used
+memory, energy, and the average of many samples as one record. Pure functions and small accumulators."""
 
 from __future__ import annotations
 
@@ -11,17 +9,17 @@ from typing import Any
 
 from tui_lab.hardware.gpu import Gpu, ProcessUse
 
-#: A process counts at least this part of what it knows to hold when it is the one that the driver lists
-#: under our number: inside a container the number may be a stranger's.
+#: The driver lists at least this share of what a process knows to hold, else the listed process is another
+#: one: inside a container the number may belong to a process of the host.
 PLAUSIBLE_SHARE = 0.5
-#: Seconds between two samples over which power is taken as known when the driver counts no energy.
-LONGEST_GAP_S = 10.0
+#: Longest time between two samples over which power is integrated when the driver has no energy counter.
+MAX_GAP_S = 10.0
 
 _NUMBER = re.compile(r"[+-]?\d+")
 
 
 # --------------------------------------------------------------------------------------------------
-# which GPUs
+# visible GPUs
 
 
 def plain_uuid(uuid: str | None) -> str:
@@ -34,28 +32,28 @@ def plain_uuid(uuid: str | None) -> str:
 
 def visible_gpus(cards: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
     """The GPUs that CUDA would show a process with this environment, in CUDA's order. Reads
-    CUDA_VISIBLE_DEVICES as CUDA does: numbers or beginnings of UUIDs; the list ends at the first that
-    is none, and one that comes twice empties it. Of a divided card a process sees the first slice."""
-    whole = _in_order(cards, environment.get("CUDA_DEVICE_ORDER", ""))
+    CUDA_VISIBLE_DEVICES as CUDA does: numbers or prefixes of UUIDs; the list ends at the first invalid one,
+    and a duplicate empties it. Of a divided card a process sees the first slice."""
+    ordered = _in_order(cards, environment.get("CUDA_DEVICE_ORDER", ""))
     wanted = environment.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
-        return whole
+        return ordered
     kind = next((kind for kind in ("GPU-", "MIG-") if wanted.startswith(kind)), "")
     chosen: list[Gpu] = []
     named: set[Any] = set()
     for word in wanted.split(","):
         name: Any = word
         if kind:
-            found = [card for card in (cards if kind == "MIG-" else whole) if _named(card, word, kind)]
+            found = [card for card in (cards if kind == "MIG-" else ordered) if _named(card, word, kind)]
             if not word.startswith(kind) or len(found) != 1:
                 break
             [card] = found
         else:
             number = _NUMBER.match(word.strip())
             name = int(number[0]) if number else -1
-            if not 0 <= name < len(whole):
+            if not 0 <= name < len(ordered):
                 break
-            card = whole[name]
+            card = ordered[name]
         if name in named:
             return []
         named.add(name)
@@ -69,8 +67,8 @@ def _named(card: Gpu, word: str, kind: str) -> bool:
 
 
 def _in_order(cards: Sequence[Gpu], order: str) -> list[Gpu]:
-    """One entry a card, a divided one as its first slice: by bus when asked, else the fastest first, which
-    CUDA guesses by a rule of its own; here cores times clock."""
+    """One entry per card, a divided one as its first slice: by bus for PCI_BUS_ID, else the fastest first, by
+    cores times clock (CUDA uses a rule of its own)."""
     whole = list({card.index: card for card in reversed(cards)}.values())
     whole.sort(key=lambda card: card.index)
     speeds = [(card.cores or 0) * (card.clock_max_mhz or 0) for card in whole]
@@ -80,32 +78,31 @@ def _in_order(cards: Sequence[Gpu], order: str) -> list[Gpu]:
     return whole
 
 
-def matched(cards: Sequence[Gpu], uuids: Sequence[str], environment: Mapping[str, str]) -> list[Gpu]:
-    """NVML's view of the devices that CUDA names by these UUIDs, in that order. CUDA may name a slice by its
-    own UUID or by its card's; a device that NVML does not know by UUID is found by its place."""
-    shown = visible_gpus(cards, environment)
+def match_uuids(cards: Sequence[Gpu], uuids: Sequence[str], environment: Mapping[str, str]) -> list[Gpu]:
+    """NVML's samples of the devices with these CUDA UUIDs, in that order. CUDA may give a slice its own UUID
+    or its card's; a device whose UUID NVML does not know is matched by position."""
+    visible = visible_gpus(cards, environment)
     chosen = []
     for place, uuid in enumerate(uuids):
         wanted = plain_uuid(uuid)
         ours = [card for card in cards if wanted and plain_uuid(card.uuid) == wanted]
         slices = [card for card in cards if wanted and card.mig and plain_uuid(card.card_uuid) == wanted]
-        of_slices = [card for card in slices if card in shown] or slices
-        by_place = shown[place : place + 1] if not (ours or slices) else []
-        chosen += (ours or of_slices or by_place)[:1]
+        of_slices = [card for card in slices if card in visible] or slices
+        by_position = visible[place : place + 1] if not (ours or slices) else []
+        chosen += (ours or of_slices or by_position)[:1]
     return chosen
 
 
 # --------------------------------------------------------------------------------------------------
-# whose memory
+# memory shares
 
 
-def shares(card: Gpu, pids: Collection[int], held_bytes: int | None) -> tuple[int | None, int | None]:
-    """Bytes of a GPU's memory in use by this process and by others; None where it cannot be known.
+def memory_shares(card: Gpu, pids: Collection[int], held_bytes: int | None) -> tuple[int | None, int | None]:
+    """Bytes of a GPU's memory in use by this process and by others; None where unknown.
 
-    ``pids`` are this process's numbers, ``held_bytes`` what it knows itself to hold there (None when it
-    has not touched the GPU). Inside a container the driver may list nobody, or strangers: then a
-    process that holds memory without being listed knows neither share.
-    """
+    ``pids`` are this process's numbers, ``held_bytes`` what it knows to have allocated there (None when it
+    has not used the GPU). Inside a container the driver may list no process, or processes of the host: a
+    process that has allocated memory and is not listed knows neither share."""
     used = None
     if card.memory_used_bytes is not None:
         used = max(0, card.memory_used_bytes - (card.memory_reserved_bytes or 0))
@@ -118,7 +115,7 @@ def shares(card: Gpu, pids: Collection[int], held_bytes: int | None) -> tuple[in
     if own < PLAUSIBLE_SHARE * (held_bytes or 0):
         return None, None
     if card.memory_reserved_bytes is None:
-        # an older driver counts its own part as used: then the list of others is nearer to the truth
+        # older drivers count their own part as used: the list of other processes is more accurate
         rest = [process.used_bytes for process in card.processes or () if process.pid not in pids]
         if all(one is not None for one in rest):
             return own, sum(one or 0 for one in rest)
@@ -129,18 +126,18 @@ def shares(card: Gpu, pids: Collection[int], held_bytes: int | None) -> tuple[in
 # energy
 
 
-class Energy:
-    """Joules drawn by whole GPUs: by the driver's counter where there is one, else power times time. None as
-    soon as a stretch is not known (a slice of a card, a driver that was away, no figures at all)."""
+class EnergyMeter:
+    """Energy drawn by GPUs in joules: from the driver's counter, else power integrated over time. None once
+    an interval is unknown (a MIG slice, a lost driver, no readings)."""
 
     def __init__(self, before_j: float | None = 0.0) -> None:
-        """``before_j``: drawn by earlier attempts at the run; None when that is not known."""
+        """``before_j``: energy of earlier attempts of the run; None when unknown."""
         self._total_j = before_j
         self._last: dict[str, tuple[float, float | None, float | None]] = {}
-        self._seen_s: float | None = None
+        self._last_sample_s: float | None = None
 
     def add(self, cards: Sequence[Gpu], now_s: float) -> None:
-        """A sample of every watched GPU at ``now_s`` on any steady clock."""
+        """Adds a sample of every GPU at ``now_s`` of a monotonic clock."""
         for card in cards:
             key = card.uuid or str(card.index)
             before = self._last.get(key)
@@ -151,29 +148,29 @@ class Energy:
                 drawn = _drawn(before, now_s, card)
                 self._total_j = None if drawn is None else self._total_j + drawn
         if cards:
-            self._seen_s = now_s
+            self._last_sample_s = now_s
 
     def total_j(self, now_s: float) -> float | None:
-        """Joules until ``now_s``; None when unknown, also when the newest sample is too long ago."""
-        if self._seen_s is None or now_s - self._seen_s > LONGEST_GAP_S:
+        """Joules until ``now_s``; None when unknown, also when the newest sample is too old."""
+        if self._last_sample_s is None or now_s - self._last_sample_s > MAX_GAP_S:
             return None
         return self._total_j
 
 
 def _drawn(before: tuple[float, float | None, float | None], now_s: float, card: Gpu) -> float | None:
-    """Joules between two samples of a GPU; None when they cannot be known."""
+    """Joules between two samples of a GPU; None when unknown."""
     then_s, counted_j, power_w = before
     if counted_j is not None and card.energy_j is not None and card.energy_j >= counted_j:
         return card.energy_j - counted_j
-    # a counter that fell was reset with the driver: what was drawn in between is in neither figure
+    # a counter that decreased was reset with the driver
     gap_s = now_s - then_s
-    if power_w is None or card.power_w is None or gap_s > LONGEST_GAP_S:
+    if power_w is None or card.power_w is None or gap_s > MAX_GAP_S:
         return None
     return gap_s * (power_w + card.power_w) / 2
 
 
 # --------------------------------------------------------------------------------------------------
-# many samples, one record
+# averages
 
 
 def _mean(values: Iterable[float | None], digits: int = 1) -> float | None:
@@ -181,12 +178,12 @@ def _mean(values: Iterable[float | None], digits: int = 1) -> float | None:
     return round(sum(known) / len(known), digits) if known else None
 
 
-def _most(values: Iterable[int | None]) -> int | None:
+def _max(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
-class Window:
-    """The samples since the last record: means, and for memory the highest."""
+class TelemetryWindow:
+    """The samples since the last record, as means; for memory the maximum."""
 
     def __init__(self) -> None:
         self._cards: dict[str, list[tuple[Gpu, int | None, int | None]]] = {}
@@ -198,7 +195,7 @@ class Window:
         owned: Sequence[tuple[int | None, int | None]],
         process: ProcessUse | None,
     ) -> None:
-        """One sample; ``owned`` are the :func:`shares` of each card."""
+        """Adds a sample; ``owned`` are the :func:`memory_shares` of each card."""
         for card, (own, others) in zip(cards, owned, strict=True):
             self._cards.setdefault(card.uuid or str(card.index), []).append((card, own, others))
         if process is not None:
@@ -208,11 +205,11 @@ class Window:
     def empty(self) -> bool:
         return not self._cards and not self._process
 
-    def take(self) -> dict[str, Any]:
-        """The fields ``gpus`` and ``process`` of a record; the window is empty afterwards."""
+    def flush(self) -> dict[str, Any]:
+        """The fields ``gpus`` and ``process`` of a telemetry event; empties the window."""
         gpus = [_gpu_record(samples) for samples in self._cards.values()]
         process = {
-            "resident_bytes": _most(one.resident_bytes for one in self._process),
+            "resident_bytes": _max(one.resident_bytes for one in self._process),
             "cpu_percent": _mean(one.cpu_percent for one in self._process),
         }
         self._cards, self._process = {}, []
@@ -228,11 +225,11 @@ def _gpu_record(samples: list[tuple[Gpu, int | None, int | None]]) -> dict[str, 
         "index": last.index,
         "name": last.name,
         "mig": last.mig,
-        "used_bytes": _most(card.memory_used_bytes for card in cards),
+        "used_bytes": _max(card.memory_used_bytes for card in cards),
         "total_bytes": last.memory_total_bytes,
-        # what was known earlier in the window and is not any more counts as not known
-        "own_bytes": None if own is None else _most(one for _, one, _ in samples),
-        "others_bytes": None if others is None else _most(one for _, _, one in samples),
+        # unknown in the newest sample means unknown
+        "own_bytes": None if own is None else _max(one for _, one, _ in samples),
+        "others_bytes": None if others is None else _max(one for _, _, one in samples),
         "utilization_percent": _mean(card.utilization_percent for card in cards),
         "memory_utilization_percent": _mean(card.memory_utilization_percent for card in cards),
         "temperature_c": _mean(card.temperature_c for card in cards),

@@ -39,8 +39,8 @@ from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import operations
 from tui_lab.hardware import gpu_specs
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu import Gpu, GpuWatch
-from tui_lab.hardware.telemetry import Energy, matched
+from tui_lab.hardware.gpu import Gpu, GpuMonitor
+from tui_lab.hardware.telemetry import EnergyMeter, match_uuids
 from tui_lab.models import catalog
 from tui_lab.models.loading import DTYPES
 from tui_lab.models.module_stats import disable_cpu_repacking
@@ -184,8 +184,8 @@ class _PowerMeter:
 
     def __init__(self) -> None:
         uuid = str(getattr(torch.cuda.get_device_properties(0), "uuid", ""))
-        self._watch = GpuWatch(lambda found: matched(found, [uuid], os.environ))
-        self._energy, self._ended = Energy(), threading.Event()
+        self._watch = GpuMonitor(lambda found: match_uuids(found, [uuid], os.environ))
+        self._energy, self._ended = EnergyMeter(), threading.Event()
         self._began_s = time.monotonic()
         self._look()
         self._thread = threading.Thread(target=self._look_on, name="power", daemon=True)
@@ -340,7 +340,7 @@ def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
         progress=lambda step: progress("measuring steps", step, STEPS),
     )
     calibration.keep(found, device, entry.shape, recipe, settled)
-    card = gpu_specs.known(device.name, device.memory_bytes) if device.type == "cuda" else None
+    card = gpu_specs.lookup(device.name, device.memory_bytes) if device.type == "cuda" else None
     peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
     return {
         **asdict(found),

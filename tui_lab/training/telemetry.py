@@ -17,8 +17,8 @@ import msgspec
 import torch
 
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu import Gpu, GpuWatch, ProcessSampler
-from tui_lab.hardware.telemetry import Energy, Window, matched, shares
+from tui_lab.hardware.gpu import Gpu, GpuMonitor, ProcessSampler
+from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, match_uuids, memory_shares
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import GpuRecord, ProcessRecord, TelemetryEvent, WarningEvent
 
@@ -43,14 +43,14 @@ class TelemetrySampler:
         """``step``: the step in hand; ``energy_before_j``: drawn by earlier attempts, None when unknown."""
         self._events, self._step = events, step
         self._interval_s, self._record_s = interval_s, record_s
-        self._energy = Energy(energy_before_j)
-        self._window = Window()
+        self._energy = EnergyMeter(energy_before_j)
+        self._window = TelemetryWindow()
         self._lock = threading.Lock()  # of the window and the log's last record; never held while asking
         self._stop = threading.Event()
         self._closed = False
         self._told = False
         self._cuda = False
-        self._watch: GpuWatch | None = None
+        self._watch: GpuMonitor | None = None
         self._thread: threading.Thread | None = None
         self._recorded_s = 0.0
         #: Drawn by the run until the last record, earlier attempts included; None where nothing tells.
@@ -60,7 +60,7 @@ class TelemetrySampler:
         """Begins to look, at the GPUs only where the run computes on them."""
         self._cuda = device.type == "cuda"
         if self._cuda:
-            self._watch = GpuWatch(lambda cards: matched(cards, _uuids(), os.environ))
+            self._watch = GpuMonitor(lambda cards: match_uuids(cards, _uuids(), os.environ))
         self._recorded_s = time.monotonic()
         self._thread = threading.Thread(target=self._look_on, name="telemetry", daemon=True)
         self._thread.start()
@@ -102,7 +102,8 @@ class TelemetrySampler:
         cards: Sequence[Gpu] = self._watch.read(pcie) if self._watch is not None else ()
         held = _held_bytes() if self._cuda else []
         owned = [
-            shares(card, (os.getpid(),), held[i] if i < len(held) else None) for i, card in enumerate(cards)
+            memory_shares(card, (os.getpid(),), held[i] if i < len(held) else None)
+            for i, card in enumerate(cards)
         ]
         use = process.sample()
         problem = self._watch.problem if self._watch is not None else ""
@@ -123,7 +124,7 @@ class TelemetrySampler:
         now = time.monotonic()
         seconds, self._recorded_s = now - self._recorded_s, now
         energy = self.energy_j = self._energy.total_j(now)
-        window = self._window.take()
+        window = self._window.flush()
         self._events.write(
             TelemetryEvent(
                 step=self._step(),
