@@ -118,7 +118,7 @@ def compare(model: Any, folders: dict[str, Path], prompt: tuple[int, ...]) -> No
     for name, folder in folders.items():
         stage.add_adapter(name, folder)
     results = stage.decode(DecodingRequest(prompt, tuple(lanes), new, stops))
-    for lane, result, wanted in zip(lanes, results, expected, strict=False):
+    for lane, result, wanted in zip(lanes, results.values(), expected, strict=False):
         assert list(result.token_ids) == wanted, lane.text
     assert expected[0] != expected[len(folders)], "the adapter changes nothing, so nothing is tested"
 
@@ -169,7 +169,7 @@ def test_adapters_that_move_base_weights_take_a_model_of_their_own(tiny_model: A
         stage.add_adapter("pissa", folder)
     stage.add_model("pissa", load_in_place(copy.deepcopy(model), folder, "pissa"))
     prompt, stops = prompt_of(9), frozenset({5})
-    tuned, base = stage.decode(DecodingRequest(prompt, (Lane(on="pissa"), Lane()), 16, stops))
+    tuned, base = stage.decode(DecodingRequest(prompt, (Lane(on="pissa"), Lane()), 16, stops)).values()
     assert list(tuned.token_ids) == alone(model, folder, prompt, 16, stops)
     assert list(base.token_ids) == generate(model, prompt, 16, stops)
 
@@ -185,7 +185,7 @@ def test_lanes_that_end_do_not_shift_the_split(tiny_model: Any, tmp_path: Path) 
     )
     stage = DecodingSession(model, NoText())
     stage.add_adapter("lora", folder)
-    together = stage.decode(DecodingRequest(prompt_of(8), lanes, 24, STOPS))
+    together = list(stage.decode(DecodingRequest(prompt_of(8), lanes, 24, STOPS)).values())
     assert len({len(r.token_ids) for r in together}) > 2
     for lane, result in zip(lanes, together, strict=True):
         assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 
 from tests.decoding.conftest import prompt_of
 from tests.decoding.test_adapters import NoText, adapter_folder, config_of
-from tests.decoding.test_parity import lockstep, numbers
+from tests.decoding.test_parity import STOPS, lockstep, numbers
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.detokenize import decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all
-from tui_lab.decoding.records import BeamRecord, DecodingRecord, DecodingRequest, LaneResult, TokenRecord
-from tui_lab.decoding.score_tokens import perplexity, score_tokens
+from tui_lab.decoding.metrics import perplexity
+from tui_lab.decoding.records import Beams, DecodingRecord, DecodingRequest, LaneResult, TokenRecord
+from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane, Sample
 
@@ -44,7 +46,7 @@ def test_records_say_what_the_model_thought(tiny_model: Any) -> None:
         assert [j.rank for j in judged] == [t.rank for t in result.tokens]
         assert all(j.top[0][2] >= j.logprob - 1e-6 and len(j.top) == 3 for j in judged)
         mean = sum(t.logprob for t in result.tokens) / len(result.tokens)
-        assert perplexity(judged) == pytest.approx(math.exp(-mean), rel=1e-3)
+        assert perplexity([j.logprob for j in judged]) == pytest.approx(math.exp(-mean), rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt_tuning"])
@@ -56,7 +58,7 @@ def test_judged_by_an_adapter(tiny_model: Any, tmp_path: Any, method: str) -> No
     judged = score_tokens(stage, prompt_of(9), result.token_ids, on="x")
     assert [j.logprob for j in judged] == pytest.approx([t.logprob for t in result.tokens], abs=1e-3)
     assert all(j.rank == 1 for j in judged)
-    with pytest.raises(LabError, match="no 'y' to judge by"):
+    with pytest.raises(LabError, match="no model 'y'"):
         score_tokens(stage, prompt_of(9), result.token_ids, on="y")
 
 
@@ -93,15 +95,15 @@ def test_everything_told_adds_up(stories: tuple[Any, Any]) -> None:
         model, DecodingRequest(prompt, CLASSICS, 40, frozenset({1, 2})), decoder_of(tokenizer), told.append
     )
     results = decode_all([session])
-    assert [r.lane for r in results] == list(range(6))
-    for result in results:
+    assert [r.lane for r in results.values()] == list(results) == list(range(6))
+    for result in results.values():
         tokens = [r for r in told if isinstance(r, TokenRecord) and r.lane == result.lane]
         assert tuple(tokens) == result.tokens
         assert "".join(t.text for t in tokens) == result.text
         assert result.finish_reason == "length" and len(result.token_ids) == 40
         assert 0 < result.first_token_s <= result.seconds and result.tok_per_s > 0
         assert [r for r in told if isinstance(r, LaneResult)].count(result) == 1
-    beams = [r for r in told if isinstance(r, BeamRecord)]
+    beams = [r for r in told if isinstance(r, Beams)]
     assert [b.step for b in beams] == list(range(1, 41))
     for record in beams[:-1]:
         live = [h for h in record.hypotheses if not h.finished]
@@ -116,7 +118,7 @@ def test_stop_strings_end_lanes_as_in_generate(stories: tuple[Any, Any]) -> None
     request = DecodingRequest(tuple(ids[0].tolist()), CLASSICS, 80, frozenset({1, 2}), (" Lily", " park."))
     results = decode_all([Lockstep(model, request, decoder_of(tokenizer))])
     strings = list(request.stop_strings)
-    for result in results:
+    for result in results.values():
         assert not any(stop in result.text for stop in request.stop_strings)
         whole = tokenizer.decode(result.token_ids, skip_special_tokens=True)
         assert whole.startswith(result.text)
@@ -130,35 +132,72 @@ def test_stop_strings_end_lanes_as_in_generate(stories: tuple[Any, Any]) -> None
     assert list(results[1].token_ids) == out[0, ids.shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
-def test_cancellation_within_one_step(tiny_model: Any, after: int) -> None:
-    steps = 0
+#: Every algorithm, alone and in every order of ending: sampling, beam, contrastive, and their greedy limits.
+MIXES: dict[str, tuple[Lane, ...]] = {
+    "classics": CLASSICS,
+    "sampling": (Lane(Greedy()), Lane(Sample(), 3), Lane(Sample("top-p", top_p=0.8), 4)),
+    "beam": (Lane(Beam(3)), Lane(Beam(1)), Lane(Beam(2, early_stopping=True))),
+    "contrastive": (Lane(Contrastive()), Lane(Contrastive(0.0, 4)), Lane(Contrastive(0.4, 3))),
+    "penalised": (Lane(Beam(2, repetition_penalty=1.3)), Lane(Greedy(1.3)), Lane(Contrastive(0.6, 5))),
+}
+
+
+@pytest.mark.parametrize("inspect", [0, 3])
+@pytest.mark.parametrize("mix", MIXES)
+def test_every_lane_has_a_result_at_every_step_of_a_cancellation(
+    tiny_model: Any, mix: str, inspect: int
+) -> None:
+    """Results are keyed by lane id; a lane cancelled before its first token has a result without tokens."""
     model = tiny_model("llama", sharpness=6.0)
+    request = DecodingRequest(prompt_of(9), MIXES[mix], 8, STOPS, inspect=inspect)
+    ids = list(range(7, 7 + len(request.lanes)))[::-1]  # ids are not positions
+    whole = decode_all([Lockstep(model, request, numbers, lane_ids=ids)])
+    for after in range(10):
+        calls = itertools.count()
+        emitted: list[DecodingRecord] = []
+        engine = Lockstep(model, request, numbers, emitted.append, lane_ids=ids)
+        results = decode_all([engine], lambda calls=calls, after=after: next(calls) >= after)
+        assert list(results) == sorted(ids)
+        assert [r for r in emitted if isinstance(r, LaneResult)] == list(engine.results.values())
+        for lane_id, result in results.items():
+            lane = request.lanes[ids.index(lane_id)]
+            tokens = tuple(r for r in emitted if isinstance(r, TokenRecord) and r.lane == lane_id)
+            assert (result.lane, result.description, result.tokens) == (lane_id, lane, tokens)
+            assert "".join(t.text for t in tokens) == result.text
+            if result.finish_reason != "cancelled":
+                assert result.token_ids == whole[lane_id].token_ids
+                continue
+            # contrastive search emits a token one forward later than the others
+            late = lane.strategy.algorithm == "contrastive"
+            if lane.strategy.algorithm != "beam":
+                assert result.token_ids == whole[lane_id].token_ids[: max(0, after - late)]
+            assert bool(result.tokens) == (after > late)
 
-    def cancelled() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps > after
 
-    results = decode_all([Lockstep(model, DecodingRequest(prompt_of(9), CLASSICS, 50), numbers)], cancelled)
-    if after == 0:
-        assert results == []
-        return
-    assert [r.finish_reason for r in results] == ["cancelled"] * 6
-    # contrastive search tells a token one forward later than the others
-    lengths = [len(r.token_ids) for r in results]
-    assert lengths == [after] * 5 + [after - 1]
-    full = lockstep(model, prompt_of(9), *CLASSICS, max_new_tokens=50)
-    for cut, whole in zip(results, full, strict=True):
-        if not isinstance(cut.description.strategy, Beam):
-            assert whole.token_ids[: len(cut.token_ids)] == cut.token_ids
+def test_a_cancelled_session_has_a_result_for_every_lane(tiny_model: Any, tmp_path: Any) -> None:
+    """Also for the lanes of batches that have not started: several batches take turns."""
+    model = tiny_model("llama")
+    session = DecodingSession(model, NoText())
+    session.add_adapter("lora", adapter_folder(model, config_of("lora", "llama"), tmp_path / "lora"))
+    session.add_adapter("soft", adapter_folder(model, config_of("prompt_tuning", "llama"), tmp_path / "soft"))
+    lanes = tuple(Lane(s, on=on) for s in (Greedy(), Beam(2), Contrastive()) for on in ("soft", "", "lora"))
+    whole = session.decode(DecodingRequest(prompt_of(9), lanes, 4))
+    for after in range(10):
+        calls = itertools.count()
+        stop = lambda calls=calls, after=after: next(calls) >= after  # noqa: E731
+        results = session.decode(DecodingRequest(prompt_of(9), lanes, 4), cancelled=stop)
+        assert list(results) == list(range(9))
+        for lane_id, result in results.items():
+            assert result.description == lanes[lane_id]
+            if lanes[lane_id].strategy.algorithm != "beam":
+                assert whole[lane_id].token_ids[: len(result.token_ids)] == result.token_ids
 
 
 def test_the_context_ends_a_lane(tiny_model: Any) -> None:
     model = tiny_model("llama", max_position_embeddings=24)
     results = lockstep(model, prompt_of(20), Greedy(), Beam(2), Contrastive(), max_new_tokens=50)
     assert [(r.finish_reason, len(r.token_ids)) for r in results] == [("context", 4)] * 3
-    with pytest.raises(LabError, match="30 tokens and the model's context is 24: cut 7 tokens"):
+    with pytest.raises(LabError, match="30 tokens and the model's context is 24: cut at least 7 tokens"):
         lockstep(model, prompt_of(30), Greedy())
 
 

@@ -29,8 +29,8 @@ from tui_lab.decoding.strategies import Greedy, Lane, Sample
 def warp(logits: torch.Tensor, s: Sample) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole distribution (V,) that a strategy draws from, and whether each token is left, as told to
     people who look."""
-    look = inspect(logits.unsqueeze(0), SamplingParameters.of([s], logits.device))
-    probability, holding = look.at(torch.arange(len(logits)).unsqueeze(0))
+    warped = inspect(logits.unsqueeze(0), SamplingParameters.of([s], logits.device))
+    probability, holding = warped.lookup(torch.arange(len(logits)).unsqueeze(0))
     return probability[0], holding[0] == 3
 
 
@@ -94,7 +94,7 @@ def test_draws_invert_the_distribution(several: list[Sample], seed: int) -> None
     points = 100
     counts = torch.zeros_like(logits)
     for i in range(points):
-        uniform = torch.full((len(plan.drawing),), (i + 0.5) / points, dtype=torch.float64)
+        uniform = torch.full((len(plan.sampled),), (i + 0.5) / points, dtype=torch.float64)
         tokens = pick(logits, plan, uniform)
         counts[torch.arange(len(several)), tokens] += 1
     for row, s in enumerate(several):

@@ -21,7 +21,7 @@ def numbers(ids: list[int]) -> str:
 
 def lockstep(model: Any, prompt: tuple[int, ...], *strategies: Any, **settings: Any) -> list[LaneResult]:
     lanes = tuple(s if isinstance(s, Lane) else Lane(s, 1 if s.random else None) for s in strategies)
-    return decode_all([Lockstep(model, DecodingRequest(prompt, lanes, **settings), numbers)])
+    return list(decode_all([Lockstep(model, DecodingRequest(prompt, lanes, **settings), numbers)]).values())
 
 
 def generate(
@@ -165,7 +165,7 @@ def test_stories_equal_generate(stories: tuple[Any, Any], text: str) -> None:
     ]
     lanes = tuple(Lane(s) for s, _ in settings) + PRESETS["six classics"]
     results = decode_all([Lockstep(model, DecodingRequest(prompt, lanes, 120, stops), decoder_of(tokenizer))])
-    for result, (_, kwargs) in zip(results, settings, strict=False):
+    for result, (_, kwargs) in zip(results.values(), settings, strict=False):
         assert list(result.token_ids) == generate(model, prompt, 120, stops, **kwargs)
         assert result.text == tokenizer.decode(result.token_ids, skip_special_tokens=True)
 

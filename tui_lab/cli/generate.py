@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         show = Terminal(lanes) if terminal else None
         tell: Callable[[DecodingRecord], None] = show.tell if show else _nothing
         with interruptible() as cancelled:
-            results = stage.decode(request, tell, cancelled)
+            results = list(stage.decode(request, tell, cancelled).values())
             interrupted = cancelled()
     if args.json:
         _print_json(args, model, request.prompt_ids, results)

@@ -1,3 +1,3 @@
-"""Decoding side by side: strategies, the lockstep decoder, beams, contrastive search, adapters beside
-their base. Knows nothing of runs, hosts or screens: tensors and plain records in, plain records out.
-Importing the package imports nothing heavy; ``strategies`` and ``records`` need no torch."""
+"""Decoding with several strategies at once: strategies, the lockstep engine, beam and contrastive search, and
+adapters in one batch with their base model. Takes token ids and plain records, returns plain records.
+Importing the package loads nothing heavy; ``strategies``, ``records`` and ``metrics`` need no torch."""

@@ -1,7 +1,7 @@
-"""Adapters beside their base in one batch: the base's rows come first, each adapter's rows lie together
-behind them, and a hook on every adapted module adds the adapter's part to its own rows alone. peft reads
-the folder and is the judge of what an adapter means; its layers are taken out again at once, because
-peft's own mixed batches re-register hooks at each forward and cost more than two passes."""
+"""Adapters in one batch with their base: the base's rows come first, then the rows of each adapter; a hook on
+every adapted module changes the rows of its adapter alone. peft loads the adapter folder and defines what
+the adapter computes; its layers are removed again after loading, because peft's own mixed batches re-register
+hooks at each forward and cost more than two passes."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import linear
+from torch.utils.hooks import RemovableHandle
 
 from tui_lab.core import safetensors_file
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.forward import VirtualTokens
+from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight
+from tui_lab.decoding.kv_cache import kv_shape
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = "default"
-#: LoRA initialisations that take a part out of the base weights: without conversion such an adapter
-#: does not fit the base that other rows of the batch use.
+#: LoRA initialisations that change the base weights: such an adapter needs the changed base, while the
+#: other rows of the batch use the original one.
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "eva")
 
 
 class NeedsSeparateModel(LabError):
-    """The adapter cannot share a batch with its base; it needs a model of its own (a second pass)."""
+    """The adapter cannot share a batch with its base; it needs its own copy of the model (a second pass)."""
 
 
 @dataclass(frozen=True)
 class ModulePatch:
-    """What an adapter does to one linear module. Steps that are None do nothing.
+    """What an adapter changes in one linear module. Fields that are None change nothing.
 
-    y = W(x · in_scale) · out_scale;  y += B(A x) · scaling;  y += x · deltaᵀ;  DoRA (Liu et al. 2024):
-    y += (m − 1)·(y − bias) + m · B(A x) · scaling with m the magnitude over the norm."""
+    IA3 (Liu et al. 2022): y = W(x · in_scale) · out_scale; LoRA (Hu et al. 2021): y += B(A x) · scaling;
+    LoHa: y += x · deltaᵀ; DoRA (Liu et al. 2024): y += (m − 1)·(y − bias) + m · B(A x) · scaling, where m is
+    the magnitude over the norm. The formulas are those of peft's layers."""
 
     a: torch.Tensor | None = None  # (r, in)
     b: torch.Tensor | None = None  # (out, r)
@@ -44,12 +50,12 @@ class ModulePatch:
     scaling: float = 1.0
     delta: torch.Tensor | None = None  # (out, in)
     ratio: torch.Tensor | None = None  # (out,) DoRA's m
-    bias: torch.Tensor | None = None  # (out,) the module's own, which DoRA leaves alone
+    bias: torch.Tensor | None = None  # (out,) of the module, which DoRA does not scale
     in_scale: torch.Tensor | None = None  # (in,)
     out_scale: torch.Tensor | None = None  # (out,)
 
-    def changed(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The module's output y for input x with the adapter's part in it."""
+    def apply(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The adapted output (rows, …, out) for the module's input x (rows, …, in) and output y."""
         if self.out_scale is not None:
             y = y * self.out_scale
         if self.delta is not None:
@@ -59,14 +65,14 @@ class ModulePatch:
             if self.ratio is None:
                 y = y + added
             else:
-                plain = y if self.bias is None else y - self.bias
-                y = y + (self.ratio - 1) * plain + self.ratio * added
+                unbiased = y if self.bias is None else y - self.bias
+                y = y + (self.ratio - 1) * unbiased + self.ratio * added
         return y
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A loaded adapter: patches of modules (by name), or virtual tokens."""
+    """A loaded adapter: patches by module name, or virtual tokens."""
 
     name: str
     method: str  # peft's type: LORA, IA3, …
@@ -75,12 +81,12 @@ class Adapter:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``adapter_config.json`` of an adapter folder. Raises LabError when it is none."""
+    """``adapter_config.json`` of an adapter folder. Raises LabError if it is not usable."""
     shown = sanitize(str(folder))
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except OSError:
-        raise LabError(f"{shown} is no adapter: it has no adapter_config.json") from None
+        raise LabError(f"{shown} is not an adapter: it has no adapter_config.json") from None
     except ValueError:
         raise LabError(f"adapter {shown}: its adapter_config.json is not valid JSON; save it again") from None
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
@@ -97,7 +103,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _own_model_reason(config: dict[str, Any]) -> str | None:
-    """Why an adapter cannot share a batch with its base; None when it can."""
+    """Why an adapter cannot share a batch with its base; None if it can."""
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_MOVES_BASE):
         return f"its initialisation ({init}) changes the base weights"
@@ -109,16 +115,16 @@ def _own_model_reason(config: dict[str, Any]) -> str | None:
     return None
 
 
-def load_adapter(model: Any, folder: Path, name: str) -> Adapter:
-    """Reads an adapter for ``model``, which is left as it was.
+def load_adapter(model: CausalModel, folder: Path, name: str) -> Adapter:
+    """Loads an adapter for ``model``, which stays unchanged.
 
-    Raises NeedsOwnModel when it cannot share the model's batch, LabError when it does not fit it."""
+    Raises NeedsSeparateModel if it cannot share the model's batch, LabError if it does not fit the model."""
     from peft import PeftConfig
     from peft.utils import PeftType
 
     config = read_config(folder)
     if reason := _own_model_reason(config):
-        raise NeedsSeparateModel(f"adapter {sanitize(name)} runs on a model of its own: {reason}")
+        raise NeedsSeparateModel(f"adapter {sanitize(name)} needs its own copy of the model: {reason}")
     try:
         peft_config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
@@ -129,7 +135,7 @@ def load_adapter(model: Any, folder: Path, name: str) -> Adapter:
             return Adapter(name, str(config["peft_type"]), virtual=_virtual(wrapped, name, model))
         if peft_config.peft_type not in (PeftType.LORA, PeftType.ADALORA, PeftType.IA3, PeftType.LOHA):
             raise NeedsSeparateModel(
-                f"adapter {sanitize(name)} runs on a model of its own: its type is {config['peft_type']}"
+                f"adapter {sanitize(name)} needs its own copy of the model: its type is {config['peft_type']}"
             )
         patches = _patches(model, name)
     finally:
@@ -137,21 +143,28 @@ def load_adapter(model: Any, folder: Path, name: str) -> Adapter:
     return Adapter(name, str(config["peft_type"]), patches)
 
 
-def load_in_place(model: Any, folder: Path, name: str) -> Any:
-    """``model`` with the adapter put into it for good, for a second pass. The model is changed."""
-    return load_peft_model(model, folder, name).get_base_model().eval()
+def load_in_place(model: CausalModel, folder: Path, name: str) -> CausalModel:
+    """Adds the adapter's layers to ``model`` permanently, for a second pass, and returns it.
+
+    Raises LabError if the adapter does not fit the model."""
+    adapted = load_peft_model(model, folder, name).get_base_model()
+    assert isinstance(adapted, CausalModel)
+    return adapted
 
 
-def load_peft_model(model: Any, folder: Path, name: str) -> Any:
-    """The same as peft's own model, which puts virtual tokens in by itself."""
+def load_peft_model(model: CausalModel, folder: Path, name: str) -> PeftModel:
+    """The adapter as a PeftModel, which also handles virtual tokens. The weights of ``model`` are shared.
+
+    Raises LabError if the adapter does not fit the model."""
     return _wrap(model, folder, name, read_config(folder))
 
 
-def _wrap(model: Any, folder: Path, name: str, config: dict[str, Any]) -> Any:
+def _wrap(model: CausalModel, folder: Path, name: str, config: dict[str, Any]) -> PeftModel:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=_ADAPTER, is_trainable=False).eval()
+        wrapped = PeftModel.from_pretrained(model, str(folder), adapter_name=_ADAPTER, is_trainable=False)
+        return wrapped.train(False)
     except (RuntimeError, ValueError, KeyError, AttributeError, AssertionError) as error:
         trained_on = sanitize(str(config.get("base_model_name_or_path") or "another model"))
         raise LabError(
@@ -165,8 +178,8 @@ def _brief(error: BaseException) -> str:
     return sanitize((lines[1] if len(lines) > 1 and lines[0].endswith(":") else " ".join(lines[:1]))[:200])
 
 
-def _restore(model: Any) -> None:
-    """Takes peft's layers out of a model, whole or half wrapped."""
+def _restore(model: CausalModel) -> None:
+    """Removes peft's layers from a model, also if wrapping it failed half-way."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
@@ -177,45 +190,44 @@ def _restore(model: Any) -> None:
         del model.peft_config
 
 
-def _virtual(wrapped: Any, name: str, model: Any) -> VirtualTokens:
+def _virtual(wrapped: PeftModel, name: str, model: CausalModel) -> VirtualTokens:
     """The virtual tokens of a prompt, p- or prefix tuning adapter."""
     config = model.config.get_text_config(decoder=True)
     with torch.no_grad():
         prompt = wrapped.get_prompt(1)
-    misfit = LabError(
+    mismatch = LabError(
         f"adapter {sanitize(name)} does not fit this {config.model_type} model: its sizes differ"
     )
     if isinstance(prompt, torch.Tensor):
-        if prompt.shape[-1] != model.get_input_embeddings().embedding_dim:
-            raise misfit
+        if prompt.shape[-1] != embedding_weight(model).shape[-1]:
+            raise mismatch
         return VirtualTokens(embeddings=prompt[0].detach())
     past = tuple((layer.keys.detach(), layer.values.detach()) for layer in prompt.layers)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads, width = kv_shape(config)
     lengths = {keys.shape[2] for keys, _ in past}
     fits = len(past) == config.num_hidden_layers and len(lengths) == 1
     if not fits or any(keys.shape[1] != heads or keys.shape[3] != width for keys, _ in past):
-        raise misfit
+        raise mismatch
     return VirtualTokens(past=past)
 
 
-def _patches(model: Any, name: str) -> dict[str, ModulePatch]:
-    """Module name → what the adapter does there, out of peft's layers."""
+def _patches(model: CausalModel, name: str) -> dict[str, ModulePatch]:
+    """The patch of each adapted module, by its name, read from peft's layers."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    found = {}
+    patches = {}
     for module_name, layer in model.named_modules():
         if isinstance(layer, BaseTunerLayer) and _ADAPTER in layer.active_adapters:
             patch = _patch(layer)
             if patch is None:
                 raise NeedsSeparateModel(
-                    f"adapter {sanitize(name)} runs on a model of its own: "
+                    f"adapter {sanitize(name)} needs its own copy of the model: "
                     f"it changes {sanitize(module_name)} ({type(layer).__name__})"
                 )
-            found[module_name] = patch
-    if not found:
+            patches[module_name] = patch
+    if not patches:
         raise LabError(f"adapter {sanitize(name)} changes no module of this {model.config.model_type} model")
-    return found
+    return patches
 
 
 def _patch(layer: Any) -> ModulePatch | None:
@@ -266,12 +278,12 @@ def _lora_patch(layer: Any, base: Any) -> ModulePatch | None:
 
 
 class AdapterSplit:
-    """Hooks that apply adapters to parts of a batch (outside of :meth:`rows` to none) until ``close``."""
+    """Hooks that apply adapters to parts of a batch, inside of :meth:`rows` and until :meth:`close`."""
 
-    def __init__(self, model: Any, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, model: CausalModel, adapters: Sequence[Adapter]) -> None:
         self.names = tuple(adapter.name for adapter in adapters)
         self._rows: dict[int, slice] = {}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         by_module: dict[str, list[tuple[int, ModulePatch]]] = {}
         for at, adapter in enumerate(adapters):
             for module_name, patch in adapter.patches.items():
@@ -280,19 +292,21 @@ class AdapterSplit:
             self._hook(model.get_submodule(module_name), patches)
 
     def _hook(self, module: torch.nn.Module, patches: list[tuple[int, ModulePatch]]) -> None:
-        def before(module: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        def before(
+            _module: torch.nn.Module, args: tuple[torch.Tensor, ...]
+        ) -> tuple[torch.Tensor, ...] | None:
             x = None
             for at, patch in patches:
                 if patch.in_scale is not None and (rows := self._rows.get(at)):
-                    # others read the same input, so it is not changed in place
+                    # other modules read the same input, so it is copied
                     x = args[0].clone() if x is None else x
                     x[rows] = (x[rows] * patch.in_scale).to(x.dtype)
             return None if x is None else (x, *args[1:])
 
-        def after(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def after(_module: torch.nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             for at, patch in patches:
                 if rows := self._rows.get(at):
-                    output[rows] = patch.changed(args[0][rows], output[rows])
+                    output[rows] = patch.apply(args[0][rows], output[rows])
 
         if any(patch.in_scale is not None for _, patch in patches):
             self._handles.append(module.register_forward_pre_hook(before))
@@ -301,7 +315,7 @@ class AdapterSplit:
 
     @contextmanager
     def rows(self, counts: Sequence[int]) -> Iterator[None]:
-        """For the forwards inside: counts[0] rows of the base, then counts[1] of the first adapter, …"""
+        """A context whose forwards have counts[0] rows of the base, then counts[1] of the first adapter, …"""
         first = counts[0]
         for at, count in enumerate(counts[1:]):
             if count:
@@ -313,6 +327,7 @@ class AdapterSplit:
             self._rows = {}
 
     def close(self) -> None:
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

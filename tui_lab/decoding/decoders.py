@@ -1,358 +1,224 @@
-"""The lanes at play. Each player takes its rows of logits, decides, says what to feed next, and keeps the
-account of its lane: tokens, text, records, why it ended. Sampling and greedy lanes are decided together
-in ``singles``; beams and contrastive search decide here, each for itself."""
+"""The decoders of search strategies, one lane each: beam search and contrastive search. Greedy and sampling
+lanes are decoded together by :class:`~tui_lab.decoding.sampling.BatchedSampler`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
 from tui_lab.decoding import beams, contrastive
-from tui_lab.decoding.detokenize import Decode, TextStream
 from tui_lab.decoding.kv_cache import LaneCache
+from tui_lab.decoding.lane_output import LaneOutput, entropy
 from tui_lab.decoding.logits import apply_repetition_penalty
-from tui_lab.decoding.records import (
-    Alternative,
-    BeamRecord,
-    Candidate,
-    DecodingRecord,
-    FinishReason,
-    Hypothesis,
-    LaneResult,
-    TokenRecord,
-)
-from tui_lab.decoding.strategies import Beam, Contrastive, Lane
-
-if TYPE_CHECKING:
-    from tui_lab.decoding.records import DecodingRequest
-
-
-#: Numbers that a lane's generator draws at a time.
-_DRAWS_AT_ONCE = 64
+from tui_lab.decoding.records import Beams, Candidate, Hypothesis, LaneResult
+from tui_lab.decoding.strategies import Beam, Contrastive
 
 
 @dataclass(frozen=True)
-class Telling:
-    """How lanes tell what they do."""
+class StepOutput:
+    """The output of a forward pass over R rows, and where the decoders write their choice."""
 
-    decode: Decode
-    tell: Callable[[DecodingRecord], None]
-    inspect: int
-    clock: Callable[[], float]
-    begun: float
-
-
-def token_stats(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Log-probability, rank (1 is the largest) and entropy in nats, (n, 3) in float64, of one token a
-    row of logits (n, V)."""
-    log_probs = logits.log_softmax(-1)
-    at = tokens.unsqueeze(1)
-    rank = (logits > logits.gather(1, at)).sum(1) + 1
-    return torch.stack(
-        (log_probs.gather(1, at).squeeze(1).double(), rank.double(), entropy(log_probs)), dim=1
-    )
+    logits: torch.Tensor  # (R, V) float32
+    hidden: torch.Tensor | None  # (R, H) after the final norm; None in the prefill or if no lane needs it
+    next_tokens: torch.Tensor  # (R,) written by the decoders: the input of the next forward
+    cache: LaneCache
 
 
-def entropy(log_probs: torch.Tensor) -> torch.Tensor:
-    """Entropy in nats of rows of log-probabilities (n, V), (n,) in float64."""
-    # the clamp makes 0 · −∞ a 0; torch.special.entr would take the logarithms again
-    return -(log_probs.exp() * log_probs.clamp(min=-1e4)).sum(-1).double()
+class LaneDecoder(Protocol):
+    """The decoder of one lane, which owns ``rows`` consecutive rows of the batch."""
+
+    output: LaneOutput
+    rows: int
+
+    def cancel(self) -> None:
+        """Ends the lane with the tokens that it has."""
+
+    def result(self) -> LaneResult:
+        """The result of the lane; only after it has ended."""
 
 
-class Player:
-    """What all lanes have in common."""
+class SearchDecoder(LaneDecoder, Protocol):
+    """A decoder that chooses for its own rows."""
 
-    def __init__(
-        self,
-        number: int,
-        lane: Lane,
-        request: DecodingRequest,
-        limit: int,
-        telling: Telling,
-        device: torch.device,
-    ) -> None:
-        self.number = number
-        self.lane = lane
-        self.rows = lane.strategy.rows
-        self.first = 0  # its first row in the batch
-        self.origin = 0  # 0: the base, n: the n-th adapter
-        self.request = request
-        self.limit = limit
-        self.telling = telling
-        self.device = device
-        self.tokens: list[TokenRecord] = []
-        self.stream = TextStream(telling.decode, request.stop_strings)
-        self.finish_reason: FinishReason | None = None
-        self._first_token_s: float | None = None
-        self._ended_s = 0.0
+    needs_hidden: bool
 
-    def decide(
-        self, logits: torch.Tensor, hidden: torch.Tensor | None, feed: torch.Tensor, cache: LaneCache
-    ) -> None:
-        """Takes the next decision and writes what its rows feed next into ``feed``."""
-        raise NotImplementedError
+    def start(self, hidden: torch.Tensor | None) -> None:
+        """Takes the hidden states (L, H) of the prompt if ``needs_hidden``."""
 
-    def elapsed_s(self) -> float:
-        return self.telling.clock() - self.telling.begun
-
-    def accept(
-        self,
-        token: int,
-        facts: Sequence[float],
-        alternatives: tuple[Alternative, ...] = (),
-        candidates: tuple[Candidate, ...] = (),
-    ) -> None:
-        """Takes a token as the lane's next, tells it, and ends the lane where it must end."""
-        if self._first_token_s is None:
-            self._first_token_s = self.elapsed_s()
-        # the stop token is part of the tokens and not of the text
-        stop_token = token in self.request.stop_ids
-        text = "" if stop_token else self.stream.push(token)
-        position = len(self.tokens)
-        reason: FinishReason | None = None
-        if stop_token:
-            reason = "stop_token"
-        elif self.stream.stopped:
-            reason = "stop_string"
-        elif position + 1 >= self.limit:
-            reason = "length" if self.limit >= self.request.max_new_tokens else "context"
-        if reason:
-            text += self.stream.flush()
-            if self.stream.stopped and reason != "stop_token":
-                reason = "stop_string"
-        record = TokenRecord(
-            lane=self.number,
-            position=position,
-            token_id=token,
-            text=text,
-            logprob=float(facts[0]),
-            rank=int(facts[1]),
-            entropy=float(facts[2]),
-            alternatives=alternatives,
-            candidates=candidates,
-        )
-        self.tokens.append(record)
-        self.telling.tell(record)
-        if reason:
-            self.end(reason)
-
-    def end(self, reason: FinishReason) -> None:
-        """Ends the lane."""
-        if reason == "cancelled":
-            self.stream.flush()
-        self.finish_reason = reason
-        self._ended_s = self.elapsed_s()
-
-    def result(self, score: float | None = None) -> LaneResult:
-        """The account of a lane that has ended."""
-        assert self.finish_reason is not None
-        return LaneResult(
-            lane=self.number,
-            description=self.lane,
-            token_ids=tuple(t.token_id for t in self.tokens),
-            text=self.stream.text,
-            tokens=tuple(self.tokens),
-            finish_reason=self.finish_reason,
-            first_token_s=self._first_token_s if self._first_token_s is not None else self._ended_s,
-            seconds=self._ended_s,
-            score=score,
-        )
+    def decide(self, step: StepOutput, first: int) -> None:
+        """Chooses from the rows that begin at ``first``, and writes their next tokens."""
 
 
-class Uniforms:
-    """A lane's numbers in [0, 1), from its own generator on the CPU: the same on every device, whatever
-    other lanes do and however many tokens are asked for."""
-
-    def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
-        self._drawn: list[float] = []
-
-    def next(self) -> float:
-        if not self._drawn:
-            block = torch.rand(_DRAWS_AT_ONCE, generator=self._generator, dtype=torch.float64)
-            self._drawn = block.tolist()[::-1]
-        return self._drawn.pop()
+def make_search_decoder(output: LaneOutput) -> SearchDecoder | None:
+    """The decoder of a search strategy; None for strategies that pick one token per step."""
+    strategy = output.lane.strategy
+    if strategy.algorithm == "beam" and isinstance(strategy, Beam):
+        return BeamDecoder(output, strategy)
+    if strategy.algorithm == "contrastive" and isinstance(strategy, Contrastive):
+        return ContrastiveDecoder(output, strategy)
+    return None
 
 
-class SinglePlayer(Player):
-    """Greedy and sampling: one row, one token a step. ``singles.Singles`` decides for all of them."""
+@dataclass(frozen=True)
+class _Proposal:
+    """The k candidates whose hidden states the next forward computes."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        self._uniforms = Uniforms(self.lane.seed or 0)
-
-    def draw(self) -> float:
-        """The lane's next number in [0, 1)."""
-        return self._uniforms.next()
+    probability: torch.Tensor  # (k,)
+    tokens: torch.Tensor  # (k,)
+    stats: torch.Tensor  # (k, 3): log-probability, rank, entropy
 
 
-class ContrastivePlayer(Player):
-    """Contrastive search: its rows feed the candidates; the next forward tells which of them wins."""
+class ContrastiveDecoder:
+    """Contrastive search. Each forward reads the k candidates of the step before, one per row; the winner is
+    known only then, so a token is emitted one forward later than in other lanes."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        strategy = self.lane.strategy
-        assert isinstance(strategy, Contrastive)
-        self.alpha, self.k = strategy.penalty_alpha, strategy.top_k
-        self._probability: torch.Tensor | None = None
+    needs_hidden = True
 
-    def read(self, hidden: torch.Tensor) -> None:
-        """Takes the prompt's hidden states (L, H); there is room for those of the new tokens behind."""
-        known = contrastive.unit(hidden)
-        self._context = known.new_empty((len(known) + self.limit, known.shape[1]))
-        self._context[: len(known)] = known
-        self._length = len(known)
+    def __init__(self, output: LaneOutput, strategy: Contrastive) -> None:
+        self.output = output
+        self.rows = strategy.rows
+        self._alpha, self._k = strategy.penalty_alpha, strategy.top_k
+        self._proposal: _Proposal | None = None
+        self._context = torch.empty((0, 0))  # (prompt + limit, H) unit hidden states
+        self._length = 0  # filled positions of the context
 
-    def decide(
-        self, logits: torch.Tensor, hidden: torch.Tensor | None, feed: torch.Tensor, cache: LaneCache
-    ) -> None:
-        rows = slice(self.first, self.first + self.rows)
-        logits = logits[rows]
+    def start(self, hidden: torch.Tensor | None) -> None:
+        assert hidden is not None
+        prompt = contrastive.unit(hidden)
+        self._length = len(prompt)
+        self._context = prompt.new_empty((self._length + self.output.context.limit, prompt.shape[1]))
+        self._context[: self._length] = prompt
+
+    def decide(self, step: StepOutput, first: int) -> None:
+        rows = slice(first, first + self.rows)
         winner = 0
-        if self._probability is not None:
-            assert hidden is not None
-            winner = self._choose(contrastive.unit(hidden[rows]))
-            if self.finish_reason:
+        if self._proposal is not None:
+            assert step.hidden is not None
+            winner = self._choose(self._proposal, contrastive.unit(step.hidden[rows]))
+            if self.output.finish_reason:
                 return
-            cache.spread(self.first, self.rows, winner)
-        self._propose(logits[winner])
-        feed[rows] = self._candidates
+            step.cache.broadcast_last(first, self.rows, winner)
+        self._proposal = self._propose(step.logits[first + winner])
+        step.next_tokens[rows] = self._proposal.tokens
 
-    def _choose(self, states: torch.Tensor) -> int:
-        """Takes the winner among the candidates, whose hidden states (k, H) are known now."""
-        assert self._probability is not None
-        scores, penalty = contrastive.score(
-            self._probability, states, self._context[: self._length], self.alpha
-        )
+    def _propose(self, logits: torch.Tensor) -> _Proposal:
+        """The k most probable tokens of logits (V,)."""
+        probability, tokens = contrastive.propose(logits, self._k)
+        log_probs = logits.log_softmax(-1)
+        ranks = torch.arange(1, self._k + 1, device=logits.device, dtype=torch.float64)
+        stats = torch.stack((log_probs[tokens].double(), ranks, entropy(log_probs).expand(self._k)), dim=1)
+        return _Proposal(probability, tokens, stats)
+
+    def _choose(self, proposal: _Proposal, hidden: torch.Tensor) -> int:
+        """Appends the best candidate, given the unit hidden states (k, H) of all; returns its index."""
+        context = self._context[: self._length]
+        scores, penalty = contrastive.score(proposal.probability, hidden, context, self._alpha)
         winner = int(scores.argmax())
-        self._context[self._length] = states[winner]
+        self._context[self._length] = hidden[winner]
         self._length += 1
-        told = torch.stack(
-            (
-                self._probability.double(),
-                penalty.double(),
-                scores.double(),
-                *self._facts.unbind(1),
-                self._candidates.double(),
-            ),
-            dim=1,
-        ).tolist()
-        weighed: tuple[Candidate, ...] = ()
-        if self.telling.inspect:
-            weighed = tuple(
-                Candidate(int(row[6]), self.telling.decode([int(row[6])]), row[0], row[1], row[2])
-                for row in told
+        columns = (proposal.probability.double(), penalty.double(), scores.double())
+        table = torch.stack((*columns, *proposal.stats.unbind(1), proposal.tokens.double()), dim=1).tolist()
+        candidates: tuple[Candidate, ...] = ()
+        if self.output.context.request.inspect:
+            decode = self.output.context.decode
+            candidates = tuple(
+                Candidate(int(row[6]), decode([int(row[6])]), row[0], row[1], row[2]) for row in table
             )
-        self.accept(int(told[winner][6]), told[winner][3:6], candidates=weighed)
+        self.output.append(int(table[winner][6]), table[winner][3:6], candidates=candidates)
         return winner
 
-    def _propose(self, logits: torch.Tensor) -> None:
-        """The k most probable tokens of logits (V,) are weighed next."""
-        self._probability, self._candidates = contrastive.propose(logits, self.k)
-        if len(self._candidates) < self.k:  # a vocabulary smaller than k
-            self._candidates = torch.nn.functional.pad(
-                self._candidates, (0, self.k - len(self._candidates)), value=int(self._candidates[-1])
-            )
-            self._probability = torch.nn.functional.pad(
-                self._probability, (0, self.k - len(self._probability)), value=-1.0
-            )
-        log_probs = logits.log_softmax(-1)
-        ranks = torch.arange(1, self.k + 1, device=logits.device, dtype=torch.float64)
-        self._facts = torch.stack(
-            (log_probs[self._candidates].double(), ranks, entropy(log_probs).expand(self.k)), dim=1
-        )
+    def cancel(self) -> None:
+        self.output.end("cancelled")
+
+    def result(self) -> LaneResult:
+        return self.output.result()
 
 
-class BeamPlayer(Player):
-    """Beam search: tells its live hypotheses at every step and its tokens when it has ended."""
+class BeamDecoder:
+    """Beam search. Emits its hypotheses at every step and its tokens when the search has ended."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
-        strategy = self.lane.strategy
-        assert isinstance(strategy, Beam)
-        self.strategy = strategy
-        self.state = beams.start(strategy.num_beams, self.limit)
-        self._candidates = beams.candidates_needed(strategy.num_beams, len(self.request.stop_ids))
-        self._seen: torch.Tensor | None = None
+    needs_hidden = False
+
+    def __init__(self, output: LaneOutput, strategy: Beam) -> None:
+        self.output = output
+        self.rows = strategy.rows
+        self._strategy = strategy
+        self._request = output.context.request
+        self._state = beams.start(strategy.num_beams, output.context.limit)
+        self._candidates = beams.candidates_needed(strategy.num_beams, len(self._request.stop_ids))
+        self._seen: torch.Tensor | None = None  # (n, V) tokens of each hypothesis, if penalised
         self._score = 0.0
 
-    def decide(
-        self, logits: torch.Tensor, hidden: torch.Tensor | None, feed: torch.Tensor, cache: LaneCache
-    ) -> None:
-        rows = slice(self.first, self.first + self.rows)
-        logits = logits[rows]
-        plain = logits.log_softmax(-1)
-        log_probs = plain
-        if self.strategy.repetition_penalty != 1.0:
+    def start(self, hidden: torch.Tensor | None) -> None:
+        """Needs no hidden states."""
+
+    def decide(self, step: StepOutput, first: int) -> None:
+        rows = slice(first, first + self.rows)
+        logits = step.logits[rows]
+        raw = logits.log_softmax(-1)
+        log_probs = raw
+        if self._strategy.repetition_penalty != 1.0:
             if self._seen is None:
                 self._seen = torch.zeros_like(logits, dtype=torch.bool)
-                self._seen[:, list(set(self.request.prompt_ids))] = True
-            log_probs = apply_repetition_penalty(plain, self._seen, self.strategy.repetition_penalty)
+                self._seen[:, list(set(self._request.prompt_ids))] = True
+            log_probs = apply_repetition_penalty(raw, self._seen, self._strategy.repetition_penalty)
 
         def describe(beam: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-            chosen = plain[beam, tokens]
-            rank = (plain[beam] > chosen.unsqueeze(1)).sum(1) + 1
-            return torch.stack((chosen.double(), rank.double(), entropy(plain)[beam]), dim=1).cpu()
+            chosen = raw[beam, tokens]
+            rank = (raw[beam] > chosen.unsqueeze(1)).sum(1) + 1
+            return torch.stack((chosen.double(), rank.double(), entropy(raw)[beam]), dim=1).cpu()
 
-        self.state, sources = beams.advance(
-            self.state, self.strategy, log_probs, describe, self._stops, self._candidates
+        self._state, sources = beams.advance(
+            self._state, self._strategy, log_probs, describe, self._stops, self._candidates
         )
-        if self._first_token_s is None:
-            self._first_token_s = self.elapsed_s()
-        self._tell_hypotheses()
-        if self.state.done:
-            self._take_best()
+        self.output.mark_first_token()
+        self._emit_hypotheses()
+        if self._state.done:
+            self._append_best()
+            if self.output.finish_reason is None:
+                self.output.end(self.output.limit_reason)
             return
-        cache.reorder(self.first, sources)
-        tokens = self.state.running[:, self.state.length - 1].to(self.device)
+        step.cache.reorder(first, sources)
+        tokens = self._state.running[:, self._state.length - 1].to(step.next_tokens.device)
         if self._seen is not None:
             self._seen = self._seen[sources]
             self._seen[torch.arange(self.rows), tokens] = True
-        feed[rows] = tokens
+        step.next_tokens[rows] = tokens
 
     def _stops(self, ids: list[int]) -> bool:
-        if ids[-1] in self.request.stop_ids:
+        if ids[-1] in self._request.stop_ids:
             return True
-        if not self.request.stop_strings:
+        if not self._request.stop_strings:
             return False
-        text = self.telling.decode(ids)
-        return any(stop in text for stop in self.request.stop_strings)
+        text = self.output.context.decode(ids)
+        return any(stop in text for stop in self._request.stop_strings)
 
-    def _tell_hypotheses(self) -> None:
-        state, decode = self.state, self.telling.decode
-        live = (
-            []
-            if state.done
-            else list(zip(state.running.tolist(), state.running_scores.tolist(), strict=True))
-        )
-        told = [
-            Hypothesis(tuple(ids[: state.length]), decode(ids[: state.length]), score, False)
-            for ids, score in live
-            if score > -1e8  # not yet part of the search
-        ]
+    def _emit_hypotheses(self) -> None:
+        state, decode = self._state, self.output.context.decode
+        hypotheses: list[Hypothesis] = []
+        if not state.done:
+            for ids, score in zip(state.running.tolist(), state.running_scores.tolist(), strict=True):
+                if score > -1e8:  # below: a beam that does not take part yet
+                    ids = ids[: state.length]
+                    hypotheses.append(Hypothesis(tuple(ids), decode(ids), score, False))
         for at in range(self.rows):
             if bool(state.is_finished[at]):
                 ids = state.finished[at, : int(state.finished_lengths[at])].tolist()
-                told.append(Hypothesis(tuple(ids), decode(ids), float(state.finished_scores[at]), True))
-        self.telling.tell(BeamRecord(self.number, state.length, tuple(told)))
+                hypotheses.append(Hypothesis(tuple(ids), decode(ids), float(state.finished_scores[at]), True))
+        self.output.context.emit(Beams(self.output.lane_id, state.length, tuple(hypotheses)))
 
-    def _take_best(self) -> None:
-        ids, facts, self._score = self.state.best()
-        for token, row in zip(ids, facts.tolist(), strict=True):
-            self.accept(token, row)
-        if self.finish_reason is None:
-            self.end("length" if self.limit >= self.request.max_new_tokens else "context")
+    def _append_best(self) -> None:
+        """Appends the tokens of the best hypothesis so far."""
+        ids, stats, self._score = self._state.best()
+        for token, row in zip(ids, stats.tolist(), strict=True):
+            self.output.append(token, row)
 
-    def end(self, reason: FinishReason) -> None:
-        if reason == "cancelled" and self.finish_reason is None and self.state.length and not self.tokens:
-            # what it would have answered if it had been asked to stop here
-            ids, facts, self._score = self.state.best()
-            for token, row in zip(ids, facts.tolist(), strict=True):
-                self.accept(token, row)
-        super().end(reason)
+    def cancel(self) -> None:
+        if self._state.length:
+            self._append_best()
+        self.output.end("cancelled")
 
-    def result(self, score: float | None = None) -> LaneResult:
-        return super().result(self._score)
+    def result(self) -> LaneResult:
+        return self.output.result(self._score)

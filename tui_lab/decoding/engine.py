@@ -1,194 +1,223 @@
-"""The lockstep decoder: every lane of a playground in one batch. The prompt is read once for each model
-that takes part; then each forward carries the rows of all lanes (one for greedy and sampling, n for beams,
-k for contrastive candidates), which all stand at the same position, so one cache serves them without
-padding or mask. Lanes that finish leave the batch. Every sampling lane draws from its own generator."""
+"""The lockstep engine: all lanes of a prompt in one batch. The prompt is read once for each model or adapter
+that takes part; then each forward carries the rows of all lanes (one for greedy and sampling, n for beams, k
+for contrastive candidates). All rows are at the same position, so one cache serves them without padding or
+mask. Lanes that end leave the batch. Every sampling lane has its own random generator."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from transformers import PretrainedConfig
 
 from tui_lab.core.errors import LabError
-from tui_lab.decoding.decoders import BeamPlayer, ContrastivePlayer, Player, SinglePlayer, Telling
+from tui_lab.decoding.decoders import LaneDecoder, SearchDecoder, StepOutput, make_search_decoder
 from tui_lab.decoding.detokenize import Decode
-from tui_lab.decoding.forward import VirtualTokens, prefill, step
+from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight, prefill, step
+from tui_lab.decoding.kv_cache import LaneCache
+from tui_lab.decoding.lane_output import LaneContext, LaneOutput
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
-from tui_lab.decoding.sampling import BatchedSampler
-from tui_lab.decoding.strategies import Beam, Contrastive
+from tui_lab.decoding.sampling import BatchedSampler, SamplingDecoder
 
 
-class Split(Protocol):
-    """Adapters on parts of the batch (see ``adapters.AdapterSplit``)."""
+class AdapterRows(Protocol):
+    """Applies adapters to parts of the batch (see ``adapters.AdapterSplit``)."""
 
     names: tuple[str, ...]
 
-    def rows(self, counts: Sequence[int]) -> Any:
-        """A context in which the first counts[0] rows are the base's, the next counts[1] the first
-        adapter's, and so on."""
+    def rows(self, counts: Sequence[int]) -> AbstractContextManager[None]:
+        """A context in which the first counts[0] rows are of the base, the next counts[1] of the first
+        adapter, and so on."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A lane in the batch. Exactly one of ``sampling`` and ``search`` is set."""
+
+    lane_id: int
+    source: int  # 0: the base, n: the n-th adapter
+    sampling: SamplingDecoder | None
+    search: SearchDecoder | None
+    first: int = 0  # its first row
+
+    @property
+    def decoder(self) -> LaneDecoder:
+        decoder = self.sampling or self.search
+        assert decoder is not None
+        return decoder
 
 
 @dataclass
+class _Batch:
+    """What exists once the prompt has been read."""
+
+    cache: LaneCache
+    next_tokens: torch.Tensor  # (R,) the input of the next forward
+    sampler: BatchedSampler | None  # of all sampling lanes; None if there are none
+
+
 class Lockstep:
-    """One batch of lanes over one set of weights. ``start`` reads the prompt, a ``step`` is one forward;
-    records go to ``tell`` as they come. ``numbers`` are the lanes' numbers in the caller's counting;
-    ``alone`` says that all lanes run on ``model`` as it is, whatever their names for it."""
+    """One batch of lanes over one set of weights. Every call of :meth:`step` is one forward; the first call
+    reads the prompt. Records go to ``emit``. ``results`` has the result of each lane that has ended, by lane
+    id; after :meth:`cancel` it has all of them."""
 
-    model: Any
-    request: DecodingRequest
-    decode: Decode
-    tell: Callable[[DecodingRecord], None] = lambda record: None
-    numbers: Sequence[int] | None = None
-    split: Split | None = None
-    virtual: VirtualTokens | None = None
-    alone: bool = False
-    clock: Callable[[], float] = time.perf_counter
-    results: dict[int, LaneResult] = field(default_factory=dict)
+    def __init__(
+        self,
+        model: CausalModel,
+        request: DecodingRequest,
+        decode: Decode,
+        emit: Callable[[DecodingRecord], None] = lambda _record: None,
+        *,
+        lane_ids: Sequence[int] | None = None,
+        adapters: AdapterRows | None = None,
+        virtual: VirtualTokens | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``lane_ids``: the ids of ``request.lanes`` in records and results, their positions by default;
+        ``adapters``: the adapters that share the batch: lanes whose ``on`` is none of their names run on
+        ``model`` as it is; ``virtual``: virtual tokens before the prompt of all lanes.
 
-    def __post_init__(self) -> None:
-        validate_request(self.request, self.model.config, self.virtual)
-        self.active = True
-        self._started = False
+        Raises LabError for a request that cannot be decoded."""
+        validate_request(request, model.config, virtual)
+        self.results: dict[int, LaneResult] = {}
+        self._model, self._request = model, request
+        self._adapters, self._virtual = adapters, virtual
+        self._emit, self._clock = emit, clock
+        self._started_at = clock()
+        self._device = embedding_weight(model).device
+        available = remaining_context(model.config, len(request.prompt_ids), virtual)
+        limit = request.max_new_tokens if available is None else min(request.max_new_tokens, available)
+        self._context = LaneContext(request, limit, self._device, decode, emit, self._elapsed_s)
+        self._sources = 1 + (len(adapters.names) if adapters else 0)
+        self._slots = self._make_slots(range(len(request.lanes)) if lane_ids is None else lane_ids)
+        self._needs_hidden = any(slot.search and slot.search.needs_hidden for slot in self._slots)
+        self._batch: _Batch | None = None  # None until the prompt has been read
 
-    def start(self) -> None:
-        """Reads the prompt and takes every lane's first decision."""
-        self._started = True
-        request, model = self.request, self.model
-        self._begun = self.clock()
-        self._device = model.get_input_embeddings().weight.device
-        numbers = self.numbers if self.numbers is not None else range(len(request.lanes))
-        names = ("base", *(self.split.names if self.split else ()))
-        origin = {name: at for at, name in enumerate(names)}
-        source = {
-            n: 0 if self.alone else origin[lane.on or "base"]
-            for n, lane in zip(numbers, request.lanes, strict=True)
-        }
-        ordered = sorted(zip(numbers, request.lanes, strict=True), key=lambda item: source[item[0]])
-        used = sorted(set(source.values()))
-        self._telling = Telling(
-            decode=self.decode, tell=self.tell, inspect=request.inspect, clock=self.clock, begun=self._begun
-        )
-        room = remaining_context(self.model.config, len(request.prompt_ids), self.virtual)
-        limit = request.max_new_tokens if room is None else min(request.max_new_tokens, room)
-        self._players: list[Player] = []
-        for number, lane in ordered:
-            maker: type[Player]
-            if isinstance(lane.strategy, Beam) and lane.strategy.num_beams > 1:
-                maker = BeamPlayer
-            elif isinstance(lane.strategy, Contrastive) and not lane.strategy.greedy:
-                maker = ContrastivePlayer
-            else:
-                maker = SinglePlayer
-            player: Player = maker(number, lane, request, limit, self._telling, self._device)
-            player.origin = source[number]
-            self._players.append(player)
-        self._want_hidden = any(isinstance(p, ContrastivePlayer) for p in self._players)
-
-        prompt = torch.tensor(request.prompt_ids, device=self._device).expand(len(used), -1)
-        counts = [int(at in used) for at in range(len(names))]
-        with self._adapters(counts):
-            read = prefill(model, prompt, want_hidden=self._want_hidden, virtual=self.virtual)
-        self._cache = read.cache
-        row_of = {at: row for row, at in enumerate(used)}
-        origins = [row_of[p.origin] for p in self._players for _ in range(p.rows)]
-        self._cache.fan_out(origins, self._cache.length + limit)
-        self._lay_out()
-        for player in self._players:
-            if isinstance(player, ContrastivePlayer):
-                assert read.hidden is not None
-                player.read(read.hidden[row_of[player.origin]])
-        self._feed = torch.zeros(len(origins), dtype=torch.long, device=self._device)
-        with torch.inference_mode():
-            self._decide(read.logits[torch.tensor(origins, device=self._device)], None)
+    @property
+    def active(self) -> bool:
+        """Whether a lane has not ended yet."""
+        return bool(self._slots)
 
     def step(self) -> None:
-        """One forward of all rows and every lane's next decision; the first call starts."""
-        if not self._started:
-            self.start()
+        """One forward and the next decision of every lane; the first call reads the prompt."""
+        if self._batch is None:
+            self._batch = self._read_prompt()
             return
-        counts = [0] * (1 + len(self.split.names if self.split else ()))
-        for player in self._players:
-            counts[player.origin] += player.rows
-        with self._adapters(counts):
-            logits, hidden = step(self.model, self._feed, self._cache, want_hidden=self._want_hidden)
-        with torch.inference_mode():
-            self._decide(logits, hidden)
+        counts = [0] * self._sources
+        for slot in self._slots:
+            counts[slot.source] += slot.decoder.rows
+        with self._adapter_rows(counts):
+            logits, hidden = step(
+                self._model, self._batch.next_tokens, self._batch.cache, want_hidden=self._needs_hidden
+            )
+        self._decide(self._batch, logits, hidden)
 
     def cancel(self) -> None:
-        """Ends all lanes where they are."""
-        if not self._started:
-            self._players = []
-            self._started = True
-        for player in self._players:
-            player.end("cancelled")
-            self._finish(player)
-        self._players = []
-        self.active = False
+        """Ends all lanes with the tokens that they have."""
+        for slot in self._slots:
+            slot.decoder.cancel()
+            self._finish(slot)
+        self._slots = []
 
-    def _adapters(self, counts: list[int]) -> Any:
-        return self.split.rows(counts) if self.split else nullcontext()
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._started_at
 
-    def _lay_out(self) -> None:
-        """Gives every lane its rows, in order, and groups those that are picked together."""
+    def _make_slots(self, lane_ids: Sequence[int]) -> list[_Slot]:
+        """The lanes in the order of their rows: those of the base first, then those of each adapter."""
+        names = self._adapters.names if self._adapters else ()
+        slots = []
+        for lane_id, lane in zip(lane_ids, self._request.lanes, strict=True):
+            output = LaneOutput(lane_id, lane, self._context)
+            source = names.index(lane.on) + 1 if lane.on in names else 0
+            search = make_search_decoder(output)
+            slots.append(_Slot(lane_id, source, None if search else SamplingDecoder(output), search))
+        return sorted(slots, key=lambda slot: slot.source)
+
+    def _adapter_rows(self, counts: Sequence[int]) -> AbstractContextManager[None]:
+        """The context of a forward with so many rows of each source."""
+        return self._adapters.rows(counts) if self._adapters else nullcontext()
+
+    def _read_prompt(self) -> _Batch:
+        """The prefill, one row for each source, and the first decision of every lane."""
+        self._started_at = self._clock()
+        used = sorted({slot.source for slot in self._slots})
+        prompt = torch.tensor(self._request.prompt_ids, device=self._device).expand(len(used), -1)
+        with self._adapter_rows([int(source in used) for source in range(self._sources)]):
+            read = prefill(self._model, prompt, want_hidden=self._needs_hidden, virtual=self._virtual)
+        row_of = {source: row for row, source in enumerate(used)}
+        prompt_rows = [row_of[slot.source] for slot in self._slots for _ in range(slot.decoder.rows)]
+        read.cache.expand(prompt_rows, read.cache.length + self._context.limit)
+        for slot in self._slots:
+            if slot.search:
+                slot.search.start(read.hidden[row_of[slot.source]] if read.hidden is not None else None)
+        next_tokens = torch.zeros(len(prompt_rows), dtype=torch.long, device=self._device)
+        batch = _Batch(read.cache, next_tokens, self._lay_out())
+        self._decide(batch, read.logits[torch.tensor(prompt_rows, device=self._device)], None)
+        return batch
+
+    def _lay_out(self) -> BatchedSampler | None:
+        """Assigns the rows to the lanes, in order; returns the sampler of the sampling lanes."""
         first = 0
-        for player in self._players:
-            player.first = first
-            first += player.rows
-        singles = [p for p in self._players if isinstance(p, SinglePlayer)]
-        self._singles = BatchedSampler(singles, self.request, self._device) if singles else None
+        for slot in self._slots:
+            slot.first = first
+            first += slot.decoder.rows
+        sampling = [(slot.sampling, slot.first) for slot in self._slots if slot.sampling]
+        if not sampling:
+            return None
+        return BatchedSampler([decoder for decoder, _ in sampling], [at for _, at in sampling], self._context)
 
-    def _decide(self, logits: torch.Tensor, hidden: torch.Tensor | None) -> None:
-        """Hands every lane its rows of logits (R, V) and hidden states (R, H) and collects what to feed."""
-        if self._singles:
-            self._singles.decide(logits, self._feed)
-        for player in self._players:
-            if not isinstance(player, SinglePlayer):
-                player.decide(logits, hidden, self._feed, self._cache)
-        ended = [p for p in self._players if p.finish_reason]
-        if not ended:
-            return
-        for player in ended:
-            self._finish(player)
-        stay = [p for p in self._players if not p.finish_reason]
-        rows = [row for p in stay for row in range(p.first, p.first + p.rows)]
-        self._players = stay
-        if not stay:
-            self.active = False
-            return
-        self._cache.keep(rows)
-        self._feed = self._feed[torch.tensor(rows, device=self._device)]
-        self._lay_out()
+    def _decide(self, batch: _Batch, logits: torch.Tensor, hidden: torch.Tensor | None) -> None:
+        """The decisions of all lanes from logits (R, V) and hidden states (R, H); ended lanes leave."""
+        output = StepOutput(logits, hidden, batch.next_tokens, batch.cache)
+        with torch.inference_mode():
+            if batch.sampler:
+                batch.sampler.decide(output)
+            for slot in self._slots:
+                if slot.search:
+                    slot.search.decide(output, slot.first)
+            ended = [slot for slot in self._slots if slot.decoder.output.finish_reason]
+            if not ended:
+                return
+            for slot in ended:
+                self._finish(slot)
+            self._slots = [slot for slot in self._slots if not slot.decoder.output.finish_reason]
+            if not self._slots:
+                return
+            rows = [r for slot in self._slots for r in range(slot.first, slot.first + slot.decoder.rows)]
+            batch.cache.select_rows(rows)
+            batch.next_tokens = batch.next_tokens[torch.tensor(rows, device=self._device)]
+            batch.sampler = self._lay_out()
 
-    def _finish(self, player: Player) -> None:
-        result = player.result()
-        self.results[player.number] = result
-        self.tell(result)
+    def _finish(self, slot: _Slot) -> None:
+        result = slot.decoder.result()
+        self.results[slot.lane_id] = result
+        self._emit(result)
 
 
 def decode_all(
-    sessions: Iterable[Lockstep], cancelled: Callable[[], bool] = lambda: False
-) -> list[LaneResult]:
-    """Decodes all sessions, a step of each in turn so that all lanes stream; looks at ``cancelled`` before
-    every step. The results are in the order of the lanes' numbers."""
-    sessions = list(sessions)
-    while any(s.active for s in sessions):
-        for session in sessions:
-            if not session.active:
+    engines: Iterable[Lockstep], cancelled: Callable[[], bool] = lambda: False
+) -> dict[int, LaneResult]:
+    """Runs all engines, one step of each in turn, so that all lanes stream. ``cancelled`` is called before
+    every step. Returns the result of every lane by its id, in the order of the ids."""
+    engines = list(engines)
+    while any(engine.active for engine in engines):
+        for engine in engines:
+            if not engine.active:
                 continue
             if cancelled():
-                session.cancel()
+                engine.cancel()
             else:
-                session.step()
-    merged = {number: result for s in sessions for number, result in s.results.items()}
-    return [merged[number] for number in sorted(merged)]
+                engine.step()
+    results = {lane_id: result for engine in engines for lane_id, result in engine.results.items()}
+    return dict(sorted(results.items()))
 
 
-def context_length(config: Any) -> int | None:
-    """Positions that the model was made for; None when its config does not say."""
+def context_length(config: PretrainedConfig) -> int | None:
+    """The model's context in tokens; None if its configuration has none."""
     text = config.get_text_config(decoder=True)
     for name in ("max_position_embeddings", "n_positions", "n_ctx"):
         if value := getattr(text, name, None):
@@ -196,36 +225,40 @@ def context_length(config: Any) -> int | None:
     return None
 
 
-def remaining_context(config: Any, prompt_tokens: int, virtual: VirtualTokens | None = None) -> int | None:
-    """New tokens for which there is room after the prompt; None when the context is not known."""
+def remaining_context(
+    config: PretrainedConfig, prompt_tokens: int, virtual: VirtualTokens | None = None
+) -> int | None:
+    """New tokens that fit after the prompt; None if the context is unknown."""
     context = context_length(config)
-    # the last token is told without being fed, so it takes no position
+    # the last token is emitted without being read, so it takes no position
     return None if context is None else context - prompt_tokens - (virtual.length if virtual else 0)
 
 
-def validate_request(request: DecodingRequest, config: Any, virtual: VirtualTokens | None = None) -> None:
-    """Raises LabError, with all mistakes at once, for what cannot be decoded."""
-    found = []
+def validate_request(
+    request: DecodingRequest, config: PretrainedConfig, virtual: VirtualTokens | None = None
+) -> None:
+    """Raises LabError that lists all mistakes of a request for a model with this configuration."""
+    problems = []
     vocabulary = config.get_text_config(decoder=True).vocab_size
     if not request.prompt_ids:
-        found.append("the prompt is empty: type at least one word (this model begins no text by itself)")
+        problems.append("the prompt is empty: type at least one word (this model has no start token)")
     elif not all(0 <= token < vocabulary for token in request.prompt_ids):
-        found.append(
+        problems.append(
             f"the prompt has tokens beyond the model's vocabulary of {vocabulary}: "
-            "tokenizer and model do not belong together"
+            "the tokenizer does not belong to the model"
         )
     if not request.lanes:
-        found.append("there is no lane: add one strategy at least")
+        problems.append("there is no lane: add at least one strategy")
     if request.max_new_tokens < 1:
-        found.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
-    room = remaining_context(config, len(request.prompt_ids), virtual)
-    if room is not None and room < 1:
-        found.append(
+        problems.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
+    available = remaining_context(config, len(request.prompt_ids), virtual)
+    if available is not None and available < 1:
+        problems.append(
             f"the prompt has {len(request.prompt_ids)} tokens and the model's context is "
-            f"{context_length(config)}: cut {1 - room} tokens or more from the prompt's start"
+            f"{context_length(config)}: cut at least {1 - available} tokens from the prompt"
         )
     for number, lane in enumerate(request.lanes, 1):
         if lane.strategy.random and lane.seed is None:
-            found.append(f"lane {number} ({lane.text}) draws and has no seed")
-    if found:
-        raise LabError("; ".join(found))
+            problems.append(f"lane {number} ({lane.text}) samples and has no seed")
+    if problems:
+        raise LabError("; ".join(problems))

@@ -1,22 +1,33 @@
-"""One forward of the whole batch: ``prefill`` of the prompt, ``step`` of one token a row. Both go through
-the model's ordinary forward, whatever its architecture, with our cache in place of its own, and bring the
-hidden states after the final norm along where contrastive search needs them."""
+"""Forward passes of a whole batch: :func:`prefill` reads the prompt, :func:`step` one token per row. Both
+call the model's ordinary forward with our cache, and return the hidden states after the final norm if
+contrastive search needs them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from tui_lab.decoding.kv_cache import LaneCache
+
+#: A causal language model of transformers.
+CausalModel = PreTrainedModel
+
+
+def embedding_weight(model: CausalModel) -> torch.Tensor:
+    """The input embeddings (V, H). Token ids must be on their device."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
 
 
 @dataclass(frozen=True)
 class VirtualTokens:
-    """What a virtual-token adapter puts before the prompt: embeddings (n, H), or keys and values of n
+    """What a virtual-token adapter adds before the prompt: embeddings (n, H), or keys and values of n
     positions for every layer, each (1, heads, n, head_dim)."""
 
     embeddings: torch.Tensor | None = None
@@ -24,6 +35,7 @@ class VirtualTokens:
 
     @property
     def length(self) -> int:
+        """Number of virtual positions, n."""
         if self.embeddings is not None:
             return int(self.embeddings.shape[0])
         return int(self.past[0][0].shape[2]) if self.past else 0
@@ -31,57 +43,75 @@ class VirtualTokens:
 
 @dataclass(frozen=True)
 class Prefilled:
-    """The prompt, read: logits (R, V) of the next token, hidden states (R, L, H) if asked for, cache."""
+    """The result of the prefill."""
 
-    logits: torch.Tensor
-    hidden: torch.Tensor | None
+    logits: torch.Tensor  # (R, V) of the next token, in float32
+    hidden: torch.Tensor | None  # (R, L, H), if requested
     cache: LaneCache
 
 
 @contextmanager
-def _last_hidden(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
-    """Collects the decoder's output, i.e. hidden states after the final norm, during a forward."""
-    found: list[torch.Tensor] = []
+def _last_hidden(model: CausalModel, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """Collects the decoder's output, the hidden states after the final norm, of the forwards inside."""
+    outputs: list[torch.Tensor] = []
     if not wanted:
-        yield found
+        yield outputs
         return
-    decoder = getattr(model, model.base_model_prefix)
 
-    def collect(module: Any, args: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+    def collect(
+        _module: torch.nn.Module, _args: object, output: tuple[torch.Tensor, ...] | BaseModelOutputWithPast
+    ) -> None:
+        state = output[0] if isinstance(output, tuple) else output.last_hidden_state
+        assert state is not None
+        outputs.append(state)
 
-    handle = decoder.register_forward_hook(collect)
+    handle = model.base_model.register_forward_hook(collect)
     try:
-        yield found
+        yield outputs
     finally:
         handle.remove()
 
 
-def prefill(
-    model: Any, prompt: torch.Tensor, *, want_hidden: bool = False, virtual: VirtualTokens | None = None
-) -> Prefilled:
-    """Reads the prompt (R, L), one row for each model that shares the batch. Positions of virtual tokens
-    count for the cache and are left out of the hidden states."""
-    rows, length = prompt.shape
-    virtual = virtual or VirtualTokens()
-    cache = LaneCache(model.config, virtual.length + length)
-    inputs: dict[str, Any] = {"input_ids": prompt}
-    if virtual.embeddings is not None:
-        words = model.get_input_embeddings()(prompt)  # (R, L, H)
-        before = virtual.embeddings.to(words).unsqueeze(0).expand(rows, -1, -1)
-        inputs = {"inputs_embeds": torch.cat((before, words), dim=1)}
+def embed(model: CausalModel, tokens: torch.Tensor, virtual: torch.Tensor) -> torch.Tensor:
+    """Embeddings (R, n + L, H) of virtual tokens (n, H) followed by tokens (R, L)."""
+    embeddings = model.get_input_embeddings()(tokens)
+    prefix = virtual.to(embeddings).unsqueeze(0).expand(len(tokens), -1, -1)
+    return torch.cat((prefix, embeddings), dim=1)
+
+
+def virtual_cache(model: CausalModel, virtual: VirtualTokens, rows: int, positions: int) -> LaneCache:
+    """A cache for ``positions`` real positions per row, with the virtual keys and values in front."""
+    cache = LaneCache(model.config, virtual.length + positions)
     for at, (keys, values) in enumerate(virtual.past):
         cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), at)
-    with torch.inference_mode(), _last_hidden(model, want_hidden) as found:
+    return cache
+
+
+def prefill(
+    model: CausalModel,
+    prompt: torch.Tensor,
+    *,
+    want_hidden: bool = False,
+    virtual: VirtualTokens | None = None,
+) -> Prefilled:
+    """Reads the prompt (R, L), one row for each adapter that shares the batch. Virtual tokens take positions
+    of the cache and are left out of the hidden states."""
+    rows, length = prompt.shape
+    virtual = virtual or VirtualTokens()
+    cache = virtual_cache(model, virtual, rows, length)
+    inputs = {"input_ids": prompt}
+    if virtual.embeddings is not None:
+        inputs = {"inputs_embeds": embed(model, prompt, virtual.embeddings)}
+    with torch.inference_mode(), _last_hidden(model, want_hidden) as states:
         out = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    hidden = found[0][:, -length:] if found else None
+    hidden = states[0][:, -length:] if states else None
     return Prefilled(out.logits[:, -1].float(), hidden, cache)
 
 
 def step(
-    model: Any, tokens: torch.Tensor, cache: LaneCache, *, want_hidden: bool = False
+    model: CausalModel, tokens: torch.Tensor, cache: LaneCache, *, want_hidden: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Feeds one token to every row (R,); returns logits (R, V) in float32 and hidden states (R, H)."""
-    with torch.inference_mode(), _last_hidden(model, want_hidden) as found:
+    """Reads one token per row (R,); returns float32 logits (R, V) and, if requested, hidden states (R, H)."""
+    with torch.inference_mode(), _last_hidden(model, want_hidden) as states:
         out = model(input_ids=tokens.unsqueeze(1), past_key_values=cache, use_cache=True)
-    return out.logits[:, -1].float(), found[0][:, -1] if found else None
+    return out.logits[:, -1].float(), states[0][:, -1] if states else None

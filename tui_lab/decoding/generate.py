@@ -1,4 +1,4 @@
-"""Greedy answers of a model to many prompts at once: samples for the eye, answers that a score judges."""
+"""Greedy answers of a model to many prompts at once, for samples and for scoring."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from transformers import StoppingCriteriaList
 
-#: Prompts answered in one batch: wide enough to be fast, narrow enough to need no memory to speak of.
+#: Prompts per batch: enough to be fast, few enough to need little memory.
 ROWS_A_BATCH = 32
 
 
@@ -21,12 +22,11 @@ def generate_answers(
     rows_a_batch: int = ROWS_A_BATCH,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[str]:
-    """The model's greedy continuation of each prompt (token ids), special tokens left out.
+    """The model's greedy continuation of each prompt (token ids), without special tokens, in the order of the
+    prompts.
 
-    Prompts are padded on the left and masked, in batches of similar length; the order of the result is
-    that of the prompts. ``cancelled`` is asked at every token: answers then end where they are. The caller
-    sees to evaluation mode and random states.
-    """
+    Prompts are padded on the left and masked, in batches of similar length. ``cancelled`` is called at every
+    token; once it is true, the answers end there. The caller sets evaluation mode and random states."""
     answers = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_ids[0]
@@ -59,14 +59,13 @@ def generate_answers(
     return [text.strip() for text in answers]
 
 
-def _stopping(cancelled: Callable[[], bool]) -> Any:
-    """transformers' form of a question whether to stop: one answer a row."""
-    from transformers import StoppingCriteriaList
+def _stopping(cancelled: Callable[[], bool]) -> StoppingCriteriaList:
+    """``cancelled`` as a stopping criterion of transformers: one value per row."""
 
-    def asked(input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+    def criterion(input_ids: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), cancelled(), dtype=torch.bool, device=input_ids.device)
 
-    return StoppingCriteriaList([asked])
+    return StoppingCriteriaList([criterion])
 
 
 def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

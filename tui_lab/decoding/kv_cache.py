@@ -1,14 +1,15 @@
-"""The keys and values of all rows of a lockstep batch: preallocated, written in place, every row at the
-same position. A cache as transformers' models expect one, whose rows can be fanned out from a prefill,
-reordered (beams), overwritten at one position (contrastive candidates) and dropped (finished lanes).
-Keys and values of all layers of one shape lie in one tensor, so that each of these is one operation."""
+"""The key-value cache of a lockstep batch: preallocated and written in place, every row at the same position.
+It implements the cache interface of transformers. Rows can be expanded from a prefill, reordered (beams),
+overwritten at the last position (contrastive candidates) and dropped (ended lanes). The keys and values of
+all layers of one shape are one tensor, so that each of these is one operation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from transformers import PretrainedConfig
 from transformers.cache_utils import (
     Cache,
     CacheLayerMixin,
@@ -20,22 +21,24 @@ from transformers.cache_utils import (
 from tui_lab.core.errors import LabError
 
 
-class LaneLayer(CacheLayerMixin):
-    """One layer's keys and values, (rows, heads, capacity, head_dim), of which ``length`` are filled.
+class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """Keys and values of one layer, (rows, heads, capacity, head_dim); the first ``length`` positions are
+    filled.
 
-    A sliding layer keeps all positions and shows the attention only the last ``window``: the same view
-    that transformers' own sliding cache gives, and nothing has to be shifted."""
+    A sliding-window layer keeps all positions and returns only the last ``window`` to the attention: the
+    view of transformers' own sliding cache, without shifting anything."""
 
     is_croppable = False
 
     def __init__(self, window: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.window = window
         self.is_sliding = window is not None
         self.length = 0
         self.capacity = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Allocates the tensors in the shape and dtype of the first keys and values."""
         self.dtype, self.device = key_states.dtype, key_states.device
         rows, heads, _, width = key_states.shape
         self.keys = key_states.new_empty((rows, heads, self.capacity, width))
@@ -44,9 +47,9 @@ class LaneLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the new positions of all rows and returns what the attention may look at."""
+        """Writes n new positions (rows, heads, n, head_dim); returns the keys and values to attend to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
@@ -58,6 +61,7 @@ class LaneLayer(CacheLayerMixin):
         return self.keys[:, :, begin : self.length], self.values[:, :, begin : self.length]
 
     def _begin(self, length: int) -> int:
+        """The first position inside the window."""
         return 0 if self.window is None else max(length - self.window + 1, 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -71,14 +75,31 @@ class LaneLayer(CacheLayerMixin):
         return -1 if self.window is None else self.window
 
 
+class _Slab(NamedTuple):
+    """The keys and values of one shape: those of ``key_layers`` first, then those of ``value_layers``."""
+
+    tensor: torch.Tensor  # (len(key_layers) + len(value_layers), rows, heads, capacity, head_dim)
+    key_layers: list[LaneLayer]
+    value_layers: list[LaneLayer]
+
+    def assign(self, rows: int) -> None:
+        """Makes the first ``rows`` rows of the slab the tensors of its layers."""
+        for at, layer in enumerate(self.key_layers):
+            layer.keys = self.tensor[at, :rows]
+        for at, layer in enumerate(self.value_layers, len(self.key_layers)):
+            layer.values = self.tensor[at, :rows]
+
+
 class LaneCache(Cache):
-    """The cache of a batch of lanes. Made empty for the prefill, then :meth:`fan_out` to the lanes' rows."""
+    """The cache of a batch of lanes. It is created for the prefill and then expanded to the lanes' rows."""
 
     layers: list[LaneLayer]  # type: ignore[assignment]
 
-    def __init__(self, config: Any, capacity: int) -> None:
-        """``config``: the model's; ``capacity``: positions, of prompt and new tokens together."""
-        layers: list[Any] = []
+    def __init__(self, config: PretrainedConfig, capacity: int) -> None:
+        """``config``: of the model; ``capacity``: positions of the prefill.
+
+        Raises LabError for a model with other state than keys and values."""
+        layers: list[LaneLayer] = []
         for layer in DynamicCache(config=config).layers:
             if isinstance(layer, DynamicSlidingWindowLayer):
                 layers.append(LaneLayer(layer.sliding_window))
@@ -87,81 +108,86 @@ class LaneCache(Cache):
             else:
                 raise LabError(
                     f"models of type {config.model_type} keep more than keys and values between tokens, "
-                    "which the playground cannot decode side by side; choose another model"
+                    "which the playground cannot decode in one batch; choose another model"
                 )
-        super().__init__(layers=layers)
-        self.set_capacity(capacity)
-        self._slabs: list[torch.Tensor] = []  # each (members, rows, heads, capacity, head_dim)
-        self._members: list[list[tuple[LaneLayer, str]]] = []
+        super().__init__(layers=list(layers))
+        self._set_capacity(capacity)
+        self._slabs: list[_Slab] = []
+        self._prompt_rows: list[int] = []  # of each row, the row of the prefill that it comes from
         self.prompt_length = 0
-        self._origin: list[int] = []  # row → row of the prefill it comes from
-        self.rows = 0
 
-    def set_capacity(self, capacity: int) -> None:
-        self.capacity = capacity
+    def _set_capacity(self, capacity: int) -> None:
         for layer in self.layers:
             layer.capacity = capacity
 
     @property
     def length(self) -> int:
-        """Positions filled."""
+        """Number of filled positions."""
         return self.layers[0].length
 
-    def fan_out(self, origins: Sequence[int], capacity: int) -> None:
-        """After the prefill: one row for each entry of ``origins``, a copy of that row of the prefill."""
-        shapes: dict[tuple[int, ...], list[tuple[LaneLayer, str]]] = {}
+    def expand(self, prompt_rows: Sequence[int], capacity: int) -> None:
+        """Replaces the rows of the prefill: row i becomes a copy of row ``prompt_rows[i]``, with space for
+        ``capacity`` positions."""
+        self.prompt_length, self._prompt_rows = self.length, list(prompt_rows)
+        self._set_capacity(capacity)
+        shapes: dict[tuple[int, int], tuple[list[LaneLayer], list[LaneLayer]]] = {}
         for layer in self.layers:
-            for part in ("keys", "values"):
-                tensor = getattr(layer, part)
-                shapes.setdefault((tensor.shape[1], tensor.shape[3]), []).append((layer, part))
-        self.prompt_length, self._origin, self.rows = self.length, list(origins), len(origins)
-        self.set_capacity(capacity)
-        for (heads, width), members in shapes.items():
-            sample = getattr(*members[0])
-            index = torch.tensor(origins, device=sample.device)
-            slab = sample.new_zeros((len(members), self.rows, heads, capacity, width))
-            for at, (layer, part) in enumerate(members):
-                slab[at, :, :, : self.prompt_length] = getattr(layer, part)[index, :, : self.prompt_length]
-                setattr(layer, part, slab[at])
-            self._slabs.append(slab)
-            self._members.append(members)
+            assert layer.keys is not None and layer.values is not None
+            for at, tensor in enumerate((layer.keys, layer.values)):
+                shapes.setdefault((tensor.shape[1], tensor.shape[3]), ([], []))[at].append(layer)
+        for (heads, width), (key_layers, value_layers) in shapes.items():
+            tensors = [layer.keys for layer in key_layers] + [layer.values for layer in value_layers]
+            sources = [tensor for tensor in tensors if tensor is not None]
+            index = torch.tensor(self._prompt_rows, device=sources[0].device)
+            slab = sources[0].new_zeros((len(sources), len(index), heads, capacity, width))
+            for at, tensor in enumerate(sources):
+                slab[at, :, :, : self.prompt_length] = tensor[index, :, : self.prompt_length]
+            self._slabs.append(_Slab(slab, key_layers, value_layers))
+            self._slabs[-1].assign(len(index))
 
     def reorder(self, first: int, sources: Sequence[int]) -> None:
-        """Rows ``first + i`` go on from what row ``first + sources[i]`` holds after the prompt."""
+        """Row ``first + i`` takes the positions after the prompt from row ``first + sources[i]``."""
         moved = [i for i, source in enumerate(sources) if source != i]
         begin, end = self.prompt_length, self.length
         if not moved or begin == end:
             return
         for slab in self._slabs:
-            to = torch.tensor([first + i for i in moved], device=slab.device)
-            of = torch.tensor([first + sources[i] for i in moved], device=slab.device)
-            slab[:, to, :, begin:end] = slab[:, of, :, begin:end]
+            tensor = slab.tensor
+            to = torch.tensor([first + i for i in moved], device=tensor.device)
+            of = torch.tensor([first + sources[i] for i in moved], device=tensor.device)
+            tensor[:, to, :, begin:end] = tensor[:, of, :, begin:end]
 
-    def spread(self, first: int, count: int, winner: int) -> None:
-        """Rows ``first`` … go on with the last position of row ``first + winner``."""
+    def broadcast_last(self, first: int, count: int, winner: int) -> None:
+        """Copies the last position of row ``first + winner`` to the ``count`` rows from ``first`` on."""
         last = self.length - 1
         for slab in self._slabs:
-            slab[:, first : first + count, :, last] = slab[:, first + winner, :, last].unsqueeze(1).clone()
+            source = slab.tensor[:, first + winner, :, last].unsqueeze(1).clone()
+            slab.tensor[:, first : first + count, :, last] = source
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drops all rows but these (in rising order): the rest of the memory stays unused."""
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keeps only these rows, given in rising order. The memory of the others stays allocated."""
         for to, of in enumerate(rows):
             if to == of:
                 continue
-            begin = self.prompt_length if self._origin[to] == self._origin[of] else 0
+            # the prompt needs no copy if it is the same
+            begin = self.prompt_length if self._prompt_rows[to] == self._prompt_rows[of] else 0
             for slab in self._slabs:
-                slab[:, to, :, begin : self.length] = slab[:, of, :, begin : self.length]
-            self._origin[to] = self._origin[of]
-        self.rows = len(rows)
-        self._origin = self._origin[: self.rows]
-        for slab, members in zip(self._slabs, self._members, strict=True):
-            for at, (layer, part) in enumerate(members):
-                setattr(layer, part, slab[at, : self.rows])
+                slab.tensor[:, to, :, begin : self.length] = slab.tensor[:, of, :, begin : self.length]
+            self._prompt_rows[to] = self._prompt_rows[of]
+        self._prompt_rows = self._prompt_rows[: len(rows)]
+        for slab in self._slabs:
+            slab.assign(len(rows))
 
 
-def kv_bytes(config: Any, rows: int, positions: int, bytes_a_number: int) -> int:
-    """Bytes that keys and values of so many rows and positions take."""
+def kv_bytes(config: PretrainedConfig, rows: int, positions: int, bytes_per_number: int) -> int:
+    """Bytes of the keys and values of ``rows`` rows with ``positions`` positions each."""
     config = config.get_text_config(decoder=True)
+    heads, width = kv_shape(config)
+    return 2 * int(config.num_hidden_layers) * rows * positions * heads * width * bytes_per_number
+
+
+def kv_shape(config: PretrainedConfig) -> tuple[int, int]:
+    """Number of key-value heads and size of each, of a text configuration."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * rows * positions * heads * width * bytes_a_number)
+    return int(heads), int(width)

@@ -1,101 +1,112 @@
-"""What the decoder tells: one record a token, the live hypotheses of a beam search, the result of a lane.
-Plain frozen records without tensors, so that a host can send them as JSON and a screen can keep them."""
+"""The records of the decoder: one for each token, one for each step of a beam search, one for each finished
+lane. They hold no tensors, so that a process can send them as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from tui_lab.decoding.strategies import Lane
 
 FinishReason = Literal["stop_token", "stop_string", "length", "context", "cancelled"]
 
 
-@dataclass(frozen=True)
-class Alternative:
-    """A token that could have come: its probability in the model, and after the lane's warping."""
+# array_like: these records are sent by the thousand, so they are encoded as arrays without field names
+
+
+class Alternative(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A token that could have been chosen, with its probability before and after the lane's warping."""
 
     token_id: int
     text: str
-    logprob: float  # of the model, natural logarithm
-    warped_probability: float  # 0 where it was cut
+    logprob: float  # natural logarithm of the model's probability, before warping
+    warped_probability: float  # 0 where a cutoff removed the token
     cut_by: str | None = None  # top_k | top_p | min_p
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A token that contrastive search weighed: score = (1 − α)·confidence − α·penalty."""
+class Candidate(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A candidate of contrastive search: score = (1 − α)·confidence − α·degeneration_penalty."""
 
     token_id: int
     text: str
     confidence: float  # the model's probability
-    degeneration_penalty: float  # largest cosine to the hidden state of any position before
+    degeneration_penalty: float  # largest cosine similarity to the hidden state of an earlier position
     score: float
 
 
-@dataclass(frozen=True)
-class TokenRecord:
+class Hypothesis(msgspec.Struct, frozen=True, array_like=True):
+    """One running or finished hypothesis of a beam search."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    score: float  # sum of log-probabilities; if finished, divided by length ** length_penalty
+    finished: bool
+
+
+class TokenRecord(msgspec.Struct, frozen=True):
     """One token of a lane."""
 
     lane: int
     position: int  # 0 is the first new token
     token_id: int
-    text: str  # what it adds to the text; empty while a character or a stop string is unfinished
-    logprob: float  # of the model before any warping, natural logarithm
+    text: str  # text that this token completes; empty inside a character or a possible stop string
+    logprob: float  # natural logarithm of the model's probability, before warping
     rank: int  # 1 is the model's most probable token
     entropy: float  # of the model's distribution, in nats
-    alternatives: tuple[Alternative, ...] = ()  # the most probable tokens, on request
-    candidates: tuple[Candidate, ...] = ()  # contrastive search, on request
+    alternatives: tuple[Alternative, ...] = ()  # the most probable tokens, if requested
+    candidates: tuple[Candidate, ...] = ()  # of contrastive search, if requested
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """One continuation that a beam search carries or has finished."""
-
-    token_ids: tuple[int, ...]
-    text: str
-    score: float  # sum of log-probabilities; of a finished one divided by length ** length_penalty
-    finished: bool
-
-
-@dataclass(frozen=True)
-class BeamRecord:
-    """The hypotheses of a beam lane after a step: live ones by score, then finished ones by score."""
+class Beams(msgspec.Struct, frozen=True, tag_field="kind", tag="beams"):
+    """The hypotheses of a beam lane after a step: running ones by score, then finished ones by score."""
 
     lane: int
     step: int
     hypotheses: tuple[Hypothesis, ...]
 
 
+class ScoredToken(msgspec.Struct, frozen=True):
+    """One token of a given text, scored by a model."""
+
+    token_id: int
+    logprob: float  # natural logarithm
+    rank: int  # 1 is the most probable token
+    entropy: float  # nats
+    top: tuple[tuple[int, str, float], ...] = ()  # the most probable tokens: id, text, log-probability
+
+
 @dataclass(frozen=True)
 class LaneResult:
-    """A lane that has ended. ``tokens`` of a beam lane are those of its best hypothesis."""
+    """The result of a lane. ``tokens`` of a beam lane are those of its best hypothesis."""
 
     lane: int
     description: Lane
-    token_ids: tuple[int, ...]  # with the stop token, as ``generate`` returns it
+    token_ids: tuple[int, ...]  # including the stop token, as ``generate`` returns it
     text: str  # without special tokens, cut before a stop string
     tokens: tuple[TokenRecord, ...]
     finish_reason: FinishReason
-    first_token_s: float  # since the start, prefill included
+    first_token_s: float  # seconds from the start of the batch, prefill included
     seconds: float
-    score: float | None = None  # a beam lane's own score of the result
+    score: float | None = None  # the search's own score, of beam lanes only
 
     @property
     def tok_per_s(self) -> float:
+        """Tokens per second, prefill included."""
         return len(self.token_ids) / self.seconds if self.seconds > 0 else 0.0
 
 
-DecodingRecord = TokenRecord | BeamRecord | LaneResult
+DecodingRecord = TokenRecord | Beams | LaneResult
 
 
 @dataclass(frozen=True)
 class DecodingRequest:
-    """What to decode. ``prompt_ids`` are token ids, special tokens included."""
+    """A prompt and the lanes that decode it. Lanes are numbered by their position in ``lanes``."""
 
-    prompt_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...]  # special tokens included
     lanes: tuple[Lane, ...]
     max_new_tokens: int = 64
     stop_ids: frozenset[int] = frozenset()
     stop_strings: tuple[str, ...] = ()
-    inspect: int = 0  # how many alternatives to tell of each token; 0 tells none
+    inspect: int = 0  # number of alternatives to record for each token; 0 records none

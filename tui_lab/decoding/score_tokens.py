@@ -1,101 +1,86 @@
-"""What a model thinks of a text that stands already: one forward over prompt and answer, then for every
-token of the answer its log-probability, rank and entropy, and the most probable tokens. Base and tuned
-side by side, and the perplexity of an answer under the base, come from here."""
+"""Scores a given text with a model: one forward over prompt and text, then log-probability, rank and entropy
+of every token, and the most probable tokens at its position. The inspector compares base and tuned model with
+it, and it gives the perplexity of an answer under the base model."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import AdapterSplit
-from tui_lab.decoding.decoders import token_stats
 from tui_lab.decoding.detokenize import Decode
-from tui_lab.decoding.forward import VirtualTokens
+from tui_lab.decoding.forward import CausalModel, VirtualTokens, embed, embedding_weight, virtual_cache
+from tui_lab.decoding.lane_output import token_stats
+from tui_lab.decoding.records import ScoredToken
 from tui_lab.decoding.session import BASE, DecodingSession
 
-#: Positions whose logits are in memory at once.
+#: Positions whose statistics are computed at once, which bounds the memory for logits in float32.
 _CHUNK = 64
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One token of a text in a model's eyes."""
-
-    token_id: int
-    logprob: float  # natural logarithm
-    rank: int  # 1 is the most probable token
-    entropy: float  # nats
-    top: tuple[tuple[int, str, float], ...]  # token, text, log-probability of the most probable ones
-
-
 def score_tokens(
-    stage: DecodingSession, prompt_ids: Sequence[int], token_ids: Sequence[int], on: str = BASE, top: int = 0
-) -> list[Judged]:
-    """Every token of ``token_ids`` as ``on`` (base, an adapter or another model of the stage) judges it
-    after the prompt and the tokens before it."""
-    if on not in stage.names:
-        raise LabError(f"there is no {on!r} to judge by; there are {', '.join(stage.names)}")
+    session: DecodingSession,
+    prompt_ids: Sequence[int],
+    token_ids: Sequence[int],
+    on: str = BASE,
+    top: int = 0,
+) -> list[ScoredToken]:
+    """Scores each of ``token_ids`` after the prompt and the tokens before it, with the ``top`` most probable
+    tokens at its position.
+
+    ``on``: the base, an adapter or another model of the session. Raises LabError for an unknown ``on`` and
+    for an empty prompt."""
+    if on not in session.names:
+        raise LabError(f"there is no model {sanitize(on)!r}; there are {', '.join(session.names)}")
     if not prompt_ids:
-        raise LabError("the prompt is empty: a first token has no probability without one before it")
+        raise LabError("the prompt is empty: the first token has no probability without one before it")
     if not token_ids:
         return []
-    model = stage.others.get(on, stage.model)
-    adapter = stage.adapters.get(on)
-    split = AdapterSplit(model, [adapter]) if adapter and adapter.virtual is None else None
-    try:
-        with split.rows([0, 1]) if split else nullcontext():
-            states = _logits(
-                model, [*prompt_ids, *token_ids], len(token_ids), adapter.virtual if adapter else None
-            )
-    finally:
-        if split:
+    adapter = session.adapters.get(on)
+    virtual = adapter.virtual if adapter else None
+    model = session.model_of(on)
+    ids = [*prompt_ids, *token_ids]
+    if adapter is None or virtual is not None:
+        logits = _logits(model, ids, len(token_ids), virtual)
+    else:
+        split = AdapterSplit(model, [adapter])
+        try:
+            with split.rows([0, 1]):
+                logits = _logits(model, ids, len(token_ids), None)
+        finally:
             split.close()
-    return _read(states, token_ids, top, stage.decode_text)
+    return _scores(logits, token_ids, top, session.decode_text)
 
 
-def _logits(model: Any, ids: list[int], count: int, virtual: VirtualTokens | None) -> torch.Tensor:
-    """Logits (count, V) that foretell the last ``count`` tokens."""
-    from tui_lab.decoding.kv_cache import LaneCache
-
-    device = model.get_input_embeddings().weight.device
-    tokens = torch.tensor([ids], device=device)
-    inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+def _logits(model: CausalModel, ids: list[int], count: int, virtual: VirtualTokens | None) -> torch.Tensor:
+    """The logits (count, V) that predict the last ``count`` tokens."""
+    tokens = torch.tensor([ids], device=embedding_weight(model).device)
     with torch.inference_mode():
-        if virtual is not None and virtual.embeddings is not None:
-            words = model.get_input_embeddings()(tokens)
-            inputs = {
-                "inputs_embeds": torch.cat((virtual.embeddings.to(words)[None], words), 1),
-                "use_cache": False,
-            }
-        elif virtual is not None:
-            cache = LaneCache(model.config, virtual.length + len(ids))
-            for at, (keys, values) in enumerate(virtual.past):
-                cache.update(keys, values, at)
-            inputs |= {"past_key_values": cache, "use_cache": True}
-        return model(**inputs, logits_to_keep=count + 1).logits[0, :-1]
+        if virtual is None:
+            out = model(input_ids=tokens, use_cache=False, logits_to_keep=count + 1)
+        elif virtual.embeddings is not None:
+            embeddings = embed(model, tokens, virtual.embeddings)
+            out = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=count + 1)
+        else:
+            cache = virtual_cache(model, virtual, 1, len(ids))
+            out = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=count + 1)
+    logits: torch.Tensor = out.logits[0, :-1]
+    return logits
 
 
-def _read(logits: torch.Tensor, token_ids: Sequence[int], top: int, decode: Decode) -> list[Judged]:
-    found = []
+def _scores(logits: torch.Tensor, token_ids: Sequence[int], top: int, decode: Decode) -> list[ScoredToken]:
+    scores = []
     for begin in range(0, len(token_ids), _CHUNK):
         rows = logits[begin : begin + _CHUNK].float()
         ids = torch.tensor(token_ids[begin : begin + _CHUNK], device=rows.device)
         best = rows.log_softmax(-1).topk(min(top, rows.shape[1])) if top else None
-        for at, (token, facts) in enumerate(zip(ids.tolist(), token_stats(rows, ids).tolist(), strict=True)):
-            shown: tuple[tuple[int, str, float], ...] = ()
+        for at, (token, stats) in enumerate(zip(ids.tolist(), token_stats(rows, ids).tolist(), strict=True)):
+            most_probable: tuple[tuple[int, str, float], ...] = ()
             if best is not None:
                 pairs = zip(best.indices[at].tolist(), best.values[at].tolist(), strict=True)
-                shown = tuple((i, decode([i]), value) for i, value in pairs)
-            found.append(Judged(token, facts[0], int(facts[1]), facts[2], shown))
-    return found
-
-
-def perplexity(judged: Sequence[Judged]) -> float:
-    """exp of the mean negative log-probability; nan for no tokens."""
-    return math.exp(-sum(j.logprob for j in judged) / len(judged)) if judged else math.nan
+                most_probable = tuple((i, decode([i]), value) for i, value in pairs)
+            scores.append(ScoredToken(token, stats[0], int(stats[1]), stats[2], most_probable))
+    return scores

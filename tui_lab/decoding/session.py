@@ -1,66 +1,67 @@
-"""A model with everything that runs beside it: adapters that share its batch, adapters with virtual tokens
-and models of their own that take a second pass. Groups the lanes of a request into as few batches as
-possible, checks that they fit, and decodes them, a step of each batch in turn."""
+"""A loaded model with everything that is compared with it: adapters that share its batch, adapters with
+virtual tokens, and other models, which take a second pass. It groups the lanes of a request into as few
+batches as possible, checks that they fit into memory, and decodes them, one step of each batch in turn."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import Adapter, AdapterSplit, load_adapter
-from tui_lab.decoding.detokenize import Decode, decoder_of
+from tui_lab.decoding.detokenize import Tokenizer, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, remaining_context, validate_request
+from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.hardware.memory_budget import free_bytes
 
 BASE = "base"
-#: Share of the free memory that keys and values may take: the forward needs some itself.
+#: Share of the free memory that keys and values may take; the forward itself needs some too.
 _KV_SHARE = 0.8
 
 
-@dataclass
 class DecodingSession:
-    """A base model and what is compared with it. Lanes name what they run on: ``base`` or empty, the name
-    of an adapter, or the name of another model."""
+    """A base model and what is compared with it. ``Lane.on`` is ``base`` or empty for the base, or the name
+    of an adapter or of another model."""
 
-    model: Any
-    tokenizer: Any
-    adapters: dict[str, Adapter] = field(default_factory=dict)
-    others: dict[str, Any] = field(default_factory=dict)  # whole models, by name
-
-    def __post_init__(self) -> None:
-        self.model.eval()
-        self.decode_text: Decode = decoder_of(self.tokenizer)
+    def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
+        self.model: CausalModel = model.train(False)
+        self.tokenizer = tokenizer
+        self.decode_text = decoder_of(tokenizer)
+        self.adapters: dict[str, Adapter] = {}
+        self.others: dict[str, CausalModel] = {}  # whole models
 
     def add_adapter(self, name: str, folder: Path) -> Adapter:
-        """Reads an adapter folder. Raises adapters.NeedsOwnModel when a second model must be loaded for it
-        (see ``adapters.load_own`` and :meth:`add_model`), LabError when it does not fit."""
+        """Loads an adapter folder.
+
+        Raises NeedsSeparateModel if the adapter cannot share the batch of the base (see
+        ``adapters.load_in_place`` and :meth:`add_model`), LabError if it does not fit the base or if the
+        name is taken."""
         adapter = load_adapter(self.model, folder, name)
-        self._free(name)
+        self._require_free(name)
         self.adapters[name] = adapter
         return adapter
 
-    def add_model(self, name: str, model: Any) -> None:
-        """A whole model beside the base: fully tuned weights, or a base changed for good by its adapter."""
+    def add_model(self, name: str, model: CausalModel) -> None:
+        """Adds a whole model: fully tuned weights, or a copy of the base with an adapter merged into it.
+
+        Raises LabError if its vocabulary differs from that of the base or if the name is taken."""
         ours, theirs = (m.config.get_text_config(decoder=True).vocab_size for m in (self.model, model))
         if ours != theirs:
             raise LabError(
-                f"{sanitize(name)} has a vocabulary of {theirs} and the base one of {ours}: "
-                "they do not share a tokenizer, so their answers cannot stand side by side"
+                f"{sanitize(name)} has a vocabulary of {theirs} and the base one of {ours}: they use "
+                "different tokenizers, so their answers cannot be compared"
             )
-        self._free(name)
-        self.others[name] = model.eval()
+        self._require_free(name)
+        self.others[name] = model.train(False)
 
     def remove(self, name: str) -> None:
-        """Forgets an adapter or a model; the base stays loaded."""
+        """Removes an adapter or a model. Raises LabError if there is none of this name."""
         if name not in self.names[1:]:
             raise LabError(f"there is no adapter {sanitize(name)!r}; there are {self._listed()}")
         self.adapters.pop(name, None)
@@ -68,10 +69,10 @@ class DecodingSession:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a lane can run on."""
+        """What a lane can run on, the base first."""
         return (BASE, *self.adapters, *self.others)
 
-    def _free(self, name: str) -> None:
+    def _require_free(self, name: str) -> None:
         if name in self.names:
             raise LabError(f"the name {sanitize(name)!r} is taken; choose another for the adapter")
 
@@ -79,21 +80,17 @@ class DecodingSession:
         return ", ".join(sanitize(name) for name in self.names)
 
     def validate_request(self, request: DecodingRequest) -> None:
-        """Raises LabError, with all mistakes at once, for a request that cannot run here."""
-        found = []
-        for number, lane in enumerate(request.lanes, 1):
-            if (lane.on or BASE) not in self.names:
-                found.append(
-                    f"lane {number} runs on {sanitize(lane.on)!r}, which is not loaded; "
-                    f"there are {self._listed()}"
-                )
-        if found:
-            raise LabError("; ".join(found))
-        for name in dict.fromkeys(lane.on or BASE for lane in request.lanes):
+        """Raises LabError that lists the mistakes of a request, or says that it does not fit into memory."""
+        unknown = [
+            f"lane {number} runs on {sanitize(lane.on)!r}, which is not loaded; there are {self._listed()}"
+            for number, lane in enumerate(request.lanes, 1)
+            if (lane.on or BASE) not in self.names
+        ]
+        if unknown:
+            raise LabError("; ".join(unknown))
+        for name in dict.fromkeys(lane.on or BASE for lane in request.lanes) or [BASE]:
             adapter = self.adapters.get(name)
-            validate_request(request, self._model(name).config, adapter.virtual if adapter else None)
-        if not request.lanes:
-            validate_request(request, self.model.config)
+            validate_request(request, self.model_of(name).config, adapter.virtual if adapter else None)
         needed, free = self.kv_bytes(request), free_bytes(self._device.type)
         if free is not None and needed > _KV_SHARE * free:
             rows = sum(lane.strategy.rows for lane in request.lanes)
@@ -104,64 +101,67 @@ class DecodingSession:
             )
 
     def kv_bytes(self, request: DecodingRequest) -> int:
-        """Bytes that the keys and values of a request take."""
+        """Bytes of the keys and values of all lanes."""
         total = 0
         for lane in request.lanes:
-            model = self._model(lane.on or BASE)
-            room = remaining_context(model.config, len(request.prompt_ids))
-            new = min(request.max_new_tokens, math.inf if room is None else max(room, 0))
-            size = model.get_input_embeddings().weight.element_size()
-            positions = len(request.prompt_ids) + int(new)
-            total += kv_bytes(model.config, lane.strategy.rows, positions, size)
+            model = self.model_of(lane.on or BASE)
+            available = remaining_context(model.config, len(request.prompt_ids))
+            new = request.max_new_tokens
+            if available is not None:
+                new = min(new, max(available, 0))
+            size = embedding_weight(model).element_size()
+            total += kv_bytes(model.config, lane.strategy.rows, len(request.prompt_ids) + new, size)
         return total
 
-    def _model(self, name: str) -> Any:
+    def model_of(self, name: str) -> CausalModel:
+        """The weights that a lane on ``name`` runs on: another model, or the base (also for adapters)."""
         return self.others.get(name, self.model)
 
     @property
     def _device(self) -> torch.device:
-        return torch.device(self.model.get_input_embeddings().weight.device)
+        return embedding_weight(self.model).device
 
     def decode(
         self,
         request: DecodingRequest,
-        tell: Callable[[DecodingRecord], None] = lambda record: None,
+        emit: Callable[[DecodingRecord], None] = lambda _record: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> list[LaneResult]:
-        """Decodes all lanes; records come to ``tell``, and ``cancelled`` is asked before every step."""
+    ) -> dict[int, LaneResult]:
+        """Decodes all lanes; returns the result of each by its position in ``request.lanes``.
+
+        Records go to ``emit``; ``cancelled`` is called before every step. Raises LabError for a request that
+        cannot be decoded."""
         self.validate_request(request)
-        shared = [a for a in self.adapters.values() if any(lane.on == a.name for lane in request.lanes)]
-        shared = [a for a in shared if a.virtual is None]
+        used = {lane.on for lane in request.lanes}
+        shared = [a for a in self.adapters.values() if a.name in used and a.virtual is None]
         split = AdapterSplit(self.model, shared) if shared else None
         try:
-            return decode_all(self._sessions(request, tell, split), cancelled)
+            return decode_all(self._engines(request, emit, split), cancelled)
         finally:
             if split:
                 split.close()
 
-    def _sessions(
-        self, request: DecodingRequest, tell: Callable[[DecodingRecord], None], split: AdapterSplit | None
+    def _engines(
+        self, request: DecodingRequest, emit: Callable[[DecodingRecord], None], split: AdapterSplit | None
     ) -> list[Lockstep]:
-        """One batch for the base with the adapters that share it, one for each other thing."""
-        together = (BASE, *(split.names if split else ()))
+        """One batch for the base and the adapters that share it, and one for each other name."""
+        in_base_batch = (BASE, *(split.names if split else ()))
         batches: dict[str, list[int]] = {}
-        for number, lane in enumerate(request.lanes):
+        for lane_id, lane in enumerate(request.lanes):
             name = lane.on or BASE
-            batches.setdefault(BASE if name in together else name, []).append(number)
-        sessions = []
-        for name, numbers in batches.items():
-            lanes = tuple(request.lanes[n] for n in numbers)
+            batches.setdefault(BASE if name in in_base_batch else name, []).append(lane_id)
+        engines = []
+        for name, lane_ids in batches.items():
             adapter = self.adapters.get(name)
-            sessions.append(
+            engines.append(
                 Lockstep(
-                    self._model(name),
-                    replace(request, lanes=lanes),
+                    self.model_of(name),
+                    replace(request, lanes=tuple(request.lanes[lane_id] for lane_id in lane_ids)),
                     self.decode_text,
-                    tell,
-                    numbers=numbers,
-                    split=split if name == BASE else None,
+                    emit,
+                    lane_ids=lane_ids,
+                    adapters=split if name == BASE else None,
                     virtual=adapter.virtual if adapter else None,
-                    alone=name != BASE,
                 )
             )
-        return sessions
+        return engines

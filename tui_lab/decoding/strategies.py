@@ -1,6 +1,6 @@
-"""Decoding strategies as small frozen descriptions: what each does in one sentence, which parameters it
-takes, in what range. Read from text (``top-p p=0.9 seed=1``) and written back; sets of lanes to begin
-with. Imports no torch, so that the lab's screens can use it; what they do to a model is elsewhere."""
+"""Decoding strategies as small frozen records: their parameters with ranges and meanings, one sentence each,
+the text form (``top-p p=0.9 seed=1``) and presets of lanes. Imports no torch, so that the screens can use it;
+the algorithms are in :mod:`~tui_lab.decoding.engine`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from tui_lab.core.errors import LabError
 
 EarlyStopping = bool | Literal["never"]
 SampleName = Literal["sample", "temperature", "top-k", "top-p", "min-p"]
+#: How a strategy is decoded: one row that picks a token per step, beam search, or contrastive search.
+Algorithm = Literal["sampling", "beam", "contrastive"]
 
 MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting: its range, what it does, and the short names people may type for it."""
+    """A strategy parameter: its range, its meaning and its short names in the text form."""
 
     name: str
     meaning: str
@@ -31,7 +33,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
 
     def problem(self, value: object) -> str | None:
-        """The sentence for a value that cannot be; None for one that can."""
+        """One sentence about an invalid value; None for a valid one."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{self.name} is a number, not {value!r}"
         if self.whole and value != int(value if math.isfinite(value) else 0):
@@ -42,7 +44,7 @@ class Parameter:
         return f"{self.name} is {self.allowed()}, not {value}"
 
     def allowed(self) -> str:
-        """The range in words."""
+        """The range as text."""
         low = f"above {self.low:g}" if self.low_excluded else f"at least {self.low:g}"
         return f"{low} and at most {self.high:g}"
 
@@ -76,24 +78,24 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter(
             "repetition_penalty",
-            "over 1 makes tokens less probable that stand in the prompt or the answer already; 1 is off",
+            "over 1 makes tokens of the prompt and of the answer so far less probable; 1 is off",
             0,
             100,
             low_excluded=True,
             aliases=("penalty",),
         ),
         Parameter(
-            "num_beams", "how many hypotheses are carried along", 1, 64, whole=True, aliases=("beams", "n")
+            "num_beams", "the number of hypotheses in the search", 1, 64, whole=True, aliases=("beams", "n")
         ),
         Parameter(
             "length_penalty",
-            "a hypothesis' score is divided by its length to this power: above 0 favours long ones",
+            "the score of a hypothesis is divided by its length to this power: above 0 favours long ones",
             -100,
             100,
         ),
         Parameter(
             "penalty_alpha",
-            "how much likeness to what stands already counts against confidence; 0 is greedy",
+            "weight of the similarity to earlier tokens against the probability; 0 is greedy",
             0,
             1,
             aliases=("alpha", "a"),
@@ -114,23 +116,31 @@ def _check(strategy: Strategy) -> None:
 
 @dataclass(frozen=True)
 class Greedy:
-    """Always the most probable token."""
+    """Takes the most probable token at every step."""
 
     name = "greedy"
+    rows = 1  # of the batch
+    random = False
+    algorithm: ClassVar[Algorithm] = "sampling"
+
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self)
 
-    rows = 1
-    random = False
+    @property
+    def as_sample(self) -> Sample:
+        """The equal sampling parameters."""
+        return Sample(temperature=0.0, repetition_penalty=self.repetition_penalty)
 
 
 @dataclass(frozen=True)
 class Beam:
-    """Carries several hypotheses along and keeps the best by total log-probability, as ``generate`` does."""
+    """Beam search: extends several hypotheses and returns the best one by total log-probability."""
 
     name = "beam"
+    random = False
+
     num_beams: int = 4
     length_penalty: float = 1.0
     early_stopping: EarlyStopping = False
@@ -141,17 +151,28 @@ class Beam:
 
     @property
     def rows(self) -> int:
-        """Rows of the batch that this strategy takes."""
+        """Rows of the batch."""
         return self.num_beams
 
-    random = False
+    @property
+    def algorithm(self) -> Algorithm:
+        return "beam" if self.num_beams > 1 else "sampling"
+
+    @property
+    def as_sample(self) -> Sample:
+        """The equal sampling parameters of a search over one beam."""
+        return Sample(temperature=0.0, repetition_penalty=self.repetition_penalty)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draws from the distribution after temperature, top-k, top-p and min-p, in this order.
+    """Samples after temperature, top-k, top-p and min-p, applied in this order.
 
-    ``name`` is the family that people chose; any of them takes all the parameters."""
+    ``name`` is the family that the user chose; all families take the same parameters."""
+
+    rows = 1
+    random = True
+    algorithm: ClassVar[Algorithm] = "sampling"
 
     name: SampleName = "sample"
     temperature: float = 1.0
@@ -163,15 +184,19 @@ class Sample:
     def __post_init__(self) -> None:
         _check(self)
 
-    rows = 1
-    random = True
+    @property
+    def as_sample(self) -> Sample:
+        return self
 
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Of the k most probable tokens takes the one that is confident and unlike what stands already."""
+    """Contrastive search: of the k most probable tokens it takes one that is probable and unlike the text so
+    far."""
 
     name = "contrastive"
+    random = False
+
     penalty_alpha: float = 0.6
     top_k: int = 4
 
@@ -180,21 +205,29 @@ class Contrastive:
 
     @property
     def rows(self) -> int:
-        """Rows of the batch that this strategy takes: one a candidate, one alone where it is greedy."""
+        """Rows of the batch: one for each candidate, or one if the search is greedy."""
         return 1 if self.greedy else self.top_k
 
     @property
     def greedy(self) -> bool:
+        """Whether the parameters make the search equal to greedy decoding."""
         return self.penalty_alpha == 0 or self.top_k == 1
 
-    random = False
+    @property
+    def algorithm(self) -> Algorithm:
+        return "sampling" if self.greedy else "contrastive"
+
+    @property
+    def as_sample(self) -> Sample:
+        """The equal sampling parameters of a greedy search."""
+        return Sample(temperature=0.0)
 
 
 Strategy = Greedy | Beam | Sample | Contrastive
 
 
 def problems(strategy: Strategy) -> list[str]:
-    """Everything that is wrong with the parameters, one sentence each."""
+    """All invalid parameters, one sentence each."""
     found = []
     for item in fields(strategy):
         value = getattr(strategy, item.name)
@@ -213,11 +246,11 @@ def problems(strategy: Strategy) -> list[str]:
 
 @dataclass(frozen=True)
 class Family:
-    """A name that people choose a strategy by."""
+    """A strategy name that users can choose."""
 
     name: str
     meaning: str
-    start: Strategy  # with its usual parameters
+    start: Strategy  # with default parameters
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -230,29 +263,29 @@ FAMILIES: dict[str, Family] = {
         Family("greedy", "Takes the most probable token at every step.", Greedy()),
         Family(
             "beam",
-            "Follows several continuations at once and keeps the most probable whole one.",
+            "Extends several continuations at once and returns the most probable one.",
             Beam(),
         ),
-        Family("sample", "Draws every token from the model's own probabilities.", Sample()),
+        Family("sample", "Samples every token from the model's probabilities.", Sample()),
         Family(
             "temperature",
-            "Draws after sharpening (under 1) or flattening (over 1) the probabilities.",
+            "Samples after sharpening (under 1) or flattening (over 1) the probabilities.",
             Sample("temperature", temperature=0.7),
         ),
-        Family("top-k", "Draws among the k most probable tokens.", Sample("top-k", top_k=50)),
+        Family("top-k", "Samples from the k most probable tokens.", Sample("top-k", top_k=50)),
         Family(
             "top-p",
-            "Draws among the fewest tokens that together hold the share p of the probability.",
+            "Samples from the smallest set of tokens that holds the share p of the probability.",
             Sample("top-p", top_p=0.9),
         ),
         Family(
             "min-p",
-            "Draws among the tokens that have at least a share of the best one's probability.",
+            "Samples from the tokens that have at least a given share of the best token's probability.",
             Sample("min-p", min_p=0.1),
         ),
         Family(
             "contrastive",
-            "Takes, among the k most probable, a token whose meaning is unlike what stands already.",
+            "Takes, among the k most probable, a token whose hidden state is unlike the text so far.",
             Contrastive(),
         ),
     )
@@ -260,16 +293,16 @@ FAMILIES: dict[str, Family] = {
 
 
 def meaning(strategy: Strategy) -> str:
-    """What the strategy does, in one sentence."""
+    """One sentence about the strategy."""
     return FAMILIES[strategy.name].meaning
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One answer to the prompt: a strategy, the seed of its draws, and what it runs on.
+    """One answer to the prompt: a strategy, its random seed, and the model that it runs on.
 
-    ``seed`` None means that no seed is set yet (:func:`with_seeds` sets one) or that nothing is drawn.
-    ``on`` is empty for the caller's default, ``base`` for the base model, else the name of an adapter."""
+    ``seed`` is None if the strategy is deterministic or no seed is set yet (:func:`with_seeds` sets one).
+    ``on`` is empty for the caller's default, ``base`` for the base model, or the name of an adapter."""
 
     strategy: Strategy = field(default_factory=Greedy)
     seed: int | None = None
@@ -281,7 +314,7 @@ class Lane:
 
     @property
     def text(self) -> str:
-        """The lane as :func:`parse` reads it; parameters at their usual value are left out."""
+        """The text form that :func:`parse` reads; parameters with their default value are omitted."""
         start = FAMILIES[self.strategy.name].start
         parts = [self.strategy.name]
         for name, value in parameters(self.strategy).items():
@@ -293,7 +326,7 @@ class Lane:
         return " ".join(parts)
 
 
-#: The parameters that a family is known by are always written out.
+#: The defining parameters of a family are always written.
 _MAIN = {
     "temperature": ("temperature",),
     "top-k": ("top_k",),
@@ -305,12 +338,12 @@ _MAIN = {
 
 
 def parameters(strategy: Strategy) -> dict[str, Any]:
-    """Name → value of all parameters."""
+    """All parameters by name."""
     return {f.name: getattr(strategy, f.name) for f in fields(strategy) if f.name != "name"}
 
 
 def build(name: str, values: Mapping[str, object]) -> Strategy:
-    """The strategy of a family with some parameters set. Raises LabError with all mistakes at once."""
+    """The strategy of a family with some parameters set. Raises LabError that lists all mistakes."""
     if name not in FAMILIES:
         near = difflib.get_close_matches(name, FAMILIES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FAMILIES)}"
@@ -319,14 +352,14 @@ def build(name: str, values: Mapping[str, object]) -> Strategy:
     found = []
     changes: dict[str, Any] = {}
     for key, value in values.items():
-        full = _full_name(key, family)
+        full = _full_name(key)
         if full not in family.parameters:
             found.append(f"{key!r} is no parameter; it takes {', '.join(family.parameters)}")
         elif full in changes:
             found.append(f"{full} is given twice")
         else:
             changes[full] = _whole(full, value)
-    # ranges are checked on a description that could not be made, so that all mistakes come at once
+    # an unchecked instance, so that all ranges are checked at once
     draft = object.__new__(type(family.start))
     for item in fields(family.start):
         object.__setattr__(draft, item.name, changes.get(item.name, getattr(family.start, item.name)))
@@ -336,13 +369,13 @@ def build(name: str, values: Mapping[str, object]) -> Strategy:
     return replace(family.start, **changes)
 
 
-def _full_name(key: str, family: Family) -> str:
+def _full_name(key: str) -> str:
     key = key.lower().replace("-", "_")
     return _ALIASES.get(key, key)
 
 
 def _whole(name: str, value: object) -> object:
-    """4.0 for a whole number is 4."""
+    """Converts 4.0 to 4 for integer parameters."""
     whole = name in PARAMETERS and PARAMETERS[name].whole
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
@@ -362,8 +395,8 @@ def _value(name: str, text: str) -> object:
 
 
 def parse(text: str) -> Lane:
-    """The lane that a line of text describes: ``greedy``, ``beam num_beams=4``, ``top-p p=0.9 seed=1``,
-    ``contrastive alpha=0.6 k=4 on=base``. Raises LabError with all mistakes at once."""
+    """Reads the text form of a lane: ``greedy``, ``beam num_beams=4``, ``top-p p=0.9 seed=1``,
+    ``contrastive alpha=0.6 k=4 on=base``. Raises LabError that lists all mistakes."""
     words = text.replace(",", " ").split()
     if not words:
         raise LabError(f"a lane is empty; name a strategy: {', '.join(FAMILIES)}")
@@ -397,7 +430,7 @@ def parse(text: str) -> Lane:
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Lane, ...]:
-    """Several lanes. Raises LabError with the mistakes of all of them at once."""
+    """Reads several lanes. Raises LabError that lists the mistakes of all of them."""
     found, problems = [], []
     for text in texts:
         try:
@@ -410,14 +443,14 @@ def parse_all(texts: Iterable[str]) -> tuple[Lane, ...]:
 
 
 def with_seeds(lanes: tuple[Lane, ...], first: int) -> tuple[Lane, ...]:
-    """The lanes with a seed for each that draws and has none: ``first``, ``first + 1``, …"""
+    """The lanes with a seed for each random lane that has none: ``first``, ``first + 1``, …"""
     return tuple(
         replace(lane, seed=(first + index) % MAX_SEED) if lane.strategy.random and lane.seed is None else lane
         for index, lane in enumerate(lanes)
     )
 
 
-#: Sets of lanes to begin with.
+#: Predefined sets of lanes.
 PRESETS: dict[str, tuple[Lane, ...]] = {
     "six classics": tuple(
         Lane(FAMILIES[name].start, 1 if FAMILIES[name].start.random else None)

@@ -1,0 +1,5 @@
+"""Fixtures of the evaluation tests: the adapters of the playground tests."""
+
+from tests.playground.conftest import adapters, built
+
+__all__ = ["adapters", "built"]
