@@ -127,7 +127,7 @@ def _encode(
     from tui_lab.data import templates
     from tui_lab.models.loading import stop_ids
 
-    tokenizer = stage.tokenizer
+    tokenizer: Any = stage.tokenizer
     if args.raw:
         if args.system:
             raise LabError("--system needs the chat template, which --raw leaves out: drop one of the two")

@@ -21,7 +21,7 @@ from transformers.cache_utils import (
 from tui_lab.core.errors import LabError
 
 
-class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore]
     """Keys and values of one layer, (rows, heads, capacity, head_dim); the first ``length`` positions are
     filled.
 
@@ -31,7 +31,7 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     is_croppable = False
 
     def __init__(self, window: int | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.window = window
         self.is_sliding = window is not None
         self.length = 0

@@ -253,6 +253,7 @@ class Loaded:
             base = load_model(
                 ModelSource(subject.base, revision), Precision(dtype, four_bit=subject.four_bit)
             )
+            self.model: Any
             if subject.whole:
                 self.model = load_model(ModelSource(str(subject.path)), Precision(dtype))
                 self.scale = AdapterScale(self.model, dict(base.named_parameters()))

@@ -1,1 +1,1 @@
-"""The host: a process that keeps a model loaded for the playground, and the lab's side of talking to it."""
+"""The playground process, which keeps a model loaded, the client that the lab talks to it with, and votes."""

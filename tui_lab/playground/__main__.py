@@ -1,189 +1,141 @@
-"""``python -m tui_lab.playground``: JSON lines in, JSON lines out, until stdin closes (the lab has gone).
-
-A thread reads requests, so that a cancellation arrives while lanes decode; the main thread works them off
-one after the other. Nothing that a request holds ends the process."""
+"""``python -m tui_lab.playground``: reads requests and writes answers, as JSON lines, until stdin closes, which
+means that the lab has ended. A thread reads the requests, so that a cancellation arrives while lanes
+decode; the main thread answers them one after the other. No request ends the process."""
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import sys
 import threading
 import traceback
-from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+import msgspec
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.playground.messages import Event, GenerateRequest, event_fields, read
+from tui_lab.playground.messages import (
+    AddRequest,
+    BadRequest,
+    CancelRequest,
+    Done,
+    ErrorMessage,
+    EventMessage,
+    GenerateRequest,
+    LoadRequest,
+    ProgressMessage,
+    RemoveRequest,
+    RequestMessage,
+    Result,
+    ResultMessage,
+    Scored,
+    ScoreRequest,
+    StatusMessage,
+    UnloadRequest,
+    decode_request,
+)
 
-#: Seconds without a request after which the model's memory is freed; the lab loads it again when asked.
+if TYPE_CHECKING:
+    from tui_lab.playground.worker import Worker
+
+#: Seconds without a request after which the model's memory is freed; the next request loads it again.
 IDLE_S = float(os.environ.get("TUI_LAB_HOST_IDLE_S", "600"))
 
 
-_KIND_NAMES: dict[type, str] = {str: "text", int: "whole number", bool: "yes or no"}
-_ASK: dict[str, type | tuple[type]] = {
-    "prompt": str,
-    "lanes": (str,),
-    "system": str,
-    "raw": bool,
-    "max_new_tokens": int,
-    "stop": (str,),
-    "details": bool,
-    "cut": bool,
-}
+class Server:
+    """Reads requests from one thread and answers them in another."""
 
-
-class Host:
-    """See the module's docstring."""
-
-    def __init__(self, lines: job_protocol.LineWriter) -> None:
-        self._lines = lines
-        self._requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    def __init__(self, writer: job_protocol.LineWriter) -> None:
+        self._writer = writer
+        self._requests: queue.Queue[RequestMessage] = queue.Queue()
         self._cancelled: set[int] = set()
 
-    def listen(self, stdin: BinaryIO) -> None:
-        """Reads requests until the lab goes; then there is nothing left to do, whatever is in hand."""
+    def read_requests(self, stdin: BinaryIO) -> None:
+        """Queues requests until stdin closes, then ends the process."""
         for line in stdin:
             try:
-                request = json.loads(line)
-                if not isinstance(request, dict):
-                    raise ValueError(f"a JSON object is wanted, not {type(request).__name__}")
-            except (ValueError, RecursionError) as error:
-                self._lines.write("error", id=None, message=f"the request is not valid JSON: {error}")
+                message = decode_request(line)
+            except BadRequest as error:
+                self._writer.send(ErrorMessage(error.id, str(error)))
                 continue
-            if request.get("do") == "cancel":
-                of = request.get("of")
-                if isinstance(of, int):
-                    self._cancelled.add(of)
+            if isinstance(message.request, CancelRequest):
+                self._cancelled.add(message.request.of)
             else:
-                self._requests.put(request)
+                self._requests.put(message)
         os._exit(0)
 
-    def work(self) -> None:
-        """Answers requests, for ever."""
+    def serve(self) -> None:
+        """Answers requests forever. Frees the model's memory after ``IDLE_S`` seconds without one."""
         from tui_lab.playground.worker import Worker
 
         worker = Worker()
-        self._lines.write("status", **asdict(worker.status))
-        rested = False
+        self._writer.send(StatusMessage(worker.status))
+        idle_s: float | None = IDLE_S
         while True:
             try:
-                request = self._requests.get(timeout=None if rested else IDLE_S)
+                message = self._requests.get(timeout=idle_s)
             except queue.Empty:
-                rested = True
+                idle_s = None
                 if worker.status.loaded:
                     worker.unload()
                     text = f"the model's memory was freed after {IDLE_S / 60:g} min without a request"
-                    self._lines.write("status", **{**asdict(worker.status), "text": text})
+                    self._writer.send(StatusMessage(msgspec.structs.replace(worker.status, text=text)))
                 continue
-            rested = False
-            self._answer(worker, request)
+            idle_s = IDLE_S
+            self._answer(worker, message)
 
-    def _answer(self, worker: Any, request: dict[str, Any]) -> None:
-        from tui_lab.playground.worker import out_of_memory
+    def _answer(self, worker: Worker, message: RequestMessage) -> None:
+        from tui_lab.playground.worker import out_of_memory_message
 
-        number = request.get("id")
-        number = number if isinstance(number, int) else None
         try:
-            fields = self._do(worker, number, request)
+            result = self._result(worker, message)
         except LabError as error:
-            self._lines.write("error", id=number, message=str(error), status=asdict(worker.status))
+            self._writer.send(ErrorMessage(message.id, str(error), worker.status))
         except Exception as error:
-            sentence = out_of_memory(error, worker.status.quantization == "nf4")
+            sentence = out_of_memory_message(error, worker.status.quantization == "nf4")
             if sentence is None:
                 traceback.print_exc(file=sys.stderr)
                 first = sanitize((str(error).strip().splitlines() or [""])[0])
-                sentence = f"the host failed unexpectedly ({type(error).__name__}: {first})"
-            self._lines.write("error", id=number, message=sentence, status=asdict(worker.status))
+                sentence = f"the playground failed unexpectedly ({type(error).__name__}: {first})"
+            self._writer.send(ErrorMessage(message.id, sentence, worker.status))
         else:
-            self._lines.write("result", id=number, status=asdict(worker.status), **fields)
-        if number is not None:
-            self._cancelled.discard(number)
+            self._writer.send(ResultMessage(message.id, result, worker.status))
+        self._cancelled.discard(message.id)
 
-    def _do(self, worker: Any, number: int | None, request: dict[str, Any]) -> dict[str, Any]:
-        def say(text: str) -> None:
-            self._lines.write("progress", id=number, text=text)
+    def _result(self, worker: Worker, message: RequestMessage) -> Result:
+        def on_progress(text: str) -> None:
+            self._writer.send(ProgressMessage(message.id, text))
 
-        def tell(event: Event) -> None:
-            kind, fields = event_fields(event)
-            self._lines.write(kind, id=number, **fields)
-
-        values = {key: value for key, value in request.items() if key not in ("id", "do")}
-        what = request.get("do")
-        if problem := _problem(what, values):
-            raise LabError(f"the request {sanitize(str(what))!r} does not have the right fields: {problem}")
-        match what:
-            case "load" | "add" | "remove":
-                getattr(worker, what)(say, **values)
-                return {}
-            case "unload":
+        match message.request:
+            case LoadRequest() as request:
+                worker.load(request, on_progress)
+            case AddRequest(name, location):
+                worker.add(name, location, on_progress)
+            case RemoveRequest(name):
+                worker.remove(name)
+            case UnloadRequest():
                 worker.unload()
-                return {}
-            case "count":
-                return asdict(worker.count(_ask(values)))
-            case "generate":
-                heard = worker.generate(_ask(values), tell, lambda: number in self._cancelled)
-                return {"perplexities": heard}
-            case "judge":
-                judged = worker.judge(**values)
-                return {"judged": [[asdict(token) for token in one] for one in judged]}
-        raise LabError(f"the host does not know the request {sanitize(str(what))!r}")
-
-
-def _ask(values: dict[str, Any]) -> GenerateRequest:
-    ask = read(GenerateRequest, values)
-    assert isinstance(ask, GenerateRequest)
-    return ask
-
-
-#: What every request must bring, and of what kind its fields are; more fields than these are refused.
-_FIELDS: dict[str, tuple[set[str], dict[str, type | tuple[type]]]] = {
-    "load": (
-        set(),
-        {"model": str, "revision": str, "quantization": str, "dtype": str, "allow_large": bool},
-    ),
-    "add": ({"name", "location"}, {"name": str, "location": str}),
-    "remove": ({"name"}, {"name": str}),
-    "unload": (set(), {}),
-    "judge": (
-        {"prompt_ids", "token_ids", "on"},
-        {"prompt_ids": (int,), "token_ids": (int,), "on": (str,), "top": int},
-    ),
-    "generate": ({"prompt", "lanes"}, _ASK),
-    "count": ({"prompt", "lanes"}, _ASK),
-}
-
-
-def _problem(what: Any, values: dict[str, Any]) -> str:
-    """What is wrong with a request's fields, in words; empty when nothing is. A kind in a tuple means a list
-    of it."""
-    if not isinstance(what, str) or what not in _FIELDS:
-        return ""  # said by name elsewhere
-    needed, kinds = _FIELDS[what]
-    found = [f"{name} is missing" for name in sorted(needed - values.keys())]
-    for name, value in values.items():
-        kind = kinds.get(name)
-        if kind is None:
-            found.append(f"{sanitize(name)!r} is none of {', '.join(kinds) or 'its fields'}")
-        elif isinstance(kind, tuple):
-            if not isinstance(value, list) or any(type(each) is not kind[0] for each in value):
-                found.append(f"{name} is a list of {_KIND_NAMES[kind[0]]}s")
-        elif type(value) is not kind:
-            found.append(f"{name} is a {_KIND_NAMES[kind]}")
-    return "; ".join(found)
+            case GenerateRequest() as request:
+                return worker.generate(
+                    request,
+                    lambda event: self._writer.send(EventMessage(message.id, event)),
+                    lambda: message.id in self._cancelled,
+                )
+            case ScoreRequest() as request:
+                return Scored({name: worker.score_tokens(request, name) for name in request.on})
+        return Done()
 
 
 def main() -> int:
     """Serves until stdin closes."""
-    host = Host(job_protocol.LineWriter(job_protocol.reserve_stdout()))
-    threading.Thread(target=host.listen, args=(sys.stdin.buffer,), daemon=True).start()
+    server = Server(job_protocol.LineWriter(job_protocol.reserve_stdout()))
+    threading.Thread(target=server.read_requests, args=(sys.stdin.buffer,), daemon=True).start()
     from tui_lab.models.loading import quiet_libraries
 
     with quiet_libraries():
-        host.work()
+        server.serve()
     return 0
 
 

@@ -1,64 +1,85 @@
-"""The lab's side of the host: starts the process when it is needed, gives every request a number and brings
-its answers back, says when the host died and why, and starts it again with what was loaded. Imports no
-torch and no textual."""
+"""The lab's client of the playground process: starts it when it is needed, matches answers to requests by id,
+reports why it ended, and restores what was loaded after a restart. Imports no torch and no textual."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.subprocesses import LINE_LIMIT_BYTES, collect_stderr, describe_exit, spawn, stderr_tail
+from tui_lab.decoding.records import ScoredToken
 from tui_lab.playground.messages import (
     DETAILS,
+    AddRequest,
+    CancelRequest,
+    Done,
+    ErrorMessage,
     Event,
+    EventMessage,
+    Generated,
     GenerateRequest,
     HostStatus,
     LaneDone,
+    LoadRequest,
+    Message,
+    ProgressMessage,
     PromptLength,
-    ScoredToken,
+    PromptTooLongError,
+    RemoveRequest,
+    Request,
+    RequestMessage,
+    Result,
+    ResultMessage,
+    Scored,
+    ScoreRequest,
     State,
-    read,
-    read_event,
+    StatusMessage,
+    TooLong,
+    UnloadRequest,
+    decode_message,
+    encode_line,
 )
 
 MODULE = "tui_lab.playground"
-#: Seconds that a host gets to go by itself when the lab closes, or to heed a cancellation.
+#: Seconds that the process gets to end by itself when the lab closes.
 GRACE_S = 2.0
 
+OnEvent = Callable[[PromptLength | Event], None]
+ResultT = TypeVar("ResultT", bound=msgspec.Struct)
+
 
 @dataclass
-class _Waiting:
-    """A request on its way, and what the host is while it works on it."""
+class _Pending:
+    """A request without a result yet, and the state of the process while it works on it."""
 
     state: State
-    answer: asyncio.Future[dict[str, Any]]
-    on_event: Callable[[Event], None] | None = None
+    result: asyncio.Future[Result]
+    on_event: OnEvent | None = None
 
 
-@dataclass
 class HostClient:
-    """One a lab. ``on_change`` is called with every new status, on the event loop."""
+    """The client; the lab has one. ``on_change`` is called with every new status, on the event loop."""
 
-    on_change: Callable[[HostStatus], None] = lambda status: None
-    status: HostStatus = field(default_factory=HostStatus)
-
-    def __post_init__(self) -> None:
+    def __init__(self, on_change: Callable[[HostStatus], None] = lambda _status: None) -> None:
+        self.on_change = on_change
+        self.status = HostStatus()
         self._process: asyncio.subprocess.Process | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._waiting: dict[int, _Waiting] = {}
-        self._last_number = 0
-        self._starting = asyncio.Lock()
-        self._wanted: dict[str, Any] | None = None  # how the model was loaded
-        self._beside: dict[str, str] = {}  # name → where it lies
+        self._reader: asyncio.Task[None] | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._last_id = 0
+        self._start_lock = asyncio.Lock()
+        self._load: LoadRequest | None = None  # what to load after a restart
+        self._added: dict[str, str] = {}  # name → location, likewise
         self._closing = False
 
-    # ------------------------------------------------------------------ what people want
+    # ------------------------------------------------------------------ requests
 
     async def load(
         self,
@@ -69,80 +90,80 @@ class HostClient:
         dtype: str = "auto",
         allow_large: bool = False,
     ) -> HostStatus:
-        """Loads a base model; nothing is left beside it. Raises LabError in one sentence."""
-        wanted: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "quantization": quantization,
-            "dtype": dtype,
-            "allow_large": allow_large,
-        }
-        self._wanted, self._beside = None, {}
-        await self._request("load", "loading", **wanted)
-        self._wanted = wanted
+        """Loads a base model; what was added before is removed. Raises LabError."""
+        request = LoadRequest(model, revision, quantization, dtype, allow_large)
+        self._load, self._added = None, {}
+        await self._result(request, "loading", Done)
+        self._load = request
         return self.status
 
     async def add(self, name: str, location: str) -> HostStatus:
-        """Puts an adapter (a run, a folder, a hub id) or a whole model beside the base."""
+        """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison. Raises LabError."""
         await self._restore()
-        await self._request("add", "loading", name=name, location=location)
-        self._beside[name] = location
+        await self._result(AddRequest(name, location), "loading", Done)
+        self._added[name] = location
         return self.status
 
     async def remove(self, name: str) -> HostStatus:
-        """Forgets what runs beside the base under this name."""
+        """Removes what was added under a name. Raises LabError."""
         await self._restore()
-        await self._request("remove", "loading", name=name)
-        self._beside.pop(name, None)
+        await self._result(RemoveRequest(name), "loading", Done)
+        self._added.pop(name, None)
         return self.status
 
-    async def generate(self, ask: GenerateRequest, on_event: Callable[[Event], None]) -> list[LaneDone]:
-        """Decodes all lanes of a prompt. Cancelling the task that waits ends them within a step."""
+    async def generate(
+        self,
+        request: GenerateRequest,
+        on_event: Callable[[Event], None],
+        on_prompt: Callable[[PromptLength], None] = lambda _length: None,
+    ) -> list[LaneDone]:
+        """Decodes all lanes of a prompt; returns their results in the order of the lanes.
+
+        ``on_prompt`` is called with the length of the encoded prompt before the first event. Cancelling the
+        waiting task ends the lanes within a step. Raises PromptTooLongError, and LabError."""
         await self._restore()
         done: dict[int, LaneDone] = {}
 
-        def hear(event: Event) -> None:
+        def dispatch(event: PromptLength | Event) -> None:
+            if isinstance(event, PromptLength):
+                on_prompt(event)
+                return
             if isinstance(event, LaneDone):
                 done[event.lane] = event
             on_event(event)
 
-        answer = await self._request("generate", "busy", hear, **asdict(ask))
+        result = await self.request(request, "busy", dispatch)
+        if isinstance(result, TooLong):
+            raise PromptTooLongError(result)
+        perplexities = _expect(result, Generated).perplexities
         return [
-            replace(done[lane], perplexity_base=float(perplexity))
-            for lane, perplexity in enumerate(answer["perplexities"])
+            msgspec.structs.replace(done[lane], perplexity_base=perplexity)
+            for lane, perplexity in sorted(perplexities.items())
             if lane in done
         ]
 
     def stop(self) -> None:
         """Ends all lanes at their next step; ``generate`` returns what they have."""
-        if self._process is not None:
-            for number, waiting in self._waiting.items():
-                if waiting.on_event is not None:
-                    self._write(self._process, {"do": "cancel", "of": number})
+        for request_id, pending in self._pending.items():
+            if pending.on_event is not None:
+                self._send(CancelRequest(request_id))
 
-    async def judge(
+    async def score_tokens(
         self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
     ) -> list[list[ScoredToken]]:
-        """Every token of a text as each of ``on`` judges it."""
+        """Scores every token of a text with each model of ``on``. Raises LabError."""
         await self._restore()
-        answer = await self._request(
-            "judge", "busy", prompt_ids=list(prompt_ids), token_ids=list(token_ids), on=on, top=top
-        )
-        return [[read(ScoredToken, token) for token in one] for one in answer["judged"]]
-
-    async def count(self, ask: GenerateRequest) -> PromptLength:
-        """How long a prompt is for the model that is loaded."""
-        await self._restore()
-        facts: PromptLength = read(PromptLength, await self._request("count", "busy", **asdict(ask)))
-        return facts
+        request = ScoreRequest(prompt_ids, token_ids, tuple(on), top)
+        scored = await self._result(request, "busy", Scored)
+        return [list(scored.tokens[name]) for name in on]
 
     async def unload(self) -> None:
         """Frees the model's memory; the next request loads it again."""
         if self._process is not None:
-            await self._request("unload", "busy")
+            await self._result(UnloadRequest(), "busy", Done)
 
     async def close(self) -> None:
-        """Ends the host, by force where it does not go."""
+        """Ends the process; kills it after a grace period."""
         self._closing = True
         process = self._process
         if process is None:
@@ -155,131 +176,149 @@ class HostClient:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        if self._listening is not None:
-            await self._listening
+        if self._reader is not None:
+            await self._reader
 
     @property
     def wants(self) -> str:
-        """The model that is or will be loaded; empty when none was asked for."""
-        return str(self._wanted["model"]) if self._wanted else ""
+        """The model that is loaded, or that the next request loads; empty if there is none."""
+        return self._load.model if self._load else ""
 
     def location(self, name: str) -> str:
-        """Where something that was put beside the base lies; empty when it was loaded with the base itself
-        or is not there."""
-        return self._beside.get(name) or (self.wants if name == "tuned" and self._wanted else "")
+        """Where the adapter or model of a name comes from; empty for the base and for unknown names."""
+        return self._added.get(name) or (self.wants if name == "tuned" else "")
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process; None if it does not run."""
+        return self._process.pid if self._process else None
 
     # ------------------------------------------------------------------ the process
 
     async def _restore(self) -> None:
-        """Loads again what a host that died, or freed its memory, had loaded."""
+        """Loads again what a process that ended, or freed its memory, had loaded."""
         await self._start()
-        if self.status.loaded or self._wanted is None:
+        if self.status.loaded or self._load is None:
             return
-        wanted, beside = self._wanted, dict(self._beside)
-        await self.load(**wanted)
-        for name, location in beside.items():
+        load, added = self._load, dict(self._added)
+        await self.load(
+            load.model,
+            revision=load.revision,
+            quantization=load.quantization,
+            dtype=load.dtype,
+            allow_large=load.allow_large,
+        )
+        for name, location in added.items():
             if name not in self.status.names:
                 await self.add(name, location)
 
     async def _start(self) -> None:
-        async with self._starting:
-            if self._process is not None and self._process.returncode is not None and self._listening:
-                await self._listening  # it has just died; what it left is told first
+        async with self._start_lock:
+            if self._process is not None and self._process.returncode is not None and self._reader:
+                await self._reader  # it has just ended: its last messages are handled first
             if self._process is not None:
                 return
             self._closing = False
-            self._change(HostStatus("starting", "starting the host …"))
+            self._change(HostStatus("starting", "starting the playground process …"))
             self._process = await spawn(MODULE)
-            self._listening = asyncio.create_task(self._listen(self._process))
+            self._reader = asyncio.create_task(self._read(self._process))
 
-    async def _request(
-        self, do: str, state: State, on_event: Callable[[Event], None] | None = None, **values: Any
-    ) -> dict[str, Any]:
+    async def _result(self, request: Request, state: State, kind: type[ResultT]) -> ResultT:
+        return _expect(await self.request(request, state), kind)
+
+    async def request(self, request: Request, state: State, on_event: OnEvent | None = None) -> Result:
+        """Sends a request and waits for its result. ``state``: of the process meanwhile. Raises LabError."""
         await self._start()
-        process = self._process
-        assert process is not None and process.stdin is not None
-        self._last_number += 1
-        number = self._last_number
-        waiting = _Waiting(state, asyncio.get_running_loop().create_future(), on_event)
-        self._waiting[number] = waiting
+        self._last_id += 1
+        request_id = self._last_id
+        pending = _Pending(state, asyncio.get_running_loop().create_future(), on_event)
+        self._pending[request_id] = pending
         if self.status.state == "ready":
             self._change(self.status)
         try:
-            self._write(process, {"id": number, "do": do, **values})
-            return await asyncio.shield(waiting.answer)
+            self._send(request, request_id)
+            return await asyncio.shield(pending.result)
         except asyncio.CancelledError:
-            # nobody hears the lanes any more; the host ends them at the next step
-            waiting.on_event = None
-            waiting.answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._write(process, {"do": "cancel", "of": number})
+            # the caller has gone: its events are dropped, and the process ends the request at the next step
+            pending.on_event = None
+            pending.result.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._send(CancelRequest(request_id))
             raise
 
-    def _write(self, process: asyncio.subprocess.Process, message: dict[str, Any]) -> None:
-        assert process.stdin
+    def _send(self, request: Request, request_id: int = 0) -> None:
+        if self._process is None or self._process.stdin is None:
+            return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
-            # a process that has died is found by the listener, which knows why
-            process.stdin.write(json.dumps(message).encode() + b"\n")
+            # the reader reports a process that has ended, with the reason
+            self._process.stdin.write(encode_line(RequestMessage(request_id, request)))
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Handles the messages of a process until it ends, then fails the pending requests."""
         assert process.stdout and process.stderr
-        words = stderr_tail()
-        hearing = asyncio.create_task(collect_stderr(process.stderr, words))
-        broken = ""
+        tail = stderr_tail()
+        stderr_reader = asyncio.create_task(collect_stderr(process.stderr, tail))
+        failure = ""
         while True:
             try:
                 line = await process.stdout.readline()
             except ValueError:
-                broken = f"sent a line longer than {LINE_LIMIT_BYTES >> 20} MiB"
+                failure = f"sent a line longer than {LINE_LIMIT_BYTES >> 20} MiB"
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 break
             if not line:
                 break
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(message, dict):
-                self._take(message)
+            if (message := decode_message(line)) is not None:
+                self._handle(message)
         await process.wait()
-        await hearing
+        await stderr_reader
         self._process = None
-        why = broken or describe_exit(process.returncode)
-        if words and process.returncode not in (0, None) and process.returncode > 0:
-            why += f": {sanitize(words[-1])}"
-        waiting, self._waiting = self._waiting, {}
-        for request in waiting.values():
-            if not request.answer.done():
-                request.answer.set_exception(LabError(f"the host {why}"))
+        reason = failure or describe_exit(process.returncode)
+        if tail and process.returncode is not None and process.returncode > 0:
+            reason += f": {sanitize(tail[-1])}"
+        pending, self._pending = self._pending, {}
+        for request in pending.values():
+            if not request.result.done():
+                request.result.set_exception(LabError(f"the playground process {reason}"))
         if self._closing:
             self._change(HostStatus())
         else:
-            self._change(HostStatus("died", f"the host {why}"))
+            self._change(HostStatus("died", f"the playground process {reason}"))
 
-    def _take(self, message: dict[str, Any]) -> None:
-        kind, number = message.pop("kind", None), message.pop("id", None)
-        if kind == "status":
-            self._change(read(HostStatus, message))
-            return
-        waiting = self._waiting.get(number) if isinstance(number, int) else None
-        if kind == "progress":
-            if waiting:
-                self._change(replace(self.status, text=sanitize(str(message.get("text") or ""))))
-        elif kind in ("result", "error"):
-            self._waiting.pop(number, None)
-            now = message.pop("status", None)
-            self._change(read(HostStatus, now) if now else replace(self.status, state="ready", text=""))
-            if waiting and not waiting.answer.done():
-                if kind == "result":
-                    waiting.answer.set_result(message)
-                else:
-                    waiting.answer.set_exception(LabError(str(message.get("message"))))
-        elif waiting and waiting.on_event and (event := read_event(str(kind), message)) is not None:
-            waiting.on_event(event)
+    def _handle(self, message: Message) -> None:
+        match message:
+            case StatusMessage(status):
+                self._change(status)
+            case ProgressMessage(request_id, text):
+                if request_id in self._pending:
+                    self._change(msgspec.structs.replace(self.status, text=sanitize(text)))
+            case EventMessage(request_id, event):
+                pending = self._pending.get(request_id)
+                if pending and pending.on_event:
+                    pending.on_event(event)
+            case ResultMessage(request_id, result, status):
+                pending = self._pending.pop(request_id, None)
+                self._change(status)
+                if pending and not pending.result.done():
+                    pending.result.set_result(result)
+            case ErrorMessage(request_id, text, error_status):
+                pending = self._pending.pop(request_id, None) if request_id is not None else None
+                ready = msgspec.structs.replace(self.status, state="ready", text="")
+                self._change(error_status or ready)
+                if pending and not pending.result.done():
+                    pending.result.set_exception(LabError(text))
 
     def _change(self, status: HostStatus) -> None:
-        """Takes a new status; a host that still has work is not ready but at its oldest request."""
-        if status.state == "ready" and self._waiting:
-            status = replace(status, state=next(iter(self._waiting.values())).state)
+        """Takes a new status. While requests are pending, the state is that of the oldest, not "ready"."""
+        if status.state == "ready" and self._pending:
+            state = next(iter(self._pending.values())).state
+            status = msgspec.structs.replace(status, state=state)
         self.status = status
         self.on_change(status)
+
+
+def _expect(result: Result, kind: type[ResultT]) -> ResultT:
+    """``result``, which must be of this kind. Raises LabError."""
+    if not isinstance(result, kind):
+        raise LabError(f"the playground process answered with {type(result).__name__}, not {kind.__name__}")
+    return result

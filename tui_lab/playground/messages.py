@@ -1,88 +1,143 @@
-"""What the lab and the host say to each other, as frozen records that travel as JSON lines. No torch: both
-sides import this. A request is ``{"id", "do", …}``; answers carry its id and a kind (progress, tokens,
-beams, lane, then one result or error); ``status`` lines come by themselves."""
+"""The messages between the lab and the playground process: one JSON object per line in each direction.
+Imports no torch, since both sides use it.
+
+The lab sends :class:`RequestMessage`; the process answers with progress and events that carry the id of the
+request, then with one result or error, and sends its status on its own. Unknown fields are ignored, and the
+lab ignores messages of an unknown kind."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import json
 from typing import Any, Literal
 
-from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
+import msgspec
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_plain, jsonable, to_json, validation_sentence
+from tui_lab.core.sanitize import sanitize
+from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
+
+VERSION = 1
 
 State = Literal["off", "starting", "loading", "ready", "busy", "died"]
-#: Most probable tokens that are told of each token when details are asked for.
+#: Number of alternatives per token if details are requested.
 DETAILS = 12
 
 
-@dataclass(frozen=True)
-class HostStatus:
-    """What the host is and holds."""
+class HostStatus(msgspec.Struct, frozen=True):
+    """The state of the playground process and of its model."""
 
     state: State = "off"
-    text: str = ""  # progress, or why it died
+    text: str = ""  # progress, or why the process ended
     model: str = ""
     dtype: str = ""
     quantization: str = "none"
     device: str = ""
-    names: tuple[str, ...] = ()  # what lanes can run on: base first
+    names: tuple[str, ...] = ()  # what lanes can run on, the base first
     memory_bytes: int = 0  # of the weights
     context: int | None = None  # tokens
-    has_template: bool = True  # the tokenizer brings a chat template
+    has_template: bool = True  # whether the tokenizer has a chat template
 
     @property
     def loaded(self) -> bool:
         return bool(self.names)
 
 
-@dataclass(frozen=True)
-class GenerateRequest:
-    """One prompt for several lanes. Lanes are texts as ``strategies.parse`` reads them."""
+# --- requests ---------------------------------------------------------------------------------------
+
+
+class LoadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="load"):
+    """Loads a base model in place of the one before. ``model``: a name of the catalog, a run, a folder or a
+    hub id."""
+
+    model: str = "pocket"
+    revision: str = ""
+    quantization: str = "none"  # or nf4
+    dtype: str = "auto"
+    allow_large: bool = False
+
+
+class AddRequest(msgspec.Struct, frozen=True, tag_field="do", tag="add"):
+    """Adds an adapter or a whole model for comparison."""
+
+    name: str
+    location: str  # a run, a folder or a hub id
+
+
+class RemoveRequest(msgspec.Struct, frozen=True, tag_field="do", tag="remove"):
+    """Removes what was added under a name."""
+
+    name: str
+
+
+class UnloadRequest(msgspec.Struct, frozen=True, tag_field="do", tag="unload"):
+    """Frees the memory of everything that is loaded."""
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, tag_field="do", tag="generate"):
+    """One prompt for several lanes, in the text form of ``strategies.parse``."""
 
     prompt: str
     lanes: tuple[str, ...]
     system: str = ""
-    raw: bool = False  # leave the chat template out
+    raw: bool = False  # without the chat template
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
     details: bool = False  # alternatives and candidates of every token
-    cut: bool = False  # leave out the middle of a prompt that is too long
+    cut: bool = False  # cut the middle out of a prompt that is too long
 
 
-@dataclass(frozen=True)
-class PromptLength:
-    """A prompt as the model would read it."""
+class ScoreRequest(msgspec.Struct, frozen=True, tag_field="do", tag="score"):
+    """Scores a text with each model of ``on``."""
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    on: tuple[str, ...]
+    top: int = DETAILS
+
+
+class CancelRequest(msgspec.Struct, frozen=True, tag_field="do", tag="cancel"):
+    """Ends a request at its next step; it still gets its result."""
+
+    of: int  # the id of that request
+
+
+Request = (
+    LoadRequest | AddRequest | RemoveRequest | UnloadRequest | GenerateRequest | ScoreRequest | CancelRequest
+)
+
+
+class RequestMessage(msgspec.Struct, frozen=True):
+    """One line from the lab."""
+
+    id: int
+    request: Request
+    v: int = VERSION
+
+
+# --- events of a generation -------------------------------------------------------------------------
+
+
+class PromptLength(msgspec.Struct, frozen=True, tag_field="kind", tag="prompt"):
+    """The length of the encoded prompt. It comes before the first token."""
 
     tokens: int
-    context: int | None
-    fits: bool
+    context: int | None  # of the model
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """What a lane has said since the last message."""
+class Tokens(msgspec.Struct, frozen=True, tag_field="kind", tag="tokens"):
+    """The text of a lane since its last message."""
 
     lane: int
     text: str
     count: int  # tokens so far
 
 
-@dataclass(frozen=True)
-class Beams:
-    """The hypotheses of a beam lane after a step: live ones by score, then finished ones."""
+class LaneDone(msgspec.Struct, frozen=True, tag_field="kind", tag="lane"):
+    """The result of a lane with figures about it."""
 
     lane: int
-    step: int
-    hypotheses: tuple[Hypothesis, ...]
-
-
-@dataclass(frozen=True)
-class LaneDone:
-    """A lane that has ended, with the account of it."""
-
-    lane: int
-    description: str  # the lane's text, seed included
+    description: str  # the lane's text form, seed included
     on: str
     text: str
     token_ids: tuple[int, ...]
@@ -92,98 +147,145 @@ class LaneDone:
     first_token_s: float
     seconds: float
     tok_per_s: float
-    mean_logprob: float  # under the weights that it ran on, before warping
-    perplexity_base: float  # nan until all lanes have ended where another model must judge
+    mean_logprob: float  # of the model that the lane ran on, before warping
+    perplexity_base: float  # NaN in the event of a lane that did not run on the base; known in the result
     rep_4: float
     distinct_2: float
 
 
-@dataclass(frozen=True)
-class ScoredToken:
-    """One token of a text in a model's eyes; ``top`` are the most probable tokens: id, text, logprob."""
-
-    token_id: int
-    logprob: float
-    rank: int
-    entropy: float
-    top: tuple[tuple[int, str, float], ...] = ()
-
-
 Event = Tokens | Beams | LaneDone
-_KINDS: dict[str, type[Any]] = {"tokens": Tokens, "beams": Beams, "lane": LaneDone}
-_NESTED: dict[str, type[Any]] = {
-    "hypotheses": Hypothesis,
-    "tokens": TokenRecord,
-    "alternatives": Alternative,
-    "candidates": Candidate,
-}
-#: Records that travel as rows: their fields' names, and which of them are floats.
-_ROWS: dict[type[Any], tuple[tuple[str, ...], tuple[int, ...]]] = {
-    made: (
-        tuple(item.name for item in fields(made)),
-        tuple(at for at, item in enumerate(fields(made)) if item.type == "float"),
-    )
-    for made in (Alternative, Candidate, Hypothesis)
-}
+
+
+# --- answers ----------------------------------------------------------------------------------------
+
+
+class Done(msgspec.Struct, frozen=True, tag_field="is", tag="done"):
+    """The result of a request without data."""
+
+
+class Generated(msgspec.Struct, frozen=True, tag_field="is", tag="generated"):
+    """The result of a generation: the perplexity of each answer under the base, by lane."""
+
+    perplexities: dict[int, float]
+
+
+class TooLong(msgspec.Struct, frozen=True, tag_field="is", tag="too_long"):
+    """The result of a generation whose prompt does not fit the context; nothing was decoded."""
+
+    tokens: int
+    context: int
+
+
+class Scored(msgspec.Struct, frozen=True, tag_field="is", tag="scored"):
+    """The result of scoring: the tokens of the text, by the name of the model."""
+
+    tokens: dict[str, tuple[ScoredToken, ...]]
+
+
+Result = Done | Generated | TooLong | Scored
+
+
+class StatusMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="status"):
+    """A new status."""
+
+    status: HostStatus
+    v: int = VERSION
+
+
+class ProgressMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="progress"):
+    """What a request is doing now."""
+
+    id: int
+    text: str
+
+
+class EventMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
+    """An event of a generation."""
+
+    id: int
+    event: PromptLength | Tokens | Beams | LaneDone
+
+
+class ResultMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="result"):
+    """The end of a request that succeeded."""
+
+    id: int
+    result: Result
+    status: HostStatus
+
+
+class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
+    """The end of a request that failed, or a line that is not a request (``id`` is None if it has none)."""
+
+    id: int | None
+    message: str
+    status: HostStatus | None = None
+
+
+Message = StatusMessage | ProgressMessage | EventMessage | ResultMessage | ErrorMessage
+
+
+class PromptTooLongError(LabError):
+    """The prompt does not fit the model's context."""
+
+    def __init__(self, length: TooLong) -> None:
+        super().__init__(
+            f"the prompt has {length.tokens} tokens and the model's context holds {length.context}: "
+            "shorten it, or let its middle be cut out"
+        )
+        self.length = length
+
+
+# --- lines ------------------------------------------------------------------------------------------
+
+
+def encode_line(message: RequestMessage | Message) -> bytes:
+    """A message as one line of strict JSON in ASCII. NaN and infinities are written as strings."""
+    return to_json(message).encode() + b"\n"
+
+
+class BadRequest(LabError):
+    """A line that is not a request; ``id`` is its id if it has one."""
+
+    def __init__(self, message: str, request_id: int | None = None) -> None:
+        super().__init__(message)
+        self.id = request_id
+
+
+def decode_request(line: bytes) -> RequestMessage:
+    """The request on a line. Raises BadRequest in one sentence."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the request is not valid JSON: {error}") from None
+    request_id = value.get("id") if isinstance(value, dict) else None
+    try:
+        return msgspec.convert(value, RequestMessage)
+    except msgspec.ValidationError as error:
+        number = request_id if type(request_id) is int else None
+        raise BadRequest(
+            f"the request is malformed: {sanitize(validation_sentence(error))}", number
+        ) from None
+
+
+def decode_message(line: bytes) -> Message | None:
+    """The message on a line; None for a line that is no message, or a message of an unknown kind."""
+    try:
+        message: Message = msgspec.convert(json.loads(line), Message, strict=False, str_keys=True)
+    except (ValueError, RecursionError):  # ValidationError is a ValueError
+        return None
+    return message
 
 
 def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
-    """The kind of an event and its fields, as they travel."""
-    kind = next(name for name, made in _KINDS.items() if isinstance(event, made))
-    return kind, _wire(event)
+    """The kind and the fields of an event, as a recording keeps them."""
+    fields = jsonable(event)
+    return fields.pop("kind"), fields
 
 
-def _wire(value: Any) -> Any:
-    """A record as it travels. Those that come by the thousand travel as rows without their fields' names;
-    ``dataclasses.asdict`` would copy every value, which a lane with details would feel."""
-    if isinstance(value, tuple):
-        return [_wire(each) for each in value]
-    if type(value) in _ROWS:
-        return [_wire(each) for each in vars(value).values()]
-    return {key: _wire(each) for key, each in vars(value).items()} if hasattr(value, "__dict__") else value
-
-
-def read_event(kind: str, values: Mapping[str, Any]) -> Event | None:
-    """The event that a message holds; None for a kind that is not known."""
-    made = _KINDS.get(kind)
-    return None if made is None else read(made, values)
-
-
-def read(made: type[Any], values: Mapping[str, Any]) -> Any:
-    """The record of a class from JSON: lists become tuples, "nan" and "inf" numbers; what is not known is
-    left out."""
-    kept: dict[str, Any] = {}
-    for item in fields(made):
-        if item.name not in values:
-            continue
-        value = values[item.name]
-        if isinstance(value, list):
-            inner = _NESTED.get(item.name)
-            value = tuple(_inner(inner, each) for each in value) if inner else _tuple(value)
-        elif isinstance(value, str) and item.type in ("float", float):
-            value = _number(value)
-        kept[item.name] = value
-    return made(**kept)
-
-
-def _inner(made: type[Any], value: Any) -> Any:
-    if isinstance(value, dict):
-        return read(made, value)
-    names, floats = _ROWS[made]
-    if len(value) != len(names):
-        return read(made, dict(zip(names, value, strict=False)))
-    for at in floats:
-        if isinstance(value[at], str):
-            value[at] = _number(value[at])
-    return made(*(tuple(each) if isinstance(each, list) else each for each in value))
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(_tuple(each) for each in value) if isinstance(value, list) else value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+def read_event(kind: str, fields: dict[str, Any]) -> Event | None:
+    """The event of a recording; None for an unknown kind. Raises LabError for fields that do not fit."""
+    if kind not in ("tokens", "beams", "lane"):
+        return None
+    event: Event = from_plain({**fields, "kind": kind}, Event, "the recorded event")  # type: ignore[arg-type]
+    return event

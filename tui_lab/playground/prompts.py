@@ -1,50 +1,72 @@
-"""From what a person typed to the tokens that a model reads, and the tokens that end its answer."""
+"""Encodes a prompt into the tokens that the model reads, and finds the tokens that end an answer."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
 from tui_lab.models.loading import stop_ids
 
-#: Stands where the middle of a prompt was left out.
+#: Takes the place of the middle of a cut prompt.
 GAP = " … "
-#: Of a context, the least share that a cut prompt leaves for the answer.
-_ROOM_FOR_ANSWER = 0.25
+#: Smallest share of the context that a cut prompt leaves for the answer.
+_ANSWER_SHARE = 0.25
+
+
+class EncodedPrompt(NamedTuple):
+    """Prompt tokens, and the tokens that end an answer."""
+
+    ids: list[int]
+    stop_ids: frozenset[int]
 
 
 def encode(
-    model: Any, tokenizer: Any, prompt: str, *, system: str = "", raw: bool = False
-) -> tuple[list[int], frozenset[int]]:
-    """Prompt tokens and the tokens that end an answer. A tokenizer without a chat template gets a plain one.
-    Raises LabError."""
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    system: str = "",
+    raw: bool = False,
+) -> EncodedPrompt:
+    """Encodes a prompt, with the chat template unless ``raw``. A tokenizer without a template gets a plain
+    one. Raises LabError for an empty prompt and for a system prompt without template."""
     if not prompt.strip():
         raise LabError("the prompt is empty: type at least one word")
     if raw:
         if system:
             raise LabError("a system prompt needs the chat template, which is off: drop one of the two")
-        return templates.prompt_ids(tokenizer, prompt), stop_ids(model)
+        return EncodedPrompt(templates.prompt_ids(tokenizer, prompt), stop_ids(model))
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
     messages = [{"role": "system", "content": system}] if system else []
     ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
-    return ids, frozenset(templates.stop_ids(tokenizer, model))
+    return EncodedPrompt(ids, frozenset(templates.stop_ids(tokenizer, model)))
 
 
-def shortened(
-    model: Any, tokenizer: Any, prompt: str, context: int, max_new_tokens: int, **how: Any
-) -> tuple[list[int], frozenset[int]]:
-    """The prompt without its middle, so that it and the answer fit ``context`` tokens."""
-    room = context - min(max_new_tokens, max(1, int(context * _ROOM_FOR_ANSWER)))
+def encode_cut(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    context: int,
+    max_new_tokens: int,
+    system: str = "",
+    raw: bool = False,
+) -> EncodedPrompt:
+    """Encodes a prompt without its middle, so that it and the answer fit ``context`` tokens. Raises LabError
+    if it cannot fit."""
+    available = context - min(max_new_tokens, max(1, int(context * _ANSWER_SHARE)))
     body = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
-    keep = min(len(body), room)
-    while keep >= 2:
-        half = keep // 2
-        ends = (body[: keep - half], body[len(body) - half :])
-        text = GAP.join(tokenizer.decode(part, skip_special_tokens=False) for part in ends)
-        ids, stops = encode(model, tokenizer, text, **how)
-        if len(ids) <= room:
-            return ids, stops
-        keep -= max(1, len(ids) - room)
+    kept = min(len(body), available)
+    while kept >= 2:
+        half = kept // 2
+        ends = (body[: kept - half], body[len(body) - half :])
+        text = GAP.join(str(tokenizer.decode(part, skip_special_tokens=False)) for part in ends)
+        encoded = encode(model, tokenizer, text, system=system, raw=raw)
+        if len(encoded.ids) <= available:
+            return encoded
+        kept -= max(1, len(encoded.ids) - available)
     raise LabError(f"the prompt does not fit the model's context of {context} tokens even when it is cut")

@@ -1,15 +1,15 @@
-"""The work of the host: one loaded model with what runs beside it, asked by requests that come one after
-the other. Knows nothing of pipes: requests are dictionaries, answers go through functions."""
+"""The work of the playground process: one loaded model with what is compared with it. Takes typed requests,
+one after the other, and returns typed results; it does not read or write lines."""
 
 from __future__ import annotations
 
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
@@ -19,7 +19,14 @@ from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
 from tui_lab.decoding.engine import context_length
-from tui_lab.decoding.records import BeamRecord, DecodingRecord, DecodingRequest, LaneResult
+from tui_lab.decoding.records import (
+    Beams,
+    DecodingRecord,
+    DecodingRequest,
+    LaneResult,
+    ScoredToken,
+    TokenRecord,
+)
 from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.hardware.memory_budget import free_bytes
@@ -28,185 +35,192 @@ from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
 from tui_lab.playground.messages import (
     DETAILS,
-    Beams,
     Event,
+    Generated,
     GenerateRequest,
     HostStatus,
     LaneDone,
+    LoadRequest,
     PromptLength,
-    ScoredToken,
+    ScoreRequest,
     Tokens,
+    TooLong,
 )
-from tui_lab.playground.prompts import encode, shortened
+from tui_lab.playground.prompts import encode, encode_cut
 from tui_lab.runs.references import Target, adapter_target, model_target
 
-#: Seconds between two messages of a lane: about ten a second.
+#: Seconds between two messages of a lane: about ten per second.
 FLUSH_S = 0.1
-#: Tokens that one request may ask of a lane.
-MOST_NEW_TOKENS = 32_768
+#: Largest number of new tokens of a request.
+MAX_NEW_TOKENS = 32_768
 
-Say = Callable[[str], None]  # progress, for people
-Tell = Callable[[Event], None]
-Cancelled = Callable[[], bool]
+OnProgress = Callable[[str], None]
+
+
+@dataclass
+class _Loaded:
+    """A base model with what is compared with it, and how it was loaded."""
+
+    session: DecodingSession
+    tokenizer: PreTrainedTokenizerBase
+    source: ModelSource
+    precision: Precision
+    label: str
+    dtype: str
 
 
 class Worker:
-    """See the module's docstring. Every method raises LabError for what cannot be done."""
+    """The loaded model and the requests about it. Methods raise LabError for what cannot be done."""
 
     def __init__(self) -> None:
-        self._stage: DecodingSession | None = None
-        self._target = Target("")
-        self._how = Precision()
-        self._label = ""
-        self._dtype = ""
+        self._model: _Loaded | None = None  # None until a model is loaded
 
-    # ------------------------------------------------------------------ what is loaded
+    # ------------------------------------------------------------------ models
 
     @property
     def status(self) -> HostStatus:
-        if self._stage is None:
+        """What is loaded."""
+        if self._model is None:
             return HostStatus(state="ready")
-        model = self._stage.model
+        session = self._model.session
+        model, models = session.model, (session.model, *session.others.values())
         return HostStatus(
             state="ready",
-            model=self._label,
-            dtype=self._dtype,
-            quantization="nf4" if self._how.four_bit else "none",
-            device=str(model.get_input_embeddings().weight.device),
-            names=self._stage.names,
-            memory_bytes=sum(int(m.get_memory_footprint()) for m in (model, *self._stage.others.values())),
+            model=self._model.label,
+            dtype=self._model.dtype,
+            quantization="nf4" if self._model.precision.four_bit else "none",
+            device=str(model.device),
+            names=session.names,
+            memory_bytes=sum(_bytes_of(each) for each in models),
             context=context_length(model.config),
-            has_template=bool(self._stage.tokenizer.chat_template),
+            has_template=bool(self._model.tokenizer.chat_template),
         )
 
-    def load(
-        self,
-        say: Say,
-        model: str = "pocket",
-        revision: str = "",
-        quantization: str = "none",
-        dtype: str = "auto",
-        allow_large: bool = False,
-    ) -> None:
-        """Loads a base model in place of the one before, and the adapter of a run that was named."""
-        if quantization not in ("none", "nf4"):
-            raise LabError(f"quantization is none or nf4, not {sanitize(quantization)!r}")
-        if dtype not in ("auto", "float32", "bfloat16", "float16"):
-            raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(dtype)!r}")
-        target = model_target(model, allow_large=allow_large)
-        target = replace(target, revision=revision or target.revision)
+    def load(self, request: LoadRequest, on_progress: OnProgress) -> None:
+        """Loads a base model in place of the one before, and the adapter if the request names a run."""
+        if request.quantization not in ("none", "nf4"):
+            raise LabError(f"quantization is none or nf4, not {sanitize(request.quantization)!r}")
+        if request.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise LabError(f"dtype is auto, float32, bfloat16 or float16, not {sanitize(request.dtype)!r}")
+        name = request.model
+        target = model_target(name, allow_large=request.allow_large)
+        target = replace(target, revision=request.revision or target.revision)
         self.unload()
-        say(f"loading {sanitize(target.location if model not in target.location else model)} …")
-        how = Precision(dtype, four_bit=quantization == "nf4")
-        with report_load_progress(say, sanitize(model), target.location):
-            weights = load_model(ModelSource(target.location, target.revision), how)
+        on_progress(f"loading {sanitize(target.location if name not in target.location else name)} …")
+        precision = Precision(request.dtype, four_bit=request.quantization == "nf4")
+        source = ModelSource(target.location, target.revision)
+        with report_load_progress(on_progress, sanitize(name), target.location):
+            model = load_model(source, precision)
             tokenizer = load_tokenizer(target.location, target.revision or None)
-        catalog.check_size(target.location, weights.num_parameters(), allow_large)
-        self._stage = DecodingSession(weights, tokenizer)
-        self._target, self._how, self._label = target, how, sanitize(model)
-        device = str(weights.get_input_embeddings().weight.device).partition(":")[0]
-        self._dtype = best_dtype(device) if dtype == "auto" else dtype
+        catalog.check_size(target.location, model.num_parameters(), request.allow_large)
+        dtype = best_dtype(model.device.type) if request.dtype == "auto" else request.dtype
+        session = DecodingSession(model, tokenizer)
+        self._model = _Loaded(session, tokenizer, source, precision, sanitize(name), dtype)
         if target.adapter is not None:
-            self._add(say, "tuned", target)
+            self._add("tuned", target, on_progress)
 
-    def add(self, say: Say, name: str, location: str) -> None:
-        """Puts an adapter or a whole model beside the base."""
+    def add(self, name: str, location: str, on_progress: OnProgress) -> None:
+        """Adds an adapter or a whole model for comparison."""
         if not name or name != "".join(name.split()) or "=" in name or "," in name:
             raise LabError(f"{sanitize(name)!r} cannot name an adapter: take one word without '=' and ','")
-        if name in self._loaded.names:
+        if name in self._loaded.session.names:
             raise LabError(f"the name {sanitize(name)!r} is taken; choose another")
-        self._add(say, name, adapter_target(location))
+        self._add(name, adapter_target(location), on_progress)
 
-    def _add(self, say: Say, name: str, target: Target) -> None:
-        stage = self._loaded
+    def _add(self, name: str, target: Target, on_progress: OnProgress) -> None:
+        loaded = self._loaded
+        session = loaded.session
         if target.adapter is None:
-            say(f"loading {sanitize(name)}, a whole model …")
-            with report_load_progress(say, sanitize(name), target.location):
-                whole = load_model(ModelSource(target.location, target.revision), self._how)
-            stage.add_model(name, whole)
+            on_progress(f"loading {sanitize(name)}, a whole model …")
+            with report_load_progress(on_progress, sanitize(name), target.location):
+                model = load_model(ModelSource(target.location, target.revision), loaded.precision)
+            session.add_model(name, model)
             return
-        say(f"loading adapter {sanitize(name)} …")
+        on_progress(f"loading adapter {sanitize(name)} …")
         try:
-            stage.add_adapter(name, target.adapter)
+            session.add_adapter(name, target.adapter)
         except NeedsSeparateModel as reason:
-            say(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
-            with report_load_progress(say, sanitize(name), self._target.location):
-                own = load_model(ModelSource(self._target.location, self._target.revision), self._how)
-            stage.add_model(name, load_in_place(own, target.adapter, name))
+            on_progress(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
+            with report_load_progress(on_progress, sanitize(name), loaded.source.location):
+                model = load_model(loaded.source, loaded.precision)
+            session.add_model(name, load_in_place(model, target.adapter, name))
 
-    def remove(self, say: Say, name: str) -> None:
-        """Forgets an adapter; the base stays."""
-        self._loaded.remove(name)
+    def remove(self, name: str) -> None:
+        """Removes an adapter or a model; the base stays loaded."""
+        self._loaded.session.remove(name)
 
     def unload(self) -> None:
         """Frees the memory of everything that is loaded."""
-        self._stage = None
+        self._model = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     @property
-    def _loaded(self) -> DecodingSession:
-        if self._stage is None:
+    def _loaded(self) -> _Loaded:
+        if self._model is None:
             raise LabError("no model is loaded: load one first")
-        return self._stage
+        return self._model
 
-    # ------------------------------------------------------------------ prompts and answers
+    # ------------------------------------------------------------------ answers
 
-    def _encode(self, ask: GenerateRequest) -> tuple[list[int], frozenset[int]]:
-        model, tokenizer = self._loaded.model, self._loaded.tokenizer
-        how: dict[str, Any] = {"system": ask.system, "raw": ask.raw}
-        ids, stops = encode(model, tokenizer, ask.prompt, **how)
-        context = context_length(model.config)
-        if context is None or len(ids) < context:
-            return ids, stops
-        if not ask.cut:
-            raise LabError(
-                f"the prompt has {len(ids)} tokens and the model's context holds {context}: "
-                "shorten it, or let its middle be cut out"
-            )
-        return shortened(model, tokenizer, ask.prompt, context, ask.max_new_tokens, **how)
-
-    def count(self, ask: GenerateRequest) -> PromptLength:
-        """How long the prompt is for this model."""
-        model = self._loaded.model
-        ids, _ = encode(model, self._loaded.tokenizer, ask.prompt, system=ask.system, raw=ask.raw)
-        context = context_length(model.config)
-        return PromptLength(len(ids), context, context is None or len(ids) < context)
-
-    def generate(self, ask: GenerateRequest, tell: Tell, cancelled: Cancelled) -> list[float]:
-        """Decodes all lanes; events go to ``tell`` about ten times a second. The perplexity of each lane's
-        answer under the base."""
-        if not 1 <= ask.max_new_tokens <= MOST_NEW_TOKENS:
-            raise LabError(f"max_new_tokens is from 1 to {MOST_NEW_TOKENS}, not {ask.max_new_tokens}")
-        lanes = _lanes(ask.lanes)
-        ids, stops = self._encode(ask)
-        stops_at = tuple(text for text in ask.stop if text)
-        request = DecodingRequest(
-            tuple(ids), lanes, ask.max_new_tokens, stops, stops_at, DETAILS if ask.details else 0
+    def generate(
+        self,
+        request: GenerateRequest,
+        emit: Callable[[PromptLength | Event], None],
+        cancelled: Callable[[], bool],
+    ) -> Generated | TooLong:
+        """Encodes the prompt, emits its length, then decodes all lanes and emits their events about ten times
+        per second. Nothing is decoded if the prompt does not fit the context and must not be cut."""
+        loaded = self._loaded
+        session = loaded.session
+        if not 1 <= request.max_new_tokens <= MAX_NEW_TOKENS:
+            raise LabError(f"max_new_tokens is from 1 to {MAX_NEW_TOKENS}, not {request.max_new_tokens}")
+        lanes = _lanes(request.lanes)
+        prompt = encode(
+            session.model, loaded.tokenizer, request.prompt, system=request.system, raw=request.raw
         )
-        batches = EventBatcher(tell, lambda result: lane_summary(result, request.prompt_ids))
-        results = self._loaded.decode(request, batches.tell, cancelled)
-        batches.flush()
-        return [self._perplexity_base(result, request.prompt_ids) for result in results]
+        context = context_length(session.model.config)
+        if context is not None and len(prompt.ids) >= context:
+            if not request.cut:
+                return TooLong(len(prompt.ids), context)
+            prompt = encode_cut(
+                session.model,
+                loaded.tokenizer,
+                request.prompt,
+                context=context,
+                max_new_tokens=request.max_new_tokens,
+                system=request.system,
+                raw=request.raw,
+            )
+        emit(PromptLength(len(prompt.ids), context))
+        ids = tuple(prompt.ids)
+        stop = tuple(text for text in request.stop if text)
+        inspect = DETAILS if request.details else 0
+        batcher = EventBatcher(emit, lambda result: lane_summary(result, ids))
+        results = session.decode(
+            DecodingRequest(ids, lanes, request.max_new_tokens, prompt.stop_ids, stop, inspect),
+            batcher.add,
+            cancelled,
+        )
+        batcher.flush()
+        return Generated({lane: self._perplexity_base(result, ids) for lane, result in results.items()})
 
     def _perplexity_base(self, result: LaneResult, prompt_ids: tuple[int, ...]) -> float:
-        if (result.description.on or BASE) == BASE:
-            return metrics.perplexity([token.logprob for token in result.tokens])
-        judged = score_tokens(self._loaded, prompt_ids, result.token_ids)
-        return metrics.perplexity([j.logprob for j in judged])
+        tokens: list[TokenRecord] | list[ScoredToken] = list(result.tokens)
+        if (result.description.on or BASE) != BASE:
+            tokens = score_tokens(self._loaded.session, prompt_ids, result.token_ids)
+        return metrics.perplexity([token.logprob for token in tokens])
 
-    def score_tokens(
-        self, prompt_ids: list[int], token_ids: list[int], on: list[str], top: int = DETAILS
-    ) -> list[list[ScoredToken]]:
-        """Every token of a text as each of ``on`` judges it."""
-        return [
-            [
-                ScoredToken(**asdict(each))
-                for each in score_tokens(self._loaded, prompt_ids, token_ids, name, top)
-            ]
-            for name in on
-        ]
+    def score_tokens(self, request: ScoreRequest, name: str) -> tuple[ScoredToken, ...]:
+        """Scores the text of a request with one of the loaded models."""
+        session = self._loaded.session
+        return tuple(score_tokens(session, request.prompt_ids, request.token_ids, name, request.top))
+
+
+def _bytes_of(model: PreTrainedModel) -> int:
+    """Bytes of a model's weights and buffers."""
+    return int(model.get_memory_footprint())  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
@@ -216,8 +230,7 @@ def _lanes(texts: tuple[str, ...]) -> tuple[strategies.Lane, ...]:
 
 
 def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
-    """A lane's result with what is told of it. Its perplexity under the base is known at once where it ran
-    on the base."""
+    """The event of a lane that has ended. The perplexity under the base is set only if it ran on the base."""
     logprobs = [token.logprob for token in result.tokens]
     on = result.description.on or BASE
     return LaneDone(
@@ -240,48 +253,50 @@ def lane_summary(result: LaneResult, prompt_ids: tuple[int, ...]) -> LaneDone:
 
 
 class EventBatcher:
-    """Gathers records and passes them on about ten times a second, so that neither pipe nor screen drowns."""
+    """Merges the tokens of each lane and emits them about ten times per second, which bounds the number of
+    messages and redraws."""
 
     def __init__(
         self,
-        tell: Tell,
-        lane_summary: Callable[[LaneResult], LaneDone],
+        emit: Callable[[Event], None],
+        summarise: Callable[[LaneResult], LaneDone],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tell, self._account, self._clock = tell, lane_summary, clock
+        self._emit, self._summarise, self._clock = emit, summarise, clock
         self._texts: dict[int, str] = {}
         self._counts: dict[int, int] = {}
         self._beams: list[Beams] = []
-        self._flushed = clock()
+        self._flushed_at = clock()
 
-    def tell(self, record: DecodingRecord) -> None:
+    def add(self, record: DecodingRecord) -> None:
         """Takes one record of the decoder."""
-        if isinstance(record, LaneResult):
-            self.flush()
-            self._tell(self._account(record))
-            return
-        if isinstance(record, BeamRecord):
-            self._beams.append(Beams(record.lane, record.step, record.hypotheses))
-        else:
-            self._texts[record.lane] = self._texts.get(record.lane, "") + record.text
-            self._counts[record.lane] = record.position + 1
-        if self._clock() - self._flushed >= FLUSH_S:
+        match record:
+            case LaneResult():
+                self.flush()
+                self._emit(self._summarise(record))
+                return
+            case Beams():
+                self._beams.append(record)
+            case TokenRecord():
+                self._texts[record.lane] = self._texts.get(record.lane, "") + record.text
+                self._counts[record.lane] = record.position + 1
+        if self._clock() - self._flushed_at >= FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Passes on what waits."""
+        """Emits what has been collected."""
         for lane, text in self._texts.items():
-            self._tell(Tokens(lane, text, self._counts[lane]))
-        for event in self._beams:
-            self._tell(event)
+            self._emit(Tokens(lane, text, self._counts[lane]))
+        for beams in self._beams:
+            self._emit(beams)
         self._texts.clear()
         self._beams.clear()
-        self._flushed = self._clock()
+        self._flushed_at = self._clock()
 
 
-def out_of_memory(error: BaseException, four_bit: bool = False) -> str | None:
-    """The sentence for an error that means memory ran out; None for any other. ``four_bit``: the model is
-    stored in 4 bits already."""
+def out_of_memory_message(error: BaseException, four_bit: bool = False) -> str | None:
+    """One sentence if memory ran out; None for any other error. ``four_bit``: the model is already stored in
+    4 bits."""
     cuda = isinstance(error, torch.OutOfMemoryError)
     if not (cuda or is_out_of_memory(error)):
         return None

@@ -104,7 +104,7 @@ def inspect_lane(
 
     async def judge() -> dict[str, list[ScoredToken]]:
         names = list(dict.fromkeys(("base", done.on or "base", *host.status.names)))[:MOST_MODELS]
-        judged = await host.judge(done.prompt_token_ids, done.token_ids, names)
+        judged = await host.score_tokens(done.prompt_token_ids, done.token_ids, names)
         return dict(zip(names, judged, strict=True))
 
     async def details() -> tuple[LaneDone, list[Beams]]:
@@ -115,7 +115,7 @@ def inspect_lane(
                 steps.append(event)
 
         # alone in its batch, from the same seed, it says the same again (but for rounding in half precision)
-        again = await host.generate(replace(ask, lanes=(done.description,), details=True), hear)
+        again = await host.generate(msgspec.structs.replace(ask, lanes=(done.description,), details=True), hear)
         return merged(done, again[0]), steps
 
     known = any(token.alternatives or token.candidates for token in done.tokens) or bool(beams)
@@ -129,4 +129,4 @@ def merged(done: LaneDone, again: LaneDone) -> LaneDone:
         if ours != theirs:
             break
         same += 1
-    return replace(done, tokens=(*again.tokens[:same], *done.tokens[same:]))
+    return msgspec.structs.replace(done, tokens=(*again.tokens[:same], *done.tokens[same:]))
