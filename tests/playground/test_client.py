@@ -1,11 +1,12 @@
-"""The lab's side over real host processes on the bundled model: streams, cancellations, deaths."""
+"""The client with real playground processes on the bundled model: streaming, cancellation, crashes.
+
+Tests wait for events; nothing depends on how fast the machine is."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,18 @@ import pytest_asyncio
 
 from tests.ui.helpers import until
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.records import Beams
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Beams, Event, GenerateRequest, HostStatus, LaneDone, Tokens
+from tui_lab.playground.messages import (
+    Event,
+    GenerateRequest,
+    HostStatus,
+    LaneDone,
+    LoadRequest,
+    PromptLength,
+    PromptTooLongError,
+    Tokens,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LANES = ("greedy", "beam num_beams=2", "top-p p=0.9 seed=1", "greedy on=tuned")
@@ -41,13 +52,8 @@ def quiet(event: Event) -> None:
     pass
 
 
-def pid(host: HostClient) -> int:
-    assert host._process is not None
-    return host._process.pid
-
-
-async def first_tokens(told: list[Event]) -> None:
-    await until(lambda: any(isinstance(event, Tokens) for event in told), what="nothing streamed")
+async def first_tokens(events: list[Event]) -> None:
+    await until(lambda: any(isinstance(event, Tokens) for event in events), 120, what="nothing streamed")
 
 
 async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
@@ -72,23 +78,21 @@ async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
     assert host.status.context == 2048 and host.status.memory_bytes > 4_000_000
 
 
-async def test_judging_by_both(host: HostClient) -> None:
+async def test_tokens_are_scored_by_both_models(host: HostClient) -> None:
     done = (await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=5), quiet))[0]
-    base, tuned = await host.judge(done.prompt_token_ids, done.token_ids, ["base", "tuned"], top=4)
+    base, tuned = await host.score_tokens(done.prompt_token_ids, done.token_ids, ["base", "tuned"], top=4)
     assert [t.rank for t in base] == [1] * len(done.token_ids) and len(tuned) == len(base)
     assert base[0].top[0][0] == done.token_ids[0] and isinstance(base[0].top[0][1], str)
-    with pytest.raises(LabError, match="no 'ghost' to judge by"):
-        await host.judge(done.prompt_token_ids, done.token_ids, ["ghost"])
+    with pytest.raises(LabError, match="no model 'ghost'"):
+        await host.score_tokens(done.prompt_token_ids, done.token_ids, ["ghost"])
 
 
 async def test_stop_gives_what_there_is(host: HostClient) -> None:
     told: list[Event] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)
-    began = time.monotonic()
     host.stop()
     done = await task
-    assert time.monotonic() - began < 2
     assert [lane.finish_reason for lane in done] == ["cancelled"] * 2 and all(lane.text for lane in done)
 
 
@@ -100,36 +104,32 @@ async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     count = len(told)
-    began = time.monotonic()
-    facts = await host.count(GenerateRequest("Hello.", ("greedy",)))  # waits for its turn behind the lanes
-    assert time.monotonic() - began < 2 and facts.fits
-    assert len(told) == count  # nobody is told any more
+    lengths: list[PromptLength] = []
+    # waits for its turn behind the lanes
+    await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=1), quiet, lengths.append)
+    assert len(lengths) == 1 and lengths[0].tokens < 2048 == lengths[0].context
+    assert len(told) == count, "events of a cancelled task are dropped"
     assert host.status.state == "ready"
 
 
 async def test_bad_requests_leave_it_alive(host: HostClient, adapters: dict[str, Path]) -> None:
-    before = pid(host)
+    before = host.pid
     for bad, said in (
         (GenerateRequest("", ("greedy",)), "prompt is empty"),
         (GenerateRequest("a", ("nonsense x=1",)), "nonsense"),
         (GenerateRequest("a", ("greedy on=ghost",)), "not loaded"),
         (GenerateRequest("a " * 5000, ("greedy",)), "context holds 2048"),
     ):
-        with pytest.raises(LabError, match=said):
+        with pytest.raises(LabError, match=said) as error:
             await host.generate(bad, quiet)
+        assert isinstance(error.value, PromptTooLongError) == ("context" in said)
     with pytest.raises(LabError, match="wrong"):
         await host.add("wrong", str(adapters["other"]))
     with pytest.raises(LabError, match="ghost"):
         await host.remove("ghost")
-    for do, fields in (
-        ("dance", {}),
-        ("judge", {"prompts": 1}),
-        ("generate", {"lanes": 3, "prompt": 1}),
-        ("load", {"model": 3}),
-    ):
-        with pytest.raises(LabError, match=r"does not (know|have)"):
-            await host._request(do, "busy", None, **fields)  # type: ignore[arg-type]
-    assert pid(host) == before and host.status.names == ("base", "tuned")
+    with pytest.raises(LabError, match=r"request.model must be text"):
+        await host.request(LoadRequest(model=3), "busy")  # type: ignore[arg-type]
+    assert host.pid == before and host.status.names == ("base", "tuned")
     done = await host.generate(GenerateRequest("a", ("greedy on=tuned",), max_new_tokens=2), quiet)
     assert done[0].token_ids
 
@@ -151,16 +151,16 @@ async def test_killed_in_mid_stream_it_says_so_and_comes_back(adapters: dict[str
         told: list[Event] = []
         task = asyncio.create_task(host.generate(LONG, told.append))
         await first_tokens(told)
-        first = pid(host)
+        first = host.pid
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(LabError, match="the host was killed by SIGKILL") as error:
+        with pytest.raises(LabError, match="the playground process was killed by SIGKILL") as error:
             await task
         assert "\n" not in str(error.value)
         assert host.status.state == "died" and "SIGKILL" in host.status.text and not host.status.loaded
         done = await host.generate(
             GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet
         )
-        assert len(done) == 2 and pid(host) != first and host.status.names == ("base", "tuned")
+        assert len(done) == 2 and host.pid != first and host.status.names == ("base", "tuned")
         # freed by hand, it is there again when it is asked
         await host.unload()
         assert not host.status.loaded and host.status.memory_bytes == 0
@@ -186,10 +186,10 @@ async def test_a_model_that_is_not_there_is_one_sentence_and_idle_memory_is_free
             assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
             assert host.status.state == "ready" and not host.status.loaded and not host.wants
         with pytest.raises(LabError, match="no model is loaded"):
-            await host.count(GenerateRequest("a", ("greedy",)))
+            await host.generate(GenerateRequest("a", ("greedy",)), quiet)
         # after all that it loads; left alone it frees its memory, says so, and is back when it is asked
         await host.load("pocket")
-        await until(lambda: not host.status.loaded, 10)
+        await until(lambda: not host.status.loaded, 120)
         assert not host.status.loaded and "memory was freed after" in host.status.text
         done = await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=2), quiet)
         assert isinstance(done[0], LaneDone) and host.status.loaded
@@ -202,9 +202,8 @@ async def test_closing_in_mid_stream_is_quick(host: HostClient) -> None:
     told: list[Event] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)
-    began = time.monotonic()
     await host.close()
-    assert time.monotonic() - began < 3
+    assert host.pid is None
     with pytest.raises(LabError):
         await task
     await host.close()  # twice is once

@@ -3,6 +3,8 @@ is one sentence."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +20,20 @@ from tui_lab.decoding.session import DecodingSession
 from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.playground import worker as module
-from tui_lab.playground.messages import Event, GenerateRequest, LaneDone, Tokens
-from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory
+from tui_lab.playground.messages import (
+    Event,
+    Generated,
+    GenerateRequest,
+    LaneDone,
+    LoadRequest,
+    PromptLength,
+    PromptTooLongError,
+    ScoreRequest,
+    Tokens,
+    TooLong,
+)
+from tui_lab.playground.prompts import encode
+from tui_lab.playground.worker import EventBatcher, Worker, out_of_memory_message
 from tui_lab.pocket import MODEL_DIR
 
 LANES = (
@@ -32,24 +46,33 @@ PROMPT = "Tell me a story about a fox."
 @pytest.fixture(scope="module")
 def worker(adapters: dict[str, Path]) -> Worker:
     worker = Worker()
-    worker.load(lambda text: None, "pocket", dtype="float32")
-    worker.add(lambda text: None, "tuned", str(adapters["own"]))
+    worker.load(LoadRequest(dtype="float32"), quiet)
+    worker.add("tuned", str(adapters["own"]), quiet)
     return worker
 
 
-def answer(worker: Worker, ask: GenerateRequest) -> tuple[list[LaneDone], list[Event]]:
-    told: list[Event] = []
-    worker.generate(ask, told.append, lambda: False)
-    done = {event.lane: event for event in told if isinstance(event, LaneDone)}
-    return [done[lane] for lane in sorted(done)], told
+def answer(worker: Worker, request: GenerateRequest) -> tuple[list[LaneDone], list[Any]]:
+    """The lanes in order, and all events. The length of the prompt comes first."""
+    events: list[Any] = []
+    result = worker.generate(request, events.append, lambda: False)
+    assert isinstance(result, Generated)
+    done = {event.lane: event for event in events if isinstance(event, LaneDone)}
+    assert sorted(done) == list(result.perplexities) == list(range(len(request.lanes)))
+    length = events.pop(0)
+    assert length == PromptLength(len(done[0].prompt_token_ids), 2048)
+    return [done[lane] for lane in sorted(done)], events
 
 
-def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: DecodingSession) -> None:
+def quiet(_text: str) -> None:
+    pass
+
+
+def test_tokens_are_those_of_the_stage(worker: Worker, pocket_session: DecodingSession) -> None:
     done, told = answer(worker, GenerateRequest(PROMPT, LANES, max_new_tokens=24))
-    request = DecodingRequest(
-        done[0].prompt_token_ids, tuple(parse(text) for text in LANES), 24, frozenset(worker_stops(worker))
-    )
-    expected = pocket_stage.decode(request)
+    prompt = encode(pocket_session.model, worker._loaded.tokenizer, PROMPT)
+    assert tuple(prompt.ids) == done[0].prompt_token_ids
+    lanes = tuple(parse(text) for text in LANES)
+    expected = pocket_session.decode(DecodingRequest(tuple(prompt.ids), lanes, 24, prompt.stop_ids)).values()
     assert [lane.token_ids for lane in done] == [lane.token_ids for lane in expected]
     assert [lane.text for lane in done] == [lane.text for lane in expected]
     assert done[0].token_ids != done[6].token_ids  # the adapter does something
@@ -58,34 +81,54 @@ def test_tokens_are_those_of_the_stage(worker: Worker, pocket_stage: DecodingSes
         assert streamed == lane.text
 
 
-def worker_stops(worker: Worker) -> frozenset[int]:
-    return worker._encode(GenerateRequest(PROMPT, ("greedy",)))[1]
-
-
 @pytest.fixture(scope="module")
-def pocket_stage(adapters: dict[str, Path]) -> DecodingSession:
+def pocket_session(adapters: dict[str, Path]) -> DecodingSession:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True)
-    stage = DecodingSession(model, load_tokenizer(str(MODEL_DIR)))
-    stage.add_adapter("tuned", adapters["own"])
-    return stage
+    session = DecodingSession(model, load_tokenizer(str(MODEL_DIR)))
+    session.add_adapter("tuned", adapters["own"])
+    return session
 
 
 def test_cancelling_ends_at_the_next_step(worker: Worker) -> None:
-    seen: list[Event] = []
-    asked: list[int] = []
-
-    def cancelled() -> bool:
-        asked.append(1)
-        return len(asked) > 5
-
-    worker.generate(
-        GenerateRequest(PROMPT, ("greedy", "top-k k=5 seed=1"), max_new_tokens=500), seen.append, cancelled
-    )
-    done = [event for event in seen if isinstance(event, LaneDone)]
+    calls = itertools.count(1)
+    events: list[Any] = []
+    request = GenerateRequest(PROMPT, ("greedy", "top-k k=5 seed=1"), max_new_tokens=500)
+    worker.generate(request, events.append, lambda: next(calls) > 5)
+    done = [event for event in events if isinstance(event, LaneDone)]
     assert {lane.finish_reason for lane in done} == {"cancelled"}
     assert all(len(lane.token_ids) <= 5 for lane in done)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_figures_of_cancelled_lanes_belong_to_their_lane(worker: Worker, after: int) -> None:
+    """Lanes on the base and on an adapter that is a batch of its own; each has its own perplexity."""
+    lanes = ("greedy", "greedy on=tuned", "contrastive", "beam num_beams=2 on=tuned", "sample seed=3")
+    calls = itertools.count()
+    events: list[Any] = []
+    result = worker.generate(GenerateRequest(PROMPT, lanes), events.append, lambda: next(calls) >= after)
+    assert isinstance(result, Generated) and list(result.perplexities) == [0, 1, 2, 3, 4]
+    done = {event.lane: event for event in events if isinstance(event, LaneDone)}
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    for lane, perplexity in result.perplexities.items():
+        assert done[lane].finish_reason == "cancelled"
+        assert math.isnan(perplexity) == (not done[lane].token_ids)
+        if done[lane].on == "base":
+            assert perplexity == pytest.approx(done[lane].perplexity_base, nan_ok=True)
+
+
+def test_the_prompt_is_encoded_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    real = module.encode
+
+    def counted(model: Any, tokenizer: Any, prompt: str, **how: Any) -> Any:
+        seen.append(prompt)
+        return real(model, tokenizer, prompt, **how)
+
+    monkeypatch.setattr(module, "encode", counted)
+    answer(worker, GenerateRequest(PROMPT, ("greedy", "beam"), max_new_tokens=2))
+    assert seen == [PROMPT]
 
 
 def test_details_are_told_when_asked_for(worker: Worker) -> None:
@@ -109,9 +152,9 @@ def test_a_stop_string_ends_a_lane_and_is_not_shown(worker: Worker) -> None:
 
 def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypatch: Any) -> None:
     """The model is made to say a text of emoji, accents and other scripts, byte by byte."""
-    assert worker._stage is not None
+    loaded = worker._loaded
     text = "ok 🎉👩‍👩‍👧 漢字 é مرحبا ✓"
-    script = worker._stage.tokenizer(text, add_special_tokens=False)["input_ids"]
+    script = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert len(script) > len(text)  # characters are split over tokens here
     said = iter(script)
 
@@ -121,7 +164,7 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
         return forced
 
     monkeypatch.setattr(module, "FLUSH_S", 0.0)
-    hook = worker._stage.model.get_output_embeddings().register_forward_hook(say)
+    hook = loaded.session.model.get_output_embeddings().register_forward_hook(say)
     try:
         done, told = answer(worker, GenerateRequest(PROMPT, ("greedy",), max_new_tokens=len(script)))
     finally:
@@ -133,15 +176,15 @@ def test_characters_of_several_tokens_are_never_broken(worker: Worker, monkeypat
 
 def test_a_prompt_beyond_the_context(worker: Worker) -> None:
     words = " ".join(f"word{n}" for n in range(3000))
-    facts = worker.count(GenerateRequest(words, ("greedy",)))
-    assert not facts.fits and facts.context == 2048 and facts.tokens > 2048
-    with pytest.raises(LabError, match=rf"has {facts.tokens} tokens and the model's context holds 2048.*cut"):
-        answer(worker, GenerateRequest(words, ("greedy",)))
+    events: list[Any] = []
+    length = worker.generate(GenerateRequest(words, ("greedy",)), events.append, lambda: False)
+    assert isinstance(length, TooLong) and length.context == 2048 < length.tokens and not events
+    said = str(PromptTooLongError(length))
+    assert f"has {length.tokens} tokens and the model's context holds 2048" in said and "cut" in said
     done, _ = answer(worker, GenerateRequest(words, ("greedy",), max_new_tokens=4, cut=True))
-    assert worker._stage is not None and len(done[0].prompt_token_ids) <= 2048 - 4
-    read = worker._stage.tokenizer.decode(done[0].prompt_token_ids)
+    assert len(done[0].prompt_token_ids) <= 2048 - 4
+    read = worker._loaded.tokenizer.decode(done[0].prompt_token_ids)
     assert "word0" in read and "word2999" in read and "word1500" not in read and "…" in read
-    assert worker.count(GenerateRequest("Hello.", ("greedy",))).fits
 
 
 @pytest.mark.parametrize(
@@ -168,15 +211,12 @@ def test_bad_requests_are_one_sentence(worker: Worker, ask: GenerateRequest, sai
 
 
 def test_rows_beyond_memory_are_refused_before_they_are_tried(worker: Worker, monkeypatch: Any) -> None:
-    from tui_lab.decoding import session as stage
-
-    monkeypatch.setattr(stage, "free_bytes", lambda device: 1_000_000)
+    monkeypatch.setattr("tui_lab.decoding.session.free_bytes", lambda device: 1_000_000)
     with pytest.raises(LabError, match=r"need .* GB for keys and values.*take fewer lanes or beams"):
         answer(worker, GenerateRequest(PROMPT, ("beam n=64", "beam n=64"), max_new_tokens=500))
 
 
 def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None:
-    quiet = lambda text: None  # noqa: E731
     for name, location, said in (
         ("wrong", adapters["other"], "wrong"),
         ("tuned", adapters["own"], "is taken"),
@@ -185,24 +225,25 @@ def test_adapters_come_and_go(worker: Worker, adapters: dict[str, Path]) -> None
         ("ghost", "no-such-run", "no-such-run"),
     ):
         with pytest.raises(LabError, match=said) as error:
-            worker.add(quiet, name, str(location))
+            worker.add(name, str(location), quiet)
         assert "\n" not in str(error.value)
     assert worker.status.names == ("base", "tuned")
-    worker.add(quiet, "again", str(adapters["own"]))
+    worker.add("again", str(adapters["own"]), quiet)
     done, _ = answer(
         worker, GenerateRequest(PROMPT, ("greedy on=tuned", "greedy on=again"), max_new_tokens=8)
     )
     assert done[0].token_ids == done[1].token_ids
-    worker.remove(quiet, "again")
+    worker.remove("again")
     assert worker.status.names == ("base", "tuned")
     with pytest.raises(LabError, match="there is no adapter 'again'"):
-        worker.remove(quiet, "again")
+        worker.remove("again")
 
 
 def test_judging_says_what_the_steps_said(worker: Worker) -> None:
     done, _ = answer(worker, GenerateRequest(PROMPT, ("greedy on=tuned",), max_new_tokens=12))
     lane = done[0]
-    base, tuned = worker.judge(list(lane.prompt_token_ids), list(lane.token_ids), ["base", "tuned"], top=3)
+    request = ScoreRequest(lane.prompt_token_ids, lane.token_ids, ("base", "tuned"), top=3)
+    base, tuned = (worker.score_tokens(request, name) for name in request.on)
     for token, seen in zip(lane.tokens, tuned, strict=True):
         assert seen.logprob == pytest.approx(token.logprob, abs=1e-3) and seen.rank == 1 == token.rank
         assert seen.top[0][0] == token.token_id and len(seen.top) == 3
@@ -213,17 +254,16 @@ def test_nothing_works_before_a_model_is_loaded() -> None:
     empty = Worker()
     assert not empty.status.loaded
     for call in (
-        lambda: empty.count(GenerateRequest("a", ("greedy",))),
         lambda: empty.generate(GenerateRequest("a", ("greedy",)), lambda event: None, lambda: False),
-        lambda: empty.judge([1], [1], ["base"]),
-        lambda: empty.remove(lambda text: None, "x"),
+        lambda: empty.score_tokens(ScoreRequest((1,), (1,), ("base",)), "base"),
+        lambda: empty.remove("x"),
     ):
         with pytest.raises(LabError, match="no model is loaded"):
             call()
     with pytest.raises(LabError, match="quantization is none or nf4"):
-        empty.load(lambda text: None, "pocket", quantization="int3")
+        empty.load(LoadRequest(quantization="int3"), quiet)
     with pytest.raises(LabError, match="dtype is auto"):
-        empty.load(lambda text: None, "pocket", dtype="float8")
+        empty.load(LoadRequest(dtype="float8"), quiet)
 
 
 # ------------------------------------------------------------------ small parts
@@ -236,7 +276,7 @@ def test_messages_come_about_ten_times_a_second() -> None:
     for at in range(100):  # three seconds of two lanes
         now = at * 0.03
         for lane in (0, 1):
-            batches.tell(TokenRecord(lane, at, 7, "x", -1.0, 1, 1.0))
+            batches.add(TokenRecord(lane, at, 7, "x", -1.0, 1, 1.0))
     batches.flush()
     assert 40 <= len(told) <= 66
     for lane in (0, 1):
@@ -254,15 +294,15 @@ def test_messages_come_about_ten_times_a_second() -> None:
     ],
 )
 def test_memory_that_ran_out_says_what_to_change(error: Exception) -> None:
-    said = out_of_memory(error)
+    said = out_of_memory_message(error)
     assert said and "fewer lanes or beams" in said and "4 bits" in said and "\n" not in said
-    assert "4 bits" not in (out_of_memory(error, four_bit=True) or "")
-    assert out_of_memory(RuntimeError("shape mismatch")) is None
+    assert "4 bits" not in (out_of_memory_message(error, four_bit=True) or "")
+    assert out_of_memory_message(RuntimeError("shape mismatch")) is None
 
 
 def test_loading_tells_how_far_it_is() -> None:
     said: list[str] = []
-    Worker().load(said.append, "pocket")
+    Worker().load(LoadRequest(), said.append)
     counts = [line for line in said if "weights" in line]
     assert said[0].startswith("loading") and counts
     done, total = counts[-1].split(": ")[1].split(" weights")[0].split(" of ")

@@ -28,8 +28,10 @@ from tui_lab.playground.messages import (
     HostStatus,
     LaneDone,
     PromptLength,
+    PromptTooLongError,
     ScoredToken,
     Tokens,
+    TooLong,
 )
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
@@ -249,11 +251,16 @@ class FakeHost:
     async def remove(self, name: str) -> HostStatus:
         return self.status
 
-    async def count(self, ask: GenerateRequest) -> PromptLength:
+    async def generate(
+        self,
+        ask: GenerateRequest,
+        hear: Callable[[Event], None],
+        on_prompt: Callable[[PromptLength], None] = lambda _length: None,
+    ) -> list[LaneDone]:
         await asyncio.sleep(0.005)
-        return PromptLength(len(ask.prompt), 200, len(ask.prompt) < 200)
-
-    async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
+        if len(ask.prompt) >= 200 and not ask.cut:
+            raise PromptTooLongError(TooLong(len(ask.prompt), 200))
+        on_prompt(PromptLength(len(ask.prompt), 200))
         self.asked += 1
         self._stopped.clear()
         self._tell(HostStatus("busy", model=self.wants, device="cpu", names=self.status.names, context=200))
@@ -278,7 +285,9 @@ class FakeHost:
             hear(each)
         return done
 
-    async def judge(self, prompt: Any, tokens: Any, on: list[str], top: int = 0) -> list[list[ScoredToken]]:
+    async def score_tokens(
+        self, prompt: Any, tokens: Any, on: list[str], top: int = 0
+    ) -> list[list[ScoredToken]]:
         await asyncio.sleep(0.01)
         return [[ScoredToken(each, -1.0, 1, 0.5, ((each, HOSTILE[0], -1.0),)) for each in tokens] for _ in on]
 

@@ -35,10 +35,13 @@ class StreamingHost:
         self.texts: list[str] = []
         self.ends = asyncio.Event()
 
-    async def count(self, ask: GenerateRequest) -> PromptLength:
-        return PromptLength(4, 10_000, True)
-
-    async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(
+        self,
+        ask: GenerateRequest,
+        hear: Callable[[Event], None],
+        on_prompt: Callable[[PromptLength], None] = lambda _length: None,
+    ) -> list[LaneDone]:
+        on_prompt(PromptLength(4, 10_000))
         self.texts = [""] * len(ask.lanes)
         number = 0
         while not self.ends.is_set():

@@ -17,7 +17,16 @@ from textual.widgets import Input, OptionList
 from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import parse
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptLength, Tokens
+from tui_lab.playground.messages import (
+    Event,
+    GenerateRequest,
+    HostStatus,
+    LaneDone,
+    PromptLength,
+    PromptTooLongError,
+    Tokens,
+    TooLong,
+)
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.playground import ComparePane
 from tui_lab.ui.widgets.dialogs import Confirm
@@ -46,10 +55,15 @@ class PaperHost:
         self.wants = model
         return self.status
 
-    async def count(self, ask: GenerateRequest) -> PromptLength:
-        return PromptLength(400 if not self.fits else 4, 100, self.fits)
-
-    async def generate(self, ask: GenerateRequest, hear: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(
+        self,
+        ask: GenerateRequest,
+        hear: Callable[[Event], None],
+        on_prompt: Callable[[PromptLength], None] = lambda _length: None,
+    ) -> list[LaneDone]:
+        if not self.fits and not ask.cut:
+            raise PromptTooLongError(TooLong(400, 100))
+        on_prompt(PromptLength(4, 100))
         self.asks.append(ask)
         if self.error:
             raise LabError(self.error)
@@ -277,8 +291,8 @@ async def test_the_real_host_streams_dies_and_comes_back() -> None:
         pane.max_new_tokens = 900
         await pilot.press("enter")
         await until(lambda: pane.views[0].count > 5 and pane.views[0].state == "running", 60)
-        assert app.host._process is not None
-        os.kill(app.host._process.pid, signal.SIGKILL)
+        assert app.host.pid is not None
+        os.kill(app.host.pid, signal.SIGKILL)
         await until(lambda: said(app, "SIGKILL"), 30)
         assert app.host.status.state == "died"
         pane.max_new_tokens = 8

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,8 +218,8 @@ def test_panels_as_many_as_fit() -> None:
 
 def test_details_of_another_decoding_count_as_far_as_both_agree() -> None:
     plain = lane([token(0, " fox"), token(1, " ran"), token(2, " off")])
-    told = [replace(t, alternatives=ALTERNATIVES) for t in plain.tokens]
-    told[1] = replace(told[1], token_id=999)
+    told = [msgspec.structs.replace(t, alternatives=ALTERNATIVES) for t in plain.tokens]
+    told[1] = msgspec.structs.replace(told[1], token_id=999)
     both = merged(plain, lane(told))
     assert [bool(t.alternatives) for t in both.tokens] == [True, False, False]
     assert both.token_ids == plain.token_ids

@@ -7,14 +7,14 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.job_protocol import plain
+from tui_lab.core.records import from_plain, jsonable
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import (
     DETAILS,
@@ -26,7 +26,6 @@ from tui_lab.playground.messages import (
     ScoredToken,
     State,
     event_fields,
-    read,
     read_event,
 )
 from tui_lab.ui.demo.recording import RecordedAnswer
@@ -36,6 +35,7 @@ MAX_PLAYBACK_S = 6.0
 
 StatusCallback = Callable[[HostStatus], None]
 EventCallback = Callable[[Event], None]
+PromptCallback = Callable[[PromptLength], None]
 
 
 class RecordingHost(HostClient):
@@ -45,7 +45,12 @@ class RecordingHost(HostClient):
         super().__init__(on_change)
         self.answers: list[RecordedAnswer] = []
 
-    async def generate(self, ask: GenerateRequest, on_event: EventCallback) -> list[LaneDone]:
+    async def generate(
+        self,
+        request: GenerateRequest,
+        on_event: EventCallback,
+        on_prompt: PromptCallback = lambda _length: None,
+    ) -> list[LaneDone]:
         start = time.monotonic()
         events: list[tuple[float, str, dict[str, object]]] = []
 
@@ -53,17 +58,17 @@ class RecordingHost(HostClient):
             events.append((round(time.monotonic() - start, 3), *event_fields(event)))
             on_event(event)
 
-        done = await super().generate(ask, record)
+        done = await super().generate(request, record, on_prompt)
         perplexities = tuple(lane.perplexity_base for lane in done)
         answer = RecordedAnswer(
-            ask.prompt, tuple(ask.lanes), tuple(events), perplexities, asdict(self.status)
+            request.prompt, request.lanes, tuple(events), perplexities, msgspec.structs.asdict(self.status)
         )
         self.answers.append(answer)
         return done
 
     def save(self, path: Path) -> None:
         """Writes the answers, one JSON object a line."""
-        records = [plain(msgspec.structs.asdict(answer)) for answer in self.answers]
+        records = [jsonable(msgspec.structs.asdict(answer)) for answer in self.answers]
         lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
         path.write_text("".join(lines), encoding="utf-8")
 
@@ -82,7 +87,7 @@ class RecordedHost(HostClient):
         self._is_stopped = False
         self._model = ""
         self._locations: dict[str, str] = {}  # of adapters, by name
-        self._recorded: HostStatus = read(HostStatus, answers[0].status if answers else {})
+        self._recorded = from_plain(answers[0].status if answers else {}, HostStatus, "the recorded status")
 
     def _set_status(self, state: State, names: tuple[str, ...]) -> HostStatus:
         self.status = replace(self._recorded, state=state, text="recorded earlier", names=names)
@@ -117,11 +122,7 @@ class RecordedHost(HostClient):
         self._locations.pop(name, None)
         return self._set_status("ready", tuple(each for each in self.status.names if each != name))
 
-    async def count(self, ask: GenerateRequest) -> PromptLength:
-        del ask
-        return PromptLength(0, self._recorded.context, True)
-
-    async def judge(
+    async def score_tokens(
         self, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...], on: list[str], top: int = DETAILS
     ) -> list[list[ScoredToken]]:
         del prompt_ids, token_ids, on, top
@@ -136,11 +137,18 @@ class RecordedHost(HostClient):
     def stop(self) -> None:
         self._is_stopped = True
 
-    async def generate(self, ask: GenerateRequest, on_event: EventCallback) -> list[LaneDone]:
+    async def generate(
+        self,
+        request: GenerateRequest,
+        on_event: EventCallback,
+        on_prompt: PromptCallback = lambda _length: None,
+    ) -> list[LaneDone]:
         names = self.status.names
         self._set_status("busy", names)
         try:
-            return await self._play(self._find(ask), on_event)
+            answer = self._find(request)
+            on_prompt(PromptLength(0, self._recorded.context))
+            return await self._play(answer, on_event)
         finally:
             self._set_status("ready", names)
 

@@ -4,9 +4,9 @@ models make of the lane's tokens it asks for through the function that it was gi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 from textual import work
 from textual.app import ComposeResult
 from textual.widgets import Footer

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -18,7 +19,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone
+from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptTooLongError
 from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty
@@ -233,15 +234,14 @@ class ComparePane(Pane):
         try:
             if not self.host.wants:
                 await self.host.load("pocket")
-            facts = await self.host.count(ask)
-            if not facts.fits and not ask.cut:
-                self._offer_cut(ask, views, facts.tokens, facts.context or 0)
-                return
-            self.run_worker(partial(self.history.add, ask.prompt), thread=True, exit_on_error=False)
-            self.results = await self.host.generate(ask, partial(self._heard, views))
+            self.results = await self.host.generate(
+                ask, partial(self._heard, views), lambda _length: self._remember(ask.prompt)
+            )
             for done in self.results:
                 if views[done.lane].is_mounted:
                     views[done.lane].finish(done)
+        except PromptTooLongError as error:
+            self._offer_cut(ask, views, error.length.tokens, error.length.context)
         except LabError as error:
             self.notice(error, "error")
         finally:
@@ -250,6 +250,10 @@ class ComparePane(Pane):
                     view.abandon()
             if self.is_mounted:
                 self._draw_tabs()
+
+    def _remember(self, prompt: str) -> None:
+        """Adds a prompt that fits the model's context to the history."""
+        self.run_worker(partial(self.history.add, prompt), thread=True, exit_on_error=False)
 
     def _heard(self, views: list[LaneView], event: Event) -> None:
         view = views[event.lane]
@@ -266,7 +270,7 @@ class ComparePane(Pane):
 
         def answered(cut: bool | None) -> None:
             if cut:
-                self._generate(replace(ask, cut=True), views)
+                self._generate(msgspec.structs.replace(ask, cut=True), views)
 
         self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
@@ -76,8 +78,13 @@ def _fenced(text: str) -> str:
 def as_json(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
     """The whole comparison for programs: the text as it was, every token with its log-probability."""
     how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
-    whole = {**how, "ask": asdict(ask), "lanes": [asdict(done) for done in lanes]}
+    whole = {**how, "ask": _fields(ask), "lanes": [_fields(done) for done in lanes]}
     return json.dumps(jsonable(whole), ensure_ascii=True, indent=1)
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    """The fields of a message, without the tag that names its kind."""
+    return {name: msgspec.to_builtins(getattr(record, name)) for name in record.__struct_fields__}
 
 
 def save(

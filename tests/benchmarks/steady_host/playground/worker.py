@@ -16,9 +16,11 @@ from tui_lab.decoding.records import Hypothesis
 from tui_lab.playground.messages import (
     Beams,
     Event,
+    Generated,
     GenerateRequest,
     HostStatus,
     LaneDone,
+    LoadRequest,
     PromptLength,
     Tokens,
 )
@@ -39,19 +41,20 @@ class Worker:
     def __init__(self) -> None:
         self.status = HostStatus("ready")
 
-    def load(self, say: Callable[[str], None], **values: Any) -> None:
+    def load(self, request: LoadRequest, on_progress: Callable[[str], None]) -> None:
         self.status = HostStatus("ready", "", "steady", "float32", "none", "cpu", ("base",), 17 << 20, 4096)
 
     def unload(self) -> None:
         self.status = HostStatus("ready")
 
-    def count(self, ask: GenerateRequest) -> PromptLength:
-        return PromptLength(12, 4096, True)
-
     def generate(
-        self, ask: GenerateRequest, tell: Callable[[Event], None], cancelled: Callable[[], bool]
-    ) -> list[float]:
-        """Says words until the limit, each lane its own."""
+        self,
+        ask: GenerateRequest,
+        emit: Callable[[PromptLength | Event], None],
+        cancelled: Callable[[], bool],
+    ) -> Generated:
+        """Emits words up to the limit, different ones in each lane."""
+        emit(PromptLength(12, 4096))
         lanes = strategies.parse_all(ask.lanes)
         chance = [random.Random(number) for number in range(len(lanes))]
         texts, told, began = [""] * len(lanes), 0, time.monotonic()
@@ -63,17 +66,17 @@ class Worker:
                 if lane.strategy.name == "beam":
                     for step, word in enumerate(new, told):
                         texts[number] += word
-                        tell(Beams(number, step, (Hypothesis((), texts[number], -1.0, False),)))
+                        emit(Beams(number, step, (Hypothesis((), texts[number], -1.0, False),)))
                 else:
                     texts[number] += "".join(new)
-                    tell(Tokens(number, "".join(new), due))
+                    emit(Tokens(number, "".join(new), due))
             told = due
         seconds = time.monotonic() - began
         why: Any = "cancelled" if told < ask.max_new_tokens else "length"
         for number, text in enumerate(texts):
             words: Any = (number, ask.lanes[number], "base", text, (), (), (), why, 0.1, seconds)
-            tell(LaneDone(*words, told / max(seconds, 0.01), -1.0, math.e, 0.0, 1.0))
-        return [math.e] * len(lanes)
+            emit(LaneDone(*words, told / max(seconds, 0.01), -1.0, math.e, 0.0, 1.0))
+        return Generated(dict.fromkeys(range(len(lanes)), math.e))
 
 
 def _word(chance: random.Random) -> str:
@@ -81,5 +84,5 @@ def _word(chance: random.Random) -> str:
     return word if word in ("ing", "ed", "ly", "s", ",", ".", "!", "?", "\n") else f" {word}"
 
 
-def out_of_memory(error: BaseException, four_bit: bool = False) -> str | None:
+def out_of_memory_message(error: BaseException, four_bit: bool = False) -> str | None:
     return None
