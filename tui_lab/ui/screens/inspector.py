@@ -115,7 +115,9 @@ def inspect_lane(
                 steps.append(event)
 
         # alone in its batch, from the same seed, it says the same again (but for rounding in half precision)
-        again = await host.generate(msgspec.structs.replace(ask, lanes=(done.description,), details=True), hear)
+        again = await host.generate(
+            msgspec.structs.replace(ask, lanes=(done.description,), details=True), hear
+        )
         return merged(done, again[0]), steps
 
     known = any(token.alternatives or token.candidates for token in done.tokens) or bool(beams)
