@@ -21,7 +21,7 @@ from tests.paths import ROOT
 from tests.ui.helpers import until
 from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.playground import ComparePane
+from tui_lab.ui.screens.playground import PlaygroundPane
 
 FOLDER = ROOT / "docs" / "pictures"
 SIZE, TALL, WIDE = (110, 34), (110, 40), (170, 44)
@@ -40,7 +40,7 @@ async def settle(pilot: Pilot[None]) -> None:
 async def six_answers(pilot: Pilot[None]) -> None:
     """Runs the first prompt of the Playground on the bundled model."""
     pane = pilot.app.screen
-    assert isinstance(pane, ComparePane)
+    assert isinstance(pane, PlaygroundPane)
     await until(lambda: pane.host.status.loaded, 120)
     await pilot.press("enter")
     await until(lambda: len(pane.results) == len(pane.views), 120)
@@ -88,13 +88,12 @@ def on(pane: str, run_id: str = "", **settings: Any) -> LabApp:
 
 #: By name: how to open the lab on a run, what to do in it, columns and rows of the window.
 PICTURES: dict[str, tuple[Callable[[str], LabApp], Act, tuple[int, int]]] = {
-    "setup": (lambda run: on("choose"), settle, SIZE),
-    "train": (lambda run: on("tune", run), settle, SIZE),
-    "playground": (lambda run: on("compare"), six_answers, SIZE),
-    "retention": (lambda run: on("keep", run), settle, TALL),
+    "setup": (lambda run: on("setup"), settle, SIZE),
+    "train": (lambda run: on("train", run), settle, SIZE),
+    "playground": (lambda run: on("playground"), six_answers, SIZE),
+    "retention": (lambda run: on("retention", run), settle, TALL),
     "runs": (lambda run: on("runs"), two_curves, SIZE),
-    "dashboard": (lambda run: on("dashboard", run), settle, WIDE),
-    "themes": (lambda run: on("keep", run), opened(lambda app: app.action_change_theme()), SIZE),
+    "themes": (lambda run: on("retention", run), opened(lambda app: app.action_open("themes")), SIZE),
 }
 
 

@@ -25,7 +25,7 @@ LIGHT = (
     "tui_lab.report.write", "tui_lab.runs.replay",
     "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.views.saved_comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
-    "tui_lab.ui.screens.dashboard", "tui_lab.ui.demo.app", "tui_lab.export.records", "tui_lab.playground.client",
+    "tui_lab.ui.demo.app", "tui_lab.export.records", "tui_lab.playground.client",
     "tui_lab.playground.messages", "tui_lab.retention.suites.registry", "tui_lab.retention.statistics", "tui_lab.playground.votes",
 )  # fmt: skip
 #: Runs, jobs and their parts work where no terminal library is installed.

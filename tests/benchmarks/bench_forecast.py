@@ -1,4 +1,4 @@
-"""What a keystroke in Choose costs: the formula over the whole catalog and every preset, and everything that
+"""What a keystroke in Setup costs: the formula over the whole catalog and every preset, and everything that
 the pane's summary says. What would make a recipe fit is worked out a moment later, off the event loop."""
 
 from __future__ import annotations

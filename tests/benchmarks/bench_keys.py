@@ -70,7 +70,7 @@ def run() -> Iterator[Figure]:
         lab = Lab(folder, COLUMNS, ROWS)
         try:
             lab.until("starts the run")
-            lab.press(PANE_KEYS["compare"], 0.0)
+            lab.press(PANE_KEYS["playground"], 0.0)
             lab.until("ready")
             lab.drain(1.0)
             load_model(lab, endless_model(Path(folder) / "endless"), NEW_TOKENS)

@@ -48,7 +48,7 @@ CALM_CPU_S, CALM_WITHIN_S = 0.03, 20
 NEW_TOKENS = 4000
 #: Longer than an Escape waits for what may follow it.
 ESCAPE_S = 0.5
-PANES = ("choose", "tune", "keep", "runs")
+PANES = ("setup", "train", "retention", "runs")
 #: Less than this is no stream.
 SIGN_OF_LIFE_BYTES_PER_S = 20
 
@@ -123,7 +123,7 @@ def streaming(labs: Labs) -> Rates:
 
 def on_compare(labs: Labs) -> None:
     """Compare in view, its host ready, answers as long as they may be."""
-    go(labs, "compare", 0.0)
+    go(labs, "playground", 0.0)
     for lab in labs.values():
         lab.until("ready")
         set_tokens(lab, NEW_TOKENS)
@@ -148,25 +148,25 @@ def run() -> Iterator[Figure]:
                 lab.until("starts the run")
             yield from idle(idlers, PANES, "")
             on_compare(labs)
-            yield from idle(idlers, ["compare"], ", lanes in focus")
+            yield from idle(idlers, ["playground"], ", lanes in focus")
             press(labs, b"i", 0.2)
-            yield from idle(idlers, ["compare"], ", prompt in focus")
+            yield from idle(idlers, ["playground"], ", prompt in focus")
             yield from figures("six lanes stream", streaming(labs), LANES_LIMIT_KIB_PER_S)
             tuning = start_run(labs[SIZES[0], ""])
             for lab in labs.values():
-                lab.press(PANE_KEYS["tune"], 0.0)
+                lab.press(PANE_KEYS["train"], 0.0)
                 lab.until("to go")
             drain(list(labs.values()), SETTLE_S)
             before = steps(folder)
             found = rates(labs, TRAIN_S)
             yield Figure("the run's steps", (steps(folder) - before) / TRAIN_S, "a second")
             yield from figures("a run trains", found, RUN_LIMIT_KIB_PER_S)
-            go(labs, "compare")
+            go(labs, "playground")
             yield from figures("six lanes and a run", streaming(labs), LANES_LIMIT_KIB_PER_S)
             if tuning.poll() is not None:
                 raise RuntimeError(f"the run ended with {tuning.returncode} while it was looked at")
             end_runs(folder, tuning)
-            yield from idle(idlers, ["tune"], " with a run that ended")
+            yield from idle(idlers, ["train"], " with a run that ended")
         finally:
             if tuning is not None:
                 end_runs(folder, tuning)

@@ -27,17 +27,17 @@ STEADY_HOST = Path(__file__).parent / "steady_host"
 ESCAPE, ENTER = b"\x1b", b"\r"
 #: What F2 to F6 send.
 PANE_KEYS = {
-    "choose": b"\x1bOQ",
-    "tune": b"\x1bOR",
-    "compare": b"\x1bOS",
-    "keep": b"\x1b[15~",
+    "setup": b"\x1bOQ",
+    "train": b"\x1bOR",
+    "playground": b"\x1bOS",
+    "retention": b"\x1b[15~",
     "runs": b"\x1b[17~",
 }
 
 
 def environment(folder: str | Path, steady_host: bool = False) -> dict[str, str]:
     """A terminal of 16 million colours, and a lab whose runs, settings and data lie below ``folder``.
-    ``steady_host``: the lanes of Compare stream words at one rate, without a model."""
+    ``steady_host``: the lanes of Playground stream words at one rate, without a model."""
     own = ("RUNS", "CONFIG", "DATA")
     path = [str(STEADY_HOST)] if steady_host else []
     path += filter(None, [os.environ.get("PYTHONPATH")])

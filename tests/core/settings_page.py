@@ -17,7 +17,7 @@ the default.
   written to the file at once. Comments, order and keys that the lab does not know stay as they are; a file
   that cannot be read is never written over.
 - `tui-lab settings` lists the same; `tui-lab settings theme=lab-light` sets one, `tui-lab settings theme=`
-  gives its default back, `tui-lab settings keys.tune.stop=z` gives an action another key.
+  gives its default back, `tui-lab settings keys.train.stop=z` gives an action another key.
 - A key that is unknown, or a value that does not fit, is named in one sentence when the lab starts and by
   `tui-lab doctor`; the rest of the file holds.
 

@@ -32,7 +32,7 @@ plots = "neither"
 # about keys
 [keys]
 # start
-"choose.start" = "g"
+"setup.start" = "g"
 """
 
 
@@ -49,7 +49,7 @@ def test_the_template_names_every_setting_and_sets_none(file: Path) -> None:
     assert tomllib.loads(template()) == {"keys": {}}
     bare = [line[2:] for line in template().splitlines() if re.match(r'# ["\w.]+ = ', line)]
     everything = tomllib.loads("\n".join(bare[:-1]))
-    assert set(everything) == set(FIELDS) - {"keys"} and bare[-1] == '"choose.start" = "g,ctrl+s"'
+    assert set(everything) == set(FIELDS) - {"keys"} and bare[-1] == '"setup.start" = "g,ctrl+s"'
     file.parent.mkdir()
     file.write_text("\n".join(bare[:-1]))
     held = load({}, {}, file)
@@ -74,9 +74,9 @@ def test_only_what_is_meant_changes(file: Path) -> None:
     file.write_text(OWN)
     write("theme", "lab-dark", file)
     assert file.read_text() == OWN.replace('theme = "lab-light"', 'theme = "lab-dark"', 1)
-    write_many({"plots": "block", "keys": {"choose.start": "h", "app.quit": "f10"}}, file)
+    write_many({"plots": "block", "keys": {"setup.start": "h", "app.quit": "f10"}}, file)
     data = tomllib.loads(file.read_text())
-    assert data["plots"] == "block" and data["keys"] == {"choose.start": "h", "app.quit": "f10"}
+    assert data["plots"] == "block" and data["keys"] == {"setup.start": "h", "app.quit": "f10"}
     assert data["mine"] == tomllib.loads(OWN)["mine"] and data["colour"] == 3
     for comment in ("# my file", "# the good one", "# about keys\n[keys]", "# start"):
         assert comment in file.read_text()
@@ -111,10 +111,10 @@ def test_what_is_wrong_is_refused_before_anything_is_written(file: Path) -> None
         write_many({"theme": "x", "plots": "dots"}, file)
     assert not file.exists()
     file.parent.mkdir()
-    file.write_text('keys = { "choose.start" = "g" }\n')
-    write("keys", {"choose.start": "h"}, file)  # an inline table too
+    file.write_text('keys = { "setup.start" = "g" }\n')
+    write("keys", {"setup.start": "h"}, file)  # an inline table too
     write("theme", "x", file)
-    assert load({}, {}, file).settings == Settings(theme="x", keys={"choose.start": "h"})
+    assert load({}, {}, file).settings == Settings(theme="x", keys={"setup.start": "h"})
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
@@ -134,11 +134,11 @@ def test_links_and_line_ends_stay(tmp_path: Path) -> None:
 
 def test_keys_that_the_lab_left_out_are_not_lost(file: Path) -> None:
     file.parent.mkdir()
-    file.write_text('[keys]\n"tune.stop" = ["z", "y"]\n"choose.start" = "g"\n')
+    file.write_text('[keys]\n"train.stop" = ["z", "y"]\n"setup.start" = "g"\n')
     before = file.read_bytes()
     assert load({}, {}, file).settings.keys == {}
     with pytest.raises(LabError, match=r"\[keys\] must be a table of texts.*correct it by hand first"):
-        write("keys", {"tune.pause": "o"}, file)
+        write("keys", {"train.pause": "o"}, file)
     write("plots", "block", file)
     assert file.read_bytes().endswith(before)
 
@@ -186,3 +186,20 @@ def test_whatever_is_written_reads_back(
 @pytest.mark.skipif(not PAGE.parent.is_dir(), reason="only the repository has the page")
 def test_the_page_about_settings_says_what_the_code_does() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "`python -m tests.core.settings_page` writes it anew"
+
+
+@pytest.mark.parametrize(
+    ("former", "pane"),
+    [
+        ("choose", "setup"),
+        ("tune", "train"),
+        ("compare", "playground"),
+        ("keep", "retention"),
+        ("dashboard", "train"),
+    ],
+)
+def test_a_former_name_of_a_pane_still_works(former: str, pane: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'pane = "{former}"\n')
+    found = load({}, {}, file)
+    assert found.settings.pane == pane and found.problems == []

@@ -241,7 +241,7 @@ class Fuzz:
         self._raised()
 
     async def _free(self) -> None:
-        """Whatever lies over the pane is left with Escape, and then the key of Choose brings Choose."""
+        """Whatever lies over the pane is left with Escape, and then the key of Setup brings Setup."""
         app = self.app
         if app.settings.keys:  # keys that the fuzz has given away would be missed below
             from tui_lab.ui.screens import change_setting
@@ -259,7 +259,7 @@ class Fuzz:
             raise Failure(f"Escape does not lead back: {app.screen_stack}\n{screen_text(app)}")
         await self.do(["key", "f2"])
         deadline = time.monotonic() + ANSWER_S
-        while app.current_mode != "choose" or isinstance(app.screen, TooSmall):
+        while app.current_mode != "setup" or isinstance(app.screen, TooSmall):
             if time.monotonic() > deadline:
                 raise Failure(f"F2 does not bring Choose: {app.screen_stack}\n{screen_text(app)}")
             await asyncio.sleep(0.01)
@@ -357,7 +357,7 @@ async def fuzz(
         with _errors_found(app):
             async with app.run_test(size=(100, 30), notifications=True) as pilot:
                 if not real_host:
-                    app._host = FakeHost(  # type: ignore[assignment]
+                    app.playground.client = FakeHost(  # type: ignore[assignment]
                         lambda status: setattr(app, "host_status", status), seed
                     )
                 report = Fuzz(app, pilot, world)
@@ -421,7 +421,7 @@ def told(report: Fuzz, seconds: float) -> str:
             f"{name} {number}" for name, number in sorted(report.screens.items(), key=lambda e: -e[1])
         ),
         f"{world.starts} runs and queues started, {world.refused_starts} refused, {world.jobs} jobs, "
-        f"{getattr(app._host, 'asked', '?')} prompts, {app.quits} times told to leave, "
+        f"{getattr(app.playground.client, 'asked', '?')} prompts, {app.quits} times told to leave, "
         f"{app.deletions} deletions, at most {report.deepest} screens and {report.most_workers} workers",
     ]
     if report.warm_bytes:

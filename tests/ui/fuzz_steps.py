@@ -25,8 +25,8 @@ STORIES = """
     f2 s; f2 s enter; f2 a; f2 a enter; f2 slash 2 enter; f2 f down enter 7 enter; f2 x; f2 e; f2 k;
     f3 r down enter; f3 space; f3 k; f3 x enter; f3 a; f3 t t; f3 R enter; f3 l; f5 e enter; f5 s; f5 s enter;
     f5 w enter; f5 t enter; f5 r down enter; f6 down space down space t; f6 d enter; f6 d y; f6 g x enter;
-    f6 n y enter; f6 e z enter; f6 slash k; f6 h; f6 s S r; f6 m x b; f6 a d escape; f7 i h enter;
-    f7 right enter; f7 space; f7 r down enter; E; E down enter; W; comma down down enter; D; ctrl+p t u enter;
+    f6 n y enter; f6 e z enter; f6 slash k; f6 h; f6 s S r; f6 m x b; f6 a d escape;
+    E; E down enter; W; comma down down enter; D; ctrl+p t u enter;
     H; f1 slash k; f9 down enter; f8; f10 enter; ctrl+o a; ctrl+o enter; q; ctrl+q; q n
 """
 
@@ -53,7 +53,7 @@ def _next_step(app: LabApp, chance: random.Random) -> Step:
         action = chance.choice(registry.ACTIONS)
         return ["key", chance.choice(action.keys.split(",")) or "escape"]
     if kind < 0.52:
-        return ["key", f"f{chance.randint(2, 7)}"]
+        return ["key", f"f{chance.randint(2, 6)}"]
     if kind < 0.64:
         return ["key", chance.choice(NAVIGATION)]
     if kind < 0.72:

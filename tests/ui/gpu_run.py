@@ -1,4 +1,4 @@
-"""A run on disk whose events tell of GPUs, as a run on such a machine writes them: for the tests of Tune and
+"""A run on disk whose events tell of GPUs, as a run on such a machine writes them: for the tests of Train and
 to look at by eye (``python -m tests.ui.gpu_run KIND RUNS_DIR``). The records go through the run's own
 window over cards that the fake driver answers; only what the cards answer is made up."""
 

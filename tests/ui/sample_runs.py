@@ -1,4 +1,4 @@
-"""A run on disk with results as retention writes them, for the tests of Keep."""
+"""A run on disk with results as retention writes them, for the tests of Retention."""
 
 from __future__ import annotations
 

@@ -57,15 +57,15 @@ async def test_panes_by_function_keys_and_by_numbers() -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
-        assert app.pane == "choose"
+        assert app.pane == "setup"
         await pilot.press("f3")
-        await until(lambda: app.pane == "tune" and "No run yet" in screen_text(app))
+        await until(lambda: app.pane == "train" and "No run yet" in screen_text(app))
         await pilot.press("1")
-        await until(lambda: app.pane == "choose")
+        await until(lambda: app.pane == "setup")
         await pilot.press("2")
-        await until(lambda: app.pane == "tune")
+        await until(lambda: app.pane == "train")
         await pilot.press("4")
-        await until(lambda: app.pane == "keep" and "No run yet" in screen_text(app))
+        await until(lambda: app.pane == "retention" and "No run yet" in screen_text(app))
 
 
 async def test_a_number_typed_into_a_field_stays_there() -> None:
@@ -74,7 +74,7 @@ async def test_a_number_typed_into_a_field_stays_there() -> None:
         await until(lambda: "starts the run" in screen_text(app))
         await pilot.press("slash", "2", "s", "q", "1")
         await pilot.pause()
-        assert app.pane == "choose" and app.is_running
+        assert app.pane == "setup" and app.is_running
         assert "2sq1" in screen_text(app)
         await pilot.press("escape")
 
@@ -86,11 +86,11 @@ async def test_help_lists_keys_and_closes() -> None:
         await pilot.press("f1")
         await until(lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("slash", *"queue")
-        await until(lambda: "wait its turn" in screen_text(app) and "Go to Tune" not in screen_text(app))
+        await until(lambda: "wait its turn" in screen_text(app) and "Go to Train" not in screen_text(app))
         await pilot.press("escape")
         await until(lambda: "Choose a model, a preset and data" in screen_text(app))
         await pilot.press("escape")
-        await until(lambda: app.pane == "choose" and not isinstance(app.screen, HelpScreen))
+        await until(lambda: app.pane == "setup" and not isinstance(app.screen, HelpScreen))
 
 
 async def test_a_small_window_says_so_and_comes_back() -> None:
@@ -108,7 +108,7 @@ async def test_a_small_window_says_so_and_comes_back() -> None:
         await pilot.press("s", "f3", "x")  # nothing happens below
         await pilot.resize_terminal(100, 30)
         await until(lambda: not isinstance(app.screen, TooSmall))
-        assert app.pane == "choose" and app.focused is focused
+        assert app.pane == "setup" and app.focused is focused
 
 
 async def test_what_lies_over_a_pane_outlives_the_smallest_window() -> None:
@@ -175,7 +175,7 @@ async def test_a_bad_theme_of_ones_own_is_one_message(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_theme_or_key_is_named() -> None:
-    app = LabApp(settings=Settings(theme="nope", keys={"no.action": "x", "choose.start": "G"}))
+    app = LabApp(settings=Settings(theme="nope", keys={"no.action": "x", "setup.start": "G"}))
     async with app.run_test(size=(100, 30)):
         await until(lambda: len(app._notifications) >= 2)
         said = " ".join(note.message for note in app._notifications)
@@ -270,7 +270,7 @@ async def test_keys_in_a_row_answer_a_question_once() -> None:
 
 
 @pytest.mark.parametrize("told", [True, False])
-@pytest.mark.parametrize("pane", ["choose", "compare"])
+@pytest.mark.parametrize("pane", ["setup", "playground"])
 async def test_a_lab_that_is_left_while_it_is_being_filled_ends_quietly(
     pane: str, told: bool, runs_dir: Path
 ) -> None:

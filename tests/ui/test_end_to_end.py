@@ -11,7 +11,7 @@ import pytest
 from tests.ui.helpers import screen_text, until
 from tui_lab.runs.folder import open_run
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.setup import SetupPane
 
 HEAVY = {"torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes"}
 STEPS = 4
@@ -24,19 +24,19 @@ async def test_from_a_fresh_start_to_an_adapter_by_keys_alone() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app), 60)
         choose = app.screen
-        assert isinstance(choose, ChoosePane)
+        assert isinstance(choose, SetupPane)
         await pilot.press("f")
         for key, value in (("max_steps", str(STEPS)), ("score_rows", "4")):
             choose.form.go_to(key)
             await pilot.press("enter", "ctrl+u", *value, "enter")
         await until(lambda: choose.values["max_steps"] == STEPS)
         await pilot.press("s")
-        await until(lambda: app.pane == "tune", 30)
+        await until(lambda: app.pane == "train", 30)
         ended = ("✓ finished", "✗ failed", "✗ crashed")
         try:
             await until(lambda: any(word in screen_text(app) for word in ended), 560, "the end of the run")
         finally:
-            for child in app._children:  # a run outlives the lab, but must not outlive a failed test
+            for child in app.runs.children:  # a run outlives the lab, but must not outlive a failed test
                 child.terminate()
         text = screen_text(app)
         assert "✓ finished" in text and f"{STEPS}/{STEPS} steps" in text, text

@@ -35,7 +35,7 @@ def takers(screen: Screen[object]) -> list[Widget]:
 
 def lab(settings: Settings, pane: str) -> LabApp:
     app = LabApp(settings=settings, pane=pane)
-    app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
     return app
 
 
@@ -57,7 +57,7 @@ async def hidden_focus(pilot: Pilot[None]) -> list[str]:
     ]
 
 
-PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
+PANES = ("setup", "train", "playground", "retention", "runs")
 THEMES = ("lab-ansi", "lab-light", "lab-dark", "lab-contrast", "lab-colorblind", "lab-projector")
 
 
@@ -66,7 +66,7 @@ THEMES = ("lab-ansi", "lab-light", "lab-dark", "lab-contrast", "lab-colorblind",
     [
         # colours are looked at in tests/ui/terminal/test_theme_colours.py; here each theme meets a pane, and each pane
         # does without any
-        *((pane, Settings(theme=theme)) for pane, theme in zip(PANES, THEMES, strict=True)),
+        *((pane, Settings(theme=theme)) for pane, theme in zip((*PANES, "train"), THEMES, strict=True)),
         *((pane, Settings(color=False, mouse=False)) for pane in PANES),
     ],
     ids=lambda each: each if isinstance(each, str) else each.theme or "no-colour",
@@ -75,7 +75,9 @@ async def test_focus_is_seen_and_tab_reaches_everything(pane: str, settings: Set
     make_run()
     app = lab(settings, pane)
     async with app.run_test(size=SIZE) as pilot:
-        await until(lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.lab_themes)
+        await until(
+            lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.appearance.theme_names
+        )
         await pilot.pause(0.5)
         assert takers(app.screen), "a pane without anything to focus cannot be used by keyboard"
         assert await hidden_focus(pilot) == []
@@ -88,10 +90,10 @@ async def test_focus_is_seen_and_tab_reaches_everything(pane: str, settings: Set
 
 
 OVER: dict[str, Callable[[LabApp], object]] = {
-    "settings": lambda app: app.action_settings(),
-    "themes": lambda app: app.action_change_theme(),
-    "help": lambda app: app.action_help(),
-    "doctor": lambda app: app.action_doctor(),
+    "settings": lambda app: app.action_open("settings"),
+    "themes": lambda app: app.action_open("themes"),
+    "help": lambda app: app.action_open("help"),
+    "doctor": lambda app: app.action_open("doctor"),
 }
 
 
@@ -99,7 +101,9 @@ OVER: dict[str, Callable[[LabApp], object]] = {
 async def test_what_lies_over_a_pane_has_the_focus_and_gives_it_back(name: str) -> None:
     app = lab(Settings(), "runs")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.lab_themes)
+        await until(
+            lambda: isinstance(app.screen, Pane) and app.screen.is_laid_out and app.appearance.theme_names
+        )
         await pilot.pause(0.2)
         before = app.screen.focused
         OVER[name](app)
@@ -110,9 +114,9 @@ async def test_what_lies_over_a_pane_has_the_focus_and_gives_it_back(name: str) 
 
 
 async def test_a_mark_says_which_lane_has_the_focus_where_no_ground_can() -> None:
-    app = lab(Settings(theme="lab-ansi"), "compare")
+    app = lab(Settings(theme="lab-ansi"), "playground")
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app._drawn and app.focused is not None)
+        await until(lambda: app.first_frame.drawn and app.focused is not None)
         assert "▸" not in screen_text(app)
         await pilot.press("escape")
         await until(lambda: "▸· 1 greedy" in screen_text(app))

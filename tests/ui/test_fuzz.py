@@ -19,14 +19,6 @@ async def test_random_events_harm_nothing(tmp_path: Path) -> None:
     assert figures is not None and figures.looks == 2
 
 
-async def test_a_base_whose_memory_was_freed_is_asked_again(tmp_path: Path) -> None:
-    keys = ["f4", "escape", "u", "f7", "i", "h", "enter"]
-    steps = [step for key in keys for step in (["key", key], ["wait", 0.3])]
-    found, _, figures = await fuzz.fuzz(tmp_path / "world", 1, len(steps), steps)
-    assert found == "" and figures is not None
-    assert figures.app.host.asked == 1  # type: ignore[attr-defined]
-
-
 async def test_a_lane_that_is_removed_as_it_is_asked_takes_no_other_s_answer(tmp_path: Path) -> None:
     steps = [
         ["key", "f4"],

@@ -16,10 +16,10 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
 from tui_lab.runs.schema import SampleEvent
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.playground import ComparePane
-from tui_lab.ui.screens.retention import KeepPane
+from tui_lab.ui.screens.playground import PlaygroundPane
+from tui_lab.ui.screens.retention import RetentionPane
 from tui_lab.ui.screens.runs import RunsPane
-from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.screens.too_small import TooSmall, message
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.feed import Feed
@@ -56,10 +56,10 @@ async def test_tune_keeps_the_place_in_a_log(fake: FakeRun) -> None:  # noqa: F8
 
 async def test_keep_keeps_the_item_under_the_cursor() -> None:
     run = made.make_run()
-    app = LabApp(settings=Settings(pane="keep"))
+    app = LabApp(settings=Settings(pane="retention"))
     app.set_reactive(LabApp.run_id, run.id)
     async with app.run_test(size=(200, 60)) as pilot:
-        await until(lambda: isinstance(app.screen, KeepPane) and app.screen.kept is not None)
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
         flips = app.screen.query_one("#flips OptionList", OptionList)
         flips.focus()
         await pilot.press("down")
@@ -73,7 +73,7 @@ async def test_choose_keeps_lists_and_a_field_that_is_edited() -> None:
     app = LabApp()
     async with app.run_test(size=(200, 60)) as pilot:
         await until(lambda: "SmolLM2-360M" in screen_text(app))
-        assert isinstance(app.screen, ChoosePane)
+        assert isinstance(app.screen, SetupPane)
         models = app.screen.query_one("#model-list OptionList", OptionList)
         models.focus()
         await pilot.press(*["down"] * 14)
@@ -92,10 +92,10 @@ async def test_choose_keeps_lists_and_a_field_that_is_edited() -> None:
 
 
 async def test_compare_keeps_prompt_and_lane(monkeypatch: Any) -> None:
-    monkeypatch.setattr(ComparePane, "_warm_up", lambda self: None)  # no host for this
-    app = LabApp(settings=Settings(pane="compare"))
+    monkeypatch.setattr(PlaygroundPane, "_warm_up", lambda self: None)  # no host for this
+    app = LabApp(settings=Settings(pane="playground"))
     async with app.run_test(size=(200, 60)) as pilot:
-        await until(lambda: isinstance(app.screen, ComparePane) and "contrastive" in screen_text(app))
+        await until(lambda: isinstance(app.screen, PlaygroundPane) and "contrastive" in screen_text(app))
         await pilot.press(*"Hello")
         await through(pilot, (120, 40))
         prompt = app.screen.query_one(Prompt)
@@ -144,4 +144,4 @@ async def test_a_window_that_is_too_small_says_what_helps() -> None:
         await pilot.pause()
         await pilot.resize_terminal(80, 24)
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, ChoosePane))
+        await until(lambda: isinstance(app.screen, SetupPane))

@@ -17,7 +17,7 @@ from tui_lab.runs import launch
 from tui_lab.runs.folder import create
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.playground import ComparePane
+from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.widgets.prompt import Prompt
@@ -65,17 +65,17 @@ async def test_fifty_sizes_lose_nothing(fake_worker: None, monkeypatch: pytest.M
     run = create(Recipe(max_steps=STEPS))
     process = launch.start(run)
     chance = random.Random(50)
-    app, host = LabApp(pane="compare"), StreamingHost()
-    app._host = host  # type: ignore[assignment]
+    app, host = LabApp(pane="playground"), StreamingHost()
+    app.playground.client = host  # type: ignore[assignment]
     try:
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(lambda: isinstance(app.screen, ComparePane) and app.screen.is_laid_out)
+            await until(lambda: isinstance(app.screen, PlaygroundPane) and app.screen.is_laid_out)
             compare: Any = app.screen
             await until(lambda: isinstance(app.focused, Prompt))
             await pilot.press(*"hello", "enter")
             await until(lambda: bool(host.texts and host.texts[0]))
             for number in range(SIZES):
-                if key := {18: "f3", 36: "f7", 44: "f4"}.get(number):
+                if key := {18: "f3", 36: "f6", 44: "f4"}.get(number):
                     await pilot.press(key)
                 small = number % 10 == 9
                 size = (chance.randint(1, 59), chance.randint(1, 17)) if small else None

@@ -37,12 +37,14 @@ def _write(changes: list[str], loaded: Any) -> None:
         if not equals:
             raise LabError(f"{sanitize(text)}: write it as NAME=VALUE, such as theme=lab-light")
         if name.startswith("keys."):
-            keys = wanted.setdefault("keys", dict(loaded.settings.keys))
-            keys.pop(action := name.removeprefix("keys."), None)
+            from tui_lab.ui.actions.keymap import current_id, with_current_ids
+
+            keys = wanted.setdefault("keys", with_current_ids(loaded.settings.keys))
+            keys.pop(action := current_id(name.removeprefix("keys.")), None)
             if value:
                 keys[action] = value
         elif name == "keys":
-            raise LabError("name the action, too: keys.tune.stop=z")
+            raise LabError("name the action, too: keys.train.stop=z")
         else:
             wanted[name] = value or None
     _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
@@ -67,12 +69,12 @@ def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
 
 
 def _key_problems(keys: dict[str, str]) -> list[str]:
-    """What of the keys is left out, a sentence each."""
+    """A sentence for each key that is left out, and for each action that is named by its former id."""
     if not keys:
         return []
-    from tui_lab.ui.actions.keymap import checked
+    from tui_lab.ui.actions.keymap import checked, old_names
 
-    return checked(keys)[1]
+    return [*checked(keys)[1], *old_names(keys)]
 
 
 def _refuse_theme(name: str | None) -> None:

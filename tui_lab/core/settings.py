@@ -21,7 +21,15 @@ from tui_lab.core.sanitize import sanitize
 
 FILE = "settings.toml"
 PLOTS = ("braille", "block", "ascii")
-PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
+PANES = ("setup", "train", "playground", "retention", "runs")
+#: Former names of panes, which settings may still have.
+OLD_PANES = {
+    "choose": "setup",
+    "tune": "train",
+    "compare": "playground",
+    "keep": "retention",
+    "dashboard": "train",
+}
 Source = Literal["command line", "environment", "file", "default"]
 
 
@@ -66,7 +74,9 @@ class Settings:
         "TUI_LAB_MOUSE",
         "Take the mouse; without it the terminal's own selection and copying work as usual.",
     )
-    pane: str = _setting("choose", "TUI_LAB_PANE", "The pane that the lab opens on.", choices=PANES)
+    pane: str = _setting(
+        "setup", "TUI_LAB_PANE", "The pane that the lab opens on.", choices=PANES, aliases=OLD_PANES
+    )
     runs_dir: str = _setting(
         "",
         "TUI_LAB_RUNS_DIR",
@@ -91,7 +101,7 @@ class Settings:
     host_idle_s: float = _setting(
         600.0,
         "TUI_LAB_HOST_IDLE_S",
-        "Seconds without a question after which Compare's model leaves the memory.",
+        "Seconds without a question after which the playground's model leaves the memory.",
         exported=True,
     )
     keys: dict[str, str] = field(
@@ -166,10 +176,11 @@ def checked(name: str, value: Any) -> Any:
     elif kind == "str":
         if not isinstance(value, str) or "\0" in value:  # which neither a path nor the environment can hold
             raise LabError(f"{name} = {_shown(value)}: must be text")
+        value = each.metadata.get("aliases", {}).get(value, value)
         if choices and value not in choices:
             raise LabError(f"{name} = {_shown(value)}: must be one of {', '.join(choices)}")
     elif not isinstance(value, dict) or not all(isinstance(word, str) for word in value.values()):
-        raise LabError(f'[{name}] must be a table of texts, such as "choose.start" = "g"')
+        raise LabError(f'[{name}] must be a table of texts, such as "setup.start" = "g"')
     return value
 
 

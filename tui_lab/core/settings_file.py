@@ -31,7 +31,7 @@ def template() -> str:
         # TOML cannot express None: an example takes its place
         value = default if default is not None else each.metadata["example"]
         lines += ["", *_help(name), f"# {_assignment(name, value)}"]
-    lines += ["", *_help("keys"), "[keys]", '# "choose.start" = "g,ctrl+s"']
+    lines += ["", *_help("keys"), "[keys]", '# "setup.start" = "g,ctrl+s"']
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,5 @@
 """What a recipe will take on a given place before it runs, in one record and in sentences: memory against
-what is free there, time, money and energy. The command line and the Choose pane say the same by it. No torch.
+what is free there, time, money and energy. The command line and the Setup pane say the same by it. No torch.
 """
 
 from __future__ import annotations

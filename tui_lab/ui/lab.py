@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from textual.dom import DOMNode
-    from textual.theme import Theme
 
     from tui_lab.core.settings import Settings, Source
     from tui_lab.playground.client import HostClient
     from tui_lab.playground.messages import HostStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
+    from tui_lab.ui.terminal.appearance import Appearance
 
 
 class Lab(Protocol):
@@ -38,8 +38,8 @@ class Lab(Protocol):
     slow_link: bool
     #: How plots are drawn: "braille", "block", "ascii".
     marker: str
-    #: Names of the lab's own themes and the user's.
-    lab_themes: list[str]
+    #: Themes and plot markers.
+    appearance: Appearance
 
     # ------------------------------------------------------------------ panes
 
@@ -50,6 +50,10 @@ class Lab(Protocol):
 
     def action_pane(self, name: str) -> None:
         """Goes to a pane, unless a modal screen is open."""
+        ...
+
+    def show_pane(self, name: str, asked_at: float) -> None:
+        """Goes to a pane that was asked for at a time on the clock of events."""
         ...
 
     def after_first_frame(self, callback: Callable[[], object]) -> None:
@@ -107,24 +111,12 @@ class Lab(Protocol):
         """Applies the user's keys; returns a sentence for each one that cannot be used."""
         ...
 
-    def read_themes(self) -> list[str]:
-        """Reads all theme files; returns a sentence for each faulty one."""
-        ...
-
-    def take_theme(self) -> str:
-        """Shows the theme that the settings name; returns a sentence if it does not exist."""
-        ...
-
-    def marker_of(self, theme: Theme) -> str:
-        """How plots are drawn with a theme."""
-        ...
-
     def forget_marker(self) -> None:
         """Draws plots as the settings say."""
         ...
 
-    def action_change_theme(self) -> None:
-        """Opens the list of themes."""
+    def action_open(self, name: str) -> None:
+        """Opens or closes one of the screens above the panes (see ``ui/open_screens.py``)."""
         ...
 
 

@@ -24,7 +24,8 @@ def check_settings() -> Check:
     from tui_lab.ui.actions import keymap
 
     loaded = settings.load()
-    faults = [*loaded.problems, *keymap.checked(loaded.settings.keys)[1]]
+    keys = loaded.settings.keys
+    faults = [*loaded.problems, *keymap.checked(keys)[1], *keymap.old_names(keys)]
     path = settings.path()
     said = sum(source != "default" for source in loaded.sources.values())
     fine = f"{sanitize(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"

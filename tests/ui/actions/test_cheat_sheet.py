@@ -35,7 +35,7 @@ def test_columns_run_downwards() -> None:
 
 
 async def test_it_opens_closes_and_shows_the_users_keys() -> None:
-    app = LabApp(settings=Settings(keys={"choose.start": "F13", "choose.ways": ""}))
+    app = LabApp(settings=Settings(keys={"setup.start": "F13", "setup.ways": ""}))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
         await pilot.press("question_mark")
@@ -45,4 +45,4 @@ async def test_it_opens_closes_and_shows_the_users_keys() -> None:
         assert "F13" in text and "Ctrl+S" not in text
         assert "–" in text, "an action without a key is there, without one"
         await pilot.press("question_mark")
-        await until(lambda: app.pane == "choose" and not isinstance(app.screen, CheatSheet))
+        await until(lambda: app.pane == "setup" and not isinstance(app.screen, CheatSheet))

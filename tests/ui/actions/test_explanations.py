@@ -49,9 +49,9 @@ def test_everything_has_an_explanation() -> None:
     known = read()
     assert {f"fields.{name}" for name in FIELDS} == {term for term in known if term.startswith("fields.")}
     assert {f"settings.{name}" for name in settings.FIELDS} == {t for t in known if t.startswith("settings.")}
-    assert all(f"choose.{part}" in known for part in MARKS), "every part of the forecast's bar"
-    assert all(f"compare.{family.replace('-', '_')}" in known for family in FAMILIES)
-    assert all(f"compare.{name}" in known for name in PARAMETERS)
+    assert all(f"setup.{part}" in known for part in MARKS), "every part of the forecast's bar"
+    assert all(f"playground.{family.replace('-', '_')}" in known for family in FAMILIES)
+    assert all(f"playground.{name}" in known for name in PARAMETERS)
     assert all(of_pane(pane) for pane in PANE_GROUPS)
     titles = " ".join(each.title for each in known.values())
     assert all(figure.split()[0] in titles for figure in ("rep-4", "distinct-2")) and FIGURES
@@ -61,7 +61,7 @@ def test_everything_has_an_explanation() -> None:
 def test_every_tab_of_a_pane_begins_with_a_term_of_its_own() -> None:
     from tui_lab.ui.screens import retention, runs, train
 
-    for pane, tabs in (("tune", train.TABS), ("keep", retention.TABS), ("runs", runs.TABS)):
+    for pane, tabs in (("train", train.TABS), ("retention", retention.TABS), ("runs", runs.TABS)):
         for name, _ in tabs:
             assert any(name in each.tabs for each in of_pane(pane)), (pane, name)
 
@@ -110,11 +110,9 @@ async def test_a_pane_lists_its_own_terms_and_a_finds_all() -> None:
         await until(lambda: "starts the run" in screen_text(app))
         await pilot.press("f5", "f10")
         await until(lambda: isinstance(app.screen, ExplainScreen) and "Chance level" in screen_text(app))
-        assert GROUPS["keep"] in screen_text(app)
-        await pilot.press("escape", "f7", "f10")
-        await until(lambda: "cross-entropy" in screen_text(app), what="the tile that has the focus")
+        assert GROUPS["retention"] in screen_text(app)
         await pilot.press("escape", "f5", "f10")
-        await until(lambda: isinstance(app.screen, ExplainScreen) and GROUPS["keep"] in screen_text(app))
+        await until(lambda: isinstance(app.screen, ExplainScreen) and GROUPS["retention"] in screen_text(app))
         count = len(app.screen.query_one("OptionList").options)  # type: ignore[attr-defined]
         await pilot.press("a")
         await until(lambda: len(app.screen.query_one("OptionList").options) == len(read()))  # type: ignore[attr-defined]

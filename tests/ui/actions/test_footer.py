@@ -47,8 +47,6 @@ async def test_nothing_is_offered_that_has_no_use_now() -> None:
         assert "Queue" not in last_line(app), "it is empty"
         await pilot.resize_terminal(80, 24)
         await until(lambda: "t Tab" in last_line(app))
-        await pilot.press("f7")
-        await until(lambda: "Enter Open" in last_line(app) and "i Ask" in last_line(app))
 
 
 async def test_a_key_that_leads_back_says_so() -> None:
@@ -63,7 +61,7 @@ async def test_a_key_that_leads_back_says_so() -> None:
 
 
 async def test_where_all_parts_are_in_view_the_key_of_tabs_goes_to_those_that_take_keys() -> None:
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: "t Next part" in last_line(app))
         seen = []

@@ -34,7 +34,7 @@ async def test_every_place_is_in_view_and_has_cells_of_its_own() -> None:
 
 
 async def test_it_goes_to_a_tab_and_to_a_pane_also_from_a_text() -> None:
-    app = LabApp(settings=Settings(pane="compare"))
+    app = LabApp(settings=Settings(pane="playground"))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.focused is not None and app.focused.id == "prompt")
         before = app.focused.text  # type: ignore[union-attr]
@@ -44,11 +44,11 @@ async def test_it_goes_to_a_tab_and_to_a_pane_also_from_a_text() -> None:
         place = app.screen.found[letter]  # type: ignore[attr-defined]
         await until(lambda: screen_text(app).splitlines()[0][place.x] == letter)
         await pilot.press(letter)
-        await until(lambda: app.pane == "tune")
-        assert before == app._screen_stacks["compare"][0].query_one("#prompt").text  # type: ignore[attr-defined]
+        await until(lambda: app.pane == "train")
+        assert before == app._screen_stacks["playground"][0].query_one("#prompt").text  # type: ignore[attr-defined]
         await pilot.press("ctrl+o")
         await until(lambda: isinstance(app.screen, Jump))
-        tabs = app._screen_stacks["tune"][0].query_one(TabBar)
+        tabs = app._screen_stacks["train"][0].query_one(TabBar)
         last = [name for name, place in app.screen.found.items() if place.y == tabs.region.y][-1]  # type: ignore[attr-defined]
         await pilot.press(last)
         await until(lambda: tabs.active == "about")
@@ -64,4 +64,4 @@ async def test_escape_leaves_and_a_wrong_letter_does_nothing() -> None:
         await until(lambda: isinstance(app.screen, Jump))
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Jump))
-        assert app.focused is focused and app.pane == "choose"
+        assert app.focused is focused and app.pane == "setup"

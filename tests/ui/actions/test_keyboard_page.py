@@ -26,5 +26,5 @@ def test_it_has_a_row_for_every_action_and_no_more() -> None:
 
 
 def test_its_example_is_one_that_holds() -> None:
-    assert checked({"choose.start": "G, ctrl+s", "tune.stop": ""})[1] == []
-    assert '"choose.start" = "G, ctrl+s"' in markdown()
+    assert checked({"setup.start": "G, ctrl+s", "train.stop": ""})[1] == []
+    assert '"setup.start" = "G, ctrl+s"' in markdown()

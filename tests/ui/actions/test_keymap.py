@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hypothesis
 import pytest
 from hypothesis import given
@@ -11,11 +13,11 @@ from textual.binding import Binding, BindingsMap
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.core.settings import Settings
-from tui_lab.ui.actions.keymap import checked, conflicts
+from tui_lab.ui.actions.keymap import checked, conflicts, current_id, old_names
 from tui_lab.ui.actions.keys import goes_first, key_name, parse_key, parse_keys, remapped
 from tui_lab.ui.actions.registry import ACTIONS, BY_ID, keys_now
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.widgets.dialogs import Confirm, Pick
 
 
@@ -63,32 +65,32 @@ def test_every_key_of_the_registry_is_one() -> None:
 def test_problems_are_a_sentence_each_and_the_rest_holds() -> None:
     keys, problems = checked(
         {
-            "choose.strt": "g",
-            "tune.stop": "ctrl+nope",
-            "compare.add": "shift+x",
-            "keep.sweep": "e",  # the key of keep.measure
-            "tune.pause": "",
-            "app.choose": "m",  # a key of Choose
+            "setup.strt": "g",
+            "train.stop": "ctrl+nope",
+            "playground.add": "shift+x",
+            "retention.sweep": "e",  # the key of keep.measure
+            "train.pause": "",
+            "app.setup": "m",  # a key of Setup
         }
     )
-    assert keys == {"compare.add": "X", "tune.pause": ""}
+    assert keys == {"playground.add": "X", "train.pause": ""}
     assert [problem.split(":")[1].split("=")[0].strip() for problem in problems] == [
-        "'choose.strt' is no action; is 'choose.start' meant?",
-        "tune.stop",
-        "app.choose",
-        "keep.sweep",
+        "'setup.strt' is no action; is 'setup.start' meant?",
+        "train.stop",
+        "app.setup",
+        "retention.sweep",
     ]
-    assert "keep.measure" in problems[3] and "keeps its own" in problems[3]
+    assert "retention.measure" in problems[3] and "keeps its own" in problems[3]
 
 
 def test_two_actions_may_change_places() -> None:
-    swapped = {"choose.start": "a", "choose.queue": "s,ctrl+s"}
+    swapped = {"setup.start": "a", "setup.queue": "s,ctrl+s"}
     assert checked(swapped) == (swapped, [])
 
 
 def test_the_later_of_two_on_one_key_goes() -> None:
-    keys, problems = checked({"tune.stop": "F13", "tune.pause": "f13"})
-    assert keys == {"tune.stop": "f13"} and "tune.pause" in problems[0] and len(problems) == 1
+    keys, problems = checked({"train.stop": "F13", "train.pause": "f13"})
+    assert keys == {"train.stop": "f13"} and "train.pause" in problems[0] and len(problems) == 1
 
 
 @hypothesis.settings(max_examples=40, deadline=None)
@@ -124,20 +126,20 @@ def test_remapping_leaves_neighbours_alone_and_takes_the_keys_nature() -> None:
 
 
 async def test_function_keys_work_in_a_text_and_digits_are_text_there() -> None:
-    app = LabApp(settings=Settings(pane="compare"))
+    app = LabApp(settings=Settings(pane="playground"))
     async with app.run_test(size=(100, 30)) as pilot:
         await until(lambda: app.focused is not None and app.focused.id == "prompt")
         await pilot.press("end", "1", "6")
         await until(lambda: app.focused.text.endswith("16"))  # type: ignore[union-attr]
-        assert app.pane == "compare"
+        assert app.pane == "playground"
         await pilot.press("f6")  # TextArea itself has F6 and F7
         await until(lambda: app.pane == "runs")
         await pilot.press("1")
-        await until(lambda: app.pane == "choose")
+        await until(lambda: app.pane == "setup")
 
 
 async def test_enter_is_a_new_line_where_another_key_sends_the_prompt() -> None:
-    app = LabApp(settings=Settings(pane="compare", keys={"prompt.send": "ctrl+s", "prompt.line": ""}))
+    app = LabApp(settings=Settings(pane="playground", keys={"prompt.send": "ctrl+s", "prompt.line": ""}))
     async with app.run_test(size=(100, 30)) as pilot:
         await until(lambda: app.focused is not None and app.focused.id == "prompt")
         await pilot.press("end", "enter", "x")
@@ -152,23 +154,23 @@ async def test_while_a_question_is_open_the_panes_wait_and_say_so() -> None:
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("f3", "ctrl+p")
         await until(lambda: said(app, "First answer or leave"))
-        assert isinstance(app.screen, Confirm) and app.pane == "choose"
+        assert isinstance(app.screen, Confirm) and app.pane == "setup"
         await pilot.press("n", "f3")
-        await until(lambda: isinstance(app.screen, TunePane))
+        await until(lambda: isinstance(app.screen, TrainPane))
 
 
 async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
-    keys = {"app.tune": "f13", "app.choose": "", "tune.runs": "ctrl+t", "pick.leave": "z", "tune.stop": ""}
+    keys = {"app.train": "f13", "app.setup": "", "train.runs": "ctrl+t", "pick.leave": "z", "train.stop": ""}
     app = LabApp(settings=Settings(keys=keys))
     async with app.run_test(size=(120, 30)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
-        assert "F13 Tune" in screen_text(app) and "F3" not in screen_text(app)
+        assert "F13 Train" in screen_text(app) and "F3" not in screen_text(app)
         await pilot.press("f3")
-        assert app.pane == "choose"
+        assert app.pane == "setup"
         await pilot.press("f13")
         await until(lambda: "No run yet" in screen_text(app))
-        assert "Ctrl+P Choose" in screen_text(app), "no key: how the palette goes there"
-        assert keys_now("tune.stop", app._keymap) == []
+        assert "Ctrl+P Setup" in screen_text(app), "no key: how the palette goes there"
+        assert keys_now("train.stop", app._keymap) == []
         await until(lambda: "Ctrl+T Runs" in screen_text(app).splitlines()[-1])
         assert "Stop" not in screen_text(app).splitlines()[-1]
         app.push_screen(Pick("List", [("one", "")]))
@@ -176,4 +178,34 @@ async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
         await pilot.press("escape")
         assert isinstance(app.screen, Pick)
         await pilot.press("z")
-        await until(lambda: app.pane == "tune" and not isinstance(app.screen, Pick))
+        await until(lambda: app.pane == "train" and not isinstance(app.screen, Pick))
+
+
+def test_former_ids_of_actions_still_work() -> None:
+    former = {"choose.start": "G", "app.tune": "f13", "keep.compare": "v", "runs.keep": "i"}
+    keys, problems = checked(former)
+    assert keys == {
+        "setup.start": "G",
+        "app.train": "f13",
+        "retention.playground": "v",
+        "runs.retention": "i",
+    }
+    assert problems == []
+    assert old_names(former)[0] == "keys: choose.start is now called setup.start; the old name still works"
+    assert len(old_names(former)) == 4 and old_names(keys) == []
+    assert checked({"tune.stop": "z", "train.stop": "y"})[0] == {"train.stop": "y"}
+
+
+def test_keys_of_the_removed_dashboard_are_ignored_with_a_sentence() -> None:
+    keys, problems = checked({"dashboard.open": "z", "app.dashboard": "f7", "train.stop": "y"})
+    assert keys == {"train.stop": "y"}
+    assert [problem.partition(" is ignored: Train")[0] for problem in problems] == [
+        "keys: dashboard.open",
+        "keys: app.dashboard",
+    ]
+
+
+def test_every_id_of_the_first_release_is_known() -> None:
+    ids = (Path(__file__).parent / "ids_of_caf9144.txt").read_text().split()
+    assert len(ids) > 150
+    assert [each for each in ids if current_id(each) not in BY_ID and "dashboard" not in each] == []

@@ -73,7 +73,7 @@ def test_no_binding_of_the_lab_goes_past_the_registry() -> None:
 
 
 def test_the_help_names_every_key() -> None:
-    text = help_content("tune").plain
+    text = help_content("train").plain
     for action in ACTIONS:
         if action.keys:
             assert keys_of(action.id) in text
@@ -82,15 +82,15 @@ def test_the_help_names_every_key() -> None:
 
 
 def test_the_help_shows_only_lines_with_the_words() -> None:
-    text = help_content("tune", words="checkpoint save").plain
+    text = help_content("train", words="checkpoint save").plain
     assert "Save a checkpoint" in text and "Choose\n" not in text
-    assert "Nothing here has" in help_content("tune", words="zebra").plain
+    assert "Nothing here has" in help_content("train", words="zebra").plain
 
 
 def test_keys_as_people_read_them() -> None:
-    assert keys_of("choose.start") == "s or Ctrl+S"
+    assert keys_of("setup.start") == "s or Ctrl+S"
     assert key_name("ctrl+s") == "Ctrl+S"
-    assert keys_of("choose.start", {"choose.start": "g"}) == "g"
-    assert keys_of("choose.start", {"choose.start": ""}) == "Ctrl+P Start"
-    assert first_key("app.tune") == "F3"
+    assert keys_of("setup.start", {"setup.start": "g"}) == "g"
+    assert keys_of("setup.start", {"setup.start": ""}) == "Ctrl+P Start"
+    assert first_key("app.train") == "F3"
     assert isinstance(ACTIONS[0], Action)

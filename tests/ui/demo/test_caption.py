@@ -31,18 +31,18 @@ def test_it_never_is_wider_than_its_place(text: str, title: str, label: str, wid
 
 
 def test_keys_get_shorter_before_the_label_does() -> None:
-    said = Caption("", "Compare", 3, 7, LABEL, KEYS, BRIEF)
-    assert line(said, 120) == f"▶ ●●●○○○○ Compare · {LABEL} · {KEYS}"
-    assert line(said, 85) == f"▶ ●●●○○○○ Compare · {LABEL} · {BRIEF}"
+    said = Caption("", "Playground", 3, 7, LABEL, KEYS, BRIEF)
+    assert line(said, 120) == f"▶ ●●●○○○○ Playground · {LABEL} · {KEYS}"
+    assert line(said, 85) == f"▶ ●●●○○○○ Playground · {LABEL} · {BRIEF}"
     assert line(said, 78) == f"▶ ●●●○○○○ {LABEL} · {BRIEF}"
     assert line(said, 58) == f"▶ ●●●○○○○ {LABEL}"
     assert line(replace(said, label=f"naive {LABEL}"), 58) == f"▶ ●●●○○○○ naive {LABEL}"[:58].rstrip()
 
 
 def test_paused_and_ascii() -> None:
-    said = Caption("", "Tune", 2, 7, "", "keys", "keys", paused=True)
-    assert line(said, 78) == "‖ ●●○○○○○ Tune · keys"
-    assert line(said, 78, ascii_only=True) == "|| ##..... Tune | keys"
+    said = Caption("", "Train", 2, 7, "", "keys", "keys", paused=True)
+    assert line(said, 78) == "‖ ●●○○○○○ Train · keys"
+    assert line(said, 78, ascii_only=True) == "|| ##..... Train | keys"
 
 
 def test_captions_of_the_story_fit_the_smallest_common_window() -> None:

@@ -84,7 +84,7 @@ async def test_keys_pause_change_the_chapter_and_quit(found: recording.Recording
         assert app.player.is_paused, "any other key pauses the demo"
         await until(lambda: app.screen.query_one("#models").has_class("-active"))
         await pilot.press("f3")
-        await until(lambda: app.pane == "tune")
+        await until(lambda: app.pane == "train")
         await pilot.resize_terminal(50, 15)
         await until(lambda: "needs at least" in screen_text(app))
         await pilot.resize_terminal(120, 40)
@@ -103,7 +103,7 @@ async def test_keys_are_text_only_after_the_user_took_over_a_text_field(found: r
         for number in (1, 2):
             await pilot.press("right")
             await until(lambda number=number: app.player.number == number)
-        await until(lambda: getattr(app.screen, "GROUP", "") == "compare" and app.focused is not None)
+        await until(lambda: getattr(app.screen, "GROUP", "") == "playground" and app.focused is not None)
         field = app.screen.query_one("#prompt", TextArea)
         await pilot.press("space")
         assert app.player.is_paused and not app.player.is_typing, "the prompt has the focus by itself"
@@ -159,7 +159,7 @@ def live_demo(found: recording.Recording, monkeypatch: pytest.MonkeyPatch) -> De
     monkeypatch.setattr(demo_runs, "OVERRIDES", {name: {"max_steps": 12} for name in ("naive", "keeper")})
     app = DemoApp(pace=PACE)
     app.recorder = Recorder(found.answers, app._set_host_status, app.player.wait)
-    app._host = app.recorder
+    app.playground.client = app.recorder
     return app
 
 

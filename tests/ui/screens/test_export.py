@@ -20,7 +20,7 @@ from tui_lab.recipes.recipe import build
 from tui_lab.runs.folder import RunLock, create
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.export import ExportScreen
-from tui_lab.ui.screens.retention import KeepPane
+from tui_lab.ui.screens.retention import RetentionPane
 from tui_lab.ui.widgets.dialogs import Confirm
 
 ANSWER = {
@@ -54,9 +54,9 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
 
 async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
     run = made.make_run()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: isinstance(app.screen, KeepPane) and app.screen.kept is not None)
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
         await pilot.press("E")
         await until(lambda: isinstance(app.screen, ExportScreen))
         await pilot.pause()
@@ -100,20 +100,20 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: "nothing was exported" in screen_text(app))
         await until(lambda: "Enter exports" in screen_text(app))
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, KeepPane))
+        await until(lambda: isinstance(app.screen, RetentionPane))
 
 
 async def test_without_anything_to_export_it_says_why(job: Job, own_folders: Path) -> None:
-    app = LabApp(pane="choose")
+    app = LabApp(pane="setup")
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.pause()
-        app.action_export()
+        app.action_open("export")
         await until(lambda: said(app, "no run to export"))
         run = create(build({"model": "pocket"}))
-        app.action_export()
+        app.action_open("export")
         await until(lambda: said(app, "saved nothing yet"))
         lock = RunLock.take(run)
-        app.action_export()
+        app.action_open("export")
         await until(lambda: said(app, "in progress"))
         lock.release()
         assert not job.asked

@@ -1,4 +1,4 @@
-"""Compare: what a person does with a prompt and lanes, on a host made of paper, and on the real one."""
+"""Playground: what a person does with a prompt and lanes, on a host made of paper, and on the real one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tui_lab.playground.messages import (
     TooLong,
 )
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.playground import ComparePane
+from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.widgets.dialogs import Confirm
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.prompt import Prompt
@@ -88,14 +88,14 @@ class PaperHost:
 @asynccontextmanager
 async def compare(
     size: tuple[int, int] = (120, 40), **host: Any
-) -> AsyncIterator[tuple[LabApp, Pilot[None], ComparePane, PaperHost]]:
-    app = LabApp(pane="compare")
+) -> AsyncIterator[tuple[LabApp, Pilot[None], PlaygroundPane, PaperHost]]:
+    app = LabApp(pane="playground")
     async with app.run_test(size=size) as pilot:
         paper = PaperHost(lambda status: setattr(app, "host_status", status), **host)
-        app._host = paper  # type: ignore[assignment]
-        await until(lambda: isinstance(app.screen, ComparePane) and app.screen.is_laid_out)
+        app.playground.client = paper  # type: ignore[assignment]
+        await until(lambda: isinstance(app.screen, PlaygroundPane) and app.screen.is_laid_out)
         pane = app.screen
-        assert isinstance(pane, ComparePane)
+        assert isinstance(pane, PlaygroundPane)
         await until(lambda: bool(pane.query_one("#lanes").size.area))
         yield app, pilot, pane, paper
 
@@ -278,11 +278,11 @@ async def test_a_run_that_is_not_there_is_one_sentence() -> None:
 
 
 async def test_the_real_host_streams_dies_and_comes_back() -> None:
-    app = LabApp(pane="compare")
+    app = LabApp(pane="playground")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: app.host.status.loaded, 60)
         pane = app.screen
-        assert isinstance(pane, ComparePane)
+        assert isinstance(pane, PlaygroundPane)
         await pilot.press("enter")
         await until(lambda: all(view.state == "done" for view in pane.views), 60)
         answers = [view.text for view in pane.views]

@@ -1,4 +1,4 @@
-"""Keep: a person reads the verdict, opens a flip, measures, sweeps, and is told what to do."""
+"""Retention: a person reads the verdict, opens a flip, measures, sweeps, and is told what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.runs.folder import open_run
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.item_view import ItemView
-from tui_lab.ui.screens.retention import KeepPane
+from tui_lab.ui.screens.retention import RetentionPane
 from tui_lab.ui.widgets.dialogs import Pick
 from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.run_list import RunList
@@ -50,18 +50,18 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     return found
 
 
-def pane_of(app: LabApp) -> KeepPane:
-    assert isinstance(app.screen, KeepPane)
+def pane_of(app: LabApp) -> RetentionPane:
+    assert isinstance(app.screen, RetentionPane)
     return app.screen
 
 
-async def ready(app: LabApp) -> KeepPane:
-    await until(lambda: isinstance(app.screen, KeepPane) and app.screen.kept is not None)
+async def ready(app: LabApp) -> RetentionPane:
+    await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
     return pane_of(app)
 
 
 async def test_without_a_run_it_says_how_to_get_one() -> None:
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "No run yet" in screen_text(app))
         await pilot.press("e", "s", "w", "c")
@@ -71,7 +71,7 @@ async def test_without_a_run_it_says_how_to_get_one() -> None:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 async def test_the_verdict_the_table_and_what_next(size: tuple[int, int], own_folders: Path) -> None:
     made.make_run()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=size) as pilot:
         await ready(app)
         await until(lambda: "✗ forgotten" in screen_text(app))
@@ -94,7 +94,7 @@ async def test_the_gain_is_told_in_one_line_and_nothing_is_advised_that_cannot_b
     run = made.make_run(preset="minute")
     (run.path / "retention" / "everyday.json").unlink()
     (run.path / "adapter").rmdir()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)):
         await ready(app)
         await until(lambda: "This run ended without saving" in screen_text(app))
@@ -104,7 +104,7 @@ async def test_the_gain_is_told_in_one_line_and_nothing_is_advised_that_cannot_b
 
 async def test_a_flip_is_opened_and_the_next_one_after_it(own_folders: Path) -> None:
     made.make_run()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app)
         await pilot.press("t", "t", "enter")
@@ -133,7 +133,7 @@ async def test_the_plots_of_a_run(own_folders: Path) -> None:
         "keep": 0.95,
     }
     made.save(run.path / "retention" / "strength.json", strength)
-    app = LabApp(pane="keep", run_id="")
+    app = LabApp(pane="retention", run_id="")
     app.set_reactive(LabApp.run_id, run.id)
     async with app.run_test(size=(200, 60)) as pilot:
         pane = await ready(app)
@@ -148,7 +148,7 @@ async def test_the_plots_of_a_run(own_folders: Path) -> None:
 
 async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: Path, jobs: Jobs) -> None:
     run = made.make_run()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
 
     def measure(request: dict[str, Any]) -> None:
         (suite,) = request["suites"]
@@ -174,7 +174,7 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
 async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Path, jobs: Jobs) -> None:
     made.make_run()
     jobs.waits = True
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         await pilot.press("s")
@@ -189,7 +189,7 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
 async def test_a_measurement_that_fails_is_one_sentence(own_folders: Path, jobs: Jobs) -> None:
     made.make_run()
     jobs.error = "the suite [b]x[/b] has no answers"
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         await pilot.press("s")
@@ -204,18 +204,18 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
     second = made.make_run(name="second", verdict="green")
     for run in (first, second):
         (run.path / "adapter").rmdir()
-    app = LabApp(pane="keep")
+    app = LabApp(pane="retention")
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         await pilot.press("r")
         await until(lambda: isinstance(app.screen, RunList))
         await until(lambda: app.screen.query_one(OptionList).option_count == 2)
         await pilot.press("down", "enter")
-        await until(lambda: isinstance(app.screen, KeepPane))
+        await until(lambda: isinstance(app.screen, RetentionPane))
         shown = pane_of(app).kept
         assert shown is not None
         await pilot.press("s")
-        await until(lambda: said(app, "ended without saving: R on Tune resumes it"))
+        await until(lambda: said(app, "ended without saving: R on Train resumes it"))
         assert not jobs.asked
         line_of_keys = screen_text(app).rstrip().splitlines()[-1]
         assert "r Runs" in line_of_keys and "Measure" not in line_of_keys

@@ -18,7 +18,7 @@ async def test_what_lies_over_a_pane_without_a_run_leaves_one_timer_behind(
     looks: list[int] = []
     monkeypatch.setattr(run_pane, "IDLE_POLL_S", 0.3)
     monkeypatch.setattr(run_pane, "list_runs", lambda: looks.append(1) or [])
-    app = LabApp(settings=Settings(pane="tune"))
+    app = LabApp(settings=Settings(pane="train"))
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: looks)
         for _ in range(4):

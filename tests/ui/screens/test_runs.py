@@ -18,10 +18,10 @@ from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.schema import EndEvent, PlanEvent, ResumedEvent, StartedEvent, StepEvent, ValidationEvent
 from tui_lab.runs.state import Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.retention import KeepPane
+from tui_lab.ui.screens.retention import RetentionPane
 from tui_lab.ui.screens.runs import RunsPane
-from tui_lab.ui.screens.setup import ChoosePane
-from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.screens.setup import SetupPane
+from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.widgets.dialogs import AskText, Confirm
 from tui_lab.ui.widgets.plot import Plot
 
@@ -159,11 +159,11 @@ async def test_a_run_is_opened_on_the_other_panes(own_folders: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app, 1)
         await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, TunePane) and app.run_id == run.id)
+        await until(lambda: isinstance(app.screen, TrainPane) and app.run_id == run.id)
         await pilot.press("f6")
         await ready(app, 1)
         await pilot.press("k")
-        await until(lambda: isinstance(app.screen, KeepPane))
+        await until(lambda: isinstance(app.screen, RetentionPane))
         await pilot.press("5")
         await ready(app, 1)
 
@@ -267,7 +267,7 @@ async def test_the_queue_from_choose_to_its_end(
     queue.hold()
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: isinstance(app.screen, ChoosePane) and app.screen.summary is not None)
+        await until(lambda: isinstance(app.screen, SetupPane) and app.screen.summary is not None)
         await pilot.press("a")
         await until(lambda: said(app, "Queued as"))
         await until(lambda: said(app, "The queue is held"))

@@ -135,32 +135,32 @@ async def press_new_key(pilot: Pilot[None], how: str, key: str) -> None:
 async def test_an_action_gets_another_key_which_works_at_once() -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
-        await keys_screen(pilot, "app.tune")
+        await keys_screen(pilot, "app.train")
         await press_new_key(pilot, "enter", "f18")
-        await until(lambda: written().keys == {"app.tune": "f18"})
+        await until(lambda: written().keys == {"app.train": "f18"})
         await press_new_key(pilot, "a", "comma")  # the settings' own key
         await until(lambda: said(app, "app.settings"))
         await press_new_key(pilot, "a", "f3")  # no longer this action's, and nobody else's
-        await until(lambda: written().keys == {"app.tune": "f18,f3"})
+        await until(lambda: written().keys == {"app.train": "f18,f3"})
         await press_new_key(pilot, "a", "escape")
-        assert written().keys == {"app.tune": "f18,f3"}
-        assert "F18 or F3" in line_of(app, "app.tune")
+        assert written().keys == {"app.train": "f18,f3"}
+        assert "F18 or F3" in line_of(app, "app.train")
         await pilot.press("escape", "escape")
         await until(lambda: len(app.screen_stack) == 1)
-        await until(lambda: "F18 Tune" in screen_text(app).splitlines()[0])
+        await until(lambda: "F18 Train" in screen_text(app).splitlines()[0])
         await pilot.press("f18")
-        await until(lambda: app.pane == "tune")
+        await until(lambda: app.pane == "train")
 
 
 async def test_keys_that_are_taken_are_refused_and_reset_gives_them_back() -> None:
-    app = LabApp(settings=Settings(keys={"tune.stop": "f18"}), sources={"keys": "file"})
+    app = LabApp(settings=Settings(keys={"train.stop": "f18"}), sources={"keys": "file"})
     async with app.run_test(size=(80, 24)) as pilot:
-        await keys_screen(pilot, "tune.stop")
+        await keys_screen(pilot, "train.stop")
         await press_new_key(pilot, "enter", "space")
-        await until(lambda: said(app, "tune.pause"))
+        await until(lambda: said(app, "train.pause"))
         await press_new_key(pilot, "enter", "tab")
         await until(lambda: said(app, "keeps its meaning"))
-        assert app.settings.keys == {"tune.stop": "f18"} and not settings.path().exists()
+        assert app.settings.keys == {"train.stop": "f18"} and not settings.path().exists()
         await pilot.press("backspace")
         await until(lambda: not app.settings.keys and settings.path().exists())
         assert written() == Settings()

@@ -1,4 +1,4 @@
-"""Choose, driven by keys: picking, editing, the preview, the command, and what starting does."""
+"""Setup, driven by keys: picking, editing, the preview, the command, and what starting does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.setup import SetupPane
 
 
 class Child:
@@ -56,8 +56,8 @@ def no_preview(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(job_client, "run_job", never)
 
 
-def pane(app: LabApp) -> ChoosePane:
-    assert isinstance(app.screen, ChoosePane)
+def pane(app: LabApp) -> SetupPane:
+    assert isinstance(app.screen, SetupPane)
     return app.screen
 
 
@@ -71,7 +71,7 @@ async def test_one_key_starts_the_default_run_and_shows_it(started: list[Run]) -
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app)
         await pilot.press("s")
-        await until(lambda: app.pane == "tune")
+        await until(lambda: app.pane == "train")
         assert len(started) == 1 and app.run_id == started[0].id
         recipe = started[0].recipe()
         assert (recipe.model, recipe.preset, recipe.data) == ("pocket", "minute", "pirate")
@@ -83,7 +83,7 @@ async def test_pressing_start_twice_starts_one(started: list[Run]) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app)
         await pilot.press("s", "s", "s")
-        await until(lambda: app.pane == "tune")
+        await until(lambda: app.pane == "train")
         await pilot.pause(0.2)
         assert len(list_runs()) == len(started) == 1
 
@@ -150,7 +150,7 @@ async def test_a_refused_combination_is_said_and_not_started(started: list[Run])
         await until(lambda: "4-bit weights cannot be trained" in " ".join(screen_text(app).split()))
         await pilot.press("s")
         await pilot.pause(0.2)
-        assert not started and not list_runs() and app.pane == "choose"
+        assert not started and not list_runs() and app.pane == "setup"
         pane(app).form.set_value("quantization", "none")
         await until(lambda: "starts the run" in screen_text(app))
 
@@ -229,7 +229,7 @@ async def test_what_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPa
         await ready(app)
         await pilot.press("s")
         await until(lambda: any("Read-only" in n.message for n in app._notifications))
-        assert app.pane == "choose"
+        assert app.pane == "setup"
 
 
 async def test_the_command_is_copied() -> None:

@@ -1,4 +1,4 @@
-"""Memory on the Choose pane, driven by keys: the bar follows every change, one key makes a recipe fit and
+"""Memory on the Setup pane, driven by keys: the bar follows every change, one key makes a recipe fit and
 takes that back, the exact probe is counted and dropped, and a run that does not fit is asked about."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.views.forecast import ForecastView
 from tui_lab.ui.widgets.dialogs import RemedyDialog
 
@@ -71,8 +71,8 @@ def no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_client, "run_job", never)
 
 
-def pane(app: LabApp) -> ChoosePane:
-    found = next(screen for screen in app.screen_stack if isinstance(screen, ChoosePane))
+def pane(app: LabApp) -> SetupPane:
+    found = next(screen for screen in app.screen_stack if isinstance(screen, SetupPane))
     return found
 
 
@@ -84,7 +84,7 @@ def shown(app: LabApp) -> ForecastView:
 
 def words(app: LabApp) -> str:
     """What the panel of the summary shows, or a modal over it."""
-    if not isinstance(app.screen, ChoosePane):
+    if not isinstance(app.screen, SetupPane):
         return " ".join(screen_text(app).split())
     area = pane(app).summary_view.region
     rows = screen_text(app).splitlines()[area.y : area.bottom]

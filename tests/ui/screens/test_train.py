@@ -1,4 +1,4 @@
-"""Tune, fed with event logs written as a run writes them: live, finished, failed, crashed, hostile, long."""
+"""Train, fed with event logs written as a run writes them: live, finished, failed, crashed, hostile, long."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tui_lab.runs.schema import (
     WarningEvent,
 )
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.widgets.dialogs import Confirm
 from tui_lab.ui.widgets.feed import Feed
 from tui_lab.ui.widgets.run_list import RunList
@@ -101,8 +101,8 @@ def fake() -> Iterator[FakeRun]:
     run.die()
 
 
-def pane(app: LabApp) -> TunePane:
-    assert isinstance(app.screen, TunePane)
+def pane(app: LabApp) -> TrainPane:
+    assert isinstance(app.screen, TrainPane)
     return app.screen
 
 
@@ -315,7 +315,7 @@ def last_line(app: LabApp) -> str:
 
 
 async def test_the_first_run_is_seen_whoever_starts_it() -> None:
-    app = LabApp(pane="tune")
+    app = LabApp(pane="train")
     async with app.run_test(size=(80, 24)):
         await until(lambda: "No run yet" in screen_text(app))
         made = FakeRun()
@@ -375,8 +375,8 @@ async def test_who_goes_elsewhere_while_a_run_is_started_again_stays_there(
         await until(lambda: app.current_mode == "runs")
         left.set()
         await until(lambda: said(app, "Started again"))
-        assert app.current_mode == "runs" and len(app._children) == 1
-        app._children[0].wait()
+        assert app.current_mode == "runs" and len(app.runs.children) == 1
+        app.runs.children[0].wait()
 
 
 async def test_a_crashed_run_shows_its_last_words(fake: FakeRun) -> None:
@@ -435,7 +435,7 @@ async def test_a_long_log_is_caught_up_with_without_blocking(fake: FakeRun) -> N
         fake.step(step, 2.0 + (50.0 if step == 3_456 else 0.0), 8_000)
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: isinstance(app.screen, TunePane))
+        await until(lambda: isinstance(app.screen, TrainPane))
         await pilot.press("t")  # the keyboard is heard while the log is read
         await pilot.press("left_square_bracket")
         await until(lambda: "8000/8000 steps" in screen_text(app), 120)
@@ -459,7 +459,7 @@ async def test_the_list_of_runs_opens_another(fake: FakeRun) -> None:
             runs = app.screen.query_one(OptionList)
             runs.highlighted = runs.get_option_index(fake.run.id)
             await pilot.press("enter")
-            await until(lambda: isinstance(app.screen, TunePane) and "✓ finished" in screen_text(app))
+            await until(lambda: isinstance(app.screen, TrainPane) and "✓ finished" in screen_text(app))
             assert app.run_id == fake.run.id
     finally:
         newer.die()
@@ -477,7 +477,7 @@ async def test_samples_and_events_are_added_not_written_anew(fake: FakeRun) -> N
 
 
 async def _feed(app: LabApp, selector: str, text: str) -> Feed:
-    await until(lambda: isinstance(app.screen, TunePane))
+    await until(lambda: isinstance(app.screen, TrainPane))
     feed = pane(app).query_one(selector, Feed)
     await until(lambda: text in feed.text)
     return feed

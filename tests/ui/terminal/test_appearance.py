@@ -33,7 +33,7 @@ from tui_lab.ui.widgets.plot import Plot
 
 #: The contrast (WCAG) that everything must have in the two themes that leave the least room for it.
 CONTRAST = {"lab-light": 4.5, "lab-projector": 7.0}
-PANES = ("choose", "tune", "compare", "keep", "runs", "dashboard")
+PANES = ("setup", "train", "playground", "retention", "runs")
 #: SGR parameters that set a colour: 30-38, 40-48, 90-97, 100-107.
 _SGR = re.compile(r"\x1b\[([\d;:]*)m")
 
@@ -56,8 +56,8 @@ def segments(app: LabApp) -> Iterator[Segment]:
 
 async def every_pane(app: LabApp, pilot: Pilot[None]) -> Iterator[str]:  # type: ignore[misc]
     """Goes through all panes, help and the palette; the name of each, once it stands."""
-    app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
-    await until(lambda: app._drawn)
+    app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    await until(lambda: app.first_frame.drawn)
     for name in PANES:
         app.action_pane(name)
         await until(lambda name=name: app.pane == name and "F2" in screen_text(app))
@@ -90,15 +90,15 @@ async def test_no_pane_sends_a_colour_or_other_letters_where_none_are_wanted(
         assert app.marker == "ascii" and said(app, "Plots stay in ASCII")
 
 
-@pytest.mark.parametrize("pane", ["choose", "compare"])
+@pytest.mark.parametrize("pane", ["setup", "playground"])
 async def test_without_colours_the_focus_is_seen(pane: str) -> None:
     app = LabApp(settings=Settings(color=False, pane=pane))
     async with app.run_test(size=(120, 40)) as pilot:
-        app._host = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
-        await until(lambda: app._drawn and app.focused is not None)
+        app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+        await until(lambda: app.first_frame.drawn and app.focused is not None)
         await pilot.pause(0.3)
         before, held = sent(app), app.focused
-        await pilot.press("escape" if pane == "compare" else "tab")
+        await pilot.press("escape" if pane == "playground" else "tab")
         await until(lambda: app.focused is not held)
         await pilot.pause()
         assert sent(app) != before
@@ -153,7 +153,7 @@ async def test_what_is_drawn_can_be_read() -> None:
 async def test_a_passing_message_says_in_words_how_grave_it_is() -> None:
     app = LabApp(settings=Settings(pane="runs"))
     async with app.run_test(size=(100, 40), notifications=True):
-        await until(lambda: app._drawn)
+        await until(lambda: app.first_frame.drawn)
         app.notify("all is well")
         app.notify("look here", severity="warning")
         app.notify("not done", severity="error")
@@ -171,7 +171,7 @@ async def test_colours_that_are_asked_for_overrule_no_color(monkeypatch: pytest.
     monkeypatch.setenv("COLORTERM", "truecolor")
     app = LabApp(settings=load().settings, pane="runs")
     async with app.run_test(size=(80, 24)):
-        await until(lambda: app._drawn)
+        await until(lambda: app.first_frame.drawn)
         colours = {style.color.triplet for _, style, _ in segments(app) if style and style.color}
         assert any(len(set(triplet)) > 1 for triplet in colours if triplet), "not only greys"
 
@@ -183,7 +183,7 @@ async def test_sixteen_colours_get_native_codes(monkeypatch: pytest.MonkeyPatch)
         app = LabApp(pane="runs")
         assert app.theme == themes.ANSI_THEME
     async with app.run_test(size=(80, 24)):
-        await until(lambda: app._drawn)
+        await until(lambda: app.first_frame.drawn)
         found = colour_parameters(sent(app))
         assert found and not found & {38, 48}
 
@@ -231,7 +231,7 @@ def ground(app: LabApp) -> str:
 
 
 async def chooser(app: LabApp, pilot: Pilot[None]) -> OptionList:
-    await until(lambda: app._drawn and app.lab_themes)
+    await until(lambda: app.first_frame.drawn and app.appearance.theme_names)
     await pilot.press("f9")
     await until(
         lambda: isinstance(app.screen, ThemeChooser) and app.screen.query_one(OptionList).option_count
@@ -277,7 +277,7 @@ async def test_files_are_read_again_and_a_faulty_one_is_one_message() -> None:
     mine.write_text('[colors]\nprimary = "#ff0000"\npanel = "#010203"')
     app = LabApp(settings=Settings(theme="mine", pane="runs"))
     async with app.run_test(size=(100, 30)) as pilot:
-        await until(lambda: app.theme == "mine" and app._drawn and ground(app) == "#010203")
+        await until(lambda: app.theme == "mine" and app.first_frame.drawn and ground(app) == "#010203")
         mine.write_text('[colors]\nprimary = "#ff0000"\npanel = "#040506"')
         (folder / "bad.toml").write_text("[[[")
         await chooser(app, pilot)
@@ -322,7 +322,7 @@ async def test_plots_are_as_f8_then_the_settings_then_the_theme_say() -> None:
     run = make_run()
     app = LabApp(settings=Settings(theme="lab-projector"), run_id=str(run.path))
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: app._drawn)
+        await until(lambda: app.first_frame.drawn)
         assert {plot.options.marker for plot in app.screen.query(Plot)} == {"block"}
         assert {plot.options.weight for plot in app.screen.query(Plot)} == {"thick"}
         await pilot.press("f8")

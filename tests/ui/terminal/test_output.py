@@ -16,8 +16,8 @@ from tests.ui.helpers import screen_text, until
 from tests.ui.screens.test_train import FakeRun
 from tui_lab.playground.messages import Tokens
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.playground import ComparePane
-from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.screens.playground import PlaygroundPane
+from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.terminal import output
 from tui_lab.ui.terminal.output import FIGURES, PLOT, RUN, Pace, Paced
 from tui_lab.ui.widgets.feed import Feed
@@ -37,7 +37,7 @@ class Watched(LabApp):
     def _display(self, screen: Any, renderable: Any) -> None:
         if isinstance(renderable, CompositorUpdate) and not self._batch_count:
             meant = renderable.render_segments(self.console)
-            sent = self.frame.lean(meant)
+            sent = self.frame.diff(meant)
             self.textual_bytes += len(meant.encode())
             self.sent_bytes += len(sent.encode())
             self.terminal.feed(sent)
@@ -96,7 +96,7 @@ async def test_the_terminal_shows_what_is_meant_whatever_happens(fake: FakeRun) 
 
 
 async def test_the_screen_is_sent_anew_when_somebody_wrote_on_it() -> None:
-    app = Watched(pane="keep")
+    app = Watched(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
         await agree(app, pilot, "the first pane")
         app.terminal.feed("\x1b[5;5Ha broadcast message from somebody\r\n\x1b[12;1Hgoing down now")
@@ -113,7 +113,7 @@ async def test_twenty_steps_cost_a_few_kilobytes(fake: FakeRun) -> None:
     app = Watched(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "training" in screen_text(app))
-        assert isinstance(app.screen, TunePane)
+        assert isinstance(app.screen, TrainPane)
         await agree(app, pilot, "the first frame")
         before, plain = app.sent_bytes, app.textual_bytes
         for step in range(1, 20):
@@ -135,15 +135,15 @@ async def test_a_pane_behind_another_neither_draws_nor_reads_the_whole_log(
     async with app.run_test(size=(110, 34)) as pilot:
         await until(lambda: "1/20 steps" in screen_text(app))
         tune = app.screen
-        assert isinstance(tune, TunePane)
+        assert isinstance(tune, TrainPane)
         await pilot.press("f5")
-        await until(lambda: app.pane == "keep")
+        await until(lambda: app.pane == "retention")
         await pilot.pause()
         builds = {plot: plot.builds for plot in tune.query(Plot)}
         done: list[str] = []
         with monkeypatch.context() as patch:
-            patch.setattr(TunePane, "_draw_state", lambda self: done.append("state"))
-            patch.setattr(TunePane, "draw_run", lambda self, key, state: done.append("run"))
+            patch.setattr(TrainPane, "_draw_state", lambda self: done.append("state"))
+            patch.setattr(TrainPane, "draw_run", lambda self, key, state: done.append("run"))
             patch.setattr(Feed, "write", lambda self, *a, **k: done.append("feed"))
             for step in range(2, 9):
                 fake.step(step, 4.0 / step)
@@ -166,7 +166,7 @@ async def test_nothing_is_sent_while_nothing_happens(fake: FakeRun) -> None:
         await agree(app, pilot, "the ended run")
         before = app.sent_bytes
         for _ in range(5):
-            assert isinstance(app.screen, TunePane)
+            assert isinstance(app.screen, TrainPane)
             app.screen._poll()
             await pilot.pause()
         assert app.sent_bytes == before
@@ -220,7 +220,7 @@ async def test_a_slow_link_moves_less_often_and_says_so(fake: FakeRun) -> None:
     async with app.run_test(size=(110, 34)) as pilot:
         await until(lambda: "training" in screen_text(app))
         tune = app.screen
-        assert isinstance(tune, TunePane) and "slow link" not in screen_text(app)
+        assert isinstance(tune, TrainPane) and "slow link" not in screen_text(app)
         tune._poll()
         assert tune._timer is not None and tune._timer._interval == RUN.usual_s
         await pilot.press("f12")
@@ -268,9 +268,9 @@ async def test_a_slow_link_scrolls_by_half_a_page(slow: bool, least: int, most: 
 async def test_a_lane_counts_at_the_pace_of_figures_and_not_behind_another_pane(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = Watched(pane="compare")
+    app = Watched(pane="playground")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: isinstance(app.screen, ComparePane))
+        await until(lambda: isinstance(app.screen, PlaygroundPane))
         view = next(view for view in app.screen.query(LaneView) if view.display)
         view.begin()
         drawn: list[int] = []
@@ -281,7 +281,7 @@ async def test_a_lane_counts_at_the_pace_of_figures_and_not_behind_another_pane(
             view.take(Tokens(view.number - 1, "word ", count))
         assert drawn == [1], "the rest comes together, in half a second"
         await pilot.press("f5")
-        await until(lambda: app.pane == "keep")
+        await until(lambda: app.pane == "retention")
         drawn.clear()
         view.take(Tokens(view.number - 1, "unseen", 20))
         assert not drawn and "unseen" not in "".join(view._text._lines)

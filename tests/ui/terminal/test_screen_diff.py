@@ -65,12 +65,12 @@ def updates(draw: st.DrawFn, letters: str) -> str:
 def test_letters_of_one_cell_come_out_as_they_were_meant(many: list[str]) -> None:
     frame, meant, got = Frame(), Screen(COLUMNS, ROWS), Screen(COLUMNS, ROWS)
     for data in many:
-        lean = frame.lean(data)
+        lean = frame.diff(data)
         meant.feed(data)
         got.feed(lean)
         assert got.cells == meant.cells
         assert got.style == frozenset()  # nothing is left for whoever writes next
-        assert frame.lean(data) == "", "what stands there already is not sent again"
+        assert frame.diff(data) == "", "what stands there already is not sent again"
 
 
 @settings(max_examples=60)
@@ -78,19 +78,19 @@ def test_letters_of_one_cell_come_out_as_they_were_meant(many: list[str]) -> Non
 def test_letters_that_terminals_disagree_about_harm_nobody(many: list[str], last: str) -> None:
     frame, got = Frame(), Screen(COLUMNS, ROWS)
     for data in many:
-        got.feed(frame.lean(data))
+        got.feed(frame.diff(data))
     # a whole repaint in letters that everybody agrees about is right again
     blank = "\n".join(cup(row, 1) + " " * COLUMNS for row in range(1, ROWS + 1))
-    got.feed(frame.lean(blank))
-    got.feed(frame.lean(last))
+    got.feed(frame.diff(blank))
+    got.feed(frame.diff(last))
     assert got.cells == shown(blank, last).cells
 
 
 def test_one_letter_costs_a_move_and_a_style() -> None:
     frame = Frame()
     line = cup(2, 1) + styled("step 119 of 600", "1;38;2;200;200;200;48;2;20;20;30")
-    frame.lean(line)
-    lean = frame.lean(line.replace("119", "120"))
+    frame.diff(line)
+    lean = frame.diff(line.replace("119", "120"))
     assert shown(line, lean).row(1).startswith("step 120 of 600")
     assert len(lean) < len(line)
     assert lean == f"{cup(2, 7)}\x1b[1;38;2;200;200;200;48;2;20;20;30m20\x1b[0m"
@@ -98,13 +98,13 @@ def test_one_letter_costs_a_move_and_a_style() -> None:
 
 def test_a_short_stretch_is_written_and_a_long_one_jumped_over() -> None:
     frame = Frame()
-    frame.lean(cup(1, 1) + "a..b............c")
-    assert frame.lean(cup(1, 1) + "A..B............C") == "\x1b[1HA..B\x1b[12CC"
+    frame.diff(cup(1, 1) + "a..b............c")
+    assert frame.diff(cup(1, 1) + "A..B............C") == "\x1b[1HA..B\x1b[12CC"
 
 
 def test_neighbours_share_what_they_have_in_common() -> None:
     data = cup(1, 1) + styled("ab", "38;2;1;2;3;48;2;9;9;9") + styled("cd", "38;2;4;5;6;48;2;9;9;9")
-    assert Frame().lean(data) == "\x1b[1H\x1b[38;2;1;2;3;48;2;9;9;9mab\x1b[38;2;4;5;6mcd\x1b[0m"
+    assert Frame().diff(data) == "\x1b[1H\x1b[38;2;1;2;3;48;2;9;9;9mab\x1b[38;2;4;5;6mcd\x1b[0m"
 
 
 @given(st.sampled_from(STYLES), st.sampled_from(STYLES))
@@ -115,34 +115,34 @@ def test_any_style_follows_any_other(before: str, after: str) -> None:
 
 def test_a_change_of_style_alone_is_a_change() -> None:
     frame = Frame()
-    frame.lean(cup(1, 1) + "same")
-    lean = frame.lean(cup(1, 1) + styled("same", "1"))
+    frame.diff(cup(1, 1) + "same")
+    lean = frame.diff(cup(1, 1) + styled("same", "1"))
     assert shown(lean).cells[0][0] == ("s", frozenset({"1"}))
 
 
 def test_links_are_kept() -> None:
     data = f"{cup(1, 1)}\x1b]8;id=1;https://example.org\x1b\\{styled('here', '4')}\x1b]8;;\x1b\\ there"
     frame = Frame()
-    lean = frame.lean(data)
+    lean = frame.diff(data)
     assert "\x1b]8;id=1;https://example.org\x1b\\" in lean and lean.index("\x1b]8;;") < lean.index("there")
-    assert frame.lean(data) == ""
+    assert frame.diff(data) == ""
 
 
 def test_a_wide_letter_makes_its_line_be_sent_whole() -> None:
     frame = Frame()
-    frame.lean(cup(1, 1) + "漢字 and more")
-    lean = frame.lean(cup(1, 1) + "漢字 and most")
+    frame.diff(cup(1, 1) + "漢字 and more")
+    lean = frame.diff(cup(1, 1) + "漢字 and most")
     assert "漢字 and most" in lean  # a terminal may have put the rest elsewhere
-    assert frame.lean(cup(1, 1) + "漢字 and most") == ""
-    assert shown(frame.lean(cup(1, 1) + "plain letters"))
+    assert frame.diff(cup(1, 1) + "漢字 and most") == ""
+    assert shown(frame.diff(cup(1, 1) + "plain letters"))
 
 
 def test_what_overwrites_half_a_wide_letter_leaves_the_other_half_unknown() -> None:
     frame = Frame()
     first, second = cup(1, 1) + "x漢x", cup(1, 3) + "y"
-    frame.lean(first)
-    frame.lean(second)
-    assert " " in frame.lean(cup(1, 2) + " ")
+    frame.diff(first)
+    frame.diff(second)
+    assert " " in frame.diff(cup(1, 2) + " ")
 
 
 @pytest.mark.parametrize(
@@ -151,18 +151,18 @@ def test_what_overwrites_half_a_wide_letter_leaves_the_other_half_unknown() -> N
 def test_what_is_not_known_passes_and_everything_is_sent_again(strange: str) -> None:
     frame = Frame()
     line = cup(1, 1) + "something"
-    frame.lean(line)
-    assert frame.lean(strange) == strange
-    assert "something" in frame.lean(line)
+    frame.diff(line)
+    assert frame.diff(strange) == strange
+    assert "something" in frame.diff(line)
 
 
 def test_forgotten_is_sent_again() -> None:
     frame = Frame()
     line = cup(1, 1) + "something"
-    first = frame.lean(line)
-    assert frame.lean(line) == ""
+    first = frame.diff(line)
+    assert frame.diff(line) == ""
     frame.forget()
-    assert frame.lean(line) == first
+    assert frame.diff(line) == first
 
 
 def test_pieces_name_their_places() -> None:

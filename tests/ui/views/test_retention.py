@@ -1,4 +1,4 @@
-"""The words of Keep: every verdict, rows that fit, flips, one item before and after."""
+"""The words of Retention: every verdict, rows that fit, flips, one item before and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Keep reads: results, points, the Pareto front, damaged files."""
+"""What Retention reads: results, points, the Pareto front, damaged files."""
 
 from __future__ import annotations
 

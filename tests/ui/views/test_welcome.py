@@ -11,14 +11,14 @@ from tui_lab.core import settings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.setup import ChoosePane
+from tui_lab.ui.screens.setup import SetupPane
 from tui_lab.ui.views import welcome
 
 
 async def start(again: bool) -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        await until(lambda: isinstance(app.screen, ChoosePane) and "pocket" in screen_text(app))
+        await until(lambda: isinstance(app.screen, SetupPane) and "pocket" in screen_text(app))
         if not again:
             await until(lambda: "Welcome" in screen_text(app))
             await pilot.press("down")  # it is in nobody's way
@@ -56,7 +56,7 @@ async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
     app = LabApp(problems=settings.load().problems)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(lambda: said(app, "settings.toml cannot be read: File name too long"))
-        await until(lambda: app.lab_themes)
+        await until(lambda: app.appearance.theme_names)
         await until(lambda: "minute" in screen_text(app))
         await pilot.press("comma")
         await until(lambda: "Settings" in screen_text(app))

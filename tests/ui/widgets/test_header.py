@@ -43,12 +43,12 @@ def test_every_pane_is_named_where_panes_are_named() -> None:
 
 @pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40)])
 async def test_keys_are_shown_whole_and_the_way_to_all_of_them_always(size: tuple[int, int]) -> None:
-    app = LabApp(settings=Settings(pane="dashboard"))
+    app = LabApp(settings=Settings(pane="train"))
     async with app.run_test(size=size) as pilot:
         await until(lambda: "? Keys" in screen_text(app).split("\n")[-1])
         await pilot.pause()
         line = screen_text(app).split("\n")[-1]
         assert line.endswith("? Keys")
-        labels = [action.label for action in ACTIONS if action.group in ("app", "dashboard") and action.show]
+        labels = [action.label for action in ACTIONS if action.group in ("app", "train") and action.show]
         shown = line.removesuffix("? Keys").rstrip()
         assert any(shown.endswith(label) for label in labels), shown

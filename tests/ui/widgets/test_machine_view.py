@@ -1,4 +1,4 @@
-"""The memory part of Tune over runs that tell of GPUs: drawn against the forecast, in words beside it, at
+"""The memory part of Train over runs that tell of GPUs: drawn against the forecast, in words beside it, at
 every size, and without waste."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.screens.train import TunePane
+from tui_lab.ui.screens.train import TrainPane
 from tui_lab.ui.views.plot_draw import draw, plain
 from tui_lab.ui.views.run_plots import PLOTS, memory_series
 from tui_lab.ui.widgets.machine_view import MemoryView
@@ -41,7 +41,7 @@ def state_of(run: Run, kind: str, **changes: Any) -> RunState:
 async def show_memory(app: LabApp, pilot: Any) -> None:
     """Opens the Memory tab; at a size with everything at once there is nothing to open."""
     await until(lambda: "40/60" in screen_text(app))
-    assert isinstance(app.screen, TunePane)
+    assert isinstance(app.screen, TrainPane)
     if not app.screen.grid:
         await pilot.press("t", "t", "t")
 

@@ -50,7 +50,7 @@ def keys(action_id: str, keymap: Mapping[str, str] | None) -> str:
 def sheet(group: str, keymap: Mapping[str, str] | None, width: int) -> Content:
     """The whole sheet."""
     lines: list[Content] = []
-    for name in dict.fromkeys((group, *(["form"] if group == "choose" else []), "app")):
+    for name in dict.fromkeys((group, *(["form"] if group == "setup" else []), "app")):
         cells = [(keys(each.id, keymap), each.label) for each in ACTIONS if each.group == name]
         if cells:
             lines += [Content.styled(GROUPS[name], "bold $primary"), *columns(cells, width)]

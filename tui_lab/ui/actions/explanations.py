@@ -14,7 +14,7 @@ from textual.dom import DOMNode
 
 FOLDER = Path(__file__).with_name("explanations")
 #: Files whose terms are of one pane or screen have its name; these are of another.
-_OF = {"fields": "choose", "data": "choose"}
+_OF = {"fields": "setup", "data": "setup"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def of_pane(pane: str) -> list[Explanation]:
     return sorted((each for each in read().values() if pane in each.of), key=lambda each: each.of[0] != pane)
 
 
-def asked(screens: Sequence[Any]) -> tuple[str, str]:
+def focused_term(screens: Sequence[Any]) -> tuple[str, str]:
     """What is explained of screens that lie over each other, the last on top: (the one whose terms are
     listed, the term that has the focus or "" for none). A widget says what it shows in ``explains``; a part
     of a pane and its tab stand for the first term of that name; what has no terms of its own leaves that to

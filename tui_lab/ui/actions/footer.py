@@ -15,7 +15,7 @@ from tui_lab.ui.actions.registry import BY_ID, keys_now
 from tui_lab.ui.terminal.textual_internals import FooterKey, drop_detached_watchers, keymap_of
 
 #: What leads to all other keys.
-ALWAYS = "cheat_sheet"
+ALWAYS = "open('cheat_sheet')"
 
 
 class KeysLine(Footer):
@@ -37,7 +37,7 @@ class KeysLine(Footer):
             if isinstance(key, FooterKey):
                 self._take_first(key, active)
                 key.description = words.get(key.action, key.description)
-                if key.action.rpartition(".")[2] == ALWAYS:
+                if key.action.removeprefix("app.") == ALWAYS:
                     key.add_class("always")
             yield key
 

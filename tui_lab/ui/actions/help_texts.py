@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from tui_lab.ui.actions.registry import first_key
 
 ABOUT = {
-    "choose": (
+    "setup": (
         "Choose a model, a preset and data; every field of the recipe can be edited. The defaults make a "
-        "QLoRA run on the bundled model that ends in about a minute: just press {choose.start}. "
+        "QLoRA run on the bundled model that ends in about a minute: just press {setup.start}. "
         "{app.explain} explains the field under the cursor; {app.whether} asks whether to fine-tune at all."
     ),
-    "tune": (
+    "train": (
         "Watch a run: its loss on training and held-out rows, memory, speed, samples, and what the model "
         "still knows: retention with its 95% interval, and the distance (KL) from the base on general text "
-        "and on the task's own. {tune.arm} arms the run: it stops once retention is surely lost. "
-        "{tune.flags} tells what goes wrong, {app.explain} what a figure means. The run is a process of its "
+        "and on the task's own. {train.arm} arms the run: it stops once retention is surely lost. "
+        "{train.flags} tells what goes wrong, {app.explain} what a figure means. The run is a process of its "
         "own: it goes on when you leave the lab or the line breaks."
     ),
-    "compare": (
+    "playground": (
         "One prompt, every lane at once. Type a prompt and press {prompt.send}; {prompt.leave} goes to the "
-        "lanes, where {compare.edit} edits one in place, {compare.next} goes to the next, {compare.inspect} "
-        "looks into its tokens, and {compare.tuned} loads a tuned run beside its base."
+        "lanes, where {playground.edit} edits one in place, {playground.next} goes to the next, {playground.inspect} "
+        "looks into its tokens, and {playground.tuned} loads a tuned run beside its base."
     ),
-    "keep": (
+    "retention": (
         "What a run kept of what its base knew: questions asked before and after, how much was retained and "
         "how sure that is, which items flipped (Enter opens one), and what to try next. * is retention above "
         "chance: guessing counts as nothing kept. {app.explain} explains every figure."
@@ -36,11 +36,6 @@ ABOUT = {
         "{runs.axis} change what is drawn), what their recipes differ in is under Recipes. {runs.filter} "
         "filters by words, by state:, model:, data: or tag:. Runs that wait in the queue are here, too: it "
         "goes on without the lab."
-    ),
-    "dashboard": (
-        "A run at a glance: how it stands, its loss, memory and retention, and one lane. {dashboard.next} "
-        "goes to the next tile, {dashboard.open} opens the pane that it is taken from, {dashboard.ask} asks "
-        "the model something. {app.explain} explains every figure."
     ),
     "inspector": (
         "Move along a lane token by token and see what else could have come. Tokens are coloured by "
@@ -96,11 +91,11 @@ WHETHER = (
     ),
     (
         "Find out here",
-        "1. Compare ({app.compare}): write your best prompt with examples ({compare.system} sets the "
+        "1. Playground ({app.playground}): write your best prompt with examples ({playground.system} sets the "
         "system prompt); if the answers do, stop here. 2. Paste the passages a search would find into"
         " the prompt; if that does, retrieve. 3. Else hold rows out, tune a small run with the "
-        "starter preset ({app.choose}), vote base against tuned blind ({compare.blind}). 4. Keep "
-        "({app.keep}): measure everyday, and a suite of your own questions, before and after. Ship "
+        "starter preset ({app.setup}), vote base against tuned blind ({playground.blind}). 4. Retention "
+        "({app.retention}): measure everyday, and a suite of your own questions, before and after. Ship "
         "only what gains more than it loses.",
     ),
 )

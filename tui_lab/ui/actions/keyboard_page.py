@@ -18,8 +18,8 @@ named when the lab starts.
 
 ```toml
 [keys]
-"choose.start" = "G, ctrl+s"
-"tune.stop" = ""
+"setup.start" = "G, ctrl+s"
+"train.stop" = ""
 ```
 
 Keys are written as they are printed: `F5`, `Ctrl+S`, `Esc`, `Space`, `PgUp`, `?`, `A` (with Shift), `comma`.

@@ -1,5 +1,6 @@
-"""Other keys for actions, as the settings give them: what can be used of them, and a sentence for each thing
-that cannot: unknown actions, unknown keys, and two actions that would be on one key."""
+"""The user's keys for actions: which of them can be used, and a sentence for each that cannot: an unknown
+action, an unknown key, or a key that two actions would share. Ids from before panes and actions were renamed
+still work."""
 
 from __future__ import annotations
 
@@ -8,15 +9,64 @@ from collections.abc import Iterator, Mapping
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.keys import goes_first, parse_keys
-from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, OVER_GROUPS, WIDGET_GROUPS, key_name, keys_now
+from tui_lab.ui.actions.registry import (
+    ACTIONS,
+    BY_ID,
+    GROUPS,
+    MODAL_GROUPS,
+    WIDGET_GROUPS,
+    key_name,
+    keys_now,
+)
+
+#: Former names of groups (the part of an id before the dot).
+OLD_GROUPS = {"choose": "setup", "tune": "train", "compare": "playground", "keep": "retention"}
+#: Former ids of actions that were renamed apart from their group.
+OLD_IDS = {
+    **{f"app.{old}": f"app.{new}" for old, new in OLD_GROUPS.items()},
+    "keep.compare": "retention.playground",
+    "runs.keep": "runs.retention",
+    "runs.compare": "runs.playground",
+}
+
+
+def current_id(action_id: str) -> str:
+    """The present id of an action that may be named by a former one."""
+    group, dot, name = action_id.partition(".")
+    return OLD_IDS.get(action_id) or f"{OLD_GROUPS.get(group, group)}{dot}{name}"
+
+
+def with_current_ids(keymap: Mapping[str, str]) -> dict[str, str]:
+    """``keymap`` by present ids. A key under the present id replaces one under the former id."""
+    found = {current_id(action_id): keys for action_id, keys in keymap.items()}
+    return found | {
+        action_id: keys for action_id, keys in keymap.items() if current_id(action_id) == action_id
+    }
+
+
+def old_names(keymap: Mapping[str, str]) -> list[str]:
+    """A sentence for each action that is named by its former id."""
+    return [
+        f"keys: {action_id} is now called {new}; the old name still works"
+        for action_id in keymap
+        if (new := current_id(action_id)) != action_id and new in BY_ID
+    ]
+
+
+def _was_removed(action_id: str) -> bool:
+    return action_id == "app.dashboard" or action_id.startswith("dashboard.")
 
 
 def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """What of ``keymap`` holds, keys as Textual names them, and what is wrong with the rest. An empty text
-    means that the action has no key."""
+    """(the usable part of ``keymap``, with keys as Textual names them; a sentence for each other entry). An
+    empty text means that the action has no key."""
+    keymap = with_current_ids(keymap)
     found: dict[str, str] = {}
     problems = []
     for action_id, keys in keymap.items():
+        if _was_removed(action_id):
+            problems.append(f"keys: {sanitize(action_id)} is ignored: Train shows what the dashboard showed")
+            continue
         if action_id not in BY_ID:
             import difflib
 
@@ -50,7 +100,7 @@ def conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
             if action.group not in meeting(group):
                 continue
             for key in keys_now(action.id, keymap):
-                far = action.group == "app" and group in OVER_GROUPS and group not in WIDGET_GROUPS
+                far = action.group == "app" and group in MODAL_GROUPS and group not in WIDGET_GROUPS
                 if far and not goes_first(key):
                     continue  # a screen over a pane keeps the lab's letters and digits away
                 if taken.setdefault(key, action.id) != action.id:
@@ -60,8 +110,3 @@ def conflicts(keymap: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 def meeting(group: str) -> tuple[str, ...]:
     """The groups whose keys are in force together with ``group``'s."""
     return tuple(dict.fromkeys((group, WIDGET_GROUPS.get(group, group), "app")))
-
-
-def keymap_problems(keymap: Mapping[str, str]) -> list[str]:
-    """What is wrong with a user's key map, a sentence each."""
-    return checked(keymap)[1]

@@ -18,7 +18,7 @@ class Modal(DismissedOnce, RemappableScreen, ModalScreen[ScreenResultType]):
 
     GROUP: ClassVar[str] = ""
     BINDINGS = [  # noqa: RUF012
-        Binding("question_mark", "app.cheat_sheet", "Keys", show=False, id="app.keys")
+        Binding("question_mark", "app.open('cheat_sheet')", "Keys", show=False, id="app.keys")
     ]
 
     @property

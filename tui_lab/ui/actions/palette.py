@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Provider
 from textual.message import Message
+from textual.screen import Screen
+from textual.style import Style
 from textual.widgets import Input, OptionList
 
+from tui_lab.ui import pane_switcher
 from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.registry import ACTIONS, key_cell
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce
@@ -29,6 +32,10 @@ class Palette(DismissedOnce, CommandPalette):
 class LabCommands(Provider):
     """See the module's docstring."""
 
+    def __init__(self, screen: Screen[Any], match_style: Style | None = None) -> None:
+        super().__init__(screen, match_style)
+        self._opened_at = pane_switcher.now()
+
     def _actions(self) -> list[Action]:
         group = getattr(self.screen, "GROUP", "")
         return [action for action in ACTIONS if action.group in ("app", group) and action.id != "app.palette"]
@@ -38,7 +45,8 @@ class LabCommands(Provider):
 
     async def _run(self, action: Action) -> None:
         namespace = self.app if action.group == "app" else self.screen
-        await self.app.run_action(action.action, namespace)
+        with pane_switcher.asked_at(self._opened_at):  # a pane that was asked for meanwhile is newer
+            await self.app.run_action(action.action, namespace)
 
     async def discover(self) -> Hits:
         for action in self._actions():

@@ -4,13 +4,13 @@ help. The table of panes is in :mod:`tui_lab.ui.actions.registry`, which puts bo
 from __future__ import annotations
 
 from tui_lab.ui.actions.action import Action
-from tui_lab.ui.actions.registry_setup import SETUP_ACTIONS, SETUP_GROUPS
+from tui_lab.ui.actions.registry_settings import SETTINGS_ACTIONS, SETTINGS_GROUPS
 
 #: Titles of the groups, in the order of the help screen.
-OVER_GROUPS = {
+MODAL_GROUPS = {
     "form": "Fields of a recipe",
     "editor": "A field that is edited",
-    "prompt": "The prompt of Compare",
+    "prompt": "The prompt of the playground",
     "lane": "A lane",
     "inspector": "Token inspector",
     "blind": "Blind A/B",
@@ -18,7 +18,7 @@ OVER_GROUPS = {
     "item": "An item of a suite",
     "pick": "Lists to pick from",
     "themes": "Themes",
-    "models": "Model for Compare",
+    "models": "Model of the playground",
     "list": "List of runs",
     "fit": "Ways to fit",
     "ask": "A question for a text",
@@ -27,11 +27,11 @@ OVER_GROUPS = {
     "keys": "Cheat sheet",
     "explain": "Explanations",
     "jump": "Jump",
-    **SETUP_GROUPS,
+    **SETTINGS_GROUPS,
 }
 
 # fmt: off
-OVER_ACTIONS: tuple[Action, ...] = (
+MODAL_ACTIONS: tuple[Action, ...] = (
     # --- fields
     Action("form.edit", "enter", "select", "Edit",
            "Edit the field; again keeps the value.", "form"),
@@ -126,6 +126,6 @@ OVER_ACTIONS: tuple[Action, ...] = (
            "Leave the search, then the explanations.", "explain"),
     Action("jump.leave", "escape", "leave", "Leave", "Stay where you were.", "jump"),
     Action("keys.close", "escape,q,enter", "dismiss", "Close", "Back to where you were.", "keys"),
-    *SETUP_ACTIONS,
+    *SETTINGS_ACTIONS,
 )
 # fmt: on

@@ -22,7 +22,6 @@ from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, Source
-from tui_lab.playground.messages import HostStatus
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
@@ -63,13 +62,15 @@ class DemoApp(LabApp):
         problems: Sequence[str] = (),
         sources: Mapping[str, Source] | None = None,
     ) -> None:
-        super().__init__(settings=settings, problems=problems, sources=sources, pane="choose")
+        super().__init__(settings=settings, problems=problems, sources=sources, pane="setup")
         self.player = Player(self, recording, pace)
         self.recorder: RecordingHost | None = None
         if recording is None:
-            self._host = self.recorder = RecordingHost(self._set_host_status)
+            self.playground.client = self.recorder = RecordingHost(self.playground.changed)
         else:
-            self._host = RecordedHost(recording.answers, self._set_host_status, self.player.wait)
+            self.playground.client = RecordedHost(
+                recording.answers, self.playground.changed, self.player.wait
+            )
 
     async def on_mount(self) -> None:  # in addition to LabApp's
         self.after_first_frame(self._begin)
@@ -95,9 +96,6 @@ class DemoApp(LabApp):
 
     def start_measurement(self, run: DemoRun) -> None:
         self.run_worker(self.player.measure(run), group=f"measure {run.name}", exit_on_error=False)
-
-    def _set_host_status(self, status: HostStatus) -> None:
-        self.host_status = status
 
     def replay_of(self, run: Run | None) -> Replay | None:
         for each in self.player.runs.values():
@@ -139,7 +137,7 @@ class DemoApp(LabApp):
 
     def action_leave(self) -> None:
         """Ends the demo. Asks first if the user started runs of their own in it."""
-        if not any(child.poll() is None for child in self._children):
+        if not self.runs.has_children():
             self.exit()
             return
         from tui_lab.ui.widgets.dialogs import Confirm
@@ -152,7 +150,7 @@ class DemoApp(LabApp):
     def end_processes(self) -> None:
         """Ends the demo's runs and those that the user started, which are in the demo's folder."""
         self.player.close()
-        for process in self._children:
+        for process in self.runs.children:
             DemoRun("", process=process).close()
 
 

@@ -30,7 +30,7 @@ from tui_lab.ui.terminal.textual_internals import keymap_of
 if TYPE_CHECKING:
     from textual.dom import DOMNode
 
-    from tui_lab.ui.screens.playground import ComparePane
+    from tui_lab.ui.screens.playground import PlaygroundPane
 
 TICK_S = 0.1
 #: Reading speed in characters a second, and seconds to find the caption.
@@ -239,7 +239,7 @@ class Player:
         match verb:
             case "action":
                 await self._run_action(name)
-            case "choose":
+            case "setup":
                 await self._choose(name)
             case "start":
                 self._start(self.runs[name])
@@ -252,7 +252,7 @@ class Player:
                 await self._show_tab(name)
             case "ask":
                 await self._ask(name)
-            case "compare":
+            case "playground":
                 await self._compare(self.runs[name])
             case "lane":
                 await self._show_lane(int(name) - 1)
@@ -280,10 +280,10 @@ class Player:
 
     async def _choose(self, preset: str) -> None:
         """Selects the bundled model, a preset and the data in Setup."""
-        from tui_lab.ui.screens.setup import ChoosePane
+        from tui_lab.ui.screens.setup import SetupPane
 
-        pane = await self._open_pane("choose")
-        assert isinstance(pane, ChoosePane)
+        pane = await self._open_pane("setup")
+        assert isinstance(pane, SetupPane)
         if await self.wait_until(lambda: bool(pane.values) and pane.summary is not None, 20):
             pane.action_show("presets")
             pane.choose(preset, {"model": "pocket", "data": DATA, **OVERRIDES[preset]})
@@ -304,11 +304,11 @@ class Player:
             self._fail(run, str(error))
 
     def _show_run(self, run: DemoRun) -> None:
-        from tui_lab.ui.screens.retention import KeepPane
+        from tui_lab.ui.screens.retention import RetentionPane
 
         if run.run is not None:
             self.app.run_id = run.run.id
-            if isinstance(pane := self._screen, KeepPane):
+            if isinstance(pane := self._screen, RetentionPane):
                 pane.show_run(run.run.id)  # read again: it may have been measured since
 
     async def _show_tab(self, name: str) -> None:
@@ -318,11 +318,11 @@ class Player:
 
     # ------------------------------------------------------------------ the playground
 
-    async def _playground(self) -> ComparePane:
-        from tui_lab.ui.screens.playground import ComparePane
+    async def _playground(self) -> PlaygroundPane:
+        from tui_lab.ui.screens.playground import PlaygroundPane
 
-        pane = await self._open_pane("compare")
-        assert isinstance(pane, ComparePane)
+        pane = await self._open_pane("playground")
+        assert isinstance(pane, PlaygroundPane)
         return pane
 
     async def _ask(self, name: str) -> None:
@@ -359,10 +359,10 @@ class Player:
 
     def _are_answers_complete(self) -> bool:
         """Whether every lane has answered the prompt. Keeps the greedy answers for the captions."""
-        from tui_lab.ui.screens.playground import ComparePane
+        from tui_lab.ui.screens.playground import PlaygroundPane
 
         pane = self._screen
-        if not isinstance(pane, ComparePane) or pane.asked is None or pane.asked.prompt != self._prompt:
+        if not isinstance(pane, PlaygroundPane) or pane.asked is None or pane.asked.prompt != self._prompt:
             return False
         if len(pane.results) != len(pane.views) or not pane.views:
             return False
@@ -377,10 +377,10 @@ class Player:
         """Memory and time of the run as Setup forecasts them, in short; "" while unknown."""
         from tui_lab.core.format import size
         from tui_lab.forecast import estimate
-        from tui_lab.ui.screens.setup import ChoosePane
+        from tui_lab.ui.screens.setup import SetupPane
 
         pane = self._screen
-        summary = pane.summary if isinstance(pane, ChoosePane) else None
+        summary = pane.summary if isinstance(pane, SetupPane) else None
         found = summary.outlook if summary is not None else None
         if found is None or found.memory is None:
             return ""
@@ -393,8 +393,8 @@ class Player:
         keymap = keymap_of(self._screen) if self._screen is not None else {}
         values = CaptionValues(self._answers)
         for name, action in (
-            ("setup", "app.choose"),
-            ("start", "choose.start"),
+            ("setup", "app.setup"),
+            ("start", "setup.start"),
             ("help", "app.help"),
             ("quit", "app.quit"),
         ):

@@ -49,7 +49,7 @@ CHAPTERS = (
             Beat(
                 "tui-lab fine-tunes small language models and measures what they forget. All of this runs now, "
                 "on this machine, without a network.",
-                do=("action app.choose",),
+                do=("action app.setup",),
                 replay="tui-lab fine-tunes small language models and measures what they forget.",
             ),
             Beat(
@@ -72,12 +72,12 @@ CHAPTERS = (
         (
             Beat(
                 "The run is a process of its own: it goes on when the lab closes or the connection breaks.",
-                do=("start naive", "action app.tune", "show naive", "tab loss"),
+                do=("start naive", "action app.train", "show naive", "tab loss"),
                 replay="",
             ),
             Beat(
                 "Loss {naive_loss_first} → {naive_loss}: it learns. Next to it, retention: {naive_probe}.",
-                do=("start naive", "action app.tune", "show naive", "tab loss"),
+                do=("start naive", "action app.train", "show naive", "tab loss"),
                 until="naive probed",
                 waiting="First a probe of what the model knows, then training. {naive_doing}",
             ),
@@ -97,7 +97,7 @@ CHAPTERS = (
             Beat(
                 "Greedy, beam, top-k, top-p, temperature, contrastive; Enter on a lane inspects its tokens. "
                 "Meanwhile the lab measures what was forgotten.",
-                do=("action app.compare", "ask story"),
+                do=("action app.playground", "ask story"),
                 until="answers",
                 waiting="One prompt, six decoding strategies, all in one batch.",
                 replay="One prompt, six decoding strategies, all in one batch.",
@@ -126,7 +126,7 @@ CHAPTERS = (
             Beat(
                 "{naive_retention} of what the base knew above guessing is kept ({naive_low} to {naive_high}, "
                 "{naive_n} questions): {naive_verdict}.",
-                do=("action app.keep", "tab suites"),
+                do=("action app.retention", "tab suites"),
                 until="naive measured",
                 waiting="Retention asks both models the same everyday questions. {naive_measuring}",
                 then=("show naive", "ahead keeper"),
@@ -147,7 +147,7 @@ CHAPTERS = (
             Beat(
                 "The same again with the preset “keeper”: general rows are mixed in, and a KL term keeps the "
                 "predictions near the base's.",
-                do=("start keeper", "action app.tune", "show keeper", "tab loss"),
+                do=("start keeper", "action app.train", "show keeper", "tab loss"),
                 replay="The preset “keeper” mixes in general rows and adds a KL term to the base.",
             ),
             Beat(
@@ -166,7 +166,7 @@ CHAPTERS = (
                 "{keeper_verdict}: {keeper_retention} ({keeper_low} to {keeper_high}). It gained "
                 "{keeper_gain} and naive {naive_gain}; it kept {keeper_retention} and naive "
                 "{naive_retention}.",
-                do=("action app.keep", "show keeper", "tab suites"),
+                do=("action app.retention", "show keeper", "tab suites"),
                 until="keeper measured",
                 waiting="The same questions once more. {keeper_measuring}",
                 then=("show keeper",),
@@ -186,7 +186,7 @@ CHAPTERS = (
             Beat(
                 "This is the real lab, and it is yours now: {key_setup} and {key_start} start a run, "
                 "{key_help} lists every key, {key_quit} quits.",
-                do=("action app.choose",),
+                do=("action app.setup",),
             ),
         ),
         recorded=False,

@@ -248,7 +248,7 @@ class Blind(Modal[votes.VoteSummary | None]):
             self.action_leave()
 
 
-# ------------------------------------------------------------------ from Compare
+# ------------------------------------------------------------------ from Playground
 
 
 def two_lanes(lanes: Sequence[str], names: Sequence[str]) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ EFFECT = {
     "price_per_hour": "takes effect with the next forecast",
     "currency": "takes effect with the next forecast",
     "grid_g_co2_per_kwh": "takes effect with the next forecast",
-    "host_idle_s": "takes effect when Compare's process starts next",
+    "host_idle_s": "takes effect when the playground's process starts next",
     "keys": NOW,
 }
 
@@ -62,7 +62,7 @@ def change(lab: Lab, name: str, value: Any) -> str:
 
 def _apply(lab: Lab, name: str, value: Any) -> None:
     if name == "theme":
-        lab.take_theme()
+        lab.appearance.show_wanted_theme()
     elif name == "plots":
         lab.forget_marker()
     elif name == "slow_link":

@@ -92,6 +92,11 @@ class KeyMapScreen(Modal[None]):
             yield Static(id="about")
 
     @property
+    def _keys(self) -> dict[str, str]:
+        """The user's keys by present ids, whatever ids the settings have."""
+        return keymap.with_current_ids(self.lab.settings.keys)
+
+    @property
     def _list(self) -> OptionList:
         return self.query_one("#actions", OptionList)
 
@@ -102,11 +107,11 @@ class KeyMapScreen(Modal[None]):
         return (self._list.get_option_at_index(at).id or "") if at is not None else ""
 
     def _row(self, action_id: str) -> Content:
-        action, own = BY_ID[action_id], action_id in self.lab.settings.keys
+        action, own = BY_ID[action_id], action_id in self._keys
         return Content.assemble(
             ("● " if own else "  ", "$changed"),
             f"{action.label:<{LABEL_WIDTH}}",
-            (f"{sanitize(keys_of(action_id, self.lab.settings.keys)):<{KEYS_WIDTH}}", "bold" if own else ""),
+            (f"{sanitize(keys_of(action_id, self._keys)):<{KEYS_WIDTH}}", "bold" if own else ""),
             (action_id, "$text-muted"),
         )
 
@@ -150,7 +155,7 @@ class KeyMapScreen(Modal[None]):
 
     def give(self, action_id: str, key: str, beside: bool = False) -> None:
         """Gives an action ``key``, instead of its keys or beside them, unless that is refused."""
-        keys = self.lab.settings.keys
+        keys = self._keys
         have = keys.get(action_id, BY_ID[action_id].keys).split(",")
         if key in have and beside:
             return
@@ -160,7 +165,7 @@ class KeyMapScreen(Modal[None]):
         self._write({**keys, action_id: ",".join([*have, key]) if beside else key}, action_id)
 
     def action_reset(self) -> None:
-        keys, action_id = dict(self.lab.settings.keys), self.action_shown
+        keys, action_id = dict(self._keys), self.action_shown
         if keys.pop(action_id, None) is not None:
             self._write(keys, action_id)
 

@@ -1,4 +1,4 @@
-"""Asks which model to load for Compare, and in which precision."""
+"""Asks which model to load for Playground, and in which precision."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PickModel(Modal["tuple[str, str] | None"]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = "Model for Compare"
+            box.border_title = "Model for Playground"
             box.border_subtitle = (
                 f"Enter loads, {self.keys('models.precision')} precision, {self.keys('models.leave')} leaves"
             )

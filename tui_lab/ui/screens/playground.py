@@ -1,4 +1,4 @@
-"""Compare: one prompt, many decodings at once, on the base model and on what was tuned. The pane keeps the
+"""Playground: one prompt, many decodings at once, on the base model and on what was tuned. The pane keeps the
 prompt, the lanes and the answers; a host process decodes and streams what it finds."""
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$st
 LANE_ACTIONS = {
     each.action.partition("(")[0]
     for each in ACTIONS
-    if each.group == "compare" and each.id not in ("compare.run", "compare.stop")
+    if each.group == "playground" and each.id not in ("playground.run", "playground.stop")
 }
 
 
-class ComparePane(Pane):
+class PlaygroundPane(Pane):
     """The pane."""
 
-    GROUP = "compare"
+    GROUP = "playground"
     AUTO_FOCUS = "#prompt"
-    BINDINGS = bindings("compare")
+    BINDINGS = bindings("playground")
     DEFAULT_CSS = """
-    ComparePane.-short #prompt { height: 4; }
-    ComparePane #host { height: 1; padding: 0 1; background: $surface; }
-    ComparePane #lanes { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
+    PlaygroundPane.-short #prompt { height: 4; }
+    PlaygroundPane #host { height: 1; padding: 0 1; background: $surface; }
+    PlaygroundPane #lanes { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
     """
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class ComparePane(Pane):
             self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
             self.action_prompt()
         elif not self.views:
-            self.notice(f"There is no lane: {keys_of('compare.add', self.keymap)} adds one.", "warning")
+            self.notice(f"There is no lane: {keys_of('playground.add', self.keymap)} adds one.", "warning")
         else:
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))

@@ -1,4 +1,4 @@
-"""Keep: what a run forgot, with intervals; which items flipped; how it went over the steps; how strength
+"""Retention: what a run forgot, with intervals; which items flipped; how it went over the steps; how strength
 trades gain against retention; all runs beside each other; and what to try next. It reads run folders; jobs
 in processes of their own measure."""
 
@@ -46,35 +46,35 @@ FLIPS_TITLE = " Items that flipped "
 RUNS_DRAWN = 60
 
 
-class KeepPane(Pane):
+class RetentionPane(Pane):
     """The pane."""
 
-    GROUP = "keep"
+    GROUP = "retention"
     AUTO_FOCUS = "#suites OptionList"
-    BINDINGS = bindings("keep")
+    BINDINGS = bindings("retention")
     DEFAULT_CSS = """
-    KeepPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
-    KeepPane #parts { height: 1fr; }
-    KeepPane .part { height: 1fr; display: none; padding: 0 1; }
-    KeepPane .part.-active { display: block; }
-    KeepPane.-grid TabBar { display: none; }
-    KeepPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
-    KeepPane.-grid .part { display: block; height: 100%; column-span: 12; }
-    KeepPane.-grid #suites { column-span: 17; }
-    KeepPane.-grid #next { column-span: 7; }
-    KeepPane.-grid.-wide #parts {
+    RetentionPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
+    RetentionPane #parts { height: 1fr; }
+    RetentionPane .part { height: 1fr; display: none; padding: 0 1; }
+    RetentionPane .part.-active { display: block; }
+    RetentionPane.-grid TabBar { display: none; }
+    RetentionPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
+    RetentionPane.-grid .part { display: block; height: 100%; column-span: 12; }
+    RetentionPane.-grid #suites { column-span: 17; }
+    RetentionPane.-grid #next { column-span: 7; }
+    RetentionPane.-grid.-wide #parts {
         grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 1;
     }
-    KeepPane.-grid.-wide .part, KeepPane.-grid.-wide #suites, KeepPane.-grid.-wide #next { column-span: 1; }
-    KeepPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
-    KeepPane .text:focus-within { border-top: heavy $primary; }
-    KeepPane OptionList, KeepPane OptionList:focus {
+    RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next { column-span: 1; }
+    RetentionPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
+    RetentionPane .text:focus-within { border-top: heavy $primary; }
+    RetentionPane OptionList, RetentionPane OptionList:focus {
         height: 1fr; border: none; padding: 0; background: $background;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
-    KeepPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
-    KeepPane #next Static { height: auto; padding: 0 1; }
-    KeepPane #flips OptionList { padding: 0 1; }
+    RetentionPane .head { height: 1; color: $text-muted; text-wrap: nowrap; text-overflow: clip; }
+    RetentionPane #next Static { height: auto; padding: 0 1; }
+    RetentionPane #flips OptionList { padding: 0 1; }
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class KeepPane(Pane):
     def idle_actions(self) -> frozenset[str]:
         """What has no use now: the line of keys does without it, and the key says why."""
         if not self._has_weights:
-            return frozenset({"measure", "sweep", "save_strength", "compare"})
+            return frozenset({"measure", "sweep", "save_strength", "playground"})
         return frozenset() if self._strengths else frozenset({"save_strength"})
 
     @property
@@ -339,7 +339,7 @@ class KeepPane(Pane):
 
         self.app.push_screen(RunList(self.kept.run.id if self.kept else ""), take)
 
-    def action_compare(self) -> None:
+    def action_playground(self) -> None:
         if self.kept is not None:
             replay = self.lab.replay_of(self.kept.run)
             self.lab.compare_run(str(replay.original.path) if replay else self.kept.run.id)
@@ -352,7 +352,7 @@ class KeepPane(Pane):
             self.notice(empty.no_run_kept(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
-                f"A measurement is going on; {self._keys('keep.cancel')} ends it, and what it has is kept.",
+                f"A measurement is going on; {self._keys('retention.cancel')} ends it, and what it has is kept.",
                 "warning",
             )
         elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
@@ -419,7 +419,7 @@ class KeepPane(Pane):
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             share = f" {done}/{total}" if done is not None and total else ""
-            self._tell(f"{what}: {text}{share}   {self._keys('keep.cancel')} ends it")
+            self._tell(f"{what}: {text}{share}   {self._keys('retention.cancel')} ends it")
 
         self._tell(f"{what} …")
         try:

@@ -1,6 +1,6 @@
 """A pane that follows one run: it reads the run's folder on a timer in bounded portions, so that a log of any
 size never holds the lab, says in a few lines how the run stands, and sends what people ask of it (pause,
-checkpoint, stop …), which the run acknowledges. Tune and the dashboard are such panes."""
+checkpoint, stop …), which the run acknowledges. Train is such a pane."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class RunPane(Pane):
         now = self.lab.now(self.watcher.run)
         line = run_text.progress_line(state, status, now, room, self._tick, ascii_only)
         trouble = run_text.trouble(status, state, self._last_words())
-        keys = self._resume_key(), self._keys("app.choose")
+        keys = self._resume_key(), self._keys("app.setup")
         if trouble:
             second, third = f"✗ {trouble}", run_text.advice(status, state, *keys)
         else:
@@ -283,7 +283,7 @@ class RunPane(Pane):
     def _resume_key(self) -> str:
         """What goes on with the run that is shown: a replay cannot."""
         replay = self.lab.replay_of(self.run_shown)
-        return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("tune.resume")
+        return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("train.resume")
 
     def _no_run(self) -> str:
         return empty.no_run(self.keymap)

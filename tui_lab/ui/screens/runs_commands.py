@@ -78,12 +78,12 @@ class RunsCommands(Pane):
         if run := self._begun():
             self.lab.open_run(run.id)
 
-    def action_keep(self) -> None:
+    def action_retention(self) -> None:
         if run := self._begun():
             self.lab.run_id = run.id
-            self.lab.action_pane("keep")
+            self.lab.action_pane("retention")
 
-    def action_compare(self) -> None:
+    def action_playground(self) -> None:
         if run := self._begun():
             self.lab.compare_run(run.id)
 
@@ -183,7 +183,7 @@ class RunsCommands(Pane):
             goes, child = queue.toggle()
             if child is not None:
                 self._call(self.lab.adopt, child)
-            empty = f"The queue is empty: {self._keys('choose.queue')} on Choose puts a run into it."
+            empty = f"The queue is empty: {self._keys('setup.queue')} on Setup puts a run into it."
             said = {True: "The queue goes on.", False: HELD, None: empty}[goes]
         except LabError as error:
             self._call(self.notice, error, "error")

@@ -179,7 +179,7 @@ class SettingsScreen(Modal[None]):
 
             self.app.push_screen(KeyMapScreen())
         elif name == "theme":
-            self.lab.action_change_theme()
+            self.lab.action_open("themes")
         elif choices:
             self._pick(name, value, choices)
         else:

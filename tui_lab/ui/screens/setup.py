@@ -1,4 +1,4 @@
-"""Choose: a model, a preset, data, every field of the recipe; what all that comes to on this machine; and
+"""Setup: a model, a preset, data, every field of the recipe; what all that comes to on this machine; and
 one key that starts the run. A narrow window shows one list at a time, a wide one all of them."""
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ if TYPE_CHECKING:
 PREVIEW_ROWS = 3
 
 
-class ChoosePane(FitPane):
+class SetupPane(FitPane):
     """The pane. The heavy parts of its widgets (the recipe's schema, the catalog) come after its first
     frame."""
 
-    GROUP = "choose"
-    BINDINGS = bindings("choose")
+    GROUP = "setup"
+    BINDINGS = bindings("setup")
     DEFAULT_CSS = """
-    ChoosePane #body { height: 1fr; layout: vertical; }
-    ChoosePane #sections { height: 1fr; }
-    ChoosePane .section { height: 1fr; display: none; }
-    ChoosePane .section.-active { display: block; }
-    ChoosePane #data Chooser { height: 6; }
-    ChoosePane #data Chooser .foot { height: 1; }
-    ChoosePane #summary { height: 9; max-height: 43%; }
-    ChoosePane.-short.-data #summary, ChoosePane.-short.-fields #summary { height: 7; }
-    ChoosePane.-medium #summary, ChoosePane.-tall #summary { height: 16; max-height: 50%; }
-    ChoosePane.-normal #body, ChoosePane.-wide #body { layout: horizontal; }
-    ChoosePane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
-    ChoosePane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
-    ChoosePane.-wide TabBar { display: none; }
-    ChoosePane.-wide #sections {
+    SetupPane #body { height: 1fr; layout: vertical; }
+    SetupPane #sections { height: 1fr; }
+    SetupPane .section { height: 1fr; display: none; }
+    SetupPane .section.-active { display: block; }
+    SetupPane #data Chooser { height: 6; }
+    SetupPane #data Chooser .foot { height: 1; }
+    SetupPane #summary { height: 9; max-height: 43%; }
+    SetupPane.-short.-data #summary, SetupPane.-short.-fields #summary { height: 7; }
+    SetupPane.-medium #summary, SetupPane.-tall #summary { height: 16; max-height: 50%; }
+    SetupPane.-normal #body, SetupPane.-wide #body { layout: horizontal; }
+    SetupPane.-normal #body #summary { height: 100%; max-height: 100%; width: 44; }
+    SetupPane.-wide #body #summary { height: 100%; max-height: 100%; width: 28%; min-width: 52; }
+    SetupPane.-wide TabBar { display: none; }
+    SetupPane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
-    ChoosePane.-wide .section {
+    SetupPane.-wide .section {
         display: block; border: round $border-blurred; border-title-color: $primary;
     }
-    ChoosePane.-wide .section:focus-within { border: round $primary; }
+    SetupPane.-wide .section:focus-within { border: round $primary; }
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class ChoosePane(FitPane):
             "fields": Vertical(FieldsForm(id="form"), id="fields"),
         }
         for name, title in items.SECTIONS:
-            key = first_key(f"choose.{name}", self.keymap)
+            key = first_key(f"setup.{name}", self.keymap)
             sections[name].add_class("section")
             sections[name].border_title = f"{key}  {title}"
         if self.is_left:
@@ -232,7 +232,7 @@ class ChoosePane(FitPane):
             self.values, self.preset, self._differing(), self.device, self.room, self.data_facts
         )
         keymap = self.keymap
-        self.summary_view.show(self.summary, keys_of("choose.start", keymap), keys_of("choose.copy", keymap))
+        self.summary_view.show(self.summary, keys_of("setup.start", keymap), keys_of("setup.copy", keymap))
         self._show_forecast()
         self.form.set_advice(self._advice())
 
@@ -435,7 +435,7 @@ class ChoosePane(FitPane):
             self.app.push_screen(
                 Confirm(
                     f"{runs} in progress. Another one shares the machine and both get slower; "
-                    f"{keys_of('choose.queue', self.keymap)} lets it wait its turn instead.",
+                    f"{keys_of('setup.queue', self.keymap)} lets it wait its turn instead.",
                     yes="start",
                 ),
                 self._start_answered,

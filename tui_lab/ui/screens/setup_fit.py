@@ -1,4 +1,4 @@
-"""What the Choose pane does about memory: watches what is free, works out what would make the recipe fit,
+"""What the Setup pane does about memory: watches what is free, works out what would make the recipe fit,
 applies it with one key, counts it exactly on demand, and asks before a run starts that does not fit."""
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ LOOK_S, THINK_S = 3.0, 0.12
 CHANGE = 0.01
 #: Actions whose keys the bar names.
 _KEYS = {
-    "fit": "choose.fit",
-    "ways": "choose.ways",
-    "probe": "choose.probe",
-    "gpu": "choose.gpu",
-    "calibrate": "choose.calibrate",
+    "fit": "setup.fit",
+    "ways": "setup.ways",
+    "probe": "setup.probe",
+    "gpu": "setup.gpu",
+    "calibrate": "setup.calibrate",
 }
 
 
 class FitPane(Pane):
-    """The part of :class:`tui_lab.ui.screens.setup.ChoosePane` that the module's docstring tells of."""
+    """The part of :class:`tui_lab.ui.screens.setup.SetupPane` that the module's docstring tells of."""
 
     if TYPE_CHECKING:
         values: dict[str, Any]
@@ -234,7 +234,7 @@ class FitPane(Pane):
         self._before = {key: self.values[key] for key in remedy.changes}
         self._applied = dict(remedy.changes)
         self._change(remedy.changes)
-        key = keys_of("choose.fit", self.keymap)
+        key = keys_of("setup.fit", self.keymap)
         self.notice(f"{remedy.text}\n{remedy.cost}\n{key} undoes it.")
 
     def _change(self, changes: dict[str, Any]) -> None:

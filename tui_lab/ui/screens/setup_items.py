@@ -1,4 +1,4 @@
-"""The lines of the lists on Choose: models, presets and data as they are shown. Pure."""
+"""The lines of the lists on Setup: models, presets and data as they are shown. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def section_tabs(chosen: Mapping[str, str], keymap: Mapping[str, str] | None) ->
     """The tabs over the lists: the key that shows each list, and what is chosen in it."""
     tabs = []
     for name, title in SECTIONS:
-        key, value = first_key(f"choose.{name}", keymap), sanitize(chosen.get(name, ""))
+        key, value = first_key(f"setup.{name}", keymap), sanitize(chosen.get(name, ""))
         labels = (f" {key} {title}: {value} ", f" {key} {value} ") if value else (f" {key} {title} ",)
         tabs.append(Tab(name, labels, f"show('{name}')"))
     return tabs

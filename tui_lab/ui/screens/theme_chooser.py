@@ -95,12 +95,12 @@ class ThemeChooser(Modal[None]):
     def on_mount(self) -> None:
         self.before = self.app.theme
         self.app.clear_notifications()  # they would lie over the list
-        if faults := self.lab.read_themes():
+        if faults := self.lab.appearance.read_themes():
             more = "" if len(faults) == 1 else f"\nand {len(faults) - 1} more: `tui-lab doctor` lists them"
             self.notify(faults[0] + more, severity="warning", title="Left out", markup=False)
         themes = self.app.available_themes
         # what is shown is in the list even if its file has gone, or if it is one of Textual's own
-        names = sorted({*self.lab.lab_themes, self.before})
+        names = sorted({*self.lab.appearance.theme_names, self.before})
         room = max(map(len, names), default=0) + 2
         options = self.query_one(OptionList)
         for name in names:
@@ -115,7 +115,7 @@ class ThemeChooser(Modal[None]):
     def _show_sample(self) -> None:
         # the app takes what a theme says of plots after the signal, too
         theme = self.app.current_theme
-        marker = self.lab.marker_of(theme)
+        marker = self.lab.appearance.marker_of(theme)
         self.query_one(Static).update(sample(marker, getattr(theme, "weight", "normal")))
 
     @on(OptionList.OptionHighlighted)

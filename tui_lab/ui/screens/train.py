@@ -1,4 +1,4 @@
-"""Tune: one run, live or ended, drawn from its folder and nothing else: every curve, what the model answers
+"""Train: one run, live or ended, drawn from its folder and nothing else: every curve, what the model answers
 on the way, what happened, and what is known of it. A large window shows all parts, a small one a tab each."""
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ TABS = (
 GRID_COLUMNS, GRID_ROWS = 100, 32
 
 
-class TunePane(RunPane):
+class TrainPane(RunPane):
     """The pane."""
 
-    GROUP = "tune"
+    GROUP = "train"
     AUTO_FOCUS = ""
-    BINDINGS = bindings("tune")
+    BINDINGS = bindings("train")
     DEFAULT_CSS = """
-    TunePane #parts { height: 1fr; }
-    TunePane .part { height: 1fr; display: none; padding: 0 1; }
-    TunePane .part.-active { display: block; }
-    TunePane.-grid TabBar { display: none; }
-    TunePane.-grid #parts {
+    TrainPane #parts { height: 1fr; }
+    TrainPane .part { height: 1fr; display: none; padding: 0 1; }
+    TrainPane .part.-active { display: block; }
+    TrainPane.-grid TabBar { display: none; }
+    TrainPane.-grid #parts {
         layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
     }
-    TunePane.-grid .part { display: block; height: 100%; }
-    TunePane.-grid .part { column-span: 5; }
-    TunePane.-grid #loss, TunePane.-grid #retention { column-span: 12; }
-    TunePane.-grid #memory { column-span: 9; }
-    TunePane.-grid .text { column-span: 8; margin-right: 1; }
-    TunePane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
-    TunePane .text:focus-within { border-top: heavy $primary; }
+    TrainPane.-grid .part { display: block; height: 100%; }
+    TrainPane.-grid .part { column-span: 5; }
+    TrainPane.-grid #loss, TrainPane.-grid #retention { column-span: 12; }
+    TrainPane.-grid #memory { column-span: 9; }
+    TrainPane.-grid .text { column-span: 8; margin-right: 1; }
+    TrainPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
+    TrainPane .text:focus-within { border-top: heavy $primary; }
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class TunePane(RunPane):
             str(self.watcher.run.path),
             self._last_words(),
             self._resume_key(),
-            self._keys("app.choose"),
+            self._keys("app.setup"),
         )
         about += cost.about(state, self.status, self.lab.now(self.watcher.run))
         about += about_machine(state)

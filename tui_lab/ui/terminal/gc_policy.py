@@ -39,7 +39,7 @@ class Collector:
         if not self._app.is_headless:
             self._app.set_timer(PANE_LOADED_S, gc.freeze)
 
-    def somebody_is_there(self) -> None:
+    def input_arrived(self) -> None:
         """A key was pressed, or the mouse moved."""
         self._key_at = time.monotonic()
 

@@ -65,7 +65,7 @@ class Frame:
         """Nothing is known any more: the terminal changed its size, or somebody else wrote on it."""
         self._rows.clear()
 
-    def lean(self, data: str) -> str:
+    def diff(self, data: str) -> str:
         """``data`` without what stands on the terminal already."""
         pieces = parse(data)
         if pieces is None:
@@ -78,14 +78,14 @@ class Frame:
         return out.end()
 
 
-class LeanUpdate(CompositorUpdate):
+class DiffUpdate(CompositorUpdate):
     """An update of Textual's, of which only what changed is written."""
 
     def __init__(self, update: CompositorUpdate, frame: Frame) -> None:
         self.update, self.frame = update, frame
 
     def render_segments(self, console: object) -> str:
-        return self.frame.lean(self.update.render_segments(console))  # type: ignore[arg-type]
+        return self.frame.diff(self.update.render_segments(console))  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------------------------------

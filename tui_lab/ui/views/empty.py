@@ -13,8 +13,8 @@ Keymap = Mapping[str, str] | None
 def no_run(keymap: Keymap = None) -> str:
     """There is no run at all."""
     return (
-        f"No run yet. {key('app.choose', keymap)} goes to Choose, where "
-        f"{key('choose.start', keymap)} starts one: the defaults work as they are."
+        f"No run yet. {key('app.setup', keymap)} goes to Setup, where "
+        f"{key('setup.start', keymap)} starts one: the defaults work as they are."
     )
 
 
@@ -25,38 +25,40 @@ def no_run_kept(keymap: Keymap = None) -> str:
 
 def no_runs(keymap: Keymap = None) -> str:
     """The table of runs is empty."""
-    start, wait = key("choose.start", keymap), key("choose.queue", keymap)
+    start, wait = key("setup.start", keymap), key("setup.queue", keymap)
     return (
-        f"No runs yet. {key('app.choose', keymap)} goes to Choose, where {start} starts one, and {wait} "
+        f"No runs yet. {key('app.setup', keymap)} goes to Setup, where {start} starts one, and {wait} "
         "lets it wait its turn."
     )
 
 
 def not_measured(keymap: Keymap = None) -> str:
     """A run on which no suite was asked yet."""
-    return f"Nothing was measured yet: {key('keep.measure', keymap)} measures a suite."
+    return f"Nothing was measured yet: {key('retention.measure', keymap)} measures a suite."
 
 
 def not_saved(lives: bool, keymap: Keymap = None) -> str:
     """A run without weights that could be measured; ``lives``: it may still save some."""
     if lives:
         return "Nothing saved yet: wait for the end, or stop the run."
-    return f"This run ended without saving: {key('tune.resume', keymap)} on Tune resumes it."
+    return f"This run ended without saving: {key('train.resume', keymap)} on Train resumes it."
 
 
 def no_sweep(keymap: Keymap = None) -> str:
     """No strengths were tried."""
-    return f"{key('keep.sweep', keymap)} tries the adapter at several strengths: gain against retention."
+    return f"{key('retention.sweep', keymap)} tries the adapter at several strengths: gain against retention."
 
 
 def no_points(keymap: Keymap = None) -> str:
     """No run has both gain and retention."""
-    return f"Runs appear here once gain and retention are measured: {key('keep.measure', keymap)}."
+    return f"Runs appear here once gain and retention are measured: {key('retention.measure', keymap)}."
 
 
 def no_model(keymap: Keymap = None) -> str:
     """Compare has no model loaded, and none was asked for."""
-    send, model, tuned = (key(each, keymap) for each in ("prompt.send", "compare.model", "compare.tuned"))
+    send, model, tuned = (
+        key(each, keymap) for each in ("prompt.send", "playground.model", "playground.tuned")
+    )
     return (
         f"no model yet: {send} in the prompt loads the bundled one; in the lanes {model} any, {tuned} a run"
     )
@@ -65,7 +67,7 @@ def no_model(keymap: Keymap = None) -> str:
 def welcome(keymap: Keymap = None) -> str:
     """Said once, on the very first start."""
     return (
-        f"{key('choose.start', keymap)} starts a first run: a small bundled model learns to talk like a "
+        f"{key('setup.start', keymap)} starts a first run: a small bundled model learns to talk like a "
         f"pirate, in about a minute, here and without a network. {key('app.help', keymap)} explains "
         f"everything, {key('app.quit', keymap)} leaves."
     )

@@ -1,4 +1,4 @@
-"""The words of Keep: the verdict, the table of suites and categories, the items that flipped, one item with
+"""The words of Retention: the verdict, the table of suites and categories, the items that flipped, one item with
 its choices before and after. Pure; text of suites and models is shown as text."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Keep shows, read from the folders of runs: results of suites, the strength sweep, what was gained,
+"""What Retention shows, read from the folders of runs: results of suites, the strength sweep, what was gained,
 and all runs as points of gain against retention. No torch; a damaged file costs what it held."""
 
 from __future__ import annotations

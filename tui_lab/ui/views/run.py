@@ -117,7 +117,7 @@ def trouble(status: str, state: RunState, last_words: Sequence[str]) -> str:
 
 
 def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> str:
-    """What to do now; with the keys that resume a run and that go to Choose."""
+    """What to do now; with the keys that resume a run and that go to Setup."""
     if status in ("failed", "crashed"):
         if state.checkpoints:
             step = state.checkpoints[-1].get("step", "?")

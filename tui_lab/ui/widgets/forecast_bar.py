@@ -1,4 +1,4 @@
-"""The forecast in the Choose pane: a bar of its parts against the free memory, with as much said beside it as
+"""The forecast in the Setup pane: a bar of its parts against the free memory, with as much said beside it as
 there is room for."""
 
 from __future__ import annotations

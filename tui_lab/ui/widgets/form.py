@@ -24,7 +24,7 @@ from tui_lab.ui.actions.registry import bindings
 LABEL_WIDTH = 22
 #: Groups that a first run does without: closed until they are asked for, or hold what differs from off.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
-#: Fields that have a place of their own on Choose.
+#: Fields that have a place of their own on Setup.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
 

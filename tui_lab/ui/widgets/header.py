@@ -11,23 +11,21 @@ from textual.widget import Widget
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.registry import key_name, keys_now
+from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.output import is_slow
 from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 
 #: Panes in the order of their keys: id, name.
 PANES = (
-    ("choose", "Choose"),
-    ("tune", "Tune"),
-    ("compare", "Compare"),
-    ("keep", "Keep"),
+    ("setup", "Setup"),
+    ("train", "Train"),
+    ("playground", "Playground"),
+    ("retention", "Retention"),
     ("runs", "Runs"),
-    ("dashboard", "Dashboard"),
 )
 #: Narrower windows do without the lab's name, and without the blanks around the panes' names.
 TITLE_COLUMNS, ROOMY_COLUMNS = 110, 100
-#: Narrower ones need the cells of the longest name for the state of the run.
-SHORT_COLUMNS, SHORT_NAMES = 72, {"dashboard": "Dash"}
 
 
 def fitted(text: str, state: str, room: int) -> str:
@@ -74,9 +72,8 @@ class HeaderLine(Widget):
         pad = " " if width >= ROOMY_COLUMNS else ""
         for pane, name in PANES:
             style = "bold reverse" if pane == self.pane else ""
-            shown = SHORT_NAMES.get(pane, name) if width < SHORT_COLUMNS else name
             key = " ".join(key_name(each) for each in keys_now(f"app.{pane}", keymap_of(self))[:1])
-            pieces += [(f"{pad}{key} {shown}{pad}" if key else f"{pad}{shown}{pad}", style, pane)]
+            pieces += [(f"{pad}{key} {name}{pad}" if key else f"{pad}{name}{pad}", style, pane)]
             pieces += [(" ", "", "")]
         return pieces
 
@@ -106,5 +103,5 @@ class HeaderLine(Widget):
         x = 0
         for text, _, pane in self._left():
             if x <= event.x < x + len(text) and pane:
-                await self.app.run_action(f"pane('{pane}')")
+                lab_of(self).show_pane(pane, event.time)
             x += len(text)

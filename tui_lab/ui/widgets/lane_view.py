@@ -156,7 +156,7 @@ class LaneView(Vertical, can_focus=True):
     @property
     def explains(self) -> str:
         """What is explained of it on demand: its strategy."""
-        return f"compare.{self.lane.strategy.name.replace('-', '_')}"
+        return f"playground.{self.lane.strategy.name.replace('-', '_')}"
 
     @property
     def text(self) -> str:

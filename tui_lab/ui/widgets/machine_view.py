@@ -1,4 +1,4 @@
-"""The memory part of Tune: the plot, and below it a few lines of words: whose memory is in use, what the GPU
+"""The memory part of Train: the plot, and below it a few lines of words: whose memory is in use, what the GPU
 does, what slows it down. They take no row before a run's first record of its machine, leave the plot the
 rows that it needs, and send nothing to the terminal when they are as before."""
 

@@ -99,7 +99,7 @@ class RunList(Modal[str]):
         options.clear_options()
         if not lines:
             options.add_option(
-                Option(f"No runs yet: press {self.keys('app.choose')}, choose, and start one.", disabled=True)
+                Option(f"No runs yet: press {self.keys('app.setup')}, choose, and start one.", disabled=True)
             )
         room = max(LEAST_CELLS, min(MOST_CELLS, options.size.width - BESIDE_CELLS))
         for line in lines:

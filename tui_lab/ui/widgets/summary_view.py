@@ -20,7 +20,7 @@ class SummaryView(VerticalScroll):
     """The panel that says what pressing start would do."""
 
     #: What is explained of it on demand.
-    explains = "choose.forecast"
+    explains = "setup.forecast"
 
     DEFAULT_CSS = """
     SummaryView {

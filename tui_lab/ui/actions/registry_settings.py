@@ -5,10 +5,10 @@ from __future__ import annotations
 from tui_lab.ui.actions.action import Action
 
 #: Titles of the groups, in the order of the help screen.
-SETUP_GROUPS = {"settings": "Settings", "remap": "Other keys for actions", "doctor": "Doctor"}
+SETTINGS_GROUPS = {"settings": "Settings", "remap": "Other keys for actions", "doctor": "Doctor"}
 
 # fmt: off
-SETUP_ACTIONS: tuple[Action, ...] = (
+SETTINGS_ACTIONS: tuple[Action, ...] = (
     Action("settings.change", "enter", "change", "Change",
            "Turn a switch, or choose or type another value.", "settings"),
     Action("settings.next", "right", "screen.turn(1)", "Next choice",
