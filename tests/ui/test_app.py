@@ -15,7 +15,7 @@ from tests.ui.helpers import screen_text, until
 from tui_lab.core.settings import Settings
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import RunLock, create
-from tui_lab.ui import app as lab
+from tui_lab.ui import run_monitor
 from tui_lab.ui.actions.help import HelpScreen
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.too_small import TooSmall
@@ -142,7 +142,7 @@ async def test_leaving_is_at_once_without_a_run_and_asks_with_one() -> None:
         try:
             await pilot.press("q")
             await until(lambda: isinstance(app.screen, Confirm))
-            assert "goes on without the lab" in " ".join(screen_text(app).split())
+            assert "continues without the lab" in " ".join(screen_text(app).split())
             await pilot.press("n")
             await until(lambda: not isinstance(app.screen, Confirm))
             assert app.is_running
@@ -153,7 +153,7 @@ async def test_leaving_is_at_once_without_a_run_and_asks_with_one() -> None:
 
 
 async def test_runs_in_progress_are_said_until_the_last_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab, "LIVE_RUNS_EVERY_S", 0.1)
+    monkeypatch.setattr(run_monitor, "ANNOUNCE_EVERY_S", 0.1)
     lock = RunLock.take(create(Recipe()))
     app = LabApp()
     async with app.run_test(size=(160, 24)):

@@ -82,7 +82,7 @@ async def test_the_report_of_the_run_that_is_shown(pane: str) -> None:
         await until(lambda: getattr(app.screen, "run_shown", None) is not None)
         assert "Faster" not in screen_text(app), "a run has no speed"
         await pilot.press("W")
-        await until(lambda: said(app, f"lie in {run.path}"))
+        await until(lambda: said(app, f"are in {run.path}"))
         assert "✗ forgotten" in (run.path / "report.md").read_text()
         assert (run.path / "report.html").is_file()
 

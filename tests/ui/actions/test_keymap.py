@@ -153,7 +153,7 @@ async def test_while_a_question_is_open_the_panes_wait_and_say_so() -> None:
         app.push_screen(Confirm("Really?"))
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("f3", "ctrl+p")
-        await until(lambda: said(app, "First answer or leave"))
+        await until(lambda: said(app, "First answer or close"))
         assert isinstance(app.screen, Confirm) and app.pane == "setup"
         await pilot.press("n", "f3")
         await until(lambda: isinstance(app.screen, TrainPane))

@@ -78,12 +78,12 @@ def test_the_help_names_every_key() -> None:
         if action.keys:
             assert keys_of(action.id) in text
         assert action.tooltip.split()[0] in text
-    assert text.index("Tune\n") < text.index("Choose\n"), "the pane that is shown comes first"
+    assert text.index("Train\n") < text.index("Setup\n"), "the pane that is shown comes first"
 
 
 def test_the_help_shows_only_lines_with_the_words() -> None:
     text = help_content("train", words="checkpoint save").plain
-    assert "Save a checkpoint" in text and "Choose\n" not in text
+    assert "Save a checkpoint" in text and "Setup\n" not in text
     assert "Nothing here has" in help_content("train", words="zebra").plain
 
 
