@@ -59,7 +59,9 @@ DAMAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "damage", "sentence"), DAMAGES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "damage", "sentence"), DAMAGES, ids=[f"{name}-{sentence[:40]}" for name, _, sentence in DAMAGES]
+)
 def test_a_damaged_file_is_named(
     folder: Path, name: str, damage: Callable[[bytes], bytes], sentence: str
 ) -> None:
