@@ -23,9 +23,9 @@ def place(tmp_path: Path) -> Path:
 def look(place: Path, cgroup: str = SESSION, user: str = "ann") -> str:
     (place / "cgroup").write_text(cgroup)
     configs = (place / "etc" / "logind.conf", place / "usr" / "logind.conf")
-    state, found, advice = logout.look(configs, place / "linger", place / "cgroup", user)
-    assert found and bool(advice) == (state == "warn")
-    return state
+    check = logout.check_logout(configs, place / "linger", place / "cgroup", user)
+    assert check.found and bool(check.advice) == (check.state == "warn")
+    return check.state
 
 
 def write(place: Path, name: str, text: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.doctor.test_machine import H200, NEW, OLD, T4
 from tui_lab.doctor import check, packages
+from tui_lab.doctor.packages import BitsandbytesAnswer, TorchAnswer
 
 
 def test_python() -> None:
@@ -21,7 +22,7 @@ def test_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert packages.check_packages().state == "ok"
     monkeypatch.setattr(packages, "_bounds", lambda: {"torch": "<2,>=1.9"})
     odd = packages.check_packages()
-    assert odd.state == "warn" and "torch 2.0 (made for <2,>=1.9)" in odd.found
+    assert odd.state == "warn" and "torch 2.0 (supported: <2,>=1.9)" in odd.found
     del versions["bitsandbytes"]
     assert "bitsandbytes missing" in packages.check_packages().found
     assert packages.check_packages().state == "warn"
@@ -37,28 +38,27 @@ def test_bounds_are_read_from_the_installation(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_torch_against_the_driver() -> None:
-    cpu = {"version": "2.13.0+cpu", "cuda_build": None, "cuda": False, "devices": [], "threads": 2}
-    cuda = cpu | {"version": "2.13.0", "cuda_build": "13.0"}
-    assert packages.check_torch(cpu, [], None).state == "ok"
-    assert "2 threads" in packages.check_torch(cpu, [], None).found
-    unused = packages.check_torch(cpu, [H200], NEW)
+    cpu = TorchAnswer("2.13.0+cpu", threads=2)
+    cuda = TorchAnswer("2.13.0", cuda_build="13.0", threads=2)
+    assert packages.judge_torch(cpu, [], None).state == "ok"
+    assert "2 threads" in packages.judge_torch(cpu, [], None).found
+    unused = packages.judge_torch(cpu, [H200], NEW)
     assert unused.state == "warn" and "CUDA build" in unused.advice
-    old_driver = packages.check_torch(cuda, [T4], OLD)
+    old_driver = packages.judge_torch(cuda, [T4], OLD)
     assert old_driver.state == "warn" and "up to 12.4" in old_driver.advice and "13.0" in old_driver.advice
-    hidden = packages.check_torch(cuda, [H200], NEW)
+    hidden = packages.judge_torch(cuda, [H200], NEW)
     assert hidden.state == "warn" and "CUDA_VISIBLE_DEVICES" in hidden.advice
-    works = packages.check_torch(cuda | {"cuda": True, "devices": ["H200"], "bf16": True}, [H200], NEW)
+    works = packages.judge_torch(TorchAnswer("2.13.0", "13.0", True, ["H200"], True), [H200], NEW)
     assert works.state == "ok" and "uses H200 (bf16)" in works.found
-    broken = packages.check_torch({"error": "ImportError: libcudart"}, [], None)
-    assert broken.state == "fail" and "libcudart" in broken.found and broken.advice
 
 
-def test_bitsandbytes() -> None:
-    assert packages.check_bitsandbytes({"version": "0.50", "cpu": True, "cuda": True}).state == "ok"
-    wrong = packages.check_bitsandbytes({"version": "0.50", "cpu": True, "cuda": False})
-    assert wrong.state == "warn" and "wrong on cuda" in wrong.found
-    gone = packages.check_bitsandbytes({"error": "No module named 'bitsandbytes'"})
-    assert gone.state == "warn" and "quantization = 'none'" in gone.advice
+def test_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packages.judge_bitsandbytes(BitsandbytesAnswer("0.50", True, True)).state == "ok"
+    wrong = packages.judge_bitsandbytes(BitsandbytesAnswer("0.50", True, False))
+    assert wrong.state == "warn" and "wrong values on cuda" in wrong.found
+    monkeypatch.setattr(packages, "_BNB_CHILD", "import no_such_module")
+    gone = packages.check_bitsandbytes()
+    assert "No module named" in gone.found and gone.state == "warn" and "quantization = 'none'" in gone.advice
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_bitsandbytes() -> None:
     [
         ("raise ImportError('libfoo.so: \\x1b[31mnot found')", "not found"),
         ("import os; os.abort()", "crashed (signal 6)"),
-        ("import os; os._exit(0)", "without a word"),
+        ("import os; os._exit(0)", "without output"),
         ("print('hello')", None),
     ],
 )
@@ -75,11 +75,11 @@ def test_a_broken_torch_is_a_line_of_the_report(
 ) -> None:
     (tmp_path / "torch.py").write_text(text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    answer = packages.ask_torch()
-    assert answer["error"].isprintable()
-    assert words is None or words in answer["error"]
-    assert packages.check_torch(answer, [], None).state == "fail"
+    found = packages.check_torch([], None)
+    assert found.state == "fail" and found.found.isprintable() and found.advice
+    assert words is None or words in found.found
 
 
 def test_a_child_that_hangs() -> None:
-    assert check.child("import time; time.sleep(60)", 0.5) == {"error": "no answer within 0.5 s"}
+    with pytest.raises(check.ChildFailed, match=r"no answer within 0\.5 s"):
+        check.run_child("import time; time.sleep(60)", dict, 0.5)

@@ -1,26 +1,24 @@
-"""What this machine can do: the checks behind ``tui-lab doctor``. Each says what was found and, where
-something is missing, what to do about it. Nothing is sent anywhere, unless the hub is asked for with
-``--online``; a token is never shown, only that there is one. ``python -m tui_lab.doctor`` prints each
-check as one line of JSON, which is how the lab asks."""
+"""The checks of ``tui-lab doctor``. Each reports what was found and, where something is missing, what to do.
+The network is used only with ``--online``; a token is never shown, only that there is one."""
 
 from __future__ import annotations
 
-import json
 import locale
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, state_dir
+from tui_lab.core.records import to_json as to_json_line
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
 from tui_lab.doctor.check import Check
 from tui_lab.hardware import gpu
 from tui_lab.models import catalog
+from tui_lab.runs.folder import runs_dir
 
 __all__ = [
     "Check",
@@ -40,15 +38,15 @@ __all__ = [
 NamedCheck = tuple[str, Callable[[], Check | None]]
 
 
-#: Cells before what was found.
+#: Columns before the finding.
 INDENT = 22
 
 
 def iter_checks(
     online: bool = False, runs_directory: Path | None = None, more: Sequence[NamedCheck] = ()
 ) -> Iterator[Check]:
-    """Every check, one by one, the slow ones (torch, bitsandbytes, the hub) when their turn comes.
-    ``more``: the caller's own checks, made last (those of the user's files, which the interface reads)."""
+    """Runs every check in order. ``more``: further checks of the caller, such as those of the user's
+    files."""
     yield from terminal_checks()
     yield from machine_checks(online, runs_directory)
     yield from run_checks(more)
@@ -61,23 +59,25 @@ def run_checks(named: Sequence[NamedCheck]) -> Iterator[Check]:
 
 
 def terminal_checks(ask: bool = True) -> Iterator[Check]:
-    """What concerns this terminal. ``ask``: measure how long it takes to answer, which whoever draws on it
-    cannot have."""
+    """The checks of this terminal. ``ask``: measure its response time, which disturbs a program that draws on
+    it."""
     env = os.environ
     encoding = (sys.__stdout__ and sys.__stdout__.encoding) or locale.getpreferredencoding(False)
-    yield from guarded("colours", lambda: terminal.check_colours(env, not ask or sys.stdout.isatty()))
-    yield from guarded("glyphs", lambda: terminal.check_glyphs(env, encoding))
-    yield from guarded("terminal size", lambda: terminal.check_size(*shutil.get_terminal_size()))
-    yield from guarded("line", lambda: terminal.check_line(env, terminal.ask_terminal(env) if ask else None))
-    yield from guarded("multiplexer", lambda: terminal.check_multiplexer(env, terminal.ask_tmux(env)))
+    yield from run_checks(
+        (
+            ("colours", lambda: terminal.check_colours(env, not ask or sys.stdout.isatty())),
+            ("glyphs", lambda: terminal.check_glyphs(env, encoding)),
+            ("terminal size", lambda: terminal.check_size(*shutil.get_terminal_size())),
+            ("line", lambda: terminal.check_line(env, terminal.ask_terminal(env) if ask else None)),
+            ("multiplexer", lambda: terminal.check_multiplexer(env, terminal.ask_tmux(env))),
+        )
+    )
 
 
 def machine_checks(online: bool = False, runs_directory: Path | None = None) -> Iterator[Check]:
     """The machine and its software."""
 
     def runs() -> Check:
-        from tui_lab.runs.folder import runs_dir
-
         return folders.check_runs(runs_directory or runs_dir())
 
     def own() -> Check:
@@ -85,34 +85,35 @@ def machine_checks(online: bool = False, runs_directory: Path | None = None) -> 
         return folders.check_own_folders(named)
 
     cards, driver = gpu.sample(), gpu.driver()
-    for name, look in (
-        ("Python", packages.check_python),
-        ("packages", packages.check_packages),
-        ("CPU", machine.check_cpu),
-        ("GPU", lambda: machine.check_gpu(cards, driver)),
-        ("torch", lambda: packages.check_torch(packages.ask_torch(), cards, driver)),
-        ("bitsandbytes", lambda: packages.check_bitsandbytes(packages.ask_bitsandbytes())),
-        ("hub", lambda: hub.check_hub(os.environ, online)),
-        ("hub cache", lambda: hub.check_cache(catalog.hub_cache_dir())),
-        ("runs folder", runs),
-        ("own folders", own),
-        ("logout", lambda: Check("logout", *logout.look())),
-        ("bundled model", machine.check_pocket),
-    ):
-        yield from guarded(name, look)
+    yield from run_checks(
+        (
+            ("Python", packages.check_python),
+            ("packages", packages.check_packages),
+            ("CPU", machine.check_cpu),
+            ("GPU", lambda: machine.check_gpu(cards, driver)),
+            ("torch", lambda: packages.check_torch(cards, driver)),
+            ("bitsandbytes", packages.check_bitsandbytes),
+            ("hub", lambda: hub.check_hub(os.environ, online)),
+            ("hub cache", lambda: hub.check_cache(catalog.hub_cache_dir())),
+            ("runs folder", runs),
+            ("own folders", own),
+            ("logout", logout.check_logout),
+            ("bundled model", machine.check_pocket),
+        )
+    )
 
 
-def guarded(name: str, look: Callable[[], Check | None]) -> Iterator[Check]:
-    """One check; whatever it raises (a missing library, a file system that is gone) is its finding."""
+def guarded(name: str, check: Callable[[], Check | None]) -> Iterator[Check]:
+    """Runs one check; an exception (a missing library, an unmounted file system) becomes its finding."""
     try:
-        found = look()
+        found = check()
     except Exception as error:  # noqa: BLE001 (a check that fails in any way is a finding)
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield Check(
             name,
             "fail",
-            f"cannot be looked at: {sanitize(what)[:200]}",
-            "install tui-lab again: `make setup`",
+            f"the check failed: {sanitize(reason)[:200]}",
+            "reinstall tui-lab: `make setup`",
         )
         return
     if found is not None:
@@ -132,7 +133,7 @@ def exit_code(found: list[Check]) -> int:
 
 
 def to_do(found: list[Check]) -> list[str]:
-    """What to do, the worst first; mere hints of checks that are well are left out."""
+    """What to do, failures first; the hints of passed checks are left out."""
     return [
         f"{c.name}: {c.advice}" for state in ("fail", "warn") for c in found if c.state == state and c.advice
     ]
@@ -149,18 +150,18 @@ def line(check: Check, width: int = 0) -> str:
 def _fold(text: str, width: int, indent: int) -> list[str]:
     if width <= indent + 20 or len(text) < width:
         return [text]
-    begin = text[:indent]  # columns are wider than a blank: folding would squeeze them
+    begin = text[:indent]  # folding would collapse the blanks of the columns
     lines = textwrap.wrap(text[indent:], width - indent - 1, break_on_hyphens=False)
     return [begin + lines[0], *(" " * indent + rest for rest in lines[1:])]
 
 
 def summary(found: list[Check], width: int = 0) -> str:
     """The end of the report: what to do."""
-    things = to_do(found)
-    if not things:
+    tasks = to_do(found)
+    if not tasks:
         return "Nothing to do: this machine is ready. `tui-lab` opens the lab."
     ready = "Training is not possible yet:" if exit_code(found) else "Training works; this would help:"
-    lines = (_fold(f"{number}. {thing}", width, 3) for number, thing in enumerate(things, 1))
+    lines = (_fold(f"{number}. {task}", width, 3) for number, task in enumerate(tasks, 1))
     return "\n".join([ready, *(line for folded in lines for line in folded)])
 
 
@@ -171,12 +172,4 @@ def render(found: list[Check]) -> str:
 
 def to_json(found: list[Check]) -> str:
     """The whole report for scripts."""
-    return json.dumps(
-        {
-            "v": 1,
-            "checks": [asdict(check) for check in found],
-            "to_do": to_do(found),
-            "exit_code": exit_code(found),
-        },
-        ensure_ascii=False,
-    )
+    return to_json_line({"v": 1, "checks": found, "to_do": to_do(found), "exit_code": exit_code(found)})

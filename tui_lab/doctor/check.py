@@ -1,23 +1,25 @@
-"""What a check of the doctor says, and the child process in which whatever may crash is asked."""
+"""The finding of a check, and the child process for code that may crash or hang."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
+import msgspec
+
+from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 
 State = Literal["ok", "warn", "fail"]
+AnswerT = TypeVar("AnswerT")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding. ``advice`` is what to do; empty when there is nothing to do."""
+class Check(msgspec.Struct, frozen=True):
+    """One finding. ``advice`` says what to do; it is empty when there is nothing to do."""
 
     name: str
     state: State
@@ -25,14 +27,15 @@ class Check:
     advice: str = ""
 
 
-def gb(size: float) -> str:
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB"
+class ChildFailed(Exception):
+    """The child gave no answer; the message is the reason, safe to print."""
 
 
-def child(code: str, timeout_s: float, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What a Python child prints as JSON on its last line; ``{"error": sentence}`` otherwise."""
+def run_child(
+    code: str, answer: type[AnswerT], timeout_s: float, environment: Mapping[str, str] | None = None
+) -> AnswerT:
+    """Runs Python code in a child process and decodes the last line of its stdout from JSON. Raises
+    ChildFailed."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -42,18 +45,16 @@ def child(code: str, timeout_s: float, environment: Mapping[str, str] | None = N
             env={**os.environ, **(environment or {})},
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {timeout_s:g} s"}
+        raise ChildFailed(f"no answer within {timeout_s:g} s") from None
     except OSError as error:
-        return {"error": f"cannot start Python ({error.strerror})"}
-    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
-    try:
-        if done.returncode == 0:
-            answer = json.loads(lines[-1])
-            if isinstance(answer, dict):
-                return answer
-    except (IndexError, ValueError):
-        pass
+        raise ChildFailed(f"cannot start Python ({error.strerror})") from None
     if done.returncode < 0:
-        return {"error": f"it crashed (signal {-done.returncode})"}
-    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return {"error": sanitize(words[-1])[:300] if words else "it ended without a word"}
+        raise ChildFailed(f"it crashed (signal {-done.returncode})")
+    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    if done.returncode == 0 and lines:
+        try:
+            return from_json(lines[-1], answer, "its answer")
+        except LabError as error:
+            raise ChildFailed(sanitize(str(error))) from None
+    errors = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise ChildFailed(sanitize(errors[-1])[:300] if errors else "it ended without output")

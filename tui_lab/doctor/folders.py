@@ -1,4 +1,4 @@
-"""The folders that the lab writes to: whether it can, and the room in them."""
+"""The folders that the lab writes to: permissions and free space."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tui_lab.core.format import size
 from tui_lab.core.paths import is_there
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import Check, gb
+from tui_lab.doctor.check import Check
 
-#: A run of the bundled model leaves a few megabytes, checkpoints of a 3 B adapter a few hundred.
-LITTLE_FREE_BYTES = 2_000_000_000
-NO_FREE_BYTES = 100_000_000
+#: A run of the bundled model writes a few megabytes, checkpoints of a 3 B adapter some hundred.
+LOW_FREE_BYTES = 2_000_000_000
+MIN_FREE_BYTES = 100_000_000
 
 
 def existing(path: Path) -> Path:
@@ -25,7 +26,7 @@ def existing(path: Path) -> Path:
 
 
 def cannot_write(directory: Path) -> str | None:
-    """Why files cannot be made there; None when they can."""
+    """The reason why no files can be created there; None when they can."""
     if not is_there(directory):
         parent = existing(directory)
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
@@ -39,27 +40,34 @@ def cannot_write(directory: Path) -> str | None:
 
 
 def check_runs(directory: Path) -> Check:
-    """Whether a run's folder can be made, and the room for it."""
-    shown = sanitize(str(directory))
+    """Whether the folder of a run can be created, and its free space."""
+    path = sanitize(str(directory))
     if reason := cannot_write(directory):
         advice = "name another folder with --runs-dir or TUI_LAB_RUNS_DIR"
-        return Check("runs folder", "fail", f"{shown}: {reason}", advice)
+        return Check("runs folder", "fail", f"{path}: {reason}", advice)
     free = shutil.disk_usage(existing(directory)).free
-    text = f"{shown}, {gb(free)} free"
-    if free < NO_FREE_BYTES:
-        return Check("runs folder", "fail", text, "free some disk: a run needs at least 100 MB")
-    if free < LITTLE_FREE_BYTES:
-        return Check("runs folder", "warn", text, "free some disk: checkpoints of larger models fill it")
+    text = f"{path}, {size(free)} free"
+    if free < MIN_FREE_BYTES:
+        return Check("runs folder", "fail", text, "free some disk space: a run needs at least 100 MB")
+    if free < LOW_FREE_BYTES:
+        return Check(
+            "runs folder", "warn", text, "free some disk space: checkpoints of larger models need it"
+        )
     return Check("runs folder", "ok", text)
 
 
 def check_own_folders(directories: Mapping[str, Path]) -> Check:
-    """Whether what the lab remembers can be written; without it the lab works, and forgets."""
-    shut = {name: reason for name, directory in directories.items() if (reason := cannot_write(directory))}
-    if shut:
-        found = "; ".join(f"{name} folder: {reason}" for name, reason in shut.items())
-        variables = " or ".join(f"TUI_LAB_{name.upper()}_DIR" for name in shut)
+    """Whether settings, votes and caches can be written. The lab works without, but loses them."""
+    unwritable = {
+        name: reason for name, directory in directories.items() if (reason := cannot_write(directory))
+    }
+    if unwritable:
+        found = "; ".join(f"{name} folder: {reason}" for name, reason in unwritable.items())
+        variables = " or ".join(f"TUI_LAB_{name.upper()}_DIR" for name in unwritable)
         return Check(
-            "own folders", "warn", found, f"name another with {variables}: the lab forgets until then"
+            "own folders",
+            "warn",
+            found,
+            f"name another folder with {variables}; nothing is stored until then",
         )
     return Check("own folders", "ok", f"{', '.join(directories)} can be written")

@@ -1,5 +1,5 @@
-"""The hub and its cache: where a token comes from (never the token), whether the hub answers when that is
-asked for, how large the cache is."""
+"""The Hugging Face hub and its cache: the source of the token (never the token), whether the hub answers (on
+request), the size of the cache."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import Check, child, gb
+from tui_lab.doctor.check import Check, ChildFailed, run_child
 from tui_lab.doctor.folders import existing
 from tui_lab.models import catalog
 
 HUB_TIMEOUT_S = 30
-#: Walking a large cache is cut off here; the size then reads "over".
+#: Measuring the size of a large cache stops here; the size then reads "over".
 WALK_LIMIT_S = 3.0
 #: The weights of the catalog's larger models take about 5 GB in bfloat16.
-LITTLE_CACHE_BYTES = 10_000_000_000
+LOW_CACHE_BYTES = 10_000_000_000
 
 
 def _token(environment: Mapping[str, str]) -> str | None:
-    """Where a hub token comes from; never the token."""
+    """The source of the hub token; never the token."""
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if environment.get(name):
             return name
@@ -37,34 +40,41 @@ def _is_on(value: str | None) -> bool:
     return (value or "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-# asks for the facts of one small public model, as any download does first
+# requests the metadata of a small public model, as any download does first
 _HUB_CHILD = """
 import json
 from huggingface_hub import HfApi
 info = HfApi().model_info("Qwen/Qwen2.5-0.5B", timeout=15)
-print(json.dumps({"ok": True, "sha": info.sha}))
+print(json.dumps({"sha": info.sha}))
 """
+
+
+class HubAnswer(msgspec.Struct):
+    """The current commit of the model that was requested."""
+
+    sha: str | None = None
 
 
 def check_hub(environment: Mapping[str, str], online: bool) -> Check:
     token = _token(environment)
-    has = f"token from {token}" if token else "no token"
+    token_text = f"token from {token}" if token else "no token"
     gated = "" if token else "gated models (Llama, Gemma) need a token: `hf auth login`"
     if _is_on(environment.get("HF_HUB_OFFLINE")):
         advice = "unset HF_HUB_OFFLINE to download; cached and local models work"
-        return Check("hub", "ok", f"switched off by HF_HUB_OFFLINE, {has}", advice)
+        return Check("hub", "ok", f"switched off by HF_HUB_OFFLINE, {token_text}", advice)
     if not online:
-        return Check("hub", "ok", f"not asked (--online asks it), {has}", gated)
+        return Check("hub", "ok", f"not checked (--online checks it), {token_text}", gated)
     start = time.perf_counter()
-    answer = child(_HUB_CHILD, HUB_TIMEOUT_S)
-    if "error" in answer:
-        advice = "look at the network and the proxy; cached, local and bundled models work without the hub"
-        return Check("hub", "warn", f"no answer: {answer['error']}; {has}", advice)
-    return Check("hub", "ok", f"answers in {time.perf_counter() - start:.1f} s, {has}", gated)
+    try:
+        run_child(_HUB_CHILD, HubAnswer, HUB_TIMEOUT_S)
+    except ChildFailed as error:
+        advice = "check the network and the proxy; cached, local and bundled models work without the hub"
+        return Check("hub", "warn", f"no answer: {error}; {token_text}", advice)
+    return Check("hub", "ok", f"answers in {time.perf_counter() - start:.1f} s, {token_text}", gated)
 
 
 def folder_size(path: Path, limit_s: float = WALK_LIMIT_S) -> tuple[int, bool]:
-    """Bytes under a folder, links not followed, and whether all of it was seen within the limit."""
+    """Bytes in a folder, links not followed, and whether all of it was measured within the limit."""
     total, end = 0, time.monotonic() + limit_s
     waiting = [path]
     while waiting:
@@ -83,15 +93,15 @@ def folder_size(path: Path, limit_s: float = WALK_LIMIT_S) -> tuple[int, bool]:
 
 
 def check_cache(directory: Path) -> Check:
-    """The hub cache: where it is, how large, and the room for more."""
-    shown = sanitize(str(directory))
+    """The hub cache: its path, its size and the free space."""
+    path = sanitize(str(directory))
     free = shutil.disk_usage(existing(directory)).free
     if not directory.is_dir():
-        text = f"{shown} (not there yet), {gb(free)} free"
+        text = f"{path} (does not exist yet), {size(free)} free"
     else:
-        size, whole = folder_size(directory)
-        text = f"{shown}, {'' if whole else 'over '}{gb(size)} used, {gb(free)} free"
-    if free < LITTLE_CACHE_BYTES:
-        advice = "models of real size take up to 6 GB each: free some, or point HF_HOME to another disk"
+        used, complete = folder_size(directory)
+        text = f"{path}, {'' if complete else 'over '}{size(used)} used, {size(free)} free"
+    if free < LOW_CACHE_BYTES:
+        advice = "large models take up to 6 GB each: free some space, or set HF_HOME to another disk"
         return Check("hub cache", "warn", text, advice)
     return Check("hub cache", "ok", text)

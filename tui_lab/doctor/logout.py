@@ -1,8 +1,6 @@
-"""Whether runs outlive a logout. systemd's login manager can be told to end everything that was started in a
-session once that is closed (``KillUserProcesses=yes``); a process session of its own and an ignored hang-up
-do not help against that, a scope of the user's own manager does. Only files are read: nothing is asked of
-the system.
-"""
+"""Whether runs survive a logout. systemd's login manager can be configured to end every process of a session
+when it is closed (``KillUserProcesses=yes``). A process session of its own and ignoring SIGHUP do not prevent
+that; a scope of the user's own manager does. The check only reads files."""
 
 from __future__ import annotations
 
@@ -11,25 +9,25 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-#: Later files win; a file of the same name in an earlier folder hides one in a later folder.
+from tui_lab.doctor.check import Check
+
+#: A drop-in hides one of the same name in a later folder; of the others later names override earlier ones.
 CONFIGS = (
     Path("/etc/systemd/logind.conf"),
     Path("/run/systemd/logind.conf"),
     Path("/usr/local/lib/systemd/logind.conf"),
     Path("/usr/lib/systemd/logind.conf"),
 )
-#: What is started in a session belongs to its control group.
+#: The control group of this process, which its children inherit.
 CGROUP = Path("/proc/self/cgroup")
 LINGER = Path("/var/lib/systemd/linger")
 _SETTING = re.compile(r"^\s*(KillUserProcesses|KillOnlyUsers|KillExcludeUsers)\s*=\s*(.*?)\s*$")
 _YES = ("1", "yes", "y", "true", "t", "on")
 
 
-def files_of(configs: Sequence[Path]) -> list[Path]:
-    """The files that count, in the order in which they are read: the first main file there is, then the
-    drop-ins of all by name."""
+def config_files(configs: Sequence[Path]) -> list[Path]:
+    """The files that apply, in reading order: the first main file that exists, then all drop-ins by name."""
     main = next(([path] for path in configs if path.is_file()), [])
     drop_ins: dict[str, Path] = {}
     for path in configs:
@@ -38,8 +36,9 @@ def files_of(configs: Sequence[Path]) -> list[Path]:
     return main + [drop_ins[name] for name in sorted(drop_ins)]
 
 
-def settings(files: Sequence[Path]) -> dict[str, str]:
-    """What the files say of killing, the last word counting; a file that cannot be read says nothing."""
+def kill_settings(files: Sequence[Path]) -> dict[str, str]:
+    """The settings about killing processes; later files override earlier ones, unreadable ones are
+    skipped."""
     found: dict[str, str] = {}
     for path in files:
         try:
@@ -52,8 +51,8 @@ def settings(files: Sequence[Path]) -> dict[str, str]:
     return found
 
 
-def is_killed(found: dict[str, str], user: str) -> bool:
-    """Whether logging out ends what ``user`` has started (root is spared unless it is named)."""
+def ends_processes(found: dict[str, str], user: str) -> bool:
+    """Whether a logout ends the processes of ``user`` (root is excluded by default)."""
     if found.get("KillUserProcesses", "no").lower() not in _YES:
         return False
     only = found.get("KillOnlyUsers", "").split()
@@ -62,40 +61,43 @@ def is_killed(found: dict[str, str], user: str) -> bool:
     return not only or user in only
 
 
-def dies_with_the_session(cgroup: str, lingers: bool) -> bool:
-    """Whether what is started from here is ended, where logging out ends processes: those in the session's
-    own scope are, whether or not the user lingers; those of the user's manager are once that goes, which
-    lingering keeps; what is outside of both (a service, a container) is not."""
+def ends_with_session(cgroup: str, lingers: bool) -> bool:
+    """Whether a child of this process ends at logout, where logouts end processes. Processes in the scope of
+    the session do, even when the user lingers; processes of the user's manager do unless the user lingers;
+    processes outside of both (a service, a container) do not."""
     if re.search(r"/session-[^/]*\.scope", cgroup):
         return True
     return "/user@" in cgroup and not lingers
 
 
-def look(
+def check_logout(
     configs: Sequence[Path] = CONFIGS,
     linger: Path = LINGER,
     cgroup: Path = CGROUP,
     user: str | None = None,
-) -> tuple[Literal["ok", "warn"], str, str]:
-    """State, what was found and what to do, as a check of the doctor has them."""
+) -> Check:
+    """Whether runs that are started from here survive a logout."""
     if user is None:
         try:
             user = getpass.getuser()
         except (KeyError, OSError):
             user = str(os.getuid())
-    files = files_of(configs)
+    files = config_files(configs)
     if not files:
-        return "ok", "no systemd login manager: nothing ends a run at logout", ""
-    if not is_killed(settings(files), user):
-        return "ok", "the login manager lets runs go on after a logout", ""
+        return Check("logout", "ok", "no systemd login manager: a logout ends no run")
+    if not ends_processes(kill_settings(files), user):
+        return Check("logout", "ok", "runs continue after a logout")
     try:
-        place = cgroup.read_text(encoding="utf-8", errors="replace")
+        group = cgroup.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        place = "/session-unknown.scope"
-    if not dies_with_the_session(place, (linger / user).exists()):
-        return "ok", "the login manager ends a session's processes at logout, but runs started here go on", ""
-    return (
+        group = "/session-unknown.scope"
+    if not ends_with_session(group, (linger / user).exists()):
+        return Check(
+            "logout", "ok", "a logout ends the processes of a session, but not runs that are started here"
+        )
+    return Check(
+        "logout",
         "warn",
-        "the login manager ends a session's processes at logout (KillUserProcesses=yes): runs die with it",
-        "`loginctl enable-linger`, then `systemd-run --user --scope tui-lab`: runs of such a lab go on",
+        "a logout ends all processes of a session, runs too (KillUserProcesses=yes)",
+        "`loginctl enable-linger`, then `systemd-run --user --scope tui-lab`: runs of that lab continue",
     )

@@ -1,58 +1,58 @@
-"""The machine itself: processor, memory, GPUs, and the bundled model."""
+"""The machine: processor, memory, GPUs, and the bundled model."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from tui_lab.core.format import size
+from tui_lab.core.format import count, plural, size
 from tui_lab.doctor.check import Check
-from tui_lab.hardware import gpu, memory_budget
+from tui_lab.hardware import cpu, gpu, memory_budget
 from tui_lab.models import catalog
 
 #: A run of the bundled model needs about this much.
-LITTLE_MEMORY_BYTES = 3 << 29
+LOW_MEMORY_BYTES = 3 << 29
 DEVICES, PCI = Path("/dev"), Path("/sys/bus/pci/devices")
-#: NVIDIA's number on the PCI bus, and the class of what draws or computes.
+#: NVIDIA's PCI vendor id, and the PCI class of display controllers.
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 
 
 def check_cpu() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu.threads()
     free = memory_budget.available_bytes()
     memory = f"{size(free)} memory free" if free is not None else "memory unknown"
-    text = f"{cores} core{'s' * (cores != 1)}, {memory}"
-    if free is not None and free < LITTLE_MEMORY_BYTES:
-        needs = f"close other programs: a run of the bundled model needs about {size(LITTLE_MEMORY_BYTES)}"
+    text = f"{plural(cores, 'core')}, {memory}"
+    if free is not None and free < LOW_MEMORY_BYTES:
+        needs = f"close other programs: a run of the bundled model needs about {size(LOW_MEMORY_BYTES)}"
         return Check("CPU", "warn", text, needs)
     return Check("CPU", "ok", text)
 
 
-def why_no_driver(devices: Path = DEVICES, pci: Path = PCI) -> tuple[str, str]:
-    """Where no driver answers: what there is all the same, and what to do about it; ("", "") where there is
-    no NVIDIA GPU to be seen."""
+def missing_driver(devices: Path = DEVICES, pci: Path = PCI) -> tuple[str, str]:
+    """A GPU without a working driver: what was found and what to do; ("", "") where there is no NVIDIA
+    GPU."""
     nodes = sorted(devices.glob("nvidia[0-9]*"))
-    shut = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
-    if shut:
+    unreadable = [node for node in nodes if not os.access(node, os.R_OK | os.W_OK)]
+    if unreadable:
         return (
-            f"{shut[0]} is there, but may not be opened",
-            "have this user added to the group that owns it (often video or render), then log in again",
+            f"no permission to open {unreadable[0]}",
+            "add this user to the group that owns it (often video or render), then log in again",
         )
     if nodes:
         return (
-            f"{nodes[0]} is there, but no driver library answers",
-            "in a container: start it with --gpus all; else install the driver (`nvidia-smi` must answer)",
+            f"{nodes[0]} exists, but no driver library answers",
+            "in a container: start it with --gpus all; else install the driver (`nvidia-smi` must work)",
         )
-    if any(_reads(card / "vendor") == _NVIDIA and _reads(card / "class").startswith(_DISPLAY_CLASS)
+    if any(_read(card / "vendor") == _NVIDIA and _read(card / "class").startswith(_DISPLAY_CLASS)
            for card in sorted(pci.glob("*"))):  # fmt: skip
         return (
-            "an NVIDIA GPU is built in, but no driver answers",
-            "install NVIDIA's driver, or start the container with --gpus all; runs go on the CPU until then",
+            "there is an NVIDIA GPU, but no driver answers",
+            "install NVIDIA's driver, or start the container with --gpus all; until then runs use the CPU",
         )
     return "", ""
 
 
-def _reads(path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -62,9 +62,9 @@ def _reads(path: Path) -> str:
 def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
     if not cards:
         found = f"none (driver {driver.version})" if driver else "none found (no NVIDIA driver answers)"
-        if driver is None and (why := why_no_driver())[0]:
-            return Check("GPU", "warn", *why)
-        advice = "runs go on the CPU: enough for the bundled model; models of real size need an NVIDIA GPU"
+        if driver is None and (missing := missing_driver())[0]:
+            return Check("GPU", "warn", *missing)
+        advice = "runs use the CPU, which is enough for the bundled model; larger models need an NVIDIA GPU"
         return Check("GPU", "warn", found, advice)
     parts = []
     for card in cards:
@@ -74,9 +74,7 @@ def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
         parts.append(f"{card.name}{memory}, compute capability {capability}, {bf16}")
     text = "; ".join(parts) + (f"; driver {driver.version}" if driver and driver.version else "")
     if any(card.bf16 is False for card in cards):
-        advice = (
-            "compute in float32 or float16: bfloat16 needs compute capability 8.0 (the lab chooses by itself)"
-        )
+        advice = "compute in float32 or float16: bfloat16 needs compute capability 8.0 (the lab selects it)"
         return Check("GPU", "ok", text, advice)
     return Check("GPU", "ok", text)
 
@@ -85,6 +83,4 @@ def check_pocket() -> Check:
     entry = catalog.pocket()
     if entry.refused:
         return Check("bundled model", "warn", "missing or damaged", entry.refused)
-    return Check(
-        "bundled model", "ok", f"{(entry.parameters or 0) / 1e6:.2f} M parameters, {entry.context} tokens"
-    )
+    return Check("bundled model", "ok", f"{count(entry.parameters)} parameters, {entry.context} tokens")

@@ -1,24 +1,25 @@
-"""Python and the libraries that do the work: their versions, and whether torch and bitsandbytes can be used.
-Those two are asked in a short child process, so that a broken installation of either is a line of the report
-and not a crash of it."""
+"""Python and the libraries: their versions, and whether torch and bitsandbytes work. Those two are tried in a
+short child process, so that a broken installation is a finding and not a crash of the report."""
 
 from __future__ import annotations
 
 import platform
 import re
 import sys
-from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
 
+import msgspec
+
+from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import Check, child
+from tui_lab.doctor.check import Check, ChildFailed, run_child
 from tui_lab.hardware import gpu
 
 #: Importing torch from a cold disk takes tens of seconds; longer than this is a hang.
 CHILD_TIMEOUT_S = 180
 #: Without these no run can start; bitsandbytes is needed only for NF4 and the 8-bit optimisers.
 NEEDED = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")
+_WITHOUT_BITSANDBYTES = "use quantization = 'none' and another optimiser, or reinstall it"
 WANTED = ("bitsandbytes", "textual", "plotext", "nvidia-ml-py", "psutil", "pydantic")
 
 
@@ -37,7 +38,8 @@ def _version(package: str) -> str | None:
 
 
 def _bounds() -> dict[str, str]:
-    """Package → the versions that this installation of tui-lab asks for; empty in a bare checkout."""
+    """Package to the version range of this installation of tui-lab; empty in a checkout that is not
+    installed."""
     try:
         lines = metadata.requires("tui-lab") or []
     except metadata.PackageNotFoundError:
@@ -51,7 +53,7 @@ def _bounds() -> dict[str, str]:
 
 
 def check_packages() -> Check:
-    """Versions of the libraries that do the work, against those that this release was made for."""
+    """The versions of the libraries, against those that this release supports."""
     versions = {name: _version(name) for name in (*NEEDED, *WANTED)}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     missing = [name for name in NEEDED if not versions[name]]
@@ -60,13 +62,13 @@ def check_packages() -> Check:
             "packages",
             "fail",
             f"{', '.join(missing)} missing; {found}",
-            "install tui-lab again: `make setup`",
+            "reinstall tui-lab: `make setup`",
         )
     from packaging.specifiers import SpecifierSet
 
     bounds = _bounds()
     odd = [
-        f"{name} {version} (made for {bounds[name]})"
+        f"{name} {version} (supported: {bounds[name]})"
         for name, version in versions.items()
         if version and bounds.get(name) and not SpecifierSet(bounds[name]).contains(version, prereleases=True)
     ]
@@ -87,7 +89,7 @@ print(json.dumps({"version": torch.__version__, "cuda_build": torch.version.cuda
     "bf16": bool(cuda and torch.cuda.is_bf16_supported()), "threads": torch.get_num_threads()}))
 """
 
-# really 4-bit: quantise, look at the bytes, come back close
+# quantises to 4 bits, checks the size and the error of the dequantised values
 _BNB_CHILD = """
 import json, torch
 import bitsandbytes as bnb
@@ -103,36 +105,45 @@ print(json.dumps(done))
 """
 
 
-def ask_torch() -> dict[str, Any]:
-    """Version, CUDA build, devices; in a child, since importing torch takes seconds and can crash."""
-    return child(_TORCH_CHILD, CHILD_TIMEOUT_S)
+class TorchAnswer(msgspec.Struct):
+    """What torch reports; ``cuda_build`` is the CUDA version that it was built for."""
+
+    version: str
+    cuda_build: str | None = None
+    cuda: bool = False
+    devices: list[str] = []
+    bf16: bool = False
+    threads: int = 1
 
 
-def ask_bitsandbytes() -> dict[str, Any]:
-    """Whether NF4 really packs and unpacks, on the CPU and on the GPU."""
-    return child(_BNB_CHILD, CHILD_TIMEOUT_S)
+class BitsandbytesAnswer(msgspec.Struct):
+    """Whether NF4 works on the CPU and on the GPU; None where it was not tried."""
+
+    version: str
+    cpu: bool | None = None
+    cuda: bool | None = None
 
 
-def check_torch(answer: Mapping[str, Any], cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+def check_torch(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+    """Imports torch and compares its CUDA build with the driver."""
+    try:
+        return judge_torch(run_child(_TORCH_CHILD, TorchAnswer, CHILD_TIMEOUT_S), cards, driver)
+    except ChildFailed as error:
+        return Check("torch", "fail", f"cannot be used: {error}", "reinstall tui-lab: `make setup`")
+
+
+def judge_torch(answer: TorchAnswer, cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
     """torch's CUDA build against the driver."""
-    if "error" in answer:
-        return Check(
-            "torch", "fail", f"cannot be used: {answer['error']}", "install tui-lab again: `make setup`"
-        )
-    build = answer.get("cuda_build")
-    text = f"{answer.get('version')}, " + (f"built for CUDA {build}" if build else "built without CUDA")
-    if answer.get("cuda"):
-        devices = ", ".join(sanitize(str(name)) for name in answer.get("devices", []))
-        bf16 = "bf16" if answer.get("bf16") else "no bf16"
-        return Check("torch", "ok", f"{text}, uses {devices} ({bf16})")
-    threads = answer.get("threads")
-    text += f", on the CPU with {threads} thread{'s' * (threads != 1)}"
+    build = answer.cuda_build
+    text = f"{sanitize(answer.version)}, " + (f"built for CUDA {build}" if build else "built without CUDA")
+    if answer.cuda:
+        devices = ", ".join(sanitize(name) for name in answer.devices)
+        return Check("torch", "ok", f"{text}, uses {devices} ({'bf16' if answer.bf16 else 'no bf16'})")
+    text += f", on the CPU with {plural(answer.threads, 'thread')}"
     if not cards:
         return Check("torch", "ok", text)
     if not build:
-        return Check(
-            "torch", "warn", text, "there is a GPU that this torch cannot use: install a CUDA build of torch"
-        )
+        return Check("torch", "warn", text, "this torch cannot use the GPU: install a CUDA build of torch")
     # within one major version newer builds run on older drivers
     if driver and driver.cuda and int(str(build).partition(".")[0]) > driver.cuda[0]:
         runs = f"{driver.cuda[0]}.{driver.cuda[1]}"
@@ -141,18 +152,24 @@ def check_torch(answer: Mapping[str, Any], cards: list[gpu.Gpu], driver: gpu.Dri
             f"update the driver, or install torch built for CUDA {runs} or older"
         )
         return Check("torch", "warn", f"{text}; driver for CUDA {runs}", advice)
-    advice = "torch does not see the GPU: look at CUDA_VISIBLE_DEVICES and at the container's rights"
+    advice = "torch does not see the GPU: check CUDA_VISIBLE_DEVICES and the permissions of the container"
     return Check("torch", "warn", text, advice)
 
 
-def check_bitsandbytes(answer: Mapping[str, Any]) -> Check:
-    without = "use quantization = 'none' and a plain optimiser, or install it again"
-    if "error" in answer:
-        return Check("bitsandbytes", "warn", f"cannot be used: {answer['error']}", without)
-    devices = [name for name in ("cpu", "cuda") if name in answer]
-    bad = [name for name in devices if not answer[name]]
-    if bad or not devices:
-        return Check(
-            "bitsandbytes", "warn", f"{answer.get('version')}, NF4 is wrong on {', '.join(bad)}", without
-        )
-    return Check("bitsandbytes", "ok", f"{answer.get('version')}, NF4 works on {' and '.join(devices)}")
+def check_bitsandbytes() -> Check:
+    """Quantises to NF4 and back, on the CPU and on the GPU."""
+    try:
+        return judge_bitsandbytes(run_child(_BNB_CHILD, BitsandbytesAnswer, CHILD_TIMEOUT_S))
+    except ChildFailed as error:
+        return Check("bitsandbytes", "warn", f"cannot be used: {error}", _WITHOUT_BITSANDBYTES)
+
+
+def judge_bitsandbytes(answer: BitsandbytesAnswer) -> Check:
+    """The devices on which NF4 works."""
+    version = sanitize(answer.version)
+    works = [name for name, result in (("cpu", answer.cpu), ("cuda", answer.cuda)) if result]
+    wrong = [name for name, result in (("cpu", answer.cpu), ("cuda", answer.cuda)) if result is False]
+    if wrong or not works:
+        text = f"{version}, NF4 gives wrong values on {', '.join(wrong) or 'every device'}"
+        return Check("bitsandbytes", "warn", text, _WITHOUT_BITSANDBYTES)
+    return Check("bitsandbytes", "ok", f"{version}, NF4 works on {' and '.join(works)}")

@@ -1,5 +1,5 @@
-"""The terminal: its colours, glyphs and size, how long it takes to answer, and what tmux does in between.
-What is not known without asking is asked: tmux for its options, the terminal for one round trip."""
+"""The terminal: its colours, glyphs and size, its response time, and the settings of tmux. tmux is queried
+for its options, the terminal for one round trip."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import ascii_reason
 from tui_lab.doctor.check import Check, State
 
-SMALLEST_TERMINAL = (80, 24)
-#: Terminals that can do nothing but print lines.
+MIN_SIZE = (80, 24)
+#: Values of TERM of terminals that can only print lines.
 NO_SCREEN = ("", "dumb", "unknown")
-#: From here on typing feels late; a terminal on the same machine answers within a few milliseconds.
-LATE_S = 0.1
-#: Longer than any line that can be worked on; what comes later is thrown away.
+#: From here on typing feels slow; a terminal on the same machine answers within a few milliseconds.
+SLOW_S = 0.1
+#: Longer than any usable connection needs; later answers are discarded.
 ANSWER_TIMEOUT_S = 2.0
-#: Milliseconds that tmux may wait after Escape before that feels late.
-LATE_ESCAPE_MS = 50
+#: tmux waits this long after Escape before that feels slow.
+SLOW_ESCAPE_MS = 50
 _TMUX_TIMEOUT_S = 5
 _TRUE_COLOUR = ("truecolor", "24bit")
 
@@ -34,20 +34,20 @@ def is_remote(environment: Mapping[str, str]) -> bool:
 
 
 def has_true_colour(environment: Mapping[str, str]) -> bool:
-    """Whether programs take this terminal for one of 16.7 million colours."""
+    """Whether the environment announces 16.7 million colours."""
     term = environment.get("TERM", "")
     return environment.get("COLORTERM", "").lower() in _TRUE_COLOUR or "direct" in term
 
 
 def check_colours(environment: Mapping[str, str], is_terminal: bool) -> Check:
     term = environment.get("TERM", "")
-    where = "" if is_terminal else " (the output is not a terminal now)"
+    where = "" if is_terminal else " (the output is not a terminal)"
     state: State = "warn" if is_terminal else "ok"
     if environment.get("NO_COLOR"):
         return Check("colours", "ok", f"switched off by NO_COLOR{where}", "unset NO_COLOR to see colours")
     if term in NO_SCREEN:
         advice = (
-            "the lab cannot be drawn here: set TERM, such as TERM=xterm-256color, or do without the lab "
+            "the lab cannot be drawn here: set TERM, such as TERM=xterm-256color, or use plain text "
             "(`tui-lab train --plain`, `tui-lab watch --plain`)"
         )
         return Check("colours", state, f"TERM={term or '(unset)'}{where}", advice)
@@ -56,17 +56,17 @@ def check_colours(environment: Mapping[str, str], is_terminal: bool) -> Check:
     if "256color" in term or term in ("xterm-kitty", "alacritty", "xterm-ghostty"):
         advice = "if the terminal has true colour, set COLORTERM=truecolor"
         if is_remote(environment):
-            advice += " in this machine's profile: it does not travel over SSH by itself"
+            advice += " in this machine's profile: SSH does not pass it on"
         return Check("colours", "ok", f"256 (TERM={sanitize(term)}){where}", advice)
     advice = "set TERM=xterm-256color if the terminal has more colours"
     return Check("colours", state, f"8 or 16 (TERM={sanitize(term)}){where}", advice)
 
 
 def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
-    """Whether the text that charts are drawn with can be shown: braille dots and block elements."""
+    """Whether the terminal can show the characters of the charts: braille dots and block elements."""
     if reason := ascii_reason(environment):
-        told = reason.startswith("PYTHONIOENCODING")
-        advice = "unset PYTHONIOENCODING" if told else "set LANG=C.UTF-8 (or en_US.UTF-8)"
+        python = reason.startswith("PYTHONIOENCODING")
+        advice = "unset PYTHONIOENCODING" if python else "set LANG=C.UTF-8 (or en_US.UTF-8)"
         return Check("glyphs", "warn", reason.partition(". ")[0], advice)
     if encoding.replace("-", "").lower() not in ("utf8", "utf16", "utf32"):
         advice = "charts need UTF-8: set LANG=C.UTF-8 (or en_US.UTF-8), or use `tui-lab --ascii`"
@@ -80,18 +80,18 @@ def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
 
 def check_size(columns: int, lines: int) -> Check:
     text = f"{columns} × {lines}"
-    if columns < SMALLEST_TERMINAL[0] or lines < SMALLEST_TERMINAL[1]:
+    if columns < MIN_SIZE[0] or lines < MIN_SIZE[1]:
         return Check("terminal size", "warn", text, "enlarge the window to 80 × 24 or more")
     return Check("terminal size", "ok", text)
 
 
 # --------------------------------------------------------------------------------------------------
-# the line
+# response time
 
 
 def round_trip_s(incoming: int = 0, outgoing: int = 1) -> float | None:
-    """Seconds until the terminal (or tmux in between) answers what it is; None where it does not. What is
-    typed meanwhile is lost."""
+    """Seconds until the terminal (or tmux) answers a device attributes request; None without an answer. Keys
+    that are typed meanwhile are lost."""
     try:
         import termios
         import tty
@@ -104,8 +104,8 @@ def round_trip_s(incoming: int = 0, outgoing: int = 1) -> float | None:
         start = time.perf_counter()
         os.write(outgoing, b"\x1b[c")
         answer = b""
-        while (left := start + ANSWER_TIMEOUT_S - time.perf_counter()) > 0:
-            if not select.select([incoming], [], [], left)[0]:
+        while (remaining := start + ANSWER_TIMEOUT_S - time.perf_counter()) > 0:
+            if not select.select([incoming], [], [], remaining)[0]:
                 return None
             answer += os.read(incoming, 64)
             if answer.endswith(b"c"):
@@ -118,7 +118,7 @@ def round_trip_s(incoming: int = 0, outgoing: int = 1) -> float | None:
 
 
 def ask_terminal(environment: Mapping[str, str]) -> float | None:
-    """The round trip, where there is a terminal that can be asked."""
+    """The round trip in seconds; None without a terminal that answers."""
     if environment.get("TERM", "") in (*NO_SCREEN, "linux"):
         return None
     try:
@@ -131,18 +131,18 @@ def ask_terminal(environment: Mapping[str, str]) -> float | None:
 
 
 def check_line(environment: Mapping[str, str], answer_s: float | None) -> Check:
-    """Where the terminal is, and how long the way to it is."""
-    where = "over SSH" if is_remote(environment) else "on this machine, as far as can be told"
+    """Where the terminal is, and its response time."""
+    where = "over SSH" if is_remote(environment) else "apparently on this machine"
     inner = environment.get("TMUX") or environment.get("STY")
     if answer_s is None:
         found = where
     else:
-        who = "tmux or screen" if inner else "the terminal"
-        found = f"{where}; {who} answers in {answer_s * 1000:.0f} ms"
-    if answer_s is not None and answer_s > LATE_S:
-        return Check("line", "warn", found, "the line is slow: `tui-lab --slow-link` sends less over it")
+        answering = "tmux or screen" if inner else "the terminal"
+        found = f"{where}; {answering} answers in {answer_s * 1000:.0f} ms"
+    if answer_s is not None and answer_s > SLOW_S:
+        return Check("line", "warn", found, "the connection is slow: `tui-lab --slow-link` sends less")
     if is_remote(environment) and (inner or answer_s is None):
-        return Check("line", "ok", found, "if typing feels late: `tui-lab --slow-link` sends less")
+        return Check("line", "ok", found, "if typing feels slow: `tui-lab --slow-link` sends less")
     return Check("line", "ok", found)
 
 
@@ -152,7 +152,7 @@ def check_line(environment: Mapping[str, str], answer_s: float | None) -> Check:
 
 @dataclass(frozen=True)
 class Tmux:
-    """What tmux says of itself."""
+    """The settings of tmux that matter to the lab."""
 
     version: str
     escape_ms: int
@@ -162,7 +162,7 @@ class Tmux:
 
 
 def ask_tmux(environment: Mapping[str, str]) -> Tmux | None:
-    """The tmux that this terminal is in; None where there is none, or it does not answer."""
+    """The tmux around this terminal; None without one, or where it does not answer."""
     if not environment.get("TMUX"):
         return None
     form = "#{version}|#{escape-time}|#{focus-events}|#{client_termfeatures}|#{default-terminal}"
@@ -181,7 +181,7 @@ def ask_tmux(environment: Mapping[str, str]) -> Tmux | None:
 
 
 def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Check | None:
-    """What of tmux's settings makes the lab look or feel worse than it need; None outside of tmux."""
+    """The settings of tmux that make the lab look or feel worse; None outside of tmux."""
     if environment.get("STY"):
         advice = "GNU screen has no true colour before version 5; tmux has"
         return Check(
@@ -190,17 +190,17 @@ def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Chec
     if not environment.get("TMUX"):
         return None
     if tmux is None:
-        return Check("multiplexer", "ok", "tmux, which does not answer from here")
-    wanted = []
-    if tmux.escape_ms > LATE_ESCAPE_MS:
-        wanted.append(f"set -s escape-time 10 (Escape waits {tmux.escape_ms} ms)")
+        return Check("multiplexer", "ok", "tmux, which does not answer")
+    changes = []
+    if tmux.escape_ms > SLOW_ESCAPE_MS:
+        changes.append(f"set -s escape-time 10 (Escape waits {tmux.escape_ms} ms)")
     if not environment.get("TERM", "").startswith(("tmux", "screen")):
-        wanted.append('set -g default-terminal "tmux-256color" (programs draw for another terminal)')
+        changes.append('set -g default-terminal "tmux-256color" (programs assume another terminal)')
     if has_true_colour(environment) and "RGB" not in tmux.features:
-        wanted.append("set -as terminal-features ',*:RGB' (colours are rounded to 256)")
+        changes.append("set -as terminal-features ',*:RGB' (colours are rounded to 256)")
     found = f"tmux {sanitize(tmux.version)}, Escape waits {tmux.escape_ms} ms"
     found += ", true colour" if "RGB" in tmux.features else ""
-    if wanted:
-        return Check("multiplexer", "warn", found, f"in ~/.tmux.conf: {'; '.join(wanted)}")
-    hint = "" if tmux.focus_events else "set -s focus-events on tells programs whether you look at them"
+    if changes:
+        return Check("multiplexer", "warn", found, f"in ~/.tmux.conf: {'; '.join(changes)}")
+    hint = "" if tmux.focus_events else "set -s focus-events on tells programs which window has the focus"
     return Check("multiplexer", "ok", found, hint)

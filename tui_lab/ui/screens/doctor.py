@@ -4,7 +4,6 @@ looked at by a child process, which ends when the screen does; the lab itself wa
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 
 from textual import events
@@ -14,6 +13,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tui_lab import doctor
+from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
@@ -88,10 +89,10 @@ class DoctorScreen(Modal[None]):
         assert child.stdout is not None
         try:
             async for line in child.stdout:
-                self.found.append(doctor.Check(**json.loads(line)))
+                self.found.append(from_json(line, doctor.Check, "the report of the doctor"))
                 self._draw(at_end=False)
             await child.wait()
-        except (ValueError, TypeError):
+        except LabError:
             self.found.append(doctor.Check("doctor", "fail", "its report cannot be read", "`tui-lab doctor`"))
         finally:
             self._end_child()
