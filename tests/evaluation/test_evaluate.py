@@ -67,16 +67,16 @@ def test_a_run_against_its_base(run: runs.Run, adapters: dict[str, Path], loads:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     before = score.score(base, tokenizer, suite)
     after = score.score(peft.PeftModel.from_pretrained(base, adapters["own"]), tokenizer, suite)
-    for item, one, other in zip(result["items"], before, after, strict=True):
-        assert item["base"]["loglikelihoods"] == pytest.approx(one.loglikelihoods, rel=1e-5)
-        assert item["tuned"]["loglikelihoods"] == pytest.approx(other.loglikelihoods, rel=1e-5)
-    assert result["comparison"]["pre"] == sum(score.correct(suite, before)) / 24
-    assert result["comparison"]["post"] == sum(score.correct(suite, after)) / 24
-    assert result["comparison"]["threshold"] == run.recipe().retention_threshold
+    for item, one, other in zip(result.items, before, after, strict=True):
+        assert item.base.loglikelihoods == pytest.approx(one.loglikelihoods, rel=1e-5)
+        assert item.tuned.loglikelihoods == pytest.approx(other.loglikelihoods, rel=1e-5)
+    assert result.comparison.pre == sum(score.correct(suite, before)) / 24
+    assert result.comparison.post == sum(score.correct(suite, after)) / 24
+    assert result.comparison.threshold == run.recipe().retention_threshold
     assert loads == [str(MODEL_DIR)], "one model serves both"
     place = run.path / "retention"
     assert stat.S_IMODE(place.stat().st_mode) == 0o700 and not (place / "parts").exists()
-    assert results.read(place / "everyday.json")["items"] == result["items"]
+    assert results.read(place / "everyday.json").items == result.items
     learned = json.loads((place / "acquisition.json").read_text())
     assert learned == found["acquisition"] and learned["rows"] == 6 and learned["scorer"] == "exact"
     expected = [row["messages"][-1]["content"] for row in bundled.load("support").validation]
@@ -86,7 +86,7 @@ def test_a_run_against_its_base(run: runs.Run, adapters: dict[str, Path], loads:
         assert learned["metrics"]["token_f1"][side]["value"] == pytest.approx(sum(marks) / 6)
     # everything is known now but what was tuned, whose scores are in the result
     again = ask(run=run.id)
-    assert again["suites"][0]["comparison"] == result["comparison"]
+    assert again["suites"][0].comparison == result.comparison
     assert again["acquisition"] == found["acquisition"]
 
 
@@ -96,17 +96,17 @@ def test_a_baseline_is_computed_once_and_by_whom_it_is(
     [first] = ask()["suites"]
     assert loads == [str(MODEL_DIR)]
     [again] = ask()["suites"]
-    assert len(loads) == 1 and again["items"] == first["items"] and not again["warnings"]
+    assert len(loads) == 1 and again.items == first.items and not again.warnings
     [half] = ask(dtype="bfloat16")["suites"]
     assert len(loads) == 2 and half["dtype"] == "bfloat16"
-    [said] = half["warnings"]
+    [said] = half.warnings
     assert "without quantisation in float32" in said and "in bfloat16" in said and "measured again" in said
-    assert half["items"][0]["base"]["loglikelihoods"] != first["items"][0]["base"]["loglikelihoods"]
-    assert not ask(dtype="bfloat16")["suites"][0]["warnings"], "said once: the baseline is there now"
+    assert half.items[0].base.loglikelihoods != first.items[0].base.loglikelihoods
+    assert not ask(dtype="bfloat16")["suites"][0].warnings, "said once: the baseline is there now"
     [quarter] = ask(quantization="nf4")["suites"]
-    assert quarter["quantization"] == "nf4"
-    assert "in nf4 in" in quarter["warnings"][0] and "measured again" in quarter["warnings"][0]
-    assert quarter["items"][0]["base"]["loglikelihoods"] != first["items"][0]["base"]["loglikelihoods"]
+    assert quarter.quantization == "nf4"
+    assert "in nf4 in" in quarter.warnings[0] and "measured again" in quarter.warnings[0]
+    assert quarter.items[0].base.loglikelihoods != first.items[0].base.loglikelihoods
     loads.pop()
     ask(limit=20)
     assert len(loads) == 3, "a part of a suite is another suite"
@@ -119,9 +119,9 @@ def test_a_run_is_measured_as_it_was_trained(runs_dir: Path, adapters: dict[str,
     made = runs.create(build({"model": "pocket", "data": "support", "quantization": "nf4"}), name="four")
     shutil.copytree(adapters["own"], made.adapter_path)
     [result] = ask(run=made.id, acquisition=False)["suites"]
-    assert result["quantization"] == "nf4"
+    assert result.quantization == "nf4"
     [other] = ask(run=made.id, quantization="none", acquisition=False)["suites"]
-    assert other["quantization"] == "none" and "measured again" in other["warnings"][0]
+    assert other.quantization == "none" and "measured again" in other.warnings[0]
 
 
 def test_data_that_have_gone_cost_only_what_they_held(
@@ -130,8 +130,8 @@ def test_data_that_have_gone_cost_only_what_they_held(
     made = runs.create(build({"model": "pocket", "data": str(tmp_path / "gone.jsonl")}), name="gone")
     shutil.copytree(adapters["own"], made.adapter_path)
     found = ask(run=made.id)
-    assert found["acquisition"] is None and found["suites"][0]["comparison"]
-    assert any("gone.jsonl" in text for text in found["suites"][0]["warnings"])
+    assert found["acquisition"] is None and found["suites"][0].comparison
+    assert any("gone.jsonl" in text for text in found["suites"][0].warnings)
 
 
 def test_a_run_that_saved_nothing_yet(runs_dir: Path) -> None:
@@ -158,8 +158,8 @@ def test_whole_weights_are_loaded_when_the_base_has_gone(runs_dir: Path, loads: 
     shutil.copytree(MODEL_DIR, made.model_path)
     [result] = ask(run=made.id, acquisition=False)["suites"]
     assert loads == [str(MODEL_DIR), str(made.model_path)]
-    assert result["comparison"]["b"] == result["comparison"]["c"] == 0 and result["adapter"] == made.id
-    low = result["comparison"]["above_chance"]["low"]
+    assert result.comparison.b == result.comparison.c == 0 and result.adapter == made.id
+    low = result.comparison.above_chance.low
     assert low < 1, "no flips, and yet the interval has a width"
     assert not (made.path / "retention" / "acquisition.json").exists()
     loads.clear()
@@ -199,7 +199,7 @@ def test_interrupted_it_goes_on_where_it_stopped(
     assert 8 <= len(asked[0]) < 24
     [again] = ask(run=run.id, acquisition=False)["suites"]
     assert not set(asked[0]) & set(asked[1]) and len(asked[0]) + len(asked[1]) == 24
-    assert again["comparison"] == whole["comparison"]
+    assert again.comparison == whole.comparison
 
 
 def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
@@ -209,11 +209,11 @@ def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
     damaged = [lines[0], b"\xff\x00nonsense\n", b"[1]\n", *lines[3:-1], lines[-1][:20]]
     path.write_bytes(b"".join(damaged))
     [again] = ask()["suites"]
-    for one, other in zip(again["items"], first["items"], strict=True):
-        assert one["base"]["loglikelihoods"] == pytest.approx(other["base"]["loglikelihoods"], rel=1e-5)
+    for one, other in zip(again.items, first.items, strict=True):
+        assert one.base.loglikelihoods == pytest.approx(other.base.loglikelihoods, rel=1e-5)
     suite = registry.load("everyday", 24)
     with ScoreFile(
-        score_cache.folder(), _identity(), LoadConfig("none", again["dtype"], "cpu"), suite
+        score_cache.folder(), _identity(), LoadConfig("none", again.dtype, "cpu"), suite
     ) as kept:
         assert kept.path == path and kept.complete
 
@@ -232,19 +232,19 @@ def test_a_run_by_other_names(run: runs.Run, tmp_path: Path, loads: list[str]) -
     ):
         place.unlink(missing_ok=True)
         [result] = ask(**names, acquisition=False)["suites"]
-        assert (result["model"], result["adapter"]) == ("pocket", run.id), names
-        assert results.read(place)["comparison"] == result["comparison"]
+        assert (result.model, result.adapter) == ("pocket", run.id), names
+        assert results.read(place).comparison == result.comparison
     other = tmp_path / "other"
     shutil.copytree(MODEL_DIR, other)
     place.unlink()
     [result] = ask(model=str(other), adapter=run.id, acquisition=False)["suites"]
-    assert result["model"] == str(other) and not place.exists(), "on another base it is not the run's result"
+    assert result.model == str(other) and not place.exists(), "on another base it is not the run's result"
 
 
 def test_a_part_does_not_take_the_place_of_the_whole(run: runs.Run) -> None:
     ask(run=run.id, limit=30, acquisition=False)
     ask(run=run.id, limit=10, acquisition=False)
-    assert results.read(run.path / "retention" / "everyday.json")["n"] == 30
+    assert results.read(run.path / "retention" / "everyday.json").n == 30
 
 
 def test_an_adapter_folder_and_several_suites(
@@ -254,8 +254,8 @@ def test_an_adapter_folder_and_several_suites(
     rows = [{"question": f"What is {n}?", "choices": ["this", "that"], "answer": n % 2} for n in range(6)]
     own.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = ask(model="pocket", adapter=str(adapters["own"]), suites=["everyday", str(own), "toxicity"])
-    assert [result["suite"] for result in found["suites"]] == ["everyday", "mine", "toxicity"]
-    assert all(result["comparison"] for result in found["suites"]) and found["acquisition"] is None
+    assert [result.suite for result in found["suites"]] == ["everyday", "mine", "toxicity"]
+    assert all(result.comparison for result in found["suites"]) and found["acquisition"] is None
     with pytest.raises(LabError, match="does not fit this llama model"):
         ask(model="pocket", adapter=str(adapters["other"]))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import peft
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -74,7 +75,7 @@ def test_its_ends_are_what_an_evaluation_says(run: runs.Run) -> None:
     assert [point["strength"] for point in found["points"]] == [0.0, 0.5, 1.0]
     request = evaluate.request_of({"run": run.id, "suites": ["everyday"], "limit": 24})
     asked = evaluate.evaluate(request)
-    compared = asked["suites"][0]["comparison"]
+    compared = msgspec.to_builtins(asked["suites"][0].comparison)
     for name in ("pre", "post", "b", "c", "mcnemar_p", "verdict"):
         assert one[name] == compared[name]
     assert one["retention"] == compared["above_chance"]
