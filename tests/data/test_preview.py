@@ -12,6 +12,7 @@ import pytest
 
 from tests.data.conftest import CHATML, byte_tokenizer
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_plain
 from tui_lab.data import preview
 
 
@@ -65,13 +66,13 @@ def test_refusals_are_one_error_line(model: str, tmp_path: Path) -> None:
     [
         ({}, "needs the name"),
         ({"data": 3}, "data must be text"),
-        ({"data": "a", "rows": "x"}, "rows must be a whole number from 0 to 50"),
-        ({"data": "a", "max_length": 1}, "max_length must be"),
+        ({"data": "a", "rows": "x"}, "rows must be a whole number, not text"),
+        ({"data": "a", "max_length": 1}, "max_length must be .* >= 8"),
     ],
 )
 def test_bad_requests(request_fields: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):
-        preview.preview(request_fields, lambda *_: None)
+        preview.preview(from_plain(request_fields, preview.PreviewRequest, "The request"), lambda *_: None)
 
 
 def test_a_row_that_the_template_refuses_is_shown_as_such(tmp_path: Path) -> None:
@@ -85,6 +86,8 @@ def test_a_row_that_the_template_refuses_is_shown_as_such(tmp_path: Path) -> Non
     (tmp_path / "a.jsonl").write_text(
         json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": turns[:2]})
     )
-    result = preview.preview({"data": str(tmp_path / "a.jsonl"), "model": str(folder)}, lambda *_: None)
-    assert "too many turns" in result["rows"][0]["error"] and result["rows"][1]["trained"] == 2
-    assert result["facts"]["refused_by_template"] == 1
+    result = preview.preview(
+        preview.PreviewRequest(data=str(tmp_path / "a.jsonl"), model=str(folder)), lambda *_: None
+    )
+    assert "too many turns" in result.rows[0].error and result.rows[1].trained == 2
+    assert result.facts.refused_by_template == 1

@@ -212,9 +212,7 @@ def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
     for one, other in zip(again.items, first.items, strict=True):
         assert one.base.loglikelihoods == pytest.approx(other.base.loglikelihoods, rel=1e-5)
     suite = registry.load("everyday", 24)
-    with ScoreFile(
-        score_cache.folder(), _identity(), LoadConfig("none", again.dtype, "cpu"), suite
-    ) as kept:
+    with ScoreFile(score_cache.folder(), _identity(), LoadConfig("none", again.dtype, "cpu"), suite) as kept:
         assert kept.path == path and kept.complete
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import peft
 import msgspec
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file

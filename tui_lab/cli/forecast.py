@@ -21,9 +21,10 @@ from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural, size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.preview import PreviewAnswer, PreviewRequest
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.estimate import Data, RunEstimate, data_of
+from tui_lab.forecast.estimate import DataFacts, RunEstimate, data_of
 from tui_lab.forecast.memory import MemoryForecast, playground
 from tui_lab.forecast.remedies import Largest, Remedy
 from tui_lab.hardware import gpu_specs, memory_budget
@@ -79,19 +80,19 @@ def _prepare(
     return recipe, entry, resolve(recipe, budget.device, entry)
 
 
-def _data(args: argparse.Namespace, recipe: Recipe) -> Data | None:
+def _data(args: argparse.Namespace, recipe: Recipe) -> DataFacts | None:
     """The token counts of ``--data``, from the preview job; None without the option."""
     if args.data is None:
         return None
-    request = {
-        "data": args.data,
-        "model": recipe.model,
-        "data_format": recipe.data_format,
-        "max_length": recipe.max_length,
-        "max_rows": recipe.max_rows,
-        "rows": 0,
-    }
-    return data_of(jobs.run_job("tui_lab.data.preview", request).get("facts") or {})
+    request = PreviewRequest(
+        data=args.data,
+        model=recipe.model,
+        data_format=recipe.data_format,
+        max_length=recipe.max_length,
+        max_rows=recipe.max_rows,
+        rows=0,
+    )
+    return data_of(jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer).facts)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, table
 from tui_lab.core import format
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, is_there, resource_dir, state_dir, user_dir
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import path as settings_file
+from tui_lab.data.preview import PreviewAnswer, PreviewRow
 from tui_lab.models import catalog
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.presets import list_presets, load_preset
@@ -143,41 +145,39 @@ def data_preview(args: argparse.Namespace) -> int:
         "rows": args.rows,
         "max_length": args.max_length,
     }
-    answer = jobs.run_job("tui_lab.data.preview", request)
+    answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:
-        as_json({"kind": "result", **answer})
+        as_json({"kind": "result", **jsonable(answer)})
         return EXIT_OK
-    facts = answer["facts"]
-    print(f"{sanitize(str(answer['data']))}: {sanitize(str(answer['reason']))}")
-    held = (
-        f", {facts['validation_rows']:,} of their own for validation" if facts.get("validation_rows") else ""
-    )
-    lengths = f"{facts['mean_tokens']} tokens a row, the longest {facts['longest_tokens']}"
-    print(f"  {facts['rows']:,} rows{held}; {lengths}")
-    template = sanitize(str(facts["template_source"]))
-    print(f"  {facts['trained_share']:.0%} of the tokens are trained; template: {template}")
-    for warning in answer["warnings"]:
-        print(f"  warning: {sanitize(str(warning))}")
-    for row in answer["rows"]:
+    facts = answer.facts
+    print(f"{sanitize(answer.data)}: {sanitize(answer.reason)}")
+    validation = f", {facts.validation_rows:,} validation rows" if facts.validation_rows else ""
+    lengths = f"{facts.mean_tokens} tokens a row, the longest {facts.longest_tokens}"
+    print(f"  {facts.rows:,} rows{validation}; {lengths}")
+    template = sanitize(facts.template_source)
+    print(f"  {facts.trained_share:.0%} of the tokens are trained; template: {template}")
+    for warning in answer.warnings:
+        print(f"  warning: {sanitize(warning)}")
+    for row in answer.rows:
         _show_row(row)
     return EXIT_OK
 
 
-def _show_row(row: dict[str, Any]) -> None:
+def _show_row(row: PreviewRow) -> None:
     """One row with what is trained marked: in colour on a terminal, between ⟦ and ⟧ elsewhere."""
-    print(f"\n{sanitize(str(row['place']))}: ", end="")
-    if row.get("error"):
-        print(f"left out: {sanitize(str(row['error']))}")
+    print(f"\n{sanitize(row.place)}: ", end="")
+    if row.error:
+        print(f"left out: {sanitize(row.error)}")
         return
-    cut = ", cut to the length" if row.get("truncated") else ""
-    print(f"{row['tokens']} tokens, {row['trained']} trained{cut}")
+    cut = ", cut to the length" if row.truncated else ""
+    print(f"{row.tokens} tokens, {row.trained} trained{cut}")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     opening, closing = ("\033[32m", "\033[0m") if colour else ("⟦", "⟧")
     text, was = "", False
-    for piece, trained in row["pieces"]:
+    for piece, trained in row.pieces:
         if trained != was:
             text, was = text + (opening if trained else closing), trained
-        text += sanitize(str(piece), keep_newlines=True)
+        text += sanitize(piece, keep_newlines=True)
     print(text + (closing if was else ""))
 
 

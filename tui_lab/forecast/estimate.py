@@ -11,6 +11,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count, size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.preview import PreviewFacts
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
@@ -25,7 +26,7 @@ from tui_lab.recipes.resolve import resolve
 
 
 @dataclass(frozen=True)
-class Data:
+class DataFacts:
     """What is known of the data: rows in all, tokens of a mean row, the part of the tokens that is trained
     on, and the lengths of the rows that were looked at."""
 
@@ -77,13 +78,13 @@ class RunEstimate:
 
 
 def estimate(
-    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: MemoryBudget, data: Data | None = None
+    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: MemoryBudget, data: DataFacts | None = None
 ) -> RunEstimate:
     """The outlook of a recipe with its resolved ``values``; a fraction of a millisecond. Never raises."""
     if entry.shape is None:
         problem = _no_shape(entry)
         return RunEstimate(room, problem=problem, cost_problem="not known before the model's sizes are")
-    data = data or Data()
+    data = data or DataFacts()
     memory, problem = None, ""
     try:
         memory = forecast(entry.shape, recipe, values, room.kind)
@@ -136,9 +137,9 @@ def probed(outlook: RunEstimate, answer: Mapping[str, Any]) -> RunEstimate:
     )
 
 
-def calibration_request(recipe: Recipe, data: Data | None) -> dict[str, Any]:
+def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, Any]:
     """What :mod:`tui_lab.training.calibrate` is asked."""
-    data = data or Data()
+    data = data or DataFacts()
     return {
         "values": recipe.model_dump(),
         "lengths": list(data.lengths),
@@ -151,14 +152,13 @@ def probe_request(recipe: Recipe, room: MemoryBudget) -> dict[str, Any]:
     return {"recipe": recipe.model_dump(), "device": asdict(room.device)}
 
 
-def data_of(facts: Mapping[str, Any]) -> Data:
-    """What the preview's answer (its ``facts``) says of the data."""
-    lengths = facts.get("lengths")
-    return Data(
-        rows=int(facts["rows"]) if facts.get("rows") else None,
-        mean_tokens=float(facts["mean_tokens"]) if facts.get("mean_tokens") else None,
-        trained_share=float(facts.get("trained_share") or 1.0),
-        lengths=tuple(lengths) if isinstance(lengths, list) else (),
+def data_of(facts: PreviewFacts) -> DataFacts:
+    """The data as the preview measured it."""
+    return DataFacts(
+        rows=facts.rows or None,
+        mean_tokens=facts.mean_tokens or None,
+        trained_share=facts.trained_share or 1.0,
+        lengths=tuple(facts.lengths),
     )
 
 

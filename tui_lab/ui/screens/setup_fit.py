@@ -15,7 +15,7 @@ from tui_lab.ui.screens.pane import Pane
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from tui_lab.forecast.estimate import Data, Probe
+    from tui_lab.forecast.estimate import DataFacts, Probe
     from tui_lab.forecast.remedies import Largest, Remedy
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget
@@ -56,7 +56,7 @@ class FitPane(Pane):
         self.device: DeviceFacts | None = None
         self.rooms: list[MemoryBudget] = []
         self.room: MemoryBudget | None = None
-        self.data_facts: Data | None = None
+        self.data_facts: DataFacts | None = None
         self._data_of: tuple[Any, Any] = (None, None)
         self._uuid: str | None = None  # of the GPU that was chosen by hand
         self._thought: Recipe | None = None  # that remedies are worked out for
@@ -130,10 +130,15 @@ class FitPane(Pane):
 
     def _take_data_facts(self, request: dict[str, Any], answer: dict[str, Any]) -> None:
         """What the preview counted, while it is about the data and model that are chosen."""
+        from tui_lab.core.records import from_plain
+        from tui_lab.data.preview import PreviewAnswer
         from tui_lab.forecast.estimate import data_of
 
         if all(self.values.get(key) == request.get(key) for key in ("data", "model", "max_rows")):
-            self.data_facts, self._thought = data_of(answer.get("facts") or {}), None
+            self.data_facts, self._thought = (
+                data_of(from_plain(answer, PreviewAnswer, "the preview's answer").facts),
+                None,
+            )
             self._data_of = request["data"], request["model"]
             self._summarise()
 

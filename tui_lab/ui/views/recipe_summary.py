@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.forecast.estimate import Data, RunEstimate, estimate
+from tui_lab.forecast.estimate import DataFacts, RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
@@ -68,7 +68,7 @@ def summarise(
     overrides: Mapping[str, Any],
     device: DeviceFacts | None,
     room: MemoryBudget | None = None,
-    data: Data | None = None,
+    data: DataFacts | None = None,
 ) -> RecipeSummary:
     """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
     for the forecast; ``data``: what is known of it, for the time."""
