@@ -22,7 +22,7 @@ from tui_lab.ui.actions.registry import GROUPS, PANE_GROUPS
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.terminal.ascii import to_ascii
 from tui_lab.ui.views.forecast import MARKS
-from tui_lab.ui.views.saved_comparison import FIGURES
+from tui_lab.ui.views.saved_comparison import STATISTICS
 
 ROOT = Path(tui_lab.__file__).parent
 #: Where one sentence ends and another begins.
@@ -54,7 +54,7 @@ def test_everything_has_an_explanation() -> None:
     assert all(f"playground.{name}" in known for name in PARAMETERS)
     assert all(of_pane(pane) for pane in PANE_GROUPS)
     titles = " ".join(each.title for each in known.values())
-    assert all(figure.split()[0] in titles for figure in ("rep-4", "distinct-2")) and FIGURES
+    assert all(figure.split()[0] in titles for figure in ("rep-4", "distinct-2")) and STATISTICS
     assert CRITERIA and "runs.best_by" in known
 
 

@@ -17,7 +17,7 @@ from tui_lab.decoding.records import TokenRecord
 from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 from tui_lab.ui.views.saved_comparison import (
     FIGURES,
-    KEPT_PROMPTS,
+    MAX_PROMPTS,
     History,
     as_json,
     as_markdown,
@@ -92,10 +92,10 @@ def test_history_keeps_each_prompt_once_the_newest_last(tmp_path: Path) -> None:
     for prompt in ("a", "b\n\x1b", "a"):
         history.add(prompt)
     assert History(path).prompts == ["b\n\x1b", "a"]
-    for number in range(KEPT_PROMPTS + 5):
+    for number in range(MAX_PROMPTS + 5):
         history.add(str(number))
-    assert len(History(path).prompts) == KEPT_PROMPTS
-    assert History(path).prompts[-1] == str(KEPT_PROMPTS + 4)
+    assert len(History(path).prompts) == MAX_PROMPTS
+    assert History(path).prompts[-1] == str(MAX_PROMPTS + 4)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b'{"no": "text"}\n3\n"kept"\nbroken', b""])

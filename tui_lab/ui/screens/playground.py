@@ -289,8 +289,8 @@ class PlaygroundPane(Pane):
             await self._view.edit()
 
     async def _insert(self, lane: Lane) -> LaneView | None:
-        if len(self.views) >= places.MOST_LANES:
-            self.notice(f"{places.MOST_LANES} lanes are the most.", "warning")
+        if len(self.views) >= places.MAX_LANES:
+            self.notice(f"{places.MAX_LANES} lanes are the most.", "warning")
             return None
         at = self.current + 1 if self.views else 0
         view = LaneView(lane, at + 1)

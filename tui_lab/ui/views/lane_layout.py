@@ -1,4 +1,4 @@
-"""The list of lanes of a comparison as plain data: seeds, presets, places on the screen. Pure."""
+"""The lanes of the Playground as plain data: seeds, presets, the grid on the screen. Pure."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass, replace
 
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane, Sample, with_seeds
 
-#: Lanes at most: each is at least a row of the batch.
-MOST_LANES = 24
-#: Cells and rows below which a lane says too little.
+#: Each lane is at least one row of the batch.
+MAX_LANES = 24
+#: Least size of a lane in cells.
 LANE_COLUMNS, LANE_ROWS = 50, 9
-#: Seeds that fresh ones are drawn below: short enough to be typed again.
+#: Fresh seeds are below this: short enough to type.
 SEEDS = 100_000
 
 
 def base_against(name: str) -> tuple[Lane, ...]:
-    """Lanes that show what an adapter changed: the same strategies on the base and on ``name``."""
-    kept = ((FAMILIES["greedy"].start, None), (Sample("top-p", top_p=0.9), 1))
-    return tuple(Lane(strategy, seed, on) for strategy, seed in kept for on in ("base", name))
+    """Lanes with the same strategies on the base and on the adapter ``name``."""
+    strategies = ((FAMILIES["greedy"].start, None), (Sample("top-p", top_p=0.9), 1))
+    return tuple(Lane(strategy, seed, on) for strategy, seed in strategies for on in ("base", name))
 
 
 def presets(names: Sequence[str]) -> dict[str, tuple[Lane, ...]]:
-    """Sets of lanes to begin with, for a host that holds ``names`` (the base first)."""
+    """Sets of lanes by name, for a process that has loaded ``names`` (the base first)."""
     tuned = {f"base against {name}": base_against(name) for name in names[1:]}
     return {**PRESETS, **tuned}
 
 
 def with_fresh_seeds(lanes: Sequence[Lane], draw: random.Random | None = None) -> tuple[Lane, ...]:
-    """The lanes, each that draws with another seed."""
+    """The lanes, with a new seed for each one that samples."""
     draw = draw or random.SystemRandom()
     return tuple(
         replace(lane, seed=draw.randrange(SEEDS)) if lane.strategy.random else lane for lane in lanes
@@ -37,13 +37,13 @@ def with_fresh_seeds(lanes: Sequence[Lane], draw: random.Random | None = None) -
 
 
 def seeded(lanes: Sequence[Lane]) -> tuple[Lane, ...]:
-    """The lanes with a seed for each that draws and has none, so that a run can be had again."""
+    """The lanes, with a seed for each one that samples and has none, so that answers can be reproduced."""
     return with_seeds(tuple(lanes), 1)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How many lanes are seen at once."""
+    """The grid of lanes in view."""
 
     columns: int
     rows: int
@@ -54,13 +54,14 @@ class Grid:
 
 
 def grid(width: int, height: int, lanes: int) -> Grid:
-    """The grid for an area of cells: as many lanes as can be read, no more columns than make sense."""
+    """The grid for an area of ``width`` x ``height`` cells: as many lanes as are readable, in at most three
+    columns."""
     columns = max(1, min(3, width // LANE_COLUMNS, lanes))
     rows = max(1, min(height // LANE_ROWS, -(-lanes // columns)))
     return Grid(columns, rows)
 
 
 def page(grid: Grid, lanes: int, current: int) -> range:
-    """The lanes of the page that the current one stands on."""
+    """The lanes on the page of the current lane."""
     begin = current // grid.places * grid.places
     return range(begin, min(begin + grid.places, lanes))

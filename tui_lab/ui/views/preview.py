@@ -9,12 +9,12 @@ from textual.content import Content
 
 from tui_lab.core.sanitize import sanitize
 
-#: Pieces shown of one row: a row may be as long as the model's context.
+#: Pieces shown of one row, which may be as long as the model's context.
 PIECES_SHOWN = 1_200
 
 
 def preview_content(answer: Mapping[str, Any]) -> Content:
-    """A preview job's answer as text: how the format was found, counts, warnings, rows."""
+    """The answer of a preview job: format and how it was detected, counts, warnings, rows."""
     facts: Mapping[str, Any] = answer.get("facts") or {}
     parts: list[Any] = [
         ("format ", "$text-muted"),

@@ -1,5 +1,5 @@
-"""What a choice comes to, before anything starts: what is trained in numbers, what the machine settles and
-why, what is refused or warned of, and the same as a command. Pure: no screen, no torch."""
+"""The summary of a recipe before the run starts: trained parameters, what is resolved for this machine and why,
+refusals and warnings, and the equivalent command. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from tui_lab.recipes.resolve import resolve
 
 @dataclass(frozen=True)
 class RecipeSummary:
-    """Sentences for the screen. ``refusals`` is empty when the run can start."""
+    """What Setup shows of a recipe. ``reasons`` are (field, value, reason). The run can start when ``refusals``
+    is empty."""
 
     recipe: Recipe | None = None
     entry: catalog.Entry | None = None
     trainable: int | None = None
     parameters: int | None = None
     targets: tuple[str, ...] = ()
-    reasons: tuple[tuple[str, str, str], ...] = ()  # field, value, reason
+    reasons: tuple[tuple[str, str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     command: str = ""
@@ -36,14 +37,14 @@ class RecipeSummary:
 
     @property
     def share(self) -> float | None:
-        """Trained parameters as a part of all."""
+        """Share of the parameters that is trained."""
         if self.trainable is None or not self.parameters:
             return None
         return self.trainable / self.parameters
 
 
 def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any]) -> str:
-    """The ``tui-lab train`` command that does the same."""
+    """The equivalent ``tui-lab train`` command."""
     words = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]
     for key, value in overrides.items():
         if key in ("model", "data", "preset"):
@@ -70,8 +71,8 @@ def summarise(
     room: MemoryBudget | None = None,
     data: DataFacts | None = None,
 ) -> RecipeSummary:
-    """Everything to show for ``values``: a recipe's plain values, valid or not. ``room``: where it would run,
-    for the forecast; ``data``: what is known of it, for the time."""
+    """Summarises a recipe given as plain values, valid or not. ``room``: the memory of the device, for the
+    forecast; ``data``: facts about the data, for the forecast of time."""
     command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
     refusals: list[str] = []
     recipe, entry, trainable = None, None, None
@@ -118,13 +119,13 @@ def summarise(
         warnings=tuple(dict.fromkeys(warnings)),
         refusals=tuple(dict.fromkeys(refusals)),
         command=command,
-        facts=_facts(recipe, entry),
+        facts=_facts(recipe),
         outlook=outlook,
     )
 
 
-def _facts(recipe: Recipe, entry: catalog.Entry) -> dict[str, str]:
-    """What a person wants to see at a glance."""
+def _facts(recipe: Recipe) -> dict[str, str]:
+    """Method, size of the adapter and length of the training, in a few words each."""
     facts: dict[str, str] = {"method": recipe.method}
     if recipe.method == "lora":
         base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"

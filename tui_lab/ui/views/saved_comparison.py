@@ -1,4 +1,4 @@
-"""A comparison as people keep it: as Markdown, as JSON, and the history of prompts."""
+"""A comparison saved as Markdown and JSON, and the history of prompts."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 
-#: Prompts that are remembered.
-KEPT_PROMPTS = 200
-#: Rows of the table under an answer, and what each means.
-FIGURES = {
+#: Size of the prompt history.
+MAX_PROMPTS = 200
+#: Statistics of an answer, and what each means.
+STATISTICS = {
     "tokens": "tokens of the answer",
-    "tok/s": "tokens a second of this lane while all lanes ran",
-    "first": "seconds to the first token, reading the prompt included",
-    "logprob": "mean natural log-probability of a token under the weights that the lane ran on",
+    "tok/s": "tokens per second of this lane while all lanes ran",
+    "first": "seconds to the first token, including the prompt",
+    "logprob": "mean natural log-probability of a token under the lane's weights",
     "ppl base": "perplexity of the answer under the base model",
-    "rep-4": "share of runs of four tokens that stood before",
-    "distinct-2": "share of pairs of tokens that are different",
+    "rep-4": "share of 4-grams that occurred before",
+    "distinct-2": "share of distinct pairs of tokens",
 }
 
 
 def figures(done: LaneDone) -> dict[str, str]:
-    """What is told under a lane, by the names of FIGURES."""
+    """What is told under a lane, by the names of STATISTICS."""
     return {
         "tokens": str(len(done.token_ids)),
         "tok/s": decimal(done.tok_per_s, 0),
@@ -46,7 +46,7 @@ def figures(done: LaneDone) -> dict[str, str]:
 
 
 def as_markdown(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
-    """The whole comparison for people; text of models is fenced, never read as Markdown."""
+    """The comparison as Markdown. Text of models is fenced, so that it is not read as Markdown."""
     title = f"# {len(lanes)} decodings of one prompt"
     nf4 = ", 4-bit NF4" if host.quantization == "nf4" else ""
     how = (
@@ -56,7 +56,7 @@ def as_markdown(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone
     parts = [title, how, "## Prompt", _fenced(ask.prompt)]
     if ask.system:
         parts += ["## System prompt", _fenced(ask.system)]
-    names = list(FIGURES)
+    names = list(STATISTICS)
     rows = [f"| lane | {' | '.join(names)} | ended by |", f"|---{'|---' * (len(names) + 1)}|"]
     for done in lanes:
         told = figures(done)
@@ -76,7 +76,7 @@ def _fenced(text: str) -> str:
 
 
 def as_json(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
-    """The whole comparison for programs: the text as it was, every token with its log-probability."""
+    """The comparison as JSON: the exact texts, every token with its log-probability."""
     how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
     whole = {**how, "ask": _fields(ask), "lanes": [_fields(done) for done in lanes]}
     return json.dumps(jsonable(whole), ensure_ascii=True, indent=1)
@@ -90,7 +90,7 @@ def _fields(record: msgspec.Struct) -> dict[str, Any]:
 def save(
     ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone], folder: Path | None = None
 ) -> Path:
-    """Writes both beside each other; the path of the Markdown. Raises LabError."""
+    """Writes both files; returns the path of the Markdown. Raises LabError."""
     folder = folder or data_dir() / "comparisons"
     stem = time.strftime("%Y%m%d-%H%M%S")
     path = folder / f"{stem}.md"
@@ -108,8 +108,8 @@ def save(
 
 
 class History:
-    """Prompts that were run, the newest last, kept on disk. A file that cannot be read or written costs the
-    history only."""
+    """Prompts that were run, the newest last, in a file. When the file cannot be read or written, only the
+    history is lost."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or data_dir() / "prompts.jsonl"
@@ -125,11 +125,11 @@ class History:
                 continue
             if isinstance(prompt, str):
                 self.prompts.append(prompt)
-        self.prompts = self.prompts[-KEPT_PROMPTS:]
+        self.prompts = self.prompts[-MAX_PROMPTS:]
 
     def add(self, prompt: str) -> None:
-        """Remembers a prompt; one that was there already moves to the end."""
-        self.prompts = [*[p for p in self.prompts if p != prompt][-(KEPT_PROMPTS - 1) :], prompt]
+        """Appends a prompt; one that is in the history moves to the end."""
+        self.prompts = [*[p for p in self.prompts if p != prompt][-(MAX_PROMPTS - 1) :], prompt]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self.path, "".join(json.dumps(p) + "\n" for p in self.prompts))

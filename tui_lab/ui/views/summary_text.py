@@ -13,7 +13,7 @@ from tui_lab.ui.views.recipe_summary import RecipeSummary
 
 
 def numbers_content(summary: RecipeSummary) -> Content:
-    """What is trained, in a line."""
+    """The number of trained parameters, in one line."""
     if summary.entry is None:
         return Content("")
     parts: list[Any] = [("trains ", "$text-muted")]
@@ -27,7 +27,7 @@ def numbers_content(summary: RecipeSummary) -> Content:
 
 
 def method_content(summary: RecipeSummary) -> Content:
-    """How it is trained."""
+    """The method and the target modules."""
     parts: list[Any] = [("method ", "$text-muted"), sanitize(", ".join(summary.facts.values()))]
     if summary.targets:
         parts += [", on ", sanitize(", ".join(summary.targets))]
@@ -35,7 +35,7 @@ def method_content(summary: RecipeSummary) -> Content:
 
 
 def head_content(summary: RecipeSummary, start_keys: str) -> Content:
-    """Whether it can be started."""
+    """Whether the run can start, and if not, why."""
     if not summary.refusals:
         return Content.styled(f"▶ {start_keys} starts the run", "bold $text-success")
     refusals = (Content.styled(f"✗ {sanitize(refusal)}", "$text-error") for refusal in summary.refusals)
@@ -43,7 +43,7 @@ def head_content(summary: RecipeSummary, start_keys: str) -> Content:
 
 
 def summary_content(summary: RecipeSummary, copy_keys: str) -> Content:
-    """What stands under the forecast."""
+    """The text below the forecast."""
     parts: list[Any] = []
     if summary.entry is not None and summary.recipe is not None:
         parts += [numbers_content(summary), "\n"]
@@ -57,7 +57,7 @@ def summary_content(summary: RecipeSummary, copy_keys: str) -> Content:
     if summary.entry is not None and summary.recipe is not None:
         parts += [method_content(summary), "\n"]
     if summary.reasons:
-        parts.append(("\nwhat this machine makes of it\n", "$text-muted"))
+        parts.append(("\nresolved for this machine\n", "$text-muted"))
     for field, value, reason in summary.reasons:
         parts += [(f"{field}{f' = {sanitize(value)}' if value else ''}: ", "bold"), f"{sanitize(reason)}\n"]
     return Content.assemble(*parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
@@ -14,9 +15,9 @@ from tui_lab.ui.views.preview import preview_content
 
 
 class Preview(VerticalScroll):
-    """Shows a preview, what is being done to get one, or why there is none."""
+    """Shows a preview, the progress of the job, or why there is no preview."""
 
-    #: What is explained of it on demand.
+    #: The term that F10 explains.
     explains = "data.mask"
 
     DEFAULT_CSS = """
@@ -24,11 +25,11 @@ class Preview(VerticalScroll):
     Preview Static { width: 1fr; height: auto; }
     """
 
-    def __init__(self, empty: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, empty: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self.empty = empty
 
-    def compose(self) -> Any:
+    def compose(self) -> ComposeResult:
         yield Static(Content.styled(self.empty, "$text-muted"))
 
     def show_text(self, text: str, style: str = "$text-muted") -> None:

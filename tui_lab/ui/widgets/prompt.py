@@ -1,4 +1,4 @@
-"""The prompt: a text whose Enter sends it; Ctrl+J makes a new line, Escape leaves it for the lanes."""
+"""The prompt: Enter sends it, Ctrl+J inserts a line feed, Escape goes to the lanes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Prompt(TextArea):
         actions = ("prompt.send", "prompt.line", "prompt.leave")
         own = {key for each in actions for key in keys_now(each, keymap_of(self))}
         if event.key in own and not event.is_printable:
-            event.prevent_default()  # these are bindings, not text
+            event.prevent_default()  # a binding, not text
         else:
             await super()._on_key(event)
 

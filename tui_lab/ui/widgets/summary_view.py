@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
@@ -17,9 +16,9 @@ from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
 
 class SummaryView(VerticalScroll):
-    """The panel that says what pressing start would do."""
+    """The summary with the forecast of memory, time and cost."""
 
-    #: What is explained of it on demand.
+    #: The term that F10 explains.
     explains = "setup.forecast"
 
     DEFAULT_CSS = """
@@ -30,7 +29,7 @@ class SummaryView(VerticalScroll):
     SummaryView Static { width: 1fr; height: auto; }
     """
 
-    def compose(self) -> Any:
+    def compose(self) -> ComposeResult:
         yield Static(Content.styled("reading models and presets…", "$text-muted"), id="head")
         yield ForecastBar()
         yield Static(id="rest")
