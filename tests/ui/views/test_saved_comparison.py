@@ -16,7 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import TokenRecord
 from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 from tui_lab.ui.views.saved_comparison import (
-    FIGURES,
+    STATISTICS,
     MAX_PROMPTS,
     History,
     as_json,
@@ -38,7 +38,7 @@ def lane(text: str = "A cat.", number: int = 0, description: str = "greedy") -> 
 
 def test_figures_have_names_and_no_nan() -> None:
     told = figures(lane())
-    assert told.keys() == FIGURES.keys()
+    assert told.keys() == STATISTICS.keys()
     assert told["ppl base"] == "–"
     assert (told["tokens"], told["tok/s"], told["rep-4"]) == ("3", "6", "0.25")
 
