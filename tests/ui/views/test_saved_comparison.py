@@ -16,8 +16,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import TokenRecord
 from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
 from tui_lab.ui.views.saved_comparison import (
-    STATISTICS,
     MAX_PROMPTS,
+    STATISTICS,
     History,
     as_json,
     as_markdown,
