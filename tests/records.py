@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tui_lab.runs.schema import Event, decode_event, encode_line
+from tui_lab.runs.schema import DamagedRecord, Event, decode_event, encode_line
 
 
 def event(kind: str, **fields: Any) -> Event:
     """The event that a log line with these fields is read as. Raises DamagedRecord."""
     return decode_event(encode_line({"kind": kind, **fields}))
+
+
+def parse(records: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Lines with these fields as a reader takes them: damaged ones are skipped."""
+    found = []
+    for record in records:
+        with contextlib.suppress(DamagedRecord):
+            found.append(decode_event(encode_line(dict(record))))
+    return found

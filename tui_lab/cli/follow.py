@@ -13,11 +13,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
@@ -28,8 +28,19 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import commands, crash_reason, folder
+from tui_lab.runs import commands, crash_reason, folder, wording
+from tui_lab.runs.events import LogLine
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.schema import (
+    ChoiceEvent,
+    EndEvent,
+    Event,
+    PhaseEvent,
+    ScoreEvent,
+    StepEvent,
+    ValidationEvent,
+    WarningEvent,
+)
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
 #: Plain output says how a run stands at most this often (by the run's own clock).
@@ -43,28 +54,21 @@ LONGEST_TEXT = 160
 
 def short(value: Any) -> str:
     """A text from outside, safe and on one line."""
-    text = sanitize(" ".join(str(value).split()))
-    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
-
-
-def phase_words(name: str, detail: str) -> str:
-    """What a run does now."""
-    return short(format.phase(name, detail))
+    return wording.text_line(value, LONGEST_TEXT)
 
 
 def figures(state: RunState) -> list[str]:
     """The newest figures of a run, most wanted first."""
-    last, parts = state.last_step, []
+    parts = []
     if state.loss.values:
         parts.append(f"loss {format.significant(state.loss.last)}")
     if state.validation.values:
         parts.append(f"val {format.significant(state.validation.last)}")
     if state.tok_per_s.values:
         parts.append(f"{state.tok_per_s.last:,.0f} tok/s")
-    memory = last.get("memory")
-    if isinstance(memory, dict):
-        for label, used in list(memory.items())[:1]:
-            parts.append(f"{short(format.memory_name(str(label)))} {format.size(used)}")
+    memory = state.last_step.memory if state.last_step else {}
+    for label, used in list(memory.items())[:1]:
+        parts.append(f"{short(format.memory_name(label))} {format.size(used)}")
     return parts
 
 
@@ -75,74 +79,6 @@ def step_words(state: RunState) -> str:
     if math.isfinite(state.eta_s):
         parts.append(f"{format.duration(state.eta_s)} to go")
     return "  ".join(parts)
-
-
-def _model(event: dict[str, Any], state: RunState) -> str:
-    trained, all_ = event.get("trainable"), event.get("parameters")
-    if not isinstance(trained, int) or not isinstance(all_, int) or not all_:
-        return ""
-    four_bit = f", {event['quantized_modules']} layers in 4 bits" if event.get("quantized_modules") else ""
-    return f"model: {trained:,} of {all_:,} parameters are trained ({trained / all_:.2%}){four_bit}"
-
-
-def _data(event: dict[str, Any], state: RunState) -> str:
-    rows, held = event.get("train_rows"), event.get("validation_rows")
-    tokens = event.get("train_trained_tokens")
-    trained = f", {tokens:,} tokens to learn" if isinstance(tokens, int) else ""
-    return f"data: {rows} rows to train on, {held} held out{trained}; {short(event.get('reason', ''))}"
-
-
-def _device(event: dict[str, Any], state: RunState) -> str:
-    device = event.get("device") or {}
-    return f"device: {short(device.get('type'))}, {short(device.get('name'))}, {event.get('threads')} threads"
-
-
-def _score(event: dict[str, Any], state: RunState) -> str:
-    when = {"start": "before", "end": "after"}.get(
-        str(event.get("when")), "at step " + str(event.get("step"))
-    )
-    value = f"{short(event['name'])} {format.significant(event['value'], 3)}"
-    return f"score {when}: {value} on {event.get('rows')} held-out rows"
-
-
-#: Kind of event → its line. Kinds that are not here are not worth one.
-_LINES: dict[str, Callable[[dict[str, Any], RunState], str]] = {
-    "resumed": lambda e, s: (
-        f"attempt {e['attempt']} goes on from step {e['from_step']}" if int(e.get("attempt", 1)) > 1 else ""
-    ),
-    "started": _device,
-    "phase": lambda e, s: phase_words(str(e["name"]), str(e.get("detail") or "")),
-    "choice": lambda e, s: f"{short(e['field'])}: {short(format.decision(e.get('value'), e['reason']))}",
-    "model": _model,
-    "data": _data,
-    "warning": lambda e, s: f"warning: {short(e['text'])}",
-    "plan": lambda e, s: f"plan: {e['total_steps']} steps, a validation every {e['eval_steps']}",
-    "eval": lambda e, s: f"step {e['step']}: validation loss {format.significant(e['loss'])}",
-    "score": _score,
-    "sample": lambda e, s: f"step {e['step']}: {short(e['prompt'])} → {short(e['text'])}",
-    "checkpoint": lambda e, s: (
-        f"step {e['step']}: checkpoint{' (the best)' if e.get('reason') == 'best' else ''}"
-    ),
-    "recipe_changed": lambda e, s: "; ".join(
-        f"{short(c['field'])}: {short(c['before'])} → {short(c['after'])} from here on ({short(c['text'])})"
-        for c in e["changes"]
-    ),
-    "command": lambda e, s: f"{short(e['name'])}: {short(e.get('outcome', ''))}",
-    "paused": lambda e, s: f"paused at step {e['step']}",
-    "continued": lambda e, s: f"going on at step {e['step']}",
-    "saved": lambda e, s: f"{short(e.get('what', 'adapter'))} saved ({format.size(e.get('bytes'))})",
-}
-
-
-def line_of(event: dict[str, Any], state: RunState) -> str:
-    """One event in words; "" when it is not worth a line, or damaged."""
-    words = _LINES.get(str(event.get("kind")))
-    if words is None:
-        return ""
-    try:
-        return words(event, state)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -156,7 +92,7 @@ class Display(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def event(self, event: dict[str, Any], state: RunState) -> None: ...
+    def event(self, line: LogLine, state: RunState) -> None: ...
     def tick(self, state: RunState, status: str) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -185,26 +121,32 @@ def json_line(value: dict[str, Any]) -> str:
 class JsonLines(_Plain):
     """Every event as it comes, one JSON object a line."""
 
-    def event(self, event: dict[str, Any], state: RunState) -> None:
-        print(json_line(event), flush=True)
+    def event(self, line: LogLine, state: RunState) -> None:
+        print(json_line(json.loads(line.line)), flush=True)
 
 
 class PlainLines(_Plain):
     """Lines for logs and pipes: what happens, and now and then how the run stands."""
 
     def __init__(self) -> None:
-        self._said_at = -math.inf
+        self._printed_at = -math.inf
 
-    def event(self, event: dict[str, Any], state: RunState) -> None:
-        if event.get("kind") != "step":
-            if line := line_of(event, state):
-                print(line, flush=True)
-            return
-        at = event.get("t")
-        at = float(at) if isinstance(at, int | float) else 0.0
-        if at - self._said_at >= PLAIN_STEP_EVERY_S or state.step == state.total_steps:
-            self._said_at = at
+    def event(self, line: LogLine, state: RunState) -> None:
+        event = line.event
+        if not isinstance(event, StepEvent):
+            if words := wording.line(event, LONGEST_TEXT):
+                print(words, flush=True)
+        elif event.t - self._printed_at >= PLAIN_STEP_EVERY_S or state.step == state.total_steps:
+            self._printed_at = event.t
             print(step_words(state), flush=True)
+
+
+_STYLES: dict[type[Event], str] = {
+    WarningEvent: "yellow",
+    ValidationEvent: "cyan",
+    ScoreEvent: "bold",
+    ChoiceEvent: "dim",
+}
 
 
 class LiveProgress:
@@ -230,16 +172,17 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def event(self, event: dict[str, Any], state: RunState) -> None:
-        if event.get("kind") in ("phase", "step"):
-            return  # the bar says it
-        if line := line_of(event, state):
-            style = {"warning": "yellow", "eval": "cyan", "score": "bold", "choice": "dim"}
-            self.console.print(Text(line, style=style.get(str(event.get("kind")), "")), soft_wrap=True)
+    def event(self, line: LogLine, state: RunState) -> None:
+        event = line.event
+        if isinstance(event, PhaseEvent | StepEvent):
+            return  # the bar shows it
+        if words := wording.line(event, LONGEST_TEXT):
+            style = next((style for kind, style in _STYLES.items() if isinstance(event, kind)), "")
+            self.console.print(Text(words, style=style), soft_wrap=True)
 
     def tick(self, state: RunState, status: str) -> None:
         total, in_training = state.total_steps, state.phase == "training"
-        words = f"step {state.step}/{total}" if in_training and total else phase_words(state.phase, "")
+        words = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
         if status == "paused":
             words = f"paused at step {state.step}/{total}"
         parts = figures(state)
@@ -296,12 +239,13 @@ class Interrupts:
 def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: float | None = None) -> int:
     """Shows a run until it ends; the exit code. A ``watcher`` that has read the log already (a resume)
     keeps its state, and only what comes now is shown. ``every_s``: in plain sentences, so far apart."""
-    attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, {})
+    attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, None)
     watcher = watcher or Watcher(run)
     with Interrupts() as interrupts, display_for(as_json, every_s) as display:
         detached = _until_end(run, watcher, display, interrupts, attempt_before)
         if not detached:
             _until_gone(run)
+            watcher.poll()
         status = _status(watcher)
     if end_before and status in ENDED and watcher.state.end == end_before:
         status = "crashed"  # the end is still that of the attempt before: the new one never said a word
@@ -322,18 +266,15 @@ def _until_end(
     heard, leave_at = 0, float("inf")
     stopping = False
     while True:
-        events = watcher.take(max_records=500, max_s=0.1)
-        for event in events:
-            display.event(event, watcher.state)
+        lines = watcher.read_lines(max_records=500, max_s=0.1)
+        for line in lines:
+            display.event(line, watcher.state)
         status = _status(watcher)
         display.tick(watcher.state, status)
         # the end of the attempt before counts only when no new one is coming
         ended = status in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
-        if ended and not events:
-            if not (events := watcher.take()):
-                return False
-            for event in events:
-                display.event(event, watcher.state)
+        if ended and not lines and watcher.at_end:
+            return False
         if interrupts.count > heard:
             heard = interrupts.count
             if stopping:
@@ -350,7 +291,7 @@ def _until_end(
                 )
         if time.monotonic() > leave_at and not stopping:
             return True
-        if not events:
+        if not lines:
             time.sleep(POLL_S)
 
 
@@ -371,27 +312,27 @@ def _farewell(run: Run) -> str:
 
 def result_of(run: Run, watcher: Watcher, status: str) -> dict[str, Any]:
     """What a script wants to know of a run."""
-    state, end = watcher.state, watcher.state.end
-    saved = state.saved.get("path")
+    state, end = watcher.state, watcher.state.end or EndEvent()
+    saved = state.saved.path if state.saved else ""
+    last_loss = state.loss.values[-1] if state.loss.values else None
+    last_validation = state.validation.values[-1] if state.validation.values else None
     return {
         "kind": "result",
         "run": run.id,
         "path": str(run.path),
         "state": status,
-        "step": end.get("step", state.step),
+        "step": state.step if end.step is None else end.step,
         "total_steps": state.total_steps,
-        "seconds": end.get("seconds"),
-        "train_loss": end.get("train_loss", state.loss.values[-1] if state.loss.values else None),
-        "validation_loss": end.get(
-            "validation_loss", state.validation.values[-1] if state.validation.values else None
-        ),
-        "acquisition": end.get("acquisition") or {},
-        "peak_memory": end.get("peak_memory") or state.peak_memory,
-        "flops_per_token": end.get("flops_per_token"),
-        "mfu": end.get("mfu"),
-        "energy_j": end.get("energy_j", state.telemetry.energy_j),
-        "saved": str(run.path / str(saved)) if saved else None,
-        "message": str(end.get("message") or ""),
+        "seconds": end.seconds,
+        "train_loss": last_loss if end.train_loss is None else end.train_loss,
+        "validation_loss": last_validation if end.validation_loss is None else end.validation_loss,
+        "acquisition": msgspec.to_builtins(end.acquisition),
+        "peak_memory": dict(end.peak_memory) or state.peak_memory,
+        "flops_per_token": end.flops_per_token,
+        "mfu": end.mfu,
+        "energy_j": state.telemetry.energy_j if end.energy_j is None else end.energy_j,
+        "saved": str(run.path / saved) if saved else None,
+        "message": end.message,
     }
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import deque
@@ -12,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tui_lab.cli.follow import json_line, line_of, short
+from tui_lab.cli.follow import LONGEST_TEXT, json_line
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.core.format import significant
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import folder
+from tui_lab.runs import folder, wording
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.schema import Event
 from tui_lab.runs.state import Watcher
 
 POLL_S = 0.2
@@ -56,26 +57,14 @@ class WorkerLog:
         return text
 
 
-def sentence(event: dict[str, Any], watcher: Watcher) -> str:
+def sentence(event: Event) -> str:
     """An event as a line with its time; "" for kinds that have no words."""
-    state = watcher.state
-    match event.get("kind"):
-        case "step":
-            words = f"step {event.get('step')}: loss {significant(event.get('loss'))}"
-            words += f", {significant(event.get('tok_per_s'), 3)} tok/s"
-        case "end":
-            message = str(event.get("message") or "")
-            words = f"{short(event.get('state'))}{f': {short(message)}' if message else ''}"
-        case "ladder" | "ladder_cost" | "probe_plan":
-            words = short(event.get("text") or event.get("reason") or "")
-        case _:
-            words = line_of(event, state)
+    words = wording.line(event, LONGEST_TEXT)
     if not words:
         return ""
-    at = event.get("t")
     try:
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(at)))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError, OSError):
+        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t)) if event.t else "?"
+    except (ValueError, OverflowError, OSError):
         clock = "?"
     return f"{clock}  {words}"
 
@@ -86,7 +75,7 @@ def logs(args: argparse.Namespace) -> int:
     watcher, worker = Watcher(run), WorkerLog(run.log_path)
     keep = args.lines or None
     said = deque(worker.read(), maxlen=keep)
-    told: deque[dict[str, Any] | str] = deque(_events(watcher, args.json), maxlen=keep)
+    told: deque[str] = deque(_events(watcher, args.json), maxlen=keep)
     for line in said:
         _print_worker(line, args.json)
     for one in told:
@@ -99,10 +88,9 @@ def logs(args: argparse.Namespace) -> int:
 
 
 def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
-    while events := watcher.take(max_records=1, max_s=60.0):
-        for event in events:
-            if line := json_line(event) if as_json else sentence(event, watcher):
-                yield line
+    for line in watcher.iter_lines():
+        if text := json_line(json.loads(line.line)) if as_json else sentence(line.event):
+            yield text
 
 
 def _print_worker(line: str, as_json: bool) -> None:

@@ -13,7 +13,27 @@ from typing import Any
 
 from tui_lab.core import format
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.state import RunState, headline
+from tui_lab.runs import wording
+from tui_lab.runs.events import LogLine
+from tui_lab.runs.schema import (
+    ArmedEvent,
+    CheckpointEvent,
+    CommandEvent,
+    DataEvent,
+    Event,
+    ItemProbeEvent,
+    LadderEvent,
+    ModelEvent,
+    PhaseEvent,
+    PlanEvent,
+    ResumedEvent,
+    SavedEvent,
+    ScoreEvent,
+    StartedEvent,
+    ValidationEvent,
+    WarningEvent,
+)
+from tui_lab.runs.state import RunState
 
 #: Seconds between two groups of sentences, unless ``--every`` says otherwise.
 EVERY_S = 10.0
@@ -81,121 +101,46 @@ def size(size_bytes: Any) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# events as sentences: kind to (topic, sentence); of one topic only the newest is told
-
-Told = tuple[str, str]
+# events as sentences; of one topic only the newest is printed
 
 
-def _resumed(event: dict[str, Any], state: RunState) -> Told | None:
-    if int(event.get("attempt", 1)) < 2:
-        return None
-    return "attempt", f"Attempt {event['attempt']} goes on from step {event['from_step']}."
+def topic_of(event: Event) -> str:
+    """What an event is about; "" for events that are not worth a sentence here."""
+    match event:
+        case ScoreEvent():
+            return f"score {event.when}"
+        case CommandEvent():
+            return f"command {event.name}"
+        case WarningEvent():
+            return f"warning {event.text}"
+        case PhaseEvent():
+            return "" if event.name == "training" else "phase"
+    return next((topic for kind, topic in _TOPICS.items() if isinstance(event, kind)), "")
 
 
-def _device(event: dict[str, Any], state: RunState) -> Told:
-    device = event.get("device") or {}
-    kind = "the processor" if device.get("type") == "cpu" else "the GPU"
-    return "device", f"It runs on {kind}, {spoken(device.get('name'))}."
-
-
-def _phase(event: dict[str, Any], state: RunState) -> Told | None:
-    words = spoken(format.phase(str(event["name"]), str(event.get("detail") or "")))
-    return None if event["name"] == "training" else ("phase", f"Now {words.replace(':', ',')}.")
-
-
-def _model(event: dict[str, Any], state: RunState) -> Told:
-    trained, total = int(event["trainable"]), int(event["parameters"])
-    share = number(100 * trained / total)
-    return "model", f"The model has {total:,} parameters, of which {trained:,} are trained, {share} percent."
-
-
-def _data(event: dict[str, Any], state: RunState) -> Told:
-    rows, held = int(event["train_rows"]), int(event["validation_rows"])
-    return "data", f"It learns from {many(rows, 'row')} and keeps {many(held, 'row')} for validation."
-
-
-def _plan(event: dict[str, Any], state: RunState) -> Told:
-    return "plan", f"The training takes {many(int(event['total_steps']), 'step')}."
-
-
-def _eval(event: dict[str, Any], state: RunState) -> Told:
-    return "eval", f"Validation loss {number(event['loss'])} at step {event['step']}."
-
-
-def _score(event: dict[str, Any], state: RunState) -> Told:
-    when = {"start": "before the training", "end": "after the training"}.get(
-        str(event.get("when")), f"at step {event.get('step')}"
-    )
-    share = f"{spoken(event['name'])} is {number(100 * event['value'])} percent"
-    return f"score {when}", f"On held-out rows the score {share} {when}."
-
-
-def _retention(event: dict[str, Any], state: RunState) -> Told | None:
-    return ("retention", retention_words(state.item_probes[-1])) if state.item_probes else None
-
-
-def retention_words(probe: dict[str, Any]) -> str:
-    """What an item probe says the model still knows, with its interval in words."""
-    figures = headline(probe)
-    verdict = {
-        "green": "The model has kept what it knew",
-        "amber": "It is undecided whether the model forgets",
-        "red": "The model has forgotten some of what it knew",
-    }.get(str(probe["verdict"]), "Whether the model forgets cannot be told")
-    value, low, high = (number(100 * figures[key]) for key in ("value", "low", "high"))
-    return (
-        f"{verdict}: retention is {value} percent, with 95 percent confidence between {low} and {high}, "
-        f"on {many(int(probe['n']), 'question')} at step {probe['step']}."
-    )
-
-
-def _armed(event: dict[str, Any], state: RunState) -> Told:
-    says = "will stop" if event["on"] is True else "will not stop"
-    return "armed", f"The run {says} by itself when retention is surely lost."
-
-
-def _checkpoint(event: dict[str, Any], state: RunState) -> Told:
-    best = ", the best so far" if event.get("reason") == "best" else ""
-    return "checkpoint", f"A checkpoint was saved at step {event['step']}{best}."
-
-
-def _saved(event: dict[str, Any], state: RunState) -> Told:
-    return "saved", f"The {spoken(event.get('what', 'adapter'))} was saved, {size(event.get('bytes'))}."
-
-
-_SENTENCES: dict[str, Callable[[dict[str, Any], RunState], Told | None]] = {
-    "resumed": _resumed,
-    "started": _device,
-    "phase": _phase,
-    "model": _model,
-    "data": _data,
-    "plan": _plan,
-    "eval": _eval,
-    "score": _score,
-    "item_probe": _retention,
-    "armed": _armed,
-    "checkpoint": _checkpoint,
-    "saved": _saved,
-    "command": lambda e, s: (
-        f"command {e['name']}",
-        f"The command {spoken(e['name'])} was answered: {spoken(e.get('outcome') or 'done')}.",
-    ),
-    "ladder": lambda e, s: ("ladder", f"Memory ran out, so this was changed: {spoken(e['text'])}."),
-    "warning": lambda e, s: (f"warning {e['text']}", f"Warning: {spoken(e['text'])}"),
+_TOPICS: dict[type[Event], str] = {
+    ResumedEvent: "attempt",
+    StartedEvent: "device",
+    ModelEvent: "model",
+    DataEvent: "data",
+    PlanEvent: "plan",
+    ValidationEvent: "eval",
+    ItemProbeEvent: "retention",
+    ArmedEvent: "armed",
+    CheckpointEvent: "checkpoint",
+    SavedEvent: "saved",
+    LadderEvent: "ladder",
 }
-#: Topics of which the summary tells, too.
+#: Topics that the summary at the end has, too.
 IN_SUMMARY = ("eval", "score", "retention", "checkpoint", "saved", "phase", "step")
-#: What is told at once.
-AT_ONCE = ("warning", "ladder")
+#: Events that are printed at once.
+AT_ONCE = (WarningEvent, LadderEvent)
 
 
-def sentence_of(event: dict[str, Any], state: RunState) -> Told | None:
-    """Topic and sentence of an event; None when it is not worth one, or damaged."""
-    words = _SENTENCES.get(str(event.get("kind")))
-    try:
-        return words(event, state) if words else None
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
-        return None
+def sentence_of(event: Event) -> str:
+    """An event as a plain sentence with its full stop; "" when it has no words."""
+    words = spoken(wording.line(event))
+    return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '.!?' else '.'}" if words else ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -231,16 +176,18 @@ class Sentences:
     def note(self, text: str) -> None:
         print(spoken(text), file=sys.stderr, flush=True)
 
-    def event(self, event: dict[str, Any], state: RunState) -> None:
-        if (told := sentence_of(event, state)) is None:
+    def event(self, line: LogLine, state: RunState) -> None:
+        event = line.event
+        topic = topic_of(event)
+        sentence = sentence_of(event) if topic else ""
+        if not sentence:
             return
-        topic, sentence = told[0], sanitize(told[1])
-        told_before = topic in self._last or topic in self._waiting
-        if topic == "armed" and event["on"] is not True and not told_before:
-            return  # as usual
+        printed = topic in self._last or topic in self._waiting
+        if isinstance(event, ArmedEvent) and not event.on and not printed:
+            return  # runs are not armed unless somebody asks
         self._waiting.pop(topic, None)  # the newest of a topic, in the order of events
         self._waiting[topic] = sentence
-        if event["kind"] in AT_ONCE:
+        if isinstance(event, AT_ONCE):
             self._flush()
 
     def tick(self, state: RunState, status: str) -> None:
@@ -319,8 +266,8 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
                 f"On held-out rows the score {spoken(gained['name'])} went from {number(100 * before)} "
                 f"to {number(100 * after)} percent."
             )
-    if told := sentence_of({"kind": "item_probe"}, state):
-        lines.append(told[1])
+    if state.item_probes:
+        lines.append(sentence_of(state.item_probes[-1]))
     peak = result["peak_memory"]
     for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
         lines.append(f"The highest memory was {size(used)} of {spoken(format.memory_name(str(label)))}.")

@@ -26,6 +26,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution, resolve
 from tui_lab.runs import changes, checkpoints, commands, folder, launch
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.schema import CommandEvent
 from tui_lab.runs.state import Watcher
 
 # --------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def resume(args: argparse.Namespace) -> int:
         raise LabError(watcher.problem)
     recipe = folder.absolute_paths(watcher.recipe.changed(**settings_of(args)))
     longer = _wants_more(watcher.recipe, recipe)
-    if state.end.get("state") == "finished" and not longer:
+    if state.end and state.end.state == "finished" and not longer:
         raise LabError(
             f"run {run.id}: it has finished; there is nothing to go on with "
             "(--set max_steps=… or num_train_epochs=… above what it had goes on further)"
@@ -171,9 +172,9 @@ def steer(args: argparse.Namespace) -> int:
     deadline = time.monotonic() + args.wait
     outcome = None
     while outcome is None:
-        for event in watcher.take():
-            if event.get("kind") == "command" and event.get("id") == command_id:
-                outcome = str(event.get("outcome") or "done")
+        for event in watcher.read_events():
+            if isinstance(event, CommandEvent) and event.id == command_id:
+                outcome = event.outcome or "done"
         if outcome is None and (time.monotonic() > deadline or not is_locked(run)):
             break
         time.sleep(POLL_S)

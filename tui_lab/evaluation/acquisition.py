@@ -23,7 +23,7 @@ class HeldOutTask:
     """The held-out rows of a run. ``tokenizer`` is the base's; it is given the run's chat template."""
 
     def __init__(self, recipe: Recipe, state: RunState, tokenizer: Any) -> None:
-        settled = {str(choice.get("field")): choice.get("value") for choice in state.choices}
+        settled = {choice.field: choice.value for choice in state.choices}
         found = prepare(
             formats.read(recipe.data, recipe.data_format, recipe.max_rows),
             tokenizer,

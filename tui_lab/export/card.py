@@ -88,7 +88,7 @@ def write_card(
 
 
 def _steps(source: SavedRun) -> int:
-    return int(source.state.end.get("step") or source.state.step)
+    return (source.state.end.step if source.state.end else 0) or source.state.step
 
 
 def escape(text: str) -> str:

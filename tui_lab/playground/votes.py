@@ -12,7 +12,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
@@ -23,7 +25,7 @@ from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
 from tui_lab.models.catalog import home
 from tui_lab.retention.statistics import Interval, wilson
-from tui_lab.runs.events import EventTail, LineWriter
+from tui_lab.runs.events import LineTail, LineWriter
 
 Choice = Literal["left", "right", "tie", "skip"]
 FILE_NAME = "votes.jsonl"
@@ -206,20 +208,41 @@ def open_session(settings: BlindSettings, path: Path, seed: int | None = None) -
     return session
 
 
+class SessionRecord(msgspec.Struct, tag="session", tag_field="kind"):
+    """The line that begins a session; ``key`` identifies its settings."""
+
+    session: str
+    key: str
+    seed: int
+
+
+class VoteRecord(msgspec.Struct, tag="vote", tag_field="kind"):
+    """The line of one vote; ``left``: which lane (0 or 1) stood on the left."""
+
+    session: str
+    prompt: int
+    left: Literal[0, 1]
+    choice: Choice
+
+
+_DECODER = msgspec.json.Decoder(SessionRecord | VoteRecord)
+
+
 def read_sessions(path: Path, settings: BlindSettings) -> list[VotingSession]:
     """All sessions of these settings, with their votes. What is no vote is passed over."""
     found: dict[str, VotingSession] = {}
-    for record in EventTail(path).read_all():
-        name = str(record.get("session"))
-        if record.get("kind") == "session" and record.get("key") == settings.key:
-            seed = record.get("seed")
-            if isinstance(seed, int):
-                found[name] = VotingSession(settings, path, name, seed)
-        elif record.get("kind") == "vote" and name in found:
-            prompt, left, choice = (record.get(key) for key in ("prompt", "left", "choice"))
-            known = isinstance(prompt, int) and 0 <= prompt < len(settings.prompts)
-            if known and left in (0, 1) and choice in get_args(Choice):
-                found[name].votes[int(prompt)] = Vote(int(prompt), int(left), choice)  # type: ignore[arg-type]
+    tail = LineTail(path)
+    while (line := tail.next_line()) is not None:
+        try:
+            record = _DECODER.decode(line)
+        except msgspec.MsgspecError:
+            continue
+        if isinstance(record, SessionRecord):
+            if record.key == settings.key:
+                found[record.session] = VotingSession(settings, path, record.session, record.seed)
+        elif record.session in found and 0 <= record.prompt < len(settings.prompts):
+            vote = Vote(record.prompt, record.left, record.choice)
+            found[record.session].votes[record.prompt] = vote
     return list(found.values())
 
 

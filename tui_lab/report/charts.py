@@ -11,7 +11,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
-from tui_lab.runs.state import Curve, RunState, headline, smooth
+from tui_lab.runs.schema import IntervalRecord, ItemProbeEvent, KlProbeEvent
+from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 
 Style = Literal["thin", "thick", "points", "dashed", "band"]
@@ -204,10 +205,10 @@ def _loss(state: RunState) -> Chart | None:
 
 
 def _intervals(
-    name: str, colour: int, probes: Sequence[Mapping[str, Any]], figures: Sequence[Mapping[str, float]]
+    name: str, colour: int, probes: Sequence[KlProbeEvent | ItemProbeEvent], figures: Sequence[IntervalRecord]
 ) -> Series:
-    steps = [float(probe["step"]) for probe in probes]
-    values, lows, highs = ([float(one[key]) for one in figures] for key in ("value", "low", "high"))
+    steps = [float(probe.step) for probe in probes]
+    values, lows, highs = [f.value for f in figures], [f.low for f in figures], [f.high for f in figures]
     return Series(name, colour, steps, values, "points", lows, highs)
 
 
@@ -215,9 +216,9 @@ def _retention(state: RunState, threshold: float | None) -> Chart | None:
     probes = state.item_probes
     if not probes:
         return None
-    series = [_intervals("retention", 3, probes, [headline(probe) for probe in probes])]
+    series = [_intervals("retention", 3, probes, [probe.headline for probe in probes])]
     if threshold is not None:
-        ends = [0.0, float(max(state.total_steps, probes[-1]["step"], 1))]
+        ends = [0.0, float(max(state.total_steps, probes[-1].step, 1))]
         series.append(Series(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False))
     name = "share of the base's knowledge that is retained"
     return Chart("retention", "Retention by probes of items", name, tuple(series), from_zero=False)
@@ -228,8 +229,8 @@ def _kl(state: RunState) -> Chart | None:
     if not probes:
         return None
     series = (
-        _intervals("general text", 3, probes, [probe["general"] for probe in probes]),
-        _intervals("the task's own text", 2, probes, [probe["task"] for probe in probes]),
+        _intervals("general text", 3, probes, [probe.general for probe in probes]),
+        _intervals("the task's own text", 2, probes, [probe.task for probe in probes]),
     )
     return Chart("kl", "Distance from the base (KL divergence)", "nats per token", series)
 
@@ -248,7 +249,12 @@ def _memory(state: RunState) -> Chart | None:
     ]
     if not series:
         return None
-    total, low, high = (as_float(state.forecast.get(name)) for name in ("total", "low", "high"))
+    forecast = state.forecast
+    total, low, high = (
+        (as_float(forecast.total), as_float(forecast.low), as_float(forecast.high))
+        if forecast
+        else (math.nan,) * 3
+    )
     if math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
         if math.isfinite(low) and math.isfinite(high):

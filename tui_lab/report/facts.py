@@ -25,9 +25,10 @@ from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
-from tui_lab.runs import cost_so_far
+from tui_lab.runs import cost_so_far, wording
 from tui_lab.runs.flags import flags
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import Event, ScoreEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
 RETENTION = "retention"
@@ -149,16 +150,15 @@ def read(run: Run, now: float | None = None) -> Report:
     spent = cost_so_far.spent(state, status, prices, now)
     preset, changed, command = repeat(recipe) if recipe else ("", {}, "")
     started = state.started
-    device = started.get("device") if isinstance(started.get("device"), dict) else {}
-    versions = started.get("versions") if isinstance(started.get("versions"), dict) else {}
-    threshold = finite(state.probe_plan.get("threshold"))
+    device = started.device if started else None
+    threshold = finite(state.probe_plan.threshold) if state.probe_plan else None
     if threshold is None and recipe:
         threshold = recipe.retention_threshold
     report = Report(
         run=run.id,
         folder=str(run.path),
         state=status,
-        message=str(state.end.get("message") or "") if status in ENDED else "",
+        message=state.end.message if state.end and status in ENDED else "",
         started_at=finite(state.started_at) or None,
         updated_at=finite(state.updated_at) or None,
         last_words=run.last_words(LAST_WORDS) if status in ("failed", "crashed") else [],
@@ -173,11 +173,15 @@ def read(run: Run, now: float | None = None) -> Report:
         data=_fields(state.data),
         model=_fields(state.model),
         plan=_fields(state.plan),
-        versions={str(name): str(version) for name, version in (versions or {}).items()},
-        device=dict(device or {}),
-        threads=started.get("threads") if isinstance(started.get("threads"), int) else None,
+        versions=dict(started.versions) if started else {},
+        device=msgspec.to_builtins(device) if device else {},
+        threads=started.threads if started else None,
         attempts=state.attempt,
-        course=[asdict(note) for note in state.notes if note.kind in COURSE],
+        course=[
+            {"t": event.t, "kind": kind_of(event), "text": wording.sentence(event)}
+            for event in state.feed
+            if kind_of(event) in COURSE
+        ],
         step=state.step,
         total_steps=state.total_steps,
         losses=_losses(state),
@@ -194,12 +198,12 @@ def read(run: Run, now: float | None = None) -> Report:
         item_probes=[_fields(probe) for probe in state.item_probes],
         kl_probes=[_fields(probe) for probe in state.kl_probes],
         threshold=threshold,
-        probe_reason=str(state.probe_plan.get("reason") or ""),
+        probe_reason=state.probe_plan.reason if state.probe_plan else "",
         strength=strength,
         memory=_memory(state),
         flags=[asdict(flag) for flag in flags(state)],
         ladder=[_fields(step) for step in state.ladder],
-        ladder_cost=str(state.ladder_cost.get("text") or ""),
+        ladder_cost=state.ladder_cost.text if state.ladder_cost else "",
         spent=asdict(spent),
         prices=asdict(prices),
         saved=_fields(state.saved),
@@ -211,9 +215,10 @@ def read(run: Run, now: float | None = None) -> Report:
     return report
 
 
-def _fields(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event without what the log adds to every one."""
-    return {key: value for key, value in event.items() if key not in ("v", "t", "kind")}
+def _fields(event: Event | None) -> dict[str, Any]:
+    """The fields of an event that have a value, without what every event has."""
+    fields: dict[str, Any] = msgspec.to_builtins(event) if event is not None else {}
+    return {key: v for key, v in fields.items() if key not in ("v", "t", "kind") and v is not None}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -235,29 +240,25 @@ def _losses(state: RunState) -> dict[str, float | None]:
 
 def _memory(state: RunState) -> Memory:
     peaks = {label: peak for label, peak in state.peak_memory.items() if math.isfinite(peak)}
-    told = state.end.get("peak_memory")
-    for label, peak in told.items() if isinstance(told, dict) else ():
-        if (value := finite(peak)) is not None:  # the process itself looks more often than each step
-            peaks[str(label)] = max(value, peaks.get(str(label), 0.0))
+    for label, peak in state.end.peak_memory.items() if state.end else ():
+        if (value := finite(peak)) is not None:  # the process itself measures more often than each step
+            peaks[label] = max(value, peaks.get(label, 0.0))
     resident = finite(state.telemetry.resident.peak)
     if resident is not None:
         peaks["resident"] = max(resident, peaks.get("resident", 0.0))
     label = next((label for label in OWN_PEAKS if label in peaks), "")
     forecast = state.forecast
-    parts = forecast.get("parts")
     return Memory(
-        parts={str(k): float(v) for k, v in parts.items() if finite(v) is not None}
-        if isinstance(parts, dict)
-        else {},
-        total=finite(forecast.get("total")),
-        low=finite(forecast.get("low")),
-        high=finite(forecast.get("high")),
-        device=str(forecast.get("device") or ""),
+        parts={k: float(v) for k, v in forecast.parts.items() if finite(v) is not None} if forecast else {},
+        total=finite(forecast.total) if forecast else None,
+        low=finite(forecast.low) if forecast else None,
+        high=finite(forecast.high) if forecast else None,
+        device=forecast.device if forecast else "",
         label=label,
         measured=peaks.get(label),
         peaks=peaks,
         device_peaks={
-            f"GPU {gpu.now.get('index', '?')}, {gpu.now.get('name') or key}": gpu.used.peak
+            f"GPU {'?' if gpu.now.index is None else gpu.now.index}, {gpu.now.name or key}": gpu.used.peak
             for key, gpu in state.telemetry.gpus.items()
             if math.isfinite(gpu.used.peak)
         },
@@ -268,7 +269,7 @@ def _samples(state: RunState) -> list[dict[str, Any]]:
     """The first sample and the newest of every prompt, in the order of the first."""
     prompts: dict[str, list[dict[str, Any]]] = {}
     for sample in state.samples:
-        prompts.setdefault(sample["prompt"], []).append(_fields(sample))
+        prompts.setdefault(sample.prompt, []).append(_fields(sample))
     return [
         {"prompt": prompt, "before": found[0], "after": found[-1] if len(found) > 1 else None}
         for prompt, found in list(prompts.items())[:EXAMPLES_SHOWN]
@@ -277,9 +278,7 @@ def _samples(state: RunState) -> list[dict[str, Any]]:
 
 def _examples(state: RunState) -> list[dict[str, Any]]:
     """Scored answers to held-out rows, those of the start beside those of the end."""
-    sides = {
-        when: list(_scored([s for s in state.scores if s.get("when") == when])) for when in ("start", "end")
-    }
+    sides = {when: list(_scored([s for s in state.scores if s.when == when])) for when in ("start", "end")}
     after = {example["prompt"]: example for example in sides["end"]}
     prompts = dict.fromkeys(example["prompt"] for side in sides.values() for example in side)
     before = {example["prompt"]: example for example in sides["start"]}
@@ -289,16 +288,9 @@ def _examples(state: RunState) -> list[dict[str, Any]]:
     ]
 
 
-def _scored(scores: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    examples = scores[-1].get("examples") if scores else None
-    for example in examples if isinstance(examples, list) else ():
-        if isinstance(example, dict) and "prompt" in example and "answer" in example:
-            yield {
-                "prompt": str(example["prompt"]),
-                "answer": str(example["answer"]),
-                "expected": str(example.get("expected", "")),
-                "ok": example.get("ok") if isinstance(example.get("ok"), bool) else None,
-            }
+def _scored(scores: list[ScoreEvent]) -> Iterator[dict[str, Any]]:
+    for example in scores[-1].examples if scores else ():
+        yield msgspec.to_builtins(example)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -6,14 +6,14 @@ append mode. The acknowledgement is an event with the command's id, so it holds 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.runs.events import EventTail, LineWriter
+from tui_lab.runs.events import LineTail, LineWriter
 from tui_lab.runs.folder import Run
+from tui_lab.runs.schema import CommandRecord, DamagedRecord, decode_command, encode_command
 
 #: Every command that a run understands, with what it does.
 COMMANDS = {
@@ -27,13 +27,6 @@ COMMANDS = {
 }
 
 
-@dataclass(frozen=True)
-class Command:
-    id: str
-    name: str
-    sent_at: float
-
-
 def send(run: Run, name: str) -> str:
     """Asks a run to do something; returns the command's id. Raises LabError."""
     if name not in COMMANDS:
@@ -42,7 +35,7 @@ def send(run: Run, name: str) -> str:
     try:
         writer = LineWriter(run.commands_path)
         try:
-            writer.append({"id": command_id, "name": name, "t": time.time()})
+            writer.append_line(encode_command(CommandRecord(command_id, name, time.time())))
         finally:
             writer.close()
     except OSError as error:
@@ -54,16 +47,19 @@ class Inbox:
     """The run's side. ``done``: ids that an earlier attempt acknowledged already."""
 
     def __init__(self, run: Run, done: set[str]) -> None:
-        self._tail = EventTail(run.commands_path)
+        self._tail = LineTail(run.commands_path)
         self._done = set(done)
 
-    def poll(self) -> list[Command]:
-        """Commands that came since the last call, oldest first. Lines that are none are passed over."""
-        return [command for record in self._tail.read() if (command := self._command(record))]
-
-    def _command(self, record: dict[str, Any]) -> Command | None:
-        command_id, name, sent_at = record.get("id"), record.get("name"), record.get("t")
-        if not isinstance(command_id, str) or command_id in self._done or not isinstance(name, str):
-            return None
-        self._done.add(command_id)
-        return Command(command_id, name, float(sent_at) if isinstance(sent_at, int | float) else 0.0)
+    def poll(self, most: int = 2_000) -> list[CommandRecord]:
+        """Commands that came since the last call, oldest first, at most ``most`` lines. Lines that are not
+        valid commands are skipped."""
+        found: list[CommandRecord] = []
+        for _ in range(most):
+            if (line := self._tail.next_line()) is None:
+                break
+            with contextlib.suppress(DamagedRecord):
+                command = decode_command(line)
+                if command.id not in self._done:
+                    self._done.add(command.id)
+                    found.append(command)
+        return found

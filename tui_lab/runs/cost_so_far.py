@@ -9,11 +9,11 @@ import math
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from tui_lab.core.format import carbon, energy, finite, money
 from tui_lab.forecast import cost
 from tui_lab.forecast.cost import Prices
+from tui_lab.runs.schema import CostFacts
 from tui_lab.runs.state import ENDED, RunState
 
 #: Steps whose median speed is called the present one.
@@ -50,15 +50,15 @@ def spent(state: RunState, status: str, tariff: Prices | None = None, now: float
     seconds = _active_s(state, ended, time.time() if now is None else now)
     eta = 0.0 if ended else finite(state.eta_s)
     in_all = None if seconds is None or eta is None else seconds + eta
-    energy = finite(state.end.get("energy_j")) if ended else None
+    energy = finite(state.end.energy_j) if ended and state.end else None
     energy = energy if energy is not None else state.telemetry.energy_j
     covered = state.telemetry.seconds
     energy_in_all = None
     if energy is not None and in_all is not None:
         energy_in_all = energy if ended else energy + energy / covered * (eta or 0.0) if covered else None
-    facts = _facts(state)
-    speed, flops, peak = _speed(state), finite(facts.get("flops_per_token")), finite(facts.get("peak_flops"))
-    told = finite(state.end.get("mfu")) if ended else None
+    facts = state.plan.cost if state.plan else CostFacts()
+    speed, flops, peak = _speed(state), finite(facts.flops_per_token), finite(facts.peak_flops)
+    told = finite(state.end.mfu) if ended and state.end else None
     reached = told if told is not None else cost.mfu(speed, flops, peak) if speed and flops else None
     hour = None if tariff.per_hour is None else tariff.per_hour / 3600
     return Spent(
@@ -73,15 +73,10 @@ def spent(state: RunState, status: str, tariff: Prices | None = None, now: float
         flops_s=speed * flops if speed and flops else None,
         mfu=reached,
         flops_per_token=flops,
-        formula=str(facts.get("formula") or ""),
+        formula=facts.formula,
         peak_flops=peak,
-        peak_of=str(facts.get("peak_of") or ""),
+        peak_of=facts.peak_of,
     )
-
-
-def _facts(state: RunState) -> dict[str, Any]:
-    facts = state.plan.get("cost")
-    return facts if isinstance(facts, dict) else {}
 
 
 def _active_s(state: RunState, ended: bool, now: float) -> float | None:
@@ -90,7 +85,7 @@ def _active_s(state: RunState, ended: bool, now: float) -> float | None:
     if state.telemetry.records:
         since = 0.0 if ended else min(max(0.0, now - state.updated_at), RECORD_GAP_S)
         return state.telemetry.seconds + since
-    if ended and (told := finite(state.end.get("seconds"))) is not None:
+    if ended and state.end and (told := finite(state.end.seconds)) is not None:
         return told
     if not state.started_at:
         return None

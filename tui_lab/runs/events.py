@@ -1,97 +1,83 @@
-"""The event log of a run: append-only JSON lines, versioned, written whole and read as they grow.
+"""The event log of a run: append-only JSON lines, written whole and read as they grow.
 
-One writer, any number of readers. A record is one ``write`` of one line; a last line without its end is
-"not yet"; a line that is not a record (the half line of a killed writer) is passed over. Numbers that
-JSON has no word for travel as the strings "nan", "inf" and "-inf" in the numeric fields.
+One writer, any number of readers. A record is one ``write`` of one line. A last line without its end is not
+complete yet and is read later; a line that is not a valid record is skipped, and the tail says which one.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from tui_lab.core.records import jsonable
-from tui_lab.runs.schema import Event, encode_event
+from tui_lab.runs.schema import DamagedRecord, EndEvent, Event, decode_event, encode_event, encode_line
 
-#: Fields whose "nan" and "inf" are numbers again when read; elsewhere (a sample's text) they are text.
-NUMERIC_FIELDS = frozenset(
-    {"loss", "grad_norm", "learning_rate", "value", "train_loss", "validation_loss", "tok_per_s", "eta_s"}
-)
-_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _CHUNK_BYTES = 1 << 18
 #: More than any end record has.
-_LAST_RECORD_BYTES = 16_384
+LAST_RECORD_BYTES = 16_384
 
 
-def encode(record: dict[str, Any]) -> bytes:
-    """One record as one line, its end included."""
-    text = json.dumps(jsonable(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8", "replace") + b"\n"
+class LogLine(NamedTuple):
+    """One line of a log and the event that it holds."""
+
+    line: bytes
+    event: Event
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """A line as a record; None when it is not one."""
+def last_event(path: Path) -> Event | None:
+    """The last event of a log, read from its last 16 KiB; None when there is none, or it is damaged."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_RECORD_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
         return None
-    if not isinstance(record, dict):
+    try:
+        return decode_event(lines[-1]) if lines else None
+    except DamagedRecord:
         return None
-    for key in NUMERIC_FIELDS & record.keys():
-        value = record[key]
-        if isinstance(value, str):
-            record[key] = _NOT_FINITE.get(value, value)
-    return record
 
 
 def has_ended(path: Path) -> bool:
-    """Whether a log's last record is the end: its process may take a moment longer to leave."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LAST_RECORD_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return False
-    record = decode(lines[-1]) if lines else None
-    return record is not None and record.get("kind") == "end"
+    """Whether a log's last record is the end: its process may take a moment longer to exit."""
+    return isinstance(last_event(path), EndEvent)
 
 
 class LineWriter:
-    """Appends whole lines to a file that others read. Each line is one ``write`` call; threads take turns, so
-    that a write that the disk takes in parts stays in one piece."""
+    """Appends whole lines to a file that others read. Each line is one ``write`` call; a lock between threads
+    keeps a line in one piece where the disk takes it in parts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
-            os.write(self._descriptor, b"\n")  # a killed writer's half line ends here and is passed over
+            os.write(self._descriptor, b"\n")  # ends the half line of a killed writer, which is then skipped
 
     @property
     def descriptor(self) -> int:
-        """The open file, for whoever must know whether it is still the one at :attr:`path`."""
+        """The open file, to check whether it is still the one at :attr:`path`."""
         return self._descriptor
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Writes one record. Raises OSError (disk full, folder gone)."""
-        self.append_line(encode(record))
+    def append(self, fields: dict[str, Any]) -> None:
+        """Writes one JSON object. Raises OSError (disk full, folder gone)."""
+        self.append_line(encode_line(fields))
 
     def append_line(self, data: bytes) -> None:
         """Writes one encoded line. Raises OSError (disk full, folder gone)."""
-        with self._turn:
+        with self._lock:
             while data:
                 data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
+        """Closes the file."""
         os.close(self._descriptor)
 
 
@@ -103,51 +89,43 @@ class EventWriter(LineWriter):
         self.append_line(encode_event(event if event.t else replace(event, t=round(time.time(), 3))))
 
 
-class EventTail:
-    """Reads a growing log from where it stopped, bounded by count and by time.
+class LineTail:
+    """Reads the lines of a growing file from where it stopped.
 
-    ``skipped`` counts lines that were no records. When the file has become shorter than what was read
-    (another file took its place), reading begins anew and ``restarts`` grows.
+    When the file has become shorter than what was read (another file replaced it), reading begins anew and
+    ``restarts`` grows. ``lines_read`` counts since then. ``at_end``: whether the newest read reached the end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.skipped = 0
         self.restarts = 0
+        self.lines_read = 0
+        self.at_end = False
         self._offset = 0
-        self._rest = b""
+        self._partial = b""
         self._lines: list[bytes] = []
 
-    def read(self, max_records: int = 2_000, max_s: float = 0.02) -> list[dict[str, Any]]:
-        """The next records, at most ``max_records`` and for about ``max_s`` seconds; [] when none."""
-        deadline = time.monotonic() + max_s
-        records: list[dict[str, Any]] = []
-        while len(records) < max_records:
-            if not self._lines and not self._fill():
-                break
-            while self._lines and len(records) < max_records:
-                line = self._lines.pop()
-                if not line.strip():
-                    continue
-                record = decode(line)
-                if record is None:
-                    self.skipped += 1
-                else:
-                    records.append(record)
-                if time.monotonic() > deadline:
-                    return records
-        return records
+    def next_line(self) -> bytes | None:
+        """The next line without its end; None when there is no complete one."""
+        while not self._lines:
+            if not self._fill():
+                self.at_end = True
+                return None
+        self.at_end = False
+        self.lines_read += 1
+        return self._lines.pop()
 
-    def read_all(self) -> list[dict[str, Any]]:
-        """Everything there is now, for commands that have no screen to keep alive."""
-        return self.read(max_records=1 << 62, max_s=math.inf)
+    @property
+    def offset(self) -> int:
+        """Bytes of the file that were read."""
+        return self._offset
 
     def _fill(self) -> bool:
-        """Reads the next chunk into ``_lines`` (reversed, so that pop takes the oldest)."""
+        """Reads the next chunk into ``_lines`` (reversed, so that pop takes the oldest); False at the end."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset, self._rest = 0, b""
+                    self._offset, self._partial, self.lines_read = 0, b"", 0
                     self.restarts += 1
                 file.seek(self._offset)
                 chunk = file.read(_CHUNK_BYTES)
@@ -156,6 +134,39 @@ class EventTail:
         if not chunk:
             return False
         self._offset += len(chunk)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
         self._lines = lines[::-1]
         return True
+
+
+class EventTail(LineTail):
+    """Reads the events of a growing log, bounded by count and by time. ``skipped`` counts lines that are not
+    valid events; ``problem`` says in one sentence what is wrong with the newest of them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.skipped = 0
+        self.problem = ""
+
+    def read_lines(self, max_records: int = 2_000, max_s: float = 0.02) -> list[LogLine]:
+        """The next events with their lines, at most ``max_records`` and for about ``max_s`` seconds."""
+        deadline = time.monotonic() + max_s
+        found: list[LogLine] = []
+        while len(found) < max_records and (line := self.next_line()) is not None:
+            if line.strip():
+                try:
+                    found.append(LogLine(line, decode_event(line)))
+                except DamagedRecord as error:
+                    self.skipped += 1
+                    self.problem = f"{self.path}, line {self.lines_read}: {error}"
+            if time.monotonic() > deadline:
+                break
+        return found
+
+    def read(self, max_records: int = 2_000, max_s: float = 0.02) -> list[Event]:
+        """The next events, at most ``max_records`` and for about ``max_s`` seconds; [] when there are none."""
+        return [each.event for each in self.read_lines(max_records, max_s)]
+
+    def read_all(self) -> list[Event]:
+        """All remaining events, for commands that have no screen to keep responsive."""
+        return self.read(max_records=1 << 62, max_s=math.inf)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
-from tui_lab.runs.state import Curve, RunState, headline
+from tui_lab.core.format import as_float
+from tui_lab.runs.state import Curve, RunState
 
 Severity = Literal["red", "amber"]
 
@@ -221,7 +222,7 @@ def _learned_nothing(state: RunState) -> Iterator[Flag]:
         yield Flag(
             "learned_nothing",
             "amber",
-            int(state.scores[-1]["step"]),
+            state.scores[-1].step,
             f"The task's own score ({state.score_name}) is {end:.2f} after the training and was {start:.2f} "
             "before.",
             "Train longer or with a higher learning rate or rank; look at the samples and at the rows.",
@@ -247,26 +248,27 @@ _BEHAVIOUR = {
 
 
 def _forgetting(state: RunState) -> Iterator[Flag]:
-    newest = {str(probe["suite"]): probe for probe in state.item_probes}
+    newest = {probe.suite: probe for probe in state.item_probes}
     for suite, probe in newest.items():
-        verdict, figures = str(probe["verdict"]), headline(probe)
-        fell = float(probe["pre"]) - float(probe["post"])
-        significant = float(probe.get("mcnemar_p", 1.0)) < 0.05
+        verdict, figures = probe.verdict, probe.headline
+        pre, post = as_float(probe.pre), as_float(probe.post)
+        fell = pre - post
+        significant = probe.mcnemar_p is not None and probe.mcnemar_p < 0.05
         if verdict == "cannot_tell" or not (verdict == "red" or (fell > BENCHMARK_FALL and significant)):
             continue
         seen = (
-            f"kept {figures['value']:.0%} ({figures['low']:.0%} to {figures['high']:.0%}) on {suite}: "
-            f"{probe['pre']:.1%} right before, {probe['post']:.1%} now"
+            f"kept {figures.value:.0%} ({figures.low:.0%} to {figures.high:.0%}) on {suite}: "
+            f"{pre:.1%} right before, {post:.1%} now"
         )
         severity: Severity = "red" if verdict == "red" else "amber"
         if suite in _BEHAVIOUR:
             name, words, remedy = _BEHAVIOUR[suite]
-            yield Flag(name, severity, int(probe["step"]), f"{words[0].upper()}{words[1:]}: {seen}.", remedy)
+            yield Flag(name, severity, probe.step, f"{words[0].upper()}{words[1:]}: {seen}.", remedy)
         else:
             yield Flag(
                 "forgetting",
                 severity,
-                int(probe["step"]),
+                probe.step,
                 f"The model is forgetting: {seen}.",
                 "Lower the learning rate, replay 5–25% general rows, add kl_weight; afterwards lower the "
                 "adapter's strength.",
@@ -276,36 +278,36 @@ def _forgetting(state: RunState) -> Iterator[Flag]:
 def _distance(state: RunState) -> Iterator[Flag]:
     if len(state.kl_probes) < 3:
         return
-    asked = [probe for probe in state.item_probes if probe["step"] >= state.kl_probes[-3]["step"]]
-    if asked and asked[-1]["verdict"] == "green":
+    asked = [probe for probe in state.item_probes if probe.step >= state.kl_probes[-3].step]
+    if asked and asked[-1].verdict == "green":
         return  # distance only foretells what items show
-    before, middle, last = (probe["general"] for probe in state.kl_probes[-3:])
+    before, middle, last = (probe.general for probe in state.kl_probes[-3:])
     # beyond chance: the newest interval lies above the estimate of two probes ago
-    if before["value"] < middle["value"] < last["value"] and last["low"] > max(KL_NATS, before["value"]):
+    if before.value < middle.value < last.value and last.low > max(KL_NATS, before.value):
         yield Flag(
             "drifting",
             "amber",
-            int(state.kl_probes[-1]["step"]),
-            f"On general text the model is {last['value']:.2f} nats a token from its base and goes further "
-            f"({before['value']:.2f} two probes ago): forgetting usually follows.",
+            state.kl_probes[-1].step,
+            f"On general text the model is {last.value:.2f} nats a token from its base and goes further "
+            f"({before.value:.2f} two probes ago): forgetting usually follows.",
             "Lower the learning rate, add kl_weight = 0.1, or replay general rows.",
         )
 
 
 def _collapse(state: RunState) -> Iterator[Flag]:
-    scores = [score for score in state.scores if score.get("when") != "start" and score.get("examples")]
+    scores = [score for score in state.scores if score.when != "start" and score.examples]
     if not scores:
         return
-    shown: list[dict[str, Any]] = scores[-1]["examples"]
-    asked = {str(example["prompt"]) for example in shown}
-    wanted = {str(example.get("expected")) for example in shown}
-    given = {" ".join(str(example["answer"]).split()).casefold() for example in shown}
+    shown = scores[-1].examples
+    asked = {example.prompt for example in shown}
+    wanted = {example.expected for example in shown}
+    given = {" ".join(example.answer.split()).casefold() for example in shown}
     if len(asked) >= 3 and len(wanted) >= 3 and len(given) == 1:
-        answer = str(shown[0]["answer"])[:60]
+        answer = shown[0].answer[:60]
         yield Flag(
             "mode_collapse",
             "red",
-            int(scores[-1]["step"]),
+            scores[-1].step,
             f"{len(asked)} different prompts get the same answer ({answer!r}).",
             "Lower the learning rate, train for fewer epochs, and look for one answer that fills the data.",
         )
@@ -315,30 +317,30 @@ def _repetition(state: RunState) -> Iterator[Flag]:
     remedy = (
         "Lower the learning rate, train for fewer epochs; look for rows that say the same again and again."
     )
-    scores = [score for score in state.scores if score.get("when") != "start" and score.get("examples")]
+    scores = [score for score in state.scores if score.when != "start" and score.examples]
     if scores:
-        shown: list[dict[str, Any]] = scores[-1]["examples"]
-        now = _distinct([str(example["answer"]) for example in shown])
-        usual = _distinct([str(example.get("expected")) for example in shown])
+        shown = scores[-1].examples
+        now = _distinct([example.answer for example in shown])
+        usual = _distinct([example.expected for example in shown])
         if now < LESS_DISTINCT * usual:
             yield Flag(
                 "mode_collapse",
                 "amber",
-                int(scores[-1]["step"]),
+                scores[-1].step,
                 f"The answers repeat themselves: {now:.0%} of their word pairs are distinct, {usual:.0%} "
                 "in the expected ones.",
                 remedy,
             )
     if len(state.samples) > 1:
         first, last = state.samples[0], state.samples[-1]
-        now, usual = _distinct([last["text"]]), _distinct([first["text"]])
-        if first["prompt"] == last["prompt"] and now < LESS_DISTINCT * usual:
+        now, usual = _distinct([last.text]), _distinct([first.text])
+        if first.prompt == last.prompt and now < LESS_DISTINCT * usual:
             yield Flag(
                 "mode_collapse",
                 "amber",
-                last["step"],
+                last.step,
                 f"The sample repeats itself: {now:.0%} of its word pairs are distinct; it was {usual:.0%} at "
-                f"step {first['step']}.",
+                f"step {first.step}.",
                 remedy,
             )
 
@@ -372,20 +374,20 @@ def _slowed(state: RunState) -> Iterator[Flag]:
 
 
 def _memory(state: RunState) -> Iterator[Flag]:
-    failed = state.end.get("state") == "failed"
+    failed = state.end is not None and state.end.state == "failed"
     if state.ladder and not failed:
         # held-out rows in smaller parts are no loss where the steps themselves were changed
-        newest = ([rung for rung in state.ladder if rung["rung"] != "validation"] or state.ladder)[-1]
-        costs = str(state.ladder_cost.get("text") or newest["cost"])
+        newest = ([rung for rung in state.ladder if rung.rung != "validation"] or state.ladder)[-1]
+        costs = state.ladder_cost.text if state.ladder_cost else newest.cost
         yield Flag(
             "out_of_memory",
             "amber",
-            newest["step"],
-            newest["text"][:1].upper() + newest["text"][1:] + ".",
+            newest.step,
+            newest.text[:1].upper() + newest.text[1:] + ".",
             (f"What it costs: {costs}. " if costs else "")
             + "A smaller batch, a shorter max_length or the base in 4 bits would need none of it.",
         )
-    texts = [str(state.end.get("message") or "")] if failed else []
+    texts = [state.end.message] if failed and state.end else []
     for text in [*texts, *state.warnings]:
         if "out of memory" in text.casefold():
             yield Flag(
@@ -396,7 +398,7 @@ def _memory(state: RunState) -> Iterator[Flag]:
                 "Halve the batch and double the accumulation, shorten max_length, switch on gradient "
                 "checkpointing, or load the base in 4 bits.",
             )
-    total = float((state.started.get("device") or {}).get("memory_bytes") or 0)
+    total = (state.started.device.memory_bytes or 0) if state.started and state.started.device else 0
     used = max(
         (curve.last for label, curve in state.memory.items() if "gpu" in label.casefold()), default=0.0
     )
@@ -411,17 +413,12 @@ def _memory(state: RunState) -> Iterator[Flag]:
 
 
 def _data(state: RunState) -> Iterator[Flag]:
-    facts = state.data
-
-    def count(name: str) -> int:
-        value = facts.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-    rows = count("rows_used") + count("validation_rows_used") or count("train_rows") + count(
-        "validation_rows"
-    )
-    masked = count("fully_masked") + count("refused_by_template")
-    nothing = "train_trained_tokens" in facts and not count("train_trained_tokens")
+    data = state.data
+    if data is None:
+        return
+    rows = data.rows_used + data.validation_rows_used or data.train_rows + data.validation_rows
+    masked = data.fully_masked + data.refused_by_template
+    nothing = data.train_trained_tokens == 0
     if nothing or masked:
         seen = (
             "No token of any row is trained: all labels are masked."
@@ -438,13 +435,13 @@ def _data(state: RunState) -> Iterator[Flag]:
             "`tui-lab data preview` shows which rows and what of them is trained; give each row an "
             "assistant's answer.",
         )
-    cut = count("truncated") + count("too_long")
-    if rows and cut > TRUNCATED_SHARE * (rows + count("too_long")):
+    cut = data.truncated + data.too_long
+    if rows and cut > TRUNCATED_SHARE * (rows + data.too_long):
         yield Flag(
             "truncated_rows",
             "amber",
             0,
-            f"{cut:,} of {rows + count('too_long'):,} rows are longer than max_length: their ends "
+            f"{cut:,} of {rows + data.too_long:,} rows are longer than max_length: their ends "
             "are lost, or they are left out.",
             "Raise max_length, or shorten the rows: a model that never sees an end does not learn to stop.",
         )

@@ -7,6 +7,7 @@ instant to its last: a free lock without a written end means that the process di
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -93,11 +94,12 @@ class Run:
 
     @property
     def was_started(self) -> bool:
-        """Whether a process was ever started for it, even if that never said a word."""
-        try:
-            return self.log_path.stat().st_size > 0
-        except OSError:
-            return False
+        """Whether a process was ever started for it, even if that wrote no event."""
+        for path in (self.log_path, self.events_path):
+            with contextlib.suppress(OSError):
+                if path.stat().st_size:
+                    return True
+        return False
 
 
 def runs_dir() -> Path:

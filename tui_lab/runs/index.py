@@ -19,12 +19,13 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
-from tui_lab.core.format import finite, finite_or_nan
+from tui_lab.core.format import as_float, finite
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import spent
 from tui_lab.runs.folder import Run, is_locked, runs_dir
 from tui_lab.runs.queue import queue, sweep
+from tui_lab.runs.schema import EndEvent, IntervalRecord
 from tui_lab.runs.state import ENDED, Watcher
 
 CACHE = ".index.json"
@@ -107,16 +108,14 @@ def summarise(watcher: Watcher) -> Summary:
     if ended == "created" and run.was_started:
         ended = "crashed"
     said = next(iter(run.last_words(1)), "") if ended == "crashed" else ""
-    peaks = state.end.get("peak_memory")
-    peaks = peaks if isinstance(peaks, dict) and peaks else state.peak_memory
+    end = state.end or EndEvent()
+    peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
-    kept = state.retention or {}
-    end_loss, end_validation = finite(state.end.get("train_loss")), finite(state.end.get("validation_loss"))
-    gained = state.end.get("acquisition")
+    retention = state.retention or IntervalRecord(NAN, NAN, NAN)
+    end_loss, end_validation = finite(end.train_loss), finite(end.validation_loss)
     scores = [state.score("start"), state.score("end")]
-    if isinstance(gained, dict):
-        told = (finite_or_nan(gained.get("start")), finite_or_nan(gained.get("end")))
-        scores = [b if math.isnan(a) else a for a, b in zip(scores, told, strict=True)]
+    at_end = (as_float(end.acquisition.start), as_float(end.acquisition.end))
+    scores = [b if math.isnan(a) else a for a, b in zip(scores, at_end, strict=True)]
     return Summary(
         id=run.id,
         path=str(run.path),
@@ -135,18 +134,18 @@ def summarise(watcher: Watcher) -> Summary:
         score_name=state.score_name,
         score_start=scores[0],
         score_end=scores[1],
-        retention=kept.get("value", NAN),
-        retention_low=kept.get("low", NAN),
-        retention_high=kept.get("high", NAN),
+        retention=retention.value,
+        retention_low=retention.low,
+        retention_high=retention.high,
         verdict=state.verdict,
-        peak_bytes=finite_or_nan(peaks.get(label)),
+        peak_bytes=as_float(finite(peaks.get(label))),
         peak_of=label,
-        seconds=finite_or_nan(spent(state, "finished" if state.end else ended, Prices()).seconds),
+        seconds=as_float(spent(state, "finished" if state.end else ended, Prices()).seconds),
         started_at=state.started_at or NAN,
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
         sweep_values=place.values if place else {},
-        message=watcher.problem or str(state.end.get("message") or "") or said,
+        message=watcher.problem or end.message or said,
         has_end=bool(state.end),
         live_state=state.status(locked=True),
     )

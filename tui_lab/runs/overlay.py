@@ -7,13 +7,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue.sweep import value_words
-from tui_lab.runs.state import headline, interval
+from tui_lab.runs.schema import Event, ItemProbeEvent, ResumedEvent, StepEvent, ValidationEvent
 
 METRICS = ("loss", "validation", "retention")
 AXES = ("steps", "tokens", "time")
@@ -70,44 +70,38 @@ class CurveReader:
         self._at: float | None = None
         self._tokens = 0.0
 
-    def read(self) -> Curves:
-        """Everything there is now."""
-        while events := self._tail.read(20_000, math.inf):
-            if self._tail.restarts != self._restarts:
-                self._restarts, self.curves = self._tail.restarts, Curves()
-                self._seconds, self._at, self._tokens = 0.0, None, 0.0
-            for event in events:
-                try:
-                    self._take(event)
-                except (TypeError, ValueError, KeyError):
-                    continue  # a newer or damaged record
+    def read(self, max_records: int = 20_000) -> Curves:
+        """Reads what is new, at most ``max_records`` events; :attr:`at_end` says whether that was all."""
+        events = self._tail.read(max_records, math.inf)
+        if self._tail.restarts != self._restarts:
+            self._restarts, self.curves = self._tail.restarts, Curves()
+            self._seconds, self._at, self._tokens = 0.0, None, 0.0
+        for event in events:
+            self._apply(event)
         return self.curves
 
-    def _take(self, event: dict[str, Any]) -> None:
-        kind, points = event.get("kind"), self.curves.points
-        t = float(event["t"])
-        if kind == "resumed":
-            self._at = t
+    @property
+    def at_end(self) -> bool:
+        """Whether the newest read reached the end of the log."""
+        return self._tail.at_end
+
+    def _apply(self, event: Event) -> None:
+        points = self.curves.points
+        if isinstance(event, ResumedEvent):
+            self._at = event.t
             for each in points.values():
-                each.cut(float(event["from_step"]))
+                each.cut(event.from_step)
         if self._at is not None:
-            self._seconds += max(0.0, t - self._at)
-        self._at = t
-        if kind == "step":
-            self._tokens = float(event.get("tokens") or self._tokens)
-            loss = event["loss"]
-            value = float(loss) if isinstance(loss, int | float) else math.nan
-            points["loss"].add(int(event["step"]), self._tokens, self._seconds, value)
-        elif kind == "eval":
-            points["validation"].add(int(event["step"]), self._tokens, self._seconds, float(event["loss"]))
-        elif kind == "item_probe":
-            above = event.get("above_chance")
-            probe = {
-                "retention": interval(event["retention"]),
-                "above_chance": None if above is None else interval(above),
-            }
-            value = headline(probe)["value"]
-            points["retention"].add(int(event["step"]), self._tokens, self._seconds, value)
+            self._seconds += max(0.0, event.t - self._at)
+        self._at = event.t
+        match event:
+            case StepEvent():
+                self._tokens = event.tokens or self._tokens
+                points["loss"].add(event.step, self._tokens, self._seconds, as_float(event.loss))
+            case ValidationEvent():
+                points["validation"].add(event.step, self._tokens, self._seconds, event.loss)
+            case ItemProbeEvent():
+                points["retention"].add(event.step, self._tokens, self._seconds, event.headline.value)
 
 
 def differing(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:

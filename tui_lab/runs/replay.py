@@ -13,17 +13,27 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.retention.results import MAX_BYTES
 from tui_lab.runs import folder
-from tui_lab.runs.commands import Command, Inbox
-from tui_lab.runs.events import decode
+from tui_lab.runs.commands import Inbox
 from tui_lab.runs.folder import Run, RunLock
-from tui_lab.runs.schema import CommandEvent, ContinuedEvent, EndEvent, Event, PausedEvent, encode_event
+from tui_lab.runs.schema import (
+    CommandEvent,
+    CommandRecord,
+    ContinuedEvent,
+    DamagedRecord,
+    EndEvent,
+    Event,
+    PausedEvent,
+    ResumedEvent,
+    StepEvent,
+    decode_event,
+    encode_event,
+)
 
 DEFAULT_SPEED = 10.0
 SLOWEST, FASTEST = 0.1, 10_000.0
@@ -86,7 +96,7 @@ class Replay:
         self._t = math.nan  # of the newest record that was handed on
         self._gap_s = 0.0  # what is left of the gap before the next record, long ones cut
         self._gap_whole_s = self._gap_real_s = 0.0
-        self._next: tuple[bytes, dict[str, Any] | None] | None = None
+        self._next: tuple[bytes, Event | None] | None = None
         try:
             if directory is None:
                 self._place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
@@ -162,27 +172,25 @@ class Replay:
         """The next line; the one after it is looked at."""
         assert self._next is not None
         line, record = self._next
-        self._see(record)
+        self._observe(record)
         self._fetch()
         return line
 
-    def _see(self, record: dict[str, Any] | None) -> None:
-        """What the replay has to know of a record that it hands on."""
-        if record is None:
-            return
-        if (t := _time(record)) is not None:
+    def _observe(self, event: Event | None) -> None:
+        """Takes time, step and pause of an event that is played."""
+        if (t := _time(event)) is not None:
             self._t = t
-        if record.get("kind") == "step" and isinstance(record.get("step"), int):
-            self.step = record["step"]
-        elif record.get("kind") == "resumed":
-            self.step = record["from_step"] if isinstance(record.get("from_step"), int) else 0
-        if record.get("kind") in ("paused", "continued", "resumed", "end"):
-            self._recorded_pause = record["kind"] == "paused"
+        if isinstance(event, StepEvent):
+            self.step = event.step
+        elif isinstance(event, ResumedEvent):
+            self.step = event.from_step
+        if isinstance(event, PausedEvent | ContinuedEvent | ResumedEvent | EndEvent):
+            self._recorded_pause = isinstance(event, PausedEvent)
 
     def _fetch(self) -> None:
         line = next(self._lines, None)
-        self._next = None if line is None else (line, decode(line))
-        t = _time(self._next[1]) if self._next and self._next[1] else None
+        self._next = None if line is None else (line, _decode(line))
+        t = _time(self._next[1]) if self._next else None
         self._gap_real_s = max(0.0, t - self._t) if t is not None and math.isfinite(self._t) else 0.0
         self._gap_whole_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
 
@@ -191,12 +199,11 @@ class Replay:
         due: list[bytes] = []
         reached = 0
         while self._next is not None:
-            record = self._next[1] or {}
-            at = record.get("step") if record.get("kind") == "step" else None
-            if isinstance(at, int):
-                if at >= step:
+            event = self._next[1]
+            if isinstance(event, StepEvent):
+                if event.step >= step:
                     break
-                reached = max(reached, at)
+                reached = max(reached, event.step)
             due.append(self._take())
             if len(due) >= MOST_RECORDS_A_TICK:
                 self._write(due)
@@ -215,7 +222,7 @@ class Replay:
 
     # ------------------------------------------------------------------ what is asked
 
-    def _do(self, command: Command) -> None:
+    def _do(self, command: CommandRecord) -> None:
         if command.name == "pause":
             self._answer(command, "the replay is held")
             self._append(PausedEvent(step=self.step))
@@ -236,7 +243,7 @@ class Replay:
         else:
             self._answer(command, f"this is a replay: {command.name} would be for the run itself")
 
-    def _answer(self, command: Command, outcome: str) -> None:
+    def _answer(self, command: CommandRecord, outcome: str) -> None:
         self._append(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
     def _append(self, event: Event) -> None:
@@ -307,12 +314,17 @@ def check_speed(speed: float) -> float:
     return speed
 
 
-def _time(record: dict[str, Any] | None) -> float | None:
-    """When a record was written; None where it does not say, or says what no clock does."""
-    t = (record or {}).get("t")
-    if isinstance(t, bool) or not isinstance(t, int | float) or not 0 < t < 1e12:
+def _decode(line: bytes) -> Event | None:
+    """The event of a line; None for a damaged one, which is played all the same."""
+    try:
+        return decode_event(line)
+    except DamagedRecord:
         return None
-    return float(t)
+
+
+def _time(event: Event | None) -> float | None:
+    """When an event was written; None where that is not known or impossible."""
+    return event.t if event is not None and 0 < event.t < 1e12 else None
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -12,7 +12,6 @@ To add one: a struct here, its case in :mod:`tui_lab.runs.state`, its sentence i
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -531,11 +530,11 @@ EVENT_KINDS: frozenset[str] = frozenset(
 
 
 class CommandRecord(Struct, frozen=True):
-    """A line of ``commands.jsonl``; ``t``: when it was sent, seconds since 1970, 0 where unknown."""
+    """A line of ``commands.jsonl``; ``sent_at``: seconds since 1970, 0 where unknown."""
 
     id: str
     name: str
-    t: float = 0.0
+    sent_at: float = msgspec.field(default=0.0, name="t")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -581,6 +580,11 @@ def decode_command(line: bytes) -> CommandRecord:
         raise DamagedRecord(_reason(error)) from None
 
 
+def encode_command(command: CommandRecord) -> bytes:
+    """One command as one line, its end included."""
+    return encode_line(msgspec.to_builtins(command))
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, msgspec.ValidationError):
         return validation_sentence(error)
@@ -598,8 +602,3 @@ def encode_line(fields: dict[str, Any]) -> bytes:
     """A JSON object as one line, its end included."""
     text = json.dumps(jsonable(fields), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace") + b"\n"
-
-
-def number(value: float | None) -> float:
-    """A figure of a record; NaN when it is not known."""
-    return math.nan if value is None else value

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import msgspec
 import transformers
 from transformers import TrainerCallback
 
@@ -275,7 +276,7 @@ class Attempt:
             limit_bytes=memory_limit.limit_bytes(),
         )
         if self.group.size == 1:
-            ladder.begin(self.before.ladder[-1]["after"] if self.before.ladder else None)
+            ladder.begin(msgspec.to_builtins(self.before.ladder[-1].after) if self.before.ladder else None)
         trainer = build_trainer(
             recipe,
             base,
@@ -382,7 +383,7 @@ class Attempt:
 
     def _catch_up(self, step: int) -> None:
         """The sample that the attempt before still owed when it died: it had saved the step, no more."""
-        owed = step and step % self.sample_steps == 0 and all(s["step"] != step for s in self.before.samples)
+        owed = step and step % self.sample_steps == 0 and all(s.step != step for s in self.before.samples)
         if owed and self.group.runs_evaluation:
             self.measure.sample(self._trainer)
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_lab.runs.commands import COMMANDS, Command, Inbox
+from tui_lab.runs.commands import COMMANDS, Inbox
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import CommandEvent, ContinuedEvent, PausedEvent
+from tui_lab.runs.schema import CommandEvent, CommandRecord, ContinuedEvent, PausedEvent
 from tui_lab.runs.storage import check_folder
 from tui_lab.training.distributed import ProcessGroup
 from tui_lab.training.probe import RetentionProbe
@@ -75,7 +75,7 @@ class CommandProcessor:
             outcome = self._do(command, trainer)
             self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
-    def _do(self, command: Command, trainer: LabTrainer) -> str:
+    def _do(self, command: CommandRecord, trainer: LabTrainer) -> str:
         step = trainer.state.global_step
         if command.sent_at < self._since:
             return "not done: it was sent before the run was resumed"

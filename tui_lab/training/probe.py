@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import torch
+from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import as_float
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.loading import DTYPES
@@ -41,7 +42,7 @@ from tui_lab.runs.schema import (
     ProbePlanEvent,
     WarningEvent,
 )
-from tui_lab.runs.state import RunState, headline
+from tui_lab.runs.state import RunState
 from tui_lab.training import probe_base
 from tui_lab.training.probe_plan import (
     MOST_ITEMS,
@@ -90,7 +91,7 @@ class RetentionProbe:
         self._total = 0
         self._steps_timed = 0
         self._probed_at = {"items": -1, "kl": -1}
-        self._results = [_result(p) for p in before.item_probes if 0 < p["step"] <= from_step]
+        self._results = [_result(p) for p in before.item_probes if 0 < p.step <= from_step]
 
     # ------------------------------------------------------------------ the base
 
@@ -324,22 +325,10 @@ class RetentionProbe:
         before = [self.base.scores[item.id] for item in suite.items]
         step = self._probed_at["items"] = trainer.state.global_step
         found = compare(suite, before, after, self._recipe.retention_threshold)
-        self._events.write(
-            msgspec.convert(
-                {
-                    **found,
-                    "step": step,
-                    "suite": suite.name,
-                    "version": suite.version,
-                    "seconds": round(seconds, 4),
-                    "when": when,
-                    "kind": "item_probe",
-                },
-                ItemProbeEvent,
-            )
-        )
+        event = replace(found, step=step, version=suite.version, seconds=round(seconds, 4), when=when)
+        self._events.write(event)
         if when != "start":
-            self._results.append(_result({**found, "step": step}))
+            self._results.append(_result(event))
 
     def _safely(self, work: Callable[[], None]) -> None:
         """A probe that fails ends the probing: a run is worth more than its probe."""
@@ -376,27 +365,29 @@ def load_suite(name: str) -> Suite:
 
 def compare(
     suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], threshold: float
-) -> dict[str, Any]:
-    """The figures of an item probe: flips, retention with its interval, verdict."""
+) -> ItemProbeEvent:
+    """The figures of an item probe (flips, retention with its interval, verdict), without its step."""
     pair = statistics.paired(scoring.correct(suite, before), scoring.correct(suite, after))
     verdict = judge_paired(pair, suite.chance, threshold)
     changes = [
         right_logprob(item, new) - right_logprob(item, old)
         for item, old, new in zip(suite.items, before, after, strict=True)
     ]
-    return {
-        "n": pair.n,
-        "chance": suite.chance,
-        "pre": pair.pre,
-        "post": pair.post,
-        "b": pair.b,
-        "c": pair.c,
-        "retention": _figures(verdict.retention),
-        "above_chance": _figures(verdict.above_chance) if verdict.above_chance else None,
-        "logprob_change": _figures(statistics.mean_interval(changes)),
-        "mcnemar_p": verdict.mcnemar_p,
-        "verdict": verdict.colour,
-    }
+    return ItemProbeEvent(
+        step=0,
+        suite=suite.name,
+        n=pair.n,
+        chance=suite.chance,
+        pre=pair.pre,
+        post=pair.post,
+        b=pair.b,
+        c=pair.c,
+        retention=_interval(verdict.retention),
+        above_chance=_interval(verdict.above_chance) if verdict.above_chance else None,
+        logprob_change=_interval(statistics.mean_interval(changes)),
+        mcnemar_p=verdict.mcnemar_p,
+        verdict=verdict.colour,
+    )
 
 
 def right_logprob(item: Item, score: ItemScore) -> float:
@@ -410,17 +401,10 @@ def _interval(interval: statistics.Interval) -> IntervalRecord:
     return IntervalRecord(interval.value, interval.low, interval.high)
 
 
-def _figures(interval: statistics.Interval) -> dict[str, float]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
-
-
-def _result(event: dict[str, Any]) -> ItemProbeResult:
+def _result(event: ItemProbeEvent) -> ItemProbeResult:
     """What the stop rule reads, from an event of this attempt or of an earlier one."""
     return ItemProbeResult(
-        int(event["step"]),
-        headline(event)["value"],
-        float(event.get("mcnemar_p", math.nan)),
-        event["verdict"] != "cannot_tell",
+        event.step, event.headline.value, as_float(event.mcnemar_p), event.verdict != "cannot_tell"
     )
 
 

@@ -25,8 +25,9 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
-from tui_lab.runs.events import decode
+from tui_lab.runs.events import last_event
 from tui_lab.runs.folder import Run, is_locked
+from tui_lab.runs.schema import EndEvent
 
 FOLDER = ".queue"
 #: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
@@ -40,8 +41,6 @@ MOST_STARTS = 3
 LOCK_PATIENCE_S = 10.0
 #: Readers look whether the runner's lock is held, and hold it themselves for microseconds.
 RUNNER_PATIENCE_S = 0.3
-#: More than the end record of a run has.
-LAST_RECORD_BYTES = 16_384
 
 
 @dataclass(frozen=True)
@@ -155,19 +154,11 @@ def how_it_ended(run: Run) -> tuple[str, str]:
     or finished, stopped, failed, crashed with the reason."""
     if is_locked(run):
         return "running", ""
-    try:
-        with run.events_path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - LAST_RECORD_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        size, lines = 0, []
-    last = decode(lines[-1]) if lines else None
-    if last is not None and last.get("kind") == "end":
-        state = last.get("state")
-        return state if state in ("stopped", "failed") else "finished", str(last.get("message") or "")
+    last = last_event(run.events_path)
+    if isinstance(last, EndEvent):
+        return last.state if last.state in ("stopped", "failed") else "finished", last.message
     words = run.last_words(1)
-    if size or words or run.was_started:
+    if words or run.was_started:
         return "crashed", words[-1].strip() if words else "its process ended without a word"
     return "created", ""
 

@@ -144,7 +144,7 @@ class Player:
                 self.app.start_measurement(run)
         elif run.end_state:
             log = run.run.last_words() if run.run else []
-            message = str(run.state.end.get("message") or "") or (log[-1] if log else run.end_state)
+            message = (run.state.end.message if run.state.end else "") or (log[-1] if log else run.end_state)
             self._fail(run, f"the run ended: {message}")
         elif not run.is_reported_slow and (seconds := run.expected_s()) > SLOW_RUN_S:
             run.is_reported_slow = True

@@ -13,12 +13,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tui_lab.core.format import as_float
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import FASTEST, SLOWEST, Replay
-from tui_lab.runs.state import ENDED, RunState, Watcher, headline
+from tui_lab.runs.state import ENDED, RunState, Watcher, end_state
 from tui_lab.ui.views import retention, retention_data
 from tui_lab.ui.views import run as run_text
 
@@ -122,14 +121,14 @@ class DemoRun:
         """How the run ended; "" while it is in progress."""
         if self.replay is not None and not self.replay.ended:
             return ""
-        if state := str(self.state.end.get("state") or ""):
-            return state
+        if self.state.end:
+            return end_state(self.state.end)
         status = self.watcher.status if self.watcher and self.replay is None else ""
         return status if status in ENDED else ""
 
     @property
     def is_probed(self) -> bool:
-        return any(probe["step"] > 0 for probe in self.state.item_probes) or bool(self.end_state)
+        return any(probe.step > 0 for probe in self.state.item_probes) or bool(self.end_state)
 
     @property
     def is_measured(self) -> bool:
@@ -154,14 +153,14 @@ class DemoRun:
             values["loss_first"], values["loss"] = f"{state.loss.values[0]:.2g}", f"{state.loss.last:.2g}"
         if state.item_probes:
             probe = state.item_probes[-1]
-            values["probe"] = f"{headline(probe)['value']:.0%} at step {probe['step']}"
-        scores = state.end.get("acquisition") or {}
-        start, end = state.score("start"), as_float(scores.get("end", state.score("end")))
+            values["probe"] = f"{probe.headline.value:.0%} at step {probe.step}"
+        at_end = state.end.acquisition.end if state.end else None
+        start, end = state.score("start"), state.score("end") if at_end is None else at_end
         if math.isfinite(start):
             values["score_start"] = f"{start:.2f}"
         if math.isfinite(end):
             values["score_end"], values["gain"] = f"{end:.2f}", f"{end - start:+.2f}"
-        if isinstance(seconds := state.end.get("seconds"), int | float):
+        if state.end and (seconds := state.end.seconds) is not None:
             values["seconds"] = f"{seconds:.0f} s"
         values |= self._comparison_values()
         return {f"{self.name}_{name}": sanitize(text) for name, text in values.items()}

@@ -217,7 +217,7 @@ class RunPane(Pane):
             second = run_text.figures_line(state, width)
             third = run_text.score_line(state)
             if status in ENDED and state.saved:
-                third += f"   {state.saved.get('what', 'adapter')} saved"
+                third += f"   {state.saved.what} saved"
             if what := run_text.advice(status, state, *keys):
                 third = f"{third}   {what}".strip()
         rows = [

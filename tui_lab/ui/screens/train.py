@@ -96,7 +96,7 @@ class TrainPane(RunPane):
         super().draw_run(key, state)
         assert self.watcher is not None
         self.query_one(MemoryView).take(state, self.status)
-        self.query_one("#events Feed", Feed).update_entries([run.note_parts(note) for note in state.notes])
+        self.query_one("#events Feed", Feed).update_entries([run.event_parts(event) for event in state.feed])
         self.query_one("#samples Feed", Feed).update_entries(
             [run.sample_parts(each) for each in state.samples]
         )

@@ -4,12 +4,12 @@ that came from a log is made safe by who shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tui_lab.core.format import decimal, interval
 from tui_lab.runs.flags import Flag
-from tui_lab.runs.state import RunState, headline
+from tui_lab.runs.schema import IntervalRecord
+from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.views.spans import TextSpan
 
@@ -22,8 +22,12 @@ def verdict_look(verdict: str) -> tuple[str, str, str]:
     return glyph, word, ROLES.get(verdict, "")
 
 
-def _interval(metric: Mapping[str, Any]) -> str:
-    return interval(metric["value"], metric["low"], metric["high"])
+def _interval(metric: IntervalRecord) -> str:
+    return interval(metric.value, metric.low, metric.high)
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else str(value)
 
 
 def verdict_line(state: RunState) -> list[TextSpan]:
@@ -33,15 +37,15 @@ def verdict_line(state: RunState) -> list[TextSpan]:
         probe = state.item_probes[-1]
         glyph, word, role = verdict_look(state.verdict)
         parts.append((f"{glyph} {word}", role))
-        parts.append((f"  retention {_interval(headline(probe))}", ""))
-        if probe.get("when") == "start":
-            parts.append((f"  before any training, {probe.get('n', '?')} items", "axis"))
+        parts.append((f"  retention {_interval(probe.headline)}", ""))
+        if probe.when == "start":
+            parts.append((f"  before any training, {_count(probe.n)} items", "axis"))
         else:
-            lost, gained = probe.get("b", "?"), probe.get("c", "?")
-            parts.append((f"  {lost} lost, {gained} gained of {probe.get('n', '?')}", "axis"))
+            lost, gained = _count(probe.b), _count(probe.c)
+            parts.append((f"  {lost} lost, {gained} gained of {_count(probe.n)}", "axis"))
     if state.kl_probes:
         last = state.kl_probes[-1]
-        general, task = (decimal(last[kind]["value"], 2) for kind in ("general", "task"))
+        general, task = decimal(last.general.value, 2), decimal(last.task.value, 2)
         # two pieces: a narrow line does without the second
         parts += [(f"{'   ' if parts else ''}KL {general}", "axis"), (f", on the task {task}", "axis")]
     return parts
@@ -61,10 +65,10 @@ def about_probes(state: RunState) -> list[TextSpan]:
             parts.append((part, role))
         parts.append(("\n", ""))
         probe = state.item_probes[-1]
-        if change := probe["logprob_change"]:
+        if change := probe.logprob_change:
             line("right answers:", f"log-probability {_interval(change)} nats against the base")
-    if reason := state.probe_plan.get("reason"):
-        line("probes:", str(reason))
+    if state.probe_plan and state.probe_plan.reason:
+        line("probes:", state.probe_plan.reason)
     return parts
 
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
@@ -19,7 +21,7 @@ from tui_lab.retention.advice import Facts
 from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.retention.strength_grid import refusal
 from tui_lab.runs.folder import Run
-from tui_lab.runs.state import RunState, Watcher, headline
+from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_state import run_time
 
 FOLDER = "retention"
@@ -158,8 +160,8 @@ def point(kept: RetentionReport, suite: str) -> RunPoint | None:
     start, end = kept.acquisition
     result = kept.results.get(suite)
     found = figure(result.comparison if result else None)
-    if found is None and kept.state.item_probes and kept.state.item_probes[-1]["suite"] == suite:
-        found = headline(kept.state.item_probes[-1])
+    if found is None and kept.state.item_probes and kept.state.item_probes[-1].suite == suite:
+        found = msgspec.to_builtins(kept.state.item_probes[-1].headline)
     if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
         return None
     return RunPoint(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tui_lab.runs.state import headline
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint, front
 from tui_lab.ui.views.run_plots import bars
@@ -23,14 +22,14 @@ TITLES = {
 
 def curve_series(kept: RetentionReport, suite: str) -> list[Series]:
     """Retention with its interval at every item probe, and the threshold."""
-    probes = [probe for probe in kept.state.item_probes if probe["suite"] == suite]
+    probes = [probe for probe in kept.state.item_probes if probe.suite == suite]
     if not probes:
         return []
-    steps = [float(probe["step"]) for probe in probes]
-    figures = [headline(probe) for probe in probes]
+    steps = [float(probe.step) for probe in probes]
+    figures = [probe.headline for probe in probes]
     return [
-        Series("retention", "retained", steps, [f["value"] for f in figures], "thick"),
-        bars("95% interval", "undecided", [probe["step"] for probe in probes], figures),
+        Series("retention", "retained", steps, [f.value for f in figures], "thick"),
+        bars("95% interval", "undecided", [probe.step for probe in probes], figures),
         Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
     ]
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tui_lab.core.format import as_float, bar, count, decision, duration, memory_name, phase
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason as last_words_of
-from tui_lab.runs.state import ENDED, Note, RunState
+from tui_lab.runs import wording
+from tui_lab.runs.schema import DataEvent, Event, LadderEvent, SampleEvent, WarningEvent
+from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.spans import TextSpan
 
@@ -44,7 +46,7 @@ def progress_line(state: RunState, status: str, now: float, width: int, tick: in
     if status == "running":
         training = state.phase == "training" or not state.phase
         tail += f"  {duration(state.eta_s)} to go" if training else f"  {phase_text(state)}"
-    epoch = as_float(state.last_step.get("epoch"))
+    epoch = as_float(state.last_step.epoch) if state.last_step else math.nan
     if math.isfinite(epoch) and width - len(tail) > SHORTEST_BAR + 14:
         tail += f"  epoch {epoch:.2f}"
     cells = max(SHORTEST_BAR, min(40, width - len(tail)))
@@ -76,8 +78,8 @@ def memory_parts(state: RunState) -> list[TextSpan]:
     parts: list[TextSpan] = []
     for label, curve in list(state.memory.items())[:1]:
         parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
-    if math.isfinite(forecast := as_float(state.forecast.get("total"))):
-        parts.append((f"{'  ' if parts else ''}forecast {quantity(forecast, 'bytes')}", "axis"))
+    if state.forecast and math.isfinite(state.forecast.total):
+        parts.append((f"{'  ' if parts else ''}forecast {quantity(state.forecast.total, 'bytes')}", "axis"))
     return parts
 
 
@@ -85,11 +87,8 @@ def score_line(state: RunState) -> str:
     """The task's own score, start → end."""
     if not state.scores:
         return ""
-    start, end = (
-        next((as_float(s.get("value")) for s in reversed(state.scores) if s.get("when") == when), math.nan)
-        for when in ("start", "end")
-    )
-    rows = state.scores[-1].get("rows", "?")
+    start, end = state.score("start"), state.score("end")
+    rows = "?" if state.scores[-1].rows is None else state.scores[-1].rows
     shown = f"{start:.2f}" if math.isfinite(start) else "–"
     after = f"{end:.2f}" if math.isfinite(end) else "–" if state.end else "(at the end)"
     return f"score ({state.score_name}, {rows} held-out rows): {shown} → {after}"
@@ -107,7 +106,9 @@ MEMORY_ROLES = {
 def trouble(status: str, state: RunState, last_words: Sequence[str]) -> str:
     """Why a run ended badly, in one line; "" when it did not."""
     if status == "failed":
-        return str(state.end.get("message") or (last_words[-1] if last_words else "it said nothing"))
+        return (state.end.message if state.end else "") or (
+            last_words[-1] if last_words else "it gave no reason"
+        )
     if status == "crashed":
         if why := last_words_of.cause(list(last_words)):
             return f"its process died: {why}"
@@ -120,31 +121,30 @@ def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> st
     """What to do now; with the keys that resume a run and that go to Setup."""
     if status in ("failed", "crashed"):
         if state.checkpoints:
-            step = state.checkpoints[-1].get("step", "?")
-            return f"{resume_key} goes on from the checkpoint at step {step}."
+            return f"{resume_key} goes on from the checkpoint at step {state.checkpoints[-1].step}."
         return f"{resume_key} starts it again from the beginning; {choose_key} changes the recipe first."
     if status == "stopped":
         return f"{resume_key} resumes it."
     return ""
 
 
-def note_parts(note: Note) -> tuple[TextSpan, ...]:
-    """Something that happened, with the time of day."""
+def event_parts(event: Event) -> tuple[TextSpan, ...]:
+    """An event with the time of day."""
     try:
-        clock = time.strftime("%H:%M:%S", time.localtime(note.t)) if note.t else "--:--:--"
+        clock = time.strftime("%H:%M:%S", time.localtime(event.t)) if event.t else "--:--:--"
     except (OverflowError, ValueError, OSError):  # no clock of this world
         clock = "--:--:--"
-    alarming = note.kind in ("warning", "ladder")
+    alarming = isinstance(event, WarningEvent | LadderEvent)
     role, mark = ("state-paused", "! ") if alarming else ("", "")
-    return ((f"{clock} ", "axis"), (f"{mark}{note.text}", role))
+    return ((f"{clock} ", "axis"), (f"{mark}{wording.sentence(event)}", role))
 
 
-def sample_parts(sample: Mapping[str, Any]) -> tuple[TextSpan, ...]:
+def sample_parts(sample: SampleEvent) -> tuple[TextSpan, ...]:
     """What the model answered at a step, with what it was asked."""
     return (
-        (f"step {sample.get('step', '?')}  ", "title"),
-        (f"{sample.get('prompt', '')}\n", "axis"),
-        (str(sample.get("text", "")), "tuned-model"),
+        (f"step {sample.step}  ", "title"),
+        (f"{sample.prompt}\n", "axis"),
+        (sample.text, "tuned-model"),
     )
 
 
@@ -175,22 +175,23 @@ def about_run(
     if model := state.model:
         line(
             "trains",
-            f"{count(model.get('trainable'))} of {count(model.get('parameters'))} parameters",
+            f"{count(model.trainable)} of {count(model.parameters)} parameters",
         )
-        if isinstance(modules := model.get("modules"), dict):
-            line("modules", ", ".join(f"{count} {name}" for name, count in modules.items()))
-        if model.get("quantized_modules"):
-            line("quantized", f"{model['quantized_modules']} layers to 4 bit")
+        if model.modules:
+            line("modules", ", ".join(f"{number} {name}" for name, number in model.modules.items()))
+        if model.quantized_modules:
+            line("quantized", f"{model.quantized_modules} layers to 4 bit")
     if data := state.data:
         line("data", ", ".join(data_facts(data)))
-    if isinstance(device := state.started.get("device"), dict):
-        threads = state.started.get("threads", "?")
+    if state.started and (device := state.started.device):
+        threads = state.started.threads
         line(
             "device",
-            f"{device.get('name', device.get('type', '?'))}, {threads} thread{'s' * (threads != 1)}",
+            f"{device.name or device.type or '?'}, {'?' if threads is None else threads} "
+            f"thread{'s' * (threads != 1)}",
         )
     for choice in state.choices:
-        line(str(choice.get("field")), decision(choice.get("value"), choice.get("reason", "")))
+        line(choice.field, decision(choice.value, choice.reason))
     for warning in state.warnings:
         line("!", warning, "state-paused")
     line("folder", path)
@@ -200,53 +201,40 @@ def about_run(
     return parts
 
 
-#: Counts of rows that are worth a word when they are not zero.
-ODD_ROWS = (
-    "rows_bad",
-    "rows_empty",
-    "truncated",
-    "too_long",
-    "windowed",
-    "fully_masked",
-    "refused_by_template",
-    "duplicates",
-    "near_duplicates",
-    "leaks_removed",
-)
-
-
-def data_facts(data: dict[str, Any]) -> list[str]:
+def data_facts(data: DataEvent) -> list[str]:
     """What a person wants to know of the prepared data: sizes, and whatever was left out."""
-    words = [
-        f"{data[key]:,} {name}"
-        for key, name in (
-            ("train_rows", "rows to train on"),
-            ("validation_rows", "held out"),
-            ("train_trained_tokens", "tokens trained a pass"),
-        )
-        if isinstance(data.get(key), int)
-    ]
-    if data.get("longest_tokens"):
-        words.append(f"the longest row {data['longest_tokens']} tokens")
-    words += [
-        f"{data[key]:,} {key.replace('_', ' ')}"
-        for key in ODD_ROWS
-        if isinstance(data.get(key), int) and data[key]
-    ]
-    if data.get("template_source"):
-        words.append(str(data["template_source"]))
+    words = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
+    if data.train_trained_tokens is not None:
+        words.append(f"{data.train_trained_tokens:,} tokens trained a pass")
+    if data.longest_tokens:
+        words.append(f"the longest row {data.longest_tokens} tokens")
+    odd = {
+        "rows bad": data.rows_bad,
+        "rows empty": data.rows_empty,
+        "truncated": data.truncated,
+        "too long": data.too_long,
+        "windowed": data.windowed,
+        "fully masked": data.fully_masked,
+        "refused by template": data.refused_by_template,
+        "duplicates": data.duplicates,
+        "near duplicates": data.near_duplicates,
+        "leaks removed": data.leaks_removed,
+    }
+    words += [f"{rows:,} {name}" for name, rows in odd.items() if rows]
+    if data.template_source:
+        words.append(data.template_source)
     return words
 
 
 def _result(state: RunState, line: Any) -> None:
-    end = state.end
-    seconds = duration(as_float(end.get("seconds")))
-    line("result", f"{end.get('state', '')} at step {end.get('step', state.step)} after {seconds}")
-    if end.get("message"):
-        line("result", str(end["message"]))
+    if (end := state.end) is None:
+        return
+    step = state.step if end.step is None else end.step
+    line("result", f"{end.state} at step {step} after {duration(end.seconds)}")
+    if end.message:
+        line("result", end.message)
     if score := score_line(state):
         line("result", score)
     saved = state.saved
     if saved:
-        size = quantity(as_float(saved.get("bytes")), "bytes")
-        line("saved", f"{saved.get('what', 'adapter')}, {size}, in {saved.get('path', '')}/")
+        line("saved", f"{saved.what}, {quantity(as_float(saved.bytes), 'bytes')}, in {saved.path}/")

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tui_lab.core.format import memory_name
-from tui_lab.runs.state import Curve, RunState, headline, smooth
+from tui_lab.runs.schema import IntervalRecord
+from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
 from tui_lab.ui.views.run import MEMORY_ROLES
@@ -52,7 +52,7 @@ def memory_series(state: RunState) -> list[Series]:
         curves["gpu_used"] = gpus[0].used
     elif not curves and state.telemetry.resident.values:
         curves["resident"] = state.telemetry.resident
-    total = state.forecast.get("total")
+    total = state.forecast.total if state.forecast else None
     series = []
     if isinstance(total, int | float) and math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
@@ -74,10 +74,10 @@ def one_series(name: str, role: str, curve: Curve) -> list[Series]:
     return [Series(name, role, curve.steps, curve.values)] if curve.values else []
 
 
-def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[dict[str, float]]) -> Series:
+def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[IntervalRecord]) -> Series:
     """Intervals as upright lines, with a gap after each; the legend has their name alone."""
     xs = [float(step) for step in steps for _ in range(3)]
-    ys = [value for one in figures for value in (one["high"], one["low"], math.nan)]
+    ys = [value for one in figures for value in (one.high, one.low, math.nan)]
     return Series(name, role, xs, ys, shows_last=False)
 
 
@@ -85,13 +85,13 @@ def retention_series(state: RunState) -> list[Series]:
     """Retention by item probes with its interval, and the threshold that it is judged by."""
     if not state.item_probes:
         return []
-    steps = [probe["step"] for probe in state.item_probes]
-    figures = [headline(probe) for probe in state.item_probes]
+    steps = [probe.step for probe in state.item_probes]
+    figures = [probe.headline for probe in state.item_probes]
     series = [
         bars("95% interval", "undecided", steps, figures),
-        Series("retention", "retained", steps, [one["value"] for one in figures], "points"),
+        Series("retention", "retained", steps, [one.value for one in figures], "points"),
     ]
-    threshold = state.probe_plan.get("threshold")
+    threshold = state.probe_plan.threshold if state.probe_plan else None
     if isinstance(threshold, int | float):
         ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
         series.append(Series("threshold", "forgotten", ends, [float(threshold)] * 2, "dashed"))
@@ -102,11 +102,11 @@ def kl_series(state: RunState) -> list[Series]:
     """The distance from the base on general text, with its interval, and on the task's own."""
     if not state.kl_probes:
         return []
-    steps = [probe["step"] for probe in state.kl_probes]
-    general: list[Any] = [probe["general"] for probe in state.kl_probes]
+    steps = [probe.step for probe in state.kl_probes]
+    general: list[IntervalRecord] = [probe.general for probe in state.kl_probes]
     return [
-        Series("general", "retained", steps, [one["value"] for one in general], "thick"),
-        Series("task", "tuned-model", steps, [probe["task"]["value"] for probe in state.kl_probes], "points"),
+        Series("general", "retained", steps, [one.value for one in general], "thick"),
+        Series("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),
         bars("95% interval", "axis", steps, general),  # last: a narrow legend can do without it
     ]
 

@@ -6,11 +6,11 @@ important first. Every text that came from a log is made safe here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tui_lab.core.format import as_float, size
 from tui_lab.core.sanitize import sanitize
+from tui_lab.runs.schema import GpuRecord
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry
 from tui_lab.ui.views.spans import TextSpan
@@ -61,22 +61,22 @@ def _without_gpu(state: RunState, ended: bool, width: int) -> list[TextSpan]:
 
 
 def _named(gpu: GpuTelemetry, many: bool) -> str:
-    return f"GPU {sanitize(str(gpu.now.get('index', '?')))[:4]} " if many else ""
+    return f"GPU {'?' if gpu.now.index is None else str(gpu.now.index)[:4]} " if many else ""
 
 
 def others_text(gpu: GpuTelemetry) -> str:
     """Whose memory it is that is not the run's, in words; "" when nobody else holds any."""
-    others = as_float(gpu.now.get("others_bytes"))
+    others = as_float(gpu.now.others_bytes)
     if math.isfinite(others):
         return f"other processes hold {size(others)}" if others >= OTHERS_FROM_BYTES else ""
-    return "others' share unknown" if math.isfinite(as_float(gpu.now.get("used_bytes"))) else ""
+    return "others' share unknown" if math.isfinite(as_float(gpu.now.used_bytes)) else ""
 
 
 def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     if not gpu.answers:
         return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
     now = gpu.now
-    used, total, own = (as_float(now.get(f"{name}_bytes")) for name in ("used", "total", "own"))
+    used, total, own = as_float(now.used_bytes), as_float(now.total_bytes), as_float(now.own_bytes)
     others = others_text(gpu)
     pieces = [others]
     if math.isfinite(own):
@@ -94,7 +94,7 @@ def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
 
 
 def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
-    reasons = [sanitize(reason) for reason in gpu.throttle[:4]] if gpu.answers else []
+    reasons = [sanitize(reason) for reason in gpu.now.throttle[:4]] if gpu.answers else []
     if not reasons:
         return ("", "")
     return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
@@ -107,32 +107,31 @@ def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     return (f"{name}{fitting(activity(gpu.now), width - len(name))}"[:width].rstrip(), "axis")
 
 
-def activity(now: Mapping[str, Any]) -> list[str]:
+def activity(now: GpuRecord) -> list[str]:
     """What a GPU does, figure by figure, as far as the driver tells."""
 
-    def whole(name: str, unit: str) -> str:
-        value = as_float(now.get(name))
+    def whole(measured: float | None, unit: str) -> str:
+        value = as_float(measured)
         return f"{value:.0f}{unit}" if math.isfinite(value) else ""
 
-    busy = whole("utilization_percent", "% busy")
-    if not busy and now.get("mig"):
+    busy = whole(now.utilization_percent, "% busy")
+    if not busy and now.mig:
         busy = "a slice: heat and power are the card's"
-    clock, most = as_float(now.get("clock_mhz")), as_float(now.get("clock_max_mhz"))
+    clock, most = as_float(now.clock_mhz), as_float(now.clock_max_mhz)
     clocks = f"{clock:.0f}" if math.isfinite(clock) else ""
     if clocks:
         clocks += f" of {most:.0f} MHz" if math.isfinite(most) else " MHz"
-    moved = [as_float(now.get(f"pcie_{way}_bytes_s")) for way in ("rx", "tx")]
+    moved = [as_float(now.pcie_rx_bytes_s), as_float(now.pcie_tx_bytes_s)]
     pcie = f"PCIe in {size(moved[0])}/s, out {size(moved[1])}/s" if all(map(math.isfinite, moved)) else ""
-    return [busy, whole("temperature_c", " °C"), whole("power_w", " W"), clocks, pcie]
+    return [busy, whole(now.temperature_c, " °C"), whole(now.power_w, " W"), clocks, pcie]
 
 
 def forecast_text(state: RunState) -> str:
     """The forecast of the peak beside what the run took; "" without a forecast."""
     forecast = state.forecast
-    total = as_float(forecast.get("total"))
-    if not math.isfinite(total):
+    if forecast is None or not math.isfinite(forecast.total):
         return ""
-    low, high = as_float(forecast.get("low")), as_float(forecast.get("high"))
+    total, low, high = forecast.total, as_float(forecast.low), as_float(forecast.high)
     span = f" ({size(low)} to {size(high)})" if math.isfinite(low) and math.isfinite(high) else ""
     peaks = state.peak_memory
     label = next((label for label in OWN_PEAKS if label in peaks), "")
@@ -151,7 +150,7 @@ def about_machine(state: RunState) -> list[TextSpan]:
     line("forecast", forecast_text(state))
     telemetry = state.telemetry
     for gpu in telemetry.gpus.values():
-        name = sanitize(str(gpu.now.get("name", "GPU")))
+        name = sanitize(gpu.now.name or "GPU")
         memory, role = _memory_line(gpu, False, 1_000)
         doing = SEPARATOR.join(filter(None, activity(gpu.now)))
         line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")

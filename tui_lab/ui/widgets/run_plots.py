@@ -22,6 +22,6 @@ class RunPlot(Plot):
         if state.total_steps:
             self.set_options(x_high=float(state.total_steps))
         lengths = tuple(len(curve.steps) for curve in state.curves())
-        probes = (len(state.kl_probes), len(state.item_probes), len(state.probe_plan))
-        machine = (state.telemetry.records, state.forecast.get("total")) if self._machine else ()
+        probes = (len(state.kl_probes), len(state.item_probes), state.probe_plan is not None)
+        machine = (state.telemetry.records, state.forecast) if self._machine else ()
         self.show(lambda: self._make(state), (key, state.attempt, state.step, lengths, probes, machine))

@@ -1,0 +1,159 @@
+"""Events in words: one sentence an event, the same in the Train pane, in the command line's progress, in
+plain text, in ``tui-lab logs`` and in the report. A sentence is one line without its full stop. Texts that
+come from a model, from data or from a log are sanitized here, and cut where ``longest`` is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tui_lab.core import format
+from tui_lab.core.format import interval, plural, significant
+from tui_lab.core.sanitize import sanitize
+from tui_lab.runs.schema import (
+    ArmedEvent,
+    CheckpointEvent,
+    ChoiceEvent,
+    CommandEvent,
+    ContinuedEvent,
+    DataEvent,
+    EndEvent,
+    Event,
+    IntervalRecord,
+    ItemProbeEvent,
+    LadderCostEvent,
+    LadderEvent,
+    ModelEvent,
+    PausedEvent,
+    PhaseEvent,
+    PlanEvent,
+    ProbePlanEvent,
+    RecipeChangedEvent,
+    ResumedEvent,
+    SampleEvent,
+    SavedEvent,
+    ScoreEvent,
+    StartedEvent,
+    StepEvent,
+    ValidationEvent,
+    WarningEvent,
+)
+from tui_lab.runs.verdicts import VERDICTS
+
+_WHEN = {"start": "before training", "end": "after training"}
+
+
+def text_line(value: Any, longest: int | None = None) -> str:
+    """A text from outside on one line: sanitized, and cut to ``longest`` characters."""
+    text = sanitize(" ".join(str(value).split()))
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def sentence(event: Event, longest: int | None = None) -> str:
+    """An event in words; "" for kinds that have none (telemetry, forecast, distances from the base)."""
+
+    def text(value: Any) -> str:
+        return text_line(value, longest)
+
+    match event:
+        case ResumedEvent():
+            return (
+                f"attempt {event.attempt} continues from step {event.from_step}" if event.attempt > 1 else ""
+            )
+        case StartedEvent():
+            return _device(event, text)
+        case PhaseEvent():
+            return text(format.phase(event.name, event.detail))
+        case ChoiceEvent():
+            return f"{text(event.field)}: {text(format.decision(event.value, event.reason))}"
+        case WarningEvent() | LadderCostEvent():
+            return text(event.text)
+        case RecipeChangedEvent():
+            changes = (
+                f"{text(each.field)}: {text(each.before)} → {text(each.after)} "
+                f"({text(each.weight)}: {text(each.text)})"
+                for each in event.changes
+            )
+            return "; ".join(changes)
+        case DataEvent():
+            return _data(event, text)
+        case ModelEvent():
+            return _model(event)
+        case PlanEvent():
+            every = f", a validation every {event.eval_steps:g}" if event.eval_steps else ""
+            return f"{plural(event.total_steps, 'step')}{every}"
+        case StepEvent():
+            speed = f", {significant(event.tok_per_s, 3)} tok/s" if event.tok_per_s is not None else ""
+            return f"step {event.step}: loss {significant(event.loss)}{speed}"
+        case ValidationEvent():
+            return f"validation loss {significant(event.loss)} at step {event.step}"
+        case ScoreEvent():
+            rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
+            return f"{text(event.name)} {significant(event.value, 3)}{rows} {_WHEN.get(event.when, f'at step {event.step}')}"
+        case SampleEvent():
+            return f"sample at step {event.step}: {text(event.prompt)} → {text(event.text)}"
+        case CheckpointEvent():
+            return f"checkpoint at step {event.step}{' (the best so far)' if event.reason == 'best' else ''}"
+        case LadderEvent():
+            return text(f"{event.text} (cost: {event.cost})" if event.cost else event.text)
+        case CommandEvent():
+            return f"{text(event.name)}: {text(event.outcome or 'done')}"
+        case PausedEvent():
+            return f"paused at step {event.step}"
+        case ContinuedEvent():
+            return f"continued at step {event.step}"
+        case ProbePlanEvent():
+            return text(event.reason or "probes planned")
+        case ArmedEvent():
+            return "armed: the run stops when retention is surely lost" if event.on else "disarmed"
+        case ItemProbeEvent():
+            items = f" on {event.n} items of {text(event.suite)}" if event.n is not None else ""
+            _, verdict = VERDICTS.get(event.verdict, ("", text(event.verdict.replace("_", " "))))
+            return f"retention {_interval(event.headline)}{items} at step {event.step}: {verdict}"
+        case SavedEvent():
+            size = f" ({format.size(event.bytes)})" if event.bytes is not None else ""
+            return f"{text(event.what)} saved{size}"
+        case EndEvent():
+            return f"{text(event.state)}: {text(event.message)}" if event.message else text(event.state)
+    return ""
+
+
+def line(event: Event, longest: int | None = None) -> str:
+    """An event for a list in which nothing but its words tells its kind: warnings say so, and model, data,
+    device and plan are named."""
+    words = sentence(event, longest)
+    match event:
+        case WarningEvent():
+            return f"warning: {words}"
+        case ModelEvent() | DataEvent() | PlanEvent() if words:
+            return f"{type(event).__name__.removesuffix('Event').lower()}: {words}"
+    return words
+
+
+def _interval(found: IntervalRecord) -> str:
+    return interval(found.value, found.low, found.high)
+
+
+def _device(event: StartedEvent, text: Any) -> str:
+    device = event.device
+    if device is None:
+        return ""
+    names = [text(device.type), text(device.name)]
+    threads = [plural(event.threads, "thread")] if event.threads is not None else []
+    return f"device: {', '.join(name for name in [*names, *threads] if name)}"
+
+
+def _data(event: DataEvent, text: Any) -> str:
+    tokens = f", {event.train_trained_tokens:,} trained tokens" if event.train_trained_tokens else ""
+    reason = f"; {text(event.reason)}" if event.reason else ""
+    return (
+        f"{plural(event.train_rows, 'row')} to train on, {event.validation_rows:,} held out{tokens}{reason}"
+    )
+
+
+def _model(event: ModelEvent) -> str:
+    if not event.parameters:
+        return ""
+    share = event.trainable / event.parameters
+    four_bit = f", {event.quantized_modules} layers in 4 bits" if event.quantized_modules else ""
+    return f"{event.trainable:,} of {event.parameters:,} parameters are trained ({share:.2%}){four_bit}"
