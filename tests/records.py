@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tui_lab.runs.schema import DamagedRecord, Event, decode_event, encode_line
@@ -21,3 +23,11 @@ def parse(records: Iterable[Mapping[str, Any]]) -> list[Event]:
         with contextlib.suppress(DamagedRecord):
             found.append(decode_event(encode_line(dict(record))))
     return found
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log as they are on disk."""
+    try:
+        return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
+    except FileNotFoundError:
+        return []

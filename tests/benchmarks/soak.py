@@ -211,7 +211,7 @@ def results(run: Run) -> dict[str, object]:
         "norm": state.grad_norm.values,
         "samples": [(s["step"], s["text"]) for s in state.samples],
         "scores": [(s["when"], s["value"]) for s in state.scores],
-        "tokens": state.last_step.get("tokens"),
+        "tokens": state.last_step.tokens,
         "adapter": adapter_digest(run),
     }
 

@@ -35,7 +35,7 @@ def own_places(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     yield
     for run in folder.list_runs(runs_dir):
-        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+        if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
 
 
@@ -314,7 +314,7 @@ def test_a_crashed_run_is_resumed(fake_worker: None, monkeypatch: pytest.MonkeyP
     assert "it has finished" in sentence(lab("resume", "latest"))
     whole = lab("watch", "latest")
     assert whole.returncode == 0
-    assert "attempt 2 goes on from step 10" in whole.stdout
+    assert "attempt 2 continues from step 10" in whole.stdout
 
 
 def test_a_resume_that_dies_at_once_is_not_taken_for_the_end_before(

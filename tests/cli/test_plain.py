@@ -12,11 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import parse
 from tui_lab.cli import plain
 from tui_lab.cli.plain import Sentences
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
+from tui_lab.runs.events import LogLine
+from tui_lab.runs.schema import EVENT_KINDS
 from tui_lab.runs.state import RunState
+from tui_lab.runs.verdicts import VERDICTS
 
 #: What a screen reader reads without naming signs.
 PLAIN = set(string.printable) - set("\n\r\t\x0b\x0c|~^{}<>%$\\")
@@ -31,9 +35,9 @@ class Listener:
         self.display = Sentences(every_s, lambda text: self.said.append((self.now, text)), lambda: self.now)
 
     def hear(self, kind: str, **fields: Any) -> None:
-        event = {"kind": kind, "t": self.now, **fields}
-        self.state.apply([event])
-        self.display.event(event, self.state)
+        for event in parse([{"kind": kind, "t": self.now, **fields}]):
+            self.state.apply([event])
+            self.display.event(LogLine(b"", event), self.state)
 
     def wait(self, seconds: float, status: str = "running") -> list[str]:
         """Looks every eighth of a second; what was said meanwhile."""
@@ -72,8 +76,8 @@ def test_of_what_changed_several_times_the_newest_is_told_once() -> None:
         listener.hear("eval", step=step, loss=1 / step)
         listener.hear("checkpoint", step=step, reason="best")
     assert listener.wait(2) == [
-        "Validation loss 0.0333 at step 30.",
-        "A checkpoint was saved at step 30, the best so far.",
+        "Validation loss 0.03333 at step 30.",
+        "Checkpoint at step 30 (the best so far).",
     ]
     assert listener.wait(30) == []
 
@@ -81,7 +85,9 @@ def test_of_what_changed_several_times_the_newest_is_told_once() -> None:
 def test_warnings_come_at_once_and_once() -> None:
     listener = Listener()
     listener.hear("warning", text="40% of rows × are cut → \x1b[31mlonger")
-    assert [text for _, text in listener.said] == ["Warning: 40 percent of rows times are cut to ␛[31mlonger"]
+    assert [text for _, text in listener.said] == [
+        "Warning: 40 percent of rows times are cut to ␛[31mlonger."
+    ]
     listener.hear("warning", text="40% of rows × are cut → \x1b[31mlonger")
     assert len(listener.said) == 1
 
@@ -95,24 +101,21 @@ def test_a_pause_is_told_when_it_begins_and_ends() -> None:
     assert listener.wait(0.2, "running") == ["The run goes on at step 7."]
 
 
-@pytest.mark.parametrize(
-    ("verdict", "words"),
-    [
-        ("green", "The model has kept what it knew"),
-        ("amber", "It is undecided whether the model forgets"),
-        ("red", "The model has forgotten some of what it knew"),
-        ("cannot_tell", "Whether the model forgets cannot be told"),
-    ],
-)
-def test_verdicts_are_sentences(verdict: str, words: str) -> None:
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_verdicts_are_sentences(verdict: str) -> None:
     listener = Listener()
     figures = {"value": 0.91, "low": 0.85, "high": 0.972}
     listener.hear(
-        "item_probe", step=75, suite="everyday", n=1, verdict=verdict, retention=figures, above_chance=figures
+        "item_probe",
+        step=75,
+        suite="everyday",
+        n=16,
+        verdict=verdict,
+        retention=figures,
+        above_chance=figures,
     )
     assert listener.wait(2) == [
-        f"{words}: retention is 91 percent, with 95 percent confidence between 85 and 97.2, "
-        "on 1 question at step 75."
+        f"Retention 0.91 (0.85 to 0.97) on 16 items of everyday at step 75: {VERDICTS[verdict][1]}."
     ]
 
 
@@ -121,9 +124,9 @@ def test_arming_is_told_but_not_that_a_run_is_as_usual() -> None:
     listener.hear("armed", on=False)
     assert listener.wait(2) == []
     listener.hear("armed", on=True)
-    assert "will stop by itself" in listener.wait(11)[0]
+    assert listener.wait(11) == ["Armed: the run stops when retention is surely lost."]
     listener.hear("armed", on=False)
-    assert "will not stop by itself" in listener.wait(11)[0]
+    assert listener.wait(11) == ["Disarmed."]
 
 
 def test_numbers_in_words() -> None:
@@ -140,7 +143,7 @@ def test_numbers_in_words() -> None:
 
 
 @given(
-    st.sampled_from(sorted(plain._SENTENCES)),
+    st.sampled_from(sorted(EVENT_KINDS)),
     st.dictionaries(
         st.sampled_from(["step", "text", "name", "value", "loss", "on", "device", "outcome", "n", "verdict"]),
         st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.booleans()),
@@ -183,7 +186,7 @@ def test_a_run_is_started_and_told_in_sentences(
     (run,) = folder.list_runs(runs_dir)
     steps = [line for line in lines if line.startswith("Step ")]
     assert 2 <= len(steps) <= 8 and len(set(lines)) == len(lines)
-    assert "On held-out rows the score exact is 25 percent before the training." in lines
+    assert "Exact 0.25 on 4 held-out rows before training." in lines
     assert lines[-5:] == [
         "Training loss went from 3 to 0.15.",
         "Validation loss went from 3 to 1; the best was 1.",
@@ -214,7 +217,7 @@ def test_the_end_of_a_damaged_log_is_told_as_far_as_it_goes(n: Any) -> None:
     state = RunState()
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     probe = {"kind": "item_probe", "t": 1.0, "step": 1, "n": n, "verdict": "red", "retention": interval}
-    state.apply([probe, {"kind": "step", "t": HUGE, "step": 1, "loss": 2.0, "eta_s": HUGE}])
+    state.apply(parse([probe, {"kind": "step", "t": HUGE, "step": 1, "loss": 2.0, "eta_s": HUGE}]))
     result = {"state": "finished", "seconds": HUGE, "step": "\x1b[31m1", "total_steps": 2, "message": "",
               "acquisition": 3, "peak_memory": "much", "saved": None}  # fmt: skip
     lines = plain.summary(result, state)

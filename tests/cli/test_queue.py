@@ -30,7 +30,7 @@ def own_places(
     yield
     queue.hold(runs_dir)
     for run in folder.list_runs(runs_dir):
-        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+        if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
 
 

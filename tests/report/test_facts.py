@@ -129,7 +129,7 @@ def test_figures_are_those_of_the_log_and_the_files() -> None:
     assert "1 were right before and wrong after" in words(found, "retention")
     assert cells(found, "retention")["numbers"][-1] == "✓ kept"
     probes = [block for block in blocks(found, "retention") if isinstance(block, Table)][-1]
-    assert [row[0] for row in probes.rows] == [str(probe["step"]) for probe in state.item_probes]
+    assert [row[0] for row in probes.rows] == [str(probe.step) for probe in state.item_probes]
     assert cells(found, "acquisition")["exact"] == ["0.100", "0.900"]
     assert cells(found, "strength")["0.5"][2] == "0.875"
     assert "Recommended: 0.5" in words(found, "strength")
@@ -316,7 +316,7 @@ def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
     told = [row["what"] for row in cells_of(found, "What was done to the run on its way")]
     assert told == [
         "checkpoint: saved at step 30",
-        "attempt 2 goes on from step 20",
+        "attempt 2 continues from step 20",
         "max_steps: 30 → 40 (course: another end)",
     ]
     assert cells(found, "result")["attempts"] == ["2"] and found.step == 20

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.records import parse
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs.cost_so_far import Spent, spent, words
 from tui_lab.runs.state import RunState
@@ -19,7 +20,7 @@ COST = {
 
 def state_of(*events: dict[str, Any]) -> RunState:
     state = RunState()
-    state.apply({"t": 1000.0, **event} for event in events)
+    state.apply(parse({"t": 1000.0, **event} for event in events))
     return state
 
 
@@ -58,10 +59,10 @@ def test_so_far_and_in_all() -> None:
 def test_time_between_attempts_is_not_paid_for() -> None:
     """An attempt of 50 s, a night, and one of 30 s: its process lived for 80."""
     state = live(telemetry(1, 50.0, 5_000.0, 1000.0))
-    state.apply([
+    state.apply(parse([
         {"t": 50_000.0, "kind": "resumed", "from_step": 1, "attempt": 2},
         telemetry(2, 30.0, 8_000.0, 50_030.0),
-    ])  # fmt: skip
+    ]))  # fmt: skip
     found = spent(state, "running", TARIFF, now=50_032.0)
     assert found.seconds == 82.0 and found.energy_j == 8_000.0
     assert spent(state, "crashed", TARIFF, now=99_000.0).seconds == 80.0

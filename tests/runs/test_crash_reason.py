@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.records import parse
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason, folder
 from tui_lab.runs.folder import ATTEMPT_MARK, Run
@@ -37,7 +38,7 @@ def said_by(code: str) -> str:
 def test_the_last_exception_or_fatal_signal(run: Run, code: str, words: str) -> None:
     run.log_path.write_text(f"loading\n{said_by(code)}")
     state = RunState()
-    state.apply([{"kind": "step", "step": 7, "loss": 1.0}])
+    state.apply(parse([{"kind": "step", "step": 7, "loss": 1.0}]))
     found = crash_reason.sentence(run, state)
     assert words in found and "at step 7" in found and "\n" not in found
 
@@ -53,7 +54,7 @@ def test_what_the_launcher_of_several_processes_says(run: Run) -> None:
 def test_no_words_mean_an_end_from_outside(run: Run) -> None:
     run.log_path.write_text("a warning of a library\n")
     state = RunState()
-    state.apply([{"kind": "phase", "name": "loading_model"}])
+    state.apply(parse([{"kind": "phase", "name": "loading_model"}]))
     found = crash_reason.sentence(run, state)
     assert "without a word" in found and "loading model" in found
 

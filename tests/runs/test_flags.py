@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import parse
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.state import RunState
 
@@ -30,7 +31,7 @@ def steps(losses: list[float], **fields: Any) -> Events:
 
 def found(*parts: Events) -> dict[str, Flag]:
     state = RunState()
-    state.apply([event for part in parts for event in part])
+    state.apply(parse([event for part in parts for event in part]))
     return {flag.name: flag for flag in flags(state)}
 
 
@@ -293,9 +294,9 @@ def test_a_resumed_run_forgets_the_flags_of_what_it_undid() -> None:
 
 def test_cheap_enough_to_ask_every_second() -> None:
     state = RunState()
-    state.apply(steps(falling(5_000), grad_norm=1.0, tok_per_s=1_000.0, learning_rate=1e-4))
-    state.apply(evals(*[(at * 100, 3.0 / (1 + at)) for at in range(1, 50)]))
-    state.apply(distances(*[0.1] * 100))
+    state.apply(parse(steps(falling(5_000), grad_norm=1.0, tok_per_s=1_000.0, learning_rate=1e-4)))
+    state.apply(parse(evals(*[(at * 100, 3.0 / (1 + at)) for at in range(1, 50)])))
+    state.apply(parse(distances(*[0.1] * 100)))
     spent = []
     for _ in range(20):
         began = time.process_time()
@@ -323,11 +324,11 @@ wild = st.one_of(
 )
 def test_damaged_logs_never_break_it(fields: Events, kind: str) -> None:
     state = RunState()
-    state.apply([{**one, "kind": kind} for one in fields])
+    state.apply(parse([{**one, "kind": kind} for one in fields]))
     assert isinstance(flags(state), list)
 
 
 def test_huge_numbers_are_numbers() -> None:
     state = RunState()
-    state.apply([{"kind": "step", "t": 1.0, "step": n, "loss": 1e308} for n in (1, 2)])
+    state.apply(parse([{"kind": "step", "t": 1.0, "step": n, "loss": 1e308} for n in (1, 2)]))
     assert [flag for flag in flags(state) if "is no number" in flag.sentence] == []

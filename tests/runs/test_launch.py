@@ -40,7 +40,7 @@ def test_a_run_lives_in_a_session_of_its_own(run: Run) -> None:
         assert watcher.status == "starting"
         wait_for(watcher, "running")
         assert os.getsid(child.pid) == child.pid != os.getsid(0)
-        assert watcher.state.started["pid"] == child.pid
+        assert watcher.state.started.pid == child.pid
         if Path(f"/proc/{child.pid}/fd").is_dir():
             streams = [str(Path(f"/proc/{child.pid}/fd/{n}").readlink()) for n in range(3)]
             assert streams == ["/dev/null", str(run.log_path), str(run.log_path)]

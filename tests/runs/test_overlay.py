@@ -15,7 +15,7 @@ from tui_lab.runs.overlay import CurveReader, differing
 
 def probe(step: int, value: float) -> dict[str, object]:
     figure = {"value": value, "low": value - 0.1, "high": value + 0.1}
-    return {"kind": "item_probe", "step": step, "retention": figure, "above_chance": None}
+    return {"kind": "item_probe", "step": step, "retention": figure, "above_chance": None, "verdict": "red"}
 
 
 def write(run: Run, *events: dict[str, object]) -> None:

@@ -11,12 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import parse
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs import folder
+from tui_lab.runs import events as events_module
+from tui_lab.runs import folder, wording
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
-from tui_lab.runs.schema import EndEvent, ResumedEvent, StepEvent
-from tui_lab.runs.state import NOTES_KEPT, STATES, Curve, RunState, Watcher, smooth
+from tui_lab.runs.schema import (
+    EVENT_KINDS,
+    EndEvent,
+    Event,
+    IntervalRecord,
+    ResumedEvent,
+    StepEvent,
+    decode_event,
+    encode_event,
+    kind_of,
+)
+from tui_lab.runs.state import FEED_LENGTH, STATES, Curve, RunState, Watcher, smooth
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
@@ -38,36 +50,44 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_resumed_run_drops_what_the_dead_attempt_did_after_its_checkpoint() -> None:
     state = RunState()
-    state.apply([event("resumed", from_step=0, attempt=1)])
-    state.apply([step(n, loss=float(n)) for n in range(1, 11)])
+    state.apply(parse([event("resumed", from_step=0, attempt=1)]))
+    state.apply(parse([step(n, loss=float(n)) for n in range(1, 11)]))
     state.apply(
-        [event("eval", step=0, loss=9.0), event("eval", step=5, loss=5.0), event("eval", step=10, loss=1.0)]
+        parse(
+            [
+                event("eval", step=0, loss=9.0),
+                event("eval", step=5, loss=5.0),
+                event("eval", step=10, loss=1.0),
+            ]
+        )
     )
-    state.apply([event("checkpoint", step=5, path="a"), event("checkpoint", step=10, path="b")])
-    state.apply([event("sample", step=10, prompt="p", text="t")])
-    state.apply([event("score", step=0, name="exact", value=0.1, when="start")])
-    state.apply([event("paused", step=10)])
+    state.apply(parse([event("checkpoint", step=5, path="a"), event("checkpoint", step=10, path="b")]))
+    state.apply(parse([event("sample", step=10, prompt="p", text="t")]))
+    state.apply(parse([event("score", step=0, name="exact", value=0.1, when="start")]))
+    state.apply(parse([event("paused", step=10)]))
 
-    state.apply([event("resumed", from_step=5, attempt=2)])
+    state.apply(parse([event("resumed", from_step=5, attempt=2)]))
     assert (state.step, state.attempt, state.paused) == (5, 2, False)
     assert state.loss.steps == [1, 2, 3, 4, 5]
     assert state.validation.steps == [0, 5]
-    assert [c["step"] for c in state.checkpoints] == [5]
+    assert [c.step for c in state.checkpoints] == [5]
     assert not state.samples
     assert state.score("start") == 0.1
     assert state.memory["resident"].steps == [1, 2, 3, 4, 5]
 
-    state.apply([step(6, loss=60.0)])
+    state.apply(parse([step(6, loss=60.0)]))
     assert state.loss.steps == [1, 2, 3, 4, 5, 6]
     assert state.loss.last == 60.0
 
 
 def test_an_end_is_undone_by_a_resume() -> None:
     state = RunState()
-    state.apply([event("resumed", from_step=0, attempt=1), step(1), event("end", state="stopped", step=1)])
+    state.apply(
+        parse([event("resumed", from_step=0, attempt=1), step(1), event("end", state="stopped", step=1)])
+    )
     assert state.status(locked=False) == "stopped"
-    state.apply([event("resumed", from_step=1, attempt=2)])
-    assert state.end == {}
+    state.apply(parse([event("resumed", from_step=1, attempt=2)]))
+    assert state.end is None
     assert state.status(locked=True) == "running"
 
 
@@ -81,12 +101,12 @@ def test_what_the_ladder_did_is_told_and_outlives_an_attempt() -> None:
         text="memory ran out at step 5: halves",
         cost="time",
     )
-    state.apply([event("resumed", from_step=0, attempt=1), rung, {**rung, "after": "damaged"}])
-    assert state.notes[0].text == "memory ran out at step 5: halves (it costs: time)"
-    state.apply([event("resumed", from_step=0, attempt=2)])
-    assert [entry["after"] for entry in state.ladder] == [{"parts": 2}, {}]
-    state.apply([event("ladder_cost", step=9, text="a step takes 2 s")])
-    assert state.notes[-1].text == state.ladder_cost["text"] == "a step takes 2 s"
+    state.apply(parse([event("resumed", from_step=0, attempt=1), rung, {**rung, "after": "damaged"}]))
+    assert wording.sentence(state.feed[0]) == "memory ran out at step 5: halves (cost: time)"
+    state.apply(parse([event("resumed", from_step=0, attempt=2)]))
+    assert [entry.after.parts for entry in state.ladder if entry.after] == [2]
+    state.apply(parse([event("ladder_cost", step=9, text="a step takes 2 s")]))
+    assert state.feed[-1] == state.ladder_cost and state.ladder_cost.text == "a step takes 2 s"
 
 
 def test_a_step_that_comes_again_takes_the_place_of_the_first() -> None:
@@ -98,10 +118,10 @@ def test_a_step_that_comes_again_takes_the_place_of_the_first() -> None:
 
 def test_not_a_number_is_a_gap_and_not_a_number_of_another_kind_is_nothing() -> None:
     state = RunState()
-    state.apply([step(1), step(2, loss=math.nan), step(3)])
+    state.apply(parse([step(1), step(2, loss=math.nan), step(3)]))
     assert len(state.loss.values) == 3 and math.isnan(state.loss.values[1])
     state.apply(
-        [event("step", step=4, loss="a word"), event("step", step=5, loss=True), event("step", step=6)]
+        parse([event("step", step=4, loss="a word"), event("step", step=5, loss=True), event("step", step=6)])
     )
     assert state.loss.steps == [1, 2, 3]
     assert state.step == 6
@@ -131,7 +151,7 @@ DAMAGED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("damaged", DAMAGED, ids=str)
 def test_damaged_and_unknown_events_do_not_hide_the_rest(damaged: dict[str, Any]) -> None:
     state = RunState()
-    state.apply([step(1), damaged, step(2, loss=0.5)])
+    state.apply(parse([step(1), damaged, step(2, loss=0.5)]))
     assert state.loss.last == 0.5
     for locked in (True, False):
         assert state.status(locked) in STATES
@@ -142,7 +162,7 @@ wild = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-kinds = st.sampled_from([name[4:] for name in dir(RunState) if name.startswith("_on_")])
+kinds = st.sampled_from(sorted(EVENT_KINDS))
 fields = st.sampled_from(
     [
         "step",
@@ -168,7 +188,7 @@ wild_events = st.builds(
 @given(st.lists(wild_events, max_size=12))
 def test_no_event_breaks_the_state(events: list[dict[str, Any]]) -> None:
     state = RunState()
-    state.apply(events)
+    state.apply(parse(events))
     for locked in (True, False):
         assert isinstance(state.status(locked), str)
     for curve in state.curves():
@@ -194,10 +214,10 @@ sane_events = st.lists(
 @given(sane_events, st.lists(st.integers(0, 30), max_size=4))
 def test_portions_do_not_matter(events: list[dict[str, Any]], cuts: list[int]) -> None:
     whole, parts = RunState(), RunState()
-    whole.apply(events)
+    whole.apply(parse(events))
     marks = sorted({min(cut, len(events)) for cut in cuts} | {0, len(events)})
     for first, last in itertools.pairwise(marks):
-        parts.apply(events[first:last])
+        parts.apply(parse(events[first:last]))
     for one, other in zip(whole.curves(), parts.curves(), strict=True):
         assert (one.steps, one.values) == (other.steps, other.values)
     assert (whole.step, whole.checkpoints, whole.version) == (parts.step, parts.checkpoints, parts.version)
@@ -205,20 +225,20 @@ def test_portions_do_not_matter(events: list[dict[str, Any]], cuts: list[int]) -
 
 def test_a_week_of_notes_does_not_fill_the_memory() -> None:
     state = RunState()
-    state.apply(event("checkpoint", step=n, path="x") for n in range(NOTES_KEPT * 3))
-    assert len(state.notes) == NOTES_KEPT
+    state.apply(parse(event("checkpoint", step=n, path="x") for n in range(FEED_LENGTH * 3)))
+    assert len(state.feed) == FEED_LENGTH
 
 
 def test_the_same_warning_is_kept_once() -> None:
     state = RunState()
-    state.apply([event("warning", text="hot"), event("warning", text="hot")])
+    state.apply(parse([event("warning", text="hot"), event("warning", text="hot")]))
     assert state.warnings == ["hot"]
 
 
 def test_figures_are_nan_while_unknown() -> None:
     state = RunState()
     assert math.isnan(state.eta_s) and math.isnan(state.score("start")) and math.isnan(state.loss.last)
-    state.apply([step(1, eta_s=12.5), event("plan", total_steps=9)])
+    state.apply(parse([step(1, eta_s=12.5), event("plan", total_steps=9)]))
     assert (state.eta_s, state.total_steps) == (12.5, 9)
 
 
@@ -240,7 +260,7 @@ def test_figures_are_nan_while_unknown() -> None:
 )
 def test_liveness(events: list[dict[str, Any]], locked: bool, expected: str) -> None:
     state = RunState()
-    state.apply(events)
+    state.apply(parse(events))
     assert state.status(locked) == expected
 
 
@@ -276,7 +296,7 @@ def test_a_watcher_follows_a_growing_log(run: Run) -> None:
     assert not watcher.poll()
     assert watcher.state.loss.last == 2.0
     events.append({"kind": "kind_of_the_future"})
-    assert [e["kind"] for e in watcher.take()] == ["kind_of_the_future"]
+    assert [kind_of(e) for e in watcher.read_events()] == ["kind_of_the_future"]
 
 
 def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> None:
@@ -306,7 +326,9 @@ def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
     events.write(ResumedEvent(from_step=0, attempt=1))
     watcher = Watcher(run)
     watcher.poll()
-    events.write(EndEvent(state="finished"))  # and the lock goes, before the watcher polls again
+    events.write(EndEvent(state="finished"))  # and the lock is released, before the watcher polls again
+    assert watcher.status == "starting"
+    watcher.poll()
     assert watcher.status == "finished"
 
 
@@ -323,11 +345,46 @@ def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) ->
         events.write(StepEvent(step=number, loss=1.0))
     events.write(EndEvent(state="finished", step=59))
     events.close()
-    watcher, told = Watcher(run), []
-    while portion := watcher.take(max_records=7):
-        told += portion
+    watcher, seen = Watcher(run), []
+    while portion := watcher.read_events(max_records=7):
+        seen += portion
         assert watcher.status == "finished"
-    assert [one["kind"] for one in told] == ["resumed", *["step"] * 59, "end"]
+    assert [kind_of(one) for one in seen] == ["resumed", *["step"] * 59, "end"]
+
+
+@pytest.mark.parametrize("end", [None, EndEvent(state="stopped", step=0)])
+def test_the_status_of_a_long_log_reads_no_more_than_its_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch, end: EndEvent | None
+) -> None:
+    line = encode_event(StepEvent(step=1, loss=1.0, t=1.0))
+    run.events_path.write_bytes(
+        encode_event(ResumedEvent(from_step=0, attempt=1, t=1.0))
+        + line * 20_000
+        + (encode_event(end) if end else b"")
+    )
+    decoded = 0
+
+    def counted(line: bytes) -> Event:
+        nonlocal decoded
+        decoded += 1
+        return decode_event(line)
+
+    monkeypatch.setattr(events_module, "decode_event", counted)
+    watcher = Watcher(run)
+    for _ in range(10):
+        assert watcher.status == (end.state if end else "crashed")
+    assert decoded <= 1
+    watcher.poll(max_records=50, max_s=math.inf)
+    for _ in range(10):
+        assert watcher.status == (end.state if end else "crashed")
+    assert decoded <= 52 and watcher.state.step == 1
+
+
+def test_the_newest_damaged_line_is_named(run: Run) -> None:
+    run.events_path.write_bytes(b'{"kind":"step","step":1}\n{"kind":"step","step":"three"}\n')
+    watcher = Watcher(run)
+    assert watcher.poll() and not watcher.poll()
+    assert watcher.damage == f"{run.events_path}, line 2: step must be a whole number, not text"
 
 
 def test_a_damaged_recipe_is_a_problem_not_an_error(run: Run) -> None:
@@ -355,38 +412,45 @@ def item_probe(number: int, value: float, verdict: str = "green", **fields: Any)
 def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
     state = RunState()
     assert state.retention is None and state.verdict == "" and not state.armed
-    state.apply([event("resumed", from_step=0, attempt=1), event("armed", on=True)])
+    state.apply(parse([event("resumed", from_step=0, attempt=1), event("armed", on=True)]))
     state.apply(
-        event("kl_probe", step=n, general=figure(0.1 * n, 0, 1), task=figure(0.2 * n, 0, 1)) for n in (1, 2)
+        parse(
+            event("kl_probe", step=n, general=figure(0.1 * n, 0, 1), task=figure(0.2 * n, 0, 1))
+            for n in (1, 2)
+        )
     )
-    state.apply([item_probe(1, 0.99), item_probe(2, 0.5, "red")])
-    assert state.verdict == "red" and state.retention == figure(0.5, 0.4, 0.6)
-    assert (
-        "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: forgotten" in state.notes[-1].text
+    state.apply(parse([item_probe(1, 0.99), item_probe(2, 0.5, "red")]))
+    assert state.verdict == "red" and state.retention == IntervalRecord(0.5, 0.4, 0.6)
+    assert "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: forgotten" in wording.sentence(
+        state.feed[-1]
     )
-    state.apply([event("resumed", from_step=1, attempt=2)])
-    assert [probe["step"] for probe in state.kl_probes] == [1]
-    assert [probe["step"] for probe in state.item_probes] == [1] and state.verdict == "green"
+    state.apply(parse([event("resumed", from_step=1, attempt=2)]))
+    assert [probe.step for probe in state.kl_probes] == [1]
+    assert [probe.step for probe in state.item_probes] == [1] and state.verdict == "green"
     assert state.armed
-    state.apply([event("armed", on=False)])
-    assert not state.armed and state.notes[-1].text == "disarmed"
+    state.apply(parse([event("armed", on=False)]))
+    assert not state.armed and wording.sentence(state.feed[-1]) == "disarmed"
 
 
 def test_what_is_probed_again_at_a_step_replaces_what_was() -> None:
     state = RunState()
-    state.apply([item_probe(0, 1.0), item_probe(4, 0.6, "red"), item_probe(4, 0.95)])
-    assert [probe["step"] for probe in state.item_probes] == [0, 4] and state.verdict == "green"
-    state.apply([event("resumed", from_step=0, attempt=2), item_probe(0, 0.99)])
-    assert [probe["retention"]["value"] for probe in state.item_probes] == [0.99]
+    state.apply(parse([item_probe(0, 1.0), item_probe(4, 0.6, "red"), item_probe(4, 0.95)]))
+    assert [probe.step for probe in state.item_probes] == [0, 4] and state.verdict == "green"
+    state.apply(parse([event("resumed", from_step=0, attempt=2), item_probe(0, 0.99)]))
+    assert [probe.retention.value for probe in state.item_probes] == [0.99]
 
 
 def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
     state = RunState()
-    state.apply([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])
-    assert state.retention is not None and math.isnan(state.retention["value"])
-    assert state.retention["low"] == -math.inf and state.verdict == "cannot_tell"
-    state.apply([event("kl_probe", step=3, general=figure("nan", "nan", "nan"), task=figure(0.1, 0, 1))])
-    assert math.isnan(state.kl_probes[0]["general"]["value"])
+    state.apply(
+        parse([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])
+    )
+    assert state.retention is not None and math.isnan(state.retention.value)
+    assert state.retention.low == -math.inf and state.verdict == "cannot_tell"
+    state.apply(
+        parse([event("kl_probe", step=3, general=figure("nan", "nan", "nan"), task=figure(0.1, 0, 1))])
+    )
+    assert math.isnan(state.kl_probes[0].general.value)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +465,7 @@ def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
 )
 def test_damaged_probes_are_passed_over(damaged: dict[str, Any]) -> None:
     state = RunState()
-    state.apply([damaged])
+    state.apply(parse([damaged]))
     assert not state.item_probes and not state.kl_probes and not state.armed
 
 
@@ -411,10 +475,10 @@ def test_an_attempt_from_the_beginning_looks_anew() -> None:
         {"kind": "score", "name": "exact", "value": 0.5, "step": 0, "when": "start"},
         {"kind": "sample", "step": 0, "prompt": "a", "text": "b"},
     ]
-    state.apply([{"kind": "resumed", "from_step": 0, "attempt": 1}, *look])
-    state.apply([{"kind": "resumed", "from_step": 0, "attempt": 2}, *look])
+    state.apply(parse([{"kind": "resumed", "from_step": 0, "attempt": 1}, *look]))
+    state.apply(parse([{"kind": "resumed", "from_step": 0, "attempt": 2}, *look]))
     assert len(state.samples) == len(state.scores) == 1
-    state.apply([{"kind": "resumed", "from_step": 2, "attempt": 3}])
+    state.apply(parse([{"kind": "resumed", "from_step": 2, "attempt": 3}]))
     assert len(state.samples) == len(state.scores) == 1
 
 
@@ -427,16 +491,16 @@ def test_a_changed_recipe_is_a_note() -> None:
         "weight": "course",
         "text": "other steps",
     }
-    state.apply([{"kind": "recipe_changed", "changes": [change]}])
-    assert state.notes[-1].text == "learning_rate: 0.1 → 0.2 (course: other steps)"
-    state.apply([{"kind": "recipe_changed", "changes": 3}, {"kind": "recipe_changed"}])
-    assert len(state.notes) == 1
+    state.apply(parse([{"kind": "recipe_changed", "changes": [change]}]))
+    assert wording.sentence(state.feed[-1]) == "learning_rate: 0.1 → 0.2 (course: other steps)"
+    state.apply(parse([{"kind": "recipe_changed", "changes": 3}, {"kind": "recipe_changed"}]))
+    assert len(state.feed) == 1
 
 
 def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
     state = RunState()
-    state.apply([{"kind": "step", "t": 5.0, "step": 1, "loss": 2.0}])
-    state.apply([{"kind": "step", "t": 10**400, "step": 2, "loss": 10**400, "eta_s": 10**400}])
+    state.apply(parse([{"kind": "step", "t": 5.0, "step": 1, "loss": 2.0}]))
+    state.apply(parse([{"kind": "step", "t": 10**400, "step": 2, "loss": 10**400, "eta_s": 10**400}]))
     assert all(len(curve.steps) == len(curve.values) for curve in state.curves())
     assert state.updated_at == 5.0 and math.isnan(state.eta_s)
 
@@ -444,7 +508,7 @@ def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
 @pytest.mark.parametrize("step", [10**400, 1e308, math.inf, math.nan])
 def test_a_step_that_no_training_reaches_is_a_damaged_record(step: float) -> None:
     state = RunState()
-    state.apply([{"kind": "plan", "t": 1.0, "total_steps": 10**400}])
-    state.apply([{"kind": "step", "t": 1.0, "step": 3, "loss": 2.0}])
-    assert not state.apply([{"kind": "step", "t": 2.0, "step": step, "loss": 1.0}])
+    state.apply(parse([{"kind": "plan", "t": 1.0, "total_steps": 10**400}]))
+    state.apply(parse([{"kind": "step", "t": 1.0, "step": 3, "loss": 2.0}]))
+    assert not state.apply(parse([{"kind": "step", "t": 2.0, "step": step, "loss": 1.0}]))
     assert state.loss.steps == [3] and math.isfinite(float(state.total_steps))

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import parse
+from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState
-from tui_lab.runs.telemetry import GPUS_KEPT, POINTS_KEPT, Telemetry, Track
+from tui_lab.runs.telemetry import MOST_GPUS, MOST_POINTS, Telemetry, Track
 
 
 def record(step: int, used: int = 10, energy_j: float | None = 100.0, **gpu: Any) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def record(step: int, used: int = 10, energy_j: float | None = 100.0, **gpu: Any
 
 def state_of(*events: dict[str, Any]) -> RunState:
     state = RunState()
-    state.apply(events)
+    state.apply(parse(events))
     return state
 
 
@@ -32,7 +34,7 @@ def test_tracks_and_the_newest_figures() -> None:
     state = state_of(record(1, 10), record(2, 30, energy_j=250.0, throttle=["heat"]))
     [gpu] = state.telemetry.gpus.values()
     assert (gpu.used.steps, gpu.used.values) == ([1, 2], [10.0, 30.0])
-    assert (gpu.throttle, gpu.now["used_bytes"]) == (["heat"], 30)
+    assert (gpu.now.throttle, gpu.now.used_bytes) == (["heat"], 30)
     assert (state.telemetry.energy_j, state.telemetry.seconds, state.telemetry.records) == (250.0, 10.0, 2)
     assert state.telemetry.resident.values == [7.0, 14.0]
 
@@ -67,14 +69,14 @@ def test_a_resume_drops_what_came_after_and_keeps_what_was_drawn() -> None:
 
 
 @given(
-    values=st.lists(st.floats(0, 1e12) | st.just(math.nan), min_size=1, max_size=3 * POINTS_KEPT),
+    values=st.lists(st.floats(0, 1e12) | st.just(math.nan), min_size=1, max_size=3 * MOST_POINTS),
     highest=st.booleans(),
 )
 def test_a_track_is_bounded_and_loses_no_peak(values: list[float], highest: bool) -> None:
     track = Track(highest=highest)
     for step, value in enumerate(values):
         track.add(step, value)
-    assert len(track.steps) == len(track.values) <= POINTS_KEPT
+    assert len(track.steps) == len(track.values) <= MOST_POINTS
     assert track.steps == sorted(set(track.steps)) and track.steps[-1] == len(values) - 1
     known = [value for value in values if not math.isnan(value)]
     if highest and known:
@@ -85,7 +87,7 @@ def test_a_long_run_keeps_its_shape() -> None:
     track = Track(highest=True)
     for step in range(50_000):
         track.add(step, 1e9 if step == 777 else float(step))
-    assert POINTS_KEPT / 2 <= len(track.values) <= POINTS_KEPT
+    assert MOST_POINTS / 2 <= len(track.values) <= MOST_POINTS
     assert track.peak == 1e9 and track.last == 49_999.0
 
 
@@ -112,16 +114,18 @@ def test_a_long_run_keeps_its_shape() -> None:
 def test_odd_records_do_not_hide_the_rest(odd: dict[str, Any]) -> None:
     state = state_of(record(1), odd, record(2, 20))
     assert state.telemetry.gpus["GPU-1"].used.values == [10.0, 20.0]
-    assert state.forecast == {}
+    assert state.forecast is None
 
 
 def test_gpus_without_end_are_not_kept() -> None:
     telemetry = Telemetry()
-    for number in range(3 * GPUS_KEPT):
-        telemetry.add(record(1, uuid=f"GPU-{number}"))
-    assert len(telemetry.gpus) == GPUS_KEPT
+    for number in range(3 * MOST_GPUS):
+        [event] = parse([record(1, uuid=f"GPU-{number}")])
+        assert isinstance(event, TelemetryEvent)
+        telemetry.add(event)
+    assert len(telemetry.gpus) == MOST_GPUS
 
 
 def test_the_forecast_of_a_run() -> None:
     event = {"kind": "forecast", "parts": {"weights": 5}, "total": 10, "low": 9, "high": 12, "device": "cuda"}
-    assert state_of(event).forecast["total"] == 10.0
+    assert state_of(event).forecast.total == 10.0

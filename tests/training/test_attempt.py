@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.records import read_log
 from tests.training.conftest import VOCABULARY
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import commands, folder, launch
@@ -73,9 +74,8 @@ def ended(watcher: Watcher) -> bool:
 
 
 def kinds(run: folder.Run) -> list[str]:
-    from tui_lab.runs.events import EventTail
 
-    return [event["kind"] for event in EventTail(run.events_path).read_all()]
+    return [event["kind"] for event in read_log(run.events_path)]
 
 
 def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_start: None) -> None:
@@ -83,21 +83,21 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     launch.start(run)
     assert folder.is_locked(run)  # from the first instant, before the process has done anything
     state = until(run, ended).state
-    assert state.end["state"] == "finished", run.last_words()
+    assert state.end.state == "finished", run.last_words()
     assert state.loss.steps == list(range(1, 13))
     assert state.validation.steps == [0, 4, 8, 12]
     assert state.validation.values[-1] < state.validation.values[0] - 0.1
-    assert state.end["validation_loss"] == state.validation.last
+    assert state.end.validation_loss == state.validation.last
     assert state.model["quantized_modules"] == 14
     assert state.model["modules"] == {"Linear4bit": 14, "Linear": 1}
-    assert state.plan["total_steps"] == 12
-    assert state.last_step["tokens"] > 0 and state.last_step["tok_per_s"] > 0
+    assert state.plan.total_steps == 12
+    assert state.last_step.tokens > 0 and state.last_step.tok_per_s > 0
     assert state.peak_memory["resident"] > 50e6
     # four operations a weight of blocks and output layer, six a weight of the adapter, and little else
     least = 4 * 73_728 + 6 * state.model["trainable"]
-    assert least < state.plan["cost"]["flops_per_token"] < 1.1 * (least + 4 * 320 * 64)
-    assert state.end["flops_per_token"] == state.plan["cost"]["flops_per_token"]
-    assert state.end["mfu"] is None and state.end["energy_j"] is None  # nothing tells them without a GPU
+    assert least < state.plan.cost.flops_per_token < 1.1 * (least + 4 * 320 * 64)
+    assert state.end.flops_per_token == state.plan.cost.flops_per_token
+    assert state.end.mfu is None and state.end.energy_j is None  # nothing tells them without a GPU
     assert [sample["step"] for sample in state.samples] == [0, 4, 8, 12]
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
@@ -114,7 +114,7 @@ def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None
     run = make_run(method="full", learning_rate=1e-3)
     launch.start(run)
     state = until(run, ended).state
-    assert state.end["state"] == "finished", run.last_words()
+    assert state.end.state == "finished", run.last_words()
     model = AutoModelForCausalLM.from_pretrained(run.model_path)
     assert state.model["trainable"] == state.model["parameters"] == sum(p.numel() for p in model.parameters())
 
@@ -129,7 +129,7 @@ def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
     run = make_run(init_lora_weights=init, lora_r=4)
     launch.start(run)
     watcher = until(run, ended)
-    assert watcher.state.end["state"] == "finished", run.last_words()
+    assert watcher.state.end.state == "finished", run.last_words()
     base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, run.adapter_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(run.adapter_path)
@@ -147,7 +147,7 @@ def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
         with torch.no_grad():
             total += float(model(input_ids=ids, labels=labels).loss) * count
         tokens += count
-    assert total / tokens == pytest.approx(watcher.state.end["validation_loss"], abs=2e-3)
+    assert total / tokens == pytest.approx(watcher.state.end.validation_loss, abs=2e-3)
 
 
 def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folder.Run]) -> None:
@@ -167,7 +167,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     commands.send(run, "stop")
     state = until(run, ended).state
     assert process.wait(timeout=30) == 0
-    assert state.end["state"] == "stopped" and "resumed" in state.end["message"]
+    assert state.end.state == "stopped" and "resumed" in state.end.message
     assert (run.adapter_path / "adapter_model.safetensors").is_file()
     assert len(state.acknowledged) == 4
     stopped_at = state.step
@@ -179,7 +179,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     resumed = until(run, lambda w: w.state.attempt == 2 and w.state.step > stopped_at + 1)
     assert resumed.state.loss.steps == list(range(1, resumed.state.step + 1))
     commands.send(run, "stop")
-    assert until(run, ended).state.end["state"] == "stopped"
+    assert until(run, ended).state.end.state == "stopped"
 
 
 def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
@@ -212,7 +212,7 @@ def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run]) 
     step = Watcher(run).read_all().step
     until(run, lambda w: w.state.step > step)
     os.kill(process.pid, signal.SIGTERM)
-    assert until(run, ended).state.end["state"] == "stopped"
+    assert until(run, ended).state.end.state == "stopped"
 
 
 def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> None:
@@ -228,10 +228,10 @@ def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> N
     )
     launch.start(run)
     state = until(run, ended).state
-    assert state.end["state"] == "finished", run.last_words()
+    assert state.end.state == "finished", run.last_words()
     if state.step < 60:
-        assert "best at step" in state.end["message"]
-    assert state.end["validation_loss"] == pytest.approx(min(state.validation.values[1:]), rel=1e-4)
+        assert "best at step" in state.end.message
+    assert state.end.validation_loss == pytest.approx(min(state.validation.values[1:]), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -247,5 +247,5 @@ def test_what_cannot_be_done_ends_with_one_sentence(
     run = make_run(**values)
     assert launch.start(run).wait(timeout=DEADLINE_S) == 1
     state = Watcher(run).read_all()
-    assert state.end["state"] == "failed"
-    assert sentence in state.end["message"] and "Traceback" not in state.end["message"]
+    assert state.end.state == "failed"
+    assert sentence in state.end.message and "Traceback" not in state.end.message

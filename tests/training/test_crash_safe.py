@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.records import read_log
 from tests.training.test_attempt import DEADLINE_S, ended, kinds, make_run, texts, until  # noqa: F401
 from tui_lab.runs import changes, folder, launch
-from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import Watcher
 from tui_lab.runs.storage import FolderGone
 from tui_lab.training.control import CommandProcessor
@@ -37,17 +38,17 @@ def test_no_room_is_a_clear_end_and_the_run_goes_on_with_a_changed_recipe(
     )
     state = Watcher(run).read_all()
     assert process.returncode == 1
-    assert state.end["state"] == "failed" and state.step == 2
-    assert "resume" in state.end["message"] and str(run.path) in state.end["message"]
-    assert "Traceback" not in state.end["message"] and "\n" not in state.end["message"]
+    assert state.end.state == "failed" and state.step == 2
+    assert "resume" in state.end.message and str(run.path) in state.end.message
+    assert "Traceback" not in state.end.message and "\n" not in state.end.message
     assert not (run.path / ".reserve").exists()
 
     # an unfinished checkpoint is passed over, and a changed recipe is told and used
     launch.start(run, run.recipe().changed(learning_rate=1e-3, save_total_limit=1))
     state = until(run, ended).state
-    assert state.end["state"] == "finished", run.last_words()
+    assert state.end.state == "finished", run.last_words()
     assert any("passed over" in text and "never finished" in text for text in state.warnings)
-    [told] = [e for e in EventTail(run.events_path).read_all() if e["kind"] == "recipe_changed"]
+    [told] = [e for e in read_log(run.events_path) if e["kind"] == "recipe_changed"]
     assert [(c["field"], c["weight"]) for c in told["changes"]] == [
         ("learning_rate", "course"),
         ("save_total_limit", "harmless"),

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.records import read_log
 from tests.training.test_attempt import ended, kinds, make_run, texts, until  # noqa: F401 (fixtures)
 from tui_lab.runs import checkpoints, commands, folder, launch
-from tui_lab.runs.events import EventTail
 from tui_lab.training import distributed, launch_distributed
 
 
@@ -86,23 +86,23 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
     commands.send(two, "checkpoint")
     commands.send(two, "continue")
     state, expected = until(two, ended).state, until(one, ended).state
-    assert state.end["state"] == expected.end["state"] == "finished", two.last_words()
+    assert state.end.state == expected.end.state == "finished", two.last_words()
 
     assert state.loss.steps == expected.loss.steps
     assert state.loss.values == pytest.approx(expected.loss.values, rel=2e-4)
     assert state.validation.values == pytest.approx(expected.validation.values, rel=2e-4)
     assert state.grad_norm.values == pytest.approx(expected.grad_norm.values, rel=5e-3)
     assert state.learning_rate.values == expected.learning_rate.values
-    assert state.last_step["tokens"] == expected.last_step["tokens"]
+    assert state.last_step.tokens == expected.last_step.tokens
     assert state.total_steps == 12
     assert [sample["text"] for sample in state.samples] == [sample["text"] for sample in expected.samples]
 
     # one log, with the memory of each
     assert kinds(two).count("resumed") == kinds(two).count("end") == 1
-    steps = [event for event in EventTail(two.events_path).read_all() if event["kind"] == "step"]
+    steps = [event for event in read_log(two.events_path) if event["kind"] == "step"]
     assert [len(step["devices"]) for step in steps] == [2] * 12
     assert all(step["memory"]["resident"] == max(d["resident"] for d in step["devices"]) for step in steps)
-    assert {c["outcome"].split()[0] for c in EventTail(two.events_path).read_all() if c["kind"] == "command"}
+    assert {c["outcome"].split()[0] for c in read_log(two.events_path) if c["kind"] == "command"}
     assert checkpoints.find(two.checkpoints_path).chosen is not None
     assert (checkpoints.find(two.checkpoints_path).chosen / "rng_state_1.pth").is_file()  # type: ignore[operator]
     process.wait(timeout=60)
@@ -114,12 +114,12 @@ def test_when_one_process_dies_all_end_with_the_reason(make_run: Callable[..., f
     )
     process = launch.start(run)
     until(run, lambda w: w.state.step >= 3)
-    main = int(until(run, lambda w: w.state.started).state.started["pid"])
+    main = int(until(run, lambda w: w.state.started).state.started.pid)
     [other] = [pid for pid in children(process.pid) if pid != main]
     os.kill(other, signal.SIGKILL)
     watcher = until(run, ended)
     assert watcher.status == "failed"
-    assert "another process of this run went away" in watcher.state.end["message"], run.last_words()
+    assert "another process of this run went away" in watcher.state.end.message, run.last_words()
     assert process.wait(timeout=60) == 1
     time.sleep(0.1)
     assert not folder.is_locked(run)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import peft
 import pytest
 import torch
@@ -22,7 +23,7 @@ from tests.training.conftest import CPU, VOCABULARY, losses, recipe_for, rows
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import resolve
-from tui_lab.runs import folder, launch
+from tui_lab.runs import folder, launch, wording
 from tui_lab.runs.flags import flags
 from tui_lab.runs.schema import ChoiceEvent, encode_event
 from tui_lab.runs.state import RunState, Watcher
@@ -459,13 +460,13 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
         assert process.wait(timeout=240) == 0, run.last_words()
         states.append(Watcher(run).read_all())
     undisturbed, state = states
-    assert undisturbed.ladder == [] and state.end["state"] == "finished"
+    assert undisturbed.ladder == [] and state.end.state == "finished"
     rungs = [event["rung"] for event in state.ladder]
     assert "split" in rungs and "give_up" not in rungs
     assert state.loss.values == pytest.approx(undisturbed.loss.values, abs=2e-5)
-    assert state.end["validation_loss"] == pytest.approx(undisturbed.end["validation_loss"], abs=2e-5)
+    assert state.end.validation_loss == pytest.approx(undisturbed.end.validation_loss, abs=2e-5)
     assert state.loss.steps == undisturbed.loss.steps == list(range(1, 7))
-    assert any("micro-batches of 4" in note.text for note in state.notes)
+    assert any("micro-batches of 4" in wording.sentence(event) for event in state.feed)
     [flag] = [flag for flag in flags(state) if flag.name == "out_of_memory"]
     assert flag.severity == "amber" and "micro-batches of" in flag.sentence
 
@@ -482,11 +483,14 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
     )
     ladder.begin()
     [choice] = choices
-    assert isinstance(choice, ChoiceEvent) and choice.value == state.ladder[-1]["after"] == ladder.record()
+    assert (
+        isinstance(choice, ChoiceEvent)
+        and choice.value == msgspec.to_builtins(state.ladder[-1].after) == ladder.record()
+    )
     assert "remembered in ladder.json" in choice.reason
     # and so does another attempt at the same run
     resumed = Ladder(recipe, values, device)
-    resumed.begin(state.ladder[-1]["after"])
+    resumed.begin(msgspec.to_builtins(state.ladder[-1].after))
     assert resumed.settings == ladder.settings != LadderState()
 
 

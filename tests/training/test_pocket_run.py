@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.records import read_log
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs import folder, launch
-from tui_lab.runs.events import EventTail
 
 #: Nothing of the lab but its data and its scorer: the model comes from transformers and peft alone.
 SCORE = """
@@ -43,7 +43,7 @@ def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
     )
     run = folder.create(recipe, tmp_path)
     assert launch.start(run).wait(timeout=500) == 0, run.last_words()
-    events = EventTail(run.events_path).read_all()
+    events = read_log(run.events_path)
     [start, end] = [event for event in events if event["kind"] == "score"]
     losses = [event["loss"] for event in events if event["kind"] == "eval"]
     assert losses[-1] < 0.3 * losses[0]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.records import read_log
 from tests.training.test_attempt import ended, make_run, texts, until  # noqa: F401 (fixtures)
 from tui_lab.core.errors import LabError
 from tui_lab.pocket import MODEL_DIR
@@ -20,7 +21,7 @@ from tui_lab.recipes.presets import make_recipe
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.runs import commands, folder, launch
-from tui_lab.runs.events import EventTail
+from tui_lab.runs.schema import ProbeCost
 from tui_lab.runs.state import RunState
 from tui_lab.training import probe, probe_base
 
@@ -35,13 +36,13 @@ def probed_run(make_run: MakeRun) -> MakeRun:  # noqa: F811
 
 def finished(run: folder.Run) -> RunState:
     state = until(run, ended).state
-    assert state.end["state"] == "finished", (state.end, run.last_words())
+    assert state.end.state == "finished", (state.end, run.last_words())
     return state
 
 
 def during(state: RunState) -> list[dict[str, Any]]:
     """The item probes after the one before training."""
-    return [one for one in state.item_probes if one["when"] != "start"]
+    return [one for one in state.item_probes if one.when != "start"]
 
 
 # --- whole runs ----------------------------------------------------------------------------------------
@@ -55,19 +56,19 @@ def test_a_short_run_of_the_bundled_model_is_probed_four_times(tmp_path: Path) -
     state = finished(run)
     assert len(during(state)) >= 4 and len(state.kl_probes) >= 5
     start = state.item_probes[0]
-    assert start["step"] == 0 and start["pre"] == start["post"] > 0.9 and start["b"] == start["c"] == 0
-    assert during(state)[-1]["step"] == 24 and during(state)[-1]["when"] == "end"
+    assert start.step == 0 and start.pre == start.post > 0.9 and start.b == start.c == 0
+    assert during(state)[-1].step == 24 and during(state)[-1].when == "end"
     first, last = state.kl_probes[0], state.kl_probes[-1]
-    assert first["step"] == 0 and abs(first["general"]["value"]) < 1e-4 > abs(first["task"]["value"])
-    assert last["task"]["value"] > 0.05, "the task's own text moves away from the base"
+    assert first.step == 0 and abs(first.general.value) < 1e-4 > abs(first.task.value)
+    assert last.task.value > 0.05, "the task's own text moves away from the base"
     plan = state.probe_plan
-    assert plan["item_probes"] == 4 and plan["threshold"] == 0.9 and "of 452 items" in plan["reason"]
-    assert state.end["probe"]["seconds"] > 0 and state.end["trained_s"] > 0
+    assert plan.item_probes == 4 and plan.threshold == 0.9 and "of 452 items" in plan.reason
+    assert state.end.probe.seconds > 0 and state.end.trained_s > 0
     assert not state.armed
     kept = run.path / "retention" / "probe_base.json"
     assert kept.stat().st_mode & 0o077 == 0
     scored = json.loads(kept.read_text())["items"]
-    assert len(scored) >= plan["items"] == during(state)[0]["n"]
+    assert len(scored) >= plan.items == during(state)[0].n
 
 
 def test_probing_changes_no_figure_of_the_training(probed_run: MakeRun) -> None:
@@ -80,7 +81,7 @@ def test_probing_changes_no_figure_of_the_training(probed_run: MakeRun) -> None:
     assert one.loss.values == other.loss.values and one.grad_norm.values == other.grad_norm.values
     assert one.validation.values == other.validation.values
     assert len(during(one)) >= 4 and not other.item_probes and not other.probe_plan
-    assert not (plain.path / "retention").exists() and other.end["probe"] == {}
+    assert not (plain.path / "retention").exists() and other.end.probe == ProbeCost()
     # random weights know nothing: that must not pass for retained
     assert one.verdict == "cannot_tell"
 
@@ -102,10 +103,10 @@ def test_the_base_is_what_was_there_before_the_adapter(
     run = probed_run(**values)
     launch.start(run)
     state = finished(run)
-    start, end = state.kl_probes[0]["general"]["value"], state.kl_probes[-1]["task"]["value"]
+    start, end = state.kl_probes[0].general.value, state.kl_probes[-1].task.value
     assert (abs(start) < 1e-4) is same
     assert end > 1e-4 and math.isfinite(end)
-    assert state.item_probes[0]["when"] == "start" and (state.item_probes[0]["seconds"] == 0) is same
+    assert state.item_probes[0].when == "start" and (state.item_probes[0].seconds == 0) is same
 
 
 @pytest.mark.slow
@@ -119,10 +120,10 @@ def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> Non
     launch.start(run)
     state = finished(run)
     assert state.armed and state.step < 40
-    assert abs(state.kl_probes[0]["general"]["value"]) < 1e-4 < state.kl_probes[-1]["general"]["value"]
-    assert "stopped early: retention was" in state.end["message"]
+    assert abs(state.kl_probes[0].general.value) < 1e-4 < state.kl_probes[-1].general.value
+    assert "stopped early: retention was" in state.end.message
     last = during(state)[-2:]
-    assert [one["verdict"] for one in last] == ["red", "red"] and last[-1]["mcnemar_p"] < 0.05 / 4
+    assert [one.verdict for one in last] == ["red", "red"] and last[-1]["mcnemar_p"] < 0.05 / 4
     assert (run.model_path / "model.safetensors").is_file()
 
 
@@ -134,14 +135,14 @@ def test_people_probe_arm_and_disarm(probed_run: MakeRun) -> None:
     commands.send(run, "probe")
     commands.send(run, "arm")
     watcher = until(run, lambda w: len(w.state.item_probes) > before and w.state.armed)
-    step = watcher.state.item_probes[-1]["step"]
-    assert watcher.state.kl_probes[-1]["step"] == step > 0
+    step = watcher.state.item_probes[-1].step
+    assert watcher.state.kl_probes[-1].step == step > 0
     commands.send(run, "disarm")
     until(run, lambda w: not w.state.armed)
     commands.send(run, "stop")
     state = until(run, ended).state
-    assert state.end["state"] == "stopped"
-    outcomes = [e["outcome"] for e in EventTail(run.events_path).read_all() if e["kind"] == "command"]
+    assert state.end.state == "stopped"
+    outcomes = [e["outcome"] for e in read_log(run.events_path) if e["kind"] == "command"]
     assert any(f"at step {step}" in text for text in outcomes) and len(outcomes) == 4
 
 
@@ -158,9 +159,9 @@ def test_a_killed_run_goes_on_with_the_base_that_it_kept(probed_run: MakeRun) ->
         launch.start(run)
     state = finished(run)
     assert kept.stat().st_mtime_ns == stamp
-    steps = [one["step"] for one in during(state)]
+    steps = [one.step for one in during(state)]
     assert len(steps) >= 4 and steps == sorted(set(steps)) and steps[-1] == 60
-    assert len({one["pre"] for one in during(state) if one["n"] == during(state)[-1]["n"]}) == 1
+    assert len({one.pre for one in during(state) if one.n == during(state)[-1].n}) == 1
     assert not state.armed
 
 
@@ -168,7 +169,7 @@ def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence(probed_run: Ma
     run = probed_run(probe_suite="format")
     launch.start(run)
     state = until(run, ended).state
-    assert state.end["state"] == "failed" and "kind generate" in state.end["message"]
+    assert state.end.state == "failed" and "kind generate" in state.end.message
     with pytest.raises(LabError, match="no suite or file"):
         probe.load_suite("no-such-suite")
 
@@ -239,11 +240,11 @@ def test_flips_and_the_change_of_the_right_answers() -> None:
     before = [score(item, n < 38) for n, item in enumerate(suite.items)]
     after = [score(item, n >= 20) for n, item in enumerate(suite.items)]
     found = probe.compare(suite, before, after, 0.9)
-    assert (found["n"], found["b"], found["c"]) == (40, 20, 2)
-    assert found["pre"] == 0.95 and found["post"] == 0.5 and found["verdict"] == "red"
-    assert found["retention"]["value"] == pytest.approx(20 / 38, abs=0.03)
-    assert found["logprob_change"]["value"] == pytest.approx(-2.0 * 18 / 40)
-    assert found["mcnemar_p"] < 1e-3
+    assert (found.n, found.b, found.c) == (40, 20, 2)
+    assert found.pre == 0.95 and found.post == 0.5 and found.verdict == "red"
+    assert found.retention.value == pytest.approx(20 / 38, abs=0.03)
+    assert found.logprob_change.value == pytest.approx(-2.0 * 18 / 40)
+    assert found.mcnemar_p < 1e-3
     nan = [dataclasses.replace(one, loglikelihoods=(math.nan,) * 4, predicted=-1) for one in after]
     lost = probe.compare(suite, before, nan, 0.9)
-    assert lost["post"] == 0 and math.isnan(lost["logprob_change"]["value"])
+    assert lost.post == 0 and math.isnan(lost.logprob_change.value)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
+from tests.records import read_log
 from tests.training.conftest import VOCABULARY
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder
-from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.runs.events import EventWriter
 from tui_lab.training.attempt import Attempt
 
 
@@ -55,7 +56,7 @@ def run_of(tiny_llama: Path, tmp_path: Path) -> Any:
         )
         made = folder.create(recipe, tmp_path / "runs")
         assert Attempt(made, EventWriter(made.events_path)).run_to_end() == 0
-        return made, EventTail(made.events_path).read_all()
+        return made, read_log(made.events_path)
 
     return run
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.hardware.fake_nvml import MIB, FakeDriver, a100_slices, install, rtx_4090, t4
+from tests.records import read_log
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.telemetry import plain_uuid
 from tui_lab.runs.events import EventTail, EventWriter
@@ -31,7 +32,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def events_of(log: Path, kind: str = "telemetry") -> list[dict[str, Any]]:
-    return [event for event in EventTail(log).read_all() if event["kind"] == kind]
+    return [event for event in read_log(log) if event["kind"] == kind]
 
 
 def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = None) -> None:
@@ -186,10 +187,10 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monkey
     one.stop()
     assert time.monotonic() - began < 1.0
     assert one._thread is not None and one._thread.is_alive() and one._thread.daemon
-    count = len(EventTail(log).read_all())
+    count = len(read_log(log))
     driver.hang.set()  # it wakes up after the end: too late to write
     one._thread.join(5.0)
-    assert not one._thread.is_alive() and len(EventTail(log).read_all()) == count
+    assert not one._thread.is_alive() and len(read_log(log)) == count
 
 
 def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:

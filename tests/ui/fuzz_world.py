@@ -98,7 +98,7 @@ class World:
     def leave(self) -> list[str]:
         """Ends runs and queue; the command lines of what is left of this fuzz's children."""
         for run in folder.list_runs():
-            pid = Watcher(run).read_all().started.get("pid") if folder.is_locked(run) else None
+            pid = Watcher(run).read_all().started.pid if folder.is_locked(run) else None
             if pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)

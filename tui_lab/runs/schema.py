@@ -127,7 +127,7 @@ class LadderSettings(Struct, frozen=True):
 class GpuRecord(Struct, frozen=True):
     """One GPU in a telemetry record; None for what its driver does not report."""
 
-    uuid: str = ""
+    uuid: str | None = ""
     index: int | None = None
     name: str = ""
     mig: bool | str | None = None

@@ -32,7 +32,7 @@ def directory(runs_dir: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch
 def stop_all(directory: Path) -> None:
     queue.hold(directory)
     for run in folder.list_runs(directory):
-        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+        if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
 
 
@@ -195,7 +195,7 @@ def test_real_runs_with_the_runner_killed_in_between(runs_dir: Path, tmp_path: P
         until(lambda: states(runs_dir) == ["done", "done"], "both are done", 240)
         for run in runs:
             state = Watcher(Run(runs_dir / run.id)).read_all()
-            assert (state.attempt, state.step, state.end["state"]) == (1, 3, "finished")
+            assert (state.attempt, state.step, state.end.state) == (1, 3, "finished")
             assert (runs_dir / run.id / "adapter" / "adapter_model.safetensors").is_file()
         assert began(runs[1], runs_dir) > Watcher(Run(runs_dir / runs[0].id)).read_all().updated_at
     finally:

@@ -24,7 +24,7 @@ def test_the_one_that_ships_is_whole_and_small(tmp_path: Path) -> None:
     assert set(found.runs) == {"naive", "keeper"}
     for run in found.runs.values():
         state = Watcher(run).read_all()
-        assert state.end["state"] == "finished" and state.step == state.total_steps
+        assert state.end.state == "finished" and state.step == state.total_steps
         assert state.item_probes and (run.path / "retention" / "everyday.json").is_file()
     assert len(found.answers) == 3, "one for each prompt of the story"
     assert found.about.date in found.label

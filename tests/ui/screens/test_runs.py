@@ -256,7 +256,7 @@ def no_runs_left(own_folders: Path) -> Iterator[Path]:
     yield own_folders
     queue.hold()
     for run in list_runs():
-        if is_locked(run) and (pid := Watcher(run).read_all().started.get("pid")):
+        if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from textual.widgets import OptionList
 
+from tests.records import read_log
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
-from tui_lab.runs.events import EventTail, EventWriter
+from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.schema import (
     ArmedEvent,
@@ -111,7 +112,7 @@ def words(app: LabApp) -> str:
 
 
 def commands_of(run: Run) -> list[str]:
-    return [str(record["name"]) for record in EventTail(run.commands_path).read_all()]
+    return [str(record["name"]) for record in read_log(run.commands_path)]
 
 
 @pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40), (200, 60)])
@@ -167,7 +168,7 @@ async def test_pause_checkpoint_and_go_on_are_asked_and_acknowledged(fake: FakeR
         await until(lambda: "Space Pause" in last_line(app))
         await pilot.press("space", "k")
         await until(lambda: "pause and checkpoint asked" in screen_text(app))
-        asked = list(EventTail(fake.run.commands_path).read_all())
+        asked = read_log(fake.run.commands_path)
         assert [record["name"] for record in asked] == ["pause", "checkpoint"]
         for record in asked:
             fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
@@ -281,7 +282,7 @@ async def test_arming_and_probing_are_asked_and_shown(fake: FakeRun) -> None:
         assert "armed" not in screen_text(app)
         await pilot.press("a", "p")
         await until(lambda: "arm and probe asked" in screen_text(app))
-        asked = list(EventTail(fake.run.commands_path).read_all())
+        asked = read_log(fake.run.commands_path)
         assert [record["name"] for record in asked] == ["arm", "probe"]
         for record in asked:
             fake.events.write(CommandEvent(id=record["id"], name=record["name"], outcome="done"))
@@ -410,7 +411,7 @@ async def test_what_was_done_when_memory_ran_out_is_in_the_feed(fake: FakeRun) -
     app = LabApp(run_id=fake.run.id)
     async with app.run_test(size=(160, 50)):
         await until(lambda: "! memory ran out at step 2" in words(app))
-        assert "it costs: more, smaller products" in words(app)
+        assert "cost: more, smaller products" in words(app)
 
 
 async def test_hostile_text_shows_as_text(fake: FakeRun) -> None:

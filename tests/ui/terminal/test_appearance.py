@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList
 
 from tests.benchmarks.terminal import LAB, PANE_KEYS, Terminal
+from tests.records import parse
 from tests.ui.helpers import said, screen_text, until
 from tests.ui.sample_runs import figure, make_run
 from tests.ui.screens.test_playground import PaperHost
@@ -338,12 +339,14 @@ def test_curves_of_one_plot_differ_by_their_marks() -> None:
     watcher.poll()
     state = watcher.state
     state.apply(
-        [
-            {"kind": "step", "step": step, "loss": 9.0 / step, "learning_rate": 0.1, "tok_per_s": 9.0}
-            for step in range(1, 9)
-        ]
+        parse(
+            [
+                {"kind": "step", "step": step, "loss": 9.0 / step, "learning_rate": 0.1, "tok_per_s": 9.0}
+                for step in range(1, 9)
+            ]
+        )
     )
-    state.apply([{"kind": "eval", "step": 8, "loss": 2.0}])
+    state.apply(parse([{"kind": "eval", "step": 8, "loss": 2.0}]))
     strength = {
         "points": [
             {"strength": place, "acquisition": 0.5, "retention": figure(0.9)} for place in (0.0, 0.5, 1.0)

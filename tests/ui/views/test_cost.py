@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.records import parse
 from tests.runs.test_cost_so_far import COST, live, telemetry
 from tests.ui.helpers import screen_text, until
 from tui_lab.forecast import cost as costs
@@ -45,7 +46,7 @@ def test_its_account_stands_still_while_only_time_passes() -> None:
     """It is a text that people scroll in: what changes from step to step is told elsewhere."""
     state = live(telemetry(1, 100.0, 20_000.0, 1000.0))
     before = account(state, "running")
-    state.apply([telemetry(1, 5.0, 21_000.0, 1005.0)])
+    state.apply(parse([telemetry(1, 5.0, 21_000.0, 1005.0)]))
     assert account(state, "running") == before
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from tui_lab.runs.state import Note, RunState
+from tests.records import parse
+from tui_lab.runs.schema import WarningEvent
+from tui_lab.runs.state import RunState
 from tui_lab.ui.views import run
 
 
 def state_of(*events: dict[str, Any]) -> RunState:
     state = RunState()
-    state.apply({"t": 1000.0 + i, **event} for i, event in enumerate(events))
+    state.apply(parse(({"t": 1000.0 + i, **event} for i, event in enumerate(events))))
     return state
 
 
@@ -57,7 +59,7 @@ def test_a_score_shows_start_and_end() -> None:
     start = {"kind": "score", "name": "manner", "value": 0.125, "rows": 64, "step": 0, "when": "start"}
     state = state_of(*BEGIN, start)
     assert run.score_line(state).endswith("0.12 → (at the end)")
-    state.apply([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}])
+    state.apply(parse([{**start, "kind": "score", "when": "end", "value": 0.75, "step": 9}]))
     assert run.score_line(state) == "score (manner, 64 held-out rows): 0.12 → 0.75"
 
 
@@ -66,7 +68,7 @@ def test_a_run_that_died_says_why_and_what_to_do() -> None:
     words = ["Traceback", "RuntimeError: out of memory"]
     assert "out of memory" in run.trouble("crashed", state, words)
     assert "from the beginning" in run.advice("crashed", state, "R", "F2")
-    state.apply([{"kind": "checkpoint", "step": 40, "path": "checkpoints/checkpoint-40"}])
+    state.apply(parse([{"kind": "checkpoint", "step": 40, "path": "checkpoints/checkpoint-40"}]))
     assert "step 40" in run.advice("crashed", state, "R", "F2")
     failed = state_of(*BEGIN, {"kind": "end", "state": "failed", "message": "no such column"})
     assert run.trouble("failed", failed, []) == "no such column"
@@ -93,4 +95,4 @@ def test_damaged_records_do_not_break_the_words() -> None:
 
 
 def test_a_time_that_no_clock_shows_is_left_out() -> None:
-    assert run.note_parts(Note(1e308, "phase", "loading"))[0][0] == "--:--:-- "
+    assert run.event_parts(WarningEvent(t=1e308, text="hot"))[0][0] == "--:--:-- "

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.records import parse
 from tui_lab.runs.state import RunState
 from tui_lab.ui.views.telemetry import about_machine, activity, fitting, forecast_text, machine_lines
 
@@ -31,7 +32,7 @@ def state_of(*gpus: dict[str, Any], **fields: Any) -> RunState:
         "energy_j": None,
         **fields,
     }
-    state.apply([event])
+    state.apply(parse([event]))
     return state
 
 
@@ -77,11 +78,11 @@ def test_a_gpu_that_tells_nothing_takes_no_line() -> None:
 def test_a_gpu_that_went_away_is_not_shown_as_it_was() -> None:
     state = state_of(BUSY)
     gone = {"kind": "telemetry", "step": 4, "gpus": [], "process": {"resident_bytes": GIB}}
-    state.apply([gone])
+    state.apply(parse([gone]))
     assert texts(state) == ["the GPU does not answer any more"]
     about = "".join(text for text, _ in about_machine(state))
     assert "97%" not in about and "at most 15 GiB in use" in about and "slowed" not in about
-    state.apply([{**gone, "gpus": [BUSY]}])
+    state.apply(parse([{**gone, "gpus": [BUSY]}]))
     assert texts(state)[0].startswith("other processes hold 6 GiB")
 
 
@@ -121,10 +122,10 @@ def test_pieces_go_from_the_end() -> None:
 def test_the_forecast_beside_what_was_taken() -> None:
     state = RunState()
     assert forecast_text(state) == ""
-    state.apply([{"kind": "forecast", "total": 7.5 * GIB, "low": 7 * GIB, "high": 8 * GIB}])
+    state.apply(parse([{"kind": "forecast", "total": 7.5 * GIB, "low": 7 * GIB, "high": 8 * GIB}]))
     assert forecast_text(state) == "7.5 GiB (7 GiB to 8 GiB)"
     memory = {"cuda_allocated": 5 * GIB, "cuda_peak": 7 * GIB, "gpu_used": 20 * GIB}
-    state.apply([{"kind": "step", "step": 1, "memory": memory}])
+    state.apply(parse([{"kind": "step", "step": 1, "memory": memory}]))
     assert forecast_text(state) == "7.5 GiB (7 GiB to 8 GiB), highest so far 7 GiB"
 
 
@@ -160,8 +161,9 @@ def test_whatever_a_log_holds_can_be_told(
     gpu: dict[str, Any], process: dict[str, Any], forecast: dict[str, Any], width: int
 ) -> None:
     state = state_of(gpu, process=process)
-    state.apply([{"kind": "forecast", **forecast}])
+    state.apply(parse([{"kind": "forecast", **forecast}]))
     for status in ("running", "finished", "crashed"):
         assert len(machine_lines(state, status, width, 3)) <= 3
     about_machine(state)
-    assert all(isinstance(piece, str) for piece in activity(gpu))
+    for known in state.telemetry.gpus.values():
+        assert all(isinstance(piece, str) for piece in activity(known.now))

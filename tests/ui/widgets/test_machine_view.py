@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
+from tests.records import parse
 from tests.ui.gpu_run import GIB, MACHINES, write
 from tests.ui.helpers import screen_text, until
 from tui_lab.recipes.recipe import Recipe
@@ -68,7 +69,7 @@ def test_curves_without_a_gpu_or_a_forecast(run: Run) -> None:
 
 def test_before_the_first_step_the_forecast_stands_alone() -> None:
     state = RunState()
-    state.apply([{"kind": "forecast", "total": 5 * GIB}, {"kind": "plan", "total_steps": 10}])
+    state.apply(parse([{"kind": "forecast", "total": 5 * GIB}, {"kind": "plan", "total_steps": 10}]))
     [line] = memory_series(state)
     assert (line.name, line.style, list(line.xs)) == ("forecast", "dashed", [0.0, 10.0])
 
@@ -76,7 +77,7 @@ def test_before_the_first_step_the_forecast_stands_alone() -> None:
 def test_a_run_that_loads_shows_what_it_holds_already() -> None:
     state = RunState()
     process = {"resident_bytes": GIB, "cpu_percent": 9.0}
-    state.apply([{"kind": "telemetry", "step": 0, "gpus": [], "process": process}])
+    state.apply(parse([{"kind": "telemetry", "step": 0, "gpus": [], "process": process}]))
     assert [(one.name, one.last) for one in memory_series(state)] == [("resident memory", GIB)]
 
 
