@@ -89,7 +89,6 @@ def contract() -> dict[str, Any]:
     return only
 
 
-@pytest.mark.xfail(reason="circles of other packages are being opened")
 def test_no_import_circle_of_any_kind(graph: dict[str, set[str]]) -> None:
     """Imports inside functions and under TYPE_CHECKING count."""
     assert circles(graph) == []

@@ -59,7 +59,7 @@ def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["colour=no"], "'colour' is no setting; there are theme"),
+        (["colour=no"], "'colour' is not a setting; the settings are theme"),
         (["plots=dots"], "plots = 'dots': must be one of auto, braille, block, ascii"),
         (["theme"], "theme: write it as NAME=VALUE"),
         (["theme=nosuch"], "theme 'nosuch': there is none of that name; there are"),
@@ -136,7 +136,7 @@ def test_a_config_folder_that_is_shut_is_one_sentence(
     for words in (["settings"], ["locate"], ["presets"]):
         assert main(words) == EXIT_OK
         assert capsys.readouterr().err == (
-            "tui-lab: settings.toml cannot be read: File name too long; the defaults hold\n"
+            "tui-lab: settings.toml cannot be read: File name too long; the defaults apply\n"
         )
     assert main(["settings", "theme=lab-light"]) == EXIT_USAGE
     assert capsys.readouterr().err.count("\n") == 2

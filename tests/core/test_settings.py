@@ -44,7 +44,7 @@ def test_what_is_wrong_is_named_and_the_rest_holds(file: Path) -> None:
     found = load({}, {"TUI_LAB_HOST_IDLE_S": "-1"}, file)
     assert found.settings == Settings(ascii=True)
     told = "\n".join(found.problems)
-    assert "settings.toml: 'colour' is no setting; there are theme, plots" in told
+    assert "settings.toml: 'colour' is not a setting; the settings are theme, plots" in told
     assert "plots = 'dots': must be one of auto, braille, block, ascii" in told
     assert "mouse = 'perhaps': must be true or false" in told
     assert "currency = 3: must be text" in told

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_read_is_never_written_over(file: Path, content: b
 
 
 def test_what_is_wrong_is_refused_before_anything_is_written(file: Path) -> None:
-    with pytest.raises(LabError, match="'colour' is no setting; there are theme"):
+    with pytest.raises(LabError, match="'colour' is not a setting; the settings are theme"):
         write("colour", "no", file)
     with pytest.raises(LabError, match="plots = 'dots': must be one of"):
         write_many({"theme": "x", "plots": "dots"}, file)

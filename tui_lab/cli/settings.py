@@ -11,7 +11,7 @@ from tui_lab.cli.options import EXIT_OK
 from tui_lab.cli.output import as_json, table
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import is_there
+from tui_lab.core.paths import path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings_file import template, write_many
 
@@ -106,11 +106,11 @@ def _list(args: argparse.Namespace) -> int:
         as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
         return EXIT_OK
     file = settings.path()
-    print(f"{sanitize(str(file))}{'' if is_there(file) else ' (not there yet)'}\n")
+    print(f"{sanitize(str(file))}{'' if path_exists(file) else ' (not there yet)'}\n")
     lines = []
     for name, each in settings.FIELDS.items():
         value = getattr(loaded.settings, name)
-        text = f"{len(value)} changed" if name == "keys" else settings.display(value) or "–"
+        text = f"{len(value)} changed" if name == "keys" else settings.format_value(value) or "–"
         lines.append([name, text, loaded.sources[name], each.metadata["env"], each.metadata["help"]])
     table(("setting", "value", "from", "environment", "what it is"), lines)
     for action, keys in loaded.settings.keys.items():

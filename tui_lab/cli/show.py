@@ -18,7 +18,7 @@ from tui_lab.cli.follow import result_of
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, table
 from tui_lab.core import format
-from tui_lab.core.paths import cache_dir, config_dir, data_dir, is_there, resource_dir, state_dir, user_dir
+from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import path as settings_file
@@ -258,11 +258,11 @@ def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
     found = places(args.runs_dir)
     if args.json:
-        as_json({name: {"path": str(path), "exists": is_there(path)} for name, path in found.items()})
+        as_json({name: {"path": str(path), "exists": path_exists(path)} for name, path in found.items()})
         return EXIT_OK
     table(
         ("what", "where", ""),
-        [[name, str(path), "" if is_there(path) else "not there yet"] for name, path in found.items()],
+        [[name, str(path), "" if path_exists(path) else "not there yet"] for name, path in found.items()],
     )
     return EXIT_OK
 

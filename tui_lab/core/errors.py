@@ -1,5 +1,5 @@
-"""Errors that people see: one clear sentence each, never a traceback."""
+"""Errors that are shown to users: one clear sentence each, without a traceback."""
 
 
 class LabError(Exception):
-    """Bad input or an impossible request. ``str(error)`` is the whole message: what, where, what to do."""
+    """Invalid input or an impossible request. ``str(error)`` is the message: what, where, what to do."""

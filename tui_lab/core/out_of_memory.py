@@ -1,10 +1,10 @@
-"""Whether an error means that memory ran out, on a GPU or in the machine. torch is not imported: its errors
-are known by their name, and libraries below it say so only in words."""
+"""Recognises out-of-memory errors of a GPU or of the machine without importing torch: torch's errors by their
+type name, those of other libraries by their message."""
 
 from __future__ import annotations
 
-#: What RuntimeErrors say when an allocation failed: torch on a CPU, CUDA's runtime, cuBLAS, cuDNN.
-_WORDS = (
+#: In the messages of failed allocations: torch on a CPU, CUDA's runtime, cuBLAS, cuDNN.
+_MESSAGES = (
     "can't allocate memory",
     "cannot allocate memory",
     "not enough memory",
@@ -21,4 +21,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     ):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)

@@ -1,7 +1,7 @@
-"""Where the files that travel with the lab lie, and where a user's own are looked for.
+"""The folders of shipped files and of the user's files.
 
-``themes/`` and ``presets/`` stand at the top level of the repository and travel inside the wheel as
-``tui_lab/_themes`` and ``tui_lab/_presets``; users add their own in the config folder.
+``themes/`` and ``presets/`` are at the top level of the repository and are ``tui_lab/_themes`` and
+``tui_lab/_presets`` in the wheel; users add their own in the config folder.
 """
 
 import os
@@ -31,29 +31,28 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The user's folder of what can be computed again (TUI_LAB_CACHE_DIR overrides it). It need not exist."""
+    """The user's cache folder (TUI_LAB_CACHE_DIR overrides it). It need not exist."""
     return Path(os.environ.get("TUI_LAB_CACHE_DIR") or platformdirs.user_cache_dir("tui-lab"))
 
 
 def state_dir() -> Path:
-    """The user's folder of what the lab remembers between runs (TUI_LAB_STATE_DIR overrides it). It need not
-    exist."""
+    """The user's folder for the state of the lab (TUI_LAB_STATE_DIR overrides it). It need not exist."""
     return Path(os.environ.get("TUI_LAB_STATE_DIR") or platformdirs.user_state_dir("tui-lab"))
 
 
 def user_dir(kind: Kind) -> Path:
-    """The folder of the user's own presets or themes. It need not exist."""
+    """The folder of the user's presets or themes. It need not exist."""
     return config_dir() / kind
 
 
-def own_files(kind: Kind) -> list[Path]:
-    """The user's own presets or themes; none where their folder is shut (one that a ``sudo`` has made)."""
+def user_files(kind: Kind) -> list[Path]:
+    """The user's presets or themes; none where their folder cannot be read (created by ``sudo``)."""
     try:
         return sorted(user_dir(kind).glob("*.toml"))
     except OSError:
         return []
 
 
-def is_there(path: Path) -> bool:
-    """Whether something lies at a path, as far as can be told: ``Path.exists`` raises below a shut folder."""
+def path_exists(path: Path) -> bool:
+    """Whether a path exists; False below an unreadable folder, where ``Path.exists`` raises."""
     return os.path.exists(path)  # noqa: PTH110

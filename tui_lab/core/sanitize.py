@@ -1,18 +1,16 @@
-"""Makes text from models and data safe to show in a terminal. Such text is hostile until proven
-otherwise: a control character can move the cursor or change colours, a bidirectional override can show
-a line in another order than it has, and invisible characters can hide a prompt. ``visible`` replaces
-each of them by a glyph that can be seen; it is a pure function and imports nothing heavy, so that the
-lab, the command line and the jobs can all use it."""
+"""Makes text from models and data safe to show in a terminal. Control characters can move the cursor or
+change colours, bidirectional overrides can reorder a line, and invisible characters can hide a prompt:
+``sanitize`` replaces each by a visible glyph."""
 
 from __future__ import annotations
 
 import unicodedata
 
-# Joiners are invisible but belong to ordinary writing (Persian, Indic scripts, family emoji); alone they do
-# no harm in a terminal, so they stay.
+# Joiners are invisible but part of ordinary writing (Persian, Indic scripts, family emoji), and harmless in a
+# terminal.
 _HARMLESS_FORMAT = frozenset("\u200c\u200d")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-# Look like nothing at all although Unicode counts them as letters (category Lo) or marks.
+# Blank, although Unicode counts them as letters (category Lo) or marks.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
@@ -25,7 +23,7 @@ def _glyph(char: str) -> str:
     return f"⟨U+{code:04X}⟩"
 
 
-def _must_be_shown(char: str) -> bool:
+def _needs_glyph(char: str) -> bool:
     if char in _HARMLESS_FORMAT:
         return False
     return unicodedata.category(char) in _INVISIBLE_CATEGORIES or char in _BLANK_LETTERS
@@ -40,6 +38,5 @@ def sanitize(text: str, *, keep_newlines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        char if (keep_newlines and char == "\n") or not _must_be_shown(char) else _glyph(char)
-        for char in text
+        char if (keep_newlines and char == "\n") or not _needs_glyph(char) else _glyph(char) for char in text
     )

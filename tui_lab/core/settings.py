@@ -1,8 +1,9 @@
-"""The user's settings: one TOML file in the config folder, every key of which has an environment variable
-and, where it is worth one, an option of the command line. Command line goes before environment, environment
-before file, file before default. What is wrong in a file is one sentence each; the rest of it holds.
+"""The user's settings: one TOML file in the config folder. Each key has an environment variable, some have a
+command-line option. The command line overrides the environment, which overrides the file, which overrides the
+default. Each invalid key becomes one sentence; the other keys apply.
 
-``Settings`` is a plain dataclass: the lab reads it before its first frame, which leaves no time for more."""
+``Settings`` is a plain dataclass, because the lab reads it before its first frame.
+"""
 
 from __future__ import annotations
 
@@ -40,39 +41,40 @@ def _setting(default: Any, env: str, help: str, **more: Any) -> Any:
 @dataclass(frozen=True)
 class Settings:
     """Every setting. ``metadata`` of a field: ``env`` (its environment variable), ``help`` (one sentence),
-    ``choices`` (the values that it may have), ``exported`` (other processes of the lab read it from the
-    environment, which :func:`export_to_env` fills), ``example`` (a value, where the default is none)."""
+    ``choices`` (the allowed values), ``aliases`` (former values and their successors), ``exported`` (other
+    processes of the lab read it from the environment, see :func:`export_to_env`), ``example`` (a value, where
+    the default is None)."""
 
     theme: str = _setting(
         "",
         "TUI_LAB_THEME",
-        "The lab's colours; empty chooses by what the terminal can do.",
+        "The lab's colours; empty selects by the abilities of the terminal.",
     )
     plots: str = _setting(
         "auto",
         "TUI_LAB_PLOTS",
-        "How curves are drawn: auto as the theme says; braille is finest, block and ascii suit any font.",
+        "How curves are drawn: auto uses the theme's choice; braille is finest, block and ascii suit any font.",
         choices=("auto", *PLOTS),
     )
     ascii: bool = _setting(
         False,
         "TUI_LAB_ASCII",
-        "Write nothing but ASCII: for fonts and terminals that know no more.",
+        "Write only ASCII, for fonts and terminals without other characters.",
     )
     color: bool = _setting(
         True,
         "TUI_LAB_COLOR",
-        "Use colours at all; NO_COLOR in the environment switches them off, too.",
+        "Use colours; NO_COLOR in the environment switches them off too.",
     )
     slow_link: bool = _setting(
         False,
         "TUI_LAB_SLOW_LINK",
-        "Send less over the line: plots and streams are drawn less often.",
+        "Send less over the connection: plots and streams are drawn less often.",
     )
     mouse: bool = _setting(
         True,
         "TUI_LAB_MOUSE",
-        "Take the mouse; without it the terminal's own selection and copying work as usual.",
+        "React to the mouse; without it the terminal's own selection and copying work as usual.",
     )
     pane: str = _setting(
         "setup", "TUI_LAB_PANE", "The pane that the lab opens on.", choices=PANES, aliases=OLD_PANES
@@ -80,13 +82,13 @@ class Settings:
     runs_dir: str = _setting(
         "",
         "TUI_LAB_RUNS_DIR",
-        "The folder that runs are kept in; empty is `runs` in the data folder.",
+        "The folder of the runs; empty is `runs` in the data folder.",
         exported=True,
     )
     price_per_hour: float | None = _setting(
         None,
         "TUI_LAB_PRICE_PER_HOUR",
-        "What an hour of this machine costs, for the forecast of money; empty when nobody pays by the hour.",
+        "The price of an hour on this machine, for the forecast of costs; empty without a price.",
         exported=True,
         example=2.5,
     )
@@ -94,21 +96,21 @@ class Settings:
     grid_g_co2_per_kwh: float | None = _setting(
         None,
         "TUI_LAB_GRID_G_CO2_PER_KWH",
-        "Grams of CO2 that a kilowatt-hour costs here; empty takes the world's average.",
+        "Grams of CO2 per kilowatt-hour of the local grid; empty uses the world's average.",
         exported=True,
         example=445.0,
     )
     host_idle_s: float = _setting(
         600.0,
         "TUI_LAB_HOST_IDLE_S",
-        "Seconds without a question after which the playground's model leaves the memory.",
+        "Seconds without a request after which the playground unloads its model.",
         exported=True,
     )
     keys: dict[str, str] = field(
         default_factory=dict,
         metadata={
             "env": "",
-            "help": "Other keys for actions, by the action's id; commas between several keys.",
+            "help": "Other keys for actions, by the action's id; several keys are separated by commas.",
         },
     )
 
@@ -119,7 +121,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings with where each came from, and a sentence for each thing that was left out."""
+    """Settings, the source of each, and a sentence for each invalid value that was left out."""
 
     settings: Settings
     sources: dict[str, Source]
@@ -127,17 +129,17 @@ class Loaded:
 
 
 def path() -> Path:
-    """The user's file. It need not exist."""
+    """The user's settings file. It need not exist."""
     return config_dir() / FILE
 
 
 def default_of(name: str) -> Any:
-    """What holds where nothing is said."""
+    """The default of a setting."""
     return getattr(Settings(), name)
 
 
-def display(value: Any) -> str:
-    """A value as people read it and may type it; "" where there is none."""
+def format_value(value: Any) -> str:
+    """A value as text that :func:`checked` accepts; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -146,23 +148,23 @@ def display(value: Any) -> str:
 
 
 def unknown(name: str) -> str:
-    """A sentence about a name that no setting has."""
-    return f"{_shown(name)} is no setting; there are {', '.join(FIELDS)}"
+    """The sentence for an unknown name."""
+    return f"{_repr(name)} is not a setting; the settings are {', '.join(FIELDS)}"
 
 
 def checked(name: str, value: Any) -> Any:
-    """``value`` as the setting ``name`` holds it. Text is read as in an environment variable. Raises
-    LabError with what it must be."""
-    each = FIELDS[name]
-    kind = str(each.type)
-    choices = each.metadata.get("choices")
+    """``value`` converted for the setting ``name``. Text is parsed as in an environment variable. Raises
+    LabError with the allowed values."""
+    field_ = FIELDS[name]
+    kind = str(field_.type)
+    choices = field_.metadata.get("choices")
     if isinstance(value, str):
         value = value.strip()
     if kind == "bool":
         if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
             return value.lower() in _TRUE
         if not isinstance(value, bool):
-            raise LabError(f"{name} = {_shown(value)}: must be true or false")
+            raise LabError(f"{name} = {_repr(value)}: must be true or false")
     elif kind.startswith("float"):
         if value in ("", None) and "None" in kind:
             return None
@@ -171,33 +173,33 @@ def checked(name: str, value: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number) or number < 0:
-            raise LabError(f"{name} = {_shown(value)}: must be a number of 0 or more")
+            raise LabError(f"{name} = {_repr(value)}: must be a number of 0 or more")
         return number
     elif kind == "str":
-        if not isinstance(value, str) or "\0" in value:  # which neither a path nor the environment can hold
-            raise LabError(f"{name} = {_shown(value)}: must be text")
-        value = each.metadata.get("aliases", {}).get(value, value)
+        if not isinstance(value, str) or "\0" in value:  # neither a path nor the environment can contain it
+            raise LabError(f"{name} = {_repr(value)}: must be text")
+        value = field_.metadata.get("aliases", {}).get(value, value)
         if choices and value not in choices:
-            raise LabError(f"{name} = {_shown(value)}: must be one of {', '.join(choices)}")
-    elif not isinstance(value, dict) or not all(isinstance(word, str) for word in value.values()):
+            raise LabError(f"{name} = {_repr(value)}: must be one of {', '.join(choices)}")
+    elif not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise LabError(f'[{name}] must be a table of texts, such as "setup.start" = "g"')
     return value
 
 
-def _shown(value: Any) -> str:
+def _repr(value: Any) -> str:
     return sanitize(repr(value))[:60]
 
 
 def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
-    """What the file sets, and a sentence for each key that is unknown or wrong. No file sets nothing."""
+    """The values in the file, and a sentence for each unknown or invalid key. A missing file sets nothing."""
     file = path() if file is None else file
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}, []
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        why = getattr(error, "strerror", None) or error
-        return {}, [f"{file.name} cannot be read: {sanitize(str(why))}; the defaults hold"]
+        reason = getattr(error, "strerror", None) or error
+        return {}, [f"{file.name} cannot be read: {sanitize(str(reason))}; the defaults apply"]
     found, problems = dict[str, Any](), []
     for name, value in data.items():
         if name not in FIELDS:
@@ -215,24 +217,24 @@ def load(
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Loaded:
-    """Every setting from wherever it is said first. ``arguments``: what the command line says, None and ""
-    where it says nothing. Raises LabError for what was typed just now, on the command line."""
-    words = os.environ if environment is None else environment
+    """Every setting from its first source. ``arguments``: the options of the command line, None and "" for
+    those that were not given. Raises LabError for an invalid option; other invalid values become problems."""
+    env = os.environ if environment is None else environment
     values, problems = read(file)
     sources: dict[str, Source] = {
         name: "file" if name in values and values[name] != {} else "default" for name in FIELDS
     }
-    for name, each in FIELDS.items():
-        variable = each.metadata["env"]
-        if variable and (text := words.get(variable, "")).strip():
+    for name, field_ in FIELDS.items():
+        variable = field_.metadata["env"]
+        if variable and (text := env.get(variable, "")).strip():
             try:
                 values[name] = checked(name, text)
                 sources[name] = "environment"
             except LabError as error:
                 problems.append(f"{variable}: {error}")
-    if words.get("NO_COLOR") and sources["color"] != "environment":
+    if env.get("NO_COLOR") and sources["color"] != "environment":
         values["color"], sources["color"] = False, "environment"
-    if sources["ascii"] == "default" and ascii_reason(words):
+    if sources["ascii"] == "default" and ascii_reason(env):
         values["ascii"], sources["ascii"] = True, "environment"
     for name, value in (arguments or {}).items():
         if name in FIELDS and value not in (None, ""):
@@ -240,25 +242,24 @@ def load(
     return Loaded(Settings(**values), sources, problems)
 
 
-def ascii_reason(words: Mapping[str, str]) -> str:
-    """Why only ASCII should be written to this terminal: its locale is set, and is not one of UTF-8, or
-    Python is told to write something else; "" when there is no reason. No locale at all is no reason:
-    containers seldom have one."""
-    told = words.get("PYTHONIOENCODING", "").partition(":")[0]
-    if told and not _is_utf8(told):
+def ascii_reason(env: Mapping[str, str]) -> str:
+    """Why only ASCII should be written to this terminal: its locale or Python's encoding is set and is not
+    UTF-8; "" without a reason. A missing locale is no reason, because containers seldom have one."""
+    encoding = env.get("PYTHONIOENCODING", "").partition(":")[0]
+    if encoding and not _is_utf8(encoding):
         return (
-            f"PYTHONIOENCODING={sanitize(told)[:40]} is not UTF-8, so only ASCII is written. "
-            "TUI_LAB_ASCII=0 overrules that."
+            f"PYTHONIOENCODING={sanitize(encoding)[:40]} is not UTF-8, so only ASCII is written. "
+            "TUI_LAB_ASCII=0 overrides that."
         )
-    locales = {name: words.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
+    locales = {name: env.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG")}
     if locales["LC_CTYPE"] == "C.UTF-8" and locales["LANG"] in ("C", "POSIX") and sys.flags.utf8_mode:
-        locales["LC_CTYPE"] = ""  # Python put it there itself (PEP 538)
+        locales["LC_CTYPE"] = ""  # set by Python itself (PEP 538)
     name, value = next(((name, value) for name, value in locales.items() if value), ("", ""))
     if not value or _is_utf8(value):
         return ""
     return (
-        f"{name}={sanitize(value)[:40]} is no UTF-8 locale, so only ASCII is written. "
-        "TUI_LAB_ASCII=0 overrules that."
+        f"{name}={sanitize(value)[:40]} is not a UTF-8 locale, so only ASCII is written. "
+        "TUI_LAB_ASCII=0 overrides that."
     )
 
 
@@ -267,14 +268,14 @@ def _is_utf8(name: str) -> bool:
 
 
 def export_to_env(settings: Settings, environment: MutableMapping[str, str] | None = None) -> None:
-    """Puts into the environment what other programs of the lab (runs, jobs, the host) read from there. Where
-    the default holds nothing stays: they would read again what was refused."""
-    words = os.environ if environment is None else environment
-    for name, each in FIELDS.items():
-        if not each.metadata.get("exported"):
+    """Sets the variables that other processes of the lab (runs, jobs, the playground) read. Variables of
+    settings at their defaults are removed, since their values may be invalid."""
+    env = os.environ if environment is None else environment
+    for name, field_ in FIELDS.items():
+        if not field_.metadata.get("exported"):
             continue
-        value, variable = getattr(settings, name), each.metadata["env"]
-        if value in (None, "", each.default):
-            words.pop(variable, None)
+        value, variable = getattr(settings, name), field_.metadata["env"]
+        if value in (None, "", field_.default):
+            env.pop(variable, None)
         else:
-            words[variable] = str(value)
+            env[variable] = str(value)

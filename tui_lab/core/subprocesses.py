@@ -1,5 +1,5 @@
-"""Child processes as the lab starts them: ``python -m`` with all three pipes, so that a child can never
-touch the terminal, and the last words of one that died kept for people. No torch, no textual."""
+"""Child processes of the lab: ``python -m`` with all three pipes, so that a child can never touch the
+terminal, and the last lines of its stderr for error messages. No torch, no textual."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 
 from tui_lab.core.errors import LabError
 
-#: A message holds whole rows of data: longer lines than asyncio's 64 KiB.
+#: Longer than asyncio's 64 KiB, because a message holds whole rows of data.
 LINE_LIMIT_BYTES = 32 << 20
 STDERR_TAIL_LINES = 5
-STDERR_LINE_BYTES = 4096  # of a line that never ends
+#: A line without end is cut here.
+STDERR_LINE_BYTES = 4096
 
 
 async def spawn(module: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Starts ``python -m module`` with ``environment`` on top of ours. Raises LabError when that fails."""
+    """Starts ``python -m module`` with ``environment`` on top of this process's. Raises LabError."""
     try:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -37,22 +38,22 @@ async def spawn(module: str, environment: Mapping[str, str] | None = None) -> as
 
 
 def stderr_tail() -> deque[str]:
-    """An empty memory for the end of what a child says."""
+    """An empty buffer for :func:`collect_stderr`."""
     return deque(maxlen=STDERR_TAIL_LINES)
 
 
-async def collect_stderr(stderr: asyncio.StreamReader, words: deque[str]) -> None:
-    """Reads stderr, so that the child never blocks on it, and keeps the end."""
+async def collect_stderr(stderr: asyncio.StreamReader, tail: deque[str]) -> None:
+    """Reads stderr to its end, so that the child never blocks on it, and keeps the last lines in ``tail``."""
     rest = b""
     while chunk := await stderr.read(1 << 16):
         *lines, rest = (rest[-STDERR_LINE_BYTES:] + chunk).split(b"\n")
-        words.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
+        tail.extend(line.decode("utf-8", "replace").strip() for line in lines if line.strip())
     if rest.strip():
-        words.append(rest.decode("utf-8", "replace").strip())
+        tail.append(rest.decode("utf-8", "replace").strip())
 
 
 def describe_exit(returncode: int | None) -> str:
-    """How a process ended."""
+    """How a process ended, as the end of a sentence."""
     if returncode is None:
         return "ended"
     if returncode >= 0:
@@ -65,11 +66,11 @@ def describe_exit(returncode: int | None) -> str:
     return f"was killed by {name}{hint}"
 
 
-#: How long a thread of libgomp (torch's on Linux) waits for the others at full speed before it sleeps. By
-#: itself it does so for about a millisecond at every one of thousands of barriers a step, which pays only
-#: while no other program wants a core: beside two busy programs on two cores a step of the bundled model took
-#: 2 to 7 times as long as with this number, libgomp's own for when there are more threads than cores. Alone
-#: it costs 1 to 9 %. (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html)
+#: How long a thread of libgomp (torch's on Linux) spins at a barrier before it sleeps. By default it spins
+#: for about a millisecond at each of thousands of barriers per step, which helps only on idle cores: next to
+#: two busy processes on two cores a step of the bundled model took 2 to 7 times as long as with this value,
+#: which is libgomp's own for more threads than cores. On an idle machine it costs 1 to 9 %.
+#: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 
 
@@ -77,7 +78,7 @@ def child_environment(
     more: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of this process (or ``environment``) for a child that computes, with ``more`` on top.
-    What somebody has set there for OpenMP holds."""
-    here = os.environ if environment is None else environment
-    patience = {} if "OMP_WAIT_POLICY" in here else SPIN
-    return {**patience, **here, "TOKENIZERS_PARALLELISM": "false", **(more or {})}
+    The user's settings for OpenMP apply."""
+    env = os.environ if environment is None else environment
+    spin = {} if "OMP_WAIT_POLICY" in env else SPIN
+    return {**spin, **env, "TOKENIZERS_PARALLELISM": "false", **(more or {})}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tui_lab.core.format import size
-from tui_lab.core.paths import is_there
+from tui_lab.core.paths import path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import Check
 
@@ -20,14 +20,14 @@ MIN_FREE_BYTES = 100_000_000
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
-    while not is_there(path) and path != path.parent:
+    while not path_exists(path) and path != path.parent:
         path = path.parent
     return path
 
 
 def cannot_write(directory: Path) -> str | None:
     """The reason why no files can be created there; None when they can."""
-    if not is_there(directory):
+    if not path_exists(directory):
         parent = existing(directory)
         if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
             return None

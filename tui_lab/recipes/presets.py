@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import own_files, resource_dir
+from tui_lab.core.paths import resource_dir, user_files
 from tui_lab.recipes.recipe import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml
 
 DEFAULT_PRESET = "minute"
@@ -79,7 +79,7 @@ def _read(path: Path, own: bool) -> Preset:
 def preset_files() -> dict[str, tuple[Path, bool]]:
     """Name to (file, whether it is the user's own), in order of name; the user's own come over the lab's."""
     found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
-    found |= {path.stem: (path, True) for path in own_files("presets")}
+    found |= {path.stem: (path, True) for path in user_files("presets")}
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
 
 

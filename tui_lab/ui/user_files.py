@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui_lab.core.paths import is_there
+from tui_lab.core.paths import path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import NamedCheck
 from tui_lab.doctor.check import Check
@@ -28,7 +28,7 @@ def check_settings() -> Check:
     faults = [*loaded.problems, *keymap.checked(keys)[1], *keymap.old_names(keys)]
     path = settings.path()
     said = sum(source != "default" for source in loaded.sources.values())
-    fine = f"{sanitize(str(path))}{'' if is_there(path) else ' (not there, and need not be)'}, {said} set"
+    fine = f"{sanitize(str(path))}{'' if path_exists(path) else ' (not there, and need not be)'}, {said} set"
     advice = f"mend {sanitize(str(path))}; `tui-lab settings` lists what holds"
     return _of("settings", fine, faults, advice)
 

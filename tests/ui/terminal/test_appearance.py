@@ -216,7 +216,7 @@ async def test_the_lab_says_why_it_writes_ascii(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LC_ALL", "C")
     app = LabApp(settings=load().settings, pane="runs")
     async with app.run_test(size=(80, 24)):
-        await until(lambda: said(app, "LC_ALL=C is no UTF-8 locale"))
+        await until(lambda: said(app, "LC_ALL=C is not a UTF-8 locale"))
         assert sum("UTF-8" in note.message for note in app._notifications) == 1
 
 

@@ -51,7 +51,7 @@ def change(lab: Lab, name: str, value: Any) -> str:
     before = goes_before(lab, name)
     if not before:
         lab.sources[name] = "default" if value is None else "file"
-    what = f"{name} has its default back" if value is None else f"{name} = {settings.display(new)}"
+    what = f"{name} has its default back" if value is None else f"{name} = {settings.format_value(new)}"
     if name == "keys":
         what = "keys are as they were made" if not new else f"{len(new)} actions have keys of your own"
     text = f"{what}: it {EFFECT[name]}."

@@ -28,7 +28,9 @@ AROUND_LIST = 8
 
 def row(name: str, value: Any, source: str) -> Content:
     """One line of the list."""
-    text = f"{len(value)} of {len(ACTIONS)} changed" if name == "keys" else settings.display(value) or "–"
+    text = (
+        f"{len(value)} of {len(ACTIONS)} changed" if name == "keys" else settings.format_value(value) or "–"
+    )
     if len(text) >= VALUE_WIDTH:
         text = text[: VALUE_WIDTH - 2] + "…"
     own = source != "default"
@@ -183,7 +185,7 @@ class SettingsScreen(Modal[None]):
         elif choices:
             self._pick(name, value, choices)
         else:
-            self._ask(name, settings.display(value))
+            self._ask(name, settings.format_value(value))
 
     def _pick(self, name: str, value: Any, choices: tuple[str, ...]) -> None:
         from tui_lab.ui.widgets.dialogs import Pick

@@ -19,7 +19,7 @@ from textual.design import ColorSystem
 from textual.theme import BUILTIN_THEMES, Theme
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.paths import own_files, resource_dir
+from tui_lab.core.paths import resource_dir, user_files
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import PLOTS
 
@@ -263,7 +263,7 @@ def read_theme(path: Path) -> LabTheme:
 
 def theme_files() -> list[Path]:
     """The lab's own files, then the user's, which take the place of the lab's of the same name."""
-    return sorted(resource_dir("themes").glob("*.toml")) + own_files("themes")
+    return sorted(resource_dir("themes").glob("*.toml")) + user_files("themes")
 
 
 def load_themes(paths: list[Path] | None = None) -> tuple[dict[str, LabTheme], list[str]]:

@@ -4,7 +4,7 @@ remembered in the state folder; who has a run or a settings file already needs n
 from __future__ import annotations
 
 from tui_lab.core import settings
-from tui_lab.core.paths import is_there, state_dir
+from tui_lab.core.paths import path_exists, state_dir
 from tui_lab.runs.folder import list_runs
 from tui_lab.ui.views.empty import Keymap, welcome
 
@@ -16,7 +16,7 @@ SECONDS = 25.0
 def words(keymap: Keymap = None) -> str:
     """What to say now; "" on every start but the first."""
     mark = state_dir() / MARK
-    if is_there(mark) or is_there(settings.path()) or list_runs():
+    if path_exists(mark) or path_exists(settings.path()) or list_runs():
         return ""
     try:
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
