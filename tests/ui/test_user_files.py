@@ -25,7 +25,9 @@ def test_without_files_there_is_nothing_to_do(config: Path) -> None:
 def test_settings_and_keys(config: Path) -> None:
     (config / "settings.toml").write_text('colour = 1\nplots = "block"\n[keys]\n"train.stopp" = "g"\n')
     check = user_files.check_settings()
-    assert check.state == "warn" and "'colour' is not a setting" in check.found and "(and 1 more)" in check.found
+    assert (
+        check.state == "warn" and "'colour' is not a setting" in check.found and "(and 1 more)" in check.found
+    )
     assert str(config / "settings.toml") in check.advice
     (config / "settings.toml").write_text("plots = ")
     assert "cannot be read" in user_files.check_settings().found
