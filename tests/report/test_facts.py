@@ -1,5 +1,5 @@
-"""Reports: their figures are those of the log and the result files, whatever state the run is in; the command
-they give makes the same recipe; what is damaged or not known is said."""
+"""Reports: the figures are those of the log and the result files in every state of a run; the command makes the
+same recipe; damaged files and unknown figures are named."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = T
     return run
 
 
-def blocks(found: facts.Report, section: str) -> list[Any]:
+def blocks(found: facts.ReportFacts, section: str) -> list[Any]:
     return [block for part in document(found).sections if part.id == section for block in part.blocks]
 
 
-def cells(found: facts.Report, section: str) -> dict[str, list[str]]:
+def cells(found: facts.ReportFacts, section: str) -> dict[str, list[str]]:
     """Rows of all tables of a section by their first cell."""
     tables = [block for block in blocks(found, section) if isinstance(block, Table)]
     return {row[0]: list(row[1:]) for table in tables for row in table.rows}
 
 
-def words(found: facts.Report, section: str) -> str:
+def text_of(found: facts.ReportFacts, section: str) -> str:
     texts: list[str] = []
     for block in blocks(found, section):
         if isinstance(block, Paragraph | Quote):
@@ -103,7 +103,7 @@ def words(found: facts.Report, section: str) -> str:
     return "\n".join(texts)
 
 
-def test_figures_are_those_of_the_log_and_the_files() -> None:
+def test_figures_are_those_of_the_log_and_the_result_files() -> None:
     run = make_run()
     save(run.path / "retention" / "strength.json", {
         "suite": "everyday", "n": 100, "acquisition_rows": 64, "acquisition_metric": "exact",
@@ -118,21 +118,22 @@ def test_figures_are_those_of_the_log_and_the_files() -> None:
     state = Watcher(run).read_all()
     stored = results.read(run.path / "retention" / "everyday.json")
     kept = asdict(stored.comparison.headline)
-    assert found.results["everyday"]["comparison"] == msgspec.to_builtins(stored.comparison)
-    assert "items" not in found.results["everyday"]
+    in_json: Any = facts.as_json(found)["results"]
+    assert in_json["everyday"]["comparison"] == msgspec.to_builtins(stored.comparison)
+    assert "items" not in in_json["everyday"]
     row = cells(found, "retention")["everyday"]
     assert row[:2] == ["100", "0.25"] and row[4] == f"{kept['value']:.3f}"
     assert row[5] == f"{kept['low']:.3f} – {kept['high']:.3f}"
     assert row[-1] == "✗ forgotten" and row[6:8] == ["40", "2"]
-    assert stored.comparison.sentence in words(found, "retention")
-    assert "guessing gets 25% of it right" in words(found, "retention")
-    assert "1 were right before and wrong after" in words(found, "retention")
+    assert stored.comparison.sentence in text_of(found, "retention")
+    assert "guessing gets 25% of it right" in text_of(found, "retention")
+    assert "1 were right before and wrong after" in text_of(found, "retention")
     assert cells(found, "retention")["numbers"][-1] == "✓ kept"
     probes = [block for block in blocks(found, "retention") if isinstance(block, Table)][-1]
     assert [row[0] for row in probes.rows] == [str(probe.step) for probe in state.item_probes]
     assert cells(found, "acquisition")["exact"] == ["0.100", "0.900"]
     assert cells(found, "strength")["0.5"][2] == "0.875"
-    assert "Recommended: 0.5" in words(found, "strength")
+    assert "Recommended: 0.5" in text_of(found, "strength")
 
 
 def test_memory_is_compared_with_the_forecast() -> None:
@@ -140,29 +141,29 @@ def test_memory_is_compared_with_the_forecast() -> None:
     found = facts.read(run)
     assert found.memory.measured == 600 * MIB and found.memory.inside is True
     assert found.memory.difference == pytest.approx(0.2)
-    text = words(found, "memory")
+    text = text_of(found, "memory")
     assert "The forecast was 500 MiB (400 MiB to 700 MiB) on cpu" in text
     assert "Measured: 600 MiB (resident memory), 100 MiB (20.0%) more; that is within its bounds." in text
     assert cells(found, "memory")["weights"] == ["300 MiB"]
     lines = {line.name: line for figure in blocks(found, "curves") if isinstance(figure, Figure)
              for line in figure.chart.series}  # fmt: skip
     assert set(lines["forecast of the peak"].ys) == {500 * MIB}
-    assert list(lines["resident memory"].ys) == found.curves.memory["resident"].values
-    assert list(lines["training"].ys) == found.curves.loss.values
+    assert list(lines["resident memory"].ys) == found.log.memory["resident"].values
+    assert list(lines["training"].ys) == found.log.loss.values
     assert list(lines["validation"].ys) == [8.5, 0.75]
     none = facts.read(written(create(Recipe(), name="n"), forecast=False))
-    assert none.memory.difference is None and "not known" in words(none, "memory")
-    assert "Memory against a forecast" in words(none, "unknown")
+    assert none.memory.difference is None and "not known" in text_of(none, "memory")
+    assert "Memory against a forecast" in text_of(none, "unknown")
 
 
-def test_the_rest_of_it() -> None:
+def test_losses_answers_flags_recipe_data_and_costs() -> None:
     found = facts.read(written(create(Recipe(preset="minute"), name="r")))
     table = cells(found, "result")
     assert table["training loss"] == ["8 → 0.2667"] and table["validation loss"] == ["8.5 → 0.75"]
     assert table["task's score (exact)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
     assert cells(found, "samples")["Who?"] == ["yes", "✗ no", "✓ yes"]
     quotes = [(b.label, b.text) for b in blocks(found, "samples") if isinstance(b, Quote)]
-    assert quotes[1:] == [("answered at step 0", "Hello."), ("answered at step 30", "Arr!")]
+    assert quotes[1:] == [("answer at step 0", "Hello."), ("answer at step 30", "Arr!")]
     assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]
     assert "out of memory" in [row[0] for row in cells(found, "flags").values()]
     assert cells(found, "recipe")["optim"] == ["adamw_torch", "because asked"]
@@ -171,9 +172,9 @@ def test_the_rest_of_it() -> None:
     assert cells(found, "data")["duplicates left out"] == ["3"]
     assert cells(found, "machine")["torch"] == ["2.13.0"]
     costs = cells(found, "costs")
-    assert costs["time of processes at work"] == ["1:01"] and costs["operations a token"] == ["24 MFLOP"]
+    assert costs["time of all attempts"] == ["1:01"] and costs["operations per token"] == ["24 MFLOP"]
     assert "not known" in costs["energy"][0] and "not known" in costs["money"][0]
-    assert "secret-host" not in "".join(map(str, found.plain().values()))
+    assert "secret-host" not in json.dumps(facts.as_json(found))
 
 
 def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +187,8 @@ def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) ->
     events.write(EndEvent(state="finished", step=1, energy_j=3.6e6))
     events.close()
     found = cells(facts.read(run), "costs")
-    assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 an hour"]
-    assert found["CO₂"][0].startswith("445 g CO₂ = energy × 445 g a kWh (world average 2024")
+    assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 per hour"]
+    assert found["CO₂"][0].startswith("445 g CO₂ = energy × 445 g per kWh (world average 2024")
     assert cells(facts.read(run), "memory")["GPU 0, a GPU, by all processes"] == ["9 MiB"]
 
 
@@ -201,20 +202,20 @@ def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) ->
         ("", True, "was running when this was written"),
     ],
 )
-def test_every_state_is_said(end: str, locked: bool, says: str) -> None:
+def test_every_state_has_its_sentence(end: str, locked: bool, says: str) -> None:
     run = written(create(Recipe(), name="s"), end=end)
     run.log_path.write_text("a last \x1b[31mword\n")
     lock = RunLock.take(run) if locked else None
     found = facts.read(run)
     if lock:
         lock.release()
-    assert says in words(found, "result")
-    assert ("a last" in words(found, "result")) == (found.state in ("failed", "crashed"))
-    if found.state != "finished":
-        assert "would have come to" in words(found, "unknown") or "had not ended" in words(found, "unknown")
+    assert says in text_of(found, "result")
+    assert ("a last" in text_of(found, "result")) == (found.status in ("failed", "crashed"))
+    if found.status != "finished":
+        assert "would have given" in text_of(found, "unknown") or "had not ended" in text_of(found, "unknown")
 
 
-def test_what_is_damaged_or_missing_is_said_and_the_rest_is_reported() -> None:
+def test_damaged_files_are_named_and_the_rest_is_reported() -> None:
     run = written(create(Recipe(), name="d"), end="")
     run.recipe_path.write_text("model = [")
     (run.path / "retention").mkdir()
@@ -226,19 +227,21 @@ def test_what_is_damaged_or_missing_is_said_and_the_rest_is_reported() -> None:
             b'{"kind":"score","when":"end"}\n\xff\xfe\n{"kind":"choice","field":[1],"reason":{"a":1}}\n{"half'
         )
     found = facts.read(run)
-    told = words(found, "result")
+    written_json = text_of(found, "result")
     for name in ("recipe.toml", "everyday.json", "strength.json"):
-        assert name in told
-    assert found.recipe == {} and found.command == "" and "no command can be given" in words(found, "repeat")
+        assert name in written_json
+    assert (
+        found.recipe is None and found.command == "" and "no command can be given" in text_of(found, "repeat")
+    )
     assert cells(found, "result")["training loss"] == ["8 → 0.2667"]
     empty = create(Recipe(), name="empty")
     for folder in (empty, Run(empty.path / "nothing")):
         nothing = facts.read(folder)
-        assert nothing.state == "created" and "No step was recorded" in words(nothing, "curves")
-        assert math.isnan(nothing.curves.loss.last)
+        assert nothing.status == "created" and "No step was recorded" in text_of(nothing, "curves")
+        assert math.isnan(nothing.log.loss.last)
 
 
-def test_records_of_another_kind_break_no_report() -> None:
+def test_invalid_results_are_named_with_their_field() -> None:
     run = written(create(Recipe(), name="odd"))
     wild = result()
     wild["comparison"] = comparison(0.9, 0.5, "a_new_verdict", retention=None, above_chance=5)
@@ -246,10 +249,11 @@ def test_records_of_another_kind_break_no_report() -> None:
     save(run.path / "retention" / "everyday.json", wild)
     save(run.path / "retention" / "strength.json", {"points": [{"strength": "x"}, 5]})
     save(run.path / "retention" / "acquisition.json", {"items": [1, {"base": 2}], "metrics": {"exact": 3}})
-    made = document(facts.read(run))
-    assert [section.id for section in made.sections if not section.blocks] == []
-    assert any("comparison.retention must be an object" in text for text in facts.read(run).problems)
-    assert cells(facts.read(run), "result")["steps"] == ["30 of 30"]
+    found = facts.read(run)
+    assert [section.id for section in document(found).sections if not section.blocks] == []
+    for name in ("comparison.retention must be an object", "strength.json: points", "acquisition.json: "):
+        assert name in text_of(found, "result")
+    assert cells(found, "result")["steps"] == ["30 of 30"]
 
 
 def test_the_command_makes_the_same_recipe() -> None:
@@ -265,15 +269,18 @@ def test_the_command_makes_the_same_recipe() -> None:
         assert prepare(args)[0] == recipe
 
 
-def test_files_are_whole_and_a_place_that_cannot_be_written_is_one_sentence(
+def test_the_command_writes_the_files_or_fails_with_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = written(create(Recipe(), name="files"))
     assert main.main(["report", "latest", "--json", "--out", str(tmp_path / "a" / "b")]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["state"] == "finished" and told["memory"]["difference"] == pytest.approx(0.2)
-    assert [Path(path).name for path in told["written"]] == ["report.md", "report.html"]
-    assert all(Path(path).is_file() for path in told["written"]) and not (run.path / "report.md").exists()
+    written_json = json.loads(capsys.readouterr().out)
+    assert written_json["state"] == "finished" and written_json["memory"]["difference"] == pytest.approx(0.2)
+    assert [Path(path).name for path in written_json["written"]] == ["report.md", "report.html"]
+    assert (
+        all(Path(path).is_file() for path in written_json["written"])
+        and not (run.path / "report.md").exists()
+    )
     assert main.main(["report", "latest", "--format", "md"]) == 0
     assert str(run.path / "report.md") in capsys.readouterr().out
     assert not (run.path / "report.html").exists()
@@ -284,26 +291,26 @@ def test_files_are_whole_and_a_place_that_cannot_be_written_is_one_sentence(
     assert "no report was written" in report_files.write_at_end(Run(tmp_path / "gone"))
 
 
-def test_a_run_says_on_its_log_why_there_is_no_report_unless_it_failed(
+def test_a_run_logs_why_there_is_no_report_unless_it_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tui_lab.training.__main__ import _report
 
     monkeypatch.setattr(report_files, "write_at_end", lambda run: "no report was written: x")
     _report(create(Recipe(), name="says"), 1)
-    assert capsys.readouterr().err == "", "the last words of a failure stay those of the failure"
+    assert capsys.readouterr().err == "", "the end of the log stays that of the failure"
     _report(create(Recipe(), name="says"), 0)
     assert capsys.readouterr().err == "no report was written: x\n"
 
 
-def test_a_long_log_is_left_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_writes_no_report_for_a_long_log(monkeypatch: pytest.MonkeyPatch) -> None:
     run = written(create(Recipe(), name="long"))
-    monkeypatch.setattr(report_files, "MOST_LOG_BYTES_AT_END", 10)
+    monkeypatch.setattr(report_files, "MAX_LOG_BYTES_AT_END", 10)
     assert "the log is long" in report_files.write_at_end(run)
     assert not (run.path / "report.md").exists()
 
 
-def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
+def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
     run = written(create(Recipe(preset="minute"), name="c"), end="")
     events = EventWriter(run.events_path)
     events.write(CommandEvent(id="a", name="checkpoint", outcome="saved at step 30"))
@@ -313,17 +320,35 @@ def test_the_course_of_a_run_that_was_changed_on_its_way() -> None:
     events.write(EndEvent(state="finished", step=40))
     events.close()
     found = facts.read(run)
-    told = [row["what"] for row in cells_of(found, "What was done to the run on its way")]
-    assert told == [
+    written_json = [row["what"] for row in cells_of(found, "Course of the run")]
+    assert written_json == [
         "checkpoint: saved at step 30",
         "attempt 2 continues from step 20",
         "max_steps: 30 → 40 (course: another end)",
     ]
-    assert cells(found, "result")["attempts"] == ["2"] and found.step == 20
-    assert "no single command goes the same course" in words(found, "repeat")
+    assert cells(found, "result")["attempts"] == ["2"] and found.log.step == 20
+    assert "no single command repeats the run exactly" in text_of(found, "repeat")
 
 
-def cells_of(found: facts.Report, caption: str) -> list[dict[str, str]]:
+def test_json_keeps_its_keys() -> None:
+    """Those of version 1; programs read them."""
+    found = facts.as_json(facts.read(written(create(Recipe(preset="minute"), name="j"))))
+    assert set(found) == {
+        "v", "run", "folder", "state", "message", "started_at", "updated_at", "last_words", "written_at",
+        "written_by", "recipe", "changed", "base_preset", "command", "choices", "warnings", "data", "model",
+        "plan", "versions", "device", "threads", "attempts", "course", "step", "total_steps", "losses",
+        "scores", "samples", "examples", "answers", "acquisition", "results", "flips", "item_probes",
+        "kl_probes", "threshold", "probe_reason", "strength", "memory", "flags", "ladder", "ladder_cost",
+        "spent", "prices", "saved", "unknown", "problems",
+    }  # fmt: skip
+    as_dict: Any = found
+    assert as_dict["scores"][0]["name"] == "exact" and "examples" not in as_dict["scores"][0]
+    assert as_dict["device"]["name"] == "a CPU" and as_dict["saved"] == {} and as_dict["threads"] == 2
+    assert as_dict["memory"]["inside"] is True and as_dict["losses"]["train_first"] == 8.0
+    assert as_dict["samples"][0]["after"]["text"] == "Arr!" and as_dict["choices"][0]["field"] == "optim"
+
+
+def cells_of(found: facts.ReportFacts, caption: str) -> list[dict[str, str]]:
     """The rows of one table, without their first cells."""
     tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
     table = next(table for table in tables if table.caption == caption)

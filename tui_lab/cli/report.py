@@ -17,9 +17,9 @@ def run(args: argparse.Namespace) -> int:
     facts = report.read(found)
     paths = write.write(found, args.out, args.format, facts)
     if args.json:
-        as_json({"kind": "report", "written": [str(path) for path in paths], **facts.plain()})
+        as_json({"kind": "report", "written": [str(path) for path in paths], **report.as_json(facts)})
         return 0
-    print(f"run {found.id} ({facts.state}):")
+    print(f"run {found.id} ({facts.status}):")
     for path in paths:
         print(f"  {sanitize(str(path))}")
     return 0

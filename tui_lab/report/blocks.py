@@ -4,7 +4,6 @@ template's branch."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -78,16 +77,6 @@ class Document:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
-
-
-def number(value: object, digits: int = 4) -> str:
-    """A number with ``digits`` decimals, or 4 significant digits; a dash where there is none."""
-    if isinstance(value, float) and math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    found = finite(value)
-    if found is None:
-        return UNKNOWN
-    return f"{found:.{digits}f}" if digits < 4 else f"{found:.{digits}g}"
 
 
 def whole(value: object) -> str:

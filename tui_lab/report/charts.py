@@ -5,13 +5,15 @@ who do not see it. :mod:`tui_lab.report.svg` draws them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
-from tui_lab.runs.schema import IntervalRecord, ItemProbeEvent, KlProbeEvent
+from tui_lab.report.measured import StrengthResult
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.schema import IntervalRecord
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 
@@ -163,24 +165,17 @@ def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) ->
 
 
 def charts(state: RunState, threshold: float | None) -> list[Chart]:
-    """Every chart that has values. A chart that a damaged log breaks is left out."""
-    makers: list[Callable[[], Chart | None]] = [
-        lambda: _loss(state),
-        lambda: _retention(state, threshold),
-        lambda: _kl(state),
-        lambda: _memory(state),
-        lambda: _one("throughput", "Throughput", "tokens per second", state.tok_per_s, 5),
-        lambda: _one("rate", "Learning rate", "rate", state.learning_rate, 4),
-        lambda: _one("gradient", "Gradient norm", "norm before clipping", state.grad_norm, 6),
-    ]
-    found = []
-    for make in makers:
-        try:
-            if (chart := make()) is not None:
-                found.append(chart)
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            continue
-    return found
+    """Every chart that has values."""
+    found = (
+        _loss(state),
+        _retention(state, threshold),
+        _kl(state),
+        _memory(state),
+        _one("throughput", "Throughput", "tokens per second", state.tok_per_s, 5),
+        _one("rate", "Learning rate", "rate", state.learning_rate, 4),
+        _one("gradient", "Gradient norm", "norm before clipping", state.grad_norm, 6),
+    )
+    return [chart for chart in found if chart is not None]
 
 
 def _one(id: str, title: str, y_name: str, curve: Curve, colour: int) -> Chart | None:
@@ -205,18 +200,19 @@ def _loss(state: RunState) -> Chart | None:
 
 
 def _intervals(
-    name: str, colour: int, probes: Sequence[KlProbeEvent | ItemProbeEvent], figures: Sequence[IntervalRecord]
+    name: str, colour: int, xs: Sequence[float], estimates: Sequence[IntervalRecord] | Sequence[Interval]
 ) -> Series:
-    steps = [float(probe.step) for probe in probes]
-    values, lows, highs = [f.value for f in figures], [f.low for f in figures], [f.high for f in figures]
-    return Series(name, colour, steps, values, "points", lows, highs)
+    lows, highs = [one.low for one in estimates], [one.high for one in estimates]
+    return Series(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
 
 
 def _retention(state: RunState, threshold: float | None) -> Chart | None:
     probes = state.item_probes
     if not probes:
         return None
-    series = [_intervals("retention", 3, probes, [probe.headline for probe in probes])]
+    series = [
+        _intervals("retention", 3, [probe.step for probe in probes], [probe.headline for probe in probes])
+    ]
     if threshold is not None:
         ends = [0.0, float(max(state.total_steps, probes[-1].step, 1))]
         series.append(Series(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False))
@@ -228,9 +224,10 @@ def _kl(state: RunState) -> Chart | None:
     probes = state.kl_probes
     if not probes:
         return None
+    steps = [probe.step for probe in probes]
     series = (
-        _intervals("general text", 3, probes, [probe.general for probe in probes]),
-        _intervals("the task's own text", 2, probes, [probe.task for probe in probes]),
+        _intervals("general text", 3, steps, [probe.general for probe in probes]),
+        _intervals("the task's own text", 2, steps, [probe.task for probe in probes]),
     )
     return Chart("kl", "Distance from the base (KL divergence)", "nats per token", series)
 
@@ -275,23 +272,17 @@ def _memory(state: RunState) -> Chart | None:
     return Chart("memory", title, "bytes", tuple(series), unit="bytes")
 
 
-def strength_chart(sweep: Mapping[str, Any]) -> Chart | None:
-    """Gain and retention by strength; None for fewer than two readable points."""
-    points = []
-    for point in sweep.get("points") or ():
-        try:
-            kept = tuple(float(point["retention"][key]) for key in ("value", "low", "high"))
-            gain = point.get("acquisition_interval") or {}
-            gained = [float(gain.get(key, math.nan)) for key in ("value", "low", "high")]
-            points.append((float(point["strength"]), *gained, *kept))
-        except (TypeError, KeyError, ValueError, AttributeError):
-            continue
+def strength_chart(sweep: StrengthResult) -> Chart | None:
+    """Gain and retention by strength; None for fewer than two points."""
+    points = sorted(sweep.points, key=lambda point: point.strength)
     if len(points) < 2:
         return None
-    columns = [list(column) for column in zip(*sorted(points), strict=True)]
+    none = Interval(math.nan, math.nan, math.nan)
+    gains = [point.acquisition_interval or none for point in points]
+    strengths = [point.strength for point in points]
     series = (
-        Series("score on the new task", 2, columns[0], columns[1], "points", columns[2], columns[3]),
-        Series("retention", 3, columns[0], columns[4], "points", columns[5], columns[6]),
+        _intervals("score on the new task", 2, strengths, gains),
+        _intervals("retention", 3, strengths, [point.retention for point in points]),
     )
     shown = tuple(one for one in series if any(map(math.isfinite, one.ys)))
     return Chart("strength", "Gain and retention by strength", "share", shown, x_name="strength")

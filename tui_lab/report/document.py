@@ -1,17 +1,30 @@
-"""A report as a document: sections of paragraphs, tables, charts, quotes and commands, in plain words and
-without any markup, so that Markdown and HTML say the same and each escapes in one place. Texts of models,
-data and logs stand here as they came; a figure that is not known is a dash."""
+"""The facts of a run as a document: sections of paragraphs, tables, charts, quotes and commands, without markup.
+Texts of models, data and logs are passed on unchanged; the templates escape them. Unknown figures are a dash."""
 
 from __future__ import annotations
 
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
-from tui_lab.core.format import UNKNOWN, carbon, count, duration, energy, finite, memory_name, money, size
+import msgspec
+
+from tui_lab import __version__
+from tui_lab.core.format import (
+    UNKNOWN,
+    carbon,
+    count,
+    decimal,
+    duration,
+    energy,
+    finite,
+    memory_name,
+    money,
+    significant,
+    size,
+)
 from tui_lab.report import retention
 from tui_lab.report.blocks import (
     Block,
@@ -23,29 +36,31 @@ from tui_lab.report.blocks import (
     Paragraph,
     Quote,
     Section,
-    number,
     whole,
 )
 from tui_lab.report.charts import Table, charts
-from tui_lab.report.facts import Report
+from tui_lab.report.facts import ReportFacts, unknown
+from tui_lab.report.measured import MeanRecord
+from tui_lab.runs.schema import JsonValue, ScoredExample, ScoreEvent
 
-#: What each state means, for whoever reads the report later.
+Pairs: TypeAlias = list[tuple[str, str]]
+#: Each state in a sentence for later readers.
 STATES = {
     "created": "It has not been started.",
-    "starting": "It was starting when this was written: what follows is what was known then.",
-    "running": "It was running when this was written: what follows is what was known then.",
-    "paused": "It was paused when this was written: what follows is what was known then.",
+    "starting": "It was starting when this was written: the report shows what was known then.",
+    "running": "It was running when this was written: the report shows what was known then.",
+    "paused": "It was paused when this was written: the report shows what was known then.",
     "finished": "It ran to its end.",
     "stopped": "It was stopped before its planned end; what was learned until then was saved.",
-    "failed": "It failed: what follows is what was measured until then.",
-    "crashed": "It crashed: its process ended without writing an end. What follows is what was measured "
+    "failed": "It failed: the report shows what was measured until then.",
+    "crashed": "It crashed: its process ended without writing an end. The report shows what was measured "
     "until then.",
 }
-#: Facts of the data that are told, in this order and these words; the rest follows under its own name.
+#: Fields of the data event with their names, in this order; all others follow under their own names.
 DATA_NAMES = {
-    "name": "data", "format": "format", "reason": "read as", "train_rows": "rows to train on",
-    "validation_rows": "rows held out", "train_tokens": "tokens to train on",
-    "train_trained_tokens": "of them trained (not masked)", "mean_tokens": "tokens a row, mean",
+    "name": "data", "format": "format", "reason": "read as", "train_rows": "training rows",
+    "validation_rows": "held-out rows", "train_tokens": "training tokens",
+    "train_trained_tokens": "of them trained (not masked)", "mean_tokens": "tokens per row, mean",
     "longest_tokens": "tokens of the longest row", "duplicates": "duplicates left out",
     "near_duplicates": "near-duplicates left out", "leaks_removed": "rows left out of validation as leaks",
     "truncated": "rows cut to the length", "rows_bad": "rows left out as damaged",
@@ -54,24 +69,18 @@ DATA_NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Pair:
-    name: str
-    value: str
-
-
-def document(report: Report) -> Document:
+def document(facts: ReportFacts) -> Document:
     """The whole report."""
-    recipe = report.recipe
-    what = f"{recipe['model']} on {recipe['data']}" if recipe else "a recipe that cannot be read"
-    makers = (
+    recipe = facts.recipe
+    subtitle = f"{recipe.model} on {recipe.data}" if recipe else "a recipe that cannot be read"
+    sections: tuple[tuple[str, str, Callable[[ReportFacts], Iterator[Block]]], ...] = (
         ("result", "Result", _result),
         ("curves", "Curves", _curves),
         ("retention", "Retention: what the model still knows", retention.retention),
         ("acquisition", "Acquisition: what it learned", _acquisition),
         ("samples", "Before and after", _samples),
         ("strength", "Strength sweep", retention.strength),
-        ("flags", "What went wrong on the way", _flags),
+        ("flags", "Problems during the run", _flags),
         ("memory", "Memory: forecast and measured", _memory),
         ("costs", "Time, energy, money, CO₂", _costs),
         ("recipe", "Recipe", _recipe),
@@ -80,242 +89,245 @@ def document(report: Report) -> Document:
         ("repeat", "How to repeat it", _repeat),
         ("unknown", "What is not known", _unknown),
     )
-    sections = []
-    for id, title, make in makers:
-        blocks: list[Block] = []
-        try:
-            blocks.extend(make(report))  # keeps what came before an error
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
-            # records of another version, or damaged ones: the rest of the report still counts
-            blocks.append(Paragraph("The rest of these records cannot be read by this version of the lab."))
-        sections.append(Section(id, title, tuple(blocks)))
-    return Document(f"Run {report.run}", what, tuple(sections))
+    made = tuple(Section(id, title, tuple(make(facts))) for id, title, make in sections)
+    return Document(f"Run {facts.run}", subtitle, made)
 
 
-def _when(seconds: float | None) -> str:
+def _time(seconds: float | None) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds)) if seconds else UNKNOWN
     except (OverflowError, ValueError, OSError):
         return UNKNOWN
 
 
-def _pairs(caption: str, pairs: Sequence[_Pair]) -> Table:
-    return Table(caption, ("", "value"), tuple((pair.name, pair.value) for pair in pairs))
+def _pair_table(caption: str, pairs: Iterable[tuple[str, str]]) -> Table:
+    return Table(caption, ("", "value"), tuple(pairs))
 
 
-def _change(first: Any, last: Any, digits: int = 4) -> str:
-    if finite(first) is None or first == last:
-        return number(last, digits)
-    return f"{number(first, digits)} → {number(last, digits)}"
+def _change(values: Sequence[float]) -> str:
+    """The first and the last of some values."""
+    first, last = (values[0], values[-1]) if values else (math.nan, math.nan)
+    if not math.isfinite(first) or first == last:
+        return significant(last)
+    return f"{significant(first)} → {significant(last)}"
+
+
+def _text(value: JsonValue) -> str:
+    """A value of the recipe or of an event as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return "" if value is None else str(value)
 
 
 # --------------------------------------------------------------------------------------------------
 # sections
 
 
-def _result(report: Report) -> Iterator[Block]:
-    yield Paragraph(f"State: {report.state}. {STATES.get(report.state, '')}")
-    if report.message:
-        yield Quote("what the run said", report.message)
-    if report.last_words:
-        yield Quote("the end of its log", "\n".join(report.last_words))
-    losses, memory, spent = report.losses, report.memory, report.spent
-    total = f" of {report.total_steps:,}" if report.total_steps else ""
-    pairs = [
-        _Pair("steps", f"{report.step:,}{total}"),
-        _Pair("training loss", _change(losses["train_first"], losses["train_last"])),
-        _Pair("validation loss", _change(losses["validation_first"], losses["validation_last"])),
-    ]
-    if losses["validation_best"] is not None and losses["validation_best"] != losses["validation_last"]:
-        best = f"{number(losses['validation_best'])} at step {whole(losses['validation_best_step'])}"
-        pairs.append(_Pair("best validation loss", best))
-    if report.scores:
-        first, last = _score(report, "start"), _score(report, "end")
-        name = f"task's score ({report.scores[-1].get('name')})"
-        pairs.append(_Pair(name, f"{number(first, 3)} → {number(last, 3)}"))
-    pairs += [_Pair(name, value) for name, value in retention.summary(report)]
+def _result(facts: ReportFacts) -> Iterator[Block]:
+    yield Paragraph(f"State: {facts.status}. {STATES.get(facts.status, '')}")
+    if facts.message:
+        yield Quote("message of the run", facts.message)
+    if facts.last_words:
+        yield Quote("end of its log", "\n".join(facts.last_words))
+    yield _pair_table("The run in figures", _figures(facts))
+    if facts.course:
+        rows = tuple((_time(entry.t), entry.text) for entry in facts.course)
+        yield Table("Course of the run", ("when", "what"), rows)
+    if facts.problems:
+        yield Paragraph("What could not be read of this run:")
+        yield Bullets(tuple(facts.problems))
+
+
+def _figures(facts: ReportFacts) -> Iterator[tuple[str, str]]:
+    log, memory, spent, best = facts.log, facts.memory, facts.spent, facts.best_validation
+    yield "steps", f"{log.step:,}" + (f" of {log.total_steps:,}" if log.total_steps else "")
+    yield "training loss", _change(log.loss.values)
+    yield "validation loss", _change(log.validation.values)
+    if best and best[1] != log.validation.last:
+        yield "best validation loss", f"{significant(best[1])} at step {best[0]:,}"
+    if log.scores:
+        yield (
+            f"task's score ({log.score_name})",
+            f"{decimal(log.score('start'))} → {decimal(log.score('end'))}",
+        )
+    yield from retention.summary(facts)
     if memory.measured is not None:
         against = f", forecast {size(memory.total)}" if memory.total is not None else ""
-        pairs.append(_Pair("peak of memory", f"{size(memory.measured)}{against}"))
-    pairs.append(_Pair("time", duration(spent["seconds"])))
-    if spent["energy_j"] is not None:
-        pairs.append(_Pair("energy", energy(spent["energy_j"])))
-    if report.saved:
-        pairs.append(_Pair("saved", f"{report.saved.get('what')} ({size(report.saved.get('bytes'))})"))
-    pairs += [
-        _Pair("attempts", str(report.attempts)),
-        _Pair("began", _when(report.started_at)),
-        _Pair("last word", _when(report.updated_at)),
-        _Pair("this report", f"{_when(report.written_at)}, by tui-lab {report.written_by}"),
-    ]
-    yield _pairs("The run in figures", pairs)
-    if report.course:
-        rows = tuple((_when(note["t"]), note["text"]) for note in report.course)
-        yield Table("What was done to the run on its way", ("when", "what"), rows)
-    if report.problems:
-        yield Paragraph("What could not be read of this run:")
-        yield Bullets(tuple(report.problems))
+        yield "peak memory", f"{size(memory.measured)}{against}"
+    yield "time", duration(spent.seconds)
+    if spent.energy_j is not None:
+        yield "energy", energy(spent.energy_j)
+    if log.saved:
+        yield "saved", f"{log.saved.what} ({size(log.saved.bytes)})"
+    yield "attempts", str(log.attempt)
+    yield "started", _time(log.started_at)
+    yield "last event", _time(log.updated_at)
+    yield "this report", f"{_time(facts.written_at)}, by tui-lab {__version__}"
 
 
-def _score(report: Report, when: str) -> Any:
-    found = [score for score in report.scores if score.get("when") == when]
-    return found[-1]["value"] if found else math.nan
-
-
-def _curves(report: Report) -> Iterator[Block]:
-    found = charts(report.curves, report.threshold)
-    for chart in found:
-        yield Figure(chart)
+def _curves(facts: ReportFacts) -> Iterator[Block]:
+    found = charts(facts.log, facts.threshold)
+    yield from map(Figure, found)
     if not found:
         yield Paragraph("No step was recorded, so there is nothing to draw.")
 
 
-def _acquisition(report: Report) -> Iterator[Block]:
-    by_name: dict[str, dict[str, Any]] = {}
-    for score in report.scores:
-        for name, value in {str(score.get("name")): score.get("value"), **score}.items():
-            number_of = finite(value)
-            if number_of is not None and name not in ("step", "rows", "seconds", "value"):
-                by_name.setdefault(name, {})[str(score.get("when"))] = number_of
-    if by_name:
-        rows = report.scores[-1].get("rows")
+def _score_values(score: ScoreEvent) -> dict[str, float]:
+    """All values of a score by name, the task's own first."""
+    others = {"exact": score.exact, "token_f1": score.token_f1, "rouge_l": score.rouge_l}
+    return {score.name: score.value, **{name: value for name, value in others.items() if value is not None}}
+
+
+def _acquisition(facts: ReportFacts) -> Iterator[Block]:
+    scores: dict[str, dict[str, float]] = {}
+    for score in facts.log.scores:
+        for name, value in _score_values(score).items():
+            scores.setdefault(name, {})[score.when] = value
+    if scores:
+        newest = facts.log.scores[-1]
         yield Paragraph(
-            f"The run itself had {whole(rows)} held-out rows answered, greedily, and judged; the score it is "
-            f"known by is {report.scores[-1].get('name')}. Scores lie between 0 and 1."
+            f"The run answered {whole(newest.rows)} held-out rows greedily, and the answers were scored; its "
+            f"main score is {newest.name}. Scores are between 0 and 1."
         )
-        table = [(name, number(of.get("start"), 3), number(of.get("end"), 3)) for name, of in by_name.items()]
-        yield Table("Scores of the run", ("score", "before", "after"), tuple(table), right=(1, 2))
-    metrics = report.acquisition.get("metrics")
-    if isinstance(metrics, dict) and metrics:
+        rows = [(name, decimal(of.get("start")), decimal(of.get("end"))) for name, of in scores.items()]
+        yield Table("Scores of the run", ("score", "before", "after"), tuple(rows), right=(1, 2))
+    measured = facts.measured.acquisition
+    if measured.metrics:
         yield Paragraph(
-            f"Measured again after the run on {whole(report.acquisition.get('rows'))} held-out rows, base "
-            "and tuned model side by side; ± is the standard error."
+            f"Measured after the run on {whole(measured.rows)} held-out rows, base and tuned model side by "
+            "side; ± is the standard error."
         )
-        again = [
-            (str(name), *(_with_error(sides.get(side)) for side in ("base", "tuned")))
-            for name, sides in metrics.items()
-            if isinstance(sides, dict)
-        ]
+        again = [(name, _mean(of.base), _mean(of.tuned)) for name, of in measured.metrics.items()]
         yield Table("Scores measured after the run", ("score", "base", "tuned"), tuple(again), right=(1, 2))
-    gap = finite(report.acquisition.get("overfitting_gap"))
-    if gap is not None:
-        way = "above" if gap >= 0 else "below"
-        yield Paragraph(f"Validation loss lies {number(abs(gap))} nats a token {way} training loss.")
-    if not by_name and not metrics:
+    if (gap := finite(measured.overfitting_gap)) is not None:
+        side = "above" if gap >= 0 else "below"
+        yield Paragraph(f"Validation loss is {significant(abs(gap))} nats per token {side} training loss.")
+    if not scores and not measured.metrics:
         yield Paragraph("What it learned was not scored: it is not known.")
 
 
-def _with_error(found: Any) -> str:
-    if not isinstance(found, dict):
+def _mean(found: MeanRecord | None) -> str:
+    if found is None:
         return UNKNOWN
-    error = finite(found.get("se"))
-    return number(found.get("value"), 3) + (f" ± {number(error, 3)}" if error is not None else "")
+    error = finite(found.se)
+    return decimal(found.value) + (f" ± {decimal(error)}" if error is not None else "")
 
 
-def _samples(report: Report) -> Iterator[Block]:
-    if not (report.samples or report.examples or report.answers):
+def _samples(facts: ReportFacts) -> Iterator[Block]:
+    if not (facts.samples or facts.examples or facts.answers):
         yield Paragraph("No answer of the model was recorded.")
         return
-    yield Paragraph("Texts are shown as they came; what cannot be seen stands there as a sign of its own.")
-    for sample in report.samples:
-        yield Quote("asked", sample["prompt"])
-        for side in ("before", "after"):
-            if (found := sample[side]) is not None:
-                yield Quote(f"answered at step {whole(found.get('step'))}", str(found.get("text", "")))
-    if report.examples:
-        rows = []
-        for example in report.examples:
-            before, after = example["before"] or {}, example["after"] or {}
-            expected = before.get("expected", after.get("expected", ""))
-            rows.append((example["prompt"], expected, *(_judged(side) for side in (before, after))))
-        head = ("asked", "expected", "before", "after")
-        yield Table("Held-out rows, as the run scored them", head, tuple(rows))
-    if report.answers:
-        rows = [(a["prompt"], a["expected"], a["base"], a["tuned"]) for a in report.answers]
-        yield Table(
-            "Held-out rows, measured after the run", ("asked", "expected", "base", "tuned"), tuple(rows)
-        )
-
-
-def _judged(side: Mapping[str, Any]) -> str:
-    mark = {True: "✓ ", False: "✗ "}.get(side.get("ok"), "") if side else ""  # type: ignore[arg-type]
-    return mark + str(side.get("answer", UNKNOWN))
-
-
-def _flags(report: Report) -> Iterator[Block]:
-    if report.flags:
+    yield Paragraph("Texts are shown as recorded; invisible characters are replaced by visible signs.")
+    for sample in facts.samples:
+        yield Quote("prompt", sample.prompt)
+        for side in (sample.before, sample.after):
+            if side is not None:
+                yield Quote(f"answer at step {whole(side.step)}", side.text)
+    if facts.examples:
         rows = [
-            (f["severity"], f["name"].replace("_", " "), whole(f["step"]), f["sentence"], f["remedy"])
-            for f in report.flags
+            (
+                example.prompt,
+                _expected(example.before, example.after),
+                *map(_scored, (example.before, example.after)),
+            )
+            for example in facts.examples
         ]
-        head = ("", "flag", "step", "what was seen", "what helps")
-        yield Table("Red flags: what plain rules see in the figures", head, tuple(rows), right=(2,))
+        head = ("prompt", "expected", "before", "after")
+        yield Table("Held-out rows, as the run scored them", head, tuple(rows))
+    if facts.answers:
+        answers = [(one.prompt, one.expected, one.base.text, one.tuned.text) for one in facts.answers]
+        head = ("prompt", "expected", "base", "tuned")
+        yield Table("Held-out rows, measured after the run", head, tuple(answers))
+
+
+def _expected(before: ScoredExample | None, after: ScoredExample | None) -> str:
+    return before.expected if before else after.expected if after else ""
+
+
+def _scored(side: ScoredExample | None) -> str:
+    return f"{'✓' if side.ok else '✗'} {side.answer}" if side else UNKNOWN
+
+
+def _flags(facts: ReportFacts) -> Iterator[Block]:
+    if facts.flags:
+        rows = [
+            (flag.severity, flag.name.replace("_", " "), whole(flag.step), flag.sentence, flag.remedy)
+            for flag in facts.flags
+        ]
+        head = ("", "flag", "step", "finding", "remedy")
+        yield Table("Red flags, by fixed rules over the figures", head, tuple(rows), right=(2,))
     else:
-        yield Paragraph("No red flag: nothing that the figures show looks wrong.")
-    if report.ladder:
-        steps = [(whole(s.get("step")), s.get("text", ""), s.get("cost", "")) for s in report.ladder]
-        yield Table(
-            "Out of memory: what was done, step by step", ("step", "what", "what it costs"), tuple(steps)
-        )
-        if report.ladder_cost:
-            yield Paragraph(report.ladder_cost)
-    if report.warnings:
-        yield Paragraph("The run warned of:")
-        yield Bullets(tuple(report.warnings))
+        yield Paragraph("No red flag: no rule found a problem in the figures.")
+    if facts.log.ladder:
+        steps = [(whole(event.step), event.text, event.cost) for event in facts.log.ladder]
+        yield Table("Out of memory: the measures taken", ("step", "measure", "cost"), tuple(steps))
+        if facts.log.ladder_cost:
+            yield Paragraph(facts.log.ladder_cost.text)
+    if facts.log.warnings:
+        yield Paragraph("Warnings of the run:")
+        yield Bullets(tuple(facts.log.warnings))
 
 
-def _memory(report: Report) -> Iterator[Block]:
-    memory = report.memory
+def _memory(facts: ReportFacts) -> Iterator[Block]:
+    memory = facts.memory
     if memory.total is None:
         yield Paragraph("Against the forecast: not known, the log of this run has none.")
     else:
         bounds = f" ({size(memory.low)} to {size(memory.high)})" if memory.inside is not None else ""
-        said = f"The forecast was {size(memory.total)}{bounds} on {memory.device or 'the device'}"
+        forecast = f"The forecast was {size(memory.total)}{bounds} on {memory.device or 'the device'}"
         if memory.measured is None or memory.difference is None:
-            yield Paragraph(f"{said}; what it took was not measured.")
+            yield Paragraph(f"{forecast}; the memory used was not measured.")
         else:
-            way = "more" if memory.difference >= 0 else "less"
-            by = f"{size(abs(memory.measured - memory.total))} ({abs(memory.difference):.1%}) {way}"
-            inside = {True: "; that is within its bounds", False: "; that is outside its bounds"}
-            yield Paragraph(
-                f"{said}. Measured: {size(memory.measured)} ({memory_name(memory.label)}), {by}"
-                f"{inside.get(memory.inside, '')}."  # type: ignore[arg-type]
-            )
+            more = "more" if memory.difference >= 0 else "less"
+            by = f"{size(abs(memory.measured - memory.total))} ({abs(memory.difference):.1%}) {more}"
+            within = "" if memory.inside is None else "; that is within its bounds" if memory.inside else (
+                "; that is outside its bounds"
+            )  # fmt: skip
+            measured = f"{size(memory.measured)} ({memory_name(memory.label)})"
+            yield Paragraph(f"{forecast}. Measured: {measured}, {by}{within}.")
     if memory.parts:
-        rows = [(name, size(value)) for name, value in memory.parts.items()]
-        rows.append(("in all", size(memory.total)))
-        yield Table("What the forecast consists of", ("part", "memory"), tuple(rows), right=(1,))
+        rows = [*((name, size(value)) for name, value in memory.parts.items()), ("total", size(memory.total))]
+        yield Table("Parts of the forecast", ("part", "memory"), tuple(rows), right=(1,))
     peaks = [(memory_name(label), size(peak)) for label, peak in memory.peaks.items()]
     peaks += [(f"{name}, by all processes", size(peak)) for name, peak in memory.device_peaks.items()]
     if peaks:
         yield Table("Highest values measured", ("", "memory"), tuple(peaks), right=(1,))
 
 
-def _costs(report: Report) -> Iterator[Block]:
-    spent, prices = report.spent, report.prices
-    pairs = [_Pair("time of processes at work", duration(spent["seconds"]))]
-    speed = spent["tok_per_s"]
-    pairs.append(_Pair("speed at the end", f"{speed:,.0f} tokens a second" if speed else UNKNOWN))
-    joules, co2_kg, paid = spent["energy_j"], spent["co2_kg"], spent["money"]
-    pairs.append(_Pair("energy", energy(joules) if joules is not None else "not known: nothing metered it"))
-    grid = f"energy × {prices['g_co2_per_kwh']:g} g a kWh ({prices['grid_source']})"
-    pairs.append(_Pair("CO₂", f"{carbon(co2_kg)} = {grid}" if co2_kg is not None else UNKNOWN))
-    price = prices["per_hour"]
-    if paid is not None and price is not None:
-        hour = money(price, prices["currency"])
-        pairs.append(_Pair("money", f"{money(paid, prices['currency'])} = hours × {hour} an hour"))
-    else:
-        pairs.append(_Pair("money", "not known: no price an hour is set"))
-    pairs.append(_Pair("operations a token", _flops(spent["flops_per_token"], "FLOP")))
-    pairs.append(_Pair("operations a second", _flops(spent["flops_s"], "FLOP/s")))
-    peak = f" ({spent['peak_of']})" if spent["peak_of"] else ""
-    pairs.append(_Pair("rate of the device", _flops(spent["peak_flops"], "FLOP/s") + peak))
-    pairs.append(_Pair("MFU", f"{spent['mfu']:.1%}" if spent["mfu"] is not None else UNKNOWN))
-    yield _pairs("What it took", pairs)
-    if spent["formula"]:
-        yield Paragraph(f"Operations a token: {spent['formula']}")
+def _costs(facts: ReportFacts) -> Iterator[Block]:
+    spent, prices = facts.spent, facts.prices
+    hour = UNKNOWN if prices.per_hour is None else money(prices.per_hour, prices.currency)
+    grid = f"energy × {prices.g_co2_per_kwh:g} g per kWh ({prices.grid_source})"
+    peak = f" ({spent.peak_of})" if spent.peak_of else ""
+    pairs: Pairs = [
+        ("time of all attempts", duration(spent.seconds)),
+        ("speed at the end", f"{spent.tok_per_s:,.0f} tokens per second" if spent.tok_per_s else UNKNOWN),
+        ("energy", "not known: it was not metered" if spent.energy_j is None else energy(spent.energy_j)),
+        ("CO₂", UNKNOWN if spent.co2_kg is None else f"{carbon(spent.co2_kg)} = {grid}"),
+        (
+            "money",
+            "not known: no price per hour is set"
+            if spent.money is None
+            else f"{money(spent.money, prices.currency)} = hours × {hour} per hour",
+        ),
+        ("operations per token", _flops(spent.flops_per_token, "FLOP")),
+        ("operations per second", _flops(spent.flops_s, "FLOP/s")),
+        ("rate of the device", _flops(spent.peak_flops, "FLOP/s") + peak),
+        ("MFU", f"{spent.mfu:.1%}" if spent.mfu is not None else UNKNOWN),
+    ]
+    yield _pair_table("Cost of the run", pairs)
+    if spent.formula:
+        yield Paragraph(f"Operations per token: {spent.formula}")
     yield Paragraph(
-        "MFU = tokens a second × operations a token / rate of the device. Energy is the GPU's alone."
+        "MFU = tokens per second × operations per token / rate of the device. Energy is that of the GPU only."
     )
 
 
@@ -324,104 +336,87 @@ def _flops(value: float | None, unit: str) -> str:
     return f"{found} {({'B': 'T', 'M': 'G', 'k': 'M'}).get(scale, 'k')}{unit}" if value else UNKNOWN
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    return "" if value is None else str(value)
-
-
-def _recipe(report: Report) -> Iterator[Block]:
-    recipe = report.recipe
-    if not recipe:
-        yield Paragraph("The recipe cannot be read.")
-    else:
-        facts = [_Pair(key, _plain(recipe[key])) for key in ("model", "preset", "data", "method", "seed")]
-        yield _pairs("The recipe in short", facts)
-    if report.choices:
-        rows = [
-            (str(c.get("field")), _plain(c.get("value")), str(c.get("reason", ""))) for c in report.choices
-        ]
-        yield Table("What the run settled by itself, and why", ("field", "value", "reason"), tuple(rows))
+def _recipe(facts: ReportFacts) -> Iterator[Block]:
+    recipe = facts.recipe.model_dump() if facts.recipe else {}
     if recipe:
-        changed = report.changed
-        said = f"Differs from the preset {report.base_preset} in: {', '.join(changed)}." if changed else (
-            f"Everything is as the preset {report.base_preset} has it." if report.base_preset else ""
-        )  # fmt: skip
-        if said:
-            yield Paragraph(said)
-        rows = [(name, _plain(value), "set" if name in changed else "") for name, value in recipe.items()]
-        yield Details(
-            "The whole recipe",
-            (Table("Every field", ("field", "value", "on top of the preset"), tuple(rows)),),
-        )
+        pairs = [(key, _text(recipe[key])) for key in ("model", "preset", "data", "method", "seed")]
+        yield _pair_table("Summary of the recipe", pairs)
+    else:
+        yield Paragraph("The recipe cannot be read.")
+    if facts.log.choices:
+        choices = [(choice.field, _text(choice.value), choice.reason) for choice in facts.log.choices]
+        yield Table("What the run chose itself, and why", ("field", "value", "reason"), tuple(choices))
+    if recipe:
+        changed = facts.changed
+        if changed:
+            yield Paragraph(f"It differs from the preset {facts.base_preset} in: {', '.join(changed)}.")
+        elif facts.base_preset:
+            yield Paragraph(f"All fields are as in the preset {facts.base_preset}.")
+        rows = [(name, _text(value), "set" if name in changed else "") for name, value in recipe.items()]
+        all_fields = Table("Every field", ("field", "value", "on top of the preset"), tuple(rows))
+        yield Details("The whole recipe", (all_fields,))
 
 
-def _data(report: Report) -> Iterator[Block]:
-    data = report.data
-    if not data:
-        yield Paragraph("The run did not come to preparing its data.")
+def _data(facts: ReportFacts) -> Iterator[Block]:
+    if facts.log.data is None:
+        yield Paragraph("The run ended before it prepared its data.")
         return
-    pairs = [_Pair(words, _plain(data[key])) for key, words in DATA_NAMES.items() if key in data]
-    yield _pairs("What was trained on", pairs)
-    rest = [_Pair(str(k).replace("_", " "), _plain(v)) for k, v in data.items() if k not in DATA_NAMES]
+    found = msgspec.to_builtins(facts.log.data)
+    known = {k: v for k, v in found.items() if k not in ("v", "t", "kind") and v not in (None, "", {})}
+    pairs = [(name, _text(known[key])) for key, name in DATA_NAMES.items() if key in known]
+    yield _pair_table("Training data", pairs)
+    rest = [(key.replace("_", " "), _text(v)) for key, v in known.items() if key not in DATA_NAMES]
     if rest:
-        yield Details("More about the data", (_pairs("Other facts", rest),))
+        yield Details("More about the data", (_pair_table("Other facts", rest),))
 
 
-def _machine(report: Report) -> Iterator[Block]:
-    device, model = report.device, report.model
-    if not report.versions and not device:
-        yield Paragraph("The run did not come to telling them.")
-    pairs = [_Pair(name, version) for name, version in report.versions.items()]
-    if device:
-        pairs.append(_Pair("device", f"{device.get('name')} ({device.get('type')})"))
-        pairs.append(_Pair("its memory", size(device.get("memory_bytes"))))
-        pairs.append(_Pair("threads", _plain(report.threads) or UNKNOWN))
-    if model:
-        share = f"{count(model.get('trainable'))} of {count(model.get('parameters'))} parameters"
-        pairs.append(_Pair("trained", share))
+def _machine(facts: ReportFacts) -> Iterator[Block]:
+    started, model = facts.log.started, facts.log.model
+    device = started.device if started else None
+    if started is None:
+        yield Paragraph("The run ended before it recorded them.")
+    pairs: Pairs = list(started.versions.items()) if started else []
+    if started and device:
+        pairs.append(("device", f"{device.name} ({device.type})"))
+        pairs.append(("its memory", size(device.memory_bytes)))
+        pairs.append(("threads", whole(started.threads)))
+    if model is not None:
+        pairs.append(("trained", f"{count(model.trainable)} of {count(model.parameters)} parameters"))
     if pairs:
-        yield _pairs("Versions and device", pairs)
+        yield _pair_table("Versions and device", pairs)
 
 
-def _repeat(report: Report) -> Iterator[Block]:
-    recipe = report.recipe
-    if not report.command:
+def _repeat(facts: ReportFacts) -> Iterator[Block]:
+    recipe = facts.recipe
+    if not facts.command or recipe is None:
         yield Paragraph("The recipe cannot be read, so no command can be given.")
         return
-    yield Paragraph("The same recipe, as a command with everything that the preset does not say:")
-    yield Commands(report.command)
-    if report.recipe_changed:
+    yield Paragraph("The same recipe as a command, with everything that differs from the preset:")
+    yield Commands(facts.command)
+    if any(entry.kind == "recipe_changed" for entry in facts.course):
         yield Paragraph(
-            "This is the recipe of the last attempt: it was changed on the way, so that no single command "
-            "goes the same course. What was changed, and when, stands in the first section."
+            "This is the recipe of the last attempt. It was changed during the run, so no single command "
+            "repeats the run exactly; the first section lists the changes with their times."
         )
-    yield Paragraph("Or from the recipe in the run's folder (RUN), whatever becomes of the preset:")
+    yield Paragraph("Or from the recipe in the run's folder (RUN), even if the preset changes:")
     yield Commands("tui-lab train --preset RUN/recipe.toml")
-    pinned = recipe["revision"] or "none pinned"
-    if recipe["model"] == "pocket":
-        pinned = f"the model that ships with tui-lab {report.versions.get('tui_lab', UNKNOWN)}"
-    yield _pairs(
-        "What decides whether it comes out the same",
-        [_Pair("seed", str(recipe["seed"])), _Pair("revision of the model", pinned)],
+    pinned = recipe.revision or "none pinned"
+    if recipe.model == "pocket":
+        version = facts.log.started.versions.get("tui_lab") if facts.log.started else None
+        pinned = f"the model that ships with tui-lab {version or UNKNOWN}"
+    yield _pair_table(
+        "What decides whether the result is the same",
+        [("seed", str(recipe.seed)), ("revision of the model", pinned)],
     )
     yield Paragraph(
-        "The seed fixes split, order of rows and initialisation. On a CPU with the same versions and the "
-        "same number of threads the losses are the same; on a GPU kernels may round in another order."
+        "The seed determines split, order of rows and initialisation. On a CPU with the same versions and "
+        "the same number of threads the losses are the same; a GPU may round in another order."
     )
-    yield Paragraph("What was measured after the run, and this report:")
-    suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in report.results)
-    name = shlex.quote(report.run)
+    yield Paragraph("The measurements after the run, and this report:")
+    suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in facts.measured.suites)
+    name = shlex.quote(facts.run)
     yield Commands(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
 
 
-def _unknown(report: Report) -> Iterator[Block]:
-    yield Bullets(tuple(report.unknown))
+def _unknown(facts: ReportFacts) -> Iterator[Block]:
+    yield Bullets(tuple(unknown(facts)))

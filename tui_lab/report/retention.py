@@ -1,204 +1,183 @@
-"""The parts of a report that tell what was kept: results of suites with their intervals, verdicts and what
-chance is, the probes during the run, and the strength sweep. Figures are those of the results; nothing is
-reckoned anew."""
+"""The sections of a report on retention: results of suites with intervals, verdicts and chance levels, the probes
+during the run, and the strength sweep. Figures are those of the results; nothing is computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from tui_lab.core.format import UNKNOWN, finite
-from tui_lab.report.blocks import Block, Figure, Paragraph, number, whole
+from tui_lab.core.format import UNKNOWN, decimal, finite, significant
+from tui_lab.report.blocks import Block, Figure, Paragraph, whole
 from tui_lab.report.charts import Table, some, strength_chart
-from tui_lab.report.facts import Report
-from tui_lab.runs.state import headline
+from tui_lab.report.facts import ReportFacts, flips
+from tui_lab.retention.results import Comparison, SuiteResult
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.schema import IntervalRecord
 from tui_lab.runs.verdicts import VERDICTS
 
-#: Each verdict with a mark and a word: colour is not needed to tell them apart.
-WORDS = {name: f"{glyph} {word}" for name, (glyph, word) in VERDICTS.items()}
+#: Each verdict as a sign and a word, so that colour is not needed to tell them apart.
+VERDICT_NAMES = {name: f"{glyph} {word}" for name, (glyph, word) in VERDICTS.items()}
 MEANING = (
-    "Retention is the share of what the base knew that is still known: right answers after, of right "
-    "answers before, each less what guessing gets where a suite has choices to guess from. The interval is "
-    "at 95%. The verdict is kept where the whole interval lies over the threshold, forgotten where all of "
-    "it lies under it, undecided where it holds the threshold, and cannot tell where the base itself was "
-    "hardly better than chance."
+    "Retention is the share of the base's knowledge that the tuned model still has: right answers after, of "
+    "right answers before, each minus the chance level where a suite has choices to guess from. The interval "
+    "is at 95%. The verdict is kept if the whole interval is above the threshold, forgotten if all of it is "
+    "below, undecided if it contains the threshold, and cannot tell if the base itself was hardly better "
+    "than chance."
 )
 HEADERS = (
     "suite / category", "items", "chance", "before", "after", "retention", "95% interval", "lost", "gained",
     "McNemar p", "verdict",
 )  # fmt: skip
+PROBE_HEADERS = (
+    "step", "items", "before", "after", "retention", "95% interval", "log-probability", "verdict",
+)  # fmt: skip
+STRENGTH_HEADERS = ("strength", "score", "95%", "retention", "95%", "lost", "gained", "verdict")
 PROBES_SHOWN = 24
 
 
-def verdict(name: Any) -> str:
-    """A verdict in words; of one that a newer version brings, its own name."""
-    return WORDS.get(str(name), str(name or UNKNOWN).replace("_", " "))
+def verdict(name: str) -> str:
+    """A verdict in words; an unknown one under its own name."""
+    return VERDICT_NAMES.get(name, (name or UNKNOWN).replace("_", " "))
 
 
-def interval(found: Mapping[str, Any]) -> str:
-    """The bounds of a figure."""
-    return f"{number(found.get('low'), 3)} – {number(found.get('high'), 3)}"
+def bounds(found: Interval | IntervalRecord | None) -> str:
+    """The bounds of an estimate."""
+    return f"{decimal(found.low)} – {decimal(found.high)}" if found else UNKNOWN
 
 
-def summary(report: Report) -> Iterator[tuple[str, str]]:
-    """A line for each suite; the newest probe where none was measured."""
-    for suite, result in report.results.items():
-        compared = result.get("comparison")
-        if not isinstance(compared, dict):
-            continue
-        try:
-            found = headline(compared)
-            figures = f"{number(found['value'], 3)} ({interval(found)})"
-        except (TypeError, KeyError, AttributeError):
-            figures = "cannot be read"
-        yield f"retention on {suite}", f"{figures}, {verdict(compared.get('verdict'))}"
-    if not report.results and report.item_probes:
-        probe = report.item_probes[-1]
-        found = headline(probe)
-        figures = f"{number(found['value'], 3)} ({interval(found)})"
-        where = f"{whole(probe.get('n'))} items of {probe.get('suite')} at step {whole(probe['step'])}"
-        yield "retention by the last probe", f"{figures}, {verdict(probe.get('verdict'))}; {where}"
+def summary(facts: ReportFacts) -> Iterator[tuple[str, str]]:
+    """A line for each suite, or for the newest probe if no suite was measured."""
+    for suite, result in facts.measured.suites.items():
+        if (compared := result.comparison) is not None:
+            found = compared.headline
+            text = f"{decimal(found.value)} ({bounds(found)}), {verdict(compared.verdict)}"
+            yield f"retention on {suite}", text
+    if not facts.measured.suites and facts.log.item_probes:
+        probe = facts.log.item_probes[-1]
+        newest = probe.headline
+        where = f"{whole(probe.n)} items of {probe.suite} at step {whole(probe.step)}"
+        text = f"{decimal(newest.value)} ({bounds(newest)}), {verdict(probe.verdict)}; {where}"
+        yield "retention by the last probe", text
 
 
-def retention(report: Report) -> Iterator[Block]:
-    """Everything that was measured of it."""
-    if not report.results and not report.item_probes and not report.kl_probes:
+def retention(facts: ReportFacts) -> Iterator[Block]:
+    """The section on suites and probes."""
+    if not (facts.measured.suites or facts.log.item_probes or facts.log.kl_probes):
         yield Paragraph("Nothing was measured: it is not known what the model forgot.")
         return
     yield Paragraph(MEANING)
-    yield Paragraph(f"The threshold is {number(report.threshold, 2)}, set with the recipe, before the run.")
-    for suite, result in report.results.items():
-        yield from _suite(suite, result, report.flips[suite])
-    yield from _probes(report)
+    yield Paragraph(f"The threshold is {decimal(facts.threshold, 2)}; the recipe set it before the run.")
+    for result in facts.measured.suites.values():
+        yield from _suite(result)
+    yield from _probes(facts)
 
 
-def _suite(suite: str, result: Mapping[str, Any], flips: Mapping[str, int]) -> Iterator[Block]:
-    chance = finite(result.get("chance"))
-    guessing = (
-        f"guessing gets {chance:.0%} of it right" if chance is not None else "it has no level of chance"
-    )
-    how = f"{result.get('quantization')} weights, computed in {result.get('dtype')}"
-    title = str(result.get("title") or suite)
+def _suite(result: SuiteResult) -> Iterator[Block]:
+    suite, chance = result.suite, finite(result.chance)
+    guessing = "it has no chance level" if chance is None else f"guessing gets {chance:.0%} of it right"
     yield Paragraph(
-        f"{title} ({suite}, version {result.get('version')}, {whole(result.get('n'))} items; {guessing}); "
-        f"measured with {how}, judged by {result.get('metric')}."
+        f"{result.title or suite} ({suite}, version {result.version}, {whole(result.n)} items; {guessing}); "
+        f"measured with {result.quantization} weights, computed in {result.dtype}, scored by {result.metric}."
     )
-    compared = result.get("comparison")
-    if not isinstance(compared, dict):
-        yield Paragraph("Only the base was measured: there is nothing to compare.")
+    if result.comparison is None:
+        yield Paragraph("Only the base was measured, so there is no comparison.")
         return
-    yield Paragraph(str(compared.get("sentence") or ""))
-    rows = [_row(suite, compared, chance)]
-    held = result.get("held_back")
-    if isinstance(held, dict) and isinstance(held.get("comparison"), dict):
-        name = f"never rehearsed by replay ({', '.join(map(str, held.get('categories') or ()))})"
-        rows.append(_row(name, held["comparison"], None))
-    categories = result.get("categories")
-    for name, each in categories.items() if isinstance(categories, dict) else ():
-        if isinstance(each, dict):
-            rows.append(_row(str(name), each, None))
-    yield Table(f"Retention on {suite}", HEADERS, tuple(rows), right=(1, 2, 3, 4, 5, 6, 7, 8, 9))
-    if flips["lost"] or flips["gained"]:
+    yield Paragraph(result.comparison.sentence)
+    rows = [_row(suite, result.comparison, chance)]
+    if (held_back := result.held_back) is not None and held_back.comparison is not None:
+        name = f"never rehearsed by replay ({', '.join(held_back.categories)})"
+        rows.append(_row(name, held_back.comparison, None))
+    rows += [_row(name, compared, None) for name, compared in result.categories.items()]
+    yield Table(f"Retention on {suite}", HEADERS, tuple(rows), right=tuple(range(1, 10)))
+    lost, gained = flips(result)
+    if lost or gained:
         yield Paragraph(
-            f"Of {flips['items']:,} items {flips['lost']:,} were right before and wrong after, "
-            f"{flips['gained']:,} the other way round."
+            f"Of {len(result.items):,} items {lost:,} were right before and wrong after, {gained:,} the "
+            "other way round."
         )
-    for warning in result.get("warnings") or ():
+    for warning in result.warnings:
         yield Paragraph(f"Warning: {warning}")
 
 
-def _row(name: str, compared: Mapping[str, Any], chance: float | None) -> tuple[str, ...]:
-    found = headline(dict(compared))
+def _row(name: str, compared: Comparison, chance: float | None) -> tuple[str, ...]:
+    found = compared.headline
     return (
         name,
-        whole(compared.get("n")),
-        number(chance, 2) if chance is not None else "",
-        number(compared.get("pre"), 3),
-        number(compared.get("post"), 3),
-        number(found["value"], 3),
-        interval(found),
-        whole(compared.get("b")),
-        whole(compared.get("c")),
-        number(compared.get("mcnemar_p")),
-        verdict(compared.get("verdict")),
+        whole(compared.n),
+        decimal(chance, 2) if chance is not None else "",
+        decimal(compared.pre),
+        decimal(compared.post),
+        decimal(found.value),
+        bounds(found),
+        whole(compared.b),
+        whole(compared.c),
+        significant(compared.mcnemar_p),
+        verdict(compared.verdict),
     )
 
 
-def _probes(report: Report) -> Iterator[Block]:
-    if report.item_probes:
-        chance = finite(report.item_probes[-1].get("chance"))
+def _probes(facts: ReportFacts) -> Iterator[Block]:
+    if facts.log.item_probes:
+        newest = facts.log.item_probes[-1]
+        chance = finite(newest.chance)
         guessing = f" Guessing gets {chance:.0%} of them right." if chance is not None else ""
-        yield Paragraph(
-            f"During the run, items of {report.item_probes[-1].get('suite')} were asked.{guessing}"
-        )
-        rows = []
-        for probe in some(report.item_probes, PROBES_SHOWN):
-            found, change = headline(probe), probe.get("logprob_change") or {}
-            rows.append(
-                (
-                    whole(probe["step"]),
-                    whole(probe.get("n")),
-                    number(probe.get("pre"), 3),
-                    number(probe.get("post"), 3),
-                    number(found["value"], 3),
-                    interval(found),
-                    number(change.get("value"), 3),
-                    verdict(probe.get("verdict")),
-                )
+        yield Paragraph(f"During the run the model was probed on items of {newest.suite}.{guessing}")
+        rows = [
+            (
+                whole(probe.step),
+                whole(probe.n),
+                decimal(probe.pre),
+                decimal(probe.post),
+                decimal(probe.headline.value),
+                bounds(probe.headline),
+                decimal(probe.logprob_change.value if probe.logprob_change else None),
+                verdict(probe.verdict),
             )
-        headers = (
-            "step", "items", "before", "after", "retention", "95% interval", "log-probability", "verdict",
-        )  # fmt: skip
-        yield Table("Probes of items during the run", headers, tuple(rows), right=(1, 2, 3, 4, 5, 6))
-    if report.kl_probes:
-        distances = [
-            (whole(probe["step"]), _nats(probe["general"]), _nats(probe["task"]))
-            for probe in some(report.kl_probes, PROBES_SHOWN)
+            for probe in some(facts.log.item_probes, PROBES_SHOWN)
         ]
-        sides = ("step", "general text (95%)", "the task's own text (95%)")
-        yield Table("Distance from the base, KL in nats a token", sides, tuple(distances), right=(1, 2))
-    if report.probe_reason:
-        yield Paragraph(f"How the probes were planned: {report.probe_reason}.")
+        yield Table("Probes of items during the run", PROBE_HEADERS, tuple(rows), right=tuple(range(1, 7)))
+    if facts.log.kl_probes:
+        distances = [
+            (whole(probe.step), _nats(probe.general), _nats(probe.task))
+            for probe in some(facts.log.kl_probes, PROBES_SHOWN)
+        ]
+        headers = ("step", "general text (95%)", "the task's own text (95%)")
+        yield Table("Distance from the base, KL in nats per token", headers, tuple(distances), right=(1, 2))
+    if facts.log.probe_plan and facts.log.probe_plan.reason:
+        yield Paragraph(f"How the probes were planned: {facts.log.probe_plan.reason}.")
 
 
-def _nats(found: Mapping[str, Any]) -> str:
-    return f"{number(found.get('value'))} ({number(found.get('low'))} – {number(found.get('high'))})"
+def _nats(found: IntervalRecord) -> str:
+    return f"{significant(found.value)} ({significant(found.low)} – {significant(found.high)})"
 
 
-def strength(report: Report) -> Iterator[Block]:
-    """Gain and retention by the strength of the adapter."""
-    sweep = report.strength
-    points = [point for point in sweep.get("points") or () if isinstance(point, dict)]
-    if not points:
+def strength(facts: ReportFacts) -> Iterator[Block]:
+    """The section on gain and retention by the adapter's strength."""
+    sweep = facts.measured.strength
+    if not sweep.points:
         yield Paragraph("No sweep was made: it is not known how strength trades gain against retention.")
         return
     yield Paragraph(
         "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Score on "
-        f"{whole(sweep.get('acquisition_rows'))} held-out rows of the task "
-        f"({sweep.get('acquisition_metric')}), retention on {whole(sweep.get('n'))} items of "
-        f"{sweep.get('suite')}."
+        f"{whole(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), retention "
+        f"on {whole(sweep.n)} items of {sweep.suite}."
     )
-    recommended = sweep.get("recommended")
-    if isinstance(recommended, dict):
-        at = finite(recommended.get("strength"))
-        said = f"Recommended: {at:g}" if at is not None else "No strength is recommended"
-        yield Paragraph(f"{said}: {recommended.get('reason')}.")
+    if (recommended := sweep.recommended) is not None:
+        at = finite(recommended.strength)
+        advice = "No strength is recommended" if at is None else f"Recommended: {at:g}"
+        yield Paragraph(f"{advice}: {recommended.reason}.")
     if (chart := strength_chart(sweep)) is not None:
         yield Figure(chart, with_table=False)
-    rows = []
-    for point in points:
-        gain, kept = point.get("acquisition_interval") or {}, point.get("retention") or {}
-        rows.append(
-            (
-                number(point.get("strength")),
-                number(point.get("acquisition"), 3),
-                interval(gain),
-                number(kept.get("value"), 3),
-                interval(kept),
-                whole(point.get("b")),
-                whole(point.get("c")),
-                verdict(point.get("verdict")),
-            )
+    rows = [
+        (
+            significant(point.strength),
+            decimal(point.acquisition),
+            bounds(point.acquisition_interval),
+            decimal(point.retention.value),
+            bounds(point.retention),
+            whole(point.b),
+            whole(point.c),
+            verdict(point.verdict),
         )
-    headers = ("strength", "score", "95%", "retention", "95%", "lost", "gained", "verdict")
-    yield Table("The sweep", headers, tuple(rows), right=(1, 2, 3, 4, 5, 6))
+        for point in sweep.points
+    ]
+    yield Table("The sweep", STRENGTH_HEADERS, tuple(rows), right=tuple(range(1, 7)))

@@ -1,6 +1,5 @@
-"""Writes the report of a run: Markdown, a page of HTML, or both, whole or not at all, into the run's folder
-or another. A run writes its own at its end, where its log is short enough for that to take no time; a report
-that cannot be written never fails a run."""
+"""Writes the report of a run as Markdown, as one HTML page, or both, atomically, into the run's folder or another. A
+run writes its own report at its end unless its log is long; a report that cannot be written never fails a run."""
 
 from __future__ import annotations
 
@@ -10,21 +9,21 @@ from pathlib import Path
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.report.document import document
-from tui_lab.report.facts import Report, read
+from tui_lab.report.facts import ReportFacts, read
 from tui_lab.report.render import html, markdown
 from tui_lab.runs.folder import Run
 
 MARKDOWN, HTML = "report.md", "report.html"
-#: By format: what is written.
+#: The files of each format.
 FORMATS = {"md": (MARKDOWN,), "html": (HTML,), "both": (MARKDOWN, HTML)}
-#: A log of this size is read in well under a second.
-MOST_LOG_BYTES_AT_END = 4 << 20
+#: A log up to this size is read in well under a second.
+MAX_LOG_BYTES_AT_END = 4 << 20
 
 
 def write(
-    run: Run, out: Path | None = None, format: str = "both", report: Report | None = None
+    run: Run, out: Path | None = None, format: str = "both", report: ReportFacts | None = None
 ) -> list[Path]:
-    """Writes the report as things are now; the files. Raises LabError where the place cannot be written."""
+    """Writes the report as of now; returns the files. Raises LabError if the folder cannot be written."""
     folder = run.path if out is None else Path(os.path.abspath(out.expanduser()))  # noqa: PTH100
     made = document(report or read(run))
     texts = {MARKDOWN: markdown, HTML: html}
@@ -44,12 +43,12 @@ def write(
 
 
 def write_at_end(run: Run) -> str:
-    """For the run's own process, after its last event: what went wrong, "" when nothing did. Never raises."""
+    """Called by the run's process after its last event. Returns what went wrong, or ""; never raises."""
     try:
         size = run.events_path.stat().st_size
-        if size > MOST_LOG_BYTES_AT_END:
+        if size > MAX_LOG_BYTES_AT_END:
             return f"no report was written: the log is long; `tui-lab report {run.id}` writes one"
         write(run)
-    except Exception as error:  # whatever it is, the run itself has ended well
+    except Exception as error:
         return f"no report was written: {error}; `tui-lab report {run.id}` tries again"
     return ""
