@@ -18,7 +18,8 @@ from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.runs import launch
 from tui_lab.training.base_model import load_base
-from tui_lab.training.trainer import LabTrainer, build_trainer
+from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
+from tui_lab.training.trainer import LabTrainer
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -114,13 +115,11 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             recipe,
             base,
             word_tokenizer(),
-            rows(64),
-            rows(16, seed=1),
+            EncodedRows(rows(64), rows(16, seed=1)),
             values,
             folder=tmp_path / folder,
             device="cpu",
-            callbacks=[],
-            after_step=after_step,
+            hooks=TrainerHooks(after_step=after_step),
         )
         trainer.args.eval_steps = trainer.args.save_steps = 1_000
         return trainer

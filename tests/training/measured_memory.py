@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tui_lab.models.loading import DTYPES
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.training import fake_model, trainer
+from tui_lab.training import fake_model
 from tui_lab.training.base_model import weights_dtype
+from tui_lab.training.build_trainer import EncodedRows, build_trainer
 
 #: Batches of the two steps, as the probe takes them.
 BATCHES = (1, 2)
@@ -32,17 +33,14 @@ def random_base(config: Any, recipe: Recipe, values: dict[str, Any]) -> Any:
 def trainer_of(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path, device: str = "cpu") -> Any:
     """The run's trainer over a model, as it is when training begins."""
     rows = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
-    made: Any = trainer.build_trainer(
+    made: Any = build_trainer(
         recipe.model_copy(update={"packing": False, "max_steps": 100}),
         base,
         AutoTokenizer.from_pretrained(MODEL_DIR),
-        rows,
-        rows,
+        EncodedRows(rows, rows),
         values,
         folder=folder,
         device=device,
-        callbacks=[],
-        after_step=lambda _: None,
     )
     made.current_gradient_accumulation_steps = recipe.gradient_accumulation_steps
     if made.args.activation_checkpointing:

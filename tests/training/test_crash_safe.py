@@ -20,6 +20,7 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import Watcher
 from tui_lab.runs.storage import FolderGone
 from tui_lab.training.control import CommandProcessor
+from tui_lab.training.distributed import ProcessGroup
 
 #: Enough for the log and the adapter, not for the optimiser's states.
 LIMIT_BYTES = 150_000
@@ -65,7 +66,15 @@ def test_a_folder_that_goes_away_stops_the_run_at_its_next_step(
 ) -> None:
     run = make_run()
     events = EventWriter(run.events_path)
-    control = CommandProcessor(run, events, set(), 0.0, lambda seconds: None, probe=SimpleNamespace())  # type: ignore[arg-type]
+    control = CommandProcessor(
+        run,
+        events,
+        (),
+        0.0,
+        on_pause=lambda _: None,
+        probe=SimpleNamespace(),
+        group=ProcessGroup(),  # type: ignore[arg-type]
+    )
     trainer: Any = SimpleNamespace(state=SimpleNamespace(global_step=3), control=SimpleNamespace())
     control.process_commands(trainer)
     os.rename(run.path, run.path.with_name("moved"))  # noqa: PTH104

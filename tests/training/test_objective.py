@@ -15,7 +15,8 @@ from tests.training.conftest import CPU, losses, recipe_for, rows, word_tokenize
 from tui_lab.models.loading import ModelSource
 from tui_lab.training import layers
 from tui_lab.training.base_model import load_base
-from tui_lab.training.trainer import LabTrainer, build_trainer
+from tui_lab.training.build_trainer import EncodedRows, build_trainer
+from tui_lab.training.trainer import LabTrainer
 
 Make = Callable[..., LabTrainer]
 
@@ -220,8 +221,7 @@ def _with_tasks(tiny_llama: Path, folder: Path, **values: Any) -> LabTrainer:
         "optim": recipe.optim, "max_length": 64,
     }  # fmt: skip
     trainer = build_trainer(
-        recipe, base, word_tokenizer(), train, rows(8, seed=1), settled, folder=folder,
-        device="cpu", callbacks=[], after_step=lambda trainer: None,
+        recipe, base, word_tokenizer(), EncodedRows(train, rows(8, seed=1)), settled, folder=folder, device="cpu",
     )  # fmt: skip
     trainer.args.eval_steps = trainer.args.save_steps = 1_000
     return trainer

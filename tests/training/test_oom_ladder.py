@@ -4,14 +4,11 @@ run; every rung; what is remembered; and giving up with everything safe."""
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import peft
 import pytest
 import torch
@@ -19,28 +16,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.training import architectures
-from tests.training.conftest import CPU, VOCABULARY, losses, recipe_for, rows
-from tui_lab.models import catalog
+from tests.training.conftest import VOCABULARY, losses, recipe_for, rows
 from tui_lab.recipes.recipe import Recipe, build
-from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import folder, launch, wording
 from tui_lab.runs.flags import flags
-from tui_lab.runs.schema import ChoiceEvent, encode_event
+from tui_lab.runs.schema import LadderSettings, encode_event
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.training import memory_limit
-from tui_lab.training.device import detect
 from tui_lab.training.memory_limit import LimitedStorages
-from tui_lab.training.oom_cache import LadderMemory, key_of
 from tui_lab.training.oom_ladder import (
-    CHUNKS,
+    LOSS_TILES,
     Ladder,
     LadderState,
     OutOfMemory,
     enable_checkpointing,
-    set_loss_chunks,
     why_no_checkpointing,
 )
-from tui_lab.training.trainer import TASK, LabTrainer
+from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.trainer_config import TASK_COLUMN
+from tui_lab.training.trainer_seams import set_loss_tile
 
 Make = Callable[..., LabTrainer]
 SMALL = {"max_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
@@ -49,7 +43,7 @@ SMALL = {"max_steps": 2, "per_device_train_batch_size": 4, "gradient_accumulatio
 @pytest.fixture(autouse=True)
 def chunks_of_trl() -> Any:
     yield
-    set_loss_chunks(0)
+    set_loss_tile(*LOSS_TILES[0])
 
 
 @pytest.fixture
@@ -59,8 +53,10 @@ def make(make_trainer: Make) -> Callable[..., tuple[LabTrainer, list[dict[str, A
     def made(recipe: Recipe, at: LadderState | None = None, **kwargs: Any) -> Any:
         events: list[dict[str, Any]] = []
         trainer = make_trainer(recipe, **kwargs)
-        trainer.ladder = Ladder(recipe, write=lambda event: events.append(json.loads(encode_event(event))))
-        trainer.ladder.settings = at or trainer.ladder.settings
+        trainer.restarter.ladder = Ladder(
+            recipe, write=lambda event: events.append(json.loads(encode_event(event)))
+        )
+        trainer.ladder.state = at or trainer.ladder.state
         return trainer, events
 
     return made
@@ -111,7 +107,7 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
             trainer.train()
         told = [event for event in events if event["kind"] == "ladder"]
         assert limited.refusals >= len(told) and limited.peak_bytes <= limited.limit_bytes
-        assert trainer.ladder.settings == RUNGS[at]
+        assert trainer.ladder.state == RUNGS[at]
         assert losses(trainer) == pytest.approx(expected, abs=2e-6)
         assert trainer.validation_loss() == pytest.approx(validation, abs=2e-6)
         assert trainer.state.global_step == recipe.max_steps
@@ -131,7 +127,7 @@ def test_nothing_left(make: Any, tmp_path: Path) -> None:
     assert "out of memory at step 1 even with one row of" in str(stopped.value)
     assert "no step was done yet" in str(stopped.value) and "lower max_length" in str(stopped.value)
     assert events[-1]["rung"] == "give_up" and events[-1]["text"] == str(stopped.value)
-    assert trainer.ladder.settings == RUNGS[-1]
+    assert trainer.ladder.state == RUNGS[-1]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -234,7 +230,7 @@ def test_held_out_rows_that_do_not_fit_are_left_out_with_one_warning(make: Any) 
     for _ in range(2):
         assert trainer.validation_loss() != whole
     assert [event["kind"] for event in events].count("warning") == 1
-    assert events[0]["rung"] == "validation" and trainer.ladder.settings.evaluation_parts == 4
+    assert events[0]["rung"] == "validation" and trainer.ladder.state.evaluation_parts == 4
 
 
 # --------------------------------------------------------------------------------------------------
@@ -267,7 +263,7 @@ def test_parts_have_the_gradient_of_the_whole(make: Any, kind: str) -> None:
     @settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
     @given(some.integers(2, 6), some.integers(0, 99), some.integers(2, 8), some.booleans())
     def same(count: int, seed: int, parts: int, counted: bool) -> None:
-        data = [{**row, TASK: at % 3} for at, row in enumerate(rows(count, seed))]
+        data = [{**row, TASK_COLUMN: at % 3} for at, row in enumerate(rows(count, seed))]
         if kind == "packed":
             data = [{**row, "seq_lengths": [len(row["input_ids"])]} for row in data]
         batch = trainer.data_collator(data)
@@ -278,10 +274,12 @@ def test_parts_have_the_gradient_of_the_whole(make: Any, kind: str) -> None:
         for number in (1, parts):
             for weight in weights:
                 weight.grad = None
-            trainer._metrics["train"].clear()
-            trainer.ladder.settings = LadderState(number)
-            loss = trainer._in_parts(trainer.model, batch, tokens)
-            figures = {name: list(values) for name, values in trainer._metrics["train"].items()}
+            trainer.train_metrics.clear()
+            trainer.ladder.state = LadderState(number)
+            loss = trainer.restarter.training_step(
+                super(LabTrainer, trainer).training_step, trainer.model, batch, tokens
+            )
+            figures = {name: list(values) for name, values in trainer.train_metrics.items()}
             figures.pop("num_tokens")
             found.append((loss, [w.grad.clone() for w in weights if w.grad is not None], figures))
         (loss, gradients, figures), (in_parts, of_parts, joined) = found
@@ -332,7 +330,7 @@ def test_a_prefix_cannot_be_recomputed(make: Any) -> None:
     assert "prefix" in why_no_checkpointing(trainer.model)
     fails(trainer, {1})
     trainer.train()
-    assert trainer.ladder.settings == LadderState(4, False, 1)
+    assert trainer.ladder.state == LadderState(4, False, 1)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -347,7 +345,7 @@ def test_what_it_costs_is_measured() -> None:
     for seconds in (1.0, 1.2, 1.1):
         ladder.timed(1, seconds)
     assert ladder.climb(model, batch, batch, 5, 0.7) and ladder.climb(model, batch, batch, 6, 0.2)
-    assert "0.7 s of work are done again" in events[0]["cost"]
+    assert "0.7 s of work are repeated" in events[0]["cost"]
     for step, seconds in enumerate((1.7, 1.65, 1.5)):
         assert len(events) == 2
         ladder.timed(step, seconds)
@@ -355,55 +353,12 @@ def test_what_it_costs_is_measured() -> None:
     assert "+50%" in events[2]["text"]
 
 
-def test_what_is_remembered_and_forgotten(tmp_path: Path) -> None:
-    memory = LadderMemory(tmp_path / "state" / "ladder.json")
-    values = {"max_length": 512, "optim": "adamw_torch", "compute_dtype": "bfloat16"}
-
-    def key(limit: int = 0, card: str = "a card", length: int = 512, **changes: Any) -> Any:
-        recipe = recipe_for(**{**SMALL, **changes})
-        return key_of(recipe, {**values, "max_length": length}, replace(CPU, name=card), limit)
-
-    assert memory.recall(key()) is None
-    settings = Ladder(recipe_for(**SMALL)).record(LadderState(4, True, 1, 2))
-    memory.remember(key(), "pocket", settings)
-    assert LadderState.of_record(memory.recall(key()) or {}) == LadderState(4, True, 1, 2)
-    # what takes no memory is the same recipe
-    assert memory.recall(key(learning_rate=1e-4, seed=7, gradient_accumulation_steps=8)) is not None
-    for other in (
-        key(limit=1),
-        key(card="another"),
-        key(length=1024),
-        key(per_device_train_batch_size=8),
-        key(method="ia3"),
-        key(lora_r=4),
-        key(packing=True),
-        key(kl_weight=0.1),
-    ):
-        assert memory.recall(other) is None
-    assert memory.recall(key()) is not None
-    for less in (
-        {"per_device_train_batch_size": 2},
-        {"gradient_checkpointing": True},
-        {"quantization": "nf4"},
-    ):
-        memory.remember(key(), "pocket", settings)
-        assert memory.recall(key(**less)) is None  # asks for less, and clears it
-        assert memory.recall(key()) is None
-    memory.path.write_text('{"v": 1, "entries": [')
-    assert memory.recall(key()) is None
-    memory.path.write_text('{"v": 1, "entries": {"x": {"amounts": 3}, "y": 7}}')
-    assert memory.recall(key()) is None
-
-
-@given(
-    some.dictionaries(
-        some.sampled_from(["parts", "chunk_level", "gradient_checkpointing"]),
-        some.text() | some.integers() | some.none(),
+@given(some.integers(), some.integers(), some.none() | some.booleans())
+def test_states_of_events_are_clamped(parts: int, level: int, checkpointing: bool | None) -> None:
+    found = LadderState.from_record(
+        LadderSettings(None, None, parts, checkpointing, None, None, level, parts)
     )
-)
-def test_records_that_make_no_sense(record: dict[str, Any]) -> None:
-    found = LadderState.of_record(record)
-    assert found.parts >= 1 and 0 <= found.chunk_level < len(CHUNKS) and found.evaluation_parts == 1
+    assert found.parts == found.evaluation_parts >= 1 and 0 <= found.tile_level < len(LOSS_TILES)
 
 
 def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +390,7 @@ def test_live_bytes_are_what_lives() -> None:
 PROCESS_LIMIT = "9000000"
 
 
-def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
+def test_a_limited_run_climbs_and_its_next_attempt_starts_there(
     tiny_llama: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "counting.txt"
@@ -443,55 +398,27 @@ def test_a_limited_run_ends_where_an_undisturbed_one_does_and_is_remembered(
     data.write_text("\n\n".join(lines), encoding="utf-8")
     recipe = build(
         {
-            "model": str(tiny_llama), "data": str(data), "max_length": 32, "max_steps": 6, "eval_steps": 6,
+            "model": str(tiny_llama), "data": str(data), "max_length": 32, "max_steps": 3, "eval_steps": 3,
             "learning_rate": 1e-2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
             "sample_max_new_tokens": 2, "probe_share": 0.0, "lora_dropout": 0.0,
         }
     )  # fmt: skip
-
-    def started(limit: str) -> tuple[folder.Run, subprocess.Popen[bytes]]:
-        monkeypatch.setenv(memory_limit.ENVIRONMENT, limit)
-        run = folder.create(recipe)
-        return run, launch.start(run)
-
-    plain, limited = started(""), started(PROCESS_LIMIT)
-    states = []
-    for run, process in (plain, limited):
-        assert process.wait(timeout=240) == 0, run.last_words()
-        states.append(Watcher(run).read_all())
-    undisturbed, state = states
-    assert undisturbed.ladder == [] and state.end.state == "finished"
-    rungs = [event["rung"] for event in state.ladder]
-    assert "split" in rungs and "give_up" not in rungs
-    assert state.loss.values == pytest.approx(undisturbed.loss.values, abs=2e-5)
-    assert state.end.validation_loss == pytest.approx(undisturbed.end.validation_loss, abs=2e-5)
-    assert state.loss.steps == undisturbed.loss.steps == list(range(1, 7))
+    monkeypatch.setenv(memory_limit.ENVIRONMENT, PROCESS_LIMIT)
+    run = folder.create(recipe)
+    assert launch.start(run).wait(timeout=240) == 0, run.last_words()
+    state = Watcher(run).read_all()
+    rungs = [event.rung for event in state.ladder]
+    assert "split" in rungs and "give_up" not in rungs and state.end.state == "finished"
+    assert state.loss.steps == [1, 2, 3]
     assert any("micro-batches of 4" in wording.sentence(event) for event in state.feed)
     [flag] = [flag for flag in flags(state) if flag.name == "out_of_memory"]
     assert flag.severity == "amber" and "micro-batches of" in flag.sentence
-
-    # the next run of the recipe on this card starts there
-    device, choices = detect(), []
-    values = resolve(recipe, device, catalog.find(recipe.model)).values
-    ladder = Ladder(
-        recipe,
-        values,
-        device,
-        write=choices.append,
-        memory=LadderMemory(),
-        limit_bytes=int(PROCESS_LIMIT),
-    )
-    ladder.begin()
+    after = state.ladder[-1].after
+    choices: list[Any] = []
+    resumed = Ladder(recipe, write=choices.append)
+    resumed.resume(after)
     [choice] = choices
-    assert (
-        isinstance(choice, ChoiceEvent)
-        and choice.value == msgspec.to_builtins(state.ladder[-1].after) == ladder.record()
-    )
-    assert "remembered in ladder.json" in choice.reason
-    # and so does another attempt at the same run
-    resumed = Ladder(recipe, values, device)
-    resumed.begin(msgspec.to_builtins(state.ladder[-1].after))
-    assert resumed.settings == ladder.settings != LadderState()
+    assert choice.value == after == resumed.record(resumed.state) and "in an earlier attempt" in choice.reason
 
 
 @pytest.mark.gpu
@@ -521,6 +448,6 @@ def test_cuda_held_to_a_fraction_of_its_memory(
 
     plain = finished("")
     limited = finished(str(int(0.7 * plain.peak_memory["cuda_reserved"])))
-    assert plain.ladder == [] and "split" in [event["rung"] for event in limited.ladder]
+    assert plain.ladder == [] and "split" in [event.rung for event in limited.ladder]
     assert limited.peak_memory["cuda_reserved"] < 0.75 * plain.peak_memory["cuda_reserved"]
     assert limited.loss.values == pytest.approx(plain.loss.values, abs=1e-3)

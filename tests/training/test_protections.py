@@ -16,7 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder
 from tui_lab.runs.events import EventWriter
-from tui_lab.training.attempt import Attempt
+from tui_lab.training.attempt import open_attempt, run_attempt
 
 
 def _words(chance: random.Random) -> str:
@@ -55,7 +55,7 @@ def run_of(tiny_llama: Path, tmp_path: Path) -> Any:
             }
         )
         made = folder.create(recipe, tmp_path / "runs")
-        assert Attempt(made, EventWriter(made.events_path)).run_to_end() == 0
+        assert run_attempt(open_attempt(made, EventWriter(made.events_path))) == 0
         return made, read_log(made.events_path)
 
     return run

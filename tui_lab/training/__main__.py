@@ -107,21 +107,21 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     try:
         _take_one_gpu()
         from tui_lab.training import memory_limit
-        from tui_lab.training.attempt import Attempt
+        from tui_lab.training.attempt import open_attempt, run_attempt
 
-        attempt = Attempt(run, events)
+        context = open_attempt(run, events)
 
         def stop(number: int, frame: FrameType | None) -> None:
             if (
                 not distributed.rank()
             ):  # the first process decides; a launcher sends the signal to each of them
-                attempt.request_stop()
+                context.commands.stop_requested = True
 
         signal.signal(signal.SIGTERM, stop)
         if asked:  # while the libraries were loaded
             stop(asked[0], None)
         with memory_limit.limited():
-            return attempt.run_to_end()
+            return run_attempt(context)
     except LabError as error:
         return _failed(run, events, reserve, str(error))
     except Exception as error:

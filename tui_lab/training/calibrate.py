@@ -1,12 +1,9 @@
-"""How fast this machine really does a recipe: ten optimiser steps of the run's own trainer, on a model of the
-real shape with random weights in the recipe's precision, over rows of random tokens. The first two steps warm
-up and are left out. Needs no download and no data; what it finds is kept (:mod:`tui_lab.forecast.calibration`), and
-forecasts of the same work then say "measured". ``python -m tui_lab.training.calibrate`` is the job:
-
-request ``{"values": a recipe's plain values, "lengths": [tokens of some rows of the data], "trained_share":
-0..1}`` (the last two may be left out: rows are then full, and trained on throughout), result as
-:class:`Calibration`, with ``mfu`` and ``hfu`` (shares of the card's data sheet; null where it is not known),
-``formula`` and ``text``. Lengths that differ are padded as the data's own will be, and cost as much.
+"""Measures the speed of a recipe on this machine: ten optimiser steps of the run's own trainer, on a model of
+the real shape with random weights in the recipe's precision, over rows of random tokens. The first two steps
+warm up and are not counted. Needs no download and no data. The result is stored
+(:mod:`tui_lab.forecast.calibration`), and forecasts of the same work then say "measured". Rows of different
+lengths are padded as the data's own will be. ``python -m tui_lab.training.calibrate`` is the job; its request
+and answer are in :mod:`tui_lab.forecast.jobs`.
 """
 
 from __future__ import annotations
@@ -32,35 +29,38 @@ from transformers.pytorch_utils import Conv1D
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.job_protocol import OnProgress
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data.rows import TokenRow
 from tui_lab.forecast import calibration, cost
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.flops import operations
+from tui_lab.forecast.jobs import CalibrationAnswer, CalibrationRequest
 from tui_lab.hardware import gpu_specs
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor
 from tui_lab.hardware.telemetry import EnergyMeter, match_uuids
 from tui_lab.models import catalog
 from tui_lab.models.loading import DTYPES
+from tui_lab.models.meta_model import config_of, mark_four_bit
 from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.shapes import Shape
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.recipes.resolve import resolve
 from tui_lab.training import device as devices
-from tui_lab.training import fake_model
-from tui_lab.training.base_model import weights_dtype
-from tui_lab.training.trainer import LabTrainer, build_trainer
+from tui_lab.training.base_model import precision_of
+from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
+from tui_lab.training.trainer import LabTrainer
 
 STEPS, WARM_UP_STEPS = 10, 2
-#: Batches summed before a step, at most: more change nothing of the speed, and only the time it takes.
+#: Accumulated batches at most: more do not change the speed.
 MOST_ACCUMULATION = 4
-#: Seconds between two looks at the card's power; its own meter is slower than that.
+#: Seconds between two readings of the card's power; its meter updates less often.
 POWER_INTERVAL_S = 0.1
-#: What ten steps may come to on a processor, by a rough rate of each of its threads.
+#: Limit of ten steps on a processor, seconds, by a rough rate per thread.
 CPU_FLOPS_A_THREAD, MOST_CPU_S = 2e10, 180.0
-#: Lengths of rows that are drawn from; more tell nothing new of how they fall into batches.
+#: Lengths of rows that are sampled from.
 MOST_LENGTHS = 10_000
 
 
@@ -72,20 +72,22 @@ def measure(
     *,
     lengths: Sequence[int] = (),
     trained_share: float = 1.0,
-    progress: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int], None] = lambda _: None,
 ) -> Calibration:
-    """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``progress`` is
-    told each step. Raises LabError where it would take too long or does not fit."""
+    """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``lengths``: tokens
+    of rows to draw from; ``on_step`` is called with the number of each step.
+
+    Raises LabError where it would take too long or does not fit."""
     max_length = int(values["max_length"])
     lengths = [max(2, min(length, max_length)) for length in lengths] or [max_length]
-    asked = _shortened(recipe)
-    mean = max_length if asked.packing else sum(lengths) / len(lengths)
-    found = operations(shape, asked, mean, head_share=_share(device, trained_share))
-    _refuse_if_slow(found.hardware, asked, mean, device)
-    clock = _Clock(device, progress)
+    short = _shortened(recipe)
+    mean = max_length if short.packing else sum(lengths) / len(lengths)
+    found = operations(shape, short, mean, head_share=_share(device, trained_share))
+    _check_duration(found.hardware, short, mean, device)
+    clock = _Clock(device, on_step)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _train(shape, asked, values, device, lengths, trained_share, clock, Path(folder))
+            _train(shape, short, values, device, lengths, trained_share, clock, Path(folder))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -114,12 +116,12 @@ def _label(device: DeviceFacts) -> str:
 
 
 def _share(device: DeviceFacts, trained_share: float) -> float:
-    """Part of the tokens whose logits are computed: those trained on where there is Triton, else all."""
+    """Share of the tokens whose logits are computed: the trained ones with Triton, else all."""
     return trained_share if device.type == "cuda" else 1.0
 
 
 def _shortened(recipe: Recipe) -> Recipe:
-    """The recipe for ten steps, without what acts between steps or only on later ones."""
+    """The recipe for ten steps, without what acts between steps or on later ones only."""
     return recipe.model_copy(
         update={
             "max_steps": STEPS,
@@ -134,7 +136,7 @@ def _shortened(recipe: Recipe) -> Recipe:
     )
 
 
-def _refuse_if_slow(flops_per_token: float, recipe: Recipe, length: float, device: DeviceFacts) -> None:
+def _check_duration(flops_per_token: float, recipe: Recipe, length: float, device: DeviceFacts) -> None:
     if device.type == "cuda":
         return
     seconds = STEPS * recipe.effective_batch_size * length * flops_per_token
@@ -153,8 +155,8 @@ def _refuse_if_slow(flops_per_token: float, recipe: Recipe, length: float, devic
 class _Clock:
     """Time, tokens and power of the steps after the first two."""
 
-    def __init__(self, device: DeviceFacts, progress: Callable[[int], None]) -> None:
-        self._device, self._progress = device, progress
+    def __init__(self, device: DeviceFacts, on_step: Callable[[int], None]) -> None:
+        self._device, self._on_step = device, on_step
         self._began_s = self._first_tokens = 0.0
         self._meter: _PowerMeter | None = None
         self.seconds, self.tokens = 0.0, 0.0
@@ -163,8 +165,8 @@ class _Clock:
     def after_step(self, trainer: LabTrainer) -> None:
         devices.synchronize(self._device)
         now, step = time.monotonic(), trainer.state.global_step
-        tokens = float(trainer._total_train_tokens)
-        self._progress(step)
+        tokens = float(trainer.total_train_tokens)
+        self._on_step(step)
         if step == WARM_UP_STEPS:
             self._first_tokens = tokens
             if self._device.type == "cuda":
@@ -180,32 +182,32 @@ class _Clock:
 
 
 class _PowerMeter:
-    """Mean power of the card that CUDA computes on, from its driver."""
+    """The mean power of the card that CUDA computes on, read from its driver."""
 
     def __init__(self) -> None:
         uuid = str(getattr(torch.cuda.get_device_properties(0), "uuid", ""))
         self._watch = GpuMonitor(lambda found: match_uuids(found, [uuid], os.environ))
         self._energy, self._ended = EnergyMeter(), threading.Event()
         self._began_s = time.monotonic()
-        self._look()
-        self._thread = threading.Thread(target=self._look_on, name="power", daemon=True)
+        self._read()
+        self._thread = threading.Thread(target=self._poll, name="power", daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         found: list[Gpu] = self._watch.read()
         self._energy.add(found, time.monotonic())
 
-    def _look_on(self) -> None:
+    def _poll(self) -> None:
         while not self._ended.wait(POWER_INTERVAL_S):
-            self._look()
+            self._read()
 
     def stop(self) -> float | None:
-        """Watts since the start; None where the driver does not tell."""
+        """Mean power since the start, watts; None where the driver does not report it."""
         if self._ended.is_set():
             return None
         self._ended.set()
         self._thread.join(1.0)
-        self._look()
+        self._read()
         now = time.monotonic()
         drawn = self._energy.total_j(now)
         return drawn / (now - self._began_s) if drawn else None
@@ -228,18 +230,16 @@ def _train(
         recipe,
         model,
         tokenizer,
-        rows,
-        rows[:1],
+        EncodedRows(rows, rows[:1]),
         values,
         folder=folder,
         device=device.type,
-        callbacks=[],
-        after_step=clock.after_step,
+        hooks=TrainerHooks(after_step=clock.after_step),
     )
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
-    asked = trainer.ladder.settings
+    state = trainer.ladder.state
     trainer.train()
-    if trainer.ladder.settings != asked:  # it went on in smaller parts: not the work that was to be timed
+    if trainer.ladder.state != state:  # it continued in smaller parts: other work than was to be timed
         raise torch.OutOfMemoryError("out of memory in the ten steps")
 
 
@@ -250,15 +250,14 @@ def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: D
     torch.manual_seed(recipe.seed)
     with place:
         model = AutoModelForCausalLM.from_config(
-            fake_model.config_of(shape),
-            dtype=DTYPES[weights_dtype(recipe, str(values["compute_dtype"]))],
+            config_of(shape),
+            dtype=DTYPES[precision_of(recipe, str(values["compute_dtype"])).dtype],
             attn_implementation=str(values["attn_implementation"]),
         )
     model.config.use_cache = False
     if recipe.quantization == "nf4":
         _quantize(model, compute, recipe.double_quantization)
-        model.is_loaded_in_4bit = model.is_quantized = True
-        model.hf_quantizer = fake_model.Trainable()
+        mark_four_bit(model)
         disable_cpu_repacking(model)
     return model
 
@@ -312,46 +311,37 @@ def random_rows(
 # the job
 
 
-def handle(request: dict[str, Any], progress: Any) -> dict[str, Any]:
-    """Answers a job's request; see the module's docstring."""
-    values = request.get("values")
-    if not isinstance(values, dict):
-        raise LabError("a calibration needs the values of a recipe")
-    lengths, share = request.get("lengths") or [], request.get("trained_share", 1.0)
-    if not isinstance(lengths, list) or not all(type(each) is int and each > 0 for each in lengths):
-        raise LabError("lengths must be a list of whole numbers over 0: tokens of some rows of the data")
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise LabError(f"trained_share = {share!r}: must be over 0 and at most 1")
-    recipe = build(values)
+def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationAnswer:
+    """Answers a job's request. Raises LabError."""
+    share = request.trained_share
+    recipe = build(request.values)
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
     if entry.shape is None:
         raise LabError(f"the sizes of {entry.label} are not known, so there is nothing to measure")
     device = devices.detect()
     settled = resolve(recipe, device, entry).values
     _quiet()
-    progress("making a model with random weights", 0, STEPS)
+    on_progress("making a model with random weights", 0, STEPS)
     found = measure(
         entry.shape,
         recipe,
         settled,
         device,
-        lengths=lengths[:MOST_LENGTHS],
-        trained_share=float(share),
-        progress=lambda step: progress("measuring steps", step, STEPS),
+        lengths=request.lengths[:MOST_LENGTHS],
+        trained_share=share,
+        on_step=lambda step: on_progress("measuring steps", step, STEPS),
     )
     calibration.keep(found, device, entry.shape, recipe, settled)
     card = gpu_specs.lookup(device.name, device.memory_bytes) if device.type == "cuda" else None
     peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
-    return {
+    work = operations(entry.shape, recipe, found.length, head_share=_share(device, share))
+    return CalibrationAnswer(
         **asdict(found),
-        "mfu": found.model_flops_s / peak if peak else None,
-        "hfu": found.hardware_flops_s / peak if peak else None,
-        "formula": cost.formula_text(
-            operations(entry.shape, recipe, found.length, head_share=_share(device, float(share))),
-            found.length,
-        ),
-        "text": found.text,
-    }
+        mfu=found.model_flops_s / peak if peak else None,
+        hfu=found.hardware_flops_s / peak if peak else None,
+        formula=cost.formula_text(work, found.length),
+        text=found.text,
+    )
 
 
 def _quiet() -> None:
@@ -361,4 +351,4 @@ def _quiet() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(job_protocol.serve(handle))
+    sys.exit(job_protocol.serve(handle, CalibrationRequest))

@@ -1,10 +1,9 @@
-"""What people ask of a run while it trains, heard between two steps: pause, continue, stop, checkpoint, probe
-now, stop when retention is lost."""
+"""Processes the commands of users between two steps: pause, continue, stop, checkpoint, probe, arm, disarm."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from tui_lab.runs.commands import COMMANDS, Inbox
@@ -18,66 +17,72 @@ from tui_lab.training.probe import RetentionProbe
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
 
-#: How often a paused run looks for commands.
+#: Seconds between two looks for commands while a run is paused.
 PAUSE_POLL_S = 0.2
 
 
 class CommandProcessor:
-    """``done``: ids acknowledged by earlier attempts; commands sent before ``since`` (a resume) were meant
-    for the attempt that died, and are acknowledged as such without being carried out; ``after_pause`` is
-    told how many seconds a pause took. With several processes each has one: the first reads what is asked,
-    tells the others, and then all do the same."""
+    """Carries out commands and acknowledges each once, across attempts.
+
+    ``acknowledged``: ids of commands that earlier attempts acknowledged. Commands sent before ``since_s``
+    (seconds since 1970, the start of a resume) were meant for the attempt that died: they are acknowledged as
+    such and not carried out. ``on_pause`` is called with the seconds of each pause. With several processes
+    each has one: the first reads the commands and broadcasts them, and all do the same.
+    """
 
     def __init__(
         self,
         run: Run,
         events: EventWriter,
-        done: set[str],
-        since: float,
-        after_pause: Callable[[float], None],
+        acknowledged: Collection[str],
+        since_s: float,
+        *,
+        on_pause: Callable[[float], None],
         probe: RetentionProbe,
-        group: ProcessGroup | None = None,
+        group: ProcessGroup,
     ) -> None:
-        self._run, self._group = run, group or ProcessGroup()
+        self._run, self._group = run, group
         self._probe = probe
-        self._after_pause = after_pause
+        self._on_pause = on_pause
         self._events = events
-        self._inbox = Inbox(run, done)
-        self._since = since
+        self._inbox = Inbox(run, set(acknowledged))
+        self._since_s = since_s
         self._paused = False
-        self.stop_wanted = False
+        self.stop_requested = False
 
     def process_commands(self, trainer: LabTrainer) -> None:
-        """Carries out what was asked since the last call; returns when the run may go on."""
-        self._carry_out(trainer)
-        if self._paused and not self.stop_wanted:
+        """Carries out the commands that came since the last call; returns when the run is not paused. A stop
+        saves a checkpoint first."""
+        self._poll(trainer)
+        if self._paused and not self.stop_requested:
             step, began = trainer.state.global_step, time.monotonic()
             self._events.write(PausedEvent(step=step))
-            while self._paused and not self.stop_wanted:
-                if self._group.is_main:  # the others wait for its word
+            while self._paused and not self.stop_requested:
+                if self._group.is_main:  # the other processes wait for its broadcast
                     time.sleep(PAUSE_POLL_S)
-                self._carry_out(trainer)
+                self._poll(trainer)
             self._paused = False
             seconds = time.monotonic() - began
-            self._after_pause(seconds)
+            self._on_pause(seconds)
             self._events.write(ContinuedEvent(step=step, paused_s=round(seconds, 1)))
-        if self.stop_wanted:
+        if self.stop_requested:
             if trainer.state.global_step:
                 trainer.checkpoint_now()
             trainer.control.should_training_stop = True
 
-    def _carry_out(self, trainer: LabTrainer) -> None:
+    def _poll(self, trainer: LabTrainer) -> None:
         if self._group.is_main:
             check_folder(self._run, self._events.descriptor)
-        heard = self._inbox.poll() if self._group.is_main else []
-        commands, self.stop_wanted = self._group.broadcast((heard, self.stop_wanted))
+        received = self._inbox.poll() if self._group.is_main else []
+        commands, self.stop_requested = self._group.broadcast((received, self.stop_requested))
         for command in commands:
-            outcome = self._do(command, trainer)
+            outcome = self._execute(command, trainer)
             self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
-    def _do(self, command: CommandRecord, trainer: LabTrainer) -> str:
+    def _execute(self, command: CommandRecord, trainer: LabTrainer) -> str:
+        """Carries out one command; the outcome in words."""
         step = trainer.state.global_step
-        if command.sent_at < self._since:
+        if command.sent_at < self._since_s:
             return "not done: it was sent before the run was resumed"
         match command.name:
             case "pause":
@@ -87,10 +92,10 @@ class CommandProcessor:
                 was, self._paused = self._paused, False
                 return "going on" if was else "it was not paused"
             case "stop":
-                self.stop_wanted = True
+                self.stop_requested = True
                 return f"stopping after step {step}"
             case "probe":
-                return self._group.broadcast(self._probe.now(trainer) if self._group.is_main else "")
+                return self._group.broadcast(self._probe.probe_now(trainer) if self._group.is_main else "")
             case "arm" | "disarm":
                 on = command.name == "arm"
                 return self._group.broadcast(self._probe.arm(on, trainer) if self._group.is_main else "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from typing_extensions import override
 
 from tui_lab.core.errors import LabError
 
@@ -90,6 +91,7 @@ class GradualUnfreezing(TrainerCallback):
                 for weight in weights:
                     weight.requires_grad = place <= stage
 
+    @override
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.set_step(state.global_step)
 

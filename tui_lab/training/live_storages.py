@@ -1,9 +1,9 @@
-"""Counts the bytes of tensors as they come and go, without computing anything: a dispatch mode that sees
-every operation's outputs, and forgets a storage when its last tensor dies. Over fake tensors it tells what a
-training step would need; the sizes are rounded up as CUDA's caching allocator rounds them.
+"""Counts the bytes of live tensors: a dispatch mode that sees the outputs of every operation, and forgets a
+storage when its last tensor is freed. Over fake tensors it counts what a training step would need without
+computing it. Sizes are rounded up as CUDA's caching allocator rounds them.
 
-Fake tensors have no values, so what a step reads from them is answered here: a boolean is ``uniform``, a
-number is 1, and a mask selects every position (the most that it could).
+Fake tensors have no values, so reads of them are answered here: a boolean is ``uniform``, a number is 1, and
+a mask selects every position (the upper bound).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-#: CUDA's caching allocator hands out memory in such pieces (c10/cuda/CUDACachingAllocator, kMinBlockSize).
+from tui_lab.training.torch_internals import LOCAL_SCALAR, storage_key
+
+#: Block size of CUDA's caching allocator (c10/cuda/CUDACachingAllocator, kMinBlockSize).
 ROUNDING_BYTES = 512
 
 _aten = torch.ops.aten
@@ -26,16 +28,16 @@ _DEVICE = torch.ops.prim.device.default
 
 
 def rounded(size: int) -> int:
-    """``size`` in whole pieces."""
+    """``size`` in bytes, rounded up to whole blocks."""
     return -(-size // ROUNDING_BYTES) * ROUNDING_BYTES
 
 
 class LiveStorages(TorchDispatchMode):
-    """``live_bytes`` now, ``peaks`` the most of them by the name of the ``phase`` they fell into.
-    ``transient(func, args)`` adds what a kernel allocates inside and frees before it returns (bytes)."""
+    """``live_bytes``: now; ``peaks``: the highest by ``phase``. ``transient(func, args)``: bytes that a kernel
+    allocates inside and frees before it returns."""
 
     def __init__(
-        self, uniform: bool = True, transient: Callable[[Any, tuple[Any, ...]], int] = lambda func, args: 0
+        self, uniform: bool = True, transient: Callable[[Any, tuple[Any, ...]], int] = lambda *_: 0
     ) -> None:
         super().__init__()
         self.live_bytes = 0
@@ -44,34 +46,35 @@ class LiveStorages(TorchDispatchMode):
         self.uniform, self._transient = uniform, transient
         self._known: dict[int, weakref.ref[Any]] = {}
 
-    def hold(self, tensors: Iterable[Tensor]) -> int:
-        """Counts tensors that exist already; the bytes that were new."""
+    def add(self, tensors: Iterable[Tensor]) -> int:
+        """Counts existing tensors; returns the bytes that were not counted yet."""
         before = self.live_bytes
         for tensor in tensors:
-            self._see(tensor)
+            self.track(tensor)
         return self.live_bytes - before
 
-    def _see(self, tensor: Tensor) -> None:
+    def track(self, tensor: Tensor) -> None:
+        """Counts the storage of a tensor until it is freed."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_key(tensor)
         if key in self._known:
             return
         size = rounded(storage.nbytes())
         self.live_bytes += size
 
-        def gone(_: Any) -> None:
+        def forget(_: Any) -> None:
             self.live_bytes -= size
             del self._known[key]
 
-        self._known[key] = weakref.ref(storage, gone)
+        self._known[key] = weakref.ref(storage, forget)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is _DEVICE:  # two thirds of all calls: asked again and again, always the same
+        if func is _DEVICE:  # two thirds of all calls; the answer is always the same
             return args[0].fake_device if isinstance(args[0], FakeTensor) else func(*args)
-        if func is _aten._local_scalar_dense.default:
+        if func is LOCAL_SCALAR:
             dtype = args[0].dtype
             return self.uniform if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
         if func is _aten.index.Tensor and _masks(args[1]):
@@ -84,7 +87,7 @@ class LiveStorages(TorchDispatchMode):
             result = func(*args, **kwargs)
         for leaf in (result,) if isinstance(result, Tensor) else pytree.tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._see(leaf)
+                self.track(leaf)
         now = self.live_bytes + self._transient(func, args)
         if now > self.peaks.get(self.phase, 0):
             self.peaks[self.phase] = now
@@ -96,6 +99,6 @@ def _masks(indices: Any) -> bool:
 
 
 def _selected(tensor: Tensor, indices: Any) -> Tensor:
-    """What a mask over the first dimensions selects when it is true everywhere."""
+    """The elements that a mask over the first dimensions selects when it is true everywhere."""
     [mask] = indices
     return tensor.reshape(-1, *tensor.shape[mask.dim() :]).clone()

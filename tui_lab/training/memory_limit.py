@@ -1,7 +1,9 @@
-"""A memory limit for testing what happens when memory runs out: off unless TUI_LAB_MEMORY_LIMIT_BYTES is set.
-On a CUDA card it is the allocator's own (``set_per_process_memory_fraction``); elsewhere storages are counted
-while they live, all that an operation of the main thread reads or makes, and an operation whose results pass
-the limit raises ``torch.OutOfMemoryError``, as CUDA's would."""
+"""A memory limit for tests of running out of memory: off unless TUI_LAB_MEMORY_LIMIT_BYTES is set.
+
+On a CUDA card it is the allocator's own (``set_per_process_memory_fraction``). Elsewhere the storages that
+operations of the main thread read or create are counted, and an operation whose results exceed the limit
+raises ``torch.OutOfMemoryError``, as CUDA's would.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ ENVIRONMENT = "TUI_LAB_MEMORY_LIMIT_BYTES"
 
 
 class LimitedStorages(LiveStorages):
-    """Counts real tensors; ``limit_bytes`` 0 only counts. The weights count from their first use on."""
+    """Counts real tensors, weights from their first use on. ``limit_bytes``: 0 for no limit."""
 
     def __init__(self, limit_bytes: int = 0) -> None:
         super().__init__()
@@ -35,12 +37,12 @@ class LimitedStorages(LiveStorages):
     ) -> Any:
         for leaf in pytree.tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
-                self._see(leaf)
+                self.track(leaf)
         before = self.live_bytes
         result = func(*args, **(kwargs or {}))
         for leaf in pytree.tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._see(leaf)
+                self.track(leaf)
         wanted = self.live_bytes
         if self.limit_bytes and wanted > max(before, self.limit_bytes):
             del result, leaf  # an allocation that failed leaves nothing behind
@@ -63,7 +65,7 @@ def limit_bytes() -> int:
 
 
 def limited() -> AbstractContextManager[Any]:
-    """Everything inside is held to the limit, where one is set. Raises LabError."""
+    """Applies the limit that is set, if any, while it is entered. Raises LabError."""
     limit = limit_bytes()
     if not limit:
         return contextlib.nullcontext()

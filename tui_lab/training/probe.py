@@ -146,7 +146,7 @@ class RetentionProbe:
         """Seconds that probes took in this attempt, and the base before them; empty without a probe."""
         return {"seconds": round(self.seconds, 2), "base_s": round(self.base.seconds, 2)} if self.base else {}
 
-    def begin(self, trainer: LabTrainer, total_steps: int) -> None:
+    def start(self, trainer: LabTrainer, total_steps: int) -> None:
         """Before the first step: where the model stands, which is at its base unless virtual tokens act."""
         self._total = total_steps
         if self.base is None:
@@ -241,7 +241,7 @@ class RetentionProbe:
 
     # ------------------------------------------------------------------ what people ask
 
-    def now(self, trainer: LabTrainer) -> str:
+    def probe_now(self, trainer: LabTrainer) -> str:
         """Probes at once; says what was found."""
         if self.base is None:
             return self._why_not()

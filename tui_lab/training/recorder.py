@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from typing_extensions import override
 
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.runs.events import EventWriter
@@ -62,12 +63,14 @@ class EventRecorder(TrainerCallback):
         """A pause is no work: it must not stretch the ETA."""
         self._between_s -= seconds
 
+    @override
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = time.monotonic()
         if self._between_began:
             self._between_s += now - self._between_began
         self._step_began = now
 
+    @override
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.step = state.global_step
         synchronize(self.device)
@@ -84,6 +87,7 @@ class EventRecorder(TrainerCallback):
             past = STEP_TIME_MEMORY
             self._average_step_s = past * self._average_step_s + (1 - past) * seconds
 
+    @override
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or "loss" not in logs or not self._window_steps:
             return
@@ -125,6 +129,7 @@ class EventRecorder(TrainerCallback):
             advice = "lower learning_rate, raise warmup_steps, or set max_grad_norm"
             self._events.write(WarningEvent(text=f"{bad[0]} is not finite at step {step}: {advice}"))
 
+    @override
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         self.write_validation(state.global_step, float(metrics["eval_loss"]), "during")
 
@@ -133,6 +138,7 @@ class EventRecorder(TrainerCallback):
         self.validated_at, self.validation_loss = step, loss
         self._events.write(ValidationEvent(step=step, loss=loss, rows=self.validation_rows, when=when))
 
+    @override
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         best = state.best_global_step == state.global_step

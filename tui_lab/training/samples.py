@@ -18,7 +18,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoredExample, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
-from tui_lab.training.oom_trainer import forget, free
+from tui_lab.training.oom_restart import free_memory, release_traceback
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
 
@@ -119,7 +119,7 @@ class TaskEvaluator:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                forget(error)
-            free()
+                release_traceback(error)
+            free_memory()
             rows //= 2
         return None

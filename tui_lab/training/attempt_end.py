@@ -1,0 +1,115 @@
+"""The last half of an attempt: saves what was trained, measures it, and writes the end."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from tui_lab.forecast import cost
+from tui_lab.models.loading import DTYPES
+from tui_lab.runs.schema import Acquisition, EndEvent, PhaseEvent, ProbeCost, SavedEvent
+from tui_lab.training import adapters
+from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
+from tui_lab.training.trainer import save_weights
+
+
+def finish(context: AttemptContext, setup: TrainingSetup) -> int:
+    """Saves, measures and writes the end. The exit status, 0."""
+    trainer, recorder, recipe = setup.trainer, context.recorder, context.recipe
+    step = trainer.state.global_step
+    stopped = context.commands.stop_requested and step < setup.plan.total_steps
+    saving = "the adapter" if recipe.is_adapter else "the model"
+    context.events.write(PhaseEvent(name="saving", detail=saving))
+    if not recipe.is_adapter and setup.recipe.compute_dtype == "bfloat16":
+        trainer.model.to(DTYPES["bfloat16"])  # the weights are measured as they are saved
+    state = trainer.accelerator.get_state_dict(trainer.model) if context.group.is_sharded else None
+    path = save_result(context, setup, state) if context.group.is_main else None
+    # the weights are those of the last step, or of the best validation where the recipe has a patience
+    best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
+    if recorder.validated_at != step or best_reloaded or not recipe.is_adapter:
+        detail = "what is saved, on the held-out rows"
+        context.events.write(PhaseEvent(name="evaluating", detail=detail))
+        recorder.write_validation(step, trainer.validation_loss(), "end")
+    if path is None:
+        return 0
+    if not stopped:
+        context.probe.final_probe(trainer, bool(best_reloaded))
+        if context.group.runs_evaluation:
+            setup.evaluator.score(trainer, "end")
+    context.telemetry.stop()
+    context.events.write(
+        EndEvent(
+            state="stopped" if stopped else "finished",
+            step=step,
+            message=_message(context, setup, stopped),
+            seconds=round(time.monotonic() - context.began_s, 1),
+            train_loss=recorder.train_loss,
+            validation_loss=recorder.validation_loss,
+            acquisition=Acquisition(**setup.evaluator.acquisition()),
+            peak_memory=recorder.peak_memory,
+            trained_s=round(recorder.trained_s, 2),
+            probe=ProbeCost(**context.probe.facts),
+            flops_per_token=setup.cost.flops_per_token,
+            mfu=cost.mfu(recorder.mean_tok_per_s, setup.cost.flops_per_token or 0.0, setup.cost.peak_flops),
+            energy_j=context.telemetry.energy_j,
+            path=path.name,
+        )
+    )
+    return 0
+
+
+def stopped_before_training(context: AttemptContext) -> int:
+    """Writes the end of a resumed attempt that was stopped before its first step. The checkpoint was not
+    even loaded: what an earlier attempt saved stays, and nothing is measured. The exit status, 0."""
+    context.telemetry.stop()
+    context.events.write(
+        EndEvent(
+            state="stopped",
+            step=context.from_step,
+            message=f"stopped as asked before it went on from step {context.from_step}; it can be resumed",
+            seconds=round(time.monotonic() - context.began_s, 1),
+            energy_j=context.telemetry.energy_j,
+        )
+    )
+    return 0
+
+
+def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool) -> str:
+    """Why the run ended before its last step; "" when it did not."""
+    state, total = setup.trainer.state, setup.plan.total_steps
+    if stopped:
+        return f"stopped as asked after step {state.global_step} of {total}; it can be resumed"
+    if context.probe.stop_reason:
+        advice = "less strength, or an earlier checkpoint, keeps more"
+        return f"stopped early: {context.probe.stop_reason}; {advice}"
+    if state.global_step < total:
+        best = state.best_global_step
+        return f"stopped early: the validation loss was best at step {best}, whose weights are kept"
+    return ""
+
+
+def save_result(
+    context: AttemptContext, setup: TrainingSetup, state_dict: Mapping[str, Tensor] | None
+) -> Path:
+    """Saves the adapter or model with its tokenizer and chat template: the folder appears complete or not at
+    all. ``state_dict``: gathered weights of a sharded model. Raises OSError."""
+    recipe, model = context.recipe, setup.trainer.model
+    path = context.run.adapter_path if recipe.is_adapter else context.run.model_path
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if adapters.changes_base_weights(recipe):
+        initial = str(context.initial_adapter)
+        model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
+    else:
+        save_weights(model, partial, state_dict)
+    setup.data.tokenizer.save_pretrained(partial)
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    what = "adapter" if recipe.is_adapter else "model"
+    context.events.write(SavedEvent(path=path.name, what=what, bytes=size))
+    return path

@@ -1,0 +1,291 @@
+"""The first half of an attempt: resolves the recipe, prepares data and model, builds the trainer."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from tui_lab import __version__
+from tui_lab.data import formats, replay, templates
+from tui_lab.data.prepare import Prepared, prepare
+from tui_lab.forecast import cost, memory
+from tui_lab.hardware.device import DeviceFacts
+from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve
+from tui_lab.runs.schema import (
+    ChoiceEvent,
+    CostFacts,
+    DataEvent,
+    DeviceRecord,
+    ForecastEvent,
+    LadderSettings,
+    ModelEvent,
+    PhaseEvent,
+    PlanEvent,
+    StartedEvent,
+    WarningEvent,
+)
+from tui_lab.training import adapters, base_model, regularise, trackers
+from tui_lab.training.attempt_records import (
+    AttemptContext,
+    ResolvedRecipe,
+    StepPlan,
+    TrainingData,
+    TrainingSetup,
+)
+from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
+from tui_lab.training.callbacks import OnTrainBegin
+from tui_lab.training.oom_ladder import Ladder
+from tui_lab.training.samples import TaskEvaluator
+from tui_lab.training.trainer import LabTrainer, save_weights
+from tui_lab.training.trainer_config import steps_planned
+
+#: Libraries whose versions are recorded.
+RECORDED_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
+
+
+class OnStep(Protocol):
+    """What happens around the steps of a training."""
+
+    def on_start(self, step: int) -> None:
+        """Called with the step that training begins from."""
+
+    def after_step(self, trainer: LabTrainer) -> None:
+        """Called after each optimiser step."""
+
+
+def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnStep) -> TrainingSetup:
+    """Everything before the first measurement, in order, with its events. Raises LabError."""
+    recipe = resolve_recipe(context, device)
+    context.events.write(PhaseEvent(name="preparing_data", detail=Path(context.recipe.data).name))
+    data = prepare_data(context, recipe)
+    write_forecast(context, recipe, data.prepared)
+    context.events.write(PhaseEvent(name="loading_model", detail=recipe.entry.label))
+    trainer, run_cost = prepare_model(context, recipe, data, on_step)
+    return TrainingSetup(
+        recipe=recipe,
+        data=data,
+        trainer=trainer,
+        cost=run_cost,
+        plan=plan_steps(context, trainer, run_cost, len(data.prepared.validation)),
+        evaluator=TaskEvaluator(
+            context.recipe, context.events, data.tokenizer, data.prepared, context.before
+        ),
+    )
+
+
+def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedRecipe:
+    """Settles what the recipe leaves open, and writes each choice with its reason. Raises LabError."""
+    events, recipe = context.events, context.recipe
+    events.write(
+        StartedEvent(
+            pid=os.getpid(),
+            host=platform.node(),
+            versions={"tui_lab": __version__, **{name: version(name) for name in RECORDED_LIBRARIES}},
+            device=DeviceRecord(device.type, device.name, device.memory_bytes, device.bf16),
+            threads=device.threads,
+        )
+    )
+    entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
+    resolution = resolve(recipe, device, entry)
+    for choice in resolution.reasons:
+        events.write(ChoiceEvent(field=choice.field, value=choice.value, reason=choice.reason))
+    for text in resolution.warnings:
+        events.write(WarningEvent(text=text))
+    trackers.prepare(recipe, context.run)
+    if context.group.is_sharded:
+        reason = "no process has the whole model: samples, scores and retention probes are left out"
+        events.write(ChoiceEvent(field="accelerate_config", value="sharded", reason=reason))
+    source = loading.ModelSource(entry.loadable, recipe.revision)
+    return ResolvedRecipe(device, entry, source, resolution)
+
+
+# --------------------------------------------------------------------------------------------------
+# data
+
+
+def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingData:
+    """Tokenizer and encoded rows, general rows mixed in where the recipe wants them. Raises LabError."""
+    recipe = context.recipe
+    tokenizer = templates.load_tokenizer(resolved.source.location, recipe.revision)
+    prepared = prepare(
+        formats.read(recipe.data, recipe.data_format, recipe.max_rows),
+        tokenizer,
+        max_length=resolved.max_length,
+        validation_fraction=recipe.validation_fraction,
+        seed=recipe.seed,
+        deduplicate=recipe.deduplicate,
+        chat_template=recipe.chat_template,
+    )
+    if recipe.replay_fraction:
+        _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
+    context.events.write(DataEvent(**prepared.facts))
+    for text in prepared.warnings:
+        context.events.write(WarningEvent(text=text))
+    return TrainingData(tokenizer, prepared)
+
+
+def _mix_general_rows(context: AttemptContext, tokenizer: Any, prepared: Prepared, max_length: int) -> None:
+    recipe, task_rows = context.recipe, len(prepared.train)
+    count = replay.rows_wanted(task_rows, recipe.replay_fraction)
+    general = _general_rows(recipe, tokenizer, count, max_length, replay.max_trained_tokens(prepared.train))
+    prepared.train = replay.mix(prepared.train, general.rows, recipe.seed)
+    prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
+    prepared.warnings += general.warnings
+    reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
+    context.events.write(ChoiceEvent(field="replay_fraction", value=recipe.replay_fraction, reason=reason))
+
+
+def _general_rows(
+    recipe: Recipe, tokenizer: Any, count: int, max_length: int, trained: int
+) -> replay.GeneralRows:
+    """Rows of general text, for replay and for the Fisher information of EWC."""
+    return replay.general_rows(
+        recipe.replay_data, tokenizer, count, max_length=max_length, seed=recipe.seed, trained=trained
+    )
+
+
+def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: Prepared) -> None:
+    """Writes the memory that the run is expected to take at its peak, with rows as long as its own."""
+    shape = resolved.entry.shape
+    if shape is None or not shapes.known(shape.model_type):
+        return
+    kind = "cuda" if resolved.device.type == "cuda" else "cpu"
+    values = dict(resolved.values)
+    if not context.recipe.packing:
+        rows = [*prepared.train, *prepared.validation]
+        values["max_length"] = min(values["max_length"], max(len(row["input_ids"]) for row in rows))
+    found = memory.forecast(shape, context.recipe, values, kind)
+    context.events.write(
+        ForecastEvent(
+            parts={part.name: part.bytes for part in found.parts},
+            total=found.total_bytes,
+            low=found.low_bytes,
+            high=found.high_bytes,
+            device=kind,
+        )
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# model
+
+
+def prepare_model(
+    context: AttemptContext, resolved: ResolvedRecipe, data: TrainingData, on_step: OnStep
+) -> tuple[LabTrainer, CostFacts]:
+    """The trainer over the loaded model, and what a token costs. Raises LabError."""
+    recipe, prepared = context.recipe, data.prepared
+    if resolved.entry.parameters is None:
+        loading.check_size(resolved.source, recipe.allow_large)
+    base = base_model.load_base(
+        resolved.source,
+        recipe,
+        resolved.device,
+        resolved.compute_dtype,
+        str(resolved.values["attn_implementation"]),
+    )
+    base_stats = module_stats.module_stats(base)
+    run_cost = _cost(recipe, resolved, resolved.entry.shape or module_stats.shape_of(base), prepared)
+    context.probe.measure_base(
+        base,
+        data.tokenizer,
+        [row["input_ids"] for row in prepared.validation],
+        trained_tokens=_tokens_to_train(recipe, prepared, resolved.max_length),
+        compute_dtype=resolved.compute_dtype,
+        device=resolved.device,
+    )
+    values = dict(resolved.values)
+    if recipe.method in METHODS_WITH_TARGETS:
+        # by the loaded model's own modules: the catalog does not know every architecture
+        targets = target_modules.explain(
+            base.config.model_type, recipe.target_modules, module_stats.linear_names(base)
+        )
+        values |= {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
+    ladder = Ladder(recipe, values, context.events.write)
+    if context.group.size == 1 and context.before.ladder:
+        ladder.resume(context.before.ladder[-1].after or LadderSettings())
+    trainer = build_trainer(
+        recipe,
+        base,
+        data.tokenizer,
+        EncodedRows(prepared.train, prepared.validation),
+        values,
+        folder=context.run.checkpoints_path,
+        device=resolved.device.type,
+        hooks=TrainerHooks(
+            callbacks=[context.recorder, OnTrainBegin(on_step.on_start)],
+            after_step=on_step.after_step,
+            ladder=ladder,
+            group=context.group,
+            warn=lambda text: context.events.write(WarningEvent(text=text)),
+        ),
+    )
+    if trainer.objective is not None and recipe.ewc_lambda:
+        context.events.write(PhaseEvent(name="evaluating", detail="where general text is sensitive (EWC)"))
+        length = resolved.max_length
+        general = _general_rows(recipe, data.tokenizer, regularise.FISHER_ROWS, length, length)
+        trainer.objective.measure_importance(general.rows)
+    if adapters.changes_base_weights(recipe) and context.group.is_main:
+        # saving needs the adapter before training, to convert the result to one for the original base
+        save_weights(trainer.model, context.initial_adapter)
+    context.events.write(
+        ModelEvent(
+            **asdict(base_stats),
+            trainable=module_stats.count_trainable(trainer.model),
+            chat_template_source=prepared.facts["template_source"],
+        )
+    )
+    return trainer, run_cost
+
+
+def _cost(
+    recipe: Recipe, resolved: ResolvedRecipe, shape: shapes.Shape | None, prepared: Prepared
+) -> CostFacts:
+    """Operations of a token; empty for an architecture whose layers are not known."""
+    if shape is None:
+        return CostFacts()
+    rows = prepared.train
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    trained = sum(label != templates.IGNORED for row in rows for label in row["labels"][1:])
+    length, share = tokens / max(1, len(rows)), trained / max(1, tokens)
+    return CostFacts(**cost.facts_of_run(shape, recipe, resolved.device, resolved.values, length, share))
+
+
+def _tokens_to_train(recipe: Recipe, prepared: Prepared, max_length: int) -> int:
+    """About how many tokens the whole run reads."""
+    tokens = sum(len(row["input_ids"]) for row in prepared.train)
+    if not recipe.max_steps:
+        return round(tokens * recipe.num_train_epochs)
+    row_tokens = max_length if recipe.packing else tokens / max(1, len(prepared.train))
+    return round(recipe.max_steps * recipe.effective_batch_size * row_tokens)
+
+
+def plan_steps(
+    context: AttemptContext, trainer: LabTrainer, run_cost: CostFacts, validation_rows: int
+) -> StepPlan:
+    """Sets the steps between validations and checkpoints, now that the length of the run is known."""
+    recipe, rows = context.recipe, len(trainer.train_dataset)
+    total = steps_planned(recipe, rows)
+    eval_steps = recipe.eval_steps or max(1, math.ceil(total / VALIDATIONS_A_RUN))
+    save_steps = recipe.save_steps or eval_steps
+    trainer.args.eval_steps, trainer.args.save_steps = eval_steps, save_steps
+    trainer.args.load_best_model_at_end = recipe.early_stopping_patience > 0
+    context.recorder.validation_rows = validation_rows
+    context.events.write(
+        PlanEvent(
+            total_steps=total,
+            epochs=recipe.num_train_epochs,
+            rows=rows,
+            eval_steps=eval_steps,
+            save_steps=save_steps,
+            cost=run_cost,
+        )
+    )
+    return StepPlan(total_steps=total, sample_steps=recipe.sample_steps or eval_steps)

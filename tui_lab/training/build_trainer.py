@@ -1,0 +1,144 @@
+"""Builds the trainer of a recipe over a loaded base model and encoded rows."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from tui_lab.data.rows import TokenRow
+from tui_lab.models.loading import DTYPES
+from tui_lab.models.module_stats import cast_trainable_to_float32
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.training import layers, objective
+from tui_lab.training.adapters import peft_config
+from tui_lab.training.callbacks import ClearTaskGradients, RelocateBestCheckpoint
+from tui_lab.training.distributed import ProcessGroup
+from tui_lab.training.objective import Objective
+from tui_lab.training.oom_ladder import Ladder
+from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The rows that are trained on and those that are held out."""
+
+    train: Sequence[TokenRow]
+    validation: Sequence[TokenRow]
+
+
+@dataclass(frozen=True)
+class TrainerHooks:
+    """How a run takes part in its training. ``after_step`` is called after every optimiser step; ``ladder``:
+    what changes when memory runs out (None: the same, without events); ``warn`` takes sentences."""
+
+    callbacks: Sequence[TrainerCallback] = ()
+    after_step: Callable[[LabTrainer], None] = lambda _: None
+    ladder: Ladder | None = None
+    group: ProcessGroup | None = None
+    warn: Callable[[str], None] = log.warning
+
+
+def build_trainer(
+    recipe: Recipe,
+    base: Any,
+    tokenizer: Any,
+    rows: EncodedRows,
+    values: Mapping[str, Any],
+    *,
+    folder: Path,
+    device: str,
+    hooks: TrainerHooks = TrainerHooks(),
+) -> LabTrainer:
+    """The trainer of a recipe, with its adapter, protections and callbacks.
+
+    ``values``: the resolved ones (:mod:`tui_lab.recipes.resolve`); ``folder`` takes the checkpoints;
+    ``device``: cuda, mps or cpu. Raises LabError for a recipe that does not fit the model.
+    """
+    config = None
+    if recipe.is_adapter:
+        config = peft_config(
+            recipe,
+            list(values["target_modules"]),
+            list(values["feedforward_modules"]),
+            base.config.get_text_config().hidden_size,
+            steps_planned(recipe, len(rows.train)),
+        )
+    tasks = objective.task_names(rows.train) if recipe.uncertainty_weighting else []
+    # copied before trl changes the model's forward
+    frozen = frozen_copy(base, values) if recipe.kl_weight and not recipe.is_adapter else None
+    trainer = LabTrainer(
+        model=base,
+        args=training_arguments(recipe, folder, device=device, values=values),
+        train_dataset=as_dataset(rows.train, tasks),
+        eval_dataset=as_dataset(rows.validation),
+        processing_class=tokenizer,
+        peft_config=config,
+        callbacks=list(hooks.callbacks),
+        adalora=recipe.method == "adalora",
+        after_step=hooks.after_step,
+        ladder=hooks.ladder or Ladder(recipe, values),
+        group=hooks.group,
+    )
+    trainer.checkpoints_kept = recipe.save_total_limit
+    trainer.add_callback(RelocateBestCheckpoint(hooks.warn))
+    if trainer.group.rank:  # the adapter starts the same (rank 0 sends it), dropout differs
+        torch.manual_seed(recipe.seed + trainer.group.rank)
+    cast_trainable_to_float32(trainer.model)
+    _set_layer_rates(trainer, recipe)
+    if objective.is_needed(recipe):
+        trainer.objective = Objective(recipe, trainer.model, frozen, tasks)
+        if trainer.objective.raw_sigma is not None:
+            trainer.add_callback(ClearTaskGradients(trainer.objective.raw_sigma))
+    if tasks:
+        trainer.data_collator = _TaskCollator(trainer.data_collator)
+    if recipe.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(recipe.early_stopping_patience))
+    return trainer
+
+
+def frozen_copy(base: Any, values: Mapping[str, Any]) -> Any:
+    """A frozen copy of the base in the compute type, which a fully tuned model is compared with."""
+    frozen = copy.deepcopy(base).requires_grad_(False).eval()
+    return frozen.to(DTYPES[str(values["compute_dtype"])])
+
+
+def _set_layer_rates(trainer: LabTrainer, recipe: Recipe) -> None:
+    """Freezes layers and sets the rate factors by depth. Raises LabError."""
+    model, blocks = trainer.model, layers.block_count(trainer.model)
+    if recipe.frozen_layers:
+        layers.freeze_first(model, recipe.frozen_layers)
+    depths = range(blocks + 2)
+    if recipe.gradual_unfreezing:
+        stages = layers.stages_for(recipe.num_train_epochs, recipe.max_steps, blocks)
+        total = steps_planned(recipe, len(trainer.train_dataset))
+        trainer.add_callback(layers.GradualUnfreezing(model, stages, total))
+        trainer.rate_factors = {
+            depth: layers.STAGE_RATE ** layers.stage_of(depth, blocks, stages) for depth in depths
+        }
+    if recipe.layer_lr_decay < 1:
+        trainer.rate_factors = {
+            depth: layers.rate_factor(depth, blocks, recipe.layer_lr_decay) for depth in depths
+        }
+
+
+class _TaskCollator:
+    """A collator that keeps the column of tasks: (B,) indices into the list of tasks."""
+
+    def __init__(self, collator: Any) -> None:
+        self._collator = collator
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self._collator(rows)
+        if rows and TASK_COLUMN in rows[0]:
+            batch[TASK_COLUMN] = torch.tensor([row[TASK_COLUMN] for row in rows])
+        return batch

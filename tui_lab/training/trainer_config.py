@@ -1,0 +1,90 @@
+"""trl's configuration and data set for a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig
+
+from tui_lab.data.rows import TokenRow
+from tui_lab.recipes.recipe import Recipe
+from tui_lab.training import objective, trackers
+from tui_lab.training.trainer_seams import use_one_gpu
+
+#: The column with the index of a row's task.
+TASK_COLUMN = "task"
+
+
+def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Mapping[str, Any]) -> SFTConfig:
+    """trl's configuration for a recipe; ``values`` are the resolved ones, ``device`` is cuda, mps or cpu. The
+    steps between validations and checkpoints are set once the length of the run is known."""
+    compute_dtype = values["compute_dtype"]
+    on_cpu = device == "cpu"
+    config = SFTConfig(
+        output_dir=str(folder),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        use_cpu=on_cpu,
+        bf16=compute_dtype == "bfloat16",
+        fp16=compute_dtype == "float16",
+        # data: rows have their labels and are truncated already
+        max_length=int(values["max_length"]),
+        packing=recipe.packing,
+        packing_strategy="bfd",
+        eval_packing=recipe.packing,
+        dataloader_pin_memory=not on_cpu,
+        # optimisation
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.lr_scheduler_type,
+        warmup_steps=recipe.warmup_steps,
+        num_train_epochs=recipe.num_train_epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        per_device_eval_batch_size=recipe.per_device_train_batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        optim=str(values["optim"]),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        activation_checkpointing=recipe.gradient_checkpointing,
+        # measuring
+        logging_steps=recipe.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        restore_callback_states_from_checkpoint=True,  # early stopping continues to count
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        disable_tqdm=True,
+        report_to=list(recipe.trackers) or "none",
+        run_name=folder.parent.name,
+        project=trackers.PROJECT,
+        trackio_static_space_id=False,
+    )
+    use_one_gpu(config)
+    return config
+
+
+def steps_planned(recipe: Recipe, rows: int) -> int:
+    """Optimiser steps of a recipe over ``rows`` rows (packed sequences where it packs)."""
+    if recipe.max_steps:
+        return recipe.max_steps
+    batches = math.ceil(math.ceil(rows / recipe.per_device_train_batch_size) / recipe.num_processes)
+    return max(
+        1, math.ceil(math.ceil(batches / recipe.gradient_accumulation_steps) * recipe.num_train_epochs)
+    )
+
+
+def as_dataset(rows: Sequence[TokenRow], tasks: Sequence[str] = ()) -> Dataset:
+    """Encoded rows as a data set with the columns that trl takes as they are, and the index of each row's
+    task in ``tasks`` where there are any."""
+    columns: dict[str, list[Any]] = {
+        "input_ids": [row["input_ids"] for row in rows],
+        "labels": [row["labels"] for row in rows],
+    }
+    if tasks:
+        columns[TASK_COLUMN] = [tasks.index(row.get("task", objective.NO_TASK)) for row in rows]
+    return Dataset.from_dict(columns)

@@ -1,0 +1,238 @@
+"""Every private part of transformers and trl that training depends on, in one place.
+
+:class:`SeamTrainer` overrides the private methods of trl's ``SFTTrainer`` and turns them into public hooks;
+the other functions read or set private attributes. :data:`SEAMS` names the upstream line of each, for
+transformers 5.23 and trl 1.16, with a digest of the upstream source: a test fails with a sentence
+for each that a new release moved or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trl.kernels.chunked_divergence as divergence
+import trl.kernels.chunked_logprob as logprob
+import trl.trainer.utils as trl_utils
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, TrainerState
+from trl import SFTTrainer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainingArguments
+
+
+@dataclass(frozen=True)
+class Seam:
+    """One private part: ``target`` as ``module:qualified name``, ``where`` as file and line of the release
+    named above, ``digest`` of its source (SHA-256, first 12 digits), ``use``: what depends on it."""
+
+    target: str
+    where: str
+    digest: str
+    use: str
+
+
+_TRAINER = "transformers.trainer:Trainer."
+_SFT = "trl.trainer.sft_trainer:SFTTrainer."
+
+SEAMS: tuple[Seam, ...] = (
+    Seam(_TRAINER + "_prepare_for_training", "transformers/trainer.py:1715", "7196fc64ea53",
+         "training_prepared: the out-of-memory ladder guards the optimiser"),
+    Seam(_TRAINER + "_maybe_log_save_evaluate", "transformers/trainer.py:2230", "7d857f309968",
+         "before_log, after_log: timing of steps, samples, probes, commands"),
+    Seam(_SFT + "_save_checkpoint", "trl/trainer/sft_trainer.py:1709", "4ed3621b6867",
+         "checkpoint_written: the manifest is written and old checkpoints are deleted"),
+    Seam(_TRAINER + "_save_checkpoint", "transformers/trainer.py:3355", "4638fc7aeef9",
+         "write_checkpoint: the arguments and the folder of a checkpoint"),
+    Seam(_TRAINER + "_save", "transformers/trainer.py:4131", "d7432eef4d5f",
+         "write_weights: no pickle of the arguments, no copy of the tokenizer"),
+    Seam(_TRAINER + "_load_from_checkpoint", "transformers/trainer.py:3602", "1fa7425d1ea7",
+         "read_weights: AdaLoRA's ranks, learned task weights"),
+    Seam(_TRAINER + "_load_best_model", "transformers/trainer.py:3735", "27a2385b6ad1",
+         "read_best_weights: AdaLoRA's ranks"),
+    Seam(_TRAINER + "_load_callback_state", "transformers/trainer.py:4020", "5f5e2dede16b",
+         "patience of early stopping comes from the recipe"),
+    Seam(_TRAINER + "_load_optimizer_and_scheduler", "transformers/trainer.py:3886", "d8b86ea0410f",
+         "rates and weight decay come from the recipe"),
+    Seam(_SFT + "_set_signature_columns_if_needed", "trl/trainer/sft_trainer.py:1487", "9767b9ca1c65",
+         "extra_columns: the column with each row's task; sets _signature_columns"),
+    Seam(_TRAINER + "_move_model_to_device", "transformers/trainer.py:4750", "8d7d938e5595",
+         "the memory probe's model lies on no device"),
+    Seam(_TRAINER + "_prepare_inputs", "transformers/trainer.py:2379", "b28ea48b3290",
+         "to_device: validation outside of the Trainer's loop"),
+    Seam(_TRAINER + "get_batch_samples", "transformers/trainer.py:2281", "c2e656129b2b",
+         "a step that runs out of memory is repeated from its first batch"),
+    Seam(_TRAINER + "training_step", "transformers/trainer.py:2043", "caa7e68f3335",
+         "a batch is computed in parts; current_gradient_accumulation_steps scales the loss"),
+    Seam(_SFT + "training_step", "trl/trainer/sft_trainer.py:1691", "2429b74eb4f0",
+         "wraps the Trainer's own"),
+    Seam(_SFT + "compute_loss", "trl/trainer/sft_trainer.py:1560", "fc5223add31c",
+         "the loss of a batch; adds to _metrics and _total_train_tokens"),
+    Seam(_SFT + "__init__", "trl/trainer/sft_trainer.py:626", "76d729b676b4",
+         "creates _metrics and _total_train_tokens"),
+    Seam("transformers.training_args:TrainingArguments.n_gpu.fget", "transformers/training_args.py:1962", "a7dd9976b457",
+         "_n_gpu: no DataParallel"),
+    Seam(_TRAINER + "_inner_training_loop", "transformers/trainer.py:1583", "3b8b7359ad08",
+         "the order of steps, logs and checkpoints"),
+    Seam("trl.trainer.utils:_CHUNKED_LOGPROB_CHUNK_SIZE", "trl/trainer/utils.py:1506", "0948626f2280",
+         "set_loss_tile: vocabulary entries of a tile"),
+    Seam("trl.kernels.chunked_logprob:TOKEN_CHUNK_SIZE", "trl/kernels/chunked_logprob.py:31", "9806dd174fc5",
+         "set_loss_tile: tokens of a tile"),
+    Seam("trl.kernels.chunked_divergence:TOKEN_CHUNK_SIZE", "trl/kernels/chunked_divergence.py:33", "9806dd174fc5",
+         "set_loss_tile: tokens of a tile of the divergence"),
+    Seam("trl.kernels.chunked_divergence:VOCAB_CHUNK_SIZE", "trl/kernels/chunked_divergence.py:34", "09f2f3f368cd",
+         "set_loss_tile: vocabulary entries of a tile of the divergence"),
+)  # fmt: skip
+
+#: Tiles of trl's fused output layer: (tokens, vocabulary entries).
+DEFAULT_LOSS_TILE = (logprob.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE)
+
+
+def set_loss_tile(tokens: int, vocabulary: int) -> None:
+    """Sets the tiles of trl's fused output layer and of its divergence, for the whole process."""
+    logprob.TOKEN_CHUNK_SIZE = divergence.TOKEN_CHUNK_SIZE = tokens
+    trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = divergence.VOCAB_CHUNK_SIZE = vocabulary
+
+
+def use_one_gpu(args: TrainingArguments) -> None:
+    """Keeps the Trainer from splitting batches over all visible GPUs (DataParallel)."""
+    if args.n_gpu > 1:
+        args._n_gpu = 1
+
+
+class SeamTrainer(SFTTrainer):
+    """trl's trainer with public hooks in place of private methods. A subclass overrides the hooks alone."""
+
+    model: Any
+    train_dataset: Any
+    #: Columns of the data that reach :meth:`compute_loss` although the model does not take them.
+    extra_columns: tuple[str, ...] = ()
+
+    # ------------------------------------------------------------------ hooks
+
+    def training_prepared(self) -> None:
+        """Called once model, optimiser and scheduler are ready, before the first step."""
+
+    def before_log(self) -> None:
+        """Called after each optimiser step, before its loss is logged."""
+
+    def after_log(self) -> None:
+        """Called after each optimiser step, once it is logged, validated and saved where that was due."""
+
+    def checkpoint_written(self) -> None:
+        """Called once a checkpoint's files are written."""
+
+    def write_weights(self, folder: Path, state_dict: Mapping[str, Tensor] | None) -> None:
+        """Writes the weights of a checkpoint into ``folder``; ``state_dict``: gathered ones, if sharded."""
+        raise NotImplementedError
+
+    def read_weights(self, checkpoint: Path) -> None:
+        """Loads the weights of a checkpoint."""
+        super()._load_from_checkpoint(str(checkpoint))
+
+    def read_best_weights(self, checkpoint: Path) -> None:
+        """Loads the weights of the best checkpoint at the end of a training."""
+        super()._load_best_model()
+
+    # ------------------------------------------------------------------ private state
+
+    @property
+    def train_metrics(self) -> dict[str, list[float]]:
+        """Figures of the batches since the last log, by name."""
+        metrics: dict[str, list[float]] = self._metrics["train"]
+        return metrics
+
+    @property
+    def total_train_tokens(self) -> int:
+        """Tokens trained on so far; trl starts at 0 in every process."""
+        return int(self._total_train_tokens)
+
+    @total_train_tokens.setter
+    def total_train_tokens(self, tokens: int) -> None:
+        self._total_train_tokens = tokens
+
+    def to_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """A batch on the device that the model is on."""
+        prepared: dict[str, Any] = self._prepare_inputs(inputs)
+        return prepared
+
+    def write_checkpoint(self) -> None:
+        """Writes a checkpoint of the current step."""
+        self._save_checkpoint(self.model, None)
+
+    def restore_finished(self, checkpoint: Path) -> None:
+        """Restores weights and state of a checkpoint whose training had ended, without training."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self._load_from_checkpoint(str(checkpoint))
+        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+            self._load_best_model()
+
+    # ------------------------------------------------------------------ overrides
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        columns.extend(column for column in self.extra_columns if column not in columns)
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        if not any(parameter.is_meta for parameter in model.parameters()):  # the memory probe's has no data
+            super()._move_model_to_device(model, device)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self.training_prepared()
+        return prepared
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self.before_log()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.after_log()
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        self.checkpoint_written()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        folder = Path(str(output_dir or self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_weights(folder, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.read_weights(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        self.read_best_weights(Path(str(self.state.best_model_checkpoint)))
+
+    def _load_callback_state(self) -> None:
+        """Early stopping continues to count where the checkpoint stood; its patience is the recipe's, which
+        may have changed since."""
+        stoppers = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        patience = [callback.early_stopping_patience for callback in stoppers]
+        super()._load_callback_state()
+        stoppers = [c for c in self.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
+        for callback, wanted in zip(stoppers, patience, strict=True):
+            callback.early_stopping_patience = wanted
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The optimiser's states come from the checkpoint; rates and weight decay are the recipe's, which may
+        have changed since."""
+        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # inside of accelerate's
+        scheduler: Any = self.lr_scheduler
+        decays = [group["weight_decay"] for group in optimizer.param_groups]
+        rates = list(getattr(scheduler, "base_lrs", []))
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or len(decays) != len(optimizer.param_groups):
+            return
+        for group, decay in zip(optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        if rates and rates != scheduler.base_lrs:
+            scheduler.base_lrs = rates
+            shares = [share(scheduler.last_epoch) for share in scheduler.lr_lambdas]
+            for group, rate, share in zip(optimizer.param_groups, rates, shares, strict=True):
+                group["initial_lr"], group["lr"] = rate, rate * share
+            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
