@@ -25,10 +25,10 @@ from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
 from tests.benchmarks.memory_table import CARD, MEASURED
 from tui_lab.forecast.memory import EAGER
-from tui_lab.models import shapes
+from tui_lab.models import meta_model, shapes
 from tui_lab.recipes import presets
 from tui_lab.recipes.resolve import resolve
-from tui_lab.training import fake_model, memory_probe
+from tui_lab.training import memory_probe
 from tui_lab.training.live_storages import LiveStorages
 
 OUT = Path(shapes.__file__).with_name("activations.toml")
@@ -66,14 +66,14 @@ class _Seen:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         sizes: dict[int, tuple[int, tuple[int, ...]]] = {}
-        see, told_apart = LiveStorages._see, memory_probe._told_apart
+        track, loss_phase = LiveStorages.track, memory_probe._loss_phase
         seen = self
 
         def remember(counting: LiveStorages, tensor: Any) -> None:
             storage = tensor.untyped_storage()
             if storage._cdata not in counting._known:
                 sizes[storage._cdata] = (storage.nbytes(), tuple(tensor.shape))
-            see(counting, tensor)
+            track(counting, tensor)
 
         class Peaks(dict[str, int]):
             def __setitem__(self, phase: str, size: int) -> None:
@@ -87,7 +87,7 @@ class _Seen:
             counting_now[:] = [counting]
             counting.peaks = Peaks()
             seen.at = {"before": Counter(sizes[key] for key in counting._known)}
-            with told_apart(counting) as reached:
+            with loss_phase(counting) as reached:
                 forward = ChunkedLogProbFunction.forward
 
                 def to_loss(ctx: Any, *args: Any) -> Any:
@@ -99,8 +99,8 @@ class _Seen:
                     yield reached
 
         with (
-            patch.object(LiveStorages, "_see", remember),
-            patch.object(memory_probe, "_told_apart", from_here),
+            patch.object(LiveStorages, "track", remember),
+            patch.object(memory_probe, "_loss_phase", from_here),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
         ):
@@ -135,7 +135,7 @@ def look(
         seen = _Seen()
         with seen.watching():
             memory_probe.probe(
-                fake_model.config_of(shape), recipe, resolve(recipe, CARD, facts).values, "cuda"
+                meta_model.config_of(shape), recipe, resolve(recipe, CARD, facts).values, "cuda"
             )
         at[layers] = seen.at
     length = tokens + (1 if way == "frozen" else 0)

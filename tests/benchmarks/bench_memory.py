@@ -21,11 +21,11 @@ import torch
 from tests.benchmarks.figures import Figure
 from tests.training.measured_memory import measured_peak, trainer_of, two_steps
 from tui_lab.forecast import memory
-from tui_lab.models import catalog
+from tui_lab.models import catalog, meta_model
 from tui_lab.recipes import presets
 from tui_lab.recipes.resolve import resolve
 from tui_lab.training import device as devices
-from tui_lab.training import fake_model, memory_probe
+from tui_lab.training import memory_probe
 from tui_lab.training.calibrate import random_model
 
 GPU_MODELS = (
@@ -74,7 +74,7 @@ def pairs(models: tuple[str, ...] = ()) -> Iterator[Pair]:
                     measured = measured_peak(base, recipe, values, Path(folder))
                 del base
                 gc.collect()
-                probed = memory_probe.probe(fake_model.config_of(entry.shape), recipe, values, kind)
+                probed = memory_probe.probe(meta_model.config_of(entry.shape), recipe, values, kind)
             said = memory.forecast(entry.shape, recipe, values, kind).tensors_bytes
             yield Pair(name, preset, said, probed.peak_bytes, measured)
 

@@ -31,18 +31,18 @@ def looks_cpu_s(uuids: list[str]) -> tuple[float, int]:
     """CPU seconds of a sampler's thread that looks LOOKS times, a record at every fifth; and their bytes."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(telemetry, "_uuids", lambda: uuids)
-        patch.setattr(telemetry, "_held_bytes", lambda: [500 * MIB] * len(uuids))
+        patch.setattr(telemetry, "_reserved_bytes", lambda: [500 * MIB] * len(uuids))
         log = Path(folder) / "events.jsonl"
         one = TelemetrySampler(EventWriter(log), lambda: 1)
         watch = GpuMonitor(lambda cards: telemetry.match_uuids(cards, uuids, {})) if uuids else None
         one._watch, one._cuda = watch, bool(uuids)
         process = telemetry.ProcessSampler()
-        one._look(process, pcie=False)  # the first asks for what never changes
+        one._sample(process, pcie=False)  # the first asks for what never changes
         every = round(RECORD_S / INTERVAL_S)
         began = time.thread_time()
         for look in range(LOOKS):
             record = look % every == every - 1
-            one._look(process, pcie=record)
+            one._sample(process, pcie=record)
             if record:
                 one._write_record()
         return time.thread_time() - began, log.stat().st_size
@@ -61,13 +61,13 @@ def live_percent(seconds: float) -> float:
     """CPU of the whole thread as a run starts it, without a GPU, at its real pace: waits and all."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         used: list[float] = []
-        look_on: Callable[[TelemetrySampler], None] = TelemetrySampler._look_on
+        look_on: Callable[[TelemetrySampler], None] = TelemetrySampler._run
 
         def timed(self: TelemetrySampler) -> None:
             look_on(self)
             used.append(time.thread_time())
 
-        patch.setattr(TelemetrySampler, "_look_on", timed)
+        patch.setattr(TelemetrySampler, "_run", timed)
         one = TelemetrySampler(EventWriter(Path(folder) / "events.jsonl"), lambda: 1)
         one.start(DeviceFacts("cpu", "cpu", 0, True, 1))
         time.sleep(seconds)

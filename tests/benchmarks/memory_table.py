@@ -13,10 +13,12 @@ import argparse
 import contextlib
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
@@ -95,7 +97,8 @@ def rows() -> list[tuple[str, str, str]]:
 def measure(model: str, name: str, device: str) -> dict[str, Any]:
     """One row. Of a deep model two shallower ones are probed, and what each phase holds is drawn on in a
     straight line: layers are alike, so that it is one (see ``straight``)."""
-    from tui_lab.training import fake_model, memory_probe
+    from tui_lab.models import meta_model
+    from tui_lab.training import memory_probe
 
     entry = catalog.find(model)
     assert entry.shape is not None
@@ -104,9 +107,9 @@ def measure(model: str, name: str, device: str) -> dict[str, Any]:
     values = resolve(recipe, CARD if device == "cuda" else CPU, entry).values
 
     def probed(layers: int) -> dict[str, Any]:
-        config = fake_model.config_of(replace(shape, layers=layers))
+        config = meta_model.config_of(replace(shape, layers=layers))
         with contextlib.redirect_stderr(io.StringIO()):
-            return asdict(memory_probe.probe(config, recipe, values, device))
+            return msgspec.structs.asdict(memory_probe.probe(config, recipe, values, device))
 
     row = {"model": model, "recipe": name, "device": device}
     few, more = SHALLOW.get(shape.model_type, (4, 8))

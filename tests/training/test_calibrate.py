@@ -20,6 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast.flops import operations
+from tui_lab.forecast.jobs import CalibrationRequest
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu
 from tui_lab.models import catalog
@@ -50,7 +51,7 @@ def test_ten_real_steps(changes: dict[str, Any], length: int) -> None:
     asked = recipe_for(target_modules="qv", max_length=32, **changes)
     steps: list[int] = []
     began = time.monotonic()
-    found = calibrate.measure(TINY, asked, VALUES, CPU, lengths=[length], progress=steps.append)
+    found = calibrate.measure(TINY, asked, VALUES, CPU, lengths=[length], on_step=steps.append)
     elapsed_s = time.monotonic() - began
     assert sorted(set(steps)) == list(range(1, 11)) and found.steps == 8
     sequence = 32 if asked.packing else length
@@ -72,7 +73,7 @@ def test_the_first_two_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     for step in range(1, 11):
         now += 50.0 if step <= 2 else 0.5  # the first two are slow
         state = SimpleNamespace(global_step=step)
-        clock.after_step(SimpleNamespace(state=state, _total_train_tokens=100 * step))  # type: ignore[arg-type]
+        clock.after_step(SimpleNamespace(state=state, total_train_tokens=100 * step))  # type: ignore[arg-type]
     assert (clock.tokens, clock.seconds) == (800, 4.0)
 
 
@@ -174,7 +175,7 @@ def test_padding_costs_time_and_counts_no_tokens(monkeypatch: pytest.MonkeyPatch
 
 def asked_of_the_job(request: dict[str, Any]) -> list[dict[str, Any]]:
     out = io.StringIO()
-    job_protocol.run(calibrate.handle, io.StringIO(json.dumps(request)), out)
+    job_protocol.run(calibrate.handle, io.StringIO(json.dumps(request)), out, CalibrationRequest)
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 

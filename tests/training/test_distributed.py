@@ -119,7 +119,7 @@ def test_when_one_process_dies_all_end_with_the_reason(make_run: Callable[..., f
     os.kill(other, signal.SIGKILL)
     watcher = until(run, ended)
     assert watcher.status == "failed"
-    assert "another process of this run went away" in watcher.state.end.message, run.last_words()
+    assert "another process of this run ended" in watcher.state.end.message, run.last_words()
     assert process.wait(timeout=60) == 1
     time.sleep(0.1)
     assert not folder.is_locked(run)

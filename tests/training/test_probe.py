@@ -185,7 +185,7 @@ def measured() -> tuple[probe_base.ProbeBase, registry.Suite]:
     said: list[str] = []
     base = probe_base.measure(
         model, tokenizer, suite, [list(range(40)), list(range(20, 70)), [5] * 30],
-        trained_tokens=1_000, share=0.03, longest=64, seed=1, batch_tokens=2048, say=said.append,
+        trained_tokens=1_000, share=0.03, longest=64, seed=1, batch_tokens=2048, on_progress=said.append,
     )  # fmt: skip
     assert len(said) == 2
     return base, suite

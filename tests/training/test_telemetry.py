@@ -39,7 +39,7 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch, *uuids: str, held: int | None = Non
     """Lets torch have these devices."""
     bare = [uuid.removeprefix("GPU-") for uuid in uuids]
     monkeypatch.setattr(telemetry, "_uuids", lambda: bare)
-    monkeypatch.setattr(telemetry, "_held_bytes", lambda: [held] * len(uuids))
+    monkeypatch.setattr(telemetry, "_reserved_bytes", lambda: [held] * len(uuids))
 
 
 def sampler(log: Path, **changes: Any) -> TelemetrySampler:
@@ -242,7 +242,7 @@ def test_threads_write_whole_lines(log: Path) -> None:
 def test_torch_is_asked_only_when_it_has_touched_the_gpu() -> None:
     count = torch.cuda.device_count()
     if not torch.cuda.is_initialized():
-        assert telemetry._held_bytes() == [None] * count
+        assert telemetry._reserved_bytes() == [None] * count
     assert len(telemetry._uuids()) == count
 
 

@@ -1,8 +1,8 @@
 """``python -m tui_lab.training RUN_DIR``: the run process. Its only outputs are its run folder.
 
-Everything heavy is imported after the first event is written, so that watchers see the run begin at
-once. The process ignores SIGHUP, takes SIGTERM as a request to stop, and whatever goes wrong ends the
-event log with one sentence; the traceback goes to ``worker.log``.
+Heavy libraries are imported after the folder is locked, so that watchers see the run begin at once. The
+process ignores SIGHUP and takes SIGTERM as a request to stop. An error ends the event log with one sentence;
+its traceback goes to ``worker.log``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from types import FrameType
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
@@ -28,7 +27,7 @@ from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.storage import Reserve, explain
 from tui_lab.training import distributed
 
-#: Below the lab, so that keys are answered while a run and its data loaders compute.
+#: Lower priority than the lab, so that it stays responsive while a run computes.
 NICENESS = 5
 
 
@@ -42,11 +41,11 @@ def main(arguments: list[str]) -> int:
         print(f"{run.path}: there is no recipe.toml in this folder", file=sys.stderr)  # noqa: T201
         return 2
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    faulthandler.enable()  # the last words of a process that dies of a segmentation fault
+    faulthandler.enable()  # writes a traceback on a segmentation fault
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     if distributed.rank():
-        return _work_beside(run)
+        return _work_as_other_process(run)
     reserve = Reserve(run)
     try:
         if LOCK_ENV not in os.environ:
@@ -68,17 +67,17 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(run: Run, code: int) -> None:
-    """The run's report, once its log has its end. What keeps it from being written is no fault of the run,
-    and after a failure it must not stand where the reason does."""
+    """Writes the run's report after the end. A report that cannot be written does not fail the run, and after a
+    failure its message must not follow the reason."""
     from tui_lab.report import write
 
-    said = write.write_at_end(run)
-    if said and code == 0:
-        print(said, file=sys.stderr)  # noqa: T201
+    problem = write.write_at_end(run)
+    if problem and code == 0:
+        print(problem, file=sys.stderr)  # noqa: T201
 
 
-def _work_beside(run: Run) -> int:
-    """The work of a process that is not the first: the same steps, and no word in the run's log."""
+def _work_as_other_process(run: Run) -> int:
+    """The work of a process that is not the first: the same steps, without writing to the run's log."""
     number = distributed.rank()
     os.environ.pop(LOCK_ENV, None)
     sys.stdout = distributed.PrefixedStream(sys.stdout, f"[process {number}] ")
@@ -92,18 +91,18 @@ def _work_beside(run: Run) -> int:
 
 
 def _take_one_gpu() -> None:
-    """One process computes on one GPU. Shown several, the Trainer would split each batch among them behind
-    everybody's back (DataParallel); torch is not loaded yet, so it can be shown one."""
+    """Shows torch, which is not imported yet, one GPU. With several the Trainer would split each batch over them
+    (DataParallel)."""
     if distributed.size() == 1:
         os.environ.update(memory_budget.current().environment)
 
 
 def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
-    # an optional faster kernel that is not installed is no news for whoever reads the log's last words
+    # warnings about optional kernels would hide the last lines of the log
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.simplefilter("ignore", FutureWarning)
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signals: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
         _take_one_gpu()
         from tui_lab.training import memory_limit
@@ -111,39 +110,37 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
 
         context = open_attempt(run, events)
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            if (
-                not distributed.rank()
-            ):  # the first process decides; a launcher sends the signal to each of them
+        def stop(*_: object) -> None:
+            if not distributed.rank():  # the first process decides; a launcher signals all of them
                 context.commands.stop_requested = True
 
         signal.signal(signal.SIGTERM, stop)
-        if asked:  # while the libraries were loaded
-            stop(asked[0], None)
+        if signals:  # while the libraries were imported
+            stop()
         with memory_limit.limited():
             return run_attempt(context)
     except LabError as error:
         return _failed(run, events, reserve, str(error))
     except Exception as error:
-        with contextlib.suppress(OSError):  # worker.log lies on the same disk
+        with contextlib.suppress(OSError):  # worker.log is on the same disk
             traceback.print_exc()
         if message := explain(error, run):
             pass
         elif is_out_of_memory(error) and distributed.size() > 1:
             message = (
-                f"out of memory on process {distributed.rank()}: what splits a step that does not fit works for a "
-                "single process; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
+                f"out of memory on process {distributed.rank()}: splitting a step that does not fit works for a "
+                "single process only; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
                 "set gradient_checkpointing = true, or lower max_length"
             )
         elif is_out_of_memory(error):
             message = (
-                "out of memory before the steps, which would know how to go on: close what else uses this "
+                "out of memory before the first step, where nothing can be split: close what else uses this "
                 "card or machine, or take a smaller model, a base in 4 bits (quantization = 'nf4') or a "
                 "lower max_length"
             )
         elif distributed.is_lost_connection(error):
             message = (not distributed.rank() and distributed.exit_reason_of_others(run)) or (
-                "another process of this run went away without a word (worker.log may tell more); "
+                "another process of this run ended without a reason (worker.log may have one); "
                 "the run can be resumed from its last checkpoint"
             )
         else:
@@ -158,10 +155,10 @@ def _failed(run: Run, events: EventWriter, reserve: Reserve, message: str) -> in
         if distributed.rank():
             distributed.write_exit_reason(run, distributed.rank(), message)
             print(message, file=sys.stderr)  # noqa: T201
-    reserve.give_back()  # a full disk has room for the end now
+    reserve.give_back()  # so that a full disk has room for the end
     try:
         events.write(EndEvent(state="failed", message=message))
-    except OSError as error:  # the folder is gone or takes nothing at all: worker.log is all that is left
+    except OSError as error:  # the folder is gone or cannot be written: only worker.log is left
         with contextlib.suppress(OSError):
             print(f"{message}; and the end could not be written: {error}", file=sys.stderr)  # noqa: T201
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""What a checkpoint of AdaLoRA needs beside what peft saves. peft writes ranks that the budget has dropped
-without their rows, which then fit no fresh model, and leaves out what the next allotment of ranks is
-reckoned from: the running means of how much each weight matters. Here all of it is kept, so that a resumed
-run prunes as an undisturbed one does, bit for bit.
+"""What a checkpoint of AdaLoRA (Zhang et al. 2023) needs besides what peft saves. peft omits the rows of ranks
+that the budget has dropped, so that its file fits no fresh model, and the running means of the importance of
+each weight, from which the next allocation of ranks is computed. With all of it saved here, a resumed run
+prunes exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MEANS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 def save(model: Any, folder: Path) -> None:
-    """Writes weights of every rank, the allocator's means and the ranks allotted so far."""
+    """Writes the weights of every rank, the allocator's running means and the current ranks."""
     tensors = {f"weight {name}": weight for name, weight in _weights(model).items()}
     allocator = model.base_model.rankallocator
     for means in _MEANS:
@@ -34,7 +34,7 @@ def save(model: Any, folder: Path) -> None:
 
 
 def load(model: Any, folder: Path) -> None:
-    """Puts everything back. Raises OSError when the checkpoint has none of it."""
+    """Restores them into ``model``. Raises OSError when the checkpoint has none."""
     weights, allocator = _weights(model), model.base_model.rankallocator
     with safe_open(folder / _FILE, "pt") as file:
         pattern = json.loads((file.metadata() or {})["rank_pattern"])
@@ -52,5 +52,5 @@ def load(model: Any, folder: Path) -> None:
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
-    """The adapter's own, of every rank."""
+    """The adapter's weights, of every rank."""
     return {name: weight for name, weight in model.named_parameters() if "lora_" in name}

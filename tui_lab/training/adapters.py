@@ -1,6 +1,6 @@
-"""From a recipe to what is trained: peft's configuration, or all weights.
+"""peft's configuration for a recipe.
 
-Where peft's defaults would surprise, the choice is made here and says why. Sources: LoRA (Hu et al.
+Where peft's defaults would surprise, the value is set here with the reason. Sources: LoRA (Hu et al.
 2021), rsLoRA (Kalajdzievski 2023), DoRA (Liu et al. 2024), PiSSA (Meng et al. 2024), AdaLoRA (Zhang et
 al. 2023), LoHa (Hyeon-Woo et al. 2021), IA3 (Liu et al. 2022), prefix tuning (Li and Liang 2021),
 p-tuning (Liu et al. 2021), prompt tuning (Lester et al. 2021).
@@ -31,8 +31,9 @@ def peft_config(
 ) -> PeftConfig:
     """peft's configuration for an adapter recipe.
 
-    ``targets``: module names; ``feedforward``: those of them that IA3 scales at their input;
-    ``total_steps``: optimiser steps planned, which AdaLoRA's schedule needs.
+    ``targets``: module names; ``feedforward``: those of them that IA3 scales at their input; ``hidden_size``:
+    width of the model, for p-tuning's encoder; ``total_steps``: planned optimiser steps, for AdaLoRA's schedule.
+    Raises ValueError for a method without adapter.
     """
     task: Any = TaskType.CAUSAL_LM
     dropout = recipe.lora_dropout
@@ -50,8 +51,8 @@ def peft_config(
                 init_lora_weights=init,
             )
         case "adalora":
-            # a tenth of the run to warm up, the last third at the final ranks: the proportions that the
-            # paper uses on its shorter tasks
+            # a tenth of the run as warm-up, the last third at the final ranks: the proportions of the
+            # paper's shorter tasks
             initial, final = max(1, total_steps // 10), max(1, total_steps // 3)
             return AdaLoraConfig(
                 task_type=task,
@@ -88,16 +89,14 @@ def peft_config(
 
 
 def changes_base_weights(recipe: Recipe) -> bool:
-    """Whether the adapter's initialisation moves a part of the base weights into the adapter, so that
-    it fits the original base only after conversion."""
+    """Whether the adapter's initialisation moves a part of the base weights into the adapter (PiSSA, OLoRA),
+    so that it fits the original base only after a conversion."""
     return recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora")
 
 
 def orthogonality(model: torch.nn.Module, adapter: str = "default") -> torch.Tensor:
-    """AdaLoRA's regulariser: the mean over the factors P and Q of ‖PᵀP − I‖_F (Zhang et al. 2023, eq. 4).
-
-    peft adds it to a loss that the model itself computes; trl computes the loss outside of the model,
-    so the term has to be added there.
+    """AdaLoRA's regulariser, a scalar: the mean over the factors P and Q of ‖PᵀP − I‖_F (Zhang et al. 2023,
+    eq. 4). peft adds it to a loss that the model computes; trl computes the loss outside of the model.
     """
     terms = []
     for name, weight in model.named_parameters():

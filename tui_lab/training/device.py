@@ -1,4 +1,4 @@
-"""What the run process computes on, and how much memory it uses, asked from torch itself."""
+"""The device that the run process computes on, and the memory it uses, by torch's own account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui_lab.hardware.gpu import cpu_has_bf16
 
 
 def detect() -> DeviceFacts:
-    """The device this process would train on: the first visible CUDA card, Apple's, else the CPU."""
+    """The device that this process would train on: the first visible CUDA card, Apple's GPU, else the CPU."""
     threads = torch.get_num_threads()
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -30,17 +30,16 @@ def detect() -> DeviceFacts:
 
 
 def synchronize(device: DeviceFacts | None) -> None:
-    """Waits for the GPU, so that a measured time is the time of the work."""
+    """Waits for queued GPU work, so that measured times include it."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
-    """Memory in use now, by what it is: ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak`` (the
-    highest ever allocated), of this process by torch's own account, and ``gpu_used`` (the whole card,
-    every process); ``resident`` without a GPU."""
+    """Bytes in use now, by label: of this process ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak`` (the
+    highest allocated so far), and ``gpu_used`` of all processes on the card; ``resident`` without a GPU."""
     if device is not None and device.type == "cuda":
-        free, total = torch.cuda.mem_get_info()  # of this process's own device
+        free, total = torch.cuda.mem_get_info()  # of this process's current device
         return {
             "cuda_allocated": torch.cuda.memory_allocated(),
             "cuda_reserved": torch.cuda.memory_reserved(),
@@ -51,7 +50,7 @@ def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
 
 
 def peak_resident_bytes(status: str = "/proc/self/status") -> int:
-    """The most main memory that this process ever had, as Linux remembers it; 0 where nothing does."""
+    """The highest resident memory of this process so far, bytes (Linux); 0 where it is not known."""
     try:
         lines = Path(status).read_text(encoding="ascii", errors="replace").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -1,8 +1,9 @@
-"""The processes of one run: which one this is, and how they agree. A run on several GPUs is several
-processes that do the same steps on different rows. The first one (rank 0) alone reads commands, looks at
-the clock and writes the run's folder; what it decides is told to the others before anybody acts on it, so
-that all pause, save and stop after the same step. Talk goes over gloo, beside the gradients' own channel,
-and may wait as long as a pause lasts.
+"""The processes of one run, and how they communicate.
+
+A run on several GPUs is several processes that do the same steps on different rows. Only the first (rank 0)
+reads commands, reads the clock and writes the run's folder; its decisions are broadcast before any process
+acts on them, so that all pause, save and stop after the same step. Messages go over gloo, apart from the
+gradients, and may wait as long as a pause lasts.
 """
 
 from __future__ import annotations
@@ -21,39 +22,39 @@ from tui_lab.runs.schema import Event, WarningEvent
 
 T = TypeVar("T")
 
-#: A pause may last for days, and the others wait for the word of the first.
+#: A pause may last for days, while the other processes wait for the first.
 PATIENCE = timedelta(days=365)
-#: How long the first process waits for another's last words when it lost the connection.
-LAST_WORDS_S = 3.0
+#: How long the first process waits for the exit reason of another when it lost the connection, seconds.
+EXIT_REASON_S = 3.0
 
 
 def rank() -> int:
-    """Which process of the run this is; 0 for the only one."""
+    """The number of this process; 0 for the first or only one."""
     return int(os.environ.get("RANK", "0") or 0)
 
 
 def size() -> int:
-    """How many processes the run has."""
+    """The number of processes of the run."""
     return int(os.environ.get("WORLD_SIZE", "1") or 1)
 
 
 class ProcessGroup:
-    """See the module's docstring. With one process everything is at once and nothing is sent."""
+    """The processes of a run. With one process nothing is sent."""
 
     def __init__(self) -> None:
         self.rank, self.size = rank(), size()
-        self._talk: Any = None
+        self._channel: Any = None
         if self.size > 1:
             import torch
             from accelerate import PartialState
 
             PartialState(cpu=not torch.cuda.is_available())
-            self._talk = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+            self._channel = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     @property
     def is_sharded(self) -> bool:
-        """Whether no process has the whole model (FSDP, DeepSpeed, as accelerate's launcher says): a forward
-        is then the work of all, and none may look at the model by itself."""
+        """Whether no process has the whole model (FSDP, DeepSpeed, by the variables of accelerate's launcher).
+        Each forward then needs all processes."""
         names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
         return self.size > 1 and any(os.environ.get(name, "").lower() in ("1", "true") for name in names)
 
@@ -64,27 +65,27 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and decides."""
+        """Whether this is the first process, which writes and decides."""
         return self.rank == 0
 
     def broadcast(self, value: T) -> T:
-        """What the first process says; the others' ``value`` does not count."""
+        """The ``value`` of the first process, for all of them."""
         if self.size == 1:
             return value
         import torch
 
         box = [value if self.is_main else None]
-        torch.distributed.broadcast_object_list(box, src=0, group=self._talk)
+        torch.distributed.broadcast_object_list(box, src=0, group=self._channel)
         return box[0]  # type: ignore[return-value]
 
     def all_gather(self, value: T) -> list[T]:
-        """What every process says, by rank."""
+        """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         import torch
 
         found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, value, group=self._talk)
+        torch.distributed.all_gather_object(found, value, group=self._channel)
         return found
 
 
@@ -93,8 +94,8 @@ class ProcessGroup:
 
 
 class NullEventWriter(EventWriter):
-    """The events of a process that is not the first: the run has one log. What is a warning goes to
-    ``worker.log``, since the first process may not have met it."""
+    """Drops the events of a process that is not the first, since the run has one log. Warnings go to
+    ``worker.log``: they may concern this process alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -108,7 +109,7 @@ class NullEventWriter(EventWriter):
 
 
 class PrefixedStream(io.TextIOBase):
-    """A stream whose lines begin with the process that wrote them."""
+    """A stream that begins each line with a prefix."""
 
     def __init__(self, stream: TextIO, prefix: str) -> None:
         self._stream, self._prefix, self._rest = stream, prefix, ""
@@ -129,25 +130,26 @@ class PrefixedStream(io.TextIOBase):
         return self._stream.fileno()
 
 
-def _words_path(run: Run, number: int) -> Path:
+def _exit_reason_path(run: Run, number: int) -> Path:
     return run.path / f".process-{number}"
 
 
 def write_exit_reason(run: Run, number: int, text: str) -> None:
-    """A process tells the first one why it ends ("": it begins)."""
+    """Leaves the reason why this process ends for the first one to read; "" removes it (at the start)."""
     if text:
-        _words_path(run, number).write_text(text, encoding="utf-8")
+        _exit_reason_path(run, number).write_text(text, encoding="utf-8")
     else:
-        _words_path(run, number).unlink(missing_ok=True)
+        _exit_reason_path(run, number).unlink(missing_ok=True)
 
 
-def exit_reason_of_others(run: Run, patience_s: float = LAST_WORDS_S) -> str:
-    """Why another process of this run ended, in a sentence; "" when none left a word."""
+def exit_reason_of_others(run: Run, patience_s: float = EXIT_REASON_S) -> str:
+    """Why another process of this run ended, in a sentence; "" when none left a reason within ``patience_s``
+    seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         for number in range(1, size()):
             try:
-                text = _words_path(run, number).read_text(encoding="utf-8")
+                text = _exit_reason_path(run, number).read_text(encoding="utf-8")
             except OSError:
                 continue
             if text:
@@ -158,7 +160,7 @@ def exit_reason_of_others(run: Run, patience_s: float = LAST_WORDS_S) -> str:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error says no more than that another process went away."""
+    """Whether an error only means that another process ended."""
     text = f"{type(error).__name__} {error}".lower()
     words = (
         "gloo",

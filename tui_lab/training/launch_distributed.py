@@ -1,8 +1,8 @@
 """``python -m tui_lab.training.launch_distributed RUN_DIR``: starts the processes of a run on several GPUs.
 
 This is ``accelerate launch`` with the recipe's number of processes or its accelerate config file (FSDP,
-DeepSpeed, several machines), and with one difference: a hang-up ends nothing here, as it ends no run of
-the lab. The first process that dies takes the others with it, and what it said is in ``worker.log``.
+DeepSpeed, several machines), except that SIGHUP is ignored, as by every run. When one process dies, the
+others are ended; its output is in ``worker.log``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tui_lab.runs.folder import Run
 
-#: accelerate's launcher would end the run on SIGHUP, too.
+#: Signals that end the run; accelerate's default has SIGHUP, too.
 SIGNALS = "SIGTERM,SIGINT,SIGQUIT"
 
 
@@ -26,14 +26,14 @@ def arguments(run_dir: str, processes: int, config: str) -> list[str]:
             options += ["--num_processes", str(processes)]
     else:
         options = ["--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"]
-        # the recipe's own compute type is the Trainer's business; 0: any free port
+        # the Trainer sets the compute type; port 0: any free one
         options += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     return [*options, "--module", "tui_lab.training", run_dir]
 
 
-def main(words: list[str]) -> int:
-    """Starts them all and waits; 0 when the run finished or was stopped as asked."""
-    recipe = Run(Path(words[0])).recipe()
+def main(arguments_: list[str]) -> int:
+    """Starts all processes and waits. The exit status: 0 when the run finished or was stopped on request."""
+    recipe = Run(Path(arguments_[0])).recipe()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // recipe.num_processes)))
 
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     found = launch.launch_command_parser().parse_args(
-        arguments(words[0], recipe.num_processes, recipe.accelerate_config)
+        arguments(arguments_[0], recipe.num_processes, recipe.accelerate_config)
     )
     found.signals_to_handle = SIGNALS
     try:

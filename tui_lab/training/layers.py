@@ -1,5 +1,5 @@
-"""Treating layers apart: which block a weight belongs to, the first blocks frozen, rates that fall towards
-the input, and unfreezing from the top downwards (Howard and Ruder 2018)."""
+"""Freezing and learning rates by layer: frozen first blocks, rates that fall towards the input, and gradual
+unfreezing from the top (Howard and Ruder 2018)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing_extensions import override
 
 from tui_lab.core.errors import LabError
 
-#: A run of a single pass is unfrozen in so many stages, else in one a pass.
+#: Stages of gradual unfreezing for a run of a single epoch; otherwise one per epoch.
 STAGES = 3
-#: Rate of each further stage of gradual unfreezing against that of the one above it.
+#: Learning rate of each stage of gradual unfreezing, as a factor of the stage above.
 STAGE_RATE = 0.5
 _NUMBERED = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.(\d+)\.")
 
 
 def block_count(model: Any) -> int:
-    """Blocks of a causal model, wrapped by peft or not."""
+    """Number of transformer blocks of a causal model, wrapped by peft or not."""
     return int(model.config.get_text_config().num_hidden_layers)
 
 
 def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_out", "score")) -> int:
-    """The place of a parameter, by its name: 0 for embeddings, 1 … ``blocks`` for the blocks from the input
-    on, ``blocks`` + 1 for the final norm and the output layer."""
+    """The depth of a parameter by its name: 0 for embeddings, 1 to ``blocks`` for the blocks from the input on,
+    ``blocks`` + 1 for the final norm and the output layer."""
     for holder, number in _NUMBERED.findall(name):
         if holder in ("layers", "h", "blocks", "layer") and int(number) < blocks:
             return int(number) + 1
@@ -39,8 +39,7 @@ def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_ou
 
 
 def freeze_first(model: Any, count: int) -> None:
-    """The embeddings and the first ``count`` blocks are trained no more. Raises LabError when nothing would
-    be left."""
+    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when nothing would be trained."""
     blocks = block_count(model)
     if count >= blocks:
         raise LabError(
@@ -53,25 +52,25 @@ def freeze_first(model: Any, count: int) -> None:
 
 
 def rate_factor(depth: int, blocks: int, decay: float) -> float:
-    """Rate of a depth against that of the top: decay^(blocks − depth); output layer and top block have 1."""
+    """Factor of the learning rate at a depth: decay^(blocks − depth); 1 for the top block and output layer."""
     return float(decay ** max(0, blocks - depth))
 
 
 def stage_of(depth: int, blocks: int, stages: int) -> int:
-    """In which stage a depth begins to be trained: the top of the model in 0, the embeddings in the last."""
+    """The stage in which a depth begins to be trained: 0 for the top, the last for the embeddings."""
     from_top = min(blocks, max(0, blocks - depth))  # 0 for the top block and what is above it
     return min(stages - 1, from_top * stages // max(1, blocks))
 
 
 def stages_for(epochs: float, max_steps: int, blocks: int) -> int:
-    """One stage a pass where there are several, else three, never more than there are blocks."""
+    """Number of stages: one per epoch, three for a single epoch, at most the number of blocks."""
     passes = math.ceil(epochs) if not max_steps else 1
     return max(1, min(blocks, passes if passes > 1 else STAGES))
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Lets the parts of a model take part, stage by stage, at equal shares of the run. What is not yet
-    trained has no gradient, so optimisers leave it alone; its rate is set by :func:`split_groups`."""
+    """Unfreezes a model stage by stage, at equal shares of the run. Frozen weights have no gradient, so
+    optimisers do not change them; their rates are set by :func:`split_groups`."""
 
     def __init__(self, model: Any, stages: int, total_steps: int) -> None:
         blocks = block_count(model)
@@ -83,7 +82,7 @@ class GradualUnfreezing(TrainerCallback):
         self.stage = -1
 
     def set_step(self, step: int) -> None:
-        """What is trained from ``step`` (0-based) on."""
+        """Sets what is trained from ``step`` (0-based) on."""
         stage = min(self._stages - 1, step * self._stages // self._total)
         if stage != self.stage:
             self.stage = stage
@@ -97,8 +96,8 @@ class GradualUnfreezing(TrainerCallback):
 
 
 def split_groups(optimizer: Any, model: Any, factors: dict[int, float]) -> None:
-    """Splits an optimiser's groups by depth, each with the rate of its depth; the fastest come first, so that
-    the rate that is shown is the recipe's own. ``factors``: rate factor by depth."""
+    """Splits an optimiser's parameter groups by depth, each with the rate of its depth. The highest rate comes
+    first, since that is the logged one. ``factors``: rate factor by depth."""
     blocks = block_count(model)
     by_id = {id(weight): factors[depth_of(name, blocks)] for name, weight in model.named_parameters()}
     groups: list[dict[str, Any]] = []

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Columns of a batch that are as wide as its rows, (B, T).
+#: Columns of shape (B, T).
 _WIDE = ("input_ids", "labels", "attention_mask", "position_ids", "seq_idx")
-#: Only a packed batch has it: where its documents begin, and the end.
+#: Column of packed batches alone: starts of the documents, and the end.
 _BOUNDS = "cu_seq_lens_q"
 
 
 @dataclass(frozen=True)
 class PartShare:
-    """How much a part counts against the average part of its batch; 1 where nothing was cut. ``tokens``: by
-    tokens, padding left out; ``tasks``: by the trained tokens of each task, 1 for one that is missing."""
+    """The weight of a part relative to the average part of its batch; 1 for a whole batch. ``tokens``: by tokens
+    without padding; ``tasks``: by the trained tokens of each task, 1 for a task that is missing."""
 
     tokens: float = 1.0
     tasks: Mapping[int, float] = field(default_factory=dict)
@@ -32,7 +32,7 @@ WHOLE = PartShare()
 
 @dataclass(frozen=True)
 class BatchPart:
-    """A part of a batch: what the model is given, and how much it counts."""
+    """A part of a batch: the inputs of the model, and its weight."""
 
     inputs: dict[str, Any]
     share: PartShare
@@ -43,8 +43,8 @@ class BatchPart:
 
 
 def split(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> list[BatchPart]:
-    """A batch in at most ``parts`` parts of about the same size, fewer where it has no more rows or
-    documents. ``task_column``: each row's task, (B,), where there is one."""
+    """A batch in at most ``parts`` parts of about the same size, fewer where it has fewer rows or documents.
+    ``batch``: columns of (B, T); ``task_column``: the column with the task of each row (B,), if any."""
     ranges = _ranges(batch, parts) if parts > 1 else []
     if len(ranges) < 2:
         return [BatchPart(dict(batch), WHOLE)]
@@ -69,8 +69,8 @@ def split(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> li
 
 
 def finer(batch: Mapping[str, Any], parts: int) -> int:
-    """Into how many parts to cut for the largest to become smaller: ``parts`` doubled as often as it takes; 0
-    when nothing is left to be cut."""
+    """The next number of parts that makes the largest part smaller: ``parts`` doubled as often as needed; 0
+    when the batch cannot be split further."""
     sizes = _sizes(batch)
     now, doubled = _largest(sizes, parts), parts
     while doubled < len(sizes):
@@ -81,17 +81,17 @@ def finer(batch: Mapping[str, Any], parts: int) -> int:
 
 
 def trained_tokens(batch: Mapping[str, Any]) -> int:
-    """Tokens whose loss is taken: the first of a row is nobody's next."""
+    """Number of tokens whose loss is taken; the first of a row has no predecessor."""
     return int((batch["labels"][:, 1:] != -100).sum())
 
 
 def is_packed(batch: Mapping[str, Any]) -> bool:
-    """Whether a batch is one row of documents that do not see one another."""
+    """Whether a batch is one row of packed documents."""
     return _BOUNDS in batch
 
 
 def describe(batch: Mapping[str, Any]) -> str:
-    """A batch in words, for people: 8 rows of up to 512 tokens."""
+    """A batch in words: "8 rows of up to 512 tokens"."""
     rows, width = batch["input_ids"].shape
     if is_packed(batch):
         documents = len(batch[_BOUNDS]) - 1
@@ -100,11 +100,11 @@ def describe(batch: Mapping[str, Any]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------
-# where to cut
+# where to split
 
 
 def _sizes(batch: Mapping[str, Any]) -> list[int]:
-    """What cannot be cut any further, in order: rows, all of the same (padded) width, or documents."""
+    """Tokens of the units that cannot be split, in order: rows (all of the padded width) or documents."""
     if is_packed(batch):
         return [int(size) for size in batch[_BOUNDS].diff().tolist()]
     rows, width = batch["input_ids"].shape
@@ -120,7 +120,7 @@ def _largest(sizes: Sequence[int], parts: int) -> int:
 
 
 def contiguous(sizes: Sequence[int], parts: int) -> list[tuple[int, int]]:
-    """``sizes`` in at most ``parts`` runs (begin, end) whose largest sum is as small as it can be."""
+    """``sizes`` as at most ``parts`` ranges (begin, end) with the smallest possible largest sum."""
     low, high = max(sizes), sum(sizes)
     while low < high:
         middle = (low + high) // 2
@@ -131,19 +131,19 @@ def contiguous(sizes: Sequence[int], parts: int) -> list[tuple[int, int]]:
     return _filled(sizes, low)
 
 
-def _filled(sizes: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Runs that are filled up to ``room`` one after the other."""
-    runs, begin, held = [], 0, 0
+def _filled(sizes: Sequence[int], capacity: int) -> list[tuple[int, int]]:
+    """Ranges that are filled up to ``capacity`` one after the other."""
+    ranges, begin, total = [], 0, 0
     for at, size in enumerate(sizes):
-        if held and held + size > room:
-            runs.append((begin, at))
-            begin, held = at, 0
-        held += size
-    return [*runs, (begin, len(sizes))]
+        if total and total + size > capacity:
+            ranges.append((begin, at))
+            begin, total = at, 0
+        total += size
+    return [*ranges, (begin, len(sizes))]
 
 
 # --------------------------------------------------------------------------------------------------
-# cutting
+# splitting
 
 
 def _piece(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _piece(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
 
 
 def _rows(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
-    """Rows ``begin`` to ``end``, without the padding on the right that they no longer need."""
+    """Rows ``begin`` to ``end``, without right padding that they do not need."""
     rows = len(batch["input_ids"])
     piece = {
         name: value[begin:end] if isinstance(value, Tensor) and value.dim() and len(value) == rows else value
@@ -166,7 +166,7 @@ def _rows(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
 
 
 def _documents(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
-    """Documents ``begin`` to ``end`` of a packed row, with the bounds that go with them."""
+    """Documents ``begin`` to ``end`` of a packed row, with their bounds."""
     bounds = batch[_BOUNDS][begin : end + 1]
     first, last = int(bounds[0]), int(bounds[-1])
     piece = {

@@ -1,9 +1,9 @@
-"""What a step of a run minimises when its recipe asks for more than cross-entropy: another loss per token,
-learned weights of tasks, and the terms that hold the model near its base.
+"""The loss of a recipe that asks for more than cross-entropy: another loss per token, learned task weights,
+and penalties on the distance from the base.
 
-The figures come from trl's fused output layer (log-probabilities of labels) and from hidden states seen on
-their way there; the arithmetic is in :mod:`.losses` and :mod:`.regularise`. A recipe that asks for nothing
-has no objective, and trl's own loss."""
+Log-probabilities of labels come from trl's fused output layer, hidden states from a hook before it; the
+arithmetic is in :mod:`.losses` and :mod:`.regularise`. Other recipes have no objective, and trl's own loss.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tui_lab.training import losses, regularise
 from tui_lab.training.micro_batches import WHOLE, PartShare
 from tui_lab.training.rng import preserve_rng_state
 
-#: The task of rows that name none: general rows beside those of a data set with tasks.
+#: The task of rows without one: general rows mixed into a data set with tasks.
 NO_TASK = "general"
-#: Rate of the learned weights of tasks: they are a handful of numbers around 1, whatever the model's rate is.
+#: Learning rate of the task weights: a handful of numbers around 1, whatever the model's rate.
 SIGMA_RATE = 1e-2
-#: What of a batch the backbone reads; labels and tasks are ours.
+#: Columns of a batch that the backbone takes.
 _READ = ("input_ids", "attention_mask", "position_ids")
 _FILE = "task_weights.safetensors"
 
 
 def is_needed(recipe: Recipe) -> bool:
-    """Whether a recipe asks for anything beside cross-entropy."""
+    """Whether a recipe asks for more than cross-entropy."""
     return bool(
         recipe.label_smoothing_factor
         or recipe.focal_gamma
@@ -45,21 +45,21 @@ def is_needed(recipe: Recipe) -> bool:
 
 
 def task_names(rows: Sequence[TokenRow]) -> list[str]:
-    """The tasks that rows name, in the order of the alphabet."""
+    """The tasks of rows, sorted."""
     return sorted({str(row.get("task", NO_TASK)) for row in rows})
 
 
 @dataclass
-class _Seen:
-    """Of one forward: hidden states before the output layer (B, T, H), trl's fused output."""
+class _ForwardOutputs:
+    """Outputs of one forward: hidden states before the output layer (B, T, H), trl's fused output."""
 
     states: list[Tensor] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
 
 
 class Objective:
-    """See the module's docstring. ``model``: as the trainer has it, peft's or plain, before the first step;
-    ``frozen``: a copy of the base where the model itself is tuned and a distance is asked for."""
+    """Computes the loss of batches. ``model``: the trainer's (peft's or plain), before the first step;
+    ``frozen``: a copy of the base, for KL with full tuning; ``tasks``: names of the tasks, for their weights."""
 
     def __init__(self, recipe: Recipe, model: Any, frozen: Any = None, tasks: Sequence[str] = ()) -> None:
         self._recipe, self._model, self._frozen = recipe, model, frozen
@@ -70,14 +70,14 @@ class Objective:
         if recipe.uncertainty_weighting:
             start = torch.full((len(self.tasks),), losses.raw_sigma_of(1.0))
             self.raw_sigma = torch.nn.Parameter(start.to(self._plain.device))
-        holds = recipe.l2_to_start or recipe.ewc_lambda
-        self.changes = regularise.weight_changes(model) if holds else {}
+        has_penalty = recipe.l2_to_start or recipe.ewc_lambda
+        self.changes = regularise.weight_changes(model) if has_penalty else {}
         self.importance: dict[str, Tensor] = {}
-        #: The parts of the newest loss, by name, in nats a token (penalties as they are).
+        #: Terms of the latest loss by name, in nats per token (penalties without unit).
         self.parts: dict[str, float] = {}
 
     def measure_importance(self, rows: Sequence[TokenRow]) -> None:
-        """The Fisher information of the start on general rows, for EWC."""
+        """Measures the Fisher information of the weights before training on general rows, for EWC."""
         with preserve_rng_state(self._model):
             self.importance = regularise.fisher(self._model, self.changes, rows, self._recipe.seed)
 
@@ -93,12 +93,13 @@ class Objective:
         accumulation: int,
         share: PartShare = WHOLE,
     ) -> Tensor:
-        """The loss of a batch. ``compute`` runs trl's; ``tasks`` (B,) places into :attr:`tasks`; ``tokens``:
-        trained ones of the whole step, None when the batch is one; ``accumulation``: batches of the step, or
-        parts of batches, each of which counts by its ``share``."""
+        """The loss of a batch, a scalar. ``compute`` computes trl's; ``inputs``: columns of (B, T); ``tasks`` (B,):
+        indices into :attr:`tasks`; ``tokens``: trained tokens of the whole step, None when the loss is a mean
+        over the batch; ``accumulation``: number of batches (or parts) in the step; ``share``: weight of this
+        part."""
         recipe = self._recipe
         base_states = self._base_states(inputs) if recipe.kl_weight else None
-        with self._seen() as seen:
+        with self._record_forward() as seen:
             loss = compute()
         [states], [outputs] = seen.states, seen.outputs
         head = losses.output_head(self._plain)
@@ -143,7 +144,7 @@ class Objective:
             return each.sum() / torch.as_tensor(count).clamp(min=1).to(each.device)
         of_token = tasks.to(mask.device)[:, None].expand_as(mask)[mask]  # (n,)
         present = of_token.unique()
-        if not len(present):  # a part without a trained token
+        if not len(present):  # a part without trained tokens
             return each.sum() + 0 * self.raw_sigma.sum()
         means = torch.stack([each[of_token == task].mean() for task in present])
         for task, mean in zip(present.tolist(), means.tolist(), strict=True):
@@ -154,9 +155,10 @@ class Objective:
     def _distance(
         self, states: Tensor, base: Tensor, head: losses.OutputHead, inputs: dict[str, Any]
     ) -> Tensor:
-        """Mean KL(base ‖ now) over every real token of the batch, prompts and general rows included."""
+        """Mean KL(base ‖ model) over all tokens of the batch without padding, a scalar. ``states``, ``base``:
+        hidden states (B, T, H) of both."""
         length = inputs["input_ids"].shape[1]
-        states = states[:, -length:]  # virtual tokens may stand before
+        states = states[:, -length:]  # virtual tokens come first
         mask = inputs.get("attention_mask")
         kept = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
         of_base = losses.output_head(self._frozen) if self._frozen is not None else head
@@ -165,10 +167,10 @@ class Objective:
     # ------------------------------------------------------------------ looking at forwards
 
     @contextmanager
-    def _seen(self) -> Iterator[_Seen]:
-        seen = _Seen()
+    def _record_forward(self) -> Iterator[_ForwardOutputs]:
+        seen = _ForwardOutputs()
 
-        def states(module: Any, args: Any, output: Any) -> None:
+        def states(_module: Any, _args: Any, output: Any) -> None:
             seen.states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
 
         handles = [
@@ -182,18 +184,18 @@ class Objective:
                 handle.remove()
 
     def _base_states(self, inputs: dict[str, Any]) -> Tensor:
-        """The base's hidden states (B, T, H) for a batch: the frozen copy's, or those without the adapter."""
+        """Hidden states (B, T, H) of the base for a batch: of the frozen copy, or of the model without adapter."""
         read = {name: inputs[name] for name in _READ if name in inputs}
         if self._frozen is not None:
             with torch.no_grad():
                 return _states(self._frozen.base_model, read)
         assert self._peft is not None
-        # peft lets adapters that it switches on again be trained, also those that were frozen
+        # peft makes adapters trainable when it enables them again, including frozen ones
         trained = [weight for weight in self._model.parameters() if weight.requires_grad]
         try:
             with preserve_rng_state(self._model), self._peft.disable_adapter():
                 return _states(self._plain.base_model, read)
-        finally:  # also when memory ran out: the step is done again
+        finally:  # also when memory ran out: the step is repeated
             for weight in self._model.parameters():
                 weight.requires_grad_(False)
             for weight in trained:
@@ -202,11 +204,12 @@ class Objective:
     # ------------------------------------------------------------------ what is learned beside the model
 
     def save(self, folder: Path) -> None:
-        """The learned weights of tasks, into a checkpoint."""
+        """Writes the learned task weights into a checkpoint."""
         if self.raw_sigma is not None:
             save_file({"raw_sigma": self.raw_sigma.detach().cpu()}, folder / _FILE)
 
     def load(self, folder: Path) -> None:
+        """Restores them, where the checkpoint has any."""
         if self.raw_sigma is not None and (folder / _FILE).is_file():
             self.raw_sigma.data.copy_(load_file(folder / _FILE)["raw_sigma"])
 

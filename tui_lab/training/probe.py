@@ -1,9 +1,10 @@
-"""The live probe of a run: how far the model has moved from its base (KL on general text and on the task's
-own held-out text) and what it still knows (items of a suite, paired with the base's answers), as events.
+"""The retention probe of a run: KL divergence from the base on general text and on the task's held-out text,
+and items of a suite paired with the base's answers, written as events.
 
-Looking leaves no trace in the training (:mod:`.quiet`), and happens between steps, outside of their timing.
-How often and how much follows from measured costs (:mod:`.probe_plan`). A run that is armed stops by the rule
-there. What goes wrong in a probe ends the probing, with a warning, and never the run."""
+Probes happen between steps, outside of their timing, and leave all random states as they were. How often and
+how much follows from measured costs (:mod:`.probe_plan`); an armed run stops by the rule there. An error in a
+probe ends the probing with a warning, never the run.
+"""
 
 from __future__ import annotations
 
@@ -57,19 +58,18 @@ from tui_lab.training.rng import preserve_rng_state
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
 
-#: Steps that are timed before the plan is made; fewer where the run is so short that a probe is due.
+#: Steps that are timed before the schedule is made; fewer in short runs.
 TIMED_STEPS = 4
-#: Tokens of one forward while the training's own memory is held: at least, at most.
+#: Tokens of one forward during training: at least, at most.
 BATCH_TOKENS = (1_024, 8_192)
-#: Kinds of suites whose items are right or wrong and cost a forward pass.
+#: Kinds of suites that are scored by forward passes.
 KINDS = ("choice", "pairs")
-#: Above this the model at step 0 is not its base. (Virtual tokens act before they were trained.)
+#: KL at step 0 above which the model differs from its base (untrained virtual tokens change it).
 SAME_MODEL_NATS = 1e-3
 
 
 class RetentionProbe:
-    """See the module's docstring. ``before``: what earlier attempts wrote; ``from_step``: where this one
-    begins."""
+    """Probes one attempt. ``before``: the state that earlier attempts left; ``from_step``: where this one begins."""
 
     def __init__(
         self, run: Run, recipe: Recipe, events: EventWriter, before: RunState, from_step: int
@@ -77,11 +77,11 @@ class RetentionProbe:
         self._run, self._recipe, self._events = run, recipe, events
         self._from_step = from_step
         self.wanted = recipe.probe_share > 0
-        # what people said of arming holds for every later attempt; the recipe speaks for the first
+        # a command to arm holds for later attempts, too; the recipe decides for the first
         begun = before.kl_probes or before.item_probes
         self.armed = before.armed if begun else recipe.stop_on_retention
         self.stop_reason = ""
-        self.seconds = 0.0  # spent on probes in this attempt, the base's own measurement left out
+        self.seconds = 0.0  # of the probes in this attempt, without measuring the base
         self.base: probe_base.ProbeBase | None = None
         self._suite: Suite
         self._tokenizer: Any = None
@@ -105,7 +105,8 @@ class RetentionProbe:
         compute_dtype: str,
         device: DeviceFacts,
     ) -> None:
-        """Measures the base, or reads what an earlier attempt kept. ``model`` is the base as loaded."""
+        """Measures the base, or reads the figures of an earlier attempt. ``model``: the base as loaded;
+        ``held_out``: token ids of validation rows; ``trained_tokens``: of the whole run."""
         if not self.wanted:
             return
         recipe = self._recipe
@@ -135,7 +136,7 @@ class RetentionProbe:
                     longest=context_length(model, tokenizer, virtual),
                     seed=recipe.seed,
                     batch_tokens=self._batch_tokens,
-                    say=lambda text: self._events.write(PhaseEvent(name="probing", detail=text)),
+                    on_progress=lambda text: self._events.write(PhaseEvent(name="probing", detail=text)),
                 )
             probe_base.write(self._run, self.base, key)
 
@@ -143,11 +144,11 @@ class RetentionProbe:
 
     @property
     def facts(self) -> dict[str, float]:
-        """Seconds that probes took in this attempt, and the base before them; empty without a probe."""
+        """Seconds of the probes in this attempt, and of measuring the base; empty without a probe."""
         return {"seconds": round(self.seconds, 2), "base_s": round(self.base.seconds, 2)} if self.base else {}
 
     def start(self, trainer: LabTrainer, total_steps: int) -> None:
-        """Before the first step: where the model stands, which is at its base unless virtual tokens act."""
+        """Probes before the first step; the model is its base then, except for virtual tokens."""
         self._total = total_steps
         if self.base is None:
             return
@@ -161,7 +162,7 @@ class RetentionProbe:
         assert self.base is not None
         began = time.monotonic()
         moved = self._measure_kl(trainer)
-        # the adapter's part of the cost, unless it was the first call's warming up
+        # the adapter adds to the cost; more than twice is the warm-up of the first call
         self._kl_s = min(2 * self._kl_s, time.monotonic() - began)
         same = moved < SAME_MODEL_NATS and self._recipe.method not in VIRTUAL_TOKEN_METHODS
         self._measure_items(trainer, "start", self.base.scores if same else None)
@@ -169,8 +170,8 @@ class RetentionProbe:
     # ------------------------------------------------------------------ during the run
 
     def after_step(self, trainer: LabTrainer, step_s: float) -> None:
-        """Between two steps: makes the plan once steps are timed (``step_s``: their average), and probes
-        where it says so."""
+        """Between two steps: makes the schedule once enough steps are timed (``step_s``: their average), and
+        probes when it is due."""
         if self.base is None:
             return
         step = trainer.state.global_step
@@ -179,9 +180,9 @@ class RetentionProbe:
             self._make_plan(step_s)
         if self._plan is not None:
             due_items, due_kl = step in self._plan.item_at, step in self._plan.kl_at
-            self._safely(lambda: self._look(trainer, due_items, due_kl))
+            self._safely(lambda: self._probe(trainer, due_items, due_kl))
 
-    def _look(self, trainer: LabTrainer, items: bool, kl: bool) -> None:
+    def _probe(self, trainer: LabTrainer, items: bool, kl: bool) -> None:
         assert self._plan is not None
         step = trainer.state.global_step
         if kl and self._probed_at["kl"] != step:
@@ -222,7 +223,8 @@ class RetentionProbe:
         )
 
     def final_probe(self, trainer: LabTrainer, weights_changed: bool) -> None:
-        """What is saved is measured, unless that was done already after the last step."""
+        """Probes what is saved, unless that was done after the last step. ``weights_changed``: whether the best
+        checkpoint was loaded since."""
         if self.base is None:
             return
         step = trainer.state.global_step
@@ -231,31 +233,31 @@ class RetentionProbe:
         if weights_changed:
             self._probed_at = {"items": -1, "kl": -1}
 
-        def look() -> None:
+        def probe_missing() -> None:
             if self._probed_at["kl"] != step:
                 self._measure_kl(trainer)
             if self._probed_at["items"] != step:
                 self._measure_items(trainer, "end")
 
-        self._safely(look)
+        self._safely(probe_missing)
 
     # ------------------------------------------------------------------ what people ask
 
     def probe_now(self, trainer: LabTrainer) -> str:
-        """Probes at once; says what was found."""
+        """Probes at once; the outcome in words."""
         if self.base is None:
             return self._why_not()
         if self._plan is None:
             return "not done: the first steps are still being timed"
         step = trainer.state.global_step
         self._probed_at = {"items": -1, "kl": -1}
-        self._safely(lambda: self._look(trainer, True, True))
+        self._safely(lambda: self._probe(trainer, True, True))
         if not self._results or self._results[-1].step != step:
             return "not done: the probe failed"
         return f"retention {self._results[-1].retention:.2f} at step {step}"
 
     def arm(self, on: bool, trainer: LabTrainer) -> str:
-        """Makes the run stop on its own once retention is surely lost, or no more."""
+        """Switches stopping on lost retention on or off; the outcome in words."""
         if self.base is None:
             return self._why_not()
         self.armed = on
@@ -280,8 +282,8 @@ class RetentionProbe:
     # ------------------------------------------------------------------ measuring
 
     def _measure_kl(self, trainer: LabTrainer) -> float:
-        """Writes the distance on the planned part of the general text and as large a part of the task's;
-        returns the first. Before there is a plan, on all of it."""
+        """Measures KL on the scheduled part of the general text and an equal part of the task's (on all of it
+        before there is a schedule); returns the mean on general text, nats per token."""
         assert self.base is not None
         general, task = self.base.general, self.base.task
         if self._plan is not None:
@@ -289,7 +291,7 @@ class RetentionProbe:
             general = general.part(self._plan.kl_sequences, self._plan.kl_length)
             task = task.part(max(2, round(part * len(task.sequences))), self._plan.kl_length)
         began = time.monotonic()
-        with _looking(trainer):
+        with _evaluating(trainer):
             values = [probe.kl_by_sequence(trainer.model, record) for record in (general, task)]
         seconds = time.monotonic() - began
         self.seconds += seconds
@@ -310,13 +312,13 @@ class RetentionProbe:
     def _measure_items(
         self, trainer: LabTrainer, when: str, known: dict[str, ItemScore] | None = None
     ) -> None:
-        """Asks the items and writes how that compares with the base. ``known``: the answers, where they
-        were measured already."""
+        """Scores the items and writes the comparison with the base. ``known``: scores by id that were measured
+        already."""
         assert self.base is not None
         suite = self.base.suite_of(self._suite, self._plan.items if self._plan else 0)
         began = time.monotonic()
         if known is None:
-            with _looking(trainer):
+            with _evaluating(trainer):
                 after = scoring.score(trainer.model, self._tokenizer, suite, batch_tokens=self._batch_tokens)
             seconds = time.monotonic() - began
             self.seconds += seconds
@@ -331,7 +333,7 @@ class RetentionProbe:
             self._results.append(_result(event))
 
     def _safely(self, work: Callable[[], None]) -> None:
-        """A probe that fails ends the probing: a run is worth more than its probe."""
+        """Runs ``work``; a LabError or running out of memory ends the probing with a warning."""
         try:
             work()
             return
@@ -340,20 +342,20 @@ class RetentionProbe:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            why = "the memory does not suffice beside the training"
+            why = "memory ran out beside the training"
         self.base = None
         self._events.write(WarningEvent(text=f"retention is not probed in this run: {why}"))
 
 
 @contextmanager
-def _looking(trainer: LabTrainer) -> Iterator[None]:
-    """The training's precision, and no trace in it."""
+def _evaluating(trainer: LabTrainer) -> Iterator[None]:
+    """Evaluation in the training's precision that does not change the training."""
     with preserve_rng_state(trainer.model), trainer.compute_loss_context_manager():
         yield
 
 
 def load_suite(name: str) -> Suite:
-    """The suite of a probe, at most as many items as one is ever asked. Raises LabError."""
+    """The suite of a probe, limited to the items that are ever asked. Raises LabError."""
     suite = registry.load(name, limit=MOST_ITEMS)
     if suite.kind not in KINDS:
         raise LabError(
@@ -391,7 +393,7 @@ def compare(
 
 
 def right_logprob(item: Item, score: ItemScore) -> float:
-    """The log-probability of the right choices among all choices, nats."""
+    """Log-probability of the right choices among all choices, nats."""
     values = torch.tensor(score.loglikelihoods, dtype=torch.float64)
     right = values[list(item.answers)]
     return float(right.logsumexp(0) - values.logsumexp(0))
@@ -402,17 +404,17 @@ def _interval(interval: statistics.Interval) -> IntervalRecord:
 
 
 def _result(event: ItemProbeEvent) -> ItemProbeResult:
-    """What the stop rule reads, from an event of this attempt or of an earlier one."""
+    """An item probe of this or an earlier attempt, for the stop rule."""
     return ItemProbeResult(
         event.step, event.headline.value, as_float(event.mcnemar_p), event.verdict != "cannot_tell"
     )
 
 
 def _cadence(steps: Sequence[int], total: int) -> int:
-    """Steps between two probes; 0 where there are none."""
+    """Steps between two probes; 0 for none."""
     return max(1, round(total / len(steps))) if steps else 0
 
 
 def _precision(device: DeviceFacts, compute_dtype: str) -> AbstractContextManager[Any]:
-    """The precision in which the run computes, for a base that no trainer wraps yet."""
+    """The compute precision of the run, for a base without trainer."""
     return torch.autocast(device.type, DTYPES[compute_dtype], enabled=compute_dtype != "float32")

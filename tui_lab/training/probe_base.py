@@ -1,6 +1,8 @@
-"""What a run keeps of its base for the live probe: distributions over some text and scores of some items,
-taken once before anything is trained (an initialisation such as PiSSA moves weights out of the base, and full
-tuning leaves none), written to the run's folder, and read back by every later attempt."""
+"""The base's figures for the retention probe of a run: distributions over some text and scores of some items.
+
+They are measured once before training (PiSSA moves weights out of the base, and full tuning overwrites it),
+written to the run's folder, and read by later attempts.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,21 @@ from tui_lab.runs.folder import Run
 from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_ask, kl_size
 
 VERSION = 1
-#: Sequences of the task's own held-out text, of which two make an interval.
+#: Sequences of the task's held-out text at most.
 MOST_TASK_SEQUENCES = 8
-#: Seconds that the base may take to say something of its own, whatever the run's length.
+#: Seconds for sampling text from the base: at least, at most.
 SAMPLING_S = (1.0, 30.0)
-#: Text whose reading is timed before anything is chosen: sequences, tokens of each.
+#: Text of the first timing: sequences, tokens of each.
 TRIAL = (4, 32)
-#: A training step reads each token forwards, and backwards for twice that.
+#: A training step takes about three forward passes.
 PASSES_A_STEP = 3.0
 
 
 @dataclass(frozen=True)
 class ProbeBase:
-    """The base's figures. Seconds are those that measuring took, from which the run's probes are planned."""
+    """The base's figures. ``general``, ``task``: distributions on both texts; ``scores``: of items by id. The
+    seconds of measuring are the basis of the probe schedule: ``item_s`` per item, ``item_fixed_s`` per call,
+    ``kl_s`` for both texts, ``seconds`` in total."""
 
     general: kl.BaseRecord
     task: kl.BaseRecord
@@ -49,18 +53,18 @@ class ProbeBase:
     seconds: float
 
     def suite_of(self, suite: Suite, items: int) -> Suite:
-        """The part of the suite that the base was asked, or ``items`` of it."""
+        """The items that the base was asked, at most ``items`` of them where that is not 0."""
         asked = tuple(item for item in suite.items if item.id in self.scores)
         return part_of(dataclasses.replace(suite, items=asked), items)
 
 
 def part_of(suite: Suite, items: int) -> Suite:
-    """A balanced part of a suite; a larger one holds every smaller one."""
+    """A balanced subset of a suite; a larger subset contains every smaller one."""
     return dataclasses.replace(suite, items=subset(suite.items, items))
 
 
 def fingerprint(*facts: object) -> str:
-    """By which a later attempt knows that the kept figures are of the same base, text and items."""
+    """A digest by which a later attempt recognises figures of the same base, text and items."""
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()
 
 
@@ -78,12 +82,12 @@ def measure(
     longest: int,
     seed: int,
     batch_tokens: int,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> ProbeBase:
     """Measures the base. ``trained_tokens`` is what the run will train on, ``longest`` the tokens that a
     sequence may have. How much is measured follows from what a first trial takes."""
     began = time.monotonic()
-    say("how likely the base finds text")
+    on_progress("how likely the base finds text")
     token_s = _token_s(model, tokenizer)
     train_s = trained_tokens * token_s * PASSES_A_STEP
     count, length = kl_size(train_s, token_s, share)
@@ -96,23 +100,23 @@ def measure(
     kept_general, kept_task = (kl.record_base(model, texts, seed) for texts in (general, task))
     kl_s = time.monotonic() - reading
 
-    say(f"what the base answers to {suite.title}")
+    on_progress(f"what the base answers to {suite.title}")
     done: dict[str, ItemScore] = {}
 
     def ask(items: int) -> float:
-        """Scores so many items, less those that were scored before; seconds that it took."""
+        """Scores ``items`` items, except those that are scored already; the seconds that it took."""
         start = time.monotonic()
         part = part_of(suite, items)
         scores = scoring.score(model, tokenizer, part, done=done, batch_tokens=batch_tokens)
         done.update((score.id, score) for score in scores)
         return time.monotonic() - start
 
-    ask(LEAST_ITEMS // 2)  # the first call warms caches up
+    ask(LEAST_ITEMS // 2)  # the first call warms up caches
     few_s = ask(LEAST_ITEMS)
     few = LEAST_ITEMS - LEAST_ITEMS // 2
     item_s, fixed_s = few_s / few, 0.0
     if items_to_ask(train_s, item_s, share) > 2 * LEAST_ITEMS:
-        # a call of n items takes a fixed time and n times an item's; two calls tell them apart
+        # a call takes a fixed time and one per item: two calls of different size separate them
         many_s = ask(3 * LEAST_ITEMS)
         many = max(few + 1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
         item_s = max((many_s - few_s) / (many - few), many_s / many / 2)
@@ -130,7 +134,7 @@ def measure(
 
 
 def _token_s(model: Any, tokenizer: Any) -> float:
-    """Seconds that a token takes to be read, from a second, warm reading of a little text."""
+    """Seconds of a forward pass per token, from the second pass over a little text."""
     texts = probe_texts.texts(tokenizer, *TRIAL)
     seconds = 0.0
     for _ in range(2):
@@ -150,7 +154,7 @@ def _paths(run: Run) -> tuple[Path, Path]:
 
 
 def write(run: Run, base: ProbeBase, key: str) -> None:
-    """Writes the figures to the run's folder, whole or not at all."""
+    """Writes the figures to the run's folder, complete or not at all."""
     facts, tensors = _paths(run)
     facts.parent.mkdir(mode=0o700, exist_ok=True)
     named: dict[str, torch.Tensor] = {}
@@ -174,7 +178,7 @@ def write(run: Run, base: ProbeBase, key: str) -> None:
 
 
 def read(run: Run, key: str) -> ProbeBase | None:
-    """The figures that an earlier attempt kept; None where there are none, or those of another base."""
+    """The figures of an earlier attempt; None where there are none, or those of another base."""
     facts, tensors = _paths(run)
     try:
         record = json.loads(facts.read_text("utf-8"))
@@ -189,7 +193,7 @@ def read(run: Run, key: str) -> ProbeBase | None:
             *(float(record[name]) for name in ("item_s", "item_fixed_s", "kl_s", "seconds")),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
-        return None  # measured anew
+        return None  # they are measured again
 
 
 def _score(one: dict[str, Any]) -> ItemScore:
@@ -203,5 +207,5 @@ def _record(named: dict[str, torch.Tensor], part: str) -> kl.BaseRecord:
     lengths = named[f"{part}.lengths"].tolist()
     sequences = tuple(tuple(t.tolist()) for t in named[f"{part}.tokens"].split(lengths))
     if sum(lengths) != len(kept.top_ids):
-        raise ValueError("the kept figures are of other sequences")
+        raise ValueError("the stored figures belong to other sequences")
     return kl.BaseRecord(sequences, kept)

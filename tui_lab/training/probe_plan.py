@@ -1,9 +1,10 @@
-"""When a run is probed and when it is stopped: pure rules over measured costs and results.
+"""When a run is probed and when it is stopped: pure functions of measured costs and results.
 
-The probes together may take a share of the training time (3% unless asked otherwise). Items come first: at
-least four item probes a run, of as many items as then fit; more probes only when a probe asks the whole
-suite. What is left goes to the distance from the base. Where the share is too small even for the least, the
-least is done all the same, and the reason says what it costs."""
+All probes together may take a share of the training time (3% by default). Items come first: at least four
+item probes a run, of as many items as fit; more probes only when each asks the whole suite. The rest goes to
+the KL divergence from the base. Where the share is too small for the minimum, the minimum is done, and the
+reason says what it costs.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +15,36 @@ from dataclasses import dataclass
 from tui_lab.core.format import duration
 
 LEAST_PROBES = 4
-#: A curve of more points tells nothing new.
+#: Probes at most.
 MOST_ITEM_PROBES = 12
 MOST_KL_PROBES = 40
-#: Fewer items say nothing at all: with 16 the interval of an untouched model still reaches from 0.8 to 1.
+#: Items at least: with 16 the interval of an unchanged model reaches from 0.8 to 1 already.
 LEAST_ITEMS = 16
 MOST_ITEMS = 500
-#: Part of the share that is planned: costs are measured on the base, an adapter adds to them.
+#: Part of the share that is planned: costs are measured on the base, and an adapter adds to them.
 PLANNED_PART = 0.75
-#: Part of what is planned that items get before the distance from the base.
+#: Part of the planned time that items get before KL.
 ITEMS_PART = 0.65
-#: The least that the distance is measured on: sequences, of which the interval lives, and tokens of each.
+#: The minimum for KL: sequences (whose number decides the interval) and tokens of each.
 LEAST_SEQUENCES, LEAST_TOKENS = 4, 16
-#: Sizes of the text that the distance is measured on, largest first: sequences and tokens of each.
+#: Sizes of the text for KL, largest first: sequences and tokens of each.
 KL_SIZES = ((32, 256), (32, 128), (32, 64), (32, 32), (16, 32), (8, 32), (4, 32))
-#: Seconds that the base may be read and asked for once, however short the run seems beforehand: the forward
-#: pass says little of what a step takes where a step is mostly not arithmetic.
+#: Seconds that measuring the base may take however short the run seems: the time of a forward pass predicts
+#: that of a step poorly where a step is mostly overhead.
 BASE_KL_S, BASE_ITEMS_S = 0.25, 1.0
-#: One-sided error of a whole run's stop; each planned probe gets its part of it.
+#: One-sided error of stopping a run, divided among the planned probes (Bonferroni).
 ALPHA = 0.05
 CONSECUTIVE = 2
 
 
 @dataclass(frozen=True)
 class ProbeCosts:
-    """Measured seconds. An item probe of n items takes ``item_fixed_s + n · item_s``."""
+    """Measured seconds. An item probe of n items takes ``item_fixed_s + n · item_s`` seconds."""
 
     step_s: float
     item_s: float
     item_fixed_s: float
-    kl_token_s: float  # for each general token; the task's own, in proportion, included
+    kl_token_s: float  # per general token, with the proportional tokens of the task's text
     kl_sequences: int  # general ones that the base was read on
     kl_length: int  # tokens of each
 
@@ -56,7 +57,7 @@ class ProbeCosts:
 
 @dataclass(frozen=True)
 class ProbeSchedule:
-    """What will be probed at which steps. ``expected_share`` is of the training time."""
+    """What is probed at which steps. ``expected_share``: of the training time."""
 
     items: int
     item_at: tuple[int, ...]
@@ -76,12 +77,12 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
 def make_schedule(
     total_steps: int, costs: ProbeCosts, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
 ) -> ProbeSchedule:
-    """The plan of a run of ``total_steps``. ``items``: how many the base was asked, of ``suite_items``;
-    ``spent_s``: what looking at the model before its first step took."""
+    """The schedule of a run of ``total_steps``. ``items``: number that the base was asked, of ``suite_items``;
+    ``share``: of the training time; ``spent_s``: seconds of the probes before the first step."""
     train_s = total_steps * costs.step_s
     budget_s = max(0.0, PLANNED_PART * share * train_s - spent_s)
     least = min(LEAST_PROBES, total_steps)
-    # the least of the distance's measurements comes before anything more than the least of the items
+    # the minimum of KL comes before more than the minimum of items
     kl_least_s = least * costs.kl_s(min(LEAST_SEQUENCES, costs.kl_sequences), LEAST_TOKENS)
     items_budget_s = max(0.0, min(budget_s * ITEMS_PART, budget_s - kl_least_s))
 
@@ -112,8 +113,8 @@ def make_schedule(
 
 
 def _kl(total_steps: int, costs: ProbeCosts, left_s: float, least: int) -> tuple[int, int, int, float]:
-    """Sequences, tokens of each, measurements and seconds of the distance from the base. More sequences go
-    before longer ones, and both before more measurements."""
+    """Sequences, tokens of each, measurements and seconds of KL. More sequences come before longer ones, and both
+    before more measurements."""
     if not costs.kl_sequences:
         return 0, 0, 0, 0.0
     tokens = left_s / least / max(costs.kl_token_s, 1e-12)
@@ -134,7 +135,7 @@ def _reason(
     expected: float,
     share: float,
 ) -> str:
-    """The plan in a sentence."""
+    """The schedule in a sentence."""
     of = f"{asked} of {items} items" if asked < items else f"all {items} items"
     what = f"{probes} probes of {of}" if probes else "no items"
     text = (
@@ -153,23 +154,23 @@ def _time(seconds: float) -> str:
 
 
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
-    """Sequences and tokens of each that the base is recorded on: the largest size whose least number of
-    measurements fits what items leave of the share. ``train_s`` is an estimate; the plan corrects it."""
+    """Sequences and tokens of each that the base is recorded on: the largest size whose minimal number of
+    measurements fits the share that items leave. ``train_s`` is an estimate, ``token_s`` seconds per token."""
     budget_s = max(PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES, BASE_KL_S)
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
 
 def items_to_ask(train_s: float, item_s: float, share: float) -> int:
-    """How many items the base is asked, before any step was timed: twice what seems to fit, since an
-    estimate from the forward pass may be off and items that were not asked before cannot be paired."""
+    """Number of items that the base is asked before any step was timed: twice what seems to fit, since the
+    estimate from a forward pass may be off and later items cannot be paired without the base's answers."""
     fits = PLANNED_PART * share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
     return max(LEAST_ITEMS, min(MOST_ITEMS, int(max(2 * fits, BASE_ITEMS_S / max(item_s, 1e-9)))))
 
 
 @dataclass(frozen=True)
 class ItemProbeResult:
-    """What the stop rule reads of an item probe. ``retention`` is chance-corrected where there is a chance
-    level; ``certain`` is False where the base itself is not surely better than chance."""
+    """An item probe as the stop rule needs it. ``retention``: above chance where the suite has a chance level;
+    ``certain``: whether the base is significantly better than chance."""
 
     step: int
     retention: float
@@ -178,8 +179,8 @@ class ItemProbeResult:
 
 
 def stop_reason(results: Sequence[ItemProbeResult], threshold: float, planned: int) -> str:
-    """Why a run that is armed has to stop now, "" where it has not to: retention under the threshold at two
-    item probes one after another, and the newest so by more than chance among all the probes of the run."""
+    """Why an armed run has to stop now, "" when it does not: retention under ``threshold`` at two consecutive
+    item probes, significantly so at the latest (McNemar, corrected for ``planned`` probes)."""
     last = results[-CONSECUTIVE:]
     if len(last) < CONSECUTIVE or not all(result.certain for result in last):
         return ""

@@ -1,4 +1,4 @@
-"""Writes what the Trainer does as events: steps with their speed and memory, validations, checkpoints."""
+"""Writes the Trainer's progress as events: steps with their speed and memory, validations, checkpoints."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tui_lab.training.distributed import ProcessGroup
 
 #: Weight of the past in the average step time that the ETA is made of.
 STEP_TIME_MEMORY = 0.9
-#: What the names of a loss's parts begin with in the Trainer's logs.
+#: Prefix of the names of loss terms in the Trainer's logs.
 PART = "part "
 
 
 class EventRecorder(TrainerCallback):
-    """Times cover the steps alone; what is done between them (validation, samples, checkpoints, pauses)
-    is counted apart, and in the ETA at its measured share. Tokens are all that were trained on, padding
-    left out."""
+    """Step times cover the steps alone; work between them (validation, samples, checkpoints) is timed
+    separately and counts in the ETA at its measured share, pauses do not. Tokens are those trained on,
+    without padding."""
 
     def __init__(self, events: EventWriter, group: ProcessGroup | None = None) -> None:
         self._events, self._group = events, group or ProcessGroup()
@@ -51,16 +51,16 @@ class EventRecorder(TrainerCallback):
 
     @property
     def average_step_s(self) -> float:
-        """What a step takes, the first one left out; NaN before any was timed."""
+        """Average seconds of a step, without the first one; NaN before any was timed."""
         return self._average_step_s
 
     @property
     def mean_tok_per_s(self) -> float:
-        """Over every logged step of this attempt; NaN before any."""
+        """Tokens per second over all logged steps of this attempt; NaN before any."""
         return self._tokens / self._logged_s if self._logged_s else math.nan
 
     def exclude_pause(self, seconds: float) -> None:
-        """A pause is no work: it must not stretch the ETA."""
+        """Keeps the seconds of a pause out of the ETA."""
         self._between_s -= seconds
 
     @override
@@ -82,7 +82,7 @@ class EventRecorder(TrainerCallback):
         self._window_steps += 1
         self._steps_done += 1
         if self._steps_done == 2 or math.isnan(self._average_step_s):
-            self._average_step_s = seconds  # the first step also warms caches up: it is not typical
+            self._average_step_s = seconds  # the first step also warms up caches
         else:
             past = STEP_TIME_MEMORY
             self._average_step_s = past * self._average_step_s + (1 - past) * seconds
@@ -93,7 +93,7 @@ class EventRecorder(TrainerCallback):
             return
         tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
         devices = self._group.all_gather(memory_bytes(self.device))
-        # the fullest device is the one that a run fails of
+        # the fullest device is the one that runs out of memory
         memory = {label: max(each.get(label, 0) for each in devices) for label in devices[0]}
         for label, used in memory.items():
             # between two records it may have been more
@@ -134,7 +134,7 @@ class EventRecorder(TrainerCallback):
         self.write_validation(state.global_step, float(metrics["eval_loss"]), "during")
 
     def write_validation(self, step: int, loss: float, when: str) -> None:
-        """A validation, measured at ``step``."""
+        """Writes the loss of a validation at ``step``; ``when``: start, during or end."""
         self.validated_at, self.validation_loss = step, loss
         self._events.write(ValidationEvent(step=step, loss=loss, rows=self.validation_rows, when=when))
 

@@ -1,9 +1,10 @@
-"""Keeping weights near where they started: L2 and EWC on the change of each weight matrix, ΔW.
+"""Penalties on the distance from the start: L2 and EWC on the change of each weight matrix, ΔW.
 
-For low-rank adapters ΔW = s·BA less what it was at the start (zero, but for PiSSA and OLoRA); for full tuning
-it is the weight less its copy. Taken on A and B apart, both would punish what does not change the model. EWC
-(Kirkpatrick et al. 2017) weighs each entry by its Fisher information on general rows, measured with answers
-that the model itself draws, and here divided by its mean, so that its factor means what that of L2 means."""
+For low-rank adapters ΔW = s·BA minus its start (zero except for PiSSA and OLoRA); for full tuning it is the
+weight minus its copy. On A and B separately, both would penalise changes without effect on the model. EWC
+(Kirkpatrick et al. 2017) weights each entry by its Fisher information on general rows, measured with answers
+sampled from the model, and divided by its mean here, so that its factor is comparable to that of L2.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from tui_lab.data.rows import TokenRow
 
-#: General rows that the Fisher information is measured on; one backward pass each.
+#: General rows for the Fisher information; one backward pass each.
 FISHER_ROWS = 64
-#: Tokens of each such row at most: its logits exist in full.
+#: Tokens per such row at most: its logits are computed in full.
 FISHER_TOKENS = 256
-#: Matrices of at most this many entries are weighed at once; larger ones by their rows.
+#: Matrices with at most this many entries are computed at once; larger ones by rows.
 ENTRIES_AT_ONCE = 2**24
 
 
@@ -29,21 +30,19 @@ class WeightChange(Protocol):
 
     def squared(self) -> Tensor:
         """Σ ΔW², a scalar."""
-        ...
 
     def weighed(self, importance: Tensor) -> Tensor:
-        """Σ F·ΔW², a scalar."""
-        ...
+        """Σ F·ΔW², a scalar. ``importance``: F, of the shape of the weight."""
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """ΔW = s·(BA − B₀A₀), transposed where the layer keeps its weight so. A (r, in), B (out, r)."""
+    """ΔW = s·(BA − B₀A₀), transposed where the layer stores its weight so. A (r, in), B (out, r)."""
 
     a: Tensor
     b: Tensor
     scale: float
-    start: tuple[Tensor, Tensor] | None = None  # A₀, B₀ where they are not zero
+    start: tuple[Tensor, Tensor] | None = None  # A₀, B₀ where B₀A₀ is not zero
     transposed: bool = False
 
     def _factors(self) -> tuple[Tensor, Tensor]:
@@ -53,7 +52,7 @@ class LowRank:
         return torch.cat((self.a, a)), torch.cat((self.b, -b), dim=1)
 
     def squared(self) -> Tensor:
-        """‖s·BA‖² = s²·Σ (BᵀB)∘(AAᵀ): only r × r, never the matrix itself."""
+        """‖s·BA‖² = s²·Σ (BᵀB)∘(AAᵀ): r × r products, without the full matrix."""
         a, b = self._factors()
         return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
 
@@ -83,8 +82,8 @@ class Dense:
 
 
 def weight_changes(model: Any, adapter: str = "default") -> dict[str, WeightChange]:
-    """The change of every weight that is trained, by the name of its module (adapter) or parameter. To be
-    called before the first step: what is found now is the start."""
+    """The change of every trained weight, by the name of its module (adapter) or parameter. The current weights
+    become the start, so it is called before the first step."""
     if not hasattr(model, "peft_config"):
         trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
         return {name: Dense(weight, weight.detach().clone()) for name, weight in trained}
@@ -101,12 +100,12 @@ def weight_changes(model: Any, adapter: str = "default") -> dict[str, WeightChan
 
 
 def l2(changes: dict[str, WeightChange]) -> Tensor:
-    """½ Σ ΔW² over all of them."""
+    """½ Σ ΔW² over all weights, a scalar."""
     return 0.5 * torch.stack([change.squared() for change in changes.values()]).sum()
 
 
 def ewc(changes: dict[str, WeightChange], importance: dict[str, Tensor]) -> Tensor:
-    """½ Σ F·ΔW² over all of them."""
+    """½ Σ F·ΔW² over all weights, a scalar."""
     return 0.5 * torch.stack([changes[name].weighed(fisher) for name, fisher in importance.items()]).sum()
 
 
@@ -121,15 +120,15 @@ def fisher(
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information of each changing weight, divided by the mean over all.
+    """The diagonal of the Fisher information of each changing weight (of its shape), divided by the mean over all.
 
-    Every row gives the gradient of the log-probability of tokens drawn from the model itself at the row's
-    positions; its square, averaged over rows. For adapters it is taken of the frozen weight below them, also
-    where that is in 4 bits: from what goes into the layer and the gradient of what comes out.
+    Each row gives the gradient of the log-probability of tokens sampled from the model at its trained
+    positions; the squares are averaged over rows. For adapters it is that of the frozen weight below them, in
+    4 bits too: from the inputs of the layer and the gradient of its outputs.
     """
     device = model.get_input_embeddings().weight.device
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    collector = _of_layers(model, changes) if hasattr(model, "peft_config") else _of_parameters(changes)
+    collector = _LayerSquares(model, changes) if hasattr(model, "peft_config") else _ParameterSquares(changes)
     counted = 0
     for row in rows[:FISHER_ROWS]:
         if cancelled():
@@ -152,8 +151,8 @@ def fisher(
     return {name: value / mean for name, value in found.items()} if mean > 0 else found
 
 
-class _of_parameters:
-    """Squares of the gradients of parameters that are trained."""
+class _ParameterSquares:
+    """Sums the squared gradients of trained parameters."""
 
     def __init__(self, changes: dict[str, WeightChange]) -> None:
         self._weights = {name: change.weight for name, change in changes.items() if isinstance(change, Dense)}
@@ -168,9 +167,9 @@ class _of_parameters:
         return {name: total / count for name, total in self._sums.items()}
 
 
-class _of_layers:
-    """Squares of the gradients that the frozen weights of adapted layers would have: (out, in), or as the
-    layer keeps it."""
+class _LayerSquares:
+    """Sums the squared gradients that the frozen weights of adapted layers would have: (out, in), or transposed
+    where the layer stores it so."""
 
     def __init__(self, model: Any, changes: dict[str, WeightChange]) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -178,16 +177,16 @@ class _of_layers:
         self._inputs: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._transposed = {n: c.transposed for n, c in changes.items() if isinstance(c, LowRank)}
-        # without this nothing below the first adapter has a gradient to look at
-        words = model.get_input_embeddings()
-        self._handles.append(words.register_forward_hook(lambda _, __, out: out.requires_grad_(True)))
+        # otherwise nothing below the first adapter has a gradient
+        embeddings = model.get_input_embeddings()
+        self._handles.append(embeddings.register_forward_hook(lambda _, __, out: out.requires_grad_(True)))
         for name, module in model.named_modules():
             if name in changes:
                 layer = module.base_layer
                 self._handles.append(layer.register_forward_hook(self._forward(name)))
 
     def _forward(self, name: str) -> Callable[..., None]:
-        def hook(module: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_module: Any, args: tuple[Any, ...], output: Tensor) -> None:
             if not output.requires_grad:
                 return
             states = args[0].detach()

@@ -16,8 +16,8 @@ import torch
 
 @contextmanager
 def preserve_rng_state(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients; afterwards mode and the states of torch (every device), numpy and
-    random are what they were before."""
+    """Evaluation mode without gradients; restores the mode and the random states of torch (every device),
+    numpy and python."""
     was_training = model.training
     python_state, numpy_state = random.getstate(), numpy.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []

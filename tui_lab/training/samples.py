@@ -1,6 +1,6 @@
-"""What a run asks of the model beside its loss: samples of a fixed prompt, and the task's own score.
+"""Samples of a fixed prompt, and the task's own score on held-out rows.
 
-Both look without leaving a trace (:mod:`.quiet`) and answer greedily, so that two runs can be compared.
+Both decode greedily, so that runs can be compared, and leave all random states as they were.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tui_lab.training.oom_restart import free_memory, release_traceback
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
 
-#: Answers of a score that are kept in the log, for people to look at.
+#: Answers of a score that the log keeps as examples.
 EXAMPLES_KEPT = 4
 
 
 class TaskEvaluator:
-    """Samples and scores of one attempt, written as events."""
+    """Draws samples and scores of one attempt, and writes them as events."""
 
     def __init__(
         self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: Prepared, before: RunState
@@ -39,7 +39,7 @@ class TaskEvaluator:
         self.sampled_at = -1
 
     def sample(self, trainer: LabTrainer) -> None:
-        """Answers the recipe's prompt, or the first held-out one, as a ``sample`` event."""
+        """Answers the recipe's prompt, or the first held-out one, and writes a ``sample`` event."""
         step = self.sampled_at = trainer.state.global_step
         example = self._prepared.validation_examples[0]
         prompt: Any = self._recipe.sample_prompt
@@ -54,7 +54,7 @@ class TaskEvaluator:
         self._events.write(SampleEvent(step=step, prompt=shown, text=answers[0]))
 
     def score(self, trainer: LabTrainer, when: str) -> None:
-        """The task's own score on held-out rows (0..1), for data that has one, as a ``score`` event."""
+        """Writes the task's own score on held-out rows (0 to 1) as a ``score`` event, for data that has one."""
         name, examples = self._scorer, self._prepared.validation_examples[: self._recipe.score_rows]
         if not name or not examples:
             return
@@ -98,11 +98,11 @@ class TaskEvaluator:
         return {"name": name, **self._values} if name else {}
 
     def _skipped(self, what: str) -> None:
-        """A run is worth more than a look at it."""
+        """Warns that a measurement is left out; the run continues."""
         self._events.write(WarningEvent(text=f"out of memory beside the training: {what} is left out"))
 
     def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str] | None:
-        """Greedy answers, in batches that fit; None when memory holds not even one at a time."""
+        """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
         ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
         rows = min(ROWS_A_BATCH, len(ids))
         while rows:

@@ -1,6 +1,7 @@
-"""Figures reported elsewhere (TensorBoard, Weights & Biases, Trackio), by the Trainer's own ``report_to`` and
-only where a recipe asks. What is set here keeps their files in the run's folder and their runs under the
-run's name, so that a resumed run goes on in the same curve there; what people set themselves is left alone.
+"""Reporting to TensorBoard, Weights & Biases or Trackio by the Trainer's ``report_to``, where a recipe asks.
+
+The settings here keep their files in the run's folder and their runs under the run's name, so that a resumed
+run continues the same curve. Variables that are set already are not changed.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import os
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import Run
 
-#: What the lab's runs are filed under, where a tracker has projects and none is named.
+#: The project of the lab's runs, for trackers that have projects.
 PROJECT = "tui-lab"
 
 
 def prepare(recipe: Recipe, run: Run) -> None:
-    """Settings of the trackers that the recipe names, before they are loaded."""
+    """Sets the environment of the trackers that the recipe names; to be called before they are imported."""
     wanted = {
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": str(run.path / "tensorboard")},
         "wandb": {
