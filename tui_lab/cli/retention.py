@@ -7,14 +7,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from tui_lab.cli.interrupt import interruptible
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
+from tui_lab.evaluation.records import AcquisitionResult
 from tui_lab.retention.results import Comparison, ItemResult, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.suites import registry
@@ -32,10 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.threshold and not 0 < args.threshold < 2:
         raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
-    from tui_lab.evaluation.evaluate import evaluate, request_of
+    from tui_lab.evaluation.evaluate import evaluate
+    from tui_lab.evaluation.records import read_request
     from tui_lab.models.loading import quiet_libraries
 
-    request = request_of(
+    request = read_request(
         {
             "suites": args.suite or ["everyday"],
             "model": args.model,
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"v": 1, **jsonable(found)}, ensure_ascii=True, allow_nan=False))
     else:
-        print("\n\n".join("\n".join(lines(result)) for result in found["suites"]))
-        if found["acquisition"]:
-            print("\n" + "\n".join(learned(found["acquisition"])))
+        print("\n\n".join("\n".join(lines(result)) for result in found.suites))
+        if found.acquisition:
+            print("\n" + "\n".join(learned(found.acquisition)))
     return 0
 
 
@@ -137,18 +137,15 @@ def lines(result: SuiteResult) -> list[str]:
     return found
 
 
-def learned(acquisition: Mapping[str, Any]) -> list[str]:
+def learned(acquisition: AcquisitionResult) -> list[str]:
     """What a run learned, for people."""
-    found = [f"Its own task, {acquisition['rows']:,} held-out rows"]
-    for name, sides in acquisition["metrics"].items():
-        before, after = (
-            _score(Metric(float(sides[side]["value"]), float(sides[side]["se"]))) for side in _SIDES
-        )
+    found = [f"Its own task, {acquisition.rows:,} held-out rows"]
+    for name, change in acquisition.metrics.items():
+        before, after = (_score(Metric(mean.value, mean.se)) for mean in (change.base, change.tuned))
         found.append(f"  {name:<20} {before}  →  {after}")
-    losses = [float(acquisition["validation_loss"][side]) for side in _SIDES]
-    gap = float(acquisition["overfitting_gap"])
-    if math.isfinite(losses[1]):
-        found.append(f"  {'held-out loss':<20} {losses[0]:>8.3f}          →  {losses[1]:>8.3f}")
+    loss, gap = acquisition.validation_loss, acquisition.overfitting_gap
+    if math.isfinite(loss.tuned):
+        found.append(f"  {'held-out loss':<20} {loss.base:>8.3f}          →  {loss.tuned:>8.3f}")
     if math.isfinite(gap):
         found.append(
             f"  {'overfitting gap':<20} {gap:>+8.3f} nats a token (held-out loss less training loss)"

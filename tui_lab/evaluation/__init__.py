@@ -1,1 +1,1 @@
-"""Evaluation jobs: suites on demand, the adapter strength sweep and the cache of scores."""
+"""Evaluation jobs: suites on demand, the strength sweep of a run's adapter, and the cache of scores."""

@@ -1,6 +1,6 @@
-"""What a run learned of its own task: answers to its held-out rows before and after, judged by exact match,
-token F1, ROUGE-L and the data's own score, with the losses and the overfitting gap that the run measured.
-Answers are greedy and the rows are those that the run held back, found again from its recipe."""
+"""What a run learned of its own task: its held-out rows answered before and after the training, scored by
+exact match, token F1, ROUGE-L and the data's own score, with the losses and the overfitting gap of the run.
+Answers are greedy; the rows are found again from the recipe."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from tui_lab.data import formats, scoring, templates
 from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare
+from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
 from tui_lab.runs.state import RunState
 
-VERSION = 1
-
 
 class HeldOutTask:
-    """The held-out rows of a run. ``tokenizer`` is the base's; it is given the run's chat template."""
+    """The held-out rows of a run. ``tokenizer``: of the base model; the run's chat template is set on it."""
 
     def __init__(self, recipe: Recipe, state: RunState, tokenizer: Any) -> None:
-        settled = {choice.field: choice.value for choice in state.choices}
-        found = prepare(
+        choices = {choice.field: choice.value for choice in state.choices}
+        prepared = prepare(
             formats.read(recipe.data, recipe.data_format, recipe.max_rows),
             tokenizer,
-            max_length=int(settled.get("max_length") or recipe.max_length),
+            max_length=int(choices.get("max_length") or recipe.max_length),
             validation_fraction=recipe.validation_fraction,
             seed=recipe.seed,
             deduplicate=recipe.deduplicate,
             chat_template=recipe.chat_template,
         )
         self._tokenizer, self._recipe, self._state = tokenizer, recipe, state
-        self.scorer: str | None = found.facts.get("scorer")
-        self.examples: list[Example] = found.validation_examples[: recipe.score_rows]
+        self.scorer: str | None = prepared.facts.get("scorer")
+        self.examples: list[Example] = prepared.validation_examples[: recipe.score_rows]
 
     def answers(self, model: Any) -> list[str]:
-        """The model's answer to every row."""
+        """The model's answer to each row."""
         import torch
 
         from tui_lab.decoding.generate import generate_answers
@@ -53,56 +52,66 @@ class HeldOutTask:
                 max_new_tokens=self._recipe.sample_max_new_tokens,
             )
 
-    def result(self, base: Sequence[str], tuned: Sequence[str]) -> dict[str, Any]:
-        """The object that the run's folder keeps as retention/acquisition.json."""
+    def result(self, base: Sequence[str], tuned: Sequence[str], of: str = "") -> AcquisitionResult:
+        """The result for the answers of the base and of the tuned model. ``of`` identifies the weights."""
         rows = [as_row(example) for example in self.examples]
-        before, after = (self._marks(answers, rows) for answers in (base, tuned))
-        prompts = [prompt_of(example) for example in self.examples]
-        return {
-            "v": VERSION,
-            "rows": len(rows),
-            "scorer": self.scorer,
-            "metrics": {name: {"base": mean(before[name]), "tuned": mean(after[name])} for name in before},
-            **losses(self._state),
-            "items": [
-                {
-                    "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
-                    "expected": expected_of(example),
-                    **{
-                        side: {"text": texts[at], **{name: marks[name][at] for name in marks}}
-                        for side, texts, marks in (("base", base, before), ("tuned", tuned, after))
-                    },
-                }
-                for at, (prompt, example) in enumerate(zip(prompts, self.examples, strict=True))
+        before, after = self._scores(base, rows), self._scores(tuned, rows)
+        loss, train_loss, gap = _losses(self._state)
+        return AcquisitionResult(
+            rows=len(rows),
+            scorer=self.scorer,
+            metrics={name: MetricChange(mean(before[name]), mean(after[name])) for name in before},
+            validation_loss=loss,
+            train_loss=train_loss,
+            overfitting_gap=gap,
+            items=[
+                HeldOutItem(
+                    prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                    expected_of(example),
+                    {"text": base[at], **{name: scores[at] for name, scores in before.items()}},
+                    {"text": tuned[at], **{name: scores[at] for name, scores in after.items()}},
+                )
+                for at, example in enumerate(self.examples)
+                for prompt in (prompt_of(example),)
             ],
-        }
+            of=of,
+        )
 
-    def _marks(self, answers: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, list[float]]:
-        found = scoring.nearness(answers, rows)
+    def _scores(self, answers: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+        """The scores of the answers by metric, the data's own first."""
+        scores = scoring.nearness(answers, rows)
         if self.scorer:
-            found = {self.scorer: scoring.scores(self.scorer, answers, rows)} | found
-        return found
+            scores = {self.scorer: scoring.scores(self.scorer, answers, rows)} | scores
+        return scores
+
+    @property
+    def metric(self) -> str:
+        """The metric that stands for the task: the data's own, else exact match, else ROUGE-L for rows that
+        continue a text."""
+        continues_text = any(example.text is not None for example in self.examples)
+        return self.scorer or ("rouge_l" if continues_text else "exact")
+
+    def scores(self, model: Any) -> list[float]:
+        """The score of each row's answer by :attr:`metric`, 0 to 1."""
+        rows = [as_row(example) for example in self.examples]
+        return [float(score) for score in self._scores(self.answers(model), rows)[self.metric]]
 
 
-def mean(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard error: the sample's standard deviation (n − 1) over √n."""
+def mean(values: Sequence[float]) -> Mean:
+    """Mean and standard error: sample standard deviation (n − 1) over √n. NaN where it is undefined."""
     n = len(values)
     if not n:
-        return {"value": math.nan, "se": math.nan}
+        return Mean(math.nan, math.nan)
     value = math.fsum(values) / n
     if n == 1:
-        return {"value": value, "se": math.nan}
-    return {"value": value, "se": math.sqrt(math.fsum((v - value) ** 2 for v in values) / (n - 1) / n)}
+        return Mean(value, math.nan)
+    return Mean(value, math.sqrt(math.fsum((v - value) ** 2 for v in values) / (n - 1) / n))
 
 
-def losses(state: RunState) -> dict[str, Any]:
-    """The run's own held-out loss before and after and its last training loss, in nats a token; the
-    overfitting gap is their signed difference (of losses, as of no share, no ratio is taken)."""
+def _losses(state: RunState) -> tuple[BaseAndTuned, float, float]:
+    """The run's held-out loss before and after, its last training loss, and the overfitting gap, which is the
+    difference of the last two; in nats per token."""
     validation = state.validation.values
     before, after = (float(validation[0]), float(validation[-1])) if validation else (math.nan, math.nan)
     train = float(state.loss.last)
-    return {
-        "validation_loss": {"base": before, "tuned": after},
-        "train_loss": train,
-        "overfitting_gap": after - train,
-    }
+    return BaseAndTuned(before, after), train, after - train

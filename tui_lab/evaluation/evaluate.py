@@ -1,29 +1,30 @@
-"""Measures retention on demand: ``python -m tui_lab.evaluation.evaluate``, a job that speaks the protocol of
-:mod:`tui_lab.core.job_protocol`, and :func:`evaluate` for the command line. Base and tuned model are scored on the same
-items from one loaded base where an adapter allows it; scores are written as they come, so that what was
-interrupted goes on, and a base is scored once. A run keeps its results in its own folder."""
+"""Measures retention on demand: ``python -m tui_lab.evaluation.evaluate`` is a job, :func:`evaluate` the same
+for the command line. Base and tuned model are scored on the same items, from one loaded base if an adapter
+allows it. Scores are written as they come, so an interrupted evaluation resumes and a base is scored once.
+The results of a run are kept in its folder."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import re
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tui_lab import __version__
-from tui_lab.core import files, job_protocol, records
+from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache
-from tui_lab.evaluation.request import EvaluationRequest, EvaluationTarget, request_of, resolve_target
+from tui_lab.evaluation.records import AcquisitionResult, EvaluationAnswer, EvaluationRequest
+from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
@@ -34,107 +35,95 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.references import Target
 from tui_lab.runs.state import Watcher
 
+if TYPE_CHECKING:
+    from tui_lab.evaluation.acquisition import HeldOutTask
+
 FOLDER = "retention"
 ACQUISITION = "acquisition.json"
-#: Names that a suite's file may not take.
-_TAKEN = {"acquisition", "strength"}
-VERSIONED = ("torch", "transformers", "peft")
-#: Items that the job's answer holds: about 10 MB.
-MOST_ITEMS_TOLD = 10_000
-#: Seconds between two reports of progress.
-INTERVAL_S = 0.2
-
-Say = Callable[..., None]  # text, done, total
+#: File names in that folder that a suite must not take.
+_RESERVED_NAMES = {"acquisition", "strength"}
+VERSIONED_LIBRARIES = ("torch", "transformers", "peft")
+#: Items in the job's answer: about 10 MB. Larger results stay in the run's folder.
+MAX_ANSWER_ITEMS = 10_000
+#: Seconds between two progress reports.
+PROGRESS_INTERVAL_S = 0.2
 
 
-# --- the whole ----------------------------------------------------------------------------------------
+def _ignore(text: str, done: int | None = None, total: int | None = None) -> None:
+    del text, done, total
 
 
 def evaluate(
-    request: EvaluationRequest, say: Say = lambda *_: None, cancelled: Callable[[], bool] = lambda: False
-) -> dict[str, Any]:
-    """``suites``: the result of every suite, in the order asked for; ``acquisition``: of a run, what it
-    learned (None where that is not known). Raises Cancelled, and LabError in one sentence."""
-    loaded = [registry.load(name, request.limit) for name in request.suites]
-    subject = resolve_target(request)
-    return _Evaluation(request, subject, loaded, say, cancelled).run()
+    request: EvaluationRequest,
+    on_progress: job_protocol.OnProgress = _ignore,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> EvaluationAnswer:
+    """Measures everything that the request names. Raises Cancelled, and LabError."""
+    request = request.validated()
+    suites = [registry.load(name, request.limit) for name in request.suites]
+    target = resolve_target(request)
+    return _Evaluation(request, target, suites, _Progress(on_progress), cancelled).run()
 
 
-class _Evaluation:
-    def __init__(
-        self,
-        request: EvaluationRequest,
-        subject: EvaluationTarget,
-        loaded: list[Suite],
-        say: Say,
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self._request, self._subject, self._suites = request, subject, loaded
-        self._say, self._cancelled = say, cancelled
-        self._model: Any = None
-        self._tokenizer: Any = None
-        self._seconds: dict[str, float] = {}
-        self._warnings: dict[str, list[str]] = {suite.sha256: [] for suite in loaded}
-        self._notes: list[str] = []
-        self._told = 0.0
+class _Progress:
+    """Reports progress, at most a few times per second while items are counted."""
+
+    def __init__(self, on_progress: job_protocol.OnProgress) -> None:
+        self._on_progress = on_progress
+        self._reported_at = 0.0
+
+    def report(self, text: str, done: int | None = None, total: int | None = None, now: bool = False) -> None:
+        clock = time.monotonic()
+        counted = done is not None and done != total
+        if counted and not now and clock - self._reported_at < PROGRESS_INTERVAL_S:
+            return
+        self._reported_at = clock
+        self._on_progress(text, done, total)
+
+
+class _Models:
+    """The base and the tuned model of a target, loaded when they are first needed."""
+
+    def __init__(self, target: EvaluationTarget, allow_large: bool, progress: _Progress) -> None:
+        self._target, self._allow_large, self._progress = target, allow_large, progress
+        self._model: Any = None  # a transformers or peft model
         self._is_tuned = False
+        self._tokenizer: Any = None
 
-    def run(self) -> dict[str, Any]:
-        """Everything before the adapter is put on, then everything after."""
-        subject = self._subject
-        before = [self._scores(suite, "base") for suite in self._suites]
-        after: list[list[ItemScore]] | None = None
-        if subject.tuned is not None:
-            task, base_answers = self._acquisition_before()
-            after = [self._scores(suite, "tuned") for suite in self._suites]
-            if task is not None:
-                self._report("answering held-out rows with the tuned model")
-                tuned_answers = task.answers(self._tuned_model())
-                self._store(
-                    ACQUISITION, records.jsonable(self._marked(task.result(base_answers, tuned_answers)))
-                )
-        found = []
-        for at, suite in enumerate(self._suites):
-            result = results.build(
-                suite,
-                self._facts(suite),
-                before[at],
-                after[at] if after is not None else None,
-                subject.threshold,
-                [*self._warnings[suite.sha256], *self._notes],
-            )
-            self._keep(result)
-            found.append(result)
-        self._forget_parts()
-        return {"suites": found, "acquisition": self._acquisition()}
-
-    # ------------------------------------------------------------------ models
-
-    def _base_model(self) -> Any:
-        """The base, loaded when it is first needed."""
+    def base(self) -> Any:
+        """The base; not after :meth:`tuned`."""
         if self._model is None:
-            self._model = self._load(self._subject.base)
+            self._model = self._load(self._target.base, self._target.label)
         return self._model
 
-    def _tuned_model(self) -> Any:
-        """What was tuned: the loaded base with the adapter on it, or other weights in the base's place."""
+    def tuned(self) -> Any:
+        """The loaded base with the adapter, or other weights in its place."""
         if self._is_tuned:
             return self._model
-        target = self._subject.tuned
-        assert target is not None
-        if target.adapter is None:
+        tuned = self._target.tuned
+        assert tuned is not None
+        if tuned.adapter is None:
             self._free()
-            self._model = self._load(target)
+            self._model = self._load(tuned, self._target.name)
         else:
             from tui_lab.decoding.adapters import load_peft_model
 
-            self._report(f"loading {sanitize(self._subject.name)}")
-            self._model = load_peft_model(self._base_model(), target.adapter, self._subject.name)
+            self._progress.report(f"loading {sanitize(self._target.name)}")
+            self._model = load_peft_model(self.base(), tuned.adapter, self._target.name)
         self._is_tuned = True
         return self._model
 
+    def tokenizer(self) -> Any:
+        """The tokenizer of the base, for both: the same items must be the same tokens."""
+        if self._tokenizer is None:
+            from tui_lab.data.templates import load_tokenizer
+
+            base = self._target.base
+            self._tokenizer = load_tokenizer(base.location, base.revision or None)
+        return self._tokenizer
+
     def _free(self) -> None:
-        """Two whole models need not fit the memory: the first goes before the second comes."""
+        """Frees the base: two whole models may not fit into memory."""
         import torch
 
         self._model = None
@@ -142,227 +131,243 @@ class _Evaluation:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _load(self, target: Target) -> Any:
+    def _load(self, source: Target, label: str) -> Any:
         from tui_lab.models import catalog
         from tui_lab.models.load_progress import report_load_progress
         from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
 
-        name = sanitize(self._subject.label if target is self._subject.base else self._subject.name)
-        self._report(f"loading {name}")
-        with quiet_libraries(), report_load_progress(lambda text: self._report(text), name, target.location):
-            how = self._subject.how
+        name, how = sanitize(label), self._target.how
+        self._progress.report(f"loading {name}")
+        with quiet_libraries(), report_load_progress(self._progress.report, name, source.location):
             model = load_model(
-                ModelSource(target.location, target.revision),
+                ModelSource(source.location, source.revision),
                 Precision(how.dtype, four_bit=how.quantization == "nf4"),
             )
-        catalog.check_size(target.location, model.num_parameters(), self._request.allow_large)
+        catalog.check_size(source.location, model.num_parameters(), self._allow_large)
         return model
 
-    def _tokenizer_of_base(self) -> Any:
-        """The base's own, for both: the same items are the same tokens."""
-        if self._tokenizer is None:
-            from tui_lab.data.templates import load_tokenizer
 
-            base = self._subject.base
-            self._tokenizer = load_tokenizer(base.location, base.revision or None)
-        return self._tokenizer
+class _Evaluation:
+    """One evaluation: everything on the base first, then everything on the tuned model."""
+
+    def __init__(
+        self,
+        request: EvaluationRequest,
+        target: EvaluationTarget,
+        suites: list[Suite],
+        progress: _Progress,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._request, self._target, self._suites = request, target, suites
+        self._progress, self._cancelled = progress, cancelled
+        self._models = _Models(target, request.allow_large, progress)
+        self._seconds: dict[str, float] = {}  # of scoring, by the hash of the suite
+        self._warnings: dict[str, list[str]] = {suite.sha256: [] for suite in suites}
+        self._notes: list[str] = []  # warnings of all suites
+
+    def run(self) -> EvaluationAnswer:
+        before = [self._scores(suite, tuned=False) for suite in self._suites]
+        after: list[list[ItemScore]] | None = None
+        if self._target.tuned is not None:
+            task = self._held_out_task()
+            base_answers: list[str] = []
+            if task is not None:
+                self._progress.report("answering held-out rows with the base")
+                base_answers = task.answers(self._models.base())
+            after = [self._scores(suite, tuned=True) for suite in self._suites]
+            if task is not None:
+                self._progress.report("answering held-out rows with the tuned model")
+                tuned_answers = task.answers(self._models.tuned())
+                self._store(ACQUISITION, task.result(base_answers, tuned_answers, self._weights_key()))
+        suite_results = []
+        for at, suite in enumerate(self._suites):
+            result = results.build(
+                suite,
+                self._info(suite),
+                before[at],
+                after[at] if after is not None else None,
+                self._target.threshold,
+                [*self._warnings[suite.sha256], *self._notes],
+            )
+            self._store_result(result)
+            suite_results.append(result)
+        self._delete_partial_scores()
+        return EvaluationAnswer(suite_results, self._stored_acquisition())
 
     # ------------------------------------------------------------------ suites
 
-    def _scores(self, suite: Suite, side: str) -> list[ItemScore]:
-        """The scores of a suite, those on disk and the rest, which is written as it comes."""
-        subject = self._subject
-        tuned = side == "tuned"
-        model = subject.tuned_identity if tuned else subject.base_identity
-        if not tuned and not Path(subject.base.location).is_dir():
-            self._base_model()  # which commit of the hub it is, is known once it is here
-            model = subject.base_identity
-        place = self._parts_folder() if tuned else score_cache.folder()
-        with ScoreFile(place, model, subject.how, suite) as kept:
-            if not tuned and not kept.done:
-                self._say_of_others(suite, kept.others())
-            if kept.complete:
-                self._report(f"{suite.name}: {side} is known", len(suite.items), len(suite.items), True)
-                return [kept.done[item.id] for item in suite.items]
-            return self._score(suite, side, kept, self._tuned_model() if tuned else self._base_model())
+    def _scores(self, suite: Suite, *, tuned: bool) -> list[ItemScore]:
+        """The scores of a suite: those on disk, and the others computed and appended."""
+        target = self._target
+        if not tuned and not Path(target.base.location).is_dir():
+            self._models.base()  # the commit of a hub id is known once it is downloaded
+        identity = target.tuned_identity if tuned else target.base_identity
+        directory = self._partial_folder() if tuned else score_cache.folder()
+        side = "tuned" if tuned else "base"
+        with ScoreFile(directory, identity, target.how, suite) as cached:
+            if not tuned and not cached.done:
+                self._warn_about_other_baselines(suite, cached.other_configs())
+            if cached.complete:
+                total = len(suite.items)
+                self._progress.report(f"{suite.name}: {side} is known", total, total, now=True)
+                return [cached.done[item.id] for item in suite.items]
+            return self._score(suite, side, cached, self._models.tuned() if tuned else self._models.base())
 
-    def _score(self, suite: Suite, side: str, kept: ScoreFile, model: Any) -> list[ItemScore]:
+    def _score(self, suite: Suite, side: str, cached: ScoreFile, model: Any) -> list[ItemScore]:
         from tui_lab.models.loading import quiet_libraries
         from tui_lab.retention.scoring.score import score
 
-        total, was = len(suite.items), len(kept.done)
-        already = f", {was:,} of them before" if was else ""
+        total, known = len(suite.items), len(cached.done)
+        known_text = f", {known:,} of them before" if known else ""
         began = time.monotonic()
 
-        def ready(one: ItemScore) -> None:
-            kept.add(one)
-            self._report(
-                f"{suite.name}: {side}, {len(kept.done):,} of {total:,} items{already}", len(kept.done), total
+        def on_score(one: ItemScore) -> None:
+            cached.add(one)
+            done = len(cached.done)
+            self._progress.report(
+                f"{suite.name}: {side}, {done:,} of {total:,} items{known_text}", done, total
             )
 
-        self._report(f"{suite.name}: {side}{already}", was, total, True)
+        self._progress.report(f"{suite.name}: {side}{known_text}", known, total, now=True)
         try:
             with quiet_libraries():
                 return score(
                     model,
-                    self._tokenizer_of_base(),
+                    self._models.tokenizer(),
                     suite,
-                    done=dict(kept.done),
-                    on_score=ready,
-                    on_warning=self._warn_once(suite),
+                    done=dict(cached.done),
+                    on_score=on_score,
+                    on_warning=lambda text: self._warn(suite, text),
                     cancelled=self._cancelled,
                 )
         finally:
             spent = self._seconds.get(suite.sha256, 0.0)
             self._seconds[suite.sha256] = spent + time.monotonic() - began
 
-    def _warn_once(self, suite: Suite) -> Callable[[str], None]:
-        """Collects warnings for the suite's result; base and tuned model often give the same one."""
-        warnings = self._warnings[suite.sha256]
-        return lambda text: None if text in warnings else warnings.append(text)
+    def _warn(self, suite: Suite, text: str) -> None:
+        """Adds a warning to the suite's result, once: base and tuned model often give the same one."""
+        if text not in self._warnings[suite.sha256]:
+            self._warnings[suite.sha256].append(text)
 
-    def _say_of_others(self, suite: Suite, others: list[LoadConfig]) -> None:
+    def _warn_about_other_baselines(self, suite: Suite, others: list[LoadConfig]) -> None:
         if others:
-            self._warnings[suite.sha256].append(
-                f"the baseline of {suite.name} that was kept is of the model {others[0]}; this evaluation is "
-                f"{self._subject.how}, so the base was measured again"
+            self._warn(
+                suite,
+                f"the cached baseline of {suite.name} is of the model {others[0]}; this evaluation is "
+                f"{self._target.how}, so the base was measured again",
             )
 
-    def _facts(self, suite: Suite) -> results.MeasurementInfo:
-        how, subject = self._subject.how, self._subject
+    def _info(self, suite: Suite) -> results.MeasurementInfo:
+        how, target = self._target.how, self._target
         return results.MeasurementInfo(
-            model=sanitize(subject.label),
-            revision=subject.base.revision,
+            model=sanitize(target.label),
+            revision=target.base.revision,
             quantization=how.quantization,
             dtype=how.dtype,
-            adapter=sanitize(subject.name) if subject.tuned is not None else None,
-            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED}},
+            adapter=sanitize(target.name) if target.tuned is not None else None,
+            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED_LIBRARIES}},
             seconds=round(self._seconds.get(suite.sha256, 0.0), 3),
         )
 
     # ------------------------------------------------------------------ acquisition
 
-    def _acquisition_before(self) -> tuple[Any, list[str]]:
-        """The run's held-out rows with the base's answers; None where there are none to ask."""
-        run = self._subject.run
-        if run is None or not self._request.acquisition or self._acquired(run):
-            return None, []
+    def _held_out_task(self) -> HeldOutTask | None:
+        """The run's held-out rows; None if there are none, or if they are not wanted or already scored."""
+        run = self._target.run
+        if run is None or not self._request.acquisition or self._stored_acquisition() is not None:
+            return None
         from tui_lab.data.templates import load_tokenizer
         from tui_lab.evaluation.acquisition import HeldOutTask
 
-        base = self._subject.base
+        base = self._target.base
         try:
             state = Watcher(run).read_all()
             task = HeldOutTask(run.recipe(), state, load_tokenizer(base.location, base.revision or None))
         except LabError as error:
             self._notes.append(f"what the run learned could not be measured: {error}")
-            return None, []
-        if not task.examples:
-            return None, []
-        self._report("answering held-out rows with the base")
-        return task, task.answers(self._base_model())
+            return None
+        return task if task.examples else None
 
-    def _acquired(self, run: Run) -> bool:
-        return (_object(run.path / FOLDER / ACQUISITION) or {}).get("of") == self._mark()
+    def _stored_acquisition(self) -> AcquisitionResult | None:
+        """The acquisition in the run's folder if it is of these weights; None for a damaged file, too."""
+        run = self._target.run
+        if run is None:
+            return None
+        try:
+            text = (run.path / FOLDER / ACQUISITION).read_bytes()
+            stored = from_json(text, AcquisitionResult, ACQUISITION)
+        except (OSError, LabError):
+            return None
+        return stored if stored.of == self._weights_key() else None
 
-    def _acquisition(self) -> dict[str, Any] | None:
-        run = self._subject.run
-        found = _object(run.path / FOLDER / ACQUISITION) if run is not None else None
-        return found if found is not None and found.get("of") == self._mark() else None
+    def _weights_key(self) -> str:
+        """The weights and how they are loaded."""
+        return f"{self._target.tuned_identity} {self._target.how}"
 
-    def _mark(self) -> str:
-        """Of which weights, loaded how, an acquisition was measured."""
-        return f"{self._subject.tuned_identity} {self._subject.how}"
+    # ------------------------------------------------------------------ files
 
-    def _marked(self, result: dict[str, Any]) -> dict[str, Any]:
-        return {**result, "of": self._mark()}
-
-    # ------------------------------------------------------------------ what is kept
-
-    def _parts_folder(self) -> Path:
-        """Where scores of what was tuned lie until the evaluation is whole."""
-        run = self._subject.run
+    def _partial_folder(self) -> Path:
+        """The folder of the tuned model's scores until the evaluation is complete."""
+        run = self._target.run
         if run is None:
             return score_cache.folder().parent / "evaluations"
-        self._own_folder(run)
-        return run.path / FOLDER / "parts"
+        return self._results_folder(run) / "parts"
 
-    def _own_folder(self, run: Run) -> Path:
-        place = run.path / FOLDER
+    def _results_folder(self, run: Run) -> Path:
+        path = run.path / FOLDER
         try:
-            place.mkdir(mode=0o700, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
-        return place
+        return path
 
-    def _keep(self, result: SuiteResult) -> None:
-        """Stores a run's result; a part of a suite does not take the place of more of it."""
-        run = self._subject.run
+    def _store_result(self, result: SuiteResult) -> None:
+        """Stores the result of a run, unless it has fewer items of the suite than the stored one."""
+        run = self._target.run
         if run is None:
             return
         name = f"{file_stem(result.suite)}.json"
         if self._request.limit:
-            try:
+            with contextlib.suppress(LabError):  # there is none yet, or it is damaged
                 before = results.read(run.path / FOLDER / name)
                 if before.version == result.version and before.n > result.n:
                     return
-            except LabError:
-                pass  # there is none yet, or it is damaged
         self._store(name, result)
 
-    def _store(self, name: str, value: SuiteResult | dict[str, Any]) -> None:
-        run = self._subject.run
+    def _store(self, name: str, value: SuiteResult | AcquisitionResult) -> None:
+        run = self._target.run
         assert run is not None
-        place = self._own_folder(run)
         try:
-            files.write_atomically(place / name, results.text_of(value))
+            files.write_atomically(self._results_folder(run) / name, to_json(value) + "\n")
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
 
-    def _forget_parts(self) -> None:
-        """The parts are in the results now."""
-        if self._subject.tuned is None:
+    def _delete_partial_scores(self) -> None:
+        """Deletes the tuned model's scores, which are in the results now."""
+        if self._target.tuned is None:
             return
+        folder = self._partial_folder()
         for suite in self._suites:
-            scores = ScoreFile(self._parts_folder(), self._subject.tuned_identity, self._subject.how, suite)
-            scores.path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other parts wait in it
-            self._parts_folder().rmdir()
-
-    def _report(
-        self, text: str, done: int | None = None, total: int | None = None, now: bool = False
-    ) -> None:
-        """Progress, a few times a second at most while items are counted."""
-        clock = time.monotonic()
-        if done is not None and not now and done != total and clock - self._told < INTERVAL_S:
-            return
-        self._told = clock
-        self._say(text, done, total)
+            cached = ScoreFile(folder, self._target.tuned_identity, self._target.how, suite)
+            cached.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # scores of other suites may be in it
+            folder.rmdir()
 
 
 def file_stem(suite: str) -> str:
-    """A suite's name as the name of a file."""
+    """A suite's name as a file name."""
     stem = re.sub(r"[^A-Za-z0-9._@-]+", "-", suite).strip("-.")[:80] or "suite"
-    return f"{stem}-suite" if stem in _TAKEN else stem
+    return f"{stem}-suite" if stem in _RESERVED_NAMES else stem
 
 
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object of a file; None for whatever else is there."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def handle(value: dict[str, Any], progress: job_protocol.OnProgress) -> dict[str, Any]:
-    """The job: one request, one result. Items of whole benchmarks, which no pipe takes in one line, stay in
-    the run's folder."""
-    found = evaluate(request_of(value), progress)
-    if sum(len(result.items) for result in found["suites"]) > MOST_ITEMS_TOLD:
-        found["suites"] = [msgspec.structs.replace(result, items=[]) for result in found["suites"]]
-    return found
+def handle(request: EvaluationRequest, on_progress: job_protocol.OnProgress) -> EvaluationAnswer:
+    """The job. The items of whole benchmarks, too many for one line, are only in the run's folder."""
+    answer = evaluate(request, on_progress)
+    if sum(len(result.items) for result in answer.suites) <= MAX_ANSWER_ITEMS:
+        return answer
+    suites = [msgspec.structs.replace(result, items=[]) for result in answer.suites]
+    return msgspec.structs.replace(answer, suites=suites)
 
 
 if __name__ == "__main__":
-    sys.exit(job_protocol.serve(handle))
+    sys.exit(job_protocol.serve(handle, EvaluationRequest))

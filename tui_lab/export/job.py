@@ -58,11 +58,11 @@ def _at_strength(source: SavedRun, strength: float, partial: Path) -> Iterator[S
     if strength == 1:
         yield source
         return
-    from tui_lab.evaluation import strength_sweep
+    from tui_lab.evaluation import strength_target
 
-    target = strength_sweep.SweepTarget.of(source.run)  # raises LabError for methods that cannot be scaled
+    target = strength_target.SweepTarget.of(source.run)  # raises LabError for methods that cannot be scaled
     with tempfile.TemporaryDirectory(dir=partial, prefix=".strength-") as place:
-        strength_sweep.write(target, strength, Path(place))
+        strength_target.write(target, strength, Path(place))
         yield replace(source, path=Path(place))
 
 
