@@ -18,9 +18,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.data import bundled
 from tui_lab.evaluation import evaluate, score_cache
-from tui_lab.evaluation.evaluate import file_stem, request_of
+from tui_lab.evaluation.evaluate import file_stem
+from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest, read_request
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
@@ -30,15 +32,18 @@ from tui_lab.retention.scoring.score import Cancelled
 from tui_lab.retention.suites import registry
 from tui_lab.runs import folder as runs
 
+#: Items of the suite and held-out rows in most tests.
+ITEMS, ROWS = 12, 3
 
-def ask(**values: Any) -> dict[str, Any]:
-    return evaluate.evaluate(request_of({"suites": ["everyday"], "limit": 24, **values}))
+
+def ask(**values: Any) -> EvaluationAnswer:
+    return evaluate.evaluate(read_request({"suites": ["everyday"], "limit": ITEMS, **values}))
 
 
 @pytest.fixture
 def run(runs_dir: Path, adapters: dict[str, Path]) -> runs.Run:
     """A finished run on the bundled data ``support``, asked few rows."""
-    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": 6}), name="tuned")
+    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": ROWS}), name="tuned")
     shutil.copytree(adapters["own"], made.adapter_path)
     return made
 
@@ -51,9 +56,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     plain = loading.load_model
 
-    def noted(location: str, **how: Any) -> Any:
-        seen.append(location)
-        return plain(location, **how)
+    def noted(source: Any, *how: Any, **options: Any) -> Any:
+        seen.append(source.location)
+        return plain(source, *how, **options)
 
     monkeypatch.setattr(loading, "load_model", noted)
     return seen
@@ -61,8 +66,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_run_against_its_base(run: runs.Run, adapters: dict[str, Path], loads: list[str]) -> None:
     found = ask(run=run.id)
-    [result] = found["suites"]
-    suite = registry.load("everyday", 24)
+    [result] = found.suites
+    suite = registry.load("everyday", ITEMS)
     base = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     before = score.score(base, tokenizer, suite)
@@ -70,45 +75,46 @@ def test_a_run_against_its_base(run: runs.Run, adapters: dict[str, Path], loads:
     for item, one, other in zip(result.items, before, after, strict=True):
         assert item.base.loglikelihoods == pytest.approx(one.loglikelihoods, rel=1e-5)
         assert item.tuned.loglikelihoods == pytest.approx(other.loglikelihoods, rel=1e-5)
-    assert result.comparison.pre == sum(score.correct(suite, before)) / 24
-    assert result.comparison.post == sum(score.correct(suite, after)) / 24
+    assert result.comparison.pre == sum(score.correct(suite, before)) / ITEMS
+    assert result.comparison.post == sum(score.correct(suite, after)) / ITEMS
     assert result.comparison.threshold == run.recipe().retention_threshold
     assert loads == [str(MODEL_DIR)], "one model serves both"
     place = run.path / "retention"
     assert stat.S_IMODE(place.stat().st_mode) == 0o700 and not (place / "parts").exists()
     assert results.read(place / "everyday.json").items == result.items
     learned = json.loads((place / "acquisition.json").read_text())
-    assert learned == found["acquisition"] and learned["rows"] == 6 and learned["scorer"] == "exact"
+    assert learned == json.loads(to_json(found.acquisition))
+    assert learned["rows"] == ROWS and learned["scorer"] == "exact" and learned["v"] == 1
     expected = [row["messages"][-1]["content"] for row in bundled.load("support").validation]
-    assert [item["expected"] for item in learned["items"]] == expected[:6]
+    assert [item["expected"] for item in learned["items"]] == expected[:ROWS]
     for side in ("base", "tuned"):
         marks = [item[side]["token_f1"] for item in learned["items"]]
-        assert learned["metrics"]["token_f1"][side]["value"] == pytest.approx(sum(marks) / 6)
+        assert learned["metrics"]["token_f1"][side]["value"] == pytest.approx(sum(marks) / ROWS)
     # everything is known now but what was tuned, whose scores are in the result
     again = ask(run=run.id)
-    assert again["suites"][0].comparison == result.comparison
-    assert again["acquisition"] == found["acquisition"]
+    assert again.suites[0].comparison == result.comparison
+    assert to_json(again.acquisition) == to_json(found.acquisition)
 
 
 def test_a_baseline_is_computed_once_and_by_whom_it_is(
     runs_dir: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [first] = ask()["suites"]
+    [first] = ask().suites
     assert loads == [str(MODEL_DIR)]
-    [again] = ask()["suites"]
+    [again] = ask().suites
     assert len(loads) == 1 and again.items == first.items and not again.warnings
-    [half] = ask(dtype="bfloat16")["suites"]
-    assert len(loads) == 2 and half["dtype"] == "bfloat16"
+    [half] = ask(dtype="bfloat16").suites
+    assert len(loads) == 2 and half.dtype == "bfloat16"
     [said] = half.warnings
     assert "without quantisation in float32" in said and "in bfloat16" in said and "measured again" in said
     assert half.items[0].base.loglikelihoods != first.items[0].base.loglikelihoods
-    assert not ask(dtype="bfloat16")["suites"][0].warnings, "said once: the baseline is there now"
-    [quarter] = ask(quantization="nf4")["suites"]
+    assert not ask(dtype="bfloat16").suites[0].warnings, "said once: the baseline is there now"
+    [quarter] = ask(quantization="nf4").suites
     assert quarter.quantization == "nf4"
     assert "in nf4 in" in quarter.warnings[0] and "measured again" in quarter.warnings[0]
     assert quarter.items[0].base.loglikelihoods != first.items[0].base.loglikelihoods
     loads.pop()
-    ask(limit=20)
+    ask(limit=ITEMS - 2)
     assert len(loads) == 3, "a part of a suite is another suite"
     monkeypatch.setattr(score_cache, "SCORER", 999)
     ask()
@@ -118,9 +124,9 @@ def test_a_baseline_is_computed_once_and_by_whom_it_is(
 def test_a_run_is_measured_as_it_was_trained(runs_dir: Path, adapters: dict[str, Path]) -> None:
     made = runs.create(build({"model": "pocket", "data": "support", "quantization": "nf4"}), name="four")
     shutil.copytree(adapters["own"], made.adapter_path)
-    [result] = ask(run=made.id, acquisition=False)["suites"]
+    [result] = ask(run=made.id, acquisition=False).suites
     assert result.quantization == "nf4"
-    [other] = ask(run=made.id, quantization="none", acquisition=False)["suites"]
+    [other] = ask(run=made.id, quantization="none", acquisition=False).suites
     assert other.quantization == "none" and "measured again" in other.warnings[0]
 
 
@@ -130,8 +136,8 @@ def test_data_that_have_gone_cost_only_what_they_held(
     made = runs.create(build({"model": "pocket", "data": str(tmp_path / "gone.jsonl")}), name="gone")
     shutil.copytree(adapters["own"], made.adapter_path)
     found = ask(run=made.id)
-    assert found["acquisition"] is None and found["suites"][0].comparison
-    assert any("gone.jsonl" in text for text in found["suites"][0].warnings)
+    assert found.acquisition is None and found.suites[0].comparison
+    assert any("gone.jsonl" in text for text in found.suites[0].warnings)
 
 
 def test_a_run_that_saved_nothing_yet(runs_dir: Path) -> None:
@@ -156,7 +162,7 @@ def test_a_model_saved_again_is_another(tmp_path: Path, runs_dir: Path, loads: l
 def test_whole_weights_are_loaded_when_the_base_has_gone(runs_dir: Path, loads: list[str]) -> None:
     made = runs.create(build({"model": "pocket", "data": "support", "method": "full"}), name="whole")
     shutil.copytree(MODEL_DIR, made.model_path)
-    [result] = ask(run=made.id, acquisition=False)["suites"]
+    [result] = ask(run=made.id, acquisition=False).suites
     assert loads == [str(MODEL_DIR), str(made.model_path)]
     assert result.comparison.b == result.comparison.c == 0 and result.adapter == made.id
     low = result.comparison.above_chance.low
@@ -171,7 +177,7 @@ def test_whole_weights_are_loaded_when_the_base_has_gone(runs_dir: Path, loads: 
 def test_interrupted_it_goes_on_where_it_stopped(
     side: str, run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ask(run=run.id)["suites"][0]
+    whole = ask(run=run.id).suites[0]
     shutil.rmtree(run.path / "retention")
     if side == "base":
         shutil.rmtree(score_cache.folder())
@@ -187,31 +193,31 @@ def test_interrupted_it_goes_on_where_it_stopped(
             on_score(one)
 
         def stopped() -> bool:
-            return len(asked) == 1 and len(ids) >= 8
+            return len(asked) == 1 and len(ids) >= 4
 
         return plain(
-            model, tokenizer, suite, done=done, on_score=counted, cancelled=stopped, batch_tokens=512
+            model, tokenizer, suite, done=done, on_score=counted, cancelled=stopped, batch_tokens=128
         )
 
     monkeypatch.setattr(score, "score", noted)
     with pytest.raises(Cancelled):
         ask(run=run.id, acquisition=False)
-    assert 8 <= len(asked[0]) < 24
-    [again] = ask(run=run.id, acquisition=False)["suites"]
-    assert not set(asked[0]) & set(asked[1]) and len(asked[0]) + len(asked[1]) == 24
+    assert 4 <= len(asked[0]) < ITEMS
+    [again] = ask(run=run.id, acquisition=False).suites
+    assert not set(asked[0]) & set(asked[1]) and len(asked[0]) + len(asked[1]) == ITEMS
     assert again.comparison == whole.comparison
 
 
 def test_damaged_lines_are_scored_again(runs_dir: Path) -> None:
-    [first] = ask()["suites"]
+    [first] = ask().suites
     [path] = score_cache.folder().glob("*.jsonl")
     lines = path.read_bytes().splitlines(keepends=True)
     damaged = [lines[0], b"\xff\x00nonsense\n", b"[1]\n", *lines[3:-1], lines[-1][:20]]
     path.write_bytes(b"".join(damaged))
-    [again] = ask()["suites"]
+    [again] = ask().suites
     for one, other in zip(again.items, first.items, strict=True):
         assert one.base.loglikelihoods == pytest.approx(other.base.loglikelihoods, rel=1e-5)
-    suite = registry.load("everyday", 24)
+    suite = registry.load("everyday", ITEMS)
     with ScoreFile(score_cache.folder(), _identity(), LoadConfig("none", again.dtype, "cpu"), suite) as kept:
         assert kept.path == path and kept.complete
 
@@ -229,13 +235,13 @@ def test_a_run_by_other_names(run: runs.Run, tmp_path: Path, loads: list[str]) -
         {"run": str(run.path)},
     ):
         place.unlink(missing_ok=True)
-        [result] = ask(**names, acquisition=False)["suites"]
+        [result] = ask(**names, acquisition=False).suites
         assert (result.model, result.adapter) == ("pocket", run.id), names
         assert results.read(place).comparison == result.comparison
     other = tmp_path / "other"
     shutil.copytree(MODEL_DIR, other)
     place.unlink()
-    [result] = ask(model=str(other), adapter=run.id, acquisition=False)["suites"]
+    [result] = ask(model=str(other), adapter=run.id, acquisition=False).suites
     assert result.model == str(other) and not place.exists(), "on another base it is not the run's result"
 
 
@@ -252,8 +258,8 @@ def test_an_adapter_folder_and_several_suites(
     rows = [{"question": f"What is {n}?", "choices": ["this", "that"], "answer": n % 2} for n in range(6)]
     own.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = ask(model="pocket", adapter=str(adapters["own"]), suites=["everyday", str(own), "toxicity"])
-    assert [result.suite for result in found["suites"]] == ["everyday", "mine", "toxicity"]
-    assert all(result.comparison for result in found["suites"]) and found["acquisition"] is None
+    assert [result.suite for result in found.suites] == ["everyday", "mine", "toxicity"]
+    assert all(result.comparison for result in found.suites) and found.acquisition is None
     with pytest.raises(LabError, match="does not fit this llama model"):
         ask(model="pocket", adapter=str(adapters["other"]))
 
@@ -262,17 +268,21 @@ def test_an_adapter_folder_and_several_suites(
     ("request_", "part"),
     [
         ({}, "no suite was named"),
-        ({"suites": "everyday"}, "suites is a list"),
-        ({"suites": ["everyday"], "colour": 1}, "knows no 'colour'"),
-        ({"suites": ["everyday"], "limit": "3"}, "limit is no str"),
+        ({"suites": "everyday"}, "suites must be a list"),
+        ({"suites": ["everyday"], "limit": "x"}, "limit must be a whole number"),
         ({"suites": ["everyday"], "limit": -1}, "limit is 0"),
         ({"suites": ["everyday"], "dtype": "int8"}, "dtype is auto"),
         ({"suites": ["everyday"], "quantization": "q4"}, "quantization is auto"),
     ],
 )
-def test_requests_that_cannot_be(request_: dict[str, Any], part: str) -> None:
+def test_impossible_requests(request_: dict[str, Any], part: str) -> None:
     with pytest.raises(LabError, match=part):
-        request_of(request_)
+        read_request(request_)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    wanted = EvaluationRequest(("everyday", "format"))
+    assert read_request({"suites": ["everyday", "format", "everyday"], "colour": 1}) == wanted
 
 
 def test_names_of_files() -> None:

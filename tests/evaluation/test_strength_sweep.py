@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import peft
 import pytest
 import torch
@@ -18,8 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_json, from_plain, to_json
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
+from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, StrengthCurve, SweepRequest
+from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
@@ -30,9 +32,19 @@ from tui_lab.runs import folder as runs
 IDS = torch.arange(10, 40)[None]
 
 
-def sweep(run: runs.Run, **values: Any) -> dict[str, Any]:
-    fields = {"run": run.id, "limit": 24, "strengths": [0.5, 1.0], **values}
-    return strength_sweep.handle(fields, lambda *_: None)
+#: Items of the suite and held-out rows in most tests.
+ITEMS, ROWS = 12, 3
+
+
+def handle(**values: Any) -> StrengthCurve | SavedStrength:
+    request = from_plain(values, SweepRequest, "the request")
+    return strength_sweep.handle(request, lambda text, done=None, total=None: None)
+
+
+def sweep(run: runs.Run, **values: Any) -> StrengthCurve:
+    curve = handle(**{"run": run.id, "limit": ITEMS, "strengths": [0.5, 1.0], **values})
+    assert isinstance(curve, StrengthCurve)
+    return curve
 
 
 @pytest.fixture
@@ -41,7 +53,7 @@ def run(
 ) -> runs.Run:
     """A finished run on the bundled data ``support``, asked few rows."""
     monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
-    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": 6}), name="tuned")
+    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": ROWS}), name="tuned")
     shutil.copytree(adapters["own"], made.adapter_path)
     return made
 
@@ -70,42 +82,43 @@ def pocket() -> Any:
 
 
 def test_its_ends_are_what_an_evaluation_says(run: runs.Run) -> None:
-    found = sweep(run)
-    [zero, half, one] = found["points"]
-    assert [point["strength"] for point in found["points"]] == [0.0, 0.5, 1.0]
-    request = evaluate.request_of({"run": run.id, "suites": ["everyday"], "limit": 24})
-    asked = evaluate.evaluate(request)
-    compared = msgspec.to_builtins(asked["suites"][0].comparison)
+    curve = sweep(run)
+    [zero, half, one] = curve.points
+    assert [point.strength for point in curve.points] == [0.0, 0.5, 1.0]
+    answer = evaluate.evaluate(EvaluationRequest(("everyday",), run.id, limit=ITEMS))
+    [suite] = answer.suites
     for name in ("pre", "post", "b", "c", "mcnemar_p", "verdict"):
-        assert one[name] == compared[name]
-    assert one["retention"] == compared["above_chance"]
-    marks = asked["acquisition"]["metrics"]["exact"]
-    assert (zero["acquisition"], one["acquisition"]) == (marks["base"]["value"], marks["tuned"]["value"])
-    assert (zero["b"], zero["c"], zero["retention"]["value"]) == (0, 0, 1.0)
-    assert zero["pre"] == half["pre"] == one["pre"]
-    assert found["acquisition_metric"] == "exact" and found["acquisition_rows"] == 6 and found["keep"] == 0.95
+        assert getattr(one, name) == getattr(suite.comparison, name)
+    assert suite.comparison is not None and one.retention == suite.comparison.above_chance
+    assert answer.acquisition is not None
+    scores = answer.acquisition.metrics["exact"]
+    assert (zero.acquisition, one.acquisition) == (scores.base.value, scores.tuned.value)
+    assert (zero.b, zero.c, zero.retention.value) == (0, 0, 1.0)
+    assert zero.pre == half.pre == one.pre
+    assert (curve.acquisition_metric, curve.acquisition_rows, curve.keep) == ("exact", ROWS, 0.95)
     written = run.path / "retention" / "strength.json"
-    assert json.loads(written.read_text()) == found
+    assert json.loads(written.read_text()) == json.loads(to_json(curve))
+    assert from_json(written.read_bytes(), StrengthCurve, "the curve") == curve
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
 
 
 def test_strengths_that_are_known_are_not_measured_again(run: runs.Run, scored: list[int]) -> None:
     first = sweep(run)
-    assert scored == [24, 24, 24]
-    assert sweep(run) == first and scored == [24, 24, 24]
+    assert scored == [ITEMS] * 3
+    assert sweep(run) == first and scored == [ITEMS] * 3
     more = sweep(run, strengths=[0.25], keep=0.5)
-    assert scored == [24, 24, 24, 24]
-    assert [point["strength"] for point in more["points"]] == [0.0, 0.25, 0.5, 1.0], "the curve grows"
-    assert more["points"][2:] == first["points"][1:] and more["keep"] == 0.5
+    assert scored == [ITEMS] * 4
+    assert [point.strength for point in more.points] == [0.0, 0.25, 0.5, 1.0], "the curve grows"
+    assert more.points[2:] == first.points[1:] and more.keep == 0.5
     # of another suite it is another curve
     other = sweep(run, suite="format", strengths=[1.0], limit=4)
-    assert [point["strength"] for point in other["points"]] == [0.0, 1.0]
+    assert [point.strength for point in other.points] == [0.0, 1.0]
 
 
 def test_an_interrupted_sweep_goes_on_at_the_item(
     run: runs.Run, scored: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, left = score_cache.ScoreFile.add, [24 + 10]
+    add, left = score_cache.ScoreFile.add, [ITEMS + 5]
 
     def stopping(self: Any, score: Any) -> None:
         if not left[0]:
@@ -119,7 +132,7 @@ def test_an_interrupted_sweep_goes_on_at_the_item(
     assert json.loads((run.path / "retention" / "strength.json").read_text())["points"][0]["strength"] == 0
     monkeypatch.setattr(score_cache.ScoreFile, "add", add)
     found = sweep(run)
-    assert scored == [24, 24, 14, 24], "ten of the second strength's items were on disk"
+    assert scored == [ITEMS, ITEMS, ITEMS - 5, ITEMS], "five of the second strength's items were on disk"
     shutil.rmtree(run.path / "retention")
     assert sweep(run) == found, "in parts it comes to what it comes to in one go"
 
@@ -129,14 +142,12 @@ def test_other_weights_are_measured_anew(run: runs.Run, scored: list[int]) -> No
     path = run.adapter_path / "adapter_model.safetensors"
     save_file({name: 3 * value for name, value in load_file(path).items()}, path, {"format": "pt"})
     after = sweep(run, strengths=[1.0])
-    assert scored == [24, 24, 24], "the base is the same"
-    assert after["weights"] != before["weights"]
+    assert scored == [ITEMS] * 3, "the base is the same"
+    assert after.weights != before.weights
 
 
 def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
-    assert strength_sweep.handle({"run": run.id, "save": 0.6}, lambda *_: None) == {
-        "saved": "adapter-strength-0.60"
-    }
+    assert handle(run=run.id, save=0.6) == SavedStrength("adapter-strength-0.60")
     place = run.path / "adapter-strength-0.60"
     loaded = logits(peft.PeftModel.from_pretrained(pocket(), str(place)).eval())
     whole = peft.PeftModel.from_pretrained(pocket(), str(run.adapter_path)).eval()
@@ -144,14 +155,13 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
         in_place = logits(whole)
     torch.testing.assert_close(loaded, in_place, atol=1e-4, rtol=1e-4)
     assert (logits(whole) - loaded).abs().max() > 1e-3
-    subject = strength_sweep.SweepTarget.of(run)
-    turned = strength_sweep.Loaded(subject)
-    turned.scale.set(0.6)
-    assert torch.equal(logits(turned.model), loaded), "what was measured is what was saved"
+    target = LoadedTarget(SweepTarget.of(run))
+    target.scale.set(0.6)
+    assert torch.equal(logits(target.model), loaded), "what was measured is what was saved"
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {path.name for path in place.iterdir()} == names
     assert not list(run.path.glob(".*partial"))
-    assert strength_sweep.handle({"run": run.id, "save": 0.625}, lambda *_: None)["saved"].endswith("-0.625")
+    assert handle(run=run.id, save=0.625).saved.endswith("-0.625")
 
 
 def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
@@ -174,10 +184,8 @@ def test_whole_weights_are_interpolated(run: runs.Run) -> None:
             value += 0.02 * torch.randn_like(value)
     tuned.save_pretrained(run.model_path)
     found = sweep(run, strengths=[1.0], limit=8)
-    assert found["points"][0]["retention"]["value"] == 1.0
-    assert strength_sweep.handle({"run": run.id, "save": 0.5}, lambda *_: None) == {
-        "saved": "model-strength-0.50"
-    }
+    assert found.points[0].retention.value == 1.0
+    assert handle(run=run.id, save=0.5) == SavedStrength("model-strength-0.50")
     place = run.path / "model-strength-0.50"
     loaded = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     for value, start, end in zip(loaded.parameters(), base.parameters(), tuned.parameters(), strict=True):
@@ -202,7 +210,7 @@ def test_what_is_not_exact_is_refused(run: runs.Run, config: dict[str, Any], rea
     with pytest.raises(LabError, match=f"cannot be changed: .*{reason}"):
         sweep(run)
     with pytest.raises(LabError, match=reason):
-        strength_sweep.handle({"run": run.id, "save": 0.5}, lambda *_: None)
+        handle(run=run.id, save=0.5)
     assert not list(run.path.glob("adapter-strength*"))
 
 
@@ -219,7 +227,7 @@ def test_a_run_that_began_on_a_changed_base_is_refused(runs_dir: Path, adapters:
 
 def test_runs_that_cannot_be_swept(run: runs.Run, adapters: dict[str, Path]) -> None:
     lock = runs.RunLock.take(run)
-    with pytest.raises(LabError, match="still goes on"):
+    with pytest.raises(LabError, match="still runs"):
         sweep(run)
     lock.release()
     with strength_sweep.locked(run), pytest.raises(LabError, match="being swept already"):
@@ -247,12 +255,12 @@ def test_runs_that_cannot_be_swept(run: runs.Run, adapters: dict[str, Path]) -> 
         {"run": "x", "keep": float("inf")},
         {"run": "x", "limit": float("inf")},
         {"run": "x", "save": -1},
-        {"run": "x", "save": "0.5"},
+        {"run": "x", "save": "half"},
     ],
 )
 def test_requests_that_mean_nothing(fields: dict[str, Any], runs_dir: Path) -> None:
     with pytest.raises(LabError):
-        strength_sweep.handle(fields, lambda *_: None)
+        handle(**fields)
 
 
 def test_marks_that_are_damaged_are_measured_again(run: runs.Run) -> None:
