@@ -46,8 +46,9 @@ def captions(app: DemoApp) -> str:
 
 async def test_a_replay_shows_every_chapter_from_the_recording(found: recording.Recording) -> None:
     app = DemoApp(found, pace=PACE)
-    async with app.run_test(size=(80, 24)):
+    async with app.run_test(size=(80, 24), notifications=True):
         await until(lambda: app.player.is_over, 60)
+        assert not said(app, "failed")
         await until(lambda: "the demo is over" in screen_text(app))
         shown = {run.id for run in folder.list_runs()}
         assert shown == {run.id for run in found.runs.values()}, "the playbacks are in one folder"
@@ -158,7 +159,7 @@ def live_demo(found: recording.Recording, monkeypatch: pytest.MonkeyPatch) -> De
     monkeypatch.setattr("tui_lab.core.job_client.run_job", run_job)
     monkeypatch.setattr(demo_runs, "OVERRIDES", {name: {"max_steps": 12} for name in ("naive", "keeper")})
     app = DemoApp(pace=PACE)
-    app.recorder = Recorder(found.answers, app._set_host_status, app.player.wait)
+    app.recorder = Recorder(found.answers, app.playground.changed, app.player.wait)
     app.playground.client = app.recorder
     return app
 

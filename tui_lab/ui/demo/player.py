@@ -239,8 +239,8 @@ class Player:
         match verb:
             case "action":
                 await self._run_action(name)
-            case "setup":
-                await self._choose(name)
+            case "select":
+                await self._select(name)
             case "start":
                 self._start(self.runs[name])
             case "ahead":  # starts a live run before its chapter; a replay starts when it is in view
@@ -252,7 +252,7 @@ class Player:
                 await self._show_tab(name)
             case "ask":
                 await self._ask(name)
-            case "playground":
+            case "compare":
                 await self._compare(self.runs[name])
             case "lane":
                 await self._show_lane(int(name) - 1)
@@ -278,7 +278,7 @@ class Player:
             raise LabError(f"{name} cannot open while a dialog is open")
         return self._screen
 
-    async def _choose(self, preset: str) -> None:
+    async def _select(self, preset: str) -> None:
         """Selects the bundled model, a preset and the data in Setup."""
         from tui_lab.ui.screens.setup import SetupPane
 

@@ -55,7 +55,7 @@ CHAPTERS = (
             Beat(
                 "The bundled model will learn the products of an invented shop. The preset “naive” trains all "
                 "of its weights, without protection against forgetting.",
-                do=("choose naive",),
+                do=("select naive",),
                 replay="The bundled model learns an invented shop. The preset “naive” has no protection.",
             ),
             Beat(
