@@ -160,7 +160,7 @@ def test_the_queue(written: Path) -> None:
     assert [item.state for item in found] == ["queued", "queued"]
     assert queue.read(written).held and found[0].entry.gpus == ""
     assert [item.run.recipe().max_steps for item in found] == [4, 5]
-    queue.let_go(written)
+    queue.release(written)
     assert [item.state for item in queue.items(written)] == ["queued", "queued"]
 
 

@@ -68,7 +68,7 @@ def train(preset: str, seed: int, runs: Path) -> Run:
             return run
     run = folder.create(make_recipe(preset, data=DATA, seed=seed, score_rows=rows), runs, name)
     if launch.start(run).wait() != 0:
-        raise SystemExit(f"{run.path}: {run.last_words()}")
+        raise SystemExit(f"{run.path}: {run.log_tail()}")
     return run
 
 

@@ -261,7 +261,7 @@ def soaked(run: Run, chance: random.Random, real: bool, attempt_s: float, figure
         if status not in ENDED:
             raise Broken(f"{run.id}: {status}, and no process holds its lock")
         if status == "failed":
-            raise Broken(f"{run.id}: {state.end and state.end.message}: {run.last_words()}")
+            raise Broken(f"{run.id}: {state.end and state.end.message}: {run.log_tail()}")
         if run.id not in {one.id for one in folder.list_runs(run.path.parent)}:
             raise Broken(f"{run.id} is not listed")
         begun = [e for e in events if e.get("kind") == "resumed"]
@@ -355,7 +355,7 @@ def main(words: list[str]) -> int:
         launch.start(undisturbed).wait()
         real_s = time.monotonic() - started
         if state_of(undisturbed)[0] != "finished":
-            raise Broken(f"undisturbed: {undisturbed.last_words()}")
+            raise Broken(f"undisturbed: {undisturbed.log_tail()}")
         expected = results(undisturbed)
         twin = folder.create(recipe, name="twin")
         started = time.monotonic()

@@ -72,8 +72,8 @@ def test_nothing_changed_is_nothing() -> None:
 def test_each_attempt_keeps_its_recipe_and_a_hole_is_skipped(tmp_path: Path) -> None:
     run = folder.create(Recipe(), tmp_path)
     assert changes.last_used(run, 1) is None
-    changes.keep(run, Recipe(seed=1), 1)
-    changes.keep(run, Recipe(seed=3), 3)
+    changes.save_used(run, Recipe(seed=1), 1)
+    changes.save_used(run, Recipe(seed=3), 3)
     assert changes.last_used(run, 2) == Recipe(seed=1)
     assert changes.last_used(run, 9) == Recipe(seed=3)
     (run.path / "recipes" / "attempt-0003.toml").write_text("not toml")

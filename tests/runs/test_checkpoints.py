@@ -58,12 +58,12 @@ def test_a_damaged_newest_one_is_passed_over_for_the_one_before(tmp_path: Path, 
     assert path == newest and wrong
     if name != checkpoints.MANIFEST:
         assert name in wrong
-    [sentence] = checkpoints.put_aside(found)
+    [sentence] = checkpoints.quarantine(found)
     assert "step 12" in sentence and "step 8" in sentence and wrong in sentence
     assert not newest.exists()
     kept = tmp_path / "damaged-checkpoint-12"
     assert kept.exists() == (not (name == checkpoints.MANIFEST and how == "gone"))
-    assert checkpoints.find(tmp_path) == checkpoints.Found(older, [])
+    assert checkpoints.find(tmp_path) == checkpoints.CheckpointSearch(older, [])
 
 
 def test_one_that_was_being_written_is_deleted_and_nothing_before_it_means_the_beginning(
@@ -72,16 +72,16 @@ def test_one_that_was_being_written_is_deleted_and_nothing_before_it_means_the_b
     half = make(tmp_path, 4, sealed=False)
     found = checkpoints.find(tmp_path)
     assert found.chosen is None
-    [sentence] = checkpoints.put_aside(found)
+    [sentence] = checkpoints.quarantine(found)
     assert "never finished" in sentence and "the beginning" in sentence
     assert not half.exists() and not list(tmp_path.iterdir())
 
 
 def test_other_names_and_no_folder_at_all(tmp_path: Path) -> None:
-    assert checkpoints.find(tmp_path / "nowhere") == checkpoints.Found(None, [])
+    assert checkpoints.find(tmp_path / "nowhere") == checkpoints.CheckpointSearch(None, [])
     for name in ("checkpoint-", "checkpoint-x", "checkpoint--3", "checkpoint-٣", "other-7"):
         (tmp_path / name).mkdir()
-    assert checkpoints.find(tmp_path) == checkpoints.Found(None, [])
+    assert checkpoints.find(tmp_path) == checkpoints.CheckpointSearch(None, [])
     (tmp_path / "checkpoint-9").mkdir()
     (tmp_path / "checkpoint-9" / checkpoints.MANIFEST).write_text('{"files": {}}')
     assert checkpoints.find(tmp_path).passed_over[0][1] == "it is empty"

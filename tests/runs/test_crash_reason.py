@@ -63,10 +63,10 @@ def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
     run.log_path.write_text(
         f"{ATTEMPT_MARK}then\nRuntimeError: of the first attempt\n{ATTEMPT_MARK}now\nloading\n"
     )
-    assert run.last_words() == ["loading"]
+    assert run.log_tail() == ["loading"]
     assert "without a word" in crash_reason.sentence(run, RunState())
     run.log_path.write_text(f"{ATTEMPT_MARK}now\n")
-    assert run.last_words() == [] and run.was_started
+    assert run.log_tail() == [] and run.was_started
     assert Watcher(run).status == "crashed"  # a process was started and is gone
 
 

@@ -129,9 +129,9 @@ def test_local_files_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_last_words_are_the_end_of_the_log(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
-    assert run.last_words() == []
+    assert run.log_tail() == []
     run.log_path.write_bytes(b"".join(b"line %d \xff\n\n" % n for n in range(100_000)))
-    words = run.last_words(3)
+    words = run.log_tail(3)
     assert [word.split()[1] for word in words] == ["99997", "99998", "99999"]
 
 

@@ -15,7 +15,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import index, notes, removal
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock, create
-from tui_lab.runs.index import CACHE, COLUMNS, RunIndex, Summary, matches, ordered
+from tui_lab.runs.index import CACHE, COLUMNS, RunIndex, RunSummary, matches, ordered
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.schema import (
     EndEvent,
@@ -146,8 +146,8 @@ def test_a_long_first_reading_shows_what_it_has(tmp_path: Path, monkeypatch: pyt
 # --------------------------------------------------------------------------------------------------
 
 
-def summary(number: int, **fields: object) -> Summary:
-    return Summary(id=f"20260101-0000{number:02}-a-0000", path="/nowhere", **fields)  # type: ignore[arg-type]
+def summary(number: int, **fields: object) -> RunSummary:
+    return RunSummary(id=f"20260101-0000{number:02}-a-0000", path="/nowhere", **fields)  # type: ignore[arg-type]
 
 
 @given(
@@ -193,9 +193,9 @@ def test_filtering_by_words(query: str, expected: bool) -> None:
 def test_a_sweep_and_its_best_run(tmp_path: Path) -> None:
     runs = [finished(tmp_path, "a", validation_loss=v) for v in (0.9, 0.3, 0.5)]
     for number, run in enumerate(runs):
-        sweep.note(run, sweep.Place("sweep-1", number + 1, 4, {"lora_r": number}))
+        sweep.write_place(run, sweep.SweepPlace("sweep-1", number + 1, 4, {"lora_r": number}))
     failed = finished(tmp_path, "b", state="failed", validation_loss=0.0)
-    sweep.note(failed, sweep.Place("sweep-1", 4, 4, {"lora_r": 9}))
+    sweep.write_place(failed, sweep.SweepPlace("sweep-1", 4, 4, {"lora_r": 9}))
     found = index.sweep_runs(RunIndex(tmp_path).refresh(), "latest")
     assert [run.sweep_number for run in found] == [1, 2, 3, 4]
     assert index.best_of(found, "validation") == runs[1].id, "a failed run is never the best"

@@ -29,7 +29,7 @@ def wait_for(watcher: Watcher, *states: str, timeout_s: float = 30) -> str:
         if watcher.status in states:
             return watcher.status
         time.sleep(0.02)
-    pytest.fail(f"still {watcher.status}, log: {watcher.run.last_words()}")
+    pytest.fail(f"still {watcher.status}, log: {watcher.run.log_tail()}")
 
 
 def test_a_run_lives_in_a_session_of_its_own(run: Run) -> None:

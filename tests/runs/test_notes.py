@@ -12,7 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import notes
 from tui_lab.runs.folder import Run, create
-from tui_lab.runs.notes import Marks
+from tui_lab.runs.notes import Notes
 
 
 @pytest.fixture
@@ -21,13 +21,13 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_each_is_changed_without_the_others(run: Run) -> None:
-    assert notes.read(run) == Marks()
+    assert notes.read(run) == Notes()
     notes.write(run, name="the good one")
     notes.write(run, tags="#good, rank8  good")
     notes.write(run, note="lower the rate\nnext time")
-    assert notes.read(run) == Marks("the good one", ("good", "rank8"), "lower the rate\nnext time")
+    assert notes.read(run) == Notes("the good one", ("good", "rank8"), "lower the rate\nnext time")
     notes.write(run, name="", tags="")
-    assert notes.read(run) == Marks(note="lower the rate\nnext time")
+    assert notes.read(run) == Notes(note="lower the rate\nnext time")
     assert not run.events_path.exists(), "the log is the run's own"
     assert sorted(entry.name for entry in run.path.iterdir()) == ["notes.json", "recipe.toml"]
 
@@ -42,12 +42,12 @@ def test_they_are_bounded(run: Run) -> None:
 def test_a_damaged_file_says_nothing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     run = Run(tmp_path_factory.mktemp("run"))
     (run.path / notes.FILE).write_bytes(content)
-    assert isinstance(notes.read(run), Marks)
+    assert isinstance(notes.read(run), Notes)
 
 
 def test_fields_of_other_kinds_are_left_out(run: Run) -> None:
     (run.path / notes.FILE).write_text('{"name": 1, "tags": ["a", 2, null], "note": []}')
-    assert notes.read(run) == Marks(tags=("a",))
+    assert notes.read(run) == Notes(tags=("a",))
 
 
 def test_a_place_that_is_gone_is_said(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import recipe
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
-from tui_lab.runs.references import Target, adapter_target, model_target, run_target
+from tui_lab.runs.references import ModelReference, adapter_target, model_target, run_target
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ def test_a_runs_name_means_its_base_and_its_adapter(run: Run) -> None:
     pocket = model_target("pocket").location
     assert Path(pocket) == MODEL_DIR
     for name in (run.id, str(run.path)):
-        assert run_target(name) == Target(pocket, run.adapter_path)
-        assert model_target(name) == Target(pocket, run.adapter_path)
+        assert run_target(name) == ModelReference(pocket, run.adapter_path)
+        assert model_target(name) == ModelReference(pocket, run.adapter_path)
         assert adapter_target(name).adapter == run.adapter_path
 
 
 def test_a_run_with_whole_weights_is_a_model(run: Run) -> None:
     run.model_path.mkdir()
     (run.model_path / "config.json").write_text("{}")
-    assert run_target(run.id) == adapter_target(run.id) == Target(str(run.model_path))
+    assert run_target(run.id) == adapter_target(run.id) == ModelReference(str(run.model_path))
 
 
 def test_a_run_that_saved_nothing_says_so_and_names_its_checkpoint(run: Run) -> None:
@@ -54,21 +54,23 @@ def test_a_run_that_saved_nothing_says_so_and_names_its_checkpoint(run: Run) -> 
 
 def test_folders(tmp_path: Path, run: Run) -> None:
     leave_adapter(run, base="some/model")
-    assert adapter_target(str(run.adapter_path)) == Target("some/model", run.adapter_path)
-    assert adapter_target(str(MODEL_DIR)) == Target(str(MODEL_DIR))
+    assert adapter_target(str(run.adapter_path)) == ModelReference("some/model", run.adapter_path)
+    assert adapter_target(str(MODEL_DIR)) == ModelReference(str(MODEL_DIR))
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "adapter_config.json").write_text("{")
-    assert adapter_target(str(broken)) == Target("", broken)  # whoever loads it says what is wrong
+    assert adapter_target(str(broken)) == ModelReference("", broken)  # whoever loads it says what is wrong
 
 
 def test_without_a_name_the_adapter_says_which_model(run: Run) -> None:
     assert Path(model_target("").location) == MODEL_DIR
-    assert model_target("", adapters=[Target("some/model", run.adapter_path, "abc")]) == Target(
-        "some/model", None, "abc"
+    assert model_target(
+        "", adapters=[ModelReference("some/model", run.adapter_path, "abc")]
+    ) == ModelReference("some/model", None, "abc")
+    assert model_target("", adapters=[ModelReference(str(MODEL_DIR), run.adapter_path)]) == ModelReference(
+        str(MODEL_DIR)
     )
-    assert model_target("", adapters=[Target(str(MODEL_DIR), run.adapter_path)]) == Target(str(MODEL_DIR))
-    assert Path(model_target("", adapters=[Target("", run.adapter_path)]).location) == MODEL_DIR
+    assert Path(model_target("", adapters=[ModelReference("", run.adapter_path)]).location) == MODEL_DIR
 
 
 @pytest.mark.parametrize(

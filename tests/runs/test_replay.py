@@ -15,7 +15,7 @@ from tui_lab.cli import main, options
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, replay, wording
-from tui_lab.runs.cost_so_far import spent
+from tui_lab.runs.cost_so_far import cost_so_far
 from tui_lab.runs.folder import Run, RunLock, create
 from tui_lab.runs.replay import Replay
 from tui_lab.runs.state import Watcher
@@ -96,7 +96,7 @@ def test_records_come_as_they_did_so_many_times_as_fast(clock: Clock) -> None:
         assert state.step == 5 and watcher.status == "running" and state.eta_s == 30.0
         assert playing.now() == pytest.approx(BEGAN + 10.0, abs=0.11)
         assert state.updated_at == BEGAN + 10.0, "times are those of the recording"
-        assert spent(state, watcher.status, now=playing.now()).seconds == pytest.approx(10.0, abs=0.11)
+        assert cost_so_far(state, watcher.status, now=playing.now()).seconds == pytest.approx(10.0, abs=0.11)
         clock.go(playing, 0.1)
         assert playing.now() == pytest.approx(BEGAN + 11.0, abs=0.11), "between two records it goes on"
         clock.go(playing, 0.9 + 3.0)  # the night takes three seconds at ten times: thirty of it
@@ -195,10 +195,10 @@ def test_a_crashed_and_half_written_run_plays_to_its_crash(clock: Clock) -> None
         watcher = Watcher(playing.run)
         playing.advance()
         assert watcher.recipe is None and "recipe.toml" in watcher.problem
-        assert playing.run.last_words() == [] and not (playing.run.path / "retention").exists()
+        assert playing.run.log_tail() == [] and not (playing.run.path / "retention").exists()
         clock.go(playing, 3.0)
         assert watcher.read_all().step == 9 and watcher.status == "crashed"
-        assert playing.run.last_words() == ["Killed"]
+        assert playing.run.log_tail() == ["Killed"]
         assert (playing.run.path / "retention" / "everyday.json").is_file()
         assert playing.run.events_path.read_bytes() == damaged[: damaged.rindex(b"\n") + 1]
 

@@ -66,7 +66,7 @@ def until(run: folder.Run, condition: Callable[[Watcher], Any]) -> Watcher:
                 return watcher
             break
         time.sleep(0.05)
-    raise AssertionError(f"{watcher.state.phase}, step {watcher.state.step}: {run.last_words()}")
+    raise AssertionError(f"{watcher.state.phase}, step {watcher.state.step}: {run.log_tail()}")
 
 
 def ended(watcher: Watcher) -> bool:
@@ -83,7 +83,7 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     launch.start(run)
     assert folder.is_locked(run)  # from the first instant, before the process has done anything
     state = until(run, ended).state
-    assert state.end.state == "finished", run.last_words()
+    assert state.end.state == "finished", run.log_tail()
     assert state.loss.steps == list(range(1, 13))
     assert state.validation.steps == [0, 4, 8, 12]
     assert state.validation.values[-1] < state.validation.values[0] - 0.1
@@ -114,7 +114,7 @@ def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None
     run = make_run(method="full", learning_rate=1e-3)
     launch.start(run)
     state = until(run, ended).state
-    assert state.end.state == "finished", run.last_words()
+    assert state.end.state == "finished", run.log_tail()
     model = AutoModelForCausalLM.from_pretrained(run.model_path)
     assert state.model["trainable"] == state.model["parameters"] == sum(p.numel() for p in model.parameters())
 
@@ -129,7 +129,7 @@ def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
     run = make_run(init_lora_weights=init, lora_r=4)
     launch.start(run)
     watcher = until(run, ended)
-    assert watcher.state.end.state == "finished", run.last_words()
+    assert watcher.state.end.state == "finished", run.log_tail()
     base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, run.adapter_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(run.adapter_path)
@@ -228,7 +228,7 @@ def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> N
     )
     launch.start(run)
     state = until(run, ended).state
-    assert state.end.state == "finished", run.last_words()
+    assert state.end.state == "finished", run.log_tail()
     if state.step < 60:
         assert "best at step" in state.end.message
     assert state.end.validation_loss == pytest.approx(min(state.validation.values[1:]), rel=1e-4)

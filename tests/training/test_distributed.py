@@ -86,7 +86,7 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
     commands.send(two, "checkpoint")
     commands.send(two, "continue")
     state, expected = until(two, ended).state, until(one, ended).state
-    assert state.end.state == expected.end.state == "finished", two.last_words()
+    assert state.end.state == expected.end.state == "finished", two.log_tail()
 
     assert state.loss.steps == expected.loss.steps
     assert state.loss.values == pytest.approx(expected.loss.values, rel=2e-4)
@@ -119,7 +119,7 @@ def test_when_one_process_dies_all_end_with_the_reason(make_run: Callable[..., f
     os.kill(other, signal.SIGKILL)
     watcher = until(run, ended)
     assert watcher.status == "failed"
-    assert "another process of this run ended" in watcher.state.end.message, run.last_words()
+    assert "another process of this run ended" in watcher.state.end.message, run.log_tail()
     assert process.wait(timeout=60) == 1
     time.sleep(0.1)
     assert not folder.is_locked(run)

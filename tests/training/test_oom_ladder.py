@@ -405,7 +405,7 @@ def test_a_limited_run_climbs_and_its_next_attempt_starts_there(
     )  # fmt: skip
     monkeypatch.setenv(memory_limit.ENVIRONMENT, PROCESS_LIMIT)
     run = folder.create(recipe)
-    assert launch.start(run).wait(timeout=240) == 0, run.last_words()
+    assert launch.start(run).wait(timeout=240) == 0, run.log_tail()
     state = Watcher(run).read_all()
     rungs = [event.rung for event in state.ladder]
     assert "split" in rungs and "give_up" not in rungs and state.end.state == "finished"
@@ -443,7 +443,7 @@ def test_cuda_held_to_a_fraction_of_its_memory(
     def finished(limit: str) -> RunState:
         monkeypatch.setenv(memory_limit.ENVIRONMENT, limit)
         run = folder.create(recipe)
-        assert launch.start(run).wait(timeout=300) == 0, run.last_words()
+        assert launch.start(run).wait(timeout=300) == 0, run.log_tail()
         return Watcher(run).read_all()
 
     plain = finished("")

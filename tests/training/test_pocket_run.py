@@ -42,7 +42,7 @@ def test_the_adapter_scores_the_same_with_plain_peft(tmp_path: Path) -> None:
         "minute", quantization="none", max_steps=40, score_rows=12, eval_steps=20, probe_share=0.0
     )
     run = folder.create(recipe, tmp_path)
-    assert launch.start(run).wait(timeout=500) == 0, run.last_words()
+    assert launch.start(run).wait(timeout=500) == 0, run.log_tail()
     events = read_log(run.events_path)
     [start, end] = [event for event in events if event["kind"] == "score"]
     losses = [event["loss"] for event in events if event["kind"] == "eval"]

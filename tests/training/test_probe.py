@@ -36,7 +36,7 @@ def probed_run(make_run: MakeRun) -> MakeRun:  # noqa: F811
 
 def finished(run: folder.Run) -> RunState:
     state = until(run, ended).state
-    assert state.end.state == "finished", (state.end, run.last_words())
+    assert state.end.state == "finished", (state.end, run.log_tail())
     return state
 
 

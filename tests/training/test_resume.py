@@ -100,7 +100,7 @@ def test_the_best_checkpoint_is_kept_and_a_lost_one_is_looked_for_anew(
     names = {path.name for path in (tmp_path / "kept").iterdir()}
     assert names == {"checkpoint-2", "checkpoint-6"}  # the best and the last
     for path in (tmp_path / "kept").iterdir():
-        assert checkpoints.what_is_wrong(path) == ""
+        assert checkpoints.validation_error(path) == ""
 
     # resumed where the best was damaged: the next best takes its place
     (tmp_path / "kept" / "checkpoint-2" / "optimizer.pt").write_bytes(b"")

@@ -347,7 +347,7 @@ def _tell_end(
 ) -> int:
     result = result_of(run, watcher, status)
     if status == "crashed":
-        words = [sanitize(line) for line in run.last_words()]
+        words = [sanitize(line) for line in run.log_tail()]
         result["message"] = sanitize(crash_reason.sentence(run, watcher.state))
         print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
         for line in words:
@@ -400,4 +400,4 @@ def _spent(state: RunState, status: str) -> str:
     except LabError as error:
         print(f"tui-lab: {error}", file=sys.stderr)
         tariff = cost.Prices()
-    return sanitize(cost_so_far.words(cost_so_far.spent(state, status, tariff), tariff, True))
+    return sanitize(cost_so_far.describe(cost_so_far.cost_so_far(state, status, tariff), tariff, True))

@@ -17,7 +17,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult, TokenRecord
 from tui_lab.models import catalog
-from tui_lab.runs.references import Target, adapter_target, model_target
+from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 if TYPE_CHECKING:
     from tui_lab.decoding.session import DecodingSession
@@ -83,7 +83,7 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _stage(
-    args: argparse.Namespace, model: Target, adapters: list[Target]
+    args: argparse.Namespace, model: ModelReference, adapters: list[ModelReference]
 ) -> tuple[DecodingSession, list[str]]:
     """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
     where there are several adapters."""
@@ -92,7 +92,7 @@ def _stage(
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.models.loading import ModelSource, Precision, load_model
 
-    def weights(target: Target) -> Any:
+    def weights(target: ModelReference) -> Any:
         return load_model(
             ModelSource(target.location, target.revision), Precision(args.dtype, four_bit=args.four_bit)
         )
@@ -189,7 +189,7 @@ def _print_plain(results: list[LaneResult]) -> None:
 
 
 def _print_json(
-    args: argparse.Namespace, model: Target, prompt_ids: tuple[int, ...], results: list[LaneResult]
+    args: argparse.Namespace, model: ModelReference, prompt_ids: tuple[int, ...], results: list[LaneResult]
 ) -> None:
     lanes = [
         {

@@ -19,9 +19,9 @@ from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import Recipe, RecipeError
 from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import index
-from tui_lab.runs.index import Summary
+from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import queue, sweep
-from tui_lab.runs.queue.queue import Item
+from tui_lab.runs.queue.queue import QueueItem
 from tui_lab.runs.queue.sweep import Grid
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
@@ -67,7 +67,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
         mistakes.setdefault(f"{key} is both set and swept: say it once", []).append("")
     made, device = [], current().device
     for values in sweep.combinations(grid):
-        concerning = sweep.words(values)
+        concerning = sweep.describe(values)
         recipe = attempt(concerning, partial(make_recipe, preset, **{**overrides, **values}))
         if recipe is None:
             continue
@@ -109,13 +109,13 @@ def add(args: argparse.Namespace) -> int:
         many = f"{len(prepared)} runs" if grid else "one run"
         print(f"{many} could be queued; nothing was started")
         for _, values in prepared:
-            print(f"  {sanitize(sweep.words(values))}".rstrip())
+            print(f"  {sanitize(sweep.describe(values))}".rstrip())
         return 0
     sweep_id = sweep.new_id() if grid else ""
 
     def note(run: Any, number: int) -> None:
         if grid:
-            sweep.note(run, sweep.Place(sweep_id, number + 1, len(prepared), prepared[number][1]))
+            sweep.write_place(run, sweep.SweepPlace(sweep_id, number + 1, len(prepared), prepared[number][1]))
 
     runs = queue.add([recipe for recipe, _ in prepared], args.runs_dir, args.name, note)
     if getattr(args, "hold", False):
@@ -128,7 +128,7 @@ def add(args: argparse.Namespace) -> int:
         print(json_line({"kind": "queued", "sweep": sweep_id or None, "held": held, "runs": listed}))
         return 0
     for run, (_, values) in zip(runs, prepared, strict=True):
-        print(f"{run.id}  {sanitize(sweep.words(values))}".rstrip())
+        print(f"{run.id}  {sanitize(sweep.describe(values))}".rstrip())
     hint = f"`tui-lab sweep {sweep_id}` shows what comes of it" if grid else "`tui-lab queue list` shows it"
     state = "the queue is held: `tui-lab queue start` begins" if held else "queued"
     print(f"{state}; {hint}", file=sys.stderr)
@@ -139,7 +139,7 @@ def add(args: argparse.Namespace) -> int:
 # looking and steering
 
 
-def _about(item: Item) -> dict[str, Any]:
+def _about(item: QueueItem) -> dict[str, Any]:
 
     try:
         recipe = item.run.recipe()
@@ -164,7 +164,7 @@ def list_queue(args: argparse.Namespace) -> int:
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
     listed = [_about(item) for item in found]
-    going = queue.is_going(args.runs_dir)
+    going = queue.is_running(args.runs_dir)
     if args.json:
         as_json({"going": going, "held": now.held, "waits_for_others": now.waits, "runs": listed})
         return 0
@@ -175,9 +175,9 @@ def list_queue(args: argparse.Namespace) -> int:
     for number, each in enumerate(listed, start=1):
         state = each["state"] + (f" ({each['outcome']})" if each["outcome"] == "stopped" else "")
         what = f"{each['model'].rpartition('/')[2]} · {each['preset'] or '–'} · {each['data']}"
-        rows.append([str(number), each["run"], state, what, sweep.words(each["values"]), each["reason"]])
+        rows.append([str(number), each["run"], state, what, sweep.describe(each["values"]), each["reason"]])
     table(("", "run", "state", "what", "sweep", "why"), rows, right=(0,))
-    if words := queue.standing(args.runs_dir, found):
+    if words := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
         print(words + ("; `tui-lab queue start` goes on" if waits else ""), file=sys.stderr)
     return 0
@@ -199,7 +199,7 @@ def remove(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> int:
     """``tui-lab queue start``."""
-    queue.let_go(args.runs_dir, waits=not args.beside)
+    queue.release(args.runs_dir, waits=not args.beside)
     if any(item.state == "queued" for item in queue.items(args.runs_dir)):
         queue.start_runner(args.runs_dir)
     return _tell(args)
@@ -220,7 +220,7 @@ def _tell(args: argparse.Namespace) -> int:
         counts = {state: sum(item.state == state for item in found) for state in queue.STATES}
         print(json_line({"kind": "queue", "held": now.held, **counts, "run": next(iter(running), None)}))
         return 0
-    print(queue.standing(args.runs_dir, found) or "nothing waits in the queue")
+    print(queue.describe(args.runs_dir, found) or "nothing waits in the queue")
     if now.held and running:
         print(f"`tui-lab stop {running[0]}` ends the run in progress", file=sys.stderr)
     return 0
@@ -254,7 +254,7 @@ def show_sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def _json(run: Summary) -> dict[str, Any]:
+def _json(run: RunSummary) -> dict[str, Any]:
     return {
         "run": run.id,
         "state": run.state,

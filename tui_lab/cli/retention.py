@@ -181,7 +181,7 @@ def _row(name: str, each: Comparison, width: int) -> str:
     interval = format.interval(found.value, found.low, found.high, 3)
     return (
         f"  {sanitize(name)[:width]:<{width}}  {each.n:>6,}  {each.pre:>7.3f}  {each.post:>7.3f}  "
-        f"{interval:<26}  {each.b:>4,}  {each.c:>6,}  {verdicts.said(each.verdict)}"
+        f"{interval:<26}  {each.b:>4,}  {each.c:>6,}  {verdicts.verdict_label(each.verdict)}"
     )
 
 

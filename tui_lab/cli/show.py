@@ -202,7 +202,7 @@ def runs(args: argparse.Namespace) -> int:
     if args.json:
         as_json(results)
         return EXIT_OK
-    if words := queue.standing(directory):
+    if words := queue.describe(directory):
         print(f"{words}; `tui-lab queue list` shows them", file=sys.stderr)
     if not results:
         print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)

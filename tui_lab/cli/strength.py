@@ -73,7 +73,7 @@ def _show(answer: dict[str, Any]) -> None:
             print(
                 f"{point['strength']:8.2f}  {_bar(float(point['acquisition']))}  "
                 f"{_bar(value)} ({format.decimal(low)} to {format.decimal(high)})  "
-                f"{sanitize(verdicts.said(point['verdict']))}{mark}"
+                f"{sanitize(verdicts.verdict_label(point['verdict']))}{mark}"
             )
         said = sanitize(str(answer["recommended"]["reason"]))
         print(f"{said[:1].upper()}{said[1:]}." if best is None else f"Recommended: {best:g}, since {said}.")

@@ -32,7 +32,6 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
 from tui_lab.runs.folder import Run
-from tui_lab.runs.references import Target
 from tui_lab.runs.state import Watcher
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class _Models:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _load(self, source: Target, label: str) -> Any:
+    def _load(self, source: ModelReference, label: str) -> Any:
         from tui_lab.models import catalog
         from tui_lab.models.load_progress import report_load_progress
         from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries

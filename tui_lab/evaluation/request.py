@@ -16,16 +16,16 @@ from tui_lab.evaluation.score_cache import LoadConfig
 from tui_lab.retention.verdict import THRESHOLD
 from tui_lab.runs import folder
 from tui_lab.runs.folder import Run
-from tui_lab.runs.references import Target, adapter_target, model_target
+from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 
 @dataclass
 class EvaluationTarget:
     """What is measured: a base, and what was made of it."""
 
-    base: Target
+    base: ModelReference
     label: str  # of the base
-    tuned: Target | None = None
+    tuned: ModelReference | None = None
     name: str = ""  # of what was tuned
     run: Run | None = None  # the run that keeps the results
     how: LoadConfig = field(default_factory=LoadConfig)
@@ -62,12 +62,12 @@ def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
             return resolve_target(msgspec.structs.replace(request, model="", run=request.model))
     quantization = "none" if request.quantization == "auto" else request.quantization
     threshold = request.threshold or THRESHOLD
-    base: Target | None = None
+    base: ModelReference | None = None
     label = request.model
     if run is not None:
         recipe = run.recipe()
         entry = catalog.find(recipe.model, request.allow_large or recipe.allow_large)
-        trained_on = Target(entry.loadable, revision=request.revision or recipe.revision)
+        trained_on = ModelReference(entry.loadable, revision=request.revision or recipe.revision)
         requested = trained_on
         if request.model:
             requested = model_target(request.model, runs_dir, request.allow_large)
@@ -81,7 +81,7 @@ def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
     if base is None:
         others = [tuned] if tuned is not None else []
         model = model_target(request.model, runs_dir, request.allow_large, others)
-        base = Target(model.location, revision=request.revision or model.revision)
+        base = ModelReference(model.location, revision=request.revision or model.revision)
         label = label or ("pocket" if tuned is None else base.location)
     return EvaluationTarget(
         base=base,

@@ -47,7 +47,7 @@ from tui_lab.playground.messages import (
     TooLong,
 )
 from tui_lab.playground.prompts import encode, encode_cut
-from tui_lab.runs.references import Target, adapter_target, model_target
+from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 #: Seconds between two messages of a lane: about ten per second.
 FLUSH_S = 0.1
@@ -127,7 +127,7 @@ class Worker:
             raise LabError(f"the name {sanitize(name)!r} is taken; choose another")
         self._add(name, adapter_target(location), on_progress)
 
-    def _add(self, name: str, target: Target, on_progress: OnProgress) -> None:
+    def _add(self, name: str, target: ModelReference, on_progress: OnProgress) -> None:
         loaded = self._loaded
         session = loaded.session
         if target.adapter is None:

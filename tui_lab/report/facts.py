@@ -113,7 +113,7 @@ class ReportFacts:
     threshold: float | None
     measured: MeasuredResults
     flags: list[Flag]
-    spent: cost_so_far.Spent
+    spent: cost_so_far.CostSoFar
     prices: cost.Prices
     problems: list[str]
     log: RunState
@@ -193,7 +193,7 @@ def read(run: Run, now: float | None = None) -> ReportFacts:
         run=run.id,
         folder=str(run.path),
         status=status,
-        last_words=run.last_words(LOG_LINES) if status in ("failed", "crashed") else [],
+        last_words=run.log_tail(LOG_LINES) if status in ("failed", "crashed") else [],
         written_at=now,
         recipe=recipe,
         base_preset=preset,
@@ -202,7 +202,7 @@ def read(run: Run, now: float | None = None) -> ReportFacts:
         threshold=threshold,
         measured=measured,
         flags=flags(log),
-        spent=cost_so_far.spent(log, status, prices, now),
+        spent=cost_so_far.cost_so_far(log, status, prices, now),
         prices=prices,
         problems=problems,
         log=log,

@@ -123,7 +123,7 @@ def _kept(run: Run, attempt: int) -> Path:
     return run.path / "recipes" / f"attempt-{attempt:04d}.toml"
 
 
-def keep(run: Run, recipe: Recipe, attempt: int) -> None:
+def save_used(run: Run, recipe: Recipe, attempt: int) -> None:
     """Keeps the recipe that an attempt uses. Raises OSError."""
     path = _kept(run, attempt)
     path.parent.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckpointSearch:
     """``chosen``: the newest whole checkpoint or None; ``passed_over``: newer ones that are not whole, newest
     first, each with what is wrong in words."""
 
@@ -80,7 +80,7 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def what_is_wrong(folder: Path) -> str:
+def validation_error(folder: Path) -> str:
     """Why a checkpoint cannot be gone on from, in words; "" when it is whole."""
     try:
         text = (folder / MANIFEST).read_text("utf-8")
@@ -108,19 +108,19 @@ def what_is_wrong(folder: Path) -> str:
     return "" if files else "it is empty"
 
 
-def find(folder: Path) -> Found:
+def find(folder: Path) -> CheckpointSearch:
     """The newest whole checkpoint below ``folder``."""
     passed_over: list[tuple[Path, str]] = []
     steps = {step: path for path in folder.glob(f"{PREFIX}*") if (step := step_of(path)) >= 0}
     for _, path in sorted(steps.items(), reverse=True):
-        wrong = what_is_wrong(path)
+        wrong = validation_error(path)
         if not wrong:
-            return Found(path, passed_over)
+            return CheckpointSearch(path, passed_over)
         passed_over.append((path, wrong))
-    return Found(None, passed_over)
+    return CheckpointSearch(None, passed_over)
 
 
-def put_aside(found: Found) -> list[str]:
+def quarantine(found: CheckpointSearch) -> list[str]:
     """Takes what was passed over out of the way, so that it is neither counted nor met again; a sentence for
     each. What was never finished is deleted: it is a part of what the run writes again."""
     sentences = []

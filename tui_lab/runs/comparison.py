@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.index import Summary
-from tui_lab.runs.overlay import CurveReader, Curves, differing
+from tui_lab.runs.index import RunSummary
+from tui_lab.runs.overlay import CurveReader, RunCurves, differing
 
 
 @dataclass(frozen=True)
 class Compared:
     """What was read: the runs with their curves, and the fields that their recipes differ in."""
 
-    runs: tuple[Summary, ...] = ()
-    curves: tuple[Curves, ...] = ()
+    runs: tuple[RunSummary, ...] = ()
+    curves: tuple[RunCurves, ...] = ()
     differences: tuple[tuple[str, list[str]], ...] = ()
 
 
@@ -28,7 +28,7 @@ class Comparison:
         self._readers: dict[str, CurveReader] = {}
         self._recipes: dict[str, Recipe | None] = {}
 
-    def read(self, runs: Sequence[Summary]) -> Compared:
+    def read(self, runs: Sequence[RunSummary]) -> Compared:
         """The curves of these runs as they are now."""
         readers, recipes = {}, {}
         for run in runs:
@@ -43,7 +43,7 @@ class Comparison:
         return Compared(tuple(runs), curves, tuple(rows))
 
 
-def _recipe(run: Summary) -> Recipe | None:
+def _recipe(run: RunSummary) -> Recipe | None:
     try:
         return run.run.recipe()
     except LabError:

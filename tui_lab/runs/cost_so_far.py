@@ -23,7 +23,7 @@ RECORD_GAP_S = 15.0
 
 
 @dataclass(frozen=True)
-class Spent:
+class CostSoFar:
     """``seconds`` are those in which a process of the run lived, over all attempts. ``…_in_all`` is what it
     comes to at the end, None before steps were timed. ``flops_s``: the model's operations a second."""
 
@@ -43,7 +43,9 @@ class Spent:
     peak_of: str
 
 
-def spent(state: RunState, status: str, tariff: Prices | None = None, now: float | None = None) -> Spent:
+def cost_so_far(
+    state: RunState, status: str, tariff: Prices | None = None, now: float | None = None
+) -> CostSoFar:
     """See the module's docstring. ``now``: seconds since 1970; ``tariff``: the settings' own by default."""
     tariff = cost.prices() if tariff is None else tariff
     ended = status in ENDED
@@ -61,7 +63,7 @@ def spent(state: RunState, status: str, tariff: Prices | None = None, now: float
     told = finite(state.end.mfu) if ended and state.end else None
     reached = told if told is not None else cost.mfu(speed, flops, peak) if speed and flops else None
     hour = None if tariff.per_hour is None else tariff.per_hour / 3600
-    return Spent(
+    return CostSoFar(
         seconds=seconds,
         seconds_in_all=in_all,
         energy_j=energy,
@@ -105,7 +107,7 @@ def _of(so_far: str, in_all: str | None, ended: bool) -> str:
     return so_far if ended or in_all is None else f"{so_far} of about {in_all}"
 
 
-def words(found: Spent, tariff: Prices, ended: bool) -> str:
+def describe(found: CostSoFar, tariff: Prices, ended: bool) -> str:
     """What is known of money, energy and MFU, in one line; "" where that is nothing."""
     parts = []
     if found.money is not None:

@@ -31,7 +31,7 @@ def sentence(run: Run, state: RunState) -> str:
         if state.phase
         else ""
     )
-    said = cause(run.last_words(LINES))
+    said = cause(run.log_tail(LINES))
     if said:
         return f"it died{where}: {said}"
     return (

@@ -79,7 +79,7 @@ class Run:
         """The resolved recipe. Raises LabError when the file is gone or damaged."""
         return read_recipe(self.recipe_path)
 
-    def last_words(self, lines: int = 12) -> list[str]:
+    def log_tail(self, lines: int = 12) -> list[str]:
         """The end of ``worker.log``: what the newest attempt's process said last, for a run that died."""
         try:
             with self.log_path.open("rb") as file:

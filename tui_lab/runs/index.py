@@ -22,7 +22,7 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs import notes
-from tui_lab.runs.cost_so_far import spent
+from tui_lab.runs.cost_so_far import cost_so_far
 from tui_lab.runs.folder import Run, is_locked, runs_dir
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.schema import EndEvent, IntervalRecord
@@ -39,7 +39,7 @@ NAN = math.nan
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """One run. NaN: not known. ``retention`` is the newest item probe's, above chance where there is chance;
     ``seconds`` those in which a process of the run lived."""
 
@@ -99,7 +99,7 @@ class Summary:
 # one run
 
 
-def summarise(watcher: Watcher) -> Summary:
+def summarise(watcher: Watcher) -> RunSummary:
     """A run whose log has been read. The state is that of a run without a process."""
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
@@ -107,7 +107,7 @@ def summarise(watcher: Watcher) -> Summary:
     ended = state.status(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
-    said = next(iter(run.last_words(1)), "") if ended == "crashed" else ""
+    said = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
     end = state.end or EndEvent()
     peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
@@ -116,7 +116,7 @@ def summarise(watcher: Watcher) -> Summary:
     scores = [state.score("start"), state.score("end")]
     at_end = (as_float(end.acquisition.start), as_float(end.acquisition.end))
     scores = [b if math.isnan(a) else a for a, b in zip(scores, at_end, strict=True)]
-    return Summary(
+    return RunSummary(
         id=run.id,
         path=str(run.path),
         state=ended,
@@ -140,7 +140,7 @@ def summarise(watcher: Watcher) -> Summary:
         verdict=state.verdict,
         peak_bytes=as_float(finite(peaks.get(label))),
         peak_of=label,
-        seconds=as_float(spent(state, "finished" if state.end else ended, Prices()).seconds),
+        seconds=as_float(cost_so_far(state, "finished" if state.end else ended, Prices()).seconds),
         started_at=state.started_at or NAN,
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
@@ -163,13 +163,13 @@ class RunIndex:
         self.read = 0  # logs read by the newest refresh
         self.problem = ""  # of the queue, in a sentence
         self.queue_words = ""
-        self._found: dict[str, tuple[list[int], Summary]] = {}
-        self._waiting: dict[str, tuple[list[int], Summary]] = {}
+        self._found: dict[str, tuple[list[int], RunSummary]] = {}
+        self._waiting: dict[str, tuple[list[int], RunSummary]] = {}
         self._watchers: dict[str, Watcher] = {}
         self.done = False  # whether everything was read once
         self._loaded = self._unsaved = False
 
-    def refresh(self, show: Callable[[list[Summary]], None] | None = None) -> list[Summary]:
+    def refresh(self, show: Callable[[list[RunSummary]], None] | None = None) -> list[RunSummary]:
         """All runs, newest first, the queue's before them; ``show`` gets what there is every now and then
         while many have to be read."""
         if not self._loaded:
@@ -177,7 +177,7 @@ class RunIndex:
         names = self._names()
         show_at = time.monotonic() + FIRST_SHOWN_S
         self.read = 0
-        found: dict[str, tuple[list[int], Summary]] = {}
+        found: dict[str, tuple[list[int], RunSummary]] = {}
         missing = []
         for name in names:
             stamp = _stamp(f"{self.directory}/{name}")
@@ -218,7 +218,7 @@ class RunIndex:
     def _is_run(self, name: str) -> bool:
         return name in self._found or os.path.isfile(f"{self.directory}/{name}/recipe.toml")  # noqa: PTH113
 
-    def _read(self, name: str) -> Summary:
+    def _read(self, name: str) -> RunSummary:
         watcher = self._watchers.get(name) or Watcher(Run(self.directory / name))
         watcher.read_all()
         summary = summarise(watcher)
@@ -230,13 +230,13 @@ class RunIndex:
             self._unsaved = True
         return summary
 
-    def _with_queue(self, found: Mapping[str, tuple[list[int], Summary]]) -> list[Summary]:
+    def _with_queue(self, found: Mapping[str, tuple[list[int], RunSummary]]) -> list[RunSummary]:
         """The runs with what their locks say now, and those that wait."""
-        waiting: list[Summary] = []
+        waiting: list[RunSummary] = []
         queued: dict[str, int] = {}
         try:
             listed = queue.items(self.directory)
-            self.queue_words, self.problem = queue.standing(self.directory, listed), ""
+            self.queue_words, self.problem = queue.describe(self.directory, listed), ""
         except LabError as error:
             listed, self.queue_words, self.problem = [], "", str(error)
         known, self._waiting = self._waiting, {}
@@ -258,7 +258,7 @@ class RunIndex:
         runs.sort(key=lambda each: each.id, reverse=True)
         return waiting + runs
 
-    def _state(self, summary: Summary, queued: bool) -> str:
+    def _state(self, summary: RunSummary, queued: bool) -> str:
         if summary.has_end:
             return summary.state
         if is_locked(summary.run):
@@ -277,7 +277,7 @@ class RunIndex:
                 path = f"{self.directory}/{name}"
                 fields["tags"] = tuple(fields["tags"])
                 if os.path.isdir(path):  # noqa: PTH112
-                    self._found[name] = (stamp, Summary(**{**fields, "id": name, "path": path}))
+                    self._found[name] = (stamp, RunSummary(**{**fields, "id": name, "path": path}))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._found = {}  # made anew
 
@@ -310,7 +310,7 @@ def _stamp(path: str) -> list[int]:
 
 Key = float | str
 #: What the table can be sorted by. Retention by its value, acquisition by the score after the training.
-COLUMNS: dict[str, tuple[str, Callable[[Summary], Key]]] = {
+COLUMNS: dict[str, tuple[str, Callable[[RunSummary], Key]]] = {
     # what waits comes after everything, and ids begin with the time
     # (a sweep's runs were made in one second and ran in their order)
     "started": (
@@ -331,12 +331,12 @@ COLUMNS: dict[str, tuple[str, Callable[[Summary], Key]]] = {
 }
 
 
-def ordered(runs: Iterable[Summary], column: str, descending: bool) -> list[Summary]:
+def ordered(runs: Iterable[RunSummary], column: str, descending: bool) -> list[RunSummary]:
     """Sorted by a column; what has no value there comes last either way, and equals newest first."""
     _, key = COLUMNS[column]
     by_id = sorted(runs, key=lambda s: s.id, reverse=True)
-    known: list[Summary] = []
-    unknown: list[Summary] = []
+    known: list[RunSummary] = []
+    unknown: list[RunSummary] = []
     for each in by_id:
         value = key(each)
         (unknown if value == "" or (isinstance(value, float) and math.isnan(value)) else known).append(each)
@@ -344,7 +344,7 @@ def ordered(runs: Iterable[Summary], column: str, descending: bool) -> list[Summ
 
 
 #: Words with a colon look at one field; "is it in there" for all of them but the tags, which are whole words.
-_FIELDS: dict[str, Callable[[Summary], str]] = {
+_FIELDS: dict[str, Callable[[RunSummary], str]] = {
     "state": lambda s: s.state,
     "model": lambda s: s.model,
     "preset": lambda s: s.preset,
@@ -357,7 +357,7 @@ _FIELDS: dict[str, Callable[[Summary], str]] = {
 }
 
 
-def matches(run: Summary, query: str) -> bool:
+def matches(run: RunSummary, query: str) -> bool:
     """Whether a run has every word of the query: ``state:running``, ``model:qwen``, ``tag:good``, or any text
     of its name, id, note, tags, model, preset, data. Case counts for nothing."""
     for word in query.casefold().split():
@@ -377,7 +377,7 @@ def matches(run: Summary, query: str) -> bool:
 # sweeps
 
 
-def sweep_runs(runs: Iterable[Summary], name: str) -> list[Summary]:
+def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
     """The runs of a sweep, in its order. Raises LabError when there is none, or several go by that name."""
     every = [run for run in runs if run.sweep]
     ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
@@ -392,13 +392,13 @@ def sweep_runs(runs: Iterable[Summary], name: str) -> list[Summary]:
     return sorted((run for run in every if run.sweep == found[0]), key=lambda s: s.sweep_number)
 
 
-def best_of(runs: Iterable[Summary], criterion: str) -> str:
+def best_of(runs: Iterable[RunSummary], criterion: str) -> str:
     """The id of the run that the criterion says, of those that ended well; "" when none has the figure."""
     figures = {run.id: run.figure(criterion) for run in runs if run.state in ("finished", "stopped")}
     return sweep.best(figures, criterion)
 
 
-def criterion_words(runs: Iterable[Summary], criterion: str) -> str:
+def criterion_words(runs: Iterable[RunSummary], criterion: str) -> str:
     """What "best" means here, in a line."""
     runs = list(runs)
     left = sum(run.state not in ENDED for run in runs)

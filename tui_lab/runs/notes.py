@@ -17,7 +17,7 @@ MOST_TAGS, LONGEST_TAG, LONGEST_NAME, LONGEST_NOTE = 20, 40, 80, 2_000
 
 
 @dataclass(frozen=True)
-class Marks:
+class Notes:
     """``name`` is shown in place of the folder's name, which stays the run's id."""
 
     name: str = ""
@@ -25,20 +25,20 @@ class Marks:
     note: str = ""
 
 
-def read(run: Run) -> Marks:
+def read(run: Run) -> Notes:
     """What is written on a run; nothing where the file is missing or damaged."""
     try:
         value = json.loads((run.path / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return Marks()
-    return _marks(value) if isinstance(value, dict) else Marks()
+        return Notes()
+    return _marks(value) if isinstance(value, dict) else Notes()
 
 
-def _marks(value: dict[str, Any]) -> Marks:
+def _marks(value: dict[str, Any]) -> Notes:
     tags = value.get("tags")
     found = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
     name, note = (text if isinstance(text := value.get(key), str) else "" for key in ("name", "note"))
-    return Marks(name[:LONGEST_NAME], _tags(found), note[:LONGEST_NOTE])
+    return Notes(name[:LONGEST_NAME], _tags(found), note[:LONGEST_NOTE])
 
 
 def _tags(words: Iterable[str]) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def _tags(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in cut if word))[:MOST_TAGS]
 
 
-def write(run: Run, **changes: Any) -> Marks:
+def write(run: Run, **changes: Any) -> Notes:
     """Changes ``name``, ``tags`` or ``note``. ``tags`` may be one text of words. Raises LabError."""
     if isinstance(changes.get("tags"), str):
         changes["tags"] = changes["tags"].replace(",", " ").split()

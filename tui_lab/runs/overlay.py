@@ -12,7 +12,7 @@ from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
-from tui_lab.runs.queue.sweep import value_words
+from tui_lab.runs.queue.sweep import format_value
 from tui_lab.runs.schema import Event, ItemProbeEvent, ResumedEvent, StepEvent, ValidationEvent
 
 METRICS = ("loss", "validation", "retention")
@@ -22,7 +22,7 @@ NOT_COMPARED = frozenset({"allow_large"})
 
 
 @dataclass
-class Points:
+class MetricCurve:
     """One curve by all three axes. ``tokens`` and ``seconds`` count over all attempts; steps rise."""
 
     steps: list[float] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Points:
 
 
 @dataclass
-class Curves:
+class RunCurves:
     """A run's curves by name, see :data:`METRICS`."""
 
-    points: dict[str, Points] = field(default_factory=lambda: {name: Points() for name in METRICS})
+    points: dict[str, MetricCurve] = field(default_factory=lambda: {name: MetricCurve() for name in METRICS})
 
 
 class CurveReader:
@@ -63,18 +63,18 @@ class CurveReader:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.curves = Curves()
+        self.curves = RunCurves()
         self._tail = EventTail(run.events_path)
         self._restarts = 0
         self._seconds = 0.0
         self._at: float | None = None
         self._tokens = 0.0
 
-    def read(self, max_records: int = 20_000) -> Curves:
+    def read(self, max_records: int = 20_000) -> RunCurves:
         """Reads what is new, at most ``max_records`` events; :attr:`at_end` says whether that was all."""
         events = self._tail.read(max_records, math.inf)
         if self._tail.restarts != self._restarts:
-            self._restarts, self.curves = self._tail.restarts, Curves()
+            self._restarts, self.curves = self._tail.restarts, RunCurves()
             self._seconds, self._at, self._tokens = 0.0, None, 0.0
         for event in events:
             self._apply(event)
@@ -113,7 +113,7 @@ def differing(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:
         known = [value for value, recipe in zip(values, recipes, strict=True) if recipe is not None]
         if name not in NOT_COMPARED and any(value != known[0] for value in known):
             shown = [
-                "?" if recipe is None else value_words(value) or "–"
+                "?" if recipe is None else format_value(value) or "–"
                 for value, recipe in zip(values, recipes, strict=True)
             ]
             found.append((name, shown))

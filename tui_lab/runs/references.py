@@ -13,7 +13,7 @@ from tui_lab.models.catalog import home
 
 
 @dataclass(frozen=True)
-class Target:
+class ModelReference:
     """What a name means: weights to load, and an adapter to put on them."""
 
     location: str  # a folder or hub id of whole weights
@@ -21,7 +21,7 @@ class Target:
     revision: str = ""
 
 
-def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> Target:
+def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
     """What a run left: whole weights, or an adapter and the model that it is for. Raises LabError."""
     from tui_lab.models import catalog
     from tui_lab.runs import folder
@@ -29,38 +29,38 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
     path = home(Path(name))
     run = folder.Run(path.resolve()) if (path / "recipe.toml").is_file() else folder.open_run(name, runs_dir)
     if (run.model_path / "config.json").is_file():
-        return Target(str(run.model_path))
+        return ModelReference(str(run.model_path))
     if (run.adapter_path / "adapter_config.json").is_file():
         recipe = run.recipe()
         base = catalog.find(recipe.model, allow_large or recipe.allow_large)
-        return Target(base.loadable, run.adapter_path, recipe.revision)
+        return ModelReference(base.loadable, run.adapter_path, recipe.revision)
     saved = sorted(run.checkpoints_path.glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
     hint = f"; its newest checkpoint is {saved[-1]}" if saved else ""
     raise LabError(f"run {run.id} has saved no adapter and no model yet{hint}")
 
 
-def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> Target:
+def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
     """What goes beside a base: a run, a folder (of an adapter or whole weights), a hub id. Or LabError."""
     path = home(Path(name))
     if (path / "adapter_config.json").is_file():
-        return Target(_base_of(path), path.resolve())
+        return ModelReference(_base_of(path), path.resolve())
     if (path / "config.json").is_file():
-        return Target(str(path.resolve()))
+        return ModelReference(str(path.resolve()))
     try:
         return run_target(name, runs_dir, allow_large)
     except LabError:
         if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise
     folder = _download(name)
-    return Target(_base_of(folder), folder)
+    return ModelReference(_base_of(folder), folder)
 
 
 def model_target(
     name: str,
     runs_dir: Path | None = None,
     allow_large: bool = False,
-    adapters: Sequence[Target] = (),
-) -> Target:
+    adapters: Sequence[ModelReference] = (),
+) -> ModelReference:
     """The base model that a name means; without a name the one that the first adapter is for, else the
     bundled one. A run's name means the run's base and its adapter. Raises LabError."""
     from tui_lab.models import catalog
@@ -68,14 +68,14 @@ def model_target(
     if not name:
         first = next((a for a in adapters if a.adapter), None)
         if first is None or not first.location:
-            return Target(catalog.find("pocket").loadable)
+            return ModelReference(catalog.find("pocket").loadable)
         if first.revision or not Path(first.location).is_dir():
             return replace(first, adapter=None)
-        return Target(first.location)
+        return ModelReference(first.location)
     if (home(Path(name)) / "recipe.toml").is_file():
         return run_target(name, runs_dir, allow_large)
     try:
-        return Target(catalog.find(name, allow_large).loadable)
+        return ModelReference(catalog.find(name, allow_large).loadable)
     except LabError:
         try:
             return run_target(name, runs_dir, allow_large)

@@ -13,7 +13,7 @@ VERDICTS: dict[str, tuple[str, str]] = {
 }
 
 
-def said(verdict: Any) -> str:
+def verdict_label(verdict: Any) -> str:
     """Glyph and word; of a verdict that a newer version brings, its own name."""
     name = str(verdict)
     return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))

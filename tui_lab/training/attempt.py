@@ -75,7 +75,7 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
     )
     events.write(ResumedEvent(from_step=from_step, attempt=before.attempt + 1))
     if group.is_main:
-        for text in checkpoints.put_aside(found):
+        for text in checkpoints.quarantine(found):
             events.write(WarningEvent(text=text))
         _record_changes(context, before.attempt + 1)
     return context
@@ -90,7 +90,7 @@ def _record_changes(context: AttemptContext, attempt: int) -> None:
         context.events.write(RecipeChangedEvent(changes=found))
     if context.checkpoint is not None:
         changes.refuse(found)
-    changes.keep(context.run, context.recipe, attempt)
+    changes.save_used(context.run, context.recipe, attempt)
 
 
 def run_attempt(context: AttemptContext) -> int:

@@ -39,7 +39,7 @@ class RelocateBestCheckpoint(TrainerCallback):
         if state.best_model_checkpoint is None:
             return
         best = Path(str(args.output_dir)) / Path(state.best_model_checkpoint).name
-        if error := checkpoints.what_is_wrong(best):
+        if error := checkpoints.validation_error(best):
             self._warn(f"the best checkpoint, {best.name}, is lost ({error}): the best is searched again")
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
         else:

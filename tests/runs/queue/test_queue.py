@@ -145,15 +145,15 @@ def test_what_ended_is_cleared(two: list[Run], tmp_path: Path) -> None:
 
 
 def test_how_the_queue_stands(two: list[Run], tmp_path: Path) -> None:
-    assert queue.standing(tmp_path) == "2 runs wait; the queue's process is not running"
+    assert queue.describe(tmp_path) == "2 runs wait; the queue's process is not running"
     queue.hold(tmp_path)
-    assert queue.standing(tmp_path) == "2 runs wait; the queue is held"
-    queue.let_go(tmp_path)
+    assert queue.describe(tmp_path) == "2 runs wait; the queue is held"
+    queue.release(tmp_path)
     queue.log_path(tmp_path).write_text("the disk is full\n")
-    assert queue.standing(tmp_path).endswith("(it said: the disk is full)")
+    assert queue.describe(tmp_path).endswith("(it said: the disk is full)")
     lock = RunLock.take(begin(two[0], tmp_path))
     queue.remove([two[1].id], tmp_path)
-    assert queue.standing(tmp_path) == f"the last run of the queue goes: {two[0].id}"
+    assert queue.describe(tmp_path) == f"the last run of the queue goes: {two[0].id}"
     lock.release()
 
 

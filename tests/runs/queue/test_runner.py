@@ -61,12 +61,12 @@ def began(run: Run, directory: Path) -> float:
 def test_one_after_the_other_and_then_it_leaves(directory: Path) -> None:
     runs = queue.add([Recipe(max_steps=8), Recipe(max_steps=4), Recipe(max_steps=4)], directory)
     child = start(directory)
-    assert queue.is_going(directory), "from before its first instruction"
+    assert queue.is_running(directory), "from before its first instruction"
     assert queue.start_runner(directory) is None, "exactly one goes"
     assert os.getsid(child.pid) == child.pid != os.getsid(0), "a session of its own"
     until(lambda: states(directory) == ["done"] * 3, "all are done")
     assert child.wait(timeout=20) == 0
-    assert not queue.is_going(directory)
+    assert not queue.is_running(directory)
     ends = [Watcher(Run(directory / run.id)).read_all().updated_at for run in runs]
     starts = [began(run, directory) for run in runs]
     assert all(end < start for end, start in zip(ends, starts[1:], strict=False)), "never two at once"
@@ -100,7 +100,7 @@ def test_a_killed_runner_goes_on_where_the_queue_is(directory: Path, monkeypatch
     until(lambda: states(directory)[0] == "running", "the first goes")
     child.kill()
     child.wait()
-    assert not queue.is_going(directory)
+    assert not queue.is_running(directory)
     assert states(directory) == ["running", "queued"], "the run outlives the queue's process"
     again = start(directory)
     until(lambda: states(directory) == ["done", "done"], "the second began after the first")
@@ -114,10 +114,10 @@ def test_a_run_started_by_hand_is_let_end_first(directory: Path, monkeypatch: py
     child = launch.start(by_hand)
     queue.add([Recipe(max_steps=2)], directory)
     runner = start(directory)
-    until(lambda: "started by hand" in queue.standing(directory), "it says what it waits for")
+    until(lambda: "started by hand" in queue.describe(directory), "it says what it waits for")
     time.sleep(1)
     assert states(directory) == ["queued"]
-    queue.let_go(directory, waits=False)  # unless one wants both at once
+    queue.release(directory, waits=False)  # unless one wants both at once
     until(lambda: states(directory) == ["done"], "beside the other")
     assert is_locked(by_hand)
     child.kill()
@@ -130,7 +130,7 @@ def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(directory: P
     queue.hold(directory)
     assert start(directory).wait(timeout=30) == 0
     assert states(directory) == ["queued"]
-    queue.let_go(directory)
+    queue.release(directory)
     child = start(directory)
     until(lambda: states(directory) == ["done"], "it goes on")
     queue.add([Recipe(max_steps=2)], directory)  # it may be about to leave: then another is started

@@ -14,7 +14,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import create
 from tui_lab.runs.queue import sweep
-from tui_lab.runs.queue.sweep import MOST_RUNS, Place, best, combinations, parse
+from tui_lab.runs.queue.sweep import MOST_RUNS, SweepPlace, best, combinations, parse
 
 
 def test_a_grid_is_the_product() -> None:
@@ -56,8 +56,8 @@ def test_a_sweep_has_a_limit() -> None:
 def test_a_run_knows_its_place(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     assert sweep.place_of(run) is None
-    place = Place("sweep-1", 2, 4, {"learning_rate": 1e-4, "packing": True, "optim": "adamw_torch"})
-    sweep.note(run, place)
+    place = SweepPlace("sweep-1", 2, 4, {"learning_rate": 1e-4, "packing": True, "optim": "adamw_torch"})
+    sweep.write_place(run, place)
     assert sweep.place_of(run) == place
     for damaged in ("", "[]", "{}", '{"sweep": 1, "number": "x", "of": 1, "values": {}}', "[" * 5000):
         (run.path / sweep.FILE).write_text(damaged)
@@ -66,7 +66,7 @@ def test_a_run_knows_its_place(tmp_path: Path) -> None:
 
 def test_combinations_in_words() -> None:
     values = {"learning_rate": 1e-4, "lora_r": 8, "packing": True, "optim": "adamw_torch"}
-    assert sweep.words(values) == "learning_rate=0.0001 lora_r=8 packing=true optim=adamw_torch"
+    assert sweep.describe(values) == "learning_rate=0.0001 lora_r=8 packing=true optim=adamw_torch"
 
 
 @pytest.mark.parametrize(("criterion", "expected"), [("validation", "a"), ("acquisition", "b")])

@@ -178,7 +178,7 @@ async def test_name_tags_and_note(own_folders: Path) -> None:
             await until(lambda: isinstance(app.screen, AskText))
             await pilot.press(*text.replace(" ", "~"), "enter")
             await until(lambda: isinstance(app.screen, RunsPane))
-        assert notes.read(run) == notes.Marks("mine[b]", ("one~two",), "a~note")
+        assert notes.read(run) == notes.Notes("mine[b]", ("one~two",), "a~note")
         await until(lambda: "mine[b]" in screen_text(app) and "#one~two" in screen_text(app))
         await pilot.press("e")
         await until(lambda: isinstance(app.screen, AskText))
@@ -238,7 +238,7 @@ async def test_a_sweep_with_its_best_run_by_each_criterion(own_folders: Path) ->
     runs = [make(name, loss, learning_rate=rate) for name, loss, rate in (("a", 0.5, 1e-4), ("b", 0.2, 1e-3))]
     for number, run in enumerate(runs):
         values = {"learning_rate": run.recipe().learning_rate}
-        sweep.note(run, sweep.Place("sweep-7", number + 1, 2, values))
+        sweep.write_place(run, sweep.SweepPlace("sweep-7", number + 1, 2, values))
     app = LabApp(pane="runs")
     async with app.run_test(size=(80, 24)) as pilot:
         pane = await ready(app, 2)

@@ -7,13 +7,13 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_lab.runs.overlay import Curves
+from tui_lab.runs.overlay import RunCurves
 from tui_lab.ui.views import runs_plots
 from tui_lab.ui.views.plot_draw import PlotOptions, draw, plain
 
 
-def curves(values: list[float], metric: str = "loss") -> Curves:
-    made = Curves()
+def curves(values: list[float], metric: str = "loss") -> RunCurves:
+    made = RunCurves()
     for step, value in enumerate(values, start=1):
         made.points[metric].add(step, step * 100, step * 30.0, value)
     return made
@@ -45,7 +45,7 @@ def test_many_points_are_smoothed_and_it_is_said() -> None:
 
 
 def test_runs_without_the_figure_keep_the_others_letters() -> None:
-    series, _ = runs_plots.overlay([Curves(), curves([1.0, 2.0])], "loss", "steps")
+    series, _ = runs_plots.overlay([RunCurves(), curves([1.0, 2.0])], "loss", "steps")
     assert [one.mark for one in series] == ["", "B"]
     assert runs_plots.overlay([], "loss", "steps")[0] == []
 

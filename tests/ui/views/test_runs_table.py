@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from tui_lab.runs.index import COLUMNS as SORTED_BY
-from tui_lab.runs.index import Summary
+from tui_lab.runs.index import RunSummary
 from tui_lab.ui.views import runs_table
 
 
-def summary(number: int = 1, **fields: object) -> Summary:
-    return Summary(id=f"20260102-0304{number:02}-pocket-pirate-abcd", path="/nowhere", **fields)  # type: ignore[arg-type]
+def summary(number: int = 1, **fields: object) -> RunSummary:
+    return RunSummary(id=f"20260102-0304{number:02}-pocket-pirate-abcd", path="/nowhere", **fields)  # type: ignore[arg-type]
 
 
 RUN = summary(

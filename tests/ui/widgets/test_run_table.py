@@ -8,15 +8,15 @@ import pytest
 from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.runs.index import Summary
+from tui_lab.runs.index import RunSummary
 from tui_lab.ui.views import runs_table
 from tui_lab.ui.widgets import run_table
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
 
 
-def runs(count: int) -> list[Summary]:
+def runs(count: int) -> list[RunSummary]:
     return [
-        Summary(id=f"20260101-{n // 60:02}{n % 60:02}00-a-{n:04}", path="/nowhere", model=f"model{n}")
+        RunSummary(id=f"20260101-{n // 60:02}{n % 60:02}00-a-{n:04}", path="/nowhere", model=f"model{n}")
         for n in range(count)
     ]
 
@@ -42,7 +42,7 @@ async def test_moving_scrolling_and_what_is_drawn(monkeypatch: pytest.MonkeyPatc
     drawn: list[str] = []
     row = runs_table.row
 
-    def counted(run: Summary, columns: Any) -> Any:
+    def counted(run: RunSummary, columns: Any) -> Any:
         drawn.append(run.id)
         return row(run, columns)
 

@@ -44,7 +44,7 @@ RUNNER_PATIENCE_S = 0.3
 
 
 @dataclass(frozen=True)
-class Entry:
+class QueueEntry:
     """A line of the queue. ``problem``: why the run could not even be started. ``gpus``: what
     CUDA_VISIBLE_DEVICES was where it was added; None where nothing was said of it."""
 
@@ -59,16 +59,16 @@ class Entry:
 class Queue:
     """The file. ``held``: nothing is started. ``waits``: a run that somebody started by hand goes first."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[QueueEntry, ...] = ()
     held: bool = False
     waits: bool = True
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """An entry with what its run says: one of :data:`STATES`, and the reason of a failure."""
 
-    entry: Entry
+    entry: QueueEntry
     run: Run
     state: str
     reason: str = ""
@@ -104,12 +104,12 @@ def read(directory: Path | None = None) -> Queue:
         ) from None
 
 
-def _entry(value: dict[str, Any]) -> Entry:
+def _entry(value: dict[str, Any]) -> QueueEntry:
     run = str(value["run"])
     if not run or "/" in run or run.startswith("."):
         raise ValueError(run)
     gpus = value.get("gpus")
-    return Entry(
+    return QueueEntry(
         run,
         float(value.get("added_at") or 0),
         int(value.get("starts") or 0),
@@ -149,7 +149,7 @@ def _write(path: Path, queue: Queue) -> None:
 # what is in it
 
 
-def how_it_ended(run: Run) -> tuple[str, str]:
+def run_outcome(run: Run) -> tuple[str, str]:
     """A run's state by its lock and the last line of its log: ``running``, ``created`` (never said a word),
     or finished, stopped, failed, crashed with the reason."""
     if is_locked(run):
@@ -157,40 +157,42 @@ def how_it_ended(run: Run) -> tuple[str, str]:
     last = last_event(run.events_path)
     if isinstance(last, EndEvent):
         return last.state if last.state in ("stopped", "failed") else "finished", last.message
-    words = run.last_words(1)
+    words = run.log_tail(1)
     if words or run.was_started:
         return "crashed", words[-1].strip() if words else "its process ended without a word"
     return "created", ""
 
 
-def look(entry: Entry, directory: Path | None = None) -> Item | None:
+def item_of(entry: QueueEntry, directory: Path | None = None) -> QueueItem | None:
     """An entry with its run's state; None when its folder is gone: somebody deleted it."""
     waiting = Run(_waiting(directory) / entry.run)
     run = Run(root(directory).parent / entry.run)
     if entry.problem:
-        return Item(entry, run if run.recipe_path.is_file() else waiting, "failed", entry.problem, "failed")
+        return QueueItem(
+            entry, run if run.recipe_path.is_file() else waiting, "failed", entry.problem, "failed"
+        )
     if waiting.recipe_path.is_file():
-        return Item(entry, waiting, "queued")
+        return QueueItem(entry, waiting, "queued")
     if not run.recipe_path.is_file():
         return None
-    state, reason = how_it_ended(run)
+    state, reason = run_outcome(run)
     if state == "created":
         if entry.starts < MOST_STARTS:
-            return Item(entry, run, "queued")
-        return Item(
+            return QueueItem(entry, run, "queued")
+        return QueueItem(
             entry, run, "failed", f"started {entry.starts} times, and it never said a word", "crashed"
         )
     if state == "running":
-        return Item(entry, run, "running")
-    return Item(entry, run, "done" if state in ("finished", "stopped") else "failed", reason, state)
+        return QueueItem(entry, run, "running")
+    return QueueItem(entry, run, "done" if state in ("finished", "stopped") else "failed", reason, state)
 
 
-def items(directory: Path | None = None) -> list[Item]:
+def items(directory: Path | None = None) -> list[QueueItem]:
     """Everything in the queue, in its order. Raises LabError."""
-    return [item for entry in read(directory).entries if (item := look(entry, directory)) is not None]
+    return [item for entry in read(directory).entries if (item := item_of(entry, directory)) is not None]
 
 
-def live_others(queued: Sequence[Item], directory: Path | None = None) -> list[Run]:
+def live_others(queued: Sequence[QueueItem], directory: Path | None = None) -> list[Run]:
     """Runs in progress that the queue did not start."""
     mine = {item.run.id for item in queued if item.state == "running"}
     return [run for run in folder.list_runs(directory) if run.id not in mine and is_locked(run)]
@@ -219,8 +221,8 @@ def add(
                 if prepare is not None:
                     prepare(made[-1], number)
             queue = read(directory)
-            known = tuple(entry for entry in queue.entries if look(entry, directory) is not None)
-            new = tuple(Entry(run.id, round(time.time(), 3), gpus=gpus) for run in made)
+            known = tuple(entry for entry in queue.entries if item_of(entry, directory) is not None)
+            new = tuple(QueueEntry(run.id, round(time.time(), 3), gpus=gpus) for run in made)
             write(replace(queue, entries=known + new))  # without those that somebody deleted
         except BaseException as error:
             for run in made:
@@ -231,7 +233,7 @@ def add(
     return made
 
 
-def find(name: str, directory: Path | None = None) -> Item:
+def find(name: str, directory: Path | None = None) -> QueueItem:
     """An item by its run's id or an unambiguous part of it. Raises LabError."""
     every = items(directory)
     found = [item for item in every if item.run.id == name] or [
@@ -278,7 +280,7 @@ def hold(directory: Path | None = None) -> None:
         write(replace(read(directory), held=True))
 
 
-def let_go(directory: Path | None = None, waits: bool | None = None) -> None:
+def release(directory: Path | None = None, waits: bool | None = None) -> None:
     """The queue goes on. ``waits``: whether runs that were started by hand end first; None keeps it."""
     with changing(directory) as write:
         queue = read(directory)
@@ -293,7 +295,7 @@ def _runner_lock(directory: Path | None) -> Path:
     return root(directory) / "runner.lock"
 
 
-def is_going(directory: Path | None = None) -> bool:
+def is_running(directory: Path | None = None) -> bool:
     """Whether the queue's process lives."""
     return files.is_locked(_runner_lock(directory))
 
@@ -334,10 +336,10 @@ def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen
         return None, None
     # with the last run begun nothing is left to start, and the process has gone: that is no dead queue
     waits = "queued" in states
-    if not read(directory).held and (is_going(directory) or not waits):
+    if not read(directory).held and (is_running(directory) or not waits):
         hold(directory)
         return False, None
-    let_go(directory)
+    release(directory)
     return True, start_runner(directory) if waits else None
 
 
@@ -346,7 +348,7 @@ def log_path(directory: Path | None = None) -> Path:
     return root(directory) / "runner.log"
 
 
-def _last_words(directory: Path | None) -> str:
+def _log_tail(directory: Path | None) -> str:
     try:
         lines = log_path(directory).read_text("utf-8", "replace").strip().splitlines()
     except OSError:
@@ -354,7 +356,7 @@ def _last_words(directory: Path | None) -> str:
     return lines[-1] if lines else ""
 
 
-def standing(directory: Path | None = None, queued: Sequence[Item] | None = None) -> str:
+def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None = None) -> str:
     """How the queue stands, in a sentence; "" when there is nothing to say. Raises LabError."""
     queued = items(directory) if queued is None else queued
     left = sum(item.state == "queued" for item in queued)
@@ -365,8 +367,8 @@ def standing(directory: Path | None = None, queued: Sequence[Item] | None = None
     queue = read(directory)
     if queue.held:
         return f"{waiting}; the queue is held" + (f" once {running[0]} has ended" if running else "")
-    if not is_going(directory):
-        said = _last_words(directory)
+    if not is_running(directory):
+        said = _log_tail(directory)
         return f"{waiting}; the queue's process is not running" + (f" (it said: {said})" if said else "")
     if running:
         return f"{waiting}, {running[0]} goes"

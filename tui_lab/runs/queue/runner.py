@@ -21,7 +21,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.queue import queue
-from tui_lab.runs.queue.queue import Item, Queue
+from tui_lab.runs.queue.queue import Queue, QueueItem
 
 #: How often the run in hand is looked at: one try at its lock.
 POLL_S = 0.5
@@ -67,7 +67,7 @@ class Runner:
             os.close(self.descriptor)
             return True
 
-    def _start(self, item: Item) -> None:
+    def _start(self, item: QueueItem) -> None:
         """Notes that it is started, moves it among the runs, starts it: a kill between any two of these is
         seen by the next look. All under the queue's lock: what is taken out meanwhile does not start."""
         run = Run(self.directory / item.run.id)

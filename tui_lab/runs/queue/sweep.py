@@ -35,7 +35,7 @@ CRITERIA: dict[str, tuple[bool, str]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class SweepPlace:
     """A run's place in its sweep: ``number`` from 1 of ``of``, and the values that were tried in it."""
 
     sweep: str
@@ -49,11 +49,11 @@ def new_id() -> str:
     return f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def parse(words: Sequence[str]) -> Grid:
+def parse(describe: Sequence[str]) -> Grid:
     """``key=value,value`` words as a grid. Raises LabError with every mistake at once."""
     grid: Grid = {}
     mistakes: list[str] = []
-    for word in words:
+    for word in describe:
         key, equals, raw = word.partition("=")
         key = key.strip()
         values = [part.strip() for part in raw.split(",")]
@@ -89,27 +89,27 @@ def combinations(grid: Grid) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def note(run: Run, place: Place) -> None:
+def write_place(run: Run, place: SweepPlace) -> None:
     """Writes a run's place into its folder. Raises OSError."""
     write_atomically(run.path / FILE, json.dumps({"v": 1, **asdict(place)}, ensure_ascii=True) + "\n")
 
 
-def place_of(run: Run) -> Place | None:
+def place_of(run: Run) -> SweepPlace | None:
     """A run's place in its sweep; None when it has none or the file is damaged."""
     try:
         value = json.loads((run.path / FILE).read_text(encoding="utf-8"))
         values = value["values"]
-        return Place(str(value["sweep"]), int(value["number"]), int(value["of"]), dict(values))
+        return SweepPlace(str(value["sweep"]), int(value["number"]), int(value["of"]), dict(values))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def words(values: Mapping[str, Any]) -> str:
+def describe(values: Mapping[str, Any]) -> str:
     """A combination in words: learning_rate=0.0001 lora_r=8."""
-    return " ".join(f"{key}={value_words(value)}" for key, value in values.items())
+    return " ".join(f"{key}={format_value(value)}" for key, value in values.items())
 
 
-def value_words(value: Any) -> str:
+def format_value(value: Any) -> str:
     """One value as it is typed."""
     if isinstance(value, bool):
         return str(value).lower()

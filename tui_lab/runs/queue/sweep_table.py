@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from tui_lab.core.format import UNKNOWN, compact, duration, size
-from tui_lab.runs.index import Summary
-from tui_lab.runs.queue.sweep import value_words
+from tui_lab.runs.index import RunSummary
+from tui_lab.runs.queue.sweep import format_value
 
 #: Columns of a sweep's table behind its values; RIGHT counts from here.
 HEADERS = ("run", "state", "loss", "validation", "score", "retention", "peak memory", "time")
@@ -15,14 +15,14 @@ RIGHT = (2, 3, 5, 6, 7)
 BEST = "★"
 
 
-def score(run: Summary, digits: int = 2) -> str:
+def score(run: RunSummary, digits: int = 2) -> str:
     """Acquisition: the new task's own score before and after."""
     if math.isnan(run.score_start) and math.isnan(run.score_end):
         return UNKNOWN
     return f"{compact(run.score_start, digits)}→{compact(run.score_end, digits)}"
 
 
-def retention(run: Summary, interval: bool = True) -> str:
+def retention(run: RunSummary, interval: bool = True) -> str:
     """What is kept of what the base knew, with its 95% interval."""
     if math.isnan(run.retention):
         return UNKNOWN
@@ -30,11 +30,11 @@ def retention(run: Summary, interval: bool = True) -> str:
     return f"{run.retention:.2f}{ends}"
 
 
-def cells(run: Summary, keys: Sequence[str], is_best: bool) -> list[str]:
+def cells(run: RunSummary, keys: Sequence[str], is_best: bool) -> list[str]:
     """A row of a sweep's table."""
     return [
         BEST if is_best else "",
-        *(value_words(run.sweep_values.get(key, UNKNOWN)) for key in keys),
+        *(format_value(run.sweep_values.get(key, UNKNOWN)) for key in keys),
         run.name or run.id,
         run.state,
         compact(run.loss),

@@ -143,7 +143,7 @@ class Player:
                 run.is_measuring = True
                 self.app.start_measurement(run)
         elif run.end_state:
-            log = run.run.last_words() if run.run else []
+            log = run.run.log_tail() if run.run else []
             message = (run.state.end.message if run.state.end else "") or (log[-1] if log else run.end_state)
             self._fail(run, f"the run ended: {message}")
         elif not run.is_reported_slow and (seconds := run.expected_s()) > SLOW_RUN_S:

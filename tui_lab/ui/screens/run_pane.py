@@ -209,7 +209,7 @@ class RunPane(Pane):
         room = width - len(first) - 2
         now = self.lab.now(self.watcher.run)
         line = run_text.progress_line(state, status, now, room, self._tick, ascii_only)
-        trouble = run_text.trouble(status, state, self._last_words())
+        trouble = run_text.trouble(status, state, self._log_tail())
         keys = self._resume_key(), self._keys("app.setup")
         if trouble:
             second, third = f"✗ {trouble}", run_text.advice(status, state, *keys)
@@ -291,10 +291,10 @@ class RunPane(Pane):
     def _keys(self, action: str) -> str:
         return keys_of(action, self.keymap)
 
-    def _last_words(self) -> list[str]:
+    def _log_tail(self) -> list[str]:
         if self.watcher is None or self.status not in ("failed", "crashed"):
             return []
-        return self.watcher.run.last_words()
+        return self.watcher.run.log_tail()
 
     def _waiting(self) -> list[str]:
         """Commands sent and not yet acknowledged."""

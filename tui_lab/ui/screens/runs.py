@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 
 from tui_lab.runs import index, removal
 from tui_lab.runs.comparison import Compared, Comparison
-from tui_lab.runs.index import RunIndex, Summary
+from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
 from tui_lab.ui.actions.help_texts import filled
@@ -172,10 +172,10 @@ class RunsPane(RunsCommands):
         if self._again:
             self._call(self.look)
 
-    def _take_later(self, every: list[Summary]) -> None:
+    def _take_later(self, every: list[RunSummary]) -> None:
         self._call(self._take, list(every))
 
-    def _take(self, every: list[Summary]) -> None:
+    def _take(self, every: list[RunSummary]) -> None:
         about = self.index and (self.index.done, self.index.problem, self.index.queue_words)
         drawn = (every, about)
         if drawn != self._drawn:
@@ -195,7 +195,7 @@ class RunsPane(RunsCommands):
             self._drawn_compared = stamp
             self._draw_compared()
 
-    def _wanted(self, every: list[Summary]) -> list[Summary]:
+    def _wanted(self, every: list[RunSummary]) -> list[RunSummary]:
         """The marked runs, else the one under the cursor."""
         by_id = {run.id: run for run in every}
         found = [by_id[each] for each in self.marked if each in by_id]
@@ -213,7 +213,7 @@ class RunsPane(RunsCommands):
             for number, run_id in enumerate(self.marked)
         }
 
-    def shown(self) -> list[Summary]:
+    def shown(self) -> list[RunSummary]:
         """The runs that the filter leaves, sorted."""
         found = [run for run in self.every if index.matches(run, self.query_text)]
         return index.ordered(found, self.sorted_by, self.descending)

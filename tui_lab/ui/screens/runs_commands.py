@@ -10,7 +10,7 @@ from textual import on, work
 from tui_lab.core.errors import LabError
 from tui_lab.runs import notes, removal
 from tui_lab.runs.folder import Run
-from tui_lab.runs.index import Summary
+from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import queue
 from tui_lab.ui.actions.registry import keys_of
 from tui_lab.ui.screens.pane import Pane
@@ -26,7 +26,7 @@ class RunsCommands(Pane):
 
     def __init__(self) -> None:
         super().__init__()
-        self.every: list[Summary] = []
+        self.every: list[RunSummary] = []
         self.marked: list[str] = []  # ids, in the order that gives them their letters
 
     @property
@@ -34,7 +34,7 @@ class RunsCommands(Pane):
         return self.query_one(RunTable)
 
     @property
-    def current(self) -> Summary | None:
+    def current(self) -> RunSummary | None:
         return self.table.current
 
     @property
@@ -59,7 +59,7 @@ class RunsCommands(Pane):
 
     # ------------------------------------------------------------------ opening
 
-    def _begun(self) -> Summary | None:
+    def _begun(self) -> RunSummary | None:
         """The run under the cursor when it has begun; says so when not."""
         run = self.current
         if run is None:
@@ -103,7 +103,7 @@ class RunsCommands(Pane):
 
         self.app.push_screen(AskText(question, value, can_be_empty=True), take)
 
-    def _write(self, run: Summary, what: str, text: str) -> None:
+    def _write(self, run: RunSummary, what: str, text: str) -> None:
         try:
             notes.write(run.run, **{what: text})
         except LabError as error:
@@ -143,7 +143,7 @@ class RunsCommands(Pane):
                 Confirm(question, yes="delete", no="keep"), lambda yes: self._delete(gone) if yes else None
             )
 
-    def _stop(self, runs: list[Summary]) -> None:
+    def _stop(self, runs: list[RunSummary]) -> None:
         from tui_lab.runs import commands
 
         for run in runs:
@@ -152,11 +152,11 @@ class RunsCommands(Pane):
             except LabError as error:
                 self.notice(error, "error")
 
-    def _delete(self, runs: list[Summary]) -> None:
+    def _delete(self, runs: list[RunSummary]) -> None:
         self._delete_later(runs)
 
     @work(thread=True, group="delete", description="delete runs", exit_on_error=False)
-    def _delete_later(self, runs: list[Summary]) -> None:
+    def _delete_later(self, runs: list[RunSummary]) -> None:
         for run in runs:
             try:
                 if run.state == "queued":

@@ -106,7 +106,7 @@ class TrainPane(RunPane):
             self.status,
             self.watcher.recipe,
             str(self.watcher.run.path),
-            self._last_words(),
+            self._log_tail(),
             self._resume_key(),
             self._keys("app.setup"),
         )

@@ -7,7 +7,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import carbon, count, duration, energy, money
 from tui_lab.forecast import cost
 from tui_lab.forecast.cost import Prices
-from tui_lab.runs.cost_so_far import Spent, spent, words
+from tui_lab.runs.cost_so_far import CostSoFar, cost_so_far, describe
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.views.spans import TextSpan
 
@@ -23,13 +23,13 @@ def tariff_or_problem() -> tuple[Prices, str]:
 def line(state: RunState, status: str, now: float | None = None) -> str:
     """What is known of money, energy and MFU, in one line; "" where that is nothing."""
     tariff, _ = tariff_or_problem()
-    return words(spent(state, status, tariff, now), tariff, status in ENDED)
+    return describe(cost_so_far(state, status, tariff, now), tariff, status in ENDED)
 
 
 def about(state: RunState, status: str, now: float | None = None) -> list[TextSpan]:
     """The account of a run for its own tab; empty before it began."""
     tariff, problem = tariff_or_problem()
-    found, ended = spent(state, status, tariff, now), status in ENDED
+    found, ended = cost_so_far(state, status, tariff, now), status in ENDED
     if found.seconds is None:
         return []
     # while it runs, what changes from step to step stands at the top of the pane
@@ -58,7 +58,7 @@ def about(state: RunState, status: str, now: float | None = None) -> list[TextSp
     return parts
 
 
-def _speed(found: Spent, ended: bool) -> str:
+def _speed(found: CostSoFar, ended: bool) -> str:
     """MFU with what it is made of; without a rate to compare with, what was reached."""
     if found.mfu is None or not found.peak_flops:
         why = found.peak_of or "the rate of this device is not known"

@@ -103,16 +103,14 @@ MEMORY_ROLES = {
 }
 
 
-def trouble(status: str, state: RunState, last_words: Sequence[str]) -> str:
+def trouble(status: str, state: RunState, log_tail: Sequence[str]) -> str:
     """Why a run ended badly, in one line; "" when it did not."""
     if status == "failed":
-        return (state.end.message if state.end else "") or (
-            last_words[-1] if last_words else "it gave no reason"
-        )
+        return (state.end.message if state.end else "") or (log_tail[-1] if log_tail else "it gave no reason")
     if status == "crashed":
-        if why := last_words_of.cause(list(last_words)):
+        if why := last_words_of.cause(list(log_tail)):
             return f"its process died: {why}"
-        said = f" Its last words: {last_words[-1].strip()}" if last_words else " Its log is empty."
+        said = f" Its last words: {log_tail[-1].strip()}" if log_tail else " Its log is empty."
         return f"the process ended without saying why.{said}"
     return ""
 
@@ -153,7 +151,7 @@ def about_run(
     status: str,
     recipe: Recipe | None,
     path: str,
-    last_words: Sequence[str],
+    log_tail: Sequence[str],
     resume_key: str,
     choose_key: str,
 ) -> list[TextSpan]:
@@ -164,7 +162,7 @@ def about_run(
         colon = ":" if (label.isascii() and label.isalpha()) or "_" in label else ""
         parts.extend([(f"{label}{colon} ", "title"), (f"{text}\n", role)])
 
-    if problem := trouble(status, state, last_words):
+    if problem := trouble(status, state, log_tail):
         line("✗", f"{status}: {problem}", "state-failed")
     if what := advice(status, state, resume_key, choose_key):
         line("→", what)
@@ -195,9 +193,9 @@ def about_run(
     for warning in state.warnings:
         line("!", warning, "state-paused")
     line("folder", path)
-    if status in ("failed", "crashed") and last_words:
+    if status in ("failed", "crashed") and log_tail:
         line("log", "the end of worker.log")
-        parts.extend((f"  {words}\n", "axis") for words in last_words)
+        parts.extend((f"  {words}\n", "axis") for words in log_tail)
     return parts
 
 

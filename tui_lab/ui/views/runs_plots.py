@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from tui_lab.runs.overlay import Curves
+from tui_lab.runs.overlay import RunCurves
 from tui_lab.runs.state import smooth
 from tui_lab.ui.views.plot_draw import PlotOptions, Series
 
@@ -38,7 +38,7 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     return (1.0, "s") if longest_s < 180 else (60.0, "min") if longest_s < 3 * 3600 else (3600.0, "h")
 
 
-def overlay(curves: Sequence[Curves], metric: str, axis: str) -> tuple[list[Series], str]:
+def overlay(curves: Sequence[RunCurves], metric: str, axis: str) -> tuple[list[Series], str]:
     """(series, title) of the plot. ``axis``: "steps", "tokens" or "time"."""
     found = [each.points[metric] for each in curves]
     scale, unit = 1.0, ""

@@ -10,8 +10,8 @@ from rich.cells import cell_len, set_cell_size
 
 from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.index import Summary
-from tui_lab.runs.queue.sweep import value_words, words
+from tui_lab.runs.index import RunSummary
+from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.state import ENDED
 from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, run_time, state_text
@@ -29,11 +29,11 @@ class RunColumn:
     least: int
     ideal: int
     rank: int
-    cell: Callable[[Summary], str]
+    cell: Callable[[RunSummary], str]
     right: bool = False
 
 
-def when(run: Summary) -> str:
+def when(run: RunSummary) -> str:
     """A run by its name, else by the time in its id."""
     if run.name:
         return sanitize(run.name)
@@ -105,7 +105,7 @@ def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: b
     return " " * MARK_CELLS + " ".join(parts)
 
 
-def row(run: Summary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple[str, str]]:
+def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple[str, str]]:
     """A run's line as (text, role) pieces, without the mark."""
     pieces = []
     for number, (column, width) in enumerate(columns):
@@ -137,7 +137,7 @@ def top_line(
     return "   ".join(parts)
 
 
-def detail(run: Summary | None, width: int = 0) -> list[str]:
+def detail(run: RunSummary | None, width: int = 0) -> list[str]:
     """Everything of one run that its line has no room for. What a ``width`` has no room for begins the next
     line: figures are not cut in half."""
     if run is None:
@@ -160,7 +160,7 @@ def detail(run: Summary | None, width: int = 0) -> list[str]:
     second, more = "   ".join(said[:fit]), "   ".join(said[fit:])
     third = " ".join(f"#{sanitize(tag)}" for tag in run.tags)
     if run.sweep:
-        third += f"   sweep {run.sweep_number}: {sanitize(words(run.sweep_values))}"
+        third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
     if run.message and run.state in ("failed", "crashed", "stopped"):
         third += f"   {run.state}: {sanitize(run.message)}"
     if run.note:
@@ -178,12 +178,12 @@ def detail(run: Summary | None, width: int = 0) -> list[str]:
 # comparing
 
 
-def names(runs: Sequence[Summary], letters: Sequence[str]) -> list[str]:
+def names(runs: Sequence[RunSummary], letters: Sequence[str]) -> list[str]:
     """What each compared run is called beside its letter: its name, or what tells it from the others."""
     found = []
     for run, letter in zip(runs, letters, strict=True):
         said = sanitize(run.name) or (
-            sanitize(words(run.sweep_values)) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
+            sanitize(describe(run.sweep_values)) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
         )
         found.append(f"{letter} {said}")
     return found
@@ -243,7 +243,7 @@ def differences(
 
 
 #: A sweep's columns behind its values: (title in a wide window, in a narrow one, cell there, cell here).
-_Cell = Callable[[Summary], str]
+_Cell = Callable[[RunSummary], str]
 _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("run", "run", when, when),
     ("state", "", lambda run: run.state, lambda run: STATE_GLYPHS.get(run.state, "·")),
@@ -258,7 +258,7 @@ _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
 _JUDGED = {"validation": 3, "acquisition": 4, "retention": 5, "time": 7}
 
 
-def sweep_lines(runs: Sequence[Summary], best: str, criterion: str, width: int) -> list[tuple[str, bool]]:
+def sweep_lines(runs: Sequence[RunSummary], best: str, criterion: str, width: int) -> list[tuple[str, bool]]:
     """A sweep's table: (line, whether it is the best run). Where not all fits, figures come without their
     intervals, and then columns go, the last first, but never the values and what they are judged by."""
     if not runs:
@@ -272,7 +272,7 @@ def sweep_lines(runs: Sequence[Summary], best: str, criterion: str, width: int) 
         titles = ["", *map(sanitize, keys), *(str(column[title]) for column in _SWEEP)]
         rows = [
             [BEST if run.id == best else ""]
-            + [sanitize(value_words(run.sweep_values.get(key, UNKNOWN))) for key in keys]
+            + [sanitize(format_value(run.sweep_values.get(key, UNKNOWN))) for key in keys]
             + [column[cell](run) for column in _SWEEP]  # type: ignore[operator]
             for run in runs
         ]
@@ -300,7 +300,7 @@ def _that_fit(table: Sequence[Sequence[str]], order: Sequence[int], width: int) 
     return sorted(shown)
 
 
-def delete_question(runs: Sequence[Summary], left_out: int) -> str:
+def delete_question(runs: Sequence[RunSummary], left_out: int) -> str:
     """What is asked before runs go."""
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
@@ -314,6 +314,6 @@ def delete_question(runs: Sequence[Summary], left_out: int) -> str:
     return what + (f" {left_out} in progress stay." if left_out else "")
 
 
-def is_live(run: Summary) -> bool:
+def is_live(run: RunSummary) -> bool:
     """Whether a process goes for it."""
     return run.state not in ENDED and run.state not in ("queued", "created")

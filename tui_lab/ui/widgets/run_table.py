@@ -18,7 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_lab.runs.index import Summary
+from tui_lab.runs.index import RunSummary
 from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fit, head, row
 
 #: Cells of the scrollbar. They are always reserved, so that columns do not move.
@@ -84,24 +84,24 @@ class RunTable(ScrollView, can_focus=True):
             return isinstance(message, RunTable.Moved)
 
     class Opened(Message):
-        def __init__(self, run: Summary) -> None:
+        def __init__(self, run: RunSummary) -> None:
             super().__init__()
             self.run = run
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.runs: Sequence[Summary] = ()
+        self.runs: Sequence[RunSummary] = ()
         self.cursor = 0
         self.letters: Mapping[str, tuple[str, str]] = {}  # by run id: (letter, role)
         self.empty = ""
         self._columns: tuple[int, list[tuple[RunColumn, int]]] = (-1, [])
 
     @property
-    def current(self) -> Summary | None:
+    def current(self) -> RunSummary | None:
         """The run under the cursor."""
         return self.runs[self.cursor] if self.runs else None
 
-    def show(self, runs: Sequence[Summary], letters: Mapping[str, tuple[str, str]], empty: str) -> None:
+    def show(self, runs: Sequence[RunSummary], letters: Mapping[str, tuple[str, str]], empty: str) -> None:
         """Shows these runs. The cursor stays on its run if that is still listed."""
         at = self.current.id if self.current else ""
         before = (self.runs, self.letters, self.empty)
