@@ -32,6 +32,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
 from tui_lab.runs.folder import Run
+from tui_lab.runs.references import ModelReference
 from tui_lab.runs.state import Watcher
 
 if TYPE_CHECKING:
