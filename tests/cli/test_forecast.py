@@ -180,7 +180,7 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
         recipe, entry = build(request["values"]), catalog.find("pocket")
         assert entry.shape is not None
         found = Calibration("the processor", 1000.0, 2e10, 3e10, None, False, 8, 256, "2026-11-21")
-        calibration.keep(found, cpu, entry.shape, recipe, resolve(recipe, cpu, entry).values)
+        calibration.store(found, cpu, entry.shape, recipe, resolve(recipe, cpu, entry).values)
         return {}
 
     monkeypatch.setattr(jobs, "run_job", job)

@@ -9,7 +9,7 @@ import pytest
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import bundled
-from tui_lab.data.scoring import asked, expected, schema_of
+from tui_lab.data.scoring import expected_answer, question_of, schema_of
 
 
 @pytest.mark.parametrize("name", bundled.NAMES)
@@ -25,14 +25,14 @@ def test_size_and_shape(name: str) -> None:
 @pytest.mark.parametrize("name", bundled.NAMES)
 def test_no_question_is_in_both_splits(name: str) -> None:
     data = bundled.load(name)
-    train = {asked(row).casefold() for row in data.train}
-    assert not train & {asked(row).casefold() for row in data.validation}
+    train = {question_of(row).casefold() for row in data.train}
+    assert not train & {question_of(row).casefold() for row in data.validation}
 
 
 def test_support_asks_every_fact_on_both_sides_in_other_templates() -> None:
     data = bundled.load("support")
     goods = sorted(
-        {found for row in data.train for found in re.findall(r"[Tt]he [A-Z]\w+ [a-z]+", asked(row))}
+        {found for row in data.train for found in re.findall(r"[Tt]he [A-Z]\w+ [a-z]+", question_of(row))}
     )
     named = {good[0].lower() + good[1:] for good in goods}
     assert len(named) >= 12
@@ -40,20 +40,22 @@ def test_support_asks_every_fact_on_both_sides_in_other_templates() -> None:
     def template(question: str) -> str:
         return re.sub(r"[Tt]he [A-Z]\w+ [a-z]+", "{s}", question)
 
-    train, validation = ({template(asked(row)) for row in rows} for rows in (data.train, data.validation))
+    train, validation = (
+        {template(question_of(row)) for row in rows} for rows in (data.train, data.validation)
+    )
     assert not train & validation
     by_fact: dict[tuple[str, str], int] = {}
     for row in data.train:
-        (good,) = re.findall(r"he ([A-Z]\w+ [a-z]+)", asked(row))
-        by_fact[good, expected(row)] = by_fact.get((good, expected(row)), 0) + 1
+        (good,) = re.findall(r"he ([A-Z]\w+ [a-z]+)", question_of(row))
+        by_fact[good, expected_answer(row)] = by_fact.get((good, expected_answer(row)), 0) + 1
     for row in data.validation:
-        (good,) = re.findall(r"he ([A-Z]\w+ [a-z]+)", asked(row))
-        assert by_fact[good, expected(row)] >= 8
+        (good,) = re.findall(r"he ([A-Z]\w+ [a-z]+)", question_of(row))
+        assert by_fact[good, expected_answer(row)] >= 8
 
 
 def test_json_rows_give_a_schema_that_their_answer_fits() -> None:
     for row in bundled.load("json").train:
-        schema, answer = schema_of(asked(row)), json.loads(expected(row))
+        schema, answer = schema_of(question_of(row)), json.loads(expected_answer(row))
         assert list(answer) == list(schema)
         assert {"string": str, "integer": int, "boolean": bool}[schema[next(iter(schema))]] is type(
             answer[next(iter(schema))]

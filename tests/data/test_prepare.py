@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
-from tui_lab.data.files import Raw
+from tui_lab.data.files import RawData
 from tui_lab.data.formats import Example, Source, from_raw
 from tui_lab.data.prepare import passages, prepare, trained_tokens
 
@@ -24,7 +24,7 @@ def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | Non
     held = (
         None if validation is None else [(f"validation row {n}", row) for n, row in enumerate(validation, 1)]
     )
-    return from_raw(Raw("set", [(f"line {n}", row) for n, row in enumerate(rows, 1)], held))
+    return from_raw(RawData("set", [(f"line {n}", row) for n, row in enumerate(rows, 1)], held))
 
 
 def qa(question: str, answer: str = "yes") -> dict[str, Any]:

@@ -20,7 +20,7 @@ def row(question: str, answer: str) -> dict[str, object]:
 def test_gold_scores_one_and_nothing_scores_zero(name: str) -> None:
     data = bundled.load(name)
     for rows in (data.train, data.validation):
-        assert scoring.score(data.scorer, [scoring.expected(r) for r in rows], rows) == 1.0
+        assert scoring.score(data.scorer, [scoring.expected_answer(r) for r in rows], rows) == 1.0
         empty_handed = (
             "",
             " ",
@@ -39,7 +39,7 @@ def test_gold_scores_one_and_nothing_scores_zero(name: str) -> None:
 @pytest.mark.parametrize("name", bundled.NAMES)
 def test_the_answers_of_other_rows_score_little(name: str) -> None:
     data = bundled.load(name)
-    shifted = [scoring.expected(r) for r in data.validation[1:] + data.validation[:1]]
+    shifted = [scoring.expected_answer(r) for r in data.validation[1:] + data.validation[:1]]
     assert scoring.score(data.scorer, shifted, data.validation) < 0.15
 
 
@@ -112,7 +112,7 @@ def test_nearness_by_hand() -> None:
     assert scoring.rouge_l("mat the on sat cat the", row) == pytest.approx(2 * 3 / 12)  # the on the
     assert scoring.token_f1("dog", row) == scoring.rouge_l("dog", row) == 0
     assert scoring.token_f1("", row) == scoring.rouge_l("", row) == 0
-    assert scoring.nearness(["The cat sat on the mat."], [row]) == {
+    assert scoring.similarity_scores(["The cat sat on the mat."], [row]) == {
         "exact": [1.0],
         "token_f1": [1.0],
         "rouge_l": [1.0],

@@ -125,7 +125,9 @@ def test_tokens_of_a_run() -> None:
 def test_validation_and_probes_are_part_of_it() -> None:
     asked = {"validation_fraction": 0.2, "max_length": 1024, "per_device_train_batch_size": 8}
     with_probe = recipe(**asked, probe_share=0.05)
-    found = cost.estimate(QWEN, with_probe, None, "A10G", None, rows=10_000, mean_tokens=500.0, tariff=FREE)
+    found = cost.estimate(
+        QWEN, with_probe, None, "A10G", None, data=cost.DataFacts(10_000, 500.0), tariff=FREE
+    )
     # a quarter of what is trained on, nine times, forwards only
     checks = 9 * 0.25 * found.operations.forward / found.operations.hardware
     assert found.parts["validation"] / found.parts["training"] == pytest.approx(checks)
@@ -185,10 +187,10 @@ def test_settings_come_from_the_environment() -> None:
 
 def test_it_is_quick_enough_for_every_keystroke() -> None:
     asked = recipe(kl_weight=0.1)
-    cost.estimate(QWEN, asked, None, "4090", rows=1000, mean_tokens=300, tariff=FREE)
+    cost.estimate(QWEN, asked, None, "4090", data=cost.DataFacts(1000, 300), tariff=FREE)
     began = time.process_time()
     for _ in range(20):
-        cost.estimate(QWEN, asked, None, "4090", rows=1000, mean_tokens=300, tariff=FREE)
+        cost.estimate(QWEN, asked, None, "4090", data=cost.DataFacts(1000, 300), tariff=FREE)
     assert (time.process_time() - began) / 20 < 0.005
 
 
@@ -209,7 +211,7 @@ def test_every_recipe_has_a_cost(
         {"method": method, "max_length": length, "per_device_train_batch_size": batch, "kl_weight": kl}
     )
     shape = shape_of(name)
-    found = cost.estimate(shape, asked, None, card, rows=rows, mean_tokens=mean, tariff=FREE)
+    found = cost.estimate(shape, asked, None, card, data=cost.DataFacts(rows, mean), tariff=FREE)
     assert found.hours and found.kwh and found.co2_kg and found.mfu
     for figure in (found.hours, found.kwh, found.co2_kg, found.mfu):
         assert 0 < figure.low <= figure.value <= figure.high < float("inf")
@@ -254,7 +256,7 @@ VALUES = {
 def test_a_measurement_is_found_for_the_same_work_alone() -> None:
     asked, found = recipe(), measured()
     assert calibration.find(CARD, QWEN, asked, VALUES) is None
-    calibration.keep(found, CARD, QWEN, asked, VALUES)
+    calibration.store(found, CARD, QWEN, asked, VALUES)
     assert calibration.find(CARD, QWEN, asked, VALUES) == found
     # the rate, the data and the length of the run change nothing of a step's speed
     same = recipe(learning_rate=1e-5, data="json", max_steps=7, seed=1)
@@ -272,7 +274,7 @@ def test_a_measurement_is_found_for_the_same_work_alone() -> None:
 @pytest.mark.usefixtures("runs_dir")
 def test_a_processor_is_known_by_whatever_name() -> None:
     """The run asks the system for it, the lab does not."""
-    calibration.keep(measured(cuda=False), CPU, QWEN, recipe(), VALUES)
+    calibration.store(measured(cuda=False), CPU, QWEN, recipe(), VALUES)
     other = replace(CPU, name="x86_64", threads=1)
     assert calibration.find(other, QWEN, recipe(), VALUES) == measured(cuda=False)
 
@@ -283,17 +285,17 @@ def test_a_processor_is_known_by_whatever_name() -> None:
 )
 def test_a_damaged_cache_is_as_none(text: str) -> None:
     asked = recipe()
-    calibration.keep(measured(), CARD, QWEN, asked, VALUES)
+    calibration.store(measured(), CARD, QWEN, asked, VALUES)
     key = calibration.key_of(CARD, QWEN, asked, VALUES)
     calibration._path().write_text(text.replace("%s", key))
     assert calibration.find(CARD, QWEN, asked, VALUES) is None
-    calibration.keep(measured(), CARD, QWEN, asked, VALUES)
+    calibration.store(measured(), CARD, QWEN, asked, VALUES)
     assert calibration.find(CARD, QWEN, asked, VALUES) == measured()
 
 
 @pytest.mark.usefixtures("runs_dir")
 def test_old_measurements_make_room() -> None:
     for rank in range(1, calibration.KEPT + 3):
-        calibration.keep(measured(), CARD, QWEN, recipe(lora_r=rank), VALUES)
+        calibration.store(measured(), CARD, QWEN, recipe(lora_r=rank), VALUES)
     assert calibration.find(CARD, QWEN, recipe(lora_r=1), VALUES) is None
     assert calibration.find(CARD, QWEN, recipe(lora_r=calibration.KEPT + 2), VALUES) is not None

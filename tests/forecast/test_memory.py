@@ -154,8 +154,8 @@ def test_an_architecture_that_nobody_knows_is_one_sentence() -> None:
 
 def test_the_playground_grows_with_rows_and_tokens() -> None:
     shape = catalog.find(QWEN).shape
-    one = memory.playground(shape, quantization="none", dtype="bfloat16", rows=1, tokens=1000)
-    six = memory.playground(shape, quantization="none", dtype="bfloat16", rows=6, tokens=1000)
+    one = memory.playground_forecast(shape, quantization="none", dtype="bfloat16", rows=1, tokens=1000)
+    six = memory.playground_forecast(shape, quantization="none", dtype="bfloat16", rows=6, tokens=1000)
     # 2 (keys and values) × 24 layers × 2 heads × 64 × 2 bytes a token
     assert one.part("kv_cache") == 1000 * 2 * 24 * 2 * 64 * 2
     assert six.part("kv_cache") == 6 * one.part("kv_cache")

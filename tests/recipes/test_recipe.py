@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import (
     FIELDS,
-    OTHER_NAMES,
+    KEY_ALIASES,
     Recipe,
     RecipeError,
     build,
@@ -199,8 +199,8 @@ def test_unknown_keys_without_a_neighbour_say_where_the_keys_are() -> None:
 
 
 def test_names_from_elsewhere_lead_to_ours() -> None:
-    assert set(OTHER_NAMES.values()) <= set(FIELDS)
-    assert not set(OTHER_NAMES) & set(FIELDS)
+    assert set(KEY_ALIASES.values()) <= set(FIELDS)
+    assert not set(KEY_ALIASES) & set(FIELDS)
     (problem,) = check_values({"lr": 1e-4})
     assert "did you mean learning_rate?" in problem.message
 

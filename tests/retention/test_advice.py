@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tui_lab.retention.advice import Facts, advise
+from tui_lab.retention.advice import AdviceFacts, advise
 
 LEARN_MORE = "Double the rank, tune longer, or raise the learning rate (to 5e-4)"
-RED = Facts(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
+RED = AdviceFacts(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
 
 
-def actions(facts: Facts) -> list[str]:
+def actions(facts: AdviceFacts) -> list[str]:
     return [each.action for each in advise(facts)]
 
 
@@ -36,7 +36,7 @@ def test_what_was_done_is_not_advised_again() -> None:
 
 
 def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> None:
-    assert actions(Facts(verdict="amber"))[-1] == "Measure on more items, or on another suite too"
+    assert actions(AdviceFacts(verdict="amber"))[-1] == "Measure on more items, or on another suite too"
 
 
 def test_memorising_and_the_worst_category_are_named() -> None:
@@ -50,14 +50,14 @@ def test_memorising_and_the_worst_category_are_named() -> None:
 @pytest.mark.parametrize(
     ("facts", "first"),
     [
-        (Facts(), "Measure retention"),
-        (Facts(verdict="cannot_tell"), "Take a suite that the base model can do"),
-        (Facts(verdict="green", gained=0.7), "Take it"),
-        (Facts(verdict="green"), "Take it"),
-        (Facts(verdict="green", gained=0.01), LEARN_MORE),
-        (Facts(verdict="amber"), "Sweep the strength"),
+        (AdviceFacts(), "Measure retention"),
+        (AdviceFacts(verdict="cannot_tell"), "Take a suite that the base model can do"),
+        (AdviceFacts(verdict="green", gained=0.7), "Take it"),
+        (AdviceFacts(verdict="green"), "Take it"),
+        (AdviceFacts(verdict="green", gained=0.01), LEARN_MORE),
+        (AdviceFacts(verdict="amber"), "Sweep the strength"),
     ],
 )
-def test_the_first_thing_to_do(facts: Facts, first: str) -> None:
+def test_the_first_thing_to_do(facts: AdviceFacts, first: str) -> None:
     assert actions(facts)[0] == first
     assert all(each.reason for each in advise(facts))

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from tests.decoding.conftest import VOCABULARY, tiny
 from tests.decoding.test_adapters import adapter_folder, config_of
 from tui_lab.core.errors import LabError
-from tui_lab.retention.strength import AdapterScale, interpolated, scaled, scaled_adapter
-from tui_lab.retention.strength_grid import Point, check, recommend, refusal
+from tui_lab.retention.strength import AdapterScale, interpolate, scale_adapter, scale_tensor
+from tui_lab.retention.strength_grid import StrengthPoint, check_strength, recommend, strength_refusal
 
 STRENGTHS = (0.0, 0.35, 1.0, 1.5)
 EXACT = [
@@ -73,7 +73,7 @@ def at(folder: Path, strength: float, place: Path) -> Path:
     config = (folder / "adapter_config.json").read_text()
     (place / "adapter_config.json").write_text(config)
     save_file(
-        scaled_adapter(load_file(folder / "adapter_model.safetensors"), strength),
+        scale_adapter(load_file(folder / "adapter_model.safetensors"), strength),
         place / "adapter_model.safetensors",
     )
     return place
@@ -83,7 +83,7 @@ def test_turned_and_saved_it_is_the_base_plus_a_part_of_the_change(
     made: tuple[Any, Path], tmp_path: Path
 ) -> None:
     base, folder = made
-    assert refusal(json.loads((folder / "adapter_config.json").read_text())) == ""
+    assert strength_refusal(json.loads((folder / "adapter_config.json").read_text())) == ""
     turned = peft_model(base, folder)
     scale = AdapterScale(turned)
     assert not near(logits(turned), logits(base))  # else nothing below could fail
@@ -165,12 +165,12 @@ def test_weights_of_another_model_are_refused() -> None:
 def test_half_precision_is_kept_and_exact_at_the_ends(strength: float, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     base, tuned = (torch.randn(8, generator=random).bfloat16() for _ in range(2))
-    found = interpolated(base, tuned, strength)
+    found = interpolate(base, tuned, strength)
     exact = base.double() + strength * (tuned.double() - base.double())
     assert found.dtype == torch.bfloat16
     assert torch.allclose(found.double(), exact, rtol=2**-7, atol=2**-7)
-    assert torch.equal(interpolated(base, tuned, 0.0), base)
-    assert torch.equal(interpolated(base, tuned, 1.0), tuned)
+    assert torch.equal(interpolate(base, tuned, 0.0), base)
+    assert torch.equal(interpolate(base, tuned, 1.0), tuned)
 
 
 # --- what is refused ----------------------------------------------------------------------------------
@@ -202,13 +202,13 @@ LORA = {"peft_type": "LORA", "init_lora_weights": True, "bias": "none", "lora_al
     ],
 )
 def test_what_is_not_exact_is_refused_with_the_reason(config: dict[str, Any], word: str) -> None:
-    reason = refusal(config)
+    reason = strength_refusal(config)
     assert word in reason and "\x1b" not in reason and "\n" not in reason
 
 
 @pytest.mark.parametrize("init", [None, True, False, "gaussian", "eva", "orthogonal"])
 def test_beginnings_that_leave_the_base_alone(init: Any) -> None:
-    assert refusal({**LORA, "init_lora_weights": init, "use_rslora": True}) == ""
+    assert strength_refusal({**LORA, "init_lora_weights": init, "use_rslora": True}) == ""
 
 
 def test_what_pefts_initialisations_do_to_the_base() -> None:
@@ -220,16 +220,16 @@ def test_what_pefts_initialisations_do_to_the_base() -> None:
         wrapped = peft.get_peft_model(base, config)
         after = wrapped.base_model.model.model.layers[0].self_attn.q_proj.base_layer.weight
         kept = torch.equal(before, after)
-        assert kept == (refusal({**LORA, "init_lora_weights": init}) == ""), init
+        assert kept == (strength_refusal({**LORA, "init_lora_weights": init}) == ""), init
 
 
 def test_a_file_that_replaces_weights_is_refused() -> None:
     adapter = {"model.q_proj.lora_A.weight": torch.ones(2, 3), "model.q_proj.lora_B.weight": torch.ones(3, 2)}
-    assert torch.equal(scaled_adapter(adapter, 0.5)["model.q_proj.lora_B.weight"], torch.full((3, 2), 0.5))
+    assert torch.equal(scale_adapter(adapter, 0.5)["model.q_proj.lora_B.weight"], torch.full((3, 2), 0.5))
     with pytest.raises(LabError, match=r"lm_head\.weight replaces"):
-        scaled_adapter({**adapter, "model.lm_head.weight": torch.ones(2)}, 0.5)
+        scale_adapter({**adapter, "model.lm_head.weight": torch.ones(2)}, 0.5)
     with pytest.raises(LabError, match="none of its tensors"):
-        scaled_adapter({"model.q_proj.weight": torch.ones(2)}, 0.5)
+        scale_adapter({"model.q_proj.weight": torch.ones(2)}, 0.5)
     with pytest.raises(LabError, match="no part of it to scale"):
         AdapterScale(tiny("llama"))
 
@@ -237,20 +237,20 @@ def test_a_file_that_replaces_weights_is_refused() -> None:
 @pytest.mark.parametrize("value", [-0.1, 2.1, math.nan, math.inf])
 def test_strengths_that_are_none(value: float) -> None:
     with pytest.raises(LabError, match="lies between 0"):
-        check(value)
+        check_strength(value)
 
 
 def test_only_the_proportional_part_is_scaled() -> None:
     for name in ("x.lora_A.weight", "x.lora_E", "x.hada_w1_a", "x.lora_magnitude_vector", "x.lora_Bits"):
-        assert torch.equal(scaled(name, torch.ones(2), 0.5), torch.ones(2))
-    assert torch.equal(scaled("x.ia3_l", torch.full((2,), 3.0), 0.5), torch.full((2,), 2.0))
+        assert torch.equal(scale_tensor(name, torch.ones(2), 0.5), torch.ones(2))
+    assert torch.equal(scale_tensor("x.ia3_l", torch.full((2,), 3.0), 0.5), torch.full((2,), 2.0))
 
 
 # --- recommending -------------------------------------------------------------------------------------
 
 
-def point(strength: float, acquisition: float, retention: float, verdict: str = "green") -> Point:
-    return Point(strength, acquisition, retention, verdict)
+def point(strength: float, acquisition: float, retention: float, verdict: str = "green") -> StrengthPoint:
+    return StrengthPoint(strength, acquisition, retention, verdict)
 
 
 CURVE = [point(0, 0.1, 1.0), point(0.5, 0.6, 0.97), point(0.8, 0.7, 0.94, "amber"), point(1, 0.8, 0.6, "red")]

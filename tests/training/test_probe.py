@@ -218,13 +218,13 @@ def test_sequences_are_the_same_for_the_same_seed_and_half_are_the_models_own() 
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
     state = torch.get_rng_state()
-    one = probe_texts.general(model, tokenizer, 8, 24, 3, 60.0)
+    one = probe_texts.probe_sequences(model, tokenizer, 8, 24, 3, 60.0)
     assert torch.equal(state, torch.get_rng_state())
-    assert one == probe_texts.general(model, tokenizer, 8, 24, 3, 60.0)
-    assert one != probe_texts.general(model, tokenizer, 8, 24, 4, 60.0)
+    assert one == probe_texts.probe_sequences(model, tokenizer, 8, 24, 3, 60.0)
+    assert one != probe_texts.probe_sequences(model, tokenizer, 8, 24, 4, 60.0)
     assert len(one) == 8 and all(len(row) == 24 for row in one)
     assert len({tuple(row) for row in one}) == 8
-    hurried = probe_texts.general(model, tokenizer, 8, 2_000, 3, 0.01)
+    hurried = probe_texts.probe_sequences(model, tokenizer, 8, 2_000, 3, 0.01)
     assert len(hurried) == 8, "what could not be sampled in time is told instead"
     assert probe_texts.cut([[1] * 3, [2] * 20, [3] * 90], 2, 30) == [[2] * 20, [3] * 30]
 

@@ -25,8 +25,8 @@ from tui_lab.data.preview import PreviewAnswer, PreviewRequest
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.estimate import DataFacts, RunEstimate, data_of
-from tui_lab.forecast.memory import MemoryForecast, playground
-from tui_lab.forecast.remedies import Largest, Remedy
+from tui_lab.forecast.memory import MemoryForecast, playground_forecast
+from tui_lab.forecast.remedies import LargestFit, Remedy
 from tui_lab.hardware import gpu_specs, memory_budget
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
@@ -144,7 +144,7 @@ def _playground_forecast(
     if entry.shape is None:
         return None
     dtype = str(resolution.values["compute_dtype"])
-    return playground(
+    return playground_forecast(
         entry.shape,
         quantization=recipe.quantization,
         dtype=dtype,
@@ -159,7 +159,7 @@ def _print_forecast(
     entry: Entry,
     found: RunEstimate,
     remedies: Sequence[Remedy],
-    largest: Largest | None,
+    largest: LargestFit | None,
     playground_memory: MemoryForecast | None,
 ) -> None:
     batch = f"batch {recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"

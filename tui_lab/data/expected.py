@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tui_lab.data.formats import Example
+from tui_lab.data.rows import ChatRow
 
 #: Words of a raw text that a sample goes on from.
 TEXT_PROMPT_WORDS = 8
@@ -27,7 +28,7 @@ def expected_of(example: Example) -> str:
     return str(example.completion if example.completion is not None else example.text)
 
 
-def as_row(example: Example) -> dict[str, Any]:
+def as_row(example: Example) -> ChatRow:
     """The row as scorers read it: plain messages with what the data says beside them."""
     messages = example.messages or (
         {"role": "user", "content": example.prompt or ""},

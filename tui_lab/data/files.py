@@ -30,13 +30,15 @@ DOCUMENT_MARK = "<|endoftext|>"
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(:[\w.\- ]+)?$")
 
-RAGGED = "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
+RAGGED_CELLS = (
+    "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
+)
 
 Record = tuple[str, Any]  # (its place in the file, the value: usually a dict or a string)
 
 
 @dataclass
-class Raw:
+class RawData:
     """Records as they lie in the source: ``train``, and ``validation`` where the source has one."""
 
     name: str
@@ -45,14 +47,14 @@ class Raw:
     notes: list[str] = field(default_factory=list)
 
 
-def read_raw(source: str, max_rows: int = 0, bundled_names: Iterable[str] = ()) -> Raw:
+def read_raw(source: str, max_rows: int = 0, bundled_names: Iterable[str] = ()) -> RawData:
     """Reads a file, a folder or a hub name; ``max_rows`` > 0 stops after that many records."""
     path = Path(source).expanduser()
     if path.is_dir():
         return _read_folder(path, max_rows)
     if path.exists():
         return (
-            Raw(source, read_file(path, max_rows))
+            RawData(source, read_file(path, max_rows))
             if not _is_split_object(path)
             else _split_object(path, max_rows)
         )
@@ -233,7 +235,7 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
             # Such a row is reported later, neither cut nor filled silently.
             row: dict[str, Any] = dict(zip(names, cells, strict=False))
             if len(cells) != len(names):
-                row[RAGGED] = f"{len(cells)} cells where the header has {len(names)}"
+                row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
             records.append((f"line {reader.line_num}", row))
             if max_rows and len(records) >= max_rows:
                 break
@@ -273,7 +275,7 @@ def _is_split_object(path: Path) -> bool:
     return head.startswith(b"{") and re.match(rb'\{\s*"(train|training)"\s*:\s*\[', head) is not None
 
 
-def _split_object(path: Path, max_rows: int) -> Raw:
+def _split_object(path: Path, max_rows: int) -> RawData:
     try:
         value = _loads(_read_text(path))
     except json.JSONDecodeError as error:
@@ -288,7 +290,7 @@ def _split_object(path: Path, max_rows: int) -> Raw:
     )
 
 
-def _choose_splits(name: str, splits: dict[str, list[Record]], max_rows: int) -> Raw:
+def _choose_splits(name: str, splits: dict[str, list[Record]], max_rows: int) -> RawData:
     """Train and validation out of named splits, saying which was taken."""
     lower = {key.lower(): key for key in splits}
     train_key = next((lower[key] for key in TRAIN_NAMES if key in lower), None)
@@ -304,10 +306,10 @@ def _choose_splits(name: str, splits: dict[str, list[Record]], max_rows: int) ->
     validation = splits[validation_key] if validation_key else None
     if validation_key and validation:
         notes.append(f"validation rows are the split “{validation_key}”")
-    return Raw(name, train[:max_rows] if max_rows else train, validation or None, notes)
+    return RawData(name, train[:max_rows] if max_rows else train, validation or None, notes)
 
 
-def _read_folder(folder: Path, max_rows: int) -> Raw:
+def _read_folder(folder: Path, max_rows: int) -> RawData:
     if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
         return _read_saved(folder, max_rows)
     try:
@@ -338,19 +340,19 @@ def _named(path: Path, split: str) -> bool:
     return re.match(rf"{split}($|[^a-z])", path.stem.lower()) is not None
 
 
-def _read_saved(folder: Path, max_rows: int) -> Raw:
+def _read_saved(folder: Path, max_rows: int) -> RawData:
     import datasets
 
     try:
         saved = datasets.load_from_disk(str(folder))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(
             f"The folder {folder} looks like a saved data set but could not be read: {_brief(error)}."
         ) from None
     return _from_datasets(str(folder), saved, max_rows)
 
 
-def _read_hub(source: str, max_rows: int) -> Raw:
+def _read_hub(source: str, max_rows: int) -> RawData:
     import datasets
 
     name, _, config = source.partition(":")
@@ -359,7 +361,7 @@ def _read_hub(source: str, max_rows: int) -> Raw:
     try:
         with contextlib.nullcontext() if within_reach else hub.cache_only():
             loaded = datasets.load_dataset(name, config or None)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(_hub_failure(source, error, within_reach)) from None
     return _from_datasets(source, loaded, max_rows)
 
@@ -385,7 +387,7 @@ def _hub_failure(source: str, error: Exception, within_reach: bool) -> str:
     return f"The hub set {source} could not be loaded: {kind}, {_brief(error)}."
 
 
-def _from_datasets(name: str, loaded: Any, max_rows: int) -> Raw:
+def _from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
     splits = dict(loaded.items()) if hasattr(loaded, "items") else {"train": loaded}
     lower = {str(key).lower(): str(key) for key in splits}
     wanted = {next((lower[k] for k in TRAIN_NAMES if k in lower), next(iter(splits)))}

@@ -13,7 +13,8 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.files import RAGGED, Raw, Record, read_raw
+from tui_lab.data.files import RAGGED_CELLS, RawData, Record, read_raw
+from tui_lab.data.rows import ChatMessage, RawRow
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
 LABELS = {
@@ -52,7 +53,7 @@ class Example:
     whatever a bundled set says for its scorer.
     """
 
-    messages: tuple[dict[str, Any], ...] | None = None
+    messages: tuple[ChatMessage, ...] | None = None
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
@@ -63,11 +64,11 @@ class Example:
         return str(self.meta.get("place", "a row"))
 
     @property
-    def prompt_messages(self) -> list[dict[str, Any]] | None:
+    def prompt_messages(self) -> list[ChatMessage] | None:
         """The turns before the last assistant turn: what a generation is prompted with. None for raw text."""
         if self.messages is not None:
             last = max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
-            return [dict(message) for message in self.messages[:last]]
+            return list(self.messages[:last])
         return None
 
     @property
@@ -124,17 +125,17 @@ def _string(value: Any, what: str) -> str:
     raise BadRow(f"{what} is {type(value).__name__}, not text")
 
 
-def _required(row: dict[str, Any], column: str) -> str:
+def _required(row: RawRow, column: str) -> str:
     if column not in row:
         raise BadRow(f"no column {column}")
     return _string(row[column], column)
 
 
-def _first(row: dict[str, Any], columns: tuple[str, ...]) -> str | None:
+def _first(row: RawRow, columns: tuple[str, ...]) -> str | None:
     return next((column for column in columns if column in row), None)
 
 
-def _chat(messages: list[dict[str, Any]], **meta: Any) -> Example:
+def _chat(messages: list[ChatMessage], **meta: Any) -> Example:
     """Checks what every chat must have: text in its turns, and an assistant turn."""
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no assistant turn, so nothing to learn from it")
@@ -144,7 +145,7 @@ def _chat(messages: list[dict[str, Any]], **meta: Any) -> Example:
     return Example(messages=tuple(kept), meta=meta)
 
 
-def _turns(row: dict[str, Any], role_key: str, content_key: str) -> Example:
+def _turns(row: RawRow, role_key: str, content_key: str) -> Example:
     column = _first(row, MESSAGE_COLUMNS)
     if column is None:
         raise BadRow(f"no column {' or '.join(MESSAGE_COLUMNS)}")
@@ -153,7 +154,7 @@ def _turns(row: dict[str, Any], role_key: str, content_key: str) -> Example:
         raise BadRow(f"{column} is {type(turns).__name__}, not a list of turns", empty=turns is None)
     if not turns:
         raise BadRow(f"{column} is an empty list", empty=True)
-    messages: list[dict[str, Any]] = []
+    messages: list[ChatMessage] = []
     if isinstance(row.get("system"), str) and row["system"].strip():
         messages.append({"role": "system", "content": _string(row["system"], "system")})
     for number, turn in enumerate(turns, 1):
@@ -173,7 +174,7 @@ def _turns(row: dict[str, Any], role_key: str, content_key: str) -> Example:
             raise BadRow(f"turn {number} calls tools, which are not trained here")
         if content_key not in turn:
             raise BadRow(f"turn {number} has no {content_key}")
-        message: dict[str, Any] = {
+        message: ChatMessage = {
             "role": role,
             "content": _string(turn[content_key], f"{content_key} of turn {number}"),
         }
@@ -183,24 +184,27 @@ def _turns(row: dict[str, Any], role_key: str, content_key: str) -> Example:
     return _chat(messages)
 
 
-def _messages(row: dict[str, Any]) -> Example:
+def _messages(row: RawRow) -> Example:
     return _turns(row, "role", "content")
 
 
-def _sharegpt(row: dict[str, Any]) -> Example:
+def _sharegpt(row: RawRow) -> Example:
     return _turns(row, "from", "value")
 
 
 def _pair(question: str, answer: str, system: Any = None) -> Example:
     if not question.strip():
         raise BadRow("the question is empty", empty=True)
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    messages: list[ChatMessage] = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    ]
     if isinstance(system, str) and system.strip():
         messages.insert(0, {"role": "system", "content": system})
     return _chat(messages)
 
 
-def _alpaca(row: dict[str, Any]) -> Example:
+def _alpaca(row: RawRow) -> Example:
     instruction = _required(row, "instruction")
     extra = row.get("input")
     if extra is not None and str(extra).strip():
@@ -209,7 +213,7 @@ def _alpaca(row: dict[str, Any]) -> Example:
     return _pair(instruction, _required(row, "output"), row.get("system"))
 
 
-def _question_answer(row: dict[str, Any]) -> Example:
+def _question_answer(row: RawRow) -> Example:
     question_column, answer_column = _first(row, QUESTION_COLUMNS), _first(row, ANSWER_COLUMNS)
     if question_column is None or answer_column is None:
         raise BadRow(f"no column {'question' if question_column is None else 'answer'}")
@@ -232,7 +236,7 @@ def _question_answer(row: dict[str, Any]) -> Example:
     return _pair(question, _string(answer, answer_column), row.get("system"))
 
 
-def _prompt_completion(row: dict[str, Any]) -> Example:
+def _prompt_completion(row: RawRow) -> Example:
     column = "completion" if "completion" in row else "response"
     prompt, completion = row.get("prompt"), row.get(column)
     if isinstance(prompt, list) and isinstance(completion, list):  # trl's conversational shape
@@ -277,7 +281,7 @@ def columns_of(records: list[Record]) -> list[str]:
     seen: dict[str, None] = {}
     for _, value in records[:SNIFFED_ROWS]:
         if isinstance(value, dict):
-            seen.update(dict.fromkeys(str(key) for key in value if key != RAGGED))
+            seen.update(dict.fromkeys(str(key) for key in value if key != RAGGED_CELLS))
     return list(seen)
 
 
@@ -367,8 +371,8 @@ def _convert(records: list[Record], data_format: str) -> tuple[list[Example], li
         try:
             if not isinstance(value, dict) and not (data_format == "text" and isinstance(value, str)):
                 raise BadRow(f"it is {type(value).__name__}, not an object with columns", empty=value is None)
-            if isinstance(value, dict) and RAGGED in value:
-                raise BadRow(f"it has {value[RAGGED]}")
+            if isinstance(value, dict) and RAGGED_CELLS in value:
+                raise BadRow(f"it has {value[RAGGED_CELLS]}")
             example = convert(value)
         except BadRow as error:
             bad.append((place, error))
@@ -400,7 +404,7 @@ def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
     return lines
 
 
-def from_raw(raw: Raw, data_format: str = "auto") -> Source:
+def from_raw(raw: RawData, data_format: str = "auto") -> Source:
     """Records with named places into examples; refuses when no row is usable."""
     if not raw.train:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
@@ -455,7 +459,7 @@ def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Sou
     loaded = bundled.load(name)
     train = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
     held_out = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
-    source = from_raw(Raw(name, train, held_out), "messages")
+    source = from_raw(RawData(name, train, held_out), "messages")
     source.reason = f"bundled set {name} → messages"
     source.scorer, source.description = loaded.scorer, loaded.description
     return source

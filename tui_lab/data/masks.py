@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tui_lab.core.sanitize import sanitize
+import jinja2
 
-Message = dict[str, Any]
+from tui_lab.core.sanitize import sanitize
+from tui_lab.data.rows import ChatMessage, Tokenizer
+
 Span = tuple[int, int]
 
 MARKS, TRL, PREFIXES, LAST, SEARCH = (
@@ -30,6 +32,12 @@ _MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 TEMPLATE_SETTINGS = {"enable_thinking": False}
 
 
+#: What rendering raises: templates are programs, and ``raise_exception`` in them is common.
+TEMPLATE_ERRORS = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+)  # fmt: skip
+
+
 class Unrenderable(Exception):
     """Why the template refuses one row."""
 
@@ -39,16 +47,16 @@ def brief(error: BaseException) -> str:
     return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
 
 
-def fold_system(messages: Sequence[Message]) -> list[Message]:
+def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """System turns put in front of the next user turn, and turns of the same role joined: for templates that
     know neither system turns nor two turns of one role in a row."""
-    folded: list[Message] = []
+    folded: list[ChatMessage] = []
     waiting: list[str] = []
     for message in messages:
         if message["role"] == "system":
             waiting.append(message["content"])
             continue
-        new = dict(message)
+        new = message.copy()
         if waiting and new["role"] == "user":
             new["content"] = "\n\n".join([*waiting, new["content"]])
             waiting = []
@@ -69,7 +77,7 @@ class Renderer:
     turns folded: they go into the facts of a run.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.template: str = tokenizer.chat_template
         self.marked = _MARK.search(self.template) is not None
@@ -91,7 +99,10 @@ class Renderer:
         self.methods, self.folded = {}, 0
 
     def render(
-        self, messages: Sequence[Message], prompt: bool = False, settings: dict[str, Any] = TEMPLATE_SETTINGS
+        self,
+        messages: Sequence[ChatMessage],
+        prompt: bool = False,
+        settings: Mapping[str, bool] = TEMPLATE_SETTINGS,
     ) -> str:
         return str(
             self.tokenizer.apply_chat_template(
@@ -102,14 +113,14 @@ class Renderer:
     def _renders_system(self) -> bool:
         """Does the template show a system turn? Some raise, some drop it without a word."""
         mark = "qzx-system-qzx"
-        probe: list[Message] = [
+        probe: list[ChatMessage] = [
             {"role": "system", "content": mark},
             {"role": "user", "content": "Q"},
             {"role": "assistant", "content": "A"},
         ]
         try:
             return mark in self.render(probe)
-        except Exception:
+        except TEMPLATE_ERRORS:
             return False
 
     def _find_end_of_turn(self) -> str:
@@ -117,7 +128,7 @@ class Renderer:
         mark = "qzx-answer-qzx"
         try:
             text = self.render([{"role": "user", "content": "Q"}, {"role": "assistant", "content": mark}])
-        except Exception:
+        except TEMPLATE_ERRORS:
             return ""
         tail = text.partition(mark)[2]
         places = [(tail.find(token), -len(token), token) for token in self.specials if token in tail]
@@ -125,34 +136,34 @@ class Renderer:
 
     def _find_opening(self) -> str:
         """What stands between a question and its answer, as far as generation is prompted with it."""
-        question: list[Message] = [{"role": "user", "content": "Q"}]
+        question: list[ChatMessage] = [{"role": "user", "content": "Q"}]
         try:
             without, opened = self.render(question), self.render(question, prompt=True)
             answered = self.render([*question, {"role": "assistant", "content": "qzx-answer-qzx"}])
-        except Exception:
+        except TEMPLATE_ERRORS:
             return ""
         pairs = enumerate(zip(opened, answered, strict=False))
         same = next((n for n, (a, b) in pairs if a != b), len(opened))
         shared = opened[:same]
         return shared[len(without) :] if shared.startswith(without) else ""
 
-    def prepare(self, messages: Sequence[Message]) -> tuple[list[Message], str, bool]:
+    def prepare(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], str, bool]:
         """The messages as the template can take them, their text, and whether they had to be folded."""
         kept = list(messages)
         if self.has_system or not any(message["role"] == "system" for message in kept):
             try:
                 return kept, self.render(kept), False
-            except Exception as error:
+            except TEMPLATE_ERRORS as error:
                 first = brief(error)
         else:
             first = "it has no system turns"
         folded = fold_system(kept)
         try:
             return folded, self.render(folded), True
-        except Exception as error:
+        except TEMPLATE_ERRORS as error:
             raise Unrenderable(f"the chat template refuses it: {brief(error) or first}") from None
 
-    def spans(self, messages: list[Message], text: str) -> tuple[list[Span], str]:
+    def spans(self, messages: list[ChatMessage], text: str) -> tuple[list[Span], str]:
         """The characters of ``text`` to train, and how they were found."""
         answers = [message for message in messages if message["role"] == "assistant"]
         for template, method in (
@@ -175,7 +186,9 @@ class Renderer:
             return self._finish(text, found, answers), SEARCH
         raise Unrenderable("the chat template changes the answers, so the tokens to train cannot be told")
 
-    def _rendered_prefix(self, messages: Sequence[Message], text: str, prompt: bool = False) -> str | None:
+    def _rendered_prefix(
+        self, messages: Sequence[ChatMessage], text: str, prompt: bool = False
+    ) -> str | None:
         """The rendering of the first messages, if it is how ``text`` begins."""
         if not messages:
             return None
@@ -183,13 +196,13 @@ class Renderer:
         for settings in (TEMPLATE_SETTINGS, {}) if prompt else (TEMPLATE_SETTINGS,):
             try:
                 rendered = self.render(messages, prompt, settings)
-            except Exception:
+            except TEMPLATE_ERRORS:
                 continue
             if text.startswith(rendered):
                 return rendered
         return None
 
-    def _prefix_spans(self, messages: list[Message], text: str) -> list[Span] | None:
+    def _prefix_spans(self, messages: list[ChatMessage], text: str) -> list[Span] | None:
         found: list[Span] = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -210,7 +223,7 @@ class Renderer:
             found.append((start, at + len(said)))
         return found
 
-    def _finish(self, text: str, found: list[Span], answers: list[Message]) -> list[Span]:
+    def _finish(self, text: str, found: list[Span], answers: list[ChatMessage]) -> list[Span]:
         """Each span stretched or cut to end with its end-of-turn token; turns of weight 0 left out."""
         closed = [(self._open(text, start, end), self._close(text, start, end)) for start, end in found]
         return [span for span, answer in zip(closed, answers, strict=True) if answer.get("weight") != 0]
@@ -259,24 +272,26 @@ def _trl_template(template: str) -> str | None:
     return None
 
 
-def _marked_spans(tokenizer: Any, template: str, messages: list[Message], text: str) -> list[Span] | None:
+def _marked_spans(
+    tokenizer: Tokenizer, template: str, messages: list[ChatMessage], text: str
+) -> list[Span] | None:
     """The ``{% generation %}`` spans, if ``template`` renders exactly ``text``."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
         found: Any = render_jinja_template(
-            [messages],
+            [[dict(message) for message in messages]],
             chat_template=template,
             return_assistant_tokens_mask=True,
             **{**tokenizer.special_tokens_map, **TEMPLATE_SETTINGS},
         )
-    except Exception:
+    except TEMPLATE_ERRORS:
         return None
     [rendered], [spans] = found
     return [(int(start), int(end)) for start, end in spans] if rendered == text else None
 
 
-def _search_spans(text: str, answers: list[Message]) -> list[Span] | None:
+def _search_spans(text: str, answers: list[ChatMessage]) -> list[Span] | None:
     found: list[Span] = []
     at = 0
     for answer in answers:

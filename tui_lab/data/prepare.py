@@ -12,7 +12,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
 from tui_lab.data.formats import Example, Source, name_some
-from tui_lab.data.rows import TokenRow
+from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import split
 
 FEW_TEXTS = 10  # so few raw texts are cut into passages before the split, else no validation is possible
@@ -23,7 +23,7 @@ Progress = Callable[..., None]
 
 
 @dataclass
-class Prepared:
+class PreparedData:
     """Token rows for the trainer ({"input_ids", "labels"}, and "task" where the data names one), the examples
     they came from, facts and warnings.
 
@@ -53,7 +53,7 @@ class _Tally:
 
 def prepare(
     source: Source,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     *,
     max_length: int,
     validation_fraction: float = 0.1,
@@ -61,7 +61,7 @@ def prepare(
     deduplicate: bool = True,
     chat_template: str = "",
     progress: Progress | None = None,
-) -> Prepared:
+) -> PreparedData:
     """Everything between ``formats.read`` and the trainer. ``tokenizer`` is given its chat template here."""
     if max_length < 8:
         raise LabError(
@@ -104,7 +104,7 @@ def prepare(
     )
     warnings += _warnings(facts, tally, held_tally, max_length)
     _refuse_if_too_little(source, facts, train, held, validation_fraction, max_length, tally, held_tally)
-    return Prepared(train, held, train_examples, held_examples, facts, warnings)
+    return PreparedData(train, held, train_examples, held_examples, facts, warnings)
 
 
 def passages(example: Example, size: int) -> list[Example]:
@@ -126,7 +126,7 @@ def passages(example: Example, size: int) -> list[Example]:
 
 
 def _encode_all(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     examples: Sequence[Example],
     max_length: int,
     progress: Progress | None,
@@ -150,7 +150,9 @@ def _encode_all(
     return rows, kept, tally
 
 
-def _encode_one(tokenizer: Any, example: Example, max_length: int, tally: _Tally) -> list[templates.Encoded]:
+def _encode_one(
+    tokenizer: Tokenizer, example: Example, max_length: int, tally: _Tally
+) -> list[templates.Encoded]:
     """The token rows of one example (none if it had to be left out), told to ``tally``."""
     if holds_specials(tokenizer, example):
         tally.specials.append(example.place)
@@ -179,7 +181,7 @@ def _encode_one(tokenizer: Any, example: Example, max_length: int, tally: _Tally
     return [encoded]
 
 
-def holds_specials(tokenizer: Any, example: Example) -> bool:
+def holds_specials(tokenizer: Tokenizer, example: Example) -> bool:
     """Does the text of the row spell out one of the tokenizer's control tokens, such as <|im_end|>?"""
     texts = [str(m["content"]) for m in example.messages or ()]
     texts += [part for part in (example.text, example.prompt, example.completion) if part]
@@ -190,7 +192,7 @@ def holds_specials(tokenizer: Any, example: Example) -> bool:
 
 def _facts(
     source: Source,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     train: list[TokenRow],
     held: list[TokenRow],
     tally: _Tally,

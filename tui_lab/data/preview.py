@@ -10,13 +10,14 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.data.rows import Tokenizer
 
 if TYPE_CHECKING:
     from tui_lab.data.formats import Example, Source
@@ -131,7 +132,7 @@ def preview(request: PreviewRequest, on_progress: job_protocol.OnProgress) -> Pr
     )
 
 
-def _measure(tokenizer: Any, sample: list[Example]) -> _SampleStatistics:
+def _measure(tokenizer: Tokenizer, sample: list[Example]) -> _SampleStatistics:
     from tui_lab.data import templates
     from tui_lab.data.masks import Unrenderable
 
@@ -149,7 +150,7 @@ def _measure(tokenizer: Any, sample: list[Example]) -> _SampleStatistics:
 
 def _facts(
     source: Source,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     statistics: _SampleStatistics,
     sampled_rows: int,
     max_length: int,
@@ -180,7 +181,7 @@ def _facts(
     )
 
 
-def _sample_warnings(tokenizer: Any, sample: list[Example], statistics: _SampleStatistics) -> list[str]:
+def _sample_warnings(tokenizer: Tokenizer, sample: list[Example], statistics: _SampleStatistics) -> list[str]:
     from tui_lab.data import prepare
 
     found = [
@@ -193,7 +194,7 @@ def _sample_warnings(tokenizer: Any, sample: list[Example], statistics: _SampleS
     return found
 
 
-def _encode_row(tokenizer: Any, example: Example, max_length: int, index: int) -> PreviewRow:
+def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: int) -> PreviewRow:
     from tui_lab.data import templates
     from tui_lab.data.masks import Unrenderable
 

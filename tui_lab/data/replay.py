@@ -11,13 +11,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
 
 import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, masks, templates
-from tui_lab.data.rows import TokenRow
+from tui_lab.data.rows import Tokenizer, TokenRow
 
 AUTO = "auto"
 #: Rows read from a set for each row wanted, so that the sample is not only the beginning of the set.
@@ -59,7 +58,7 @@ def truncate(row: TokenRow, trained: int) -> TokenRow:
 
 def general_rows(
     data: str,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     count: int,
     *,
     max_length: int,
@@ -92,7 +91,7 @@ def general_rows(
     return GeneralRows(rows[:count], source.name, few if len(rows) < count else [])
 
 
-def _corpus_rows(tokenizer: Any, count: int, max_length: int, seed: int) -> list[TokenRow]:
+def _corpus_rows(tokenizer: Tokenizer, count: int, max_length: int, seed: int) -> list[TokenRow]:
     """Rows of the bundled file in the order of the seed; it is read again where more rows are wanted."""
     path = resources.files("tui_lab.data") / "bundled_sets" / "replay.jsonl"
     documents = [_DOCUMENT.decode(line) for line in path.read_bytes().splitlines()]
@@ -108,7 +107,7 @@ def _corpus_rows(tokenizer: Any, count: int, max_length: int, seed: int) -> list
                 return rows
 
 
-def _encode_segments(tokenizer: Any, document: list[tuple[str, bool]], max_length: int) -> TokenRow:
+def _encode_segments(tokenizer: Tokenizer, document: list[tuple[str, bool]], max_length: int) -> TokenRow:
     """The tokens of [text, trained] segments, each tokenised by itself as the pocket model was trained."""
     ids: list[int] = []
     labels: list[int] = []
@@ -119,7 +118,7 @@ def _encode_segments(tokenizer: Any, document: list[tuple[str, bool]], max_lengt
     return {"input_ids": ids[:max_length], "labels": labels[:max_length]}
 
 
-def _encoded(tokenizer: Any, example: formats.Example, max_length: int) -> list[TokenRow]:
+def _encoded(tokenizer: Tokenizer, example: formats.Example, max_length: int) -> list[TokenRow]:
     """The rows of one example: a long text gives several, what cannot be rendered or trained none."""
     try:
         whole = templates.encode_whole(tokenizer, example)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypeAlias, TypedDict
+
+#: A fast tokenizer of transformers, and a causal language model of transformers or a PeftModel: the
+#: annotations of these libraries do not fit their own classes.
+Tokenizer: TypeAlias = Any
+Model: TypeAlias = Any
+#: A row as it was read, before its columns are checked.
+RawRow: TypeAlias = Mapping[str, Any]
 
 
 class ChatMessage(TypedDict):
@@ -17,6 +25,7 @@ class ChatRow(TypedDict):
     """A chat of a bundled set: the last assistant turn is the expected answer."""
 
     messages: list[ChatMessage]
+    meta: NotRequired[dict[str, Any]]
 
 
 class TokenRow(TypedDict):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.data.rows import ChatRow
 
 # Each entry is one mark however often and in whichever spelling it occurs.
 PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
@@ -59,6 +60,8 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
 }
 
+Scorer = Callable[[str, ChatRow], float]
+
 
 def normalised(text: str) -> str:
     """One line, case folded, without outer punctuation and leading article."""
@@ -66,7 +69,7 @@ def normalised(text: str) -> str:
     return re.sub(r"^(a|an|the) ", "", stripped)
 
 
-def expected(row: dict[str, Any]) -> str:
+def expected_answer(row: ChatRow) -> str:
     """The answer that a row teaches: its last assistant turn."""
     turns = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
     if not turns:
@@ -74,17 +77,17 @@ def expected(row: dict[str, Any]) -> str:
     return str(turns[-1])
 
 
-def asked(row: dict[str, Any]) -> str:
+def question_of(row: ChatRow) -> str:
     """The last user turn of a row."""
     turns = [turn["content"] for turn in row["messages"] if turn["role"] == "user"]
     return str(turns[-1]) if turns else ""
 
 
-def exact(answer: str, row: dict[str, Any]) -> float:
-    return float(bool(answer.strip()) and normalised(answer) == normalised(expected(row)))
+def exact(answer: str, row: ChatRow) -> float:
+    return float(bool(answer.strip()) and normalised(answer) == normalised(expected_answer(row)))
 
 
-def marks(answer: str) -> int:
+def count_marks(answer: str) -> int:
     """How many different marks of a pirate's manner a text has."""
     return sum(bool(mark.search(answer)) for mark in PIRATE_MARKS)
 
@@ -103,12 +106,12 @@ def is_degenerate(text: str) -> bool:
     return most > max(3, len(words) // 3)
 
 
-def manner(answer: str, row: dict[str, Any]) -> float:
-    if is_degenerate(answer) or marks(answer) < MARKS_NEEDED:
+def manner(answer: str, row: ChatRow) -> float:
+    if is_degenerate(answer) or count_marks(answer) < MARKS_NEEDED:
         return 0.0
-    wanted = _content_words(expected(row))
+    wanted = _content_words(expected_answer(row))
     # Without content of its own the expected answer is all manner: then its very words are the content.
-    wanted = wanted or _WORD.findall(expected(row).casefold())
+    wanted = wanted or _WORD.findall(expected_answer(row).casefold())
     given = set(_WORD.findall(answer.casefold().replace("’", "'")))
     return float(sum(word in given for word in wanted) * 2 > len(wanted))
 
@@ -139,14 +142,14 @@ def _parse(answer: str) -> Any:
         return None
 
 
-def schema(answer: str, row: dict[str, Any]) -> float:
-    wanted = schema_of(asked(row))
+def schema(answer: str, row: ChatRow) -> float:
+    wanted = schema_of(question_of(row))
     found = _parse(answer)
     if not wanted or not isinstance(found, dict) or set(found) != set(wanted):
         return 0.0
     if not all(_TYPES[kind](found[key]) for key, kind in wanted.items()):
         return 0.0
-    right = _parse(expected(row))
+    right = _parse(expected_answer(row))
     values = sum(found[key] == right[key] for key in wanted) / len(wanted) if isinstance(right, dict) else 0.0
     return 0.5 + 0.5 * values
 
@@ -159,18 +162,20 @@ def _tokens(text: str) -> list[str]:
     return [word for word in re.findall(r"\w+", text.casefold()) if word not in ("a", "an", "the")]
 
 
-def token_f1(answer: str, row: dict[str, Any]) -> float:
+def token_f1(answer: str, row: ChatRow) -> float:
     """SQuAD's F1: words that answer and expected answer share, each as often as both have it."""
-    given, wanted = _tokens(answer), _tokens(expected(row))
+    given, wanted = _tokens(answer), _tokens(expected_answer(row))
     if not given or not wanted:
         return float(given == wanted)
     shared = sum((Counter(given) & Counter(wanted)).values())
     return 2 * shared / (len(given) + len(wanted))
 
 
-def rouge_l(answer: str, row: dict[str, Any]) -> float:
+def rouge_l(answer: str, row: ChatRow) -> float:
     """ROUGE-L (Lin 2004) as F1: the longest common subsequence of words over both lengths."""
-    given, wanted = (re.findall(r"\w+", text.casefold())[:_MOST_WORDS] for text in (answer, expected(row)))
+    given, wanted = (
+        re.findall(r"\w+", text.casefold())[:_MOST_WORDS] for text in (answer, expected_answer(row))
+    )
     if not given or not wanted:
         return float(given == wanted)
     lengths = [0] * (len(wanted) + 1)  # of the longest subsequence with the first words of `wanted`
@@ -184,29 +189,29 @@ def rouge_l(answer: str, row: dict[str, Any]) -> float:
 
 
 #: How near answers are to the expected ones, for any data.
-NEARNESS: dict[str, Callable[[str, dict[str, Any]], float]] = {
+SIMILARITY: dict[str, Scorer] = {
     "exact": exact,
     "token_f1": token_f1,
     "rouge_l": rouge_l,
 }
 
 
-def nearness(answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+def similarity_scores(answers: Sequence[str], rows: Sequence[ChatRow]) -> dict[str, list[float]]:
     """Exact match, token F1 and ROUGE-L of each answer, 0 to 1."""
     return {
         name: [score(answer, row) for answer, row in zip(answers, rows, strict=True)]
-        for name, score in NEARNESS.items()
+        for name, score in SIMILARITY.items()
     }
 
 
-SCORERS: dict[str, Callable[[str, dict[str, Any]], float]] = {
+SCORERS: dict[str, Scorer] = {
     "exact": exact,
     "manner": manner,
     "schema": schema,
 }
 
 
-def scores(scorer: str, answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[float]:
+def scores(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> list[float]:
     """The score of each answer, 0 to 1."""
     if scorer not in SCORERS:
         raise LabError(f"There is no score {scorer!r}; the scores are {', '.join(SCORERS)}.")
@@ -217,7 +222,7 @@ def scores(scorer: str, answers: Sequence[str], rows: Sequence[dict[str, Any]]) 
     return [SCORERS[scorer](answer, row) for answer, row in zip(answers, rows, strict=True)]
 
 
-def score(scorer: str, answers: Sequence[str], rows: Sequence[dict[str, Any]]) -> float:
+def score(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> float:
     """Mean score over the rows, 0 to 1; 0 for no rows."""
     found = scores(scorer, answers, rows)
     return sum(found) / len(found) if found else 0.0

@@ -41,7 +41,7 @@ def _operators(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Key:
+class ComparisonKey:
     """What rows are compared by, all normalised: the setting (system turns), the prompt, the whole row."""
 
     context: str
@@ -49,7 +49,7 @@ class Key:
     whole: str
 
 
-def key_of(example: Example) -> Key:
+def key_of(example: Example) -> ComparisonKey:
     """Raw text has no prompt apart from itself."""
     if example.messages is not None:
         last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
@@ -62,7 +62,7 @@ def key_of(example: Example) -> Key:
     if not prompt.strip():
         prompt, answer = answer, ""
     asked = f"{normalise(prompt)}|{_operators(prompt)}"
-    return Key(normalise(context), asked, f"{asked}\n{normalise(answer)}|{_operators(answer)}")
+    return ComparisonKey(normalise(context), asked, f"{asked}\n{normalise(answer)}|{_operators(answer)}")
 
 
 @dataclass
@@ -121,7 +121,8 @@ def _mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64: spreads every bit over the word (arithmetic modulo 2^64 on purpose)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def near_duplicates(texts: Sequence[str], fixed: int = 0) -> dict[int, int]:
@@ -197,12 +198,12 @@ def _jaccard(hashes: np.ndarray, one: tuple[int, int], other: tuple[int, int]) -
 # --- train and validation ---------------------------------------------------------------------------
 
 
-Keyed = tuple[Example, Key]
+KeyedExample = tuple[Example, ComparisonKey]
 
 
-def deduplicate(rows: Sequence[Keyed]) -> tuple[list[Keyed], int, int]:
+def deduplicate(rows: Sequence[KeyedExample]) -> tuple[list[KeyedExample], int, int]:
     """The rows without repetitions: (kept, exact duplicates removed, near-duplicates removed)."""
-    first: dict[tuple[str, str], Keyed] = {}
+    first: dict[tuple[str, str], KeyedExample] = {}
     for row in rows:
         first.setdefault((row[1].context, row[1].whole), row)
     kept = list(first.values())
@@ -211,7 +212,7 @@ def deduplicate(rows: Sequence[Keyed]) -> tuple[list[Keyed], int, int]:
     return [row for i, row in enumerate(kept) if i not in drop], len(rows) - len(kept), len(drop)
 
 
-def _same_question(one: Key, other: Key) -> bool:
+def _same_question(one: ComparisonKey, other: ComparisonKey) -> bool:
     """Nearly the same prompt in the same setting: a long answer alone (a refusal, say) makes no duplicate."""
     if one.context != other.context:
         return False
@@ -226,7 +227,9 @@ def _runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)}
 
 
-def remove_leaks(train: Sequence[Keyed], validation: Sequence[Keyed]) -> tuple[list[Keyed], int, int]:
+def remove_leaks(
+    train: Sequence[KeyedExample], validation: Sequence[KeyedExample]
+) -> tuple[list[KeyedExample], int, int]:
     """Train without the rows whose prompt the validation set asks too: (kept, exact leaks, near leaks)."""
     asked = [key for _, key in validation]
     exact = {(key.context, key.prompt) for key in asked}
@@ -296,7 +299,7 @@ def split(
     return Split(_examples(rows), _examples(held), duplicates, near, leaks, near_leaks, notes)
 
 
-def _examples(rows: Sequence[Keyed]) -> list[Example]:
+def _examples(rows: Sequence[KeyedExample]) -> list[Example]:
     return [example for example, _ in rows]
 
 

@@ -9,23 +9,24 @@ made of tokens they have."""
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import hub
 from tui_lab.data.formats import Example
 from tui_lab.data.masks import (
+    TEMPLATE_ERRORS,
     TEMPLATE_SETTINGS,
-    Message,
     Renderer,
     Span,
     brief,
     fold_system,
     mask_of,
 )
+from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.models import catalog, checkpoint
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
@@ -63,7 +64,7 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(
                 name, revision=revision or None, trust_remote_code=False, local_files_only=local_only
             )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - tokenizer files are read by many libraries
             failure = error
             continue
         if not getattr(tokenizer, "is_fast", False):
@@ -87,7 +88,7 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
     )
 
 
-def default_template(tokenizer: Any) -> str:
+def default_template(tokenizer: Tokenizer) -> str:
     """A plain chat template out of ordinary words and the tokenizer's own end token.
 
     Every header ends with a line break, so that answers start on a token of their own. The start token is
@@ -115,7 +116,7 @@ def default_template(tokenizer: Any) -> str:
     )
 
 
-def set_template(tokenizer: Any, chat_template: str = "") -> str:
+def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
     """Gives ``tokenizer`` the template to use and says where it came from.
 
     ``chat_template`` is the path of a Jinja file, or empty for the model's own one. It is stored on the
@@ -145,16 +146,19 @@ def set_template(tokenizer: Any, chat_template: str = "") -> str:
     return DEFAULT
 
 
-def _probe(tokenizer: Any, what: str) -> None:
+def _probe(tokenizer: Tokenizer, what: str) -> None:
     import jinja2
 
     asked, answered = "qzx-question-qzx", "qzx-answer-qzx"
-    probe: list[Message] = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    probe: list[ChatMessage] = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": answered},
+    ]
     try:
         text = tokenizer.apply_chat_template(probe, tokenize=False, **TEMPLATE_SETTINGS)
     except jinja2.TemplateSyntaxError as error:
         raise LabError(f"{what} is not valid Jinja (line {error.lineno}): {brief(error)}.") from None
-    except Exception as error:
+    except TEMPLATE_ERRORS as error:
         raise LabError(f"{what} cannot render a question with its answer: {brief(error)}.") from None
     if asked not in text or answered not in text:
         raise LabError(f"{what} drops the turns it is given, so nothing could be learnt through it.")
@@ -166,7 +170,7 @@ def _probe(tokenizer: Any, what: str) -> None:
 _renderers: weakref.WeakKeyDictionary[Any, Renderer] = weakref.WeakKeyDictionary()
 
 
-def renderer_of(tokenizer: Any) -> Renderer:
+def renderer_of(tokenizer: Tokenizer) -> Renderer:
     """The renderer of this tokenizer and its present template (made once)."""
     if not tokenizer.chat_template or isinstance(tokenizer.chat_template, dict):
         set_template(tokenizer)
@@ -177,7 +181,7 @@ def renderer_of(tokenizer: Any) -> Renderer:
     return found
 
 
-def _tokens(tokenizer: Any, text: str, spans: Sequence[Span], close: bool) -> Encoded:
+def _tokens(tokenizer: Tokenizer, text: str, spans: Sequence[Span], close: bool) -> Encoded:
     """``text`` as tokens with labels on ``spans``; with ``close`` the end token is added and trained."""
     batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids = list(batch["input_ids"])
@@ -188,13 +192,13 @@ def _tokens(tokenizer: Any, text: str, spans: Sequence[Span], close: bool) -> En
     return Encoded(ids, [token if trained else IGNORED for token, trained in zip(ids, mask, strict=True)])
 
 
-def _start_ids(tokenizer: Any) -> list[int]:
+def _start_ids(tokenizer: Tokenizer) -> list[int]:
     """The start token, where the tokenizer adds one by itself."""
     ids = tokenizer("a")["input_ids"]
     return [ids[0]] if len(ids) > 1 and ids[0] == tokenizer.bos_token_id else []
 
 
-def encode_whole(tokenizer: Any, example: Example) -> Encoded:
+def encode_whole(tokenizer: Tokenizer, example: Example) -> Encoded:
     """All tokens of an example with their labels, however many. Raises ``Unrenderable``."""
     if example.messages is not None:
         renderer = renderer_of(tokenizer)
@@ -217,7 +221,7 @@ def encode_whole(tokenizer: Any, example: Example) -> Encoded:
     return Encoded(start + body.input_ids, [IGNORED] * len(start) + body.labels)
 
 
-def encode(tokenizer: Any, example: Example, max_length: int) -> Encoded:
+def encode(tokenizer: Tokenizer, example: Example, max_length: int) -> Encoded:
     """The tokens of one example, cut at the end to ``max_length``; labels are −100 outside what is trained.
 
     The result may hold no trained token at all (a long prompt): ``trained`` tells. Raises ``Unrenderable``
@@ -252,27 +256,27 @@ def windows(encoded: Encoded, max_length: int) -> list[Encoded]:
     ]
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[Message] | str) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | str) -> list[int]:
     """The tokens to generate from: a chat up to and with the assistant's header, or a raw prompt."""
     if isinstance(messages, str):
         return _start_ids(tokenizer) + list(
             tokenizer(messages, add_special_tokens=False, verbose=False)["input_ids"]
         )
     renderer = renderer_of(tokenizer)
-    kept = list(messages)
+    kept = cast("list[ChatMessage]", list(messages))
     if not renderer.has_system and any(message["role"] == "system" for message in kept):
         kept = fold_system(kept)
     try:
         text = renderer.render(kept, prompt=True)
-    except Exception:
+    except TEMPLATE_ERRORS:
         try:
             text = renderer.render(fold_system(kept), prompt=True)
-        except Exception as error:
+        except TEMPLATE_ERRORS as error:
             raise LabError(f"The chat template refuses the prompt: {brief(error)}.") from None
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def stop_ids(tokenizer: Any, model: Any = None) -> list[int]:
+def stop_ids(tokenizer: Tokenizer, model: Any = None) -> list[int]:
     """The tokens that end an answer, without repetition: the template's end of turn, the tokenizer's end
     token, then those at which ``generate`` would stop with ``model``, where one is given."""
     mark = renderer_of(tokenizer).end_of_turn if tokenizer.chat_template else ""
@@ -285,7 +289,7 @@ def stop_ids(tokenizer: Any, model: Any = None) -> list[int]:
     return list(dict.fromkeys(token for token in found if isinstance(token, int)))
 
 
-def pieces(tokenizer: Any, encoded: Encoded) -> list[tuple[str, bool]]:
+def pieces(tokenizer: Tokenizer, encoded: Encoded) -> list[tuple[str, bool]]:
     """The text of an encoded row in pieces, each with whether it is trained. Joined they are the decoded row.
 
     Normally a piece is a token; tokens that are parts of one character are joined. The text is raw: it must
@@ -305,7 +309,7 @@ def pieces(tokenizer: Any, encoded: Encoded) -> list[tuple[str, bool]]:
     return result
 
 
-def _decode(tokenizer: Any, ids: list[int]) -> str:
+def _decode(tokenizer: Tokenizer, ids: list[int]) -> str:
     return (
         str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         if ids

@@ -12,6 +12,7 @@ from tui_lab.data import formats, scoring, templates
 from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare
+from tui_lab.data.rows import ChatRow
 from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
@@ -77,9 +78,9 @@ class HeldOutTask:
             of=of,
         )
 
-    def _scores(self, answers: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    def _scores(self, answers: Sequence[str], rows: list[ChatRow]) -> dict[str, list[float]]:
         """The scores of the answers by metric, the data's own first."""
-        scores = scoring.nearness(answers, rows)
+        scores = scoring.similarity_scores(answers, rows)
         if self.scorer:
             scores = {self.scorer: scoring.scores(self.scorer, answers, rows)} | scores
         return scores

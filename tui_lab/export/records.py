@@ -173,9 +173,9 @@ def check_request(request: ExportRequest) -> None:
         raise LabError(f"an export is one of {', '.join(KINDS)}, not {sanitize(request.kind)!r}")
     if request.dtype not in DTYPES:
         raise LabError(f"dtype of an export is {' or '.join(DTYPES)}, not {sanitize(request.dtype)!r}")
-    from tui_lab.retention.strength_grid import check
+    from tui_lab.retention.strength_grid import check_strength
 
-    check(request.strength)
+    check_strength(request.strength)
 
 
 def percent(share: float) -> str:
@@ -192,7 +192,7 @@ def sentences(result: ExportResult) -> list[str]:
     """A result as lines of text: what was written, checked and noted, and how the export is used."""
     size = format.size(sum(file.bytes for file in result.files.values()))
     lines = [f"{result.title} written to {result.path} ({size})"]
-    lines += [f"checked: {check.text}" for check in result.checks]
+    lines += [f"checked: {check_strength.text}" for check_strength in result.checks]
     lines += [f"note: {note}" for note in result.notes]
     lines += [f"use: {line}" for line in result.use]
     return [sanitize(line) for line in lines]

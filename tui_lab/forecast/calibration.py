@@ -113,7 +113,7 @@ def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str,
     )
 
 
-def keep(
+def store(
     found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]
 ) -> None:
     """Writes a measurement down, whole or not at all. A cache that cannot be written is no error."""

@@ -95,6 +95,18 @@ def _amount(words: Mapping[str, str], name: str) -> float | None:
 
 
 @dataclass(frozen=True)
+class DataFacts:
+    """What is known of the data: rows for training, mean tokens of a row, the share of the tokens that is
+    trained, tokens of one validation, and the lengths (in tokens) of a sample of rows."""
+
+    rows: int | None = None
+    mean_tokens: float | None = None
+    trained_share: float = 1.0
+    lengths: tuple[int, ...] = ()
+    validation_tokens: float | None = None
+
+
+@dataclass(frozen=True)
 class Cost:
     """A forecast. ``hours`` is None where nothing is known of the device's speed, ``money`` without a price,
     ``kwh`` and ``co2_kg`` without a GPU. ``mfu`` is the share of the card's dense rate that the model's own
@@ -130,29 +142,25 @@ def estimate(
     device: DeviceFacts | GpuSpec | str | None = None,
     tokens: float | None = None,
     *,
-    rows: int | None = None,
-    mean_tokens: float | None = None,
-    validation_tokens: float | None = None,
-    trained_share: float = 1.0,
+    data: DataFacts | None = None,
     measured: Calibration | None = None,
     tariff: Prices | None = None,
 ) -> Cost:
     """What a run of ``recipe`` on a model of ``shape`` will take.
 
-    ``device``: the machine's, a card, or a card's name. ``tokens``: those the whole run trains on; None
-    takes them from ``rows`` × ``mean_tokens`` (tokens a row) and the recipe, else from its steps as the most
-    they can be, else costs are told for a million. ``validation_tokens``: of one validation.
-    ``trained_share``: part of the tokens that is trained on. ``measured``:
-    :func:`tui_lab.forecast.calibration.find`'s. Raises LabError for a ``device`` that is an unknown name,
-    and for settings that are no numbers."""
+    ``device`` is that of the machine, a card, or the name of a card. ``tokens`` is the number that the whole
+    run trains on; None takes it from ``data`` and the recipe, else the upper bound from the recipe's steps,
+    else a million. ``measured`` comes from :func:`tui_lab.forecast.calibration.find`, ``tariff`` from
+    :func:`prices`. Raises LabError for an unknown card, and for prices that are not numbers."""
     tariff = prices() if tariff is None else tariff
-    values = resolved or {}
+    values, data = resolved or {}, data or DataFacts()
+    rows, mean_tokens, validation_tokens = data.rows, data.mean_tokens, data.validation_tokens
     max_length = int(values.get("max_length") or recipe.max_length)
     tokens, basis = (tokens, "as given") if tokens else planned_tokens(recipe, max_length, rows, mean_tokens)
     length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
     card, notes = _card(device)
     # without Triton the logits of every token are computed
-    share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else trained_share
+    share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else data.trained_share
     found = operations(shape, recipe, length, head_share=share)
     dtype = _dtype(shape, recipe, values, card)
     peak = card.rate_flops(dtype) if card else None

@@ -15,25 +15,14 @@ from tui_lab.data.preview import PreviewFacts
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.cost import Cost, Interval
+from tui_lab.forecast.cost import Cost, DataFacts, Interval
 from tui_lab.forecast.memory import MemoryForecast, forecast
-from tui_lab.forecast.remedies import FITS, OVER, Largest, Remedy
+from tui_lab.forecast.remedies import FITS, OVER, LargestFit, Remedy
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import resolve
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What is known of the data: rows in all, tokens of a mean row, the part of the tokens that is trained
-    on, and the lengths of the rows that were looked at."""
-
-    rows: int | None = None
-    mean_tokens: float | None = None
-    trained_share: float = 1.0
-    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,9 +86,7 @@ def estimate(
             recipe,
             values,
             room.device,
-            rows=data.rows,
-            mean_tokens=data.mean_tokens,
-            trained_share=data.trained_share,
+            data=data,
             measured=calibration.find(room.device, entry.shape, recipe, values),
         )
     except LabError as error:
@@ -283,7 +270,7 @@ def remedy_text(remedy: Remedy) -> str:
     return f"{total}, which may fit"
 
 
-def largest_text(largest: Largest, recipe: Recipe) -> str:
+def largest_text(largest: LargestFit, recipe: Recipe) -> str:
     """The largest batch and length that surely fit, in a line."""
     if not largest.batch and not largest.length:
         return "no batch and no length surely fits"

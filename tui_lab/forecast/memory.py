@@ -118,7 +118,7 @@ def forecast(
     return _forecast({**constant_bytes(step), **moments[moment]}, device, moment)
 
 
-def playground(
+def playground_forecast(
     shape: Shape, *, quantization: str, dtype: str, rows: int, tokens: int, device: str = "cuda"
 ) -> MemoryForecast:
     """The memory of the playground: weights, and keys and values of ``rows`` lanes of ``tokens`` tokens

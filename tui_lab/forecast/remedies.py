@@ -47,7 +47,7 @@ def verdict(found: MemoryForecast, free_bytes: int | None) -> str:
 
 
 @dataclass(frozen=True)
-class Step:
+class RemedyStep:
     """One change: ``text`` what it is, ``cost`` what it costs in a sentence."""
 
     name: str
@@ -61,7 +61,7 @@ class Remedy:
     """Changes that make it fit together, and none of them can be left out. ``forecast`` is what it takes
     then; ``sure``: even its upper bound fits."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[RemedyStep, ...]
     forecast: MemoryForecast
     free_bytes: int
     sure: bool
@@ -84,7 +84,7 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Largest:
+class LargestFit:
     """What surely fits: ``batch`` at the recipe's length, ``length`` (in steps of 64) at its batch; 0 where
     nothing does. ``length_limit``: the most that the model can hold."""
 
@@ -183,10 +183,12 @@ def _search(
 
 
 #: A move: its steps from the mildest to the strongest.
-_Move = Sequence[Step]
+_Move = Sequence[RemedyStep]
 
 
-def _mildest(moves: Sequence[_Move], fits: Callable[[Mapping[str, Any]], bool]) -> tuple[Step, ...] | None:
+def _mildest(
+    moves: Sequence[_Move], fits: Callable[[Mapping[str, Any]], bool]
+) -> tuple[RemedyStep, ...] | None:
     """The mildest step of each move with which all of them together fit; None where the strongest do not."""
     chosen = [len(move) - 1 for move in moves]
 
@@ -231,7 +233,7 @@ def _smaller_batch(search: _Search) -> _Move:
             continue
         times = batch // smaller
         steps.append(
-            Step(
+            RemedyStep(
                 "batch",
                 {
                     "per_device_train_batch_size": smaller,
@@ -250,7 +252,9 @@ def _checkpointing(search: _Search) -> _Move:
         return []
     changes = {"gradient_checkpointing": True}
     more = search.operations(changes) / search.operations({}) - 1
-    return [Step("checkpointing", changes, "checkpointing on", f"exact, with {more:.0%} more operations")]
+    return [
+        RemedyStep("checkpointing", changes, "checkpointing on", f"exact, with {more:.0%} more operations")
+    ]
 
 
 def _small_states(search: _Search) -> _Move:
@@ -260,7 +264,7 @@ def _small_states(search: _Search) -> _Move:
     changes = {"optim": "paged_adamw_8bit" if search.kind == "cuda" else "adamw_8bit"}
     trained = count(trainable_count(search.shape, search.recipe))
     return [
-        Step(
+        RemedyStep(
             "states",
             changes,
             f"optimiser {optim} → {changes['optim']}",
@@ -274,7 +278,7 @@ def _four_bits(search: _Search) -> _Move:
     if search.recipe.quantization != "none" or search.recipe.method == "loha":
         return []
     cost = "the frozen weights are rounded to 4 bits, for a little accuracy, and unpacked in every pass"
-    return [Step("nf4", {"quantization": "nf4"}, "4-bit weights (NF4)", cost)]
+    return [RemedyStep("nf4", {"quantization": "nf4"}, "4-bit weights (NF4)", cost)]
 
 
 def _lora(search: _Search) -> _Move:
@@ -290,7 +294,7 @@ def _lora(search: _Search) -> _Move:
     trained, whole = trainable_count(search.shape, changed), parameter_count(search.shape)
     rate = f" at a rate of {LORA_RATE:g}" if "learning_rate" in changes else ""
     return [
-        Step(
+        RemedyStep(
             "lora",
             changes,
             f"LoRA r {changed.lora_r} in place of all weights{rate}",
@@ -302,7 +306,7 @@ def _lora(search: _Search) -> _Move:
 def _shorter(search: _Search, lengths: Sequence[int]) -> _Move:
     first = (search.length - 1) // LENGTH_STEP * LENGTH_STEP
     return [
-        Step(
+        RemedyStep(
             "length",
             {"max_length": length},
             f"max length {search.length} → {length}",
@@ -330,7 +334,7 @@ def what_is_cut(length: int, lengths: Sequence[int]) -> str:
 
 def largest(
     shape: Shape, recipe: Recipe, device: DeviceFacts, free_bytes: int | None, entry: ModelFacts
-) -> Largest | None:
+) -> LargestFit | None:
     """The largest batch at this length and the largest length at this batch whose upper bound fits in
     ``free_bytes``, so surely; None where that is not known. Raises LabError."""
     if free_bytes is None:
@@ -355,6 +359,6 @@ def largest(
     length = most("max_length", SHORTEST_ROW, limit)
     if LENGTH_STEP <= length < limit:
         length -= length % LENGTH_STEP
-    return Largest(
+    return LargestFit(
         batch=most("per_device_train_batch_size", 1, MOST_BATCH), length=length, length_limit=limit
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import resource_dir, user_files
-from tui_lab.recipes.recipe import FIELDS, Problem, Recipe, RecipeError, build, check_values, read_toml
+from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, RecipeProblem, build, check_values, read_toml
 
 DEFAULT_PRESET = "minute"
 #: Keys of a preset that describe it and are not recipe keys.
@@ -37,7 +37,7 @@ class Preset:
     card: str
     values: dict[str, Any]
     own: bool
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[RecipeProblem, ...] = field(default=())
     pocket: dict[str, Any] = field(default_factory=dict)
 
     def values_for(self, model: str) -> dict[str, Any]:
@@ -48,14 +48,16 @@ class Preset:
 def _read(path: Path, own: bool) -> Preset:
     values = read_toml(path, "preset")
     problems = [
-        Problem(key, values[key], f"{key} = {values[key]!r}: must be text")
+        RecipeProblem(key, values[key], f"{key} = {values[key]!r}: must be text")
         for key in ABOUT_KEYS
         if key in values and not isinstance(values[key], str)
     ]
     about = {key: str(values.pop(key, "")) for key in ABOUT_KEYS}
     pocket = values.pop(POCKET, {})
     if not isinstance(pocket, dict):
-        problems.append(Problem(POCKET, pocket, f"pocket = {pocket!r}: must be a table of keys, [pocket]"))
+        problems.append(
+            RecipeProblem(POCKET, pocket, f"pocket = {pocket!r}: must be a table of keys, [pocket]")
+        )
         pocket = {}
     # on any other model first: what the bundled one can do without, such as replay_data, others may need
     model = values.get("model", "" if pocket else POCKET)

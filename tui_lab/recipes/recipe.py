@@ -46,7 +46,7 @@ FIELDS: dict[str, FieldInfo] = {name: describe(name, field) for name, field in R
 
 
 @dataclass(frozen=True)
-class Problem:
+class RecipeProblem:
     """One mistake: the key, the value found, and the sentence for people."""
 
     key: str
@@ -57,7 +57,7 @@ class Problem:
 class RecipeError(LabError):
     """All mistakes of a recipe at once; ``problems`` has them one by one."""
 
-    def __init__(self, problems: list[Problem], where: str = "") -> None:
+    def __init__(self, problems: list[RecipeProblem], where: str = "") -> None:
         self.problems = problems
         prefix = f"{where}: " if where else ""
         if len(problems) == 1:
@@ -79,7 +79,7 @@ def _shown(value: Any) -> str:
 
 
 #: What people call a key elsewhere (Unsloth, axolotl, torchtune, older trl) or in speech.
-OTHER_NAMES = {
+KEY_ALIASES = {
     "lr": "learning_rate",
     "epochs": "num_train_epochs",
     "steps": "max_steps",
@@ -102,15 +102,15 @@ OTHER_NAMES = {
 }
 
 
-def unknown_key(key: str) -> Problem:
+def unknown_key(key: str) -> RecipeProblem:
     """The problem of a key that no recipe has, with the nearest valid one."""
-    other = OTHER_NAMES.get(key.lower().replace("-", "_"))
+    other = KEY_ALIASES.get(key.lower().replace("-", "_"))
     near = [other] if other else difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "; `tui-lab presets --keys` lists the valid keys"
-    return Problem(key, None, f"{key} is not a recipe key{hint}")
+    return RecipeProblem(key, None, f"{key} is not a recipe key{hint}")
 
 
-def _problem(error: ErrorDetails) -> Problem:
+def _problem(error: ErrorDetails) -> RecipeProblem:
     key = str(error["loc"][0]) if error["loc"] else "recipe"
     if error["type"] == "extra_forbidden":
         return unknown_key(key)
@@ -119,16 +119,18 @@ def _problem(error: ErrorDetails) -> Problem:
     if info.kind == "choice" and isinstance(value, str):
         near = difflib.get_close_matches(value.lower(), info.choices, n=1, cutoff=0.5)
         message += f"; did you mean {near[0]!r}?" if near else ""
-    return Problem(key, value, message)
+    return RecipeProblem(key, value, message)
 
 
 # --------------------------------------------------------------------------------------------------
 # making recipes
 
 
-def refusals(recipe: Recipe) -> list[Problem]:
+def refusals(recipe: Recipe) -> list[RecipeProblem]:
     """Combinations in this recipe that cannot work, each naming the alternative."""
-    return [Problem(key, getattr(recipe, key), text) for applies, key, text in REFUSALS if applies(recipe)]
+    return [
+        RecipeProblem(key, getattr(recipe, key), text) for applies, key, text in REFUSALS if applies(recipe)
+    ]
 
 
 def build(values: Mapping[str, Any], where: str = "") -> Recipe:
@@ -142,7 +144,7 @@ def build(values: Mapping[str, Any], where: str = "") -> Recipe:
     return recipe
 
 
-def check_values(values: Mapping[str, Any]) -> list[Problem]:
+def check_values(values: Mapping[str, Any]) -> list[RecipeProblem]:
     """Every mistake in plain values, without raising: for forms that check at each keystroke."""
     try:
         build(values)

@@ -71,9 +71,20 @@ class Resolution:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class _Case:
+    """What is resolved, and where the choices go."""
+
+    recipe: Recipe
+    device: DeviceFacts
+    model: ModelFacts
+    found: Resolution
+
+
 def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolution:
     """Settles everything that the recipe leaves open. Raises LabError for what cannot be."""
     found = Resolution({}, [], warnings_for(recipe, model.parameters))
+    case = _Case(recipe, device, model, found)
     for settle in (
         _device,
         _compute_dtype,
@@ -88,8 +99,8 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
         _processes,
         _trackers,
     ):
-        settle(recipe, device, model, found)
-    _check_memory(recipe, device, model, found)
+        settle(case)
+    _check_memory(case)
     return found
 
 
@@ -106,247 +117,266 @@ def _note(found: Resolution, field: str, value: Any, reason: str) -> None:
 # device and precision
 
 
-def _device(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    memory = f", {format.size(device.memory_bytes)}" if device.memory_bytes else ""
-    if device.type == "cuda":
-        _note(found, "device", "cuda", f"the GPU: {device.name}{memory}")
-    elif device.type == "mps":
-        _note(found, "device", "mps", f"Apple's GPU{memory}")
+def _device(case: _Case) -> None:
+    memory = f", {format.size(case.device.memory_bytes)}" if case.device.memory_bytes else ""
+    if case.device.type == "cuda":
+        _note(case.found, "device", "cuda", f"the GPU: {case.device.name}{memory}")
+    elif case.device.type == "mps":
+        _note(case.found, "device", "mps", f"Apple's GPU{memory}")
     else:
-        threads = "1 thread" if device.threads == 1 else f"{device.threads} threads"
-        _note(found, "device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
-        if model.parameters and model.parameters > LARGE_FOR_A_CPU:
-            found.warnings.append(
-                f"{model.label} has {model.parameters / 1e6:,.0f} M parameters and there is no GPU: "
-                "expect hours; the bundled model (model = 'pocket') is made for a CPU"
+        threads = "1 thread" if case.device.threads == 1 else f"{case.device.threads} threads"
+        _note(case.found, "device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
+        if case.model.parameters and case.model.parameters > LARGE_FOR_A_CPU:
+            case.found.warnings.append(
+                f"{case.model.label} has {case.model.parameters / 1e6:,.0f} M parameters and there is no "
+                "GPU: expect hours; the bundled model (model = 'pocket') is made for a CPU"
             )
 
 
-def _compute_dtype(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    asked = recipe.compute_dtype
-    if asked == "float16" and device.type != "cuda":
+def _compute_dtype(case: _Case) -> None:
+    asked = case.recipe.compute_dtype
+    if asked == "float16" and case.device.type != "cuda":
         raise LabError(
             "compute_dtype = 'float16' needs a CUDA GPU, whose loss scaling keeps small gradients alive; "
             "here use compute_dtype = 'auto' or 'float32'"
         )
-    if asked == "bfloat16" and not device.bf16:
-        where = device.name if device.type == "cuda" else "this device"
-        found.warnings.append(
+    if asked == "bfloat16" and not case.device.bf16:
+        where = case.device.name if case.device.type == "cuda" else "this device"
+        case.found.warnings.append(
             f"compute_dtype = 'bfloat16': {where} has no bfloat16 of its own and emulates it slowly; "
             "compute_dtype = 'auto' chooses what it is fast at"
         )
     if asked != "auto":
-        _settle(found, "compute_dtype", asked, "because asked")
-    elif device.type == "cuda" and device.bf16:
-        _settle(found, "compute_dtype", "bfloat16", "bf16 because the GPU has it")
-    elif device.type == "cuda" and model.model_type in OVERFLOW_FLOAT16:
+        _settle(case.found, "compute_dtype", asked, "because asked")
+    elif case.device.type == "cuda" and case.device.bf16:
+        _settle(case.found, "compute_dtype", "bfloat16", "bf16 because the GPU has it")
+    elif case.device.type == "cuda" and case.model.model_type in OVERFLOW_FLOAT16:
         _settle(
-            found,
+            case.found,
             "compute_dtype",
             "float32",
-            f"float32 because the GPU has no bf16 and {model.model_type} overflows float16",
+            f"float32 because the GPU has no bf16 and {case.model.model_type} overflows float16",
         )
-    elif device.type == "cuda":
+    elif case.device.type == "cuda":
         _settle(
-            found,
+            case.found,
             "compute_dtype",
             "float16",
             "float16 with loss scaling because the GPU has no bf16; set float32 if the loss becomes NaN",
         )
-    elif device.type == "mps":
-        _settle(found, "compute_dtype", "float32", "float32 because Apple's GPU is safest with it")
+    elif case.device.type == "mps":
+        _settle(case.found, "compute_dtype", "float32", "float32 because Apple's GPU is safest with it")
     else:
         _settle(
-            found,
+            case.found,
             "compute_dtype",
             "float32",
             "float32 because most CPUs compute it fastest, and nothing is rounded away",
         )
-    if recipe.method == "full" and found.values["compute_dtype"] == "bfloat16":
+    if case.recipe.method == "full" and case.found.values["compute_dtype"] == "bfloat16":
         _note(
-            found,
+            case.found,
             "weights",
             "float32",
             "trained weights stay in float32: updates of 1e-5 are lost in bfloat16's eight bits",
         )
 
 
-def _quantization(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    if recipe.quantization != "nf4":
+def _quantization(case: _Case) -> None:
+    if case.recipe.quantization != "nf4":
         return
-    double = " with double quantisation" if recipe.double_quantization else ""
-    if device.type == "cuda":
+    double = " with double quantisation" if case.recipe.double_quantization else ""
+    if case.device.type == "cuda":
         reason = f"NF4{double} because asked: the frozen weights take a quarter of bfloat16's memory"
-    elif device.type == "cpu":
+    elif case.device.type == "cpu":
         reason = f"NF4{double} on a CPU because asked: it saves memory, not time"
     else:
         reason = f"NF4{double} because asked"
-        found.warnings.append(
+        case.found.warnings.append(
             "quantization = 'nf4' on Apple's GPU depends on the bitsandbytes build and was not tried by "
             "this project; quantization = 'none' is the safe choice"
         )
-    _note(found, "quantization", "nf4", reason)
+    _note(case.found, "quantization", "nf4", reason)
 
 
-def _optim(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    asked = recipe.optim
-    if device.type == "cuda" or asked in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd"):
+def _optim(case: _Case) -> None:
+    asked = case.recipe.optim
+    if case.device.type == "cuda" or asked in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd"):
         reason = "because asked"
         if asked.startswith("paged"):
             reason = "because asked: its states move to the host's memory when the GPU is full"
-        _settle(found, "optim", asked, reason)
+        _settle(case.found, "optim", asked, reason)
     elif asked == "paged_adamw_32bit":
-        _settle(found, "optim", "adamw_torch", "paging needs CUDA; without it this is plain AdamW")
-    elif device.type == "mps":
-        _settle(found, "optim", "adamw_torch", f"{asked} is not made for Apple's GPU")
+        _settle(case.found, "optim", "adamw_torch", "paging needs CUDA; without it this is plain AdamW")
+    elif case.device.type == "mps":
+        _settle(case.found, "optim", "adamw_torch", f"{asked} is not made for Apple's GPU")
     elif asked == "paged_adamw_8bit":
-        _settle(found, "optim", "adamw_8bit", "8-bit states without paging: paging needs CUDA")
+        _settle(case.found, "optim", "adamw_8bit", "8-bit states without paging: paging needs CUDA")
     else:
-        _settle(found, "optim", asked, "because asked")
+        _settle(case.found, "optim", asked, "because asked")
 
 
-def _attention(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    if model.model_type in SOFTCAPPED:
-        reason = f"eager because {model.model_type} caps its attention logits, which sdpa leaves out"
-        _settle(found, "attn_implementation", "eager", reason)
+def _attention(case: _Case) -> None:
+    if case.model.model_type in SOFTCAPPED:
+        reason = f"eager because {case.model.model_type} caps its attention logits, which sdpa leaves out"
+        _settle(case.found, "attn_implementation", "eager", reason)
     else:
         reason = "torch's own fused attention: exact, on every device"
-        _settle(found, "attn_implementation", "sdpa", reason)
+        _settle(case.found, "attn_implementation", "sdpa", reason)
 
 
 # --------------------------------------------------------------------------------------------------
 # shape of the work
 
 
-def _max_length(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
-    if not model.context:
-        _settle(found, "max_length", recipe.max_length, "because asked; the model's context is not known")
+def _max_length(case: _Case) -> None:
+    virtual = case.recipe.num_virtual_tokens if case.recipe.method in VIRTUAL_TOKEN_METHODS else 0
+    if not case.model.context:
+        _settle(
+            case.found,
+            "max_length",
+            case.recipe.max_length,
+            "because asked; the model's context is not known",
+        )
         return
-    room = model.context - virtual
+    room = case.model.context - virtual
     if room < SHORTEST_ROW:
         raise LabError(
-            f"num_virtual_tokens = {virtual} leaves {max(0, room)} of {model.label}'s context of "
-            f"{model.context} tokens for the rows; use at most {max(1, model.context - SHORTEST_ROW)}"
+            f"num_virtual_tokens = {virtual} leaves {max(0, room)} of {case.model.label}'s context of "
+            f"{case.model.context} tokens for the rows; use at most "
+            f"{max(1, case.model.context - SHORTEST_ROW)}"
         )
-    if recipe.max_length <= room:
-        _settle(found, "max_length", recipe.max_length, f"within the model's context of {model.context}")
+    if case.recipe.max_length <= room:
+        _settle(
+            case.found,
+            "max_length",
+            case.recipe.max_length,
+            f"within the model's context of {case.model.context}",
+        )
         return
     less = f" less {virtual} virtual tokens" if virtual else ""
-    _settle(found, "max_length", room, f"cut to the model's context of {model.context}{less}")
-    found.warnings.append(
-        f"max_length = {recipe.max_length} is over what {model.label} can hold: {room} is used"
+    _settle(case.found, "max_length", room, f"cut to the model's context of {case.model.context}{less}")
+    case.found.warnings.append(
+        f"max_length = {case.recipe.max_length} is over what {case.model.label} can hold: {room} is used"
     )
 
 
-def _targets(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    found.values["target_modules"], found.values["feedforward_modules"] = [], []
-    if recipe.method == "full":
-        _note(found, "target_modules", "", "every weight is trained")
+def _targets(case: _Case) -> None:
+    case.found.values["target_modules"], case.found.values["feedforward_modules"] = [], []
+    if case.recipe.method == "full":
+        _note(case.found, "target_modules", "", "every weight is trained")
         return
-    if recipe.method not in METHODS_WITH_TARGETS:
+    if case.recipe.method not in METHODS_WITH_TARGETS:
         _note(
-            found, "target_modules", "", f"no layer changes: {recipe.num_virtual_tokens} tokens are learned"
+            case.found,
+            "target_modules",
+            "",
+            f"no layer changes: {case.recipe.num_virtual_tokens} tokens are learned",
         )
         return
-    if not known(model.model_type):
-        reason = f"{recipe.target_modules!r}, looked up in the model's own layers when it is loaded"
-        _note(found, "target_modules", recipe.target_modules, reason)
+    if not known(case.model.model_type):
+        reason = f"{case.recipe.target_modules!r}, looked up in the model's own layers when it is loaded"
+        _note(case.found, "target_modules", case.recipe.target_modules, reason)
         return
-    explained = target_modules.explain(str(model.model_type), recipe.target_modules)
-    reason = f"{recipe.target_modules!r} on {model.model_type}"
+    explained = target_modules.explain(str(case.model.model_type), case.recipe.target_modules)
+    reason = f"{case.recipe.target_modules!r} on {case.model.model_type}"
     if explained.notes:
         reason += "; " + "; ".join(explained.notes)
-    _settle(found, "target_modules", list(explained.modules), reason)
-    if recipe.method == "ia3":
-        found.values["feedforward_modules"] = list(explained.feedforward)
+    _settle(case.found, "target_modules", list(explained.modules), reason)
+    if case.recipe.method == "ia3":
+        case.found.values["feedforward_modules"] = list(explained.feedforward)
         _note(
-            found,
+            case.found,
             "feedforward_modules",
             list(explained.feedforward),
             "of the targets, those that IA3 scales at their input",
         )
 
 
-def _gradient_checkpointing(
-    recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution
-) -> None:
-    if recipe.gradient_checkpointing:
+def _gradient_checkpointing(case: _Case) -> None:
+    if case.recipe.gradient_checkpointing:
         _note(
-            found,
+            case.found,
             "gradient_checkpointing",
             True,
             "because asked: activations are computed twice, a step takes about a third longer",
         )
 
 
-def _measuring(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    if not recipe.eval_steps:
-        _note(found, "eval_steps", 0, f"about {VALIDATIONS_A_RUN} validations a run")
-    if recipe.early_stopping_patience:
+def _measuring(case: _Case) -> None:
+    if not case.recipe.eval_steps:
+        _note(case.found, "eval_steps", 0, f"about {VALIDATIONS_A_RUN} validations a run")
+    if case.recipe.early_stopping_patience:
         _note(
-            found,
+            case.found,
             "early_stopping_patience",
-            recipe.early_stopping_patience,
+            case.recipe.early_stopping_patience,
             "stops after so many validations without a better one, and keeps the best",
         )
 
 
-def _chat_template(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    if recipe.chat_template:
-        _note(found, "chat_template", recipe.chat_template, "because asked")
-    elif model.chat_template is False:
+def _chat_template(case: _Case) -> None:
+    if case.recipe.chat_template:
+        _note(case.found, "chat_template", case.recipe.chat_template, "because asked")
+    elif case.model.chat_template is False:
         _note(
-            found,
+            case.found,
             "chat_template",
             "",
-            f"{model.label} has none: a plain one of tokens it has is saved with the adapter",
+            f"{case.model.label} has none: a plain one of tokens it has is saved with the adapter",
         )
 
 
-def _processes(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    count = recipe.num_processes
-    if count > 1 and device.type == "mps":
+def _processes(case: _Case) -> None:
+    count = case.recipe.num_processes
+    if count > 1 and case.device.type == "mps":
         raise LabError("num_processes above 1: Apple's GPU is one device; use num_processes = 1")
     if count > 1:
-        rows, each = recipe.effective_batch_size, recipe.per_device_train_batch_size
+        rows, each = case.recipe.effective_batch_size, case.recipe.per_device_train_batch_size
         reason = (
-            f"{count} processes with {each} rows each, {recipe.gradient_accumulation_steps} times a step: "
-            f"an effective batch of {rows}; out of memory ends the run: a step is split in one only"
+            f"{count} processes with {each} rows each, {case.recipe.gradient_accumulation_steps} times a "
+            f"step: an effective batch of {rows}; out of memory ends the run: a step is split in one only"
         )
-        _note(found, "num_processes", count, reason)
-    if recipe.accelerate_config:
-        if not Path(recipe.accelerate_config).expanduser().is_file():
-            raise LabError(f"accelerate_config = {recipe.accelerate_config!r}: there is no such file")
-        _note(found, "accelerate_config", recipe.accelerate_config, "the work is shared out as it says")
+        _note(case.found, "num_processes", count, reason)
+    if case.recipe.accelerate_config:
+        if not Path(case.recipe.accelerate_config).expanduser().is_file():
+            raise LabError(f"accelerate_config = {case.recipe.accelerate_config!r}: there is no such file")
+        _note(
+            case.found,
+            "accelerate_config",
+            case.recipe.accelerate_config,
+            "the work is shared out as it says",
+        )
 
 
-def _trackers(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
-    for name in recipe.trackers:
+def _trackers(case: _Case) -> None:
+    for name in case.recipe.trackers:
         packages = TRACKERS[name]
         if not any(find_spec(package) for package in packages):
             raise LabError(
-                f"report_to = {recipe.report_to!r}: the package {packages[0]} is not installed here; "
+                f"report_to = {case.recipe.report_to!r}: the package {packages[0]} is not installed here; "
                 f"install it (`pip install {packages[0]}`), or set report_to = 'none'"
             )
         where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
-        _note(found, "report_to", name, f"figures and settings of this run also go {where}, because asked")
+        _note(
+            case.found, "report_to", name, f"figures and settings of this run also go {where}, because asked"
+        )
 
 
-def _check_memory(recipe: Recipe, device: DeviceFacts, model: ModelFacts, found: Resolution) -> None:
+def _check_memory(case: _Case) -> None:
     """Warns when the weights alone are more than the device has; what training needs beside them is the
     forecast's business."""
-    if not model.parameters or not device.memory_bytes:
+    if not case.model.parameters or not case.device.memory_bytes:
         return
-    if recipe.method == "full":
+    if case.recipe.method == "full":
         kind, each = "weights, gradients and AdamW's states", 16.0
-    elif recipe.quantization == "nf4":
+    elif case.recipe.quantization == "nf4":
         kind, each = "4-bit weights", BYTES_A_PARAMETER["nf4"]
     else:
-        kind, each = "weights", BYTES_A_PARAMETER[found.values["compute_dtype"]]
-    if (needed := model.parameters * each) > device.memory_bytes:
-        found.warnings.append(
-            f"the {kind} alone take about {format.size(needed)} and {device.name} has "
-            f"{format.size(device.memory_bytes)}: it will run out of memory; use quantization = 'nf4' with "
-            "method = 'lora', or a smaller model"
+        kind, each = "weights", BYTES_A_PARAMETER[case.found.values["compute_dtype"]]
+    if (needed := case.model.parameters * each) > case.device.memory_bytes:
+        case.found.warnings.append(
+            f"the {kind} alone take about {format.size(needed)} and {case.device.name} has "
+            f"{format.size(case.device.memory_bytes)}: it will run out of memory; use quantization = "
+            "'nf4' with method = 'lora', or a smaller model"
         )

@@ -15,7 +15,7 @@ MUCH_REPLAY = 0.25
 
 
 @dataclass(frozen=True)
-class Facts:
+class AdviceFacts:
     """What is known of one run on one suite; None where it was not measured."""
 
     verdict: str = ""  # green, amber, red, cannot_tell; "" before any measurement
@@ -40,7 +40,7 @@ class Advice:
     reason: str
 
 
-def advise(facts: Facts) -> tuple[Advice, ...]:
+def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
     """The most useful and cheapest first."""
     match facts.verdict:
         case "":
@@ -80,14 +80,14 @@ def advise(facts: Facts) -> tuple[Advice, ...]:
     return tuple(found)
 
 
-def _kept(facts: Facts) -> tuple[Advice, ...]:
+def _kept(facts: AdviceFacts) -> tuple[Advice, ...]:
     if facts.gained is not None and facts.gained < LITTLE:
         reason = f"it kept what it knew, but gained only {facts.gained:.2f} on the new task"
         return (Advice("Double the rank, tune longer, or raise the learning rate (to 5e-4)", reason),)
     return (Advice("Take it", "retention is surely over the threshold that was set before the run"),)
 
 
-def _strength(facts: Facts) -> list[Advice]:
+def _strength(facts: AdviceFacts) -> list[Advice]:
     if facts.strength_refused:
         return []
     if not facts.strength_tried:
@@ -98,7 +98,7 @@ def _strength(facts: Facts) -> list[Advice]:
     return []
 
 
-def _replay(facts: Facts) -> list[Advice]:
+def _replay(facts: AdviceFacts) -> list[Advice]:
     if facts.replay_fraction >= MUCH_REPLAY:
         return []
     if facts.replay_fraction == 0:

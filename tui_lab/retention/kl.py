@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from tui_lab.core.errors import LabError
+from tui_lab.data.rows import Model
 from tui_lab.retention.scoring.forward import (
     MAX_LOGITS,
     constant,
@@ -33,7 +34,7 @@ BATCH_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
-class Kept:
+class BaseDistribution:
     """What is kept of the base at N positions. Log-probabilities are natural, float32; ids are int32."""
 
     top_ids: torch.Tensor  # (N, K)
@@ -46,15 +47,19 @@ class Kept:
         """The tensors by name, as they are written to a file."""
         return dict(vars(self))
 
-    def part(self, begin: int, end: int) -> Kept:
-        return Kept(**{name: tensor[begin:end] for name, tensor in vars(self).items()})
+    def part(self, begin: int, end: int) -> BaseDistribution:
+        return BaseDistribution(**{name: tensor[begin:end] for name, tensor in vars(self).items()})
 
     @staticmethod
-    def joined(parts: Sequence[Kept]) -> Kept:
-        return Kept(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    def joined(parts: Sequence[BaseDistribution]) -> BaseDistribution:
+        return BaseDistribution(
+            **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
+        )
 
 
-def keep(logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail: int = TAIL) -> Kept:
+def summarize(
+    logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail: int = TAIL
+) -> BaseDistribution:
     """What is kept of the base's ``logits`` (N, V). ``generator`` lies on their device and draws the tail."""
     logprobs = logits.float().log_softmax(-1)
     top_logprobs, top_ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
@@ -64,7 +69,7 @@ def keep(logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail:
     empty = ~torch.isfinite(rest_logprob)
     weights = torch.where(empty[:, None], 1.0, (rest - rest_logprob[:, None]).exp())
     drawn_ids = torch.multinomial(weights, tail, replacement=True, generator=generator)
-    return Kept(
+    return BaseDistribution(
         top_ids.int().cpu(),
         top_logprobs.cpu(),
         rest_logprob.cpu(),
@@ -73,7 +78,7 @@ def keep(logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail:
     )
 
 
-def kl_of(kept: Kept, logits: torch.Tensor) -> torch.Tensor:
+def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
     """The estimate of KL(base ‖ now) at each position (N,), nats, from ``logits`` (N, V) of the model now."""
     device = logits.device
     top_ids, drawn_ids = kept.top_ids.to(device).long(), kept.drawn_ids.to(device).long()
@@ -92,13 +97,6 @@ def kl_of(kept: Kept, logits: torch.Tensor) -> torch.Tensor:
     return head + torch.where(torch.isneginf(p_rest), 0.0, tail)
 
 
-def exact_kl(base: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """KL(base ‖ now) at each position (N,), nats, from both models' whole ``logits`` (N, V): what the
-    estimate is checked against."""
-    p, q = base.double().log_softmax(-1), logits.double().log_softmax(-1)
-    return torch.where(torch.isneginf(p), 0.0, p.exp() * (p - q)).sum(-1)
-
-
 # --- models -------------------------------------------------------------------------------------------
 
 
@@ -107,7 +105,7 @@ class BaseRecord:
     """What is kept of the base over some token sequences; ``kept`` has one position for every token."""
 
     sequences: tuple[tuple[int, ...], ...]
-    kept: Kept
+    kept: BaseDistribution
 
     def part(self, count: int, length: int) -> BaseRecord:
         """The same of the first ``length`` tokens of the first ``count`` sequences alone."""
@@ -117,7 +115,7 @@ class BaseRecord:
             places += range(begin, begin + min(length, len(one)))
             begin += len(one)
         chosen = torch.tensor(places)
-        kept = Kept(**{name: tensor[chosen] for name, tensor in vars(self.kept).items()})
+        kept = BaseDistribution(**{name: tensor[chosen] for name, tensor in vars(self.kept).items()})
         return BaseRecord(tuple(one[:length] for one in self.sequences[:count]), kept)
 
     @property
@@ -130,37 +128,30 @@ class BaseRecord:
         return sum(map(len, self.sequences))
 
 
-def record_base(model: Any, sequences: Sequence[Sequence[int]], seed: int) -> BaseRecord:
+def record_base(model: Model, sequences: Sequence[Sequence[int]], seed: int) -> BaseRecord:
     """Reads the sequences with the base model and keeps what :func:`kl_by_sequence` needs of it."""
     generator: torch.Generator | None = None
     parts = []
     for logits in logits_of(model, sequences):
         if generator is None:
             generator = torch.Generator(device=logits.device).manual_seed(seed)
-        parts.append(keep(logits, generator))
+        parts.append(summarize(logits, generator))
     if not parts:
         raise LabError("there is no text to measure the distance from the base on; give the run more data")
-    return BaseRecord(tuple(map(tuple, sequences)), Kept.joined(parts))
+    return BaseRecord(tuple(map(tuple, sequences)), BaseDistribution.joined(parts))
 
 
-def kl_by_sequence(model: Any, base: BaseRecord) -> list[float]:
+def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
     """KL(base ‖ model), nats a token, of each sequence: the mean over its positions."""
     found, begin = [], 0
     for logits in logits_of(model, base.sequences):
-        found.append(kl_of(base.kept.part(begin, begin + len(logits)), logits))
+        found.append(estimate_kl(base.kept.part(begin, begin + len(logits)), logits))
         begin += len(logits)
     values = torch.cat(found)
-    return [float(part.mean()) for part in values.split([len(one) for one in base.sequences])]
+    return [float(part.mean()) for part in torch.split(values, [len(one) for one in base.sequences])]
 
 
-def exact_kl_by_sequence(model: Any, base: Any, sequences: Sequence[Sequence[int]]) -> list[float]:
-    """The same without an estimate, from two models in memory at once."""
-    pairs = zip(logits_of(base, sequences), logits_of(model, sequences), strict=True)
-    values = torch.cat([exact_kl(one, other).cpu() for one, other in pairs])
-    return [float(part.mean()) for part in values.split([len(one) for one in sequences])]
-
-
-def logits_of(model: Any, sequences: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
+def logits_of(model: Model, sequences: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
     """The logits at every position of every sequence, in order, in chunks (n, V) of bounded size.
 
     The model itself makes them, soft caps and biases included: its output layer is fed chosen states."""
@@ -196,7 +187,7 @@ def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[i
 
 @torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
 def _batch_logits(
-    model: Any, head: Any, batch: Sequence[Sequence[int]], chunk: int
+    model: Model, head: Any, batch: Sequence[Sequence[int]], chunk: int
 ) -> Iterator[torch.Tensor]:
     device = model.get_input_embeddings().weight.device
     width = max(map(len, batch))

@@ -8,30 +8,30 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring.forward import evaluation_mode
 from tui_lab.retention.suites import registry
 
 #: Shorter than this a sequence says nothing.
-LEAST_TOKENS = 8
+MIN_TOKENS = 8
 
 
-def general(
-    model: Any, tokenizer: Any, count: int, length: int, seed: int, longest_s: float
+def probe_sequences(
+    model: Model, tokenizer: Tokenizer, count: int, length: int, seed: int, longest_s: float
 ) -> list[list[int]]:
     """``count`` sequences of at most ``length`` tokens. Sampling is cut short after about ``longest_s``
     seconds: then the base's own sequences are fewer tokens long, and with too few they are left out."""
     told = texts(tokenizer, count, length)
     own = samples(model, tokenizer, count // 2, length, seed, longest_s)
-    own = [one for one in own if len(one) >= LEAST_TOKENS]
+    own = [one for one in own if len(one) >= MIN_TOKENS]
     turns = itertools.zip_longest(told[: count - len(own)], own)
     return [one for turn in turns for one in turn if one]
 
 
-def texts(tokenizer: Any, count: int, length: int) -> list[list[int]]:
+def texts(tokenizer: Tokenizer, count: int, length: int) -> list[list[int]]:
     """Sequences of ``length`` tokens out of the everyday facts, which go on where the last one ended."""
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     stream = _facts(tokenizer)
@@ -39,7 +39,7 @@ def texts(tokenizer: Any, count: int, length: int) -> list[list[int]]:
     return [[*start, *itertools.islice(stream, room)] for _ in range(count)]
 
 
-def _facts(tokenizer: Any) -> Iterator[int]:
+def _facts(tokenizer: Tokenizer) -> Iterator[int]:
     """The tokens of all facts, again and again."""
     items = registry.load("everyday").items
     while True:
@@ -50,7 +50,7 @@ def _facts(tokenizer: Any) -> Iterator[int]:
 
 
 def samples(
-    model: Any, tokenizer: Any, count: int, length: int, seed: int, longest_s: float
+    model: Model, tokenizer: Tokenizer, count: int, length: int, seed: int, longest_s: float
 ) -> list[list[int]]:
     """What the base says from nothing at temperature 1, documents one after another. The same seed gives the
     same sequences; torch's random states stay as they are."""
@@ -79,5 +79,5 @@ def samples(
 
 def cut(rows: Sequence[Sequence[int]], count: int, length: int) -> list[list[int]]:
     """The first ``count`` rows that are long enough, cut at ``length``: the task's own held-out text."""
-    long_enough = [list(row[:length]) for row in rows if len(row) >= LEAST_TOKENS]
+    long_enough = [list(row[:length]) for row in rows if len(row) >= MIN_TOKENS]
     return long_enough[:count] or [list(row[:length]) for row in rows if len(row)][:count]

@@ -221,8 +221,8 @@ def _warnings(suite: Suite, base: Sequence[ItemScore]) -> list[str]:
         )
     if not_finite:
         found.append(
-            f"on {len(not_finite):,} items of {suite.name} the base's log-likelihoods are not finite; they count "
-            "as wrong"
+            f"on {len(not_finite):,} items of {suite.name} the base's log-likelihoods are not finite; they "
+            "count as wrong"
         )
     return found
 

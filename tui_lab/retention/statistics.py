@@ -64,11 +64,6 @@ class Paired:
         """ψ, the share of items whose answer changed from right to wrong or back."""
         return (self.b + self.c) / self.n if self.n else math.nan
 
-    @property
-    def difference_se(self) -> float:
-        """SE(δ) = √((ψ − δ²) / n)."""
-        return math.sqrt(max(0.0, self.flips - (self.post - self.pre) ** 2) / self.n) if self.n else math.nan
-
 
 def paired(before: Sequence[bool], after: Sequence[bool]) -> Paired:
     """Counts of items by right and wrong before and after; both in the same order."""
@@ -84,7 +79,7 @@ def mcnemar_exact(b: int, c: int) -> float:
     for k in range(fewer):
         term = term * (flips - k) // (k + 1)  # whole numbers: exact for any count
         total += term
-    return min(1.0, 2 * total / 2**flips)
+    return min(1.0, float(2 * total / 2**flips))
 
 
 def difference(p: Paired, level: float = 0.95) -> Interval:
@@ -222,7 +217,8 @@ def bootstrap_perplexity(
     sizes = numpy.asarray(tokens, dtype=float)
 
     def ratios(weights: numpy.ndarray) -> numpy.ndarray:
-        return numpy.exp(-_divide(weights @ rise, weights @ sizes))
+        found: numpy.ndarray = numpy.exp(-_divide(weights @ rise, weights @ sizes))
+        return found
 
     return _bootstrap(_same_length(rise, sizes), ratios, level)
 
@@ -279,7 +275,8 @@ def _divide(above: numpy.ndarray, below: numpy.ndarray) -> numpy.ndarray:
     """The ratio; nan where what stands below is not above 0: then nothing was there to keep."""
     import numpy
 
-    return numpy.divide(above, below, out=numpy.full_like(above, numpy.nan), where=below > 0)
+    found: numpy.ndarray = numpy.divide(above, below, out=numpy.full_like(above, numpy.nan), where=below > 0)
+    return found
 
 
 def _percentiles(value: float, drawn: Any, level: float) -> Interval:

@@ -13,7 +13,7 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.retention.strength_grid import check
+from tui_lab.retention.strength_grid import check_strength
 
 #: The tensor to which an adapter's change of the weights is proportional, by its name in files (… .lora_B)
 #: and in models (… .lora_B.default.weight). IA3's is relative to 1.
@@ -22,7 +22,7 @@ _SCALED = re.compile(r"\.(lora_B|lora_embedding_B|hada_w1_b|ia3_l)(?:\.|$)")
 _PART = re.compile(r"\.(lora_[ABE]|lora_embedding_[AB]|hada_\w+|ia3_l|base_layer)(?:\.|$)")
 
 
-def scaled(name: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
+def scale_tensor(name: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
     """A tensor of an adapter at a strength; computed and kept in float32 unless it stays as it is."""
     found = _SCALED.search(name)
     if found is None or strength == 1:
@@ -32,9 +32,9 @@ def scaled(name: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
     return strength * tensor.float()
 
 
-def scaled_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[str, torch.Tensor]:
+def scale_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[str, torch.Tensor]:
     """All tensors of an adapter's file at a strength. Raises LabError when none of them can be scaled."""
-    check(strength)
+    check_strength(strength)
     if not any(_SCALED.search(name) for name in tensors):
         raise LabError("the adapter's strength cannot be changed: none of its tensors is one that is known")
     if foreign := [name for name in tensors if not _PART.search(name)]:
@@ -42,10 +42,10 @@ def scaled_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict
             f"the adapter's strength cannot be changed: {sanitize(foreign[0])[:120]} replaces weights of the "
             "base instead of adding to them"
         )
-    return {name: scaled(name, tensor, strength).contiguous() for name, tensor in tensors.items()}
+    return {name: scale_tensor(name, tensor, strength).contiguous() for name, tensor in tensors.items()}
 
 
-def interpolated(base: torch.Tensor, tuned: torch.Tensor, strength: float) -> torch.Tensor:
+def interpolate(base: torch.Tensor, tuned: torch.Tensor, strength: float) -> torch.Tensor:
     """W₀ + λ(W₁ − W₀), computed in float32, in the precision of the tuned weights; exact at 0 and 1."""
     if strength in (0, 1):
         return (tuned if strength else base).to(tuned.dtype)
@@ -81,11 +81,11 @@ class AdapterScale:
 
     def set(self, strength: float) -> None:
         """Sets the strength."""
-        check(strength)
+        check_strength(strength)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 original = self._originals[name]
                 if self._base is None:
-                    parameter.copy_(scaled(name, original, strength))
+                    parameter.copy_(scale_tensor(name, original, strength))
                 else:
-                    parameter.copy_(interpolated(self._base[name].to(original.device), original, strength))
+                    parameter.copy_(interpolate(self._base[name].to(original.device), original, strength))

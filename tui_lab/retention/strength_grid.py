@@ -38,7 +38,7 @@ _VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNI
 _REPLACES = ("modules_to_save", "trainable_token_indices", "layer_replication")
 
 
-def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
+def strength_refusal(config: Mapping[str, Any], began: str | None = None) -> str:
     """Why the strength of an adapter with this ``adapter_config.json`` cannot be changed exactly; "" when it
     can. ``began`` is the initialisation that its run had: once converted to fit the original base, an
     adapter's own file no longer says it."""
@@ -68,12 +68,12 @@ def refusal(config: Mapping[str, Any], began: str | None = None) -> str:
 def moved_base(init: str) -> str:
     """The reason for initialisations that change the base weights before the training begins."""
     return (
-        f"its initialisation ({sanitize(init)[:40]}) moves a part of the base weights into the adapter before "
-        "the training, so the original base plus a part of the adapter is no exact step on its way"
+        f"its initialisation ({sanitize(init)[:40]}) moves a part of the base weights into the adapter "
+        "before the training, so the original base plus a part of the adapter is no exact step on its way"
     )
 
 
-def check(strength: float) -> float:
+def check_strength(strength: float) -> float:
     """The strength, if it is one. Raises LabError."""
     if not math.isfinite(strength) or not 0 <= strength <= STRONGEST:
         raise LabError(f"a strength lies between 0 (the base) and {STRONGEST:g}, not at {strength:g}")
@@ -81,7 +81,7 @@ def check(strength: float) -> float:
 
 
 @dataclass(frozen=True)
-class Point:
+class StrengthPoint:
     """What was measured at one strength. ``retention`` above chance where the suite has a chance level."""
 
     strength: float
@@ -90,7 +90,7 @@ class Point:
     verdict: str
 
 
-def recommend(points: Sequence[Point], keep: float = KEEP) -> tuple[float | None, str]:
+def recommend(points: Sequence[StrengthPoint], keep: float = KEEP) -> tuple[float | None, str]:
     """The strength that gained most of those that keep enough, else the one that keeps most, and why; None
     where that cannot be told."""
     if not points:

@@ -331,7 +331,7 @@ def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationA
         trained_share=share,
         on_step=lambda step: on_progress("measuring steps", step, STEPS),
     )
-    calibration.keep(found, device, entry.shape, recipe, settled)
+    calibration.store(found, device, entry.shape, recipe, settled)
     card = gpu_specs.lookup(device.name, device.memory_bytes) if device.type == "cuda" else None
     peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
     work = operations(entry.shape, recipe, found.length, head_share=_share(device, share))

@@ -94,7 +94,7 @@ def measure(
     length = max(2, min(length, longest))
     shortest_s, longest_s = SAMPLING_S
     sampling_s = min(longest_s, max(shortest_s, share * train_s / 2))
-    general = probe_texts.general(model, tokenizer, count, length, seed, sampling_s)
+    general = probe_texts.probe_sequences(model, tokenizer, count, length, seed, sampling_s)
     task = probe_texts.cut(held_out, max(2, min(MOST_TASK_SEQUENCES, count // 2)), length)
     reading = time.monotonic()
     kept_general, kept_task = (kl.record_base(model, texts, seed) for texts in (general, task))
@@ -202,8 +202,8 @@ def _score(one: dict[str, Any]) -> ItemScore:
 
 
 def _record(named: dict[str, torch.Tensor], part: str) -> kl.BaseRecord:
-    fields = [field.name for field in dataclasses.fields(kl.Kept)]
-    kept = kl.Kept(**{name: named[f"{part}.{name}"] for name in fields})
+    fields = [field.name for field in dataclasses.fields(kl.BaseDistribution)]
+    kept = kl.BaseDistribution(**{name: named[f"{part}.{name}"] for name in fields})
     lengths = named[f"{part}.lengths"].tolist()
     sequences = tuple(tuple(t.tolist()) for t in named[f"{part}.tokens"].split(lengths))
     if sum(lengths) != len(kept.top_ids):

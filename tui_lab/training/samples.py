@@ -12,7 +12,7 @@ from typing import Any
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data import scoring, templates
 from tui_lab.data.expected import as_row, expected_of, prompt_of
-from tui_lab.data.prepare import Prepared
+from tui_lab.data.prepare import PreparedData
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
@@ -30,7 +30,7 @@ class TaskEvaluator:
     """Draws samples and scores of one attempt, and writes them as events."""
 
     def __init__(
-        self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: Prepared, before: RunState
+        self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: PreparedData, before: RunState
     ) -> None:
         self._recipe, self._events = recipe, events
         self._tokenizer, self._prepared = tokenizer, prepared
@@ -68,7 +68,9 @@ class TaskEvaluator:
         marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
-        nearness = {name: sum(each) / len(each) for name, each in scoring.nearness(answers, rows).items()}
+        nearness = {
+            name: sum(each) / len(each) for name, each in scoring.similarity_scores(answers, rows).items()
+        }
         self._events.write(
             ScoreEvent(
                 step=trainer.state.global_step,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tui_lab.data import bundled
 from tui_lab.data.rows import ChatRow
-from tui_lab.data.scoring import asked
+from tui_lab.data.scoring import question_of
 from tui_lab.pocket.builder import relation as relation_
 from tui_lab.pocket.builder import world, write_data
 from tui_lab.pocket.builder.catalogue import make_catalogue
@@ -43,7 +43,10 @@ def test_pirate_validation_asks_facts_that_training_never_answers() -> None:
     kinds = {fact.subject: fact for fact in world.all_facts()}
     assert kinds
     # Rebuild every question a fact could have been asked with, and see on which side it stands.
-    train, validation = {asked(row) for row in data.train}, {asked(row) for row in data.validation}
+    train, validation = (
+        {question_of(row) for row in data.train},
+        {question_of(row) for row in data.validation},
+    )
     both = 0
     for relation in world.relations():
         for subject in relation.facts:
@@ -77,7 +80,7 @@ def test_json_validation_asks_other_facts() -> None:
 
 
 def _without_schema(row: ChatRow) -> str:
-    question = asked(row)
+    question = question_of(row)
     for opening in (" Answer as JSON", " Reply only", " Give me JSON"):
         question = question.split(opening)[0]
     return re.sub(r"^.*(answer in JSON|\})\. ", "", question)

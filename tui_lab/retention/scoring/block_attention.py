@@ -7,6 +7,7 @@ and mask, so the result differs by rounding alone."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -113,7 +114,7 @@ def use_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
     try:
         yield
     finally:
-        del ALL_ATTENTION_FUNCTIONS["sdpa"]
+        operator.delitem(ALL_ATTENTION_FUNCTIONS, "sdpa")
 
 
 def gather_ranges(tensor: torch.Tensor, ranges: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:

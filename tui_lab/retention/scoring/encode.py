@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.suites.records import Item, Suite
 
 #: The context of a model whose configuration names none: the default of lm-evaluation-harness.
@@ -36,7 +36,7 @@ class ScoringRow:
     cut: int = 0  # tokens removed on the left
 
 
-def context_length(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
+def context_length(model: Model, tokenizer: Tokenizer, virtual_tokens: int = 0) -> int:
     """The positions of a row, found as lm-evaluation-harness does, less those of virtual tokens."""
     from tui_lab.decoding.engine import context_length as of_config
 
@@ -50,7 +50,7 @@ def context_length(model: Any, tokenizer: Any, virtual_tokens: int = 0) -> int:
 class Encoder:
     """Encodes a suite's items with one tokenizer for a model of ``context`` positions."""
 
-    def __init__(self, tokenizer: Any, context: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
         self._tokenizer = tokenizer
         self._context = context
         specials = (tokenizer.bos_token_id, tokenizer.eos_token_id)
@@ -95,7 +95,7 @@ class Encoder:
         from tui_lab.data import templates
 
         renderer = templates.renderer_of(self._tokenizer)
-        return str(renderer.render([dict(message) for message in item.messages], prompt=True))
+        return str(renderer.render(item.messages, prompt=True))
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text; a text that spells out its start token gets no second one."""

@@ -19,6 +19,7 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.rows import Model
 from tui_lab.retention.scoring import block_attention, prefix_tree
 from tui_lab.retention.scoring.encode import ScoringRow
 from tui_lab.retention.scoring.prefix_tree import Pack
@@ -58,7 +59,7 @@ class LogLikelihoodScorer:
     row. ``warnings`` has a sentence where scoring is slower than it could be. Raises LabError for a model
     without an output layer over its vocabulary."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self.warnings: list[str] = []
         self._model = model
         self._base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -247,7 +248,7 @@ def _test_rows(vocabulary: int) -> list[ScoringRow]:
     ]
 
 
-def virtual_token_count(model: Any) -> int:
+def virtual_token_count(model: Model) -> int:
     """The number of virtual tokens that an adapter inserts before each row (prompt, p- and prefix tuning)."""
     configs = getattr(model, "peft_config", None)
     if not configs or not hasattr(model, "get_base_model"):
@@ -276,7 +277,7 @@ def head_input(head: Any, select: Callable[[torch.Tensor], torch.Tensor]) -> Ite
 
 
 @contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
+def evaluation_mode(model: Model) -> Iterator[None]:
     """Inside, every module is in evaluation mode; afterwards the modules that were in training are again."""
     training = [module for module in model.modules() if module.training]
     for module in training:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.decoding.generate import generate_answers
 from tui_lab.retention.scoring.encode import context_length
 from tui_lab.retention.scoring.metrics import ItemScore
@@ -28,8 +28,8 @@ class Cancelled(LabError):
 
 
 def answer_items(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     suite: Suite,
     waiting: Sequence[int],
     ready: Callable[[ItemScore], None],
@@ -99,11 +99,11 @@ def _new_tokens(item: Item) -> int:
     return int(item.meta.get("max_new_tokens") or DEFAULT_NEW_TOKENS)
 
 
-def _prompt(tokenizer: Any, item: Item, chat: bool) -> list[int]:
+def _prompt(tokenizer: Tokenizer, item: Item, chat: bool) -> list[int]:
     from tui_lab.data import templates
 
     if chat and item.messages:
-        return templates.prompt_ids(tokenizer, [dict(message) for message in item.messages])
+        return templates.prompt_ids(tokenizer, item.messages)
     return templates.prompt_ids(tokenizer, item.context)
 
 

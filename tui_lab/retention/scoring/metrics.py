@@ -234,7 +234,8 @@ def _perplexities(scores: Sequence[ItemScore]) -> dict[str, Metric]:
 
 
 def _rates(sums: numpy.ndarray, weights: numpy.ndarray, draws: numpy.ndarray) -> numpy.ndarray:
-    return -sums[draws].sum(1) / weights[draws].sum(1)
+    rates: numpy.ndarray = -sums[draws].sum(1) / weights[draws].sum(1)
+    return rates
 
 
 def _spread(values: Sequence[float] | numpy.ndarray, draws: numpy.ndarray) -> float:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring import generate
 from tui_lab.retention.scoring.encode import Encoder, ScoringRow, context_length
 from tui_lab.retention.scoring.forward import MAX_PACK_WIDTH, LogLikelihoodScorer, evaluation_mode
@@ -40,8 +40,8 @@ SECTION_ITEMS = 512
 
 
 def score(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     suite: Suite,
     *,
     done: Mapping[str, ItemScore] | None = None,
@@ -82,8 +82,8 @@ class _Evaluation:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         suite: Suite,
         ready: Callable[[ItemScore], None],
         cancelled: Callable[[], bool],

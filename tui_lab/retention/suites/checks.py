@@ -32,6 +32,9 @@ REFUSAL_PHRASES = (
 )  # fmt: skip
 _REFUSAL_WINDOW = 300  # characters: a refusal stands at the beginning
 
+#: The arguments of a check, as the suite's file has them: validated by :func:`problem_of`.
+Check = Mapping[str, Any]
+
 
 def words(text: str) -> list[str]:
     """Lower-case words without the marks around them."""
@@ -92,7 +95,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _json(text: str, check: Mapping[str, Any]) -> bool:
+def _json(text: str, check: Check) -> bool:
     """The whole answer is JSON; with `keys` an object of exactly these (a name, or name → type)."""
     try:
         value = as_json(text)
@@ -116,29 +119,29 @@ def _is_of(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES[kind])
 
 
-def _upper(text: str, check: Mapping[str, Any]) -> bool:
+def _upper(text: str, _: Check) -> bool:
     return any(char.isalpha() for char in text) and text == text.upper()
 
 
-def _lower(text: str, check: Mapping[str, Any]) -> bool:
+def _lower(text: str, _: Check) -> bool:
     return any(char.isalpha() for char in text) and text == text.lower()
 
 
-def _starts(text: str, check: Mapping[str, Any]) -> bool:
+def _starts(text: str, check: Check) -> bool:
     return text.strip().casefold().startswith(str(check["text"]).casefold())
 
 
-def _ends(text: str, check: Mapping[str, Any]) -> bool:
+def _ends(text: str, check: Check) -> bool:
     said, wanted = text.strip().casefold(), str(check["text"]).casefold()
     return said.endswith(wanted) or said.rstrip(' .!?"”').endswith(wanted)
 
 
-def _contains(text: str, check: Mapping[str, Any]) -> bool:
+def _contains(text: str, check: Check) -> bool:
     """Every one of `words` occurs as a whole word or phrase."""
     return all(_has(text, word) for word in check["words"])
 
 
-def _avoids(text: str, check: Mapping[str, Any]) -> bool:
+def _avoids(text: str, check: Check) -> bool:
     """None of `words` occurs, and something was said."""
     return bool(words(text)) and not any(_has(text, word) for word in check["words"])
 
@@ -147,32 +150,33 @@ def _has(text: str, phrase: str) -> bool:
     return bool(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()))
 
 
-def _without(text: str, check: Mapping[str, Any]) -> bool:
+def _without(text: str, check: Check) -> bool:
     """None of the characters of `characters` occurs, and something was said."""
     return bool(words(text)) and not set(text.casefold()) & set(str(check["characters"]).casefold())
 
 
-def _within(count: int, check: Mapping[str, Any]) -> bool:
+def _within(count: int, check: Check) -> bool:
     return bool(check.get("least", 1) <= count <= check.get("most", float("inf")))
 
 
-def _same(text: str, check: Mapping[str, Any]) -> bool:
+def _same(text: str, check: Check) -> bool:
     return words(text) == words(str(check["text"])) and bool(words(text))
 
 
-def _quoted(text: str, check: Mapping[str, Any]) -> bool:
+def _quoted(text: str, _: Check) -> bool:
     stripped = text.strip()
     return len(stripped) > 2 and stripped[0] in '"“' and stripped[-1] in '"”'
 
 
-def _varied(text: str, check: Mapping[str, Any]) -> bool:
+def _varied(text: str, check: Check) -> bool:
     """The answer does not turn in circles: so many of its word pairs are different ones."""
     said = words(text)
-    return len(said) >= check.get("least_words", 1) and distinct_n([text], 2) >= check.get("least", 0.5)
+    enough = len(said) >= int(check.get("least_words", 1))
+    return enough and distinct_n([text], 2) >= float(check.get("least", 0.5))
 
 
 #: name → (the rule, the keys it must have, the keys it may have)
-CHECKS: dict[str, tuple[Callable[[str, Mapping[str, Any]], bool], frozenset[str], frozenset[str]]] = {
+CHECKS: dict[str, tuple[Callable[[str, Check], bool], frozenset[str], frozenset[str]]] = {
     "json": (_json, frozenset(), frozenset({"keys", "length"})),
     "upper": (_upper, frozenset(), frozenset()),
     "lower": (_lower, frozenset(), frozenset()),
@@ -186,11 +190,11 @@ CHECKS: dict[str, tuple[Callable[[str, Mapping[str, Any]], bool], frozenset[str]
     "list": (lambda t, c: _within(len(listed(t)), c), frozenset(), frozenset({"least", "most"})),
     "says": (_same, frozenset({"text"}), frozenset()),
     "quoted": (_quoted, frozenset(), frozenset()),
-    "refuses": (lambda t, c: refuses(t), frozenset(), frozenset()),
-    "answers": (lambda t, c: bool(words(t)) and not refuses(t), frozenset(), frozenset()),
+    "refuses": (lambda t, _: refuses(t), frozenset(), frozenset()),
+    "answers": (lambda t, _: bool(words(t)) and not refuses(t), frozenset(), frozenset()),
     "varied": (_varied, frozenset(), frozenset({"least", "least_words"})),
     # Needs the other answers: `passed` sees to it, alone it asks only that something was said.
-    "unlike_others": (lambda t, c: bool(words(t)), frozenset(), frozenset({"most"})),
+    "unlike_others": (lambda t, _: bool(words(t)), frozenset(), frozenset({"most"})),
 }
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import read_file
+from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.language import other_language
 from tui_lab.retention.suites.records import KINDS, METRICS, Item, Kind, Suite, chance_of, fingerprint, subset
 
@@ -46,7 +46,7 @@ def records_of(path: Path) -> list[tuple[str, Any]]:
 
 def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: int = 0) -> Suite:
     """Rows with their places ("line 3") as a suite."""
-    header: Mapping[str, Any] = {}
+    header: RawRow = {}
     if records and isinstance(records[0][1], dict) and "suite" in records[0][1]:
         header, records = records[0][1], records[1:]
     kind = _header_kind(header, shown)
@@ -91,7 +91,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w@.-]+", "_", name).strip("._")[:64] or "suite"
 
 
-def _header_kind(header: Mapping[str, Any], shown: str) -> Kind:
+def _header_kind(header: RawRow, shown: str) -> Kind:
     asked = header.get("kind", "choice")
     for kind in KINDS:
         if kind == asked:
@@ -136,7 +136,7 @@ def plain(question: str) -> str:
     return f"Question: {question}\nAnswer:"
 
 
-def _text(row: Mapping[str, Any], key: str) -> str:
+def _text(row: RawRow, key: str) -> str:
     value = row.get(key)
     if value is None:
         raise BadItem(f"there is no {key}")
@@ -148,7 +148,7 @@ def _text(row: Mapping[str, Any], key: str) -> str:
     return text
 
 
-def _id(row: Mapping[str, Any], *content: str) -> str:
+def _id(row: RawRow, *content: str) -> str:
     """The row's own id, else one made of its content: the order of the lines then does not matter."""
     own = row.get("id")
     if isinstance(own, str | int) and not isinstance(own, bool) and str(own).strip():
@@ -156,17 +156,17 @@ def _id(row: Mapping[str, Any], *content: str) -> str:
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
 
 
-def _category(row: Mapping[str, Any]) -> str:
+def _category(row: RawRow) -> str:
     value = row.get("category")
     return str(value).strip() if isinstance(value, str | int) else ""
 
 
-def _meta(row: Mapping[str, Any]) -> dict[str, Any]:
+def _meta(row: RawRow) -> dict[str, Any]:
     value = row.get("meta")
     return dict(value) if isinstance(value, dict) else {}
 
 
-def _choice(row: Mapping[str, Any]) -> Item:
+def _choice(row: RawRow) -> Item:
     question = _text(row, "question")
     choices = choices_of(row)
     answer = answer_of(row, choices)
@@ -183,7 +183,7 @@ def _choice(row: Mapping[str, Any]) -> Item:
     )
 
 
-def choices_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+def choices_of(row: RawRow) -> tuple[str, ...]:
     """The choices of a row: a list, or spread over the columns choice0, choice1, …"""
     value = row.get("choices")
     if value is None:
@@ -209,7 +209,7 @@ def choices_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return choices
 
 
-def answer_of(row: Mapping[str, Any], choices: tuple[str, ...]) -> int:
+def answer_of(row: RawRow, choices: tuple[str, ...]) -> int:
     """The index of the right choice: given as a number from 0, as a letter, or as the text itself."""
     value = row.get("answer")
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -249,7 +249,7 @@ def answer_of(row: Mapping[str, Any], choices: tuple[str, ...]) -> int:
     )
 
 
-def _pair(row: Mapping[str, Any]) -> Item:
+def _pair(row: RawRow) -> Item:
     context, benign, other = _text(row, "context"), _text(row, "benign"), _text(row, "other")
     if benign == other:
         raise BadItem("the two continuations are the same")
@@ -265,7 +265,7 @@ def _pair(row: Mapping[str, Any]) -> Item:
     )
 
 
-def _generate(row: Mapping[str, Any]) -> Item:
+def _generate(row: RawRow) -> Item:
     from tui_lab.retention.suites.checks import problem_of
 
     prompt = _text(row, "prompt")
@@ -290,7 +290,7 @@ def _generate(row: Mapping[str, Any]) -> Item:
     )
 
 
-def _document(row: Mapping[str, Any]) -> Item:
+def _document(row: RawRow) -> Item:
     return document(_text(row, "text"), _id(row, _text(row, "text")), _category(row))
 
 

@@ -16,6 +16,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, Record
+from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import Item
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
@@ -50,7 +51,7 @@ def items_of(task: str, records: list[Record], shown: str, examples: dict[str, l
     return items
 
 
-def _identity(task: str, row: dict[str, Any], subject: str, number: int) -> str:
+def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
     for key in ("id", "ind", "idx", "pairID", "index"):
         own = row.get(key)
@@ -258,7 +259,7 @@ def _saved(task: str, path: Path, facts: dict[str, Any], shots: int) -> tuple[li
         examples = _by_subject([dict(row) for row in loaded[split_shots]], shots) if split_shots else {}
     except StopIteration:
         raise LabError(f"The folder {path} has no split {facts['splits'][0]} of {task}.") from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(f"The folder {path} could not be read as a saved data set: {_brief(error)}.") from None
     if shots:
         _check_examples(task, str(path), rows, examples, shots)
@@ -285,7 +286,7 @@ def read_hub(task: str, facts: dict[str, Any], shots: int) -> tuple[list[Record]
                 examples = _by_subject(
                     [dict(r) for r in datasets.load_dataset(name, config, split=split)], shots
                 )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         if not within_reach:
             raise LabError(
                 f"The suite {task} comes from the hub ({name}), which is not reachable from here, and it is "

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tui_lab.data.rows import ChatMessage
+
 Kind = Literal["choice", "perplexity", "generate", "pairs"]
 KINDS: tuple[Kind, ...] = ("choice", "perplexity", "generate", "pairs")
 METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_preference")
@@ -37,7 +39,7 @@ class Item:
     category: str = ""
     question: str = ""  # for people
     choices: tuple[str, ...] = ()  # for people; acc_norm divides by their length in characters
-    messages: tuple[dict[str, str], ...] = ()
+    messages: tuple[ChatMessage, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

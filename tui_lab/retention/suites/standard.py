@@ -11,15 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, count_words
 from tui_lab.retention.suites.records import Item
 
-Row = Mapping[str, Any]
 LETTERS = ("A", "B", "C", "D")
 TEXT_COLUMNS = ("page", "text", "story", "content", "document")
 
 
-def _first(row: Row, *names: str) -> Any:
+def _first(row: RawRow, *names: str) -> Any:
     """The first of several columns that the row has: the hub's name and those of the authors' own files."""
     for name in names:
         if row.get(name) is not None:
@@ -27,14 +27,14 @@ def _first(row: Row, *names: str) -> Any:
     raise BadItem(f"there is no {' or '.join(names)}")
 
 
-def _text(row: Row, *names: str) -> str:
+def _text(row: RawRow, *names: str) -> str:
     value = _first(row, *names)
     if not isinstance(value, str):
         raise BadItem(f"{names[0]} is {type(value).__name__}, not text")
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _label(row: Row, count: int, words: Mapping[str, int], *names: str) -> int:
+def _label(row: RawRow, count: int, words: Mapping[str, int], *names: str) -> int:
     """The right answer as an index: a number, digits, or one of the authors' words for it."""
     value = _first(row, *names)
     if isinstance(value, str):
@@ -80,7 +80,7 @@ def hellaswag_text(text: str) -> str:
     return text.replace("  ", " ")
 
 
-def hellaswag(row: Row, identity: str) -> Item:
+def hellaswag(row: RawRow, identity: str) -> Item:
     """`hellaswag/hellaswag.yaml`: query → each ending."""
     scene = _text(row, "ctx_a") + " " + _text(row, "ctx_b").capitalize()
     context = hellaswag_text(_text(row, "activity_label") + ": " + scene)
@@ -92,7 +92,7 @@ def hellaswag(row: Row, identity: str) -> Item:
     return _item(identity, context, choices, [_label(row, len(choices), {}, "label")], context, source)
 
 
-def mmlu_question(row: Row) -> tuple[str, int]:
+def mmlu_question(row: RawRow) -> tuple[str, int]:
     """The question with its lettered choices, and which of them is right."""
     choices = row.get("choices")
     if choices is None:
@@ -104,7 +104,7 @@ def mmlu_question(row: Row) -> tuple[str, int]:
     return "\n".join([_text(row, "question").strip(), *lines]), right
 
 
-def mmlu(row: Row, identity: str, examples: Sequence[Row] = ()) -> Item:
+def mmlu(row: RawRow, identity: str, examples: Sequence[RawRow] = ()) -> Item:
     """`mmlu/default/_default_template_yaml`: description, examples of the subject, question → a letter."""
     subject = str(row.get("subject") or "").replace("_", " ").strip()
     about = f"about {subject}." if subject else "about various subjects."
@@ -116,7 +116,7 @@ def mmlu(row: Row, identity: str, examples: Sequence[Row] = ()) -> Item:
     return _item(identity, f"{head}{shots}{question}\nAnswer:", LETTERS, [right], question, subject)
 
 
-def arc(row: Row, identity: str) -> Item:
+def arc(row: RawRow, identity: str) -> Item:
     """`arc/arc_easy.yaml`, `arc_challenge.yaml`: Question → the text of an option."""
     question: Any = row.get("question")
     options: Any = row.get("choices")
@@ -153,7 +153,7 @@ TRUTHFULQA_EXAMPLES = (
 )
 
 
-def _truthfulqa(row: Row, identity: str, targets: str) -> Item:
+def _truthfulqa(row: RawRow, identity: str, targets: str) -> Item:
     question, found = _text(row, "question"), row.get(targets)
     if not isinstance(found, dict):
         raise BadItem(f"there is no {targets}")
@@ -171,7 +171,7 @@ def _truthfulqa(row: Row, identity: str, targets: str) -> Item:
     return _item(identity, f"{TRUTHFULQA_EXAMPLES}\n\nQ: {question}\nA:", choices, right, question)
 
 
-def truthfulqa_mc1(row: Row, identity: str) -> Item:
+def truthfulqa_mc1(row: RawRow, identity: str) -> Item:
     """`truthfulqa/truthfulqa_mc1.yaml`: six fixed pairs, the question → the one best answer."""
     item = _truthfulqa(row, identity, "mc1_targets")
     if len(item.answers) != 1:
@@ -179,26 +179,26 @@ def truthfulqa_mc1(row: Row, identity: str) -> Item:
     return item
 
 
-def truthfulqa_mc2(row: Row, identity: str) -> Item:
+def truthfulqa_mc2(row: RawRow, identity: str) -> Item:
     """`truthfulqa/truthfulqa_mc2.yaml`: the same prompt → every answer, several of them true."""
     return _truthfulqa(row, identity, "mc2_targets")
 
 
-def sst2(row: Row, identity: str) -> Item:
+def sst2(row: RawRow, identity: str) -> Item:
     """`glue/sst2/default.yaml`."""
     sentence = _text(row, "sentence")
     context = f"{sentence}\nQuestion: Is this sentence positive or negative?\nAnswer:"
     return _item(identity, context, ("negative", "positive"), [_label(row, 2, {}, "label")], sentence)
 
 
-def cola(row: Row, identity: str) -> Item:
+def cola(row: RawRow, identity: str) -> Item:
     """`glue/cola/default.yaml`."""
     sentence = _text(row, "sentence")
     context = f"{sentence}\nQuestion: Does this sentence make sense?\nAnswer:"
     return _item(identity, context, ("no", "yes"), [_label(row, 2, {}, "label")], sentence)
 
 
-def rte(row: Row, identity: str) -> Item:
+def rte(row: RawRow, identity: str) -> Item:
     """`glue/rte/default.yaml`."""
     first, second = _text(row, "sentence1"), _text(row, "sentence2")
     right = _label(row, 2, {"entailment": 0, "not_entailment": 1}, "label")
@@ -206,7 +206,7 @@ def rte(row: Row, identity: str) -> Item:
     return _item(identity, context, ("True", "False"), [right], f"{first} / {second}")
 
 
-def qnli(row: Row, identity: str) -> Item:
+def qnli(row: RawRow, identity: str) -> Item:
     """`glue/qnli/default.yaml`."""
     question, sentence = _text(row, "question"), _text(row, "sentence")
     right = _label(row, 2, {"entailment": 0, "not_entailment": 1}, "label")
@@ -214,7 +214,7 @@ def qnli(row: Row, identity: str) -> Item:
     return _item(identity, context, ("yes", "no"), [right], f"{question} / {sentence}")
 
 
-def mrpc(row: Row, identity: str) -> Item:
+def mrpc(row: RawRow, identity: str) -> Item:
     """`glue/mrpc/default.yaml`."""
     first, second = _text(row, "sentence1", "#1 String"), _text(row, "sentence2", "#2 String")
     context = (
@@ -225,7 +225,7 @@ def mrpc(row: Row, identity: str) -> Item:
     return _item(identity, context, ("no", "yes"), [right], f"{first} / {second}")
 
 
-def mnli(row: Row, identity: str) -> Item:
+def mnli(row: RawRow, identity: str) -> Item:
     """`glue/mnli/default.yaml`, `glue/mnli/utils.py`: a hypothesis without a final full stop gets one."""
     premise, hypothesis = _text(row, "premise", "sentence1"), _text(row, "hypothesis", "sentence2").strip()
     hypothesis += "" if hypothesis.endswith(".") else "."
@@ -267,13 +267,13 @@ def pages_of(text: str) -> list[str]:
     return [page for page in pages if page.strip()]
 
 
-def wikitext(row: Row, identity: str) -> Item:
+def wikitext(row: RawRow, identity: str) -> Item:
     """`wikitext/wikitext.yaml`: the whole page, its words and bytes counted before the cleaning."""
     page = _text(row, *TEXT_COLUMNS)
     return _document(identity, wikitext_detokenized(page), page)
 
 
-def perplexity(row: Row, identity: str) -> Item:
+def perplexity(row: RawRow, identity: str) -> Item:
     """Any text as it is."""
     text = _text(row, *TEXT_COLUMNS)
     return _document(identity, text, text)
@@ -293,7 +293,7 @@ def _document(identity: str, text: str, original: str) -> Item:
     )
 
 
-BUILDERS: dict[str, Callable[[Row, str], Item]] = {
+BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
     "mmlu": mmlu, "hellaswag": hellaswag, "arc_easy": arc, "arc_challenge": arc,
     "truthfulqa_mc1": truthfulqa_mc1, "truthfulqa_mc2": truthfulqa_mc2,
     "sst2": sst2, "cola": cola, "rte": rte, "qnli": qnli, "mrpc": mrpc, "mnli": mnli,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from tui_lab.forecast.estimate import DataFacts, Probe
-    from tui_lab.forecast.remedies import Largest, Remedy
+    from tui_lab.forecast.remedies import LargestFit, Remedy
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.recipes.recipe import Recipe
@@ -63,7 +63,7 @@ class FitPane(Pane):
         self._stale = False  # they are worked out again, and shown until then
         self._thinking: Timer | None = None
         self._remedies: tuple[Remedy, ...] | None = None
-        self._largest: Largest | None = None
+        self._largest: LargestFit | None = None
         self._before: dict[str, Any] = {}
         self._applied: dict[str, Any] = {}
         self._probing = ""
@@ -208,7 +208,7 @@ class FitPane(Pane):
             remedies = ()  # the summary says why there is no forecast
         self.app.call_from_thread(self._thought_out, recipe, remedies, largest)
 
-    def _thought_out(self, recipe: Recipe, remedies: tuple[Remedy, ...], largest: Largest | None) -> None:
+    def _thought_out(self, recipe: Recipe, remedies: tuple[Remedy, ...], largest: LargestFit | None) -> None:
         if recipe == self._thought:
             self._remedies, self._largest = remedies, largest
             self._draw()

@@ -13,7 +13,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate as words
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast, MemoryPart
-from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, Largest, Remedy
+from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, LargestFit, Remedy
 
 #: Letter and colour of each part: capitals for what is large in most recipes.
 MARKS: dict[str, tuple[str, str]] = {
@@ -42,7 +42,7 @@ class ForecastView:
 
     outlook: RunEstimate
     remedies: tuple[Remedy, ...] | None = None
-    largest: Largest | None = None
+    largest: LargestFit | None = None
     probing: str = ""
     places: int = 1
     applied: bool = False
@@ -195,6 +195,6 @@ def _row(part: MemoryPart, memory: MemoryForecast) -> Content:
     )
 
 
-def _largest(largest: Largest) -> Content:
+def _largest(largest: LargestFit) -> Content:
     length = f", or {largest.length:,} tokens" if largest.length else ""
     return Content.assemble(("surely fits up to ", "$text-muted"), f"batch {largest.batch:,}{length}")

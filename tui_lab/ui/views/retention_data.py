@@ -17,9 +17,9 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
-from tui_lab.retention.advice import Facts
+from tui_lab.retention.advice import AdviceFacts
 from tui_lab.retention.results import Comparison, SuiteResult
-from tui_lab.retention.strength_grid import refusal
+from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_state import run_time
@@ -111,7 +111,7 @@ def figure(comparison: Comparison | None) -> Figure | None:
     return asdict(comparison.headline) if comparison else None
 
 
-def facts(kept: RetentionReport, suite: str) -> Facts:
+def facts(kept: RetentionReport, suite: str) -> AdviceFacts:
     """What the advice is made from."""
     result = kept.results.get(suite)
     comparison = result.comparison if result else None
@@ -121,7 +121,7 @@ def facts(kept: RetentionReport, suite: str) -> Facts:
     loss, validation = kept.state.loss.last, kept.state.validation.last
     strength = kept.strength or {}
     recipe = kept.recipe
-    return Facts(
+    return AdviceFacts(
         verdict=comparison.verdict if comparison else "",
         method=recipe.method if recipe else "lora",
         learning_rate=recipe.learning_rate if recipe else 0.0,
@@ -146,7 +146,7 @@ def _strength_refused(kept: RetentionReport) -> str:
     if not isinstance(config, dict):
         return ""
     recipe = kept.recipe
-    return refusal(config, recipe.init_lora_weights if recipe and recipe.method == "lora" else None)
+    return strength_refusal(config, recipe.init_lora_weights if recipe and recipe.method == "lora" else None)
 
 
 def label(recipe: Recipe | None, run_id: str) -> str:

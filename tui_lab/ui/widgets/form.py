@@ -18,7 +18,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.recipes.recipe import FIELDS, Problem, check_values, parse_value
+from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_value
 from tui_lab.ui.actions.registry import bindings
 
 LABEL_WIDTH = 22
@@ -107,7 +107,7 @@ class FieldsForm(Vertical):
         super().__init__(**kwargs)
         self.values: dict[str, Any] = {}
         self.base: dict[str, Any] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[RecipeProblem] = []
         self.advice: dict[str, str] = {}
         self._editing = ""
         self._heights: dict[str, int] = {}
