@@ -133,9 +133,9 @@ class SweepRequest(msgspec.Struct, frozen=True):
                 f"keep is the share of retention to keep, above 0 and at most 1, not {self.keep:g}"
             )
         if self.save is not None:
-            strength_grid.check(self.save)
+            strength_grid.check_strength(self.save)
         strengths = self.strengths or strength_grid.STRENGTHS
-        ordered = sorted({0.0, *(strength_grid.check(strength) for strength in strengths)})
+        ordered = sorted({0.0, *(strength_grid.check_strength(strength) for strength in strengths)})
         return msgspec.structs.replace(self, strengths=tuple(ordered), limit=max(0, self.limit))
 
 

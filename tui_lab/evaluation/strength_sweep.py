@@ -219,7 +219,10 @@ class Sweep:
         """The curve so far, with the recommended strength."""
         points = sorted(points, key=lambda point: point.strength)
         recommended = strength_grid.recommend(
-            [strength_grid.Point(p.strength, p.acquisition, p.retention.value, p.verdict) for p in points],
+            [
+                strength_grid.StrengthPoint(p.strength, p.acquisition, p.retention.value, p.verdict)
+                for p in points
+            ],
             self._request.keep,
         )
         fields = {name: getattr(info, name) for name in SweepInfo.__struct_fields__}

@@ -89,7 +89,7 @@ def _refusal(adapter: Path, recipe: Recipe) -> str:
     if not (adapter / _WEIGHTS).is_file():
         return f"it has no {_WEIGHTS}, and only safetensors are read"
     initialisation = recipe.init_lora_weights if recipe.method == "lora" else None
-    return strength_grid.refusal(config if isinstance(config, dict) else {}, initialisation)
+    return strength_grid.strength_refusal(config if isinstance(config, dict) else {}, initialisation)
 
 
 class LoadedTarget:
@@ -121,7 +121,7 @@ class LoadedTarget:
 def save(target: SweepTarget, strength: float) -> str:
     """Saves what the run left at a strength, completely or not at all; returns the folder's name in the run's
     folder. Raises LabError."""
-    name = target.folder_name(strength_grid.check(strength))
+    name = target.folder_name(strength_grid.check_strength(strength))
     try:
         with atomic_folder(target.run.path / name) as partial:
             write(target, strength, partial)
@@ -135,7 +135,7 @@ def write(target: SweepTarget, strength: float, directory: Path) -> None:
     """Writes the weights at a strength, and the other files unchanged. Raises LabError and OSError."""
     from safetensors.torch import load_file, save_file
 
-    from tui_lab.retention.strength import scaled_adapter
+    from tui_lab.retention.strength import scale_adapter
 
     if target.whole:
         loaded = LoadedTarget(target, target.saved_dtype())
@@ -146,5 +146,5 @@ def write(target: SweepTarget, strength: float, directory: Path) -> None:
         if file.is_file() and not is_weights and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)
     if not target.whole:
-        tensors = scaled_adapter(load_file(target.path / _WEIGHTS), strength)
+        tensors = scale_adapter(load_file(target.path / _WEIGHTS), strength)
         save_file(tensors, directory / _WEIGHTS, metadata={"format": "pt"})

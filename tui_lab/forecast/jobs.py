@@ -29,10 +29,10 @@ class MemoryProbeRequest(msgspec.Struct, frozen=True):
 
 
 class MemoryProbeAnswer(msgspec.Struct, frozen=True):
-    """Bytes, rounded as the device's allocator rounds them. ``peak_bytes``: at the worst moment of two steps;
-    ``peaks``: the worst of each phase (forward, loss, backward, optimizer), ``phase`` the worst of them;
-    ``gradients_bytes``: of a whole step; ``saved_bytes``: what is held besides the model and earlier gradients
-    when the loss is reached; ``device``: cuda or cpu."""
+    """Bytes, rounded as the device's allocator rounds them. ``peak_bytes``: at the worst moment of two
+    steps; ``peaks``: the worst of each phase (forward, loss, backward, optimizer), ``phase`` the worst of
+    them; ``gradients_bytes``: of a whole step; ``saved_bytes``: what is held besides the model and earlier
+    gradients when the loss is reached; ``device``: cuda or cpu."""
 
     peak_bytes: int
     peaks: dict[str, int]

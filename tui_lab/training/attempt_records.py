@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tui_lab.data.prepare import Prepared
+from tui_lab.data.prepare import PreparedData
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.catalog import Entry
 from tui_lab.models.loading import ModelSource
@@ -79,7 +79,7 @@ class TrainingData:
     """Encoded rows, and the tokenizer that encoded them."""
 
     tokenizer: Any
-    prepared: Prepared
+    prepared: PreparedData
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tui_lab import __version__
 from tui_lab.data import formats, replay, templates
-from tui_lab.data.prepare import Prepared, prepare
+from tui_lab.data.prepare import PreparedData, prepare
 from tui_lab.forecast import cost, memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
@@ -131,7 +131,9 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     return TrainingData(tokenizer, prepared)
 
 
-def _mix_general_rows(context: AttemptContext, tokenizer: Any, prepared: Prepared, max_length: int) -> None:
+def _mix_general_rows(
+    context: AttemptContext, tokenizer: Any, prepared: PreparedData, max_length: int
+) -> None:
     recipe, task_rows = context.recipe, len(prepared.train)
     count = replay.rows_wanted(task_rows, recipe.replay_fraction)
     general = _general_rows(recipe, tokenizer, count, max_length, replay.max_trained_tokens(prepared.train))
@@ -151,7 +153,7 @@ def _general_rows(
     )
 
 
-def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: Prepared) -> None:
+def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: PreparedData) -> None:
     """Writes the memory that the run is expected to take at its peak, with rows as long as its own."""
     shape = resolved.entry.shape
     if shape is None or not shapes.known(shape.model_type):
@@ -246,7 +248,7 @@ def prepare_model(
 
 
 def _cost(
-    recipe: Recipe, resolved: ResolvedRecipe, shape: shapes.Shape | None, prepared: Prepared
+    recipe: Recipe, resolved: ResolvedRecipe, shape: shapes.Shape | None, prepared: PreparedData
 ) -> CostFacts:
     """Operations of a token; empty for an architecture whose layers are not known."""
     if shape is None:
@@ -258,7 +260,7 @@ def _cost(
     return CostFacts(**cost.facts_of_run(shape, recipe, resolved.device, resolved.values, length, share))
 
 
-def _tokens_to_train(recipe: Recipe, prepared: Prepared, max_length: int) -> int:
+def _tokens_to_train(recipe: Recipe, prepared: PreparedData, max_length: int) -> int:
     """About how many tokens the whole run reads."""
     tokens = sum(len(row["input_ids"]) for row in prepared.train)
     if not recipe.max_steps:
