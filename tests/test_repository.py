@@ -14,12 +14,15 @@ import tui_lab
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FOLDERS = ("", "tui_lab", "tui_lab/retention/suites", "tui_lab/decoding", "tui_lab/training", "tui_lab/recipes",
-           "tests/runs", "tui_lab/ui")  # fmt: skip
+FOLDERS = (
+    "", "tui_lab", "tui_lab/retention/suites", "tui_lab/decoding", "tui_lab/training", "tui_lab/recipes",
+    "tests/runs", "tui_lab/ui",
+)  # fmt: skip
 
 
 def test_files_named_in_contributing_exist() -> None:
-    """Paths relative to the repository or to the folder that their paragraph is about; NAME is a placeholder."""
+    """Paths relative to the repository or to the folder that their paragraph is about; NAME is a
+    placeholder."""
     named = re.findall(r"`([\w./-]+\.(?:py|toml|jsonl|md)|(?:tests|tui_lab|presets)/[\w/]+)`", CONTRIBUTING)
     missing = [
         name

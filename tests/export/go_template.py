@@ -1,6 +1,6 @@
-"""A small interpreter of Go's text/template, independent of the code that writes such templates: text, ``range``,
-``if``/``else if``/``else``, variables, fields, constants, ``eq``, ``ne``, ``and``, ``or``, ``not``, ``len``,
-``slice``."""
+"""A small interpreter of Go's text/template, independent of the code that writes such templates: text,
+``range``, ``if``/``else if``/``else``, variables, fields, constants, ``eq``, ``ne``, ``and``, ``or``,
+``not``, ``len``, ``slice``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class _Node:
 
 
 def render(template: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """The template with ``.Messages``, each with ``.Role`` and ``.Content``. Raises UnreadableTemplateError."""
+    """The template with ``.Messages``, each with ``.Role`` and ``.Content``. Raises
+    UnreadableTemplateError."""
     found = [{"Role": message["role"], "Content": message["content"]} for message in messages]
     root = {"Messages": found}
     parts = _parts(template)

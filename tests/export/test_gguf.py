@@ -1,5 +1,6 @@
-"""GGUF export: the converter is found, run, and its file is read back and compared. llama.cpp's converter is on
-no package index, so a small one for Llama models, written with the ``gguf`` package, replaces it here."""
+"""GGUF export: the converter is found, run, and its file is read back and compared. llama.cpp's converter
+is on no package index, so a small one for Llama models, written with the ``gguf`` package, replaces it
+here."""
 
 from __future__ import annotations
 

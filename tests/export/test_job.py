@@ -1,5 +1,5 @@
-"""Exports of runs: transformers and peft alone load them and compute what the run does. An export that differs
-from the run, or that would overwrite something, is refused with one sentence."""
+"""Exports of runs: transformers and peft alone load them and compute what the run does. An export that
+differs from the run, or that would overwrite something, is refused with one sentence."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Chat templates in Go's language: templates of many models are translated, rendered by a small interpreter of
-Go's text/template (tests/export/go_template.py) and compared with their Jinja originals."""
+"""Chat templates in Go's language: templates of many models are translated, rendered by a small
+interpreter of Go's text/template (tests/export/go_template.py) and compared with their Jinja originals."""
 
 from __future__ import annotations
 
@@ -148,7 +148,8 @@ def test_the_go_template_renders_any_fixed_text(
 
 
 def test_the_text_of_a_conversation() -> None:
-    """The concatenation by hand: the answer's end only before the next message, the prompt only at the end."""
+    """The concatenation by hand: the answer's end only before the next message, the prompt only at the
+    end."""
     text = modelfile.FixedText("B", ("[s", "s]"), ("[u", "u]"), ("[a", "a]"), "P")
     chat = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     assert text.render(chat) == "B[u1u][a2"

@@ -1,5 +1,5 @@
-"""Hostile text stays text: independent parsers of HTML and Markdown find the same elements whatever the text, and
-read the text back, sanitised. Charts are well-formed for any values and stay inside their frame."""
+"""Hostile text stays text: independent parsers of HTML and Markdown find the same elements whatever the
+text, and read the text back, sanitised. Charts are well-formed for any values and stay inside their frame."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Reports: the figures are those of the log and the result files in every state of a run; the command makes the
-same recipe; damaged files and unknown figures are named."""
+"""Reports: the figures are those of the log and the result files in every state of a run; the command
+makes the same recipe; damaged files and unknown figures are named."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The README.md of an export: what it is, how to load it, and what was checked. It holds only measured figures
-and no path of this machine."""
+"""The README.md of an export: what it is, how to load it, and what was checked. It holds only measured
+figures and no path of this machine."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Loads an export in a fresh process and measures what it computes.
 
 This program imports nothing of the lab, and it blocks trl and bitsandbytes: an export must work with
-transformers and peft alone. ``python check.py SPEC`` reads a :class:`CheckSpec` as JSON: what to load, token
-rows, conversations, and a file with the run's own logits. It prints a :class:`CheckAnswer` as JSON on the last
-line of stdout: differences, greedy answers, rendered conversations, and whether the stop tokens end an answer.
-:mod:`tui_lab.export.compare` judges the answer.
+transformers and peft alone. ``python check.py SPEC`` reads a :class:`CheckSpec` as JSON: what to load,
+token rows, conversations, and a file with the run's own logits. It prints a :class:`CheckAnswer` as JSON
+on the last line of stdout: differences, greedy answers, rendered conversations, and whether the stop
+tokens end an answer. :mod:`tui_lab.export.compare` judges the answer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FORCED_AT = 3
 
 @dataclass(frozen=True)
 class CheckSpec:
-    """What to load and what to compute. ``base`` is a folder or hub id, "" for a whole model; ``reference`` is
-    a safetensors file with the logits ``exact.N`` and, optionally, ``own.N`` of row N."""
+    """What to load and what to compute. ``base`` is a folder or hub id, "" for a whole model;
+    ``reference`` is a safetensors file with the logits ``exact.N`` and, optionally, ``own.N`` of row N."""
 
     folder: str
     base: str
@@ -210,7 +210,7 @@ def render(
                 text = tokenizer.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=prompt, **settings
                 )
-            except Exception:
+            except Exception:  # noqa: BLE001 (templates raise any error)
                 found.append(None)
             else:
                 found.append(str(text))

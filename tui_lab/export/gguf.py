@@ -1,6 +1,6 @@
-"""GGUF through llama.cpp's ``convert_hf_to_gguf.py``: finds the converter, runs it on a merged model, and reads
-the file back with the ``gguf`` package. The converter is part of llama.cpp's repository and on no package
-index, so LLAMA_CPP_DIR and the PATH are searched for it."""
+"""GGUF through llama.cpp's ``convert_hf_to_gguf.py``: finds the converter, runs it on a merged model, and
+reads the file back with the ``gguf`` package. The converter is part of llama.cpp's repository and on no
+package index, so LLAMA_CPP_DIR and the PATH are searched for it."""
 
 from __future__ import annotations
 

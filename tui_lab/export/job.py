@@ -1,5 +1,6 @@
-"""The export job: makes an export of a run's weights in a staging folder, checks it, and renames it into place.
-``export.json`` in the export lists the checks with their figures. Speaks the job protocol on stdin and stdout."""
+"""The export job: makes an export of a run's weights in a staging folder, checks it, and renames it into
+place. ``export.json`` in the export lists the checks with their figures. Speaks the job protocol on stdin
+and stdout."""
 
 from __future__ import annotations
 

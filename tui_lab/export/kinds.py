@@ -1,5 +1,5 @@
-"""One function per export kind. Each fills an empty folder, loads the result again in another process, compares
-it with the run, and returns an :class:`ExportOutcome`.
+"""One function per export kind. Each fills an empty folder, loads the result again in another process,
+compares it with the run, and returns an :class:`ExportOutcome`.
 
 A new kind needs a function here, an entry in :data:`EXPORTERS`, and one in :data:`.records.KINDS`.
 """

@@ -68,7 +68,7 @@ def fixed_text(with_prompt: Render, without_prompt: Render) -> FixedText:
     chat = [first, {"role": "assistant", "content": _ASSISTANT}, {"role": "user", "content": _USER_2}]
     try:
         rendered = with_prompt(chat), without_prompt([first]), without_prompt(chat[:2])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (templates raise any error)
         raise UnsupportedTemplateError(
             f"it refuses a plain conversation ({sanitize(str(error))[:120]})"
         ) from None
@@ -111,15 +111,15 @@ def _system(render: Render, user_start: str) -> tuple[str, str] | None:
     try:
         text = render([{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}])
         before, after, _ = _split(text, _SYSTEM, _USER)
-    except Exception:
+    except Exception:  # noqa: BLE001 (templates raise any error)
         return None
     return (before, after.removesuffix(user_start)) if after.endswith(user_start) else None
 
 
 def _go_text(text: str) -> str:
-    """Fixed text for a Go template inside a Modelfile's triple quotes. Text that Go or Ollama would read as
-    markup is written as a string constant: "{{", a "{" before the next action, triple quotes, and carriage returns,
-    which a Modelfile loses."""
+    """Fixed text for a Go template inside a Modelfile's triple quotes. Text that Go or Ollama would read
+    as markup is written as a string constant: "{{", a "{" before the next action, triple quotes, and
+    carriage returns, which a Modelfile loses."""
     if "{{" not in text and not text.endswith("{") and '"""' not in text and "\r" not in text:
         return text
     return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"

@@ -39,7 +39,8 @@ def compute_reference(
     work: Path,
     on_progress: Callable[[str], None],
 ) -> tuple[Reference, Model]:
-    """The reference, written into ``work``, and the unrounded model, which is still loaded. Raises LabError."""
+    """The reference, written into ``work``, and the unrounded model, which is still loaded. Raises
+    LabError."""
     from safetensors.torch import save_file
 
     from tui_lab.data import templates

@@ -1,8 +1,8 @@
 """What an export starts from: the weights that a run saved, their base model, and the fixed text on which the
 export is compared with the run.
 
-Two references are computed: the run as it was trained (in 4 bits if it was), and the same weights unrounded in
-float32, which an export must reproduce.
+Two references are computed: the run as it was trained (in 4 bits if it was), and the same weights
+unrounded in float32, which an export must reproduce.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The weights of an export: an adapter for peft, or one whole model with the adapter merged into it.
 
-Merging adds in float32 to the unquantised base and rounds once, at the end. It never merges into 4-bit weights,
-whose rounding would swallow small changes. Tokenizer, chat template and stop tokens are written beside the
-weights.
+Merging adds in float32 to the unquantised base and rounds once, at the end. It never merges into 4-bit
+weights, whose rounding would swallow small changes. Tokenizer, chat template and stop tokens are written
+beside the weights.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def check_mergeable(source: SavedRun, kind: str) -> None:
     """Raises LabError for adapters that do not change the weights."""
     if source.has_virtual_tokens:
         raise LabError(
-            f"run {source.run.id} learned virtual tokens ({source.recipe.method}), which are input and change "
-            f"no weights, so {kind} cannot hold them: export --as adapter"
+            f"run {source.run.id} learned virtual tokens ({source.recipe.method}), which are input and "
+            f"change no weights, so {kind} cannot hold them: export --as adapter"
         )
 
 

@@ -1,6 +1,6 @@
-"""The charts of a report as data: named series with their steps, intervals and reference lines, thinned so that
-the page of a long run is no larger than that of a short one. Each chart describes itself in words for readers
-who do not see it. :mod:`tui_lab.report.svg` draws them."""
+"""The charts of a report as data: named series with their steps, intervals and reference lines, thinned so
+that the page of a long run is no larger than that of a short one. Each chart describes itself in words for
+readers who do not see it. :mod:`tui_lab.report.svg` draws them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def some(values: Sequence[T], most: int) -> list[T]:
 
 
 def thinned(xs: Sequence[float], ys: Sequence[float], most: int = MAX_POINTS) -> list[tuple[float, float]]:
-    """At most about ``most`` points of a series: the lowest and the highest of each stretch. Gaps are kept."""
+    """At most about ``most`` points of a series: the lowest and the highest of each stretch. Gaps are
+    kept."""
     points = list(zip(map(float, xs), ys, strict=True))
     if len(points) <= most:
         return points

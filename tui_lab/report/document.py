@@ -1,5 +1,6 @@
-"""The facts of a run as a document: sections of paragraphs, tables, charts, quotes and commands, without markup.
-Texts of models, data and logs are passed on unchanged; the templates escape them. Unknown figures are a dash."""
+"""The facts of a run as a document: sections of paragraphs, tables, charts, quotes and commands, without
+markup. Texts of models, data and logs are passed on unchanged; the templates escape them. Unknown figures
+are a dash."""
 
 from __future__ import annotations
 

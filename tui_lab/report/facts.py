@@ -1,6 +1,7 @@
-"""The facts of a report as one typed record, without any formatting. They are read from the run's folder alone
-(recipe, event log, results of retention), whatever state the run is in: a run in progress, a crashed one, or one
-with damaged files is reported as such. :mod:`tui_lab.report.document` turns the facts into text."""
+"""The facts of a report as one typed record, without any formatting. They are read from the run's folder
+alone (recipe, event log, results of retention), whatever state the run is in: a run in progress, a crashed
+one, or one with damaged files is reported as such. :mod:`tui_lab.report.document` turns the facts into
+text."""
 
 from __future__ import annotations
 

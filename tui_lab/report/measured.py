@@ -1,5 +1,5 @@
-"""The result files in a run's ``retention`` folder as typed records. Each file is validated once, where it is read;
-unknown fields are ignored."""
+"""The result files in a run's ``retention`` folder as typed records. Each file is validated once, where it
+is read; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ class AnswerItem(Struct, frozen=True):
 
 
 class AcquisitionResult(Struct, frozen=True):
-    """What was learned, measured after the run: scores by name, answers, and validation less training loss."""
+    """What was learned, measured after the run: scores by name, answers, and validation less training
+    loss."""
 
     rows: int | None = None
     metrics: dict[str, MetricSides] = {}

@@ -1,5 +1,5 @@
-"""The sections of a report on retention: results of suites with intervals, verdicts and chance levels, the probes
-during the run, and the strength sweep. Figures are those of the results; nothing is computed again."""
+"""The sections of a report on retention: results of suites with intervals, verdicts and chance levels, the
+probes during the run, and the strength sweep. Figures are those of the results; nothing is computed again."""
 
 from __future__ import annotations
 

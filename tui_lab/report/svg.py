@@ -1,7 +1,7 @@
-"""Draws a chart as inline SVG: axes with round ticks, series with gaps where nothing was measured, intervals as
-upright bars, bands and dashed reference lines, and a legend. Colours are classes of the page's style sheet,
-which has a light and a dark palette; series also differ by their mark. Title and description are the text
-alternative."""
+"""Draws a chart as inline SVG: axes with round ticks, series with gaps where nothing was measured,
+intervals as upright bars, bands and dashed reference lines, and a legend. Colours are classes of the
+page's style sheet, which has a light and a dark palette; series also differ by their mark. Title and
+description are the text alternative."""
 
 from __future__ import annotations
 

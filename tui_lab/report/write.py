@@ -1,5 +1,6 @@
-"""Writes the report of a run as Markdown, as one HTML page, or both, atomically, into the run's folder or another. A
-run writes its own report at its end unless its log is long; a report that cannot be written never fails a run."""
+"""Writes the report of a run as Markdown, as one HTML page, or both, atomically, into the run's folder or
+another. A run writes its own report at its end unless its log is long; a report that cannot be written
+never fails a run."""
 
 from __future__ import annotations
 
@@ -49,6 +50,6 @@ def write_at_end(run: Run) -> str:
         if size > MAX_LOG_BYTES_AT_END:
             return f"no report was written: the log is long; `tui-lab report {run.id}` writes one"
         write(run)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the run itself has ended)
         return f"no report was written: {error}; `tui-lab report {run.id}` tries again"
     return ""
