@@ -88,13 +88,13 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     assert state.validation.steps == [0, 4, 8, 12]
     assert state.validation.values[-1] < state.validation.values[0] - 0.1
     assert state.end.validation_loss == state.validation.last
-    assert state.model["quantized_modules"] == 14
-    assert state.model["modules"] == {"Linear4bit": 14, "Linear": 1}
+    assert state.model.quantized_modules == 14
+    assert state.model.modules == {"Linear4bit": 14, "Linear": 1}
     assert state.plan.total_steps == 12
     assert state.last_step.tokens > 0 and state.last_step.tok_per_s > 0
     assert state.peak_memory["resident"] > 50e6
     # four operations a weight of blocks and output layer, six a weight of the adapter, and little else
-    least = 4 * 73_728 + 6 * state.model["trainable"]
+    least = 4 * 73_728 + 6 * state.model.trainable
     assert least < state.plan.cost.flops_per_token < 1.1 * (least + 4 * 320 * 64)
     assert state.end.flops_per_token == state.plan.cost.flops_per_token
     assert state.end.mfu is None and state.end.energy_j is None  # nothing tells them without a GPU
@@ -116,7 +116,7 @@ def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None
     state = until(run, ended).state
     assert state.end.state == "finished", run.log_tail()
     model = AutoModelForCausalLM.from_pretrained(run.model_path)
-    assert state.model["trainable"] == state.model["parameters"] == sum(p.numel() for p in model.parameters())
+    assert state.model.trainable == state.model.parameters == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])

@@ -123,7 +123,7 @@ def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> Non
     assert abs(state.kl_probes[0].general.value) < 1e-4 < state.kl_probes[-1].general.value
     assert "stopped early: retention was" in state.end.message
     last = during(state)[-2:]
-    assert [one.verdict for one in last] == ["red", "red"] and last[-1]["mcnemar_p"] < 0.05 / 4
+    assert [one.verdict for one in last] == ["red", "red"] and last[-1].mcnemar_p < 0.05 / 4
     assert (run.model_path / "model.safetensors").is_file()
 
 
@@ -185,7 +185,7 @@ def measured() -> tuple[probe_base.ProbeBase, registry.Suite]:
     said: list[str] = []
     base = probe_base.measure(
         model, tokenizer, suite, [list(range(40)), list(range(20, 70)), [5] * 30],
-        trained_tokens=1_000, share=0.03, longest=64, seed=1, batch_tokens=2048, on_progress=said.append,
+        budget=probe_base.BaseBudget(1_000, 0.03, 64), seed=1, batch_tokens=2048, on_progress=said.append,
     )  # fmt: skip
     assert len(said) == 2
     return base, suite

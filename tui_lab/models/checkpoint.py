@@ -81,7 +81,7 @@ def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     return value
 
 
-def _check_causal(config: Mapping[str, Any], kind: str) -> None:
+def _check_causal(config: Mapping[str, object], kind: str) -> None:
     """Raises _Bad unless the config describes a causal language model that needs no code of its own."""
     if config.get("auto_map") and not _native(kind):
         raise _Bad(

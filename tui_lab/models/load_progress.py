@@ -22,13 +22,13 @@ class _Bar:
     """Stands in for a progress bar of transformers: counts, and says so."""
 
     def __init__(
-        self, say: Callable[[int, int], None], items: Iterable[Any] | None, total: int | None
+        self, say: Callable[[int, int], None], items: Iterable[object] | None, total: int | None
     ) -> None:
         self._say, self._items = say, items
         self.n = 0
         self.total = total if total is not None else len(items) if hasattr(items, "__len__") else 0  # type: ignore[arg-type]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         for item in self._items or ():
             yield item
             self.update(1)
@@ -44,7 +44,7 @@ class _Bar:
         pass
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None  # set_description, close …
+        return lambda *_, **__: None  # set_description, close …
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def report_load_progress(
             last = now
             say(f"loading {name}: {done} of {total} weights")
 
-    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def hook(factory: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         if str(kwargs.get("desc") or "").startswith("Loading"):
             return _Bar(weights, args[0] if args else kwargs.get("iterable"), kwargs.get("total"))
         return factory(*args, **kwargs)

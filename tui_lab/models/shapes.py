@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tui_lab.core.errors import LabError
 
@@ -185,7 +184,7 @@ class ShapeError(ValueError):
     """A config.json whose sizes make no model; ``str(error)`` names the key."""
 
 
-def _size(config: Mapping[str, Any], keys: tuple[str, ...], default: int | None = None) -> int:
+def _size(config: Mapping[str, object], keys: tuple[str, ...], default: int | None = None) -> int:
     for key in keys:
         value = config.get(key)
         if value is None:
@@ -198,7 +197,7 @@ def _size(config: Mapping[str, Any], keys: tuple[str, ...], default: int | None 
     return default
 
 
-def from_config(config: Mapping[str, Any]) -> Shape | None:
+def from_config(config: Mapping[str, object]) -> Shape | None:
     """The shape that a ``config.json`` describes; None for an architecture that is not known here.
 
     Raises ShapeError where a size is missing or impossible.

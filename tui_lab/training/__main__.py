@@ -67,8 +67,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _report(run: Run, code: int) -> None:
-    """Writes the run's report after the end. A report that cannot be written does not fail the run, and after a
-    failure its message must not follow the reason."""
+    """Writes the run's report after the end. A report that cannot be written does not fail the run, and after
+    a failure its message must not follow the reason."""
     from tui_lab.report import write
 
     problem = write.write_at_end(run)
@@ -91,8 +91,8 @@ def _work_as_other_process(run: Run) -> int:
 
 
 def _take_one_gpu() -> None:
-    """Shows torch, which is not imported yet, one GPU. With several the Trainer would split each batch over them
-    (DataParallel)."""
+    """Shows torch, which is not imported yet, one GPU. With several the Trainer would split each batch over
+    them (DataParallel)."""
     if distributed.size() == 1:
         os.environ.update(memory_budget.current().environment)
 
@@ -121,15 +121,16 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
             return run_attempt(context)
     except LabError as error:
         return _failed(run, events, reserve, str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - every error of a run ends its log with a sentence
         with contextlib.suppress(OSError):  # worker.log is on the same disk
             traceback.print_exc()
         if message := explain(error, run):
             pass
         elif is_out_of_memory(error) and distributed.size() > 1:
             message = (
-                f"out of memory on process {distributed.rank()}: splitting a step that does not fit works for a "
-                "single process only; lower per_device_train_batch_size and raise gradient_accumulation_steps, "
+                f"out of memory on process {distributed.rank()}: splitting a step that does not fit works "
+                "for a single process only; lower per_device_train_batch_size and raise "
+                "gradient_accumulation_steps, "
                 "set gradient_checkpointing = true, or lower max_length"
             )
         elif is_out_of_memory(error):

@@ -1,25 +1,26 @@
-"""What a checkpoint of AdaLoRA (Zhang et al. 2023) needs besides what peft saves. peft omits the rows of ranks
-that the budget has dropped, so that its file fits no fresh model, and the running means of the importance of
-each weight, from which the next allocation of ranks is computed. With all of it saved here, a resumed run
-prunes exactly as an uninterrupted one.
+"""What a checkpoint of AdaLoRA (Zhang et al. 2023) needs besides what peft saves. peft omits the rows of
+ranks that the budget has dropped, so that its file fits no fresh model, and the running means of the
+importance of each weight, from which the next allocation of ranks is computed. With all of it saved here, a
+resumed run prunes exactly as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from tui_lab.training.types import Model
 
 _FILE = "adalora_state.safetensors"
 #: Running means of peft's rank allocator, by the names it gives them.
 _MEANS = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: Model, folder: Path) -> None:
     """Writes the weights of every rank, the allocator's running means and the current ranks."""
     tensors = {f"weight {name}": weight for name, weight in _weights(model).items()}
     allocator = model.base_model.rankallocator
@@ -33,7 +34,7 @@ def save(model: Any, folder: Path) -> None:
     )
 
 
-def load(model: Any, folder: Path) -> None:
+def load(model: Model, folder: Path) -> None:
     """Restores them into ``model``. Raises OSError when the checkpoint has none."""
     weights, allocator = _weights(model), model.base_model.rankallocator
     with safe_open(folder / _FILE, "pt") as file:
@@ -51,6 +52,6 @@ def load(model: Any, folder: Path) -> None:
     model.peft_config["default"].rank_pattern = pattern
 
 
-def _weights(model: Any) -> dict[str, torch.Tensor]:
+def _weights(model: Model) -> dict[str, torch.Tensor]:
     """The adapter's weights, of every rank."""
     return {name: weight for name, weight in model.named_parameters() if "lora_" in name}

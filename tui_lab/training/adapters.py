@@ -32,8 +32,8 @@ def peft_config(
     """peft's configuration for an adapter recipe.
 
     ``targets``: module names; ``feedforward``: those of them that IA3 scales at their input; ``hidden_size``:
-    width of the model, for p-tuning's encoder; ``total_steps``: planned optimiser steps, for AdaLoRA's schedule.
-    Raises ValueError for a method without adapter.
+    width of the model, for p-tuning's encoder; ``total_steps``: planned optimiser steps, for AdaLoRA's
+    schedule. Raises ValueError for a method without adapter.
     """
     task: Any = TaskType.CAUSAL_LM
     dropout = recipe.lora_dropout

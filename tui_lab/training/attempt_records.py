@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tui_lab.data.prepare import PreparedData
 from tui_lab.hardware.device import DeviceFacts
@@ -24,6 +22,7 @@ from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.telemetry import TelemetrySampler
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.types import ResolvedValues, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ResolvedRecipe:
     resolution: Resolution
 
     @property
-    def values(self) -> Mapping[str, Any]:
+    def values(self) -> ResolvedValues:
         """The resolved values, see :class:`tui_lab.recipes.resolve.Resolution`."""
         return self.resolution.values
 
@@ -78,7 +77,7 @@ class ResolvedRecipe:
 class TrainingData:
     """Encoded rows, and the tokenizer that encoded them."""
 
-    tokenizer: Any
+    tokenizer: Tokenizer
     prepared: PreparedData
 
 

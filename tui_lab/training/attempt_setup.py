@@ -8,7 +8,7 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tui_lab import __version__
 from tui_lab.data import formats, replay, templates
@@ -45,6 +45,7 @@ from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.trainer import LabTrainer, save_weights
 from tui_lab.training.trainer_config import steps_planned
+from tui_lab.training.types import Tokenizer
 
 #: Libraries whose versions are recorded.
 RECORDED_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
@@ -132,7 +133,7 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
 
 
 def _mix_general_rows(
-    context: AttemptContext, tokenizer: Any, prepared: PreparedData, max_length: int
+    context: AttemptContext, tokenizer: Tokenizer, prepared: PreparedData, max_length: int
 ) -> None:
     recipe, task_rows = context.recipe, len(prepared.train)
     count = replay.rows_wanted(task_rows, recipe.replay_fraction)
@@ -145,7 +146,7 @@ def _mix_general_rows(
 
 
 def _general_rows(
-    recipe: Recipe, tokenizer: Any, count: int, max_length: int, trained: int
+    recipe: Recipe, tokenizer: Tokenizer, count: int, max_length: int, trained: int
 ) -> replay.GeneralRows:
     """Rows of general text, for replay and for the Fisher information of EWC."""
     return replay.general_rows(

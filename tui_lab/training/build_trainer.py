@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
@@ -24,6 +23,7 @@ from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
+from tui_lab.training.types import Inputs, Model, ResolvedValues, Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ class TrainerHooks:
 
 def build_trainer(
     recipe: Recipe,
-    base: Any,
-    tokenizer: Any,
+    base: Model,
+    tokenizer: Tokenizer,
     rows: EncodedRows,
-    values: Mapping[str, Any],
+    values: ResolvedValues,
     *,
     folder: Path,
     device: str,
@@ -106,7 +106,7 @@ def build_trainer(
     return trainer
 
 
-def frozen_copy(base: Any, values: Mapping[str, Any]) -> Any:
+def frozen_copy(base: Model, values: ResolvedValues) -> Model:
     """A frozen copy of the base in the compute type, which a fully tuned model is compared with."""
     frozen = copy.deepcopy(base).requires_grad_(False).eval()
     return frozen.to(DTYPES[str(values["compute_dtype"])])
@@ -134,11 +134,11 @@ def _set_layer_rates(trainer: LabTrainer, recipe: Recipe) -> None:
 class _TaskCollator:
     """A collator that keeps the column of tasks: (B,) indices into the list of tasks."""
 
-    def __init__(self, collator: Any) -> None:
+    def __init__(self, collator: Callable[[list[Inputs]], Inputs]) -> None:
         self._collator = collator
 
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        batch: dict[str, Any] = self._collator(rows)
+    def __call__(self, rows: list[Inputs]) -> Inputs:
+        batch = self._collator(rows)
         if rows and TASK_COLUMN in rows[0]:
             batch[TASK_COLUMN] = torch.tensor([row[TASK_COLUMN] for row in rows])
         return batch

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -52,6 +51,7 @@ from tui_lab.training import device as devices
 from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.types import Model, ResolvedValues
 
 STEPS, WARM_UP_STEPS = 10, 2
 #: Accumulated batches at most: more do not change the speed.
@@ -67,15 +67,15 @@ MOST_LENGTHS = 10_000
 def measure(
     shape: Shape,
     recipe: Recipe,
-    values: dict[str, Any],
+    values: ResolvedValues,
     device: DeviceFacts,
     *,
     lengths: Sequence[int] = (),
     trained_share: float = 1.0,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> Calibration:
-    """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``lengths``: tokens
-    of rows to draw from; ``on_step`` is called with the number of each step.
+    """Ten steps of ``recipe`` on a random model of ``shape``. ``values``: the resolved ones; ``lengths``:
+    tokens of rows to draw from; ``on_step`` is called with the number of each step.
 
     Raises LabError where it would take too long or does not fit."""
     max_length = int(values["max_length"])
@@ -216,7 +216,7 @@ class _PowerMeter:
 def _train(
     shape: Shape,
     recipe: Recipe,
-    values: dict[str, Any],
+    values: ResolvedValues,
     device: DeviceFacts,
     lengths: Sequence[int],
     trained_share: float,
@@ -243,7 +243,7 @@ def _train(
         raise torch.OutOfMemoryError("out of memory in the ten steps")
 
 
-def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: DeviceFacts) -> Any:
+def random_model(shape: Shape, recipe: Recipe, values: ResolvedValues, device: DeviceFacts) -> Model:
     """A model of ``shape`` with random weights, on the device, as a run would have loaded it."""
     place = torch.device(device.type, 0) if device.type == "cuda" else torch.device(device.type)
     compute = DTYPES[str(values["compute_dtype"])]
@@ -262,7 +262,7 @@ def random_model(shape: Shape, recipe: Recipe, values: dict[str, Any], device: D
     return model
 
 
-def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:
+def _quantize(model: Model, compute: torch.dtype, double: bool) -> None:
     """Replaces the linear layers of the blocks by bitsandbytes' 4-bit ones, one by one."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
@@ -274,7 +274,7 @@ def _quantize(model: Any, compute: torch.dtype, double: bool) -> None:
             width, height, module.bias is not None, compute, compress_statistics=double, quant_type="nf4",
             device="meta",
         )  # fmt: skip
-        packed: Any = Params4bit(
+        packed: torch.nn.Parameter = Params4bit(
             weight.contiguous(),
             requires_grad=False,
             compress_statistics=double,

@@ -33,7 +33,7 @@ class RelocateBestCheckpoint(TrainerCallback):
 
     @override
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Corrects the path in the restored state."""
         if state.best_model_checkpoint is None:
@@ -54,7 +54,7 @@ class ClearTaskGradients(TrainerCallback):
         self._raw_sigma = raw_sigma
 
     @override
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
+    def on_step_begin(self, *_: object, **__: object) -> None:
         """Clears it before each optimiser step."""
         self._raw_sigma.grad = None
 
@@ -67,7 +67,7 @@ class OnTrainBegin(TrainerCallback):
 
     @override
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Passes the step on."""
         self._call(state.global_step)

@@ -1,4 +1,4 @@
-"""Processes the commands of users between two steps: pause, continue, stop, checkpoint, probe, arm, disarm."""
+"""Processes commands between two steps: pause, continue, stop, checkpoint, probe, arm, disarm."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _flash_attention(*args: Any, **kwargs: Any) -> torch.Tensor:
 
 _LAUNCHED = _Launched()
 #: What trl and torch do differently on CUDA: kernels and products that write in place.
-_CUDA: dict[str, Any] = {
+_CUDA: dict[str, object] = {
     "torch.nn.functional.dropout": _fused_dropout,
     "torch.nn.functional.scaled_dot_product_attention": _flash_attention,
     "trl.trainer.utils._use_triton": lambda _: True,
@@ -84,9 +84,9 @@ _CUDA: dict[str, Any] = {
 _GEMM_4BIT = torch.ops.bitsandbytes.gemm_4bit.default
 
 
-def dequantized_bytes(func: Any, args: tuple[Any, ...]) -> int:
-    """Bytes of the weights that bitsandbytes dequantises inside a product (over about 1,500 rows); 0 for other
-    operations."""
+def dequantized_bytes(func: object, args: tuple[Any, ...]) -> int:
+    """Bytes of the weights that bitsandbytes dequantises inside a product (over about 1,500 rows); 0 for
+    other operations."""
     if func is not _GEMM_4BIT:
         return 0
     out_features, in_features = args[2]

@@ -36,8 +36,9 @@ def synchronize(device: DeviceFacts | None) -> None:
 
 
 def memory_bytes(device: DeviceFacts | None) -> dict[str, int]:
-    """Bytes in use now, by label: of this process ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak`` (the
-    highest allocated so far), and ``gpu_used`` of all processes on the card; ``resident`` without a GPU."""
+    """Bytes in use now, by label: of this process ``cuda_allocated``, ``cuda_reserved`` and ``cuda_peak``
+    (the highest allocated so far), and ``gpu_used`` of all processes on the card; ``resident`` without a GPU.
+    """
     if device is not None and device.type == "cuda":
         free, total = torch.cuda.mem_get_info()  # of this process's current device
         return {

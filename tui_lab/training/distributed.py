@@ -53,8 +53,8 @@ class ProcessGroup:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether no process has the whole model (FSDP, DeepSpeed, by the variables of accelerate's launcher).
-        Each forward then needs all processes."""
+        """Whether no process has the whole model (FSDP, DeepSpeed, by the variables of accelerate's
+        launcher). Each forward then needs all processes."""
         names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
         return self.size > 1 and any(os.environ.get(name, "").lower() in ("1", "true") for name in names)
 

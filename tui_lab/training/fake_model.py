@@ -1,5 +1,5 @@
-"""Turns a model on torch's ``meta`` device into one of fake tensors, once trl and peft have added their parts.
-Nothing is allocated; operations on it compute shapes and types only."""
+"""Turns a model on torch's ``meta`` device into one of fake tensors, once trl and peft have added their
+parts. Nothing is allocated; operations on it compute shapes and types only."""
 
 from __future__ import annotations
 

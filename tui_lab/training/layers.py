@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
 from tui_lab.core.errors import LabError
+from tui_lab.training.types import AnyOptimizer, Model
 
 #: Stages of gradual unfreezing for a run of a single epoch; otherwise one per epoch.
 STAGES = 3
@@ -21,14 +22,14 @@ STAGE_RATE = 0.5
 _NUMBERED = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.(\d+)\.")
 
 
-def block_count(model: Any) -> int:
+def block_count(model: Model) -> int:
     """Number of transformer blocks of a causal model, wrapped by peft or not."""
     return int(model.config.get_text_config().num_hidden_layers)
 
 
 def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_out", "score")) -> int:
-    """The depth of a parameter by its name: 0 for embeddings, 1 to ``blocks`` for the blocks from the input on,
-    ``blocks`` + 1 for the final norm and the output layer."""
+    """The depth of a parameter by its name: 0 for embeddings, 1 to ``blocks`` for the blocks from the input
+    on, ``blocks`` + 1 for the final norm and the output layer."""
     for holder, number in _NUMBERED.findall(name):
         if holder in ("layers", "h", "blocks", "layer") and int(number) < blocks:
             return int(number) + 1
@@ -38,8 +39,8 @@ def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_ou
     return blocks + 1
 
 
-def freeze_first(model: Any, count: int) -> None:
-    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when nothing would be trained."""
+def freeze_first(model: Model, count: int) -> None:
+    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when nothing is left."""
     blocks = block_count(model)
     if count >= blocks:
         raise LabError(
@@ -52,7 +53,7 @@ def freeze_first(model: Any, count: int) -> None:
 
 
 def rate_factor(depth: int, blocks: int, decay: float) -> float:
-    """Factor of the learning rate at a depth: decay^(blocks − depth); 1 for the top block and output layer."""
+    """Factor of the learning rate at a depth: decay^(blocks − depth); 1 for the top and the output layer."""
     return float(decay ** max(0, blocks - depth))
 
 
@@ -72,7 +73,7 @@ class GradualUnfreezing(TrainerCallback):
     """Unfreezes a model stage by stage, at equal shares of the run. Frozen weights have no gradient, so
     optimisers do not change them; their rates are set by :func:`split_groups`."""
 
-    def __init__(self, model: Any, stages: int, total_steps: int) -> None:
+    def __init__(self, model: Model, stages: int, total_steps: int) -> None:
         blocks = block_count(model)
         self._total, self._stages = max(1, total_steps), stages
         self._parts: list[list[torch.nn.Parameter]] = [[] for _ in range(stages)]
@@ -91,13 +92,15 @@ class GradualUnfreezing(TrainerCallback):
                     weight.requires_grad = place <= stage
 
     @override
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         self.set_step(state.global_step)
 
 
-def split_groups(optimizer: Any, model: Any, factors: dict[int, float]) -> None:
-    """Splits an optimiser's parameter groups by depth, each with the rate of its depth. The highest rate comes
-    first, since that is the logged one. ``factors``: rate factor by depth."""
+def split_groups(optimizer: AnyOptimizer, model: Model, factors: dict[int, float]) -> None:
+    """Splits an optimiser's parameter groups by depth, each with the rate of its depth. The highest rate
+    comes first, since that is the logged one. ``factors``: rate factor by depth."""
     blocks = block_count(model)
     by_id = {id(weight): factors[depth_of(name, blocks)] for name, weight in model.named_parameters()}
     groups: list[dict[str, Any]] = []

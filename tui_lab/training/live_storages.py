@@ -33,18 +33,18 @@ def rounded(size: int) -> int:
 
 
 class LiveStorages(TorchDispatchMode):
-    """``live_bytes``: now; ``peaks``: the highest by ``phase``. ``transient(func, args)``: bytes that a kernel
-    allocates inside and frees before it returns."""
+    """``live_bytes``: now; ``peaks``: the highest by ``phase``. ``transient(func, args)``: bytes that a
+    kernel allocates inside and frees before it returns."""
 
     def __init__(
-        self, uniform: bool = True, transient: Callable[[Any, tuple[Any, ...]], int] = lambda *_: 0
+        self, uniform: bool = True, transient: Callable[[object, tuple[Any, ...]], int] = lambda *_: 0
     ) -> None:
         super().__init__()
         self.live_bytes = 0
         self.phase = ""
         self.peaks: dict[str, int] = {}
         self.uniform, self._transient = uniform, transient
-        self._known: dict[int, weakref.ref[Any]] = {}
+        self._known: dict[int, weakref.ref[object]] = {}
 
     def add(self, tensors: Iterable[Tensor]) -> int:
         """Counts existing tensors; returns the bytes that were not counted yet."""
@@ -62,7 +62,7 @@ class LiveStorages(TorchDispatchMode):
         size = rounded(storage.nbytes())
         self.live_bytes += size
 
-        def forget(_: Any) -> None:
+        def forget(_: object) -> None:
             self.live_bytes -= size
             del self._known[key]
 

@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+from transformers import PreTrainedConfig
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
+
+from tui_lab.training.types import Model
 
 #: trl's code for KL(teacher ‖ student).
 _FORWARD = 0.0
@@ -22,8 +25,8 @@ _FORWARD = 0.0
 
 @dataclass(frozen=True)
 class OutputHead:
-    """An output layer over hidden states of width H: weight (V, H), bias (V,); the architecture turns its logits
-    into ``softcap · tanh(scale · logits / softcap)``."""
+    """An output layer over hidden states of width H: weight (V, H), bias (V,); the architecture turns its
+    logits into ``softcap · tanh(scale · logits / softcap)``."""
 
     weight: Tensor
     bias: Tensor | None
@@ -31,7 +34,7 @@ class OutputHead:
     softcap: float | None
 
 
-def output_head(model: Any) -> OutputHead:
+def output_head(model: Model) -> OutputHead:
     """The current output layer of a causal model (not wrapped by peft)."""
     config, layer = model.config.get_text_config(), model.get_output_embeddings()
     return OutputHead(
@@ -39,7 +42,7 @@ def output_head(model: Any) -> OutputHead:
     )
 
 
-def _scale(config: Any) -> float:
+def _scale(config: PreTrainedConfig) -> float:
     """The factor of the logits: some architectures multiply (Cohere, Falcon-H1), some divide (Granite)."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if (value := getattr(config, name, None)) is not None:
@@ -106,8 +109,9 @@ def focal(log_probs: Tensor, gamma: float) -> Tensor:
 
 
 def weighted_by_uncertainty(losses: Tensor, raw_sigma: Tensor, counted: Tensor | None = None) -> Tensor:
-    """Σ L_i / (2σ_i²) + log σ_i over K tasks, a scalar that may be negative. ``losses`` and ``raw_sigma`` (K,)
-    with σ = softplus(raw_sigma); ``counted`` (K,): shares of the tasks, for the losses of a part of a batch."""
+    """Σ L_i / (2σ_i²) + log σ_i over K tasks, a scalar that may be negative. ``losses`` and ``raw_sigma``
+    (K,) with σ = softplus(raw_sigma); ``counted`` (K,): shares of the tasks, for the losses of a part of a
+    batch."""
     sigma = softplus(raw_sigma)
     terms = losses / (2 * sigma**2) + sigma.log()
     return terms.sum() if counted is None else (counted * terms).sum()

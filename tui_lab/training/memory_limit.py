@@ -64,7 +64,7 @@ def limit_bytes() -> int:
     return int(text)
 
 
-def limited() -> AbstractContextManager[Any]:
+def limited() -> AbstractContextManager[object]:
     """Applies the limit that is set, if any, while it is entered. Raises LabError."""
     limit = limit_bytes()
     if not limit:

@@ -1,11 +1,12 @@
 """Counts the memory of a recipe's steps: the run's own trainer does two real optimiser steps over a model of
 fake tensors, and every storage that lives meanwhile is counted. The second step has the optimiser's states
 from its start and, where a step has several batches, the gradients of one before: later steps take no more.
-Needs no weights, no GPU and no download; takes seconds. ``python -m tui_lab.training.memory_probe`` is the job.
+Needs no weights, no GPU and no download; takes seconds. ``python -m tui_lab.training.memory_probe`` is the
+job.
 
 For a CUDA card the operations are CUDA's where they differ from the CPU's (:mod:`.cuda_stand_ins`): Triton's
-fused output layer, dropout with a byte per value, AdamW over lists of tensors, 4-bit products over dequantised
-weights. Rows have ``max_length`` tokens, all of them trained: the upper bound.
+fused output layer, dropout with a byte per value, AdamW over lists of tensors, 4-bit products over
+dequantised weights. Rows have ``max_length`` tokens, all of them trained: the upper bound.
 """
 
 from __future__ import annotations
@@ -45,16 +46,17 @@ from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, build_trainer
 from tui_lab.training.cuda_stand_ins import dequantized_bytes, operations_of
 from tui_lab.training.live_storages import LiveStorages, rounded
-from tui_lab.training.regularise import Dense
+from tui_lab.training.regularise import Dense, LowRank
 from tui_lab.training.torch_internals import storage_key
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.types import Model, ResolvedValues
 
 FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 
 
-def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> MemoryProbeAnswer:
-    """Counts two steps of ``recipe`` on a model of ``config`` (transformers'), with the resolved ``values``, as
-    ``device`` (``cuda`` or ``cpu``) would compute them."""
+def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, device: str) -> MemoryProbeAnswer:
+    """Counts two steps of ``recipe`` on a model of ``config`` (transformers'), with the resolved ``values``,
+    as ``device`` (``cuda`` or ``cpu``) would compute them."""
     began = time.monotonic()
     values = dict(values)
     if values["compute_dtype"] == "float16":
@@ -96,7 +98,7 @@ def probe(config: Any, recipe: Recipe, values: dict[str, Any], device: str) -> M
     )
 
 
-def _trainer(recipe: Recipe, model: Any, values: dict[str, Any], folder: Path) -> LabTrainer:
+def _trainer(recipe: Recipe, model: Model, values: ResolvedValues, folder: Path) -> LabTrainer:
     """The run's trainer over two rows; what only acts on losses is added later."""
     rows: list[TokenRow] = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
     later = {"kl_weight": 0.0, "l2_to_start": 0.0, "ewc_lambda": 0.0, "uncertainty_weighting": False}
@@ -110,10 +112,10 @@ def _trainer(recipe: Recipe, model: Any, values: dict[str, Any], folder: Path) -
 
 
 def _add_protections(
-    made: Any,
+    made: LabTrainer,
     recipe: Recipe,
-    config: Any,
-    values: dict[str, Any],
+    config: PreTrainedConfig,
+    values: ResolvedValues,
     mode: FakeTensorMode,
     counting: LiveStorages,
 ) -> None:
@@ -132,15 +134,15 @@ def _add_protections(
         made.objective = objective.Objective(plain, made.model, frozen)
         if recipe.ewc_lambda:
             for name, change in made.objective.changes.items():
-                shape = (
-                    change.weight.shape if isinstance(change, Dense) else (len(change.b), change.a.shape[1])
-                )
-                made.objective.importance[name] = torch.zeros(shape)
+                if isinstance(change, Dense):
+                    made.objective.importance[name] = torch.zeros(change.weight.shape)
+                elif isinstance(change, LowRank):
+                    made.objective.importance[name] = torch.zeros(len(change.b), change.a.shape[1])
     counting.uniform = uniform
 
 
 def _steps(
-    made: Any, recipe: Recipe, counting: LiveStorages, rows: int, length: int, device: str
+    made: LabTrainer, recipe: Recipe, counting: LiveStorages, rows: int, length: int, device: str
 ) -> dict[str, Any]:
     """Two optimiser steps; the figures of the answer that they determine."""
     accumulation = recipe.gradient_accumulation_steps

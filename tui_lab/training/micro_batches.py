@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from tui_lab.training.types import Batch, Inputs
 
 #: Columns of shape (B, T).
 _WIDE = ("input_ids", "labels", "attention_mask", "position_ids", "seq_idx")
@@ -20,8 +21,8 @@ _BOUNDS = "cu_seq_lens_q"
 
 @dataclass(frozen=True)
 class PartShare:
-    """The weight of a part relative to the average part of its batch; 1 for a whole batch. ``tokens``: by tokens
-    without padding; ``tasks``: by the trained tokens of each task, 1 for a task that is missing."""
+    """The weight of a part relative to the average part of its batch; 1 for a whole batch. ``tokens``: by
+    tokens without padding; ``tasks``: by the trained tokens of each task, 1 for a task that is missing."""
 
     tokens: float = 1.0
     tasks: Mapping[int, float] = field(default_factory=dict)
@@ -34,7 +35,7 @@ WHOLE = PartShare()
 class BatchPart:
     """A part of a batch: the inputs of the model, and its weight."""
 
-    inputs: dict[str, Any]
+    inputs: Inputs
     share: PartShare
 
     @property
@@ -42,7 +43,7 @@ class BatchPart:
         return trained_tokens(self.inputs)
 
 
-def split(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> list[BatchPart]:
+def split(batch: Batch, parts: int, task_column: str = "task") -> list[BatchPart]:
     """A batch in at most ``parts`` parts of about the same size, fewer where it has fewer rows or documents.
     ``batch``: columns of (B, T); ``task_column``: the column with the task of each row (B,), if any."""
     ranges = _ranges(batch, parts) if parts > 1 else []
@@ -68,7 +69,7 @@ def split(batch: Mapping[str, Any], parts: int, task_column: str = "task") -> li
     ]
 
 
-def finer(batch: Mapping[str, Any], parts: int) -> int:
+def finer(batch: Batch, parts: int) -> int:
     """The next number of parts that makes the largest part smaller: ``parts`` doubled as often as needed; 0
     when the batch cannot be split further."""
     sizes = _sizes(batch)
@@ -80,17 +81,17 @@ def finer(batch: Mapping[str, Any], parts: int) -> int:
     return 0
 
 
-def trained_tokens(batch: Mapping[str, Any]) -> int:
+def trained_tokens(batch: Batch) -> int:
     """Number of tokens whose loss is taken; the first of a row has no predecessor."""
     return int((batch["labels"][:, 1:] != -100).sum())
 
 
-def is_packed(batch: Mapping[str, Any]) -> bool:
+def is_packed(batch: Batch) -> bool:
     """Whether a batch is one row of packed documents."""
     return _BOUNDS in batch
 
 
-def describe(batch: Mapping[str, Any]) -> str:
+def describe(batch: Batch) -> str:
     """A batch in words: "8 rows of up to 512 tokens"."""
     rows, width = batch["input_ids"].shape
     if is_packed(batch):
@@ -103,7 +104,7 @@ def describe(batch: Mapping[str, Any]) -> str:
 # where to split
 
 
-def _sizes(batch: Mapping[str, Any]) -> list[int]:
+def _sizes(batch: Batch) -> list[int]:
     """Tokens of the units that cannot be split, in order: rows (all of the padded width) or documents."""
     if is_packed(batch):
         return [int(size) for size in batch[_BOUNDS].diff().tolist()]
@@ -111,7 +112,7 @@ def _sizes(batch: Mapping[str, Any]) -> list[int]:
     return [int(width)] * int(rows)
 
 
-def _ranges(batch: Mapping[str, Any], parts: int) -> list[tuple[int, int]]:
+def _ranges(batch: Batch, parts: int) -> list[tuple[int, int]]:
     return contiguous(_sizes(batch), parts)
 
 
@@ -146,11 +147,11 @@ def _filled(sizes: Sequence[int], capacity: int) -> list[tuple[int, int]]:
 # splitting
 
 
-def _piece(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
+def _piece(batch: Batch, begin: int, end: int) -> Inputs:
     return _documents(batch, begin, end) if is_packed(batch) else _rows(batch, begin, end)
 
 
-def _rows(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
+def _rows(batch: Batch, begin: int, end: int) -> Inputs:
     """Rows ``begin`` to ``end``, without right padding that they do not need."""
     rows = len(batch["input_ids"])
     piece = {
@@ -165,7 +166,7 @@ def _rows(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
     return piece
 
 
-def _documents(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]:
+def _documents(batch: Batch, begin: int, end: int) -> Inputs:
     """Documents ``begin`` to ``end`` of a packed row, with their bounds."""
     bounds = batch[_BOUNDS][begin : end + 1]
     first, last = int(bounds[0]), int(bounds[-1])
@@ -184,12 +185,12 @@ def _documents(batch: Mapping[str, Any], begin: int, end: int) -> dict[str, Any]
     return piece
 
 
-def _real_tokens(batch: Mapping[str, Any]) -> int:
+def _real_tokens(batch: Batch) -> int:
     mask = batch.get("attention_mask")
     return int(mask.sum()) if mask is not None else int(batch["input_ids"].numel())
 
 
-def _tokens_by_task(batch: Mapping[str, Any], column: str) -> dict[int, int]:
+def _tokens_by_task(batch: Batch, column: str) -> dict[int, int]:
     tasks = batch.get(column)
     if tasks is None:
         return {}

@@ -22,6 +22,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import losses, regularise
 from tui_lab.training.micro_batches import WHOLE, PartShare
 from tui_lab.training.rng import preserve_rng_state
+from tui_lab.training.types import Inputs, Model
 
 #: The task of rows without one: general rows mixed into a data set with tasks.
 NO_TASK = "general"
@@ -54,14 +55,15 @@ class _ForwardOutputs:
     """Outputs of one forward: hidden states before the output layer (B, T, H), trl's fused output."""
 
     states: list[Tensor] = field(default_factory=list)
-    outputs: list[Any] = field(default_factory=list)
+    outputs: list[Model] = field(default_factory=list)
 
 
 class Objective:
     """Computes the loss of batches. ``model``: the trainer's (peft's or plain), before the first step;
-    ``frozen``: a copy of the base, for KL with full tuning; ``tasks``: names of the tasks, for their weights."""
+    ``frozen``: a copy of the base, for KL with full tuning; ``tasks``: names of the tasks, for their weights.
+    """
 
-    def __init__(self, recipe: Recipe, model: Any, frozen: Any = None, tasks: Sequence[str] = ()) -> None:
+    def __init__(self, recipe: Recipe, model: Model, frozen: Model = None, tasks: Sequence[str] = ()) -> None:
         self._recipe, self._model, self._frozen = recipe, model, frozen
         self._peft = model if hasattr(model, "peft_config") else None
         self._plain = model.get_base_model() if self._peft is not None else model
@@ -86,17 +88,17 @@ class Objective:
     def loss(
         self,
         compute: Callable[[], Tensor],
-        inputs: dict[str, Any],
+        inputs: Inputs,
         tasks: Tensor | None,
         *,
         tokens: Tensor | int | None,
         accumulation: int,
         share: PartShare = WHOLE,
     ) -> Tensor:
-        """The loss of a batch, a scalar. ``compute`` computes trl's; ``inputs``: columns of (B, T); ``tasks`` (B,):
-        indices into :attr:`tasks`; ``tokens``: trained tokens of the whole step, None when the loss is a mean
-        over the batch; ``accumulation``: number of batches (or parts) in the step; ``share``: weight of this
-        part."""
+        """The loss of a batch, a scalar. ``compute`` computes trl's; ``inputs``: columns of (B, T); ``tasks``
+        (B,): indices into :attr:`tasks`; ``tokens``: trained tokens of the whole step, None when the loss is
+        a mean over the batch; ``accumulation``: number of batches (or parts) in the step; ``share``: weight
+        of this part."""
         recipe = self._recipe
         base_states = self._base_states(inputs) if recipe.kl_weight else None
         with self._record_forward() as seen:
@@ -152,9 +154,7 @@ class Objective:
         counted = means.new_tensor([share.tasks.get(task, 1.0) for task in present.tolist()])
         return losses.weighted_by_uncertainty(means, self.raw_sigma[present], counted) / accumulation
 
-    def _distance(
-        self, states: Tensor, base: Tensor, head: losses.OutputHead, inputs: dict[str, Any]
-    ) -> Tensor:
+    def _distance(self, states: Tensor, base: Tensor, head: losses.OutputHead, inputs: Inputs) -> Tensor:
         """Mean KL(base ‖ model) over all tokens of the batch without padding, a scalar. ``states``, ``base``:
         hidden states (B, T, H) of both."""
         length = inputs["input_ids"].shape[1]
@@ -170,7 +170,7 @@ class Objective:
     def _record_forward(self) -> Iterator[_ForwardOutputs]:
         seen = _ForwardOutputs()
 
-        def states(_module: Any, _args: Any, output: Any) -> None:
+        def states(_module: object, _args: object, output: Any) -> None:
             seen.states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
 
         handles = [
@@ -183,8 +183,9 @@ class Objective:
             for handle in handles:
                 handle.remove()
 
-    def _base_states(self, inputs: dict[str, Any]) -> Tensor:
-        """Hidden states (B, T, H) of the base for a batch: of the frozen copy, or of the model without adapter."""
+    def _base_states(self, inputs: Inputs) -> Tensor:
+        """Hidden states (B, T, H) of the base for a batch: of the frozen copy, or of the model without
+        adapter."""
         read = {name: inputs[name] for name in _READ if name in inputs}
         if self._frozen is not None:
             with torch.no_grad():
@@ -214,7 +215,7 @@ class Objective:
             self.raw_sigma.data.copy_(load_file(folder / _FILE)["raw_sigma"])
 
 
-def _states(backbone: Any, read: dict[str, Any]) -> Tensor:
+def _states(backbone: Model, read: Inputs) -> Tensor:
     output = backbone(**read, use_cache=False)
     found: Tensor = output[0] if isinstance(output, tuple) else output.last_hidden_state
     return found

@@ -12,10 +12,9 @@ are timed again a ``ladder_cost`` event says what they take. The step itself is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
@@ -30,8 +29,7 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.training import micro_batches
 from tui_lab.training.trainer_seams import DEFAULT_LOSS_TILE, set_loss_tile
-
-Batch = Mapping[str, Any]
+from tui_lab.training.types import Batch, Model, ResolvedValues
 
 #: Tiles of the output layer by level, (tokens, vocabulary entries): trl's default, then smaller ones.
 LOSS_TILES = (DEFAULT_LOSS_TILE, (1024, 16_384), (256, 8_192))
@@ -82,7 +80,7 @@ class Ladder:
     def __init__(
         self,
         recipe: Recipe,
-        values: Mapping[str, Any] | None = None,
+        values: ResolvedValues | None = None,
         write: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._recipe, self._values, self._write = recipe, dict(values or {}), write
@@ -115,7 +113,7 @@ class Ladder:
             evaluation_parts=state.evaluation_parts,
         )
 
-    def apply(self, model: Any) -> None:
+    def apply(self, model: Model) -> None:
         """Sets the model and the loss to the current state."""
         set_loss_tile(*LOSS_TILES[self.state.tile_level])
         if self.state.checkpointing and not why_no_checkpointing(model):
@@ -123,7 +121,7 @@ class Ladder:
 
     # ------------------------------------------------------------------ climbing
 
-    def climb(self, model: Any, batch: Batch, part: Batch, step: int, lost_s: float) -> bool:
+    def climb(self, model: Model, batch: Batch, part: Batch, step: int, lost_s: float) -> bool:
         """Takes the next rung after memory ran out in ``step`` on a ``part`` of the micro-batch ``batch``,
         ``lost_s`` seconds after the step began. False when no rung is left."""
         now = self.state
@@ -146,8 +144,8 @@ class Ladder:
         self.apply(model)
         changes = ", ".join(self._changes(now, after))
         text = (
-            f"memory ran out at step {step} on {micro_batches.describe(part)}: {changes}; the step is repeated "
-            "with the same rows, the effective batch stays the same"
+            f"memory ran out at step {step} on {micro_batches.describe(part)}: {changes}; the step is "
+            "repeated with the same rows, the effective batch stays the same"
         )
         self._write_rung(rung, step, now, text, f"{cost}; {lost_s:.1f} s of work are repeated")
         return True
@@ -159,7 +157,7 @@ class Ladder:
             self.state = replace(now, evaluation_parts=parts)
             self._write_evaluation_rung("validation", step, now, batch, "validation takes a little longer")
 
-    def shrink_evaluation_tiles(self, model: Any, step: int, batch: Batch) -> bool:
+    def shrink_evaluation_tiles(self, model: Model, step: int, batch: Batch) -> bool:
         """Uses smaller loss tiles for a held-out row that does not fit; False when there are none."""
         now = self.state
         if now.tile_level + 1 >= len(LOSS_TILES):
@@ -187,7 +185,7 @@ class Ladder:
         self._write_rung("give_up", step, self.state, text, "")
         return OutOfMemory(text)
 
-    def exhausted(self, model: Any, part: Batch) -> str:
+    def exhausted(self, model: Model, part: Batch) -> str:
         """What was tried, in words, when no rung is left."""
         reason = why_no_checkpointing(model)
         recomputed = f"without recomputed activations ({reason})" if reason else "recomputed activations"
@@ -265,7 +263,7 @@ class Ladder:
             self._time_before = math.nan
 
 
-def why_no_checkpointing(model: Any) -> str:
+def why_no_checkpointing(model: Model) -> str:
     """Why activations of a model cannot be recomputed; "" where they can."""
     configs = getattr(model, "peft_config", {})
     if any(
@@ -279,7 +277,7 @@ def why_no_checkpointing(model: Any) -> str:
     return ""
 
 
-def enable_checkpointing(model: Any) -> None:
+def enable_checkpointing(model: Model) -> None:
     """Switches checkpointing on as the Trainer does before the first step: with input gradients, which the
     recomputed blocks of a frozen base need, and without a cache. Once is enough."""
     plain = model.get_base_model() if hasattr(model, "peft_config") else model

@@ -27,13 +27,13 @@ from tui_lab.training import micro_batches
 from tui_lab.training.micro_batches import BatchPart, PartShare
 from tui_lab.training.oom_ladder import Ladder, OutOfMemory
 from tui_lab.training.trainer_seams import SeamTrainer
+from tui_lab.training.types import AnyOptimizer, Batch, Inputs, Model, TokenCount
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Batch = Mapping[str, Any]
 #: The Trainer's training_step: (model, inputs, trained tokens of the whole step) to a loss.
-TrainingStep = Callable[[Any, dict[str, Any], Any], Tensor]
+TrainingStep = Callable[[Model, Inputs, TokenCount], Tensor]
 
 #: trl's running count of tokens, the only one of its figures that is no mean over batches.
 _TOKENS = "num_tokens"
@@ -43,7 +43,7 @@ _TOKENS = "num_tokens"
 class RandomStates:
     """Random states of python, numpy and torch (CPU and every CUDA device)."""
 
-    python: Any
+    python: tuple[object, ...]
     numpy: Any
     torch: Tensor
     cuda: list[Tensor]
@@ -69,7 +69,7 @@ class _Step:
     ``tokens``: trained tokens of all of them, as the Trainer counts them."""
 
     batches: list[Batch]
-    tokens: Any
+    tokens: TokenCount
     losses: list[Tensor] = field(default_factory=list)
     states: RandomStates | None = None
     metric_lengths: dict[str, int] = field(default_factory=dict)
@@ -81,9 +81,9 @@ class _Step:
 class StepRestarter:
     """Computes the steps of a trainer, and repeats those that run out of memory.
 
-    ``save_checkpoint`` writes a checkpoint of the last whole step; ``metric_weight(name, part)`` is the weight
-    of a part in the mean of a logged figure. :attr:`share` is the share of the current part in its batch,
-    which losses that are means over a batch have to be scaled by.
+    ``save_checkpoint`` writes a checkpoint of the last whole step; ``metric_weight(name, part)`` is the
+    weight of a part in the mean of a logged figure. :attr:`share` is the share of the current part in its
+    batch, which losses that are means over a batch have to be scaled by.
     """
 
     def __init__(
@@ -105,11 +105,13 @@ class StepRestarter:
 
     # ------------------------------------------------------------------ a step
 
-    def begin_step(self, batches: list[Batch], tokens: Any) -> None:
+    def begin_step(self, batches: list[Batch], tokens: TokenCount) -> None:
         """Takes the micro-batches of the next optimiser step."""
         self._step = _Step(batches, tokens)
 
-    def training_step(self, compute: TrainingStep, model: Any, inputs: dict[str, Any], tokens: Any) -> Tensor:
+    def training_step(
+        self, compute: TrainingStep, model: Model, inputs: Inputs, tokens: TokenCount
+    ) -> Tensor:
         """Forward and backward of a micro-batch. ``compute``: the Trainer's own training step; ``tokens``:
         trained tokens of the whole step. Raises OutOfMemory when nothing makes the step fit."""
         step = self._step
@@ -129,7 +131,7 @@ class StepRestarter:
         return loss
 
     def _try(
-        self, compute: TrainingStep, model: Any, step: _Step, inputs: dict[str, Any], done: int
+        self, compute: TrainingStep, model: Model, step: _Step, inputs: Inputs, done: int
     ) -> Tensor | None:
         """The loss of a micro-batch, after those ``done`` before it where the step was restarted; None when
         memory ran out."""
@@ -143,7 +145,7 @@ class StepRestarter:
             release_traceback(error)
         return None
 
-    def _in_parts(self, compute: TrainingStep, model: Any, batch: Batch, tokens: Any) -> Tensor:
+    def _in_parts(self, compute: TrainingStep, model: Model, batch: Batch, tokens: TokenCount) -> Tensor:
         """Forward and backward of a micro-batch, part by part; its loss is that of the whole batch."""
         trainer = self._trainer
         self._batch = self._part = batch
@@ -151,7 +153,7 @@ class StepRestarter:
         if len(parts) == 1:
             return compute(model, dict(batch), tokens)
         if tokens is None:  # the Trainer averages over batches: each part counts by its trained tokens
-            tokens = sum(part.trained_tokens for part in parts) / len(parts)
+            tokens = torch.tensor(sum(part.trained_tokens for part in parts) / len(parts))
         accumulation = trainer.current_gradient_accumulation_steps
         lengths = {name: len(values) for name, values in trainer.train_metrics.items()}
         metrics: list[dict[str, float]] = []
@@ -205,7 +207,7 @@ class StepRestarter:
         lost_s = time.monotonic() - step.began
         step.losses = []
         step.restarted = True
-        optimizer: Any = trainer.optimizer
+        optimizer: AnyOptimizer = trainer.optimizer
         for group in optimizer.param_groups:
             for weight in group["params"]:
                 weight.grad = None
@@ -229,7 +231,7 @@ class StepRestarter:
         step.began = time.monotonic()
 
     def _save_last_step(self) -> str:
-        """Saves the state after the last whole step, from which a resume continues; what is saved, in words."""
+        """Saves the state after the last whole step, where a resume continues; what is saved, in words."""
         done = self._trainer.state.global_step
         if not done:
             return "no step was done yet"
@@ -256,7 +258,7 @@ class StepRestarter:
         """Called after each optimiser step, once it is logged and saved."""
         self._states_between_steps = RandomStates.now()
 
-    def guard_optimizer(self, optimizer: Any) -> None:
+    def guard_optimizer(self, optimizer: AnyOptimizer) -> None:
         """Replaces the optimiser's ``step`` by one that reports running out of memory. Once is enough."""
         update = optimizer.step
         if hasattr(update, "is_guarded"):
@@ -286,7 +288,7 @@ class StepRestarter:
 
     # ------------------------------------------------------------------ held-out rows
 
-    def map_batches(self, batches: Iterable[Batch], evaluate: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    def map_batches(self, batches: Iterable[Batch], evaluate: Callable[[Inputs], T]) -> Iterator[T]:
         """``evaluate`` of each batch of held-out rows, in parts where memory does not hold it at once. A row
         that does not fit by itself is left out, with a warning."""
         left_out = 0

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from msgspec.structs import replace
@@ -54,6 +54,7 @@ from tui_lab.training.probe_plan import (
     stop_reason,
 )
 from tui_lab.training.rng import preserve_rng_state
+from tui_lab.training.types import Model, Tokenizer
 
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
@@ -69,7 +70,8 @@ SAME_MODEL_NATS = 1e-3
 
 
 class RetentionProbe:
-    """Probes one attempt. ``before``: the state that earlier attempts left; ``from_step``: where this one begins."""
+    """Probes one attempt. ``before``: the state that earlier attempts left; ``from_step``: where this one
+    begins."""
 
     def __init__(
         self, run: Run, recipe: Recipe, events: EventWriter, before: RunState, from_step: int
@@ -84,7 +86,7 @@ class RetentionProbe:
         self.seconds = 0.0  # of the probes in this attempt, without measuring the base
         self.base: probe_base.ProbeBase | None = None
         self._suite: Suite
-        self._tokenizer: Any = None
+        self._tokenizer: Tokenizer = None
         self._batch_tokens = 0
         self._plan: ProbeSchedule | None = None
         self._kl_s = math.nan
@@ -97,8 +99,8 @@ class RetentionProbe:
 
     def measure_base(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: Model,
+        tokenizer: Tokenizer,
         held_out: Sequence[Sequence[int]],
         *,
         trained_tokens: int,
@@ -131,9 +133,9 @@ class RetentionProbe:
                     tokenizer,
                     self._suite,
                     rows,
-                    trained_tokens=trained_tokens,
-                    share=recipe.probe_share,
-                    longest=context_length(model, tokenizer, virtual),
+                    budget=probe_base.BaseBudget(
+                        trained_tokens, recipe.probe_share, context_length(model, tokenizer, virtual)
+                    ),
                     seed=recipe.seed,
                     batch_tokens=self._batch_tokens,
                     on_progress=lambda text: self._events.write(PhaseEvent(name="probing", detail=text)),
@@ -223,8 +225,8 @@ class RetentionProbe:
         )
 
     def final_probe(self, trainer: LabTrainer, weights_changed: bool) -> None:
-        """Probes what is saved, unless that was done after the last step. ``weights_changed``: whether the best
-        checkpoint was loaded since."""
+        """Probes what is saved, unless that was done after the last step. ``weights_changed``: whether the
+        best checkpoint was loaded since."""
         if self.base is None:
             return
         step = trainer.state.global_step
@@ -312,8 +314,8 @@ class RetentionProbe:
     def _measure_items(
         self, trainer: LabTrainer, when: str, known: dict[str, ItemScore] | None = None
     ) -> None:
-        """Scores the items and writes the comparison with the base. ``known``: scores by id that were measured
-        already."""
+        """Scores the items and writes the comparison with the base. ``known``: scores by id that were
+        measured already."""
         assert self.base is not None
         suite = self.base.suite_of(self._suite, self._plan.items if self._plan else 0)
         began = time.monotonic()
@@ -415,6 +417,6 @@ def _cadence(steps: Sequence[int], total: int) -> int:
     return max(1, round(total / len(steps))) if steps else 0
 
 
-def _precision(device: DeviceFacts, compute_dtype: str) -> AbstractContextManager[Any]:
+def _precision(device: DeviceFacts, compute_dtype: str) -> AbstractContextManager[object]:
     """The compute precision of the run, for a base without trainer."""
     return torch.autocast(device.type, DTYPES[compute_dtype], enabled=compute_dtype != "float32")

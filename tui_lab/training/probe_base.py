@@ -26,6 +26,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites.records import Suite, subset
 from tui_lab.runs.folder import Run
 from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_ask, kl_size
+from tui_lab.training.types import Model, Tokenizer
 
 VERSION = 1
 #: Sequences of the task's held-out text at most.
@@ -71,29 +72,37 @@ def fingerprint(*facts: object) -> str:
 # --- measuring ------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class BaseBudget:
+    """What decides how much of the base is measured. ``trained_tokens``: that the run will train on;
+    ``share``: of the training time for probes; ``longest``: tokens that a sequence may have."""
+
+    trained_tokens: int
+    share: float
+    longest: int
+
+
 def measure(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     suite: Suite,
     held_out: Sequence[Sequence[int]],
     *,
-    trained_tokens: int,
-    share: float,
-    longest: int,
+    budget: BaseBudget,
     seed: int,
     batch_tokens: int,
     on_progress: Callable[[str], None],
 ) -> ProbeBase:
-    """Measures the base. ``trained_tokens`` is what the run will train on, ``longest`` the tokens that a
-    sequence may have. How much is measured follows from what a first trial takes."""
+    """Measures the base, in evaluation mode. ``held_out``: token ids of the task's validation rows. How much
+    is measured follows from ``budget`` and from the time of a first trial. Raises LabError."""
     began = time.monotonic()
     on_progress("how likely the base finds text")
     token_s = _token_s(model, tokenizer)
-    train_s = trained_tokens * token_s * PASSES_A_STEP
-    count, length = kl_size(train_s, token_s, share)
-    length = max(2, min(length, longest))
+    train_s = budget.trained_tokens * token_s * PASSES_A_STEP
+    count, length = kl_size(train_s, token_s, budget.share)
+    length = max(2, min(length, budget.longest))
     shortest_s, longest_s = SAMPLING_S
-    sampling_s = min(longest_s, max(shortest_s, share * train_s / 2))
+    sampling_s = min(longest_s, max(shortest_s, budget.share * train_s / 2))
     general = probe_texts.probe_sequences(model, tokenizer, count, length, seed, sampling_s)
     task = probe_texts.cut(held_out, max(2, min(MOST_TASK_SEQUENCES, count // 2)), length)
     reading = time.monotonic()
@@ -115,13 +124,13 @@ def measure(
     few_s = ask(LEAST_ITEMS)
     few = LEAST_ITEMS - LEAST_ITEMS // 2
     item_s, fixed_s = few_s / few, 0.0
-    if items_to_ask(train_s, item_s, share) > 2 * LEAST_ITEMS:
+    if items_to_ask(train_s, item_s, budget.share) > 2 * LEAST_ITEMS:
         # a call takes a fixed time and one per item: two calls of different size separate them
         many_s = ask(3 * LEAST_ITEMS)
         many = max(few + 1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
         item_s = max((many_s - few_s) / (many - few), many_s / many / 2)
         fixed_s = max(0.0, few_s - few * item_s)
-    ask(items_to_ask(train_s, item_s, share))
+    ask(items_to_ask(train_s, item_s, budget.share))
     return ProbeBase(
         kept_general,
         kept_task,
@@ -133,7 +142,7 @@ def measure(
     )
 
 
-def _token_s(model: Any, tokenizer: Any) -> float:
+def _token_s(model: Model, tokenizer: Tokenizer) -> float:
     """Seconds of a forward pass per token, from the second pass over a little text."""
     texts = probe_texts.texts(tokenizer, *TRIAL)
     seconds = 0.0

@@ -77,8 +77,9 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
 def make_schedule(
     total_steps: int, costs: ProbeCosts, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
 ) -> ProbeSchedule:
-    """The schedule of a run of ``total_steps``. ``items``: number that the base was asked, of ``suite_items``;
-    ``share``: of the training time; ``spent_s``: seconds of the probes before the first step."""
+    """The schedule of a run of ``total_steps``. ``items``: number that the base was asked, of
+    ``suite_items``; ``share``: of the training time; ``spent_s``: seconds of the probes before the first
+    step."""
     train_s = total_steps * costs.step_s
     budget_s = max(0.0, PLANNED_PART * share * train_s - spent_s)
     least = min(LEAST_PROBES, total_steps)
@@ -113,8 +114,8 @@ def make_schedule(
 
 
 def _kl(total_steps: int, costs: ProbeCosts, left_s: float, least: int) -> tuple[int, int, int, float]:
-    """Sequences, tokens of each, measurements and seconds of KL. More sequences come before longer ones, and both
-    before more measurements."""
+    """Sequences, tokens of each, measurements and seconds of KL. More sequences come before longer ones, and
+    both before more measurements."""
     if not costs.kl_sequences:
         return 0, 0, 0, 0.0
     tokens = left_s / least / max(costs.kl_token_s, 1e-12)
@@ -155,7 +156,8 @@ def _time(seconds: float) -> str:
 
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
     """Sequences and tokens of each that the base is recorded on: the largest size whose minimal number of
-    measurements fits the share that items leave. ``train_s`` is an estimate, ``token_s`` seconds per token."""
+    measurements fits the share that items leave. ``train_s`` is an estimate, ``token_s`` seconds per token.
+    """
     budget_s = max(PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES, BASE_KL_S)
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
@@ -169,8 +171,8 @@ def items_to_ask(train_s: float, item_s: float, share: float) -> int:
 
 @dataclass(frozen=True)
 class ItemProbeResult:
-    """An item probe as the stop rule needs it. ``retention``: above chance where the suite has a chance level;
-    ``certain``: whether the base is significantly better than chance."""
+    """An item probe as the stop rule needs it. ``retention``: above chance where the suite has a chance
+    level; ``certain``: whether the base is significantly better than chance."""
 
     step: int
     retention: float

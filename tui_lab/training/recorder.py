@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
 from tui_lab.hardware.device import DeviceFacts
@@ -64,14 +64,18 @@ class EventRecorder(TrainerCallback):
         self._between_s -= seconds
 
     @override
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         now = time.monotonic()
         if self._between_began:
             self._between_s += now - self._between_began
         self._step_began = now
 
     @override
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         self.step = state.global_step
         synchronize(self.device)
         now = time.monotonic()
@@ -88,7 +92,14 @@ class EventRecorder(TrainerCallback):
             self._average_step_s = past * self._average_step_s + (1 - past) * seconds
 
     @override
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: object,
+    ) -> None:
         if not logs or "loss" not in logs or not self._window_steps:
             return
         tokens = int(logs.get("num_tokens", 0)) - self.tokens_before
@@ -122,7 +133,7 @@ class EventRecorder(TrainerCallback):
         self._tokens, self._window_s, self._window_steps = tokens, 0.0, 0
         self._warn_when_not_finite(state.global_step, logs)
 
-    def _warn_when_not_finite(self, step: int, logs: dict[str, Any]) -> None:
+    def _warn_when_not_finite(self, step: int, logs: Mapping[str, float]) -> None:
         bad = [key for key in ("loss", "grad_norm") if not math.isfinite(float(logs.get(key, 0.0)))]
         if bad and not self._warned:
             self._warned = True
@@ -130,8 +141,15 @@ class EventRecorder(TrainerCallback):
             self._events.write(WarningEvent(text=f"{bad[0]} is not finite at step {step}: {advice}"))
 
     @override
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        self.write_validation(state.global_step, float(metrics["eval_loss"]), "during")
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        self.write_validation(state.global_step, float((metrics or {})["eval_loss"]), "during")
 
     def write_validation(self, step: int, loss: float, when: str) -> None:
         """Writes the loss of a validation at ``step``; ``when``: start, during or end."""
@@ -139,8 +157,10 @@ class EventRecorder(TrainerCallback):
         self._events.write(ValidationEvent(step=step, loss=loss, rows=self.validation_rows, when=when))
 
     @override
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         best = state.best_global_step == state.global_step
         self._events.write(
             CheckpointEvent(
@@ -151,7 +171,7 @@ class EventRecorder(TrainerCallback):
         )
 
 
-def _parts(logs: dict[str, Any]) -> dict[str, float] | None:
+def _parts(logs: Mapping[str, float]) -> dict[str, float] | None:
     """The terms of the loss beside cross-entropy; None where the recipe adds none."""
     found = {name.removeprefix(PART): float(value) for name, value in logs.items() if name.startswith(PART)}
     return found or None

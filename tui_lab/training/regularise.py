@@ -14,8 +14,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from tui_lab.data.rows import TokenRow
+from tui_lab.training.types import Model
 
 #: General rows for the Fisher information; one backward pass each.
 FISHER_ROWS = 64
@@ -81,9 +83,9 @@ class Dense:
         return (importance.to(self.weight) * (self.weight - self.start).square()).sum()
 
 
-def weight_changes(model: Any, adapter: str = "default") -> dict[str, WeightChange]:
-    """The change of every trained weight, by the name of its module (adapter) or parameter. The current weights
-    become the start, so it is called before the first step."""
+def weight_changes(model: Model, adapter: str = "default") -> dict[str, WeightChange]:
+    """The change of every trained weight, by the name of its module (adapter) or parameter. The current
+    weights become the start, so it is called before the first step."""
     if not hasattr(model, "peft_config"):
         trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
         return {name: Dense(weight, weight.detach().clone()) for name, weight in trained}
@@ -114,13 +116,14 @@ def ewc(changes: dict[str, WeightChange], importance: dict[str, Tensor]) -> Tens
 
 
 def fisher(
-    model: Any,
+    model: Model,
     changes: dict[str, WeightChange],
     rows: Sequence[TokenRow],
     seed: int,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Tensor]:
-    """The diagonal of the Fisher information of each changing weight (of its shape), divided by the mean over all.
+    """The diagonal of the Fisher information of each changing weight (of its shape), divided by the mean over
+    all.
 
     Each row gives the gradient of the log-probability of tokens sampled from the model at its trained
     positions; the squares are averaged over rows. For adapters it is that of the frozen weight below them, in
@@ -168,14 +171,14 @@ class _ParameterSquares:
 
 
 class _LayerSquares:
-    """Sums the squared gradients that the frozen weights of adapted layers would have: (out, in), or transposed
-    where the layer stores it so."""
+    """Sums the squared gradients that the frozen weights of adapted layers would have: (out, in), or
+    transposed where the layer stores it so."""
 
-    def __init__(self, model: Any, changes: dict[str, WeightChange]) -> None:
+    def __init__(self, model: Model, changes: dict[str, WeightChange]) -> None:
         self._sums: dict[str, Tensor] = {}
         self._row: dict[str, Tensor] = {}
         self._inputs: dict[str, list[Tensor]] = {}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._transposed = {n: c.transposed for n, c in changes.items() if isinstance(c, LowRank)}
         # otherwise nothing below the first adapter has a gradient
         embeddings = model.get_input_embeddings()

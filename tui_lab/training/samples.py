@@ -21,6 +21,7 @@ from tui_lab.runs.state import RunState
 from tui_lab.training.oom_restart import free_memory, release_traceback
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
+from tui_lab.training.types import Tokenizer
 
 #: Answers of a score that the log keeps as examples.
 EXAMPLES_KEPT = 4
@@ -30,7 +31,12 @@ class TaskEvaluator:
     """Draws samples and scores of one attempt, and writes them as events."""
 
     def __init__(
-        self, recipe: Recipe, events: EventWriter, tokenizer: Any, prepared: PreparedData, before: RunState
+        self,
+        recipe: Recipe,
+        events: EventWriter,
+        tokenizer: Tokenizer,
+        prepared: PreparedData,
+        before: RunState,
     ) -> None:
         self._recipe, self._events = recipe, events
         self._tokenizer, self._prepared = tokenizer, prepared
@@ -54,7 +60,7 @@ class TaskEvaluator:
         self._events.write(SampleEvent(step=step, prompt=shown, text=answers[0]))
 
     def score(self, trainer: LabTrainer, when: str) -> None:
-        """Writes the task's own score on held-out rows (0 to 1) as a ``score`` event, for data that has one."""
+        """Writes the task's own score on held-out rows (0 to 1) as a ``score`` event, where it has one."""
         name, examples = self._scorer, self._prepared.validation_examples[: self._recipe.score_rows]
         if not name or not examples:
             return

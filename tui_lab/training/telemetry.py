@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 import torch
@@ -39,7 +38,8 @@ class TelemetrySampler:
         interval_s: float = INTERVAL_S,
         record_s: float = RECORD_S,
     ) -> None:
-        """``step`` returns the current step; ``energy_before_j``: drawn by earlier attempts, None when unknown."""
+        """``step`` returns the current step; ``energy_before_j``: drawn by earlier attempts, None when
+        unknown."""
         self._events, self._step = events, step
         self._interval_s, self._record_s = interval_s, record_s
         self._energy = EnergyMeter(energy_before_j)
@@ -139,7 +139,7 @@ class TelemetrySampler:
 
 def _uuids() -> list[str]:
     """The UUIDs of the devices that CUDA shows this process, in CUDA's order; "" where it has none."""
-    properties: list[Any] = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [str(getattr(one, "uuid", "")) for one in properties]
 
 

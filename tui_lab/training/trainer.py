@@ -35,6 +35,7 @@ from tui_lab.training.recorder import PART
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer_config import TASK_COLUMN
 from tui_lab.training.trainer_seams import SeamTrainer
+from tui_lab.training.types import Inputs, Model, TokenCount
 
 
 class LabTrainer(SeamTrainer):
@@ -77,13 +78,19 @@ class LabTrainer(SeamTrainer):
     # ------------------------------------------------------------------ loss
 
     def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Model,
+        inputs: Inputs,
+        return_outputs: bool = False,
+        num_items_in_batch: TokenCount = None,
     ) -> Any:
         """The loss of a batch, a scalar; with ``return_outputs`` a pair of it and the model's output."""
         tasks = inputs.pop(TASK_COLUMN, None)
         tokens = num_items_in_batch
         if tokens is not None and self.group.size > 1:
-            tokens = tokens / self.group.size  # counted over all processes, whose gradients are averaged
+            tokens = (
+                torch.as_tensor(tokens) / self.group.size
+            )  # counted over all processes, whose gradients are averaged
         # not set before the first training step
         accumulation = max(1, getattr(self, "current_gradient_accumulation_steps", 1))
         loss: Any
@@ -119,17 +126,17 @@ class LabTrainer(SeamTrainer):
                 return part.share.tasks.get(self.objective.tasks.index(task), 0.0)
         return part.trained_tokens
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Inputs], TokenCount]:
         """The micro-batches of the next optimiser step and their number of trained tokens."""
         batches, tokens = super().get_batch_samples(*args, **kwargs)
         self.restarter.begin_step(batches, tokens)
         return batches, tokens
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: Model, inputs: Inputs, num_items_in_batch: TokenCount = None) -> Tensor:
         """Forward and backward of a micro-batch; repeated in parts where memory runs out."""
         return self.restarter.training_step(super().training_step, model, inputs, num_items_in_batch)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Model = None) -> torch.optim.Optimizer:
         """The optimiser, with parameter groups by depth and one for the weights of tasks, where needed."""
         optimizer = super().create_optimizer(model)
         if self.rate_factors:
@@ -144,7 +151,7 @@ class LabTrainer(SeamTrainer):
     def validation_loss(self) -> float:
         """Mean negative log-likelihood of a trained token over the validation rows, in nats."""
 
-        def evaluate(inputs: dict[str, Any]) -> tuple[float, int]:
+        def evaluate(inputs: Inputs) -> tuple[float, int]:
             outputs = self.model(**self.to_device(inputs), use_cache=False, fused_lm_head=True)
             return -float(outputs.log_probs.double().sum()), int(outputs.label_mask.sum())
 
@@ -157,12 +164,12 @@ class LabTrainer(SeamTrainer):
         total, tokens = sum(each[0] for each in totals), sum(each[1] for each in totals)
         return total / tokens if tokens else math.nan
 
-    def _validation_batches(self) -> DataLoader[Any]:
+    def _validation_batches(self) -> DataLoader[Inputs]:
         """Batches of held-out rows. Several processes divide the rows, each row once (accelerate would pad
         the last batches with repeated rows); with a sharded model each process evaluates every row, because
         each forward needs all processes."""
         if self.group.size == 1:
-            loader: DataLoader[Any] = self.get_eval_dataloader()
+            loader: DataLoader[Inputs] = self.get_eval_dataloader()
             return loader
         rows: Any = self.eval_dataset
         if not self.group.is_sharded:
@@ -171,7 +178,7 @@ class LabTrainer(SeamTrainer):
             rows, batch_size=self.args.per_device_eval_batch_size, collate_fn=self.data_collator
         )
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def evaluate(self, *_: object, **__: object) -> dict[str, float]:
         """The validation loss, passed to the Trainer's callbacks (best checkpoint, early stopping)."""
         metrics = {"eval_loss": self.validation_loss()}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -211,7 +218,7 @@ class LabTrainer(SeamTrainer):
             rotate_checkpoints(str(self.args.output_dir), self.checkpoints_kept, best)
         self.group.all_gather(None)
 
-    def create_model_card(self, *_: Any, **__: Any) -> None:
+    def create_model_card(self, *_: object, **__: object) -> None:
         """Writes nothing: a checkpoint needs no model card."""
 
     def write_weights(self, folder: Path, state_dict: Mapping[str, Tensor] | None) -> None:
@@ -229,14 +236,14 @@ class LabTrainer(SeamTrainer):
         if self.objective is not None:
             self.objective.load(checkpoint)
 
-    def read_best_weights(self, checkpoint: Path) -> None:
+    def read_best_weights(self) -> None:
         if self._adalora:
-            adalora_state.load(self.model, checkpoint)
+            adalora_state.load(self.model, Path(str(self.state.best_model_checkpoint)))
         else:
-            super().read_best_weights(checkpoint)
+            super().read_best_weights()
 
 
-def save_weights(model: Any, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
+def save_weights(model: Model, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
     """Saves an adapter as peft does, or a full model, in safetensors. ``state_dict``: gathered weights."""
     extra: dict[str, Any] = {}
     if hasattr(model, "peft_config"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from tui_lab.data.rows import TokenRow
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.training import objective, trackers
 from tui_lab.training.trainer_seams import use_one_gpu
+from tui_lab.training.types import ResolvedValues
 
 #: The column with the index of a row's task.
 TASK_COLUMN = "task"
 
 
-def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Mapping[str, Any]) -> SFTConfig:
+def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: ResolvedValues) -> SFTConfig:
     """trl's configuration for a recipe; ``values`` are the resolved ones, ``device`` is cuda, mps or cpu. The
     steps between validations and checkpoints are set once the length of the run is known."""
     compute_dtype = values["compute_dtype"]

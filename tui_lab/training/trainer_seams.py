@@ -19,6 +19,9 @@ import trl.trainer.utils as trl_utils
 from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainerState
 from trl import SFTTrainer
+from typing_extensions import override
+
+from tui_lab.training.types import AnyOptimizer, Inputs, Model
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +77,8 @@ SEAMS: tuple[Seam, ...] = (
          "the loss of a batch; adds to _metrics and _total_train_tokens"),
     Seam(_SFT + "__init__", "trl/trainer/sft_trainer.py:626", "76d729b676b4",
          "creates _metrics and _total_train_tokens"),
-    Seam("transformers.training_args:TrainingArguments.n_gpu.fget", "transformers/training_args.py:1962", "a7dd9976b457",
+    Seam("transformers.training_args:TrainingArguments.n_gpu.fget",
+         "transformers/training_args.py:1962", "a7dd9976b457",
          "_n_gpu: no DataParallel"),
     Seam(_TRAINER + "_inner_training_loop", "transformers/trainer.py:1583", "3b8b7359ad08",
          "the order of steps, logs and checkpoints"),
@@ -82,9 +86,11 @@ SEAMS: tuple[Seam, ...] = (
          "set_loss_tile: vocabulary entries of a tile"),
     Seam("trl.kernels.chunked_logprob:TOKEN_CHUNK_SIZE", "trl/kernels/chunked_logprob.py:31", "9806dd174fc5",
          "set_loss_tile: tokens of a tile"),
-    Seam("trl.kernels.chunked_divergence:TOKEN_CHUNK_SIZE", "trl/kernels/chunked_divergence.py:33", "9806dd174fc5",
+    Seam("trl.kernels.chunked_divergence:TOKEN_CHUNK_SIZE",
+         "trl/kernels/chunked_divergence.py:33", "9806dd174fc5",
          "set_loss_tile: tokens of a tile of the divergence"),
-    Seam("trl.kernels.chunked_divergence:VOCAB_CHUNK_SIZE", "trl/kernels/chunked_divergence.py:34", "09f2f3f368cd",
+    Seam("trl.kernels.chunked_divergence:VOCAB_CHUNK_SIZE",
+         "trl/kernels/chunked_divergence.py:34", "09f2f3f368cd",
          "set_loss_tile: vocabulary entries of a tile of the divergence"),
 )  # fmt: skip
 
@@ -107,7 +113,7 @@ def use_one_gpu(args: TrainingArguments) -> None:
 class SeamTrainer(SFTTrainer):
     """trl's trainer with public hooks in place of private methods. A subclass overrides the hooks alone."""
 
-    model: Any
+    model: Model
     train_dataset: Any
     #: Columns of the data that reach :meth:`compute_loss` although the model does not take them.
     extra_columns: tuple[str, ...] = ()
@@ -134,7 +140,7 @@ class SeamTrainer(SFTTrainer):
         """Loads the weights of a checkpoint."""
         super()._load_from_checkpoint(str(checkpoint))
 
-    def read_best_weights(self, checkpoint: Path) -> None:
+    def read_best_weights(self) -> None:
         """Loads the weights of the best checkpoint at the end of a training."""
         super()._load_best_model()
 
@@ -155,9 +161,9 @@ class SeamTrainer(SFTTrainer):
     def total_train_tokens(self, tokens: int) -> None:
         self._total_train_tokens = tokens
 
-    def to_device(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def to_device(self, inputs: Inputs) -> Inputs:
         """A batch on the device that the model is on."""
-        prepared: dict[str, Any] = self._prepare_inputs(inputs)
+        prepared: Inputs = self._prepare_inputs(inputs)
         return prepared
 
     def write_checkpoint(self) -> None:
@@ -202,11 +208,12 @@ class SeamTrainer(SFTTrainer):
         folder.mkdir(parents=True, exist_ok=True)
         self.write_weights(folder, state_dict)
 
+    @override
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.read_weights(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
-        self.read_best_weights(Path(str(self.state.best_model_checkpoint)))
+        self.read_best_weights()
 
     def _load_callback_state(self) -> None:
         """Early stopping continues to count where the checkpoint stood; its patience is the recipe's, which
@@ -221,7 +228,9 @@ class SeamTrainer(SFTTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """The optimiser's states come from the checkpoint; rates and weight decay are the recipe's, which may
         have changed since."""
-        optimizer: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # inside of accelerate's
+        optimizer: AnyOptimizer = getattr(
+            self.optimizer, "optimizer", self.optimizer
+        )  # inside of accelerate's
         scheduler: Any = self.lr_scheduler
         decays = [group["weight_decay"] for group in optimizer.param_groups]
         rates = list(getattr(scheduler, "base_lrs", []))

@@ -1,0 +1,22 @@
+"""Names for objects of libraries that are typed too loosely to be checked (transformers 5.23, trl, peft)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+#: A causal model of transformers, wrapped by peft or not: both set attributes at run time.
+Model: TypeAlias = Any
+#: A fast tokenizer of transformers.
+Tokenizer: TypeAlias = Any
+#: Columns of a batch: tensors of shape (B, T) or (B,), and integers for packed rows.
+Inputs: TypeAlias = dict[str, Any]
+Batch: TypeAlias = Mapping[str, Any]
+#: The resolved values of a recipe (:class:`tui_lab.recipes.resolve.Resolution`).
+ResolvedValues: TypeAlias = Mapping[str, Any]
+#: A torch optimiser or accelerate's wrapper of one.
+AnyOptimizer: TypeAlias = Any
+#: Trained tokens of a whole step; None where the Trainer averages over batches.
+TokenCount: TypeAlias = Tensor | int | None
