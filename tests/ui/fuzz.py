@@ -1,10 +1,11 @@
-"""Random keys, mouse events, pastes and window sizes on the whole lab, headless: nothing may be raised or get
-stuck, no finished run may change, no process may stay behind.
+"""Random keys, mouse events, pastes and window sizes on the whole lab, headless: no exception, no hang, no
+change of a finished run, no process left behind.
 
     python -m tests.ui.fuzz --events 10000 --seed 1
 
-The same seed draws the same events as long as the lab shows the same. A failing fuzz writes its events to a
-file, which ``--again FILE`` plays, and ``--shrink`` halves as long as they still fail.
+The same seed draws the same events as long as the lab shows the same. A failing run writes its events to a
+file, which ``--again FILE`` plays, and ``--shrink`` removes events as long as the rest still fails. The tests
+play fixed events only (see test_fuzz.py).
 """
 
 from __future__ import annotations
@@ -187,9 +188,14 @@ class Fuzz:
         return kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y)
 
     async def _settle(self, seconds: float = 0.3) -> None:
-        """Until the app, the screen and what has the focus have taken what was sent, or for a while."""
+        """Waits until the app has handled what was sent, however busy the machine is, and then until the screen
+        and the focused widget have no messages, or for ``seconds``."""
+        handled = asyncio.Event()
+        self.app.call_later(handled.set)  # comes after the events in the app's queue
+        deadline = time.monotonic() + ANSWER_S
+        while not handled.is_set() and self.app._exception is None and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # an exception in the app sets no event
         deadline = time.monotonic() + seconds
-        await asyncio.sleep(0)
         while time.monotonic() < deadline:
             await asyncio.sleep(0)
             pumps = [self.app, *self.app.screen_stack[-1:], self.app.focused]
@@ -241,7 +247,7 @@ class Fuzz:
         self._raised()
 
     async def _free(self) -> None:
-        """Whatever lies over the pane is left with Escape, and then the key of Setup brings Setup."""
+        """Escape closes every modal screen, and then F2 shows Setup, which stays in view."""
         app = self.app
         if app.settings.keys:  # keys that the fuzz has given away would be missed below
             from tui_lab.ui.screens import change_setting
@@ -261,10 +267,12 @@ class Fuzz:
         deadline = time.monotonic() + ANSWER_S
         while app.current_mode != "setup" or isinstance(app.screen, TooSmall):
             if time.monotonic() > deadline:
-                raise Failure(f"F2 does not bring Choose: {app.screen_stack}\n{screen_text(app)}")
+                raise Failure(f"F2 does not show Setup: {app.screen_stack}\n{screen_text(app)}")
             await asyncio.sleep(0.01)
             self._raised()
         await self._answers()
+        if app.current_mode != "setup":
+            raise Failure(f"{app.current_mode} came back after F2 had shown Setup\n{screen_text(app)}")
 
 
 def _watch(report: Fuzz, log: list[Step], over: threading.Event) -> None:

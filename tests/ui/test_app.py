@@ -86,7 +86,7 @@ async def test_help_lists_keys_and_closes() -> None:
         await pilot.press("f1")
         await until(lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("slash", *"queue")
-        await until(lambda: "wait its turn" in screen_text(app) and "Go to Train" not in screen_text(app))
+        await until(lambda: "into the queue" in screen_text(app) and "Go to Train" not in screen_text(app))
         await pilot.press("escape")
         await until(lambda: "Choose a model, a preset and data" in screen_text(app))
         await pilot.press("escape")

@@ -10,7 +10,6 @@ from textual import events
 from textual.app import ScreenStackError, SystemCommand, get_system_commands_provider
 from textual.errors import NoWidget
 from textual.reactive import reactive
-from textual.screen import Screen
 
 from tui_lab.core.settings import Settings, Source
 from tui_lab.ui import pane_switcher, replay_player
@@ -24,6 +23,7 @@ from tui_lab.ui.terminal.gc_policy import Collector
 from tui_lab.ui.terminal.signals import in_order
 from tui_lab.ui.terminal.terminal_app import TerminalApp
 from tui_lab.ui.terminal.textual_internals import all_screens, has_been_shown, keymap_of
+from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.header import HeaderLine
 
 if TYPE_CHECKING:
@@ -40,31 +40,31 @@ if TYPE_CHECKING:
 MOST_PROBLEMS = 2
 
 
-def _setup() -> Screen[Any]:
+def _setup() -> AnyScreen:
     from tui_lab.ui.screens.setup import SetupPane
 
     return SetupPane()
 
 
-def _train() -> Screen[Any]:
+def _train() -> AnyScreen:
     from tui_lab.ui.screens.train import TrainPane
 
     return TrainPane()
 
 
-def _playground() -> Screen[Any]:
+def _playground() -> AnyScreen:
     from tui_lab.ui.screens.playground import PlaygroundPane
 
     return PlaygroundPane()
 
 
-def _retention() -> Screen[Any]:
+def _retention() -> AnyScreen:
     from tui_lab.ui.screens.retention import RetentionPane
 
     return RetentionPane()
 
 
-def _runs() -> Screen[Any]:
+def _runs() -> AnyScreen:
     from tui_lab.ui.screens.runs import RunsPane
 
     return RunsPane()
@@ -85,7 +85,7 @@ class LabApp(TerminalApp):
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[Any]] = {_lab_commands, get_system_commands_provider}
     BINDINGS = registry.bindings("app")
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+    MODES: ClassVar[dict[str, str | Callable[[], AnyScreen]]] = {
         "setup": _setup,
         "train": _train,
         "playground": _playground,
@@ -132,7 +132,7 @@ class LabApp(TerminalApp):
             screen.query(HeaderLine).refresh()  # it shows the panes' keys
         return problems
 
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+    def get_system_commands(self, screen: AnyScreen) -> Iterable[SystemCommand]:
         """Of Textual's own commands those that the registry does not have."""
         for command in super().get_system_commands(screen):
             if command.title == "Screenshot":
@@ -294,7 +294,7 @@ class LabApp(TerminalApp):
     def watch_plot_weight(self, weight: str) -> None:
         self._set_plots(weight=weight)
 
-    def _set_plots(self, **options: Any) -> None:
+    def _set_plots(self, **options: str) -> None:
         from tui_lab.ui.widgets.plot import Plot
 
         for screen in all_screens(self):

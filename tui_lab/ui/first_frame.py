@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from textual.app import App
 
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import is_batching
+from tui_lab.ui.terminal.types import AnyApp
 
 #: Seconds that the thread which writes to the terminal gets before slow work begins.
 FLUSH_S = 0.01
@@ -17,7 +15,7 @@ FLUSH_S = 0.01
 class FirstFrame:
     """Knows whether a pane has been drawn. (``call_after_refresh`` calls back before the first drawing.)"""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: AnyApp) -> None:
         self._app = app
         self._waiting: list[Callable[[], object]] = []
         self.drawn = False

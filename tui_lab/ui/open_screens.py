@@ -6,21 +6,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from textual.app import App
-from textual.screen import Screen
-
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui import pane_switcher
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.terminal.remappable_screen import RemappableScreen
+from tui_lab.ui.terminal.types import AnyApp, AnyScreen
 
 if TYPE_CHECKING:
     from tui_lab.runs.folder import Run
     from tui_lab.ui.actions.jump import Place
-
-AnyApp = App[Any]
 
 
 def modal_is_open(app: AnyApp) -> bool:
@@ -36,7 +32,7 @@ def _group(app: AnyApp) -> str:
     return str(getattr(app.screen, "GROUP", ""))
 
 
-def _toggle(app: AnyApp, screen: type[Screen[Any]], make: Callable[[str], Screen[Any]]) -> None:
+def _toggle(app: AnyApp, screen: type[AnyScreen], make: Callable[[str], AnyScreen]) -> None:
     top = app.screen
     if isinstance(top, screen):
         top.dismiss()

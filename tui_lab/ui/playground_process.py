@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from textual.app import App
+from typing import TYPE_CHECKING
 
 from tui_lab.ui.lab import lab_of
+from tui_lab.ui.terminal.types import AnyApp
 
 if TYPE_CHECKING:
     from tui_lab.playground.client import HostClient
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 class PlaygroundProcess:
     """Owns the client of the playground process."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: AnyApp) -> None:
         self._app = app
         self.client: HostClient | None = None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from textual.app import App
 from textual.timer import Timer
+
+from tui_lab.ui.terminal.types import AnyApp
 
 if TYPE_CHECKING:
     from tui_lab.runs.folder import Run
@@ -19,7 +20,7 @@ TICK_S = 0.05
 class ReplayPlayer:
     """The replay of an app, if it plays one."""
 
-    def __init__(self, app: App[Any], replay: Replay | None) -> None:
+    def __init__(self, app: AnyApp, replay: Replay | None) -> None:
         self._app, self.replay = app, replay
         self._timer: Timer | None = None
 

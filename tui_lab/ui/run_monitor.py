@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from typing import Any
 
-from textual.app import App
 from textual.timer import Timer
 
 from tui_lab.ui.actions.registry import first_key
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.textual_internals import keymap_of
+from tui_lab.ui.terminal.types import AnyApp
 
 #: The newest runs that may be in progress: older ones have ended.
 RUNS_CHECKED = 30
@@ -21,7 +20,7 @@ ANNOUNCE_EVERY_S = 5.0
 class RunMonitor:
     """The runs in progress, as an app sees them."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: AnyApp) -> None:
         self._app = app
         self._announced = ("", "")  # text of the header line while no pane shows a run
         self._timer: Timer | None = None

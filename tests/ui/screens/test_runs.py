@@ -142,7 +142,7 @@ async def test_marked_runs_are_compared(size: tuple[int, int], own_folders: Path
         await pilot.press("x")
         await until(lambda: "by time (s)" in plot.text)
         await pilot.press("m")
-        await until(lambda: "None of these runs was probed" in plot.text)
+        await until(lambda: "None of these runs has retention probes" in plot.text)
         if not pane.grid:
             await pilot.press("t")
         await until(lambda: "lora_r" in screen_text(app))
@@ -228,7 +228,11 @@ async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None
         pane.marked = [first.id, second.id, live.id]
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "Delete 2 runs" in screen_text(app) and "1 in progress stay" in screen_text(app))
+        await until(
+            lambda: (
+                "Delete 2 runs" in screen_text(app) and "This cannot be taken back. 1 in" in screen_text(app)
+            )
+        )
         await pilot.press("y")
         await until(lambda: list_runs() == [live])
     lock.release()
@@ -277,10 +281,10 @@ async def test_the_queue_from_choose_to_its_end(
         await pilot.press("enter")
         await until(lambda: said(app, "waits in the queue"))
         await pilot.press("h")
-        await until(lambda: said(app, "The queue goes on"))
+        await until(lambda: said(app, "The queue continues"))
         await until(lambda: pane.table.runs[0].state == "running", seconds=40)
         await pilot.press("h")
-        await until(lambda: said(app, "The queue is held: nothing more starts"))
+        await until(lambda: said(app, "The queue is held: no further run starts"))
         await until(lambda: pane.table.runs[0].state == "finished", seconds=40)
 
 

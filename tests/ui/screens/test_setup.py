@@ -30,7 +30,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Runs that were launched, instead of launching them."""
     runs: list[Run] = []
 
-    def start(run: Run) -> Any:
+    def start(run: Run, environment: object = None) -> Any:
         runs.append(run)
         return Child()
 
@@ -63,7 +63,7 @@ def pane(app: LabApp) -> SetupPane:
 
 async def ready(app: LabApp) -> None:
     await until(lambda: "starts the run" in screen_text(app), what=screen_text(app))
-    await until(lambda: pane(app).device is not None and pane(app)._entries)
+    await until(lambda: pane(app).memory.device is not None and pane(app)._entries)
 
 
 async def test_one_key_starts_the_default_run_and_shows_it(started: list[Run]) -> None:
@@ -220,7 +220,7 @@ async def test_a_file_that_is_not_there_is_said(preview: None, tmp_path: Path) -
 
 
 async def test_what_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: Run) -> Any:
+    def refuse(run: Run, environment: object = None) -> Any:
         raise LabError("run x: its folder cannot be written (Read-only file system)")
 
     monkeypatch.setattr(launch, "start", refuse)

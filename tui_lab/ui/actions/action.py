@@ -1,4 +1,4 @@
-"""What an action is: one thing that can be done with a key, where it works, and how it is told."""
+"""An action: one thing that a key does, where it works, and its texts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do. ``group`` is where it works: everywhere ("app"), on one pane, in one kind of widget,
-    or on one kind of screen that lies over a pane."""
+    """``group`` is where the action works: everywhere ("app"), on one pane, in one kind of widget, or on one
+    kind of modal screen."""
 
     id: str
-    keys: str  # Textual's names, commas between; "" for what only the palette and the help offer
+    keys: str  # Textual's names, separated by commas; "" for an action of the palette and the help only
     action: str  # what Textual runs
-    label: str  # a word or two, for the footer
-    tooltip: str  # a sentence, for help and palette
+    label: str  # one or two words, for the footer
+    tooltip: str  # a sentence, for the help and the palette
     group: str = "app"
     show: bool = False  # in the footer
-    display: str = ""  # how the footer writes the keys, where the first of them would say too little
+    display: str = ""  # how the footer writes the keys; "" for the first key

@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 from tui_lab.ui.actions.explanations import Explanation, matching, of_pane, read
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import GROUPS, bindings
+from tui_lab.ui.actions.search_line import SearchLine
 
 
 def shown(term: Explanation) -> Content:
@@ -49,10 +50,6 @@ class ExplainScreen(Modal[None]):
         height: 1fr; min-height: 3; border: none; background: $panel; text-wrap: nowrap;
         text-overflow: ellipsis; scrollbar-size-vertical: 1;
     }
-    ExplainScreen Input, ExplainScreen Input:focus {
-        display: none; height: 1; border: none; padding: 0 1; background: $boost;
-    }
-    ExplainScreen Input.-open, ExplainScreen Input.-open:focus { display: block; }
     ExplainScreen #text {
         width: 100%; height: auto; min-height: 6; padding: 0 1; border-top: solid $border-blurred;
     }
@@ -72,8 +69,9 @@ class ExplainScreen(Modal[None]):
                 f"{self.keys('explain.search')} searches, {self.keys('explain.all')} all terms, "
                 f"{self.keys('explain.close')} closes"
             )
-            yield Input(placeholder="words")
-            yield OptionList()
+            terms = OptionList()
+            yield SearchLine("words", terms)
+            yield terms
             yield Static(id="text")
 
     def on_mount(self) -> None:
@@ -82,7 +80,7 @@ class ExplainScreen(Modal[None]):
     def _fill(self) -> None:
         """The terms that are asked for; the cursor stays on its own."""
         terms = list(read().values()) if self.all_terms else of_pane(self.pane)
-        terms = matching(self.query_one(Input).value, terms)
+        terms = matching(self.query_one(SearchLine).value, terms)
         where = "everywhere" if self.all_terms else GROUPS.get(self.pane, self.pane)
         self.query_one(Vertical).border_title = f"What it means: {where}"
         options = self.query_one(OptionList)
@@ -99,29 +97,21 @@ class ExplainScreen(Modal[None]):
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
         if event.option_id:
             self.query_one("#text", Static).update(shown(read()[event.option_id]))
-            if not self.query_one(Input).value:
+            if not self.query_one(SearchLine).value:
                 self.term = event.option_id
 
     @on(Input.Changed)
     def _typed(self) -> None:
         self._fill()
 
-    @on(Input.Submitted)
-    def _entered(self) -> None:
-        self.query_one(OptionList).focus()
-
     def action_search(self) -> None:
-        self.query_one(Input).add_class("-open").focus()
+        self.query_one(SearchLine).open_search()
 
     def action_everything(self) -> None:
         self.all_terms = not self.all_terms
         self._fill()
 
     def action_leave(self) -> None:
-        line = self.query_one(Input)
-        if line.has_class("-open"):
-            line.value = ""
-            line.remove_class("-open")
-            self.query_one(OptionList).focus()
-        else:
+        """Closes the search, else the explanations."""
+        if not self.query_one(SearchLine).close_search():
             self.dismiss(None)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from textual.dom import DOMNode
+
+from tui_lab.ui.terminal.types import AnyScreen
 
 FOLDER = Path(__file__).with_name("explanations")
 #: Files whose terms are of one pane or screen have its name; these are of another.
@@ -60,7 +61,7 @@ def of_pane(pane: str) -> list[Explanation]:
     return sorted((each for each in read().values() if pane in each.of), key=lambda each: each.of[0] != pane)
 
 
-def focused_term(screens: Sequence[Any]) -> tuple[str, str]:
+def focused_term(screens: Sequence[AnyScreen]) -> tuple[str, str]:
     """What is explained of screens that lie over each other, the last on top: (the one whose terms are
     listed, the term that has the focus or "" for none). A widget says what it shows in ``explains``; a part
     of a pane and its tab stand for the first term of that name; what has no terms of its own leaves that to

@@ -18,6 +18,7 @@ from tui_lab.ui.actions.footer import KeysLine
 from tui_lab.ui.actions.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_cell
+from tui_lab.ui.actions.search_line import SearchLine
 
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 WIDEST = 100
@@ -90,10 +91,7 @@ class HelpScreen(Modal[None]):
     }
     HelpScreen VerticalScroll { height: 1fr; padding: 0 2; scrollbar-size-vertical: 1; }
     HelpScreen Static { width: 1fr; height: auto; }
-    HelpScreen Input, HelpScreen Input:focus {
-        display: none; height: 1; border: none; padding: 0 2; background: $boost;
-    }
-    HelpScreen Input.-open, HelpScreen Input.-open:focus { display: block; }
+    HelpScreen SearchLine, HelpScreen SearchLine:focus { padding: 0 2; }
     """
     GROUP = "help"
     AUTO_FOCUS = "VerticalScroll"
@@ -105,9 +103,9 @@ class HelpScreen(Modal[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield Input(placeholder="a word, a key, or an action's id")
-            with VerticalScroll():
-                yield Static()
+            text = VerticalScroll(Static())
+            yield SearchLine("a word, a key, or an action's id", text)
+            yield text
             yield KeysLine(compact=True, show_command_palette=False)
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -115,7 +113,7 @@ class HelpScreen(Modal[None]):
 
     def _draw(self) -> None:
         width = max(20, min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR)
-        words = self.query_one(Input).value
+        words = self.query_one(SearchLine).value
         if self.whether:
             text = whether_content(self.keymap, width)
         else:
@@ -128,10 +126,6 @@ class HelpScreen(Modal[None]):
     def _typed(self) -> None:
         self._draw()
         self.query_one(VerticalScroll).scroll_home(animate=False)
-
-    @on(Input.Submitted)
-    def _entered(self) -> None:
-        self.query_one(VerticalScroll).focus()
 
     @property
     def labels_now(self) -> dict[str, str]:
@@ -147,13 +141,9 @@ class HelpScreen(Modal[None]):
     def action_search(self) -> None:
         self.whether = False
         self.refresh_bindings()
-        self.query_one(Input).add_class("-open").focus()
+        self.query_one(SearchLine).open_search()
 
     def action_leave(self) -> None:
-        line = self.query_one(Input)
-        if line.has_class("-open"):
-            line.value = ""
-            line.remove_class("-open")
-            self.query_one(VerticalScroll).focus()
-        else:
+        """Closes the search, else the help."""
+        if not self.query_one(SearchLine).close_search():
             self.dismiss(None)

@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.terminal.types import AnyScreen
 
 #: The home row first, for it is nearest.
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
     x: int
     y: int
-    go: Callable[[], Any]
+    go: Callable[[], object]
 
 
 def labels(count: int) -> list[str]:
@@ -39,12 +39,12 @@ def labels(count: int) -> list[str]:
     return ["".join(pair) for pair in product(LETTERS, repeat=2)][:count]
 
 
-def places(screen: Screen[Any]) -> list[Place]:
+def places(screen: AnyScreen) -> list[Place]:
     """Everything on the screen that can be gone to, from the top left; labels do not touch each other."""
     width, height = screen.size
     found: list[Place] = []
 
-    def add(x: int, y: int, go: Callable[[], Any]) -> None:
+    def add(x: int, y: int, go: Callable[[], object]) -> None:
         x = max(0, x)
         taken = [place.x for place in found if place.y == y]
         while any(abs(x - other) < LABEL_ROOM for other in taken):
@@ -63,7 +63,7 @@ def places(screen: Screen[Any]) -> list[Place]:
     return sorted(found, key=lambda place: (place.y, place.x))
 
 
-def _seen(screen: Screen[Any], widget: Widget) -> tuple[int, int] | None:
+def _seen(screen: AnyScreen, widget: Widget) -> tuple[int, int] | None:
     """Where the part of a widget begins that is in view; None when none is."""
     if not widget.is_on_screen or not widget.region:
         return None

@@ -1,4 +1,4 @@
-"""The keyboard as a page of Markdown, from the registry of actions: ``python -m tui_lab.ui.actions.keyboard_page``."""
+"""The keyboard as a page of Markdown: ``python -m tui_lab.ui.actions.keyboard_page``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tui_lab.ui.actions.registry import ACTIONS, GROUPS, key_name, keys_now
 INTRODUCTION = """\
 # The keyboard
 
-Every action of the lab with its keys, from the same registry that feeds key bindings, footer, command
-palette, cheat sheet (`?`) and help (`F1`). This page is written by `python -m tui_lab.ui.actions.keyboard_page`.
+Every action of the lab with its keys, from the registry that key bindings, footer, command palette, cheat
+sheet (`?`) and help (`F1`) use. `python -m tui_lab.ui.actions.keyboard_page` writes this page.
 
-Any action can have other keys: name it by its id under `[keys]` of `settings.toml`, with commas between
-several keys and an empty text for none. A key that would mean two things at the same place is left out and
-named when the lab starts.
+Remap an action by its id under `[keys]` of `settings.toml`; separate several keys by commas, an empty text
+removes all keys. A key that two actions would share is ignored, with a message when the lab starts. Former ids
+of actions still work; `tui-lab doctor` names them.
 
 ```toml
 [keys]
@@ -23,7 +23,7 @@ named when the lab starts.
 ```
 
 Keys are written as they are printed: `F5`, `Ctrl+S`, `Esc`, `Space`, `PgUp`, `?`, `A` (with Shift), `comma`.
-Function keys and chords of the whole lab work while a text is typed, too; digits and letters are text there.
+Function keys and chords of the whole lab also work while text is typed; digits and letters are text there.
 While a question is open the panes wait for its answer.
 """
 

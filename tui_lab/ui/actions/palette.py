@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Provider
 from textual.message import Message
-from textual.screen import Screen
 from textual.style import Style
 from textual.widgets import Input, OptionList
 
@@ -15,6 +14,7 @@ from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.registry import ACTIONS, key_cell
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce
 from tui_lab.ui.terminal.textual_internals import keymap_of
+from tui_lab.ui.terminal.types import AnyScreen
 
 if TYPE_CHECKING:
     from textual.command import Hits
@@ -32,7 +32,7 @@ class Palette(DismissedOnce, CommandPalette):
 class LabCommands(Provider):
     """See the module's docstring."""
 
-    def __init__(self, screen: Screen[Any], match_style: Style | None = None) -> None:
+    def __init__(self, screen: AnyScreen, match_style: Style | None = None) -> None:
         super().__init__(screen, match_style)
         self._opened_at = pane_switcher.now()
 

@@ -1,6 +1,6 @@
-"""The one list of everything that can be done with a key. It feeds key bindings, footer, command palette,
-cheat sheet and help, so that none of them can say something else. Keys are re-mapped by an action's id. This
-is the table of the whole lab and of its panes; what lies over panes is in :mod:`tui_lab.ui.actions.registry_modal`."""
+"""All actions that have a key, and their texts. Key bindings, footer, command palette, cheat sheet and help
+are made from this registry. Users remap keys by an action's id. This module has the actions of the whole lab
+and of its panes; those of modal screens are in :mod:`tui_lab.ui.actions.registry_modal`."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ GROUPS = {
 }
 #: Groups of the panes; their keys and those of the whole lab are in force together.
 PANE_GROUPS = tuple(group for group in GROUPS if group not in MODAL_GROUPS and group != "app")
-#: Widgets whose keys meet those of their pane. (Where a text is typed the field's own keys go first.)
+#: Widgets whose keys are in force together with their pane's. (A text field takes its own keys first.)
 WIDGET_GROUPS = {"form": "setup", "lane": "playground"}
 
 # fmt: off
 ACTIONS: tuple[Action, ...] = (
     # --- everywhere
     Action("app.keys", "question_mark", "open('cheat_sheet')", "Keys",
-           "The keys of this pane on one screen.", show=True),
-    Action("app.help", "f1", "open('help')", "Help", "Everything: what each pane is for, every key; / searches."),
+           "Show the keys of this pane on one screen.", show=True),
+    Action("app.help", "f1", "open('help')", "Help",
+           "Show what each pane is for, and every key; / searches."),
     Action("app.setup", "f2,1", "pane('setup')", "Setup", "Go to Setup: model, preset, data, fields."),
     Action("app.train", "f3,2", "pane('train')", "Train", "Go to Train: watch a run, pause it, stop it."),
     Action("app.playground", "f4,3", "pane('playground')", "Playground",
@@ -55,162 +56,166 @@ ACTIONS: tuple[Action, ...] = (
            "Go to Retention: what a run forgot, and what to do about it."),
     Action("app.runs", "f6,5", "pane('runs')", "Runs", "Go to Runs: all runs, sweeps and the queue."),
     Action("app.jump", "ctrl+o", "open('jump')", "Jump",
-           "Put letters on everything in view; typing one goes there."),
+           "Show letters on everything in view; type one to go there."),
     Action("app.explain", "f10,ctrl+g", "open('explanations')", "Explain",
-           "Explain the field or the figures in view, in two sentences with a source.", show=True),
+           "Explain the field or the figures in view in two sentences with a source.", show=True),
     Action("app.whether", "H", "open('whether')", "Tune at all?",
-           "One page: fine-tune, or prompt, or retrieve, and how to find out here."),
-    Action("app.palette", "ctrl+p", "command_palette", "Commands", "Search everything that can be done."),
+           "One page on whether to fine-tune, prompt or retrieve, and how to find out here."),
+    Action("app.palette", "ctrl+p", "command_palette", "Commands", "Search all actions."),
     Action("app.theme", "f9", "open('themes')", "Theme", "Choose another theme."),
     Action("app.plots", "f8", "next_marker", "Plot marks",
-           "Draw plots in braille, in blocks, or in plain ASCII."),
+           "Draw plots in braille, in blocks, or in ASCII."),
     Action("app.slow-link", "f12", "slow_link", "Slow link",
-           "Send less over the line: plots and streams are drawn less often; again as usual."),
+           "Send less to the terminal: plots and streams are drawn less often; again: as usual."),
     Action("app.redraw", "ctrl+l", "redraw", "Redraw",
-           "Send the whole screen anew, for when something else has written on it."),
+           "Send the whole screen again, after something else has written on it."),
     Action("app.export", "E", "open('export')", "Export",
-           "Take what the run learned elsewhere: adapter, model, GGUF."),
-    Action("app.report", "W", "open('report')", "Report", "Write the report of the run, and say where it lies."),
+           "Export what the run learned: adapter, merged model, GGUF."),
+    Action("app.report", "W", "open('report')", "Report",
+           "Write the report of the run, and show where it is."),
     Action("app.settings", "comma,f11", "open('settings')", "Settings",
-           "See every setting with where it came from, and change it."),
-    Action("app.doctor", "D", "open('doctor')", "Doctor", "Check what this machine can do, and what would help."),
-    Action("app.quit", "q,ctrl+q", "leave", "Quit", "Leave the lab. A run in progress goes on without it.",
+           "Show and change every setting, with where its value comes from."),
+    Action("app.doctor", "D", "open('doctor')", "Doctor", "Check what this machine can do, and what to fix."),
+    Action("app.quit", "q,ctrl+q", "leave", "Quit", "Leave the lab. A run in progress continues without it.",
            show=True),
     # --- setup
     Action("setup.start", "s,ctrl+s", "start", "Start",
-           "Start a run with what is chosen here, and watch it on Train.", "setup", show=True),
+           "Start a run with this recipe, and watch it on Train.", "setup", show=True),
     Action("setup.queue", "a", "queue", "Queue",
-           "Let a run with what is chosen here wait its turn in the queue.", "setup", show=True),
+           "Put a run with this recipe into the queue.", "setup", show=True),
     Action("setup.copy", "c", "copy_command", "Copy command",
            "Copy the tui-lab train command.", "setup", show=True),
     Action("setup.fit", "x", "make_fit", "Make it fit",
-           "Change the recipe as little as it takes to fit into memory; again takes it back.", "setup"),
+           "Change the recipe as little as possible so that it fits into memory; again: undo.", "setup"),
     Action("setup.ways", "X", "ways", "Ways to fit",
            "List every way to make the recipe fit, with what each costs.", "setup"),
     Action("setup.probe", "e", "exact", "Count memory",
-           "Count the memory of two real steps exactly, without weights: takes seconds.", "setup"),
+           "Count the memory of two real steps exactly, without loading weights, in seconds.", "setup"),
     Action("setup.calibrate", "k", "calibrate", "Measure speed",
-           "Measure ten steps of this recipe here, so that time is measured and not assumed.", "setup"),
+           "Measure ten steps of this recipe here, so that the forecast of time is measured.", "setup"),
     Action("setup.gpu", "g", "next_gpu", "Next GPU",
            "Run on the next GPU of this machine, and forecast for it.", "setup"),
     Action("setup.models", "m", "show('models')", "Models", "Choose a model.", "setup"),
     Action("setup.presets", "p", "show('presets')", "Presets", "Choose a preset.", "setup"),
     Action("setup.data", "d", "show('data')", "Data",
-           "Choose the data, and see it as the model will.", "setup"),
+           "Choose the data, and see it as the model does.", "setup"),
     Action("setup.fields", "f", "show('fields')", "Fields", "Edit every field of the recipe.", "setup"),
     Action("setup.path", "slash", "type_name", "Type a name",
-           "Type a folder, a file or a hub name instead of picking from the list.", "setup", show=True),
+           "Type a folder, a file or a hub name.", "setup", show=True),
     # --- train
     Action("train.pause", "space", "pause", "Pause",
-           "Hold the run after the step in hand, or go on.", "train", show=True),
+           "Pause the run after the current step, or continue it.", "train", show=True),
     Action("train.checkpoint", "k", "checkpoint", "Checkpoint",
-           "Save a checkpoint after the step in hand.", "train", show=True),
+           "Save a checkpoint after the current step.", "train", show=True),
     Action("train.stop", "x", "stop", "Stop",
-           "End the run after the step in hand; what was learned is saved.", "train", show=True),
+           "End the run after the current step; what was learned is saved.", "train", show=True),
     Action("train.runs", "r", "choose_run", "Runs",
-           "Show another run: a live one or one that has ended.", "train", show=True),
+           "Show another run, live or ended.", "train", show=True),
     Action("train.arm", "a", "arm", "Arm",
-           "Stop the run on its own once retention is surely lost, or let it go on.", "train", show=True),
+           "Arm the run, so that it stops once retention is surely lost; again: disarm.", "train", show=True),
     Action("train.probe", "p", "probe", "Probe",
-           "Measure retention and the distance from the base after the step in hand.", "train"),
+           "Measure retention and the distance from the base after the current step.", "train"),
     Action("train.flags", "f", "flags", "Red flags",
-           "Read what goes wrong in this run, and what helps.", "train"),
+           "Show what goes wrong in this run, and what helps.", "train"),
     Action("train.log", "l", "log_scale", "Log scale",
            "Draw the loss on a logarithmic axis, or back.", "train"),
     Action("train.next", "t,right_square_bracket", "turn_tab(1)", "Tab",
            "Show the next tab.", "train", show=True),
     Action("train.previous", "T,left_square_bracket", "turn_tab(-1)", "Previous tab",
-           "Show the tab before.", "train"),
+           "Show the previous tab.", "train"),
     Action("train.faster", "plus", "speed(1)", "Faster", "Play a replay faster.", "train", show=True),
     Action("train.slower", "minus", "speed(-1)", "Slower", "Play a replay slower.", "train", show=True),
     Action("train.resume", "R", "resume", "Resume",
-           "Start a run again from its last checkpoint.", "train", show=True),
+           "Start the run again from its last checkpoint.", "train", show=True),
     # --- playground
-    Action("playground.run", "ctrl+r,r", "run", "Run", "Run every lane on the prompt, again if it ran before.",
+    Action("playground.run", "ctrl+r,r", "run", "Run", "Run every lane on the prompt.",
            "playground", show=True),
     Action("playground.stop", "x", "stop", "Stop",
-           "End all lanes at their next token; what they have stays.", "playground", show=True),
+           "End all lanes at their next token; their text stays.", "playground", show=True),
     Action("playground.prompt", "i,slash", "prompt", "Prompt",
            "Go to the prompt.", "playground", show=True),
     Action("playground.edit", "e", "edit", "Edit",
-           "Edit the lane in place: a strategy and its parameters.", "playground", show=True),
+           "Edit the lane: its strategy and parameters.", "playground", show=True),
     Action("playground.inspect", "enter", "inspect", "Inspect",
-           "Look into the lane token by token.", "playground", show=True),
+           "Inspect the lane token by token.", "playground", show=True),
     Action("playground.next", "right_square_bracket,right,l", "lane(1)", "Next lane",
            "Go to the next lane.", "playground"),
     Action("playground.previous", "left_square_bracket,left", "lane(-1)", "Previous lane",
-           "Go to the lane before.", "playground"),
+           "Go to the previous lane.", "playground"),
     Action("playground.add", "a", "add", "Add", "Add a lane after this one.", "playground"),
     Action("playground.duplicate", "d", "duplicate", "Duplicate",
-           "Put the same lane beside it, with the next seed.", "playground"),
-    Action("playground.remove", "delete,minus", "remove", "Remove", "Take the lane away.", "playground"),
+           "Duplicate the lane, with the next seed.", "playground"),
+    Action("playground.remove", "delete,minus", "remove", "Remove", "Remove the lane.", "playground"),
     Action("playground.sets", "p", "sets", "Lane sets",
-           "Choose a set of lanes: six classics, ladders, base against tuned.", "playground", show=True),
+           "Choose a set of lanes, such as six classics or base against tuned.", "playground", show=True),
     Action("playground.tuned", "t", "tuned", "Tuned run",
-           "Load a run's adapter beside its base, and lanes that show the difference.", "playground", show=True),
+           "Load a run's adapter next to its base, with lanes that show the difference.",
+           "playground", show=True),
     Action("playground.model", "m", "model", "Model",
-           "Load another model, in another precision.", "playground", show=True),
+           "Load another model, or another precision.", "playground", show=True),
     Action("playground.seeds", "v", "seeds", "Seeds",
-           "Draw with the same seeds in every run, or with fresh ones.", "playground"),
-    Action("playground.tokens", "n", "tokens", "Length", "Set how many new tokens a lane may have.", "playground"),
+           "Use the same seeds in every run, or new ones.", "playground"),
+    Action("playground.tokens", "n", "tokens", "Length",
+           "Set the maximum number of new tokens.", "playground"),
     Action("playground.template", "c", "template", "Chat template",
-           "Ask through the chat template, or give the prompt as plain text.", "playground"),
+           "Use the chat template, or give the prompt as plain text.", "playground"),
     Action("playground.system", "S", "system", "System prompt", "Set the system prompt.", "playground"),
-    Action("playground.history", "h", "history", "History", "Take a prompt that was run before.", "playground"),
+    Action("playground.history", "h", "history", "History", "Choose an earlier prompt.", "playground"),
     Action("playground.copy", "y", "copy", "Copy", "Copy the lane's text.", "playground"),
     Action("playground.save", "w", "save", "Save",
            "Save the comparison as Markdown and JSON.", "playground", show=True),
     Action("playground.blind", "b", "blind", "Blind A/B",
-           "Vote between two lanes without knowing which is which.", "playground"),
+           "Vote on two lanes without seeing which is which.", "playground"),
     Action("playground.unload", "u", "unload", "Free memory",
            "Free the model's memory; the next run loads it again.", "playground"),
     # --- retention
     Action("retention.measure", "e", "measure", "Measure",
-           "Ask the base and the tuned model a suite's questions.", "retention", show=True),
+           "Measure the base and the tuned model on a suite.", "retention", show=True),
     Action("retention.sweep", "s", "sweep", "Strength",
-           "Try the adapter at several strengths: what it gains and keeps at each.", "retention", show=True),
+           "Measure the adapter at several strengths: gain and retention at each.", "retention", show=True),
     Action("retention.save", "w", "save_strength", "Save strength",
            "Save the adapter at a strength of the sweep.", "retention", show=True),
     Action("retention.next", "t,right_square_bracket", "turn_tab(1)", "Tab",
            "Show the next tab.", "retention", show=True),
     Action("retention.previous", "T,left_square_bracket", "turn_tab(-1)", "Previous tab",
-           "Show the tab before.", "retention"),
+           "Show the previous tab.", "retention"),
     Action("retention.runs", "r", "choose_run", "Runs", "Show another run.", "retention", show=True),
     Action("retention.playground", "c", "playground", "Playground",
            "Compare this run with its base on Playground.", "retention", show=True),
     Action("retention.cancel", "x", "cancel", "End",
-           "End the measurement in hand; what was scored is kept.", "retention"),
+           "End the measurement; what was scored is saved.", "retention"),
     # --- runs
     Action("runs.open", "enter", "open", "Train", "Show the run on Train.", "runs", show=True),
     Action("runs.retention", "k", "retention", "Retention", "Show on Retention what the run forgot.", "runs"),
     Action("runs.playground", "c", "playground", "Playground",
            "Compare the run with its base on Playground.", "runs"),
     Action("runs.mark", "space", "mark", "Mark",
-           "Mark the run to compare it with others, or to delete several.", "runs", show=True),
+           "Mark the run, to compare or delete several.", "runs", show=True),
     Action("runs.mark_shown", "a", "mark_shown", "Mark all",
-           "Mark all runs that the filter shows, or all of the run's sweep.", "runs"),
-    Action("runs.unmark", "u", "unmark", "Unmark", "Take all marks away.", "runs"),
-    Action("runs.filter", "slash", "filter", "Filter", "Show only runs with these words.", "runs", show=True),
+           "Mark all runs that the filter shows, or all runs of this sweep.", "runs"),
+    Action("runs.unmark", "u", "unmark", "Unmark", "Remove all marks.", "runs"),
+    Action("runs.filter", "slash", "filter", "Filter",
+           "Show only runs that contain these words.", "runs", show=True),
     Action("runs.clear", "escape", "clear", "Clear",
-           "Show every run again; then take the marks away.", "runs"),
+           "Remove the filter, then the marks.", "runs"),
     Action("runs.sort", "s", "sort(1)", "Sort", "Sort by the next column.", "runs", show=True),
-    Action("runs.sort_back", "S", "sort(-1)", "Sort back", "Sort by the column before.", "runs"),
-    Action("runs.reverse", "r", "reverse", "Reverse", "Sort the other way round.", "runs"),
+    Action("runs.sort_back", "S", "sort(-1)", "Sort back", "Sort by the previous column.", "runs"),
+    Action("runs.reverse", "r", "reverse", "Reverse", "Reverse the order.", "runs"),
     Action("runs.next", "t,right_square_bracket", "turn_tab(1)", "Tab",
            "Show the next tab.", "runs", show=True),
     Action("runs.previous", "T,left_square_bracket", "turn_tab(-1)", "Previous tab",
-           "Show the tab before.", "runs"),
+           "Show the previous tab.", "runs"),
     Action("runs.metric", "m", "metric", "Curve",
            "Draw training loss, validation loss, or retention.", "runs"),
-    Action("runs.axis", "x", "axis", "Axis", "Draw by steps, by tokens, or by time.", "runs"),
+    Action("runs.axis", "x", "axis", "Axis", "Draw over steps, tokens, or time.", "runs"),
     Action("runs.criterion", "b", "criterion", "Best by",
-           "Change what the best run of a sweep means.", "runs"),
+           "Change how the best run of a sweep is chosen.", "runs"),
     Action("runs.tags", "g", "tags", "Tags", "Write tags on the run.", "runs", show=True),
     Action("runs.note", "n", "note", "Note", "Write a note on the run.", "runs", show=True),
-    Action("runs.rename", "e", "rename", "Rename", "Give the run a name; its folder keeps its own.", "runs"),
+    Action("runs.rename", "e", "rename", "Rename", "Name the run; its folder keeps its name.", "runs"),
     Action("runs.delete", "d,delete", "delete", "Delete",
-           "Delete the marked runs, else this one, after a question.", "runs", show=True),
-    Action("runs.queue", "h", "queue", "Queue", "Hold the queue, or let it go on.", "runs", show=True),
+           "Delete the marked runs, or this one, after a question.", "runs", show=True),
+    Action("runs.queue", "h", "queue", "Queue", "Hold the queue, or let it continue.", "runs", show=True),
     *MODAL_ACTIONS,
 )
 # fmt: on
@@ -219,9 +224,9 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 
 def bindings(group: str) -> list[BindingType]:
-    """The key bindings of a group, for a class's BINDINGS: one a key. Function keys and chords of the whole
-    lab come before the widget that has the focus, so that they work while a text is typed; digits and
-    letters come after it."""
+    """The key bindings of a group, for ``BINDINGS`` of a class: one for each key. Function keys and chords of
+    the whole lab come before the focused widget, so that they work while text is typed; digits and letters come
+    after it."""
     return [
         Binding(
             key,
@@ -241,7 +246,7 @@ def bindings(group: str) -> list[BindingType]:
 
 
 def keys_now(action_id: str, keymap: Mapping[str, str] | None = None) -> list[str]:
-    """The keys that an action has, re-mapped or its own; none for one that has no key."""
+    """The keys of an action, remapped or its own; empty for an action without a key."""
     keys = (keymap or {}).get(action_id, BY_ID[action_id].keys)
     return [key for key in keys.split(",") if key]
 
@@ -252,8 +257,7 @@ def key_cell(action_id: str, keymap: Mapping[str, str] | None = None) -> str:
 
 
 def keys_of(action_id: str, keymap: Mapping[str, str] | None = None) -> str:
-    """An action's keys as a sentence names them: "F1 or ?". For one without a key, how the palette runs
-    it."""
+    """An action's keys as a sentence names them: "F1 or ?"; without a key, how the palette runs it."""
     keys = keys_now(action_id, keymap)
     if not keys and action_id != "app.palette":
         return f"{first_key('app.palette', keymap)} {BY_ID[action_id].label}"
@@ -261,6 +265,6 @@ def keys_of(action_id: str, keymap: Mapping[str, str] | None = None) -> str:
 
 
 def first_key(action_id: str, keymap: Mapping[str, str] | None = None) -> str:
-    """The key that is offered where there is room for one."""
+    """The first key of an action."""
     keys = keys_now(action_id, keymap)
     return key_name(keys[0]) if keys else keys_of(action_id, keymap)

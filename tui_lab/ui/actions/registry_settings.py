@@ -1,30 +1,30 @@
-"""Actions of the screens with which the lab is set up and looked over: settings, other keys, doctor."""
+"""Actions of the settings, of the screen that remaps keys, and of the doctor."""
 
 from __future__ import annotations
 
 from tui_lab.ui.actions.action import Action
 
 #: Titles of the groups, in the order of the help screen.
-SETTINGS_GROUPS = {"settings": "Settings", "remap": "Other keys for actions", "doctor": "Doctor"}
+SETTINGS_GROUPS = {"settings": "Settings", "remap": "Keys of actions", "doctor": "Doctor"}
 
 # fmt: off
 SETTINGS_ACTIONS: tuple[Action, ...] = (
     Action("settings.change", "enter", "change", "Change",
-           "Turn a switch, or choose or type another value.", "settings"),
+           "Change the value.", "settings"),
     Action("settings.next", "right", "screen.turn(1)", "Next choice",
-           "Take the next choice, or turn the switch.", "settings"),
-    Action("settings.previous", "left", "screen.turn(-1)", "Choice before",
-           "Take the choice before, or turn the switch.", "settings"),
+           "Take the next choice, or flip the switch.", "settings"),
+    Action("settings.previous", "left", "screen.turn(-1)", "Previous choice",
+           "Take the previous choice, or flip the switch.", "settings"),
     Action("settings.reset", "backspace,delete", "reset", "Reset",
-           "Give the default back: the file says nothing of it any more.", "settings"),
-    Action("settings.close", "escape,q,comma", "dismiss", "Close", "Back to the pane.", "settings"),
+           "Reset to the default, which removes it from the file.", "settings"),
+    Action("settings.close", "escape,q,comma", "dismiss", "Close", "Close.", "settings"),
     Action("remap.replace", "enter", "replace", "Other key",
-           "Press the key that the action gets instead of its own.", "remap"),
-    Action("remap.add", "a", "add", "One more", "Press a key that the action gets beside its own.", "remap"),
+           "Replace the keys of the action by the next key that you press.", "remap"),
+    Action("remap.add", "a", "add", "One more", "Add the next key that you press to the action.", "remap"),
     Action("remap.reset", "backspace,delete", "reset", "Reset",
-           "Give the action its own keys back.", "remap"),
-    Action("remap.close", "escape,q", "dismiss", "Close", "Back to the settings.", "remap"),
-    Action("doctor.again", "r", "again", "Again", "Look at everything once more.", "doctor"),
-    Action("doctor.close", "escape,q", "dismiss", "Close", "Back to the pane.", "doctor"),
+           "Reset the action to its own keys.", "remap"),
+    Action("remap.close", "escape,q", "dismiss", "Close", "Close.", "remap"),
+    Action("doctor.again", "r", "again", "Again", "Run all checks again.", "doctor"),
+    Action("doctor.close", "escape,q", "dismiss", "Close", "Close.", "doctor"),
 )
 # fmt: on

@@ -7,13 +7,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from textual import events, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Footer, Static
 
 from tui_lab.core.errors import LabError
@@ -25,6 +23,7 @@ from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 
@@ -70,9 +69,8 @@ class Blind(Modal[votes.VoteSummary | None]):
         raw: bool = False,
         max_new_tokens: int = 96,
         seed: int | None = None,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self._host = host
         first, second = (host.location(parse(lane).on) for lane in lanes)
         wanted = votes.BlindSettings(
@@ -140,7 +138,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 cut=True,
             )
             try:
-                first, second = await self._host.generate(ask, lambda event: None)
+                first, second = await self._host.generate(ask, lambda _event: None)
             except LabError as error:
                 self._failed = str(error)
             else:
@@ -263,7 +261,7 @@ def two_lanes(lanes: Sequence[str], names: Sequence[str]) -> tuple[str, str] | N
 
 
 def start_blind(
-    pane: Screen[Any],
+    pane: AnyScreen,
     host: HostClient,
     lanes: Sequence[str],
     system: str = "",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
 
 from tui_lab.core import settings, settings_file
 from tui_lab.ui.lab import Lab
@@ -41,7 +40,7 @@ def goes_before(lab: Lab, name: str) -> str:
     return ""
 
 
-def change(lab: Lab, name: str, value: Any) -> str:
+def change(lab: Lab, name: str, value: object) -> str:
     """Sets ``name`` (None: gives it its default back) in the file and in this lab. What was done, in words.
     Raises LabError, and then nothing has changed."""
     settings_file.write(name, value)
@@ -60,15 +59,15 @@ def change(lab: Lab, name: str, value: Any) -> str:
     return text
 
 
-def _apply(lab: Lab, name: str, value: Any) -> None:
+def _apply(lab: Lab, name: str, value: object) -> None:
     if name == "theme":
         lab.appearance.show_wanted_theme()
     elif name == "plots":
         lab.forget_marker()
     elif name == "slow_link":
-        lab.slow_link = value
+        lab.slow_link = bool(value)
     elif name == "keys":
-        lab.use_keys(value)
+        lab.use_keys(lab.settings.keys)
     elif EFFECT[name] != NEXT_START:  # read from the environment by whoever needs it
         variable = settings.FIELDS[name].metadata["env"]
         if value in (None, ""):

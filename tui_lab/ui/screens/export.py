@@ -3,13 +3,10 @@ the job did: each check with its figures, and how the export is used."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
@@ -21,12 +18,13 @@ from tui_lab.runs.folder import Run
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.lab import lab_of
+from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import Confirm
 
 NOTHING_SAVED = "This run has saved nothing yet: wait for its end, or stop it."
 
 
-def open_export(pane: Screen[Any]) -> None:
+def open_export(pane: AnyScreen) -> None:
     """Asks how to export the run that is shown; a message says if that is not possible."""
     from tui_lab.runs import folder
 
@@ -62,8 +60,8 @@ class ExportScreen(Modal[None]):
     GROUP = "export"
     BINDINGS = bindings("export")
 
-    def __init__(self, run: Run, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, run: Run) -> None:
+        super().__init__()
         self.run = run
         self.dtype, self.with_base = exports.DTYPES[0], False
         self._job: Worker[None] | None = None
@@ -153,7 +151,7 @@ class ExportScreen(Modal[None]):
     async def _export(self, request: exports.ExportRequest) -> None:
         from tui_lab.core.job_client import run_job
 
-        def progress(text: str, done: int | None, total: int | None) -> None:
+        def progress(text: str, _done: int | None, _total: int | None) -> None:
             self._say([f"{request.kind}: {text} …"])
 
         self._say([f"{request.kind} …"])

@@ -4,7 +4,6 @@ models make of the lane's tokens it asks for through the function that it was gi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import msgspec
 from textual import work
@@ -13,8 +12,9 @@ from textual.widgets import Footer
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
+from tui_lab.decoding.records import Beams, ScoredToken
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Beams, Event, GenerateRequest, LaneDone, ScoredToken
+from tui_lab.playground.messages import Event, GenerateRequest, LaneDone
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.widgets.inspector import InspectorView
@@ -43,9 +43,8 @@ class Inspector(Modal[None]):
         beams: Sequence[Beams] = (),
         judge: Judge | None = None,
         details: Details | None = None,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self._view = InspectorView(done, beams, asks=judge is not None)
         self._judge, self._details = judge, details
 

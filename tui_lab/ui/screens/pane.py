@@ -3,10 +3,12 @@ registry, its plots drawn again when it comes back, and an offer of a narrow, a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
 from tui_lab.ui.actions.footer import KeysLine
@@ -90,7 +92,12 @@ class Pane(RemappableScreen, Screen[None]):
         for lane in self.query("LaneView"):  # by name: most panes need none of it
             cast("Any", lane).show_again()
 
-    def notice(self, text: Any, severity: Any = "information") -> None:
+    def call_back(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Calls back from a thread in the app's thread, unless the pane has been removed meanwhile."""
+        if self.is_mounted and self.app.is_running:
+            self.app.call_from_thread(callback, *arguments)
+
+    def notice(self, text: object, severity: SeverityLevel = "information") -> None:
         """A passing message. Text is shown as text, never read as markup."""
         from tui_lab.core.sanitize import sanitize
 

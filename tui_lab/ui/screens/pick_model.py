@@ -34,8 +34,8 @@ class PickModel(Modal["tuple[str, str] | None"]):
     GROUP = "models"
     BINDINGS = bindings("models")
 
-    def __init__(self, current: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, current: str) -> None:
+        super().__init__()
         self.current, self.precision = current, "auto"
 
     def compose(self) -> ComposeResult:

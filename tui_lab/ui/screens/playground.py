@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from textual import events, on, work
@@ -483,5 +483,5 @@ class PlaygroundPane(Pane):
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind
 
-        lanes: tuple[Any, ...] = tuple(view.lane.text for view in self.views)
+        lanes = tuple(view.lane.text for view in self.views)
         start_blind(self, self.host, lanes, self.system, self.raw, self.max_new_tokens)

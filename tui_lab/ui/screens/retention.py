@@ -414,7 +414,7 @@ class RetentionPane(Pane):
         self.app.push_screen(Pick("Save the adapter at which strength?", lines, at), take)
 
     @work(exclusive=True, group="measure", exit_on_error=False)
-    async def _run_job(self, module: str, request: dict[str, Any], what: str) -> None:
+    async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
         from tui_lab.core.job_client import run_job
 
         def progress(text: str, done: int | None, total: int | None) -> None:

@@ -5,7 +5,7 @@ checkpoint, stop …), which the run acknowledges. Train is such a pane."""
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual import events, work
 from textual.content import Content
@@ -27,6 +27,7 @@ from tui_lab.ui.views.run_state import STATE_ROLES, state_text
 from tui_lab.ui.widgets.run_plots import RunPlot
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from tui_lab.ui.views.spans import TextSpan
@@ -401,7 +402,7 @@ class RunPane(Pane):
         else:
             self.app.call_from_thread(self._resumed, process)
 
-    def _resumed(self, process: Any) -> None:
+    def _resumed(self, process: subprocess.Popen[bytes]) -> None:
         self._looked_at = 0.0
         if self.is_current:
             self.lab.open_run(self.lab.run_id, process)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -14,15 +13,19 @@ from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index, removal
 from tui_lab.runs.comparison import Compared, Comparison
+from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
 from tui_lab.ui.actions.help_texts import filled
-from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.screens.runs_commands import RunsCommands
+from tui_lab.ui.actions.registry import bindings, keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.views import runs_plots, runs_table
+from tui_lab.ui.views.empty import no_runs
 from tui_lab.ui.views.run_state import run_time
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.run_table import RunTable, TableHead
@@ -41,7 +44,7 @@ NEED_A_RUN = {"open", "mark", "filter", "sort(1)", "tags", "note", "delete"}
 LEAST_ROWS, OTHER_ROWS = 11, 6
 
 
-class RunsPane(RunsCommands):
+class RunsPane(Pane):
     """The pane."""
 
     GROUP = "runs"
@@ -77,6 +80,9 @@ class RunsPane(RunsCommands):
 
     def __init__(self) -> None:
         super().__init__()
+        self.every: list[RunSummary] = []
+        self.marked: list[str] = []  # ids, in the order that gives them their letters
+        self.commands = RunCommands(self, self)
         self.index: RunIndex | None = None
         self.query_text = ""
         self.sorted_by, self.descending = "started", True
@@ -84,10 +90,27 @@ class RunsPane(RunsCommands):
         self.grid = False
         self._reading = threading.Lock()
         self._again = False
-        self._drawn: Any = None  # what the list was drawn from
-        self._drawn_compared: Any = None
+        self._drawn: object = None  # what the list was drawn from
+        self._drawn_compared: object = None
         self._comparison = Comparison()
         self.compared = Compared()
+
+    @property
+    def table(self) -> RunTable:
+        return self.query_one(RunTable)
+
+    @property
+    def current(self) -> RunSummary | None:
+        """The run under the cursor."""
+        return self.table.current
+
+    @property
+    def run_shown(self) -> Run | None:
+        """The run under the cursor, for actions of the whole lab."""
+        return self.current.run if self.current else None
+
+    def _key(self, action: str) -> str:
+        return keys_of(action, self.keymap)
 
     @property
     def idle_actions(self) -> frozenset[str]:
@@ -118,9 +141,9 @@ class RunsPane(RunsCommands):
 
     def on_mount(self) -> None:
         self.table.show([], {}, "reading the runs…")
-        self.set_interval(LOOK_S, self._look)
+        self.set_interval(LOOK_S, self._read_if_shown)
         self._draw()
-        self.look()
+        self.read_folders()
 
     def on_resize(self, event: events.Resize) -> None:
         width, height = event.size
@@ -142,15 +165,15 @@ class RunsPane(RunsCommands):
             self.query_one("#parts").styles.clear_rule("grid_rows")
 
     def on_screen_resume(self) -> None:
-        self.look()
+        self.read_folders()
 
     # ------------------------------------------------------------------ reading
 
-    def _look(self) -> None:
+    def _read_if_shown(self) -> None:
         if self.is_current:
-            self.look()
+            self.read_folders()
 
-    def look(self) -> None:
+    def read_folders(self) -> None:
         """Looks at the folders, in a thread; one at a time, and once more where one was asked meanwhile."""
         if self._reading.acquire(blocking=False):
             self._read()
@@ -166,14 +189,14 @@ class RunsPane(RunsCommands):
                 removal.empty_trash(self.index.directory)  # what a killed removal left
             every = self.index.refresh(lambda some: self._take_later(some))
             self._take_later(every)
-            self._call(self._take_compared, self._comparison.read(self._wanted(every)))
+            self.call_back(self._take_compared, self._comparison.read(self._wanted(every)))
         finally:
             self._reading.release()
         if self._again:
-            self._call(self.look)
+            self.call_back(self.read_folders)
 
     def _take_later(self, every: list[RunSummary]) -> None:
-        self._call(self._take, list(every))
+        self.call_back(self._take, list(every))
 
     def _take(self, every: list[RunSummary]) -> None:
         about = self.index and (self.index.done, self.index.problem, self.index.queue_words)
@@ -222,7 +245,7 @@ class RunsPane(RunsCommands):
         if not self.is_mounted:
             return
         shown = self.shown()
-        empty = "reading the runs…" if self.index is None or not self.index.done else self._no_runs()
+        empty = "reading the runs…" if self.index is None or not self.index.done else no_runs(self.keymap)
         if self.every and not shown:
             empty = filled(runs_table.NOTHING_FOUND, self.keymap)
         self.table.show(shown, self.letters, empty)
@@ -248,7 +271,7 @@ class RunsPane(RunsCommands):
         self._draw_detail()
         self._draw_sweep()
         if not self.marked:
-            self.look()
+            self.read_folders()
 
     def _draw_detail(self) -> None:
         width = max(20, (self.query_one("#detail").size.width or self.size.width) - 2)
@@ -280,7 +303,7 @@ class RunsPane(RunsCommands):
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
         heads = [f"{letter} {run_time(run.id)}" for letter, run in zip(letters, compared, strict=True)]
-        mark_key = self._keys("runs.mark")
+        mark_key = self._key("runs.mark")
         lines = runs_table.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
 
@@ -292,9 +315,9 @@ class RunsPane(RunsCommands):
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
         if runs:
             words = (
-                f"{index.criterion_words(runs, self.criterion)}   ({self._keys('runs.criterion')} changes it)"
+                f"{index.criterion_words(runs, self.criterion)}   ({self._key('runs.criterion')} changes it)"
             )
-            styled = [Content.styled(f"{runs_table.sanitize(name)}: {words}", "$text-muted"), *styled]
+            styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
 
     def _room(self, part: str) -> int:
@@ -357,6 +380,41 @@ class RunsPane(RunsCommands):
         elif self.marked:
             self.action_unmark()
 
+    # ------------------------------------------------------------------ a run, and the queue
+
+    @on(RunTable.Opened)
+    def action_open(self) -> None:
+        """Shows the run on Train."""
+        self.commands.open_train()
+
+    def action_retention(self) -> None:
+        """Shows the run on Retention."""
+        self.commands.open_retention()
+
+    def action_playground(self) -> None:
+        """Compares the run with its base on Playground."""
+        self.commands.open_playground()
+
+    def action_rename(self) -> None:
+        """Asks for the run's name."""
+        self.commands.rename()
+
+    def action_tags(self) -> None:
+        """Asks for the run's tags."""
+        self.commands.tag()
+
+    def action_note(self) -> None:
+        """Asks for a note on the run."""
+        self.commands.note()
+
+    def action_delete(self) -> None:
+        """Deletes the marked runs, else this one, after a question."""
+        self.commands.delete()
+
+    def action_queue(self) -> None:
+        """Holds the queue, or lets it continue."""
+        self.commands.toggle_queue()
+
     # ------------------------------------------------------------------ marking and comparing
 
     def action_mark(self) -> None:
@@ -377,7 +435,7 @@ class RunsPane(RunsCommands):
             found = index.sweep_runs(self.every, self.current.sweep)
         elif not self.query_text:
             self.notice(
-                f"Filter with {self._keys('runs.filter')} first, or stand on a run of a sweep: this marks "
+                f"Filter with {self._key('runs.filter')} first, or stand on a run of a sweep: this marks "
                 "all that belong together."
             )
             return
@@ -390,7 +448,7 @@ class RunsPane(RunsCommands):
 
     def _marked(self) -> None:
         self._draw()
-        self.look()
+        self.read_folders()
 
     def action_metric(self) -> None:
         self.metric = METRICS[(METRICS.index(self.metric) + 1) % len(METRICS)]

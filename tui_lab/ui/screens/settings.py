@@ -4,7 +4,7 @@ asks for it, Backspace gives the default back. Each change is written to the use
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -26,10 +26,12 @@ NAME_WIDTH, VALUE_WIDTH = 20, 26
 AROUND_LIST = 8
 
 
-def row(name: str, value: Any, source: str) -> Content:
+def row(name: str, value: object, source: str) -> Content:
     """One line of the list."""
     text = (
-        f"{len(value)} of {len(ACTIONS)} changed" if name == "keys" else settings.format_value(value) or "–"
+        f"{len(value)} of {len(ACTIONS)} changed"
+        if isinstance(value, dict)
+        else settings.format_value(value) or "–"
     )
     if len(text) >= VALUE_WIDTH:
         text = text[: VALUE_WIDTH - 2] + "…"
@@ -49,7 +51,7 @@ def about(name: str, before: str) -> Content:
     facts += [f"a change {EFFECT[name]}"]
     if metadata["env"]:
         facts.append(f"environment: {metadata['env']}")
-    lines: list[Any] = [metadata["help"], "\n", ("; ".join(facts), "$text-muted")]
+    lines: list[str | tuple[str, str]] = [metadata["help"], "\n", ("; ".join(facts), "$text-muted")]
     if before:
         lines += ["\n", (f"! {sanitize(before)} goes before the file", "$text-warning")]
     return Content.assemble(*lines)
@@ -112,7 +114,7 @@ class SettingsScreen(Modal[None]):
         """What is explained of it on demand: the setting under the cursor."""
         return f"settings.{self.name_shown}"
 
-    def _value(self, name: str) -> Any:
+    def _value(self, name: str) -> object:
         return getattr(self.lab.settings, name)
 
     def _row(self, name: str) -> Content:
@@ -148,7 +150,7 @@ class SettingsScreen(Modal[None]):
 
     # ------------------------------------------------------------------ changing
 
-    def set_value(self, name: str, value: Any) -> bool:
+    def set_value(self, name: str, value: object) -> bool:
         """Changes, writes and tells; whether it was taken."""
         try:
             text = change(self.lab, name, value)
@@ -187,7 +189,7 @@ class SettingsScreen(Modal[None]):
         else:
             self._ask(name, settings.format_value(value))
 
-    def _pick(self, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    def _pick(self, name: str, value: object, choices: tuple[str, ...]) -> None:
         from tui_lab.ui.widgets.dialogs import Pick
 
         def taken(number: int | None) -> None:

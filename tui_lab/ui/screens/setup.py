@@ -4,7 +4,7 @@ one key that starts the run. A narrow window shows one list at a time, a wide on
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -14,11 +14,14 @@ from textual.widgets import OptionList
 from tui_lab.core.errors import LabError
 from tui_lab.ui.actions.registry import bindings, first_key, keys_of
 from tui_lab.ui.screens import setup_items as items
-from tui_lab.ui.screens.setup_fit import FitPane
+from tui_lab.ui.screens.memory_fit import MemoryFit
+from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
     from tui_lab.runs.folder import Run
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 PREVIEW_ROWS = 3
 
 
-class SetupPane(FitPane):
+class SetupPane(Pane):
     """The pane. The heavy parts of its widgets (the recipe's schema, the catalog) come after its first
     frame."""
 
@@ -62,15 +65,16 @@ class SetupPane(FitPane):
     def __init__(self) -> None:
         super().__init__()
         self.preset = ""
-        self.values: dict[str, Any] = {}
-        self.base: dict[str, Any] = {}
-        self.overrides: dict[str, Any] = {}
+        self.values: dict[str, object] = {}
+        self.base: dict[str, object] = {}
+        self.overrides: dict[str, object] = {}
         self.summary: RecipeSummary | None = None
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
         self._typed: dict[str, list[str]] = {"models": [], "data": []}
         self._starting = False
-        self._previewed: Any = None
+        self._previewed: object = None
+        self.memory = MemoryFit(self, self)
 
     def compose_body(self) -> ComposeResult:
         yield TabBar(items.section_tabs({}, self.keymap))
@@ -145,7 +149,7 @@ class SetupPane(FitPane):
             return
         self._load_presets()
         self._load_models()
-        self._watch_memory()
+        self.memory.start_watching()
         data = self.query_one("#data-list", Chooser)
         data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
         self.action_show(self.query_one(TabBar).active)
@@ -195,7 +199,7 @@ class SetupPane(FitPane):
             self.notice(f"{name}: {gone} changed field{'s' * (gone != 1)} went back to the preset's values")
         self._show_choice()
 
-    def _base(self) -> dict[str, Any]:
+    def _base(self) -> dict[str, object]:
         """The preset over the defaults; a preset may say otherwise for the bundled model."""
         from tui_lab.recipes.recipe import FIELDS
 
@@ -220,23 +224,29 @@ class SetupPane(FitPane):
         tabs.set_tabs(items.section_tabs(chosen, self.keymap))
         self.query_one("#model-list", Chooser).choose(model)
         self.query_one("#data-list", Chooser).choose(data)
-        self._summarise()
+        self.update_summary()
 
-    def _summarise(self) -> None:
+    def update_summary(self) -> None:
+        """Shows what the recipe comes to; called after each change of it."""
         from tui_lab.ui.views.recipe_summary import summarise
 
         if not self.values:
             return
-        self._forget_data()
+        self.memory.forget_other_data()
         self.summary = summarise(
-            self.values, self.preset, self._differing(), self.device, self.room, self.data_facts
+            self.values,
+            self.preset,
+            self._differing(),
+            self.memory.device,
+            self.memory.budget,
+            self.memory.data,
         )
         keymap = self.keymap
         self.summary_view.show(self.summary, keys_of("setup.start", keymap), keys_of("setup.copy", keymap))
-        self._show_forecast()
+        self.memory.show()
         self.form.set_advice(self._advice())
 
-    def _differing(self) -> dict[str, Any]:
+    def _differing(self) -> dict[str, object]:
         """What the command must say beyond preset, model and data."""
         return {k: v for k, v in self.values.items() if v != self.base.get(k)}
 
@@ -245,7 +255,7 @@ class SetupPane(FitPane):
         warnings = self.summary.warnings if self.summary else ()
         return {key: text for text in warnings if (key := text.split(" ", 1)[0]) in self.values}
 
-    def choose(self, preset: str, changes: dict[str, Any]) -> None:
+    def choose(self, preset: str, changes: dict[str, object]) -> None:
         """Chooses a preset with changed fields, model and data among them."""
         self.overrides = {}
         self._take_preset(preset)
@@ -325,7 +335,7 @@ class SetupPane(FitPane):
             **{key: self.overrides[key] for key in ("model", "data") if key in self.overrides},
             **{k: v for k, v in self._differing().items() if k not in ("model", "data", "preset")},
         }
-        self._summarise()
+        self.update_summary()
 
     # ------------------------------------------------------------------ preview
 
@@ -337,7 +347,7 @@ class SetupPane(FitPane):
             self._run_preview(request)
 
     @work(exclusive=True, group="preview", description="preview the data", exit_on_error=False)
-    async def _run_preview(self, request: dict[str, Any]) -> None:
+    async def _run_preview(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
 
         view = self.preview
@@ -352,7 +362,7 @@ class SetupPane(FitPane):
             view.show_text(f"✗ {error}", "$text-error")
         else:
             view.show_answer(answer)
-            self._take_data_facts(request, answer)
+            self.memory.set_data(request, answer)
 
     # ------------------------------------------------------------------ actions
 
@@ -401,7 +411,7 @@ class SetupPane(FitPane):
             self.app.call_from_thread(self.notice, text, "error")
             return
         try:
-            environment = self.launch_options().get("environment", {})
+            environment = self.memory.launch_environment() or {}
             (run,) = queue.add([self.summary.recipe], gpus=environment.get(queue.GPUS_ENV))
             held = queue.read().held
             child = None if held else queue.start_runner()
@@ -414,6 +424,26 @@ class SetupPane(FitPane):
         state = "The queue is held: " if held else ""
         self.app.call_from_thread(self.notice, f"Queued as {run.id}. {state}{runs_keys} shows it.")
 
+    def action_make_fit(self) -> None:
+        """Applies the best remedy, or takes it back."""
+        self.memory.apply_or_undo()
+
+    def action_ways(self) -> None:
+        """Lists everything that makes the recipe fit."""
+        self.memory.list_ways()
+
+    def action_exact(self) -> None:
+        """Counts the memory of two steps exactly."""
+        self.memory.count_memory()
+
+    def action_calibrate(self) -> None:
+        """Measures ten steps on this machine."""
+        self.memory.measure_speed()
+
+    def action_next_gpu(self) -> None:
+        """Takes the next GPU of this machine."""
+        self.memory.choose_next_gpu()
+
     def action_start(self) -> None:
         """Starts the run, after a question when another one is in progress."""
         if self._starting or self.summary is None:
@@ -421,12 +451,12 @@ class SetupPane(FitPane):
         if self.summary.refusals or self.summary.recipe is None:
             self.notice("Not started:\n" + "\n".join(self.summary.refusals), "error")
             return
-        if self.does_not_fit():
-            self._ask_how(start=True)
+        if self.memory.is_too_large():
+            self.memory.ask_how(start=True)
         else:
-            self.start_unasked()
+            self.start_without_question()
 
-    def start_unasked(self) -> None:
+    def start_without_question(self) -> None:
         """Starts the run, whether it fits or not."""
         if live := self.lab.live_runs():
             from tui_lab.ui.widgets.dialogs import Confirm
@@ -455,7 +485,7 @@ class SetupPane(FitPane):
         self._starting = True
         try:
             run = folder.create(self.summary.recipe)
-            process = launch.start(run, **self.launch_options())
+            process = launch.start(run, environment=self.memory.launch_environment())
         except LabError as error:
             self.app.call_from_thread(self.notice, error, "error")
         else:
@@ -463,5 +493,5 @@ class SetupPane(FitPane):
         finally:
             self._starting = False
 
-    def _started(self, run: Run, process: Any) -> None:
+    def _started(self, run: Run, process: subprocess.Popen[bytes]) -> None:
         self.lab.open_run(run.id, process)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from textual.app import App
 from textual.theme import Theme
 
 from tui_lab.core.settings import PLOTS, Settings
 from tui_lab.ui.terminal import themes
 from tui_lab.ui.terminal.textual_internals import apply_theme_again
+from tui_lab.ui.terminal.types import AnyApp
 
 
 class Appearance:
     """The themes of an app and its plot marker. ``settings`` gives the settings in force."""
 
-    def __init__(self, app: App[Any], settings: Callable[[], Settings]) -> None:
+    def __init__(self, app: AnyApp, settings: Callable[[], Settings]) -> None:
         self._app = app
         self._settings = settings
         self._chosen_marker = ""  # chosen with F8; "" leaves it to the settings and the theme

@@ -85,7 +85,7 @@ class NoControls(LineFilter):
     """Leaves out what would steer the terminal. Panes show such characters as glyphs; a text field draws what
     was pasted into it as it is."""
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+    def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [
             each
             if each.control or each.text.isprintable()
@@ -113,7 +113,7 @@ def inked(style: Style) -> Style:
 class Inked(LineFilter):
     """See :func:`inked`. Only themes of native codes have such colours."""
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+    def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [
             each
             if (style := each.style) is None or (style.bgcolor is not None and style.bgcolor.triplet)
@@ -125,7 +125,7 @@ class Inked(LineFilter):
 class AsciiOnly(LineFilter):
     """Leaves nothing but ASCII, each text as wide as it was."""
 
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+    def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import gc
 import time
-from typing import Any
 
-from textual.app import App
+from tui_lab.ui.terminal.types import AnyApp
 
 #: After how many new objects, and how many passes over the younger ones, Python looks for garbage by itself.
 #: Its own last figure is 10.
@@ -23,7 +22,7 @@ class Collector:
     """Cares for the garbage of an app that has the process for itself: not of those in tests, where many labs
     come and go in one process."""
 
-    def __init__(self, app: App[Any]) -> None:
+    def __init__(self, app: AnyApp) -> None:
         self._app = app
         self._key_at = time.monotonic()
 

@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from textual.app import App
 from textual.timer import Timer
 from textual.widget import Widget
 
+from tui_lab.ui.terminal.types import AnyApp
 
-def is_slow(app: App[Any]) -> bool:
+
+def is_slow(app: AnyApp) -> bool:
     """Whether less is to be sent to the terminal. Other apps, such as those of tests, are never slow."""
     return bool(getattr(app, "slow_link", False))
 
@@ -25,7 +25,7 @@ class Pace:
     usual_s: float
     slow_link_s: float
 
-    def of(self, app: App[Any]) -> float:
+    def of(self, app: AnyApp) -> float:
         return self.slow_link_s if is_slow(app) else self.usual_s
 
 

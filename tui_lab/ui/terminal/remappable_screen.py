@@ -19,7 +19,7 @@ from tui_lab.ui.terminal import textual_patches  # noqa: F401 (before any list)
 from tui_lab.ui.terminal.textual_internals import bindings_of, keymap_of
 
 if TYPE_CHECKING:
-    _Screen = Screen
+    _Screen = Screen[Any]
 else:
     _Screen = object
 
@@ -38,7 +38,7 @@ class RemappableScreen(_Screen):
 
     @property
     def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
-        """Nodes with their bindings, from the focused widget outwards, without keys that a text field takes."""
+        """Nodes and their bindings, from the focused widget outwards, without keys that a text field takes."""
         focused = None if self.focused is None or self.focused.loading else self.focused
         nodes: list[DOMNode] = [self, self.app] if focused is None else focused.ancestors_with_self
         keymap = self.keymap
@@ -82,5 +82,5 @@ class DismissedOnce(_Screen):
     """A screen that gives one result. A second key or click that arrives while it closes would otherwise
     close the screen below, or end the lab."""
 
-    def dismiss(self, result: Any = None) -> AwaitComplete:
-        return super().dismiss(result) if self.app.screen is self else AwaitComplete.nothing()
+    def dismiss(self, result: object = None) -> AwaitComplete:
+        return super().dismiss(result) if self.app.screen is self else AwaitComplete()

@@ -10,11 +10,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
-
-from textual.app import App
 
 from tui_lab.ui.terminal.textual_internals import discard_output, exit_from_signal
+from tui_lab.ui.terminal.types import AnyApp
 
 #: Seconds after which a lab that has not ended writes no more: a line that is dead would hold it for ever.
 SILENT_AFTER_S = 3.0
@@ -24,10 +22,10 @@ class Ending:
     """Ends one app when a signal comes. Only for the main thread."""
 
     def __init__(self) -> None:
-        self._app: App[Any] | None = None
+        self._app: AnyApp | None = None
         self._over = threading.Event()
 
-    def run(self, app: App[Any], *, mouse: bool) -> int:
+    def run(self, app: AnyApp, *, mouse: bool) -> int:
         """Runs an app; its exit code, which is 128 and the signal's number where one has ended it."""
         self._app = app
         try:
@@ -36,7 +34,7 @@ class Ending:
             self._over.set()
         return app.return_code or 0
 
-    def told(self, number: int, frame: FrameType | None) -> None:
+    def told(self, number: int, _frame: FrameType | None) -> None:
         """The signals' handler."""
         if self._over.is_set():
             return  # it ends anyway

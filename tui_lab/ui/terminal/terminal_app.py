@@ -14,7 +14,6 @@ from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.notifications import SeverityLevel
 from textual.reactive import reactive
-from textual.screen import Screen
 
 from tui_lab.core.settings import Settings, ascii_reason
 from tui_lab.ui.actions.keys import key_name
@@ -22,6 +21,7 @@ from tui_lab.ui.terminal import filters, themes
 from tui_lab.ui.terminal.appearance import Appearance
 from tui_lab.ui.terminal.screen_diff import DiffUpdate, Frame
 from tui_lab.ui.terminal.textual_internals import CompositorUpdate
+from tui_lab.ui.terminal.types import AnyScreen
 
 #: Titles of messages that have none of their own.
 TITLES = {"warning": "! Warning", "error": "✗ Error"}
@@ -64,7 +64,7 @@ class TerminalApp(App[None]):
     def on_resize(self, _event: events.Resize) -> None:
         self.frame.forget()
 
-    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+    def _display(self, screen: AnyScreen, renderable: Any) -> None:
         if isinstance(renderable, CompositorUpdate) and not self.is_inline:
             renderable = DiffUpdate(renderable, self.frame)
         elif renderable is not None:

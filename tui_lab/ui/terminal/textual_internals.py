@@ -25,6 +25,8 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets._footer import FooterKey
 
+from tui_lab.ui.terminal.types import AnyApp, AnyScreen
+
 __all__ = ["CompositorUpdate", "FooterKey"]
 
 #: The version in whose source these names were read.
@@ -67,23 +69,23 @@ def keymap_of(node: DOMNode) -> Mapping[str, str]:
     return node.app._keymap
 
 
-def all_screens(app: App[Any]) -> Iterator[Screen[Any]]:
+def all_screens(app: AnyApp) -> Iterator[AnyScreen]:
     """The screens of every pane, the modal ones above them included."""
     for stack in app._screen_stacks.values():
         yield from stack
 
 
-def has_been_shown(app: App[Any], mode: str) -> bool:
+def has_been_shown(app: AnyApp, mode: str) -> bool:
     """Whether the screen of a mode exists."""
     return bool(app._screen_stacks.get(mode))
 
 
-def is_batching(app: App[Any]) -> bool:
+def is_batching(app: AnyApp) -> bool:
     """Whether frames are held back, as while a pane is mounted."""
     return app._batch_count > 0
 
 
-def is_closing(app: App[Any]) -> bool:
+def is_closing(app: AnyApp) -> bool:
     """Whether the app ends: a widget that is mounted now would never be shown."""
     return app._exit or not app.is_running
 
@@ -93,7 +95,7 @@ def bindings_of(node: DOMNode) -> BindingsMap:
     return node._bindings.copy()
 
 
-def apply_theme_again(app: App[Any]) -> None:
+def apply_theme_again(app: AnyApp) -> None:
     """Applies the current theme after its definition has changed."""
     app._watch_theme(app.theme)
 
@@ -113,7 +115,7 @@ def drop_detached_watchers(widget: Widget) -> None:
 # ------------------------------------------------------------------ ending
 
 
-def exit_from_signal(app: App[Any] | None, return_code: int) -> bool:
+def exit_from_signal(app: AnyApp | None, return_code: int) -> bool:
     """Ends the app from a signal handler; False if its event loop has not started."""
     loop = app._loop if app is not None else None
     if app is None or loop is None:
@@ -143,7 +145,7 @@ class DiscardedOutput:
             self._writer._queue.get_nowait()
 
 
-def discard_output(app: App[Any] | None) -> DiscardedOutput | None:
+def discard_output(app: AnyApp | None) -> DiscardedOutput | None:
     """Writes nothing to the terminal from now on; None if there is no writing thread."""
     driver = cast("Any", app._driver if app is not None else None)
     writer = getattr(driver, "_writer_thread", None)

@@ -1,22 +1,23 @@
-"""What Textual 8.2.8 fails over, guarded in one place. A list that has no rows yet (it was just filled, or
-the window leaves it none) would end the whole app when Page up or Page down is pressed in it; a long word
-would where a window of a few cells leaves a text no column. A timer whose time has come already when it is
-made, as that of a passing message that is shown again just when it expires, would run in a circle and hold
-everything."""
+"""Corrections of faults of Textual 8.2.8. A list without rows (it was just filled, or the window is too low)
+ends the app when Page up or Page down is pressed; a long word does in a window without columns. A timer that
+is already due when it is made, such as that of a message that is shown again just as it expires, loops without
+end."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from textual import content
+from textual.message_pump import MessagePump
 from textual.timer import Timer
 
 from tui_lab.ui.terminal.textual_internals import guard_page_keys
 
-#: What a timer waits at least.
+#: The shortest interval of a timer.
 SHORTEST_S = 0.001
 
-_divide_line = content.divide_line
+_divide_line: Callable[[str, int, bool], list[int]] = cast("Any", content).divide_line
 _make_timer = Timer.__init__
 
 
@@ -24,10 +25,10 @@ def _divide_line_of_columns(text: str, width: int, fold: bool = True) -> list[in
     return _divide_line(text, max(1, width), fold)
 
 
-def _make_timer_that_ends(timer: Timer, event_target: Any, interval: float, **how: Any) -> None:
-    _make_timer(timer, event_target, max(SHORTEST_S, interval), **how)
+def _make_timer_that_ends(timer: Timer, event_target: MessagePump, interval: float, **options: Any) -> None:
+    _make_timer(timer, event_target, max(SHORTEST_S, interval), **options)
 
 
 guard_page_keys()
-content.divide_line = _divide_line_of_columns
+cast("Any", content).divide_line = _divide_line_of_columns
 Timer.__init__ = _make_timer_that_ends  # type: ignore[method-assign,assignment]

@@ -168,7 +168,7 @@ async def test_a_digit_takes_what_was_listed_whatever_is_worked_out_meanwhile(
         ways = await worked_out(app)
         await pilot.press("X")
         await until(lambda: isinstance(app.screen, RemedyDialog))
-        pane(app)._remedies = None  # the preview's figures arrive: it is worked out anew
+        pane(app).memory._remedies = None  # the preview's figures arrive: it is worked out anew
         await pilot.press("2")
         await until(lambda: not isinstance(app.screen, RemedyDialog))
         assert {key: pane(app).values[key] for key in ways[1].changes} == ways[1].changes
@@ -284,7 +284,7 @@ async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
         await until(lambda: "g takes another GPU of 2" in words(app))
         await pilot.press("g")
         await until(lambda: "4 GiB free now on GPU 0: NVIDIA L4" in words(app))
-        pane(app)._look_at_machine()  # the freest is another one: the choice stays
+        pane(app).memory._read_memory()  # the freest is another one: the choice stays
         await pilot.pause(0.2)
         assert shown(app).outlook.room.uuid == "GPU-aa"
         await pilot.press("s")
@@ -297,7 +297,7 @@ async def test_free_memory_is_looked_at_again(places: Callable[..., None]) -> No
     async with app.run_test(size=(120, 40)):
         await ready(app)
         places(ram(1500 * MIB))
-        pane(app)._look_at_machine()
+        pane(app).memory._read_memory()
         await until(lambda: "does not fit" in words(app))
 
 
@@ -306,4 +306,4 @@ async def test_without_another_gpu_the_key_says_so(places: Callable[..., None]) 
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app)
         await pilot.press("g")
-        await until(lambda: said(app, "nothing else to run on than main memory"))
+        await until(lambda: said(app, "can only be on main memory"))

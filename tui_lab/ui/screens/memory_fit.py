@@ -1,0 +1,401 @@
+"""What Setup does about memory: it reads how much is free, works out what would make the recipe fit, applies
+that with one key, counts the memory exactly on demand, and asks before a run starts that does not fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tui_lab.core.errors import LabError
+from tui_lab.ui.actions.registry import keys_of
+from tui_lab.ui.screens.pane import Pane
+
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from tui_lab.forecast.estimate import DataFacts, Probe
+    from tui_lab.forecast.remedies import LargestFit, Remedy
+    from tui_lab.hardware.device import DeviceFacts
+    from tui_lab.hardware.memory_budget import MemoryBudget
+    from tui_lab.recipes.recipe import Recipe
+    from tui_lab.ui.views.recipe_summary import RecipeSummary
+    from tui_lab.ui.widgets.form import FieldsForm
+    from tui_lab.ui.widgets.summary_view import SummaryView
+
+#: Seconds between two readings of the free memory, and after a keystroke until remedies are worked out.
+READ_EVERY_S, THINK_AFTER_S = 3.0, 0.12
+#: A smaller relative change of the free memory is not shown.
+SHOWN_CHANGE = 0.01
+#: Actions whose keys the bar names.
+_KEYS = {
+    "fit": "setup.fit",
+    "ways": "setup.ways",
+    "probe": "setup.probe",
+    "gpu": "setup.gpu",
+    "calibrate": "setup.calibrate",
+}
+
+
+class RecipeEditor(Protocol):
+    """The recipe that is edited, as :class:`MemoryFit` sees it."""
+
+    values: dict[str, object]
+    summary: RecipeSummary | None
+
+    @property
+    def form(self) -> FieldsForm: ...
+    @property
+    def summary_view(self) -> SummaryView: ...
+    def update_summary(self) -> None: ...
+    def start_without_question(self) -> None: ...
+
+
+class MemoryFit:
+    """See the module's docstring. ``editor`` holds the recipe, ``pane`` runs workers and shows messages; both
+    are the Setup pane."""
+
+    def __init__(self, pane: Pane, editor: RecipeEditor) -> None:
+        self._pane, self._editor = pane, editor
+        self.device: DeviceFacts | None = None
+        self.budgets: list[MemoryBudget] = []  # one for each device
+        self.budget: MemoryBudget | None = None  # of the device that the run would take
+        self.data: DataFacts | None = None  # what the preview counted
+        self._data_of: tuple[object, object] = (None, None)
+        self._chosen_uuid: str | None = None  # of the GPU that was chosen by hand
+        self._recipe: Recipe | None = None  # that the remedies below are for
+        self._is_stale = False  # the remedies are worked out again, and shown until then
+        self._timer: Timer | None = None
+        self._remedies: tuple[Remedy, ...] | None = None
+        self._largest: LargestFit | None = None
+        self._before: dict[str, object] = {}  # fields before the remedy that was applied
+        self._applied: dict[str, object] = {}
+        self._progress = ""  # of the probe in progress
+        self._probe: tuple[object, Probe] | None = None  # (what it is valid for, its result)
+
+    # ------------------------------------------------------------------ where the run would be
+
+    def start_watching(self) -> None:
+        """Reads the free memory now and then again at intervals."""
+        self._read_memory()
+        self._pane.set_interval(READ_EVERY_S, self._read_if_shown)
+
+    def _read_if_shown(self) -> None:
+        if self._pane.is_current:
+            self._read_memory()
+
+    def _read_memory(self) -> None:
+        self._pane.run_worker(
+            self._detect,
+            thread=True,
+            exclusive=True,
+            group="machine",
+            description="read the free memory",
+            exit_on_error=False,
+        )
+
+    def _detect(self) -> None:
+        from tui_lab.hardware import memory_budget
+
+        budgets = memory_budget.detect()
+        if self.budget is None:
+            from tui_lab.forecast.estimate import warm_up
+
+            warm_up(budgets[0])  # the first forecast reads a table: not in the event loop
+        self._pane.app.call_from_thread(self._set_budgets, budgets)
+
+    def _set_budgets(self, budgets: list[MemoryBudget]) -> None:
+        from tui_lab.hardware.memory_budget import select
+
+        before, self.budgets = self.budget, budgets
+        uuids = [each.uuid for each in budgets]
+        if self._chosen_uuid in uuids and self._chosen_uuid is not None:
+            now = budgets[uuids.index(self._chosen_uuid)]
+        elif before is not None and before.uuid in uuids:
+            now = budgets[
+                uuids.index(before.uuid)
+            ]  # another GPU may have more free memory now: keep the choice
+        else:
+            now = budgets[select(budgets, os.environ)]
+        self.device = now.device
+        if before is None or before.uuid != now.uuid or _has_changed(before, now):
+            self.budget = now
+            self._is_stale = True
+            self._editor.update_summary()
+
+    def choose_next_gpu(self) -> None:
+        """Takes the next GPU of this machine."""
+        if len(self.budgets) < 2 or self.budget is None:
+            where = self.budget.label if self.budget else "this machine"
+            self._pane.notice(f"The run can only be on {where}: there is no other GPU.")
+            return
+        uuids = [each.uuid for each in self.budgets]
+        self.budget = self.budgets[(uuids.index(self.budget.uuid) + 1) % len(uuids)]
+        self._chosen_uuid, self.device, self._recipe = self.budget.uuid, self.budget.device, None
+        self._editor.update_summary()
+
+    def launch_environment(self) -> Mapping[str, str] | None:
+        """The environment that makes a run take the chosen GPU; None where there is no choice."""
+        is_distributed = self._editor.values.get("num_processes", 1) != 1
+        if len(self.budgets) > 1 and self.budget is not None and self.budget.uuid and not is_distributed:
+            return self.budget.environment
+        return None
+
+    def set_data(self, request: Mapping[str, object], answer: Mapping[str, object]) -> None:
+        """Takes what the preview counted, if it is about the data and the model that are chosen."""
+        from tui_lab.core.records import from_plain
+        from tui_lab.data.preview import PreviewAnswer
+        from tui_lab.forecast.estimate import data_of
+
+        values = self._editor.values
+        if all(values.get(key) == request.get(key) for key in ("data", "model", "max_rows")):
+            counted = from_plain(answer, PreviewAnswer, "the answer of the preview").facts
+            self.data, self._recipe = data_of(counted), None
+            self._data_of = request["data"], request["model"]
+            self._editor.update_summary()
+
+    def forget_other_data(self) -> None:
+        """Drops what was counted if the data or the model (and with it the tokenizer) is another one."""
+        values = self._editor.values
+        if self._data_of != (values.get("data"), values.get("model")):
+            self.data = None
+
+    # ------------------------------------------------------------------ what is shown
+
+    def show(self) -> None:
+        """After each change of the recipe, the model or the device: shows the forecast at once, and what helps
+        a moment later."""
+        summary = self._editor.summary
+        if summary is None or summary.outlook is None or summary.recipe is None:
+            self._recipe = None
+            self._editor.summary_view.show_forecast(None)
+            return
+        if summary.recipe != self._recipe or self._is_stale:
+            if summary.recipe != self._recipe:
+                self._remedies, self._largest = None, None
+            self._recipe, self._is_stale = summary.recipe, False
+            if self._timer is not None:
+                self._timer.stop()
+            self._timer = self._pane.set_timer(THINK_AFTER_S, self._start_thinking)
+        self._draw()
+
+    def _draw(self) -> None:
+        from dataclasses import replace
+
+        from tui_lab.ui.views.forecast import ForecastView
+
+        summary = self._editor.summary
+        if summary is None or summary.outlook is None:
+            return
+        outlook = summary.outlook
+        if self._probe is not None and self._probe[0] == self._probe_key():
+            outlook = replace(outlook, probe=self._probe[1])
+        self._editor.summary_view.show_forecast(
+            ForecastView(
+                outlook,
+                self._remedies,
+                self._largest,
+                self._progress,
+                len(self.budgets),
+                self._can_undo(),
+                {name: keys_of(action, self._pane.keymap) for name, action in _KEYS.items()},
+            )
+        )
+
+    def _start_thinking(self) -> None:
+        self._pane.run_worker(
+            self._think,
+            thread=True,
+            exclusive=True,
+            group="fit",
+            description="work out what fits",
+            exit_on_error=False,
+        )
+
+    def _think(self) -> None:
+        from tui_lab.forecast import remedies as fit
+
+        summary, budget = self._editor.summary, self.budget
+        if summary is None or summary.recipe is None or summary.entry is None or budget is None:
+            return
+        recipe, entry, shape = summary.recipe, summary.entry, summary.entry.shape
+        lengths = self.data.lengths if self.data else ()
+        remedies: tuple[Remedy, ...] = ()
+        largest = None
+        try:
+            if shape is not None:
+                remedies = tuple(
+                    fit.remedies(shape, recipe, budget.device, budget.free_bytes, entry, lengths)
+                )
+                largest = fit.largest(shape, recipe, budget.device, budget.free_bytes, entry)
+        except LabError:
+            remedies = ()  # the summary says why there is no forecast
+        self._pane.app.call_from_thread(self._set_remedies, recipe, remedies, largest)
+
+    def _set_remedies(self, recipe: Recipe, remedies: tuple[Remedy, ...], largest: LargestFit | None) -> None:
+        if recipe == self._recipe:
+            self._remedies, self._largest = remedies, largest
+            self._draw()
+
+    # ------------------------------------------------------------------ making it fit
+
+    def apply_or_undo(self) -> None:
+        """Applies the best remedy; takes it back if one was applied."""
+        summary = self._editor.summary
+        if self._can_undo():
+            self._set_fields(self._before)
+            self._before, self._applied = {}, {}
+            self._pane.notice("The recipe is as it was before.")
+        elif self._remedies and not self._fits():
+            self._apply(self._remedies[0])
+        elif self._remedies is None and summary is not None and summary.outlook is not None:
+            self._pane.notice("The lab still works out what helps.")
+        else:
+            self._pane.notice(self._why_nothing())
+
+    def _fits(self) -> bool:
+        bar = self._editor.summary_view.forecast
+        return bar is not None and bar.outlook.verdict == "fits"
+
+    def _can_undo(self) -> bool:
+        values = self._editor.values
+        return bool(self._applied) and all(values.get(k) == v for k, v in self._applied.items())
+
+    def _apply(self, remedy: Remedy) -> None:
+        self._before = {key: self._editor.values[key] for key in remedy.changes}
+        self._applied = dict(remedy.changes)
+        self._set_fields(remedy.changes)
+        key = keys_of("setup.fit", self._pane.keymap)
+        self._pane.notice(f"{remedy.text}\n{remedy.cost}\n{key} undoes it.")
+
+    def _set_fields(self, changes: Mapping[str, object]) -> None:
+        """Sets fields as if they had been typed."""
+        for key, value in changes.items():
+            self._editor.form.set_value(key, value)
+
+    def _why_nothing(self) -> str:
+        """Why there is nothing to change."""
+        if self._fits():
+            return "The recipe fits as it is."
+        if self._editor.summary_view.forecast is None:
+            return "The memory is not forecast yet."
+        return "No change of the recipe makes it fit: choose a smaller model."
+
+    def list_ways(self) -> None:
+        """Lists everything that makes the recipe fit."""
+        if self._remedies and not self._fits():
+            self.ask_how(start=False)
+        else:
+            self._pane.notice(self._why_nothing())
+
+    def ask_how(self, start: bool) -> None:
+        """Asks how to make the recipe fit. ``start``: the run may also be started as it is."""
+        from tui_lab.forecast import estimate
+        from tui_lab.ui.widgets.dialogs import START_ANYWAY, RemedyDialog
+
+        summary = self._editor.summary
+        assert summary is not None and summary.outlook is not None
+        title, offered = estimate.line(summary.outlook), self._remedies
+
+        def taken(number: int | None) -> None:
+            # of the list that was shown: meanwhile other remedies may have been worked out
+            if number == START_ANYWAY:
+                self._editor.start_without_question()
+            elif number is not None and number >= 0 and offered:
+                self._apply(offered[number])
+
+        self._pane.app.push_screen(RemedyDialog(title, offered, start), taken)
+
+    def is_too_large(self) -> bool:
+        """Whether the run would not fit, by the present forecast or probe."""
+        bar = self._editor.summary_view.forecast
+        return bar is not None and bar.outlook.verdict == "over"
+
+    # ------------------------------------------------------------------ the exact probe
+
+    def _probe_key(self) -> object:
+        """What the result of a probe is valid for."""
+        summary = self._editor.summary
+        if summary is None or summary.recipe is None or self.budget is None:
+            return None
+        plain = summary.recipe.model_dump()
+        return {k: v for k, v in plain.items() if k not in ("data", "preset")}, self.budget.device
+
+    def count_memory(self) -> None:
+        """Counts the memory of two real steps over tensors without content."""
+        summary = self._editor.summary
+        if summary is None or summary.recipe is None or summary.outlook is None or self.budget is None:
+            self._pane.notice("There is no recipe to count yet.", "warning")
+        elif not self._progress:
+            self._start_probe(
+                partial(self._count, summary.recipe, self.budget, self._probe_key()),
+                "count the memory exactly",
+            )
+
+    def measure_speed(self) -> None:
+        """Measures ten steps of the recipe on this machine."""
+        summary = self._editor.summary
+        if summary is None or summary.recipe is None or summary.outlook is None:
+            self._pane.notice("There is no recipe to measure yet.", "warning")
+        elif not self._progress:
+            environment = self.budget.environment if self.budget else {}
+            self._start_probe(partial(self._measure, summary.recipe, environment), "measure the speed")
+
+    def _start_probe(self, work: Callable[[], Awaitable[None]], description: str) -> None:
+        self._pane.run_worker(
+            work, exclusive=True, group="probe", description=description, exit_on_error=False
+        )
+
+    def _show_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        self._progress = text if not done else f"{text} {done} of {total}"
+        self._draw()
+
+    async def _count(self, recipe: Recipe, budget: MemoryBudget, key: object) -> None:
+        from tui_lab.core import job_client
+        from tui_lab.forecast import estimate
+
+        self._show_progress("starting the exact probe")
+        try:
+            answer = await job_client.run_job(
+                "tui_lab.training.memory_probe", estimate.probe_request(recipe, budget), self._show_progress
+            )
+        except LabError as error:
+            self._pane.notice(error, "error")
+        else:
+            summary = self._editor.summary
+            if key == self._probe_key() and summary is not None and summary.outlook is not None:
+                found = estimate.probed(summary.outlook, answer)
+                self._probe = (key, cast("Probe", found.probe))
+            else:
+                self._pane.notice("The recipe changed while its memory was counted: press the key again.")
+        finally:
+            self._progress = ""
+            self._draw()
+
+    async def _measure(self, recipe: Recipe, environment: dict[str, str]) -> None:
+        from tui_lab.core import job_client
+        from tui_lab.forecast import estimate
+
+        self._show_progress("starting ten steps")
+        try:
+            answer = await job_client.run_job(
+                "tui_lab.training.calibrate",
+                estimate.calibration_request(recipe, self.data),
+                self._show_progress,
+                environment,
+            )
+        except LabError as error:
+            self._pane.notice(error, "error")
+        else:
+            self._pane.notice(answer.get("text") or "Measured.")
+        finally:
+            self._progress = ""
+            self._editor.update_summary()
+
+
+def _has_changed(before: MemoryBudget, now: MemoryBudget) -> bool:
+    """Whether the free memory differs enough to be shown."""
+    if before.free_bytes is None or now.free_bytes is None:
+        return before.free_bytes is not now.free_bytes
+    return abs(now.free_bytes - before.free_bytes) > SHOWN_CHANGE * max(before.free_bytes, 1)

@@ -1,0 +1,186 @@
+"""What the user can do with a run of the table: open it on another pane, name, tag, note or delete it; and
+hold the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from tui_lab.core.errors import LabError
+from tui_lab.runs import commands, notes, removal
+from tui_lab.runs.index import RunSummary
+from tui_lab.runs.queue import queue
+from tui_lab.ui.actions.registry import keys_of
+from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.views import empty as empty_text
+from tui_lab.ui.views import runs_table
+from tui_lab.ui.widgets.dialogs import AskText, Confirm
+
+HELD = "The queue is held: no further run starts. The run in progress continues."
+RESUMED = "The queue continues."
+
+
+class RunSelection(Protocol):
+    """The runs of a table, as :class:`RunCommands` sees them."""
+
+    every: list[RunSummary]
+    marked: list[str]
+
+    @property
+    def current(self) -> RunSummary | None: ...
+    def read_folders(self) -> None: ...
+
+
+class RunCommands:
+    """``selection`` holds the runs, ``pane`` runs workers and shows messages; both are the Runs pane."""
+
+    def __init__(self, pane: Pane, selection: RunSelection) -> None:
+        self._pane, self._selection = pane, selection
+
+    # ------------------------------------------------------------------ opening
+
+    def _started(self) -> RunSummary | None:
+        """The run under the cursor if it has started; otherwise a message says why not."""
+        run = self._current()
+        if run is not None and run.state == "queued":
+            self._pane.notice("This run waits in the queue: there is nothing to show yet.", "warning")
+            return None
+        return run
+
+    def _current(self) -> RunSummary | None:
+        """The run under the cursor; a message says if there is none."""
+        if self._selection.current is None:
+            self._pane.notice(empty_text.no_runs(self._pane.keymap), "warning")
+        return self._selection.current
+
+    def open_train(self) -> None:
+        """Shows the run on Train."""
+        if run := self._started():
+            self._pane.lab.open_run(run.id)
+
+    def open_retention(self) -> None:
+        """Shows the run on Retention."""
+        if run := self._started():
+            self._pane.lab.run_id = run.id
+            self._pane.lab.action_pane("retention")
+
+    def open_playground(self) -> None:
+        """Compares the run with its base on Playground."""
+        if run := self._started():
+            self._pane.lab.compare_run(run.id)
+
+    # ------------------------------------------------------------------ notes
+
+    def rename(self) -> None:
+        """Asks for the run's name."""
+        if run := self._current():
+            question = "The run's name (its folder keeps its own; empty: the time it was made)"
+            self._ask(run, "name", question, run.name)
+
+    def tag(self) -> None:
+        """Asks for the run's tags."""
+        if run := self._current():
+            question = "Tags, separated by spaces; the filter finds them as tag:word"
+            self._ask(run, "tags", question, " ".join(run.tags))
+
+    def note(self) -> None:
+        """Asks for a note on the run."""
+        if run := self._current():
+            self._ask(run, "note", "A note on this run", run.note)
+
+    def _ask(self, run: RunSummary, what: str, question: str, value: str) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self._write(run, what, text)
+
+        self._pane.app.push_screen(AskText(question, value, can_be_empty=True), answered)
+
+    def _write(self, run: RunSummary, what: str, text: str) -> None:
+        try:
+            notes.write(run.run, **{what: text})
+        except LabError as error:
+            self._pane.notice(error, "error")
+        self._selection.read_folders()
+
+    # ------------------------------------------------------------------ deleting
+
+    def delete(self) -> None:
+        """Deletes the marked runs, else the one under the cursor, after a question; never a live one."""
+        selection = self._selection
+        wanted = [run for run in selection.every if run.id in selection.marked]
+        if not wanted and (current := self._current()):
+            wanted = [current]
+        gone = [run for run in wanted if not runs_table.is_live(run)]
+        if gone:
+            question = runs_table.delete_question(gone, len(wanted) - len(gone))
+            self._confirm(question, "delete", "keep", partial(self._start_deleting, gone))
+        elif wanted:
+            question = "A run in progress cannot be deleted. Stop it now? What it has learned is saved."
+            self._confirm(question, "stop it", "let it run", partial(self._stop, wanted))
+
+    def _confirm(self, question: str, yes: str, no: str, act: partial[None]) -> None:
+        def answered(confirmed: bool | None) -> None:
+            if confirmed:
+                act()
+
+        self._pane.app.push_screen(Confirm(question, yes=yes, no=no), answered)
+
+    def _stop(self, runs: Sequence[RunSummary]) -> None:
+        for run in runs:
+            try:
+                commands.send(run.run, "stop")
+            except LabError as error:
+                self._pane.notice(error, "error")
+
+    def _start_deleting(self, runs: Sequence[RunSummary]) -> None:
+        work = partial(self._delete, runs)
+        self._pane.run_worker(
+            work, thread=True, group="delete", description="delete runs", exit_on_error=False
+        )
+
+    def _delete(self, runs: Sequence[RunSummary]) -> None:
+        pane = self._pane
+        for run in runs:
+            try:
+                if run.state == "queued":
+                    queue.remove([run.id])
+                else:
+                    removal.delete(run.run)
+            except LabError as error:
+                pane.call_back(pane.notice, error, "error")
+            else:
+                pane.call_back(self._deleted, run.id)
+        pane.call_back(self._selection.read_folders)
+
+    def _deleted(self, run_id: str) -> None:
+        self._selection.marked = [each for each in self._selection.marked if each != run_id]
+        if self._pane.lab.run_id == run_id:
+            self._pane.lab.run_id = ""
+
+    # ------------------------------------------------------------------ the queue
+
+    def toggle_queue(self) -> None:
+        """Holds the queue, or lets it continue, in a thread."""
+        self._pane.run_worker(
+            self._toggle_queue,
+            thread=True,
+            exclusive=True,
+            group="queue",
+            description="hold the queue",
+            exit_on_error=False,
+        )
+
+    def _toggle_queue(self) -> None:
+        pane = self._pane
+        try:
+            continues, child = queue.toggle()
+        except LabError as error:
+            pane.call_back(pane.notice, error, "error")
+        else:
+            if child is not None:
+                pane.call_back(pane.lab.adopt, child)
+            key = keys_of("setup.queue", pane.keymap)
+            empty = f"The queue is empty: {key} on Setup adds a run to it."
+            pane.call_back(pane.notice, {True: RESUMED, False: HELD, None: empty}[continues])
+        pane.call_back(self._selection.read_folders)
