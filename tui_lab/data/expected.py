@@ -1,4 +1,4 @@
-"""What a row of data asks of a model and which answer it expects: prompts of samples and scores."""
+"""The prompt and the expected answer of a row of data, for samples and scores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from tui_lab.data.formats import Example
 from tui_lab.data.rows import ChatRow
 
-#: Words of a raw text that a sample goes on from.
+#: The words of a raw text that prompt a sample.
 TEXT_PROMPT_WORDS = 8
 
 
 def prompt_of(example: Example) -> Any:
-    """What the model is given to answer: the messages before the last assistant turn, the prompt of a
-    completion, or the start of a text."""
+    """The prompt: the messages before the last assistant turn, the prompt of a completion, or the first
+    words of a text."""
     if example.messages is not None:
         return list(example.messages[: _last_answer(example)])
     if example.prompt is not None:
@@ -22,14 +22,14 @@ def prompt_of(example: Example) -> Any:
 
 
 def expected_of(example: Example) -> str:
-    """The answer that the data gives."""
+    """The expected answer: the last assistant turn, the completion, or the text."""
     if example.messages is not None:
         return str(example.messages[_last_answer(example)]["content"])
     return str(example.completion if example.completion is not None else example.text)
 
 
 def as_row(example: Example) -> ChatRow:
-    """The row as scorers read it: plain messages with what the data says beside them."""
+    """The row for the scorers: messages, and the data set's own fields as ``meta``."""
     messages = example.messages or (
         {"role": "user", "content": example.prompt or ""},
         {"role": "assistant", "content": expected_of(example)},

@@ -1,7 +1,8 @@
-"""Raw records out of files, folders and hub data sets: JSON, JSONL, CSV, TSV, Parquet, plain text, a
-folder of these, a folder that ``datasets`` saved, or a name on the hub. Each record keeps its place
-("line 17") so that later complaints can name it. What the columns mean is the business of
-``formats``; here every failure of reading becomes one sentence with file, place and cause."""
+"""Raw records from files, folders and hub data sets.
+
+JSON, JSONL, CSV, TSV, Parquet, plain text, a folder of these, a folder saved by ``datasets``, or a name on
+the hub. Each record has its place ("line 17") for later messages. ``formats`` interprets the columns. Every
+failure to read is one sentence with file, place and cause."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""What the columns of a data set mean: Alpaca, OpenAI/ChatML messages, ShareGPT, prompt–completion,
-question–answer or raw text, detected with a reason or checked when asked for. Every row becomes one
-``Example``: messages, or a prompt with its completion, or plain text. Rows that cannot be used are
-counted and named with their place and cause; only when none is left is the set refused."""
+"""The formats of data sets: Alpaca, OpenAI/ChatML messages, ShareGPT, prompt–completion, question–answer,
+raw text.
+
+The format is detected from the columns, with a reason, or checked when it is given. Every row becomes an
+``Example``: messages, or a prompt with its completion, or plain text. Rows that cannot be used are counted
+and named with their place and cause; the set is refused only when no row is left."""
 
 from __future__ import annotations
 
@@ -39,9 +41,9 @@ ACCEPTED = (
     "instruction + output [+ input] (Alpaca), messages with role + content (OpenAI), conversations with "
     "from + value (ShareGPT), prompt + completion, question + answer, or text"
 )
-TASK_CHARS = 40  # the name of a row's task, from a column "task"
-NAMED_ROWS = 5  # so many bad rows are named in a message; the others are only counted
-SNIFFED_ROWS = 200  # detection looks at the columns of so many rows
+TASK_CHARS = 40  # the longest name of a task, from a column "task"
+NAMED_ROWS = 5  # bad rows that a message names; the others are counted
+SNIFFED_ROWS = 200  # rows whose columns are used for detection
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _first(row: RawRow, columns: tuple[str, ...]) -> str | None:
 
 
 def _chat(messages: list[ChatMessage], **meta: Any) -> Example:
-    """Checks what every chat must have: text in its turns, and an assistant turn."""
+    """The example of a chat, which must have an assistant turn with text."""
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no assistant turn, so nothing to learn from it")
     if not any(message["content"].strip() for message in messages if message["role"] == "assistant"):
@@ -166,10 +168,10 @@ def _turns(row: RawRow, role_key: str, content_key: str) -> Example:
             raise BadRow(
                 f"turn {number} has no {role_key} (it has {', '.join(map(str, list(turn)[:6])) or 'nothing'})"
             )
-        said = turn[role_key]
-        role = ROLES.get(said.strip().lower()) if isinstance(said, str) else None
+        name = turn[role_key]
+        role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
         if role is None:
-            raise BadRow(f"turn {number} has the unknown role {str(said)[:40]!r} (known: {', '.join(ROLES)})")
+            raise BadRow(f"turn {number} has the unknown role {str(name)[:40]!r} (known: {', '.join(ROLES)})")
         if turn.get("tool_calls"):
             raise BadRow(f"turn {number} calls tools, which are not trained here")
         if content_key not in turn:

@@ -1,6 +1,7 @@
-"""Is the hub within reach? Its clients try again for half a minute before they give up on a machine
-without a network; one quick look at the connection spares people that wait, and what lies in the local
-cache is then read without asking."""
+"""Whether the hub can be reached.
+
+Its clients retry for half a minute on a machine without a network. One connection attempt decides instead,
+and without a connection the local cache is read directly."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
-CONNECT_S = 4.0  # a connection that takes longer is none to load a model or a data set over
+CONNECT_S = 4.0  # a slower connection is of no use for models and data sets
 
 
 def reachable() -> bool:
-    """Does the hub (or the proxy that leads to it) accept a connection? False where offline mode is set."""
+    """Whether the hub, or the proxy to it, accepts a connection. False in offline mode."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -33,7 +34,7 @@ def reachable() -> bool:
 
 @contextlib.contextmanager
 def cache_only() -> Iterator[None]:
-    """Lets the hub's clients read their cache alone for a while, as HF_HUB_OFFLINE does for a process."""
+    """Inside, the hub's clients read only their cache, as with HF_HUB_OFFLINE."""
     import datasets
     from huggingface_hub import constants
 

@@ -1,8 +1,8 @@
-"""Which parts of a rendered chat are trained: the assistant's words with the token that ends its turn,
-and nothing of the headers. Four ways are tried in this order: the template's own ``{% generation %}``
-marks, trl's training variant of the same template, comparing the renderings of growing prefixes, and
-looking for the answers in the text. All end in character spans; the tokenizer's offsets carry these over
-to tokens."""
+"""Which characters of a rendered chat are trained: the assistant's words with the token that ends the turn.
+
+Four methods are tried in this order: the template's own ``{% generation %}`` marks, trl's training variant
+of the same template, comparing the renderings of growing prefixes, and searching for the answers in the
+text. All give character spans; the tokenizer's offsets map them to tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEMPLATE_ERRORS = (
 
 
 class Unrenderable(Exception):
-    """Why the template refuses one row."""
+    """The chat template refuses a row; the message says why."""
 
 
 def brief(error: BaseException) -> str:
@@ -73,9 +73,8 @@ def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 class Renderer:
     """Renders chats through one tokenizer's template and finds the characters to be trained.
 
-    ``methods`` and ``folded`` tell afterwards how the masks were found and how many rows had their system
-    turns folded: they go into the facts of a run.
-    """
+    ``methods`` counts how the masks were found, ``folded`` the rows with folded system turns; both go into
+    the facts of a run."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -111,7 +110,7 @@ class Renderer:
         )
 
     def _renders_system(self) -> bool:
-        """Does the template show a system turn? Some raise, some drop it without a word."""
+        """Whether the template renders a system turn: some raise, some drop it silently."""
         mark = "qzx-system-qzx"
         probe: list[ChatMessage] = [
             {"role": "system", "content": mark},
@@ -184,7 +183,7 @@ class Renderer:
         found = _search_spans(text, answers)
         if found is not None:
             return self._finish(text, found, answers), SEARCH
-        raise Unrenderable("the chat template changes the answers, so the tokens to train cannot be told")
+        raise Unrenderable("the chat template changes the answers, so the tokens to train cannot be found")
 
     def _rendered_prefix(
         self, messages: Sequence[ChatMessage], text: str, prompt: bool = False

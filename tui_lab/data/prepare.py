@@ -1,6 +1,8 @@
-"""From a data set as read to the rows that a trainer takes: split, freed of repetitions and leaks,
-rendered, masked, cut to length. Everything that is left out or changed is counted and, where a person
-may want to look, named; when too little is left, the refusal says which cause took the most rows."""
+"""From a data set as read to the rows of the trainer: split, deduplicated, rendered, masked and cut to
+length.
+
+Everything that is left out or changed is counted and, where a user may want to check it, named. When too
+little is left, the error names the cause that removed most rows."""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from tui_lab.data.formats import Example, Source, name_some
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import split
 
-FEW_TEXTS = 10  # so few raw texts are cut into passages before the split, else no validation is possible
-CHARS_PER_TOKEN = 4  # a rough figure for ordinary text, for the length of such passages only
+FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
+CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
 PROGRESS_ROWS = 500
 
 Progress = Callable[..., None]
@@ -27,8 +29,8 @@ class PreparedData:
     """Token rows for the trainer ({"input_ids", "labels"}, and "task" where the data names one), the examples
     they came from, facts and warnings.
 
-    ``train_examples`` has one example a kept row of the source; long raw texts give several token rows each.
-    """
+    ``train_examples`` has one example for each used row of the source; a long raw text gives several token
+    rows."""
 
     train: list[TokenRow]
     validation: list[TokenRow]
@@ -40,7 +42,7 @@ class PreparedData:
 
 @dataclass
 class _Tally:
-    """What happened to the rows of one side while they were encoded."""
+    """Places of rows of one split, by what happened while they were encoded."""
 
     truncated: list[str] = field(default_factory=list)
     too_long: list[str] = field(default_factory=list)
@@ -62,7 +64,10 @@ def prepare(
     chat_template: str = "",
     progress: Progress | None = None,
 ) -> PreparedData:
-    """Everything between ``formats.read`` and the trainer. ``tokenizer`` is given its chat template here."""
+    """The rows for the trainer from the examples of a data set.
+
+    ``tokenizer`` gets its chat template here. ``max_length`` is in tokens. Raises LabError where
+    ``max_length`` is below 8, the template cannot be used, or too few rows are left."""
     if max_length < 8:
         raise LabError(
             f"max_length is {max_length}: with fewer than 8 tokens a row there is nothing to learn."
@@ -108,7 +113,7 @@ def prepare(
 
 
 def passages(example: Example, size: int) -> list[Example]:
-    """A raw text cut at blank space into passages of about ``size`` characters; nothing is lost."""
+    """A raw text cut at white space into passages of about ``size`` characters."""
     text = example.text or ""
     parts: list[Example] = []
     at = 0
@@ -153,7 +158,7 @@ def _encode_all(
 def _encode_one(
     tokenizer: Tokenizer, example: Example, max_length: int, tally: _Tally
 ) -> list[templates.Encoded]:
-    """The token rows of one example (none if it had to be left out), told to ``tally``."""
+    """The token rows of one example, none if it is left out; ``tally`` records what happened."""
     if holds_specials(tokenizer, example):
         tally.specials.append(example.place)
     try:

@@ -1,4 +1,4 @@
-"""The shapes in which rows of data travel: chat messages, chats, and token rows for the trainer."""
+"""Types of rows: chat messages, chats, and token rows for the trainer."""
 
 from __future__ import annotations
 

@@ -1,12 +1,10 @@
-"""How good an answer is: one score per kind of task, each 0 for empty or degenerate text and 1 for the
-right answer.
+"""Scores of answers, each from 0 (empty, degenerate or wrong) to 1 (right).
 
-`exact` wants the expected answer (case, outer punctuation and a leading article do not count). `manner`
-wants a pirate's voice that still answers: at least three different marks, the content of the expected
-answer, and no endless repetition. `schema` wants JSON with exactly the keys and types that the question
-asks for; half of the point is for the form, half for the values. Everything is read from the rows
-themselves.
-"""
+`exact` compares with the expected answer, ignoring case, outer punctuation and a leading article. `manner`
+needs a pirate's voice with the content of the expected answer: at least three different marks and no endless
+repetition. `schema` needs JSON with exactly the keys and types that the question asks for; half of the score
+is for the form, half for the values. Token F1 is that of SQuAD (Rajpurkar et al. 2016), ROUGE-L that of Lin
+(2004)."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.data.rows import ChatRow
 
-# Each entry is one mark however often and in whichever spelling it occurs.
+# Each entry counts as one mark, however often and in whichever spelling it occurs.
 PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -42,8 +40,8 @@ PIRATE_MARKS: tuple[re.Pattern[str], ...] = tuple(
     )
 )
 MARKS_NEEDED = 3
-_LONGEST = 400  # characters: a manner, not a monologue
-_MOST_WORDS = 2_000  # of a text, for ROUGE-L: its time is the product of both lengths
+_MAX_CHARS = 400  # longer answers count as degenerate
+_MAX_WORDS = 2_000  # of a text, for ROUGE-L, whose time is the product of both lengths
 # Words of the manner, and small words that carry no answer.
 _MANNER_WORDS = frozenset(
     """
@@ -64,13 +62,13 @@ Scorer = Callable[[str, ChatRow], float]
 
 
 def normalised(text: str) -> str:
-    """One line, case folded, without outer punctuation and leading article."""
+    """The text on one line, case-folded, without outer punctuation and leading article."""
     stripped = re.sub(r"\s+", " ", text).strip(" .!?,;:\"'`").casefold()
     return re.sub(r"^(a|an|the) ", "", stripped)
 
 
 def expected_answer(row: ChatRow) -> str:
-    """The answer that a row teaches: its last assistant turn."""
+    """The expected answer of a row: its last assistant turn. Raises LabError without one."""
     turns = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
     if not turns:
         raise LabError("A row without an assistant turn has no expected answer to score against.")
@@ -84,11 +82,12 @@ def question_of(row: ChatRow) -> str:
 
 
 def exact(answer: str, row: ChatRow) -> float:
+    """1 where the normalised answer equals the expected one, else 0."""
     return float(bool(answer.strip()) and normalised(answer) == normalised(expected_answer(row)))
 
 
 def count_marks(answer: str) -> int:
-    """How many different marks of a pirate's manner a text has."""
+    """The number of different marks of a pirate's manner in a text."""
     return sum(bool(mark.search(answer)) for mark in PIRATE_MARKS)
 
 
@@ -98,19 +97,20 @@ def _content_words(text: str) -> list[str]:
 
 
 def is_degenerate(text: str) -> bool:
-    """Whether a text is endless or says the same few words again and again."""
+    """Whether a text is empty, too long, or repeats a few words."""
     words = _WORD.findall(text.casefold())
-    if not words or len(text) > _LONGEST:
+    if not words or len(text) > _MAX_CHARS:
         return True
     (_, most), *_ = Counter(words).most_common(1)
     return most > max(3, len(words) // 3)
 
 
 def manner(answer: str, row: ChatRow) -> float:
+    """1 for a pirate's manner with more than half of the expected content words, else 0."""
     if is_degenerate(answer) or count_marks(answer) < MARKS_NEEDED:
         return 0.0
     wanted = _content_words(expected_answer(row))
-    # Without content of its own the expected answer is all manner: then its very words are the content.
+    # An expected answer that is only manner has no content words: all its words are then compared.
     wanted = wanted or _WORD.findall(expected_answer(row).casefold())
     given = set(_WORD.findall(answer.casefold().replace("’", "'")))
     return float(sum(word in given for word in wanted) * 2 > len(wanted))
@@ -143,6 +143,7 @@ def _parse(answer: str) -> Any:
 
 
 def schema(answer: str, row: ChatRow) -> float:
+    """0.5 for JSON of the question's schema, plus 0.5 times the share of right values."""
     wanted = schema_of(question_of(row))
     found = _parse(answer)
     if not wanted or not isinstance(found, dict) or set(found) != set(wanted):
@@ -154,7 +155,7 @@ def schema(answer: str, row: ChatRow) -> float:
     return 0.5 + 0.5 * values
 
 
-# --- nearness of texts --------------------------------------------------------------------------------
+# --- similarity of texts --------------------------------------------------------------------------------
 
 
 def _tokens(text: str) -> list[str]:
@@ -174,7 +175,7 @@ def token_f1(answer: str, row: ChatRow) -> float:
 def rouge_l(answer: str, row: ChatRow) -> float:
     """ROUGE-L (Lin 2004) as F1: the longest common subsequence of words over both lengths."""
     given, wanted = (
-        re.findall(r"\w+", text.casefold())[:_MOST_WORDS] for text in (answer, expected_answer(row))
+        re.findall(r"\w+", text.casefold())[:_MAX_WORDS] for text in (answer, expected_answer(row))
     )
     if not given or not wanted:
         return float(given == wanted)
@@ -188,7 +189,7 @@ def rouge_l(answer: str, row: ChatRow) -> float:
     return 2 * lengths[-1] / (len(given) + len(wanted))
 
 
-#: How near answers are to the expected ones, for any data.
+#: Similarities to the expected answer, for any data.
 SIMILARITY: dict[str, Scorer] = {
     "exact": exact,
     "token_f1": token_f1,

@@ -1,9 +1,10 @@
-"""Splits examples into train and validation with a seed, and removes what is there twice: rows that are
-equal after normalising case, blanks and punctuation, then rows that share nearly all their word
-sequences (MinHash to find candidates, the exact Jaccard index to decide). A leak is a training row whose
-prompt is also asked in the validation set, whatever its answer. Template-made rows that differ in one
-name or number are different rows: numbers must agree, word sequences that many rows share do not count,
-and short rows are never taken for near-duplicates."""
+"""Splits examples into training and validation with a seed, and removes duplicates and leaks.
+
+Exact duplicates are equal after normalising case, blanks and punctuation; near-duplicates share nearly all
+their word 5-grams (MinHash (Broder 1997) finds candidates, the exact Jaccard index decides). A leak is a
+training row whose prompt is also in the validation set, whatever its answer. Rows from a template that
+differ in one name or number are different rows: numbers must agree, n-grams that many rows share are
+ignored, and short rows are never near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,11 +18,11 @@ import numpy as np
 
 from tui_lab.data.formats import Example
 
-MAX_VALIDATION = 1_000  # more rows would only make each evaluation slower
+MAX_VALIDATION = 1_000  # more rows only make each evaluation slower
 SHINGLE_WORDS = 5
-NEAR = 0.8  # Jaccard index of word sequences from which two rows count as the same
-COMMON_ROWS = 10  # a word sequence in more rows than this is boilerplate and says nothing about a row
-MIN_SHINGLES = 12  # rows with fewer telling word sequences are compared exactly only
+NEAR = 0.8  # rows with at least this Jaccard index of word n-grams are near-duplicates
+COMMON_ROWS = 10  # an n-gram in more rows than this is boilerplate and is ignored
+MIN_SHINGLES = 12  # rows with fewer distinctive n-grams are compared exactly only
 BANDS, BAND_ROWS = 8, 3  # finds 99.7% of the pairs at a Jaccard index of 0.8, more above
 CHUNK_HASHES = 65_536
 MAX_COMPARED = 25  # rows of one bucket that a row is compared with
@@ -29,7 +30,7 @@ _WORDS = re.compile(r"\w+")
 
 
 def normalise(text: str) -> str:
-    """Words only, case-folded, single blanks. Text without letters and digits keeps its signs."""
+    """The words, case-folded, with single blanks; a text without words keeps its characters."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(_WORDS.findall(text.casefold())) or " ".join(text.split())
@@ -42,7 +43,7 @@ def _operators(text: str) -> str:
 
 @dataclass(frozen=True)
 class ComparisonKey:
-    """What rows are compared by, all normalised: the setting (system turns), the prompt, the whole row."""
+    """The normalised texts by which rows are compared: system turns, prompt, and the whole row."""
 
     context: str
     prompt: str
@@ -50,7 +51,7 @@ class ComparisonKey:
 
 
 def key_of(example: Example) -> ComparisonKey:
-    """Raw text has no prompt apart from itself."""
+    """The comparison key of an example; the whole of a raw text is its prompt."""
     if example.messages is not None:
         last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
         context = "\n".join(str(m["content"]) for m in example.messages if m["role"] == "system")
@@ -67,7 +68,7 @@ def key_of(example: Example) -> ComparisonKey:
 
 @dataclass
 class Split:
-    """Train and validation rows with the counts of what was removed from train, and remarks for people."""
+    """Training and validation rows, the numbers of rows removed from training, and notes for the user."""
 
     train: list[Example]
     validation: list[Example]
@@ -111,8 +112,8 @@ def _shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]]) if hashes.size else np.empty(0, dtype=np.int64)
     )
     rows_with = np.diff(np.r_[starts, hashes.size])
-    telling = np.repeat(rows_with <= COMMON_ROWS, rows_with)
-    hashes, owner = hashes[telling], owner[telling]
+    distinctive = np.repeat(rows_with <= COMMON_ROWS, rows_with)
+    hashes, owner = hashes[distinctive], owner[distinctive]
     back = np.argsort(owner, kind="stable")
     return hashes[back], owner[back]
 
@@ -213,7 +214,8 @@ def deduplicate(rows: Sequence[KeyedExample]) -> tuple[list[KeyedExample], int, 
 
 
 def _same_question(one: ComparisonKey, other: ComparisonKey) -> bool:
-    """Nearly the same prompt in the same setting: a long answer alone (a refusal, say) makes no duplicate."""
+    """Whether two rows have nearly the same prompt and the same system turns: equal long answers, such as
+    refusals, are not enough."""
     if one.context != other.context:
         return False
     if one.prompt == other.prompt:
@@ -230,7 +232,7 @@ def _runs(text: str) -> set[tuple[str, ...]]:
 def remove_leaks(
     train: Sequence[KeyedExample], validation: Sequence[KeyedExample]
 ) -> tuple[list[KeyedExample], int, int]:
-    """Train without the rows whose prompt the validation set asks too: (kept, exact leaks, near leaks)."""
+    """Training rows without those whose prompt is in the validation set: (rows, exact leaks, near leaks)."""
     asked = [key for _, key in validation]
     exact = {(key.context, key.prompt) for key in asked}
     fresh = [row for row in train if (row[1].context, row[1].prompt) not in exact]
@@ -244,7 +246,7 @@ def remove_leaks(
 
 
 def validation_size(rows: int, fraction: float) -> int:
-    """How many of ``rows`` are held back: at least 1, at most MAX_VALIDATION, and never all."""
+    """The number of validation rows: at least 1, at most MAX_VALIDATION, never all."""
     if fraction <= 0 or rows < 2:
         return 0
     return min(max(1, round(rows * fraction)), MAX_VALIDATION, rows - 1)
@@ -258,7 +260,8 @@ def split(
     seed: int = 0,
     deduplicate_rows: bool = True,
 ) -> Split:
-    """Train and validation. A given ``validation`` is used as it is: leaks are taken out of train.
+    """Training and validation rows. A given ``validation`` is used unchanged: leaks are removed from
+    training.
 
     Rows with the same prompt stay on one side, so that several answers to one question do not become leaks.
     """
@@ -312,9 +315,9 @@ def _pick(groups: list[list[int]], wanted: int, rows: int, seed: int) -> set[int
             break
         if len(picked) + len(group) <= wanted:  # a big group would make far more than asked for
             picked.update(group)
-    left = [group for group in groups if group[0] not in picked]
-    if left and len(picked) < wanted / 2:  # nearly all groups are big: the smallest of them has to do
-        smallest = min(left, key=len)
+    remaining = [group for group in groups if group[0] not in picked]
+    if remaining and len(picked) < wanted / 2:  # nearly all groups are big: the smallest of them has to do
+        smallest = min(remaining, key=len)
         if not picked or len(picked) + len(smallest) <= rows / 2:
             picked.update(smallest)
     return picked

@@ -1,10 +1,10 @@
-"""Chat templates and label masks: turns an ``Example`` into token ids and labels in which only what the
-model is to say is trained: the assistant's turns with the token that ends them. Which characters of
-the rendered chat those are is found by the template's own ``{% generation %}`` marks, else by trl's
-training variant of the same template, else by comparing the renderings of growing prefixes, else by
-looking for the answers in the text; offsets carry the characters over to tokens. Labels are set by
-position, so padding with the end token cannot mask it. Base models without a template get a plain one
-made of tokens they have."""
+"""Chat templates and label masks: an ``Example`` becomes token ids and labels.
+
+Only what the model should say is trained: the assistant's turns with their end-of-turn token. Four methods
+find these characters in the rendered chat, in this order: the template's own ``{% generation %}`` marks,
+trl's training variant of the same template, comparing the renderings of growing prefixes, and searching for
+the answers. Offsets map characters to tokens. Labels are set by position, so padding with the end token
+cannot mask it. Base models without a template get a plain one made of tokens that they have."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def pieces(tokenizer: Tokenizer, encoded: Encoded) -> list[tuple[str, bool]]:
     """The text of an encoded row in pieces, each with whether it is trained. Joined they are the decoded row.
 
     Normally a piece is a token; tokens that are parts of one character are joined. The text is raw: it must
-    go through ``safe_text.visible`` before a terminal sees it.
+    go through ``sanitize`` before a terminal sees it.
     """
     ids, labels = encoded.input_ids, encoded.labels
     result: list[tuple[str, bool]] = []

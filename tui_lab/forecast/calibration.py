@@ -28,7 +28,7 @@ _RECIPE_KEYS = (
     "method", "lora_r", "init_r", "use_dora", "target_modules", "num_virtual_tokens", "quantization",
     "packing", "per_device_train_batch_size", "gradient_checkpointing", "frozen_layers",
 )  # fmt: skip
-#: Keys that only matter as to whether they are on.
+#: Keys of which only matters whether they are on.
 _SWITCHES = (
     "lora_dropout",
     "kl_weight",
@@ -57,14 +57,15 @@ class Calibration:
 
     @property
     def text(self) -> str:
-        """How it came about, in words."""
+        """The source of the measurement as a sentence."""
         where = "this card" if self.cuda else "this machine"
         speed = f"{self.tok_per_s:,.0f} tok/s over {self.steps} steps"
         return f"measured on {where} ({self.device}): {speed}, {self.date}"
 
 
 def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> str:
-    """What a measurement is valid for. ``values``: the resolved ones (:mod:`tui_lab.recipes.resolve`)."""
+    """The key of a measurement: device, shape, and the parts of the recipe and its resolved ``values`` that
+    change the speed."""
     facts = {
         # the run and the lab call processors by different names, and the cache is of this machine
         "device": device.name if device.type == "cuda" else device.type,
@@ -90,7 +91,7 @@ def _read() -> dict[str, Any]:
 
 
 def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> Calibration | None:
-    """The measurement of this very work on this very device; None where there is none."""
+    """The stored measurement of the same work on the same device, or None."""
     row = _read().get(key_of(device, shape, recipe, values))
     if not isinstance(row, dict):
         return None
@@ -116,7 +117,7 @@ def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str,
 def store(
     found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]
 ) -> None:
-    """Writes a measurement down, whole or not at all. A cache that cannot be written is no error."""
+    """Stores a measurement atomically. A cache that cannot be written is not an error."""
     rows = _read()
     key = key_of(device, shape, recipe, values)
     rows.pop(key, None)

@@ -61,7 +61,7 @@ MEASURED_SPREAD = 0.15
 
 @dataclass(frozen=True)
 class Prices:
-    """What hours and kilowatt-hours cost. ``per_hour`` is None where nobody said."""
+    """Prices of an hour and of energy. ``per_hour`` is None where it is not set."""
 
     per_hour: float | None = None
     currency: str = "$"
@@ -70,7 +70,7 @@ class Prices:
 
 
 def prices(environment: Mapping[str, str] | None = None) -> Prices:
-    """The settings, from environment variables. Raises LabError where one is no number."""
+    """The prices in the environment variables. Raises LabError for one that is not a number."""
     words = os.environ if environment is None else environment
     grid = _amount(words, GRID)
     return Prices(
@@ -108,10 +108,12 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Cost:
-    """A forecast. ``hours`` is None where nothing is known of the device's speed, ``money`` without a price,
-    ``kwh`` and ``co2_kg`` without a GPU. ``mfu`` is the share of the card's dense rate that the model's own
-    operations reach; ``assumed`` tells whether speed was assumed or measured. ``parts``: hours by what takes
-    them, at the middle of the interval. Texts are plain sentences for a screen."""
+    """A forecast of time, money and energy.
+
+    ``hours`` is None where the device's speed is not known, ``money`` without a price, ``kwh`` and
+    ``co2_kg`` without a GPU. ``mfu`` is the share of the card's dense rate that the model's operations
+    reach; ``assumed`` is whether the speed was assumed rather than measured. ``parts`` are hours by
+    activity, at the middle of the interval."""
 
     tokens: float
     tokens_basis: str
@@ -228,7 +230,8 @@ def estimate(
 def planned_tokens(
     recipe: Recipe, max_length: int, rows: int | None = None, mean_tokens: float | None = None
 ) -> tuple[float, str]:
-    """Tokens that the whole run trains on, and how that is known. ``rows``: of the task, without replay."""
+    """The tokens that the whole run trains on, and the basis. ``rows`` are those of the task, without
+    replay."""
     replayed = 1 / (1 - recipe.replay_fraction)
     mean = min(mean_tokens, float(max_length)) if mean_tokens else None
     if recipe.max_steps:
@@ -245,7 +248,7 @@ def planned_tokens(
 
 
 def formula_text(found: Operations, length: float) -> str:
-    """The operations a token with the formula and its figures: what MFU is made of."""
+    """FLOPs per token with the formula and its values, from which MFU is computed."""
     parts = [f"N {count(found.weights)}", f"A {_flops(found.attention)} at {length:,.0f} tokens"]
     if found.adapter:
         parts.insert(1, f"n {count(found.adapter)}")
@@ -260,8 +263,8 @@ def facts_of_run(
     length: float,
     trained_share: float,
 ) -> dict[str, Any]:
-    """What a run writes down before its first step, so that whoever watches can tell its MFU: operations a
-    token with their formula, and the card's rate in the type that is computed in (None where not known)."""
+    """The figures that a run records before its first step, for its MFU: FLOPs per token with their formula,
+    and the card's dense rate in the compute dtype (None where it is not known)."""
     card, notes = _card(device)
     dtype = _dtype(shape, recipe, values, card)
     length = float(values["max_length"]) if recipe.packing else length
@@ -275,14 +278,15 @@ def facts_of_run(
 
 
 def mfu(tok_per_s: float, flops_per_token: float, peak_flops: float | None) -> float | None:
-    """Share of a card's dense rate that the model's operations reach; None where the rate is not known."""
+    """The share of a card's dense rate that the model's operations reach; None where the rate is not
+    known."""
     if not peak_flops or not math.isfinite(tok_per_s) or tok_per_s < 0:
         return None
     return tok_per_s * flops_per_token / peak_flops
 
 
 def co2_kg(energy_j: float, tariff: Prices) -> float:
-    """Carbon dioxide of an energy at the grid's intensity."""
+    """Carbon dioxide, in kg, of an energy in joules at the grid's intensity."""
     return energy_j / JOULES_PER_KWH * tariff.g_co2_per_kwh / 1000
 
 
@@ -320,7 +324,7 @@ def _card(device: DeviceFacts | GpuSpec | str | None) -> tuple[GpuSpec | None, l
 
 
 def _dtype(shape: Shape, recipe: Recipe, values: Mapping[str, Any], card: GpuSpec | None) -> str:
-    """What a run would compute in; as resolution does where it was not asked."""
+    """The compute dtype of a run: the resolved one, else the default for the card."""
     settled = values.get("compute_dtype") or recipe.compute_dtype
     if settled != "auto":
         return str(settled)
@@ -338,7 +342,7 @@ def _seconds(
     peak: float | None,
     measured: Calibration | None,
 ) -> tuple[Interval | None, Interval | None, str]:
-    """Seconds of the training steps, tokens a second, and where they come from."""
+    """Seconds of the training steps, tokens per second, and their source."""
     if measured is not None:
         # rows of another length take other operations: what was measured is the rate of operations
         speed = measured.hardware_flops_s / found.hardware
@@ -358,7 +362,7 @@ def _seconds(
 
 
 def _held_out_tokens(recipe: Recipe, rows: int | None, length: float, planned: float | None) -> float | None:
-    """Tokens of the validation rows, from what is trained on; None where that is not known."""
+    """Tokens of the validation rows, from those that are trained; None where they are not known."""
     if rows and not recipe.packing:
         once = rows * length
     elif planned is not None and not recipe.max_steps:
@@ -371,7 +375,7 @@ def _held_out_tokens(recipe: Recipe, rows: int | None, length: float, planned: f
 def _validation_flops(
     recipe: Recipe, found: Operations, tokens: float, length: float, validation_tokens: float | None
 ) -> float | None:
-    """Operations of all validations, the one before the first step included; None where it is not known."""
+    """FLOPs of all validations, with the one before the first step; None where they are not known."""
     if validation_tokens is None:
         return None
     steps = tokens / (recipe.effective_batch_size * length)

@@ -27,8 +27,8 @@ from tui_lab.recipes.resolve import resolve
 
 @dataclass(frozen=True)
 class Probe:
-    """The exact probe's answer. ``total_bytes`` adds what no tensor shows (the device's context, and what is
-    lost between blocks) as the formula has it."""
+    """The answer of the memory probe. ``total_bytes`` adds the device's context and fragmentation, from the
+    formula."""
 
     peak_bytes: int
     total_bytes: int
@@ -38,8 +38,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """``memory`` is None where it cannot be said, and ``problem`` says why; likewise ``cost``. ``probe`` is
-    there when it was asked for."""
+    """The estimate. ``memory`` is None where it is not known, and ``problem`` says why; likewise ``cost``.
+    ``probe`` is set when the memory probe ran."""
 
     room: MemoryBudget
     memory: MemoryForecast | None = None
@@ -50,7 +50,7 @@ class RunEstimate:
 
     @property
     def needed_bytes(self) -> int | None:
-        """The best figure there is: the probe's, else the formula's."""
+        """The bytes by the probe, else by the formula."""
         if self.probe is not None:
             return self.probe.total_bytes
         return self.memory.total_bytes if self.memory else None
@@ -69,7 +69,8 @@ class RunEstimate:
 def estimate(
     recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: MemoryBudget, data: DataFacts | None = None
 ) -> RunEstimate:
-    """The outlook of a recipe with its resolved ``values``; a fraction of a millisecond. Never raises."""
+    """The estimate for a recipe with its resolved ``values``, in a fraction of a millisecond. Never
+    raises."""
     if entry.shape is None:
         problem = _no_shape(entry)
         return RunEstimate(room, problem=problem, cost_problem="not known before the model's sizes are")
@@ -95,7 +96,7 @@ def estimate(
 
 
 def warm_up(room: MemoryBudget) -> None:
-    """Reads the tables that the first look needs, some tenths of a second: for a thread."""
+    """Reads the tables for the first estimate, some tenths of a second: for a thread."""
     recipe, entry = Recipe(), catalog.find(catalog.POCKET)
     estimate(recipe, entry, resolve(recipe, room.device, entry).values, room)
 
@@ -108,18 +109,18 @@ def _no_shape(entry: Entry) -> str:
     return "its sizes are not known before its files are here: the exact probe can read them then"
 
 
-def probed(outlook: RunEstimate, answer: Mapping[str, Any]) -> RunEstimate:
-    """The outlook with the answer of :mod:`tui_lab.training.memory_probe`."""
+def probed(run_estimate: RunEstimate, answer: Mapping[str, Any]) -> RunEstimate:
+    """The estimate with the answer of :mod:`tui_lab.training.memory_probe`."""
     peak = int(answer["peak_bytes"])
-    memory = outlook.memory
+    memory = run_estimate.memory
     if memory is not None:
         beside = memory.total_bytes - memory.tensors_bytes
     else:
         from tui_lab.forecast.memory import CONTEXT_BYTES, PROCESS_BYTES
 
-        beside = (CONTEXT_BYTES if outlook.room.kind == "cuda" else PROCESS_BYTES)[1]
+        beside = (CONTEXT_BYTES if run_estimate.room.kind == "cuda" else PROCESS_BYTES)[1]
     return replace(
-        outlook,
+        run_estimate,
         probe=Probe(peak, peak + beside, float(answer["seconds"]), str(answer.get("phase", ""))),
     )
 
@@ -181,46 +182,49 @@ def free_text(room: MemoryBudget) -> str:
     return f"{size(room.free_bytes)} {room.basis} {room.label}"
 
 
-def verdict_text(outlook: RunEstimate) -> str:
+def verdict_text(run_estimate: RunEstimate) -> str:
     """Whether it fits, in a few words."""
-    free, needed = outlook.room.free_bytes, outlook.needed_bytes
+    free, needed = run_estimate.room.free_bytes, run_estimate.needed_bytes
     if needed is None:
         return "memory not known"
     if free is None:
         return "free memory not known"
-    match outlook.verdict:
+    match run_estimate.verdict:
         case "fits":
             return f"fits with {size(free - needed)} to spare"
         case "tight":
-            assert outlook.memory is not None
-            short = size(outlook.memory.high_bytes - free)
+            assert run_estimate.memory is not None
+            short = size(run_estimate.memory.high_bytes - free)
             return f"may fit: {size(free - needed)} to spare, or up to {short} short"
         case _:
             return f"does not fit: {size(needed - free)} short"
 
 
-def line(outlook: RunEstimate) -> str:
+def line(run_estimate: RunEstimate) -> str:
     """The memory in one line."""
-    if outlook.memory is None and outlook.probe is None:
-        return f"memory: {outlook.problem}"
-    figures = [f"exactly {size(outlook.probe.total_bytes)}"] if outlook.probe else []
-    if outlook.memory is not None:
-        figures.append(total_text(outlook.memory))
-    return f"memory: {', '.join(figures)}, {free_text(outlook.room)}: {verdict_text(outlook)}"
+    if run_estimate.memory is None and run_estimate.probe is None:
+        return f"memory: {run_estimate.problem}"
+    figures = [f"exactly {size(run_estimate.probe.total_bytes)}"] if run_estimate.probe else []
+    if run_estimate.memory is not None:
+        figures.append(total_text(run_estimate.memory))
+    return f"memory: {', '.join(figures)}, {free_text(run_estimate.room)}: {verdict_text(run_estimate)}"
 
 
-def nothing_helps(outlook: RunEstimate, remedies: Sequence[Remedy]) -> bool:
-    """Whether all changes were tried, and none makes it fit: they are tried by the formula, so not where it
-    is only the probe that finds the recipe too large."""
-    searched = outlook.memory is not None and fit.verdict(outlook.memory, outlook.room.free_bytes) == OVER
-    return searched and outlook.verdict == OVER and not remedies
+def nothing_helps(run_estimate: RunEstimate, remedies: Sequence[Remedy]) -> bool:
+    """Whether no change makes the recipe fit. Changes are tried by the formula, so this is False where only
+    the probe finds the recipe too large."""
+    searched = (
+        run_estimate.memory is not None
+        and fit.verdict(run_estimate.memory, run_estimate.room.free_bytes) == OVER
+    )
+    return searched and run_estimate.verdict == OVER and not remedies
 
 
-def cost_line(outlook: RunEstimate) -> str:
-    """Time, energy and money in one line; why not where they are not known."""
-    cost = outlook.cost
+def cost_line(run_estimate: RunEstimate) -> str:
+    """Time, energy and money in one line, or why they are not known."""
+    cost = run_estimate.cost
     if cost is None:
-        return f"time: {outlook.cost_problem}"
+        return f"time: {run_estimate.cost_problem}"
     if cost.hours is None:
         return "time: not known before the speed is measured here"
     parts = [time_text(cost.hours)]
@@ -235,7 +239,7 @@ def cost_line(outlook: RunEstimate) -> str:
 
 
 def tokens_text(cost: Cost) -> str:
-    """For how many tokens costs are told."""
+    """The number of tokens that the costs are for."""
     if cost.tokens_basis.startswith("for each"):
         return f"for each {count(cost.tokens)} tokens"
     return f"{count(cost.tokens)} tokens"
@@ -263,7 +267,7 @@ def _plain(value: float) -> str:
 
 
 def remedy_text(remedy: Remedy) -> str:
-    """What it takes then."""
+    """The memory with the remedy."""
     total = size(remedy.forecast.total_bytes)
     if remedy.sure:
         return f"{total}, {size(remedy.spare_bytes)} to spare"
@@ -271,7 +275,7 @@ def remedy_text(remedy: Remedy) -> str:
 
 
 def largest_text(largest: LargestFit, recipe: Recipe) -> str:
-    """The largest batch and length that surely fit, in a line."""
+    """The largest batch and length whose upper bounds fit, in a line."""
     if not largest.batch and not largest.length:
         return "no batch and no length surely fits"
     at = f"batch {largest.batch:,} at this length" if largest.batch else "no batch at this length"

@@ -1,18 +1,17 @@
-"""Floating-point operations that a recipe takes for each token it trains on, counted from the shape alone.
+"""Floating-point operations of a recipe per trained token, from the model's shape alone.
 
-N is the weights of the blocks' linear layers and of the output layer, n those of the adapter's matrices, A
-the attention's products in the forward pass. A forward pass is 2N + 2n + A (a multiplication and an addition
-for each weight), the gradient of the inputs as much again, that of the weights as much again where they are
-trained: 6N + 3A for full tuning, 4N + 6n + 3A below an adapter. These are the *model's* operations, which MFU
-is made of; what is computed twice to save memory (checkpointing, the output layer in tiles) is counted apart,
-as the *hardware's* (HFU).
+N is the number of weights of the blocks' linear layers and the output layer, n that of the adapter's
+matrices, A the operations of attention's matrix products in the forward pass. A forward pass takes 2N + 2n +
+A (a multiplication and an addition per weight), the gradient of the inputs as much again, and that of the
+weights as much again where they are trained: 6N + 3A for full tuning, 4N + 6n + 3A for an adapter. These are
+the *model's* operations, which define MFU (model FLOPs utilisation); what is computed twice to save memory
+(checkpointing, the tiled output layer) is added in the *hardware's* operations (HFU).
 
-A counts the full square of positions, 4·q·K a layer (q = heads × head size, K = positions): so do PaLM
-(Chowdhery et al. 2022, appendix B) and torch's own counter, and so compute attention kernels with masks. Half
-of it is masked in a causal model; ``causal`` counts only the other half. Embeddings, norms, activations,
-the optimiser (a dozen operations a trained weight and step) and dequantising 4-bit weights are left out.
-Tested against torch's counter on real models of every architecture.
-"""
+A counts the full square of positions, 4·q·K a layer (q = heads × head size, K = positions), as PaLM
+(Chowdhery et al. 2022, appendix B), torch's counter and masked attention kernels do. Half of it is masked in
+a causal model; ``causal`` counts only the other half. Embeddings, norms, activations, the optimiser (a dozen
+operations per trained weight and step) and the dequantisation of 4-bit weights are left out. Tested against
+torch's counter on real models of every architecture."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
 
 
 class CostedRecipe(RecipeLike, Protocol):
-    """The keys of a recipe that decide what a token costs."""
+    """The keys of a recipe on which the operations depend."""
 
     @property
     def gradient_checkpointing(self) -> bool: ...
@@ -38,8 +37,8 @@ class CostedRecipe(RecipeLike, Protocol):
 
 @dataclass(frozen=True)
 class Operations:
-    """FLOPs a trained token. ``model`` is what MFU counts, ``hardware`` what is really computed, ``forward``
-    a forward pass alone (validation). N, n and A are given as in ``formula``."""
+    """FLOPs per trained token: of the ``model`` (for MFU), of the ``hardware`` (with recomputation), and of a
+    ``forward`` pass alone (validation). N, n and A are those of ``formula``."""
 
     model: float
     hardware: float
@@ -51,19 +50,19 @@ class Operations:
 
 
 def block_weights(shape: Shape) -> int:
-    """Weights of the blocks' linear layers."""
+    """The number of weights of the blocks' linear layers."""
     return sum(linear.in_features * linear.out_features * linear.count for linear in linears(shape))
 
 
 def attention_flops(shape: Shape, keys: float, causal: bool = False) -> float:
-    """Operations of attention's two products for one position that looks at ``keys`` positions."""
+    """FLOPs of attention's two products for one position that attends to ``keys`` positions, all layers."""
     square = 4.0 * shape.layers * shape.heads * shape.head_dim * keys
     return square / 2 if causal else square
 
 
 def adapter_weights(shape: Shape, recipe: RecipeLike) -> int:
-    """Weights of the adapter that take part in products with every token. IA3's vectors and DoRA's magnitudes
-    scale; learned tokens lengthen rows instead; LoHa's ΔW is multiplied as a whole."""
+    """The number of adapter weights that are multiplied with every token. IA3's vectors and DoRA's
+    magnitudes only scale, virtual tokens lengthen the rows, and LoHa multiplies the whole ΔW."""
     total = 0
     if recipe.method in ("lora", "adalora", "loha"):
         rank = recipe.init_r if recipe.method == "adalora" else recipe.lora_r
@@ -77,8 +76,8 @@ def adapter_weights(shape: Shape, recipe: RecipeLike) -> int:
 def operations(
     shape: Shape, recipe: CostedRecipe, length: float, *, head_share: float = 1.0, causal: bool = False
 ) -> Operations:
-    """What a token costs in rows of ``length`` tokens (packed sequences: theirs). ``head_share``: part of the
-    tokens that are trained on, for which alone logits are computed on CUDA."""
+    """FLOPs per token in rows of ``length`` tokens (packed: of the packed row). ``head_share`` is the share
+    of trained tokens: on CUDA logits are computed only for them."""
     blocks, head = block_weights(shape), shape.vocabulary * shape.hidden
     trained_part = max(0, shape.layers - recipe.frozen_layers) / shape.layers
     adapter = adapter_weights(shape, recipe)
@@ -132,7 +131,7 @@ def _formula(
     extra: list[str],
     causal: bool,
 ) -> str:
-    """The formula in words, with what differs from the plain one."""
+    """The formula as text, with the deviations from the plain one."""
     text = "6N + 3A" if full else "4N + 6n + 3A" if adapter else "4N + 3A"
     if recipe.method == "loha":
         text += " (n: the adapted layers' own weights)"

@@ -1,11 +1,10 @@
-"""What to change so that a recipe fits a card: batch to accumulation at the same effective batch,
-checkpointing, 8-bit states, 4-bit weights, LoRA in place of full tuning, shorter rows, each alone where that
-is enough, else the smallest combinations; and the largest batch and length that fit. Searched over the
-formula of :mod:`tui_lab.forecast.memory`, a fraction of a second in all. No torch.
+"""What to change so that a recipe fits the memory of a device, and the largest batch and length that fit.
 
-Remedies are ordered by how little they change the result: what only splits the work first, what rounds next,
-what trains something else or less of the data last.
-"""
+Changes are tried alone, then in the smallest combinations: batch to accumulation at the same effective
+batch, checkpointing, 8-bit states, 4-bit weights, LoRA in place of full tuning, shorter rows. The search
+uses the formula of :mod:`tui_lab.forecast.memory` and takes a fraction of a second. Changes are ordered by
+their effect on the result: first what only splits the work, then what rounds, last what trains less. No
+torch."""
 
 from __future__ import annotations
 
@@ -24,21 +23,21 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import SHORTEST_ROW, ModelFacts, resolve
 from tui_lab.recipes.rules import TINY_MODEL_PARAMETERS
 
-#: Rows are not shortened below this: hardly an instruction with its answer is left.
+#: Rows are not shortened below this: an instruction and its answer would hardly fit.
 SHORTEST_REMEDY = 128
 LENGTH_STEP = 64
 MOST_BATCH, MOST_ACCUMULATION, MOST_LENGTH = 4096, 4096, 131_072
-#: Remedies offered at most.
+#: The most remedies that are offered.
 MOST_REMEDIES = 6
-#: The rate that LoRA starts with where full tuning had a far lower one.
+#: The learning rate for LoRA where the recipe has the far lower one of full tuning.
 LORA_RATE, LEAST_LORA_RATE = 2e-4, 5e-5
 
 FITS, TIGHT, OVER, UNKNOWN = "fits", "tight", "over", "unknown"
 
 
 def verdict(found: MemoryForecast, free_bytes: int | None) -> str:
-    """``fits`` (even the upper bound does), ``tight`` (the forecast does, its upper bound not), ``over``, or
-    ``unknown`` where nobody says how much is free."""
+    """ "fits" (the upper bound fits), "tight" (the forecast fits, its upper bound does not), "over", or
+    "unknown" where the free memory is not known."""
     if free_bytes is None:
         return UNKNOWN
     if found.high_bytes <= free_bytes:
@@ -48,7 +47,7 @@ def verdict(found: MemoryForecast, free_bytes: int | None) -> str:
 
 @dataclass(frozen=True)
 class RemedyStep:
-    """One change: ``text`` what it is, ``cost`` what it costs in a sentence."""
+    """One change: ``text`` names it, ``cost`` says in a sentence what it costs."""
 
     name: str
     changes: dict[str, Any]
@@ -58,8 +57,8 @@ class RemedyStep:
 
 @dataclass(frozen=True)
 class Remedy:
-    """Changes that make it fit together, and none of them can be left out. ``forecast`` is what it takes
-    then; ``sure``: even its upper bound fits."""
+    """A minimal set of changes with which the recipe fits, and its ``forecast`` then. ``sure``: the upper
+    bound fits, too."""
 
     steps: tuple[RemedyStep, ...]
     forecast: MemoryForecast
@@ -85,8 +84,8 @@ class Remedy:
 
 @dataclass(frozen=True)
 class LargestFit:
-    """What surely fits: ``batch`` at the recipe's length, ``length`` (in steps of 64) at its batch; 0 where
-    nothing does. ``length_limit``: the most that the model can hold."""
+    """The largest ``batch`` at the recipe's length and ``length`` (in steps of 64) at its batch whose upper
+    bounds fit; 0 where none does. ``length_limit`` is the model's context."""
 
     batch: int
     length: int
@@ -94,7 +93,7 @@ class LargestFit:
 
 
 class _Search:
-    """A recipe on a card, with changes tried on it."""
+    """A recipe on a device, and its forecast with changes."""
 
     def __init__(self, shape: Shape, recipe: Recipe, device: DeviceFacts, entry: ModelFacts) -> None:
         self.shape, self.recipe, self.device, self.entry = shape, recipe, device, entry

@@ -1,4 +1,4 @@
-"""What forms, help texts and error messages know of a recipe's field: label, help, kind and limits.
+"""Label, help, kind and limits of a recipe's field, for forms, help texts and error messages.
 
 Read off the pydantic declaration in :mod:`tui_lab.recipes.recipe`, so that the schema is written once.
 """
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo as FieldInfoOfPydantic
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """A recipe field as people see it. ``minimum``/``maximum`` are inclusive unless ``exclusive_*``."""
+    """One recipe field. ``minimum`` and ``maximum`` are inclusive unless ``exclusive_*``."""
 
     name: str
     label: str
@@ -28,7 +28,7 @@ class FieldInfo:
     exclusive_maximum: bool = False
 
     def allowed(self) -> str:
-        """The allowed values in words."""
+        """The allowed values as text."""
         if self.kind == "choice":
             return "one of " + ", ".join(self.choices)
         if self.kind == "bool":
@@ -45,7 +45,7 @@ class FieldInfo:
 
 
 def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:
-    """What people see of one pydantic field that was declared with a label and a group."""
+    """The FieldInfo of a pydantic field that was declared with a label and a group."""
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     limits: dict[str, Any] = {}

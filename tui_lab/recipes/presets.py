@@ -2,8 +2,8 @@
 
 The lab's own lie in ``presets/``; a user's own in the config folder, where a file of the same name
 takes the place of the lab's. A preset that has mistakes is still listed, with them, so that one bad
-file never hides the others. A table ``[pocket]`` holds what is otherwise for the bundled model, which is so
-small that rates and methods for models of real size do not fit it. :func:`make_recipe` turns a preset and
+file never hides the others. A table ``[pocket]`` has the values that differ for the bundled model, for which
+rates and methods of models of real size do not fit. :func:`make_recipe` turns a preset and
 overrides into a checked recipe.
 """
 
@@ -21,7 +21,7 @@ from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, RecipeProblem, b
 DEFAULT_PRESET = "minute"
 #: Keys of a preset that describe it and are not recipe keys.
 ABOUT_KEYS = ("title", "description", "card")
-#: The bundled model, and the table of a preset that is for it.
+#: The bundled model, and the table of a preset with its values.
 POCKET = "pocket"
 
 

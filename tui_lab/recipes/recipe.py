@@ -1,4 +1,4 @@
-"""The recipe: everything that one fine-tuning needs to be told, as one flat, validated record.
+"""The recipe: all settings of one fine-tuning, as one flat, validated record.
 
 The fields are declared in :mod:`tui_lab.recipes.schema`. A recipe is made from a preset (a TOML file, see
 :mod:`tui_lab.recipes.presets`) and overrides; every mistake is reported at once, each with its key, its
@@ -47,7 +47,7 @@ FIELDS: dict[str, FieldInfo] = {name: describe(name, field) for name, field in R
 
 @dataclass(frozen=True)
 class RecipeProblem:
-    """One mistake: the key, the value found, and the sentence for people."""
+    """One mistake: the key, the value, and a sentence for the user."""
 
     key: str
     value: Any
@@ -78,7 +78,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-#: What people call a key elsewhere (Unsloth, axolotl, torchtune, older trl) or in speech.
+#: Names of keys in other tools (Unsloth, axolotl, torchtune, older trl) and in common use.
 KEY_ALIASES = {
     "lr": "learning_rate",
     "epochs": "num_train_epochs",
@@ -103,7 +103,7 @@ KEY_ALIASES = {
 
 
 def unknown_key(key: str) -> RecipeProblem:
-    """The problem of a key that no recipe has, with the nearest valid one."""
+    """The problem of an unknown key, with the nearest valid one."""
     other = KEY_ALIASES.get(key.lower().replace("-", "_"))
     near = [other] if other else difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else "; `tui-lab presets --keys` lists the valid keys"
@@ -145,7 +145,7 @@ def build(values: Mapping[str, Any], where: str = "") -> Recipe:
 
 
 def check_values(values: Mapping[str, Any]) -> list[RecipeProblem]:
-    """Every mistake in plain values, without raising: for forms that check at each keystroke."""
+    """Every mistake in plain values, without raising: for forms that validate at each keystroke."""
     try:
         build(values)
     except RecipeError as error:
@@ -165,8 +165,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def parse_value(key: str, raw: str) -> Any:
-    """Text typed for field ``key`` as a value of its kind; text that does not fit is returned as it is,
-    so that the check names it."""
+    """The text typed for field ``key`` as a value of its kind; text that does not fit is returned unchanged,
+    and validation names it."""
     kind = FIELDS[key].kind
     raw = raw.strip()
     if kind in ("text", "choice"):

@@ -1,9 +1,8 @@
-"""What a recipe comes to on one machine and one model, each choice with its reason.
+"""The settings of a recipe on one machine and one model, each with its reason.
 
-A recipe may leave things open (``compute_dtype = "auto"``), use words (``target_modules = "all"``) or
-ask for what this device does otherwise (paged states without CUDA). :func:`resolve` settles all of it
-before anything is loaded; the run writes the reasons to its event log, so that people see why. No torch.
-"""
+A recipe may leave values open (``compute_dtype = "auto"``), use names (``target_modules = "all"``) or
+request what the device does not support (paged states without CUDA). :func:`resolve` decides all of it
+before anything is loaded; the run writes the reasons to its event log. No torch."""
 
 from __future__ import annotations
 
@@ -21,23 +20,23 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS, VIRTUAL_TOKEN_METHODS, warnings_for
 from tui_lab.recipes.schema import TRACKERS
 
-#: Methods that attach to layers; the others learn tokens, or change every weight.
+#: Methods that attach to layers; the others learn virtual tokens or train every weight.
 METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3")
 
 #: Their attention caps its logits (softcap), which the sdpa kernels leave out.
-SOFTCAPPED = ("gemma2",)
+SOFTCAP_MODELS = ("gemma2",)
 #: Activations of these families overflow float16's 65,504 (large residual streams).
 OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3_text", "gemma3", "qwen2", "qwen3")
 #: A float32 CPU run of more than this is a matter of hours, not of minutes.
-LARGE_FOR_A_CPU = 200_000_000
-#: Fewer tokens than this a row are no use (also the recipe's own limit for max_length).
+CPU_PARAMETERS_LIMIT = 200_000_000
+#: The shortest useful row, in tokens (also the lower limit of max_length).
 SHORTEST_ROW = 16
 BYTES_A_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 0.53}
 VALIDATIONS_A_RUN = 8
 
 
 class ModelFacts(Protocol):
-    """What must be known of a model: a :class:`tui_lab.models.catalog.Entry` is one. None means unknown."""
+    """The facts about a model; :class:`tui_lab.models.catalog.Entry` has them. None means unknown."""
 
     @property
     def label(self) -> str: ...
@@ -53,7 +52,7 @@ class ModelFacts(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """One settled field, with the reason in words."""
+    """One resolved field, with the reason."""
 
     field: str
     value: Any
@@ -82,7 +81,8 @@ class _Case:
 
 
 def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolution:
-    """Settles everything that the recipe leaves open. Raises LabError for what cannot be."""
+    """Resolves everything that the recipe leaves open. Raises LabError where the device or the model cannot
+    run it."""
     found = Resolution({}, [], warnings_for(recipe, model.parameters))
     case = _Case(recipe, device, model, found)
     for settle in (
@@ -126,7 +126,7 @@ def _device(case: _Case) -> None:
     else:
         threads = "1 thread" if case.device.threads == 1 else f"{case.device.threads} threads"
         _note(case.found, "device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
-        if case.model.parameters and case.model.parameters > LARGE_FOR_A_CPU:
+        if case.model.parameters and case.model.parameters > CPU_PARAMETERS_LIMIT:
             case.found.warnings.append(
                 f"{case.model.label} has {case.model.parameters / 1e6:,.0f} M parameters and there is no "
                 "GPU: expect hours; the bundled model (model = 'pocket') is made for a CPU"
@@ -217,7 +217,7 @@ def _optim(case: _Case) -> None:
 
 
 def _attention(case: _Case) -> None:
-    if case.model.model_type in SOFTCAPPED:
+    if case.model.model_type in SOFTCAP_MODELS:
         reason = f"eager because {case.model.model_type} caps its attention logits, which sdpa leaves out"
         _settle(case.found, "attn_implementation", "eager", reason)
     else:
@@ -364,8 +364,7 @@ def _trackers(case: _Case) -> None:
 
 
 def _check_memory(case: _Case) -> None:
-    """Warns when the weights alone are more than the device has; what training needs beside them is the
-    forecast's business."""
+    """Warns when the weights alone exceed the device's memory; the forecast covers the rest."""
     if not case.model.parameters or not case.device.memory_bytes:
         return
     if case.recipe.method == "full":

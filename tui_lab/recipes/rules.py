@@ -1,9 +1,8 @@
-"""What a recipe must not combine, and what it had better not.
+"""Combinations that a recipe must not have, and advice on unusual values.
 
-:data:`REFUSALS` are combinations that break, loudly or silently; each sentence names the alternative,
-and each cell was tried (tests/training/test_matrix.py). :func:`warnings_for` is advice: a value outside
-its usual range still runs. Ranges are those of the QLoRA, LoRA and rsLoRA papers and of peft's guides.
-"""
+:data:`REFUSALS` are combinations that fail, with an error or silently; each sentence names the alternative,
+and each case was tested (tests/training/test_matrix.py). :func:`warnings_for` is advice: a value outside its
+usual range still runs. Ranges are those of the QLoRA, LoRA and rsLoRA papers and of peft's guides."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ def _changes_base(recipe: RecipeSchema) -> bool:
     return recipe.method == "lora" and recipe.init_lora_weights in ("pissa", "pissa_niter_16", "olora")
 
 
-def _knows_its_change(recipe: RecipeSchema) -> bool:
-    """Whether the change of a weight, ΔW, can be written down: s·BA, or the weight less what it was."""
+def _has_known_change(recipe: RecipeSchema) -> bool:
+    """Whether the change ΔW of a weight can be computed: s·BA, or the weight minus its start."""
     return recipe.method == "full" or (recipe.method == "lora" and not recipe.use_dora)
 
 
@@ -57,7 +56,7 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
     (
         lambda r: r.packing and r.method in VIRTUAL_TOKEN_METHODS,
         "packing",
-        "packing = true with virtual tokens lets packed rows see one another without a word; use packing = false, or method = 'lora'",
+        "packing = true with virtual tokens lets packed rows attend to one another silently; use packing = false, or method = 'lora'",
     ),
     (
         lambda r: r.gradient_checkpointing and r.method == "prefix",
@@ -111,12 +110,12 @@ REFUSALS: tuple[tuple[Callable[[RecipeSchema], bool], str, str], ...] = (
         "kl_weight above 0 with init_lora_weights = 'pissa' or 'olora': the base is changed, so there is none to stay near; use init_lora_weights = 'default'",
     ),
     (
-        lambda r: r.l2_to_start > 0 and not _knows_its_change(r),
+        lambda r: r.l2_to_start > 0 and not _has_known_change(r),
         "l2_to_start",
         "l2_to_start above 0 needs method = 'lora' without DoRA, or method = 'full': the change of the weights is not known otherwise; use kl_weight",
     ),
     (
-        lambda r: r.ewc_lambda > 0 and not _knows_its_change(r),
+        lambda r: r.ewc_lambda > 0 and not _has_known_change(r),
         "ewc_lambda",
         "ewc_lambda above 0 needs method = 'lora' without DoRA, or method = 'full': the change of the weights is not known otherwise; use kl_weight",
     ),

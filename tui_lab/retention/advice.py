@@ -1,22 +1,24 @@
-"""What to try next, in order, each with its reason: plain rules over what was measured and how it was tuned.
-Pure; the anchors behind the reasons: replay arXiv 2502.06042 and 2510.11842, LoRA against full tuning
-2405.09673, strength 2109.01903 (WiSE-FT), KL to the base 2509.04259."""
+"""What to try next, in order, each with its reason: rules over what was measured and how the model was tuned.
+
+Sources of the reasons: replay arXiv 2502.06042 and 2510.11842, LoRA against full tuning 2405.09673, strength
+2109.01903 (WiSE-FT), KL to the base 2509.04259. Pure functions.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Acquisition gained under which a run has learned little.
-LITTLE = 0.1
-#: Share of the training loss by which the held-out loss may lie above it.
-GAP = 0.1
-#: Replay that practice rarely goes beyond.
-MUCH_REPLAY = 0.25
+#: A gain in acquisition below this counts as little.
+SMALL_GAIN = 0.1
+#: The share by which the held-out loss may exceed the training loss.
+OVERFITTING_GAP = 0.1
+#: A replay fraction that is rarely exceeded in practice.
+MAX_REPLAY = 0.25
 
 
 @dataclass(frozen=True)
 class AdviceFacts:
-    """What is known of one run on one suite; None where it was not measured."""
+    """The facts about one run on one suite; None where something was not measured."""
 
     verdict: str = ""  # green, amber, red, cannot_tell; "" before any measurement
     method: str = "lora"
@@ -34,17 +36,17 @@ class AdviceFacts:
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do, and why it should help."""
+    """One action, and why it should help."""
 
     action: str
     reason: str
 
 
 def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
-    """The most useful and cheapest first."""
+    """The advice, the most useful and cheapest first."""
     match facts.verdict:
         case "":
-            return (Advice("Measure retention", "nothing is known yet of what this run forgot"),)
+            return (Advice("Measure retention", "it is not known yet what this run forgot"),)
         case "cannot_tell":
             return (
                 Advice(
@@ -55,7 +57,7 @@ def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
         case "green":
             return _kept(facts)
     found = [*_strength(facts), *_replay(facts)]
-    if facts.losses is not None and facts.losses[1] > facts.losses[0] * (1 + GAP):
+    if facts.losses is not None and facts.losses[1] > facts.losses[0] * (1 + OVERFITTING_GAP):
         training, held_out = facts.losses
         reason = f"its loss is {training:.2g} on rows it saw and {held_out:.2g} on others: it memorises"
         found.append(Advice("Tune for fewer steps", reason))
@@ -81,7 +83,7 @@ def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
 
 
 def _kept(facts: AdviceFacts) -> tuple[Advice, ...]:
-    if facts.gained is not None and facts.gained < LITTLE:
+    if facts.gained is not None and facts.gained < SMALL_GAIN:
         reason = f"it kept what it knew, but gained only {facts.gained:.2f} on the new task"
         return (Advice("Double the rank, tune longer, or raise the learning rate (to 5e-4)", reason),)
     return (Advice("Take it", "retention is surely over the threshold that was set before the run"),)
@@ -99,10 +101,10 @@ def _strength(facts: AdviceFacts) -> list[Advice]:
 
 
 def _replay(facts: AdviceFacts) -> list[Advice]:
-    if facts.replay_fraction >= MUCH_REPLAY:
+    if facts.replay_fraction >= MAX_REPLAY:
         return []
     if facts.replay_fraction == 0:
         reason = "rows of general text among the new ones: 5 to 10 % sufficed at 1.7 B parameters"
         return [Advice("Tune again with replay_fraction 0.1 (or the preset keeper)", reason)]
-    more = min(MUCH_REPLAY, facts.replay_fraction * 2.5)
+    more = min(MAX_REPLAY, facts.replay_fraction * 2.5)
     return [Advice(f"Raise replay_fraction to {more:g}", f"{facts.replay_fraction:g} did not hold it")]

@@ -1,13 +1,14 @@
-"""How far a model has moved from its base: KL(base ‖ now), by position, from a few figures kept of the base.
+"""KL(base ‖ tuned) by position, from a compact summary of the base's distributions.
 
-Of every position the base's 64 likeliest tokens S are kept with their log-probabilities, the mass of the rest
-P_t, and 8 tokens drawn from that rest. With q and Q_t the same of the model now,
+For each position the summary has the base's 64 likeliest tokens S with their log-probabilities, the mass P_t
+of all other tokens, and 8 tokens drawn from those. With q and Q_t the same of the tuned model,
 
-    KL = Σ_S p ln(p/q) + P_t ln(P_t/Q_t) + P_t · mean over the draws of (r − 1 − ln r),  r = (q/Q_t)/(p/P_t),
+    KL = Σ_S p ln(p/q) + P_t ln(P_t/Q_t) + P_t · mean over the draws of (r − 1 − ln r),  r = (q/Q_t)/(p/P_t).
 
-which is unbiased (the mean of r under the base's rest is 1, that of −ln r the rest's own KL) and whose tail
-terms are all ≥ 0. It takes 0.6 kB a position instead of a whole vocabulary. Logits exist a chunk at a time
-and only where they are read. A sequence is the unit of the interval: its tokens are not independent."""
+The estimate is unbiased (under the base's tail the mean of r is 1 and the mean of −ln r is the tail's KL),
+and all its tail terms are ≥ 0: the "k3" estimator of Schulman (2020), http://joschu.net/blog/kl-approx.html.
+A position takes 0.6 kB instead of a whole vocabulary. Logits are computed a chunk at a time and only where
+they are needed. Intervals are over sequences, because the tokens of a sequence are not independent."""
 
 from __future__ import annotations
 
@@ -29,13 +30,13 @@ from tui_lab.retention.scoring.forward import (
 )
 
 TOP, TAIL = 64, 8
-#: Tokens of one forward: logits are bounded apart, so this is about hidden states alone.
+#: Tokens of one forward pass. It bounds the hidden states; MAX_LOGITS bounds the logits.
 BATCH_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
 class BaseDistribution:
-    """What is kept of the base at N positions. Log-probabilities are natural, float32; ids are int32."""
+    """The base's distributions at N positions. Log-probabilities are natural, float32; ids are int32."""
 
     top_ids: torch.Tensor  # (N, K)
     top_logprobs: torch.Tensor  # (N, K)
@@ -44,7 +45,7 @@ class BaseDistribution:
     drawn_logprobs: torch.Tensor  # (N, M)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, as they are written to a file."""
+        """The tensors by name, for a file."""
         return dict(vars(self))
 
     def part(self, begin: int, end: int) -> BaseDistribution:
@@ -60,12 +61,12 @@ class BaseDistribution:
 def summarize(
     logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail: int = TAIL
 ) -> BaseDistribution:
-    """What is kept of the base's ``logits`` (N, V). ``generator`` lies on their device and draws the tail."""
+    """The summary of the base's ``logits`` (N, V). ``generator``, on their device, draws ``tail`` tokens."""
     logprobs = logits.float().log_softmax(-1)
     top_logprobs, top_ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     rest = logprobs.scatter(-1, top_ids, -math.inf)
     rest_logprob = rest.logsumexp(-1)
-    # where nothing is left to draw from, any token will do: its term is weighed with P_t = 0
+    # with an empty tail any token can be drawn: its term has the weight P_t = 0
     empty = ~torch.isfinite(rest_logprob)
     weights = torch.where(empty[:, None], 1.0, (rest - rest_logprob[:, None]).exp())
     drawn_ids = torch.multinomial(weights, tail, replacement=True, generator=generator)
@@ -102,13 +103,13 @@ def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """What is kept of the base over some token sequences; ``kept`` has one position for every token."""
+    """The base's distributions over token sequences; ``kept`` has one position for every token."""
 
     sequences: tuple[tuple[int, ...], ...]
     kept: BaseDistribution
 
     def part(self, count: int, length: int) -> BaseRecord:
-        """The same of the first ``length`` tokens of the first ``count`` sequences alone."""
+        """The record of the first ``length`` tokens of the first ``count`` sequences."""
         places: list[int] = []
         begin = 0
         for one in self.sequences[:count]:
@@ -120,7 +121,7 @@ class BaseRecord:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence."""
+        """The number of tokens of the longest sequence."""
         return max(map(len, self.sequences))
 
     @property
@@ -129,7 +130,9 @@ class BaseRecord:
 
 
 def record_base(model: Model, sequences: Sequence[Sequence[int]], seed: int) -> BaseRecord:
-    """Reads the sequences with the base model and keeps what :func:`kl_by_sequence` needs of it."""
+    """The record of a base model over ``sequences``, for :func:`kl_by_sequence`. ``seed`` draws the tails.
+
+    Raises LabError without sequences."""
     generator: torch.Generator | None = None
     parts = []
     for logits in logits_of(model, sequences):
@@ -142,7 +145,7 @@ def record_base(model: Model, sequences: Sequence[Sequence[int]], seed: int) -> 
 
 
 def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
-    """KL(base ‖ model), nats a token, of each sequence: the mean over its positions."""
+    """KL(base ‖ model) of each sequence in nats per token: the mean over its positions."""
     found, begin = [], 0
     for logits in logits_of(model, base.sequences):
         found.append(estimate_kl(base.kept.part(begin, begin + len(logits)), logits))
@@ -154,7 +157,8 @@ def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
 def logits_of(model: Model, sequences: Sequence[Sequence[int]]) -> Iterator[torch.Tensor]:
     """The logits at every position of every sequence, in order, in chunks (n, V) of bounded size.
 
-    The model itself makes them, soft caps and biases included: its output layer is fed chosen states."""
+    The model itself computes them, soft caps and biases included: its output layer is fed selected states.
+    Raises LabError for a model without an output layer over its vocabulary."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = plain.get_output_embeddings()
     if head is None:
@@ -171,8 +175,8 @@ def logits_of(model: Model, sequences: Sequence[Sequence[int]]) -> Iterator[torc
 
 
 def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[int]]]:
-    """Neighbours together as long as the padded batch stays small; the same batches at every measurement,
-    so that a model which has not changed gives the same figures."""
+    """Consecutive sequences in padded batches of at most BATCH_TOKENS; always the same ones, so that an
+    unchanged model gives the same values."""
     begin = 0
     while begin < len(sequences):
         end, width = begin, 0
@@ -191,20 +195,20 @@ def _batch_logits(
 ) -> Iterator[torch.Tensor]:
     device = model.get_input_embeddings().weight.device
     width = max(map(len, batch))
-    # padded on the right, where nothing that is read can see it
+    # padded on the right, which causal attention of the real positions never sees
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch], device=device)  # (B, T)
     rows = torch.tensor([at for at, row in enumerate(batch) for _ in row])
     columns = torch.tensor([place for row in batch for place in range(len(row))])
     states: torch.Tensor | None = None
 
-    def all_that_is_read(hidden: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) → (1, n, H) of the first chunk; the others are kept for later ones."""
+    def select_positions(hidden: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) → (1, n, H) of the first chunk; ``states`` keeps all positions for the later ones."""
         nonlocal states
         before = hidden.shape[1] - width  # virtual tokens
         states = hidden[rows, columns + before]
         return states[None, :chunk]
 
-    with head_input(head, all_that_is_read):
+    with head_input(head, select_positions):
         first = model(input_ids=ids, use_cache=False).logits[0]
     yield first
     for begin in range(chunk, len(rows), chunk):

@@ -1,7 +1,7 @@
-"""The token sequences on which a run measures its distance from the base: general text, one half the facts of
-the everyday suite told as plain text, the other half what the base itself says when nothing is asked (its own
-samples, which no data set can leave out or over-represent). Halves take turns, so that any first part of the
-sequences is balanced."""
+"""The token sequences on which a run measures its distance from the base.
+
+One half is general text, the facts of the everyday suite as plain text; the other half are unconditional
+samples of the base itself. Both alternate, so that any first part of the sequences is balanced."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring.forward import evaluation_mode
 from tui_lab.retention.suites import registry
 
-#: Shorter than this a sequence says nothing.
+#: Shorter sequences are left out.
 MIN_TOKENS = 8
 
 
 def probe_sequences(
     model: Model, tokenizer: Tokenizer, count: int, length: int, seed: int, longest_s: float
 ) -> list[list[int]]:
-    """``count`` sequences of at most ``length`` tokens. Sampling is cut short after about ``longest_s``
-    seconds: then the base's own sequences are fewer tokens long, and with too few they are left out."""
-    told = texts(tokenizer, count, length)
-    own = samples(model, tokenizer, count // 2, length, seed, longest_s)
-    own = [one for one in own if len(one) >= MIN_TOKENS]
-    turns = itertools.zip_longest(told[: count - len(own)], own)
+    """``count`` sequences of at most ``length`` tokens. Sampling ends after about ``longest_s`` seconds: the
+    samples are then shorter, and left out below MIN_TOKENS."""
+    facts = texts(tokenizer, count, length)
+    sampled = samples(model, tokenizer, count // 2, length, seed, longest_s)
+    sampled = [one for one in sampled if len(one) >= MIN_TOKENS]
+    turns = itertools.zip_longest(facts[: count - len(sampled)], sampled)
     return [one for turn in turns for one in turn if one]
 
 
 def texts(tokenizer: Tokenizer, count: int, length: int) -> list[list[int]]:
-    """Sequences of ``length`` tokens out of the everyday facts, which go on where the last one ended."""
+    """``count`` sequences of ``length`` tokens from the stream of everyday facts."""
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
     stream = _facts(tokenizer)
-    room = max(1, length - len(start))
-    return [[*start, *itertools.islice(stream, room)] for _ in range(count)]
+    body_length = max(1, length - len(start))
+    return [[*start, *itertools.islice(stream, body_length)] for _ in range(count)]
 
 
 def _facts(tokenizer: Tokenizer) -> Iterator[int]:
-    """The tokens of all facts, again and again."""
+    """The tokens of all facts, repeated without end."""
     items = registry.load("everyday").items
     while True:
         for item in items:
             fact = f"{item.question} {item.choices[item.answers[0]]}\n"
-            # a tokenizer that knows none of the words must not make this endless
+            # without a token per fact the stream would never yield
             yield from tokenizer(fact, add_special_tokens=False)["input_ids"] or [0]
 
 
 def samples(
     model: Model, tokenizer: Tokenizer, count: int, length: int, seed: int, longest_s: float
 ) -> list[list[int]]:
-    """What the base says from nothing at temperature 1, documents one after another. The same seed gives the
-    same sequences; torch's random states stay as they are."""
+    """Unconditional samples of the base at temperature 1, document after document. The same seed gives the
+    same sequences; torch's random states are restored."""
     own = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     first = next((token for token in own if token is not None), None)
     # where no token begins a text, the facts' first tokens do
@@ -66,7 +66,7 @@ def samples(
         torch.manual_seed(seed)
         ids = torch.tensor(begins, device=device)  # (B, T)
         deadline, past = time.monotonic() + longest_s, None
-        # not `generate`: it would take the model's own penalties and stop at the end of a document
+        # not `generate`, which applies the model's penalties and stops at the end of a document
         while ids.shape[1] < length and time.monotonic() < deadline:
             unread = ids if past is None else ids[:, -1:]
             out = model(input_ids=unread, past_key_values=past, use_cache=True)
@@ -78,6 +78,7 @@ def samples(
 
 
 def cut(rows: Sequence[Sequence[int]], count: int, length: int) -> list[list[int]]:
-    """The first ``count`` rows that are long enough, cut at ``length``: the task's own held-out text."""
+    """The first ``count`` rows of at least MIN_TOKENS, cut to ``length`` tokens: held-out text of the
+    task."""
     long_enough = [list(row[:length]) for row in rows if len(row) >= MIN_TOKENS]
     return long_enough[:count] or [list(row[:length]) for row in rows if len(row)][:count]

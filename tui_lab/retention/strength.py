@@ -1,8 +1,9 @@
-"""The strength of what a tuning changed: W₀ + λ·ΔW with λ from 0 (the base) over 1 (as trained) to beyond.
-Exact for adapters whose change of the weights is proportional to one of their tensors, which is what gets
-scaled: B of LoRA and AdaLoRA, one factor of LoHa; IA3's vectors go towards 1. Whole weights are interpolated.
-Tensors alone are scaled, so that plain peft loads what is saved. Everything else is refused with its reason.
-Pure tensor operations; the idea is that of WiSE-FT (Wortsman et al. 2021)."""
+"""The strength of a tuning: W₀ + λ·ΔW, with λ from 0 (the base) over 1 (as trained) to more.
+
+Exact for adapters whose change of the weights is proportional to one of their tensors, which is scaled: B of
+LoRA and AdaLoRA, one factor of LoHa; IA3's vectors move towards 1. Whole weights are interpolated. Only
+tensors change, so plain peft loads the saved adapter. All other adapters are refused with the reason. The
+idea is that of WiSE-FT (Wortsman et al. 2021, arXiv 2109.01903)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ _PART = re.compile(r"\.(lora_[ABE]|lora_embedding_[AB]|hada_\w+|ia3_l|base_layer
 
 
 def scale_tensor(name: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
-    """A tensor of an adapter at a strength; computed and kept in float32 unless it stays as it is."""
+    """A tensor of an adapter at a strength: in float32 where it is scaled, else unchanged."""
     found = _SCALED.search(name)
     if found is None or strength == 1:
         return tensor
@@ -33,7 +34,7 @@ def scale_tensor(name: str, tensor: torch.Tensor, strength: float) -> torch.Tens
 
 
 def scale_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[str, torch.Tensor]:
-    """All tensors of an adapter's file at a strength. Raises LabError when none of them can be scaled."""
+    """The tensors of an adapter file at a strength, by name. Raises LabError where they cannot be scaled."""
     check_strength(strength)
     if not any(_SCALED.search(name) for name in tensors):
         raise LabError("the adapter's strength cannot be changed: none of its tensors is one that is known")
@@ -46,7 +47,7 @@ def scale_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[
 
 
 def interpolate(base: torch.Tensor, tuned: torch.Tensor, strength: float) -> torch.Tensor:
-    """W₀ + λ(W₁ − W₀), computed in float32, in the precision of the tuned weights; exact at 0 and 1."""
+    """W₀ + λ(W₁ − W₀), computed in float32, returned in the dtype of ``tuned``; exact at 0 and 1."""
     if strength in (0, 1):
         return (tuned if strength else base).to(tuned.dtype)
     start = base.float()

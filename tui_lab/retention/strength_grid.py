@@ -1,6 +1,5 @@
-"""What can be said of strength without torch, so that the lab and the command line can say it too: why an
-adapter's strength cannot be changed exactly, which strengths there are, and which of those that were swept is
-recommended."""
+"""Strength without torch: why an adapter's strength cannot be changed exactly, which strengths are swept,
+and which of the measured ones is recommended. The lab and the command line import this."""
 
 from __future__ import annotations
 
@@ -14,13 +13,13 @@ from tui_lab.core.sanitize import sanitize
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 KEEP = 0.95
-#: Neighbours so near each other need no strength between them.
+#: Strengths closer than this need no other between them.
 FINE = 0.05
-#: Beyond this a change is no longer one that anybody trained.
-STRONGEST = 2.0
+#: The largest strength: beyond it a change has little to do with the trained one.
+MAX_STRENGTH = 2.0
 
 _PROPORTIONAL = ("LORA", "ADALORA", "LOHA", "IA3")
-#: LoRA initialisations that leave the base weights as they are; all others take a part out of them.
+#: LoRA initialisations that leave the base weights unchanged; all others move a part of them.
 _LEAVES_BASE = (None, True, False, "default", "gaussian", "eva", "orthogonal", "mica")
 #: Variants of LoRA of which it is not known that the change is proportional to B.
 _VARIANTS = (
@@ -66,7 +65,7 @@ def strength_refusal(config: Mapping[str, Any], began: str | None = None) -> str
 
 
 def moved_base(init: str) -> str:
-    """The reason for initialisations that change the base weights before the training begins."""
+    """The reason for initialisations that change the base weights before training."""
     return (
         f"its initialisation ({sanitize(init)[:40]}) moves a part of the base weights into the adapter "
         "before the training, so the original base plus a part of the adapter is no exact step on its way"
@@ -74,15 +73,15 @@ def moved_base(init: str) -> str:
 
 
 def check_strength(strength: float) -> float:
-    """The strength, if it is one. Raises LabError."""
-    if not math.isfinite(strength) or not 0 <= strength <= STRONGEST:
-        raise LabError(f"a strength lies between 0 (the base) and {STRONGEST:g}, not at {strength:g}")
+    """The strength, if it is valid. Raises LabError."""
+    if not math.isfinite(strength) or not 0 <= strength <= MAX_STRENGTH:
+        raise LabError(f"a strength lies between 0 (the base) and {MAX_STRENGTH:g}, not at {strength:g}")
     return strength
 
 
 @dataclass(frozen=True)
 class StrengthPoint:
-    """What was measured at one strength. ``retention`` above chance where the suite has a chance level."""
+    """The measurements at one strength. ``retention`` is above chance where the suite has a chance level."""
 
     strength: float
     acquisition: float
@@ -91,8 +90,8 @@ class StrengthPoint:
 
 
 def recommend(points: Sequence[StrengthPoint], keep: float = KEEP) -> tuple[float | None, str]:
-    """The strength that gained most of those that keep enough, else the one that keeps most, and why; None
-    where that cannot be told."""
+    """The recommended strength and the reason: the best acquisition among those with a retention of at least
+    ``keep``, else the best retention; None where that cannot be determined."""
     if not points:
         return None, "nothing was measured yet"
     if all(point.verdict == "cannot_tell" or math.isnan(point.retention) for point in points):

@@ -1,7 +1,8 @@
-"""What a comparison means in one colour and one sentence: green when the whole interval of what was kept is
-above the threshold, red when the whole of it is below, amber when it holds the threshold, and "cannot tell"
-when the base was not clearly better than guessing, so that there was nothing to lose that could be seen. A
-point estimate alone never decides."""
+"""The verdict on a comparison, as a colour and a sentence.
+
+Green: the whole interval of the retention is above the threshold. Red: the whole interval is below. Amber:
+the interval contains the threshold. "Cannot tell": the base is not clearly above guessing, so no loss can be
+measured. The point estimate alone never decides."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from tui_lab.retention.statistics import (
 
 Colour = Literal["green", "amber", "red", "cannot_tell"]
 THRESHOLD = 0.9
-#: Standard errors that the base must be above chance for its loss to be measurable.
+#: The base must be this many standard errors above chance for a loss to be measurable.
 CLEAR_OF_CHANCE = 3.0
 
 
@@ -77,7 +78,7 @@ def judge_interval(
 
 
 def colour_of(kept: Interval, threshold: float = THRESHOLD) -> Colour:
-    """Green, red or amber by where the interval lies; an interval that is no number is "cannot tell"."""
+    """Green, red or amber by the position of the interval; "cannot_tell" for NaN."""
     if math.isnan(kept.low) or math.isnan(kept.high) or math.isnan(kept.value):
         return "cannot_tell"
     return "green" if kept.low > threshold else "red" if kept.high < threshold else "amber"
@@ -116,7 +117,7 @@ def _lead(colour: Colour, kept: Interval, above: bool, threshold: float, level: 
 
 
 def _more_items(p: Paired, threshold: float, chance: float) -> str:
-    """How many items would tell what was seen from the threshold, where that is a number worth naming."""
+    """The number of items that would distinguish the observed retention from the threshold, up to 20,000."""
     apart = abs((p.post - chance) - threshold * (p.pre - chance))
     if not 0 < apart <= p.flips:
         return ""

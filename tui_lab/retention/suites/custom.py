@@ -1,7 +1,8 @@
-"""Suites written as JSONL, bundled or a user's own: one item a line with question, choices and answer
-(its number from 0, its letter or its text), after an optional first line that says what the suite is
-({"suite": name, "version": …, "kind": …, "licence": …}). The same shape carries prompts with checks
-(kind generate), pairs and documents. What is wrong with a file is said in one sentence with its line."""
+"""Suites in JSON Lines, bundled or a user's own.
+
+A line is an item with question, choices and answer (its index from 0, its letter or its text); an optional
+first line describes the suite ({"suite": name, "version": …, "kind": …, "licence": …}). Other kinds hold
+prompts with checks (generate), pairs or documents. A mistake in a file is one sentence with the line."""
 
 from __future__ import annotations
 

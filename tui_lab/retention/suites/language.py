@@ -1,5 +1,7 @@
-"""Is a suite written in another language than English? Told by its script and by small words alone: a
-warning for people, not a decision, so a table of a few words for the commonest languages is enough."""
+"""A guess at the language of a suite, from its script and from frequent small words.
+
+It decides only about a warning, so a few words of the commonest languages are enough.
+"""
 
 from __future__ import annotations
 

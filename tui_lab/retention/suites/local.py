@@ -1,6 +1,8 @@
-"""Rows of the standard benchmarks: from the hub through `datasets`, or from local files as the hub, the
-original authors or a plain export ship them (a folder with splits, or one JSONL, JSON, CSV, TSV, Parquet or
-text file). Only data are read, never a loading script. Each row keeps its place for messages."""
+"""Rows of the standard benchmarks, from the hub through `datasets` or from local files.
+
+Local files have the layout of the hub, of the original authors or of a plain export: a folder with splits,
+or one JSONL, JSON, CSV, TSV, Parquet or text file. Only data are read, never a loading script. Each row has
+its place in the file for messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a retention suite is made of: `Item`, `Suite` and `SuiteInfo`, the fixed subset that a limit takes,
-and the fingerprint by which cached baselines know the same items again. Plain frozen records without
-tensors, tokens or files: readers make them, the scorer reads them."""
+"""The records of a retention suite: `Item`, `Suite` and `SuiteInfo`, the fixed subset for a limit, and the
+fingerprint by which cached baselines recognise the same items. No tensors, tokens or files.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Item:
     - perplexity: `continuations[0]` is the whole document and `context` is ""; `meta["words"]` and
       `meta["bytes"]` are the sizes of the original document, by which its log-likelihood is divided.
     - generate: no continuations; the answer to `messages` (or `context`) of at most
-      `meta["max_new_tokens"]` tokens is judged by `suites_checks`, which reads `meta["checks"]`.
+      `meta["max_new_tokens"]` tokens is judged by `checks.py`, which reads `meta["checks"]`.
 
     Asked as a chat, `messages` replace `context`, and each continuation loses its leading space: a turn
     begins with its first word.
@@ -34,7 +34,7 @@ class Item:
 
     id: str
     context: str
-    continuations: tuple[str, ...]  # exactly what is scored, with the leading space
+    continuations: tuple[str, ...]  # the scored text, with the leading space
     answers: tuple[int, ...]  # indices of right continuations: several for mc2, none for documents
     category: str = ""
     question: str = ""  # for people
@@ -45,8 +45,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Suite:
-    """A set of items with its provenance. `held_back` names the categories that replay must not rehearse:
-    retention is reported on those apart. `sha256` is over the items and how they are scored."""
+    """A set of items with its provenance. `held_back` names the categories that replay leaves out;
+    retention is reported on them separately. `sha256` is over the items and how they are scored."""
 
     name: str
     version: str
@@ -110,11 +110,10 @@ def chance_of(items: Sequence[Item]) -> float:
 
 
 def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """At most `limit` items, the same ones always and as many of each category as possible.
+    """At most `limit` items: always the same ones, with categories as equal as possible.
 
-    Categories take turns, each giving its items in the order of the hash of their ids: no seed to choose, and
-    a larger limit only ever adds items. The order of the suite is kept.
-    """
+    Categories alternate, each in the order of the hashes of its item ids, so there is no seed and a larger
+    limit only adds items. The order of the suite is unchanged."""
     if limit <= 0 or limit >= len(items):
         return tuple(items)
     waiting: dict[str, list[int]] = {}

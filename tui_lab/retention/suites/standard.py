@@ -1,6 +1,7 @@
-"""The standard benchmarks' prompts, each exactly that of lm-evaluation-harness 0.4.13: a row of the data
-set, in the shape of the hub or of the original authors, becomes context and continuations. The sources are
-named beside each. Pure functions of a row; where rows come from is the business of `suites_local`.
+"""The prompts of the standard benchmarks, exactly those of lm-evaluation-harness 0.4.13.
+
+A row of the data set, as the hub or the original authors have it, becomes a context and continuations. Each
+source is named beside its function. Pure functions of a row; `local.py` reads the rows.
 
 https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks
 """
