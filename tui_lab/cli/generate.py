@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError for invalid input."""
     lanes = _lanes(args)
     if args.max_new_tokens < 1:
-        raise LabError(f"--max-new-tokens is at least 1, not {args.max_new_tokens}")
+        raise LabError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
     prompt = _prompt(args)
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
@@ -35,46 +35,46 @@ def run(args: argparse.Namespace) -> int:
 
     from tui_lab.models.loading import quiet_libraries
 
-    # decided before anything slow: what the output is for
+    # decided before the slow part
     terminal = sys.stdout.isatty() and not args.json
     with quiet_libraries():
         if sys.stderr.isatty():
             print(f"loading {sanitize(model.location)} …", file=sys.stderr, flush=True)
-        stage, names = _stage(args, model, adapters)
-        prompt_ids, stops = _encode(args, stage, prompt)
-        lanes = _placed(lanes, names)
+        session, names = _load_session(args, model, adapters)
+        prompt_ids, stops = _encode(args, session, prompt)
+        lanes = _with_models(lanes, names)
 
         request = DecodingRequest(
             tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
         )
-        show = Terminal(lanes) if terminal else None
-        tell: Callable[[DecodingRecord], None] = show.tell if show else _nothing
+        printer = LanePrinter(lanes) if terminal else None
+        on_record: Callable[[DecodingRecord], None] = printer.on_record if printer else _ignore
         with interruptible() as cancelled:
-            results = list(stage.decode(request, tell, cancelled).values())
+            results = list(session.decode(request, on_record, cancelled).values())
             interrupted = cancelled()
     if args.json:
         _print_json(args, model, request.prompt_ids, results)
-    elif show is None:
+    elif printer is None:
         _print_plain(results)
     return 130 if interrupted else 0
 
 
-def _nothing(record: DecodingRecord) -> None:
-    return None
+def _ignore(_: DecodingRecord) -> None:
+    """For output that is printed at the end."""
 
 
 def _lanes(args: argparse.Namespace) -> tuple[strategies.Lane, ...]:
     if args.lanes and args.lanes not in strategies.PRESETS:
         raise LabError(f"--lanes {sanitize(args.lanes)!r}: the sets are {', '.join(strategies.PRESETS)}")
     found = (*(strategies.PRESETS[args.lanes] if args.lanes else ()), *strategies.parse_all(args.lane))
-    # seeds that nobody chose differ from call to call and are printed
+    # unset seeds differ from call to call and are printed
     return strategies.with_seeds(found or (strategies.Lane(),), time.time_ns() % 1_000_000)
 
 
 def _prompt(args: argparse.Namespace) -> str:
     text = args.prompt
     if text is None and sys.stdin.isatty():
-        raise LabError('there is no prompt: give one with --prompt "…" or through a pipe')
+        raise LabError('no prompt: give one with --prompt "…" or through a pipe')
     if text is None or text == "-":
         text = sys.stdin.read().removesuffix("\n")
     if not text.strip():
@@ -82,11 +82,11 @@ def _prompt(args: argparse.Namespace) -> str:
     return str(text)
 
 
-def _stage(
+def _load_session(
     args: argparse.Namespace, model: ModelReference, adapters: list[ModelReference]
 ) -> tuple[DecodingSession, list[str]]:
-    """Everything loaded, and the names of what lanes can run on besides the base: "tuned", with a number
-    where there are several adapters."""
+    """Loads everything; the session, and the names of the models that lanes can run on besides the base:
+    "tuned", with a number for several adapters."""
     from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
@@ -97,91 +97,91 @@ def _stage(
             ModelSource(target.location, target.revision), Precision(args.dtype, four_bit=args.four_bit)
         )
 
-    stage = DecodingSession(weights(model), load_tokenizer(model.location, model.revision or None))
-    catalog.check_size(model.location, stage.model.num_parameters(), args.allow_large)
-    # a run that was given as --model brings its adapter with it
+    session = DecodingSession(weights(model), load_tokenizer(model.location, model.revision or None))
+    catalog.check_size(model.location, session.model.num_parameters(), args.allow_large)
+    # a run as --model includes its adapter
     wanted = ([model] if model.adapter else []) + adapters
     names = []
     for number, target in enumerate(wanted, 1):
         name = f"tuned{number}" if len(wanted) > 1 else "tuned"
         if target.adapter is None:
-            stage.add_model(name, weights(target))
+            session.add_model(name, weights(target))
         else:
             try:
-                stage.add_adapter(name, target.adapter)
+                session.add_adapter(name, target.adapter)
             except NeedsSeparateModel:
-                stage.add_model(name, load_in_place(weights(model), target.adapter, name))
+                session.add_model(name, load_in_place(weights(model), target.adapter, name))
         names.append(name)
-    return stage, names
+    return session, names
 
 
-def _placed(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
-    """Lanes that do not say what they run on run on the first adapter, where there is one."""
+def _with_models(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
+    """Lanes without a model run on the first adapter, where there is one."""
     return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
 
 
 def _encode(
-    args: argparse.Namespace, stage: DecodingSession, prompt: str
+    args: argparse.Namespace, session: DecodingSession, prompt: str
 ) -> tuple[list[int], frozenset[int]]:
-    """Prompt tokens and the tokens that end an answer."""
+    """The token ids of the prompt, and those that end an answer."""
     from tui_lab.data import templates
     from tui_lab.models.loading import stop_ids
 
-    tokenizer: Any = stage.tokenizer
+    tokenizer: Any = session.tokenizer
     if args.raw:
         if args.system:
-            raise LabError("--system needs the chat template, which --raw leaves out: drop one of the two")
-        return templates.prompt_ids(tokenizer, prompt), stop_ids(stage.model)
+            raise LabError("--system needs the chat template, which --raw leaves out: use one of them")
+        return templates.prompt_ids(tokenizer, prompt), stop_ids(session.model)
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
         print("this model has no chat template: a plain one is used; --raw leaves it out", file=sys.stderr)
     messages = [{"role": "system", "content": args.system}] if args.system else []
     ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
-    return ids, frozenset(templates.stop_ids(tokenizer, stage.model))
+    return ids, frozenset(templates.stop_ids(tokenizer, session.model))
 
 
 def _heading(lane: strategies.Lane) -> str:
     return f"── {sanitize(lane.text)} ──"
 
 
-class Terminal:
-    """Shows lanes one below the other: the first that has not ended live, later ones in their turn."""
+class LanePrinter:
+    """Prints lanes one below the other: the first unfinished one live, then the next."""
 
     def __init__(self, lanes: tuple[strategies.Lane, ...]) -> None:
         self._lanes = lanes
-        self._waiting: dict[int, list[str]] = {n: [] for n in range(len(lanes))}
-        self._ended: dict[int, LaneResult] = {}
-        self._shown = 0
-        self._open = False
+        self._pending: dict[int, list[str]] = {n: [] for n in range(len(lanes))}
+        self._results: dict[int, LaneResult] = {}
+        self._current = 0
+        self._has_heading = False
 
-    def tell(self, record: DecodingRecord) -> None:
+    def on_record(self, record: DecodingRecord) -> None:
         if isinstance(record, TokenRecord):
-            self._waiting[record.lane].append(record.text)
+            self._pending[record.lane].append(record.text)
         elif isinstance(record, LaneResult):
-            self._ended[record.lane] = record
+            self._results[record.lane] = record
         else:
             return
-        self._show()
+        self._print()
 
-    def _show(self) -> None:
-        while self._shown < len(self._lanes):
-            if not self._open:
-                print(_heading(self._lanes[self._shown]))
-                self._open = True
-            text = "".join(self._waiting[self._shown])
-            self._waiting[self._shown].clear()
+    def _print(self) -> None:
+        while self._current < len(self._lanes):
+            if not self._has_heading:
+                print(_heading(self._lanes[self._current]))
+                self._has_heading = True
+            text = "".join(self._pending[self._current])
+            self._pending[self._current].clear()
             print(sanitize(text, keep_newlines=True), end="", flush=True)
-            result = self._ended.get(self._shown)
+            result = self._results.get(self._current)
             if result is None:
                 return
             ending = f"{len(result.token_ids)} tokens, {result.tok_per_s:.1f} tok/s, {result.finish_reason}"
             print(f"\n[{ending}]\n", flush=True)
-            self._shown += 1
-            self._open = False
+            self._current += 1
+            self._has_heading = False
 
 
 def _print_plain(results: list[LaneResult]) -> None:
-    """For a pipe: the text alone, with a heading each where there are several lanes."""
+    """The text alone; with headings for several lanes."""
     for result in results:
         if len(results) > 1:
             print(_heading(result.description))
@@ -207,5 +207,5 @@ def _print_json(
         }
         for r in results
     ]
-    whole = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
-    print(json.dumps(whole, ensure_ascii=True))
+    document = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
+    print(json.dumps(document, ensure_ascii=True))

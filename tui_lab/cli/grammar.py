@@ -196,8 +196,8 @@ def _add_lab_commands(commands: Commands) -> None:
   tui-lab demo --replay            about a minute, from a recording: trains nothing
   tui-lab demo --keep my-demo      stores its runs in that folder
   tui-lab --theme lab-light demo   options of the lab go before the command
-Space pauses the demo, ← and → change the chapter, Q quits; any other key pauses it and goes to the lab.
-Neither network nor GPU is needed. On a slow machine --replay is the quicker way.""",
+Space pauses the demo, ← and → change the chapter, Q quits; any other key pauses it and goes to
+the lab. Neither network nor GPU is needed. On a slow machine --replay is the quicker way.""",
     )
     demo.add_argument("--replay", action="store_true", help="play the bundled recording, in about a minute")
     demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the demo's runs in this folder")

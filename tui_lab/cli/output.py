@@ -1,4 +1,4 @@
-"""Tables and JSON as the commands print them."""
+"""Tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 from tui_lab.core.sanitize import sanitize
 
-#: A line of a table that goes to a pipe is not folded.
+#: Lines of a table in a pipe are not folded.
 PIPE_WIDTH = 400
 
 
 def as_json(value: Any) -> None:
-    """One JSON document on stdout, strict and in ASCII."""
+    """Prints one JSON document, strict and in ASCII."""
     from tui_lab.core.records import jsonable
 
     print(json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Aligned columns; on a terminal folded to its width, in a pipe one line a row without colour."""
+    """Prints aligned columns: folded to the width of a terminal; in a pipe one line per row without
+    colour."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

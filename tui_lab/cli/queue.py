@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tui_lab.cli.follow import json_line
 from tui_lab.cli.output import as_json, table
@@ -25,30 +25,32 @@ from tui_lab.runs.queue.queue import QueueItem
 from tui_lab.runs.queue.sweep import Grid
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
+T = TypeVar("T")
+
 # --------------------------------------------------------------------------------------------------
 # adding
 
 
 def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict[str, Any]]]:
-    """The recipe of every combination with the values that make it. Raises LabError with the mistakes of all
-    of them at once: a sweep is queued whole or not at all."""
+    """The recipe of every combination, with its values. Raises LabError with the mistakes of all
+    combinations: a sweep is queued completely or not at all."""
     from functools import cache, partial
 
     preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
     load_preset(preset)
-    mistakes: dict[str, list[str]] = {}  # a sentence, and the combinations that it concerns
+    mistakes: dict[str, list[str]] = {}  # sentence -> the combinations with this mistake
 
-    def attempt(concerning: str, what: Callable[[], Any]) -> Any:
+    def attempt(combination: str, call: Callable[[], T]) -> T | None:
         try:
-            return what()
+            return call()
         except RecipeError as error:
             for problem in error.problems:
-                mistakes.setdefault(problem.message, []).append(concerning)
+                mistakes.setdefault(problem.message, []).append(combination)
         except LabError as error:
-            mistakes.setdefault(str(error), []).append(concerning)
+            mistakes.setdefault(str(error), []).append(combination)
         return None
 
-    @cache  # the same model and the same data serve many combinations
+    @cache  # many combinations have the same model and data
     def entry_of(model: str, large: bool) -> tuple[Any, str]:
         try:
             return catalog.find(model, allow_large=large), ""
@@ -56,7 +58,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
             return None, str(error)
 
     @cache
-    def wrong_with(data: str, data_format: str, max_rows: int) -> str:
+    def data_problem(data: str, data_format: str, max_rows: int) -> str:
         try:
             check_data(data, data_format, max_rows)
         except LabError as error:
@@ -64,23 +66,23 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
         return ""
 
     for key in grid.keys() & overrides.keys():
-        mistakes.setdefault(f"{key} is both set and swept: say it once", []).append("")
+        mistakes.setdefault(f"{key} is both set and swept: give it once", []).append("")
     made, device = [], current().device
     for values in sweep.combinations(grid):
-        concerning = sweep.describe(values)
-        recipe = attempt(concerning, partial(make_recipe, preset, **{**overrides, **values}))
+        combination = sweep.describe(values)
+        recipe = attempt(combination, partial(make_recipe, preset, **{**overrides, **values}))
         if recipe is None:
             continue
         entry, refused = entry_of(recipe.model, recipe.allow_large)
         if entry is None:
-            mistakes.setdefault(refused, []).append(concerning)
+            mistakes.setdefault(refused, []).append(combination)
         else:
-            attempt(concerning, partial(resolve, recipe, device, entry))
-        if refused := wrong_with(recipe.data, recipe.data_format, recipe.max_rows):
-            mistakes.setdefault(refused, []).append(concerning)
+            attempt(combination, partial(resolve, recipe, device, entry))
+        if refused := data_problem(recipe.data, recipe.data_format, recipe.max_rows):
+            mistakes.setdefault(refused, []).append(combination)
         if recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
-            refused = f"chat_template = {recipe.chat_template!r}: there is no such file"
-            mistakes.setdefault(refused, []).append(concerning)
+            refused = f"chat_template = {recipe.chat_template!r}: the file does not exist"
+            mistakes.setdefault(refused, []).append(combination)
         made.append((recipe, values))
     if mistakes:
         raise LabError(_mistakes(mistakes, len(sweep.combinations(grid))))
@@ -88,10 +90,10 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
 
 
 def _mistakes(found: dict[str, list[str]], many: int) -> str:
-    """All mistakes in one text, each with the combinations that it concerns where those are not all."""
+    """All mistakes in one text, each with its combinations where those are not all."""
     lines = []
-    for text, concerning in found.items():
-        where = [words for words in concerning if words]
+    for text, combinations in found.items():
+        where = [combination for combination in combinations if combination]
         if where and len(where) < many:
             more = f" and {len(where) - 2} more" if len(where) > 2 else ""
             text = f"{text} (with {'; '.join(where[:2])}{more})"
@@ -129,17 +131,17 @@ def add(args: argparse.Namespace) -> int:
         return 0
     for run, (_, values) in zip(runs, prepared, strict=True):
         print(f"{run.id}  {sanitize(sweep.describe(values))}".rstrip())
-    hint = f"`tui-lab sweep {sweep_id}` shows what comes of it" if grid else "`tui-lab queue list` shows it"
-    state = "the queue is held: `tui-lab queue start` begins" if held else "queued"
+    hint = f"`tui-lab sweep {sweep_id}` shows its results" if grid else "`tui-lab queue list` shows it"
+    state = "the queue is held: `tui-lab queue start` starts it" if held else "queued"
     print(f"{state}; {hint}", file=sys.stderr)
     return 0
 
 
 # --------------------------------------------------------------------------------------------------
-# looking and steering
+# listing and control
 
 
-def _about(item: QueueItem) -> dict[str, Any]:
+def _item_json(item: QueueItem) -> dict[str, Any]:
 
     try:
         recipe = item.run.recipe()
@@ -163,37 +165,37 @@ def list_queue(args: argparse.Namespace) -> int:
     """``tui-lab queue list``."""
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
-    listed = [_about(item) for item in found]
+    listed = [_item_json(item) for item in found]
     going = queue.is_running(args.runs_dir)
     if args.json:
         as_json({"going": going, "held": now.held, "waits_for_others": now.waits, "runs": listed})
         return 0
     if not listed:
-        print("the queue is empty; `tui-lab queue add` puts a run into it", file=sys.stderr)
+        print("the queue is empty; `tui-lab queue add` adds a run", file=sys.stderr)
         return 0
     rows = []
     for number, each in enumerate(listed, start=1):
         state = each["state"] + (f" ({each['outcome']})" if each["outcome"] == "stopped" else "")
         what = f"{each['model'].rpartition('/')[2]} · {each['preset'] or '–'} · {each['data']}"
         rows.append([str(number), each["run"], state, what, sweep.describe(each["values"]), each["reason"]])
-    table(("", "run", "state", "what", "sweep", "why"), rows, right=(0,))
+    table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))
     if words := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
-        print(words + ("; `tui-lab queue start` goes on" if waits else ""), file=sys.stderr)
+        print(words + ("; `tui-lab queue start` starts it" if waits else ""), file=sys.stderr)
     return 0
 
 
 def remove(args: argparse.Namespace) -> int:
     """``tui-lab queue remove``."""
     if not args.names and not args.ended:
-        raise LabError("queue remove: name the runs, or say --ended; `tui-lab queue list` shows them")
+        raise LabError("queue remove: name the runs or use --ended; `tui-lab queue list` lists them")
     gone = queue.remove(args.names, args.runs_dir) if args.names else []
     if args.ended:
         gone += queue.clear_ended(args.runs_dir)
     if args.json:
         print(json_line({"kind": "removed", "runs": gone}))
     else:
-        print(f"{len(gone)} taken out of the queue" if gone else "nothing of that kind is in the queue")
+        print(f"{len(gone)} removed from the queue" if gone else "the queue has no such runs")
     return 0
 
 
@@ -202,16 +204,16 @@ def start(args: argparse.Namespace) -> int:
     queue.release(args.runs_dir, waits=not args.beside)
     if any(item.state == "queued" for item in queue.items(args.runs_dir)):
         queue.start_runner(args.runs_dir)
-    return _tell(args)
+    return _print_state(args)
 
 
 def stop(args: argparse.Namespace) -> int:
     """``tui-lab queue stop``."""
     queue.hold(args.runs_dir)
-    return _tell(args)
+    return _print_state(args)
 
 
-def _tell(args: argparse.Namespace) -> int:
+def _print_state(args: argparse.Namespace) -> int:
 
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
@@ -220,14 +222,14 @@ def _tell(args: argparse.Namespace) -> int:
         counts = {state: sum(item.state == state for item in found) for state in queue.STATES}
         print(json_line({"kind": "queue", "held": now.held, **counts, "run": next(iter(running), None)}))
         return 0
-    print(queue.describe(args.runs_dir, found) or "nothing waits in the queue")
+    print(queue.describe(args.runs_dir, found) or "the queue is empty")
     if now.held and running:
-        print(f"`tui-lab stop {running[0]}` ends the run in progress", file=sys.stderr)
+        print(f"`tui-lab stop {running[0]}` ends the current run", file=sys.stderr)
     return 0
 
 
 # --------------------------------------------------------------------------------------------------
-# what came of a sweep
+# the result of a sweep
 
 
 def show_sweep(args: argparse.Namespace) -> int:
@@ -242,7 +244,7 @@ def show_sweep(args: argparse.Namespace) -> int:
                 "by": args.by,
                 "criterion": words,
                 "best": best or None,
-                "runs": [_json(run) for run in runs],
+                "runs": [_summary_json(run) for run in runs],
             }
         )
         return 0
@@ -254,7 +256,7 @@ def show_sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def _json(run: RunSummary) -> dict[str, Any]:
+def _summary_json(run: RunSummary) -> dict[str, Any]:
     return {
         "run": run.id,
         "state": run.state,

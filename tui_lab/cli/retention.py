@@ -19,8 +19,8 @@ from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
 
-#: Flips that the table names; the rest is in --json.
-_FLIPS_SHOWN = 5
+#: Forgotten items that are printed; --json has all.
+_MAX_FLIPS = 5
 _SIDES = ("base", "tuned")
 
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
 
     if args.threshold and not 0 < args.threshold < 2:
-        raise LabError(f"--threshold is a share such as 0.9, not {args.threshold:g}")
+        raise LabError(f"--threshold must be a share such as 0.9, not {args.threshold:g}")
     from tui_lab.evaluation.evaluate import evaluate
     from tui_lab.evaluation.records import read_request
     from tui_lab.models.loading import quiet_libraries
@@ -56,41 +56,41 @@ def run(args: argparse.Namespace) -> int:
     with interruptible() as cancelled:
         try:
             with quiet_libraries():
-                found = evaluate(request, progress.tell, cancelled)
+                found = evaluate(request, progress.on_progress, cancelled)
         except Cancelled:
             progress.close()
-            print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+            print("interrupted; repeat the command to continue", file=sys.stderr)
             return 130
         finally:
             progress.close()
     if args.json:
         print(json.dumps({"v": 1, **jsonable(found)}, ensure_ascii=True, allow_nan=False))
     else:
-        print("\n\n".join("\n".join(lines(result)) for result in found.suites))
+        print("\n\n".join("\n".join(suite_lines(result)) for result in found.suites))
         if found.acquisition:
-            print("\n" + "\n".join(learned(found.acquisition)))
+            print("\n" + "\n".join(acquisition_lines(found.acquisition)))
     return 0
 
 
 class _Progress:
-    """What is done now, on stderr: drawn over itself on a terminal, else a line when the work changes."""
+    """Progress on stderr: one line that is redrawn on a terminal, else a line per stage of the work."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._drawn = False
-        self._work = ""
+        self._stage = ""
 
-    def tell(self, text: str, done: int | None = None, total: int | None = None) -> None:
-
+    def on_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        del done  # the text contains it
         text = sanitize(text)
         if self._terminal:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
             self._drawn = True
             return
-        work = text.partition(",")[0].partition(": ")
-        key = work[0] + (work[2] if total else "")
-        if key != self._work:
-            self._work = key
+        stage = text.partition(",")[0].partition(": ")
+        key = stage[0] + (stage[2] if total else "")
+        if key != self._stage:
+            self._stage = key
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -117,13 +117,12 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def lines(result: SuiteResult) -> list[str]:
-    """A result for people."""
-
-    named = sanitize(result.model) + (f" → {sanitize(result.adapter)}" if result.adapter else "")
+def suite_lines(result: SuiteResult) -> list[str]:
+    """A result as text."""
+    models = sanitize(result.model) + (f" → {sanitize(result.adapter)}" if result.adapter else "")
     found = [
         f"{sanitize(result.title)} ({sanitize(result.suite)} {sanitize(result.version)}, "
-        f"{result.n:,} items) · {named} · {result.quantization}, {result.dtype}"
+        f"{result.n:,} items) · {models} · {result.quantization}, {result.dtype}"
     ]
     for name, metric in result.base.items():
         line = f"  {name:<20} {_score(metric)}"
@@ -137,8 +136,8 @@ def lines(result: SuiteResult) -> list[str]:
     return found
 
 
-def learned(acquisition: AcquisitionResult) -> list[str]:
-    """What a run learned, for people."""
+def acquisition_lines(acquisition: AcquisitionResult) -> list[str]:
+    """The acquisition of a run as text."""
     found = [f"Its own task, {acquisition.rows:,} held-out rows"]
     for name, change in acquisition.metrics.items():
         before, after = (_score(Metric(mean.value, mean.se)) for mean in (change.base, change.tuned))
@@ -147,19 +146,17 @@ def learned(acquisition: AcquisitionResult) -> list[str]:
     if math.isfinite(loss.tuned):
         found.append(f"  {'held-out loss':<20} {loss.base:>8.3f}          →  {loss.tuned:>8.3f}")
     if math.isfinite(gap):
-        found.append(
-            f"  {'overfitting gap':<20} {gap:>+8.3f} nats a token (held-out loss less training loss)"
-        )
+        found.append(f"  {'overfitting gap':<20} {gap:>+8.3f} nats per token (held-out minus training loss)")
     return found
 
 
 def _score(metric: Metric) -> str:
-    error = f" ± {_figure(metric.se)}" if math.isfinite(metric.se) else " " * 8
-    return f"{_figure(metric.value):>8}{error}"
+    error = f" ± {_metric_text(metric.se)}" if math.isfinite(metric.se) else " " * 8
+    return f"{_metric_text(metric.value):>8}{error}"
 
 
-def _figure(value: float) -> str:
-    """Three places; a perplexity in the thousands by its leading digits."""
+def _metric_text(value: float) -> str:
+    """Three decimals; large perplexities without."""
     return f"{value:.3f}" if not abs(value) >= 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
 
 
@@ -186,20 +183,18 @@ def _row(name: str, each: Comparison, width: int) -> str:
 
 
 def _flips(result: SuiteResult) -> list[str]:
-
     lost = [item for item in result.items if item.is_lost]
     if not lost:
         return []
     found = [f"  forgotten ({len(lost):,}; all of them with --json):"]
-    for item in lost[:_FLIPS_SHOWN]:
+    for item in lost[:_MAX_FLIPS]:
         text = sanitize(" ".join((item.question or item.id).split()))
         found.append(f"    {text[:96]}{'…' if len(text) > 96 else ''}{_answers(item)}")
     return found
 
 
 def _answers(item: ItemResult) -> str:
-    """What was chosen before and after, where there were choices."""
-
+    """The choices before and after; "" for items without choices."""
     chosen = [item.base.predicted, item.tuned.predicted if item.tuned else -1]
     if not all(0 <= at < len(item.choices) for at in chosen):
         return ""

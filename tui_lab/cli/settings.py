@@ -20,7 +20,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError."""
     if args.template:
         if args.changes or args.json:
-            raise LabError("--template stands alone: `tui-lab settings --template > settings.toml`")
+            raise LabError(
+                "--template takes no other arguments: `tui-lab settings --template > settings.toml`"
+            )
         print(template(), end="")
         return EXIT_OK
     if args.changes:
@@ -44,22 +46,22 @@ def _write(changes: list[str], loaded: Any) -> None:
             if value:
                 keys[action] = value
         elif name == "keys":
-            raise LabError("name the action, too: keys.train.stop=z")
+            raise LabError("name the action too: keys.train.stop=z")
         else:
             wanted[name] = value or None
-    _refuse_keys(wanted.get("keys", {}), loaded.settings.keys)
-    _refuse_theme(wanted.get("theme"))
+    _check_keys(wanted.get("keys", {}), loaded.settings.keys)
+    _check_theme(wanted.get("theme"))
     file = write_many(wanted)
     print(f"written to {sanitize(str(file))}")
     for name in wanted:
         if (source := loaded.sources[name]) in ("environment", "command line"):
             variable = settings.FIELDS[name].metadata["env"]
             what = f"the environment ({variable})" if source == "environment" else f"the {source}"
-            print(f"tui-lab: {name}: {what} goes before the file", file=sys.stderr)
+            print(f"tui-lab: {name}: {what} overrides the file", file=sys.stderr)
 
 
-def _refuse_keys(keys: dict[str, str], before: dict[str, str]) -> None:
-    """Raises LabError for what would be wrong with the keys and was not wrong before."""
+def _check_keys(keys: dict[str, str], before: dict[str, str]) -> None:
+    """Raises LabError for a problem with the keys that did not exist before."""
     if keys == before:
         return
 
@@ -77,8 +79,8 @@ def _key_problems(keys: dict[str, str]) -> list[str]:
     return [*checked(keys)[1], *old_names(keys)]
 
 
-def _refuse_theme(name: str | None) -> None:
-    """Raises LabError for a theme that no file describes, or only a faulty one."""
+def _check_theme(name: str | None) -> None:
+    """Raises LabError for a theme without a valid file."""
     if not name:
         return
     from tui_lab.ui.terminal.themes import load_themes, unknown_theme
@@ -106,13 +108,13 @@ def _list(args: argparse.Namespace) -> int:
         as_json({"v": 1, "file": str(settings.path()), "settings": rows, "problems": problems})
         return EXIT_OK
     file = settings.path()
-    print(f"{sanitize(str(file))}{'' if path_exists(file) else ' (not there yet)'}\n")
+    print(f"{sanitize(str(file))}{'' if path_exists(file) else ' (does not exist yet)'}\n")
     lines = []
     for name, each in settings.FIELDS.items():
         value = getattr(loaded.settings, name)
         text = f"{len(value)} changed" if name == "keys" else settings.format_value(value) or "–"
         lines.append([name, text, loaded.sources[name], each.metadata["env"], each.metadata["help"]])
-    table(("setting", "value", "from", "environment", "what it is"), lines)
+    table(("setting", "value", "from", "environment", "description"), lines)
     for action, keys in loaded.settings.keys.items():
         print(f"  keys.{sanitize(action)} = {sanitize(keys)}")
     for problem in _key_problems(loaded.settings.keys):

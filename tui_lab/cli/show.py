@@ -47,7 +47,7 @@ def models(args: argparse.Namespace) -> int:
     for entry in entries:
         notes = [entry.refused] if entry.refused else []
         if not entry.refused:
-            notes += ["here"] if entry.on_disk else []
+            notes += ["on disk"] if entry.on_disk else []
             notes += ["gated"] if entry.gated and not entry.on_disk else []
             notes += ["no chat template"] if entry.chat_template is False else []
         context = f"{entry.context:,}" if entry.context else "?"
@@ -63,7 +63,7 @@ def models(args: argparse.Namespace) -> int:
         )
     table(("model", "parameters", "layers", "context", "licence", "notes"), rows, right=(1, 2, 3))
     if not args.all:
-        hint = "a local folder or a hub id works too; --all shows what is refused, and why"
+        hint = "a local folder or a hub id works too; --all also lists refused models with the reason"
         print(hint, file=sys.stderr)
     return EXIT_OK
 
@@ -137,7 +137,7 @@ def _keys(json_wanted: bool) -> int:
 
 
 def data_preview(args: argparse.Namespace) -> int:
-    """``tui-lab data preview``: what the preview job answers, for people or as JSON."""
+    """``tui-lab data preview``: the answer of the preview job as text or JSON."""
     request = {
         "data": args.data,
         "model": args.model,
@@ -164,7 +164,7 @@ def data_preview(args: argparse.Namespace) -> int:
 
 
 def _show_row(row: PreviewRow) -> None:
-    """One row with what is trained marked: in colour on a terminal, between ⟦ and ⟧ elsewhere."""
+    """Prints a row with the trained tokens in colour, or between ⟦ and ⟧ where colours are not available."""
     print(f"\n{sanitize(row.place)}: ", end="")
     if row.error:
         print(f"left out: {sanitize(row.error)}")
@@ -182,7 +182,7 @@ def _show_row(row: PreviewRow) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# runs, places, machine
+# runs, folders, machine
 
 
 def runs(args: argparse.Namespace) -> int:
@@ -231,12 +231,12 @@ def runs(args: argparse.Namespace) -> int:
         )
     table(("run", "state", "step", "loss", "validation", "score", "started"), rows, right=(2, 3, 4))
     if len(every) > len(found):
-        print(f"{len(every) - len(found)} older ones are not shown; --limit 0 shows all", file=sys.stderr)
+        print(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all", file=sys.stderr)
     return EXIT_OK
 
 
-def places(runs_dir: Path | None) -> dict[str, Path]:
-    """Every folder the lab reads or writes, by name."""
+def lab_folders(runs_dir: Path | None) -> dict[str, Path]:
+    """Every folder that the lab reads or writes, by name."""
 
     return {
         "config": config_dir(),
@@ -256,19 +256,22 @@ def places(runs_dir: Path | None) -> dict[str, Path]:
 
 def locate(args: argparse.Namespace) -> int:
     """``tui-lab locate``."""
-    found = places(args.runs_dir)
+    found = lab_folders(args.runs_dir)
     if args.json:
         as_json({name: {"path": str(path), "exists": path_exists(path)} for name, path in found.items()})
         return EXIT_OK
     table(
-        ("what", "where", ""),
-        [[name, str(path), "" if path_exists(path) else "not there yet"] for name, path in found.items()],
+        ("name", "path", ""),
+        [
+            [name, str(path), "" if path_exists(path) else "does not exist yet"]
+            for name, path in found.items()
+        ],
     )
     return EXIT_OK
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """``tui-lab doctor``: each finding as soon as it is made."""
+    """``tui-lab doctor``: prints each finding at once."""
     from tui_lab.ui.user_files import CHECKS
 
     found = []
