@@ -44,15 +44,15 @@ def test_the_list_of_runs_has_them(run: Run, capsys: pytest.CaptureFixture[str])
 def test_the_end_of_a_run_tells_them(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tui_lab.cli.follow import _tell_end
+    from tui_lab.cli.follow import print_end
     from tui_lab.runs.state import Watcher
 
     watcher = Watcher(run)
     watcher.read_all()
     monkeypatch.setenv(cost.PRICE, "0.5")
-    assert _tell_end(run, watcher, "finished", False, False, False, False) == 0
+    assert print_end(run, watcher, "finished", False, False, False, False) == 0
     assert "  $0.50 · 200 Wh, 89 g CO₂ · MFU 37.0%\n" in capsys.readouterr().out
     monkeypatch.setenv(cost.PRICE, "free")
-    assert _tell_end(run, watcher, "finished", False, False, False, False) == 0
+    assert print_end(run, watcher, "finished", False, False, False, False) == 0
     said = capsys.readouterr()
     assert cost.PRICE in said.err and "MFU 37.0%" in said.out and "finished at step 10" in said.out

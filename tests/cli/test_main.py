@@ -3,6 +3,7 @@ run process is tests/fake_worker: a real event log without a model."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tui_lab.cli.main import main
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs import folder
 from tui_lab.runs.folder import is_locked
@@ -39,9 +42,24 @@ def own_places(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             os.kill(int(pid), signal.SIGKILL)
 
 
-def lab(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, with both streams captured."""
+    out, err = io.StringIO(), io.StringIO()
+    with Path(os.devnull).open() as nothing, redirect_stdout(out), redirect_stderr(err):
+        before, sys.stdin = sys.stdin, nothing
+        try:
+            code = main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            sys.stdin = before
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def lab_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
     return subprocess.run(
-        [*LAB, *arguments], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, **options
+        [*LAB, *arguments], capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
     )
 
 
@@ -60,7 +78,7 @@ TRAIN = ("train", "--set", "max_steps=20")
 
 
 def test_version_and_help() -> None:
-    assert re.fullmatch(r"tui-lab \d+\.\d+\.\d+\S*\n", lab("--version").stdout)
+    assert re.fullmatch(r"tui-lab \d+\.\d+\.\d+\S*\n", lab_process("--version").stdout)
     top = lab("--help")
     assert top.returncode == 0
     for word in ("train", "models", "presets", "data", "runs", "locate", "doctor", "resume", "130"):
@@ -492,7 +510,7 @@ def test_train_returns_when_the_run_s_process_has_gone(
 
 def test_an_encoding_without_arrows_is_no_crash(fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = lab(*TRAIN)
+    done = lab_process(*TRAIN)
     assert done.returncode == 0, done.stderr
     assert "\\u2192" in done.stdout
 

@@ -1,9 +1,7 @@
-"""A run that is followed from the command line: as JSON lines, as plain lines, or drawn in place.
+"""Follows a run from the command line: as JSON lines, as plain lines, or as a progress bar.
 
-All three are fed with the same events in order and see nothing else, so that what they show is what the
-run's log says. Every text that came from a model, from data or from a log is made visible before it
-reaches the terminal, and is never read as markup.
-"""
+All displays receive the same events in order and read nothing else. Text from models, data and logs is
+sanitized before it is printed and never parsed as markup."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 from rich.console import Console
@@ -26,7 +24,7 @@ from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import jsonable
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder, wording
 from tui_lab.runs.events import LogLine
@@ -43,22 +41,22 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
-#: Plain output says how a run stands at most this often (by the run's own clock).
+#: Plain output prints the step at most this often (by the time of the events).
 PLAIN_STEP_EVERY_S = 5.0
-#: Longer samples and messages are cut: a line stays a line.
+#: Longer samples and messages are cut.
 LONGEST_TEXT = 160
 
 # --------------------------------------------------------------------------------------------------
-# words
+# text
 
 
 def short(value: Any) -> str:
-    """A text from outside, safe and on one line."""
+    """A sanitized text on one line."""
     return wording.text_line(value, LONGEST_TEXT)
 
 
-def figures(state: RunState) -> list[str]:
-    """The newest figures of a run, most wanted first."""
+def latest_values(state: RunState) -> list[str]:
+    """The newest values of a run, the most important first."""
     parts = []
     if state.loss.values:
         parts.append(f"loss {format.significant(state.loss.last)}")
@@ -72,10 +70,10 @@ def figures(state: RunState) -> list[str]:
     return parts
 
 
-def step_words(state: RunState) -> str:
-    """How the run stands, in one line."""
+def step_text(state: RunState) -> str:
+    """The progress of the run in one line."""
     total = f"/{state.total_steps}" if state.total_steps else ""
-    parts = [f"step {state.step}{total}", *figures(state)]
+    parts = [f"step {state.step}{total}", *latest_values(state)]
     if math.isfinite(state.eta_s):
         parts.append(f"{format.duration(state.eta_s)} to go")
     return "  ".join(parts)
@@ -86,27 +84,27 @@ def step_words(state: RunState) -> str:
 
 
 class Display(Protocol):
-    """What a follower feeds. ``note`` is the lab's own word, not the run's."""
+    """Receives a run's events. ``note`` prints a message of the lab itself."""
 
     def __enter__(self) -> Display: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def event(self, line: LogLine, state: RunState) -> None: ...
-    def tick(self, state: RunState, status: str) -> None: ...
-    def note(self, text: str) -> None: ...
+    def event(self, line: LogLine, state: RunState, /) -> None: ...
+    def tick(self, state: RunState, status: str, /) -> None: ...
+    def note(self, text: str, /) -> None: ...
 
 
-class _Plain:
+class _LineDisplay:
     """Lines on stdout, notes on stderr; nothing to close."""
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
 
-    def tick(self, state: RunState, status: str) -> None:
+    def tick(self, _state: RunState, _status: str) -> None:
         return None
 
     def note(self, text: str) -> None:
@@ -114,19 +112,19 @@ class _Plain:
 
 
 def json_line(value: dict[str, Any]) -> str:
-    """Strict JSON on one line, in ASCII: control characters of a model's text stay escaped."""
-    return json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, default=str)
+    """Strict JSON on one line, in ASCII: control characters are escaped."""
+    return to_json(value)
 
 
-class JsonLines(_Plain):
-    """Every event as it comes, one JSON object a line."""
+class JsonLines(_LineDisplay):
+    """Every event, one JSON object a line."""
 
-    def event(self, line: LogLine, state: RunState) -> None:
+    def event(self, line: LogLine, _state: RunState) -> None:
         print(json_line(json.loads(line.line)), flush=True)
 
 
-class PlainLines(_Plain):
-    """Lines for logs and pipes: what happens, and now and then how the run stands."""
+class PlainLines(_LineDisplay):
+    """Lines for logs and pipes: events, and the step from time to time."""
 
     def __init__(self) -> None:
         self._printed_at = -math.inf
@@ -138,7 +136,7 @@ class PlainLines(_Plain):
                 print(words, flush=True)
         elif event.t - self._printed_at >= PLAIN_STEP_EVERY_S or state.step == state.total_steps:
             self._printed_at = event.t
-            print(step_words(state), flush=True)
+            print(step_text(state), flush=True)
 
 
 _STYLES: dict[type[Event], str] = {
@@ -150,7 +148,7 @@ _STYLES: dict[type[Event], str] = {
 
 
 class LiveProgress:
-    """Drawn in place on a terminal: a bar with the newest figures, events scrolling above it."""
+    """A progress bar with the newest values on a terminal; events scroll above it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -172,7 +170,7 @@ class LiveProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def event(self, line: LogLine, state: RunState) -> None:
+    def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event
         if isinstance(event, PhaseEvent | StepEvent):
             return  # the bar shows it
@@ -182,15 +180,15 @@ class LiveProgress:
 
     def tick(self, state: RunState, status: str) -> None:
         total, in_training = state.total_steps, state.phase == "training"
-        words = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
+        text = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
         if status == "paused":
-            words = f"paused at step {state.step}/{total}"
-        parts = figures(state)
+            text = f"paused at step {state.step}/{total}"
+        parts = latest_values(state)
         if in_training and math.isfinite(state.eta_s):
             parts.append(format.duration(state.eta_s))
         self._progress.update(
             self._task,
-            description=words or "starting the process",
+            description=text or "starting the process",
             total=total or None,
             completed=state.step,
             figures="  ".join(parts),
@@ -201,117 +199,114 @@ class LiveProgress:
 
 
 def display_for(as_json: bool, every_s: float | None = None) -> Display:
-    """The display that fits the output: JSON or sentences where asked, drawn on a terminal, else lines."""
+    """JSON or sentences where requested, a progress bar on a terminal, else lines."""
     if as_json:
         return JsonLines()
     if every_s is not None:
-        from tui_lab.cli.plain import Sentences
-
-        return Sentences(every_s)
+        return cli_plain.Sentences(every_s)
     return LiveProgress() if sys.stdout.isatty() else PlainLines()
 
 
 POLL_S = 0.1
 
 
-#: A second Ctrl+C within this time stops the run instead of leaving it alone.
-SECOND_CHANCE_S = 3.0
+#: A second Ctrl+C within this time stops the run; without one the follower detaches.
+SECOND_CTRL_C_S = 3.0
 
 
 class Interrupts:
-    """Counts Ctrl+C instead of breaking off wherever the program is."""
+    """Counts Ctrl+C instead of raising KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.count = 0
         self._before: Any = None
 
     def __enter__(self) -> Interrupts:
-        self._before = signal.signal(signal.SIGINT, self._heard)
+        self._before = signal.signal(signal.SIGINT, self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
 
 
 def follow(run: Run, as_json: bool, watcher: Watcher | None = None, every_s: float | None = None) -> int:
-    """Shows a run until it ends; the exit code. A ``watcher`` that has read the log already (a resume)
-    keeps its state, and only what comes now is shown. ``every_s``: in plain sentences, so far apart."""
+    """Shows a run until it ends; the exit code. With a ``watcher`` that has already read the log (a resume)
+    only new events are shown. ``every_s``: in plain sentences, printed this many seconds apart."""
     attempt_before, end_before = (watcher.state.attempt, watcher.state.end) if watcher else (0, None)
     watcher = watcher or Watcher(run)
     with Interrupts() as interrupts, display_for(as_json, every_s) as display:
-        detached = _until_end(run, watcher, display, interrupts, attempt_before)
+        detached = _follow_until_end(run, watcher, display, interrupts, attempt_before)
         if not detached:
-            _until_gone(run)
+            _wait_for_exit(run)
             watcher.poll()
-        status = _status(watcher)
+        status = run_status(watcher)
     if end_before and status in ENDED and watcher.state.end == end_before:
-        status = "crashed"  # the end is still that of the attempt before: the new one never said a word
+        status = "crashed"  # still the end of the previous attempt: the new one wrote nothing
     plain = every_s is not None
-    return _tell_end(run, watcher, status, as_json, plain, detached, interrupted=interrupts.count > 0)
+    return print_end(run, watcher, status, as_json, plain, detached, interrupted=interrupts.count > 0)
 
 
-def _status(watcher: Watcher) -> str:
+def run_status(watcher: Watcher) -> str:
     state = watcher.status
-    # nobody holds its lock and it never said a word: it died before it could
+    # its lock is free and its log is empty: it crashed before the first event
     return "crashed" if state == "created" and not is_locked(watcher.run) else state
 
 
-def _until_end(
+def _follow_until_end(
     run: Run, watcher: Watcher, display: Display, interrupts: Interrupts, attempt_before: int
 ) -> bool:
-    """Whether the follower was sent away before the end."""
-    heard, leave_at = 0, float("inf")
+    """Whether the follower was detached before the end of the run."""
+    seen_interrupts, detach_at = 0, float("inf")
     stopping = False
     while True:
         lines = watcher.read_lines(max_records=500, max_s=0.1)
         for line in lines:
             display.event(line, watcher.state)
-        status = _status(watcher)
+        status = run_status(watcher)
         display.tick(watcher.state, status)
-        # the end of the attempt before counts only when no new one is coming
+        # the end of the previous attempt counts only when no new one starts
         ended = status in ENDED and (watcher.state.attempt > attempt_before or not is_locked(run))
         if ended and not lines and watcher.at_end:
             return False
-        if interrupts.count > heard:
-            heard = interrupts.count
+        if interrupts.count > seen_interrupts:
+            seen_interrupts = interrupts.count
             if stopping:
-                display.note(f"left alone; `tui-lab watch {run.id}` follows it")
+                display.note(f"detached; `tui-lab watch {run.id}` follows it")
                 return True
-            if leave_at == float("inf"):
-                leave_at = time.monotonic() + SECOND_CHANCE_S
-                display.note(_farewell(run))
-            if heard > 1:
-                stopping, leave_at = True, float("inf")
+            if detach_at == float("inf"):
+                detach_at = time.monotonic() + SECOND_CTRL_C_S
+                display.note(_detach_note(run))
+            if seen_interrupts > 1:
+                stopping, detach_at = True, float("inf")
                 commands.send(run, "stop")
                 display.note(
-                    "stopping after the step in hand and saving; Ctrl+C again leaves without waiting"
+                    "stopping after the current step and saving; Ctrl+C again detaches without waiting"
                 )
-        if time.monotonic() > leave_at and not stopping:
+        if time.monotonic() > detach_at and not stopping:
             return True
         if not lines:
             time.sleep(POLL_S)
 
 
-def _until_gone(run: Run) -> None:
-    """After its last word a run writes its report: what is asked of it next should find that, and not a run
-    that still goes on."""
+def _wait_for_exit(run: Run) -> None:
+    """Waits for the process of an ended run, which still writes its report."""
     deadline = time.monotonic() + folder.LEAVING_PATIENCE_S
     while is_locked(run) and time.monotonic() < deadline:
         time.sleep(POLL_S)
 
 
-def _farewell(run: Run) -> str:
+def _detach_note(run: Run) -> str:
     return (
-        f"detached: the run goes on. `tui-lab watch {run.id}` or the lab (`tui-lab`) shows it, "
-        f"`tui-lab stop {run.id}` ends it. Ctrl+C again within {SECOND_CHANCE_S:.0f} s stops it now."
+        f"detached: the run continues. `tui-lab watch {run.id}` or the lab (`tui-lab`) shows it, "
+        f"`tui-lab stop {run.id}` ends it. Ctrl+C again within {SECOND_CTRL_C_S:.0f} s stops it now."
     )
 
 
 def result_of(run: Run, watcher: Watcher, status: str) -> dict[str, Any]:
-    """What a script wants to know of a run."""
+    """The result of a run for scripts."""
     state, end = watcher.state, watcher.state.end or EndEvent()
     saved = state.saved.path if state.saved else ""
     last_loss = state.loss.values[-1] if state.loss.values else None
@@ -336,7 +331,7 @@ def result_of(run: Run, watcher: Watcher, status: str) -> dict[str, Any]:
     }
 
 
-def _tell_end(
+def print_end(
     run: Run,
     watcher: Watcher,
     status: str,
@@ -347,14 +342,14 @@ def _tell_end(
 ) -> int:
     result = result_of(run, watcher, status)
     if status == "crashed":
-        words = [sanitize(line) for line in run.log_tail()]
+        tail = [sanitize(line) for line in run.log_tail()]
         result["message"] = sanitize(crash_reason.sentence(run, watcher.state))
         print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
-        for line in words:
+        for line in tail:
             print(f"  {line}", file=sys.stderr)
         if not run.recipe_path.exists():
-            return EXIT_FAILED  # there is nothing to go on with
-        print(f"`tui-lab resume {run.id}` goes on from its newest checkpoint.", file=sys.stderr)
+            return EXIT_FAILED  # there is nothing to resume
+        print(f"`tui-lab resume {run.id}` continues from its newest checkpoint.", file=sys.stderr)
     elif status == "failed":
         print(f"tui-lab: run {run.id} failed: {sanitize(result['message'])}", file=sys.stderr)
     if as_json:
@@ -363,35 +358,34 @@ def _tell_end(
         for sentence in cli_plain.summary(result, watcher.state):
             print(sentence, flush=True)
     elif status in ("finished", "stopped"):
-        _tell_result(result, watcher)
+        _print_result(result, watcher)
     if interrupted and (detached or status == "stopped"):
         return EXIT_INTERRUPTED
     return EXIT_FAILED if status in ("failed", "crashed") else EXIT_OK
 
 
-def _tell_result(result: dict[str, Any], watcher: Watcher) -> None:
+def _print_result(result: dict[str, Any], watcher: Watcher) -> None:
     state = watcher.state
     print(f"{result['state']} at step {result['step']} after {format.duration(result['seconds'])}")
     if result["message"]:
         print(f"  {short(result['message'])}")
     first = state.validation.values[0] if len(state.validation.values) > 1 else None
     change = f"{format.significant(first)} → " if first is not None else ""
-    print(
-        f"  loss {format.significant(result['train_loss'])}, validation {change}{format.significant(result['validation_loss'])}"
-    )
+    validation = format.significant(result["validation_loss"])
+    print(f"  loss {format.significant(result['train_loss'])}, validation {change}{validation}")
     gained = result["acquisition"]
     if isinstance(gained, dict) and gained.get("name"):
         before, after = format.significant(gained.get("start"), 3), format.significant(gained.get("end"), 3)
         print(f"  score ({short(gained['name'])}): {before} → {after}")
-    if spent := _spent(state, str(result["state"])):
+    if spent := _cost_text(state, str(result["state"])):
         print(f"  {spent}")
     if saved := result["saved"]:
         near = Path(saved).is_relative_to(Path.cwd())
         print(f"  {sanitize(os.path.relpath(saved) if near else saved)}")
 
 
-def _spent(state: RunState, status: str) -> str:
-    """Money, energy and MFU, as far as they are known; a setting that is no number is said on stderr."""
+def _cost_text(state: RunState, status: str) -> str:
+    """Money, energy and MFU as far as known; an invalid setting is reported on stderr."""
     from tui_lab.forecast import cost
     from tui_lab.runs import cost_so_far
 

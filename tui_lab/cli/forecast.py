@@ -192,14 +192,15 @@ def _print_forecast(
         print("no change of the recipe makes it fit: choose a smaller model or a larger card")
     elif found.verdict == "over":
         print(
-            "the formula knows no change that makes it fit: try a smaller batch or shorter rows, and probe again"
+            "the formula knows no change that makes it fit: try a smaller batch or shorter rows, then probe"
         )
     if largest is not None:
         print(estimate.largest_text(largest, recipe))
     if playground_memory is not None:
-        kept = size(playground_memory.part("kv_cache"))
+        kv_cache = size(playground_memory.part("kv_cache"))
         print(
-            f"playground: {size(playground_memory.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens (KV {kept})"
+            f"playground: {size(playground_memory.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens "
+            f"(KV cache {kv_cache})"
         )
 
 

@@ -109,7 +109,8 @@ def _add_run_commands(commands: Commands) -> None:
         "report",
         "write what a run did, cost, learned and kept as Markdown and as one HTML page",
         runs=True,
-        examples="""  tui-lab report latest                            report.md and report.html in the run's folder
+        examples="""\
+  tui-lab report latest                            report.md and report.html in the run's folder
   tui-lab report latest --format html --out ~/talk a page without external files
   tui-lab report latest --json                     the same facts for a program
 A run writes its report when it ends; this command adds retention that was measured since.""",

@@ -27,7 +27,8 @@ def _add_forecast(commands: Commands) -> None:
     forecast = commands.add(
         "forecast",
         "estimate what a recipe takes of memory, time, money and energy, and whether it fits",
-        examples="""  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
+        examples="""\
+  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
   tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
   tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
   tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first

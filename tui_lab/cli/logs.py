@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tui_lab.cli.follow import LONGEST_TEXT, json_line
 from tui_lab.cli.options import EXIT_OK
@@ -22,20 +21,20 @@ from tui_lab.runs.schema import Event
 from tui_lab.runs.state import Watcher
 
 POLL_S = 0.2
-#: A process that writes without an end of line is cut here.
+#: Lines without an end are cut here.
 LONGEST_LINE = 4_000
 _CHUNK_BYTES = 1 << 16
 
 
 class WorkerLog:
-    """Reads ``worker.log`` line by line as it grows; a last line without its end is "not yet" until
-    :meth:`rest` is asked."""
+    """Reads ``worker.log`` line by line as it grows; an unfinished last line is only returned by
+    :meth:`rest`."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._rest = path, 0, b""
 
     def read(self) -> Iterator[str]:
-        """The lines that came since the last call."""
+        """The new lines since the last call."""
         while True:
             try:
                 with self._path.open("rb") as file:
@@ -52,34 +51,33 @@ class WorkerLog:
             yield from (line.decode("utf-8", "replace") for line in lines)
 
     def rest(self) -> str:
-        """What stands after the last end of line."""
+        """The unfinished last line."""
         text, self._rest = self._rest.decode("utf-8", "replace"), b""
         return text
 
 
 def sentence(event: Event) -> str:
-    """An event as a line with its time; "" for kinds that have no words."""
-    words = wording.line(event, LONGEST_TEXT)
-    if not words:
+    """An event as a line with its time; "" for events without text."""
+    text = wording.line(event, LONGEST_TEXT)
+    if not text:
         return ""
     try:
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.t)) if event.t else "?"
     except (ValueError, OverflowError, OSError):
         clock = "?"
-    return f"{clock}  {words}"
+    return f"{clock}  {text}"
 
 
 def logs(args: argparse.Namespace) -> int:
     """``tui-lab logs``."""
     run = folder.open_run(args.name, args.runs_dir)
     watcher, worker = Watcher(run), WorkerLog(run.log_path)
-    keep = args.lines or None
-    said = deque(worker.read(), maxlen=keep)
-    told: deque[str] = deque(_events(watcher, args.json), maxlen=keep)
-    for line in said:
+    limit = args.lines or None
+    events = deque(_events(watcher, args.json), maxlen=limit)
+    for line in deque(worker.read(), maxlen=limit):
         _print_worker(line, args.json)
-    for one in told:
-        _print_event(one)
+    for event in events:
+        print(event)
     if args.follow:
         _follow(run, watcher, worker, args.json)
     if rest := worker.rest().strip():
@@ -98,22 +96,18 @@ def _print_worker(line: str, as_json: bool) -> None:
     print(json_line({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {sanitize(line)}")
 
 
-def _print_event(line: Any) -> None:
-    print(line)
-
-
 def _follow(run: Run, watcher: Watcher, worker: WorkerLog, as_json: bool) -> None:
-    """Both as they grow, until the run's process is gone. Ctrl+C ends the following, not the run."""
+    """Prints both as they grow, until the run's process has ended. Ctrl+C ends the command, not the run."""
     try:
         while True:
-            alive = is_locked(run)  # looked at first: what was written before the end is still read
+            alive = is_locked(run)  # checked first, so that everything written before the end is read
             for line in worker.read():
                 _print_worker(line, as_json)
             for line in _events(watcher, as_json):
-                _print_event(line)
+                print(line)
             sys.stdout.flush()
             if not alive:
                 return
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        print(f"left alone; `tui-lab watch {run.id}` follows it", file=sys.stderr)
+        print(f"detached; `tui-lab watch {run.id}` follows it", file=sys.stderr)

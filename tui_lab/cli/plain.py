@@ -1,6 +1,6 @@
-"""A run told in sentences, for screen readers and for people who read lines: one plain sentence a line, in
-words and digits only, no colours, no cursor movement, nothing said twice. Sentences come at a calm rate, and
-of what changed several times meanwhile only the newest state is told; warnings come at once."""
+"""A run as plain sentences for screen readers: one per line, only words and digits, no colours, no cursor
+movement, no repetition. Sentences are printed at intervals, and of each topic only the newest; warnings are
+printed at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tui_lab.core import format
+from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import wording
 from tui_lab.runs.events import LogLine
@@ -35,15 +36,15 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.state import RunState
 
-#: Seconds between two groups of sentences, unless ``--every`` says otherwise.
+#: Default seconds between two groups of sentences.
 EVERY_S = 10.0
-#: The first words come sooner: what is known by then of the run so far.
+#: Seconds until the first group.
 FIRST_S = 1.0
-#: Speed and memory are told again when they changed by this share.
+#: Speed and memory are printed again after a change by this share.
 SPEED_SHARE, MEMORY_SHARE = 0.2, 0.1
 #: Longer texts of a run are cut.
 LONGEST_TEXT = 200
-#: What symbols mean when they are read aloud.
+#: Symbols as words.
 _SPOKEN = {
     "→": " to ", "←": " from ", "×": " times ", "≈": " about ", "±": " plus or minus ", "·": ",", "–": "-",
     "—": ",", "…": "...", "%": " percent", "≤": " at most ", "≥": " at least ", "✓": "yes", "✗": "no",
@@ -51,7 +52,7 @@ _SPOKEN = {
 }  # fmt: skip
 
 
-#: Units as they are written elsewhere in the lab.
+#: Units of the rest of the lab as words.
 _UNITS = {"GiB": "gibibytes", "MiB": "mebibytes", "KiB": "kibibytes", "tok/s": "tokens per second",
           "kWh": "kilowatt-hours", "Wh": "watt-hours"}  # fmt: skip
 _UNIT = re.compile(rf"\b({'|'.join(map(re.escape, _UNITS))})(?!\w)")
@@ -66,14 +67,9 @@ def spoken(text: Any) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A measured number in digits; "unknown" for what is none."""
+    """Significant digits; "unknown" for what is no finite number."""
     found = format.finite(value)
     return "unknown" if found is None else f"{found:.{digits}g}"
-
-
-def many(count: float, name: str) -> str:
-    """1 step, 2 steps."""
-    return f"{count:,.0f} {name}{'' if round(count) == 1 else 's'}"
 
 
 def duration(seconds: Any) -> str:
@@ -86,7 +82,7 @@ def duration(seconds: Any) -> str:
     parts = [(hours, "hour"), (minutes, "minute"), (rest, "second")]
     while len(parts) > 1 and not parts[0][0]:
         parts.pop(0)
-    return " ".join(many(count, name) for count, name in parts[:2] if count or (count, name) == parts[0])
+    return " ".join(plural(count, name) for count, name in parts[:2] if count or (count, name) == parts[0])
 
 
 def size(size_bytes: Any) -> str:
@@ -105,7 +101,7 @@ def size(size_bytes: Any) -> str:
 
 
 def topic_of(event: Event) -> str:
-    """What an event is about; "" for events that are not worth a sentence here."""
+    """The topic of an event; "" for events without a sentence."""
     match event:
         case ScoreEvent():
             return f"score {event.when}"
@@ -131,16 +127,16 @@ _TOPICS: dict[type[Event], str] = {
     SavedEvent: "saved",
     LadderEvent: "ladder",
 }
-#: Topics that the summary at the end has, too.
+#: Topics that the summary at the end contains too.
 IN_SUMMARY = ("eval", "score", "retention", "checkpoint", "saved", "phase", "step")
 #: Events that are printed at once.
 AT_ONCE = (WarningEvent, LadderEvent)
 
 
 def sentence_of(event: Event) -> str:
-    """An event as a plain sentence with its full stop; "" when it has no words."""
-    words = spoken(wording.line(event))
-    return f"{words[0].upper()}{words[1:]}{'' if words[-1] in '.!?' else '.'}" if words else ""
+    """An event as a plain sentence with a full stop; "" for events without text."""
+    text = spoken(wording.line(event))
+    return f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.!?' else '.'}" if text else ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -148,19 +144,19 @@ def sentence_of(event: Event) -> str:
 
 
 class Sentences:
-    """What a follower feeds (see :class:`tui_lab.cli.follow.Display`)."""
+    """Prints a run as sentences (see :class:`tui_lab.cli.follow.Display`)."""
 
     def __init__(
         self,
         every_s: float = EVERY_S,
-        say: Callable[[str], None] | None = None,
+        output: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.every_s, self._clock = every_s, clock
-        self._say = say or (lambda text: print(text, flush=True))
+        self._output = output or (lambda text: print(text, flush=True))
         self._next_s = clock() + min(FIRST_S, every_s)
-        self._waiting: dict[str, str] = {}
-        self._last: dict[str, str] = {}
+        self._pending: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._step = -1
         self._speed = self._memory = math.nan
         self._status = ""
@@ -169,24 +165,24 @@ class Sentences:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for topic in [topic for topic in self._waiting if topic.startswith(IN_SUMMARY)]:
-            del self._waiting[topic]
+        for topic in [topic for topic in self._pending if topic.startswith(IN_SUMMARY)]:
+            del self._pending[topic]
         self._flush()
 
     def note(self, text: str) -> None:
         print(spoken(text), file=sys.stderr, flush=True)
 
-    def event(self, line: LogLine, state: RunState) -> None:
+    def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event
         topic = topic_of(event)
         sentence = sentence_of(event) if topic else ""
         if not sentence:
             return
-        printed = topic in self._last or topic in self._waiting
+        printed = topic in self._printed or topic in self._pending
         if isinstance(event, ArmedEvent) and not event.on and not printed:
-            return  # runs are not armed unless somebody asks
-        self._waiting.pop(topic, None)  # the newest of a topic, in the order of events
-        self._waiting[topic] = sentence
+            return  # runs are not armed by default
+        self._pending.pop(topic, None)  # the newest of a topic moves to the end
+        self._pending[topic] = sentence
         if isinstance(event, AT_ONCE):
             self._flush()
 
@@ -194,20 +190,20 @@ class Sentences:
         if status != self._status:
             before, self._status = self._status, status
             if status == "paused":
-                self._waiting["paused"] = f"The run is paused at step {state.step}."
+                self._pending["paused"] = f"The run is paused at step {state.step}."
                 self._flush()
             elif before == "paused" and status == "running":
-                self._waiting["paused"] = f"The run goes on at step {state.step}."
+                self._pending["paused"] = f"The run continues at step {state.step}."
                 self._flush()
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + self.every_s
-        if (words := self._progress(state)) and status == "running":
-            self._waiting["step"] = words
+        if (sentence := self._progress(state)) and status == "running":
+            self._pending["step"] = sentence
         self._flush()
 
     def _progress(self, state: RunState) -> str:
-        """How far the training is; of speed and memory only what changed. "" where nothing did."""
+        """The progress of the training; speed and memory only after a change. "" without a new step."""
         if state.step == self._step or not state.last_step:
             return ""
         self._step = state.step
@@ -217,7 +213,7 @@ class Sentences:
             parts.append(f"training loss {number(state.loss.last)}")
         if _moved(state.tok_per_s.last, self._speed, SPEED_SHARE):
             self._speed = state.tok_per_s.last
-            parts.append(f"{many(float(f'{self._speed:.2g}'), 'token')} per second")
+            parts.append(f"{plural(float(f'{self._speed:.2g}'), 'token')} per second")
         label, used = next(iter(state.memory.items()), ("", None))
         if used is not None and _moved(used.last, self._memory, MEMORY_SHARE):
             self._memory = used.last
@@ -227,11 +223,11 @@ class Sentences:
         return ", ".join(parts).replace("of resident memory", "of memory") + "."
 
     def _flush(self) -> None:
-        for topic, sentence in self._waiting.items():
-            if self._last.get(topic) != sentence:
-                self._last[topic] = sentence
-                self._say(sentence)
-        self._waiting.clear()
+        for topic, sentence in self._pending.items():
+            if self._printed.get(topic) != sentence:
+                self._printed[topic] = sentence
+                self._output(sentence)
+        self._pending.clear()
 
 
 def _moved(value: float, before: float, share: float) -> bool:
@@ -241,22 +237,22 @@ def _moved(value: float, before: float, share: float) -> bool:
 
 
 def summary(result: dict[str, Any], state: RunState) -> list[str]:
-    """The end of a run in sentences. ``result``: what scripts are told of it."""
+    """The end of a run in sentences. ``result``: see :func:`tui_lab.cli.follow.result_of`."""
     lines = []
-    how = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
+    verbs = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
     took = f" after {duration(result['seconds'])}" if format.finite(result["seconds"]) is not None else ""
-    verb = how.get(str(result["state"]), f"is {result['state']}")
+    verb = verbs.get(str(result["state"]), f"is {result['state']}")
     lines.append(f"The run {verb}{took}, at step {spoken(result['step'])} of {result['total_steps']}.")
     if result["message"]:
-        lines.append(f"It said: {spoken(result['message'])}")
+        lines.append(f"Its message: {spoken(result['message'])}")
     losses = [value for value in state.loss.values if math.isfinite(value)]
     if losses:
         lines.append(f"Training loss went from {number(losses[0])} to {number(losses[-1])}.")
-    held = [value for value in state.validation.values if math.isfinite(value)]
-    if len(held) > 1:
+    validation = [value for value in state.validation.values if math.isfinite(value)]
+    if len(validation) > 1:
         lines.append(
-            f"Validation loss went from {number(held[0])} to {number(held[-1])}; "
-            f"the best was {number(min(held))}."
+            f"Validation loss went from {number(validation[0])} to {number(validation[-1])}; "
+            f"the best was {number(min(validation))}."
         )
     gained = result["acquisition"]
     if isinstance(gained, dict) and gained.get("name"):
@@ -272,5 +268,5 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
     for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
         lines.append(f"The highest memory was {size(used)} of {spoken(format.memory_name(str(label)))}.")
     if result["saved"]:
-        lines.append(f"What was learned lies in {sanitize(str(result['saved']))}.")
+        lines.append(f"The result is in {sanitize(str(result['saved']))}.")
     return lines

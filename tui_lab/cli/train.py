@@ -1,8 +1,7 @@
-"""The commands that start, follow and steer runs: train, watch, resume, stop, pause, continue, checkpoint.
+"""The commands that start, follow and control runs: train, watch, resume, stop, pause, continue, checkpoint.
 
-Whatever can be known to be wrong is refused before a folder is made. A started run belongs to nobody's
-terminal: following it is reading its event log, and Ctrl+C ends the following, not the run.
-"""
+Invalid input is refused before a run folder is created. A run does not depend on the terminal: following it
+means reading its event log, and Ctrl+C ends the follower, not the run."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ import time
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli import queue
 from tui_lab.cli.estimate import run_forecast
-from tui_lab.cli.follow import POLL_S, _status, follow, json_line, short
+from tui_lab.cli.follow import POLL_S, follow, json_line, run_status, short
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.recipe_args import prepare, settings_of
 from tui_lab.core.errors import LabError
@@ -30,10 +29,6 @@ from tui_lab.runs.schema import CommandEvent
 from tui_lab.runs.state import Watcher
 
 # --------------------------------------------------------------------------------------------------
-# from words to a recipe
-
-
-# --------------------------------------------------------------------------------------------------
 # starting
 
 
@@ -47,14 +42,14 @@ def train(args: argparse.Namespace) -> int:
     run = folder.create(recipe, args.runs_dir, args.name)
     launch.start(run)
     if args.detach:
-        return _left_alone(run, args.json)
+        return _detached(run, args.json)
     if not args.json:
         print(
             f"run {run.id}: {recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}", flush=True
         )
         for line in run_forecast(recipe, entry, resolution)[0]:
             print(cli_plain.spoken(line) if args.plain else f"  {line}", flush=True)
-    return follow(run, args.json, every_s=_calm(args))
+    return follow(run, args.json, every_s=_sentence_interval_s(args))
 
 
 def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, resolution: Resolution) -> int:
@@ -95,17 +90,17 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
     return EXIT_OK
 
 
-def _left_alone(run: Run, as_json: bool) -> int:
+def _detached(run: Run, as_json: bool) -> int:
     if as_json:
         print(json_line({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"}))
     else:
         print(run.id)
-        print(f"it runs in {run.path}; `tui-lab watch {run.id}` follows it", file=sys.stderr)
+        print(f"the run is in {run.path}; `tui-lab watch {run.id}` follows it", file=sys.stderr)
     return EXIT_OK
 
 
 def resume(args: argparse.Namespace) -> int:
-    """``tui-lab resume``: goes on from the newest checkpoint."""
+    """``tui-lab resume``: continues from the newest checkpoint."""
     run = folder.open_run(args.name, args.runs_dir)
     watcher = Watcher(run)
     state = watcher.read_all()
@@ -115,8 +110,8 @@ def resume(args: argparse.Namespace) -> int:
     longer = _wants_more(watcher.recipe, recipe)
     if state.end and state.end.state == "finished" and not longer:
         raise LabError(
-            f"run {run.id}: it has finished; there is nothing to go on with "
-            "(--set max_steps=… or num_train_epochs=… above what it had goes on further)"
+            f"run {run.id}: it has finished; to train longer, use a larger "
+            "--set max_steps=… or --set num_train_epochs=…"
         )
     found = changes.compare(watcher.recipe, recipe)
     if found:
@@ -127,12 +122,12 @@ def resume(args: argparse.Namespace) -> int:
         print(short(changes.describe(change)), file=sys.stderr)
     launch.start(run, recipe if found else None)
     if args.detach:
-        return _left_alone(run, args.json)
-    return follow(run, args.json, watcher, _calm(args))
+        return _detached(run, args.json)
+    return follow(run, args.json, watcher, _sentence_interval_s(args))
 
 
 def _wants_more(before: Recipe, after: Recipe) -> bool:
-    """Whether a recipe was changed to train for longer."""
+    """Whether the new recipe trains longer."""
     if before.max_steps and after.max_steps:
         return after.max_steps > before.max_steps
     return not before.max_steps and after.num_train_epochs > before.num_train_epochs
@@ -143,31 +138,31 @@ def watch(args: argparse.Namespace) -> int:
     run = folder.open_run(args.name, args.runs_dir)
     if args.plain and not args.json:
         print(f"Following the run {sanitize(run.id)}.", flush=True)
-    return follow(run, args.json, every_s=_calm(args))
+    return follow(run, args.json, every_s=_sentence_interval_s(args))
 
 
 # --------------------------------------------------------------------------------------------------
 # following
 
 
-def _calm(args: argparse.Namespace) -> float | None:
-    """Seconds between two groups of sentences; None where no sentences are wanted: neither asked for, nor all
-    that the terminal can do."""
+def _sentence_interval_s(args: argparse.Namespace) -> float | None:
+    """Seconds between two groups of sentences; None unless sentences are requested or the terminal can only
+    print lines."""
     lines_only = sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
     return args.every if args.plain or lines_only else None
 
 
 # --------------------------------------------------------------------------------------------------
-# steering
+# control
 
 
 def steer(args: argparse.Namespace) -> int:
-    """``tui-lab stop|pause|continue|checkpoint RUN``: asks, and waits for the run's answer."""
+    """``tui-lab stop|pause|continue|checkpoint RUN``: sends a command and waits for the run's answer."""
     run = folder.open_run(args.name, args.runs_dir)
     watcher = Watcher(run)
     watcher.read_all()
     if not is_locked(run):
-        raise LabError(f"run {run.id}: it is not running ({_status(watcher)})")
+        raise LabError(f"run {run.id}: it is not running ({run_status(watcher)})")
     command_id = commands.send(run, args.command)
     deadline = time.monotonic() + args.wait
     outcome = None
@@ -184,10 +179,11 @@ def steer(args: argparse.Namespace) -> int:
     elif answered:
         print(short(outcome))
     elif not is_locked(run):
-        print(f"run {run.id} ended before it answered ({_status(watcher)})", file=sys.stderr)
+        print(f"run {run.id} ended before it answered ({run_status(watcher)})", file=sys.stderr)
     else:
         busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
         print(
-            f"asked; run {run.id} has not answered yet: it does after the step in hand{busy}", file=sys.stderr
+            f"sent; run {run.id} has not answered yet, it answers after the current step{busy}",
+            file=sys.stderr,
         )
     return EXIT_OK if answered else EXIT_FAILED

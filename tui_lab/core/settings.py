@@ -53,7 +53,7 @@ class Settings:
     plots: str = _setting(
         "auto",
         "TUI_LAB_PLOTS",
-        "How curves are drawn: auto uses the theme's choice; braille is finest, block and ascii suit any font.",
+        "How curves are drawn: auto follows the theme; braille is finest, block and ascii suit any font.",
         choices=("auto", *PLOTS),
     )
     ascii: bool = _setting(

@@ -1,0 +1,52 @@
+"""The grammar: every command has a function, help and the shared options; lists that it repeats are complete."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from tui_lab.cli.commands import handler
+from tui_lab.cli.grammar import parser
+from tui_lab.cli.grammar_models import EXPORT_KINDS
+from tui_lab.export import records
+from tui_lab.runs.queue.sweep import CRITERIA
+
+
+def leaves(parent: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command with its full name, actions of commands included."""
+    groups = [action for action in parent._actions if isinstance(action, argparse._SubParsersAction)]
+    for group in groups:
+        for word, sub in group.choices.items():
+            yield from leaves(sub, f"{name} {word}".strip())
+    if not groups:
+        yield name, parent
+
+
+COMMANDS = dict(leaves(parser()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_function_help_and_exit_codes(name: str) -> None:
+    command = COMMANDS[name]
+    assert callable(handler(command.get_default("handler")))
+    text = command.format_help()
+    assert "exit codes:" in text and all(len(line) <= 110 for line in text.splitlines())
+    assert all(action.help for action in command._actions)
+
+
+def test_the_lab_is_the_command_without_a_name() -> None:
+    args = parser().parse_args([])
+    assert (args.handler, args.command, args.runs_dir) == ("lab", None, None)
+
+
+@pytest.mark.parametrize("words", [["--runs-dir", "x", "runs"], ["runs", "--runs-dir", "x"]])
+def test_the_folder_of_the_runs_goes_before_or_after_the_command(words: list[str]) -> None:
+    assert str(parser().parse_args(words).runs_dir) == "x"
+
+
+def test_lists_that_the_grammar_repeats_are_complete() -> None:
+    assert tuple(records.KINDS) == EXPORT_KINDS
+    by = next(action for action in COMMANDS["sweep"]._actions if action.dest == "by")
+    assert by.choices is not None and set(by.choices) == set(CRITERIA)
