@@ -98,7 +98,7 @@ def test_a_pause_is_told_when_it_begins_and_ends() -> None:
     listener.wait(3)
     assert listener.wait(0.2, "paused") == ["The run is paused at step 7."]
     assert listener.wait(30, "paused") == []
-    assert listener.wait(0.2, "running") == ["The run goes on at step 7."]
+    assert listener.wait(0.2, "running") == ["The run continues at step 7."]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -192,7 +192,7 @@ def test_a_run_is_started_and_told_in_sentences(
         "Validation loss went from 3 to 1; the best was 1.",
         "On held-out rows the score exact went from 25 to 75 percent.",
         "The highest memory was 2 megabytes of resident memory.",
-        f"What was learned lies in {run.path / 'adapter'}.",
+        f"The result is in {run.path / 'adapter'}.",
     ]
     again = lab("watch", "latest", "--plain")
     assert again.returncode == 0
@@ -206,7 +206,7 @@ def test_a_run_that_fails_says_so(fake_worker: None, runs_dir: Path, monkeypatch
     monkeypatch.setenv("FAKE_END", "failed")
     done = lab("train", "--set", "max_steps=20", "--plain")
     assert done.returncode == 1
-    assert "The run failed, at step 10 of 20." in done.stdout and "It said: the data ran" in done.stdout
+    assert "The run failed, at step 10 of 20." in done.stdout and "Its message: the data ran" in done.stdout
 
 
 HUGE = 10**400

@@ -63,10 +63,10 @@ def test_nothing_after_the_sign_takes_a_setting_out(capsys: pytest.CaptureFixtur
         (["plots=dots"], "plots = 'dots': must be one of auto, braille, block, ascii"),
         (["theme"], "theme: write it as NAME=VALUE"),
         (["theme=nosuch"], "theme 'nosuch': there is none of that name; there are"),
-        (["keys=x"], "name the action, too"),
+        (["keys=x"], "name the action too"),
         (["keys.train.stopp=x"], "train.stop"),
         (["keys.train.stop=1"], "app.setup"),  # 1 goes to Choose
-        (["--template", "--json"], "--template stands alone"),
+        (["--template", "--json"], "--template takes no other arguments"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_nothing_is_written(
@@ -101,7 +101,7 @@ def test_what_goes_before_the_file_is_said(
 ) -> None:
     monkeypatch.setenv("TUI_LAB_PLOTS", "block")
     main(["settings", "plots=ascii"])
-    assert "plots: the environment (TUI_LAB_PLOTS) goes before the file" in capsys.readouterr().err
+    assert "plots: the environment (TUI_LAB_PLOTS) overrides the file" in capsys.readouterr().err
 
 
 def test_the_template_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
