@@ -130,14 +130,14 @@ def test_arming_is_told_but_not_that_a_run_is_as_usual() -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert [plain.duration(each) for each in (0, 1, 59.6, 61, 3600, 7505, 90_000)] == [
+    assert [plain.spoken_duration(each) for each in (0, 1, 59.6, 61, 3600, 7505, 90_000)] == [
         "0 seconds", "1 second", "1 minute", "1 minute 1 second", "1 hour", "2 hours 5 minutes", "25 hours",
     ]  # fmt: skip
     assert plain.spoken("20.6 GiB free → 1,234 tok/s · 3.0%") == (
         "20.6 gibibytes free to 1,234 tokens per second, 3.0 percent"
     )
-    assert plain.duration(None) == plain.duration(float("nan")) == "an unknown time"
-    assert [plain.size(each) for each in (5, 2_048, 512e6, 1.2345e9)] == [
+    assert plain.spoken_duration(None) == plain.duration(float("nan")) == "an unknown time"
+    assert [plain.spoken_size(each) for each in (5, 2_048, 512e6, 1.2345e9)] == [
         "5 bytes", "2.05 kilobytes", "512 megabytes", "1.23 gigabytes",
     ]  # fmt: skip
 

@@ -66,13 +66,13 @@ def spoken(text: Any) -> str:
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
 
 
-def number(value: Any, digits: int = 3) -> str:
+def spoken_number(value: Any, digits: int = 3) -> str:
     """Significant digits; "unknown" for what is no finite number."""
     found = format.finite(value)
     return "unknown" if found is None else f"{found:.{digits}g}"
 
 
-def duration(seconds: Any) -> str:
+def spoken_duration(seconds: Any) -> str:
     """2 hours 5 minutes, 3 minutes 20 seconds, 12 seconds: the two largest units."""
     found = format.finite(seconds)
     if found is None or found < 0:
@@ -85,7 +85,7 @@ def duration(seconds: Any) -> str:
     return " ".join(plural(count, name) for count, name in parts[:2] if count or (count, name) == parts[0])
 
 
-def size(size_bytes: Any) -> str:
+def spoken_size(size_bytes: Any) -> str:
     """1.2 gigabytes, 512 megabytes."""
     found = format.finite(size_bytes)
     if found is None:
@@ -210,16 +210,16 @@ class Sentences:
         total = f" of {state.total_steps:,}" if state.total_steps else ""
         parts = [f"Step {state.step:,}{total}"]
         if math.isfinite(state.loss.last):
-            parts.append(f"training loss {number(state.loss.last)}")
+            parts.append(f"training loss {spoken_number(state.loss.last)}")
         if _moved(state.tok_per_s.last, self._speed, SPEED_SHARE):
             self._speed = state.tok_per_s.last
             parts.append(f"{plural(float(f'{self._speed:.2g}'), 'token')} per second")
         label, used = next(iter(state.memory.items()), ("", None))
         if used is not None and _moved(used.last, self._memory, MEMORY_SHARE):
             self._memory = used.last
-            parts.append(f"{size(self._memory)} of {spoken(format.memory_name(label))}")
+            parts.append(f"{spoken_size(self._memory)} of {spoken(format.memory_name(label))}")
         if math.isfinite(state.eta_s):
-            parts.append(f"about {duration(state.eta_s)} to go")
+            parts.append(f"about {spoken_duration(state.eta_s)} to go")
         return ", ".join(parts).replace("of resident memory", "of memory") + "."
 
     def _flush(self) -> None:
@@ -240,33 +240,37 @@ def summary(result: dict[str, Any], state: RunState) -> list[str]:
     """The end of a run in sentences. ``result``: see :func:`tui_lab.cli.follow.result_of`."""
     lines = []
     verbs = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
-    took = f" after {duration(result['seconds'])}" if format.finite(result["seconds"]) is not None else ""
+    took = (
+        f" after {spoken_duration(result['seconds'])}" if format.finite(result["seconds"]) is not None else ""
+    )
     verb = verbs.get(str(result["state"]), f"is {result['state']}")
     lines.append(f"The run {verb}{took}, at step {spoken(result['step'])} of {result['total_steps']}.")
     if result["message"]:
         lines.append(f"Its message: {spoken(result['message'])}")
     losses = [value for value in state.loss.values if math.isfinite(value)]
     if losses:
-        lines.append(f"Training loss went from {number(losses[0])} to {number(losses[-1])}.")
+        lines.append(f"Training loss went from {spoken_number(losses[0])} to {spoken_number(losses[-1])}.")
     validation = [value for value in state.validation.values if math.isfinite(value)]
     if len(validation) > 1:
         lines.append(
-            f"Validation loss went from {number(validation[0])} to {number(validation[-1])}; "
-            f"the best was {number(min(validation))}."
+            f"Validation loss went from {spoken_number(validation[0])} to {spoken_number(validation[-1])}; "
+            f"the best was {spoken_number(min(validation))}."
         )
     gained = result["acquisition"]
     if isinstance(gained, dict) and gained.get("name"):
         before, after = (format.finite(gained.get(key)) for key in ("start", "end"))
         if before is not None and after is not None:
             lines.append(
-                f"On held-out rows the score {spoken(gained['name'])} went from {number(100 * before)} "
-                f"to {number(100 * after)} percent."
+                f"On held-out rows the score {spoken(gained['name'])} went from {spoken_number(100 * before)} "
+                f"to {spoken_number(100 * after)} percent."
             )
     if state.item_probes:
         lines.append(sentence_of(state.item_probes[-1]))
     peak = result["peak_memory"]
     for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
-        lines.append(f"The highest memory was {size(used)} of {spoken(format.memory_name(str(label)))}.")
+        lines.append(
+            f"The highest memory was {spoken_size(used)} of {spoken(format.memory_name(str(label)))}."
+        )
     if result["saved"]:
         lines.append(f"The result is in {sanitize(str(result['saved']))}.")
     return lines

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO, TypeVar
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import from_plain, jsonable, to_json
+from tui_lab.core.records import from_plain, to_json
 
 EXIT_OK, EXIT_REFUSED, EXIT_FAULT = 0, 1, 2
 CHILD_NICENESS = 5  # jobs give way to the lab, which must stay responsive on the same cores
@@ -142,10 +142,3 @@ def serve(
     finally:
         with contextlib.suppress(BrokenPipeError):
             stdout.close()
-
-
-# former names, for branches that have not followed yet
-plain = jsonable
-Progress = OnProgress
-Lines = LineWriter
-set_apart = reserve_stdout

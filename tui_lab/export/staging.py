@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.files import FileLock, replace_folder
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export.records import RESULT_FILE, ExportedFile
 
@@ -43,39 +42,23 @@ def partial_folder(target: Path, force: bool) -> Iterator[Path]:
         target.parent.chmod(0o700)
     partial = target.with_name(f".{target.name}.partial")
     partial.mkdir(mode=0o700, exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise LabError(
-                f"{sanitize(str(target))} is being exported already: wait for that export or end it"
-            ) from None
+    lock = FileLock.acquire(partial)
+    if lock is None:
+        raise LabError(f"{sanitize(str(target))} is being exported already: wait for that export or end it")
+    with lock:
         for leftover in partial.iterdir():  # of an export that was killed
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         try:
             yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def publish(partial: Path, target: Path) -> None:
     """Renames a complete export to its target. An export that was there is renamed first and removed last."""
     for path in partial.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(partial, target)
 
 
 def disk_error(error: BaseException, target: Path) -> str:

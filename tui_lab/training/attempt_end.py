@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from tui_lab.core.files import atomic_folder
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
 from tui_lab.runs.schema import Acquisition, EndEvent, PhaseEvent, ProbeCost, SavedEvent
@@ -99,16 +99,13 @@ def save_result(
     all. ``state_dict``: gathered weights of a sharded model. Raises OSError."""
     recipe, model = context.recipe, setup.trainer.model
     path = context.run.adapter_path if recipe.is_adapter else context.run.model_path
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    if adapters.changes_base_weights(recipe):
-        initial = str(context.initial_adapter)
-        model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
-    else:
-        save_weights(model, partial, state_dict)
-    setup.data.tokenizer.save_pretrained(partial)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    with atomic_folder(path) as partial:
+        if adapters.changes_base_weights(recipe):
+            initial = str(context.initial_adapter)
+            model.save_pretrained(partial, path_initial_model_for_weight_conversion=initial)
+        else:
+            save_weights(model, partial, state_dict)
+        setup.data.tokenizer.save_pretrained(partial)
     size = sum(file.stat().st_size for file in path.iterdir())
     what = "adapter" if recipe.is_adapter else "model"
     context.events.write(SavedEvent(path=path.name, what=what, bytes=size))
