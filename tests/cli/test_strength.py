@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import peft
 import pytest
@@ -13,8 +13,16 @@ from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
 from tui_lab.cli import jobs, main, options, strength
+from tui_lab.evaluation.records import (
+    Recommendation,
+    SavedStrength,
+    StrengthCurve,
+    StrengthPoint,
+    SweepRequest,
+)
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import folder
 
 pytestmark = pytest.mark.skipif(
@@ -98,47 +106,51 @@ def test_runs_that_cannot(run: folder.Run, jobs_here: None, capsys: pytest.Captu
     assert "saved no adapter" in refused(capsys, "tuned")
 
 
-# --- words --------------------------------------------------------------------------------------------
+# --- text --------------------------------------------------------------------------------------------
 
 
-def answer(best: float | None, reason: str, **fields: Any) -> dict[str, Any]:
-    kept = {"value": 1.0, "low": 0.98, "high": 1.02}
-    least = {"value": 0.5, "low": "-inf", "high": "nan"}
-    return {
-        "suite": "everyday",
-        "n": 452,
-        "acquisition_metric": "exact",
-        "points": [
-            {"strength": 0.0, "acquisition": 0.0, "retention": kept, "verdict": "green"},
-            {"strength": 1.0, "acquisition": "nan", "retention": least, "verdict": "cannot_tell"},
+def curve(best: float | None, reason: str, warnings: list[str] | None = None) -> StrengthCurve:
+    def point(strength: float, acquisition: float, retention: Interval, verdict: str) -> StrengthPoint:
+        return StrengthPoint(
+            strength=strength, acquisition=acquisition, acquisition_interval=retention, retention=retention,
+            verdict=verdict, pre=1.0, post=1.0, b=0, c=0, mcnemar_p=1.0,
+        )  # fmt: skip
+
+    return StrengthCurve(
+        suite="everyday", version="1", n=452, model="pocket", weights="", quantization="none", dtype="float32",
+        acquisition_metric="exact", acquisition_rows=8, keep=0.95,
+        points=[
+            point(0.0, 0.0, Interval(1.0, 0.98, 1.02), "green"),
+            point(1.0, math.nan, Interval(0.5, -math.inf, math.nan), "cannot_tell"),
         ],
-        "recommended": {"strength": best, "reason": reason},
-        "warnings": [],
-        **fields,
-    }
+        recommended=Recommendation(best, reason),
+        warnings=warnings or [],
+    )  # fmt: skip
 
 
 def shown(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    *answers: dict[str, Any],
+    *answers: StrengthCurve | SavedStrength,
     save: str = "",
-) -> tuple[int, str, str, list[dict[str, Any]]]:
-    asked: list[dict[str, Any]] = []
+) -> tuple[int, str, str, list[SweepRequest]]:
+    requests: list[SweepRequest] = []
 
-    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    def job(module: str, request: SweepRequest, *, answer: type) -> StrengthCurve | SavedStrength:
         assert module == strength.MODULE
-        asked.append(request)
-        return answers[len(asked) - 1]
+        requests.append(request)
+        found = answers[len(requests) - 1]
+        assert isinstance(found, answer)
+        return found
 
     monkeypatch.setattr(jobs, "run_job", job)
     status = main.main(["strength", "latest", *(["--save", save] if save else [])])
     out = capsys.readouterr()
-    return status, out.out, out.err, asked
+    return status, out.out, out.err, requests
 
 
 def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    warned = answer(0.0, "it keeps", warnings=["half \x1b[31mthe rows"])
+    warned = curve(0.0, "it keeps", ["half \x1b[31mthe rows"])
     _, out, _, asked = shown(monkeypatch, capsys, warned)
     head, base, whole, best, warning = out.splitlines()
     assert "exact" in head and "everyday, 452 items" in head
@@ -146,18 +158,16 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     # what is no number is a dash, never a word of a programming language
     assert "0.500 (−∞ to –)  ? cannot tell" in whole and "nan" not in out
     assert best == "Recommended: 0, since it keeps." and "\x1b" not in warning
-    assert asked == [
-        {"run": "latest", "runs_dir": "", "suite": "everyday", "limit": 0, "keep": 0.95, "strengths": []}
-    ]
+    assert asked == [SweepRequest(run="latest", suite="everyday", keep=0.95)]
 
 
 def test_saving_what_is_recommended(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    saved = {"saved": "adapter-strength-0.60"}
-    status, out, _, asked = shown(monkeypatch, capsys, answer(0.6, "best"), saved, save="recommended")
+    saved = SavedStrength("adapter-strength-0.60")
+    status, out, _, asked = shown(monkeypatch, capsys, curve(0.6, "best"), saved, save="recommended")
     assert status == 0 and "saved as adapter-strength-0.60" in out
-    assert asked[1] == {"run": "latest", "runs_dir": "", "save": 0.6}
+    assert asked[1] == SweepRequest(run="latest", save=0.6)
     for none in (None, 0.0):  # the base itself is there already
-        status, _, err, asked = shown(monkeypatch, capsys, answer(none, "no reason"), save="recommended")
+        status, _, err, asked = shown(monkeypatch, capsys, curve(none, "no reason"), save="recommended")
         assert status == options.EXIT_USAGE and "nothing is saved: no reason" in err and len(asked) == 1
