@@ -222,13 +222,13 @@ def test_train_tells_of_the_gpu_that_it_takes(
 
 
 @pytest.mark.slow
-def test_the_probe_counts_what_the_formula_reckons(lab: Answer) -> None:
-    """The real job, on the bundled model."""
+def test_the_probe_counts_what_the_formula_predicts(lab: Answer) -> None:
+    """The real job as a child process, on the bundled model."""
     code, out, _ = lab("forecast", "--preset", "minute", "--gpu", "L4", "--probe", "--json")
     found = json.loads(out)
     assert code == 0
-    reckoned = found["total_bytes"] - found["parts"]["context"] - found["parts"].get("fragmentation", 0)
-    assert abs(reckoned / found["probe"]["peak_bytes"] - 1) < 0.1
+    predicted = found["total_bytes"] - found["parts"]["context"] - found["parts"].get("fragmentation", 0)
+    assert abs(predicted / found["probe"]["peak_bytes"] - 1) < 0.1
 
 
 def test_train_says_it_before_it_starts(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
-"""The command line as people and scripts use it: in processes of its own, with real folders and pipes. The
-run process is tests/fake_worker: a real event log without a model."""
+"""The command line as users and scripts use it, with real folders: in this process, or in a process of its own
+where signals, pipes, terminals or encodings are the subject. The run process is tests/fake_worker: a real event
+log without a model."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from typing import Any
 import pytest
 
 from tui_lab.cli.main import main
+from tui_lab.doctor import packages
+from tui_lab.doctor.check import ChildFailed
 from tui_lab.recipes.presets import make_recipe
 from tui_lab.runs import folder
 from tui_lab.runs.folder import is_locked
@@ -47,12 +50,15 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     out, err = io.StringIO(), io.StringIO()
     with Path(os.devnull).open() as nothing, redirect_stdout(out), redirect_stderr(err):
         before, sys.stdin = sys.stdin, nothing
+        environment = dict(os.environ)
         try:
             code = main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
         finally:
             sys.stdin = before
+            os.environ.clear()
+            os.environ.update(environment)  # a command exports its settings
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
@@ -183,7 +189,7 @@ def test_runs_without_any(runs_dir: Path) -> None:
         (("--model", "poket"), "did you mean 'pocket'?"),
         (("--model", "meta-llama/Llama-2-7b-hf"), "over the lab's limit of 3 B"),
         (("--preset", "minut"), "did you mean minute?"),
-        (("--preset", "no.toml"), "there is no such file"),
+        (("--preset", "no.toml"), "the file does not exist"),
         (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--data", "pirat"), "pirate"),
         (("--set", "lora_r"), "write it as key=value"),
@@ -191,7 +197,7 @@ def test_runs_without_any(runs_dir: Path) -> None:
         (("--set", "lora_r=0"), "lora_r = 0: must be a whole number from 1 to 1024"),
         (("--set", "method=full"), "4-bit weights cannot be trained"),
         (("--set", "target_modules=q_prj"), "q_proj"),
-        (("--set", "chat_template=none.jinja"), "there is no such file"),
+        (("--set", "chat_template=none.jinja"), "the file does not exist"),
         (("--set", "data=\x1b[2Jevil.jsonl"), "evil.jsonl"),
     ],
 )
@@ -440,7 +446,7 @@ def test_one_ctrl_c_detaches(fake_worker: None, monkeypatch: pytest.MonkeyPatch,
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert b"detached: the run goes on" in err and b"tui-lab watch" in err and b"tui-lab stop" in err
+    assert b"detached: the run continues" in err and b"tui-lab watch" in err and b"tui-lab stop" in err
     result = json.loads(out.splitlines()[-1])
     assert (result["kind"], result["state"]) == ("result", "running")
     (run,) = folder.list_runs(runs_dir)
@@ -460,7 +466,7 @@ def test_two_ctrl_c_stop_the_run_and_wait_for_it(
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert b"stopping after the step in hand" in err
+    assert b"stopping after the current step" in err
     assert json.loads(out.splitlines()[-1])["state"] == "stopped"
     wait_for_state(runs_dir, "stopped")
 
@@ -565,9 +571,14 @@ def test_data_preview_refuses_with_one_sentence(tmp_path: Path) -> None:
     assert "nothing.jsonl" in sentence(lab("data", "preview", str(tmp_path / "nothing.jsonl")))
 
 
-@pytest.mark.slow
-def test_doctor_reports_and_its_status_is_its_verdict() -> None:
+def test_doctor_reports_and_its_status_is_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ChildFailed("it crashed")
+
+    monkeypatch.setattr(packages, "run_child", fail)  # tests/doctor runs the real ones
     done = lab("doctor", "--json")
     report = json.loads(done.stdout)
-    assert done.returncode == report["exit_code"]
-    assert {"Python", "torch", "bitsandbytes"} <= {check["name"] for check in report["checks"]}
+    assert done.returncode == report["exit_code"] == 1
+    checks = {check["name"]: check["state"] for check in report["checks"]}
+    assert checks["torch"] == "fail" and {"Python", "bitsandbytes", "settings", "presets"} <= set(checks)
+    assert "1. torch: reinstall tui-lab" in lab("doctor").stdout

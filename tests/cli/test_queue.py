@@ -67,7 +67,7 @@ def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:
     assert result["runs"][0]["peak_memory_bytes"] == 2_000_000
     assert [folder.Run(runs_dir / run["run"]).recipe().lora_r for run in result["runs"]] == [8, 16, 8, 16]
 
-    assert "4 taken out" in lab("queue", "remove", "--ended").stdout
+    assert "4 removed" in lab("queue", "remove", "--ended").stdout
     assert len(folder.list_runs(runs_dir)) == 4, "the runs stay"
 
 

@@ -167,7 +167,7 @@ def test_a_suite_of_another_language_is_said(
         (["--model", "no-such-model"], "no-such-model"),
         (["--adapter", "no-such-run"], "no-such-run"),
         (["--limit", "-3"], "limit is 0"),
-        (["--threshold", "90"], "--threshold is a share"),
+        (["--threshold", "90"], "--threshold must be a share"),
     ],
 )
 def test_bad_words_are_one_sentence(
@@ -191,7 +191,7 @@ def test_control_c_keeps_what_was_scored(runs_dir: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait(60) == options.EXIT_INTERRUPTED, (said, rest)
-    assert "goes on where it stopped" in rest and "Traceback" not in rest and not process.stdout.read()
+    assert "repeat the command to continue" in rest and "Traceback" not in rest and not process.stdout.read()
     [kept] = (runs_dir.parent / "cache" / "baselines").glob("*.jsonl")
     assert len(kept.read_text().splitlines()) < 1 + 452
     process.stdout.close()
