@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
@@ -17,7 +15,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
 
 
-def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, Any]]:
+def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, object]]:
     """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change
     that makes it fit), and the same as JSON."""
     budget = current()
@@ -38,7 +36,7 @@ def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[
     return lines, plain
 
 
-def budget_json(budget: MemoryBudget) -> dict[str, Any]:
+def budget_json(budget: MemoryBudget) -> dict[str, object]:
     device = budget.device
     return {
         "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
@@ -47,7 +45,7 @@ def budget_json(budget: MemoryBudget) -> dict[str, Any]:
     }
 
 
-def forecast_json(memory: MemoryForecast) -> dict[str, Any]:
+def forecast_json(memory: MemoryForecast) -> dict[str, object]:
     return {
         "parts": {part.name: part.bytes for part in memory.parts},
         "total_bytes": memory.total_bytes,
@@ -56,7 +54,7 @@ def forecast_json(memory: MemoryForecast) -> dict[str, Any]:
     }
 
 
-def memory_json(found: RunEstimate) -> dict[str, Any]:
+def memory_json(found: RunEstimate) -> dict[str, object]:
     memory = found.memory
     needed, free = found.needed_bytes, found.room.free_bytes
     return {
@@ -72,7 +70,7 @@ def interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.value, interval.high]
 
 
-def cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
+def cost_json(cost: Cost | None, problem: str) -> dict[str, object]:
     if cost is None:
         return {"problem": problem}
     return {
@@ -93,7 +91,7 @@ def cost_json(cost: Cost | None, problem: str) -> dict[str, Any]:
     }
 
 
-def remedy_json(remedy: Remedy) -> dict[str, Any]:
+def remedy_json(remedy: Remedy) -> dict[str, object]:
     return {
         "changes": remedy.changes,
         "text": remedy.text,
@@ -105,5 +103,5 @@ def remedy_json(remedy: Remedy) -> dict[str, Any]:
     }
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

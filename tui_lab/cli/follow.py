@@ -50,7 +50,7 @@ LONGEST_TEXT = 160
 # text
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A sanitized text on one line."""
     return wording.text_line(value, LONGEST_TEXT)
 

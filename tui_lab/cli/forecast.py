@@ -24,7 +24,8 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data.preview import PreviewAnswer, PreviewRequest
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.estimate import DataFacts, RunEstimate, data_of
+from tui_lab.forecast.cost import DataFacts
+from tui_lab.forecast.estimate import RunEstimate, data_of
 from tui_lab.forecast.memory import MemoryForecast, playground_forecast
 from tui_lab.forecast.remedies import LargestFit, Remedy
 from tui_lab.hardware import gpu_specs, memory_budget

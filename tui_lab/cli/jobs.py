@@ -24,7 +24,7 @@ def _print_progress(text: str, done: int | None, total: int | None) -> None:
 @overload
 def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     environment: Mapping[str, str] | None = None,
     *,
     answer: type[AnswerT],
@@ -34,14 +34,14 @@ def run_job(
 @overload
 def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]: ...
 
 
 def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     environment: Mapping[str, str] | None = None,
     *,
     answer: Any = dict,

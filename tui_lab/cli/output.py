@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from tui_lab.core.sanitize import sanitize
 
@@ -13,7 +12,7 @@ from tui_lab.core.sanitize import sanitize
 PIPE_WIDTH = 400
 
 
-def as_json(value: Any) -> None:
+def as_json(value: object) -> None:
     """Prints one JSON document, strict and in ASCII."""
     from tui_lab.core.records import jsonable
 

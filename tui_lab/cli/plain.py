@@ -9,7 +9,6 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tui_lab.core import format
 from tui_lab.core.format import plural
@@ -58,7 +57,7 @@ _UNITS = {"GiB": "gibibytes", "MiB": "mebibytes", "KiB": "kibibytes", "tok/s": "
 _UNIT = re.compile(rf"\b({'|'.join(map(re.escape, _UNITS))})(?!\w)")
 
 
-def spoken(text: Any) -> str:
+def spoken(text: object) -> str:
     """A text of the lab or of a run as one plain line."""
     line = "".join(_SPOKEN.get(char, char) for char in str(text))
     line = _UNIT.sub(lambda match: _UNITS[match[1]], line)
@@ -66,13 +65,13 @@ def spoken(text: Any) -> str:
     return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
 
 
-def spoken_number(value: Any, digits: int = 3) -> str:
+def spoken_number(value: object, digits: int = 3) -> str:
     """Significant digits; "unknown" for what is no finite number."""
     found = format.finite(value)
     return "unknown" if found is None else f"{found:.{digits}g}"
 
 
-def spoken_duration(seconds: Any) -> str:
+def spoken_duration(seconds: object) -> str:
     """2 hours 5 minutes, 3 minutes 20 seconds, 12 seconds: the two largest units."""
     found = format.finite(seconds)
     if found is None or found < 0:
@@ -85,7 +84,7 @@ def spoken_duration(seconds: Any) -> str:
     return " ".join(plural(count, name) for count, name in parts[:2] if count or (count, name) == parts[0])
 
 
-def spoken_size(size_bytes: Any) -> str:
+def spoken_size(size_bytes: object) -> str:
     """1.2 gigabytes, 512 megabytes."""
     found = format.finite(size_bytes)
     if found is None:
@@ -236,7 +235,7 @@ def _moved(value: float, before: float, share: float) -> bool:
     return not math.isfinite(before) or abs(value - before) > share * abs(before)
 
 
-def summary(result: dict[str, Any], state: RunState) -> list[str]:
+def summary(result: dict[str, object], state: RunState) -> list[str]:
     """The end of a run in sentences. ``result``: see :func:`tui_lab.cli.follow.result_of`."""
     lines = []
     verbs = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}

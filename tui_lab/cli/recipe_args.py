@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.hardware.memory_budget import current
@@ -17,7 +16,7 @@ from tui_lab.recipes.resolve import Resolution, resolve
 CHECKED_DATA_BYTES = 64 << 20
 
 
-def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
+def overrides_of(args: argparse.Namespace) -> dict[str, object]:
     """The values that override the preset. Unknown keys are kept, so that validation reports all of them."""
     overrides = settings_of(args)
     for key in ("model", "data", "num_processes", "accelerate_config", "report_to"):
@@ -28,9 +27,9 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     return overrides
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace) -> dict[str, object]:
     """The values of ``--set``. Unknown keys are kept, so that validation reports all of them."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for text in args.settings:
         key, equals, raw = text.partition("=")
         key, raw = key.strip(), raw.strip()

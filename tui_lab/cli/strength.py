@@ -4,7 +4,6 @@ strength, and saving the adapter at one."""
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         request = SweepRequest(run=args.name, save=save, runs_dir=runs_dir)
         saved = jobs.run_job(MODULE, request, answer=SavedStrength).saved
     if args.json:
-        answer: dict[str, Any] = jsonable(curve) if curve else {}
+        answer: dict[str, object] = jsonable(curve) if curve else {}
         print(to_json({**answer, "saved": saved} if saved else answer))
         return EXIT_OK
     if curve:

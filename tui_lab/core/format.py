@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 UNKNOWN = "–"
 JOULES_PER_KWH = 3.6e6
@@ -29,7 +28,7 @@ MEMORY_NAMES = {
 }
 
 
-def finite(value: Any) -> float | None:
+def finite(value: object) -> float | None:
     """A finite number as a float; None for anything else, since a log may hold any value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -39,7 +38,7 @@ def finite(value: Any) -> float | None:
         return None
 
 
-def as_float(value: Any) -> float:
+def as_float(value: object) -> float:
     """A number as a float, infinities included; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
@@ -49,7 +48,7 @@ def as_float(value: Any) -> float:
         return math.nan
 
 
-def finite_or_nan(value: Any) -> float:
+def finite_or_nan(value: object) -> float:
     """A finite number as a float; NaN for anything else."""
     number = finite(value)
     return math.nan if number is None else number
@@ -62,19 +61,19 @@ def _special(number: float) -> str:
     return ("∞" if number > 0 else "−∞") if math.isinf(number) else ""
 
 
-def decimal(value: Any, places: int = 3) -> str:
+def decimal(value: object, places: int = 3) -> str:
     """A fixed number of decimals: 0.930; a dash for what is no number."""
     number = as_float(value)
     return _special(number) or f"{number:.{places}f}"
 
 
-def significant(value: Any, digits: int = 4) -> str:
+def significant(value: object, digits: int = 4) -> str:
     """Significant digits: 0.00123, 1.5e+07; a dash for what is no number."""
     number = as_float(value)
     return _special(number) or f"{number:.{digits}g}"
 
 
-def compact(value: Any, places: int = 3) -> str:
+def compact(value: object, places: int = 3) -> str:
     """Fixed decimals while they fit a narrow column, else one digit and an exponent: 0.229, 5e-5."""
     number = as_float(value)
     if math.isfinite(number) and number and (abs(number) < 10**-places or abs(number) >= 1e4):
@@ -82,7 +81,7 @@ def compact(value: Any, places: int = 3) -> str:
     return decimal(number, places)
 
 
-def interval(value: Any, low: Any, high: Any, places: int = 2) -> str:
+def interval(value: object, low: object, high: object, places: int = 2) -> str:
     """A value with its interval: 0.93 (0.88 to 0.97)."""
     return f"{decimal(value, places)} ({decimal(low, places)} to {decimal(high, places)})"
 
@@ -115,13 +114,13 @@ def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     return f"{value:.0f}"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     """Parameters or tokens: 2.71 M."""
     number = finite(value)
     return UNKNOWN if number is None else _scaled(number, ((1e9, "B"), (1e6, "M"), (1e3, "k")))
 
 
-def size(size_bytes: Any) -> str:
+def size(size_bytes: object) -> str:
     """Bytes in binary units, as drivers and systems report memory: 512 MiB."""
     number = finite(size_bytes)
     if number is None:
@@ -130,7 +129,7 @@ def size(size_bytes: Any) -> str:
     return text if text[-1] == "B" else f"{text} B"
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: object) -> str:
     """1:05, 2:03:04; a dash while unknown."""
     number = finite(seconds)
     if number is None or number < 0:
@@ -167,7 +166,7 @@ def memory_name(label: str) -> str:
     return MEMORY_NAMES.get(label, label.replace("_", " "))
 
 
-def decision(value: Any, reason: Any) -> str:
+def decision(value: object, reason: object) -> str:
     """A resolved value with its reason. Reasons that begin with "because" do not name the value, so it goes
     before them."""
     text = str(reason)

@@ -25,7 +25,7 @@ ProgressListener = Callable[[str, int | None, int | None], None]
 @overload
 async def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     on_progress: ProgressListener | None = None,
     environment: Mapping[str, str] | None = None,
     *,
@@ -36,7 +36,7 @@ async def run_job(
 @overload
 async def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     on_progress: ProgressListener | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]: ...
@@ -44,7 +44,7 @@ async def run_job(
 
 async def run_job(
     module: str,
-    request: msgspec.Struct | Mapping[str, Any],
+    request: msgspec.Struct | Mapping[str, object],
     on_progress: ProgressListener | None = None,
     environment: Mapping[str, str] | None = None,
     *,

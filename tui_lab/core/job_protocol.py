@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO, TypeVar
+from typing import Protocol, TextIO, TypeVar
 
 import msgspec
 
@@ -39,7 +39,7 @@ class JobProgress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True)
 class JobResult(msgspec.Struct, tag="result", tag_field="kind", frozen=True):
     """The end of a job that succeeded. ``answer`` holds the fields of the job's answer record."""
 
-    answer: Any
+    answer: object
 
 
 class JobError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
@@ -68,11 +68,11 @@ class LineWriter:
         """Writes one record."""
         self._write(message)
 
-    def write(self, kind: str, **fields: Any) -> None:
+    def write(self, kind: str, **fields: object) -> None:
         """Writes one object of the given kind."""
         self._write({"kind": kind, **fields})
 
-    def _write(self, value: Any) -> None:
+    def _write(self, value: object) -> None:
         line = to_json(value)
         try:
             with self._lock:
@@ -82,7 +82,7 @@ class LineWriter:
             os._exit(EXIT_OK)
 
 
-def read_request(stream: TextIO) -> Any:
+def read_request(stream: TextIO) -> object:
     """The one JSON value on ``stream``: on its first line or over all of them. Raises LabError."""
     first = stream.readline()
     try:
@@ -95,7 +95,7 @@ def read_request(stream: TextIO) -> Any:
 
 
 def run(
-    handler: Callable[[RequestT, OnProgress], Any],
+    handler: Callable[[RequestT, OnProgress], object],
     stdin: TextIO,
     stdout: TextIO,
     request_type: type[RequestT] = dict,  # type: ignore[assignment]
@@ -131,7 +131,7 @@ def reserve_stdout() -> TextIO:
 
 
 def serve(
-    handler: Callable[[RequestT, OnProgress], Any],
+    handler: Callable[[RequestT, OnProgress], object],
     request_type: type[RequestT] = dict,  # type: ignore[assignment]
 ) -> int:
     """A job's ``__main__``: reserves stdout, lowers the priority, answers one request. The exit status: 0 for

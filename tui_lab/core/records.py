@@ -45,12 +45,12 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """One line of strict JSON in ASCII; lone surrogates and control characters are escaped."""
     return json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, default=str)
 
 
-def from_plain(value: Any, kind: type[T], what: str) -> T:
+def from_plain(value: object, kind: type[T], what: str) -> T:
     """``value`` (what :func:`json.loads` or :mod:`tomllib` returns) as a ``kind``. ``what`` names it in the
     error. "nan" and "inf" are read as numbers where a number is wanted.
 

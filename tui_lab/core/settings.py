@@ -138,7 +138,7 @@ def default_of(name: str) -> Any:
     return getattr(Settings(), name)
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """A value as text that :func:`checked` accepts; "" for None."""
     if value is None:
         return ""
@@ -152,7 +152,7 @@ def unknown(name: str) -> str:
     return f"{_repr(name)} is not a setting; the settings are {', '.join(FIELDS)}"
 
 
-def checked(name: str, value: Any) -> Any:
+def checked(name: str, value: object) -> Any:
     """``value`` converted for the setting ``name``. Text is parsed as in an environment variable. Raises
     LabError with the allowed values."""
     field_ = FIELDS[name]
@@ -169,7 +169,7 @@ def checked(name: str, value: Any) -> Any:
         if value in ("", None) and "None" in kind:
             return None
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
+            number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number) or number < 0:
@@ -186,7 +186,7 @@ def checked(name: str, value: Any) -> Any:
     return value
 
 
-def _repr(value: Any) -> str:
+def _repr(value: object) -> str:
     return sanitize(repr(value))[:60]
 
 
@@ -213,7 +213,7 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
 
 
 def load(
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Loaded:

@@ -44,13 +44,13 @@ def _help(name: str) -> list[str]:
     return [*lines, f"# Environment: {metadata['env']}"] if metadata["env"] else lines
 
 
-def _assignment(name: str, value: Any) -> str:
+def _assignment(name: str, value: object) -> str:
     import tomlkit
 
     return tomlkit.dumps({name: value}).strip("\n")
 
 
-def write(name: str, value: Any, file: Path | None = None) -> Path:
+def write(name: str, value: object, file: Path | None = None) -> Path:
     """Sets one setting in the file, or removes it (None): see :func:`write_many`."""
     return write_many({name: value}, file)
 
@@ -111,7 +111,7 @@ def _save(file: Path, text: str) -> None:
         raise LabError(f"{sanitize(str(file))} cannot be written: {sanitize(str(reason))}") from None
 
 
-def _set(table: Any, key: str, value: Any) -> None:
+def _set(table: Any, key: str, value: object) -> None:
     """Changes a key of a tomlkit table in place; a removed key leaves its comment."""
     from tomlkit import comment
 
@@ -124,7 +124,7 @@ def _set(table: Any, key: str, value: Any) -> None:
         table.remove(key)
 
 
-def _with_new(text: str, name: str, value: Any) -> str:
+def _with_new(text: str, name: str, value: object) -> str:
     """The text with a new top-level key: below its commented-out line, else above the first table."""
     lines = text.split("\n")
     commented = re.compile(rf"# ?{name}\s*=")

@@ -205,7 +205,7 @@ class TelemetryWindow:
     def empty(self) -> bool:
         return not self._cards and not self._process
 
-    def flush(self) -> dict[str, Any]:
+    def flush(self) -> dict[str, object]:
         """The fields ``gpus`` and ``process`` of a telemetry event; empties the window."""
         gpus = [_gpu_record(samples) for samples in self._cards.values()]
         process = {
@@ -216,7 +216,7 @@ class TelemetryWindow:
         return {"gpus": gpus, "process": process}
 
 
-def _gpu_record(samples: list[tuple[Gpu, int | None, int | None]]) -> dict[str, Any]:
+def _gpu_record(samples: list[tuple[Gpu, int | None, int | None]]) -> dict[str, object]:
     last, own, others = samples[-1]
     cards = [card for card, _, _ in samples]
     moved = [card for card in cards if card.pcie_rx_bytes_s is not None or card.pcie_tx_bytes_s is not None]
