@@ -189,7 +189,7 @@ def test_runs_without_any(runs_dir: Path) -> None:
         (("--model", "poket"), "did you mean 'pocket'?"),
         (("--model", "meta-llama/Llama-2-7b-hf"), "over the lab's limit of 3 B"),
         (("--preset", "minut"), "did you mean minute?"),
-        (("--preset", "no.toml"), "the file does not exist"),
+        (("--preset", "no.toml"), "there is no such file"),
         (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--data", "pirat"), "pirate"),
         (("--set", "lora_r"), "write it as key=value"),

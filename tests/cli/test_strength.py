@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
 from tui_lab.cli import jobs, main, options, strength
+from tui_lab.core.records import from_plain
 from tui_lab.evaluation.records import (
     Recommendation,
     SavedStrength,
@@ -65,7 +66,7 @@ def test_a_sweep_for_programs_and_then_for_people(
     assert found["points"][0]["retention"]["value"] == 1
     assert json.loads((run.path / "retention" / "strength.json").read_text()) == found
     # people see a line for each strength
-    status, out, _, _ = shown(monkeypatch, capsys, found)
+    status, out, _, _ = shown(monkeypatch, capsys, from_plain(found, StrengthCurve, "the curve"))
     lines = out.splitlines()
     assert status == 0 and [line.split()[0] for line in lines[1:4]] == ["0.00", "0.50", "1.00"]
     for line, point in zip(lines[1:4], found["points"], strict=True):
@@ -117,7 +118,7 @@ def curve(best: float | None, reason: str, warnings: list[str] | None = None) ->
         )  # fmt: skip
 
     return StrengthCurve(
-        suite="everyday", version="1", n=452, model="pocket", weights="", quantization="none", dtype="float32",
+        suite="everyday", version="1", sha256="", n=452, model="pocket", weights="", quantization="none", dtype="float32",
         acquisition_metric="exact", acquisition_rows=8, keep=0.95,
         points=[
             point(0.0, 0.0, Interval(1.0, 0.98, 1.02), "green"),
