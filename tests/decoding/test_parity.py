@@ -148,7 +148,7 @@ def test_limits_are_greedy(tiny_model: Any, strategy: Any) -> None:
     assert other.token_ids == greedy.token_ids
 
 
-STORIES = ["Once upon a time", "Lily and Tom went to the park. They saw a big", "The cat"]
+STORIES = ["Once upon a time", "Lily and Tom went to the park. They saw a big"]
 
 
 @pytest.mark.parametrize("text", STORIES)
@@ -164,9 +164,9 @@ def test_stories_equal_generate(stories: tuple[Any, Any], text: str) -> None:
         (Beam(3, 0.5, True), {"num_beams": 3, "length_penalty": 0.5, "early_stopping": True}),
     ]
     lanes = tuple(Lane(s) for s, _ in settings) + PRESETS["six classics"]
-    results = decode_all([Lockstep(model, DecodingRequest(prompt, lanes, 120, stops), decoder_of(tokenizer))])
+    results = decode_all([Lockstep(model, DecodingRequest(prompt, lanes, 60, stops), decoder_of(tokenizer))])
     for result, (_, kwargs) in zip(results.values(), settings, strict=False):
-        assert list(result.token_ids) == generate(model, prompt, 120, stops, **kwargs)
+        assert list(result.token_ids) == generate(model, prompt, 60, stops, **kwargs)
         assert result.text == tokenizer.decode(result.token_ids, skip_special_tokens=True)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
@@ -70,6 +70,7 @@ def test_text_and_back(data: Any, name: str, seed: int | None) -> None:
     assert set(parameters(lane.strategy)) == set(FAMILIES[name].parameters)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=60))
 def test_any_text_gives_a_lane_or_a_sentence(text: str) -> None:
     try:

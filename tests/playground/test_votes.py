@@ -104,7 +104,7 @@ def test_the_outcome_is_counted_and_its_interval_is_wilsons(given_votes: list[tu
 
 @pytest.mark.parametrize(
     ("wins", "losses", "said"),
-    [(19, 1, "B is the better one"), (1, 19, "A is the better one"), (6, 4, "cannot tell the two apart")],
+    [(19, 1, "B is better"), (1, 19, "A is better"), (6, 4, "do not show a difference")],
 )
 def test_the_outcome_in_words(tmp_path: Path, wins: int, losses: int, said: str) -> None:
     session = open_session(settings(wins + losses + 2), tmp_path / "votes.jsonl", seed=1)
@@ -120,7 +120,7 @@ def test_the_outcome_in_words(tmp_path: Path, wins: int, losses: int, said: str)
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="two lanes that differ"):
         open_session(settings(lanes=("greedy", "greedy")), tmp_path / "v.jsonl")
-    with pytest.raises(LabError, match="one prompt at least"):
+    with pytest.raises(LabError, match="at least one prompt"):
         open_session(settings(0), tmp_path / "v.jsonl")
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be written"):
@@ -192,7 +192,7 @@ def test_prompts_of_a_bundled_set_are_its_held_out_questions() -> None:
     ("name", "content", "said"),
     [
         ("none.txt", None, "there is no file"),
-        ("empty.txt", b"\n \n", "holds no prompt"),
+        ("empty.txt", b"\n \n", "has no prompt"),
         ("bad.txt", b"\xff\xfe\x00", "is not UTF-8"),
         ("bad.json", b"{", "bad.json"),
         ("other.csv", b"a,b\n1,2\n", "no format known"),

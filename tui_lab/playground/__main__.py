@@ -1,5 +1,5 @@
-"""``python -m tui_lab.playground``: reads requests and writes answers, as JSON lines, until stdin closes, which
-means that the lab has ended. A thread reads the requests, so that a cancellation arrives while lanes
+"""``python -m tui_lab.playground``: reads requests and writes answers, as JSON lines, until stdin closes,
+which means that the lab has ended. A thread reads the requests, so that a cancellation arrives while lanes
 decode; the main thread answers them one after the other. No request ends the process."""
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ class Blind(Modal[votes.VoteSummary | None]):
         self.workers.cancel_node(self)
         self._tell("#where", "Blind A/B: the outcome")
         lines = votes.sentences(self.session)
-        left = len(self.session.upcoming(votes.MOST_PROMPTS))
+        left = len(self.session.upcoming(votes.MAX_PROMPTS))
         if left:
             lines.append(f"{left} prompts are left: the same two lanes on the same prompts go on here.")
         closes = f"{self.keys('blind.close')} or {self.keys('blind.end')} closes."
