@@ -77,9 +77,9 @@ def _lab_commands() -> type[Provider]:
 
 
 class LabApp(TerminalApp):
-    """The lab. ``run_id`` opens Train on that run, ``replay`` on a recording; ``pane`` opens another pane than
-    the settings name. ``problems`` are sentences about settings that are ignored, ``sources`` where each
-    setting comes from."""
+    """The lab. ``run_id`` opens Train on that run, ``replay`` on a recording; ``pane`` overrides the first pane
+    of the settings. ``problems`` are sentences about ignored settings, ``sources`` where each setting comes
+    from."""
 
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True
@@ -95,7 +95,7 @@ class LabApp(TerminalApp):
 
     #: Text of the header line: (model · preset, state of the run).
     run_line: reactive[tuple[str, str]] = reactive(("", ""))
-    #: The run that Train and Retention show: set by Setup when it starts one, by the command line, or by a pane.
+    #: The run that Train and Retention show; set by Setup on a start, by the command line, or by a pane.
     run_id: reactive[str] = reactive("")
     #: State of the playground process.
     host_status: reactive[HostStatus | None] = reactive(None)
@@ -267,8 +267,8 @@ class LabApp(TerminalApp):
             await super().on_event(event)
 
     def _is_detached(self, x: int, y: int) -> bool:
-        """Whether the widget at a cell was removed after the last layout (such as a message that a first click
-        closed): Textual 8.2.8 fails when it begins to select text there."""
+        """Whether the widget at a cell was removed after the last layout (such as a message that a first
+        click closed): Textual 8.2.8 fails when it begins to select text there."""
         try:
             return not self.get_widget_at(x, y)[0].is_attached
         except (NoWidget, ScreenStackError):

@@ -1,8 +1,8 @@
 """Switches panes so that the newest request wins, in whatever order requests take effect.
 
-A key such as F2 acts as soon as the app receives it. A digit first passes the widget that has the focus, and a
-click or a command of the palette takes effect later still. Each request therefore carries the time at which
-the user made it, and one that is older than the pane in view is dropped."""
+A key such as F2 acts as soon as the app receives it. A digit first passes the widget that has the focus, and
+a click or a command of the palette takes effect later still. Each request therefore has the time at which the
+user made it, and one that is older than the pane in view is dropped."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The user's own files: settings, keys, themes and presets. A fault in one is never fatal: the rest holds;
-here it is named."""
+"""Checks of the user's own files: settings, keys, themes and presets. A fault in one of them is reported here
+and never ends the lab."""
 
 from __future__ import annotations
 

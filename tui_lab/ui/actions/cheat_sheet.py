@@ -1,5 +1,5 @@
-"""The cheat sheet: the keys of what is in view and those of the whole lab, in as many columns as there is
-room for, on one screen. The long help is in :mod:`tui_lab.ui.actions.help`."""
+"""The cheat sheet: the keys of what is in view and of the whole lab, in as many columns as fit. The long help
+is in :mod:`tui_lab.ui.actions.help`."""
 
 from __future__ import annotations
 

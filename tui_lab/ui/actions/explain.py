@@ -1,5 +1,5 @@
-"""The explanations on the screen: the terms of the pane as a list, the one that had the focus first, with two
-sentences and their source below. A word typed after / leaves only the terms that have it."""
+"""The explanations: the terms of the pane as a list, the one that had the focus first, each with two
+sentences and a source. Words typed after / filter the list."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What every field, every setting and every figure means: a title, two sentences and a source, from the TOML
-files of the folder of the same name. They are read when somebody asks, never before the first frame."""
+"""The explanation of every field, setting and figure: a title, two sentences and a source, from the TOML
+files in the folder of the same name. They are read on demand, never before the first frame."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The line at the bottom: what the keys do here. The key that shows all others stands at the right edge in
-every window; of the rest, without those that a pane calls idle now and with the words that it has for some
-now, as many as fit are shown, and none in parts."""
+"""The footer: the keys of what is in view. The key of the cheat sheet is always at the right edge; of the
+others, without those that the pane calls idle, as many are shown as fit in full."""
 
 from __future__ import annotations
 

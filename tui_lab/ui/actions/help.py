@@ -1,5 +1,5 @@
-"""The help screen: what each pane is for, and every key with a sentence, read from the registry of actions.
-A word that is typed after / leaves only the lines that have it."""
+"""The help: what each pane is for, and every key with a sentence, from the registry of actions. Words typed
+after / filter the lines."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ ABOUT = {
         "continues without the lab."
     ),
     "inspector": (
-        "Move along a lane token by token and see the alternatives. Tokens are coloured by surprise (−log2 of "
-        "their probability); the glyphs under them show the same: ▁ from 1 bit, ▃ from 3, ▅ from 6, █ from 10 "
-        "bits. ▶ marks the token that was taken, ✂ tokens that a setting removed. A full bar stands for the "
-        "share in the corner of its panel."
+        "Move along a lane token by token and see the alternatives. Tokens are coloured by surprise (−log2 "
+        "of their probability); the glyphs under them show the same: ▁ from 1 bit, ▃ from 3, ▅ from 6, █ "
+        "from 10 bits. ▶ marks the token that was taken, ✂ tokens that a setting removed. A full bar stands "
+        "for the share in the corner of its panel."
     ),
     "blind": (
         "Vote on two answers to each prompt, unnamed and in random order. The result shows which lane each "

@@ -1,5 +1,5 @@
-"""Jump mode: letters over everything that can have the focus and over every tab in view; typing one goes
-there. A widget that draws several places of its own (tabs, panes) names them in ``jump_places``."""
+"""Jump mode: letters on everything that takes the focus and on every tab in view; typing one goes there. A
+widget that draws several places itself (tabs, panes) lists them in ``jump_places``."""
 
 from __future__ import annotations
 

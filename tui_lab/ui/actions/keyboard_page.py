@@ -13,8 +13,8 @@ Every action of the lab with its keys, from the registry that key bindings, foot
 sheet (`?`) and help (`F1`) use. `python -m tui_lab.ui.actions.keyboard_page` writes this page.
 
 Remap an action by its id under `[keys]` of `settings.toml`; separate several keys by commas, an empty text
-removes all keys. A key that two actions would share is ignored, with a message when the lab starts. Former ids
-of actions still work; `tui-lab doctor` names them.
+removes all keys. A key that two actions would share is ignored, with a message when the lab starts. Former
+ids of actions still work; `tui-lab doctor` names them.
 
 ```toml
 [keys]

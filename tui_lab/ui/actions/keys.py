@@ -1,5 +1,5 @@
-"""Keys: how people write them, how they are printed, and which of them reach the lab while text is typed.
-Bindings are given other keys here, too, by the id of their action."""
+"""Keys: how users write them, how they are printed, which of them reach the lab while text is typed, and how
+bindings get other keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of actions in the command palette: what works everywhere and on the pane that is shown."""
+"""The command palette: the actions of the whole lab and of the pane in view."""
 
 from __future__ import annotations
 

@@ -225,8 +225,8 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 def bindings(group: str) -> list[BindingType]:
     """The key bindings of a group, for ``BINDINGS`` of a class: one for each key. Function keys and chords of
-    the whole lab come before the focused widget, so that they work while text is typed; digits and letters come
-    after it."""
+    the whole lab come before the focused widget, so that they work while text is typed; digits and letters
+    come after it."""
     return [
         Binding(
             key,

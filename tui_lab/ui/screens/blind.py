@@ -1,6 +1,6 @@
-"""Blind A/B: two answers to a prompt side by side, unnamed, in random order; one key says which is better.
-Answers are shown when both are whole, for the speed at which one streams would give it away; the next
-ones are made while a person reads. Votes are kept as they are given, and go on where they stopped."""
+"""Blind A/B votes: two answers to a prompt, unnamed and in random order; one key votes. Answers are shown
+when both are complete, because their speed would tell them apart; the next ones are generated while the user
+reads. Votes are saved at once, and a session continues where it stopped."""
 
 from __future__ import annotations
 

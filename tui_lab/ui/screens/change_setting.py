@@ -1,5 +1,5 @@
-"""Changes one setting from within the lab: the user's file is written, what can take effect at once does, and
-one sentence tells what was done, with what goes before the file at the next start."""
+"""Changes one setting from within the lab: writes the user's file, applies what can be applied at once, and
+returns a sentence on what was done and on what overrides the file at the next start."""
 
 from __future__ import annotations
 

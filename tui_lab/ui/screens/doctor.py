@@ -1,5 +1,5 @@
-"""The doctor inside the lab: the checks as they come, and at the end what to do. What concerns the machine is
-looked at by a child process, which ends when the screen does; the lab itself waits for nothing."""
+"""The doctor inside the lab: the checks as they arrive, and then what to fix. A child process checks the
+machine and ends with the screen, so the lab is never blocked."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Export: what a run learned, taken elsewhere. A list of kinds, how whole weights are rounded, and then what
-the job did: each check with its figures, and how the export is used."""
+"""Export of what a run learned: a list of kinds, the precision of full weights, and then the result of the
+job: each check with its figures, and how to use the export."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The token inspector over the lab: one lane, token by token. It is handed everything it shows; what other
-models make of the lane's tokens it asks for through the function that it was given, once."""
+"""The token inspector: one lane, token by token. It gets all that it shows at the start; only the
+probabilities that other models give to the lane's tokens are requested once, through a function."""
 
 from __future__ import annotations
 

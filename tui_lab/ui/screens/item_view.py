@@ -1,4 +1,4 @@
-"""One item of a suite: its choices, and how probable each was before and after the tuning."""
+"""One item of a suite: its choices, and the probability of each before and after the fine-tuning."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Other keys for actions: every action with its keys; Enter takes the next key that is pressed, A adds one,
-Backspace gives the action its own keys back. A key that means something else at the same place is refused."""
+"""The screen that remaps keys: every action with its keys; Enter replaces them by the next key that is
+pressed, A adds one, Backspace resets. A key that another action has at the same place is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting what a run left beside its base in the host, for every pane that asks both."""
+"""Loads what a run saved next to its base model in the playground process, for every pane that uses both."""
 
 from __future__ import annotations
 

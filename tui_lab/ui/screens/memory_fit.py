@@ -164,8 +164,8 @@ class MemoryFit:
     # ------------------------------------------------------------------ what is shown
 
     def show(self) -> None:
-        """After each change of the recipe, the model or the device: shows the forecast at once, and what helps
-        a moment later."""
+        """After each change of the recipe, the model or the device: shows the forecast at once, and what
+        helps a moment later."""
         summary = self._editor.summary
         if summary is None or summary.outlook is None or summary.recipe is None:
             self._recipe = None

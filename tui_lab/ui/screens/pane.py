@@ -1,5 +1,5 @@
-"""What every pane is: a screen with the header line on top and the footer below, its keys taken from the
-registry, its plots drawn again when it comes back, and an offer of a narrow, a normal and a wide layout."""
+"""The base of all panes: a screen with a header line and a footer, keys from the registry, plots that are
+redrawn when the pane is shown again, and classes for narrow, normal and wide windows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Playground: one prompt, many decodings at once, on the base model and on what was tuned. The pane keeps the
-prompt, the lanes and the answers; a host process decodes and streams what it finds."""
+"""Playground: one prompt, decoded in several lanes at once, on the base model and on tuned ones. The pane has
+the prompt, the lanes and the answers; the playground process decodes and streams."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Retention: what a run forgot, with intervals; which items flipped; how it went over the steps; how strength
-trades gain against retention; all runs beside each other; and what to try next. It reads run folders; jobs
-in processes of their own measure."""
+"""Retention: how much a run forgot, with intervals; which items flipped; retention over the steps; gain
+against retention over the strength; all runs; and what to try next. It reads run folders; jobs in child
+processes measure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class RetentionPane(Pane):
     RetentionPane.-grid.-wide #parts {
         grid-size: 3 2; grid-columns: 82 1fr 1fr; grid-rows: 1fr 1fr; grid-gutter: 0 1;
     }
-    RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next { column-span: 1; }
+    RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next {
+        column-span: 1;
+    }
     RetentionPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
     RetentionPane .text:focus-within { border-top: heavy $primary; }
     RetentionPane OptionList, RetentionPane OptionList:focus {
@@ -352,7 +354,7 @@ class RetentionPane(Pane):
             self.notice(empty.no_run_kept(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
-                f"A measurement is going on; {self._keys('retention.cancel')} ends it, and what it has is kept.",
+                f"A measurement is in progress; {self._keys('retention.cancel')} ends it.",
                 "warning",
             )
         elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):

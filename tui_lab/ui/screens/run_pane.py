@@ -1,6 +1,6 @@
-"""A pane that follows one run: it reads the run's folder on a timer in bounded portions, so that a log of any
-size never holds the lab, says in a few lines how the run stands, and sends what people ask of it (pause,
-checkpoint, stop …), which the run acknowledges. Train is such a pane."""
+"""A pane that follows one run. It reads the run's folder on a timer in bounded portions, so that a long log
+never blocks the lab, shows the state of the run in a few lines, and sends the user's commands (pause,
+checkpoint, stop …), which the run acknowledges."""
 
 from __future__ import annotations
 

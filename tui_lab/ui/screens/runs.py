@@ -1,6 +1,6 @@
-"""Runs: every run in one table that can be sorted, filtered, marked, tagged, named and deleted; the curves of
-several over each other; what their recipes differ in; what came of a sweep; and the queue. Folders are read
-in a thread, and a log only when it has changed."""
+"""Runs: a table of all runs that can be sorted, filtered, marked, tagged, named and deleted; the curves of
+several runs in one plot; the differences of their recipes; the result of a sweep; and the queue. A thread
+reads the folders, and a log only if it has changed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The settings screen: every setting with its value and where that came from; Enter changes it in place or
-asks for it, Backspace gives the default back. Each change is written to the user's file at once."""
+"""The settings screen: every setting with its value and where that comes from; Enter changes it, Backspace
+resets it. Each change is written to the user's file at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Setup: a model, a preset, data, every field of the recipe; what all that comes to on this machine; and
-one key that starts the run. A narrow window shows one list at a time, a wide one all of them."""
+"""Setup: a model, a preset, data and every field of the recipe, with a forecast of what they cost on this
+machine, and the key that starts the run. A narrow window shows one list at a time, a wide one all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of the lists on Setup: models, presets and data as they are shown. Pure."""
+"""The lines of the lists on Setup: models, presets and data sets. Pure."""
 
 from __future__ import annotations
 

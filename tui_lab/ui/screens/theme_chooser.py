@@ -1,5 +1,6 @@
-"""Chooses a theme while the pane beside it shows it: the cursor tries one, Enter keeps it and writes it to
-the settings, Escape goes back. The files are read again each time, so whoever writes one sees it."""
+"""Chooses a theme while the pane beside the list shows it: the cursor previews one, Enter writes it to the
+settings, Escape restores the previous one. The files are read again each time, so that the author of a theme
+sees changes."""
 
 from __future__ import annotations
 

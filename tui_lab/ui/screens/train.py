@@ -1,5 +1,5 @@
-"""Train: one run, live or ended, drawn from its folder and nothing else: every curve, what the model answers
-on the way, what happened, and what is known of it. A large window shows all parts, a small one a tab each."""
+"""Train: one run, live or ended, drawn from its folder alone: all curves, samples, events, and facts about
+the run. A large window shows all parts at once, a small one a tab each."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Appearance:
             app.theme = themes.DEFAULT_THEME
 
     def wanted_theme(self) -> str:
-        """The theme that the settings name, or the one for this terminal. There is one theme without colours."""
+        """The theme that the settings name, or the default of this terminal; without colours there is one."""
         if self._app.no_color:
             return themes.MONO_THEME
         return self._settings().theme or themes.default_for(self._app.console.color_system)

@@ -1,7 +1,6 @@
-"""What --ascii writes instead: one table from every other character that the lab shows to one of ASCII that
-is as wide, so that nothing moves. States stay apart from each other. Characters that are not the lab's own
-(a model's text, a name of a file) become ``?``, two where the character is two cells wide: a letter without
-its accent would be another word."""
+"""Replacements for ``--ascii``: a table from every other character that the lab shows to an ASCII character
+of the same width, so that the layout stays. Different states stay different. Characters that are not the
+lab's own (a model's text, a file name) become ``?``, two where the character is two cells wide."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The last step before the line: filters over rows of text that are drawn already. One lets nothing through
-that would steer the terminal; one writes on coloured grounds of the terminal's own palette in black or white
-only; one takes every colour out and says with bold, faint, reverse and blanks what the theme for no colours
-says with brightness; the other leaves nothing but ASCII."""
+"""Filters over lines that are already rendered. One removes control characters; one writes black or white on
+coloured grounds of the terminal's own palette; one removes all colours and uses bold, faint, reverse and
+blanks in place of the brightness of the theme without colours; one leaves only ASCII."""
 
 from __future__ import annotations
 

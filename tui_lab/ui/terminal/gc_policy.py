@@ -1,5 +1,5 @@
-"""Python's garbage collector, kept from holding the keys. To go through all that is alive takes a tenth of a
-second in a lab with several panes: left alone it does so twice in three seconds while lanes stream."""
+"""Python's garbage collection, moved to pauses of the user. A full collection takes a tenth of a second in a
+lab with several panes, and Python would start two of them within three seconds while lanes stream."""
 
 from __future__ import annotations
 

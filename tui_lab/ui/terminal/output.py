@@ -42,8 +42,8 @@ RUN = Pace(0.5, 2.0)
 
 
 class Paced:
-    """Calls ``draw`` for ``widget`` on demand, at most once per interval of its pace: a burst of demands becomes
-    one call, which draws the newest state."""
+    """Calls ``draw`` for ``widget`` on demand, at most once per interval of its pace: several demands
+    become one call, which draws the newest state."""
 
     def __init__(self, widget: Widget, pace: Pace, draw: Callable[[], object]) -> None:
         self._widget, self._pace, self._draw = widget, pace, draw

@@ -38,7 +38,7 @@ class RemappableScreen(_Screen):
 
     @property
     def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
-        """Nodes and their bindings, from the focused widget outwards, without keys that a text field takes."""
+        """Nodes and their bindings, from the focused widget outwards, without keys that text fields take."""
         focused = None if self.focused is None or self.focused.loading else self.focused
         nodes: list[DOMNode] = [self, self.app] if focused is None else focused.ancestors_with_self
         keymap = self.keymap

@@ -1,5 +1,5 @@
-"""A lab that is told to end (SIGTERM; SIGHUP as the terminal goes) ends as by its own key: the terminal is
-left as it was found, and what belongs to the lab goes with it."""
+"""Ends the lab on SIGTERM and on SIGHUP (the terminal is gone) as its own key does: the terminal is restored,
+and the lab's child processes end."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class TerminalApp(App[None]):
     def notify(
         self, message: str, *, title: str = "", severity: SeverityLevel = "information", **more: Any
     ) -> None:
-        """Shows a message. Textual shows its severity only by the colour of an edge, so the title says it too."""
+        """Shows a message. Textual shows the severity by a colour only, so the title says it too."""
         super().notify(message, title=title or TITLES.get(severity, ""), severity=severity, **more)
 
     def get_key_display(self, binding: Binding) -> str:

@@ -1,6 +1,6 @@
-"""Every private name of Textual that the lab uses. Each stands here once, with what it is used for; the rest
-of the lab calls the functions below. A test reads :data:`PRIVATE_NAMES` and fails if the installed Textual has
-one of them no more."""
+"""Every private name of Textual that the lab uses, each once, with what it is used for; the rest of the lab
+calls the functions below. A test reads :data:`PRIVATE_NAMES` and fails if the installed Textual does not have
+one of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Corrections of faults of Textual 8.2.8. A list without rows (it was just filled, or the window is too low)
 ends the app when Page up or Page down is pressed; a long word does in a window without columns. A timer that
-is already due when it is made, such as that of a message that is shown again just as it expires, loops without
-end."""
+is already due when it is made, such as that of a message that is shown again just as it expires, loops
+without end."""
 
 from __future__ import annotations
 
