@@ -26,6 +26,7 @@ from tui_lab.runs.schema import (
     StartedEvent,
     StepEvent,
     ValidationEvent,
+    encode_event,
 )
 
 
@@ -220,3 +221,22 @@ def test_unchanged_runs_are_not_opened_again(tmp_path: Path) -> None:
         listed.refresh()
     assert listed.read == 0
     assert time.process_time() - began < 1.0  # 300 runs; 3 ms a hundred when measured
+
+
+def test_a_long_log_is_read_in_portions(tmp_path: Path) -> None:
+    """A refresh reads a bounded number of events; the end of a log counts from the beginning."""
+    made = [create(Recipe(), tmp_path, name) for name in ("crashed", "stopped")]
+    for run in made:
+        line = encode_event(StepEvent(step=1, loss=2.0, t=5.0))
+        run.events_path.write_bytes(encode_event(ResumedEvent(from_step=0, attempt=1, t=4.0)) + line * 2_000)
+    with made[1].events_path.open("ab") as log:
+        log.write(encode_event(EndEvent(state="stopped", step=1, t=6.0, train_loss=1.5)))
+    listed = RunIndex(tmp_path)
+    refreshes = 0
+    while not listed.done:
+        found = {run.name or run.id: run for run in listed.refresh(max_records=500)}
+        assert {run.state for run in found.values()} == {"crashed", "stopped"}
+        refreshes += 1
+    assert refreshes >= 8
+    assert {run.loss for run in listed.refresh()} == {2.0, 1.5} and listed.read == 0
+    assert [repr(run) for run in RunIndex(tmp_path).read_all()] == [repr(run) for run in listed.refresh()]

@@ -234,7 +234,7 @@ def _print_state(args: argparse.Namespace) -> int:
 
 def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
-    runs = index.sweep_runs(index.RunIndex(args.runs_dir).refresh(), args.name)
+    runs = index.sweep_runs(index.RunIndex(args.runs_dir).read_all(), args.name)
     best = index.best_of(runs, args.by)
     words = index.criterion_words(runs, args.by)
     if args.json:

@@ -14,11 +14,13 @@ from tui_lab.runs.overlay import CurveReader, RunCurves, differing
 
 @dataclass(frozen=True)
 class Compared:
-    """What was read: the runs with their curves, and the fields that their recipes differ in."""
+    """What was read: the runs with their curves, the fields that their recipes differ in, and whether the logs
+    were read to their ends."""
 
     runs: tuple[RunSummary, ...] = ()
     curves: tuple[RunCurves, ...] = ()
     differences: tuple[tuple[str, list[str]], ...] = ()
+    complete: bool = True
 
 
 class Comparison:
@@ -40,7 +42,8 @@ class Comparison:
         self._readers, self._recipes = readers, recipes
         curves = tuple(readers[run.id].read() for run in runs)
         rows = differing([recipes[run.id] for run in runs])
-        return Compared(tuple(runs), curves, tuple(rows))
+        complete = all(reader.at_end for reader in readers.values())
+        return Compared(tuple(runs), curves, tuple(rows), complete)
 
 
 def _recipe(run: RunSummary) -> Recipe | None:

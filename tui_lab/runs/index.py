@@ -26,13 +26,15 @@ from tui_lab.runs.cost_so_far import cost_so_far
 from tui_lab.runs.folder import Run, is_locked, runs_dir
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.schema import EndEvent, IntervalRecord
-from tui_lab.runs.state import ENDED, Watcher
+from tui_lab.runs.state import ENDED, Watcher, end_state
 
 CACHE = ".index.json"
 CACHE_VERSION = 1
 #: Memory figures of a run, the one that is called its peak first: what its tensors took at most, what CUDA
 #: held for it, the whole card, and on a CPU the process.
 PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "gpu_used", "resident")
+#: Events read in one refresh: about half a second's.
+MOST_RECORDS_A_REFRESH = 100_000
 #: How soon a long first reading shows what it has, and how often then.
 FIRST_SHOWN_S, SHOW_S = 0.1, 0.5
 NAN = math.nan
@@ -104,11 +106,12 @@ def summarise(watcher: Watcher) -> RunSummary:
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
     words, place = notes.read(run), sweep.place_of(run)
-    ended = state.status(locked=False)
+    end_event = watcher.end
+    ended = end_state(end_event) if end_event else state.status(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
     said = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
-    end = state.end or EndEvent()
+    end = end_event or EndEvent()
     peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
     retention = state.retention or IntervalRecord(NAN, NAN, NAN)
@@ -140,13 +143,13 @@ def summarise(watcher: Watcher) -> RunSummary:
         verdict=state.verdict,
         peak_bytes=as_float(finite(peaks.get(label))),
         peak_of=label,
-        seconds=as_float(cost_so_far(state, "finished" if state.end else ended, Prices()).seconds),
+        seconds=as_float(cost_so_far(state, "finished" if end_event else ended, Prices()).seconds),
         started_at=state.started_at or NAN,
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
         sweep_values=place.values if place else {},
         message=watcher.problem or end.message or said,
-        has_end=bool(state.end),
+        has_end=end_event is not None,
         live_state=state.status(locked=True),
     )
 
@@ -169,8 +172,20 @@ class RunIndex:
         self.done = False  # whether everything was read once
         self._loaded = self._unsaved = False
 
-    def refresh(self, show: Callable[[list[RunSummary]], None] | None = None) -> list[RunSummary]:
-        """All runs, newest first, the queue's before them; ``show`` gets what there is every now and then
+    def read_all(self) -> list[RunSummary]:
+        """All runs, with every log read to its end, however long that takes."""
+        while True:
+            runs = self.refresh()
+            if self.done:
+                return runs
+
+    def refresh(
+        self,
+        show: Callable[[list[RunSummary]], None] | None = None,
+        max_records: int = MOST_RECORDS_A_REFRESH,
+    ) -> list[RunSummary]:
+        """All runs, newest first, the queue's before them. Reads at most ``max_records`` events; :attr:`done`
+        says whether that was all, and the next call continues. ``show`` gets what there is every now and then
         while many have to be read."""
         if not self._loaded:
             self._load()
@@ -188,8 +203,12 @@ class RunIndex:
                 missing.append((name, stamp))
         self._unsaved |= len(found) != len(self._found)
         # the newest first: they are what is looked at
+        self.done, remaining = True, max_records
         for name, stamp in missing:
-            found[name] = (stamp, self._read(name))
+            summary, count, complete = self._read(name, remaining)
+            remaining = max(0, remaining - count)
+            self.done &= complete
+            found[name] = (stamp if complete else [], summary)
             if show is not None and time.monotonic() > show_at:
                 # what is still to be read is shown as it was: runs must not vanish for a moment
                 show(
@@ -203,7 +222,6 @@ class RunIndex:
         everything = self._with_queue(found)
         if self._unsaved:
             self._save()
-        self.done = True
         return everything
 
     def _names(self) -> list[str]:
@@ -218,17 +236,22 @@ class RunIndex:
     def _is_run(self, name: str) -> bool:
         return name in self._found or os.path.isfile(f"{self.directory}/{name}/recipe.toml")  # noqa: PTH113
 
-    def _read(self, name: str) -> RunSummary:
+    def _read(self, name: str, max_records: int) -> tuple[RunSummary, int, bool]:
+        """A run's summary, how many events were read for it, and whether that was all of its log."""
         watcher = self._watchers.get(name) or Watcher(Run(self.directory / name))
-        watcher.read_all()
+        count = 0
+        while count < max_records and (events := watcher.read_events(max_records - count, math.inf)):
+            count += len(events)
+        if not count:
+            watcher.poll(max_records=1)  # at least whether there is anything
         summary = summarise(watcher)
         self.read += 1
-        if is_locked(watcher.run):
+        if is_locked(watcher.run) or not watcher.at_end:
             self._watchers[name] = watcher
         else:
             self._watchers.pop(name, None)
             self._unsaved = True
-        return summary
+        return summary, count, watcher.at_end
 
     def _with_queue(self, found: Mapping[str, tuple[list[int], RunSummary]]) -> list[RunSummary]:
         """The runs with what their locks say now, and those that wait."""

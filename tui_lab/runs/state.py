@@ -377,6 +377,11 @@ class Watcher:
         return self._tail.at_end
 
     @property
+    def end(self) -> EndEvent | None:
+        """The end of the newest attempt, also where the log is not read that far."""
+        return self.state.end or self._unread_end
+
+    @property
     def damage(self) -> str:
         """The newest line of the log that is not a valid event, in a sentence; "" when all are."""
         return self._tail.problem

@@ -189,7 +189,9 @@ class RunsPane(Pane):
                 removal.empty_trash(self.index.directory)  # what a killed removal left
             every = self.index.refresh(lambda some: self._take_later(some))
             self._take_later(every)
-            self.call_back(self._take_compared, self._comparison.read(self._wanted(every)))
+            compared = self._comparison.read(self._wanted(every))
+            self.call_back(self._take_compared, compared)
+            self._again |= not (self.index.done and compared.complete)
         finally:
             self._reading.release()
         if self._again:
