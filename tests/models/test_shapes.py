@@ -89,7 +89,7 @@ def recipe(**changes: object) -> SimpleNamespace:
 
 def peft_config(made: SimpleNamespace, found: target_modules.Targets) -> object:
     common = {"task_type": "CAUSAL_LM"}
-    modules = found.for_peft
+    modules = list(found.modules)
     match made.method:
         case "lora":
             return LoraConfig(r=made.lora_r, target_modules=modules, use_dora=made.use_dora, **common)

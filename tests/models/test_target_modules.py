@@ -134,9 +134,9 @@ def test_unknown_architecture_by_its_own_modules() -> None:
 
 
 def test_unknown_architecture_before_it_is_loaded() -> None:
-    assert target_modules.explain("falcon", "all").for_peft == "all-linear"
-    assert target_modules.explain("falcon", "all-linear").for_peft == "all-linear"
-    assert target_modules.explain("llama", "all-linear").for_peft == ATTENTION + MLP
+    assert target_modules.explain("falcon", "all").modules == ("all-linear",)
+    assert target_modules.explain("falcon", "all-linear").modules == ("all-linear",)
+    assert target_modules.explain("llama", "all-linear").modules == (*ATTENTION, *MLP)
     assert target_modules.resolve("falcon", "query_key_value,dense") == ["query_key_value", "dense"]
     with pytest.raises(LabError, match="not known before it is loaded"):
         target_modules.resolve("falcon", "qv")

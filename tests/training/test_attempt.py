@@ -1,4 +1,4 @@
-"""Whole runs as processes of their own: folders, events, commands, crashes and resumes."""
+"""Whole runs: folders, events, commands, crashes and resumes; as processes where the process is the subject."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def make_run(tiny_llama: Path, texts: Path, tmp_path: Path) -> Callable[..., fol
 
 
 def until(run: folder.Run, condition: Callable[[Watcher], Any]) -> Watcher:
-    """Watches a run until something holds; fails with the run's last words when it does not."""
+    """Watches a run until a condition holds; fails with the end of its log when it does not."""
     watcher, deadline = Watcher(run), time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         watcher.read_all()
@@ -71,6 +71,17 @@ def until(run: folder.Run, condition: Callable[[Watcher], Any]) -> Watcher:
 
 def ended(watcher: Watcher) -> bool:
     return watcher.status in ENDED and not folder.is_locked(watcher.run)
+
+
+def run_in_process(run: folder.Run) -> Watcher:
+    """Trains a run in this process: for tests whose subject is not the process."""
+    from tui_lab.runs.events import EventWriter
+    from tui_lab.training.attempt import open_attempt, run_attempt
+
+    assert run_attempt(open_attempt(run, EventWriter(run.events_path))) == 0
+    watcher = Watcher(run)
+    watcher.read_all()
+    return watcher
 
 
 def kinds(run: folder.Run) -> list[str]:
@@ -112,8 +123,7 @@ def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None
     from transformers import AutoModelForCausalLM
 
     run = make_run(method="full", learning_rate=1e-3)
-    launch.start(run)
-    state = until(run, ended).state
+    state = run_in_process(run).state
     assert state.end.state == "finished", run.log_tail()
     model = AutoModelForCausalLM.from_pretrained(run.model_path)
     assert state.model.trainable == state.model.parameters == sum(p.numel() for p in model.parameters())
@@ -127,8 +137,7 @@ def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run = make_run(init_lora_weights=init, lora_r=4)
-    launch.start(run)
-    watcher = until(run, ended)
+    watcher = run_in_process(run)
     assert watcher.state.end.state == "finished", run.log_tail()
     base = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, run.adapter_path).eval()
@@ -226,8 +235,7 @@ def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> N
         max_grad_norm=0.0,
         optim="sgd",
     )
-    launch.start(run)
-    state = until(run, ended).state
+    state = run_in_process(run).state
     assert state.end.state == "finished", run.log_tail()
     if state.step < 60:
         assert "best at step" in state.end.message

@@ -1,4 +1,4 @@
-"""The live probe in whole runs: it measures, disturbs nothing, resumes, and stops a run that is armed."""
+"""The retention probe in whole runs: it measures, changes nothing, resumes, and stops an armed run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.records import read_log
-from tests.training.test_attempt import ended, make_run, texts, until  # noqa: F401 (fixtures)
+from tests.training.test_attempt import ended, make_run, run_in_process, texts, until  # noqa: F401 (fixtures)
 from tui_lab.core.errors import LabError
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.presets import make_recipe
@@ -34,8 +34,9 @@ def probed_run(make_run: MakeRun) -> MakeRun:  # noqa: F811
     return lambda **values: make_run(**{"probe_share": 0.03, **values})
 
 
-def finished(run: folder.Run) -> RunState:
-    state = until(run, ended).state
+def finished(run: folder.Run, started: bool = False) -> RunState:
+    """The state of a run at its end; it is trained in this process unless it was started as one."""
+    state = (until(run, ended) if started else run_in_process(run)).state
     assert state.end.state == "finished", (state.end, run.log_tail())
     return state
 
@@ -52,7 +53,6 @@ def during(state: RunState) -> list[dict[str, Any]]:
 def test_a_short_run_of_the_bundled_model_is_probed_four_times(tmp_path: Path) -> None:
     recipe = make_recipe("minute", data="support", quantization="none", max_steps=24, score_rows=8)
     run = folder.create(recipe, tmp_path)
-    launch.start(run)
     state = finished(run)
     assert len(during(state)) >= 4 and len(state.kl_probes) >= 5
     start = state.item_probes[0]
@@ -74,9 +74,7 @@ def test_a_short_run_of_the_bundled_model_is_probed_four_times(tmp_path: Path) -
 def test_probing_changes_no_figure_of_the_training(probed_run: MakeRun) -> None:
     values = {"lora_dropout": 0.2, "eval_steps": 12, "sample_steps": 12}
     probed, plain = probed_run(**values), probed_run(**values, probe_share=0.0)
-    launch.start(probed)
     one = finished(probed)
-    launch.start(plain)
     other = finished(plain)
     assert one.loss.values == other.loss.values and one.grad_norm.values == other.grad_norm.values
     assert one.validation.values == other.validation.values
@@ -101,7 +99,6 @@ def test_the_base_is_what_was_there_before_the_adapter(
 ) -> None:
     """At step 0 nothing has moved, except where virtual tokens act from the first step on."""
     run = probed_run(**values)
-    launch.start(run)
     state = finished(run)
     start, end = state.kl_probes[0].general.value, state.kl_probes[-1].task.value
     assert (abs(start) < 1e-4) is same
@@ -117,7 +114,6 @@ def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> Non
         max_steps=40, score_rows=4, stop_on_retention=True, eval_steps=40, sample_steps=40,
     )  # fmt: skip
     run = folder.create(recipe, tmp_path)
-    launch.start(run)
     state = finished(run)
     assert state.armed and state.step < 40
     assert abs(state.kl_probes[0].general.value) < 1e-4 < state.kl_probes[-1].general.value
@@ -157,7 +153,7 @@ def test_a_killed_run_goes_on_with_the_base_that_it_kept(probed_run: MakeRun) ->
     if folder.is_locked(run) is False and not until(run, ended).state.end:
         commands.send(run, "arm")  # sent before the resume: meant for the attempt that died
         launch.start(run)
-    state = finished(run)
+    state = finished(run, started=True)
     assert kept.stat().st_mtime_ns == stamp
     steps = [one.step for one in during(state)]
     assert len(steps) >= 4 and steps == sorted(set(steps)) and steps[-1] == 60
@@ -165,11 +161,9 @@ def test_a_killed_run_goes_on_with_the_base_that_it_kept(probed_run: MakeRun) ->
     assert not state.armed
 
 
-def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence(probed_run: MakeRun) -> None:
-    run = probed_run(probe_suite="format")
-    launch.start(run)
-    state = until(run, ended).state
-    assert state.end.state == "failed" and "kind generate" in state.end.message
+def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence() -> None:
+    with pytest.raises(LabError, match="kind generate"):
+        probe.load_suite("format")
     with pytest.raises(LabError, match="no suite or file"):
         probe.load_suite("no-such-suite")
 

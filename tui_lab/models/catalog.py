@@ -1,8 +1,9 @@
-"""The models that people can choose: the bundled one first, then those of ``catalog.toml``, whatever lies
-in the local hub cache, any local folder, and any hub id. Every entry carries the facts that a picker and
-a forecast need, and where they were read; what is not known is None. What the lab cannot or should not
-tune is still listed, with a sentence that says why and what to take instead. Imports nothing heavy: the
-cache is read by its public folder layout, a folder by :mod:`tui_lab.models.checkpoint`.
+"""The models to choose from: the bundled one, those of ``catalog.toml``, models in the local hub cache, any
+local folder, and any hub id.
+
+An entry has the facts that a picker and a forecast need, and their source; unknown facts are None. Models
+that the lab cannot tune are listed with a sentence that says why and what to take instead. No heavy imports:
+the cache is read by its public folder layout, a folder by :mod:`tui_lab.models.checkpoint`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from tui_lab.models.checkpoint import FolderFacts, inspect
 from tui_lab.models.shapes import Shape, parameter_count
 from tui_lab.pocket import MODEL_DIR
 
-#: The lab's presets, memory forecasts and time budgets are made for models up to this size.
+#: Presets, forecasts and time budgets are made for models up to this size.
 MAX_PARAMETERS = 3_000_000_000
 POCKET = "pocket"
 
 _CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 _POCKET_DIR = MODEL_DIR
-#: As the hub has them: letters, digits, ``-_.``; at most 96 characters a part.
+#: Hub ids: letters, digits and ``-_.``, at most 96 characters per part.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _SHAPE_KEYS = (
     "model_type", "layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary", "tied",
@@ -41,26 +42,26 @@ Where = Literal["bundled", "catalog", "cache", "folder", "hub"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A model with what is known about it. None means unknown."""
+    """A model and its facts; None means unknown."""
 
-    id: str  # what a recipe's ``model`` says: pocket, a hub id, or a folder
-    label: str  # what a list shows; safe for a terminal
+    id: str  # value of a recipe's ``model``: pocket, a hub id, or a folder
+    label: str  # for display; safe for a terminal
     where: Where
     path: Path | None = None  # its folder on this machine
-    on_disk: bool = False  # its weights are here: no download
+    on_disk: bool = False  # its weights need no download
     model_type: str | None = None
     shape: Shape | None = None
     parameters: int | None = None
     context: int | None = None  # tokens
     licence: str | None = None
     gated: bool | None = None  # a licence must be accepted on the hub first
-    chat_template: bool | None = None  # its tokenizer brings one
+    chat_template: bool | None = None  # its tokenizer has one
     suggested_targets: str = "all"
-    source: str = ""  # where the facts were read
-    unverified: tuple[str, ...] = ()  # facts that are commonly stated and were not read at their source
+    source: str = ""  # source of the facts
+    unverified: tuple[str, ...] = ()  # facts that were not read at their source
     aliases: tuple[str, ...] = ()
     refused: str | None = None  # why the lab does not tune it, and what to take instead
-    needs_flag: bool = False  # refused for its size alone: allow_large lets it through
+    needs_flag: bool = False  # refused for its size alone: allow_large permits it
 
     @property
     def layers(self) -> int | None:
@@ -101,13 +102,13 @@ class Entry:
 
     @property
     def loadable(self) -> str:
-        """What ``from_pretrained`` is given: the folder for the bundled model and for local folders, else
-        the hub id (which finds the cache by itself)."""
+        """The argument of ``from_pretrained``: the folder of the bundled model or of a local one, else the
+        hub id (the hub's client finds the cache)."""
         return str(self.path) if self.path is not None and self.where in ("bundled", "folder") else self.id
 
 
 def _too_large(label: str, parameters: int | None, smaller: str = "") -> str | None:
-    """The sentence for a model over the limit; None for one that is not known to be."""
+    """The sentence for a model over the size limit; None for any other."""
     if parameters is None or parameters <= MAX_PARAMETERS:
         return None
     instead = f" (such as {smaller})" if smaller else ""
@@ -162,7 +163,7 @@ def _from_row(row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _from_folder(facts: FolderFacts, *, id: str, label: str, where: Where, source: str) -> Entry:
-    # what is missing from the cache is downloaded; a folder of one's own must be whole
+    # files missing from the cache are downloaded; a local folder must be complete
     problem = None if where == "cache" and facts.incomplete else facts.problem
     large = _too_large(label, facts.parameters)
     return Entry(
@@ -176,7 +177,7 @@ def _from_folder(facts: FolderFacts, *, id: str, label: str, where: Where, sourc
         parameters=facts.parameters,
         context=facts.context,
         licence=facts.licence,
-        gated=False,  # it is here already
+        gated=False,  # its files are on this machine
         chat_template=facts.chat_template,
         source=source,
         refused=problem or large,
@@ -185,7 +186,7 @@ def _from_folder(facts: FolderFacts, *, id: str, label: str, where: Where, sourc
 
 
 def pocket() -> Entry:
-    """The bundled model, described by its own files."""
+    """The bundled model, by its own files."""
     if not (_POCKET_DIR / "config.json").is_file():
         return Entry(
             id=POCKET,
@@ -204,7 +205,7 @@ def pocket() -> Entry:
 
 
 def hub_cache_dir() -> Path:
-    """Where the hub's files are cached, by the same variables as huggingface_hub."""
+    """The folder of the hub's cache, by the same variables as huggingface_hub."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if value := os.environ.get(variable):
             return _expanded(value)
@@ -227,7 +228,7 @@ def local_folder(location: str, cache_dir: Path | None = None) -> Path | None:
 
 
 def home(path: Path) -> Path:
-    """The path with ``~`` replaced; as it is where there is no such user."""
+    """The path with ``~`` expanded; unchanged where there is no such user."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -235,7 +236,7 @@ def home(path: Path) -> Path:
 
 
 def _snapshot(repository: Path) -> Path | None:
-    """The snapshot that ``main`` points to, else the newest one that holds a config."""
+    """The snapshot of ``main``, else the newest one with a config."""
     snapshots = repository / "snapshots"
     try:
         revision = (repository / "refs" / "main").read_text(encoding="ascii").strip()
@@ -251,7 +252,7 @@ def _snapshot(repository: Path) -> Path | None:
 
 
 def _cached(directory: Path) -> dict[str, Path]:
-    """Hub id → snapshot folder, of every model in the cache that has a config."""
+    """Snapshot folder by hub id, for every model in the cache with a config."""
     found = {}
     try:
         repositories = sorted(path for path in directory.iterdir() if path.name.startswith("models--"))
@@ -267,7 +268,7 @@ def _cached(directory: Path) -> dict[str, Path]:
 
 
 def _in_cache(entry: Entry, snapshot: Path) -> Entry:
-    """A listed entry whose files lie in the cache: nothing needs to be downloaded if the weights do."""
+    """A listed entry whose files are in the cache."""
     facts = inspect(snapshot)
     read: dict[str, Any] = {"chat_template": facts.chat_template, "licence": facts.licence}
     read = {name: value for name, value in read.items() if value is not None}
@@ -286,13 +287,12 @@ def _from_cache(hub_id: str, snapshot: Path) -> Entry:
 
 
 # --------------------------------------------------------------------------------------------------
-# what people call
+# look-up
 
 
 def load(cache_dir: Path | None = None) -> list[Entry]:
-    """Every model that can be named without typing a path: bundled, catalog, then the rest of the cache.
-
-    Entries with ``refused`` are listed too, so that people see why. Quick: no network, no torch.
+    """Every model that can be named without a path: bundled, catalog, then the rest of the cache. Includes
+    refused ones. Needs no network and no torch.
     """
     cached = _cached(cache_dir or hub_cache_dir())
     entries = [pocket()]
@@ -304,7 +304,7 @@ def load(cache_dir: Path | None = None) -> list[Entry]:
 
 
 def _names(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Lower-case name → entry: ids, then aliases, then names without owner; the first that has it wins."""
+    """Entries by lower-case name: ids, then aliases, then names without owner; the first one wins."""
     names: dict[str, Entry] = {}
     ordered = list(entries)
     for entry in ordered:
@@ -327,12 +327,12 @@ def _looks_like_path(name: str) -> bool:
 
 
 def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) -> Entry:
-    """The model that people mean: pocket, a catalog or cache name (with or without its owner, in any
-    case), a local folder, or a hub id ``org/name``.
+    """The model of a name: pocket, a catalog or cache name (with or without its owner, in any case), a local
+    folder, or a hub id ``org/name``.
 
-    Raises LabError, saying what to do, for names that mean nothing and for models that are refused.
-    ``allow_large`` lets those over 3 B parameters through. A hub id that is not known here is returned
-    with unknown facts; whether it exists shows when it is loaded.
+    Raises LabError, with advice, for unknown names and refused models. ``allow_large`` permits those over 3 B
+    parameters. A hub id that is not in the catalog is returned with unknown facts; whether it exists shows
+    when it is loaded.
     """
     wanted = name.strip()
     if not wanted:
@@ -344,7 +344,7 @@ def find(name: str, allow_large: bool = False, cache_dir: Path | None = None) ->
 
 
 def check_size(name: str, parameters: int, allow_large: bool) -> None:
-    """Raises LabError for a model whose size shows only when it is loaded (a hub id not known here)."""
+    """Raises LabError for a model over the limit whose size is known only once it is loaded."""
     if not allow_large and (sentence := _too_large(sanitize(name), parameters)):
         raise LabError(sentence)
 

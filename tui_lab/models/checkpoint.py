@@ -1,7 +1,8 @@
-"""What a folder with a model says about itself: config.json, weights, tokenizer, licence. Everything in it
-is hostile until checked: sizes are bounded, types are checked, weights must be safetensors (a pickle can
-run code), and code that a config asks for is never run. Stdlib only and quick: of the weights only the
-header is read, and only where the sizes in the config are not enough.
+"""Reads and checks the files of a model folder: config.json, weights, tokenizer, licence.
+
+The files are untrusted: sizes are bounded, types are checked, weights must be safetensors (a pickle can run
+code), and code that a config asks for is never run. Of the weights only the headers are read, which show
+whether a file is complete. No torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tui_lab.core import safetensors_file
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import shapes
 
-#: A config or an index over this is damage or malice; the largest real ones are well under.
+#: Limit of a config or an index; real ones are far smaller.
 MAX_JSON_BYTES = 16_000_000
 MAX_TOKENIZER_BYTES = 200_000_000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -31,11 +32,11 @@ _CAUSAL = re.compile(r"\w+(ForCausalLM|LMHeadModel)")
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """What was read. ``problem`` is the sentence why it cannot be tuned, beginning with its name."""
+    """The facts of a folder. ``problem``: the sentence why it cannot be tuned, beginning with its name."""
 
     path: Path
     problem: str | None = None
-    incomplete: bool = False  # the problem is only that files are missing
+    incomplete: bool = False  # the only problem is that files are missing
     model_type: str | None = None
     shape: shapes.Shape | None = None
     parameters: int | None = None
@@ -46,11 +47,11 @@ class FolderFacts:
 
 
 class _Bad(Exception):
-    """Why a folder cannot be used; ``str(error)`` is the sentence without the name."""
+    """A folder cannot be used; ``str(error)`` is the sentence without the folder's name."""
 
 
 class _Missing(_Bad):
-    """Files are missing that the hub may have."""
+    """Files are missing, which the hub may have."""
 
 
 def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
 
 
 def _check_causal(config: Mapping[str, object], kind: str) -> None:
-    """Raises _Bad unless the config describes a causal language model that needs no code of its own."""
+    """Raises _Bad unless the config describes a causal language model without remote code."""
     if config.get("auto_map") and not _native(kind):
         raise _Bad(
             f"needs remote code for its architecture {sanitize(kind[:64])!r} (auto_map in config.json), "
@@ -100,7 +101,7 @@ def _check_causal(config: Mapping[str, object], kind: str) -> None:
 
 
 def _native(kind: str) -> bool:
-    """Whether transformers has this architecture itself: it then ignores the repository's code."""
+    """Whether transformers has this architecture; it then ignores the repository's code."""
     if shapes.known(kind):
         return True
     if not re.fullmatch(r"[a-z0-9_-]{1,64}", kind):
@@ -148,7 +149,7 @@ def _inside(folder: Path, name: object) -> bool:
 
 
 def _counted(folder: Path) -> int | None:
-    """Parameters by the headers of the safetensors files: exact for any architecture, tied weights once."""
+    """Number of parameters by the safetensors headers: exact for any architecture, tied weights once."""
     total = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -159,7 +160,7 @@ def _counted(folder: Path) -> int | None:
 
 
 def _has_template(folder: Path) -> bool | None:
-    """Whether the tokenizer brings a chat template; None when there is no tokenizer_config.json."""
+    """Whether the tokenizer has a chat template; None without tokenizer_config.json."""
     if (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file():
         return True
     try:
@@ -169,7 +170,7 @@ def _has_template(folder: Path) -> bool | None:
 
 
 def _licence(folder: Path) -> str | None:
-    """The licence in the front matter of the model card."""
+    """The licence by the front matter of the model card."""
     try:
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             head = file.read(8192)
@@ -182,10 +183,7 @@ def _licence(folder: Path) -> str | None:
 
 
 def inspect(folder: Path, name: str = "") -> FolderFacts:
-    """Reads a model folder. Never raises: what is wrong is in ``problem``.
-
-    ``name`` is what people called it, for the sentence.
-    """
+    """The facts of a model folder. Never raises: errors are in ``problem``. ``name``: for the sentence."""
     shown = name or sanitize(str(folder))
     try:
         return _inspect(folder, shown)

@@ -1,5 +1,5 @@
-"""What people see while a model is loaded: bytes that have come from the hub, weights that are in memory.
-The libraries' own progress bars are listened to where they can be, the hub's cache is looked at where not."""
+"""Progress of loading a model: bytes downloaded from the hub, weights in memory. Weights are counted by
+transformers' progress bar, downloads by the size of the hub's cache."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 
 from tui_lab.core.format import size
 
-#: Seconds between two messages: people read no faster, and a loader has hundreds of weights.
+#: Seconds between two messages.
 INTERVAL_S = 0.25
 
 OnProgressText = Callable[[str], None]
 
 
 class _Bar:
-    """Stands in for a progress bar of transformers: counts, and says so."""
+    """Replaces a progress bar of transformers by calls of ``on_count(done, total)``."""
 
     def __init__(
-        self, say: Callable[[int, int], None], items: Iterable[object] | None, total: int | None
+        self, on_count: Callable[[int, int], None], items: Iterable[object] | None, total: int | None
     ) -> None:
-        self._say, self._items = say, items
+        self._on_count, self._items = on_count, items
         self.n = 0
         self.total = total if total is not None else len(items) if hasattr(items, "__len__") else 0  # type: ignore[arg-type]
 
@@ -35,7 +35,7 @@ class _Bar:
 
     def update(self, n: int = 1) -> None:
         self.n += n
-        self._say(self.n, self.total)
+        self._on_count(self.n, self.total)
 
     def __enter__(self) -> _Bar:
         return self
@@ -51,8 +51,7 @@ class _Bar:
 def report_load_progress(
     say: OnProgressText, name: str, location: str = "", clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
-    """While a model loads inside, says how far it is. ``location`` is the hub id or folder that it comes
-    from."""
+    """Reports the progress of a model that is loaded inside. ``location``: its hub id or folder."""
     from transformers.utils import logging
 
     last = -INTERVAL_S
@@ -87,7 +86,7 @@ def report_load_progress(
 
 
 def blobs_of(hub_id: str) -> Path:
-    """Where the hub's client puts the files of a model."""
+    """The folder where the hub's client stores the files of a model."""
     from tui_lab.models.catalog import hub_cache_dir
 
     return hub_cache_dir() / f"models--{hub_id.replace('/', '--')}" / "blobs"
@@ -96,7 +95,7 @@ def blobs_of(hub_id: str) -> Path:
 def _watch_download(
     say: OnProgressText, name: str, blobs: Path, first_bytes: int, over: threading.Event
 ) -> None:
-    """Says how much has come into a folder, as long as it grows."""
+    """Reports the growth of a folder until ``over`` is set."""
     seen = first_bytes
     while not over.wait(INTERVAL_S):
         now = bytes_of(blobs)
@@ -106,7 +105,7 @@ def _watch_download(
 
 
 def bytes_of(folder: Path) -> int:
-    """What the files of a folder take on the disk; sparse and half-written files count what is there."""
+    """Bytes on the disk of the files of a folder; partial files count what is written."""
     total = 0
     with contextlib.suppress(OSError):
         for path in folder.iterdir():

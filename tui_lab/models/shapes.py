@@ -1,7 +1,6 @@
-"""What a model weighs, computed from its shape alone: parameters, the linear layers that adapters attach
-to, and how many parameters a recipe trains. Plain integers, no torch: the picker and the forecast call
-this for every model on screen. Each formula is tested against the count of transformers' own model on
-the meta device and of peft's own adapters, for every architecture here.
+"""Parameter counts and linear layers of a model, computed from its shape alone, without torch.
+
+Each formula is tested for every architecture here against transformers' own model on the meta device.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Shape:
     head_dim: int
     vocabulary: int
     tied: bool
-    context: int = 0  # rows of the learned position table (gpt2); elsewhere only a fact
+    context: int = 0  # rows of the learned position table (gpt2); elsewhere not a size
     attention_bias: bool = False
     mlp_bias: bool = False
     qk_layernorm: bool = False  # phi only
@@ -33,7 +32,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Linear:
-    """One kind of linear layer: ``count`` of them in the model, one a block."""
+    """One kind of linear layer: ``count`` of them in the model, one per block."""
 
     path: str  # within the block: self_attn.q_proj
     name: str  # as peft's target_modules names it: q_proj
@@ -53,12 +52,12 @@ MODEL_TYPES: tuple[str, ...] = (*_GATED, "phi", "phi3", "gpt_neox", "gpt2")
 
 
 def known(model_type: str | None) -> bool:
-    """Whether the formulas here cover this architecture."""
+    """Whether the formulas cover this architecture."""
     return model_type in MODEL_TYPES
 
 
-def _layer_linears(shape: Shape) -> list[tuple[str, str, int, int, bool]]:
-    """(path, role, in, out, bias) of one block, in the order of the modules."""
+def layer_linears(shape: Shape) -> list[tuple[str, str, int, int, bool]]:
+    """(path, role, in, out, bias) of the linear layers of one block, in module order."""
     hidden, inner = shape.hidden, shape.intermediate
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if shape.model_type in _GATED:
@@ -114,21 +113,21 @@ def _target_name(path: str) -> str:
 
 
 def linears(shape: Shape) -> list[Linear]:
-    """The linear layers of every block, which adapters attach to; embeddings and head are left out."""
+    """The linear layers of the blocks, which adapters attach to; without embeddings and head."""
     return [
         Linear(path, _target_name(path), role, in_features, out_features, shape.layers, bias)
-        for path, role, in_features, out_features, bias in _layer_linears(shape)
+        for path, role, in_features, out_features, bias in layer_linears(shape)
     ]
 
 
 def block_linears(model_type: str) -> list[tuple[str, str, str]]:
-    """(path, name, role) of the linear layers of a block: what of :func:`linears` needs no sizes."""
+    """(path, name, role) of the linear layers of a block, which need no sizes."""
     shape = Shape(model_type, 1, 1, 1, 1, 1, 1, 1, True)
     return [(linear.path, linear.name, linear.role) for linear in linears(shape)]
 
 
-def _norm_parameters(shape: Shape) -> int:
-    """Parameters of one block's normalisations."""
+def norm_parameters(shape: Shape) -> int:
+    """Parameters of the normalisation layers of one block."""
     hidden, q, kv = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     match shape.model_type:
         case "qwen3":
@@ -148,9 +147,9 @@ def _norm_parameters(shape: Shape) -> int:
 
 
 def parameter_count(shape: Shape) -> int:
-    """All parameters, tied weights counted once: what ``model.num_parameters()`` says."""
-    block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in _layer_linears(shape))
-    block += _norm_parameters(shape)
+    """Number of parameters, tied weights once, equal to ``model.num_parameters()``."""
+    block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in layer_linears(shape))
+    block += norm_parameters(shape)
     layer_norm = shape.model_type in ("phi", "gpt_neox", "gpt2")  # weight and bias; RMSNorm has only a weight
     total = shape.layers * block + shape.hidden * (2 if layer_norm else 1)
     total += embedding_parameters(shape)
@@ -158,12 +157,12 @@ def parameter_count(shape: Shape) -> int:
 
 
 def embedding_parameters(shape: Shape) -> int:
-    """Parameters of token and position embeddings and of an output head of its own."""
+    """Parameters of token and position embeddings and of an untied output head."""
     total = shape.vocabulary * shape.hidden
     if not shape.tied:
         total += shape.vocabulary * shape.hidden
     if shape.model_type == "phi":
-        total += shape.vocabulary  # its head has a bias
+        total += shape.vocabulary  # the head has a bias
     if shape.model_type == "gpt2":
         total += shape.context * shape.hidden
     return total
@@ -172,16 +171,16 @@ def embedding_parameters(shape: Shape) -> int:
 # --------------------------------------------------------------------------------------------------
 # reading config.json
 
-#: What transformers assumes where a config.json leaves a key out.
+#: Defaults of transformers for keys that a config.json omits.
 _TIED_BY_DEFAULT = frozenset({"gemma", "gemma2", "gemma3_text", "gpt2"})
 _HEAD_DIM_BY_DEFAULT = {"qwen3": 128, "gemma": 256, "gemma2": 256, "gemma3_text": 256}
 _KV_HEADS_BY_DEFAULT = {"mistral": 8, "gemma": 16, "gemma2": 4, "gemma3_text": 4, "qwen2": 32, "qwen3": 32}
-#: A size over this is damage or malice, not a model.
+#: Limit of a size; no real model reaches it.
 MAX_SIZE = 1 << 32
 
 
 class ShapeError(ValueError):
-    """A config.json whose sizes make no model; ``str(error)`` names the key."""
+    """A config.json with an impossible size; ``str(error)`` names the key."""
 
 
 def _size(config: Mapping[str, object], keys: tuple[str, ...], default: int | None = None) -> int:
@@ -198,9 +197,8 @@ def _size(config: Mapping[str, object], keys: tuple[str, ...], default: int | No
 
 
 def from_config(config: Mapping[str, object]) -> Shape | None:
-    """The shape that a ``config.json`` describes; None for an architecture that is not known here.
-
-    Raises ShapeError where a size is missing or impossible.
+    """The shape of a ``config.json``; None for an architecture without formulas. Raises ShapeError for a size
+    that is missing or impossible.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or not known(kind):
@@ -239,7 +237,3 @@ def from_config(config: Mapping[str, object]) -> Shape | None:
         mlp_bias=bool(config.get("mlp_bias", False)),
         qk_layernorm=bool(config.get("qk_layernorm", False)),
     )
-
-
-# --------------------------------------------------------------------------------------------------
-# what a recipe trains

@@ -1,7 +1,7 @@
-"""Which layers get an adapter: the words that people use (``qv``, ``qkv``, ``qkvo``, ``mlp``, ``all``) and
-module names, resolved to peft's ``target_modules`` for every architecture of the catalog. Architectures
-that fuse query, key and value into one layer (GPT-NeoX, GPT-2, Phi-3) say so in a note. An unknown
-architecture is read from the names of its own modules, or left to peft's ``all-linear``. No torch.
+"""Which layers get an adapter: presets (``qv``, ``qkv``, ``qkvo``, ``mlp``, ``all``) and module names,
+resolved to peft's ``target_modules`` for every architecture of the catalog. For architectures with a fused
+layer for query, key and value (GPT-NeoX, GPT-2, Phi-3) a note says so. For an unknown architecture the names
+of its modules are used, or peft's ``all-linear``. No torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tui_lab.core.errors import LabError
 from tui_lab.models.shapes import Linear, Shape, block_linears, known, linears
 
-#: What each word covers, by the role of a layer; a fused layer counts for each part that it holds.
+#: The roles of layers that each preset covers; a fused layer counts for each of its parts.
 PRESETS: dict[str, frozenset[str]] = {
     "qv": frozenset({"q", "v", "qkv"}),
     "qkv": frozenset({"q", "k", "v", "qkv"}),
@@ -21,10 +21,10 @@ PRESETS: dict[str, frozenset[str]] = {
     "mlp": frozenset({"gate", "up", "down", "gate_up"}),
     "all": frozenset({"q", "k", "v", "o", "qkv", "gate", "up", "down", "gate_up"}),
 }
-#: peft's own word for every linear layer but the head, for architectures that are not known here.
+#: peft's name for every linear layer except the head, for unknown architectures.
 ALL_LINEAR = "all-linear"
 
-#: Names of layers in architectures that are not known here, by role.
+#: Usual names of layers by role, for unknown architectures.
 _USUAL_NAMES = {
     "q": {"q_proj", "query", "q_lin", "wq", "q"},
     "k": {"k_proj", "key", "k_lin", "wk", "k"},
@@ -36,22 +36,17 @@ _USUAL_NAMES = {
     "down": {"down_proj", "fc2", "fc_out", "mlp.c_proj", "dense_4h_to_h", "w2"},
     "gate_up": {"gate_up_proj"},
 }
-#: Parts of a path that are a model's head or embedding: adapters on them are not offered.
+#: Names of heads and embeddings, which get no adapters.
 _NOT_A_LAYER = {"lm_head", "embed_out", "embed_tokens", "embed_in", "wte", "wpe", "score"}
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a spec comes to on one architecture."""
+    """A spec resolved for one architecture."""
 
     modules: tuple[str, ...]  # peft's target_modules
-    feedforward: tuple[str, ...]  # those of them whose inputs IA3 scales
-    notes: tuple[str, ...]  # what a reader would not expect
-
-    @property
-    def for_peft(self) -> list[str] | str:
-        """The value of ``target_modules``: peft knows its own word only as a bare string."""
-        return ALL_LINEAR if self.modules == (ALL_LINEAR,) else list(self.modules)
+    feedforward: tuple[str, ...]  # the ones whose inputs IA3 scales
+    notes: tuple[str, ...]  # surprising effects, in words
 
 
 def _role(name: str, parent: str) -> str | None:
@@ -75,12 +70,12 @@ def _from_module_names(module_names: Iterable[str]) -> list[tuple[str, str, str]
     return list(found.values())
 
 
-#: The fused layer that holds a part, and what stands in for a gate where there is none.
+#: The fused layer that contains a part, and the substitute for a missing gate.
 _STANDS_FOR = {"q": "qkv", "k": "qkv", "v": "qkv", "up": "gate_up", "gate_up": "up"}
 
 
 def _nearest(wanted: str, layers: list[tuple[str, str, str]]) -> str | None:
-    """The layer that does here what ``wanted`` does elsewhere, else the word or name spelled most alike."""
+    """The layer with the same role as ``wanted``, else the preset or name with the most similar spelling."""
     role = _role(wanted.rpartition(".")[2], wanted.rpartition(".")[0])
     for same in (role, _STANDS_FOR.get(role or ""), "up" if role == "gate" else None):
         for _, name, its_role in layers:
@@ -100,12 +95,12 @@ def _unknown(wanted: str, layers: list[tuple[str, str, str]], model_type: str) -
 
 
 def _ends_with(path: str, suffix: str) -> bool:
-    # as peft matches: the whole path, or its end after a dot
+    # as peft matches: the full path, or its end after a dot
     return path == suffix or path.endswith(f".{suffix}")
 
 
 def split_spec(spec: str) -> list[str]:
-    """The parts of a spec, in order, without repetition. Raises LabError when there are none."""
+    """The parts of a spec, in order, without repetition. Raises LabError for an empty one."""
     parts = [part.strip() for part in spec.split(",")]
     parts = list(dict.fromkeys(part for part in parts if part))
     if not parts:
@@ -116,9 +111,8 @@ def split_spec(spec: str) -> list[str]:
 
 
 def explain(model_type: str, spec: str, module_names: Iterable[str] | None = None) -> Targets:
-    """What ``spec`` comes to on an architecture, with its notes. Words and names may be mixed.
-
-    ``module_names``: full names of a loaded model's linear modules, for architectures not known here.
+    """Resolves ``spec``, in which presets and names may be mixed, for an architecture. ``module_names``: full
+    names of a loaded model's linear modules, for unknown architectures. Raises LabError.
     """
     parts = split_spec(spec)
     if known(model_type):
@@ -163,7 +157,7 @@ def explain(model_type: str, spec: str, module_names: Iterable[str] | None = Non
 
 
 def _feedforward(layers: list[tuple[str, str, str]], chosen: list[str]) -> list[str]:
-    """Of the chosen targets, those whose input IA3 scales: what leads out of the feed-forward block."""
+    """The chosen targets whose input IA3 scales: the down projections."""
     down = [(path, name) for path, name, role in layers if role == "down"]
     return [
         target for target in chosen if any(_ends_with(path, target) or name == target for path, name in down)
@@ -171,12 +165,12 @@ def _feedforward(layers: list[tuple[str, str, str]], chosen: list[str]) -> list[
 
 
 def resolve(model_type: str, spec: str, module_names: Iterable[str] | None = None) -> list[str]:
-    """peft's ``target_modules`` for a spec. Raises LabError that names the nearest valid layer."""
+    """peft's ``target_modules`` for a spec. Raises LabError, which names the most similar layer."""
     return list(explain(model_type, spec, module_names).modules)
 
 
 def feedforward(model_type: str, spec: str, module_names: Iterable[str] | None = None) -> list[str]:
-    """IA3's ``feedforward_modules`` for a spec: a part of :func:`resolve`."""
+    """IA3's ``feedforward_modules`` for a spec: a subset of :func:`resolve`."""
     return list(explain(model_type, spec, module_names).feedforward)
 
 

@@ -1,15 +1,16 @@
-"""How many parameters a recipe trains, counted from a model's shape."""
+"""The number of parameters that a recipe trains, from a model's shape."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from tui_lab.core.errors import LabError
-from tui_lab.models.shapes import Shape, _layer_linears, _norm_parameters, parameter_count
+from tui_lab.models.shapes import Shape, layer_linears, norm_parameters, parameter_count
+from tui_lab.models.target_modules import matching
 
 
 class RecipeLike(Protocol):
-    """The keys of a recipe that decide how many parameters are trained."""
+    """The recipe fields that decide how many parameters are trained."""
 
     @property
     def method(self) -> str: ...
@@ -37,14 +38,12 @@ def prefix_parameters(shape: Shape, tokens: int, *, projection: bool = False) ->
 
 
 def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
-    """How many parameters the recipe trains, equal to peft's own count (less what frozen layers hold).
+    """The number of parameters that the recipe trains, equal to peft's own count without frozen layers.
 
-    rsLoRA, PiSSA and OLoRA scale and start LoRA otherwise and train as many. LoHa takes its rank from
-    ``lora_r``; p-tuning's encoder is peft's MLP with the hidden size of the model; IA3 scales the inputs
-    of the down projection and the outputs of every other target.
+    rsLoRA, PiSSA and OLoRA train as many as LoRA. LoHa takes its rank from ``lora_r``; p-tuning's encoder is
+    peft's MLP with the model's hidden size; IA3 scales the inputs of the down projection and the outputs of
+    every other target. Raises LabError for a method that does not fit the shape.
     """
-    from tui_lab.models.target_modules import matching  # targets reads the architectures above
-
     tokens, hidden, rank = recipe.num_virtual_tokens, shape.hidden, recipe.lora_r
     trained_layers = max(0, shape.layers - recipe.frozen_layers)
     match recipe.method:
@@ -80,8 +79,8 @@ def trainable_count(shape: Shape, recipe: RecipeLike) -> int:
 
 def _above(shape: Shape, frozen: int) -> int:
     """All parameters but the embeddings (a tied head is one of them) and the first ``frozen`` blocks."""
-    block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in _layer_linears(shape))
-    block += _norm_parameters(shape)
+    block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in layer_linears(shape))
+    block += norm_parameters(shape)
     words = shape.vocabulary * shape.hidden
     positions = shape.context * shape.hidden if shape.model_type == "gpt2" else 0
     return parameter_count(shape) - min(frozen, shape.layers) * block - words - positions
