@@ -260,7 +260,8 @@ def summary(result: dict[str, object], state: RunState) -> list[str]:
         before, after = (format.finite(gained.get(key)) for key in ("start", "end"))
         if before is not None and after is not None:
             lines.append(
-                f"On held-out rows the score {spoken(gained['name'])} went from {spoken_number(100 * before)} "
+                f"On held-out rows the score {spoken(gained['name'])} went from "
+                f"{spoken_number(100 * before)} "
                 f"to {spoken_number(100 * after)} percent."
             )
     if state.item_probes:

@@ -55,7 +55,7 @@ def write(name: str, value: object, file: Path | None = None) -> Path:
     return write_many({name: value}, file)
 
 
-def write_many(values: Mapping[str, Any], file: Path | None = None) -> Path:
+def write_many(values: Mapping[str, object], file: Path | None = None) -> Path:
     """Sets settings in the file and returns its path; None removes a setting, so that its default applies. A
     file that does not exist starts as the template. Raises LabError; the file is unchanged then."""
     import tomlkit

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tui_lab.core.sanitize import sanitize
 
@@ -161,7 +161,7 @@ def _first(*calls: Callable[[], T]) -> T | None:
     return next((result for call in calls if (result := _query(call)) is not None), None)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     if value is None:
         return None
     return sanitize(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
@@ -173,8 +173,8 @@ class _Device:
     for a slice: sensors belong to the card."""
 
     index: int
-    handle: Any
-    card: Any
+    handle: object
+    card: object
     name: str
     uuid: str | None
     capability: tuple[int, int] | None
@@ -199,7 +199,7 @@ def _devices(nvml: ModuleType) -> tuple[list[_Device], str]:
     return found, lost
 
 
-def _slices(nvml: ModuleType, card: Any) -> list[Any]:
+def _slices(nvml: ModuleType, card: object) -> list[object]:
     mode = _query(lambda: nvml.nvmlDeviceGetMigMode(card))
     if not mode or mode[0] != nvml.NVML_DEVICE_MIG_ENABLE:
         return []
@@ -208,7 +208,7 @@ def _slices(nvml: ModuleType, card: Any) -> list[Any]:
     return [handle for handle in handles if handle is not None]
 
 
-def _device(nvml: ModuleType, index: int, handle: Any, card: Any, mig: bool) -> _Device:
+def _device(nvml: ModuleType, index: int, handle: object, card: object, mig: bool) -> _Device:
     capability = _query(lambda: nvml.nvmlDeviceGetCudaComputeCapability(card))
     return _Device(
         index=index,
@@ -225,7 +225,7 @@ def _device(nvml: ModuleType, index: int, handle: Any, card: Any, mig: bool) -> 
     )
 
 
-def _memory(nvml: ModuleType, handle: Any) -> tuple[int | None, int | None, int | None]:
+def _memory(nvml: ModuleType, handle: object) -> tuple[int | None, int | None, int | None]:
     """Total, used, and the driver's part of the used memory, in bytes. Used is what is not free, as for
     CUDA."""
     newer = _query(lambda: nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2))
@@ -237,7 +237,7 @@ def _memory(nvml: ModuleType, handle: Any) -> tuple[int | None, int | None, int 
     return int(memory.total), int(memory.total) - int(memory.free), None
 
 
-def _processes(nvml: ModuleType, handle: Any) -> tuple[GpuProcess, ...] | None:
+def _processes(nvml: ModuleType, handle: object) -> tuple[GpuProcess, ...] | None:
     """Processes with memory on the GPU, for computing or graphics; None when the driver lists none."""
     lists = [
         _query(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)),
@@ -255,7 +255,7 @@ def _processes(nvml: ModuleType, handle: Any) -> tuple[GpuProcess, ...] | None:
     return tuple(GpuProcess(pid, used) for pid, used in found.items())
 
 
-def _throttle(nvml: ModuleType, card: Any) -> tuple[str, ...]:
+def _throttle(nvml: ModuleType, card: object) -> tuple[str, ...]:
     bits = _first(
         lambda: nvml.nvmlDeviceGetCurrentClocksEventReasons(card),
         lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from tui_lab.hardware.gpu import Gpu, ProcessUse
 
@@ -40,9 +39,9 @@ def visible_gpus(cards: Sequence[Gpu], environment: Mapping[str, str]) -> list[G
         return ordered
     kind = next((kind for kind in ("GPU-", "MIG-") if wanted.startswith(kind)), "")
     chosen: list[Gpu] = []
-    named: set[Any] = set()
+    named: set[object] = set()
     for word in wanted.split(","):
-        name: Any = word
+        name: object = word
         if kind:
             found = [card for card in (cards if kind == "MIG-" else ordered) if _named(card, word, kind)]
             if not word.startswith(kind) or len(found) != 1:
