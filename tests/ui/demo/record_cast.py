@@ -1,5 +1,5 @@
-"""``python -m tests.ui.demo.record_cast``: records ``tui-lab demo --replay`` in a terminal of its own as asciicast,
-docs/demo.cast, which ``asciinema play`` shows. The format is a header and one event a line
+"""``python -m tests.ui.demo.record_cast``: records ``tui-lab demo --replay`` in a terminal of its own as
+asciicast, docs/demo.cast, which ``asciinema play`` shows. The format is a header and one event a line
 (https://docs.asciinema.org/manual/asciicast/v2/).
 
 Not a test: it is run by hand when the demo or its recording change."""

@@ -1,5 +1,5 @@
-"""``python -m tests.ui.demo.record_demo FOLDER`` makes the recording that ships with the lab from a demo that was
-played live to its end with ``tui-lab demo --keep FOLDER``.
+"""``python -m tests.ui.demo.record_demo FOLDER`` makes the recording that ships with the lab from a demo that
+was played live to its end with ``tui-lab demo --keep FOLDER``.
 
 Not a test: it is run by hand when the story, the presets or the bundled model change. It refuses a recording
 that names paths of the machine."""

@@ -49,7 +49,8 @@ def log(run: Run, name: str) -> None:
     value, verdict = KEPT[name]
     probe = {
         "suite": "everyday", "version": "1", "n": 40, "chance": 0.25, "pre": 1.0, "post": value, "b": 4,
-        "c": 0, "retention": sample_runs.figure(value), "above_chance": sample_runs.figure(value), "verdict": verdict,
+        "c": 0, "retention": sample_runs.figure(value),
+        "above_chance": sample_runs.figure(value), "verdict": verdict,
         "logprob_change": sample_runs.figure(-0.1), "mcnemar_p": 0.1, "seconds": 0.1, "when": "during",
     }  # fmt: skip
     events.append((55, "item_probe", {"step": STEPS, **probe}))

@@ -1,5 +1,5 @@
-"""The demo in the lab: a replay and a live demo show every chapter with the values of their logs, its keys work,
-and a run that fails or is slow is reported."""
+"""The demo in the lab: a replay and a live demo show every chapter with the values of their logs, its keys
+work, and a run that fails or is slow is reported."""
 
 from __future__ import annotations
 

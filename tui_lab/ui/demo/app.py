@@ -1,6 +1,6 @@
 """The demo: the real lab, driven by the player. Space pauses it, arrows go to the next or previous chapter, Q
-quits; any other key pauses it and then does what it does in the lab. Its runs are written to a temporary folder,
-or to the one that ``--keep`` names."""
+quits; any other key pauses it and then does what it does in the lab. Its runs are written to a temporary
+folder, or to the one that ``--keep`` names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Plays the story of the demo in the lab: performs the actions of each beat, waits for its condition, shows its
-caption. A live demo trains and decodes for real; a replay plays a recording, and the caption bar says so. Demo
-time stands still while the demo is paused."""
+"""Plays the story of the demo in the lab: performs the actions of each beat, waits for its condition, shows
+its caption. A live demo trains and decodes for real; a replay plays a recording, and the caption bar says
+so. Demo time stands still while the demo is paused."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ class Player:
         elif not run.is_reported_slow and (seconds := run.expected_s()) > SLOW_RUN_S:
             run.is_reported_slow = True
             self.app.show_message(
-                f"{run.name} takes about {duration(seconds)} on this machine. The right arrow goes to the next "
-                "chapter; `tui-lab demo --replay` plays a recording instead."
+                f"{run.name} takes about {duration(seconds)} on this machine. The right arrow goes to the "
+                "next chapter; `tui-lab demo --replay` plays a recording instead."
             )
 
     def _fail(self, run: DemoRun, problem: str) -> None:

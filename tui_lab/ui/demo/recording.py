@@ -1,6 +1,6 @@
-"""The recording that ``tui-lab demo --replay`` plays: the event logs and retention results of the two runs and
-the answers of the Playground, from a demo that was played live. One zip file without weights, which names the
-date and the machine. Imports neither torch nor textual."""
+"""The recording that ``tui-lab demo --replay`` plays: the event logs and retention results of the two runs
+and the answers of the Playground, from a demo that was played live. One zip file without weights, which
+names the date and the machine. Imports neither torch nor textual."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The story of the demo as data: chapters of beats. A beat does something in the lab, waits for a condition and
-shows a caption. ``{names}`` in captions are values that the player reads from event logs, results and answers;
-a value that is not known yet is an ellipsis."""
+"""The story of the demo as data: chapters of beats. A beat does something in the lab, waits for a condition
+and shows a caption. ``{names}`` in captions are values that the player reads from event logs, results and
+answers; a value that is not known yet is an ellipsis."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ CHAPTERS = (
         "Setup",
         (
             Beat(
-                "tui-lab fine-tunes small language models and measures what they forget. All of this runs now, "
-                "on this machine, without a network.",
+                "tui-lab fine-tunes small language models and measures what they forget. All of this runs "
+                "now, on this machine, without a network.",
                 do=("action app.setup",),
                 replay="tui-lab fine-tunes small language models and measures what they forget.",
             ),
             Beat(
-                "The bundled model will learn the products of an invented shop. The preset “naive” trains all "
-                "of its weights, without protection against forgetting.",
+                "The bundled model will learn the products of an invented shop. The preset “naive” trains "
+                "all of its weights, without protection against forgetting.",
                 do=("select naive",),
                 replay="The bundled model learns an invented shop. The preset “naive” has no protection.",
             ),
@@ -103,7 +103,8 @@ CHAPTERS = (
                 replay="One prompt, six decoding strategies, all in one batch.",
             ),
             Beat(
-                "Base and tuned model, asked about the shop: the base says “{base}”, the tuned model “{tuned}”.",
+                "Base and tuned model, asked about the shop: the base says “{base}”, the tuned model "
+                "“{tuned}”.",
                 do=("compare naive", "ask shop"),
                 until="answers",
                 waiting="Now the tuned model next to its base.",
@@ -124,8 +125,8 @@ CHAPTERS = (
         "Forgetting",
         (
             Beat(
-                "{naive_retention} of what the base knew above guessing is kept ({naive_low} to {naive_high}, "
-                "{naive_n} questions): {naive_verdict}.",
+                "{naive_retention} of what the base knew above guessing is kept ({naive_low} to "
+                "{naive_high}, {naive_n} questions): {naive_verdict}.",
                 do=("action app.retention", "tab suites"),
                 until="naive measured",
                 waiting="Retention asks both models the same everyday questions. {naive_measuring}",
@@ -134,8 +135,8 @@ CHAPTERS = (
                 "{naive_verdict}.",
             ),
             Beat(
-                "{naive_lost} questions were lost, {naive_gained} gained. Enter opens one, with the probability "
-                "of each choice before and after.",
+                "{naive_lost} questions were lost, {naive_gained} gained. Enter opens one, with the "
+                "probability of each choice before and after.",
                 do=("tab flips",),
                 replay="",
             ),

@@ -1,5 +1,5 @@
-"""Time, money, energy and MFU of a run in words: a line while it goes, and the whole account with its
-formula. What is not known is left out of the line; in the account it is said to be unknown, and why."""
+"""Time, money, energy and MFU of a run as text: one line while it runs, and the full account with its
+formula. The line omits what is unknown; the account says that it is unknown, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tui_lab.ui.views.spans import TextSpan
 
 
 def tariff_or_problem() -> tuple[Prices, str]:
-    """The settings; the plain ones and a sentence where they cannot be read."""
+    """(prices, problem): the prices from the settings; the defaults and a sentence when they cannot be
+    read."""
     try:
         return cost.prices(), ""
     except LabError as error:
@@ -21,13 +22,13 @@ def tariff_or_problem() -> tuple[Prices, str]:
 
 
 def line(state: RunState, status: str, now: float | None = None) -> str:
-    """What is known of money, energy and MFU, in one line; "" where that is nothing."""
+    """Money, energy and MFU in one line; "" when all are unknown."""
     tariff, _ = tariff_or_problem()
     return describe(cost_so_far(state, status, tariff, now), tariff, status in ENDED)
 
 
 def about(state: RunState, status: str, now: float | None = None) -> list[TextSpan]:
-    """The account of a run for its own tab; empty before it began."""
+    """The account of a run for the About tab; empty before the run began."""
     tariff, problem = tariff_or_problem()
     found, ended = cost_so_far(state, status, tariff, now), status in ENDED
     if found.seconds is None:

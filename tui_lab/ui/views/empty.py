@@ -1,5 +1,5 @@
-"""What a pane says while it has nothing to show: what it is for in a few words, and which key to press next.
-The keys are those of the registry, as the user has mapped them."""
+"""The texts of empty panes: what the pane is for, and which key to press next. Keys are shown as the user has
+mapped them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Keymap = Mapping[str, str] | None
 
 
 def no_run(keymap: Keymap = None) -> str:
-    """There is no run at all."""
+    """Without any run."""
     return (
         f"No run yet. {key('app.setup', keymap)} goes to Setup, where "
         f"{key('setup.start', keymap)} starts one: the defaults work as they are."
@@ -19,12 +19,12 @@ def no_run(keymap: Keymap = None) -> str:
 
 
 def no_run_kept(keymap: Keymap = None) -> str:
-    """There is no run whose forgetting could be measured."""
+    """Without a run to measure."""
     return f"{no_run(keymap)} What it forgets is measured here."
 
 
 def no_runs(keymap: Keymap = None) -> str:
-    """The table of runs is empty."""
+    """An empty table of runs."""
     start, wait = key("setup.start", keymap), key("setup.queue", keymap)
     return (
         f"No runs yet. {key('app.setup', keymap)} goes to Setup, where {start} starts one, and {wait} "
@@ -33,29 +33,29 @@ def no_runs(keymap: Keymap = None) -> str:
 
 
 def not_measured(keymap: Keymap = None) -> str:
-    """A run on which no suite was asked yet."""
+    """A run without results."""
     return f"Nothing was measured yet: {key('retention.measure', keymap)} measures a suite."
 
 
 def not_saved(lives: bool, keymap: Keymap = None) -> str:
-    """A run without weights that could be measured; ``lives``: it may still save some."""
+    """A run without saved weights. ``lives``: it may still save some."""
     if lives:
         return "Nothing saved yet: wait for the end, or stop the run."
     return f"This run ended without saving: {key('train.resume', keymap)} on Train resumes it."
 
 
 def no_sweep(keymap: Keymap = None) -> str:
-    """No strengths were tried."""
+    """A run without a strength sweep."""
     return f"{key('retention.sweep', keymap)} tries the adapter at several strengths: gain against retention."
 
 
 def no_points(keymap: Keymap = None) -> str:
-    """No run has both gain and retention."""
+    """No run has gain and retention."""
     return f"Runs appear here once gain and retention are measured: {key('retention.measure', keymap)}."
 
 
 def no_model(keymap: Keymap = None) -> str:
-    """Compare has no model loaded, and none was asked for."""
+    """The Playground without a model."""
     send, model, tuned = (
         key(each, keymap) for each in ("prompt.send", "playground.model", "playground.tuned")
     )
@@ -65,7 +65,7 @@ def no_model(keymap: Keymap = None) -> str:
 
 
 def welcome(keymap: Keymap = None) -> str:
-    """Said once, on the very first start."""
+    """The message of the first start."""
     return (
         f"{key('setup.start', keymap)} starts a first run: a small bundled model learns to talk like a "
         f"pirate, in about a minute, here and without a network. {key('app.help', keymap)} explains "

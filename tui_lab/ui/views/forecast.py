@@ -1,5 +1,6 @@
-"""The forecast of memory, time and money as text: a stacked bar against what is free, its legend, whether it
-fits, and which key helps. Every part has a letter, so that nothing is told by colour alone. Pure."""
+"""The forecast of memory, time and money as text: a stacked bar against the free memory, its legend, the
+verdict, and the keys that help. Each component has a letter, so that no meaning depends on colour alone.
+Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast, MemoryPart
 from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, LargestFit, Remedy
 
-#: Letter and colour of each part: capitals for what is large in most recipes.
+#: Letter and colour of each component; capitals for those that are large in most recipes.
 MARKS: dict[str, tuple[str, str]] = {
     "weights": ("W", "$primary"),
     "adapter": ("a", "$accent"),
@@ -28,17 +29,17 @@ MARKS: dict[str, tuple[str, str]] = {
     "context": ("c", "$foreground"),
     "fragmentation": ("f", "$secondary"),
 }
-#: Beyond the sum up to its upper bound, and what stays free.
+#: Cells between the sum and its upper bound, free cells, and the edge of the free memory.
 UNSURE, FREE, EDGE = "~", "·", "┃"
 
-#: How much room there is: two lines; with a legend; a line for every part.
+#: Amount of detail: two lines; with a legend; one line per component.
 Mode = Literal["brief", "legend", "full"]
 
 
 @dataclass(frozen=True)
 class ForecastView:
-    """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are worked out;
-    ``probing`` is what the exact probe is doing; ``places``: how many GPUs there are to choose from."""
+    """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are computed;
+    ``probing``: progress of the memory probe; ``places``: number of GPUs to choose from."""
 
     outlook: RunEstimate
     remedies: tuple[Remedy, ...] | None = None
@@ -50,8 +51,8 @@ class ForecastView:
 
 
 def cells(parts: tuple[MemoryPart, ...], scale_bytes: float, width: int) -> list[tuple[MemoryPart, int]]:
-    """How many cells of ``width`` each part takes where the whole is ``scale_bytes``; their ends are rounded,
-    so that the sum is never off by more than half a cell."""
+    """Cells of each component in a bar of ``width`` cells for ``scale_bytes``. The ends are rounded, so that
+    the sum is off by at most half a cell."""
     found, sum_bytes, end = [], 0, 0
     for part in parts:
         sum_bytes += part.bytes
@@ -62,7 +63,8 @@ def cells(parts: tuple[MemoryPart, ...], scale_bytes: float, width: int) -> list
 
 
 def bar(memory: MemoryForecast, free_bytes: int | None, width: int) -> Content:
-    """``[WWWWAAAALLc~~·····]``, as wide as what is free; where the sum is more, an edge marks that."""
+    """``[WWWWAAAALLc~~·····]``. The full width is the free memory; when the sum is larger, an edge marks
+    it."""
     inside = max(4, width - 2)
     over = free_bytes is not None and memory.total_bytes > free_bytes
     inside -= over
@@ -92,7 +94,7 @@ def _with_edge(pieces: list[tuple[str, str]], at: int) -> list[tuple[str, str]]:
 
 
 def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
-    """The whole of it, a line of text each; longer ones are wrapped by whoever shows them."""
+    """The forecast as lines of text. The widget wraps long lines."""
     found = shown.outlook
     memory = found.memory
     made: list[Content] = []
@@ -125,7 +127,7 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
 
 
 def _hints(shown: ForecastView) -> list[Content]:
-    """Which keys measure instead of reckoning."""
+    """The keys that measure instead of estimating."""
     if shown.probing:
         return []
     found, hints = shown.outlook, []

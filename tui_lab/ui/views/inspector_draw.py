@@ -50,7 +50,8 @@ class TokenPiece:
 def draw(
     scene: InspectorState, layout: Sequence[Sequence[TokenPiece]], width: int, height: int
 ) -> list[InspectorRow]:
-    """The inspector in at most ``height`` rows of ``width`` cells. ``layout``: :func:`lay_out` for this width."""
+    """The inspector in at most ``height`` rows of ``width`` cells. ``layout``: :func:`lay_out` for this
+    width."""
     if not scene.tokens:
         return [title_row(scene, width), padded((InspectorSpan("The lane has no tokens.", "axis"),), width)]
     first, count = text_window(scene, layout, height)

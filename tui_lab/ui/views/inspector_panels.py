@@ -1,6 +1,6 @@
-"""The panels of the token inspector: probabilities before and after warping, candidates of contrastive search,
-hypotheses of beam search, models side by side. Each is a pure function of the inspector's state and a size in
-cells."""
+"""The panels of the token inspector: probabilities before and after warping, candidates of contrastive
+search, hypotheses of beam search, models side by side. Each is a pure function of the inspector's state
+and a size in cells."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def table(
     marks: str,
     limit: float | None = None,
 ) -> list[InspectorRow]:
-    """One row per token: its name, a bar with a number for each column, and a note given as (text, role). A full
-    bar is ``limit``, by default the smallest scale that holds all values."""
+    """One row per token: its name, a bar with a number for each column, and a note given as (text, role). A
+    full bar is ``limit``, by default the smallest scale that holds all values."""
     name_width = min(18, max(8, width // 5))
     figure = 7
     note_width = min(
@@ -91,7 +91,8 @@ def _mark(chosen: bool, marks: str) -> str:
 
 
 def warping_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The most probable tokens, with their probabilities before and after warping and the cause of the change."""
+    """The most probable tokens, with their probabilities before and after warping and the cause of the
+    change."""
     token = scene.tokens[scene.position]
     if not token.alternatives:
         return _sentence("The lane was decoded without details, so there are no alternatives.", width)
@@ -181,7 +182,8 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
 
 
 def candidate_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
-    """The candidates of contrastive search: model confidence, degeneration penalty, score (Su et al. 2022)."""
+    """The candidates of contrastive search: model confidence, degeneration penalty, score (Su et al.
+    2022)."""
     token = scene.tokens[scene.position]
     if not token.candidates:
         return _sentence("There are no candidates at this position.", width)

@@ -1,5 +1,5 @@
-"""The state of the token inspector, and the small parts that it is drawn from: token texts, levels of surprise,
-bars. Pure; nothing here depends on a screen."""
+"""The state of the token inspector, and the small parts that it is drawn from: token texts, levels of
+surprise, bars. Pure; nothing here depends on a screen."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The numbers behind a plot: reduction of long curves to a few points per column, and axes with readable ticks.
-Pure functions. The reduction keeps the lowest and the highest value of every column, so that no spike is
-lost; a value that is not finite is a gap."""
+"""The numbers behind a plot: reduction of long curves to a few points per column, and axes with readable
+ticks. Pure functions. The reduction keeps the lowest and the highest value of every column, so that no
+spike is lost; a value that is not finite is a gap."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ MAX_VALUE = 1e200
 
 @dataclass(frozen=True)
 class Axis:
-    """A range with ticks in drawn coordinates, which are logarithms to base 10 on a log axis. ``unit``: of the
-    labels, such as MiB."""
+    """A range with ticks in drawn coordinates, which are logarithms to base 10 on a log axis. ``unit``: of
+    the labels, such as MiB."""
 
     low: float
     high: float

@@ -1,6 +1,6 @@
-"""Draws curves as rows of text with plotext: a pure function of data, width and height. Every span of characters
-has a role (``train``, ``axis`` …) instead of a colour, so that a change of theme needs no new drawing. Series
-also differ by their markers, which the legend shows next to the names.
+"""Draws curves as rows of text with plotext: a pure function of data, width and height. Every span of
+characters has a role (``train``, ``axis`` …) instead of a colour, so that a change of theme needs no new
+drawing. Series also differ by their markers, which the legend shows next to the names.
 
 plotext has one global figure: it is cleared before and after, and may be used from one thread only. It is
 imported at the first drawing, after the lab's first frame."""

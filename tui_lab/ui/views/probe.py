@@ -1,6 +1,5 @@
-"""What a run's probes and red flags say, in words: the line of the newest verdict, the line of the worst
-flag, and all of it for the tab that tells what is known of a run. Functions of the run's state; every text
-that came from a log is made safe by who shows it."""
+"""The probes and red flags of a run as text: the newest verdict in one line, the worst flag in one line, and
+all of both for the About tab. Functions of the run's state. The widgets sanitize texts from logs."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_
 
 
 def verdict_look(verdict: str) -> tuple[str, str, str]:
-    """Glyph, word and colour of a verdict; of one that a newer log brings, its own name."""
+    """(glyph, word, role) of a verdict. An unknown verdict of a newer log keeps its name."""
     glyph, word = VERDICTS.get(verdict, ("·", verdict.replace("_", " ")))
     return glyph, word, ROLES.get(verdict, "")
 
@@ -31,7 +30,7 @@ def _count(value: int | None) -> str:
 
 
 def verdict_line(state: RunState) -> list[TextSpan]:
-    """The newest item probe and the newest distance, in one line; [] before the first."""
+    """The newest item probe and the newest KL divergence, in one line; [] before the first."""
     parts: list[TextSpan] = []
     if state.item_probes:
         probe = state.item_probes[-1]
@@ -52,7 +51,7 @@ def verdict_line(state: RunState) -> list[TextSpan]:
 
 
 def about_probes(state: RunState) -> list[TextSpan]:
-    """Plan and results of the probes, a line each."""
+    """Plan and results of the probes, one line each."""
     parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:
@@ -76,7 +75,8 @@ FLAG_ROLES = {"red": "forgotten", "amber": "undecided"}
 
 
 def flag_line(flags: Sequence[Flag], key: str) -> list[TextSpan]:
-    """The worst flag with its remedy, and how to see all; [] without one. ``flags``: the worst first."""
+    """The worst flag with its remedy, and the key that shows all; [] without flags. ``flags``: worst
+    first."""
     if not flags:
         return []
     worst = flags[0]
@@ -85,7 +85,7 @@ def flag_line(flags: Sequence[Flag], key: str) -> list[TextSpan]:
 
 
 def about_flags(flags: Sequence[Flag]) -> list[TextSpan]:
-    """Every flag: what is seen, and what helps."""
+    """Every flag with its observation and its remedy."""
     parts: list[TextSpan] = []
     for flag in flags:
         parts.append((f"⚑ {flag.name.replace('_', ' ')}", FLAG_ROLES[flag.severity]))

@@ -1,5 +1,5 @@
-"""The summary of a recipe before the run starts: trained parameters, what is resolved for this machine and why,
-refusals and warnings, and the equivalent command. Imports no torch."""
+"""The summary of a recipe before the run starts: trained parameters, what is resolved for this machine and
+why, refusals and warnings, and the equivalent command. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tui_lab.recipes.resolve import resolve
 
 @dataclass(frozen=True)
 class RecipeSummary:
-    """What Setup shows of a recipe. ``reasons`` are (field, value, reason). The run can start when ``refusals``
-    is empty."""
+    """What Setup shows of a recipe. ``reasons`` are (field, value, reason). The run can start when
+    ``refusals`` is empty."""
 
     recipe: Recipe | None = None
     entry: catalog.Entry | None = None

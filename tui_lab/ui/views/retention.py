@@ -1,5 +1,6 @@
-"""The words of Retention: the verdict, the table of suites and categories, the items that flipped, one item with
-its choices before and after. Pure; text of suites and models is shown as text."""
+"""The texts of the Retention pane: the verdict, the table of suites and categories, the items whose
+correctness changed, one item with its choices before and after. Pure. Texts of suites and models are
+sanitized."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ NOT_REHEARSED = "not rehearsed"
 
 
 def verdict_words(verdict: str) -> tuple[str, str]:
-    """Glyph and word, and the colour."""
+    """(glyph and word, colour) of a verdict."""
     if not verdict:
         return "· not measured", "$text-muted"
     glyph, word, role = verdict_look(verdict)
@@ -33,7 +34,7 @@ def verdict_words(verdict: str) -> tuple[str, str]:
 
 
 def decision(verdict: str, threshold: float) -> str:
-    """What the threshold that was set before the run says of it."""
+    """The decision by the threshold that the recipe set before the run."""
     said = {
         "green": "accept: retention is surely over it",
         "red": "reject: retention is surely under it",
@@ -63,7 +64,7 @@ def cells(name: str, comparison: Comparison | None, n: int) -> tuple[str, ...]:
 
 
 def line(row: Sequence[str], room: int = 0) -> str:
-    """A row of the table as text; for a narrow ``room`` (in cells) without what can be done without."""
+    """A row of the table as text. A narrow ``room`` (in cells) drops the dispensable columns."""
     parts = []
     narrow = 0 < room < sum(WIDTHS) + len(WIDTHS) - 1
     for place, (cell, width) in enumerate(zip(row, WIDTHS, strict=True)):
@@ -75,7 +76,7 @@ def line(row: Sequence[str], room: int = 0) -> str:
 
 
 def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]]:
-    """The table: (suite, category or "", the line, the colour)."""
+    """The table as (suite, category or "", line, colour)."""
     found = []
     for suite, result in kept.results.items():
         comparison = result.comparison
@@ -91,7 +92,7 @@ def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]
 
 
 def flips(result: SuiteResult | None, category: str = "") -> list[tuple[int, str, str]]:
-    """The items that flipped: (index, line, colour), lost ones first."""
+    """The items whose correctness changed, as (index, line, colour): lost ones first."""
     lost, gained = [], []
     for index, item in enumerate(result.items if result else ()):
         if category and item.category != category:
@@ -105,7 +106,7 @@ def flips(result: SuiteResult | None, category: str = "") -> list[tuple[int, str
 
 
 def shares(loglikelihoods: Sequence[float]) -> list[float]:
-    """Each choice's share of the probability of all choices."""
+    """Softmax over the log-likelihoods of the choices; not finite ones get 0."""
     finite = [value for value in loglikelihoods if math.isfinite(value)]
     if not finite:
         return [math.nan] * len(loglikelihoods)
@@ -115,7 +116,7 @@ def shares(loglikelihoods: Sequence[float]) -> list[float]:
 
 
 def item(result: SuiteResult, index: int, width: int) -> Content:
-    """One item: the question, its choices, and how probable each was before and after."""
+    """One item: the question and its choices with their probabilities before and after."""
     each = result.items[index]
     base, tuned = each.base.loglikelihoods, each.tuned.loglikelihoods if each.tuned else []
     count = max(len(each.choices), len(base), len(tuned))
@@ -144,12 +145,12 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
 
 
 def first_advice(found: Sequence[Advice]) -> str:
-    """The first thing to try, in a line."""
+    """The first suggestion, in one line."""
     return f"next: {found[0].action}: {found[0].reason}" if found else ""
 
 
 def advice_lines(found: Sequence[Advice]) -> Content:
-    """What to try next, in order."""
+    """All suggestions, in order."""
     parts: list[Any] = []
     for place, each in enumerate(found, 1):
         parts += [(f"{place}. {each.action}", "bold"), f": {each.reason}.\n"]

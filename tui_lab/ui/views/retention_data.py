@@ -1,5 +1,6 @@
-"""What Retention shows, read from the folders of runs: results of suites, the strength sweep, what was gained,
-and all runs as points of gain against retention. No torch; a damaged file costs what it held."""
+"""The data of the Retention pane, read from run folders: results of suites, the strength sweep, the score of
+the new task, and all runs as points of retention over gain. Imports no torch. A damaged file loses only
+its contents."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ Figure = Mapping[str, float]  # value, low, high
 
 @dataclass
 class RetentionReport:
-    """One run with everything that was measured of it."""
+    """A run with its retention results."""
 
     run: Run
     recipe: Recipe | None
@@ -45,18 +46,18 @@ class RetentionReport:
 
     @property
     def threshold(self) -> float:
-        """Set before the run, with its recipe."""
+        """The retention threshold of the recipe."""
         return self.recipe.retention_threshold if self.recipe else 0.9
 
     @property
     def acquisition(self) -> tuple[float, float]:
-        """The new task's own score before and after; NaN where it was not measured."""
+        """(start, end) score of the new task; NaN where not measured."""
         return self.state.score("start"), self.state.score("end")
 
 
 @dataclass(frozen=True)
 class RunPoint:
-    """A run in the picture of all runs."""
+    """A run in the plot of all runs."""
 
     run_id: str
     label: str
@@ -69,7 +70,7 @@ KnownPoint = tuple[tuple[int, ...], RunPoint | None]
 
 
 def read(run: Run, state: RunState | None = None) -> RetentionReport:
-    """Everything of one run; reading its log costs milliseconds."""
+    """Reads one run. Reading its log takes milliseconds."""
     recipe: Recipe | None = None
     problems = []
     try:
@@ -107,7 +108,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def figure(comparison: Comparison | None) -> Figure | None:
-    """The retention that a comparison is judged by: above chance where there is a chance level."""
+    """The retention that decides the verdict: above chance where the suite has a chance level."""
     return asdict(comparison.headline) if comparison else None
 
 
@@ -138,7 +139,7 @@ def facts(kept: RetentionReport, suite: str) -> AdviceFacts:
 
 
 def _strength_refused(kept: RetentionReport) -> str:
-    """Why the strength of the run's adapter cannot be changed; "" when it can, or is not known."""
+    """Why the strength of the adapter cannot be changed; "" when it can, or is unknown."""
     try:
         config = json.loads((kept.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -150,13 +151,13 @@ def _strength_refused(kept: RetentionReport) -> str:
 
 
 def label(recipe: Recipe | None, run_id: str) -> str:
-    """A run in a few words."""
+    """A short label of a run."""
     what = f"{recipe.preset or recipe.method} · {recipe.data.rpartition('/')[2]}" if recipe else ""
     return f"{run_time(run_id)}  {what}".strip()
 
 
 def point(kept: RetentionReport, suite: str) -> RunPoint | None:
-    """The run as a point; None until both were measured."""
+    """The run as a point; None until gain and retention are measured."""
     start, end = kept.acquisition
     result = kept.results.get(suite)
     found = figure(result.comparison if result else None)
@@ -168,7 +169,7 @@ def point(kept: RetentionReport, suite: str) -> RunPoint | None:
 
 
 def front(points: Iterable[RunPoint]) -> list[RunPoint]:
-    """The Pareto front, by rising gain: no other run gained as much and kept more."""
+    """The Pareto front of gain and retention, by ascending gain."""
     best: list[RunPoint] = []
     for each in sorted(points, key=lambda p: (-p.gained, -p.retention)):
         if not best or each.retention > best[-1].retention:
@@ -177,8 +178,8 @@ def front(points: Iterable[RunPoint]) -> list[RunPoint]:
 
 
 def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPoint]) -> list[RunPoint]:
-    """All runs of which both were measured. ``known`` keeps them by run and suite, as long as the run's log
-    and results stay as they were."""
+    """All runs with gain and retention. ``known`` caches them by (run, suite) while the log and the results
+    of the run are unchanged."""
     found = []
     for run in runs:
         stamp = _stamp(run)
@@ -191,7 +192,7 @@ def points(runs: Sequence[Run], suite: str, known: dict[tuple[str, str], KnownPo
 
 
 def _stamp(run: Run) -> tuple[int, ...]:
-    """What changes when a run's log or its results do."""
+    """A value that changes whenever the log or the results of a run change."""
     stamp: list[int] = []
     for path in (run.events_path, *sorted((run.path / FOLDER).glob("*.json"))):
         with contextlib.suppress(OSError):

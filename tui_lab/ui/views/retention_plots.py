@@ -1,5 +1,5 @@
-"""The curves of the Retention pane: retention over steps, gain and retention over adapter strength, all runs as
-points of retention over gain. Pure functions."""
+"""The curves of the Retention pane: retention over steps, gain and retention over adapter strength, all runs
+as points of retention over gain. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
 
 
 def curve_series(kept: RetentionReport, suite: str) -> list[Series]:
-    """Retention with its interval at every item probe, and the threshold."""
+    """Retention with its 95 % interval at every item probe, and the threshold."""
     probes = [probe for probe in kept.state.item_probes if probe.suite == suite]
     if not probes:
         return []
@@ -35,7 +35,7 @@ def curve_series(kept: RetentionReport, suite: str) -> list[Series]:
 
 
 def strength_series(strength: dict[str, Any] | None) -> list[Series]:
-    """Gain and retention at every strength, and what is to be kept."""
+    """Score of the new task and retention at every adapter strength, and the share to keep."""
     points = sorted((strength or {}).get("points") or (), key=lambda point: float(point["strength"]))
     if not points:
         return []
@@ -51,7 +51,7 @@ def strength_series(strength: dict[str, Any] | None) -> list[Series]:
 
 
 def runs_series(points: Sequence[RunPoint], run_id: str) -> list[Series]:
-    """All runs, those that no other beats, and the one that is shown."""
+    """All runs, their Pareto front, and the selected run."""
     found = sorted(points, key=lambda point: point.gained)
     best = front(found)
     mine = [point for point in found if point.run_id == run_id]

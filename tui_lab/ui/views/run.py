@@ -1,5 +1,5 @@
-"""A run in words: one line of progress, its result, what is known of it, and what to do when it died.
-Functions of the run's state; every text that came from a log is made safe by who shows it."""
+"""A run as text: progress in one line, its result, everything known about it, and what to do after a failure.
+Functions of the run's state. The widgets sanitize texts from logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORTEST_BAR = 8
 
 
 def phase_text(state: RunState) -> str:
-    """What the run is doing now, in words."""
+    """The phase of the run."""
     return phase(state.phase, state.phase_detail)
 
 
@@ -34,7 +34,7 @@ def elapsed_s(state: RunState, status: str, now: float) -> float:
 
 
 def progress_line(state: RunState, status: str, now: float, width: int, tick: int, ascii_only: bool) -> str:
-    """Bar, step, times; before the first step what is being done."""
+    """Progress bar, step and times; before the first step the phase."""
     total, step = state.total_steps, state.step
     passed = duration(elapsed_s(state, status, now))
     if not total or (not step and status not in ENDED):
@@ -54,7 +54,7 @@ def progress_line(state: RunState, status: str, now: float, width: int, tick: in
 
 
 def figures_line(state: RunState, width: int) -> str:
-    """The newest figures, the most important first, as many as fit."""
+    """The newest values, the most important first, as many as fit."""
     parts = []
     if state.loss.values:
         parts.append(f"loss {quantity(state.loss.last, 'number')}")
@@ -74,7 +74,7 @@ def figures_line(state: RunState, width: int) -> str:
 
 
 def memory_parts(state: RunState) -> list[TextSpan]:
-    """The memory that the run takes, and what was forecast."""
+    """Measured and forecast memory."""
     parts: list[TextSpan] = []
     for label, curve in list(state.memory.items())[:1]:
         parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
@@ -84,7 +84,7 @@ def memory_parts(state: RunState) -> list[TextSpan]:
 
 
 def score_line(state: RunState) -> str:
-    """The task's own score, start → end."""
+    """The score of the task, start → end."""
     if not state.scores:
         return ""
     start, end = state.score("start"), state.score("end")
@@ -116,7 +116,7 @@ def trouble(status: str, state: RunState, log_tail: Sequence[str]) -> str:
 
 
 def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> str:
-    """What to do now; with the keys that resume a run and that go to Setup."""
+    """What to do next, with the keys that resume a run and open Setup."""
     if status in ("failed", "crashed"):
         if state.checkpoints:
             return f"{resume_key} goes on from the checkpoint at step {state.checkpoints[-1].step}."
@@ -138,7 +138,7 @@ def event_parts(event: Event) -> tuple[TextSpan, ...]:
 
 
 def sample_parts(sample: SampleEvent) -> tuple[TextSpan, ...]:
-    """What the model answered at a step, with what it was asked."""
+    """A sample: step, prompt and the model's answer."""
     return (
         (f"step {sample.step}  ", "title"),
         (f"{sample.prompt}\n", "axis"),
@@ -155,7 +155,7 @@ def about_run(
     resume_key: str,
     choose_key: str,
 ) -> list[TextSpan]:
-    """Everything that is known of a run, for its own tab."""
+    """Everything known about a run, for the About tab."""
     parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:
@@ -200,7 +200,7 @@ def about_run(
 
 
 def data_facts(data: DataEvent) -> list[str]:
-    """What a person wants to know of the prepared data: sizes, and whatever was left out."""
+    """Sizes of the prepared data, and the rows that were left out or changed."""
     words = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
     if data.train_trained_tokens is not None:
         words.append(f"{data.train_trained_tokens:,} tokens trained a pass")

@@ -1,5 +1,5 @@
-"""The curves of a run's plots: loss, retention, KL divergence from the base, memory, throughput, learning rate.
-Pure functions of the run's state; x is the training step in all of them."""
+"""The curves of a run's plots: loss, retention, KL divergence from the base, memory, throughput, learning
+rate. Pure functions of the run's state; x is the training step in all of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tui_lab.runs.telemetry import Track
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
 from tui_lab.ui.views.run import MEMORY_ROLES
 
-#: Below this many points a smoothed curve says nothing that the raw one does not.
+#: A smoothed curve is drawn from this many points on.
 SMOOTHED_FROM = 8
-#: Weight of the past: follows a short run without trailing far behind it.
+#: Weight of the past in the exponential moving average: small enough to follow a short run.
 SMOOTHING = 0.8
 
-#: Short names for a legend that must hold four of them.
+#: Short names for a legend of four.
 MEMORY_WORDS = {"cuda_allocated": "allocated", "cuda_reserved": "reserved", "gpu_used": "device"}
-#: The highest ever allocated is told in words: as a curve it would hide the one that it is the top of.
+#: The peak is shown as text: as a curve it would hide the curve below it.
 NOT_DRAWN = ("cuda_peak",)
 
-#: Instead of what will appear, once nothing will.
+#: Text of an empty plot after the run has ended.
 NOTHING_CAME = "The run ended before there was anything to draw here."
 
 Maker = Callable[[RunState], Sequence[Series]]
 
 
 def loss_series(state: RunState) -> list[Series]:
-    """Training loss as measured and smoothed, and validation."""
+    """Training loss, raw and smoothed, and validation loss, in nats per token."""
     loss, validation = state.loss, state.validation
     series = [Series("train", "train", loss.steps, loss.values)]
     if len(loss.values) >= SMOOTHED_FROM:
@@ -41,7 +41,7 @@ def loss_series(state: RunState) -> list[Series]:
 
 
 def memory_series(state: RunState) -> list[Series]:
-    """Every kind of memory that the run reports, named as what it is, and the forecast of its peak as a line.
+    """Every kind of memory that the run reports, in bytes, and the forecast of its peak.
     What the whole device has in use is taken from telemetry, which looks more often than once a step."""
     looks: tuple[LineStyle, ...] = ("thin", "thick", "points")
     curves: dict[str, Curve | Track] = {
@@ -75,14 +75,14 @@ def one_series(name: str, role: str, curve: Curve) -> list[Series]:
 
 
 def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[IntervalRecord]) -> Series:
-    """Intervals as upright lines, with a gap after each; the legend has their name alone."""
+    """Confidence intervals as vertical lines with gaps between them."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one.high, one.low, math.nan)]
     return Series(name, role, xs, ys, shows_last=False)
 
 
 def retention_series(state: RunState) -> list[Series]:
-    """Retention by item probes with its interval, and the threshold that it is judged by."""
+    """Retention by item probes with its 95 % interval, and the threshold."""
     if not state.item_probes:
         return []
     steps = [probe.step for probe in state.item_probes]
@@ -99,7 +99,7 @@ def retention_series(state: RunState) -> list[Series]:
 
 
 def kl_series(state: RunState) -> list[Series]:
-    """The distance from the base on general text, with its interval, and on the task's own."""
+    """KL divergence from the base in nats per token: on general text with its interval, and on the task."""
     if not state.kl_probes:
         return []
     steps = [probe.step for probe in state.kl_probes]

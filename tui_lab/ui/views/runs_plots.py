@@ -1,5 +1,5 @@
-"""Curves of several runs in one plot. Each has a colour and a letter on its curve, so that no meaning depends on
-colour alone. Pure functions of the curves in the logs."""
+"""Curves of several runs in one plot. Each has a colour and a letter on its curve, so that no meaning depends
+on colour alone. Pure functions of the curves in the logs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def overlay(curves: Sequence[RunCurves], metric: str, axis: str) -> tuple[list[S
 
 
 def _letter_points(ys: Sequence[float], number: int, many: int) -> list[int]:
-    """Indexes of the points with the letter: spread along the curve, different for each run, never in a gap."""
+    """Indexes of the points with the letter: spread along the curve, different for each run, never in a
+    gap."""
     fractions = [(turn + (number + 1) / (many + 1)) / LETTERS_ON_CURVE for turn in range(LETTERS_ON_CURVE)]
     found = dict.fromkeys(round(fraction * (len(ys) - 1)) for fraction in fractions)
     return [place for place in found if math.isfinite(ys[place])]

@@ -1,5 +1,5 @@
-"""The summary of a recipe as text: whether it can start, trained parameters, warnings, the equivalent command,
-and the reasons for what was resolved. Pure."""
+"""The summary of a recipe as text: whether it can start, trained parameters, warnings, the equivalent
+command, and the reasons for what was resolved. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The machine of a run in words: whose memory is in use, what the GPU does and what holds it back, and how
-that compares with the forecast. Functions of the run's state; as many pieces a line as fit, the most
-important first. Every text that came from a log is made safe here.
-"""
+"""The hardware of a run as text: GPU memory by owner, activity, throttling, and the memory forecast next to
+the measured peak. Functions of the run's state; as many pieces per line as fit, the most important first.
+Texts from a log are sanitized here."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 
 
 def fitting(pieces: Sequence[str], width: int) -> str:
-    """As many pieces as fit, from the first on."""
+    """As many pieces as fit in ``width`` cells, from the first on."""
     shown = [piece for piece in pieces if piece]
     while len(shown) > 1 and len(SEPARATOR.join(shown)) > width:
         shown.pop()
@@ -31,7 +30,7 @@ def fitting(pieces: Sequence[str], width: int) -> str:
 
 
 def machine_lines(state: RunState, status: str, width: int, most: int) -> list[TextSpan]:
-    """At most ``most`` lines of text and role for beside the memory plot."""
+    """At most ``most`` lines of (text, role) below the memory plot."""
     telemetry = state.telemetry
     if not telemetry.records:
         return []
@@ -65,7 +64,7 @@ def _named(gpu: GpuTelemetry, many: bool) -> str:
 
 
 def others_text(gpu: GpuTelemetry) -> str:
-    """Whose memory it is that is not the run's, in words; "" when nobody else holds any."""
+    """The GPU memory of other processes; "" when they hold none."""
     others = as_float(gpu.now.others_bytes)
     if math.isfinite(others):
         return f"other processes hold {size(others)}" if others >= OTHERS_FROM_BYTES else ""
@@ -108,7 +107,7 @@ def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
 
 
 def activity(now: GpuRecord) -> list[str]:
-    """What a GPU does, figure by figure, as far as the driver tells."""
+    """Utilization, temperature, power, clocks and PCIe traffic, as far as the driver reports them."""
 
     def whole(measured: float | None, unit: str) -> str:
         value = as_float(measured)
@@ -127,7 +126,7 @@ def activity(now: GpuRecord) -> list[str]:
 
 
 def forecast_text(state: RunState) -> str:
-    """The forecast of the peak beside what the run took; "" without a forecast."""
+    """The forecast of peak memory next to the measured peak; "" without a forecast."""
     forecast = state.forecast
     if forecast is None or not math.isfinite(forecast.total):
         return ""
@@ -140,7 +139,7 @@ def forecast_text(state: RunState) -> str:
 
 
 def about_machine(state: RunState) -> list[TextSpan]:
-    """Everything that telemetry knows, a line a figure, for the tab that tells all."""
+    """All telemetry, one value per line, for the About tab."""
     parts: list[TextSpan] = []
 
     def line(label: str, text: str, role: str = "") -> None:

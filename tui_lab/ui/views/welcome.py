@@ -1,5 +1,5 @@
-"""The very first start: a few words on what to press, said once and gone by themselves. That it was said is
-remembered in the state folder; who has a run or a settings file already needs no such words."""
+"""The message of the very first start. A marker file in the state folder records that it was shown; users
+with runs or a settings file do not see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 25.0
 
 
 def words(keymap: Keymap = None) -> str:
-    """What to say now; "" on every start but the first."""
+    """The message to show now; "" on every start but the first."""
     mark = state_dir() / MARK
     if path_exists(mark) or path_exists(settings.path()) or list_runs():
         return ""

@@ -1,5 +1,5 @@
-"""A list to choose one item from. The chosen item is marked, the foot explains the one under the cursor, and the
-last line asks for a name that is not in the list."""
+"""A list to choose one item from. The chosen item is marked, the foot explains the one under the cursor, and
+the last line asks for a name that is not in the list."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ChooserItem:
 
 
 class Chooser(Vertical):
-    """Posts :class:`Picked` when Enter selects an item. ``widths``: cells of the columns but the last; ``empty``:
-    text without items; ``other``: the line that asks for a name."""
+    """Posts :class:`Picked` when Enter selects an item. ``widths``: cells of the columns but the last;
+    ``empty``: text without items; ``other``: the line that asks for a name."""
 
     DEFAULT_CSS = """
     Chooser { height: 1fr; }

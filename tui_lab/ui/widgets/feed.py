@@ -1,6 +1,6 @@
-"""A growing list of texts, such as the events of a run or samples of a model. It keeps the newest few hundred,
-follows the end unless the user has scrolled up, and wraps again when its width changes. Control characters
-become glyphs, and markup is not interpreted."""
+"""A growing list of texts, such as the events of a run or samples of a model. It keeps the newest few
+hundred, follows the end unless the user has scrolled up, and wraps again when its width changes. Control
+characters become glyphs, and markup is not interpreted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Feed(RichLog):
         self.rewrite()
 
     def update_entries(self, entries: Sequence[tuple[TextSpan, ...]]) -> None:
-        """Shows these entries. New ones are appended; everything is rewritten only when earlier ones differ."""
+        """Shows these entries. New ones are appended; everything is rewritten only when earlier ones
+        differ."""
         old, entries = list(self.entries), list(entries)
         for dropped in range(len(old)):  # the oldest may have been dropped
             if entries and old[dropped] == entries[0] and old[dropped:] == entries[: len(old) - dropped]:

@@ -1,5 +1,4 @@
-"""The forecast in the Setup pane: a bar of its parts against the free memory, with as much said beside it as
-there is room for."""
+"""The forecast on Setup: a bar of memory components against the free memory, with as much detail as fits."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ COLUMNS, ROWS = 100, 32
 
 
 class ForecastBar(Widget):
-    """Shows a :class:`tui_lab.ui.views.forecast.Shown`; nothing while there is none."""
+    """Shows a :class:`tui_lab.ui.views.forecast.ForecastView`; hidden without one."""
 
     DEFAULT_CSS = "ForecastBar { width: 1fr; height: auto; display: none; }"
 
@@ -25,7 +24,7 @@ class ForecastBar(Widget):
         self.shown: ForecastView | None = None
 
     def show(self, shown: ForecastView | None) -> None:
-        """Draws it anew where it differs."""
+        """Redraws when the forecast differs."""
         if shown == self.shown:
             return
         self.shown = shown
@@ -40,7 +39,7 @@ class ForecastBar(Widget):
         return "legend" if size.width >= COLUMNS or size.height >= ROWS else "brief"
 
     def content(self, width: int) -> Content:
-        """All of it at a width."""
+        """The text for a width in cells."""
         return Content("\n").join(lines(self.shown, width, self.mode)) if self.shown else Content("")
 
     def render(self) -> Content:

@@ -1,7 +1,7 @@
-"""The fields of a recipe as a list: one line each with label, value and a mark when it differs from the
-preset; what is wrong stands under the field, what a field means at the foot. One stop for the keyboard:
-arrows move, Enter edits in place, Left and Right go through choices, Backspace gives the preset's value
-back. Groups that a first run does without are closed; Enter on their line opens them."""
+"""The fields of a recipe as a list. Each line has a label, a value, and a mark when the value differs from
+the preset; problems are below the field, help is at the foot. Arrows move, Enter edits in place, Left and
+Right change a choice, Backspace restores the preset's value. Groups that a first run does not need are
+closed; Enter opens them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ELSEWHERE = frozenset({"model", "preset", "data"})
 
 
 def shown_value(value: Any) -> str:
-    """A value as the form writes it, and as it can be typed."""
+    """A value as the form shows it and accepts it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -38,7 +38,7 @@ def shown_value(value: Any) -> str:
 
 
 class Rows(OptionList):
-    """The list itself. Left and Right are asked for by the form."""
+    """The list of fields. Left and Right are handled by the form."""
 
     BINDINGS = bindings("form")
 
@@ -50,7 +50,7 @@ class Rows(OptionList):
 
 
 class Editor(Input):
-    """The text field that lies over a row while it is edited."""
+    """The text field over a row that is edited."""
 
     BINDINGS = bindings("editor")
 
@@ -59,7 +59,7 @@ class Editor(Input):
 
 
 class Picker(OptionList):
-    """The choices of a field, over the list."""
+    """The choices of a field that is edited."""
 
     BINDINGS = bindings("editor")
 
@@ -68,7 +68,7 @@ class Picker(OptionList):
 
 
 class FieldsForm(Vertical):
-    """Every field of a recipe. :meth:`load` gives it values; it posts :class:`Changed`."""
+    """Every field of a recipe. :meth:`load` sets the values; a change posts :class:`Changed`."""
 
     DEFAULT_CSS = """
     FieldsForm { layers: base editor; height: 1fr; }
@@ -88,7 +88,7 @@ class FieldsForm(Vertical):
 
     @dataclass
     class Changed(Message):
-        """The values changed; ``key`` is the field, "" when all may have."""
+        """The values changed. ``key``: the field, "" for all."""
 
         values: dict[str, Any]
         key: str
@@ -122,7 +122,7 @@ class FieldsForm(Vertical):
     # ------------------------------------------------------------------ values
 
     def load(self, values: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-        """Shows ``values``; ``base`` is what they are compared with (the preset over the defaults)."""
+        """Shows ``values``. ``base``: the values to compare with (the preset over the defaults)."""
         self._close(focus=False)
         self.values, self.base = dict(values), dict(base)
         self.problems = check_values(self.values)
@@ -130,7 +130,7 @@ class FieldsForm(Vertical):
         self._fill()
 
     def _fill(self) -> None:
-        """The rows of all open groups; the cursor stays where it was."""
+        """Fills the rows of all open groups. The cursor stays on its field."""
         rows = self.query_one(Rows)
         keep = self.key
         rows.clear_options()
@@ -167,7 +167,7 @@ class FieldsForm(Vertical):
         ]
 
     def _group_prompt(self, group: str) -> Content:
-        """The line of a group that opens and closes, with what is set in it."""
+        """The title line of a group, with the number of fields that are set."""
         count = len(self._set_in((group,)))
         note = f"   {count} set" if count else "   as usual"
         mark = "▾" if group in self._open else "▸"
@@ -179,14 +179,14 @@ class FieldsForm(Vertical):
         self._fill()
 
     def set_advice(self, advice: Mapping[str, str]) -> None:
-        """Sentences that warn, by field."""
+        """Sets warnings, by field."""
         if dict(advice) != self.advice:
             self.advice = dict(advice)
             self._rewrite()
 
     @property
     def key(self) -> str:
-        """The field that the cursor is on."""
+        """The field under the cursor."""
         rows = self.query_one(Rows)
         if rows.highlighted is None or not rows.option_count:
             return ""
@@ -194,7 +194,7 @@ class FieldsForm(Vertical):
 
     @property
     def explains(self) -> str:
-        """What is explained of it on demand: the field that is edited, or under the cursor."""
+        """The term that F10 explains: the field that is edited, or under the cursor."""
         return f"fields.{self._editing or self.key}"
 
     def go_to(self, key: str) -> None:
@@ -210,7 +210,7 @@ class FieldsForm(Vertical):
         return {k: v for k, v in self.values.items() if k in self.base and v != self.base[k]}
 
     def set_value(self, key: str, value: Any) -> None:
-        """Gives a field a value and tells."""
+        """Sets a field and posts :class:`Changed`."""
         if self.values.get(key) == value and type(self.values.get(key)) is type(value):
             return
         self.values[key] = value
@@ -261,7 +261,7 @@ class FieldsForm(Vertical):
         self._describe()
 
     def _describe(self, candidate: Any = None) -> None:
-        """The foot: what the field under the cursor means and takes, or what is wrong with it."""
+        """Shows help for the field under the cursor at the foot, or its problem."""
         about, key = self.query_one("#about", Static), self._editing or self.key
         if key not in FIELDS:
             group = key.removeprefix("group-")
@@ -289,7 +289,7 @@ class FieldsForm(Vertical):
     # ------------------------------------------------------------------ editing
 
     def _row_top(self, key: str) -> int:
-        """The line of a field in the window of the list."""
+        """The row of a field, relative to the top of the list."""
         top = 0
         for option in self.query_one(Rows).options:
             if option.id == key:
@@ -312,7 +312,7 @@ class FieldsForm(Vertical):
             self.toggle(event.option_id.removeprefix("group-"))
 
     def edit(self, key: str) -> None:
-        """Opens the editor of a field; a switch is turned at once."""
+        """Opens the editor of a field; a switch is toggled at once."""
         info, value = FIELDS[key], self.values.get(key)
         if info.kind == "bool":
             self.set_value(key, not value)

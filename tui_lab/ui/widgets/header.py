@@ -1,4 +1,4 @@
-"""The line at the top: the panes with their keys, and what is going on: model, preset, state of the run."""
+"""The header line: the panes with their keys, and the model, preset and state of the run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TITLE_COLUMNS, ROOMY_COLUMNS = 110, 100
 
 
 def fitted(text: str, state: str, room: int) -> str:
-    """As much as fits of what the run is and how it stands, the beginning left out first: its state is what
-    one looks for, its step comes next, its name stands on the pane."""
+    """The run's name and state in at most ``room`` cells. Words are dropped from the left: the state is the
+    most important, then the step."""
     words = text.split()
     tail = state_text(state) if state else ""
     for gone in range(len(words) + 1):
@@ -42,7 +42,7 @@ def fitted(text: str, state: str, room: int) -> str:
 
 
 class HeaderLine(Widget):
-    """One line: panes on the left, the run on the right. Click a pane to go there."""
+    """Panes on the left, the run on the right. A click on a pane goes there."""
 
     DEFAULT_CSS = """
     HeaderLine { dock: top; height: 1; width: 100%; background: $panel; color: $foreground; }
@@ -91,7 +91,7 @@ class HeaderLine(Widget):
         )
 
     def jump_places(self) -> list[tuple[int, str]]:
-        """Before each pane's name, and what goes to it."""
+        """(cell, action) of every pane, for jump mode."""
         found, x = [], 0
         for text, _, pane in self._left():
             if pane:

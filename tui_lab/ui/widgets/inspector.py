@@ -1,5 +1,5 @@
-"""The token inspector on the screen: holds the position in a lane, draws it with ``views.inspector_draw``, and
-redraws only the rows that changed."""
+"""The token inspector on the screen: holds the position in a lane, draws it with ``views.inspector_draw``,
+and redraws only the rows that changed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One lane of a comparison: its strategy in one line that can be edited in place, its text as it comes, and
-its figures below."""
+"""One lane of the Playground: its strategy, which can be edited in place, its text while it is decoded, and
+its statistics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KIN = {"sample": "temperature", "min-p": "top-p"}
 
 
 def role(lane: Lane) -> str:
-    """The semantic name of the lane's colour."""
+    """The role of the lane's colour."""
     name = lane.strategy.name
     return f"strategy-{_KIN.get(name, name)}"
 
@@ -48,7 +48,7 @@ ROOMY_COLUMNS = 62
 
 
 class LaneView(Vertical, can_focus=True):
-    """See the module's docstring. It does nothing by itself: the pane feeds it."""
+    """See the module's docstring. The pane passes it all data."""
 
     BINDINGS = bindings("lane")
     DEFAULT_CSS = """
@@ -85,7 +85,7 @@ class LaneView(Vertical, can_focus=True):
     # ------------------------------------------------------------------ what it shows
 
     def set_lane(self, lane: Lane, number: int) -> None:
-        """Another strategy, seed or place; what stands below is of the one before and goes."""
+        """Sets strategy, seed and number. A changed strategy or seed clears the answer."""
         anew = lane.text != self.lane.text
         self.lane, self.number = lane, number
         if anew:
@@ -99,14 +99,14 @@ class LaneView(Vertical, can_focus=True):
         self._draw_figures()
 
     def begin(self) -> None:
-        """A run has been asked for."""
+        """Called when a request is sent."""
         self._reset("waiting for the first token …")
         self._text.grows = True
         self.state = "running"
         self._draw_title()
 
     def take(self, event: Tokens | Beams | LaneDone) -> None:
-        """Something came for this lane."""
+        """Called with every event of this lane."""
         if isinstance(event, Tokens):
             self.count = event.count
             self._text.append(event.text)
@@ -123,16 +123,16 @@ class LaneView(Vertical, can_focus=True):
 
     @property
     def _is_seen(self) -> bool:
-        """Whether somebody can see it; else :meth:`show_again` will draw it."""
+        """Whether the lane is in view; else :meth:`show_again` draws it later."""
         return self.display and self.screen.is_current
 
     def _draw_beams(self) -> None:
-        """The most probable hypothesis so far, until the lane has ended."""
+        """Shows the most probable hypothesis so far, until the lane ends."""
         if self.beams and self.beams[-1].hypotheses and self.done is None:
             self._text.replace(self.beams[-1].hypotheses[0].text)
 
     def finish(self, done: LaneDone) -> None:
-        """It has ended; also called again once more is known of it."""
+        """Called when the lane has ended, and again when more is known about it."""
         self.done = done
         self._text.grows = False
         self.state = "stopped" if done.finish_reason == "cancelled" else "done"
@@ -144,7 +144,7 @@ class LaneView(Vertical, can_focus=True):
         self._draw_figures()
 
     def abandon(self) -> None:
-        """The run failed before this lane had ended; what came stays."""
+        """Called when the request fails before this lane ended. Its text stays."""
         if self.state == "running":
             self._text.grows = False
             self.state = "stopped" if self._text.raw else "idle"
@@ -155,12 +155,12 @@ class LaneView(Vertical, can_focus=True):
 
     @property
     def explains(self) -> str:
-        """What is explained of it on demand: its strategy."""
+        """The term that F10 explains: the strategy."""
         return f"playground.{self.lane.strategy.name.replace('-', '_')}"
 
     @property
     def text(self) -> str:
-        """What the lane has said."""
+        """The text of the lane."""
         return self.done.text if self.done else self._text.raw
 
     @property
@@ -171,7 +171,7 @@ class LaneView(Vertical, can_focus=True):
         return Tab(str(index), labels, f"go_to({index})", f"${role(self.lane)}")
 
     def show_again(self) -> None:
-        """It can be seen again: what came meanwhile is drawn."""
+        """Draws what arrived while the lane was out of view."""
         if not self.display:
             return
         self._draw_beams()
@@ -218,7 +218,7 @@ class LaneView(Vertical, can_focus=True):
     # ------------------------------------------------------------------ editing in place
 
     async def edit(self) -> None:
-        """Puts an input in the title's place."""
+        """Opens a text field in place of the title."""
         if self.query(Input):
             return
         field = Input(
@@ -232,7 +232,7 @@ class LaneView(Vertical, can_focus=True):
         self._judge(self.lane.text)
 
     def _judge(self, text: str) -> Lane | None:
-        """Says under the lane what the text means, or what is wrong with it."""
+        """Shows the parameters of the typed strategy under the lane, or the problem with it."""
         lane: Lane | None = None
         try:
             lane = strategies.parse(text)

@@ -1,6 +1,6 @@
-"""The memory part of Train: the plot, and below it a few lines of words: whose memory is in use, what the GPU
-does, what slows it down. They take no row before a run's first record of its machine, leave the plot the
-rows that it needs, and send nothing to the terminal when they are as before."""
+"""The memory part of Train: the plot, and below it a few lines about GPU memory by owner, activity and
+throttling. The lines need no row before the first telemetry record, leave the plot its rows, and are
+redrawn only when they change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_LINES = 4
 
 
 class MemoryView(Vertical):
-    """See the module's docstring. :meth:`take` gives it the run to tell of."""
+    """See the module's docstring. :meth:`take` sets the run."""
 
     DEFAULT_CSS = """
     MemoryView Static { height: auto; width: 1fr; display: none; }
@@ -39,7 +39,7 @@ class MemoryView(Vertical):
         yield Static()
 
     def take(self, state: RunState, status: str) -> None:
-        """Tells of the machine of this run; the plot is fed like every other."""
+        """Shows the telemetry of a run. The plot gets its data like every other plot."""
         self._run = (state, status)
         self._tell()
 

@@ -1,5 +1,5 @@
-"""A plot on the screen. It draws only when its data, size or options changed, at most a few times a second and
-never while hidden, and redraws only the rows that differ."""
+"""A plot on the screen. It draws only when its data, size or options changed, at most a few times a second
+and never while hidden, and redraws only the rows that differ."""
 
 from __future__ import annotations
 

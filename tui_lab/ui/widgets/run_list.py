@@ -1,4 +1,4 @@
-"""Chooses one of the runs on this machine: live ones and ended ones, newest first."""
+"""A dialog that lists the runs on this machine, newest first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 49
 
 @dataclass(frozen=True)
 class RunLine:
-    """What the list says of one run."""
+    """One line of the list."""
 
     run_id: str
     state: str
@@ -41,7 +41,7 @@ class RunLine:
 
 
 def describe(run: Run) -> RunLine:
-    """A run in one line."""
+    """Reads a run for one line of the list."""
     watcher = Watcher(run)
     deadline = time.monotonic() + READ_FOR_S
     while watcher.poll(max_records=10_000, max_s=READ_FOR_S) and time.monotonic() < deadline:
@@ -61,7 +61,7 @@ def describe(run: Run) -> RunLine:
 
 
 class RunList(Modal[str]):
-    """Enter opens a run, Escape none ("")."""
+    """Gives the id of the selected run, or "" after Escape."""
 
     DEFAULT_CSS = """
     RunList { align: center middle; }

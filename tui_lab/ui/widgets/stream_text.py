@@ -1,5 +1,5 @@
-"""Text that grows while it is shown. New text is wrapped as it arrives, and only the rows that changed are drawn.
-Control characters become glyphs, markup is not interpreted, and long words are broken at the edge."""
+"""Text that grows while it is shown. New text is wrapped as it arrives, and only the rows that changed are
+drawn. Control characters become glyphs, markup is not interpreted, and long words are broken at the edge."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class StreamText(ScrollView):
 
     @property
     def grows(self) -> bool:
-        """Whether more text will follow. Meanwhile a slow link scrolls half a page at a time, because every row
-        that scrolls is sent again."""
+        """Whether more text will follow. Meanwhile a slow link scrolls half a page at a time, because every
+        row that scrolls is sent again."""
         return self._grows
 
     @grows.setter
