@@ -335,7 +335,7 @@ async def test_keys_are_explained() -> None:
         await app.push_screen(inspector)
         await until(lambda: inspector.query_one(InspectorView).text)
         await pilot.press("question_mark")
-        await until(lambda: "Next surprise" in screen_text(app) and "Choose" in screen_text(app))
+        await until(lambda: "Next surprise" in screen_text(app) and "Setup" in screen_text(app))
         await pilot.press("escape", "f1")
         await until(lambda: "The token before." in screen_text(app) and "−log2" in screen_text(app))
         await pilot.press("escape")

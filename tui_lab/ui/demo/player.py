@@ -194,22 +194,25 @@ class Player:
         """Plays one beat. A beat that fails shows a message, and the story continues."""
         if beat.waiting:
             self._show_caption(beat.waiting)
-        try:
-            for step in beat.do:
-                await self.perform(step)
-            if not await self._condition_holds(beat):
-                return
-            for step in beat.then:
-                await self.perform(step)
-        except LabError as error:
-            self.app.show_message(str(error), is_error=True)
-            return
-        except Exception as error:
-            self.app.show_message(f"this part failed: {type(error).__name__}: {error}", is_error=True)
-            return
-        text = beat.caption if self.is_live or beat.replay is None else beat.replay
-        shown = self._show_caption(text)
-        await self.wait(FINDING_S + len(shown) / READING_CHARS_PER_S)
+        (result,) = await asyncio.gather(self._perform_beat(beat), return_exceptions=True)
+        if isinstance(result, LabError):
+            self.app.show_message(str(result), is_error=True)
+        elif isinstance(result, BaseException):
+            self.app.show_message(f"this part failed: {type(result).__name__}: {result}", is_error=True)
+        elif result:
+            text = beat.caption if self.is_live or beat.replay is None else beat.replay
+            shown = self._show_caption(text)
+            await self.wait(FINDING_S + len(shown) / READING_CHARS_PER_S)
+
+    async def _perform_beat(self, beat: Beat) -> bool:
+        """Performs the steps of a beat; returns whether its condition holds."""
+        for step in beat.do:
+            await self.perform(step)
+        if not await self._condition_holds(beat):
+            return False
+        for step in beat.then:
+            await self.perform(step)
+        return True
 
     async def _condition_holds(self, beat: Beat) -> bool:
         """Waits for the condition of a beat. A live run gets as long as it takes."""

@@ -46,4 +46,5 @@ class ForecastBar(Widget):
         return self.content(self.content_size.width)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        del container, viewport  # the height depends on the width alone
         return self.content(width).get_height({}, width)

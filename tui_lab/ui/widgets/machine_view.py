@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -32,7 +31,7 @@ class MemoryView(Vertical):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._run: tuple[RunState, str] | None = None
-        self._told: list[TextSpan] = []
+        self._lines: list[TextSpan] = []
 
     def compose(self) -> ComposeResult:
         yield RunPlot("memory")
@@ -41,20 +40,20 @@ class MemoryView(Vertical):
     def take(self, state: RunState, status: str) -> None:
         """Shows the telemetry of a run. The plot gets its data like every other plot."""
         self._run = (state, status)
-        self._tell()
+        self._draw_lines()
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._tell()  # also when its tab is shown for the first time
+    def on_resize(self) -> None:
+        self._draw_lines()  # also when its tab is shown for the first time
 
-    def _tell(self) -> None:
+    def _draw_lines(self) -> None:
         width, height = self.content_size
         if self._run is None or not self.size.area:
             return
         most = max(1, min(MOST_LINES, height - PLOT_ROWS))
         lines = machine_lines(*self._run, width, most)
-        if lines == self._told:
+        if lines == self._lines:
             return
-        rows_before, self._told = len(self._told), lines
+        rows_before, self._lines = len(self._lines), lines
         words = self.query_one(Static)
         words.display = bool(lines)
         styles = {"": "", "axis": "dim"}
