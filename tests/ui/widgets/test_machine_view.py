@@ -119,7 +119,7 @@ async def test_every_machine_fits_every_size(run: Run, kind: str, size: tuple[in
         assert part.query_one(RunPlot).size.height >= 5
         assert words.region.bottom <= part.region.bottom and words.size.height <= 4
         assert "╌" in screen_text(app)  # the forecast
-        assert words.size.height == len(part._told)  # no line is wrapped
+        assert words.size.height == len(part._drawn)  # no line is wrapped
 
 
 async def test_words_take_no_row_before_the_first_record_and_follow_the_newest(run: Run) -> None:

@@ -31,7 +31,7 @@ class MemoryView(Vertical):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._run: tuple[RunState, str] | None = None
-        self._lines: list[TextSpan] = []
+        self._drawn: list[TextSpan] = []
 
     def compose(self) -> ComposeResult:
         yield RunPlot("memory")
@@ -40,20 +40,20 @@ class MemoryView(Vertical):
     def take(self, state: RunState, status: str) -> None:
         """Shows the telemetry of a run. The plot gets its data like every other plot."""
         self._run = (state, status)
-        self._draw_lines()
+        self._draw_text()
 
     def on_resize(self) -> None:
-        self._draw_lines()  # also when its tab is shown for the first time
+        self._draw_text()  # also when its tab is shown for the first time
 
-    def _draw_lines(self) -> None:
+    def _draw_text(self) -> None:
         width, height = self.content_size
         if self._run is None or not self.size.area:
             return
         most = max(1, min(MOST_LINES, height - PLOT_ROWS))
         lines = machine_lines(*self._run, width, most)
-        if lines == self._lines:
+        if lines == self._drawn:
             return
-        rows_before, self._lines = len(self._lines), lines
+        rows_before, self._drawn = len(self._drawn), lines
         words = self.query_one(Static)
         words.display = bool(lines)
         styles = {"": "", "axis": "dim"}
