@@ -109,7 +109,7 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     assert least < state.plan.cost.flops_per_token < 1.1 * (least + 4 * 320 * 64)
     assert state.end.flops_per_token == state.plan.cost.flops_per_token
     assert state.end.mfu is None and state.end.energy_j is None  # nothing tells them without a GPU
-    assert [sample["step"] for sample in state.samples] == [0, 4, 8, 12]
+    assert [sample.step for sample in state.samples] == [0, 4, 8, 12]
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
     assert run.path.stat().st_mode & 0o777 == 0o700
@@ -172,7 +172,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     until(run, lambda w: w.state.checkpoints)
     commands.send(run, "continue")
     until(run, lambda w: w.state.step > held_at)
-    assert watcher.read_all().end == {}
+    assert watcher.read_all().end is None
     commands.send(run, "stop")
     state = until(run, ended).state
     assert process.wait(timeout=30) == 0

@@ -85,7 +85,7 @@ def test_the_mean_power_of_the_card_cuda_computes_on(monkeypatch: pytest.MonkeyP
 
     def read(watch: Any) -> list[Gpu]:
         drawn = replace(ours, energy_j=1000.0 + 300.0 * (time.monotonic() - began))
-        return list(watch._pick([other, drawn]))
+        return list(watch._select([other, drawn]))
 
     monkeypatch.setattr(calibrate.GpuMonitor, "read", read)
     properties = SimpleNamespace(uuid="a")
