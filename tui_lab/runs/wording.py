@@ -89,7 +89,8 @@ def sentence(event: Event, longest: int | None = None) -> str:
             return f"validation loss {significant(event.loss)} at step {event.step}"
         case ScoreEvent():
             rows = f" on {plural(event.rows, 'held-out row')}" if event.rows is not None else ""
-            return f"{text(event.name)} {significant(event.value, 3)}{rows} {_WHEN.get(event.when, f'at step {event.step}')}"
+            when = _WHEN.get(event.when, f"at step {event.step}")
+            return f"{text(event.name)} {significant(event.value, 3)}{rows} {when}"
         case SampleEvent():
             return f"sample at step {event.step}: {text(event.prompt)} → {text(event.text)}"
         case CheckpointEvent():
