@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tui_lab.core.paths import cache_dir
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.schema import Values
 
 FILE_NAME = "calibrations.json"
 #: Older ones are dropped: a person has a handful of models and recipes.
@@ -63,7 +63,7 @@ class Calibration:
         return f"measured on {where} ({self.device}): {speed}, {self.date}"
 
 
-def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> str:
+def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> str:
     """The key of a measurement: device, shape, and the parts of the recipe and its resolved ``values`` that
     change the speed."""
     facts = {
@@ -90,7 +90,7 @@ def _read() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]) -> Calibration | None:
+def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> Calibration | None:
     """The stored measurement of the same work on the same device, or None."""
     row = _read().get(key_of(device, shape, recipe, values))
     if not isinstance(row, dict):
@@ -114,9 +114,7 @@ def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str,
     )
 
 
-def store(
-    found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Mapping[str, Any]
-) -> None:
+def store(found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> None:
     """Stores a measurement atomically. A cache that cannot be written is not an error."""
     rows = _read()
     key = key_of(device, shape, recipe, values)

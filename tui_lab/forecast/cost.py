@@ -24,6 +24,7 @@ from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN
+from tui_lab.recipes.schema import Values
 
 #: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
 WORLD_G_CO2_PER_KWH = 445.0
@@ -140,7 +141,7 @@ class Cost:
 def estimate(
     shape: Shape,
     recipe: Recipe,
-    resolved: Mapping[str, Any] | None = None,
+    resolved: Values | None = None,
     device: DeviceFacts | GpuSpec | str | None = None,
     tokens: float | None = None,
     *,
@@ -259,7 +260,7 @@ def facts_of_run(
     shape: Shape,
     recipe: Recipe,
     device: DeviceFacts,
-    values: Mapping[str, Any],
+    values: Values,
     length: float,
     trained_share: float,
 ) -> dict[str, Any]:
@@ -323,7 +324,7 @@ def _card(device: DeviceFacts | GpuSpec | str | None) -> tuple[GpuSpec | None, l
         return None, [str(error)]
 
 
-def _dtype(shape: Shape, recipe: Recipe, values: Mapping[str, Any], card: GpuSpec | None) -> str:
+def _dtype(shape: Shape, recipe: Recipe, values: Values, card: GpuSpec | None) -> str:
     """The compute dtype of a run: the resolved one, else the default for the card."""
     settled = values.get("compute_dtype") or recipe.compute_dtype
     if settled != "auto":

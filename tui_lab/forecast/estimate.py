@@ -4,7 +4,7 @@ what is free there, time, money and energy. The command line and the Setup pane 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from tui_lab.models import catalog
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.schema import Values
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class RunEstimate:
 
 
 def estimate(
-    recipe: Recipe, entry: Entry, values: Mapping[str, Any], room: MemoryBudget, data: DataFacts | None = None
+    recipe: Recipe, entry: Entry, values: Values, room: MemoryBudget, data: DataFacts | None = None
 ) -> RunEstimate:
     """The estimate for a recipe with its resolved ``values``, in a fraction of a millisecond. Never
     raises."""
@@ -109,7 +110,7 @@ def _no_shape(entry: Entry) -> str:
     return "its sizes are not known before its files are here: the exact probe can read them then"
 
 
-def probed(run_estimate: RunEstimate, answer: Mapping[str, Any]) -> RunEstimate:
+def probed(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
     """The estimate with the answer of :mod:`tui_lab.training.memory_probe`."""
     peak = int(answer["peak_bytes"])
     memory = run_estimate.memory

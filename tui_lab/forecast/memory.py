@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tui_lab.forecast import activations
 from tui_lab.forecast.activations import Moment
@@ -21,6 +20,7 @@ from tui_lab.models.shapes import Linear, Shape, embedding_parameters, linears, 
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
+from tui_lab.recipes.schema import Values
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Values that share a scale in bitsandbytes' NF4, and scales that share one with double quantisation.
@@ -104,7 +104,7 @@ class MemoryForecast:
 
 
 def forecast(
-    shape: Shape, recipe: Recipe, resolved: Mapping[str, Any] | None = None, device: str = "cuda"
+    shape: Shape, recipe: Recipe, resolved: Values | None = None, device: str = "cuda"
 ) -> MemoryForecast:
     """The peak memory of a run of ``recipe`` on a model of ``shape``, on a GPU ("cuda") or on the CPU
     ("cpu").
@@ -201,7 +201,7 @@ class TrainingStep:
         return self.recipe.packing or self.rows > 1
 
 
-def training_step(shape: Shape, recipe: Recipe, values: Mapping[str, Any], device: str) -> TrainingStep:
+def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> TrainingStep:
     """The step of ``recipe`` with its resolved ``values``; dtype and length are the recipe's where they are
     not resolved."""
     dtype = str(values.get("compute_dtype") or recipe.compute_dtype)

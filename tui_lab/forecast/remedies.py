@@ -8,7 +8,7 @@ torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import SHORTEST_ROW, ModelFacts, resolve
 from tui_lab.recipes.rules import TINY_MODEL_PARAMETERS
+from tui_lab.recipes.schema import Values
 
 #: Rows are not shortened below this: an instruction and its answer would hardly fit.
 SHORTEST_REMEDY = 128
@@ -97,11 +98,11 @@ class _Search:
 
     def __init__(self, shape: Shape, recipe: Recipe, device: DeviceFacts, entry: ModelFacts) -> None:
         self.shape, self.recipe, self.device, self.entry = shape, recipe, device, entry
-        self.values: Mapping[str, Any] = resolve(recipe, device, entry).values
+        self.values: Values = resolve(recipe, device, entry).values
         self.kind = "cuda" if device.type == "cuda" else "cpu"
         self.length = int(self.values["max_length"])
 
-    def forecast(self, changes: Mapping[str, Any]) -> MemoryForecast:
+    def forecast(self, changes: Values) -> MemoryForecast:
         """Of the recipe with changes, without the checks that make recipes slow to build."""
         values = dict(self.values)
         for key in ("max_length", "optim"):
@@ -109,7 +110,7 @@ class _Search:
                 values[key] = changes[key]
         return forecast(self.shape, self.recipe.model_copy(update=dict(changes)), values, self.kind)
 
-    def checked(self, changes: Mapping[str, Any]) -> MemoryForecast | None:
+    def checked(self, changes: Values) -> MemoryForecast | None:
         """The same through every check; None where the recipe would be refused."""
         try:
             changed = self.recipe.changed(**changes)
@@ -118,7 +119,7 @@ class _Search:
             return None
         return forecast(self.shape, changed, values, self.kind)
 
-    def operations(self, changes: Mapping[str, Any]) -> float:
+    def operations(self, changes: Values) -> float:
         """Operations a token, with what is computed twice."""
         changed = self.recipe.model_copy(update=dict(changes))
         return operations(self.shape, changed, float(self.length)).hardware
@@ -161,7 +162,7 @@ def _search(
     moves = _moves(search, lengths)
     found: list[tuple[int, Remedy]] = []
 
-    def fits(changes: Mapping[str, Any]) -> bool:
+    def fits(changes: Values) -> bool:
         return taken(search.forecast(changes)) <= free_bytes
 
     # a set's number is larger than that of all its parts: the first move is the lowest bit
@@ -185,9 +186,7 @@ def _search(
 _Move = Sequence[RemedyStep]
 
 
-def _mildest(
-    moves: Sequence[_Move], fits: Callable[[Mapping[str, Any]], bool]
-) -> tuple[RemedyStep, ...] | None:
+def _mildest(moves: Sequence[_Move], fits: Callable[[Values], bool]) -> tuple[RemedyStep, ...] | None:
     """The mildest step of each move with which all of them together fit; None where the strongest do not."""
     chosen = [len(move) - 1 for move in moves]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pydantic_core import ErrorDetails
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.fields import FieldInfo, describe
 from tui_lab.recipes.rules import REFUSALS
-from tui_lab.recipes.schema import RecipeSchema
+from tui_lab.recipes.schema import RecipeSchema, Values
 
 
 class Recipe(RecipeSchema):
@@ -133,7 +132,7 @@ def refusals(recipe: Recipe) -> list[RecipeProblem]:
     ]
 
 
-def build(values: Mapping[str, Any], where: str = "") -> Recipe:
+def build(values: Values, where: str = "") -> Recipe:
     """A checked recipe from plain values. Raises RecipeError with every mistake at once."""
     try:
         recipe = Recipe.model_validate(dict(values))
@@ -144,7 +143,7 @@ def build(values: Mapping[str, Any], where: str = "") -> Recipe:
     return recipe
 
 
-def check_values(values: Mapping[str, Any]) -> list[RecipeProblem]:
+def check_values(values: Values) -> list[RecipeProblem]:
     """Every mistake in plain values, without raising: for forms that validate at each keystroke."""
     try:
         build(values)

@@ -5,7 +5,8 @@ carries over. What may not be combined is in :mod:`tui_lab.recipes.rules`."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"label": label, "group": group}, **limits)
 
+
+#: Values by recipe key, before they are validated or after they are resolved.
+Values: TypeAlias = Mapping[str, Any]
 
 #: What figures can be reported to: the Trainer's name for it, and the packages of which one is needed.
 TRACKERS = {
