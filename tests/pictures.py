@@ -1,5 +1,5 @@
-"""``python -m tests.pictures RUN [NAME ...]`` writes docs/pictures: SVG screenshots of the lab that shows a real
-run; with names only those. Not a test: it is run by hand when the panes change.
+"""``python -m tests.pictures RUN [NAME ...]`` writes docs/pictures: SVG screenshots of the lab that shows
+a real run; with names only those. Not a test: it is run by hand when the panes change.
 
 The pictures are as Textual exports them, without the web fonts. The home folder is empty, so that they show
 no personal settings.

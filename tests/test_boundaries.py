@@ -16,24 +16,26 @@ from tests.paths import ROOT
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 #: Modules of the lab and of the command line: none may load a heavy library.
 LIGHT = (
-    "tui_lab.cli.main", "tui_lab.cli.show", "tui_lab.cli.train", "tui_lab.cli.follow", "tui_lab.recipes.recipe",
-    "tui_lab.recipes.presets", "tui_lab.recipes.resolve", "tui_lab.models.catalog", "tui_lab.hardware.gpu", "tui_lab.doctor",
-    "tui_lab.pocket", "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands",
-    "tui_lab.cli.queue", "tui_lab.runs.queue.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index",
-    "tui_lab.runs.comparison", "tui_lab.ui.screens.runs",
-    "tui_lab.runs.launch", "tui_lab.runs.state", "tui_lab.runs.cost_so_far",
-    "tui_lab.report.write", "tui_lab.runs.replay",
-    "tui_lab.data.formats", "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.views.saved_comparison",
+    "tui_lab.cli.main", "tui_lab.cli.show", "tui_lab.cli.train", "tui_lab.cli.follow",
+    "tui_lab.recipes.recipe", "tui_lab.recipes.presets", "tui_lab.recipes.resolve",
+    "tui_lab.models.catalog", "tui_lab.hardware.gpu", "tui_lab.doctor", "tui_lab.pocket",
+    "tui_lab.runs.folder", "tui_lab.runs.events", "tui_lab.runs.commands", "tui_lab.cli.queue",
+    "tui_lab.runs.queue.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index",
+    "tui_lab.runs.comparison", "tui_lab.ui.screens.runs", "tui_lab.runs.launch", "tui_lab.runs.state",
+    "tui_lab.runs.cost_so_far", "tui_lab.report.write", "tui_lab.runs.replay", "tui_lab.data.formats",
+    "tui_lab.data.bundled", "tui_lab.ui.app", "tui_lab.ui.views.saved_comparison",
     "tui_lab.ui.screens.inspector", "tui_lab.ui.screens.blind", "tui_lab.ui.screens.export",
     "tui_lab.ui.demo.app", "tui_lab.export.records", "tui_lab.playground.client",
-    "tui_lab.playground.messages", "tui_lab.retention.suites.registry", "tui_lab.retention.statistics", "tui_lab.playground.votes",
+    "tui_lab.playground.messages", "tui_lab.retention.suites.registry", "tui_lab.retention.statistics",
+    "tui_lab.playground.votes",
 )  # fmt: skip
 #: Runs, jobs and their parts work where no terminal library is installed.
 WITHOUT_TEXTUAL = (
-    "tui_lab.cli.main", "tui_lab.cli.train", "tui_lab.runs.state", "tui_lab.runs.launch", "tui_lab.data.preview",
-    "tui_lab.cli.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index", "tui_lab.runs.comparison",
-    "tui_lab.recipes.resolve", "tui_lab.training.__main__", "tui_lab.playground.__main__", "tui_lab.playground.worker",
-    "tui_lab.playground.client", "tui_lab.playground.votes", "tui_lab.core.settings_file", "tui_lab.ui.demo.recording",
+    "tui_lab.cli.main", "tui_lab.cli.train", "tui_lab.runs.state", "tui_lab.runs.launch",
+    "tui_lab.data.preview", "tui_lab.cli.queue", "tui_lab.runs.queue.runner", "tui_lab.runs.index",
+    "tui_lab.runs.comparison", "tui_lab.recipes.resolve", "tui_lab.training.__main__",
+    "tui_lab.playground.__main__", "tui_lab.playground.worker", "tui_lab.playground.client",
+    "tui_lab.playground.votes", "tui_lab.core.settings_file", "tui_lab.ui.demo.recording",
 )  # fmt: skip
 _IMPORTER = """
 import importlib, json, sys

@@ -47,7 +47,8 @@ def make_runs(directory: Path, count: int = RUNS, steps: int = STEPS) -> None:
         events.write(ValidationEvent(step=steps, loss=0.2 + noise.random(), rows=10, when="end"))
         events.write(ScoreEvent(step=steps, name="exact", value=noise.random(), rows=10, when="end"))
         events.write(EndEvent(state="finished", step=steps, message="", seconds=100.0, train_loss=0.1,
-                     validation_loss=0.2 + noise.random(), peak_memory={"resident": 774_430_720}))  # fmt: skip
+                     validation_loss=0.2 + noise.random(),
+                      peak_memory={"resident": 774_430_720}))  # fmt: skip
         events.close()
 
 

@@ -1,4 +1,5 @@
-"""The grammar: every command has a function, help and the shared options; lists that it repeats are complete."""
+"""The grammar: every command has a function, help and the shared options; lists that it repeats are
+complete."""
 
 from __future__ import annotations
 

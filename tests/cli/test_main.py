@@ -1,6 +1,6 @@
-"""The command line as users and scripts use it, with real folders: in this process, or in a process of its own
-where signals, pipes, terminals or encodings are the subject. The run process is tests/fake_worker: a real event
-log without a model."""
+"""The command line as users and scripts use it, with real folders: in this process, or in a process of its
+own where signals, pipes, terminals or encodings are the subject. The run process is tests/fake_worker: a real
+event log without a model."""
 
 from __future__ import annotations
 

@@ -118,7 +118,8 @@ def curve(best: float | None, reason: str, warnings: list[str] | None = None) ->
         )  # fmt: skip
 
     return StrengthCurve(
-        suite="everyday", version="1", sha256="", n=452, model="pocket", weights="", quantization="none", dtype="float32",
+        suite="everyday", version="1", sha256="", n=452, model="pocket", weights="", quantization="none",
+        dtype="float32",
         acquisition_metric="exact", acquisition_rows=8, keep=0.95,
         points=[
             point(0.0, 0.0, Interval(1.0, 0.98, 1.02), "green"),

@@ -377,7 +377,8 @@ def test_this_process_and_none() -> None:
 
 
 def test_sampling_imports_nothing_before_it_is_asked() -> None:
-    code = "import sys; from tui_lab.hardware import gpu; print(sorted({'pynvml','psutil','torch'} & set(sys.modules)))"
+    code = "import sys; from tui_lab.hardware import gpu; "
+    code += "print(sorted({'pynvml','psutil','torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -502,7 +502,8 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from tui_lab.models import catalog, shapes, target_modules; catalog.load(); catalog.find('phi-2')\n"
+        "import sys; from tui_lab.models import catalog, shapes, target_modules\n"
+        "catalog.load(); catalog.find('phi-2')\n"
         "heavy = {'torch','transformers','peft','huggingface_hub','datasets','numpy','pydantic','textual'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

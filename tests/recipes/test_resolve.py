@@ -181,5 +181,6 @@ def test_every_model_of_the_catalog_resolves_on_every_device(device: DeviceFacts
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, tui_lab.recipes.resolve; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, tui_lab.recipes.resolve; "
+    code += "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

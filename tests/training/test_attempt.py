@@ -1,4 +1,5 @@
-"""Whole runs: folders, events, commands, crashes and resumes; as processes where the process is the subject."""
+"""Whole runs: folders, events, commands, crashes and resumes; as processes where the process is the
+subject."""
 
 from __future__ import annotations
 

@@ -221,7 +221,8 @@ def _with_tasks(tiny_llama: Path, folder: Path, **values: Any) -> LabTrainer:
         "optim": recipe.optim, "max_length": 64,
     }  # fmt: skip
     trainer = build_trainer(
-        recipe, base, word_tokenizer(), EncodedRows(train, rows(8, seed=1)), settled, folder=folder, device="cpu",
+        recipe, base, word_tokenizer(), EncodedRows(train, rows(8, seed=1)), settled,
+        folder=folder, device="cpu",
     )  # fmt: skip
     trainer.args.eval_steps = trainer.args.save_steps = 1_000
     return trainer

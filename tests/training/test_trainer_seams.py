@@ -46,9 +46,10 @@ def changed(seam: Seam) -> str:
     where = f"{package}/{Path(file).relative_to(_root(package))}:{line}"
     if digest(text) != seam.digest:
         return (
-            f"{release} changed {seam.target} (now {where}, digest {digest(text)}); compare it with {seam.where} "
-            f"of the release before, mend tui_lab/training/trainer_seams.py ({seam.use}), then write the new line "
-            "and digest there"
+            f"{release} changed {seam.target} (now {where}, digest {digest(text)}); "
+            f"compare it with {seam.where} "
+            f"of the release before, mend tui_lab/training/trainer_seams.py ({seam.use}), "
+            "then write the new line and digest there"
         )
     if where != seam.where:
         return (

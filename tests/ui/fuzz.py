@@ -188,8 +188,8 @@ class Fuzz:
         return kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y)
 
     async def _settle(self, seconds: float = 0.3) -> None:
-        """Waits until the app has handled what was sent, however busy the machine is, and then until the screen
-        and the focused widget have no messages, or for ``seconds``."""
+        """Waits until the app has handled what was sent, however busy the machine is, and then until the
+        screen and the focused widget have no messages, or for ``seconds``."""
         handled = asyncio.Event()
         self.app.call_later(handled.set)  # comes after the events in the app's queue
         deadline = time.monotonic() + ANSWER_S

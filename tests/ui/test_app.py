@@ -46,7 +46,8 @@ def test_the_lab_imports_nothing_heavy() -> None:
         "import tui_lab.ui.screens.playground, tui_lab.ui.screens.retention, tui_lab.ui.screens.inspector\n"
         "import tui_lab.ui.screens.blind, tui_lab.ui.screens.pick_model, tui_lab.playground.client\n"
         "from tui_lab.retention.suites import registry; registry.names()\n"
-        "import tui_lab.hardware.cpu, tui_lab.ui.views.recipe_summary, tui_lab.core.job_client, tui_lab.models.catalog\n"
+        "import tui_lab.hardware.cpu, tui_lab.ui.views.recipe_summary\n"
+        "import tui_lab.core.job_client, tui_lab.models.catalog\n"
         "from tui_lab.ui.views.plot_draw import *\n"
         "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
     )

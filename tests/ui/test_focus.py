@@ -64,7 +64,8 @@ THEMES = ("lab-ansi", "lab-light", "lab-dark", "lab-contrast", "lab-colorblind",
 @pytest.mark.parametrize(
     ("pane", "settings"),
     [
-        # colours are looked at in tests/ui/terminal/test_theme_colours.py; here each theme meets a pane, and each pane
+        # colours are looked at in tests/ui/terminal/test_theme_colours.py; here each theme meets a pane,
+        # and each pane
         # does without any
         *((pane, Settings(theme=theme)) for pane, theme in zip((*PANES, "train"), THEMES, strict=True)),
         *((pane, Settings(color=False, mouse=False)) for pane in PANES),

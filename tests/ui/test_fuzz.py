@@ -1,5 +1,5 @@
-"""Fixed events on the whole lab: nothing fails, and a failure would be found. ``python -m tests.ui.fuzz`` draws
-new ones."""
+"""Fixed events on the whole lab: nothing fails, and a failure would be found. ``python -m tests.ui.fuzz``
+draws new ones."""
 
 from __future__ import annotations
 

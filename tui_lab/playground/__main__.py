@@ -93,7 +93,7 @@ class Server:
             result = self._result(worker, message)
         except LabError as error:
             self._writer.send(ErrorMessage(message.id, str(error), worker.status))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the process must answer, whatever failed)
             sentence = out_of_memory_message(error, worker.status.quantization == "nf4")
             if sentence is None:
                 traceback.print_exc(file=sys.stderr)

@@ -14,8 +14,8 @@ from tui_lab.runs.overlay import CurveReader, RunCurves, differing
 
 @dataclass(frozen=True)
 class Compared:
-    """What was read: the runs with their curves, the fields that their recipes differ in, and whether the logs
-    were read to their ends."""
+    """What was read: the runs with their curves, the fields that their recipes differ in, and whether the
+    logs were read to their ends."""
 
     runs: tuple[RunSummary, ...] = ()
     curves: tuple[RunCurves, ...] = ()

@@ -164,7 +164,8 @@ class EventTail(LineTail):
         return found
 
     def read(self, max_records: int = 2_000, max_s: float = 0.02) -> list[Event]:
-        """The next events, at most ``max_records`` and for about ``max_s`` seconds; [] when there are none."""
+        """The next events, at most ``max_records`` and for about ``max_s`` seconds; [] when there are
+        none."""
         return [each.event for each in self.read_lines(max_records, max_s)]
 
     def read_all(self) -> list[Event]:

@@ -1,4 +1,5 @@
-"""The records that a run folder holds: every event of ``events.jsonl`` and every command of ``commands.jsonl``.
+"""The records that a run folder holds: every event of ``events.jsonl`` and every command of
+``commands.jsonl``.
 
 Each kind of event is one struct, tagged by the field ``kind``. A record is validated once, by
 :func:`decode_event`: fields that a version does not know are ignored, a kind that it does not know becomes

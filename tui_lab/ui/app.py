@@ -78,8 +78,8 @@ def _lab_commands() -> type[Provider]:
 
 class LabApp(TerminalApp):
     """The lab. ``run_id`` opens Train on that run, ``replay`` on a recording; ``pane`` overrides the first
-    pane of the settings. ``problems`` are sentences about ignored settings, ``sources`` where each setting comes
-    from."""
+    pane of the settings. ``problems`` are sentences about ignored settings, ``sources`` where each setting
+    comes from."""
 
     TITLE = "tui-lab"
     ENABLE_COMMAND_PALETTE = True

@@ -1,4 +1,5 @@
-"""The shipped data files: they are what the builder makes, and their validation asks other facts than training."""
+"""The shipped data files: they are what the builder makes, and their validation asks other facts than
+training."""
 
 from __future__ import annotations
 

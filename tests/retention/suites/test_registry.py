@@ -275,7 +275,8 @@ def test_a_limited_everyday_holds_every_category() -> None:
 
 def test_suites_need_no_torch() -> None:
     program = (
-        "import sys\nfrom tui_lab.retention.suites import registry as suites\nsuites.names(); suites.load('everyday', 5)\n"
+        "import sys\nfrom tui_lab.retention.suites import registry as suites\n"
+        "suites.names(); suites.load('everyday', 5)\n"
         "bad = {'torch', 'transformers', 'datasets', 'textual', 'tui_lab.pocket'} & set(sys.modules)\n"
         "assert not bad, bad"
     )

@@ -25,7 +25,8 @@ from tui_lab.ui.widgets.dialogs import Confirm
 
 ANSWER = {
     "title": "merged model (float32) of x", "path": "there", "files": {"a": {"bytes": 2048, "sha256": ""}},
-    "checks": [{"name": "alone", "passed": True, "text": "it is \x1b[2J[bold]the run"}], "notes": ["a gap"], "use": ["load it"],
+    "checks": [{"name": "alone", "passed": True, "text": "it is \x1b[2J[bold]the run"}], "notes": ["a gap"],
+    "use": ["load it"],
 }  # fmt: skip
 
 
