@@ -23,7 +23,7 @@ from tests.benchmarks.terminal import (
     set_tokens,
     start_run,
 )
-from tui_lab.ui.terminal.gc_policy import LOOK_EVERY_S, PAUSE_S
+from tui_lab.ui.terminal.gc_policy import CHECK_EVERY_S, PAUSE_S
 
 SIZES = ((80, 24), (200, 50))
 #: The lab, but whatever Textual wants to send is sent.
@@ -100,7 +100,7 @@ def idle(labs: Labs, panes: Sequence[str], words: str) -> Iterator[Figure]:
     for pane in panes:
         go(labs, pane)
         calm(labs)
-        drain(list(labs.values()), PAUSE_S + LOOK_EVERY_S)  # what comes once, in the pause after a change
+        drain(list(labs.values()), PAUSE_S + CHECK_EVERY_S)  # what comes once, in the pause after a change
         used = {key: lab.cpu_s() for key, lab in labs.items()}
         found = rates(labs, IDLE_S)
         yield from figures(f"idle, {pane}{words}", found, IDLE_LIMIT_KIB_PER_S)

@@ -50,7 +50,7 @@ async def test_tune_keeps_the_place_in_a_log(fake: FakeRun) -> None:  # noqa: F8
         await through(pilot, (80, 24))
         assert app.focused is feed and feed.region.area > 0
         assert "question 20" in screen_text(app) and "question 59" not in screen_text(app)
-        entry, _ = feed._place()
+        entry, _ = feed._position()
         assert entry == 20
 
 

@@ -1,5 +1,5 @@
-"""Fifty random window sizes while a run trains and six lanes stream: nothing is raised, and nothing is lost
-of what was typed, what had the focus, what the lanes said and what the run measured."""
+"""Random window sizes while a run trains and six lanes stream: no exception,
+and the typed prompt, the focus, the text of the lanes and the metrics of the run are unchanged."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tui_lab.ui.screens.run_pane import RunPane
 from tui_lab.ui.screens.too_small import TooSmall
 from tui_lab.ui.widgets.prompt import Prompt
 
-SIZES = 50
-STEPS = 150
+SIZES = 20
+STEPS = 60
 READY = HostStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=10_000)
 
 
@@ -60,7 +60,7 @@ class StreamingHost:
         self.ends.set()
 
 
-async def test_fifty_sizes_lose_nothing(fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resizing_loses_nothing(fake_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "0.03")
     run = create(Recipe(max_steps=STEPS))
     process = launch.start(run)
@@ -75,9 +75,9 @@ async def test_fifty_sizes_lose_nothing(fake_worker: None, monkeypatch: pytest.M
             await pilot.press(*"hello", "enter")
             await until(lambda: bool(host.texts and host.texts[0]))
             for number in range(SIZES):
-                if key := {18: "f3", 36: "f6", 44: "f4"}.get(number):
+                if key := {7: "f3", 13: "f6", 17: "f4"}.get(number):
                     await pilot.press(key)
-                small = number % 10 == 9
+                small = number % 5 == 4
                 size = (chance.randint(1, 59), chance.randint(1, 17)) if small else None
                 await pilot.resize_terminal(*(size or (chance.randint(60, 160), chance.randint(18, 50))))
                 assert app._exception is None

@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     check_terminal_can_draw()
     from tui_lab.ui.app import main as lab
-    from tui_lab.ui.terminal.signals import in_order
+    from tui_lab.ui.terminal.signals import handle_signals
 
-    with in_order(), replay.Replay(found, args.speed, args.from_step) as playing:
+    with handle_signals(), replay.Replay(found, args.speed, args.from_step) as playing:
         loaded = args.loaded
         return lab(loaded.settings, loaded.problems, playing, loaded.sources)

@@ -20,7 +20,7 @@ from tui_lab.ui.playground_process import PlaygroundProcess
 from tui_lab.ui.run_monitor import RunMonitor
 from tui_lab.ui.screens.too_small import TooSmall, too_small
 from tui_lab.ui.terminal.gc_policy import Collector
-from tui_lab.ui.terminal.signals import in_order
+from tui_lab.ui.terminal.signals import handle_signals
 from tui_lab.ui.terminal.terminal_app import TerminalApp
 from tui_lab.ui.terminal.textual_internals import all_screens, has_been_shown, keymap_of
 from tui_lab.ui.terminal.types import AnyScreen
@@ -354,5 +354,5 @@ def main(
 ) -> int:
     """Opens the lab on this terminal; returns the exit code of the program."""
     app = LabApp(settings=settings, problems=problems, sources=sources, replay=replay)
-    with in_order() as ending:
-        return ending.run(app, mouse=app.settings.mouse)
+    with handle_signals() as handler:
+        return handler.run(app, mouse=app.settings.mouse)

@@ -168,7 +168,7 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
         await app.push_screen(screen(PaperHost(), tmp_path), outcome.append)
         await until(lambda: "question 0" in screen_text(app))
         await pilot.press("f1")
-        await until(lambda: "They are equally good or bad." in screen_text(app))
+        await until(lambda: "Vote for a tie." in screen_text(app))
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, Blind))
         await pilot.press("escape")

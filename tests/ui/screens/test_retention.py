@@ -180,7 +180,7 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
         await pilot.press("s")
         await until(lambda: "scoring 3/10" in screen_text(app))
         await pilot.press("s")
-        await until(lambda: said(app, "is going on"))
+        await until(lambda: said(app, "is in progress"))
         await pilot.press("x")
         await until(lambda: "scoring" not in screen_text(app))
         assert len(jobs.asked) == 1

@@ -1,4 +1,4 @@
-"""What Python's garbage collector is left to do in the lab, and when it is asked to do the rest."""
+"""Full garbage collections run in pauses of the user only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tui_lab.ui.terminal import gc_policy
 from tui_lab.ui.terminal.gc_policy import Collector
 
 
-class Circle:
-    """Garbage that only the collector finds."""
+class Cycle:
+    """A reference cycle."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -33,44 +33,44 @@ def app() -> Iterator[Any]:
         gc.set_threshold(*threshold)
 
 
-def test_all_is_looked_through_in_a_pause_only(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_collection_waits_for_a_pause(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(gc_policy.time, "monotonic", lambda: now)
-    cares = Collector(app)
-    cares.start()
-    assert gc.get_threshold() == gc_policy.COLLECT_AFTER
-    [look] = [call for seconds, call in app.timers if seconds == gc_policy.LOOK_EVERY_S]
-    circle = weakref.ref(Circle())
-    gc.collect(1)  # whatever is alive or not is old now
-    old = Circle()
+    collector = Collector(app)
+    collector.start()
+    assert gc.get_threshold() == gc_policy.THRESHOLDS
+    [check] = [call for seconds, call in app.timers if seconds == gc_policy.CHECK_EVERY_S]
+    cycle = weakref.ref(Cycle())
+    gc.collect(1)  # moves every object to the oldest generation
+    old = Cycle()
     watched = weakref.ref(old)
     gc.collect(1)
     del old
-    for _ in range(gc_policy.WORTH_WHILE):
+    for _ in range(gc_policy.MIN_COLLECTIONS):
         gc.collect(1)
-    assert circle() is None and watched() is not None, "an old one is left to a look through all"
-    cares.somebody_is_there()
+    assert cycle() is None and watched() is not None, "an old object needs a full collection"
+    collector.input_arrived()
     now += gc_policy.PAUSE_S / 2
-    look()
-    assert watched() is not None, "somebody types"
+    check()
+    assert watched() is not None, "the user is typing"
     now += gc_policy.PAUSE_S
-    look()
+    check()
     assert watched() is None
 
 
-def test_with_little_to_find_nothing_is_looked_through(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    cares = Collector(app)
-    cares.start()
+def test_few_new_objects_start_no_full_collection(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = Collector(app)
+    collector.start()
     gc.collect()
     monkeypatch.setattr(gc_policy.time, "monotonic", lambda: float("inf"))
-    monkeypatch.setattr(gc_policy.gc, "collect", lambda: pytest.fail("for nothing"))
-    cares._look()
+    monkeypatch.setattr(gc_policy.gc, "collect", lambda: pytest.fail("a full collection ran"))
+    collector._collect_in_pause()
 
 
-def test_where_labs_come_and_go_python_is_left_alone(app: Any) -> None:
+def test_a_headless_app_changes_nothing(app: Any) -> None:
     before = gc.get_threshold()
     app.is_headless = True
-    cares = Collector(app)
-    cares.start()
-    cares.keep()
+    collector = Collector(app)
+    collector.start()
+    collector.keep()
     assert not app.timers and gc.get_threshold() == before

@@ -1,4 +1,4 @@
-"""What tells the lab to end: each a real lab on a pseudo-terminal."""
+"""The lab ends on signals: real processes on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 
 import pytest
 
-#: Seconds that a lab may take to end.
-ENDS_IN_S = 15.0
-#: What a terminal is told at the end: the normal screen, and a cursor.
+#: Most seconds until the process has ended.
+EXIT_TIMEOUT_S = 15.0
+#: What is written at the end: the normal screen, and a visible cursor.
 NORMAL_SCREEN, CURSOR = b"\x1b[?1049l", b"\x1b[?25h"
 
 
 class Lab:
-    """The lab on a terminal."""
+    """A lab process on a pseudo-terminal."""
 
     def __init__(self) -> None:
         self.terminal, self.theirs = pty.openpty()
@@ -35,7 +35,7 @@ class Lab:
         )  # fmt: skip
 
     def read(self, mark: bytes, seconds: float = 30.0) -> None:
-        """Reads until ``mark`` was written, or nothing comes any more."""
+        """Reads until ``mark`` was written. Fails after ``seconds``."""
         deadline = time.monotonic() + seconds
         while mark not in self.written and time.monotonic() < deadline:
             if select.select([self.terminal], [], [], 0.1)[0]:
@@ -47,7 +47,7 @@ class Lab:
 def lab(runs_dir: object) -> Iterator[Lab]:
     made = Lab()
     try:
-        made.read(b"Choose")
+        made.read(b"Setup")
         yield made
     finally:
         made.process.kill()
@@ -57,28 +57,28 @@ def lab(runs_dir: object) -> Iterator[Lab]:
                 os.close(number)
 
 
-def test_a_lab_that_is_told_to_end_leaves_the_terminal_as_it_was(lab: Lab) -> None:
+def test_sigterm_restores_the_terminal(lab: Lab) -> None:
     assert termios.tcgetattr(lab.theirs) != lab.before
     lab.process.send_signal(signal.SIGTERM)
-    lab.process.send_signal(signal.SIGTERM)  # a second one spoils nothing
+    lab.process.send_signal(signal.SIGTERM)  # a second signal changes nothing
     lab.read(CURSOR)
-    assert lab.process.wait(ENDS_IN_S) == 128 + signal.SIGTERM
+    assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM
     assert termios.tcgetattr(lab.theirs) == lab.before
     assert NORMAL_SCREEN in lab.written and b"Traceback" not in lab.written
 
 
-def test_a_lab_whose_terminal_has_gone_ends(lab: Lab) -> None:
+def test_a_closed_terminal_ends_the_lab(lab: Lab) -> None:
     os.close(lab.theirs)
     os.close(lab.terminal)
-    lab.process.send_signal(signal.SIGHUP)  # as the kernel does where the lab has the terminal
-    lab.process.wait(ENDS_IN_S)
+    lab.process.send_signal(signal.SIGHUP)  # the kernel sends it to the owner of the terminal
+    lab.process.wait(EXIT_TIMEOUT_S)
 
 
-def test_a_lab_whose_terminal_takes_nothing_more_ends(lab: Lab) -> None:
-    for number in range(60):  # all is drawn again and again, and nobody reads
+def test_sigterm_ends_a_lab_whose_terminal_is_not_read(lab: Lab) -> None:
+    for number in range(40):  # redraws until the buffer of the terminal is full
         termios.tcsetwinsize(lab.terminal, (50 + number % 2, 200))
         lab.process.send_signal(signal.SIGWINCH)
         time.sleep(0.05)
     assert lab.process.poll() is None
     lab.process.send_signal(signal.SIGTERM)
-    assert lab.process.wait(ENDS_IN_S) == 128 + signal.SIGTERM, "in order, though what was drawn is lost"
+    assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM

@@ -32,6 +32,10 @@ def test_a_row_fills_its_width_and_no_more(width: int) -> None:
     assert {"state", "started", "model", "loss", "time"} <= {column.id for column, _ in columns}
 
 
+def test_no_column_fits_a_table_without_width() -> None:
+    assert runs_table.fit(0) == []
+
+
 def test_eighty_columns_hold_every_figure_that_was_asked_for() -> None:
     found = [column.id for column, _ in runs_table.fit(79)]
     asked = [

@@ -31,7 +31,7 @@ from tui_lab.ui.demo.recorded_host import RecordedHost, RecordingHost
 from tui_lab.ui.demo.recording import About, Recording
 from tui_lab.ui.demo.runs import DemoRun
 from tui_lab.ui.demo.script import CHAPTERS
-from tui_lab.ui.terminal.signals import in_order
+from tui_lab.ui.terminal.signals import handle_signals
 from tui_lab.ui.views import welcome
 
 PAUSE, NEXT, PREVIOUS = {"space"}, {"right", "n"}, {"left", "p"}
@@ -231,14 +231,14 @@ def main(
 ) -> int:
     """Plays the demo on this terminal; returns the exit code. Raises LabError."""
     with (
-        in_order() as ending,
+        handle_signals() as handler,
         demo_folder(keep) as folder,
         tempfile.TemporaryDirectory(prefix=PREFIX) as temp,
     ):
         found = None if live else recording.unpack(Path(temp))
         app = DemoApp(found, settings=settings, problems=problems, sources=sources)
         try:
-            code = ending.run(app, mouse=app.settings.mouse)
+            code = handler.run(app, mouse=app.settings.mouse)
         finally:
             app.end_processes()
         # a demo that was quit early does not replace one that was played to its end

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable
+from tui_lab.decoding.records import ScoredToken
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import (
     DETAILS,
@@ -23,7 +24,6 @@ from tui_lab.playground.messages import (
     HostStatus,
     LaneDone,
     PromptLength,
-    ScoredToken,
     State,
     event_fields,
     read_event,

@@ -15,7 +15,8 @@ from tui_lab.ui.screens.pane import Pane
 if TYPE_CHECKING:
     from textual.timer import Timer
 
-    from tui_lab.forecast.estimate import DataFacts, Probe
+    from tui_lab.forecast.cost import DataFacts
+    from tui_lab.forecast.estimate import Probe
     from tui_lab.forecast.remedies import LargestFit, Remedy
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget

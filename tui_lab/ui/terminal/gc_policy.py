@@ -8,40 +8,40 @@ import time
 
 from tui_lab.ui.terminal.types import AnyApp
 
-#: After how many new objects, and how many passes over the younger ones, Python looks for garbage by itself.
-#: Its own last figure is 10.
-COLLECT_AFTER = (700, 10, 100)
-#: Passes over the younger objects that make looking through all worth while in a pause; seconds without a key
-#: that are a pause; seconds between two looks for one.
-WORTH_WHILE, PAUSE_S, LOOK_EVERY_S = 10, 2.0, 5.0
-#: Seconds after which a pane that was shown for the first time has what it needs.
+#: Thresholds of the three generations (see ``gc.set_threshold``); Python's own last one is 10.
+THRESHOLDS = (700, 10, 100)
+#: Collections of the second generation that make a full one worthwhile.
+MIN_COLLECTIONS = 10
+#: Seconds without input that count as a pause, and seconds between two checks.
+PAUSE_S, CHECK_EVERY_S = 2.0, 5.0
+#: Seconds after which a pane that is shown for the first time has loaded what it needs.
 PANE_LOADED_S = 2.0
 
 
 class Collector:
-    """Cares for the garbage of an app that has the process for itself: not of those in tests, where many labs
-    come and go in one process."""
+    """Schedules the garbage collection of an app. Does nothing when the app is headless, as in tests, where
+    many apps share a process."""
 
     def __init__(self, app: AnyApp) -> None:
         self._app = app
-        self._key_at = time.monotonic()
+        self._input_at = time.monotonic()
 
     def start(self) -> None:
-        """From now on."""
+        """Raises the thresholds and begins to look for pauses."""
         if not self._app.is_headless:
-            gc.set_threshold(*COLLECT_AFTER)
-            self._app.set_interval(LOOK_EVERY_S, self._look)
+            gc.set_threshold(*THRESHOLDS)
+            self._app.set_interval(CHECK_EVERY_S, self._collect_in_pause)
             self.keep()
 
     def keep(self) -> None:
-        """What the pane that comes now has loaded stays until the lab ends: no need to look at it again."""
+        """Exempts what the pane that is shown now loads from later collections: it lives as long as the lab."""
         if not self._app.is_headless:
             self._app.set_timer(PANE_LOADED_S, gc.freeze)
 
     def input_arrived(self) -> None:
         """A key was pressed, or the mouse moved."""
-        self._key_at = time.monotonic()
+        self._input_at = time.monotonic()
 
-    def _look(self) -> None:
-        if gc.get_count()[2] >= WORTH_WHILE and time.monotonic() - self._key_at > PAUSE_S:
+    def _collect_in_pause(self) -> None:
+        if gc.get_count()[2] >= MIN_COLLECTIONS and time.monotonic() - self._input_at > PAUSE_S:
             gc.collect()

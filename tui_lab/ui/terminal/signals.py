@@ -1,4 +1,4 @@
-"""Ends the lab on SIGTERM and on SIGHUP (the terminal is gone) as its own key does: the terminal is restored,
+"""Ends the lab on SIGTERM and SIGHUP (the terminal was closed) as its Quit key does: the terminal is restored,
 and the lab's child processes end."""
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ from types import FrameType
 from tui_lab.ui.terminal.textual_internals import discard_output, exit_from_signal
 from tui_lab.ui.terminal.types import AnyApp
 
-#: Seconds after which a lab that has not ended writes no more: a line that is dead would hold it for ever.
-SILENT_AFTER_S = 3.0
+#: Seconds after a signal until output is discarded: a write to a dead connection would block forever.
+DISCARD_AFTER_S = 3.0
 
 
-class Ending:
-    """Ends one app when a signal comes. Only for the main thread."""
+class SignalHandler:
+    """Exits one app when a signal arrives. Only for the main thread."""
 
     def __init__(self) -> None:
         self._app: AnyApp | None = None
-        self._over = threading.Event()
+        self._ended = threading.Event()
 
     def run(self, app: AnyApp, *, mouse: bool) -> int:
-        """Runs an app; its exit code, which is 128 and the signal's number where one has ended it."""
+        """Runs an app and returns its exit code: 128 plus the signal's number if a signal ended it."""
         self._app = app
         try:
             app.run(mouse=mouse)
         finally:
-            self._over.set()
+            self._ended.set()
         return app.return_code or 0
 
-    def told(self, number: int, _frame: FrameType | None) -> None:
-        """The signals' handler."""
-        if self._over.is_set():
-            return  # it ends anyway
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """The handler of the signals."""
+        if self._ended.is_set():
+            return
         if not exit_from_signal(self._app, 128 + number):
             raise SystemExit(128 + number)
-        threading.Thread(target=self._silence, args=(128 + number,), daemon=True).start()
+        threading.Thread(target=self._discard, args=(128 + number,), daemon=True).start()
 
-    def _silence(self, code: int) -> None:
-        if self._over.wait(SILENT_AFTER_S):
+    def _discard(self, code: int) -> None:
+        if self._ended.wait(DISCARD_AFTER_S):
             return
         discarded = discard_output(self._app)
         if discarded is None:
             return
-        # what a thread is writing can neither be taken back nor waited for, and Python would wait for it
+        # a write that has begun cannot be interrupted, and Python would wait for the thread that does it
         atexit.register(os._exit, code)
-        while not self._over.wait(0.01):
+        while not self._ended.wait(0.01):
             discarded.take_one()
 
 
 @contextlib.contextmanager
-def in_order() -> Iterator[Ending]:
-    """What is told to end within it does so in order; see :meth:`Ending.run`."""
-    ending = Ending()
-    before = [(number, signal.signal(number, ending.told)) for number in (signal.SIGTERM, signal.SIGHUP)]
+def handle_signals() -> Iterator[SignalHandler]:
+    """Handles SIGTERM and SIGHUP within the block; see :meth:`SignalHandler.run`."""
+    handler = SignalHandler()
+    before = [(number, signal.signal(number, handler.handle)) for number in (signal.SIGTERM, signal.SIGHUP)]
     try:
-        yield ending
+        yield handler
     finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        for number, previous in before:
+            signal.signal(number, previous)

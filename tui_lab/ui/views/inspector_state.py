@@ -13,9 +13,9 @@ from rich.cells import cell_len, set_cell_size
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.decoding.records import TokenRecord
+from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
-from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
+from tui_lab.playground.messages import LaneDone
 
 PanelName = Literal["warping", "candidates", "beams", "models"]
 TITLES: dict[PanelName, str] = {

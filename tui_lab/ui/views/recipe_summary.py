@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.forecast.estimate import DataFacts, RunEstimate, estimate
+from tui_lab.forecast.cost import DataFacts
+from tui_lab.forecast.estimate import RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog

@@ -67,7 +67,7 @@ MARK_CELLS = 2
 
 def fit(width: int) -> list[tuple[RunColumn, int]]:
     """The columns that fit, with their widths: first the least of each, then as much more as there is. The
-    state as a word comes before what people wrote."""
+    state as a word comes before tags and notes. Empty while the table has no width."""
     chosen: list[RunColumn] = []
     for column in sorted(COLUMNS, key=lambda c: c.rank):
         word = COLUMNS[0].ideal - COLUMNS[0].least if column.rank > 2 else 0
@@ -76,7 +76,7 @@ def fit(width: int) -> list[tuple[RunColumn, int]]:
     chosen = [column for column in COLUMNS if column in chosen]
     widths = [column.least for column in chosen]
     left = width - MARK_CELLS - sum(widths) - max(0, len(widths) - 1)
-    if (more := chosen[0].ideal - chosen[0].least) <= left:
+    if chosen and (more := chosen[0].ideal - chosen[0].least) <= left:
         widths[0], left = widths[0] + more, left - more
     while left > 0 and any(w < column.ideal for w, column in zip(widths, chosen, strict=True)):
         for place, column in enumerate(chosen):

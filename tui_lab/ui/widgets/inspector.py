@@ -15,7 +15,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_lab.playground.messages import Beams, LaneDone, ScoredToken
+from tui_lab.decoding.records import Beams, ScoredToken
+from tui_lab.playground.messages import LaneDone
 from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.views.inspector_draw import TokenPiece, draw, lay_out, row_of, text_window
 from tui_lab.ui.views.inspector_state import InspectorRow, InspectorState, level

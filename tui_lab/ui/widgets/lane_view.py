@@ -15,8 +15,9 @@ from textual.widgets import Input, Static
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
+from tui_lab.decoding.records import Beams
 from tui_lab.decoding.strategies import FAMILIES, Lane
-from tui_lab.playground.messages import Beams, LaneDone, Tokens
+from tui_lab.playground.messages import LaneDone, Tokens
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.terminal.output import FIGURES, STREAM, Paced
 from tui_lab.ui.views.saved_comparison import figures
