@@ -34,7 +34,7 @@ class Collector:
             self.keep()
 
     def keep(self) -> None:
-        """Exempts what the pane that is shown now loads from later collections: it lives as long as the lab."""
+        """Exempts what the pane that is shown now loads from collections: it lives as long as the lab."""
         if not self._app.is_headless:
             self._app.set_timer(PANE_LOADED_S, gc.freeze)
 

@@ -1,4 +1,4 @@
-"""Ends the lab on SIGTERM and SIGHUP (the terminal was closed) as its Quit key does: the terminal is restored,
+"""Ends the lab on SIGTERM and SIGHUP (terminal closed) as its Quit key does: the terminal is restored,
 and the lab's child processes end."""
 
 from __future__ import annotations
