@@ -195,7 +195,7 @@ def test_a_terminal_never_gets_control_characters(base: Path, monkeypatch: pytes
         (["--prompt", "x", "--model", "no-such-model"], "no-such-model"),
         (["--prompt", "x", "--adapter", "no-such-run"], "no-such-run"),
         (["--prompt", "x" * 300, "--model", "BASE", "--raw"], "context is 256"),
-        (["--prompt", "x", "--model", "BASE", "--raw", "--system", "be brief"], "--raw leaves out"),
+        (["--prompt", "x", "--model", "BASE", "--raw", "--system", "be brief"], "--raw omits"),
         (["--prompt", "x", "--model", "BASE", "--raw", "--lane", "greedy on=7"], "which is not loaded"),
     ],
 )

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tui_lab.cli.interrupt import interruptible
 from tui_lab.core.errors import LabError
@@ -20,6 +20,8 @@ from tui_lab.models import catalog
 from tui_lab.runs.references import ModelReference, adapter_target, model_target
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from tui_lab.decoding.session import DecodingSession
 
 
@@ -28,24 +30,35 @@ def run(args: argparse.Namespace) -> int:
     lanes = _lanes(args)
     if args.max_new_tokens < 1:
         raise LabError(f"--max-new-tokens must be at least 1, not {args.max_new_tokens}")
+    if args.raw and args.system:
+        raise LabError("--system needs the chat template, which --raw omits: use one of them")
     prompt = _prompt(args)
     runs_dir = args.runs_dir
     adapters = [adapter_target(name, runs_dir, args.allow_large) for name in args.adapter]
     model = model_target(args.model, runs_dir, args.allow_large, adapters)
 
+    from tui_lab.data.templates import load_tokenizer
     from tui_lab.models.loading import quiet_libraries
+    from tui_lab.playground.prompts import encode
 
     # decided before the slow part
     terminal = sys.stdout.isatty() and not args.json
     with quiet_libraries():
         if sys.stderr.isatty():
             print(f"loading {sanitize(model.location)} …", file=sys.stderr, flush=True)
-        session, names = _load_session(args, model, adapters)
-        prompt_ids, stops = _encode(args, session, prompt)
+        tokenizer = load_tokenizer(model.location, model.revision or None)
+        session, names = _load_session(args, model, adapters, tokenizer)
+        if not args.raw and not tokenizer.chat_template:
+            print("this model has no chat template: a plain one is used; --raw omits it", file=sys.stderr)
+        encoded = encode(session.model, tokenizer, prompt, system=args.system or "", raw=args.raw)
         lanes = _with_models(lanes, names)
 
         request = DecodingRequest(
-            tuple(prompt_ids), lanes, args.max_new_tokens, stops, tuple(text for text in args.stop if text)
+            tuple(encoded.ids),
+            lanes,
+            args.max_new_tokens,
+            encoded.stop_ids,
+            tuple(text for text in args.stop if text),
         )
         printer = LanePrinter(lanes) if terminal else None
         on_record: Callable[[DecodingRecord], None] = printer.on_record if printer else _ignore
@@ -83,21 +96,23 @@ def _prompt(args: argparse.Namespace) -> str:
 
 
 def _load_session(
-    args: argparse.Namespace, model: ModelReference, adapters: list[ModelReference]
+    args: argparse.Namespace,
+    model: ModelReference,
+    adapters: list[ModelReference],
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[DecodingSession, list[str]]:
     """Loads everything; the session, and the names of the models that lanes can run on besides the base:
     "tuned", with a number for several adapters."""
-    from tui_lab.data.templates import load_tokenizer
     from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
     from tui_lab.decoding.session import DecodingSession
     from tui_lab.models.loading import ModelSource, Precision, load_model
 
-    def weights(target: ModelReference) -> Any:
+    def weights(target: ModelReference) -> PreTrainedModel:
         return load_model(
             ModelSource(target.location, target.revision), Precision(args.dtype, four_bit=args.four_bit)
         )
 
-    session = DecodingSession(weights(model), load_tokenizer(model.location, model.revision or None))
+    session = DecodingSession(weights(model), tokenizer)
     catalog.check_size(model.location, session.model.num_parameters(), args.allow_large)
     # a run as --model includes its adapter
     wanted = ([model] if model.adapter else []) + adapters
@@ -118,26 +133,6 @@ def _load_session(
 def _with_models(lanes: tuple[strategies.Lane, ...], names: list[str]) -> tuple[strategies.Lane, ...]:
     """Lanes without a model run on the first adapter, where there is one."""
     return tuple(replace(lane, on=lane.on or (names[0] if names else "")) for lane in lanes)
-
-
-def _encode(
-    args: argparse.Namespace, session: DecodingSession, prompt: str
-) -> tuple[list[int], frozenset[int]]:
-    """The token ids of the prompt, and those that end an answer."""
-    from tui_lab.data import templates
-    from tui_lab.models.loading import stop_ids
-
-    tokenizer: Any = session.tokenizer
-    if args.raw:
-        if args.system:
-            raise LabError("--system needs the chat template, which --raw leaves out: use one of them")
-        return templates.prompt_ids(tokenizer, prompt), stop_ids(session.model)
-    if not tokenizer.chat_template:
-        templates.set_template(tokenizer)
-        print("this model has no chat template: a plain one is used; --raw leaves it out", file=sys.stderr)
-    messages = [{"role": "system", "content": args.system}] if args.system else []
-    ids = templates.prompt_ids(tokenizer, [*messages, {"role": "user", "content": prompt}])
-    return ids, frozenset(templates.stop_ids(tokenizer, session.model))
 
 
 def _heading(lane: strategies.Lane) -> str:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import hub
@@ -28,6 +28,9 @@ from tui_lab.data.masks import (
 )
 from tui_lab.data.rows import ChatMessage, Tokenizer
 from tui_lab.models import catalog, checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 OWN, DEFAULT = "the model's own template", "tui-lab's plain template (the model has none)"
@@ -276,17 +279,27 @@ def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | 
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
-def stop_ids(tokenizer: Tokenizer, model: Any = None) -> list[int]:
-    """The tokens that end an answer, without repetition: the template's end of turn, the tokenizer's end
-    token, then those at which ``generate`` would stop with ``model``, where one is given."""
-    mark = renderer_of(tokenizer).end_of_turn if tokenizer.chat_template else ""
-    found = [tokenizer.convert_tokens_to_ids(mark)] if mark else []
-    found.append(tokenizer.eos_token_id)
-    if model is not None:
-        from tui_lab.models.loading import stop_ids as model_stop_ids
+def stop_ids(tokenizer: Tokenizer, model: PreTrainedModel | None = None, *, chat: bool = True) -> list[int]:
+    """The tokens that end an answer, without repetition.
 
-        found += sorted(model_stop_ids(model))
+    For a chat: the template's end of turn, the tokenizer's end token, then those of ``model`` (its generation
+    settings, else its configuration). Without ``chat``: those of ``model``, else the tokenizer's end token.
+    """
+    end, of_model = tokenizer.eos_token_id, _configured_stops(model)
+    if not chat:
+        found = of_model or [end]
+    else:
+        mark = renderer_of(tokenizer).end_of_turn if tokenizer.chat_template else ""
+        found = [*([tokenizer.convert_tokens_to_ids(mark)] if mark else []), end, *of_model]
     return list(dict.fromkeys(token for token in found if isinstance(token, int)))
+
+
+def _configured_stops(model: PreTrainedModel | None) -> list[int]:
+    for config in (model.generation_config, model.config) if model is not None else ():
+        stops = getattr(config, "eos_token_id", None)
+        if stops is not None:
+            return [stops] if isinstance(stops, int) else sorted(stops)
+    return []
 
 
 def pieces(tokenizer: Tokenizer, encoded: Encoded) -> list[tuple[str, bool]]:

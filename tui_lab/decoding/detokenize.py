@@ -19,14 +19,21 @@ _WINDOW = 16
 _LONGEST_WINDOW = 64
 
 
-class Tokenizer(Protocol):
+class SupportsDecode(Protocol):
     """What is needed of a transformers tokenizer."""
 
-    def decode(self, token_ids: list[int], /, **options: bool) -> str:
+    def decode(
+        self,
+        token_ids: list[int],
+        /,
+        skip_special_tokens: bool = False,
+        *,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> str | list[str]:
         """The text of the tokens."""
 
 
-def decoder_of(tokenizer: Tokenizer) -> Decode:
+def decoder_of(tokenizer: SupportsDecode) -> Decode:
     """A function that decodes token ids without special tokens and without cleaning up spaces."""
 
     def decode(ids: list[int]) -> str:

@@ -22,6 +22,7 @@ from tui_lab.decoding.kv_cache import LaneCache
 from tui_lab.decoding.lane_output import LaneContext, LaneOutput
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.decoding.sampling import BatchedSampler, SamplingDecoder
+from tui_lab.models.context import context_length, remaining_context
 
 
 class AdapterRows(Protocol):
@@ -89,7 +90,7 @@ class Lockstep:
         self._emit, self._clock = emit, clock
         self._started_at = clock()
         self._device = embedding_weight(model).device
-        available = remaining_context(model.config, len(request.prompt_ids), virtual)
+        available = remaining_context(model.config, len(request.prompt_ids), virtual.length if virtual else 0)
         limit = request.max_new_tokens if available is None else min(request.max_new_tokens, available)
         self._context = LaneContext(request, limit, self._device, decode, emit, self._elapsed_s)
         self._sources = 1 + (len(adapters.names) if adapters else 0)
@@ -216,24 +217,6 @@ def decode_all(
     return dict(sorted(results.items()))
 
 
-def context_length(config: PretrainedConfig) -> int | None:
-    """The model's context in tokens; None if its configuration has none."""
-    text = config.get_text_config(decoder=True)
-    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
-        if value := getattr(text, name, None):
-            return int(value)
-    return None
-
-
-def remaining_context(
-    config: PretrainedConfig, prompt_tokens: int, virtual: VirtualTokens | None = None
-) -> int | None:
-    """New tokens that fit after the prompt; None if the context is unknown."""
-    context = context_length(config)
-    # the last token is emitted without being read, so it takes no position
-    return None if context is None else context - prompt_tokens - (virtual.length if virtual else 0)
-
-
 def validate_request(
     request: DecodingRequest, config: PretrainedConfig, virtual: VirtualTokens | None = None
 ) -> None:
@@ -251,7 +234,7 @@ def validate_request(
         problems.append("there is no lane: add at least one strategy")
     if request.max_new_tokens < 1:
         problems.append(f"max_new_tokens is at least 1, not {request.max_new_tokens}")
-    available = remaining_context(config, len(request.prompt_ids), virtual)
+    available = remaining_context(config, len(request.prompt_ids), virtual.length if virtual else 0)
     if available is not None and available < 1:
         problems.append(
             f"the prompt has {len(request.prompt_ids)} tokens and the model's context is "

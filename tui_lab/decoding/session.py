@@ -13,12 +13,13 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import Adapter, AdapterSplit, load_adapter
-from tui_lab.decoding.detokenize import Tokenizer, decoder_of
-from tui_lab.decoding.engine import Lockstep, decode_all, remaining_context, validate_request
+from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
+from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.hardware.memory_budget import free_bytes
+from tui_lab.models.context import remaining_context
 
 BASE = "base"
 #: Share of the free memory that keys and values may take; the forward itself needs some too.
@@ -29,7 +30,7 @@ class DecodingSession:
     """A base model and what is compared with it. ``Lane.on`` is ``base`` or empty for the base, or the name
     of an adapter or of another model."""
 
-    def __init__(self, model: CausalModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: CausalModel, tokenizer: SupportsDecode) -> None:
         self.model: CausalModel = model.train(False)
         self.tokenizer = tokenizer
         self.decode_text = decoder_of(tokenizer)

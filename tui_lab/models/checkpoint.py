@@ -19,6 +19,7 @@ from typing import Any
 from tui_lab.core import safetensors_file
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models import shapes
+from tui_lab.models.context import context_length
 
 #: Limit of a config or an index; real ones are far smaller.
 MAX_JSON_BYTES = 16_000_000
@@ -208,7 +209,6 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
         raise _Bad(f"has a config.json that makes no {sanitize(kind)} model: {error}") from None
     missing = _problem(_check_weights, folder)
     problem = _problem(_check_causal, config, kind) or missing or _problem(_check_tokenizer, folder)
-    context = config.get("max_position_embeddings") or config.get("n_positions")
     quantised = "quantization_config" in config  # packed tensors: their sizes are not those of the weights
     return FolderFacts(
         path=folder,
@@ -217,9 +217,7 @@ def _inspect(folder: Path, shown: str) -> FolderFacts:
         model_type=sanitize(kind),
         shape=shape,
         parameters=shapes.parameter_count(shape) if shape else None if quantised else _counted(folder),
-        context=context
-        if isinstance(context, int) and not isinstance(context, bool) and context > 0
-        else None,
+        context=context_length(config),
         licence=_licence(folder),
         chat_template=_has_template(folder),
         has_weights=missing is None,

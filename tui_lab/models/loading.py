@@ -95,7 +95,7 @@ def best_dtype(device: str) -> str:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Suppresses warnings and progress bars of huggingface_hub, transformers and bitsandbytes."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging
 
     disable_progress_bars()
@@ -153,7 +153,8 @@ def load_model(
         raise load_error(source, error) from error
     if precision.four_bit:
         disable_cpu_repacking(model)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_config(source: ModelSource) -> PreTrainedConfig:
@@ -193,12 +194,3 @@ def load_error(source: ModelSource, error: Exception) -> LabError:
     lines = str(error).strip().splitlines()
     cause = sanitize(lines[0][:300]) if lines else type(error).__name__
     return LabError(f"model {sanitize(source.location)} cannot be loaded: {cause}")
-
-
-def stop_ids(model: PreTrainedModel) -> frozenset[int]:
-    """The tokens at which ``generate`` would stop with this model."""
-    for config in (model.generation_config, model.config):
-        end = getattr(config, "eos_token_id", None)
-        if end is not None:
-            return frozenset([end] if isinstance(end, int) else end)
-    return frozenset()

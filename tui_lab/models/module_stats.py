@@ -38,7 +38,7 @@ def module_stats(model: torch.nn.Module) -> ModuleStats:
 
 def four_bit_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The modules whose weights bitsandbytes stores in 4 bits."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     return [module for module in model.modules() if isinstance(module, Linear4bit)]
 

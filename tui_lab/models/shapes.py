@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tui_lab.core.errors import LabError
+from tui_lab.models.context import CONTEXT_KEYS
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def from_config(config: Mapping[str, object]) -> Shape | None:
         head_dim=head_dim,
         vocabulary=_size(config, ("vocab_size",)),
         tied=tied if isinstance(tied, bool) else kind in _TIED_BY_DEFAULT,
-        context=_size(config, ("max_position_embeddings", "n_positions"), 1024 if kind == "gpt2" else 1),
+        context=_size(config, CONTEXT_KEYS, 1024 if kind == "gpt2" else 1),
         attention_bias=bool(config.get("attention_bias", kind == "gpt_neox")),
         mlp_bias=bool(config.get("mlp_bias", False)),
         qk_layernorm=bool(config.get("qk_layernorm", False)),

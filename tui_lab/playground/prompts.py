@@ -8,7 +8,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
-from tui_lab.models.loading import stop_ids
 
 #: Takes the place of the middle of a cut prompt.
 GAP = " … "
@@ -38,7 +37,10 @@ def encode(
     if raw:
         if system:
             raise LabError("a system prompt needs the chat template, which is off: drop one of the two")
-        return EncodedPrompt(templates.prompt_ids(tokenizer, prompt), stop_ids(model))
+        return EncodedPrompt(
+            templates.prompt_ids(tokenizer, prompt),
+            frozenset(templates.stop_ids(tokenizer, model, chat=False)),
+        )
     if not tokenizer.chat_template:
         templates.set_template(tokenizer)
     messages = [{"role": "system", "content": system}] if system else []

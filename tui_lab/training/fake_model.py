@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tui_lab.forecast.memory import NESTED_BLOCK, NF4_BLOCK
@@ -71,8 +71,8 @@ def _packed(module: Any, mode: FakeTensorMode) -> torch.nn.Parameter:
         )
         data = torch.empty((-(-weight.numel() // 2), 1), dtype=torch.uint8)
         # bitsandbytes' own class of parameters cannot hold a fake tensor; its products read these alone
-        made: Any = torch.nn.Parameter(data, requires_grad=False)
-        made.quant_state, made.bnb_quantized = state, True
+        made = torch.nn.Parameter(data, requires_grad=False)
+        vars(made).update(quant_state=state, bnb_quantized=True)
         return made
 
 

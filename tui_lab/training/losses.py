@@ -92,7 +92,8 @@ def _divergence(
         teacher_scale,
         teacher_softcap,
     )
-    return result[0]
+    loss: Tensor = result[0]
+    return loss
 
 
 def label_smoothed(log_probs: Tensor, mean_negative: Tensor, factor: float) -> Tensor:

@@ -23,11 +23,11 @@ from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.loading import DTYPES
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import VIRTUAL_TOKEN_METHODS
+from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
 from tui_lab.retention import kl as probe
 from tui_lab.retention import statistics
 from tui_lab.retention.scoring import score as scoring
-from tui_lab.retention.scoring.encode import context_length
+from tui_lab.retention.scoring.encode import row_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
@@ -134,7 +134,7 @@ class RetentionProbe:
                     self._suite,
                     rows,
                     budget=probe_base.BaseBudget(
-                        trained_tokens, recipe.probe_share, context_length(model, tokenizer, virtual)
+                        trained_tokens, recipe.probe_share, row_length(model, tokenizer, virtual)
                     ),
                     seed=recipe.seed,
                     batch_tokens=self._batch_tokens,

@@ -68,7 +68,8 @@ def load(folder: Path = MODEL_DIR, dtype: torch.dtype = torch.float32) -> tuple[
 def chat_prompt(tokenizer: Tokens, question: str) -> list[int]:
     messages = [{"role": "user", "content": question}]
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _pair(tokenizer: Tokens, item: QuizItem, choice: str, style: str) -> tuple[list[int], list[int]]:

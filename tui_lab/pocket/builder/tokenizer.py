@@ -56,7 +56,8 @@ def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(folder: Path = MODEL_DIR) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return tokenizer
 
 
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.rows import Model, Tokenizer
+from tui_lab.models.context import context_length
 from tui_lab.retention.suites.records import Item, Suite
 
 #: The context of a model whose configuration names none: the default of lm-evaluation-harness.
@@ -36,11 +37,10 @@ class ScoringRow:
     cut: int = 0  # tokens removed on the left
 
 
-def context_length(model: Model, tokenizer: Tokenizer, virtual_tokens: int = 0) -> int:
-    """The positions of a row, found as lm-evaluation-harness does, less those of virtual tokens."""
-    from tui_lab.decoding.engine import context_length as of_config
-
-    if (positions := of_config(model.config)) is not None:
+def row_length(model: Model, tokenizer: Tokenizer, virtual_tokens: int = 0) -> int:
+    """The most tokens of a row: the context of the model, else the limit of the tokenizer, else the default
+    of lm-evaluation-harness, less the virtual tokens."""
+    if (positions := context_length(model.config)) is not None:
         return positions - virtual_tokens
     limit = getattr(tokenizer, "model_max_length", None)
     found = int(limit) if limit is not None and limit < _UNLIMITED else DEFAULT_CONTEXT

@@ -11,7 +11,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.decoding.generate import generate_answers
-from tui_lab.retention.scoring.encode import context_length
+from tui_lab.retention.scoring.encode import row_length
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import checks
 from tui_lab.retention.suites.records import Item, Suite
@@ -40,13 +40,10 @@ def answer_items(
     Raises Cancelled, and LabError where one answer does not fit the memory.
     """
     from tui_lab.data import templates
-    from tui_lab.models.loading import stop_ids
 
     chat = bool(tokenizer.chat_template)
-    stops = templates.stop_ids(tokenizer, model) if chat else sorted(stop_ids(model))
-    if not stops:
-        stops = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    positions = context_length(model, tokenizer)
+    stops = templates.stop_ids(tokenizer, model, chat=chat)
+    positions = row_length(model, tokenizer)
     by_length: dict[int, list[int]] = {}
     for at in waiting:
         by_length.setdefault(_new_tokens(suite.items[at]), []).append(at)

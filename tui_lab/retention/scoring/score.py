@@ -14,7 +14,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring import generate
-from tui_lab.retention.scoring.encode import Encoder, ScoringRow, context_length
+from tui_lab.retention.scoring.encode import Encoder, ScoringRow, row_length
 from tui_lab.retention.scoring.forward import MAX_PACK_WIDTH, LogLikelihoodScorer, evaluation_mode
 from tui_lab.retention.scoring.generate import Cancelled
 from tui_lab.retention.scoring.metrics import (
@@ -92,7 +92,7 @@ class _Evaluation:
         self._suite, self._ready, self._cancelled = suite, ready, cancelled
         self._scorer = LogLikelihoodScorer(model)
         self.warnings = self._scorer.warnings
-        self._encoder = Encoder(tokenizer, context_length(model, tokenizer, self._scorer.virtual_tokens))
+        self._encoder = Encoder(tokenizer, row_length(model, tokenizer, self._scorer.virtual_tokens))
         device = model.get_input_embeddings().weight.device.type
         self._budget = batch_tokens or BATCH_TOKENS.get(device, _BATCH_TOKENS_CUDA)
         #: A pack may be wider than a batch: a shared beginning saves more time than the caches do.
