@@ -295,7 +295,7 @@ def test_a_damaged_cache_is_as_none(text: str) -> None:
 
 @pytest.mark.usefixtures("runs_dir")
 def test_old_measurements_make_room() -> None:
-    for rank in range(1, calibration.KEPT + 3):
+    for rank in range(1, calibration.MOST_CALIBRATIONS + 3):
         calibration.store(measured(), CARD, QWEN, recipe(lora_r=rank), VALUES)
     assert calibration.find(CARD, QWEN, recipe(lora_r=1), VALUES) is None
-    assert calibration.find(CARD, QWEN, recipe(lora_r=calibration.KEPT + 2), VALUES) is not None
+    assert calibration.find(CARD, QWEN, recipe(lora_r=calibration.MOST_CALIBRATIONS + 2), VALUES) is not None

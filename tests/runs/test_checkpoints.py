@@ -73,7 +73,7 @@ def test_one_that_was_being_written_is_deleted_and_nothing_before_it_means_the_b
     found = checkpoints.find(tmp_path)
     assert found.chosen is None
     [sentence] = checkpoints.quarantine(found)
-    assert "never finished" in sentence and "the beginning" in sentence
+    assert "not finished" in sentence and "the beginning" in sentence
     assert not half.exists() and not list(tmp_path.iterdir())
 
 

@@ -19,15 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import read_log
+from tui_lab.runs.event_parts import MOST_STEPS, Acquisition, IntervalRecord
 from tui_lab.runs.events import EventTail, EventWriter, LineTail, LineWriter
 from tui_lab.runs.schema import (
-    MOST_STEPS,
-    Acquisition,
     ChoiceEvent,
     DamagedRecord,
     EndEvent,
     Event,
-    IntervalRecord,
     KlProbeEvent,
     SampleEvent,
     StepEvent,

@@ -45,9 +45,18 @@ def test_a_damaged_file_says_nothing(tmp_path_factory: pytest.TempPathFactory, c
     assert isinstance(notes.read(run), Notes)
 
 
-def test_fields_of_other_kinds_are_left_out(run: Run) -> None:
-    (run.path / notes.FILE).write_text('{"name": 1, "tags": ["a", 2, null], "note": []}')
-    assert notes.read(run) == Notes(tags=("a",))
+def test_a_damaged_file_is_not_overwritten(run: Run) -> None:
+    damaged = '{"name": 1, "tags": ["a"], "note": "kept"}'
+    (run.path / notes.FILE).write_text(damaged)
+    assert notes.read(run) == Notes()
+    with pytest.raises(LabError, match=r"notes\.json: name must be text, not a whole number; correct or"):
+        notes.write(run, note="new")
+    assert (run.path / notes.FILE).read_text() == damaged
+
+
+def test_unknown_fields_are_ignored(run: Run) -> None:
+    (run.path / notes.FILE).write_text('{"v": 2, "name": "x", "colour": "red"}')
+    assert notes.read(run) == Notes("x")
 
 
 def test_a_place_that_is_gone_is_said(tmp_path: Path) -> None:

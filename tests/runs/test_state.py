@@ -15,13 +15,13 @@ from tests.records import parse
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import events as events_module
 from tui_lab.runs import folder, wording
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
     EVENT_KINDS,
     EndEvent,
     Event,
-    IntervalRecord,
     ResumedEvent,
     StepEvent,
     decode_event,

@@ -21,7 +21,7 @@ from tui_lab.recipes.presets import make_recipe
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.runs import commands, folder, launch
-from tui_lab.runs.schema import ProbeCost
+from tui_lab.runs.event_parts import ProbeCost
 from tui_lab.runs.state import RunState
 from tui_lab.training import probe, probe_base
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
-import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from tui_lab.cli.results import RunResult, result_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
@@ -31,7 +32,6 @@ from tui_lab.runs.events import LogLine
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
     ChoiceEvent,
-    EndEvent,
     Event,
     PhaseEvent,
     ScoreEvent,
@@ -111,16 +111,11 @@ class _LineDisplay:
         print(text, file=sys.stderr, flush=True)
 
 
-def json_line(value: dict[str, Any]) -> str:
-    """Strict JSON on one line, in ASCII: control characters are escaped."""
-    return to_json(value)
-
-
 class JsonLines(_LineDisplay):
     """Every event, one JSON object a line."""
 
     def event(self, line: LogLine, _state: RunState) -> None:
-        print(json_line(json.loads(line.line)), flush=True)
+        print(to_json(json.loads(line.line)), flush=True)
 
 
 class PlainLines(_LineDisplay):
@@ -305,32 +300,6 @@ def _detach_note(run: Run) -> str:
     )
 
 
-def result_of(run: Run, watcher: Watcher, status: str) -> dict[str, Any]:
-    """The result of a run for scripts."""
-    state, end = watcher.state, watcher.state.end or EndEvent()
-    saved = state.saved.path if state.saved else ""
-    last_loss = state.loss.values[-1] if state.loss.values else None
-    last_validation = state.validation.values[-1] if state.validation.values else None
-    return {
-        "kind": "result",
-        "run": run.id,
-        "path": str(run.path),
-        "state": status,
-        "step": state.step if end.step is None else end.step,
-        "total_steps": state.total_steps,
-        "seconds": end.seconds,
-        "train_loss": last_loss if end.train_loss is None else end.train_loss,
-        "validation_loss": last_validation if end.validation_loss is None else end.validation_loss,
-        "acquisition": msgspec.to_builtins(end.acquisition),
-        "peak_memory": dict(end.peak_memory) or state.peak_memory,
-        "flops_per_token": end.flops_per_token,
-        "mfu": end.mfu,
-        "energy_j": state.telemetry.energy_j if end.energy_j is None else end.energy_j,
-        "saved": str(run.path / saved) if saved else None,
-        "message": end.message,
-    }
-
-
 def print_end(
     run: Run,
     watcher: Watcher,
@@ -343,17 +312,17 @@ def print_end(
     result = result_of(run, watcher, status)
     if status == "crashed":
         tail = [sanitize(line) for line in run.log_tail()]
-        result["message"] = sanitize(crash_reason.sentence(run, watcher.state))
-        print(f"tui-lab: run {run.id} crashed: {result['message']}", file=sys.stderr)
+        result = replace(result, message=sanitize(crash_reason.sentence(run, watcher.state)))
+        print(f"tui-lab: run {run.id} crashed: {result.message}", file=sys.stderr)
         for line in tail:
             print(f"  {line}", file=sys.stderr)
         if not run.recipe_path.exists():
             return EXIT_FAILED  # there is nothing to resume
         print(f"`tui-lab resume {run.id}` continues from its newest checkpoint.", file=sys.stderr)
     elif status == "failed":
-        print(f"tui-lab: run {run.id} failed: {sanitize(result['message'])}", file=sys.stderr)
+        print(f"tui-lab: run {run.id} failed: {sanitize(result.message)}", file=sys.stderr)
     if as_json:
-        print(json_line(result), flush=True)
+        print(to_json(result), flush=True)
     elif plain and status in ENDED:
         for sentence in cli_plain.summary(result, watcher.state):
             print(sentence, flush=True)
@@ -364,22 +333,22 @@ def print_end(
     return EXIT_FAILED if status in ("failed", "crashed") else EXIT_OK
 
 
-def _print_result(result: dict[str, Any], watcher: Watcher) -> None:
+def _print_result(result: RunResult, watcher: Watcher) -> None:
     state = watcher.state
-    print(f"{result['state']} at step {result['step']} after {format.duration(result['seconds'])}")
-    if result["message"]:
-        print(f"  {short(result['message'])}")
+    print(f"{result.state} at step {result.step} after {format.duration(result.seconds)}")
+    if result.message:
+        print(f"  {short(result.message)}")
     first = state.validation.values[0] if len(state.validation.values) > 1 else None
     change = f"{format.significant(first)} → " if first is not None else ""
-    validation = format.significant(result["validation_loss"])
-    print(f"  loss {format.significant(result['train_loss'])}, validation {change}{validation}")
-    gained = result["acquisition"]
-    if isinstance(gained, dict) and gained.get("name"):
-        before, after = format.significant(gained.get("start"), 3), format.significant(gained.get("end"), 3)
-        print(f"  score ({short(gained['name'])}): {before} → {after}")
-    if spent := _cost_text(state, str(result["state"])):
+    validation = format.significant(result.validation_loss)
+    print(f"  loss {format.significant(result.train_loss)}, validation {change}{validation}")
+    gained = result.acquisition
+    if gained.name:
+        before, after = format.significant(gained.start, 3), format.significant(gained.end, 3)
+        print(f"  score ({short(gained.name)}): {before} → {after}")
+    if spent := _cost_text(state, result.state):
         print(f"  {spent}")
-    if saved := result["saved"]:
+    if saved := result.saved:
         near = Path(saved).is_relative_to(Path.cwd())
         print(f"  {sanitize(os.path.relpath(saved) if near else saved)}")
 

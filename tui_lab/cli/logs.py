@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from tui_lab.cli.follow import LONGEST_TEXT, json_line
+from tui_lab.cli.follow import LONGEST_TEXT
 from tui_lab.cli.options import EXIT_OK
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
 from tui_lab.runs.folder import Run, is_locked
@@ -87,13 +88,13 @@ def logs(args: argparse.Namespace) -> int:
 
 def _events(watcher: Watcher, as_json: bool) -> Iterator[str]:
     for line in watcher.iter_lines():
-        if text := json_line(json.loads(line.line)) if as_json else sentence(line.event):
+        if text := to_json(json.loads(line.line)) if as_json else sentence(line.event):
             yield text
 
 
 def _print_worker(line: str, as_json: bool) -> None:
     line = line[:LONGEST_LINE]
-    print(json_line({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {sanitize(line)}")
+    print(to_json({"kind": "worker_log", "text": line}) if as_json else f"worker.log  {sanitize(line)}")
 
 
 def _follow(run: Run, watcher: Watcher, worker: WorkerLog, as_json: bool) -> None:

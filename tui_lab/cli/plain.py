@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tui_lab.cli.results import RunResult
 from tui_lab.core import format
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
@@ -235,17 +236,15 @@ def _moved(value: float, before: float, share: float) -> bool:
     return not math.isfinite(before) or abs(value - before) > share * abs(before)
 
 
-def summary(result: dict[str, object], state: RunState) -> list[str]:
-    """The end of a run in sentences. ``result``: see :func:`tui_lab.cli.follow.result_of`."""
+def summary(result: RunResult, state: RunState) -> list[str]:
+    """The end of a run in sentences."""
     lines = []
     verbs = {"finished": "finished", "stopped": "was stopped", "failed": "failed", "crashed": "crashed"}
-    took = (
-        f" after {spoken_duration(result['seconds'])}" if format.finite(result["seconds"]) is not None else ""
-    )
-    verb = verbs.get(str(result["state"]), f"is {result['state']}")
-    lines.append(f"The run {verb}{took}, at step {spoken(result['step'])} of {result['total_steps']}.")
-    if result["message"]:
-        lines.append(f"Its message: {spoken(result['message'])}")
+    took = "" if format.finite(result.seconds) is None else f" after {spoken_duration(result.seconds)}"
+    verb = verbs.get(result.state, f"is {result.state}")
+    lines.append(f"The run {verb}{took}, at step {spoken(result.step)} of {result.total_steps}.")
+    if result.message:
+        lines.append(f"Its message: {spoken(result.message)}")
     losses = [value for value in state.loss.values if math.isfinite(value)]
     if losses:
         lines.append(f"Training loss went from {spoken_number(losses[0])} to {spoken_number(losses[-1])}.")
@@ -255,22 +254,20 @@ def summary(result: dict[str, object], state: RunState) -> list[str]:
             f"Validation loss went from {spoken_number(validation[0])} to {spoken_number(validation[-1])}; "
             f"the best was {spoken_number(min(validation))}."
         )
-    gained = result["acquisition"]
-    if isinstance(gained, dict) and gained.get("name"):
-        before, after = (format.finite(gained.get(key)) for key in ("start", "end"))
+    gained = result.acquisition
+    if gained.name:
+        before, after = format.finite(gained.start), format.finite(gained.end)
         if before is not None and after is not None:
             lines.append(
-                f"On held-out rows the score {spoken(gained['name'])} went from "
+                f"On held-out rows the score {spoken(gained.name)} went from "
                 f"{spoken_number(100 * before)} "
                 f"to {spoken_number(100 * after)} percent."
             )
     if state.item_probes:
         lines.append(sentence_of(state.item_probes[-1]))
-    peak = result["peak_memory"]
-    for label, used in list(peak.items())[:1] if isinstance(peak, dict) else []:
-        lines.append(
-            f"The highest memory was {spoken_size(used)} of {spoken(format.memory_name(str(label)))}."
-        )
-    if result["saved"]:
-        lines.append(f"The result is in {sanitize(str(result['saved']))}.")
+    peak = result.peak_memory
+    for label, used in list(peak.items())[:1]:
+        lines.append(f"The highest memory was {spoken_size(used)} of {spoken(format.memory_name(label))}.")
+    if result.saved:
+        lines.append(f"The result is in {sanitize(str(result.saved))}.")
     return lines

@@ -6,12 +6,22 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tui_lab.cli.follow import json_line
 from tui_lab.cli.output import as_json, table
 from tui_lab.cli.recipe_args import check_data, overrides_of
+from tui_lab.cli.results import (
+    Queued,
+    QueuedRun,
+    QueueList,
+    QueueStatus,
+    Removed,
+    SweepResult,
+    queue_row,
+    sweep_row,
+)
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
@@ -19,10 +29,9 @@ from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import Recipe, RecipeError
 from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import index
-from tui_lab.runs.index import RunSummary
+from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import queue, sweep
-from tui_lab.runs.queue.queue import QueueItem
-from tui_lab.runs.queue.sweep import Grid
+from tui_lab.runs.queue.sweep import Grid, SweepValues
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
 T = TypeVar("T")
@@ -31,7 +40,7 @@ T = TypeVar("T")
 # adding
 
 
-def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict[str, Any]]]:
+def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, SweepValues]]:
     """The recipe of every combination, with its values. Raises LabError with the mistakes of all
     combinations: a sweep is queued completely or not at all."""
     from functools import cache, partial
@@ -51,7 +60,7 @@ def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, dict
         return None
 
     @cache  # many combinations have the same model and data
-    def entry_of(model: str, large: bool) -> tuple[Any, str]:
+    def entry_of(model: str, large: bool) -> tuple[catalog.Entry | None, str]:
         try:
             return catalog.find(model, allow_large=large), ""
         except LabError as error:
@@ -115,7 +124,7 @@ def add(args: argparse.Namespace) -> int:
         return 0
     sweep_id = sweep.new_id() if grid else ""
 
-    def note(run: Any, number: int) -> None:
+    def note(run: Run, number: int) -> None:
         if grid:
             sweep.write_place(run, sweep.SweepPlace(sweep_id, number + 1, len(prepared), prepared[number][1]))
 
@@ -126,8 +135,8 @@ def add(args: argparse.Namespace) -> int:
     if not held:
         queue.start_runner(args.runs_dir)
     if args.json:
-        listed = [{"run": run.id, "values": values} for run, (_, values) in zip(runs, prepared, strict=True)]
-        print(json_line({"kind": "queued", "sweep": sweep_id or None, "held": held, "runs": listed}))
+        listed = [QueuedRun(run.id, values) for run, (_, values) in zip(runs, prepared, strict=True)]
+        print(to_json(Queued(sweep=sweep_id or None, held=held, runs=listed)))
         return 0
     for run, (_, values) in zip(runs, prepared, strict=True):
         print(f"{run.id}  {sanitize(sweep.describe(values))}".rstrip())
@@ -141,43 +150,23 @@ def add(args: argparse.Namespace) -> int:
 # listing and control
 
 
-def _item_json(item: QueueItem) -> dict[str, Any]:
-
-    try:
-        recipe = item.run.recipe()
-        about = {"model": recipe.model, "preset": recipe.preset, "data": recipe.data}
-    except LabError as error:
-        about = {"model": "", "preset": "", "data": "", "problem": str(error)}
-    place = sweep.place_of(item.run)
-    return {
-        "run": item.run.id,
-        "state": item.state,
-        "outcome": item.outcome,
-        "reason": item.reason,
-        "added_at": item.entry.added_at,
-        **about,
-        "sweep": place.sweep if place else None,
-        "values": place.values if place else {},
-    }
-
-
 def list_queue(args: argparse.Namespace) -> int:
     """``tui-lab queue list``."""
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
-    listed = [_item_json(item) for item in found]
+    listed = [queue_row(item) for item in found]
     going = queue.is_running(args.runs_dir)
     if args.json:
-        as_json({"going": going, "held": now.held, "waits_for_others": now.waits, "runs": listed})
+        as_json(QueueList(going=going, held=now.held, waits_for_others=now.waits, runs=listed))
         return 0
     if not listed:
         print("the queue is empty; `tui-lab queue add` adds a run", file=sys.stderr)
         return 0
     rows = []
     for number, each in enumerate(listed, start=1):
-        state = each["state"] + (f" ({each['outcome']})" if each["outcome"] == "stopped" else "")
-        what = f"{each['model'].rpartition('/')[2]} · {each['preset'] or '–'} · {each['data']}"
-        rows.append([str(number), each["run"], state, what, sweep.describe(each["values"]), each["reason"]])
+        state = each.state + (f" ({each.outcome})" if each.outcome == "stopped" else "")
+        what = f"{each.model.rpartition('/')[2]} · {each.preset or '–'} · {each.data}"
+        rows.append([str(number), each.run, state, what, sweep.describe(each.values), each.reason])
     table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))
     if words := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
@@ -193,7 +182,7 @@ def remove(args: argparse.Namespace) -> int:
     if args.ended:
         gone += queue.clear_ended(args.runs_dir)
     if args.json:
-        print(json_line({"kind": "removed", "runs": gone}))
+        print(to_json(Removed(gone)))
     else:
         print(f"{len(gone)} removed from the queue" if gone else "the queue has no such runs")
     return 0
@@ -214,13 +203,20 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def _print_state(args: argparse.Namespace) -> int:
-
     found = queue.items(args.runs_dir)
     now = queue.read(args.runs_dir)
     running = [item.run.id for item in found if item.state == "running"]
     if args.json:
-        counts = {state: sum(item.state == state for item in found) for state in queue.STATES}
-        print(json_line({"kind": "queue", "held": now.held, **counts, "run": next(iter(running), None)}))
+        states = [item.state for item in found]
+        status = QueueStatus(
+            held=now.held,
+            queued=states.count("queued"),
+            running=len(running),
+            done=states.count("done"),
+            failed=states.count("failed"),
+            run=next(iter(running), None),
+        )
+        print(to_json(status))
         return 0
     print(queue.describe(args.runs_dir, found) or "the queue is empty")
     if now.held and running:
@@ -239,13 +235,13 @@ def show_sweep(args: argparse.Namespace) -> int:
     words = index.criterion_words(runs, args.by)
     if args.json:
         as_json(
-            {
-                "sweep": runs[0].sweep,
-                "by": args.by,
-                "criterion": words,
-                "best": best or None,
-                "runs": [_summary_json(run) for run in runs],
-            }
+            SweepResult(
+                sweep=runs[0].sweep,
+                by=args.by,
+                criterion=words,
+                best=best or None,
+                runs=[sweep_row(run) for run in runs],
+            )
         )
         return 0
     keys = list(runs[0].sweep_values)
@@ -254,19 +250,3 @@ def show_sweep(args: argparse.Namespace) -> int:
     table(("", *keys, *HEADERS), rows, right=tuple(offset + number for number in RIGHT))
     print(f"{runs[0].sweep}: {words}", file=sys.stderr)
     return 0
-
-
-def _summary_json(run: RunSummary) -> dict[str, Any]:
-    return {
-        "run": run.id,
-        "state": run.state,
-        "values": run.sweep_values,
-        "train_loss": run.loss,
-        "validation_loss": run.validation,
-        "acquisition": {"name": run.score_name, "start": run.score_start, "end": run.score_end},
-        "retention": {"value": run.retention, "low": run.retention_low, "high": run.retention_high},
-        "peak_memory_bytes": run.peak_bytes,
-        "peak_memory_of": run.peak_of,
-        "seconds": run.seconds,
-        "message": run.message,
-    }

@@ -12,11 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from tui_lab import doctor as checks
 from tui_lab.cli import jobs
-from tui_lab.cli.follow import result_of
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import as_json, table
+from tui_lab.cli.results import listed_run, result_of
 from tui_lab.core import format
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
 from tui_lab.core.records import jsonable
@@ -28,7 +30,7 @@ from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.presets import list_presets, load_preset
 from tui_lab.recipes.recipe import FIELDS
 from tui_lab.runs import folder
-from tui_lab.runs import notes as marks
+from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.folder import runs_dir as default_runs_dir
 from tui_lab.runs.queue import queue
 from tui_lab.runs.state import Watcher
@@ -194,13 +196,9 @@ def runs(args: argparse.Namespace) -> int:
     results = []
     for run, watcher in watchers:
         watcher.read_all()
-        recipe = watcher.recipe
-        about = {"model": recipe.model, "data": recipe.data, "preset": recipe.preset} if recipe else {}
-        started = {"started_at": watcher.state.started_at or None, "problem": watcher.problem}
-        written = asdict(marks.read(run))
-        results.append({**result_of(run, watcher, watcher.status), **about, **started, **written})
+        results.append((result_of(run, watcher, watcher.status), listed_run(run, watcher)))
     if args.json:
-        as_json(results)
+        as_json([{**to_builtins(result), **to_builtins(listed)} for result, listed in results])
         return EXIT_OK
     if words := queue.describe(directory):
         print(f"{words}; `tui-lab queue list` shows them", file=sys.stderr)
@@ -208,23 +206,23 @@ def runs(args: argparse.Namespace) -> int:
         print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)
         return EXIT_OK
     rows = []
-    for result in results:
-        total = f"/{result['total_steps']}" if result["total_steps"] else ""
-        gained = result["acquisition"]
+    for result, listed in results:
+        total = f"/{result.total_steps}" if result.total_steps else ""
+        gained = result.acquisition
         score = (
-            f"{format.significant(gained.get('start'), 2)} → {format.significant(gained.get('end'), 2)}"
-            if gained
+            f"{format.significant(gained.start, 2)} → {format.significant(gained.end, 2)}"
+            if gained != Acquisition()
             else ""
         )
-        began = result["started_at"]
+        began = listed.started_at
         when = time.strftime("%m-%d %H:%M", time.localtime(began)) if began else ""
         rows.append(
             [
-                result["run"] + (f" ({result['name']})" if result["name"] else ""),
-                result["state"],
-                f"{result['step']}{total}",
-                format.significant(result["train_loss"], 3),
-                format.significant(result["validation_loss"], 3),
+                result.run + (f" ({listed.name})" if listed.name else ""),
+                result.state,
+                f"{result.step}{total}",
+                format.significant(result.train_loss, 3),
+                format.significant(result.validation_loss, 3),
                 score,
                 when,
             ]

@@ -13,10 +13,11 @@ import time
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli import queue
 from tui_lab.cli.estimate import run_forecast
-from tui_lab.cli.follow import POLL_S, follow, json_line, run_status, short
+from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.recipe_args import prepare, settings_of
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
@@ -60,7 +61,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
     lines, forecast = run_forecast(recipe, entry, resolution)
     if args.json:
         print(
-            json_line(
+            to_json(
                 {
                     "kind": "dry_run",
                     "recipe": recipe.model_dump(),
@@ -92,7 +93,7 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
 
 def _detached(run: Run, as_json: bool) -> int:
     if as_json:
-        print(json_line({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"}))
+        print(to_json({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"}))
     else:
         print(run.id)
         print(f"the run is in {run.path}; `tui-lab watch {run.id}` follows it", file=sys.stderr)
@@ -175,7 +176,7 @@ def steer(args: argparse.Namespace) -> int:
         time.sleep(POLL_S)
     answered = outcome is not None
     if args.json:
-        print(json_line({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome}))
+        print(to_json({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome}))
     elif answered:
         print(short(outcome))
     elif not is_locked(run):

@@ -1,28 +1,32 @@
-"""What ten real steps of a recipe reached on this machine's own card, kept so that forecasts can say
-"measured" instead of "assumed": one small JSON file in the user's cache folder, keyed by the device, the
-model's shape and what of the recipe decides its speed. Measuring is done by
-:mod:`tui_lab.training.calibrate`. No torch.
+"""Cache of training speeds that were measured on this machine, so that forecasts use them instead of
+assumptions: one JSON file in the user's cache folder, keyed by the device, the model's shape and the recipe
+fields that decide the speed. :mod:`tui_lab.training.calibrate` measures. No torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta, Struct, to_builtins
+from msgspec.structs import replace
+
+from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.format import finite
 from tui_lab.core.paths import cache_dir
+from tui_lab.core.records import from_json, from_plain, to_json
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.schema import Values
 
 FILE_NAME = "calibrations.json"
-#: Older ones are dropped: a person has a handful of models and recipes.
-KEPT = 200
+#: The oldest are dropped when there are more.
+MOST_CALIBRATIONS = 200
 #: Keys of a recipe that decide the speed of a step, beside what resolution settles.
 _RECIPE_KEYS = (
     "method", "lora_r", "init_r", "use_dora", "target_modules", "num_virtual_tokens", "quantization",
@@ -40,20 +44,24 @@ _SWITCHES = (
 _VALUES = ("compute_dtype", "optim", "attn_implementation", "max_length")
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Measured on ``device``. ``tok_per_s`` of training; FLOP/s of the model (``model_flops_s``, MFU's) and
-    of everything computed (``hardware_flops_s``); ``power_w`` is the card's mean, None if not metered."""
+_Rate = Annotated[float, Meta(gt=0)]
+_Count = Annotated[int, Meta(gt=0)]
 
-    device: str
-    tok_per_s: float
-    model_flops_s: float
-    hardware_flops_s: float
+
+class Calibration(Struct, frozen=True):
+    """A measurement on ``device``: training speed in tokens per second, FLOP/s of the model
+    (``model_flops_s``, as in MFU) and of everything computed (``hardware_flops_s``), mean power of the card in
+    watts (None: not metered), ``length`` of the rows in tokens, ``date`` as YYYY-MM-DD."""
+
+    device: Annotated[str, Meta(max_length=200)]
+    tok_per_s: _Rate
+    model_flops_s: _Rate
+    hardware_flops_s: _Rate
     power_w: float | None
     cuda: bool
-    steps: int
-    length: int  # tokens a row
-    date: str  # YYYY-MM-DD
+    steps: _Count
+    length: _Count
+    date: Annotated[str, Meta(max_length=10)]
 
     @property
     def text(self) -> str:
@@ -82,36 +90,25 @@ def _path() -> Path:
     return cache_dir() / FILE_NAME
 
 
-def _read() -> dict[str, Any]:
+def _read() -> dict[str, object]:
+    """The rows of the file by key, not yet validated: a damaged row does not spoil the others."""
     try:
-        found = json.loads(_path().read_text("utf-8"))
-    except (OSError, ValueError):
+        return from_json(_path().read_bytes(), dict[str, object], FILE_NAME)
+    except (OSError, LabError):
         return {}  # none yet, or damaged: it can be measured again
-    return found if isinstance(found, dict) else {}
 
 
 def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> Calibration | None:
     """The stored measurement of the same work on the same device, or None."""
     row = _read().get(key_of(device, shape, recipe, values))
-    if not isinstance(row, dict):
+    try:
+        found = from_plain(row, Calibration, FILE_NAME)
+    except LabError:
+        return None  # none, or damaged: it can be measured again
+    if any(finite(rate) is None for rate in (found.tok_per_s, found.model_flops_s, found.hardware_flops_s)):
         return None
-    speeds = [finite(row.get(name)) for name in ("tok_per_s", "model_flops_s", "hardware_flops_s")]
-    steps, length = finite(row.get("steps")), finite(row.get("length"))
-    if not all(speed and speed > 0 for speed in speeds) or not steps or not length:
-        return None
-    tok_per_s, model, hardware = (float(speed or 0.0) for speed in speeds)
-    power = finite(row.get("power_w"))
-    return Calibration(
-        device=str(row.get("device", ""))[:200],
-        tok_per_s=tok_per_s,
-        model_flops_s=model,
-        hardware_flops_s=hardware,
-        power_w=power if power and power > 0 else None,
-        cuda=row.get("cuda") is True,
-        steps=int(steps),
-        length=int(length),
-        date=str(row.get("date", ""))[:10],
-    )
+    power = finite(found.power_w)
+    return found if power and power > 0 else replace(found, power_w=None)
 
 
 def store(found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> None:
@@ -119,10 +116,10 @@ def store(found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe,
     rows = _read()
     key = key_of(device, shape, recipe, values)
     rows.pop(key, None)
-    rows[key] = asdict(found)
-    rows = dict(list(rows.items())[-KEPT:])
+    rows[key] = to_builtins(found)
+    rows = dict(list(rows.items())[-MOST_CALIBRATIONS:])
     try:
         _path().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_path(), json.dumps(rows, indent=1))
+        write_atomically(_path(), to_json(rows))
     except OSError:
         return

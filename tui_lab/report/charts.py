@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, TypeVar
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
 from tui_lab.report.measured import StrengthResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.schema import IntervalRecord
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 

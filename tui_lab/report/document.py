@@ -42,7 +42,8 @@ from tui_lab.report.blocks import (
 from tui_lab.report.charts import Table, charts
 from tui_lab.report.facts import ReportFacts, unknown
 from tui_lab.report.measured import MeanRecord
-from tui_lab.runs.schema import JsonValue, ScoredExample, ScoreEvent
+from tui_lab.runs.event_parts import JsonValue, ScoredExample
+from tui_lab.runs.schema import ScoreEvent
 
 Pairs: TypeAlias = list[tuple[str, str]]
 #: Each state in a sentence for later readers.

@@ -28,9 +28,10 @@ from tui_lab.report.measured import (
 )
 from tui_lab.retention.results import SuiteResult
 from tui_lab.runs import cost_so_far, wording
+from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import Event, JsonValue, SampleEvent, ScoredExample, kind_of
+from tui_lab.runs.schema import Event, SampleEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
 RETENTION_FOLDER = "retention"

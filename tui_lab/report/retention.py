@@ -11,7 +11,7 @@ from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.facts import ReportFacts, flips
 from tui_lab.retention.results import Comparison, SuiteResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.schema import IntervalRecord
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.verdicts import VERDICTS
 
 #: Each verdict as a sign and a word, so that colour is not needed to tell them apart.

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.recipes.recipe import Recipe, read_recipe
+from tui_lab.runs.event_parts import RecipeChange
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import RecipeChange
 
 Weight = Literal["harmless", "course", "refused"]
 

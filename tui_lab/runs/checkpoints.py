@@ -7,13 +7,16 @@ over. Pure file work: no torch.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.records import from_json, to_json
 
 MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
@@ -23,6 +26,19 @@ DAMAGED = "damaged-"
 #: that sealing the checkpoint of a 3 B model does not hold the run up.
 DIGESTED_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 20
+
+
+class FileDigest(msgspec.Struct, frozen=True):
+    """A file's size in bytes and its :func:`digest`."""
+
+    bytes: int
+    digest: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of ``manifest.json``: every file of the checkpoint, by its path relative to the folder."""
+
+    files: dict[str, FileDigest]
 
 
 @dataclass(frozen=True)
@@ -47,11 +63,8 @@ def seal(folder: Path) -> None:
         if path.is_file() and path.name != MANIFEST:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            files[path.relative_to(folder).as_posix()] = {
-                "bytes": path.stat().st_size,
-                "digest": digest(path),
-            }
-    write_atomically(folder / MANIFEST, json.dumps({"files": files}, indent=1))
+            files[path.relative_to(folder).as_posix()] = FileDigest(path.stat().st_size, digest(path))
+    write_atomically(folder / MANIFEST, to_json(Manifest(files)))
     for directory in (folder, folder.parent):
         _sync_directory(directory)
 
@@ -83,24 +96,21 @@ def digest(path: Path) -> str:
 def validation_error(folder: Path) -> str:
     """Why a checkpoint cannot be gone on from, in words; "" when it is whole."""
     try:
-        text = (folder / MANIFEST).read_text("utf-8")
+        files = from_json((folder / MANIFEST).read_bytes(), Manifest, "its manifest").files
     except FileNotFoundError:
-        return "it was never finished"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"its manifest cannot be read ({error})"
-    try:
-        files = {
-            str(name): (int(e["bytes"]), str(e["digest"])) for name, e in json.loads(text)["files"].items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return "it was not finished"
+    except OSError as error:
+        return f"its manifest cannot be read ({error.strerror or error})"
+    except LabError:
         return "its manifest is damaged"
-    for name, (size, expected) in files.items():
+    for name, expected in files.items():
         path = folder / name
         try:
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
-            if digest(path) != expected:
-                return f"{name} is not what was written"
+            size = path.stat().st_size
+            if size != expected.bytes:
+                return f"{name} has {size:,} bytes instead of {expected.bytes:,}"
+            if digest(path) != expected.digest:
+                return f"{name} differs from what was written"
         except FileNotFoundError:
             return f"{name} is missing"
         except OSError as error:

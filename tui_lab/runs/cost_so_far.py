@@ -13,7 +13,7 @@ from statistics import median
 from tui_lab.core.format import carbon, energy, finite, money
 from tui_lab.forecast import cost
 from tui_lab.forecast.cost import Prices
-from tui_lab.runs.schema import CostFacts
+from tui_lab.runs.event_parts import CostFacts
 from tui_lab.runs.state import ENDED, RunState
 
 #: Steps whose median speed is called the present one.

@@ -13,19 +13,24 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
+from tui_lab.core.records import from_json
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import cost_so_far
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.folder import Run, is_locked, runs_dir
 from tui_lab.runs.queue import queue, sweep
-from tui_lab.runs.schema import EndEvent, IntervalRecord
+from tui_lab.runs.queue.sweep import SweepValues
+from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.state import ENDED, Watcher, end_state
 
 CACHE = ".index.json"
@@ -40,10 +45,11 @@ FIRST_SHOWN_S, SHOW_S = 0.1, 0.5
 NAN = math.nan
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """One run. NaN: not known. ``retention`` is the newest item probe's, above chance where there is chance;
-    ``seconds`` those in which a process of the run lived."""
+class RunSummary(Struct, frozen=True):
+    """One run; NaN where a number is unknown. ``retention`` is that of the newest item probe, above chance
+    where the suite has a chance level; ``seconds``: the time during which a process of the run was alive.
+    ``queued``: the position among waiting runs, from 1 (0: not queued). ``live_state``: the state while a
+    process holds the lock."""
 
     id: str
     path: str
@@ -72,11 +78,11 @@ class RunSummary:
     started_at: float = NAN
     sweep: str = ""
     sweep_number: int = 0
-    sweep_values: dict[str, Any] = field(default_factory=dict)
+    sweep_values: SweepValues = {}
     message: str = ""
     has_end: bool = False
-    queued: int = 0  # its place among those that wait, from 1
-    live_state: str = "starting"  # what it is while a process holds its lock
+    queued: int = 0
+    live_state: str = "starting"
 
     @property
     def run(self) -> Run:
@@ -95,6 +101,13 @@ class RunSummary:
             "retention": self.retention,
             "time": self.seconds,
         }[criterion]
+
+
+class IndexCache(Struct, frozen=True):
+    """The content of the cache file: by run id, the stamp of its files (see :func:`_stamp`) and its summary."""
+
+    v: int = CACHE_VERSION
+    runs: dict[str, tuple[list[int], RunSummary]] = {}
 
 
 # --------------------------------------------------------------------------------------------------
@@ -293,27 +306,23 @@ class RunIndex:
     def _load(self) -> None:
         self._loaded = True
         try:
-            value = json.loads((self.directory / CACHE).read_text(encoding="utf-8"))
-            if value["v"] != CACHE_VERSION:
-                return
-            for name, (stamp, fields) in value["runs"].items():
-                path = f"{self.directory}/{name}"
-                fields["tags"] = tuple(fields["tags"])
-                if os.path.isdir(path):  # noqa: PTH112
-                    self._found[name] = (stamp, RunSummary(**{**fields, "id": name, "path": path}))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._found = {}  # made anew
+            cache = from_json((self.directory / CACHE).read_bytes(), IndexCache, CACHE)
+        except (OSError, LabError):
+            return  # every log is read again
+        if cache.v != CACHE_VERSION:
+            return
+        for name, (stamp, summary) in cache.runs.items():
+            path = f"{self.directory}/{name}"
+            if os.path.isdir(path):  # noqa: PTH112
+                self._found[name] = (stamp, replace(summary, id=name, path=path))
 
     def _save(self) -> None:
         self._unsaved = False
-        runs = {
-            name: [stamp, asdict(summary)]
-            for name, (stamp, summary) in self._found.items()
-            if name not in self._watchers
-        }
-        # a read-only folder of runs is listed all the same, only never as fast
-        with contextlib.suppress(OSError):
-            write_atomically(self.directory / CACHE, json.dumps({"v": CACHE_VERSION, "runs": runs}))
+        runs = {name: entry for name, entry in self._found.items() if name not in self._watchers}
+        # NaN is written as the literal NaN, as the first version of the file has it
+        text = json.dumps(msgspec.to_builtins(IndexCache(runs=runs)))
+        with contextlib.suppress(OSError):  # a read-only folder of runs has no cache
+            write_atomically(self.directory / CACHE, text)
 
 
 def _stamp(path: str) -> list[int]:

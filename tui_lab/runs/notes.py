@@ -1,60 +1,77 @@
-"""What people write on a run: another name, tags, a note. It lies in ``notes.json`` of the run's folder,
-never in its log, which is the run's own account."""
+"""Notes of the user on a run: a display name, tags and a text. They are stored in ``notes.json`` of the run's
+folder; the event log is never changed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.records import from_json, to_json
 from tui_lab.runs.folder import Run
 
 FILE = "notes.json"
+NOTES_VERSION = 1
 MOST_TAGS, LONGEST_TAG, LONGEST_NAME, LONGEST_NOTE = 20, 40, 80, 2_000
 
 
-@dataclass(frozen=True)
-class Notes:
-    """``name`` is shown in place of the folder's name, which stays the run's id."""
+class Notes(Struct, frozen=True):
+    """The content of ``notes.json``. ``name`` is shown in place of the folder's name, which remains the id."""
 
     name: str = ""
     tags: tuple[str, ...] = ()
     note: str = ""
+    v: int = NOTES_VERSION
 
 
 def read(run: Run) -> Notes:
-    """What is written on a run; nothing where the file is missing or damaged."""
+    """The notes on a run; empty where the file is missing or damaged."""
     try:
-        value = json.loads((run.path / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return _load(run)
+    except (OSError, LabError):
         return Notes()
-    return _marks(value) if isinstance(value, dict) else Notes()
 
 
-def _marks(value: dict[str, Any]) -> Notes:
-    tags = value.get("tags")
-    found = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-    name, note = (text if isinstance(text := value.get(key), str) else "" for key in ("name", "note"))
-    return Notes(name[:LONGEST_NAME], _tags(found), note[:LONGEST_NOTE])
+def _load(run: Run) -> Notes:
+    """Raises OSError, or LabError with one sentence for a damaged file."""
+    return _bounded(from_json((run.path / FILE).read_bytes(), Notes, FILE))
 
 
-def _tags(words: Iterable[str]) -> tuple[str, ...]:
-    cut = (word.strip().lstrip("#")[:LONGEST_TAG] for word in words)
-    return tuple(dict.fromkeys(word for word in cut if word))[:MOST_TAGS]
+def _bounded(notes: Notes) -> Notes:
+    return Notes(notes.name[:LONGEST_NAME], _tags(notes.tags), notes.note[:LONGEST_NOTE])
 
 
-def write(run: Run, **changes: Any) -> Notes:
-    """Changes ``name``, ``tags`` or ``note``. ``tags`` may be one text of words. Raises LabError."""
-    if isinstance(changes.get("tags"), str):
-        changes["tags"] = changes["tags"].replace(",", " ").split()
-    marks = _marks(
-        {key: list(v) if key == "tags" else v for key, v in asdict(replace(read(run), **changes)).items()}
-    )
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    cut = (tag.strip().lstrip("#")[:LONGEST_TAG] for tag in tags)
+    return tuple(dict.fromkeys(tag for tag in cut if tag))[:MOST_TAGS]
+
+
+def write(
+    run: Run, name: str | None = None, tags: str | Sequence[str] | None = None, note: str | None = None
+) -> Notes:
+    """Changes the given fields. ``tags`` may be one text, separated by spaces or commas. Raises LabError when
+    the file cannot be written, or is damaged: a damaged file is not overwritten."""
     try:
-        write_atomically(run.path / FILE, json.dumps({"v": 1, **asdict(marks)}, ensure_ascii=True) + "\n")
+        notes = _load(run)
+    except FileNotFoundError:
+        notes = Notes()
+    except OSError as error:
+        raise LabError(f"run {run.id}: {FILE} cannot be read ({error.strerror or error})") from None
+    except LabError as error:
+        raise LabError(f"run {run.id}: {error}; correct or delete the file") from None
+    if name is not None:
+        notes = replace(notes, name=name)
+    if tags is not None:
+        listed = tags.replace(",", " ").split() if isinstance(tags, str) else tags
+        notes = replace(notes, tags=tuple(listed))
+    if note is not None:
+        notes = replace(notes, note=note)
+    notes = _bounded(notes)
+    try:
+        write_atomically(run.path / FILE, to_json(notes) + "\n")
     except OSError as error:
         raise LabError(f"run {run.id}: the note cannot be written ({error.strerror or error})") from None
-    return marks
+    return notes

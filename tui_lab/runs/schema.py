@@ -14,20 +14,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from tui_lab.core.records import jsonable, validation_sentence
+from tui_lab.runs.event_parts import (
+    Acquisition,
+    CostFacts,
+    Count,
+    DeviceRecord,
+    GpuRecord,
+    IntervalRecord,
+    JsonValue,
+    LadderSettings,
+    ProbeCost,
+    ProcessRecord,
+    RecipeChange,
+    ScoredExample,
+    Step,
+)
 
 EVENTS_VERSION = 1
-#: No training takes more: a record with a later step is damaged.
-MOST_STEPS = 10**12
-Step: TypeAlias = Annotated[int, Meta(ge=0, le=MOST_STEPS)]
-Count: TypeAlias = Annotated[int, Meta(ge=0)]
-#: Any JSON value: what a recipe field or a choice may hold.
-JsonValue: TypeAlias = Any
 
 
 class DamagedRecord(ValueError):
@@ -45,113 +54,6 @@ class UnknownEvent(Event, tag="unknown", kw_only=True, frozen=True):
     """An event of a kind that this version does not know."""
 
     name: str = ""
-
-
-# --------------------------------------------------------------------------------------------------
-# parts of events
-
-
-class IntervalRecord(Struct, frozen=True):
-    """An estimate with the bounds of its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class DeviceRecord(Struct, frozen=True):
-    """The device that a run computes on: ``type`` is "cpu" or "cuda"."""
-
-    type: str = ""
-    name: str = ""
-    memory_bytes: float | None = None
-    bf16: bool = False
-
-
-class CostFacts(Struct, frozen=True, omit_defaults=True):
-    """Operations per trained token, their formula, and the device's peak rate (None where unknown)."""
-
-    flops_per_token: float | None = None
-    formula: str = ""
-    peak_flops: float | None = None
-    peak_of: str = ""
-
-
-class Acquisition(Struct, frozen=True, omit_defaults=True):
-    """The task's own score (0 to 1) before and after training; ``name`` is empty where the data has none."""
-
-    name: str = ""
-    start: float | None = None
-    end: float | None = None
-
-
-class ProbeCost(Struct, frozen=True, omit_defaults=True):
-    """Seconds that probes took in this attempt, and that measuring the base took before them."""
-
-    seconds: float | None = None
-    base_s: float | None = None
-
-
-class RecipeChange(Struct, frozen=True):
-    """One recipe field that differs from the attempt before. ``weight`` is "harmless", "course" (the course
-    of the training changes) or "refused" (the checkpoint does not fit); ``text`` says why."""
-
-    field: str
-    before: JsonValue = None
-    after: JsonValue = None
-    weight: str = ""
-    text: str = ""
-
-
-class ScoredExample(Struct, frozen=True):
-    """One answer to a held-out row."""
-
-    prompt: str = ""
-    answer: str = ""
-    expected: str = ""
-    ok: bool = False
-
-
-class LadderSettings(Struct, frozen=True):
-    """How a step is computed on a given rung of the out-of-memory ladder."""
-
-    micro_batch: int | None = None
-    accumulation: int | None = None
-    parts: int = 1
-    gradient_checkpointing: bool | None = None
-    loss_chunk_tokens: int | None = None
-    loss_chunk_vocabulary: int | None = None
-    chunk_level: int = 0
-    evaluation_parts: int = 1
-
-
-class GpuRecord(Struct, frozen=True):
-    """One GPU in a telemetry record; None for what its driver does not report."""
-
-    uuid: str | None = ""
-    index: int | None = None
-    name: str = ""
-    mig: bool | str | None = None
-    used_bytes: float | None = None
-    total_bytes: float | None = None
-    own_bytes: float | None = None
-    others_bytes: float | None = None
-    utilization_percent: float | None = None
-    memory_utilization_percent: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    clock_mhz: float | None = None
-    clock_max_mhz: float | None = None
-    throttle: list[str] = []
-    pcie_rx_bytes_s: float | None = None
-    pcie_tx_bytes_s: float | None = None
-
-
-class ProcessRecord(Struct, frozen=True):
-    """The run's own process in a telemetry record."""
-
-    resident_bytes: float | None = None
-    cpu_percent: float | None = None
 
 
 # --------------------------------------------------------------------------------------------------
@@ -551,7 +453,6 @@ class _Header(Struct):
 # Not strict: "nan" and "inf" become numbers where a field is a number, and stay text where it is text.
 _EVENT_DECODER = msgspec.json.Decoder(KnownEvent, strict=False)
 _HEADER_DECODER = msgspec.json.Decoder(_Header, strict=False)
-_COMMAND_DECODER = msgspec.json.Decoder(CommandRecord, strict=False)
 
 
 def decode_event(line: bytes) -> Event:
@@ -571,19 +472,6 @@ def decode_header(line: bytes) -> _Header | None:
         return _HEADER_DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def decode_command(line: bytes) -> CommandRecord:
-    """The command of one line. Raises DamagedRecord."""
-    try:
-        return _COMMAND_DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DamagedRecord(_reason(error)) from None
-
-
-def encode_command(command: CommandRecord) -> bytes:
-    """One command as one line, its end included."""
-    return encode_line(msgspec.to_builtins(command))
 
 
 def _reason(error: Exception) -> str:

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.event_parts import MOST_STEPS, IntervalRecord
 from tui_lab.runs.events import EventTail, LogLine, last_event
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
-    MOST_STEPS,
     ArmedEvent,
     CheckpointEvent,
     ChoiceEvent,
@@ -31,7 +31,6 @@ from tui_lab.runs.schema import (
     EndEvent,
     Event,
     ForecastEvent,
-    IntervalRecord,
     ItemProbeEvent,
     KlProbeEvent,
     LadderCostEvent,

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from tui_lab.core.format import as_float
-from tui_lab.runs.schema import GpuRecord, TelemetryEvent
+from tui_lab.runs.event_parts import GpuRecord
+from tui_lab.runs.schema import TelemetryEvent
 
 #: Points of a track at most; a plot has far fewer columns.
 MOST_POINTS = 4_000

@@ -10,6 +10,7 @@ from typing import Any
 from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.schema import (
     ArmedEvent,
     CheckpointEvent,
@@ -19,7 +20,6 @@ from tui_lab.runs.schema import (
     DataEvent,
     EndEvent,
     Event,
-    IntervalRecord,
     ItemProbeEvent,
     LadderCostEvent,
     LadderEvent,

@@ -11,7 +11,8 @@ from torch import Tensor
 from tui_lab.core.files import atomic_folder
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
-from tui_lab.runs.schema import Acquisition, EndEvent, PhaseEvent, ProbeCost, SavedEvent
+from tui_lab.runs.event_parts import Acquisition, ProbeCost
+from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
 from tui_lab.training import adapters
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
 from tui_lab.training.trainer import save_weights

@@ -11,9 +11,9 @@ from tui_lab.models.catalog import Entry
 from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
+from tui_lab.runs.event_parts import CostFacts
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import CostFacts
 from tui_lab.runs.state import RunState
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup

@@ -18,13 +18,11 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve
+from tui_lab.runs.event_parts import CostFacts, DeviceRecord, LadderSettings
 from tui_lab.runs.schema import (
     ChoiceEvent,
-    CostFacts,
     DataEvent,
-    DeviceRecord,
     ForecastEvent,
-    LadderSettings,
     ModelEvent,
     PhaseEvent,
     PlanEvent,

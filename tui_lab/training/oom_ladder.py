@@ -19,14 +19,8 @@ from statistics import median
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS
-from tui_lab.runs.schema import (
-    ChoiceEvent,
-    Event,
-    LadderCostEvent,
-    LadderEvent,
-    LadderSettings,
-    WarningEvent,
-)
+from tui_lab.runs.event_parts import LadderSettings
+from tui_lab.runs.schema import ChoiceEvent, Event, LadderCostEvent, LadderEvent, WarningEvent
 from tui_lab.training import micro_batches
 from tui_lab.training.trainer_seams import DEFAULT_LOSS_TILE, set_loss_tile
 from tui_lab.training.types import Batch, Model, ResolvedValues

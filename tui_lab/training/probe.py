@@ -32,11 +32,11 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.retention.verdict import judge_paired
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import (
     ArmedEvent,
-    IntervalRecord,
     ItemProbeEvent,
     KlProbeEvent,
     PhaseEvent,

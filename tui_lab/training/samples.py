@@ -15,8 +15,9 @@ from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.prepare import PreparedData
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs.event_parts import ScoredExample
 from tui_lab.runs.events import EventWriter
-from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoredExample, ScoreEvent, WarningEvent
+from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
 from tui_lab.training.oom_restart import free_memory, release_traceback
 from tui_lab.training.rng import preserve_rng_state

@@ -17,8 +17,9 @@ import torch
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor, ProcessSampler
 from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, match_uuids, memory_shares
+from tui_lab.runs.event_parts import GpuRecord, ProcessRecord
 from tui_lab.runs.events import EventWriter
-from tui_lab.runs.schema import GpuRecord, ProcessRecord, TelemetryEvent, WarningEvent
+from tui_lab.runs.schema import TelemetryEvent, WarningEvent
 
 #: Seconds between two samples, and between two events.
 INTERVAL_S = 1.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.records import event
 from tui_lab.core.errors import LabError
@@ -222,3 +222,16 @@ def test_one_key_holds_the_queue_and_lets_it_go(two: list[Run], tmp_path: Path) 
     lock.release()
     (tmp_path / two[0].id / "recipe.toml").unlink()
     assert queue.toggle(tmp_path) == (None, None)
+
+
+def test_a_newer_file_is_read_and_a_wrong_field_is_named(tmp_path: Path) -> None:
+    place = queue.root(tmp_path)
+    place.mkdir()
+    (place / "queue.json").write_text('{"v": 2, "colour": "red", "entries": [{"run": "a", "size": 1}]}')
+    assert queue.read(tmp_path) == queue.Queue((queue.QueueEntry("a"),), v=2)
+    (place / "queue.json").write_text('{"v": 1, "entries": [{"run": "a", "starts": "twice"}]}')
+    with pytest.raises(LabError, match=r"entries\[0\]\.starts must be a whole number"):
+        queue.read(tmp_path)
+    (place / "queue.json").write_text('{"v": 1, "entries": [{"run": "../a"}]}')
+    with pytest.raises(LabError, match=r"entries\[0\]\.run"):
+        queue.read(tmp_path)

@@ -9,20 +9,23 @@ change is made under a lock and replaces the file whole. :mod:`tui_lab.runs.queu
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from tui_lab.core import files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import FileLock, write_atomically
+from tui_lab.core.records import from_json, to_json
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
 from tui_lab.runs.events import last_event
@@ -43,36 +46,38 @@ LOCK_PATIENCE_S = 10.0
 RUNNER_PATIENCE_S = 0.3
 
 
-@dataclass(frozen=True)
-class QueueEntry:
-    """A line of the queue. ``problem``: why the run could not even be started. ``gpus``: what
-    CUDA_VISIBLE_DEVICES was where it was added; None where nothing was said of it."""
+class QueueEntry(Struct, frozen=True):
+    """One run of the queue: its id, the time it was added (seconds since 1970), how often it was started, why
+    it could not be started ("" if it could), and CUDA_VISIBLE_DEVICES of the process that added it (None:
+    unset)."""
 
-    run: str
+    run: Annotated[str, Meta(pattern=r"^[^./][^/]*$")]
     added_at: float = 0.0
     starts: int = 0
     problem: str = ""
     gpus: str | None = None
 
 
-@dataclass(frozen=True)
-class Queue:
-    """The file. ``held``: nothing is started. ``waits``: a run that somebody started by hand goes first."""
+class Queue(Struct, frozen=True):
+    """The content of ``queue.json``. ``held``: no run is started. ``waits``: a run that was started by hand
+    ends before the next one starts."""
 
     entries: tuple[QueueEntry, ...] = ()
     held: bool = False
     waits: bool = True
+    v: int = 1
 
 
 @dataclass(frozen=True)
 class QueueItem:
-    """An entry with what its run says: one of :data:`STATES`, and the reason of a failure."""
+    """An entry with the state of its run: one of :data:`STATES`, the reason of a failure, and the outcome of
+    a run that ended: finished, stopped, failed or crashed."""
 
     entry: QueueEntry
     run: Run
     state: str
     reason: str = ""
-    outcome: str = field(default="")  # of a run that ended: finished, stopped, failed, crashed
+    outcome: str = ""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -92,30 +97,15 @@ def read(directory: Path | None = None) -> Queue:
     """The queue as it is now; an empty one where there is none. Raises LabError when it is damaged."""
     path = root(directory) / "queue.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        entries = tuple(_entry(each) for each in value["entries"])
-        return Queue(entries, value.get("held") is True, value.get("waits") is not False)
+        return from_json(path.read_bytes(), Queue, "the queue")
     except FileNotFoundError:
         return Queue()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, LabError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         raise LabError(
-            f"the queue {path} cannot be read ({type(error).__name__}); move the file away, and add the runs "
-            f"again: their recipes lie in {path.parent}/waiting"
+            f"the queue {path} cannot be read ({reason}); move the file away, and add the runs "
+            f"again: their recipes are in {path.parent}/waiting"
         ) from None
-
-
-def _entry(value: dict[str, Any]) -> QueueEntry:
-    run = str(value["run"])
-    if not run or "/" in run or run.startswith("."):
-        raise ValueError(run)
-    gpus = value.get("gpus")
-    return QueueEntry(
-        run,
-        float(value.get("added_at") or 0),
-        int(value.get("starts") or 0),
-        str(value.get("problem") or ""),
-        gpus if isinstance(gpus, str) else None,
-    )
 
 
 @contextlib.contextmanager
@@ -138,9 +128,8 @@ def changing(directory: Path | None = None) -> Iterator[Callable[[Queue], None]]
 
 
 def _write(path: Path, queue: Queue) -> None:
-    value = {"v": 1, "held": queue.held, "waits": queue.waits, "entries": [asdict(e) for e in queue.entries]}
     try:
-        write_atomically(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+        write_atomically(path, to_json(queue) + "\n")
     except OSError as error:
         raise LabError(f"cannot write the queue in {path.parent} ({error.strerror or error})") from None
 

@@ -13,15 +13,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.queue import queue
-from tui_lab.runs.queue.queue import Queue, QueueItem
+from tui_lab.runs.queue.queue import Queue, QueueEntry, QueueItem
 
 #: How often the run in hand is looked at: one try at its lock.
 POLL_S = 0.5
@@ -68,31 +68,31 @@ class Runner:
             return True
 
     def _start(self, item: QueueItem) -> None:
-        """Notes that it is started, moves it among the runs, starts it: a kill between any two of these is
-        seen by the next look. All under the queue's lock: what is taken out meanwhile does not start."""
-        run = Run(self.directory / item.run.id)
+        """Counts the start, moves the folder among the runs and starts the process. If the runner is killed
+        between two of these, the next one continues from there. The queue's lock is held all the time: an
+        entry that was removed meanwhile is not started."""
+        run, entry = Run(self.directory / item.run.id), item.entry
         with queue.changing(self.directory) as write:
             now = queue.read(self.directory)
-            if now.held or not any(entry.run == run.id for entry in now.entries):
+            if now.held or not any(each.run == run.id for each in now.entries):
                 return
-            write(_with(now, run.id, starts=item.entry.starts + 1))
+            write(_with_entry(now, replace(entry, starts=entry.starts + 1)))
             try:
                 if item.run.path != run.path:
                     item.run.path.rename(run.path)
-                gpus = item.entry.gpus
-                environment = {} if gpus is None else {queue.GPUS_ENV: gpus}
+                environment = {} if entry.gpus is None else {queue.GPUS_ENV: entry.gpus}
                 self._children.append(launch.start(run, environment=environment))
             except OSError as error:
-                write(_with(now, run.id, problem=f"its folder cannot be moved ({error.strerror})"))
+                problem = f"its folder cannot be moved ({error.strerror})"
+                write(_with_entry(now, replace(entry, problem=problem)))
             except LabError as error:
-                if not is_locked(run):  # else somebody started it by hand in this very moment
-                    write(_with(now, run.id, problem=str(error)))
+                if not is_locked(run):  # otherwise the user has just started it by hand
+                    write(_with_entry(now, replace(entry, problem=str(error))))
 
 
-def _with(now: Queue, run_id: str, **changes: Any) -> Queue:
-    """The queue with one entry changed."""
-    entries = tuple(replace(each, **changes) if each.run == run_id else each for each in now.entries)
-    return replace(now, entries=entries)
+def _with_entry(now: Queue, entry: QueueEntry) -> Queue:
+    """The queue with the entry of the same run replaced."""
+    return replace(now, entries=tuple(entry if each.run == entry.run else each for each in now.entries))
 
 
 def main(arguments: list[str]) -> int:

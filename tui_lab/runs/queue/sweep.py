@@ -7,23 +7,26 @@ what its own values are. The best run is the one that a named criterion says, am
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TypeAlias
+
+from msgspec import Struct
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.records import from_json, to_json
 from tui_lab.recipes.recipe import FIELDS, parse_value, unknown_key
 from tui_lab.runs.folder import Run
 
 FILE = "sweep.json"
 #: Runs of one sweep at most: more is a slip of the hand, or a search that wants another tool.
 MOST_RUNS = 64
-Grid = dict[str, list[Any]]
+#: The swept fields with their values, and one combination of them.
+Grid: TypeAlias = dict[str, list[object]]
+SweepValues: TypeAlias = dict[str, object]
 
 #: A criterion with whether less of it is better, and its words.
 CRITERIA: dict[str, tuple[bool, str]] = {
@@ -34,14 +37,14 @@ CRITERIA: dict[str, tuple[bool, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class SweepPlace:
-    """A run's place in its sweep: ``number`` from 1 of ``of``, and the values that were tried in it."""
+class SweepPlace(Struct, frozen=True):
+    """The content of ``sweep.json``: the run is ``number`` (from 1) of ``of`` in its sweep, with ``values``."""
 
     sweep: str
     number: int
     of: int
-    values: dict[str, Any] = field(default_factory=dict)
+    values: SweepValues = {}
+    v: int = 1
 
 
 def new_id() -> str:
@@ -84,32 +87,30 @@ def _together(mistakes: Sequence[str], prefix: str = "") -> str:
     return f"{prefix}{len(mistakes)} mistakes, nothing was queued\n  - " + "\n  - ".join(mistakes)
 
 
-def combinations(grid: Grid) -> list[dict[str, Any]]:
+def combinations(grid: Grid) -> list[SweepValues]:
     """Every combination, the last field turning fastest; one empty for an empty grid."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def write_place(run: Run, place: SweepPlace) -> None:
     """Writes a run's place into its folder. Raises OSError."""
-    write_atomically(run.path / FILE, json.dumps({"v": 1, **asdict(place)}, ensure_ascii=True) + "\n")
+    write_atomically(run.path / FILE, to_json(place) + "\n")
 
 
 def place_of(run: Run) -> SweepPlace | None:
     """A run's place in its sweep; None when it has none or the file is damaged."""
     try:
-        value = json.loads((run.path / FILE).read_text(encoding="utf-8"))
-        values = value["values"]
-        return SweepPlace(str(value["sweep"]), int(value["number"]), int(value["of"]), dict(values))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return from_json((run.path / FILE).read_bytes(), SweepPlace, FILE)
+    except (OSError, LabError):
         return None
 
 
-def describe(values: Mapping[str, Any]) -> str:
+def describe(values: Mapping[str, object]) -> str:
     """A combination in words: learning_rate=0.0001 lora_r=8."""
     return " ".join(f"{key}={format_value(value)}" for key, value in values.items())
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """One value as it is typed."""
     if isinstance(value, bool):
         return str(value).lower()

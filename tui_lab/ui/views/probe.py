@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_lab.core.format import decimal, interval
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.flags import Flag
-from tui_lab.runs.schema import IntervalRecord
 from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import VERDICTS
 from tui_lab.ui.views.spans import TextSpan

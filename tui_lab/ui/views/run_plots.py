@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tui_lab.core.format import memory_name
-from tui_lab.runs.schema import IntervalRecord
+from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
