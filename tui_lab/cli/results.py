@@ -41,7 +41,7 @@ class RunResult(Struct, tag_field="kind", tag="result", kw_only=True, frozen=Tru
 
 
 class ListedRun(Struct, kw_only=True, frozen=True):
-    """What ``tui-lab runs`` prints in addition to the result; fields of the recipe only where it is readable."""
+    """What ``tui-lab runs`` adds to a result; the recipe's fields only where it is readable."""
 
     model: str | UnsetType = UNSET
     data: str | UnsetType = UNSET
