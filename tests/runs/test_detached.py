@@ -1,5 +1,5 @@
-"""A run belongs to nobody's terminal: whoever started it may be killed in any way, and any number of others,
-of any session, see all of it and steer it. The run process is tests/fake_worker."""
+"""A run does not depend on the process that started it, and any number of processes of other sessions follow
+and control it. The run process is tests/fake_worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_main import LAB
-from tui_lab.runs import folder
+from tui_lab.runs import commands, folder
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.state import Watcher
 
@@ -42,28 +42,43 @@ def follow(run: Run) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_the_run_outlives_its_starter_and_all_see_and_steer_it(
+def until_status(watcher: Watcher, status: str) -> None:
+    deadline = time.monotonic() + 60
+    while watcher.read_all() and watcher.status != status:
+        assert time.monotonic() < deadline, f"{watcher.status} instead of {status}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGTERM])
+def test_the_run_outlives_its_starter(
     how: signal.Signals, fake_worker: None, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "0.02")
     run = started(how, runs_dir)
     assert is_locked(run)
-    watchers = [follow(run), follow(run)]
+    commands.send(run, "stop")
+    until_status(Watcher(run), "stopped")
+
+
+def test_several_sessions_follow_and_control_a_run(
+    fake_worker: None, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.02")
+    run = started(signal.SIGKILL, runs_dir)
+    followers = [follow(run), follow(run)]
     watcher = Watcher(run)
     step = watcher.read_all().step
-    for command, state in (("pause", "paused"), ("continue", "running"), ("stop", "stopped")):
-        done = subprocess.run([*LAB, command, run.id, "--json"], capture_output=True, text=True, timeout=60)
-        assert json.loads(done.stdout)["answered"], done.stderr
-        deadline = time.monotonic() + 30
-        while watcher.read_all() and watcher.status != state and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert watcher.status == state
+    for command, status in (("pause", "paused"), ("continue", "running")):
+        commands.send(run, command)
+        until_status(watcher, status)
+    done = subprocess.run([*LAB, "stop", run.id, "--json"], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["answered"], done.stderr
+    until_status(watcher, "stopped")
     assert watcher.state.step > step
     assert len(watcher.state.acknowledged) == 3
     lines = len(run.events_path.read_bytes().splitlines())
-    for process in watchers:
+    for process in followers:
         out, _ = process.communicate(timeout=60)
-        told = [json.loads(line) for line in out.splitlines()]
-        assert told[0]["kind"] == "resumed" and told[-1]["kind"] == "result"  # the whole history
-        assert len(told) == lines + 1 and told[-1]["state"] == "stopped"
+        printed = [json.loads(line) for line in out.splitlines()]
+        assert printed[0]["kind"] == "resumed" and printed[-1]["kind"] == "result"  # the whole history
+        assert len(printed) == lines + 1 and printed[-1]["state"] == "stopped"

@@ -95,7 +95,7 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
     assert state.learning_rate.values == expected.learning_rate.values
     assert state.last_step.tokens == expected.last_step.tokens
     assert state.total_steps == 12
-    assert [sample["text"] for sample in state.samples] == [sample["text"] for sample in expected.samples]
+    assert [sample.text for sample in state.samples] == [sample.text for sample in expected.samples]
 
     # one log, with the memory of each
     assert kinds(two).count("resumed") == kinds(two).count("end") == 1

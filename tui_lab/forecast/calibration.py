@@ -50,8 +50,8 @@ _Count = Annotated[int, Meta(gt=0)]
 
 class Calibration(Struct, frozen=True):
     """A measurement on ``device``: training speed in tokens per second, FLOP/s of the model
-    (``model_flops_s``, as in MFU) and of everything computed (``hardware_flops_s``), mean power of the card in
-    watts (None: not metered), ``length`` of the rows in tokens, ``date`` as YYYY-MM-DD."""
+    (``model_flops_s``, as in MFU) and of everything computed (``hardware_flops_s``), mean power in watts
+    (None: not metered), ``length`` of the rows in tokens, ``date`` as YYYY-MM-DD."""
 
     device: Annotated[str, Meta(max_length=200)]
     tok_per_s: _Rate

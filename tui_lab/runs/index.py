@@ -104,7 +104,7 @@ class RunSummary(Struct, frozen=True):
 
 
 class IndexCache(Struct, frozen=True):
-    """The content of the cache file: by run id, the stamp of its files (see :func:`_stamp`) and its summary."""
+    """The content of the cache file: by run id, the stamp of its files (:func:`_stamp`) and its summary."""
 
     v: int = CACHE_VERSION
     runs: dict[str, tuple[list[int], RunSummary]] = {}

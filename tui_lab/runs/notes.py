@@ -19,7 +19,7 @@ MOST_TAGS, LONGEST_TAG, LONGEST_NAME, LONGEST_NOTE = 20, 40, 80, 2_000
 
 
 class Notes(Struct, frozen=True):
-    """The content of ``notes.json``. ``name`` is shown in place of the folder's name, which remains the id."""
+    """The content of ``notes.json``. ``name`` is shown in place of the folder's name, the id."""
 
     name: str = ""
     tags: tuple[str, ...] = ()

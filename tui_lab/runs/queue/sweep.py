@@ -38,7 +38,7 @@ CRITERIA: dict[str, tuple[bool, str]] = {
 
 
 class SweepPlace(Struct, frozen=True):
-    """The content of ``sweep.json``: the run is ``number`` (from 1) of ``of`` in its sweep, with ``values``."""
+    """The content of ``sweep.json``: the run is ``number`` (from 1) of ``of``, with ``values``."""
 
     sweep: str
     number: int
