@@ -31,8 +31,8 @@ def test_a_change_that_matters_is_said_and_used(crashed: Run) -> None:
     before = crashed.recipe()
     done = lab("resume", crashed.id, "--set", "learning_rate=1e-4", "--set", "logging_steps=2")
     assert done.returncode == 0, done.stderr
-    assert f"learning_rate: {before.learning_rate:g} → 0.0001; it matters" in done.stderr
-    assert "logging_steps: 1 → 2; it does not matter" in done.stderr
+    assert f"learning_rate: {before.learning_rate:g} → 0.0001; changes the training" in done.stderr
+    assert "logging_steps: 1 → 2; no effect on the training" in done.stderr
     assert crashed.recipe() == before.changed(learning_rate=1e-4, logging_steps=2)
 
 

@@ -204,7 +204,7 @@ def test_the_lock_of_a_run_that_has_ended_is_waited_for(
     threading.Timer(0.3, leaving.release).start()
     again = RunLock.take(run)
     monkeypatch.setattr(folder, "LEAVING_PATIENCE_S", 0.1)
-    with pytest.raises(LabError, match="about to go; try again"):
+    with pytest.raises(LabError, match="about to exit; try again"):
         RunLock.take(run)
     events.write(ResumedEvent(from_step=0, attempt=2))
     with pytest.raises(LabError, match="running already"):

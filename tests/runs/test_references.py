@@ -90,5 +90,5 @@ def test_a_hub_adapter_without_a_network_is_one_sentence(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(LabError, match="is no run and no folder here, and the hub does not give it"):
+    with pytest.raises(LabError, match="is neither a run nor a local folder, and cannot be downloaded"):
         adapter_target("nobody/no-such-adapter-here")

@@ -148,7 +148,7 @@ def test_stop_ends_the_replay_alone_and_other_commands_are_turned_down(clock: Cl
         clock.go(playing, 5.0)
         state = watcher.read_all()
         assert watcher.status == "stopped" and playing.ended and state.step < 20
-        assert "the run itself is as it was" in state.end.message
+        assert "the run itself is unchanged" in state.end.message
     assert everything(run.path) == before
 
 
@@ -177,7 +177,7 @@ def test_from_a_step(clock: Clock) -> None:
         assert watcher.read_all().step == 15
         clock.go(playing, 10)
         assert playing.run.events_path.read_bytes() == b"".join(lines)
-    with pytest.raises(LabError, match="it came to step 20"):
+    with pytest.raises(LabError, match="its last one is 20"):
         Replay(run, 10.0, from_step=21, clock=clock)
 
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(
     run, _ = recorded()
     lock = RunLock.take(run)
     assert main.main(["replay", "latest"]) == options.EXIT_USAGE
-    assert "still going on" in capsys.readouterr().err
+    assert "is in progress" in capsys.readouterr().err
     lock.release()
     for speed in ("0", "-1", "nan", "1e9"):
         assert main.main(["replay", "latest", f"--speed={speed}"]) == options.EXIT_USAGE

@@ -1,7 +1,6 @@
-"""Which checkpoints of a run are whole. The last thing written into a checkpoint is its manifest: every
-file with its size and a digest. A folder without one was being written when the run died; one whose files
-do not agree with it was damaged since. A resume takes the newest that is whole and says what it passed
-over. Pure file work: no torch.
+"""Validation of checkpoints. The manifest is written last into a checkpoint: every file with its size and a
+digest. A folder without a manifest is incomplete; one whose files differ from it is damaged. A resume takes
+the newest valid checkpoint and reports those that it skipped. No torch.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from tui_lab.core.records import from_json, to_json
 
 MANIFEST = "manifest.json"
 PREFIX = "checkpoint-"
-#: Checkpoints that cannot be gone on from are kept under this name, for whoever wants to look into them.
+#: Damaged checkpoints are renamed with this prefix.
 DAMAGED = "damaged-"
-#: Files up to this size are digested whole; of larger ones this much, in pieces spread over the file, so
-#: that sealing the checkpoint of a 3 B model does not hold the run up.
+#: Files up to this size are digested completely; of larger ones this much, in pieces spread over the file, to
+#: bound the time that a checkpoint takes.
 DIGESTED_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 20
 
@@ -43,21 +42,21 @@ class Manifest(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CheckpointSearch:
-    """``chosen``: the newest whole checkpoint or None; ``passed_over``: newer ones that are not whole, newest
-    first, each with what is wrong in words."""
+    """``chosen``: the newest valid checkpoint or None; ``passed_over``: newer invalid ones, newest first,
+    each with the reason."""
 
     chosen: Path | None
     passed_over: list[tuple[Path, str]]
 
 
 def step_of(folder: Path) -> int:
-    """The step a checkpoint was saved at; -1 when its name does not tell."""
+    """The step of a checkpoint by its name; -1 for another name."""
     text = folder.name.removeprefix(PREFIX)
     return int(text) if folder.name.startswith(PREFIX) and text.isascii() and text.isdigit() else -1
 
 
 def seal(folder: Path) -> None:
-    """Brings a checkpoint's files to the disk and writes its manifest, last. Raises OSError."""
+    """Syncs a checkpoint's files to the disk, then writes its manifest. Raises OSError."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
@@ -78,7 +77,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's size and content; of a large file's beginning, end and evenly spread pieces."""
+    """SHA-256 of a file's size and content; of a large file, of evenly spread pieces."""
     size = path.stat().st_size
     found = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -94,7 +93,7 @@ def digest(path: Path) -> str:
 
 
 def validation_error(folder: Path) -> str:
-    """Why a checkpoint cannot be gone on from, in words; "" when it is whole."""
+    """Why a checkpoint cannot be resumed from; "" when it is valid."""
     try:
         files = from_json((folder / MANIFEST).read_bytes(), Manifest, "its manifest").files
     except FileNotFoundError:
@@ -119,7 +118,7 @@ def validation_error(folder: Path) -> str:
 
 
 def find(folder: Path) -> CheckpointSearch:
-    """The newest whole checkpoint below ``folder``."""
+    """The newest valid checkpoint in ``folder``."""
     passed_over: list[tuple[Path, str]] = []
     steps = {step: path for path in folder.glob(f"{PREFIX}*") if (step := step_of(path)) >= 0}
     for _, path in sorted(steps.items(), reverse=True):
@@ -131,10 +130,10 @@ def find(folder: Path) -> CheckpointSearch:
 
 
 def quarantine(found: CheckpointSearch) -> list[str]:
-    """Takes what was passed over out of the way, so that it is neither counted nor met again; a sentence for
-    each. What was never finished is deleted: it is a part of what the run writes again."""
+    """Renames the damaged checkpoints and deletes the incomplete ones; a sentence for each. Raises
+    OSError."""
     sentences = []
-    goes_on = f"step {step_of(found.chosen)}" if found.chosen else "the beginning"
+    start = f"step {step_of(found.chosen)}" if found.chosen else "the beginning"
     for path, wrong in found.passed_over:
         if (path / MANIFEST).exists():
             aside = path.with_name(DAMAGED + path.name)
@@ -146,6 +145,6 @@ def quarantine(found: CheckpointSearch) -> list[str]:
             kept = ""
         sentences.append(
             f"the checkpoint of step {step_of(path)} is passed over{kept}: {wrong}; "
-            f"the run goes on from {goes_on}"
+            f"the run continues from {start}"
         )
     return sentences

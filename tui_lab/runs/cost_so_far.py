@@ -1,6 +1,5 @@
-"""What a run has taken so far and will have taken at its end: time, money, energy, and the share of the
-card's rate that it reaches. Reckoned from the run's log alone, so that it is the same for a live run, a
-finished one and a replay; what the log does not tell is None, never guessed.
+"""The cost of a run so far and at its end: time, money, energy and MFU. Computed from the run's log alone, so
+that live runs, finished runs and replays agree; unknown values are None.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from tui_lab.forecast.cost import Prices
 from tui_lab.runs.event_parts import CostFacts
 from tui_lab.runs.state import ENDED, RunState
 
-#: Steps whose median speed is called the present one.
+#: The current speed is the median of this many steps.
 RECENT_STEPS = 8
-#: Seconds between two telemetry records at most, while the run's process lives.
+#: Maximum interval of telemetry records while the process is alive, seconds.
 RECORD_GAP_S = 15.0
 
 
 @dataclass(frozen=True)
 class CostSoFar:
-    """``seconds`` are those in which a process of the run lived, over all attempts. ``…_in_all`` is what it
-    comes to at the end, None before steps were timed. ``flops_s``: the model's operations a second."""
+    """``seconds``: the time during which a process of the run was alive, over all attempts. ``…_in_all``: the
+    estimate for the whole run, None before steps were timed. Energy in joules; ``flops_s``: model FLOP/s."""
 
     seconds: float | None
     seconds_in_all: float | None
@@ -46,7 +45,8 @@ class CostSoFar:
 def cost_so_far(
     state: RunState, status: str, tariff: Prices | None = None, now: float | None = None
 ) -> CostSoFar:
-    """See the module's docstring. ``now``: seconds since 1970; ``tariff``: the settings' own by default."""
+    """The cost of a run with this state and status. ``now``: seconds since 1970; ``tariff``: by default from
+    the settings. Raises LabError for an invalid setting."""
     tariff = cost.prices() if tariff is None else tariff
     ended = status in ENDED
     seconds = _active_s(state, ended, time.time() if now is None else now)
@@ -60,8 +60,8 @@ def cost_so_far(
         energy_in_all = energy if ended else energy + energy / covered * (eta or 0.0) if covered else None
     facts = state.plan.cost if state.plan else CostFacts()
     speed, flops, peak = _speed(state), finite(facts.flops_per_token), finite(facts.peak_flops)
-    told = finite(state.end.mfu) if ended and state.end else None
-    reached = told if told is not None else cost.mfu(speed, flops, peak) if speed and flops else None
+    final = finite(state.end.mfu) if ended and state.end else None
+    reached = final if final is not None else cost.mfu(speed, flops, peak) if speed and flops else None
     hour = None if tariff.per_hour is None else tariff.per_hour / 3600
     return CostSoFar(
         seconds=seconds,
@@ -82,13 +82,13 @@ def cost_so_far(
 
 
 def _active_s(state: RunState, ended: bool, now: float) -> float | None:
-    """Seconds that telemetry covers, and those since its last record; for logs without it, the end's own
-    account, or the time since the start."""
+    """The time that telemetry covers plus the time since its last record; without telemetry, the duration in
+    the end event, or the time since the start."""
     if state.telemetry.records:
         since = 0.0 if ended else min(max(0.0, now - state.updated_at), RECORD_GAP_S)
         return state.telemetry.seconds + since
-    if ended and state.end and (told := finite(state.end.seconds)) is not None:
-        return told
+    if ended and state.end and (total := finite(state.end.seconds)) is not None:
+        return total
     if not state.started_at:
         return None
     return max(0.0, (state.updated_at if ended else now) - state.started_at)
@@ -100,7 +100,7 @@ def _speed(state: RunState) -> float | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# in words
+# as text
 
 
 def _of(so_far: str, in_all: str | None, ended: bool) -> str:
@@ -108,7 +108,7 @@ def _of(so_far: str, in_all: str | None, ended: bool) -> str:
 
 
 def describe(found: CostSoFar, tariff: Prices, ended: bool) -> str:
-    """What is known of money, energy and MFU, in one line; "" where that is nothing."""
+    """Money, energy and MFU in one line, as far as they are known."""
     parts = []
     if found.money is not None:
         in_all = None if found.money_in_all is None else money(found.money_in_all, tariff.currency)

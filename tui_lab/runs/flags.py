@@ -1,6 +1,6 @@
-"""Red flags of a run: what goes wrong while it happens, found by plain rules on the reduced event log, each
-with a remedy. Every rule looks at windows of medians, so that one unlucky batch raises nothing, and reads
-little enough that the lab can ask every second. A rule without its figures is silent."""
+"""Warnings about a run in progress: rules over its :class:`RunState`, each with a remedy. The rules compare
+medians over windows, so that a single batch raises nothing, and are cheap enough to run every second. A rule
+without its values yields nothing."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from tui_lab.runs.state import Curve, RunState
 
 Severity = Literal["red", "amber"]
 
-#: Steps whose median stands for "now": a tenth of the run, within these bounds.
+#: Steps in a window: a tenth of the logged steps, within these bounds.
 WINDOW_LEAST, WINDOW_MOST = 5, 50
-#: The loss counts as risen when its median is so much above the lowest one before, by factor and in nats.
+#: The loss has risen when its median is above the lowest earlier one by this factor and by these nats.
 RISEN_FACTOR, RISEN_NATS = 1.3, 0.3
-#: A single step is a spike above so many medians and above the norm that is usually clipped at (a model that
-#: has learned its rows has tiny gradients, ten times which is nothing); so many in the last steps are a flag.
+#: A step is a spike if its gradient norm is above this multiple of the median and above the usual clipping
+#: norm (late in training the median is tiny); this many spikes in the last steps raise a flag.
 SPIKE_FACTOR, SPIKE_NORM, SPIKES, SPIKE_STEPS = 10.0, 1.0, 3, 100
 #: Share by which validation may lie above training loss, and by which a rise counts as one.
 GAP, RISE = 0.10, 0.01
-#: Training loss (nats a token) under which answers are recited, when validation is so many times as high, and
-#: either high in itself or over its lowest by a share: facts have to be learned by heart, and may be.
+#: Training loss (nats per token) below which rows count as memorised, if validation loss is this many times
+#: as high, and either above the third value or above its minimum by the last share (facts may be memorised).
 RECITED_NATS, RECITED_FACTOR, RECITED_HELD_NATS, RECITED_RISE = 0.05, 4.0, 0.5, 0.1
-#: Loss above which a model has hardly learned the task, and the share of the run after which that counts.
+#: Loss above which the task is hardly learned, and the share of the run after which the rule applies.
 HIGH_NATS, EARLY_SHARE = 2.0, 0.3
 FLAT_SHARE, SLOW_SHARE = 0.02, 0.01
 SLOWED_TO = 0.6
 TRUNCATED_SHARE, MASKED_SHARE = 0.05, 0.2
-#: Points that a general benchmark may fall, and the distance from the base (nats a token) worth a word.
+#: Tolerated drop of a general benchmark, and the KL divergence from the base (nats per token) that is
+#: flagged.
 BENCHMARK_FALL, KL_NATS = 0.05, 0.1
 FULL_MEMORY = 0.95
-#: distinct-2 (Li et al. 2016) so much below what it should be is a loop; fewer word pairs say nothing.
+#: distinct-2 (Li et al. 2016) below this share of the expected value is a loop; needs this many word pairs.
 LESS_DISTINCT, FEWEST_PAIRS = 0.5, 16
-MOST_CHARACTERS = 4_000  # of a text, so that endless ones cost no time
+MOST_CHARACTERS = 4_000  # of a text, to bound the time
 
 
 @dataclass(frozen=True)
 class Flag:
-    """`name` is stable (for tests and for what was dismissed); `sentence` says what was seen."""
+    """``name`` is stable (dismissed flags are stored by it); ``sentence``: the observation."""
 
     name: str
     severity: Severity
@@ -53,13 +54,13 @@ class Flag:
 
 
 def flags(state: RunState) -> list[Flag]:
-    """What is wrong now, the worst first; one flag a name. A rule that a damaged log breaks says nothing."""
+    """The present flags, the worst first, one per name."""
     found: dict[str, Flag] = {}
     for rule in _RULES:
         try:
             for flag in rule(state):
                 found.setdefault(flag.name, flag)
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, ZeroDivisionError):
+        except ArithmeticError:  # absurd numbers of a damaged log: overflow, or a count of zero
             continue
     return sorted(found.values(), key=lambda flag: flag.severity != "red")
 
@@ -72,7 +73,7 @@ def _window(curve: Curve) -> int:
 
 
 def _middle(values: list[float]) -> float:
-    """The median of what is finite; NaN for nothing."""
+    """The median of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return median(finite) if finite else math.nan
 
@@ -83,16 +84,16 @@ def _lowest(values: list[float]) -> float:
 
 def _not_finite(state: RunState) -> Iterator[Flag]:
     for name, curve in (("loss", state.loss), ("gradient norm", state.grad_norm)):
-        if math.isfinite(sum(curve.values)):  # one sum is quicker than looking at each
+        if math.isfinite(sum(curve.values)):  # one sum is faster than a test per value
             continue
         found = (step for step, v in zip(curve.steps, curve.values, strict=True) if not math.isfinite(v))
-        if (at := next(found, None)) is not None:  # a sum of huge numbers is infinite, too
+        if (at := next(found, None)) is not None:  # a sum of huge numbers overflows, too
             yield Flag(
                 "divergence",
                 "red",
                 at,
-                f"The {name} is no number at step {at}: what is learned from there on is worthless.",
-                "Stop; go on from an earlier checkpoint with a lower learning rate, a longer warm-up and "
+                f"The {name} is not finite at step {at}: the training from there on is useless.",
+                "Stop; resume from an earlier checkpoint with a lower learning rate, a longer warm-up and "
                 "max_grad_norm = 1; compute in float32 or bfloat16 instead of float16.",
             )
 
@@ -166,7 +167,7 @@ def _recited(state: RunState) -> Iterator[Flag]:
             "memorising",
             "amber",
             state.validation.steps[-1],
-            f"Training loss is {now:.3f}, and validation loss {held:.3f}: the rows are recited.",
+            f"Training loss is {now:.3f}, and validation loss {held:.3f}: the rows are memorised.",
             "Fewer epochs or more different rows; a lower rank or dropout 0.1 also help.",
         )
 
@@ -202,7 +203,7 @@ def _slow(state: RunState) -> Iterator[Flag]:
     if third < 2 * WINDOW_LEAST or len(values) < EARLY_SHARE * state.total_steps:
         return
     if rates and rates[-1] < 0.5 * max(rates):
-        return  # the schedule ends: a flat loss is what it is for
+        return  # the learning rate decays: a flat loss is expected
     first, before, now = _middle(values[:third]), _middle(values[third : 2 * third]), _middle(values[-third:])
     # so close together, the noise of the steps decides: only a loss far from the floor counts
     if now > 1.0 and now > 0.5 * first and abs(before - now) < SLOW_SHARE * before:
@@ -229,9 +230,9 @@ def _learned_nothing(state: RunState) -> Iterator[Flag]:
         )
 
 
-# --- what the model knew ------------------------------------------------------------------------------
+# --- retention ------------------------------------------------------------------------------
 
-#: Suites that probe behaviour have flags of their own; what is seen there and what helps.
+#: Suites that probe behaviour: name of the flag, observation, remedy.
 _BEHAVIOUR = {
     "format": (
         "format_corruption",
@@ -280,15 +281,15 @@ def _distance(state: RunState) -> Iterator[Flag]:
         return
     asked = [probe for probe in state.item_probes if probe.step >= state.kl_probes[-3].step]
     if asked and asked[-1].verdict == "green":
-        return  # distance only foretells what items show
+        return  # measured retention outweighs the distance
     before, middle, last = (probe.general for probe in state.kl_probes[-3:])
-    # beyond chance: the newest interval lies above the estimate of two probes ago
+    # significant: the newest interval lies above the estimate of two probes ago
     if before.value < middle.value < last.value and last.low > max(KL_NATS, before.value):
         yield Flag(
             "drifting",
             "amber",
             state.kl_probes[-1].step,
-            f"On general text the model is {last.value:.2f} nats a token from its base and goes further "
+            f"On general text the model is {last.value:.2f} nats a token from its base and still moves away "
             f"({before.value:.2f} two probes ago): forgetting usually follows.",
             "Lower the learning rate, add kl_weight = 0.1, or replay general rows.",
         )
@@ -346,7 +347,7 @@ def _repetition(state: RunState) -> Iterator[Flag]:
 
 
 def _distinct(texts: list[str]) -> float:
-    """distinct-2: different pairs of neighbouring words by all of them; NaN for too few."""
+    """distinct-2: the share of distinct pairs of neighbouring words; NaN for too few pairs."""
     pairs: list[tuple[str, str]] = []
     for text in texts:
         words = text[:MOST_CHARACTERS].casefold().split()
@@ -369,14 +370,14 @@ def _slowed(state: RunState) -> Iterator[Flag]:
             state.tok_per_s.steps[-1],
             f"Training runs at {now:,.0f} tokens a second; {usual:,.0f} were usual.",
             "Look for another process on the device, a hot GPU, or memory that is swapped; a run that is "
-            "paused and continued starts afresh.",
+            "paused and continued may recover.",
         )
 
 
 def _memory(state: RunState) -> Iterator[Flag]:
     failed = state.end is not None and state.end.state == "failed"
     if state.ladder and not failed:
-        # held-out rows in smaller parts are no loss where the steps themselves were changed
+        # a smaller batch in validation matters less than a changed training step
         newest = ([rung for rung in state.ladder if rung.rung != "validation"] or state.ladder)[-1]
         costs = state.ladder_cost.text if state.ladder_cost else newest.cost
         yield Flag(
@@ -385,7 +386,7 @@ def _memory(state: RunState) -> Iterator[Flag]:
             newest.step,
             newest.text[:1].upper() + newest.text[1:] + ".",
             (f"What it costs: {costs}. " if costs else "")
-            + "A smaller batch, a shorter max_length or the base in 4 bits would need none of it.",
+            + "A smaller batch, a shorter max_length or the base in 4 bits would avoid it.",
         )
     texts = [state.end.message] if failed and state.end else []
     for text in [*texts, *state.warnings]:
@@ -432,8 +433,8 @@ def _data(state: RunState) -> Iterator[Flag]:
             "red" if nothing or share > MASKED_SHARE else "amber",
             0,
             seen,
-            "`tui-lab data preview` shows which rows and what of them is trained; give each row an "
-            "assistant's answer.",
+            "`tui-lab data preview` shows the trained tokens of each row; give each row an assistant's "
+            "answer.",
         )
     cut = data.truncated + data.too_long
     if rows and cut > TRUNCATED_SHARE * (rows + data.too_long):

@@ -1,8 +1,8 @@
-"""A run's folder: where it lies, how it is made, and the lock that tells whether its process lives.
+"""Run folders: their paths, creation, listing, and the lock that shows whether the process is alive.
 
-Folders are private (0700). ``recipe.toml`` is written whole before anything else, so a folder that can
-be listed can be read. The exclusive ``flock`` on ``lock`` is held by the run process from its first
-instant to its last: a free lock without a written end means that the process died.
+Folders are private (0700). ``recipe.toml`` is written first and atomically, so every listed folder can be
+read. The run process holds the exclusive ``flock`` on ``lock`` from its start to its exit: a free lock
+without an end event means that the process died.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe, read_recipe
 from tui_lab.runs.events import has_ended
 
-#: How long taking the lock is tried: readers that look whether it is held take it for microseconds.
+#: Timeout for taking the lock: readers that test it hold it for microseconds.
 LOCK_PATIENCE_S = 1.0
-#: How long, when a run has written its end: its process writes the report then, and unloads its libraries.
+#: Timeout after the end event: the process still writes the report and unloads its libraries.
 LEAVING_PATIENCE_S = 10.0
-#: Begins the line of ``worker.log`` under which an attempt's own words stand.
+#: Starts the line of ``worker.log`` that precedes the output of an attempt.
 ATTEMPT_MARK = "--- tui-lab: an attempt begins at "
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run by its folder. Cheap: nothing is read until it is asked for."""
+    """A run by its folder. Files are read on demand."""
 
     path: Path
 
@@ -80,21 +80,21 @@ class Run:
         return read_recipe(self.recipe_path)
 
     def log_tail(self, lines: int = 12) -> list[str]:
-        """The end of ``worker.log``: what the newest attempt's process said last, for a run that died."""
+        """The last lines that the newest attempt's process wrote to ``worker.log``."""
         try:
             with self.log_path.open("rb") as file:
                 file.seek(max(0, self.log_path.stat().st_size - 16_384))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             return []
-        said = text.split(ATTEMPT_MARK)
-        if len(said) > 1:
-            text = said[-1].partition("\n")[2]  # its own words, and not the line that says when it began
+        attempts = text.split(ATTEMPT_MARK)
+        if len(attempts) > 1:
+            text = attempts[-1].partition("\n")[2]  # without the rest of the marker line
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
     @property
     def was_started(self) -> bool:
-        """Whether a process was ever started for it, even if that wrote no event."""
+        """Whether a process was ever started for it, even if it wrote no event."""
         for path in (self.log_path, self.events_path):
             with contextlib.suppress(OSError):
                 if path.stat().st_size:
@@ -103,12 +103,12 @@ class Run:
 
 
 def runs_dir() -> Path:
-    """Where runs are kept: TUI_LAB_RUNS_DIR, else the user's data folder."""
+    """The folder of runs: TUI_LAB_RUNS_DIR, else in the user's data folder."""
     return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs").expanduser()
 
 
 def _absolute(directory: Path | None) -> Path:
-    """A folder of runs by a path that holds wherever a run's process works."""
+    """An absolute path: a run's process has another working directory."""
     return Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100 (links stay as they are)
 
 
@@ -118,15 +118,15 @@ def _slug(text: str) -> str:
 
 
 def _is_local(key: str, value: str) -> bool:
-    """Whether a recipe's value names something on this disk. A name that the lab knows (pocket, pirate,
-    a model of the catalog) means that, even where a folder beside is called the same."""
+    """Whether a recipe's value is a local path. Known names (pocket, pirate, a model of the catalog) take
+    precedence over a folder of the same name."""
     try:
         if not value or not Path(value).expanduser().exists():
             return False
         if key == "model":
             return catalog.find(value, allow_large=True).where == "folder"
     except (LabError, OSError, RuntimeError, ValueError):
-        return False  # the run will say what is wrong with it
+        return False  # the run reports the problem
     if key == "replay_data":
         return value != "auto"
     if key == "probe_suite":
@@ -135,7 +135,7 @@ def _is_local(key: str, value: str) -> bool:
 
 
 def absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe with local files named absolutely: a run's process works in another folder."""
+    """The recipe with absolute local paths: a run's process has another working directory."""
     changes = {
         key: str(Path(getattr(recipe, key)).expanduser().resolve())
         for key in ("model", "data", "chat_template", "replay_data", "probe_suite", "accelerate_config")
@@ -145,14 +145,14 @@ def absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run:
-    """A new run folder with its recipe. Raises LabError when the place cannot be written."""
+    """Creates a run folder with its recipe. Raises LabError when the folder cannot be written."""
     directory = _absolute(directory)
     recipe = absolute_paths(recipe)
     stem = _slug(name) if name else f"{_slug(recipe.model)}-{_slug(recipe.data)}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         while True:
-            # the random end keeps two runs of one second apart
+            # random, because two runs may start in one second
             run = Run(directory / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{secrets.token_hex(2)}")
             try:
                 run.path.mkdir(mode=0o700)
@@ -163,7 +163,7 @@ def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run
     except OSError as error:
         raise LabError(
             f"cannot create a run in {directory}: {error.strerror or error}; "
-            "free the place, or name another with --runs-dir or TUI_LAB_RUNS_DIR"
+            "free some space, or choose another folder with --runs-dir or TUI_LAB_RUNS_DIR"
         ) from None
     return run
 
@@ -172,7 +172,7 @@ def list_runs(directory: Path | None = None) -> list[Run]:
     """All runs, newest first (by id, which begins with the time)."""
     directory = _absolute(directory)
     try:
-        # not Path.is_file, which raises for a folder that is shut: one such hid all runs
+        # not Path.is_file, which raises for a folder without permission
         entries = [entry for entry in directory.iterdir() if os.path.isfile(entry / "recipe.toml")]  # noqa: PTH113
     except OSError:
         return []
@@ -201,8 +201,8 @@ def open_run(name: str, directory: Path | None = None) -> Run:
 
 
 class RunLock:
-    """The exclusive lock of a run. The launcher takes it and hands its descriptor to the process, so
-    there is no instant at which a started run looks dead."""
+    """The exclusive lock of a run. The launcher takes it and passes its descriptor to the process, so that a
+    started run never appears dead."""
 
     def __init__(self, run: Run, lock: FileLock) -> None:
         self.run = run
@@ -215,8 +215,8 @@ class RunLock:
 
     @classmethod
     def take(cls, run: Run) -> RunLock:
-        """Takes the lock; that of a run that has ended as soon as its process has gone. Raises LabError when
-        another process holds it or the folder is read-only."""
+        """Takes the lock; waits for the process of a run that has ended. Raises LabError when another process
+        holds it or the folder is read-only."""
         deadline = time.monotonic() + LEAVING_PATIENCE_S
         timeout_s = LOCK_PATIENCE_S
         ended = True
@@ -225,12 +225,12 @@ class RunLock:
                 if lock := FileLock.acquire(run.lock_path, timeout_s):
                     return cls(run, lock)
                 timeout_s = LOCK_POLL_S
-                # read again each time: a new attempt of another process has not ended
+                # read each time: another process may have started a new attempt
                 ended = has_ended(run.events_path)
         except OSError as error:
             raise LabError(f"run {run.id}: its folder cannot be written ({error.strerror})") from None
         reason = (
-            "it has ended, and its process is about to go; try again in a moment"
+            "it has ended, and its process is about to exit; try again in a moment"
             if ended
             else "it is running already; `tui-lab runs` shows its state"
         )

@@ -1,7 +1,7 @@
-"""Starts the process of a run: a session of its own, no terminal, nothing but its folder to write to.
+"""Starts the process of a run, in its own session and without a terminal.
 
-The launcher takes the run's lock and hands the open descriptor on, so that the run counts as alive
-from before it exists until the kernel closes its last descriptor.
+The launcher takes the run's lock and passes the open descriptor on, so that the lock is held until the last
+process of the run exits.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from tui_lab.core.subprocesses import child_environment
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock
 
-#: The environment variable that tells the process which descriptor holds its lock.
+#: The environment variable with the descriptor of the lock.
 LOCK_ENV = "TUI_LAB_LOCK_FD"
-#: The one that tells it when it was started: to load its libraries takes seconds, and what is asked of it
-#: meanwhile is meant for it.
+#: The environment variable with the time of the start, seconds since 1970: commands that were sent while the
+#: process loads its libraries count.
 LAUNCHED_ENV = "TUI_LAB_LAUNCHED_AT"
 
 
 def start(
     run: Run, recipe: Recipe | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Starts (or resumes) a run, detached, with another ``recipe`` from now on where one is given, and with
-    ``environment`` on top of this process's (which GPU it sees). Raises LabError when it runs already or
-    cannot be started."""
+    """Starts or resumes a run as a detached process. ``recipe``: replaces the run's recipe; ``environment``:
+    variables in addition to this process's. Raises LabError when it is running or cannot be started."""
     lock = RunLock.take(run)
-    told = {LOCK_ENV: str(lock.descriptor), LAUNCHED_ENV: str(time.time())}
+    variables = {LOCK_ENV: str(lock.descriptor), LAUNCHED_ENV: str(time.time())}
     try:
         if recipe is not None:
             write_atomically(run.recipe_path, recipe.to_toml())
@@ -39,7 +38,7 @@ def start(
             recipe = run.recipe()
         several = recipe.num_processes > 1 or bool(recipe.accelerate_config)
         with run.log_path.open("ab") as log:
-            # what a dead attempt said last is what stands after this
+            # separates the output of attempts
             log.write(f"{ATTEMPT_MARK}{time.strftime('%Y-%m-%d %H:%M:%S%z')}\n".encode())
             log.flush()
             return subprocess.Popen(
@@ -51,13 +50,13 @@ def start(
                     "tui_lab.training.launch_distributed" if several else "tui_lab.training",
                     str(run.path),
                 ],
-                # a launcher of several processes hands on its standard input (here an empty file) and nothing
-                # else, and each of them must hold the lock: the run lives until the last one is gone
+                # each of several processes must hold the lock, and their launcher passes on only standard
+                # input: the lock (an empty file) is that input
                 stdin=lock.descriptor if several else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=run.path,
-                env=child_environment({**(environment or {}), **told}),
+                env=child_environment({**(environment or {}), **variables}),
                 start_new_session=True,
                 pass_fds=(lock.descriptor,),
             )

@@ -1,5 +1,5 @@
-"""What people's names mean: a run, a folder, a catalog name or a hub id, as weights to load and an adapter
-to put on them. Imports nothing heavy."""
+"""Resolves a name (a run, a folder, a catalog name or a hub id) to weights and an adapter. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tui_lab.models.catalog import home
 
 @dataclass(frozen=True)
 class ModelReference:
-    """What a name means: weights to load, and an adapter to put on them."""
+    """Weights to load and an adapter for them. ``location``: a folder or hub id of complete weights."""
 
-    location: str  # a folder or hub id of whole weights
+    location: str
     adapter: Path | None = None
     revision: str = ""
 
 
 def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
-    """What a run left: whole weights, or an adapter and the model that it is for. Raises LabError."""
+    """The result of a run: complete weights, or an adapter with its base model. Raises LabError."""
     from tui_lab.models import catalog
     from tui_lab.runs import folder
 
@@ -40,7 +40,8 @@ def run_target(name: str, runs_dir: Path | None = None, allow_large: bool = Fals
 
 
 def adapter_target(name: str, runs_dir: Path | None = None, allow_large: bool = False) -> ModelReference:
-    """What goes beside a base: a run, a folder (of an adapter or whole weights), a hub id. Or LabError."""
+    """The model to compare with a base: a run, a folder (an adapter or complete weights) or a hub id. Raises
+    LabError."""
     path = home(Path(name))
     if (path / "adapter_config.json").is_file():
         return ModelReference(_base_of(path), path.resolve())
@@ -61,8 +62,8 @@ def model_target(
     allow_large: bool = False,
     adapters: Sequence[ModelReference] = (),
 ) -> ModelReference:
-    """The base model that a name means; without a name the one that the first adapter is for, else the
-    bundled one. A run's name means the run's base and its adapter. Raises LabError."""
+    """The base model of a name; without a name that of the first adapter, else the bundled one. A run's name
+    gives the run's base and its adapter. Raises LabError."""
     from tui_lab.models import catalog
 
     if not name:
@@ -91,12 +92,12 @@ def _base_of(folder: Path) -> str:
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""  # whoever loads the adapter says what is wrong with it
+        return ""  # loading the adapter reports the problem
     return str(config.get("base_model_name_or_path") or "") if isinstance(config, dict) else ""
 
 
 def _download(hub_id: str) -> Path:
-    """An adapter of the hub: its configuration and safetensors, nothing else."""
+    """Downloads the configuration and safetensors of an adapter from the hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -105,6 +106,6 @@ def _download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError):
         raise LabError(
-            f"adapter {sanitize(hub_id)!r} is no run and no folder here, and the hub does not give it; "
-            "`tui-lab runs` lists the runs"
+            f"adapter {sanitize(hub_id)!r} is neither a run nor a local folder, and cannot be downloaded "
+            "from the hub; `tui-lab runs` lists the runs"
         ) from None

@@ -1,5 +1,5 @@
-"""Deletes runs. A run goes by one rename into ``.trash`` beside the others, and only then piece by piece: a
-kill at any instant leaves it either whole or gone from every list, never a half of it."""
+"""Deletes runs: one rename into ``.trash``, then the removal of the files. If the process is killed
+meanwhile, the run is either complete or no longer listed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TRASH = ".trash"
 
 
 def delete(run: Run) -> None:
-    """Deletes a run. Raises LabError when it is in progress, gone, or its place is read-only."""
+    """Deletes a run. Raises LabError when it is in progress, does not exist, or its folder is read-only."""
     if not run.recipe_path.is_file():
         raise LabError(f"run {run.id}: it is not there any more")
     try:
-        lock = RunLock.take(run)  # held while it moves: nobody can resume it meanwhile
+        lock = RunLock.take(run)  # so that nobody resumes it meanwhile
     except LabError as error:
         if "running" in str(error):
             raise LabError(f"run {run.id} is in progress: stop it first, and delete it then") from None
@@ -35,10 +35,10 @@ def delete(run: Run) -> None:
 
 
 def empty_trash(directory: Path) -> None:
-    """Removes what lies in the trash, also what a killed removal left; what cannot go now stays for later."""
+    """Removes everything in the trash, also the rest of an interrupted removal. Errors are ignored."""
     try:
-        left = list((directory / TRASH).iterdir())
+        trashed = list((directory / TRASH).iterdir())
     except OSError:
         return
-    for path in left:
+    for path in trashed:
         shutil.rmtree(path, ignore_errors=True)

@@ -1,8 +1,7 @@
-"""Plays a recorded run as if it were live: a private folder whose event log grows as the recording's did, a
-number of times as fast. Whoever reads run folders sees a run: its lock is held while it plays, commands are
-heeded (they act on the replay), and it ends as the recording does, a crash included. Records are handed on
-line by line as they stand, damaged ones too, with the times they had; :meth:`Replay.now` is the recording's
-clock. Nothing of the original is written, and the folder is removed at the end."""
+"""Replays a recorded run: a private run folder whose event log grows as the recording did, at a given speed.
+The lock is held during the replay, commands act on the replay, and it ends as the recording does, also by a
+crash. Lines are copied unchanged, damaged ones too, with their original times; :meth:`Replay.now` is the
+recording's clock. The original is not modified, and the private folder is removed at the end."""
 
 from __future__ import annotations
 
@@ -37,24 +36,24 @@ from tui_lab.runs.schema import (
 
 DEFAULT_SPEED = 10.0
 SLOWEST, FASTEST = 0.1, 10_000.0
-#: What the keys step through.
+#: The speeds that the keys select.
 SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
-#: Seconds of the recording that a gap takes at most: a live run writes telemetry more often than that, so a
-#: longer one is a night between two attempts, or a clock that was set.
+#: Longer gaps of the recording are cut to this, seconds: a live run writes telemetry more often, so a longer
+#: gap lies between two attempts, or the clock was changed.
 LONGEST_GAP_S = 30.0
-#: Seconds of the watcher's clock that one tick counts for at most: a lab that was suspended does not leap.
+#: Maximum time between two ticks that counts, seconds: a suspended lab does not skip ahead.
 LONGEST_TICK_S = 1.0
-#: Records handed on in one tick, so that the lab stays alive at any speed.
+#: Maximum number of records per tick, so that the lab remains responsive.
 MOST_RECORDS_A_TICK = 4_000
 PREFIX = "tui-lab-replay-"
 _CHUNK_BYTES = 1 << 18
-#: What shows beside the log: copied when the recording ends, as a run writes them at its end.
-_ENDS = ("worker.log",)
+#: Files that are copied when the recording ends.
+_FINAL_FILES = ("worker.log",)
 
 
 def find(name: str, directory: Path | None = None) -> Run:
-    """The run to play: as :func:`tui_lab.runs.folder.open_run` finds it, or a folder with nothing but a log.
-    Raises LabError where there is none, or where it is still going on."""
+    """The run to replay: by :func:`tui_lab.runs.folder.open_run`, or a folder that has only a log. Raises
+    LabError when there is none or it is in progress."""
     try:
         run = folder.open_run(name, directory)
     except LabError:
@@ -63,16 +62,16 @@ def find(name: str, directory: Path | None = None) -> Run:
             raise
         run = Run(path.resolve())
     if not run.events_path.is_file():
-        raise LabError(f"run {run.id}: there is nothing to play, it has no event log")
+        raise LabError(f"run {run.id}: it has no event log, so there is nothing to replay")
     if folder.is_locked(run):
-        raise LabError(f"run {run.id} is still going on: `tui-lab` and `tui-lab watch {run.id}` show it live")
+        raise LabError(f"run {run.id} is in progress: `tui-lab` and `tui-lab watch {run.id}` show it live")
     return run
 
 
 class Replay:
-    """One replay. ``run`` is the folder to watch, ``original`` the run that is played. Call :meth:`advance`
-    now and then; ``clock`` is the watcher's, in seconds. ``directory`` is the folder of runs to play in,
-    where that is not a private one of the replay's own."""
+    """One replay. ``run``: the folder to watch; ``original``: the recorded run. Call :meth:`advance`
+    regularly. ``clock``: the watcher's, in seconds. ``directory``: the folder of runs to use instead of a
+    private one."""
 
     def __init__(
         self,
@@ -91,10 +90,10 @@ class Replay:
         self._recorded_pause = False
         self._clock = clock
         self._last = clock()
-        self._owed_s = 0.0  # of the recording, not played yet
+        self._due_s = 0.0  # recorded time that is due but not replayed
         self._lines = _lines(original.events_path)
-        self._t = math.nan  # of the newest record that was handed on
-        self._gap_s = 0.0  # what is left of the gap before the next record, long ones cut
+        self._t = math.nan  # time of the newest record that was replayed
+        self._gap_s = 0.0  # remaining time before the next record, after the cut
         self._gap_whole_s = self._gap_real_s = 0.0
         self._next: tuple[bytes, Event | None] | None = None
         try:
@@ -105,7 +104,7 @@ class Replay:
                 self._place = path = directory / original.id
             path.mkdir(mode=0o700)
         except OSError as error:
-            raise LabError(f"a replay has no place to play: {error.strerror or error}") from None
+            raise LabError(f"the folder of the replay cannot be created: {error.strerror or error}") from None
         try:
             self.run = self._make_folder(path)
             self._lock: RunLock | None = RunLock.take(self.run)
@@ -119,57 +118,57 @@ class Replay:
             raise
 
     def _make_folder(self, path: Path) -> Run:
-        """Named as the original is, in a folder of its own that nobody else can read."""
+        """A private folder with the original's name and recipe."""
         run = Run(path)
         try:
             shutil.copyfile(self.original.recipe_path, run.recipe_path)
         except OSError:
-            # no TOML: whoever reads it says so, and shows the run without
+            # not valid TOML: readers report that and show the run without a recipe
             run.recipe_path.write_text("the recording has no recipe\n", encoding="utf-8")
         return run
 
-    # ------------------------------------------------------------------ the recording's time
+    # ------------------------------------------------------------------ time
 
     def now(self) -> float:
-        """The recording's clock, in seconds since 1970: what it was at this point of it."""
+        """The recording's clock at the current position, in seconds since 1970."""
         if not math.isfinite(self._t):
             return time.time()
         share = 1 - self._gap_s / self._gap_whole_s if self._gap_whole_s > 0 else 0.0
         return self._t + self._gap_real_s * share
 
     def advance(self) -> int:
-        """Plays what is due by the clock, and does what was asked; how many records that were."""
+        """Executes commands and replays the records that are due; the number of records."""
         now = self._clock()
         passed, self._last = min(max(0.0, now - self._last), LONGEST_TICK_S), now
         if self.ended:
             return 0
         try:
             for command in self._inbox.poll():
-                self._do(command)
+                self._execute(command)
             if self.paused or self.ended:
                 return 0
-            self._owed_s += passed * self.speed
+            self._due_s += passed * self.speed
             return self._play()
-        except OSError as error:  # the disk is full, or somebody removed the folder
+        except OSError as error:  # the disk is full, or the folder was removed
             self.problem = f"the replay ended: {error.strerror or error}"
             self._stop()
             return 0
 
     def _play(self) -> int:
         due: list[bytes] = []
-        while self._next is not None and self._gap_s <= self._owed_s and len(due) < MOST_RECORDS_A_TICK:
-            self._owed_s -= self._gap_s
+        while self._next is not None and self._gap_s <= self._due_s and len(due) < MOST_RECORDS_A_TICK:
+            self._due_s -= self._gap_s
             due.append(self._take())
         self._write(due)
         if self._next is None:
             self._finish()
-        elif self._gap_s > self._owed_s:
-            self._gap_s -= self._owed_s
-            self._owed_s = 0.0
+        elif self._gap_s > self._due_s:
+            self._gap_s -= self._due_s
+            self._due_s = 0.0
         return len(due)
 
     def _take(self) -> bytes:
-        """The next line; the one after it is looked at."""
+        """Returns the next line and fetches the one after it."""
         assert self._next is not None
         line, record = self._next
         self._observe(record)
@@ -177,7 +176,7 @@ class Replay:
         return line
 
     def _observe(self, event: Event | None) -> None:
-        """Takes time, step and pause of an event that is played."""
+        """Updates time, step and pause from an event that is replayed."""
         if (t := _time(event)) is not None:
             self._t = t
         if isinstance(event, StepEvent):
@@ -195,7 +194,7 @@ class Replay:
         self._gap_whole_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
 
     def _skip_to(self, step: int) -> None:
-        """Hands on everything before the first record of a step at once."""
+        """Replays everything before the first record of ``step`` at once."""
         due: list[bytes] = []
         reached = 0
         while self._next is not None:
@@ -211,43 +210,43 @@ class Replay:
         if self._next is None:
             self._release()
             self._log.close()
-            raise LabError(f"run {self.original.id} has no step {step:,}: it came to step {reached:,}")
+            raise LabError(f"run {self.original.id} has no step {step:,}: its last one is {reached:,}")
         self._write(due)
         self._gap_s = 0.0
 
     def _write(self, lines: list[bytes]) -> None:
         data = memoryview(b"".join(lines))
-        while data:  # a disk may take it in parts
+        while data:  # a write may be partial
             data = data[self._log.write(data) or 0 :]
 
-    # ------------------------------------------------------------------ what is asked
+    # ------------------------------------------------------------------ commands
 
-    def _do(self, command: CommandRecord) -> None:
+    def _execute(self, command: CommandRecord) -> None:
         if command.name == "pause":
-            self._answer(command, "the replay is held")
+            self._answer(command, "the replay is paused")
             self._append(PausedEvent(step=self.step))
             self.paused = True
         elif command.name == "continue":
             was_held, self.paused = self.paused, False
             if was_held and not self._recorded_pause:
-                self._answer(command, "the replay goes on")
+                self._answer(command, "the replay continues")
                 self._append(ContinuedEvent(step=self.step))
             else:
-                self._answer(command, "the recording was paused here; the replay goes to where it went on")
+                self._answer(command, "the recording was paused here; the replay skips to where it continued")
                 self._gap_s = 0.0
         elif command.name == "stop":
             self._answer(command, "the replay ends")
-            message = f"the replay was stopped at step {self.step}; the run itself is as it was"
+            message = f"the replay was stopped at step {self.step}; the run itself is unchanged"
             self._append(EndEvent(state="stopped", step=self.step, message=message))
             self._stop()
         else:
-            self._answer(command, f"this is a replay: {command.name} would be for the run itself")
+            self._answer(command, f"this is a replay: {command.name} has no effect")
 
     def _answer(self, command: CommandRecord, outcome: str) -> None:
         self._append(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
     def _append(self, event: Event) -> None:
-        """Writes an event of the replay's own, at the recording's time."""
+        """Writes an event of the replay itself, at the recording's time."""
         self._write([encode_event(replace(event, t=round(self.now(), 3)))])
 
     def faster(self, by: int) -> float:
@@ -260,7 +259,7 @@ class Replay:
 
     @property
     def label(self) -> str:
-        """Told wherever it is shown, so that nobody takes it for a live run."""
+        """The label that distinguishes a replay from a live run."""
         return f"REPLAY ×{self.speed:g}"
 
     def is_of(self, run: Run) -> bool:
@@ -270,8 +269,8 @@ class Replay:
     # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
-        """The recording is over: what lay beside its log appears, and its process is gone."""
-        for name in _ENDS:
+        """At the end of the recording: copies its other files and releases the lock."""
+        for name in _FINAL_FILES:
             with contextlib.suppress(OSError):
                 shutil.copyfile(self.original.path / name, self.run.path / name)
         results = self.run.path / "retention"
@@ -292,7 +291,7 @@ class Replay:
             self._lock = None
 
     def close(self) -> None:
-        """Ends it, and removes its folder."""
+        """Ends the replay and removes its folder."""
         self._stop()
         with contextlib.suppress(OSError):
             self._log.close()
@@ -306,16 +305,16 @@ class Replay:
 
 
 def check_speed(speed: float) -> float:
-    """A speed that can be played at. Raises LabError."""
+    """Validates a speed. Raises LabError."""
     if not SLOWEST <= speed <= FASTEST:
         raise LabError(
-            f"--speed {speed:g}: a replay is {SLOWEST:g} to {FASTEST:,.0f} times as fast as the run"
+            f"--speed {speed:g}: a replay has {SLOWEST:g} to {FASTEST:,.0f} times the recorded one"
         )
     return speed
 
 
 def _decode(line: bytes) -> Event | None:
-    """The event of a line; None for a damaged one, which is played all the same."""
+    """The event of a line; None for a damaged one, which is copied all the same."""
     try:
         return decode_event(line)
     except DamagedRecord:
@@ -323,12 +322,12 @@ def _decode(line: bytes) -> Event | None:
 
 
 def _time(event: Event | None) -> float | None:
-    """When an event was written; None where that is not known or impossible."""
+    """The time of an event; None where it is unknown or impossible."""
     return event.t if event is not None and 0 < event.t < 1e12 else None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The whole lines of a log, each with its end; a half one at the end is "not yet", and never comes."""
+    """The complete lines of a log, each with its end."""
     rest = b""
     try:
         with path.open("rb") as file:

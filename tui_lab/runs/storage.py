@@ -1,6 +1,5 @@
-"""What a run says and does when its folder takes no more: the disk is full, a quota is reached, the folder
-became read-only or went away. A little room is held back from the beginning, so that the end of the run
-can be written even on a full disk. Pure file work: no torch.
+"""Errors of writing into a run's folder: the disk is full, a quota is reached, the folder became read-only or
+was moved. A small reserve file is freed then, so that the end of the run can be written. No torch.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from pathlib import Path
 from tui_lab.core.errors import LabError
 from tui_lab.runs.folder import Run
 
-#: Held back for the log's last records.
+#: Size of the reserve for the last events.
 RESERVE_BYTES = 64 << 10
-#: With less than this free a write that failed without an error number failed for want of room.
+#: With less free space than this, a failed write without an error number means a full disk.
 LITTLE_BYTES = 1 << 20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
-#: Words of writers that have no error numbers: safetensors, torch's zip writer.
+#: Messages of writers without error numbers: safetensors, torch's zip writer.
 _WORDS = {
     "no space left": errno.ENOSPC,
     "os error 28": errno.ENOSPC,
@@ -34,7 +33,7 @@ _WORDS = {
     "os error 30": errno.EROFS,
     "input/output error": errno.EIO,
 }
-#: torch's writer says no more than that it failed.
+#: torch's writer gives no reason.
 _WRITER_FAILED = ("pytorchstreamwriter failed", "file write failed", "inline_container.cc")
 
 
@@ -43,14 +42,14 @@ class FolderGone(LabError):
 
 
 def check_folder(run: Run, descriptor: int) -> None:
-    """Raises FolderGone when the log that is open here is no longer the one in the run's folder: a run must
-    not train on for nobody, nor make a new folder where its own was."""
+    """Raises FolderGone when the open log ``descriptor`` is no longer the one in the run's folder: the run
+    must neither continue without a folder nor create a new one."""
     try:
         there = run.events_path.stat()
     except FileNotFoundError:
         raise FolderGone(_gone(run)) from None
     except OSError:
-        return  # a file system that does not answer now is no proof
+        return  # the file system may be unavailable for a moment
     here = os.fstat(descriptor)
     if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
         raise FolderGone(_gone(run))
@@ -58,19 +57,19 @@ def check_folder(run: Run, descriptor: int) -> None:
 
 def _gone(run: Run) -> str:
     return (
-        f"the run's folder {run.path} was moved or deleted while it ran; nothing can be kept any more. "
-        "If it was moved, put it back and resume; if it was deleted, start anew"
+        f"the run's folder {run.path} was moved or deleted while it ran; nothing can be saved any more. "
+        "If it was moved, move it back and resume; if it was deleted, start a new run"
     )
 
 
 def explain(error: BaseException, run: Run) -> str:
-    """Why a write into the run's folder failed, as a sentence with what to do; "" when that was not it."""
+    """The reason and remedy if ``error`` is a failed write into the run's folder, as a sentence; else ""."""
     number = _number(error, run)
     if number is None:
         return ""
     if number in _GONE:
         return _gone(run) if not run.recipe_path.exists() else ""
-    then = "and resume: it goes on from the last checkpoint that is whole"
+    then = "and resume: the run continues from its newest complete checkpoint"
     where = f"in {run.path}"
     if number in _FULL:
         return f"the disk is full: nothing more can be written {where}; free some space {then}"
@@ -82,7 +81,7 @@ def explain(error: BaseException, run: Run) -> str:
 
 
 def _number(error: BaseException, run: Run) -> int | None:
-    """The error number of a failed write, looked for along the chain of causes."""
+    """The error number of a failed write, searched along the chain of causes."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
@@ -107,7 +106,7 @@ def _is_inside(name: object, folder: Path) -> bool:
 
 
 def _guess(run: Run) -> int:
-    """What kept a writer that does not say from writing."""
+    """The probable error number of a writer that gives no reason."""
     try:
         return errno.ENOSPC if shutil.disk_usage(run.path).free < LITTLE_BYTES else errno.EIO
     except OSError:
@@ -115,13 +114,13 @@ def _guess(run: Run) -> int:
 
 
 class Reserve:
-    """A file of a few blocks that is given back when the disk is full, so that the end can be written."""
+    """A file that is deleted when the disk is full, so that the end event can be written."""
 
     def __init__(self, run: Run) -> None:
         self._path = run.path / ".reserve"
 
     def hold(self) -> None:
-        """Takes the room. Raises OSError when there is not even that."""
+        """Allocates the file. Raises OSError when the disk is full already."""
         with self._path.open("wb") as file:
             file.write(b"\0" * RESERVE_BYTES)
             file.flush()

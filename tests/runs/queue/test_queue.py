@@ -104,7 +104,7 @@ def test_a_start_that_never_happened_is_tried_again_but_not_for_ever(two: list[R
         first = replace(now.entries[0], starts=queue.MOST_STARTS)
         write(replace(now, entries=(first, *now.entries[1:])))
     item = queue.items(tmp_path)[0]
-    assert item.state == "failed" and "never said a word" in item.reason
+    assert item.state == "failed" and "never wrote an event" in item.reason
 
 
 def test_a_run_that_somebody_deleted_is_out(two: list[Run], tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_names_as_people_type_them(two: list[Run], tmp_path: Path) -> None:
     assert queue.find(two[0].id[-4:], tmp_path).run.id == two[0].id
     with pytest.raises(LabError, match="could be any of 2"):
         queue.find("pocket", tmp_path)
-    with pytest.raises(LabError, match="no run of the name 'nope'"):
+    with pytest.raises(LabError, match="there is no run 'nope'"):
         queue.find("nope", tmp_path)
 
 
@@ -150,10 +150,10 @@ def test_how_the_queue_stands(two: list[Run], tmp_path: Path) -> None:
     assert queue.describe(tmp_path) == "2 runs wait; the queue is held"
     queue.release(tmp_path)
     queue.log_path(tmp_path).write_text("the disk is full\n")
-    assert queue.describe(tmp_path).endswith("(it said: the disk is full)")
+    assert queue.describe(tmp_path).endswith("(the disk is full)")
     lock = RunLock.take(begin(two[0], tmp_path))
     queue.remove([two[1].id], tmp_path)
-    assert queue.describe(tmp_path) == f"the last run of the queue goes: {two[0].id}"
+    assert queue.describe(tmp_path) == f"the last run of the queue is running: {two[0].id}"
     lock.release()
 
 

@@ -248,7 +248,7 @@ async def test_red_flags_are_shown_with_their_remedies(fake: FakeRun, size: tupl
         assert pane(app).query_one("#state").size.height == 5
         await pilot.press("f")
         seen = words if size[0] < 120 else lambda app: pane(app).query_one("#about Feed", Feed).text
-        await until(lambda: "is no number at step 11" in seen(app))
+        await until(lambda: "is not finite at step 11" in seen(app))
         text = pane(app).query_one("#about Feed", Feed).text
         assert "⚑ forgetting" in text and "→" in text and text.index("divergence") < text.index("forgetting")
         assert pane(app).query_one("#about Feed", Feed).scroll_y == 0

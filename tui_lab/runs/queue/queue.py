@@ -1,9 +1,9 @@
-"""The queue: runs that wait for each other on one device. It lies beside the runs, in ``.queue``.
+"""The queue of runs that are executed one after the other, in ``.queue`` of the folder of runs.
 
-A waiting run is a whole run folder in ``.queue/waiting`` that moves among the runs, by one rename, when its
-turn comes. ``queue.json`` has the order and nothing that the runs themselves know: whether one goes, ended
-or died is read from its lock and its log, so that no kill at any instant can make the two disagree. Every
-change is made under a lock and replaces the file whole. :mod:`tui_lab.runs.queue.runner` is the process.
+A waiting run is a complete run folder in ``.queue/waiting``; one rename moves it among the runs when it is
+started. ``queue.json`` contains only the order: whether a run is running, has ended or crashed is read from
+its lock and its log, so that a kill at any time cannot make the two disagree. Every change is made under a
+lock and replaces the file atomically. :mod:`tui_lab.runs.queue.runner` is the process.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import EndEvent
 
 FOLDER = ".queue"
-#: Says which GPUs a process sees. The runner has its own; what a run was added with counts for the run.
+#: The visible GPUs of a process. A run gets the value of the process that added it, not the runner's.
 GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 #: Every state of a queued run.
 STATES = ("queued", "running", "done", "failed")
-#: How often a run that never says a word is started, before it counts as failed: the runner may have been
-#: killed between noting the start and making it.
+#: Starts of a run that wrote nothing, before it counts as failed: the runner may have been killed between
+#: counting the start and starting the process.
 MOST_STARTS = 3
-#: How long the queue's own lock is waited for: it is held for milliseconds.
+#: Timeout of the queue's lock, which is held for milliseconds.
 LOCK_PATIENCE_S = 10.0
-#: Readers look whether the runner's lock is held, and hold it themselves for microseconds.
+#: Timeout of the runner's lock: readers that test it hold it for microseconds.
 RUNNER_PATIENCE_S = 0.3
 
 
@@ -85,7 +85,7 @@ class QueueItem:
 
 
 def root(directory: Path | None = None) -> Path:
-    """Where the queue of a folder of runs lies."""
+    """The folder of the queue for a folder of runs."""
     return Path(os.path.abspath((directory or folder.runs_dir()).expanduser())) / FOLDER  # noqa: PTH100
 
 
@@ -94,7 +94,7 @@ def _waiting(directory: Path | None) -> Path:
 
 
 def read(directory: Path | None = None) -> Queue:
-    """The queue as it is now; an empty one where there is none. Raises LabError when it is damaged."""
+    """The present queue; empty where there is no file. Raises LabError when the file is damaged."""
     path = root(directory) / "queue.json"
     try:
         return from_json(path.read_bytes(), Queue, "the queue")
@@ -110,7 +110,7 @@ def read(directory: Path | None = None) -> Queue:
 
 @contextlib.contextmanager
 def changing(directory: Path | None = None) -> Iterator[Callable[[Queue], None]]:
-    """Holds the queue's lock; the function that is given writes a changed queue. Raises LabError."""
+    """Holds the queue's lock; yields the function that writes a changed queue. Raises LabError."""
     place = root(directory)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -118,8 +118,8 @@ def changing(directory: Path | None = None) -> Iterator[Callable[[Queue], None]]
         lock = FileLock.acquire(place / "lock", LOCK_PATIENCE_S)
     except OSError as error:
         raise LabError(
-            f"cannot write the queue in {place} ({error.strerror}); free the place, or name another folder "
-            "of runs with --runs-dir or TUI_LAB_RUNS_DIR"
+            f"cannot write the queue in {place} ({error.strerror}); free some space, or choose "
+            "another folder of runs with --runs-dir or TUI_LAB_RUNS_DIR"
         ) from None
     if lock is None:
         raise LabError(f"the queue in {place} is held by another process; try again")
@@ -135,25 +135,25 @@ def _write(path: Path, queue: Queue) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# what is in it
+# items
 
 
 def run_outcome(run: Run) -> tuple[str, str]:
-    """A run's state by its lock and the last line of its log: ``running``, ``created`` (never said a word),
-    or finished, stopped, failed, crashed with the reason."""
+    """A run's state by its lock and the last event of its log: ``running``, ``created`` (nothing was
+    written), or finished, stopped, failed, crashed with the reason."""
     if is_locked(run):
         return "running", ""
     last = last_event(run.events_path)
     if isinstance(last, EndEvent):
         return last.state if last.state in ("stopped", "failed") else "finished", last.message
-    words = run.log_tail(1)
-    if words or run.was_started:
-        return "crashed", words[-1].strip() if words else "its process ended without a word"
+    tail = run.log_tail(1)
+    if tail or run.was_started:
+        return "crashed", tail[-1].strip() if tail else "its process ended without a message"
     return "created", ""
 
 
 def item_of(entry: QueueEntry, directory: Path | None = None) -> QueueItem | None:
-    """An entry with its run's state; None when its folder is gone: somebody deleted it."""
+    """An entry with its run's state; None when its folder was deleted."""
     waiting = Run(_waiting(directory) / entry.run)
     run = Run(root(directory).parent / entry.run)
     if entry.problem:
@@ -169,7 +169,7 @@ def item_of(entry: QueueEntry, directory: Path | None = None) -> QueueItem | Non
         if entry.starts < MOST_STARTS:
             return QueueItem(entry, run, "queued")
         return QueueItem(
-            entry, run, "failed", f"started {entry.starts} times, and it never said a word", "crashed"
+            entry, run, "failed", f"it was started {entry.starts} times and never wrote an event", "crashed"
         )
     if state == "running":
         return QueueItem(entry, run, "running")
@@ -177,7 +177,7 @@ def item_of(entry: QueueEntry, directory: Path | None = None) -> QueueItem | Non
 
 
 def items(directory: Path | None = None) -> list[QueueItem]:
-    """Everything in the queue, in its order. Raises LabError."""
+    """All items of the queue in order. Raises LabError."""
     return [item for entry in read(directory).entries if (item := item_of(entry, directory)) is not None]
 
 
@@ -188,7 +188,7 @@ def live_others(queued: Sequence[QueueItem], directory: Path | None = None) -> l
 
 
 # --------------------------------------------------------------------------------------------------
-# what people do with it
+# changes
 
 
 def add(
@@ -198,21 +198,22 @@ def add(
     prepare: Callable[[Run, int], None] | None = None,
     gpus: str | None = None,
 ) -> list[Run]:
-    """Puts runs at the end, all or none; ``prepare(run, number)`` may write into each folder before it
-    counts. ``gpus``: which they may see, as in CUDA_VISIBLE_DEVICES; None: those that this process sees.
-    Raises LabError."""
+    """Adds runs at the end, all or none; ``prepare(run, number)`` may write into each folder before it is
+    listed. ``gpus``: the visible GPUs as in CUDA_VISIBLE_DEVICES; None: those of this process. Raises
+    LabError."""
     gpus = os.environ.get(GPUS_ENV) if gpus is None else gpus
     made: list[Run] = []
-    with changing(directory) as write:  # makes the private folder, too
+    with changing(directory) as write:  # creates the private folder, too
         try:
             for number, recipe in enumerate(recipes):
                 made.append(folder.create(recipe, _waiting(directory), name))
                 if prepare is not None:
                     prepare(made[-1], number)
             queue = read(directory)
+            # without the entries whose folders were deleted
             known = tuple(entry for entry in queue.entries if item_of(entry, directory) is not None)
             new = tuple(QueueEntry(run.id, round(time.time(), 3), gpus=gpus) for run in made)
-            write(replace(queue, entries=known + new))  # without those that somebody deleted
+            write(replace(queue, entries=known + new))
         except BaseException as error:
             for run in made:
                 shutil.rmtree(run.path, ignore_errors=True)
@@ -231,14 +232,14 @@ def find(name: str, directory: Path | None = None) -> QueueItem:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise LabError(f"queue: no run of the name {name!r} is in it; `tui-lab queue list` shows what is")
+        raise LabError(f"queue: there is no run {name!r} in it; `tui-lab queue list` lists the runs")
     some = ", ".join(item.run.id for item in found[:4])
     raise LabError(f"queue: {name!r} could be any of {len(found)}: {some}; give more of the name")
 
 
 def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:
-    """Takes runs out of the queue; the ids. One that waits is deleted with it: it has learned nothing; one
-    that has begun stays among the runs. Raises LabError when one is in progress, or is not there."""
+    """Removes runs from the queue; their ids. The folder of a waiting run is deleted, that of a started one
+    is not. Raises LabError when a run is in progress or not in the queue."""
     with changing(directory) as write:
         found = [find(name, directory) for name in names]
         if busy := [item.run.id for item in found if item.state == "running"]:
@@ -247,14 +248,14 @@ def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:
         queue = read(directory)
         write(replace(queue, entries=tuple(e for e in queue.entries if e.run not in ids)))
         for item in found:
-            # the queue's word is gone already: a kill here leaves a folder that nothing lists
+            # the entry is gone already: a kill here leaves a folder that is not listed
             if item.run.path.parent == _waiting(directory):
                 shutil.rmtree(item.run.path, ignore_errors=True)
     return [item.run.id for item in found]
 
 
 def clear_ended(directory: Path | None = None) -> list[str]:
-    """Takes out what has ended; the runs stay. The ids."""
+    """Removes ended runs from the queue, but not their folders; their ids."""
     with changing(directory) as write:
         found = [item for item in items(directory) if item.state in ("queued", "running")]
         queue = read(directory)
@@ -264,20 +265,20 @@ def clear_ended(directory: Path | None = None) -> list[str]:
 
 
 def hold(directory: Path | None = None) -> None:
-    """Nothing more is started; the run in progress goes on."""
+    """No further run is started; the current one continues."""
     with changing(directory) as write:
         write(replace(read(directory), held=True))
 
 
 def release(directory: Path | None = None, waits: bool | None = None) -> None:
-    """The queue goes on. ``waits``: whether runs that were started by hand end first; None keeps it."""
+    """Continues a held queue. ``waits``: see :class:`Queue`; None leaves it unchanged."""
     with changing(directory) as write:
         queue = read(directory)
         write(replace(queue, held=False, waits=queue.waits if waits is None else waits))
 
 
 # --------------------------------------------------------------------------------------------------
-# its process
+# the process
 
 
 def _runner_lock(directory: Path | None) -> Path:
@@ -285,13 +286,13 @@ def _runner_lock(directory: Path | None) -> Path:
 
 
 def is_running(directory: Path | None = None) -> bool:
-    """Whether the queue's process lives."""
+    """Whether the queue's process is running."""
     return files.is_locked(_runner_lock(directory))
 
 
 def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | None:
-    """Starts the queue's process, detached as runs are; None when it goes already. The lock is taken here
-    and handed on, so that two can never go. Raises LabError."""
+    """Starts the queue's process, detached like a run; None when it is running already. The lock is taken
+    here and passed on, so that there is never a second one. Raises LabError."""
     place = root(directory)
     try:
         place.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -318,12 +319,12 @@ def start_runner(directory: Path | None = None) -> subprocess.Popen[bytes] | Non
 
 
 def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen[bytes] | None]:
-    """Holds a queue that goes, and lets one go on that is held or whose process has died: whether it goes
-    now, None when there is nothing in it; and the process where one was started. Raises LabError."""
+    """Holds a running queue; continues one that is held or whose process has died. Returns whether it runs
+    now (None: the queue is empty) and the process if one was started. Raises LabError."""
     states = {item.state for item in items(directory)}
     if not states & {"queued", "running"}:
         return None, None
-    # with the last run begun nothing is left to start, and the process has gone: that is no dead queue
+    # once the last run was started, the process exits: that queue has not died
     waits = "queued" in states
     if not read(directory).held and (is_running(directory) or not waits):
         hold(directory)
@@ -333,7 +334,7 @@ def toggle(directory: Path | None = None) -> tuple[bool | None, subprocess.Popen
 
 
 def log_path(directory: Path | None = None) -> Path:
-    """What the queue's process says when it cannot go on."""
+    """The output of the queue's process, for errors."""
     return root(directory) / "runner.log"
 
 
@@ -346,24 +347,24 @@ def _log_tail(directory: Path | None) -> str:
 
 
 def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None = None) -> str:
-    """How the queue stands, in a sentence; "" when there is nothing to say. Raises LabError."""
+    """The state of the queue as a sentence; "" when it is empty. Raises LabError."""
     queued = items(directory) if queued is None else queued
-    left = sum(item.state == "queued" for item in queued)
+    count = sum(item.state == "queued" for item in queued)
     running = [item.run.id for item in queued if item.state == "running"]
-    if not left:
-        return f"the last run of the queue goes: {running[0]}" if running else ""
-    waiting = f"{left} run{'s' * (left != 1)} wait{'s' * (left == 1)}"
+    if not count:
+        return f"the last run of the queue is running: {running[0]}" if running else ""
+    waiting = f"{count} run{'s' * (count != 1)} wait{'s' * (count == 1)}"
     queue = read(directory)
     if queue.held:
         return f"{waiting}; the queue is held" + (f" once {running[0]} has ended" if running else "")
     if not is_running(directory):
-        said = _log_tail(directory)
-        return f"{waiting}; the queue's process is not running" + (f" (it said: {said})" if said else "")
+        message = _log_tail(directory)
+        return f"{waiting}; the queue's process is not running" + (f" ({message})" if message else "")
     if running:
-        return f"{waiting}, {running[0]} goes"
+        return f"{waiting}, {running[0]} is running"
     others = live_others(queued, directory) if queue.waits else []
     return (
         f"{waiting} for {others[0].id}, which was started by hand"
         if others
-        else f"{waiting}: the next begins"
+        else f"{waiting}: the next one starts"
     )

@@ -1,9 +1,9 @@
 """The queue's process: ``python -m tui_lab.runs.queue.runner RUNS_DIR [LOCK_FD]``. It starts the next run
-when the one before has ended, however it ended, and goes when nothing is left or the queue is held.
+when the previous one has ended in any way, and exits when no run waits or the queue is held.
 
-A process of its own session that outlives the lab and the terminal. It keeps nothing in memory that it could
-not read again: killed at any instant and started once more, it goes on where the queue is. Exactly one holds
-the lock; the runs that it starts are processes of their own and outlive it.
+It runs in its own session and outlives the lab and the terminal. It has no state in memory: killed and
+started again, it continues from the files. One process at most holds the lock; the runs are separate
+processes and outlive it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.queue import queue
 from tui_lab.runs.queue.queue import Queue, QueueEntry, QueueItem
 
-#: How often the run in hand is looked at: one try at its lock.
+#: Interval of polling the current run, seconds: one try at its lock.
 POLL_S = 0.5
-#: How often all runs are looked at, while one that somebody started by hand is waited for.
+#: Interval of polling all runs while one that was started by hand is running.
 OTHERS_POLL_S = 2.0
 
 
 class Runner:
-    """See the module's docstring. ``descriptor``: of the runner's lock, held already."""
+    """Executes the queue of ``directory``. ``descriptor``: of the runner's lock, which is held."""
 
     def __init__(self, directory: Path, descriptor: int) -> None:
         self.directory = directory
@@ -38,12 +38,12 @@ class Runner:
         self._children: list[subprocess.Popen[bytes]] = []
 
     def go(self) -> None:
-        """Until nothing is left."""
+        """Runs until no run is left to start."""
         while (wait_s := self.turn()) > 0:
             time.sleep(wait_s)
 
     def turn(self) -> float:
-        """Does what can be done now; seconds until the next look, 0 when there is nothing left to do."""
+        """One step: starts a run if possible. Returns the seconds until the next step, 0 at the end."""
         self._children = [child for child in self._children if child.poll() is None]  # reaps those that ended
         found = queue.items(self.directory)
         now = queue.read(self.directory)
@@ -58,8 +58,8 @@ class Runner:
         return POLL_S
 
     def _leave(self) -> bool:
-        """Gives the lock back unless something came meanwhile. Both under the queue's own lock: whoever adds
-        a run either is seen here, or finds the runner gone."""
+        """Releases the runner's lock unless a run was added meanwhile. Both happen under the queue's lock, so
+        that an added run is either seen here or starts a new runner."""
         with queue.changing(self.directory):
             now = queue.read(self.directory)
             if not now.held and any(item.state == "queued" for item in queue.items(self.directory)):
@@ -96,13 +96,12 @@ def _with_entry(now: Queue, entry: QueueEntry) -> Queue:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the queue; 0 when nothing is left, or another process does it."""
+    """Executes the queue; 0 when no run is left, or another process executes it."""
     directory = Path(arguments[0])
     for number in (signal.SIGHUP, signal.SIGINT):
-        # a terminal that goes, or a key pressed in it, is no concern of ours; a handler rather than SIG_IGN,
-        # which the runs would inherit
+        # a closed terminal or Ctrl+C does not end the queue; a handler, because runs would inherit SIG_IGN
         signal.signal(number, lambda *_: None)
-    if len(arguments) < 2:  # started by hand: by the launcher's way, which takes the lock
+    if len(arguments) < 2:  # started by hand: the launcher takes the lock
         queue.start_runner(directory)
         return 0
     descriptor = int(arguments[1])

@@ -1,7 +1,7 @@
-"""Sweeps: one run for every combination of some fields' values, and the table of what came of them.
+"""Sweeps: one run for every combination of the values of some recipe fields.
 
-The grid is a product of lists; each run notes in its folder (``sweep.json``) which sweep it belongs to and
-what its own values are. The best run is the one that a named criterion says, among those that ended well.
+Each run has its sweep and its values in ``sweep.json`` of its folder. The best run is selected by a criterion
+among the finished and stopped ones.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tui_lab.recipes.recipe import FIELDS, parse_value, unknown_key
 from tui_lab.runs.folder import Run
 
 FILE = "sweep.json"
-#: Runs of one sweep at most: more is a slip of the hand, or a search that wants another tool.
+#: Maximum number of runs in a sweep.
 MOST_RUNS = 64
 #: The swept fields with their values, and one combination of them.
 Grid: TypeAlias = dict[str, list[object]]
 SweepValues: TypeAlias = dict[str, object]
 
-#: A criterion with whether less of it is better, and its words.
+#: By criterion: whether lower is better, and a description.
 CRITERIA: dict[str, tuple[bool, str]] = {
     "validation": (True, "lowest validation loss"),
     "acquisition": (False, "highest score on the new task"),
@@ -48,15 +48,15 @@ class SweepPlace(Struct, frozen=True):
 
 
 def new_id() -> str:
-    """A sweep's name: its time, and something that tells two of one second apart."""
+    """A new id: the time and a random suffix."""
     return f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def parse(describe: Sequence[str]) -> Grid:
-    """``key=value,value`` words as a grid. Raises LabError with every mistake at once."""
+def parse(arguments: Sequence[str]) -> Grid:
+    """Parses arguments ``key=value,value`` into a grid. Raises LabError with all mistakes at once."""
     grid: Grid = {}
     mistakes: list[str] = []
-    for word in describe:
+    for word in arguments:
         key, equals, raw = word.partition("=")
         key = key.strip()
         values = [part.strip() for part in raw.split(",")]
@@ -65,9 +65,9 @@ def parse(describe: Sequence[str]) -> Grid:
         elif key not in FIELDS:
             mistakes.append(unknown_key(key).message)
         elif key in grid:
-            mistakes.append(f"{key} is given twice: name all its values at once")
+            mistakes.append(f"{key} is given twice: give all its values at once")
         elif key == "preset":
-            mistakes.append("preset is a note of where the recipe began; sweep the fields that differ")
+            mistakes.append("preset is only a label; sweep the fields that differ")
         else:
             grid[key] = list(dict.fromkeys(parse_value(key, value) for value in values))
     if mistakes:
@@ -88,12 +88,12 @@ def _together(mistakes: Sequence[str], prefix: str = "") -> str:
 
 
 def combinations(grid: Grid) -> list[SweepValues]:
-    """Every combination, the last field turning fastest; one empty for an empty grid."""
+    """All combinations, the last field varying fastest; one empty combination for an empty grid."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def write_place(run: Run, place: SweepPlace) -> None:
-    """Writes a run's place into its folder. Raises OSError."""
+    """Writes ``sweep.json`` of a run. Raises OSError."""
     write_atomically(run.path / FILE, to_json(place) + "\n")
 
 
@@ -106,12 +106,12 @@ def place_of(run: Run) -> SweepPlace | None:
 
 
 def describe(values: Mapping[str, object]) -> str:
-    """A combination in words: learning_rate=0.0001 lora_r=8."""
+    """A combination as text: learning_rate=0.0001 lora_r=8."""
     return " ".join(f"{key}={format_value(value)}" for key, value in values.items())
 
 
 def format_value(value: object) -> str:
-    """One value as it is typed."""
+    """One value as the user types it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -122,7 +122,7 @@ def format_value(value: object) -> str:
 
 
 def best(figures: Mapping[str, float], criterion: str) -> str:
-    """The key of the best figure; "" when none is finite. Of equals the first."""
+    """The key of the best value, the first of equal ones; "" when none is finite."""
     less, _ = CRITERIA[criterion]
     finite = {key: value for key, value in figures.items() if math.isfinite(value)}
     if not finite:

@@ -1,4 +1,4 @@
-"""A run's figures as short words, the same in the table of runs, in a sweep's and on the command line."""
+"""A run's values as short text, for the tables of runs and sweeps and the command line."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from tui_lab.core.format import UNKNOWN, compact, duration, size
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue.sweep import format_value
 
-#: Columns of a sweep's table behind its values; RIGHT counts from here.
+#: Columns of a sweep's table after the swept fields, and which of them are right-aligned.
 HEADERS = ("run", "state", "loss", "validation", "score", "retention", "peak memory", "time")
 RIGHT = (2, 3, 5, 6, 7)
 BEST = "★"
 
 
 def score(run: RunSummary, digits: int = 2) -> str:
-    """Acquisition: the new task's own score before and after."""
+    """Acquisition: the task's own score before and after."""
     if math.isnan(run.score_start) and math.isnan(run.score_end):
         return UNKNOWN
     return f"{compact(run.score_start, digits)}→{compact(run.score_end, digits)}"
 
 
 def retention(run: RunSummary, interval: bool = True) -> str:
-    """What is kept of what the base knew, with its 95% interval."""
+    """Retention, with its 95% interval."""
     if math.isnan(run.retention):
         return UNKNOWN
     ends = f" ({run.retention_low:.2f}–{run.retention_high:.2f})" if interval else ""

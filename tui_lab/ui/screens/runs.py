@@ -191,10 +191,10 @@ class RunsPane(Pane):
             self._take_later(every)
             compared = self._comparison.read(self._wanted(every))
             self.call_back(self._take_compared, compared)
-            self._again |= not (self.index.done and compared.complete)
+            more = not (self.index.done and compared.complete)
         finally:
             self._reading.release()
-        if self._again:
+        if more or self._again:  # two variables: the app's thread sets _again meanwhile
             self.call_back(self.read_folders)
 
     def _take_later(self, every: list[RunSummary]) -> None:
