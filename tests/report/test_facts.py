@@ -315,7 +315,13 @@ def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
     events = EventWriter(run.events_path)
     events.write(CommandEvent(id="a", name="checkpoint", outcome="saved at step 30"))
     events.write(ResumedEvent(from_step=20, attempt=2))
-    change = {"field": "max_steps", "before": 30, "after": 40, "weight": "course", "text": "another number of steps"}
+    change = {
+        "field": "max_steps",
+        "before": 30,
+        "after": 40,
+        "weight": "course",
+        "text": "another number of steps",
+    }
     events.write(RecipeChangedEvent(changes=[change]))
     events.write(EndEvent(state="finished", step=40))
     events.close()
