@@ -320,7 +320,7 @@ def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
         "before": 30,
         "after": 40,
         "weight": "course",
-        "text": "another number of steps",
+        "text": "another end",
     }
     events.write(RecipeChangedEvent(changes=[change]))
     events.write(EndEvent(state="finished", step=40))

@@ -246,7 +246,7 @@ def test_what_cannot_be_played_is_refused_in_one_sentence(
     lock.release()
     for speed in ("0", "-1", "nan", "1e9"):
         assert main.main(["replay", "latest", f"--speed={speed}"]) == options.EXIT_USAGE
-        assert "times as fast" in capsys.readouterr().err
+        assert "times real time" in capsys.readouterr().err
     assert main.main(["replay", "latest"]) == options.EXIT_USAGE
     assert "needs a terminal" in capsys.readouterr().err
     run.recipe_path.unlink()

@@ -308,7 +308,7 @@ def check_speed(speed: float) -> float:
     """Validates a speed. Raises LabError."""
     if not SLOWEST <= speed <= FASTEST:
         raise LabError(
-            f"--speed {speed:g}: a replay has {SLOWEST:g} to {FASTEST:,.0f} times the recorded one"
+            f"--speed {speed:g}: it must be between {SLOWEST:g} and {FASTEST:,.0f} times real time"
         )
     return speed
 
