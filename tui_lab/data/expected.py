@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tui_lab.data.formats import Example
-from tui_lab.data.rows import ChatRow
+from tui_lab.data.rows import ChatMessage, ChatRow
 
 #: The words of a raw text that prompt a sample.
 TEXT_PROMPT_WORDS = 8
 
 
-def prompt_of(example: Example) -> Any:
+def prompt_of(example: Example) -> list[ChatMessage] | str:
     """The prompt: the messages before the last assistant turn, the prompt of a completion, or the first
     words of a text."""
     if example.messages is not None:

@@ -35,7 +35,7 @@ RAGGED_CELLS = (
     "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
 )
 
-Record = tuple[str, Any]  # (its place in the file, the value: usually a dict or a string)
+Record = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
 
 
 @dataclass
@@ -155,7 +155,7 @@ def _read_json(path: Path, text: str, max_rows: int) -> list[Record]:
     return [(f"row {number}", row) for number, row in enumerate(_rows_of(path, value), 1)]
 
 
-def _rows_of(path: Path, value: Any) -> list[Any]:
+def _rows_of(path: Path, value: object) -> list[object]:
     if isinstance(value, list):
         return value
     if isinstance(value, dict):
@@ -174,11 +174,11 @@ def _rows_of(path: Path, value: Any) -> list[Any]:
     raise LabError(f"{path} holds a single JSON {type(value).__name__}, not a list of rows.")
 
 
-def _named_some(names: Iterable[Any]) -> str:
+def _named_some(names: Iterable[object]) -> str:
     return sanitize(", ".join(str(name)[:40] for name in itertools.islice(names, 8)))
 
 
-def _looks_like_row(value: dict[str, Any]) -> bool:
+def _looks_like_row(value: dict[str, object]) -> bool:
     return bool({"messages", "conversations", "conversation"} & set(value))
 
 
@@ -234,7 +234,7 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
                     )
                 continue
             # Such a row is reported later, neither cut nor filled silently.
-            row: dict[str, Any] = dict(zip(names, cells, strict=False))
+            row: dict[str, object] = dict(zip(names, cells, strict=False))
             if len(cells) != len(names):
                 row[RAGGED_CELLS] = f"{len(cells)} cells where the header has {len(names)}"
             records.append((f"line {reader.line_num}", row))
@@ -249,7 +249,7 @@ def _read_parquet(path: Path, max_rows: int) -> list[Record]:
     import pyarrow
     import pyarrow.parquet
 
-    rows: list[Any] = []
+    rows: list[object] = []
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             for batch in table.iter_batches():

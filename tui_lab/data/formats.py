@@ -59,7 +59,7 @@ class Example:
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, object] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -107,7 +107,7 @@ class BadRow(Exception):
 # --- one row --------------------------------------------------------------------------------------
 
 
-def _string(value: Any, what: str) -> str:
+def _string(value: object, what: str) -> str:
     """``value`` as text: a string, a number, or OpenAI's list of text parts."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates break every tokenizer
@@ -137,7 +137,7 @@ def _first(row: RawRow, columns: tuple[str, ...]) -> str | None:
     return next((column for column in columns if column in row), None)
 
 
-def _chat(messages: list[ChatMessage], **meta: Any) -> Example:
+def _chat(messages: list[ChatMessage], **meta: object) -> Example:
     """The example of a chat, which must have an assistant turn with text."""
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no assistant turn, so nothing to learn from it")
@@ -194,7 +194,7 @@ def _sharegpt(row: RawRow) -> Example:
     return _turns(row, "from", "value")
 
 
-def _pair(question: str, answer: str, system: Any = None) -> Example:
+def _pair(question: str, answer: str, system: object = None) -> Example:
     if not question.strip():
         raise BadRow("the question is empty", empty=True)
     messages: list[ChatMessage] = [
@@ -252,7 +252,7 @@ def _prompt_completion(row: RawRow) -> Example:
     return Example(prompt=text, completion=answer)
 
 
-def _text(row: Any) -> Example:
+def _text(row: RawRow | str) -> Example:
     if isinstance(row, str):
         text = _string(row, "text")
     else:
@@ -459,8 +459,8 @@ def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Sou
     if data_format not in ("auto", "messages"):
         raise LabError(f"The bundled set {name} is made of messages; leave the data format at auto.")
     loaded = bundled.load(name)
-    train = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
-    held_out = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
+    train: list[Record] = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
+    held_out: list[Record] = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
     source = from_raw(RawData(name, train, held_out), "messages")
     source.reason = f"bundled set {name} → messages"
     source.scorer, source.description = loaded.scorer, loaded.description

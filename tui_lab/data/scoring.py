@@ -12,7 +12,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.data.rows import ChatRow
@@ -51,7 +50,7 @@ _MANNER_WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
-_TYPES: dict[str, Callable[[Any], bool]] = {
+_TYPES: dict[str, Callable[[object], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
@@ -133,7 +132,7 @@ def schema_of(question: str) -> dict[str, str]:
     return {}
 
 
-def _parse(answer: str) -> Any:
+def _parse(answer: str) -> object:
     """The JSON of an answer; a code fence around it is forgiven, other text is not."""
     text = re.sub(r"^```(?:json)?\s*(.*?)\s*```$", r"\1", answer.strip(), flags=re.DOTALL)
     try:

@@ -80,7 +80,7 @@ class Adapter:
     virtual: VirtualTokens | None = None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """``adapter_config.json`` of an adapter folder. Raises LabError if it is not usable."""
     shown = sanitize(str(folder))
     try:
@@ -102,7 +102,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _own_model_reason(config: dict[str, Any]) -> str | None:
+def _own_model_reason(config: dict[str, object]) -> str | None:
     """Why an adapter cannot share a batch with its base; None if it can."""
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.startswith(_MOVES_BASE):
@@ -159,7 +159,7 @@ def load_peft_model(model: CausalModel, folder: Path, name: str) -> PeftModel:
     return _wrap(model, folder, name, read_config(folder))
 
 
-def _wrap(model: CausalModel, folder: Path, name: str, config: dict[str, Any]) -> PeftModel:
+def _wrap(model: CausalModel, folder: Path, name: str, config: dict[str, object]) -> PeftModel:
     from peft import PeftModel
 
     try:

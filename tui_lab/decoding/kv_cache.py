@@ -6,7 +6,7 @@ all layers of one shape are one tensor, so that each of these is one operation."
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PretrainedConfig
@@ -47,7 +47,7 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes n new positions (rows, heads, n, head_dim); returns the keys and values to attend to."""
         if not self.is_initialized:

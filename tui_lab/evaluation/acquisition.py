@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from tui_lab.data import formats, scoring, templates
 from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare
-from tui_lab.data.rows import ChatRow
+from tui_lab.data.rows import ChatRow, Model, Tokenizer
 from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
@@ -22,7 +21,7 @@ from tui_lab.runs.state import RunState
 class HeldOutTask:
     """The held-out rows of a run. ``tokenizer``: of the base model; the run's chat template is set on it."""
 
-    def __init__(self, recipe: Recipe, state: RunState, tokenizer: Any) -> None:
+    def __init__(self, recipe: Recipe, state: RunState, tokenizer: Tokenizer) -> None:
         choices = {choice.field: choice.value for choice in state.choices}
         prepared = prepare(
             formats.read(recipe.data, recipe.data_format, recipe.max_rows),
@@ -37,7 +36,7 @@ class HeldOutTask:
         self.scorer: str | None = prepared.facts.get("scorer")
         self.examples: list[Example] = prepared.validation_examples[: recipe.score_rows]
 
-    def answers(self, model: Any) -> list[str]:
+    def answers(self, model: Model) -> list[str]:
         """The model's answer to each row."""
         import torch
 
@@ -92,7 +91,7 @@ class HeldOutTask:
         continues_text = any(example.text is not None for example in self.examples)
         return self.scorer or ("rouge_l" if continues_text else "exact")
 
-    def scores(self, model: Any) -> list[float]:
+    def scores(self, model: Model) -> list[float]:
         """The score of each row's answer by :attr:`metric`, 0 to 1."""
         rows = [as_row(example) for example in self.examples]
         return [float(score) for score in self._scores(self.answers(model), rows)[self.metric]]

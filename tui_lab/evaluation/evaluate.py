@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +22,7 @@ from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import AcquisitionResult, EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
@@ -86,17 +87,17 @@ class _Models:
 
     def __init__(self, target: EvaluationTarget, allow_large: bool, progress: _Progress) -> None:
         self._target, self._allow_large, self._progress = target, allow_large, progress
-        self._model: Any = None  # a transformers or peft model
+        self._model: Model = None  # a transformers or peft model
         self._is_tuned = False
-        self._tokenizer: Any = None
+        self._tokenizer: Tokenizer = None
 
-    def base(self) -> Any:
+    def base(self) -> Model:
         """The base; not after :meth:`tuned`."""
         if self._model is None:
             self._model = self._load(self._target.base, self._target.label)
         return self._model
 
-    def tuned(self) -> Any:
+    def tuned(self) -> Model:
         """The loaded base with the adapter, or other weights in its place."""
         if self._is_tuned:
             return self._model
@@ -113,7 +114,7 @@ class _Models:
         self._is_tuned = True
         return self._model
 
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer of the base, for both: the same items must be the same tokens."""
         if self._tokenizer is None:
             from tui_lab.data.templates import load_tokenizer
@@ -131,7 +132,7 @@ class _Models:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _load(self, source: ModelReference, label: str) -> Any:
+    def _load(self, source: ModelReference, label: str) -> Model:
         from tui_lab.models import catalog
         from tui_lab.models.load_progress import report_load_progress
         from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
@@ -213,7 +214,7 @@ class _Evaluation:
                 return [cached.done[item.id] for item in suite.items]
             return self._score(suite, side, cached, self._models.tuned() if tuned else self._models.base())
 
-    def _score(self, suite: Suite, side: str, cached: ScoreFile, model: Any) -> list[ItemScore]:
+    def _score(self, suite: Suite, side: str, cached: ScoreFile, model: Model) -> list[ItemScore]:
         from tui_lab.models.loading import quiet_libraries
         from tui_lab.retention.scoring.score import score
 

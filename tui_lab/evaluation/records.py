@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -52,7 +51,7 @@ class EvaluationRequest(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, suites=tuple(dict.fromkeys(self.suites)))
 
 
-def read_request(value: Mapping[str, Any]) -> EvaluationRequest:
+def read_request(value: Mapping[str, object]) -> EvaluationRequest:
     """An evaluation request from plain values. Raises LabError."""
     return from_plain(value, EvaluationRequest, "the evaluation request").validated()
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import msgspec
 
@@ -153,7 +152,7 @@ class ScoreFile:
         self._append(results.score_record(score))
         self.done[score.id] = score
 
-    def _append(self, value: ScoreFileHeader | dict[str, Any]) -> None:
+    def _append(self, value: ScoreFileHeader | dict[str, object]) -> None:
         os.write(self._descriptor, to_json(value).encode() + b"\n")
 
 

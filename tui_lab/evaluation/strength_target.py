@@ -7,10 +7,10 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_folder
+from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import score_cache
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe
@@ -101,7 +101,7 @@ class LoadedTarget:
         from tui_lab.models.loading import ModelSource, Precision, best_device, load_model, quiet_libraries
         from tui_lab.retention.strength import AdapterScale
 
-        self.model: Any  # a transformers or peft model
+        self.model: Model  # a transformers or peft model
         revision = target.recipe.revision
         with quiet_libraries():
             base = load_model(ModelSource(target.base, revision), Precision(dtype, four_bit=target.four_bit))
@@ -112,7 +112,7 @@ class LoadedTarget:
                 self.model = load_peft_model(base, target.path, target.run.id)
                 self.scale = AdapterScale(self.model)
             # the tokenizer of the base, as in evaluations: the same items must be the same tokens
-            self.tokenizer: Any = templates.load_tokenizer(target.base, revision or None)
+            self.tokenizer: Tokenizer = templates.load_tokenizer(target.base, revision or None)
         quantization = "nf4" if target.four_bit else "none"
         base_dtype = str(base.dtype).removeprefix("torch.")
         self.how = score_cache.LoadConfig(quantization, base_dtype, best_device())

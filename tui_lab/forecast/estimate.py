@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count, size
@@ -126,7 +125,7 @@ def probed(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
     )
 
 
-def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, Any]:
+def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, object]:
     """What :mod:`tui_lab.training.calibrate` is asked."""
     data = data or DataFacts()
     return {
@@ -136,7 +135,7 @@ def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, Any
     }
 
 
-def probe_request(recipe: Recipe, room: MemoryBudget) -> dict[str, Any]:
+def probe_request(recipe: Recipe, room: MemoryBudget) -> dict[str, object]:
     """What :mod:`tui_lab.training.memory_probe` is asked."""
     return {"recipe": recipe.model_dump(), "device": asdict(room.device)}
 

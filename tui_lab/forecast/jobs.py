@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -24,7 +24,7 @@ class DeviceRecord(msgspec.Struct, frozen=True):
 class MemoryProbeRequest(msgspec.Struct, frozen=True):
     """``recipe``: its plain values; ``device``: the card or processor to count for."""
 
-    recipe: dict[str, Any]
+    recipe: dict[str, object]
     device: DeviceRecord
 
 
@@ -51,7 +51,7 @@ class CalibrationRequest(msgspec.Struct, frozen=True):
     """``values``: the plain values of a recipe; ``lengths``: tokens of some rows of the data, none for full
     rows; ``trained_share``: part of the tokens whose loss is taken."""
 
-    values: dict[str, Any]
+    values: dict[str, object]
     lengths: list[PositiveInt] = []
     trained_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core import safetensors_file
 from tui_lab.core.sanitize import sanitize
@@ -55,7 +54,7 @@ class _Missing(_Bad):
     """Files are missing, which the hub may have."""
 
 
-def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+def _read_json(path: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, object]:
     try:
         if path.stat().st_size > most_bytes:
             raise _Bad(f"its {path.name} is over {most_bytes // 1_000_000} MB; that is no {path.name}")

@@ -8,7 +8,7 @@ lab ignores messages of an unknown kind."""
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -277,13 +277,13 @@ def decode_message(line: bytes) -> Message | None:
     return message
 
 
-def event_fields(event: Event) -> tuple[str, dict[str, Any]]:
+def event_fields(event: Event) -> tuple[str, dict[str, object]]:
     """The kind and the fields of an event, as a recording keeps them."""
     fields = jsonable(event)
     return fields.pop("kind"), fields
 
 
-def read_event(kind: str, fields: dict[str, Any]) -> Event | None:
+def read_event(kind: str, fields: dict[str, object]) -> Event | None:
     """The event of a recording; None for an unknown kind. Raises LabError for fields that do not fit."""
     if kind not in ("tokens", "beams", "lane"):
         return None

@@ -20,7 +20,7 @@ class FieldInfo:
     help: str
     group: str
     kind: Literal["choice", "int", "float", "bool", "text"]
-    default: Any
+    default: object
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
@@ -61,7 +61,7 @@ def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:
                 limits[slot] = value
                 limits[f"exclusive_{slot}"] = exclusive
     annotation = field.annotation
-    plain: dict[Any, Any] = {int: "int", float: "float", bool: "bool", str: "text"}
+    plain: dict[object, object] = {int: "int", float: "float", bool: "bool", str: "text"}
     kind: Any = "choice" if get_origin(annotation) is Literal else plain[annotation]
     choices = get_args(annotation) if kind == "choice" else ()
     return FieldInfo(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import resource_dir, user_files
@@ -35,12 +34,12 @@ class Preset:
     title: str
     description: str
     card: str
-    values: dict[str, Any]
+    values: dict[str, object]
     own: bool
     problems: tuple[RecipeProblem, ...] = field(default=())
-    pocket: dict[str, Any] = field(default_factory=dict)
+    pocket: dict[str, object] = field(default_factory=dict)
 
-    def values_for(self, model: str) -> dict[str, Any]:
+    def values_for(self, model: str) -> dict[str, object]:
         """The values where ``model`` is tuned."""
         return {**self.values, **self.pocket} if model == POCKET else dict(self.values)
 
@@ -112,7 +111,7 @@ def load_preset(name: str) -> Preset:
     return preset
 
 
-def make_recipe(preset: str = DEFAULT_PRESET, **overrides: Any) -> Recipe:
+def make_recipe(preset: str = DEFAULT_PRESET, **overrides: object) -> Recipe:
     """The recipe of a preset with ``overrides`` on top. Raises LabError, RecipeError with all mistakes."""
     loaded = load_preset(preset)
     model = str(overrides.get("model", loaded.values.get("model", FIELDS["model"].default)))

@@ -27,7 +27,7 @@ from tui_lab.recipes.schema import RecipeSchema, Values
 class Recipe(RecipeSchema):
     """One fine-tuning, fully described. Frozen: change it with :func:`make_recipe` or :meth:`changed`."""
 
-    def changed(self, **overrides: Any) -> Recipe:
+    def changed(self, **overrides: object) -> Recipe:
         """The same recipe with some values replaced, checked again. Raises RecipeError."""
         return build({**self.model_dump(), **overrides})
 
@@ -49,7 +49,7 @@ class RecipeProblem:
     """One mistake: the key, the value, and a sentence for the user."""
 
     key: str
-    value: Any
+    value: object
     message: str
 
 
@@ -66,7 +66,7 @@ class RecipeError(LabError):
         super().__init__(text)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = (
         repr(value)
         if isinstance(value, str)
@@ -163,7 +163,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     return key, parse_value(key, raw)
 
 
-def parse_value(key: str, raw: str) -> Any:
+def parse_value(key: str, raw: str) -> object:
     """The text typed for field ``key`` as a value of its kind; text that does not fit is returned unchanged,
     and validation names it."""
     kind = FIELDS[key].kind
@@ -189,7 +189,7 @@ def parse_value(key: str, raw: str) -> Any:
         return raw
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
+def read_toml(path: Path, what: str) -> dict[str, object]:
     """A TOML file as a dict; a LabError that names the file and the line where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -104,12 +104,12 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
     return found
 
 
-def _settle(found: Resolution, field: str, value: Any, reason: str) -> None:
+def _settle(found: Resolution, field: str, value: object, reason: str) -> None:
     found.values[field] = value
     found.reasons.append(Choice(field, value, reason))
 
 
-def _note(found: Resolution, field: str, value: Any, reason: str) -> None:
+def _note(found: Resolution, field: str, value: object, reason: str) -> None:
     found.reasons.append(Choice(field, value, reason))
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -343,12 +342,12 @@ def _compare_part(
 # --- scores of items, line by line --------------------------------------------------------------------
 
 
-def score_record(score: ItemScore) -> dict[str, Any]:
+def score_record(score: ItemScore) -> dict[str, object]:
     """A score as one JSON object, for a file that grows during an evaluation."""
     return asdict(score)
 
 
-def score_of(value: Any) -> ItemScore | None:
+def score_of(value: object) -> ItemScore | None:
     """The score in such an object; None where it is damaged."""
     try:
         return msgspec.convert(value, ItemScore, strict=False)
@@ -373,7 +372,7 @@ def valid_scores(suite: Suite, scores: Mapping[str, ItemScore]) -> dict[str, Ite
 # --- files --------------------------------------------------------------------------------------------
 
 
-def text_of(result: SuiteResult | Mapping[str, Any]) -> str:
+def text_of(result: SuiteResult | Mapping[str, object]) -> str:
     """A result as strict JSON on one line."""
     return to_json(result) + "\n"
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -37,7 +36,7 @@ _VIRTUAL = ("PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNI
 _REPLACES = ("modules_to_save", "trainable_token_indices", "layer_replication")
 
 
-def strength_refusal(config: Mapping[str, Any], began: str | None = None) -> str:
+def strength_refusal(config: Mapping[str, object], began: str | None = None) -> str:
     """Why the strength of an adapter with this ``adapter_config.json`` cannot be changed exactly; "" when it
     can. ``began`` is the initialisation that its run had: once converted to fit the original base, an
     adapter's own file no longer says it."""

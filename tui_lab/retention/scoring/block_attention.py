@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -87,7 +86,12 @@ def use_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
     sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
 
     def attention(
-        module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **options: object,
     ) -> tuple[torch.Tensor, None]:
         """query (B, heads, T, D) → (B, T, heads, D), as transformers' attention functions return it."""
         if attention_mask is None or query.shape[0] != len(plan):

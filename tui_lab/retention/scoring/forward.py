@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy
 import torch
@@ -49,6 +49,9 @@ _UNSUPPORTED = (
 )
 
 log = logging.getLogger(__name__)
+
+#: Arguments of a forward pass: tensors, or one mask for each kind of layer.
+ModelInputs: TypeAlias = dict[str, Any]
 
 
 class LogLikelihoodScorer:
@@ -159,14 +162,14 @@ class LogLikelihoodScorer:
             back[place] = value
         return back
 
-    def _inputs(self, packs: Sequence[Pack], width: int) -> dict[str, Any]:
+    def _inputs(self, packs: Sequence[Pack], width: int) -> ModelInputs:
         branched = any(pack.branched for pack in packs)
         if branched:
             width = math.ceil(width / _STEP) * _STEP
         ids = numpy.zeros((len(packs), width), dtype=numpy.int64)
         for at, pack in enumerate(packs):
             ids[at, : pack.width] = pack.tokens
-        inputs: dict[str, Any] = {"input_ids": torch.from_numpy(ids).to(self._device)}
+        inputs: ModelInputs = {"input_ids": torch.from_numpy(ids).to(self._device)}
         self._plan = []
         if not branched:
             return inputs  # padded on the right, which causal attention of the scored positions never sees
@@ -179,7 +182,7 @@ class LogLikelihoodScorer:
         inputs["attention_mask"] = self._masks(prefix_tree.ancestor_mask(packs, width), depths)
         return inputs
 
-    def _masks(self, mask: numpy.ndarray, depths: numpy.ndarray) -> Any:
+    def _masks(self, mask: numpy.ndarray, depths: numpy.ndarray) -> torch.Tensor | dict[str, torch.Tensor]:
         """The mask in the form the model takes: one, or one for each kind of layer."""
         window = getattr(self._config, "sliding_window", None)
         kinds = set(getattr(self._config, "layer_types", None) or ())
@@ -197,7 +200,7 @@ class LogLikelihoodScorer:
         lowest = torch.finfo(self._dtype).min
         return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, lowest)
 
-    def _logits(self, inputs: dict[str, Any], select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _logits(self, inputs: ModelInputs, select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         with head_input(self._head, select), block_attention.use_blocks(self._plan):
             # peft's own forward inserts the virtual tokens
             model = self._model if self.virtual_tokens else self._base
@@ -263,10 +266,10 @@ def constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 @contextmanager
-def head_input(head: Any, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def head_input(head: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Inside, the output layer ``head`` gets ``select(hidden states)`` as its input."""
 
-    def before(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def before(_: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (select(args[0]), *args[1:])
 
     handle = head.register_forward_pre_hook(before)

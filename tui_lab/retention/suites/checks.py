@@ -62,7 +62,7 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def as_json(text: str) -> Any:
+def as_json(text: str) -> object:
     """The value when the whole text is JSON (a code fence around it is forgiven); raises ValueError.
 
     An object that gives a key twice is not accepted: which value counts is then anybody's guess.
@@ -75,7 +75,7 @@ def as_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands twice")
@@ -113,7 +113,7 @@ def _json(text: str, check: Check) -> bool:
     return True
 
 
-def _is_of(value: Any, kind: str) -> bool:
+def _is_of(value: object, kind: str) -> bool:
     if isinstance(value, bool) and kind in ("number", "integer"):
         return False  # Python counts True among the integers, JSON does not
     return isinstance(value, _TYPES[kind])
@@ -198,7 +198,7 @@ CHECKS: dict[str, tuple[Callable[[str, Check], bool], frozenset[str], frozenset[
 }
 
 
-def problem_of(check: Any) -> str | None:
+def problem_of(check: object) -> str | None:
     """Why a check cannot be applied, or None. A suite is refused when it is read, not when it is scored."""
     if not isinstance(check, dict) or not isinstance(check.get("check"), str):
         return 'a check is not an object with its name, like {"check": "upper"}'
@@ -226,7 +226,7 @@ def problem_of(check: Any) -> str | None:
     return _problem_of_keys(check.get("keys"))
 
 
-def _problem_of_keys(keys: Any) -> str | None:
+def _problem_of_keys(keys: object) -> str | None:
     if keys is None or (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         return None
     if not isinstance(keys, dict):

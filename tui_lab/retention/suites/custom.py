@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -34,7 +33,7 @@ def read(path: Path, limit: int = 0, shown: str = "") -> Suite:
     return from_records(records_of(path), shown or str(path), path.stem, limit)
 
 
-def records_of(path: Path) -> list[tuple[str, Any]]:
+def records_of(path: Path) -> list[tuple[str, object]]:
     """The rows of a file with their places; the reader of training data does it, apart from emptiness."""
     try:
         empty = path.is_file() and path.stat().st_size < 65_536 and not path.read_bytes().strip()
@@ -45,7 +44,7 @@ def records_of(path: Path) -> list[tuple[str, Any]]:
     return read_file(path)
 
 
-def from_records(records: list[tuple[str, Any]], shown: str, name: str, limit: int = 0) -> Suite:
+def from_records(records: list[tuple[str, object]], shown: str, name: str, limit: int = 0) -> Suite:
     """Rows with their places ("line 3") as a suite."""
     header: RawRow = {}
     if records and isinstance(records[0][1], dict) and "suite" in records[0][1]:
@@ -102,9 +101,9 @@ def _header_kind(header: RawRow, shown: str) -> Kind:
     )
 
 
-def _items(records: list[tuple[str, Any]], kind: Kind, shown: str) -> list[Item]:
+def _items(records: list[tuple[str, object]], kind: Kind, shown: str) -> list[Item]:
     items: list[Item] = []
-    seen: dict[Any, str] = {}
+    seen: dict[object, str] = {}
     ids: dict[str, str] = {}
     convert = {"choice": _choice, "pairs": _pair, "generate": _generate, "perplexity": _document}[kind]
     for place, row in records:
@@ -162,7 +161,7 @@ def _category(row: RawRow) -> str:
     return str(value).strip() if isinstance(value, str | int) else ""
 
 
-def _meta(row: RawRow) -> dict[str, Any]:
+def _meta(row: RawRow) -> dict[str, object]:
     value = row.get("meta")
     return dict(value) if isinstance(value, dict) else {}
 

@@ -11,8 +11,9 @@ import csv
 import io
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -20,16 +21,18 @@ from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, Record
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
-from tui_lab.retention.suites.records import Item
+from tui_lab.retention.suites.records import Item, SourceFacts
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
 
 MMLU_COLUMNS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
 COLA_COLUMNS = ("source", "label", "star", "sentence")
+#: Example rows by subject.
+Examples: TypeAlias = dict[str, list[RawRow]]
 _DATA = frozenset(EXTENSIONS) - {".md"}
 _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 
 
-def items_of(task: str, records: list[Record], shown: str, examples: dict[str, list[Any]]) -> list[Item]:
+def items_of(task: str, records: list[Record], shown: str, examples: Examples) -> list[Item]:
     """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question."""
     items: list[Item] = []
     taken: set[str] = set()
@@ -69,9 +72,7 @@ def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
 # --- local files ------------------------------------------------------------------------------------
 
 
-def read_local(
-    task: str, path: Path, facts: dict[str, Any], shots: int
-) -> tuple[list[Record], dict[str, Any]]:
+def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
     """(rows, examples by subject) of a benchmark from a file or folder."""
     if not path.exists():
         raise LabError(f"There is no file or folder {path} to read {task} from.")
@@ -87,7 +88,7 @@ def read_local(
     else:
         files = [path]
     rows = [record for file in files for record in _rows(task, file, many=len(files) > 1)]
-    examples: dict[str, Any] = {}
+    examples: Examples = {}
     if shots:
         found = _example_files(path, files, task, facts)
         examples = _by_subject([row for file in found for _, row in _rows(task, file, many=True)], shots)
@@ -95,7 +96,7 @@ def read_local(
     return rows, examples
 
 
-def _files(folder: Path, task: str, facts: dict[str, Any], splits: tuple[str, ...]) -> list[Path]:
+def _files(folder: Path, task: str, facts: SourceFacts, splits: tuple[str, ...]) -> list[Path]:
     """The data files of the best split that a folder has, of the right configuration where it has several."""
     found: list[Path] = []
     for path in folder.rglob("*"):
@@ -154,7 +155,7 @@ def _rows(task: str, path: Path, many: bool) -> list[Record]:
     return [(f"{path.name} {place}", row) for place, row in records] if many else records
 
 
-def _blank(row: Any) -> bool:
+def _blank(row: object) -> bool:
     return isinstance(row, dict) and isinstance(row.get("text"), str) and not row["text"].strip()
 
 
@@ -191,7 +192,7 @@ def _mmlu_table(path: Path) -> list[Record]:
     for number, cells in enumerate(table, 1):
         if len(cells) != len(names):
             raise LabError(f"{path}, row {number} has {len(cells)} cells, not {len(names)}.")
-        row: dict[str, Any] = dict(zip(names, cells, strict=True))
+        row: dict[str, object] = dict(zip(names, cells, strict=True))
         if "choices" not in row:
             row["choices"] = [row.get(f"choice{n}") for n in range(4)]
         records.append((f"row {number}", {"subject": subject, **row}))
@@ -214,7 +215,7 @@ def _tsv(task: str, path: Path) -> list[Record]:
 # --- examples (few-shot) ----------------------------------------------------------------------------
 
 
-def _example_files(path: Path, files: list[Path], task: str, facts: dict[str, Any]) -> list[Path]:
+def _example_files(path: Path, files: list[Path], task: str, facts: SourceFacts) -> list[Path]:
     splits = tuple(facts.get("shots") or ())
     if path.is_dir():
         found = _files(path, task, facts, splits)
@@ -227,16 +228,16 @@ def _example_files(path: Path, files: list[Path], task: str, facts: dict[str, An
     return []
 
 
-def _by_subject(rows: list[Any], shots: int) -> dict[str, list[Any]]:
+def _by_subject(rows: Sequence[object], shots: int) -> Examples:
     """The first so many rows of each subject: the harness takes the first ones too."""
-    found: dict[str, list[Any]] = defaultdict(list)
+    found: Examples = defaultdict(list)
     for row in rows:
         if isinstance(row, dict) and len(found[str(row.get("subject") or "")]) < shots:
             found[str(row.get("subject") or "")].append(row)
     return dict(found)
 
 
-def _check_examples(task: str, shown: str, rows: list[Record], examples: dict[str, Any], shots: int) -> None:
+def _check_examples(task: str, shown: str, rows: list[Record], examples: Examples, shots: int) -> None:
     for _, row in rows:
         subject = str(row.get("subject") or "") if isinstance(row, dict) else ""
         have = len(examples.get(subject, ()))
@@ -250,7 +251,7 @@ def _check_examples(task: str, shown: str, rows: list[Record], examples: dict[st
 # --- datasets ---------------------------------------------------------------------------------------
 
 
-def _saved(task: str, path: Path, facts: dict[str, Any], shots: int) -> tuple[list[Record], dict[str, Any]]:
+def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
     import datasets
 
     try:
@@ -268,11 +269,11 @@ def _saved(task: str, path: Path, facts: dict[str, Any], shots: int) -> tuple[li
     return rows, examples
 
 
-def _records(rows: Any, split: str) -> list[Record]:
+def _records(rows: Iterable[RawRow], split: str) -> list[Record]:
     return [(f"{split} row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def read_hub(task: str, facts: dict[str, Any], shots: int) -> tuple[list[Record], dict[str, Any]]:
+def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
     """(rows, examples by subject) of a benchmark from the hub or its local cache."""
     import datasets
 
@@ -282,7 +283,7 @@ def read_hub(task: str, facts: dict[str, Any], shots: int) -> tuple[list[Record]
     try:
         with contextlib.nullcontext() if within_reach else hub.cache_only():
             rows = _records(datasets.load_dataset(name, config, split=facts["splits"][0]), facts["splits"][0])
-            examples: dict[str, Any] = {}
+            examples: Examples = {}
             if shots:
                 split = facts["shots"][0]
                 examples = _by_subject(

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from tui_lab.data.rows import ChatMessage
 
@@ -126,3 +126,22 @@ def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
     turns = [(turn, which, index) for which, queue in enumerate(queues) for turn, index in enumerate(queue)]
     chosen = sorted(index for _, _, index in sorted(turns)[:limit])
     return tuple(items[index] for index in chosen)
+
+
+class SourceFacts(TypedDict):
+    """The source of a standard suite, as ``standard.toml`` has it: ``hub`` and ``config`` name it on the hub;
+    ``splits``: the splits with answers, best first; ``shots``: the splits with examples."""
+
+    title: str
+    description: str
+    hub: str
+    config: NotRequired[str]
+    splits: list[str]
+    shots: NotRequired[list[str]]
+    version: str
+    kind: NotRequired[Kind]
+    metric: str
+    chance: NotRequired[float]
+    items: NotRequired[int]
+    licence: str
+    source: str

@@ -11,13 +11,21 @@ from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites import custom, local
 from tui_lab.retention.suites import standard as suites_standard
-from tui_lab.retention.suites.records import Item, Kind, Suite, SuiteInfo, chance_of, fingerprint, subset
+from tui_lab.retention.suites.records import (
+    Item,
+    Kind,
+    SourceFacts,
+    Suite,
+    SuiteInfo,
+    chance_of,
+    fingerprint,
+    subset,
+)
 
 __all__ = ["BUNDLED", "Item", "Kind", "Suite", "SuiteInfo", "load", "names"]
 
@@ -76,11 +84,12 @@ def _all_names() -> list[str]:
 
 
 @cache
-def standard_facts() -> dict[str, dict[str, Any]]:
-    """What suites/standard.toml says of each standard suite."""
-    return tomllib.loads(
+def standard_facts() -> dict[str, SourceFacts]:
+    """The sources of the standard suites by name, from ``suites/standard.toml``."""
+    found: dict[str, SourceFacts] = tomllib.loads(
         (resources.files("tui_lab.retention") / "suites" / "standard.toml").read_text("utf-8")
     )
+    return found
 
 
 # --- bundled ----------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def mmlu(row: RawRow, identity: str, examples: Sequence[RawRow] = ()) -> Item:
 def arc(row: RawRow, identity: str) -> Item:
     """`arc/arc_easy.yaml`, `arc_challenge.yaml`: Question → the text of an option."""
     question: Any = row.get("question")
-    options: Any = row.get("choices")
+    options: object = row.get("choices")
     if isinstance(question, dict):  # the authors' own JSONL
         question, options = question.get("stem"), question.get("choices")
     if isinstance(options, list) and all(isinstance(option, dict) for option in options):
@@ -302,7 +302,7 @@ BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
 }  # fmt: skip
 
 
-def looks_like(row: Any) -> str | None:
+def looks_like(row: object) -> str | None:
     """The benchmark that a row belongs to by its columns, where they are of one benchmark alone."""
     if isinstance(row, str):
         return "perplexity"
