@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_lab.runs.schema import DamagedRecord, Event, decode_event, encode_line
+from tui_lab.runs.schema import DamagedRecord, RunEvent, decode_event, encode_line
 
 
-def event(kind: str, **fields: Any) -> Event:
+def event(kind: str, **fields: Any) -> RunEvent:
     """The event that a log line with these fields is read as. Raises DamagedRecord."""
     return decode_event(encode_line({"kind": kind, **fields}))
 
 
-def parse(records: Iterable[Mapping[str, Any]]) -> list[Event]:
+def parse(records: Iterable[Mapping[str, Any]]) -> list[RunEvent]:
     """Lines with these fields as a reader takes them: damaged ones are skipped."""
     found = []
     for record in records:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -127,3 +130,21 @@ def test_each_package_imports_only_packages_below_it(
             if level[below[0]] <= level[package[0]]:
                 faults.append(f"{module} imports {other}")
     assert faults == []
+
+
+def test_each_type_name_has_one_meaning() -> None:
+    """No public class or alias of types is defined in two modules (the builder is not shipped)."""
+    modules = defaultdict(set)
+    for path in (ROOT / PACKAGE).rglob("*.py"):
+        if "builder" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].add(path)
+            # an alias of types looks like Name = Union[...], Name = A | B or Name: TypeAlias = ...
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+                for target in node.targets:
+                    if isinstance(target, ast.Name) and re.match(r"[A-Z][A-Za-z]*[a-z]", target.id):
+                        modules[target.id].add(path)
+    repeated = {name: sorted(map(str, paths)) for name, paths in modules.items() if len(paths) > 1}
+    assert repeated == {}

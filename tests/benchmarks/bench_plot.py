@@ -14,27 +14,27 @@ from textual.app import App, ComposeResult
 
 from tests.benchmarks.figures import Figure
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.views.plot_draw import PlotOptions, Series, draw
+from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries, draw
 from tui_lab.ui.widgets.plot import Plot
 
 WIDTH, HEIGHT = 100, 25
 GROW_S = 8.0
 
 
-def loss(count: int) -> Series:
+def loss(count: int) -> PlotSeries:
     """A loss curve with noise, from a seed."""
     noise = random.Random(0)
     ys = [0.3 + 3 * math.exp(-i / (count / 5)) + 0.2 * noise.random() for i in range(count)]
-    return Series("train", "train", range(count), ys)
+    return PlotSeries("train", "train", range(count), ys)
 
 
-def draw_seconds(series: Series) -> float:
+def draw_seconds(series: PlotSeries) -> float:
     began = time.perf_counter()
     draw([series], WIDTH, HEIGHT, PlotOptions("loss"))
     return time.perf_counter() - began
 
 
-def plain_plotext_seconds(series: Series) -> float:
+def plain_plotext_seconds(series: PlotSeries) -> float:
     """The obvious way: every point given to plotext."""
     import plotext
 
@@ -60,13 +60,13 @@ async def rows_sent() -> tuple[int, int, int]:
     async with app.run_test(size=(80, 24)):
         plot = app.query_one(Plot)
         whole = loss(1_000)
-        plot.show(lambda: [Series("train", "train", whole.xs[:200], whole.ys[:200])], 0)
+        plot.show(lambda: [PlotSeries("train", "train", whole.xs[:200], whole.ys[:200])], 0)
         await asyncio.sleep(PLOT.usual_s * 2)
         sent, builds = plot.rows_sent, plot.builds
         count, began = 200, time.monotonic()
         while time.monotonic() - began < GROW_S:
             count += 1
-            plot.show(lambda n=count: [Series("train", "train", whole.xs[:n], whole.ys[:n])], count)  # type: ignore[misc]
+            plot.show(lambda n=count: [PlotSeries("train", "train", whole.xs[:n], whole.ys[:n])], count)  # type: ignore[misc]
             await asyncio.sleep(0.1)
         return plot.rows_sent - sent, plot.builds - builds, plot.size.height
 

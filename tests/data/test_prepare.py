@@ -16,11 +16,11 @@ from tests.data.conftest import byte_tokenizer
 from tui_lab.core.errors import LabError
 from tui_lab.data import templates
 from tui_lab.data.files import RawData
-from tui_lab.data.formats import Example, Source, from_raw
+from tui_lab.data.formats import DataSource, Example, from_raw
 from tui_lab.data.prepare import passages, prepare, trained_tokens
 
 
-def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None) -> Source:
+def source_of(rows: list[dict[str, Any]], validation: list[dict[str, Any]] | None = None) -> DataSource:
     held = (
         None if validation is None else [(f"validation row {n}", row) for n, row in enumerate(validation, 1)]
     )

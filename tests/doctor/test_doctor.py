@@ -40,9 +40,9 @@ def test_torch_is_not_imported_here() -> None:
 
 
 def test_exit_code_and_to_do() -> None:
-    fine = doctor.Check("a", "ok", "x", "a hint")
-    worse = doctor.Check("b", "warn", "y", "do this")
-    worst = doctor.Check("c", "fail", "z", "do that")
+    fine = doctor.DoctorCheck("a", "ok", "x", "a hint")
+    worse = doctor.DoctorCheck("b", "warn", "y", "do this")
+    worst = doctor.DoctorCheck("c", "fail", "z", "do that")
     assert [doctor.exit_code(found) for found in ([fine], [fine, worse], [worst, fine])] == [0, 0, 1]
     assert doctor.to_do([fine, worse, worst]) == ["c: do that", "b: do this"]
     assert "ready" in doctor.summary([fine])
@@ -52,7 +52,7 @@ def test_exit_code_and_to_do() -> None:
 
 
 def test_a_check_that_raises_is_a_line_of_the_report() -> None:
-    def look() -> doctor.Check:
+    def look() -> doctor.DoctorCheck:
         raise ModuleNotFoundError("No module named 'psutil'\x1b[31m")
 
     (check,) = doctor.guarded("CPU", look)
@@ -61,7 +61,7 @@ def test_a_check_that_raises_is_a_line_of_the_report() -> None:
 
 
 def test_long_findings_are_folded_under_themselves() -> None:
-    check = doctor.Check("packages", "warn", "one two three " * 12, "do this and that " * 9)
+    check = doctor.DoctorCheck("packages", "warn", "one two three " * 12, "do this and that " * 9)
     folded = doctor.line(check, 80).splitlines()
     assert all(len(line) < 80 for line in folded) and len(folded) > 4
     assert folded[0].startswith("warn  packages        one") and folded[1].startswith(" " * 22 + "one")

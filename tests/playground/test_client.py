@@ -19,8 +19,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import Beams
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import (
-    Event,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     LoadRequest,
@@ -48,16 +48,16 @@ async def host(
     await client.close()
 
 
-def quiet(event: Event) -> None:
+def quiet(event: GenerationEvent) -> None:
     pass
 
 
-async def first_tokens(events: list[Event]) -> None:
+async def first_tokens(events: list[GenerationEvent]) -> None:
     await until(lambda: any(isinstance(event, Tokens) for event in events), 120, what="nothing streamed")
 
 
 async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
-    told: list[Event] = []
+    told: list[GenerationEvent] = []
     done = await host.generate(
         GenerateRequest("What is the capital of France?", LANES, max_new_tokens=24), told.append
     )
@@ -88,7 +88,7 @@ async def test_tokens_are_scored_by_both_models(host: HostClient) -> None:
 
 
 async def test_stop_gives_what_there_is(host: HostClient) -> None:
-    told: list[Event] = []
+    told: list[GenerationEvent] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)
     host.stop()
@@ -97,7 +97,7 @@ async def test_stop_gives_what_there_is(host: HostClient) -> None:
 
 
 async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
-    told: list[Event] = []
+    told: list[GenerationEvent] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)
     task.cancel()
@@ -148,7 +148,7 @@ async def test_killed_in_mid_stream_it_says_so_and_comes_back(adapters: dict[str
         await host.load("pocket", dtype="float32")
         await host.add("tuned", str(adapters["own"]))
         assert any("weights" in status.text for status in states if status.state == "loading")
-        told: list[Event] = []
+        told: list[GenerationEvent] = []
         task = asyncio.create_task(host.generate(LONG, told.append))
         await first_tokens(told)
         first = host.pid
@@ -199,7 +199,7 @@ async def test_a_model_that_is_not_there_is_one_sentence_and_idle_memory_is_free
 
 async def test_closing_in_mid_stream_is_quick(host: HostClient) -> None:
     """The last test of the one host."""
-    told: list[Event] = []
+    told: list[GenerationEvent] = []
     task = asyncio.create_task(host.generate(LONG, told.append))
     await first_tokens(told)
     await host.close()

@@ -78,7 +78,7 @@ def test_every_request_arrives_as_it_was(message: m.RequestMessage) -> None:
 
 
 @given(events)
-def test_a_recorded_event_is_read_as_it_was(event: m.Event) -> None:
+def test_a_recorded_event_is_read_as_it_was(event: m.GenerationEvent) -> None:
     kind, fields = m.event_fields(event)
     assert m.read_event(kind, json.loads(json.dumps(fields))) == event
 

@@ -19,8 +19,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.playground import votes
 from tui_lab.playground.votes import (
     BlindSettings,
-    Choice,
     Vote,
+    VoteChoice,
     open_session,
     read_prompts,
     sentences,
@@ -82,8 +82,10 @@ def test_sides_are_drawn_from_the_seed(tmp_path: Path) -> None:
     assert 400 < sum(other.left(n) == sides[n] for n in range(1000)) < 600
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(get_args(Choice))), max_size=60))
-def test_the_outcome_is_counted_and_its_interval_is_wilsons(given_votes: list[tuple[int, Choice]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(get_args(VoteChoice))), max_size=60))
+def test_the_outcome_is_counted_and_its_interval_is_wilsons(
+    given_votes: list[tuple[int, VoteChoice]],
+) -> None:
     found = summary([Vote(n, left, choice) for n, (left, choice) in enumerate(given_votes)])
     wins_b = sum(
         (choice == "left") == (left == 1) for left, choice in given_votes if choice in ("left", "right")

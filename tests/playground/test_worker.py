@@ -21,9 +21,9 @@ from tui_lab.decoding.strategies import parse
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.playground import worker as module
 from tui_lab.playground.messages import (
-    Event,
     Generated,
     GenerateRequest,
+    GenerationEvent,
     LaneDone,
     LoadRequest,
     PromptLength,
@@ -271,7 +271,7 @@ def test_nothing_works_before_a_model_is_loaded() -> None:
 
 def test_messages_come_about_ten_times_a_second() -> None:
     now = 0.0
-    told: list[Event] = []
+    told: list[GenerationEvent] = []
     batches = EventBatcher(told.append, lambda result: None, lambda: now)  # type: ignore[arg-type, return-value]
     for at in range(100):  # three seconds of two lanes
         now = at * 0.03

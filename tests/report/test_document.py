@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report.blocks import Bullets, Commands, Details, Document, Figure, Paragraph, Quote, Section
-from tui_lab.report.charts import Chart, Series, Table, some, thinned
+from tui_lab.report.blocks import (
+    Bullets,
+    CommandsBlock,
+    DetailsBlock,
+    Document,
+    FigureBlock,
+    Paragraph,
+    Quote,
+    Section,
+)
+from tui_lab.report.charts import Chart, ChartSeries, Table, some, thinned
 from tui_lab.report.render import DARK, LIGHT, MAX_CHARACTERS, escape, fenced, html, markdown, sparkline
 from tui_lab.report.svg import HEIGHT, WIDTH, round_steps, svg
 
@@ -43,11 +52,12 @@ texts = st.one_of(
 def sample(text: str) -> Document:
     """A document with ``text`` in every place that takes text."""
     table = Table(text, (text, "b"), ((text, text), ("x", text)), right=(1,))
-    line = Series(f"a{text}", 0, [1, 2], [3.0, 4.0])
+    line = ChartSeries(f"a{text}", 0, [1, 2], [3.0, 4.0])
     chart = Chart("loss", text, text, (line,), x_name=text)
     blocks = (
-        Paragraph(text), Bullets((text, "x")), table, Quote(text, text), Commands(text), Figure(chart),
-        Details(text, (table,)),
+        Paragraph(text), Bullets((text, "x")), table, Quote(text, text), CommandsBlock(text),
+        FigureBlock(chart),
+        DetailsBlock(text, (table,)),
     )  # fmt: skip
     return Document(text, text, (Section("one", text, blocks),))
 
@@ -206,7 +216,10 @@ def test_a_chart_is_well_formed_for_any_values(
 ) -> None:
     xs = list(range(len(ys)))
     bounds = [*lows, *[math.nan] * len(ys)][: len(ys)]
-    lines = (Series("a<b", 1, xs, ys, style, bounds, ys), Series("limit", 7, [0.0, 5.0], [0.5] * 2, "dashed"))
+    lines = (
+        ChartSeries("a<b", 1, xs, ys, style, bounds, ys),
+        ChartSeries("limit", 7, [0.0, 5.0], [0.5] * 2, "dashed"),
+    )
     chart = Chart("id", "A & B", "y", lines, unit="bytes" if bytes_ else "number", from_zero=zero)
     root = ElementTree.fromstring(svg(chart))
     name = "{http://www.w3.org/2000/svg}"
@@ -224,12 +237,12 @@ def test_a_chart_is_well_formed_for_any_values(
 
 def test_pixel_positions() -> None:
     """Computed by hand from the frame: the lowest at the bottom, the highest at the top, a gap between."""
-    chart = Chart("id", "t", "y", (Series("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
+    chart = Chart("id", "t", "y", (ChartSeries("a", 0, [0, 5, 10], [0.0, math.nan, 4.0], "points"),))
     circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg(chart))
     assert circles[:2] == [("76.0", "256.0"), ("708.0", "40.0")]
     assert 'd="M76.0 256.0M708.0 40.0"' in svg(chart)
     assert chart.description == "A goes from 0 at step 0 to 4 at 10; lowest 0 at 0, highest 4 at 10."
-    band = Series("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
+    band = ChartSeries("bounds", 7, [0, 10], [2, 2], "band", [1, 1], [3, 3])
     drawn = svg(Chart("id", "t", "y", (*chart.series, band)))
     assert '<rect class="band c7" x="76.0" y="94.0" width="632.0" height="108.0"/>' in drawn
 

@@ -19,7 +19,7 @@ from tui_lab.cli.recipe_args import prepare
 from tui_lab.recipes.recipe import Recipe, build
 from tui_lab.report import facts
 from tui_lab.report import write as report_files
-from tui_lab.report.blocks import Bullets, Details, Figure, Paragraph, Quote
+from tui_lab.report.blocks import Bullets, DetailsBlock, FigureBlock, Paragraph, Quote
 from tui_lab.report.charts import Table
 from tui_lab.report.document import document
 from tui_lab.retention import results
@@ -145,7 +145,7 @@ def test_memory_is_compared_with_the_forecast() -> None:
     assert "The forecast was 500 MiB (400 MiB to 700 MiB) on cpu" in text
     assert "Measured: 600 MiB (resident memory), 100 MiB (20.0%) more; that is within its bounds." in text
     assert cells(found, "memory")["weights"] == ["300 MiB"]
-    lines = {line.name: line for figure in blocks(found, "curves") if isinstance(figure, Figure)
+    lines = {line.name: line for figure in blocks(found, "curves") if isinstance(figure, FigureBlock)
              for line in figure.chart.series}  # fmt: skip
     assert set(lines["forecast of the peak"].ys) == {500 * MIB}
     assert list(lines["resident memory"].ys) == found.log.memory["resident"].values
@@ -167,7 +167,7 @@ def test_losses_answers_flags_recipe_data_and_costs() -> None:
     assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]
     assert "out of memory" in [row[0] for row in cells(found, "flags").values()]
     assert cells(found, "recipe")["optim"] == ["adamw_torch", "because asked"]
-    whole = next(b for b in blocks(found, "recipe") if isinstance(b, Details)).tables[0]
+    whole = next(b for b in blocks(found, "recipe") if isinstance(b, DetailsBlock)).tables[0]
     assert len(whole.rows) == len(Recipe.model_fields)
     assert cells(found, "data")["duplicates left out"] == ["3"]
     assert cells(found, "machine")["torch"] == ["2.13.0"]

@@ -21,7 +21,7 @@ from tests.decoding.conftest import VOCABULARY, tiny
 from tests.decoding.test_adapters import adapter_folder, config_of
 from tui_lab.core.errors import LabError
 from tui_lab.retention.strength import AdapterScale, interpolate, scale_adapter, scale_tensor
-from tui_lab.retention.strength_grid import StrengthPoint, check_strength, recommend, strength_refusal
+from tui_lab.retention.strength_grid import PointSummary, check_strength, recommend, strength_refusal
 
 STRENGTHS = (0.0, 0.35, 1.0, 1.5)
 EXACT = [
@@ -249,8 +249,8 @@ def test_only_the_proportional_part_is_scaled() -> None:
 # --- recommending -------------------------------------------------------------------------------------
 
 
-def point(strength: float, acquisition: float, retention: float, verdict: str = "green") -> StrengthPoint:
-    return StrengthPoint(strength, acquisition, retention, verdict)
+def point(strength: float, acquisition: float, retention: float, verdict: str = "green") -> PointSummary:
+    return PointSummary(strength, acquisition, retention, verdict)
 
 
 CURVE = [point(0, 0.1, 1.0), point(0.5, 0.6, 0.97), point(0.8, 0.7, 0.94, "amber"), point(1, 0.8, 0.6, "red")]

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from tests.records import read_log
 from tui_lab.runs.event_parts import MOST_STEPS, Acquisition, IntervalRecord
-from tui_lab.runs.events import EventTail, EventWriter, LineTail, LineWriter
+from tui_lab.runs.events import EventLineWriter, EventTail, EventWriter, LineTail
 from tui_lab.runs.schema import (
     ChoiceEvent,
     DamagedRecord,
     EndEvent,
-    Event,
     KlProbeEvent,
+    RunEvent,
     SampleEvent,
     StepEvent,
     UnknownEvent,
@@ -82,7 +82,7 @@ def comparable(value: Any) -> Any:
 
 
 @given(known_events)
-def test_an_event_is_one_line_of_strict_json_and_reads_back(event: Event) -> None:
+def test_an_event_is_one_line_of_strict_json_and_reads_back(event: RunEvent) -> None:
     line = encode_event(event)
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     json.loads(line, parse_constant=pytest.fail)
@@ -98,7 +98,7 @@ def test_every_kind_reads_and_writes_with_its_required_fields_alone() -> None:
         float: 1.0,
         IntervalRecord: IntervalRecord(1.0, 0.0, 2.0),
     }
-    for kind in Event.__subclasses__():
+    for kind in RunEvent.__subclasses__():
         if kind is UnknownEvent:
             continue
         required = {
@@ -121,7 +121,7 @@ def test_a_text_that_says_nan_stays_a_text() -> None:
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_event_or_damage(line: bytes) -> None:
     try:
-        assert isinstance(decode_event(line), Event)
+        assert isinstance(decode_event(line), RunEvent)
     except DamagedRecord as error:
         assert str(error)
 
@@ -194,7 +194,7 @@ def test_reading_is_bounded_by_count_and_by_time(tmp_path: Path) -> None:
     path.write_bytes(b"".join(encode_event(StepEvent(step=n)) for n in range(5_000)))
     tail = EventTail(path)
 
-    def steps(events: list[Event]) -> list[int]:
+    def steps(events: list[RunEvent]) -> list[int]:
         return [event.step for event in events if isinstance(event, StepEvent)]
 
     assert steps(tail.read(max_records=7, max_s=60)) == list(range(7))
@@ -257,7 +257,7 @@ def test_a_writer_killed_at_random_loses_nothing_that_was_written(tmp_path: Path
         time.sleep(chance.random() * 0.05)
         child.send_signal(signal.SIGKILL)
         child.wait()
-    LineWriter(path).append({"who": "last", "n": 0})
+    EventLineWriter(path).append({"who": "last", "n": 0})
     records, damaged = [], 0
     for line in path.read_bytes().splitlines():
         try:
@@ -274,13 +274,13 @@ def test_a_writer_killed_at_random_loses_nothing_that_was_written(tmp_path: Path
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_an_error_of_the_system() -> None:
     with pytest.raises(OSError, match="No space"):
-        LineWriter(Path("/dev/full")).append({"n": 1})
+        EventLineWriter(Path("/dev/full")).append({"n": 1})
 
 
 def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = os.write
-    writer = LineWriter(tmp_path / "events.jsonl")
+    writer = EventLineWriter(tmp_path / "events.jsonl")
     monkeypatch.setattr(os, "write", lambda fd, data: sizes.append(len(data)) or real(fd, data))
     writer.append({"text": "y" * 10_000})
     assert len(sizes) == 1

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.comparison import Comparison
-from tui_lab.runs.events import LineWriter
+from tui_lab.runs.comparison import RunComparison
+from tui_lab.runs.events import EventLineWriter
 from tui_lab.runs.folder import Run, create
 from tui_lab.runs.index import RunIndex
 from tui_lab.runs.overlay import CurveReader, differing
@@ -19,7 +19,7 @@ def probe(step: int, value: float) -> dict[str, object]:
 
 
 def write(run: Run, *events: dict[str, object]) -> None:
-    log = LineWriter(run.events_path)
+    log = EventLineWriter(run.events_path)
     for event in events:
         log.append({"v": 1, **event})
     log.close()
@@ -78,7 +78,7 @@ def test_a_comparison_keeps_what_is_compared(tmp_path: Path) -> None:
     for number, run in enumerate(runs):
         write(run, {"t": 1.0, "kind": "step", "step": 1, "loss": float(number), "tokens": 5})
     listed = RunIndex(tmp_path).refresh()
-    comparison = Comparison()
+    comparison = RunComparison()
     found = comparison.read(listed)
     assert [curves.points["loss"].values for curves in found.curves] == [
         [float(runs.index(summary.run))] for summary in listed

@@ -21,8 +21,8 @@ from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
     EVENT_KINDS,
     EndEvent,
-    Event,
     ResumedEvent,
+    RunEvent,
     StepEvent,
     decode_event,
     encode_event,
@@ -364,7 +364,7 @@ def test_the_status_of_a_long_log_reads_no_more_than_its_end(
     )
     decoded = 0
 
-    def counted(line: bytes) -> Event:
+    def counted(line: bytes) -> RunEvent:
         nonlocal decoded
         decoded += 1
         return decode_event(line)

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from tests.benchmarks import bench_memory, memory_table
 from tests.training.measured_memory import measured_peak, random_base
 from tui_lab.core.errors import LabError
-from tui_lab.forecast.jobs import DeviceRecord, MemoryProbeRequest
+from tui_lab.forecast.jobs import JobDevice, MemoryProbeRequest
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import shapes
 from tui_lab.models.meta_model import config_of as meta_config_of
@@ -130,7 +130,7 @@ def test_the_job_answers() -> None:
 
 
 def request(recipe: dict[str, Any], device: DeviceFacts) -> MemoryProbeRequest:
-    return MemoryProbeRequest(recipe, DeviceRecord(**asdict(device)))
+    return MemoryProbeRequest(recipe, JobDevice(**asdict(device)))
 
 
 def test_a_model_that_nobody_knows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

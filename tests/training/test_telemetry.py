@@ -18,7 +18,7 @@ from tests.records import read_log
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.telemetry import plain_uuid
 from tui_lab.runs.events import EventTail, EventWriter
-from tui_lab.runs.schema import Event, WarningEvent
+from tui_lab.runs.schema import RunEvent, WarningEvent
 from tui_lab.training import telemetry
 from tui_lab.training.telemetry import TelemetrySampler
 
@@ -197,7 +197,7 @@ def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:
     writer = EventWriter(log)
     one = TelemetrySampler(writer, lambda: 0, interval_s=0.01, record_s=0.02)
 
-    def full(event: Event) -> None:
+    def full(event: RunEvent) -> None:
         raise OSError(28, "No space left on device")
 
     writer.write = full  # type: ignore[method-assign]

@@ -23,8 +23,8 @@ from tests.ui.sample_runs import make_run
 from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
 from tui_lab.playground.messages import (
-    Event,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     PromptLength,
@@ -254,7 +254,7 @@ class FakeHost:
     async def generate(
         self,
         ask: GenerateRequest,
-        hear: Callable[[Event], None],
+        hear: Callable[[GenerationEvent], None],
         on_prompt: Callable[[PromptLength], None] = lambda _length: None,
     ) -> list[LaneDone]:
         await asyncio.sleep(0.005)

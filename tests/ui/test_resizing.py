@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from tests.ui.helpers import lane_done, screen_text, until
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptLength, Tokens
+from tui_lab.playground.messages import (
+    GenerateRequest,
+    GenerationEvent,
+    HostStatus,
+    LaneDone,
+    PromptLength,
+    Tokens,
+)
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import launch
 from tui_lab.runs.folder import create
@@ -38,7 +45,7 @@ class StreamingHost:
     async def generate(
         self,
         ask: GenerateRequest,
-        hear: Callable[[Event], None],
+        hear: Callable[[GenerationEvent], None],
         on_prompt: Callable[[PromptLength], None] = lambda _length: None,
     ) -> list[LaneDone]:
         on_prompt(PromptLength(4, 10_000))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.cost import Cost, Interval
+from tui_lab.forecast.cost import Cost, EstimateRange
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast
 from tui_lab.forecast.remedies import Remedy
@@ -66,7 +66,7 @@ def memory_json(found: RunEstimate) -> dict[str, object]:
     }
 
 
-def interval(interval: Interval | None) -> list[float] | None:
+def interval(interval: EstimateRange | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.value, interval.high]
 
 

@@ -32,8 +32,8 @@ from tui_lab.runs.events import LogLine
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
     ChoiceEvent,
-    Event,
     PhaseEvent,
+    RunEvent,
     ScoreEvent,
     StepEvent,
     ValidationEvent,
@@ -134,7 +134,7 @@ class PlainLines(_LineDisplay):
             print(step_text(state), flush=True)
 
 
-_STYLES: dict[type[Event], str] = {
+_STYLES: dict[type[RunEvent], str] = {
     WarningEvent: "yellow",
     ValidationEvent: "cyan",
     ScoreEvent: "bold",

@@ -10,7 +10,7 @@ from tui_lab import __version__
 from tui_lab.cli.grammar_models import add_model_commands
 from tui_lab.cli.options import (
     EXIT_CODES,
-    Commands,
+    CommandGroup,
     HelpFormatter,
     add_detach_option,
     add_lab_options,
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tui-lab {__version__}")
     add_lab_options(top)
     add_runs_dir_option(top, subcommand=False)
-    commands = Commands(top, "commands", required=False)
+    commands = CommandGroup(top, "commands", required=False)
     _add_run_commands(commands)
     _add_show_commands(commands)
     _add_queue_commands(commands)
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_run_commands(commands: Commands) -> None:
+def _add_run_commands(commands: CommandGroup) -> None:
     train = commands.add("train", "fine-tune a model and follow the run", runs=True)
     add_recipe_options(train)
     train.add_argument(
@@ -122,7 +122,7 @@ A run writes its report when it ends; this command adds retention that was measu
     )
 
 
-def _add_show_commands(commands: Commands) -> None:
+def _add_show_commands(commands: CommandGroup) -> None:
     models = commands.add("models", "list the models that can be fine-tuned")
     models.add_argument("--all", action="store_true", help="also models that are refused, with the reason")
     presets = commands.add("presets", "list presets, show one with its comments, or explain all keys")
@@ -130,7 +130,7 @@ def _add_show_commands(commands: Commands) -> None:
     presets.add_argument("--keys", action="store_true", help="every recipe key with its range and meaning")
 
     data = commands.add("data", "inspect data sets", json=False)
-    preview = Commands(data, "actions").add(
+    preview = CommandGroup(data, "actions").add(
         "preview", "show rows as the model sees them, with the trained tokens marked", handler="data preview"
     )
     preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
@@ -145,7 +145,7 @@ def _add_show_commands(commands: Commands) -> None:
     doctor.add_argument("--online", action="store_true", help="also check that the hub answers")
 
 
-def _add_queue_commands(commands: Commands) -> None:
+def _add_queue_commands(commands: CommandGroup) -> None:
     queue = commands.add(
         "queue",
         "run one after another on one GPU",
@@ -157,7 +157,7 @@ def _add_queue_commands(commands: Commands) -> None:
   tui-lab queue start                      starts it again, also after a restart of the machine
 The queue is a process of its own: it continues without the lab and the terminal.""",
     )
-    actions = Commands(queue, "actions")
+    actions = CommandGroup(queue, "actions")
 
     def action(name: str, help: str) -> argparse.ArgumentParser:
         return actions.add(name, help, handler=f"queue {name}", runs=True)
@@ -188,7 +188,7 @@ The queue is a process of its own: it continues without the lab and the terminal
     sweep.add_argument("--by", choices=criteria, default="validation", help="the criterion (validation)")
 
 
-def _add_lab_commands(commands: Commands) -> None:
+def _add_lab_commands(commands: CommandGroup) -> None:
     demo = commands.add(
         "demo",
         "play a demo of the whole lab: setup, train, playground, retention",

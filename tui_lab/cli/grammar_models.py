@@ -4,7 +4,7 @@ and forecast. Imports no library; see :mod:`tui_lab.cli.grammar`."""
 from __future__ import annotations
 
 from tui_lab.cli.options import (
-    Commands,
+    CommandGroup,
     add_allow_large_option,
     add_model_options,
     add_run_argument,
@@ -15,7 +15,7 @@ from tui_lab.cli.options import (
 EXPORT_KINDS = ("adapter", "merged", "modelfile", "gguf")
 
 
-def add_model_commands(commands: Commands) -> None:
+def add_model_commands(commands: CommandGroup) -> None:
     _add_forecast(commands)
     _add_generate(commands)
     _add_retention(commands)
@@ -23,7 +23,7 @@ def add_model_commands(commands: Commands) -> None:
     _add_export(commands)
 
 
-def _add_forecast(commands: Commands) -> None:
+def _add_forecast(commands: CommandGroup) -> None:
     forecast = commands.add(
         "forecast",
         "estimate what a recipe takes of memory, time, money and energy, and whether it fits",
@@ -51,7 +51,7 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
     add_allow_large_option(forecast)
 
 
-def _add_generate(commands: Commands) -> None:
+def _add_generate(commands: CommandGroup) -> None:
     generate = commands.add(
         "generate",
         "continue one prompt with several decoding strategies at once",
@@ -90,7 +90,7 @@ Sets of lanes: --lanes "six classics" """,
     generate.add_argument("--four-bit", action="store_true", help="load the weights in 4 bits (NF4)")
 
 
-def _add_retention(commands: Commands) -> None:
+def _add_retention(commands: CommandGroup) -> None:
     retention = commands.add(
         "retention",
         "measure what a model knows and what fine-tuning changed",
@@ -128,7 +128,7 @@ A run stores its results in its own folder.""",
     )
 
 
-def _add_strength(commands: Commands) -> None:
+def _add_strength(commands: CommandGroup) -> None:
     strength = commands.add(
         "strength",
         "compare what a run gained and kept at several strengths of its adapter",
@@ -153,7 +153,7 @@ Strengths that were measured before are not measured again.""",
     )
 
 
-def _add_export(commands: Commands) -> None:
+def _add_export(commands: CommandGroup) -> None:
     export = commands.add(
         "export",
         "export what a run learned: adapter, merged model, Modelfile or GGUF",

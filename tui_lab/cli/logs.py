@@ -18,7 +18,7 @@ from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
 from tui_lab.runs.folder import Run, is_locked
-from tui_lab.runs.schema import Event
+from tui_lab.runs.schema import RunEvent
 from tui_lab.runs.state import Watcher
 
 POLL_S = 0.2
@@ -57,7 +57,7 @@ class WorkerLog:
         return text
 
 
-def sentence(event: Event) -> str:
+def sentence(event: RunEvent) -> str:
     """An event as a line with its time; "" for events without text."""
     text = wording.line(event, LONGEST_TEXT)
     if not text:

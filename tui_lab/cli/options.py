@@ -59,7 +59,7 @@ def add_runs_dir_option(parser: argparse.ArgumentParser, subcommand: bool = True
     )  # fmt: skip
 
 
-class Commands:
+class CommandGroup:
     """Adds subcommands that share options and the layout of their help."""
 
     def __init__(self, parser: argparse.ArgumentParser, title: str, *, required: bool = True) -> None:

@@ -21,13 +21,13 @@ from tui_lab.runs.schema import (
     CheckpointEvent,
     CommandEvent,
     DataEvent,
-    Event,
     ItemProbeEvent,
     LadderEvent,
     ModelEvent,
     PhaseEvent,
     PlanEvent,
     ResumedEvent,
+    RunEvent,
     SavedEvent,
     ScoreEvent,
     StartedEvent,
@@ -100,7 +100,7 @@ def spoken_size(size_bytes: object) -> str:
 # events as sentences; of one topic only the newest is printed
 
 
-def topic_of(event: Event) -> str:
+def topic_of(event: RunEvent) -> str:
     """The topic of an event; "" for events without a sentence."""
     match event:
         case ScoreEvent():
@@ -114,7 +114,7 @@ def topic_of(event: Event) -> str:
     return next((topic for kind, topic in _TOPICS.items() if isinstance(event, kind)), "")
 
 
-_TOPICS: dict[type[Event], str] = {
+_TOPICS: dict[type[RunEvent], str] = {
     ResumedEvent: "attempt",
     StartedEvent: "device",
     ModelEvent: "model",
@@ -133,7 +133,7 @@ IN_SUMMARY = ("eval", "score", "retention", "checkpoint", "saved", "phase", "ste
 AT_ONCE = (WarningEvent, LadderEvent)
 
 
-def sentence_of(event: Event) -> str:
+def sentence_of(event: RunEvent) -> str:
     """An event as a plain sentence with a full stop; "" for events without text."""
     text = spoken(wording.line(event))
     return f"{text[0].upper()}{text[1:]}{'' if text[-1] in '.!?' else '.'}" if text else ""

@@ -31,7 +31,7 @@ from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import index
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import queue, sweep
-from tui_lab.runs.queue.sweep import Grid, SweepValues
+from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ T = TypeVar("T")
 # adding
 
 
-def prepare_all(args: argparse.Namespace, grid: Grid) -> list[tuple[Recipe, SweepValues]]:
+def prepare_all(args: argparse.Namespace, grid: SweepGrid) -> list[tuple[Recipe, SweepValues]]:
     """The recipe of every combination, with its values. Raises LabError with the mistakes of all
     combinations: a sweep is queued completely or not at all."""
     from functools import cache, partial

@@ -14,7 +14,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.records import AcquisitionResult
-from tui_lab.retention.results import Comparison, ItemResult, SuiteResult
+from tui_lab.retention.results import ItemResult, SuiteComparison, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
@@ -160,7 +160,7 @@ def _metric_text(value: float) -> str:
     return f"{value:.3f}" if not abs(value) >= 1000 else f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
 
 
-def _table(result: SuiteResult, compared: Comparison) -> list[str]:
+def _table(result: SuiteResult, compared: SuiteComparison) -> list[str]:
     rows = [("all", compared)]
     if result.held_back and result.held_back.comparison:
         name = f"not rehearsed ({', '.join(result.held_back.categories)})"
@@ -173,7 +173,7 @@ def _table(result: SuiteResult, compared: Comparison) -> list[str]:
     return [head, *(_row(name, each, width) for name, each in rows)]
 
 
-def _row(name: str, each: Comparison, width: int) -> str:
+def _row(name: str, each: SuiteComparison, width: int) -> str:
     found = each.headline
     interval = format.interval(found.value, found.low, found.high, 3)
     return (

@@ -57,7 +57,7 @@ class OnProgress(Protocol):
     def __call__(self, text: str, done: int | None = None, total: int | None = None) -> None: ...
 
 
-class LineWriter:
+class JobLineWriter:
     """Writes one JSON object a line, from any thread. When the reader has gone, the process ends."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -101,7 +101,7 @@ def run(
     request_type: type[RequestT] = dict,  # type: ignore[assignment]
 ) -> int:
     """Answers one request: ``handler(request, on_progress)`` returns the answer record. The exit status."""
-    lines = LineWriter(stdout)
+    lines = JobLineWriter(stdout)
 
     def on_progress(text: str, done: int | None = None, total: int | None = None) -> None:
         lines.send(JobProgress(text, done, total))

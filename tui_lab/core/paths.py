@@ -10,11 +10,11 @@ from typing import Literal
 
 import platformdirs
 
-Kind = Literal["themes", "presets"]
+PathKind = Literal["themes", "presets"]
 _PACKAGE = Path(__file__).parent.parent
 
 
-def resource_dir(kind: Kind) -> Path:
+def resource_dir(kind: PathKind) -> Path:
     """The folder of the shipped files, in an installed wheel or in the checkout."""
     installed = _PACKAGE / f"_{kind}"
     return installed if installed.is_dir() else _PACKAGE.parent / kind
@@ -40,12 +40,12 @@ def state_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_STATE_DIR") or platformdirs.user_state_dir("tui-lab"))
 
 
-def user_dir(kind: Kind) -> Path:
+def user_dir(kind: PathKind) -> Path:
     """The folder of the user's presets or themes. It need not exist."""
     return config_dir() / kind
 
 
-def user_files(kind: Kind) -> list[Path]:
+def user_files(kind: PathKind) -> list[Path]:
     """The user's presets or themes; none where their folder cannot be read (created by ``sudo``)."""
     try:
         return sorted(user_dir(kind).glob("*.toml"))

@@ -31,7 +31,7 @@ OLD_PANES = {
     "keep": "retention",
     "dashboard": "train",
 }
-Source = Literal["command line", "environment", "file", "default"]
+SettingSource = Literal["command line", "environment", "file", "default"]
 
 
 def _setting(default: Any, env: str, help: str, **more: Any) -> Any:
@@ -124,7 +124,7 @@ class Loaded:
     """Settings, the source of each, and a sentence for each invalid value that was left out."""
 
     settings: Settings
-    sources: dict[str, Source]
+    sources: dict[str, SettingSource]
     problems: list[str]
 
 
@@ -221,7 +221,7 @@ def load(
     those that were not given. Raises LabError for an invalid option; other invalid values become problems."""
     env = os.environ if environment is None else environment
     values, problems = read(file)
-    sources: dict[str, Source] = {
+    sources: dict[str, SettingSource] = {
         name: "file" if name in values and values[name] != {} else "default" for name in FIELDS
     }
     for name, field_ in FIELDS.items():

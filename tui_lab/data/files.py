@@ -35,7 +35,7 @@ RAGGED_CELLS = (
     "\0cells"  # marks a table row whose cells do not match the header; no real column has this name
 )
 
-Record = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
+FileRecord = tuple[str, object]  # (its place in the file, the value: usually a dict or a string)
 
 
 @dataclass
@@ -43,8 +43,8 @@ class RawData:
     """Records as they lie in the source: ``train``, and ``validation`` where the source has one."""
 
     name: str
-    train: list[Record]
-    validation: list[Record] | None = None
+    train: list[FileRecord]
+    validation: list[FileRecord] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -82,7 +82,7 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
 # --- one file -------------------------------------------------------------------------------------
 
 
-def read_file(path: Path, max_rows: int = 0) -> list[Record]:
+def read_file(path: Path, max_rows: int = 0) -> list[FileRecord]:
     """The records of one file, by its extension."""
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
@@ -132,14 +132,14 @@ def _read_text(path: Path) -> str:
         ) from None
 
 
-def split_documents(text: str) -> list[Record]:
+def split_documents(text: str) -> list[FileRecord]:
     """Plain text into documents: at ``<|endoftext|>`` where the file uses it, else at blank lines."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     parts = text.split(DOCUMENT_MARK) if DOCUMENT_MARK in text else _BLANK_LINES.split(text)
     return [(f"document {number}", part) for number, part in enumerate((p for p in parts if p.strip()), 1)]
 
 
-def _read_json(path: Path, text: str, max_rows: int) -> list[Record]:
+def _read_json(path: Path, text: str, max_rows: int) -> list[FileRecord]:
     lines_suffix = path.suffix.lower() in (".jsonl", ".ndjson")
     # Both mix-ups are common: a list in a .jsonl file, and one object a line in a .json file.
     if lines_suffix and not text.lstrip().startswith("["):
@@ -182,7 +182,7 @@ def _looks_like_row(value: dict[str, object]) -> bool:
     return bool({"messages", "conversations", "conversation"} & set(value))
 
 
-def _json_lines(path: Path, text: str, max_rows: int) -> Iterator[Record]:
+def _json_lines(path: Path, text: str, max_rows: int) -> Iterator[FileRecord]:
     count = 0
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 is legal inside JSON strings
         if not line.strip():
@@ -213,13 +213,13 @@ def _brief(error: BaseException) -> str:
     return sanitize(str(error).split("\n")[0].rstrip(".")[:200])
 
 
-def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
+def _read_table(path: Path, text: str, max_rows: int) -> list[FileRecord]:
     csv.field_size_limit(sys.maxsize)
     header = text.lstrip("\n\r").split("\n", 1)[0]
     # The header decides: names of columns hold no separators, texts do.
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[Record] = []
+    records: list[FileRecord] = []
     names: list[str] | None = None
     try:
         for cells in reader:
@@ -245,7 +245,7 @@ def _read_table(path: Path, text: str, max_rows: int) -> list[Record]:
     return records
 
 
-def _read_parquet(path: Path, max_rows: int) -> list[Record]:
+def _read_parquet(path: Path, max_rows: int) -> list[FileRecord]:
     import pyarrow
     import pyarrow.parquet
 
@@ -291,7 +291,7 @@ def _split_object(path: Path, max_rows: int) -> RawData:
     )
 
 
-def _choose_splits(name: str, splits: dict[str, list[Record]], max_rows: int) -> RawData:
+def _choose_splits(name: str, splits: dict[str, list[FileRecord]], max_rows: int) -> RawData:
     """Train and validation out of named splits, saying which was taken."""
     lower = {key.lower(): key for key in splits}
     train_key = next((lower[key] for key in TRAIN_NAMES if key in lower), None)
@@ -324,7 +324,7 @@ def _read_folder(folder: Path, max_rows: int) -> RawData:
             f"The folder {folder} holds no data files. It should hold files ending in "
             f"{', '.join(EXTENSIONS[:-1])}; train.* and validation.* are taken as such."
         )
-    splits: dict[str, list[Record]] = {}
+    splits: dict[str, list[FileRecord]] = {}
     named = [(p, next((n for n in (*TRAIN_NAMES, *VALIDATION_NAMES) if _named(p, n)), None)) for p in files]
     has_train = any(name in TRAIN_NAMES for _, name in named)
     for path, name in named:
@@ -393,7 +393,7 @@ def _from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:
     lower = {str(key).lower(): str(key) for key in splits}
     wanted = {next((lower[k] for k in TRAIN_NAMES if k in lower), next(iter(splits)))}
     wanted |= {k for k in [next((lower[v] for v in VALIDATION_NAMES if v in lower), None)] if k}
-    records: dict[str, list[Record]] = {}
+    records: dict[str, list[FileRecord]] = {}
     for key in splits:
         rows = splits[key]
         if key not in wanted:

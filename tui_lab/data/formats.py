@@ -15,7 +15,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.data.files import RAGGED_CELLS, RawData, Record, read_raw
+from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, read_raw
 from tui_lab.data.rows import ChatMessage, RawRow
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
@@ -82,7 +82,7 @@ class Example:
 
 
 @dataclass
-class Source:
+class DataSource:
     """A data set as read: ``rows``, and ``validation`` where the source brings its own."""
 
     name: str
@@ -278,7 +278,7 @@ CONVERTERS: dict[str, Callable[[Any], Example]] = {
 # --- detection ------------------------------------------------------------------------------------
 
 
-def columns_of(records: list[Record]) -> list[str]:
+def columns_of(records: list[FileRecord]) -> list[str]:
     """The column names of the first rows, in the order in which they appear."""
     seen: dict[str, None] = {}
     for _, value in records[:SNIFFED_ROWS]:
@@ -287,7 +287,7 @@ def columns_of(records: list[Record]) -> list[str]:
     return list(seen)
 
 
-def _turn_keys(records: list[Record], column: str) -> set[str]:
+def _turn_keys(records: list[FileRecord], column: str) -> set[str]:
     keys: set[str] = set()
     for _, value in records[:SNIFFED_ROWS]:
         turns = value.get(column) if isinstance(value, dict) else None
@@ -296,7 +296,7 @@ def _turn_keys(records: list[Record], column: str) -> set[str]:
     return keys
 
 
-def matches(records: list[Record]) -> dict[str, str]:
+def matches(records: list[FileRecord]) -> dict[str, str]:
     """Every format that the columns allow, best first, each with the reason."""
     found: dict[str, str] = {}
     columns = columns_of(records)
@@ -334,7 +334,7 @@ def _listed(names: list[str]) -> str:
     return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def detect(name: str, records: list[Record], asked: str = "auto") -> tuple[str, str]:
+def detect(name: str, records: list[FileRecord], asked: str = "auto") -> tuple[str, str]:
     """The format and why, or a LabError that says which columns there are and which would do."""
     found = matches(records)
     columns = columns_of(records)
@@ -365,7 +365,7 @@ def detect(name: str, records: list[Record], asked: str = "auto") -> tuple[str, 
 # --- the whole set --------------------------------------------------------------------------------
 
 
-def _convert(records: list[Record], data_format: str) -> tuple[list[Example], list[tuple[str, BadRow]]]:
+def _convert(records: list[FileRecord], data_format: str) -> tuple[list[Example], list[tuple[str, BadRow]]]:
     rows: list[Example] = []
     bad: list[tuple[str, BadRow]] = []
     convert = CONVERTERS[data_format]
@@ -406,7 +406,7 @@ def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
     return lines
 
 
-def from_raw(raw: RawData, data_format: str = "auto") -> Source:
+def from_raw(raw: RawData, data_format: str = "auto") -> DataSource:
     """Records with named places into examples; refuses when no row is usable."""
     if not raw.train:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
@@ -438,12 +438,12 @@ def from_raw(raw: RawData, data_format: str = "auto") -> Source:
     }
     # Questions with one right answer can be scored by it; the other formats have no score of their own.
     scorer = "exact" if chosen == "question_answer" else None
-    return Source(
+    return DataSource(
         raw.name, rows, validation, chosen, "; ".join([reason, *raw.notes]), warnings, facts, scorer
     )
 
 
-def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Source:
+def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> DataSource:
     """A data set by file, folder, bundled name or hub name; ``max_rows`` > 0 reads no more than that."""
     from tui_lab.data import bundled
 
@@ -459,8 +459,8 @@ def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> Sou
     if data_format not in ("auto", "messages"):
         raise LabError(f"The bundled set {name} is made of messages; leave the data format at auto.")
     loaded = bundled.load(name)
-    train: list[Record] = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
-    held_out: list[Record] = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
+    train: list[FileRecord] = [(f"row {n}", row) for n, row in enumerate(loaded.train[: max_rows or None], 1)]
+    held_out: list[FileRecord] = [(f"validation row {n}", row) for n, row in enumerate(loaded.validation, 1)]
     source = from_raw(RawData(name, train, held_out), "messages")
     source.reason = f"bundled set {name} → messages"
     source.scorer, source.description = loaded.scorer, loaded.description

@@ -13,7 +13,7 @@ from typing import Any
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.data import masks, templates
-from tui_lab.data.formats import Example, Source, name_some
+from tui_lab.data.formats import DataSource, Example, name_some
 from tui_lab.data.rows import Tokenizer, TokenRow
 from tui_lab.data.split import split
 
@@ -54,7 +54,7 @@ class _Tally:
 
 
 def prepare(
-    source: Source,
+    source: DataSource,
     tokenizer: Tokenizer,
     *,
     max_length: int,
@@ -196,7 +196,7 @@ def holds_specials(tokenizer: Tokenizer, example: Example) -> bool:
 
 
 def _facts(
-    source: Source,
+    source: DataSource,
     tokenizer: Tokenizer,
     train: list[TokenRow],
     held: list[TokenRow],
@@ -288,7 +288,7 @@ def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: in
 
 
 def _refuse_if_too_little(
-    source: Source,
+    source: DataSource,
     facts: dict[str, Any],
     train: list[TokenRow],
     held: list[TokenRow],

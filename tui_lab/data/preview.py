@@ -20,7 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.data.rows import Tokenizer
 
 if TYPE_CHECKING:
-    from tui_lab.data.formats import Example, Source
+    from tui_lab.data.formats import DataSource, Example
 
 SAMPLE_ROWS = 200  # rows from which the length statistics are computed
 MAX_ROWS = 50  # rows in an answer
@@ -149,7 +149,7 @@ def _measure(tokenizer: Tokenizer, sample: list[Example]) -> _SampleStatistics:
 
 
 def _facts(
-    source: Source,
+    source: DataSource,
     tokenizer: Tokenizer,
     statistics: _SampleStatistics,
     sampled_rows: int,

@@ -15,7 +15,7 @@ from tui_lab.core.paths import cache_dir, config_dir, data_dir, state_dir
 from tui_lab.core.records import to_json as to_json_line
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import folders, hub, logout, machine, packages, terminal
-from tui_lab.doctor.check import Check
+from tui_lab.doctor.check import DoctorCheck
 from tui_lab.hardware import gpu
 from tui_lab.models import catalog
 from tui_lab.runs.folder import runs_dir
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 #: A check that has not run yet: its name, and the function that makes it (None: it does not apply here).
-NamedCheck = tuple[str, Callable[[], Check | None]]
+NamedCheck = tuple[str, Callable[[], DoctorCheck | None]]
 
 
 #: Columns before the finding.
@@ -44,7 +44,7 @@ INDENT = 22
 
 def iter_checks(
     online: bool = False, runs_directory: Path | None = None, more: Sequence[NamedCheck] = ()
-) -> Iterator[Check]:
+) -> Iterator[DoctorCheck]:
     """Runs every check in order. ``more``: further checks of the caller, such as those of the user's
     files."""
     yield from terminal_checks()
@@ -52,13 +52,13 @@ def iter_checks(
     yield from run_checks(more)
 
 
-def run_checks(named: Sequence[NamedCheck]) -> Iterator[Check]:
+def run_checks(named: Sequence[NamedCheck]) -> Iterator[DoctorCheck]:
     """Runs checks in order; one that raises becomes a finding."""
     for name, check in named:
         yield from guarded(name, check)
 
 
-def terminal_checks(ask: bool = True) -> Iterator[Check]:
+def terminal_checks(ask: bool = True) -> Iterator[DoctorCheck]:
     """The checks of this terminal. ``ask``: measure its response time, which disturbs a program that draws on
     it."""
     env = os.environ
@@ -74,13 +74,13 @@ def terminal_checks(ask: bool = True) -> Iterator[Check]:
     )
 
 
-def machine_checks(online: bool = False, runs_directory: Path | None = None) -> Iterator[Check]:
+def machine_checks(online: bool = False, runs_directory: Path | None = None) -> Iterator[DoctorCheck]:
     """The machine and its software."""
 
-    def runs() -> Check:
+    def runs() -> DoctorCheck:
         return folders.check_runs(runs_directory or runs_dir())
 
-    def own() -> Check:
+    def own() -> DoctorCheck:
         named = {"config": config_dir(), "data": data_dir(), "state": state_dir(), "cache": cache_dir()}
         return folders.check_own_folders(named)
 
@@ -103,13 +103,13 @@ def machine_checks(online: bool = False, runs_directory: Path | None = None) -> 
     )
 
 
-def guarded(name: str, check: Callable[[], Check | None]) -> Iterator[Check]:
+def guarded(name: str, check: Callable[[], DoctorCheck | None]) -> Iterator[DoctorCheck]:
     """Runs one check; an exception (a missing library, an unmounted file system) becomes its finding."""
     try:
         found = check()
     except Exception as error:  # noqa: BLE001 (a check that fails in any way is a finding)
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        yield Check(
+        yield DoctorCheck(
             name,
             "fail",
             f"the check failed: {sanitize(reason)[:200]}",
@@ -122,24 +122,24 @@ def guarded(name: str, check: Callable[[], Check | None]) -> Iterator[Check]:
 
 def checks(
     online: bool = False, runs_directory: Path | None = None, more: Sequence[NamedCheck] = ()
-) -> list[Check]:
+) -> list[DoctorCheck]:
     """Every check at once."""
     return list(iter_checks(online, runs_directory, more))
 
 
-def exit_code(found: list[Check]) -> int:
+def exit_code(found: list[DoctorCheck]) -> int:
     """1 when something makes training impossible, else 0."""
     return int(any(check.state == "fail" for check in found))
 
 
-def to_do(found: list[Check]) -> list[str]:
+def to_do(found: list[DoctorCheck]) -> list[str]:
     """What to do, failures first; the hints of passed checks are left out."""
     return [
         f"{c.name}: {c.advice}" for state in ("fail", "warn") for c in found if c.state == state and c.advice
     ]
 
 
-def line(check: Check, width: int = 0) -> str:
+def line(check: DoctorCheck, width: int = 0) -> str:
     """One check as plain text, its advice under it, folded to ``width`` cells (0: not at all)."""
     texts = [f"{check.state:<4}  {check.name:<14}  {check.found}"]
     if check.advice:
@@ -155,7 +155,7 @@ def _fold(text: str, width: int, indent: int) -> list[str]:
     return [begin + lines[0], *(" " * indent + rest for rest in lines[1:])]
 
 
-def summary(found: list[Check], width: int = 0) -> str:
+def summary(found: list[DoctorCheck], width: int = 0) -> str:
     """The end of the report: what to do."""
     tasks = to_do(found)
     if not tasks:
@@ -165,11 +165,11 @@ def summary(found: list[Check], width: int = 0) -> str:
     return "\n".join([ready, *(line for folded in lines for line in folded)])
 
 
-def render(found: list[Check]) -> str:
+def render(found: list[DoctorCheck]) -> str:
     """The whole report as plain text."""
     return "\n".join([*(line(check) for check in found), "", summary(found)])
 
 
-def to_json(found: list[Check]) -> str:
+def to_json(found: list[DoctorCheck]) -> str:
     """The whole report for scripts."""
     return to_json_line({"v": 1, "checks": found, "to_do": to_do(found), "exit_code": exit_code(found)})

@@ -14,15 +14,15 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 
-State = Literal["ok", "warn", "fail"]
+CheckState = Literal["ok", "warn", "fail"]
 AnswerT = TypeVar("AnswerT")
 
 
-class Check(msgspec.Struct, frozen=True):
+class DoctorCheck(msgspec.Struct, frozen=True):
     """One finding. ``advice`` says what to do; it is empty when there is nothing to do."""
 
     name: str
-    state: State
+    state: CheckState
     found: str
     advice: str = ""
 

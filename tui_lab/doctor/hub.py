@@ -13,7 +13,7 @@ import msgspec
 
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import Check, ChildFailed, run_child
+from tui_lab.doctor.check import ChildFailed, DoctorCheck, run_child
 from tui_lab.doctor.folders import existing
 from tui_lab.models import catalog
 
@@ -55,22 +55,22 @@ class HubAnswer(msgspec.Struct):
     sha: str | None = None
 
 
-def check_hub(environment: Mapping[str, str], online: bool) -> Check:
+def check_hub(environment: Mapping[str, str], online: bool) -> DoctorCheck:
     token = _token(environment)
     token_text = f"token from {token}" if token else "no token"
     gated = "" if token else "gated models (Llama, Gemma) need a token: `hf auth login`"
     if _is_on(environment.get("HF_HUB_OFFLINE")):
         advice = "unset HF_HUB_OFFLINE to download; cached and local models work"
-        return Check("hub", "ok", f"switched off by HF_HUB_OFFLINE, {token_text}", advice)
+        return DoctorCheck("hub", "ok", f"switched off by HF_HUB_OFFLINE, {token_text}", advice)
     if not online:
-        return Check("hub", "ok", f"not checked (--online checks it), {token_text}", gated)
+        return DoctorCheck("hub", "ok", f"not checked (--online checks it), {token_text}", gated)
     start = time.perf_counter()
     try:
         run_child(_HUB_CHILD, HubAnswer, HUB_TIMEOUT_S)
     except ChildFailed as error:
         advice = "check the network and the proxy; cached, local and bundled models work without the hub"
-        return Check("hub", "warn", f"no answer: {error}; {token_text}", advice)
-    return Check("hub", "ok", f"answers in {time.perf_counter() - start:.1f} s, {token_text}", gated)
+        return DoctorCheck("hub", "warn", f"no answer: {error}; {token_text}", advice)
+    return DoctorCheck("hub", "ok", f"answers in {time.perf_counter() - start:.1f} s, {token_text}", gated)
 
 
 def folder_size(path: Path, limit_s: float = WALK_LIMIT_S) -> tuple[int, bool]:
@@ -92,7 +92,7 @@ def folder_size(path: Path, limit_s: float = WALK_LIMIT_S) -> tuple[int, bool]:
     return total, True
 
 
-def check_cache(directory: Path) -> Check:
+def check_cache(directory: Path) -> DoctorCheck:
     """The hub cache: its path, its size and the free space."""
     path = sanitize(str(directory))
     free = shutil.disk_usage(existing(directory)).free
@@ -103,5 +103,5 @@ def check_cache(directory: Path) -> Check:
         text = f"{path}, {'' if complete else 'over '}{size(used)} used, {size(free)} free"
     if free < LOW_CACHE_BYTES:
         advice = "large models take up to 6 GB each: free some space, or set HF_HOME to another disk"
-        return Check("hub cache", "warn", text, advice)
-    return Check("hub cache", "ok", text)
+        return DoctorCheck("hub cache", "warn", text, advice)
+    return DoctorCheck("hub cache", "ok", text)

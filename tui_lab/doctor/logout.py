@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tui_lab.doctor.check import Check
+from tui_lab.doctor.check import DoctorCheck
 
 #: A drop-in hides one of the same name in a later folder; of the others later names override earlier ones.
 CONFIGS = (
@@ -75,7 +75,7 @@ def check_logout(
     linger: Path = LINGER,
     cgroup: Path = CGROUP,
     user: str | None = None,
-) -> Check:
+) -> DoctorCheck:
     """Whether runs that are started from here survive a logout."""
     if user is None:
         try:
@@ -84,18 +84,18 @@ def check_logout(
             user = str(os.getuid())
     files = config_files(configs)
     if not files:
-        return Check("logout", "ok", "no systemd login manager: a logout ends no run")
+        return DoctorCheck("logout", "ok", "no systemd login manager: a logout ends no run")
     if not ends_processes(kill_settings(files), user):
-        return Check("logout", "ok", "runs continue after a logout")
+        return DoctorCheck("logout", "ok", "runs continue after a logout")
     try:
         group = cgroup.read_text(encoding="utf-8", errors="replace")
     except OSError:
         group = "/session-unknown.scope"
     if not ends_with_session(group, (linger / user).exists()):
-        return Check(
+        return DoctorCheck(
             "logout", "ok", "a logout ends the processes of a session, but not runs that are started here"
         )
-    return Check(
+    return DoctorCheck(
         "logout",
         "warn",
         "a logout ends all processes of a session, runs too (KillUserProcesses=yes)",

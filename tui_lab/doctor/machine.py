@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tui_lab.core.format import count, plural, size
-from tui_lab.doctor.check import Check
+from tui_lab.doctor.check import DoctorCheck
 from tui_lab.hardware import cpu, gpu, memory_budget
 from tui_lab.models import catalog
 
@@ -17,15 +17,15 @@ DEVICES, PCI = Path("/dev"), Path("/sys/bus/pci/devices")
 _NVIDIA, _DISPLAY_CLASS = "0x10de", "0x03"
 
 
-def check_cpu() -> Check:
+def check_cpu() -> DoctorCheck:
     cores = cpu.threads()
     free = memory_budget.available_bytes()
     memory = f"{size(free)} memory free" if free is not None else "memory unknown"
     text = f"{plural(cores, 'core')}, {memory}"
     if free is not None and free < LOW_MEMORY_BYTES:
         needs = f"close other programs: a run of the bundled model needs about {size(LOW_MEMORY_BYTES)}"
-        return Check("CPU", "warn", text, needs)
-    return Check("CPU", "ok", text)
+        return DoctorCheck("CPU", "warn", text, needs)
+    return DoctorCheck("CPU", "ok", text)
 
 
 def missing_driver(devices: Path = DEVICES, pci: Path = PCI) -> tuple[str, str]:
@@ -59,13 +59,13 @@ def _read(path: Path) -> str:
         return ""
 
 
-def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> DoctorCheck:
     if not cards:
         found = f"none (driver {driver.version})" if driver else "none found (no NVIDIA driver answers)"
         if driver is None and (missing := missing_driver())[0]:
-            return Check("GPU", "warn", *missing)
+            return DoctorCheck("GPU", "warn", *missing)
         advice = "runs use the CPU, which is enough for the bundled model; larger models need an NVIDIA GPU"
-        return Check("GPU", "warn", found, advice)
+        return DoctorCheck("GPU", "warn", found, advice)
     parts = []
     for card in cards:
         memory = f", {size(card.memory_total_bytes)}" if card.memory_total_bytes else ""
@@ -75,12 +75,12 @@ def check_gpu(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
     text = "; ".join(parts) + (f"; driver {driver.version}" if driver and driver.version else "")
     if any(card.bf16 is False for card in cards):
         advice = "compute in float32 or float16: bfloat16 needs compute capability 8.0 (the lab selects it)"
-        return Check("GPU", "ok", text, advice)
-    return Check("GPU", "ok", text)
+        return DoctorCheck("GPU", "ok", text, advice)
+    return DoctorCheck("GPU", "ok", text)
 
 
-def check_pocket() -> Check:
+def check_pocket() -> DoctorCheck:
     entry = catalog.pocket()
     if entry.refused:
-        return Check("bundled model", "warn", "missing or damaged", entry.refused)
-    return Check("bundled model", "ok", f"{count(entry.parameters)} parameters, {entry.context} tokens")
+        return DoctorCheck("bundled model", "warn", "missing or damaged", entry.refused)
+    return DoctorCheck("bundled model", "ok", f"{count(entry.parameters)} parameters, {entry.context} tokens")

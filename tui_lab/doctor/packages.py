@@ -12,7 +12,7 @@ import msgspec
 
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
-from tui_lab.doctor.check import Check, ChildFailed, run_child
+from tui_lab.doctor.check import ChildFailed, DoctorCheck, run_child
 from tui_lab.hardware import gpu
 
 #: Importing torch from a cold disk takes tens of seconds; longer than this is a hang.
@@ -23,11 +23,11 @@ _WITHOUT_BITSANDBYTES = "use quantization = 'none' and another optimiser, or rei
 WANTED = ("bitsandbytes", "textual", "plotext", "nvidia-ml-py", "psutil", "pydantic")
 
 
-def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
+def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> DoctorCheck:
     text = f"{'.'.join(map(str, version))} on {platform.system()} {platform.machine()}"
     if version < (3, 11):
-        return Check("Python", "fail", text, "install Python 3.11 or later")
-    return Check("Python", "ok", text)
+        return DoctorCheck("Python", "fail", text, "install Python 3.11 or later")
+    return DoctorCheck("Python", "ok", text)
 
 
 def _version(package: str) -> str | None:
@@ -52,13 +52,13 @@ def _bounds() -> dict[str, str]:
     return found
 
 
-def check_packages() -> Check:
+def check_packages() -> DoctorCheck:
     """The versions of the libraries, against those that this release supports."""
     versions = {name: _version(name) for name in (*NEEDED, *WANTED)}
     found = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     missing = [name for name in NEEDED if not versions[name]]
     if missing:
-        return Check(
+        return DoctorCheck(
             "packages",
             "fail",
             f"{', '.join(missing)} missing; {found}",
@@ -75,10 +75,10 @@ def check_packages() -> Check:
     absent = [name for name in WANTED if not versions[name]]
     if odd or absent:
         what = [*odd, *(f"{name} missing" for name in absent)]
-        return Check(
+        return DoctorCheck(
             "packages", "warn", f"{', '.join(what)}; {found}", "install the versions of constraints.txt"
         )
-    return Check("packages", "ok", found)
+    return DoctorCheck("packages", "ok", found)
 
 
 _TORCH_CHILD = """
@@ -124,26 +124,28 @@ class BitsandbytesAnswer(msgspec.Struct):
     cuda: bool | None = None
 
 
-def check_torch(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+def check_torch(cards: list[gpu.Gpu], driver: gpu.Driver | None) -> DoctorCheck:
     """Imports torch and compares its CUDA build with the driver."""
     try:
         return judge_torch(run_child(_TORCH_CHILD, TorchAnswer, CHILD_TIMEOUT_S), cards, driver)
     except ChildFailed as error:
-        return Check("torch", "fail", f"cannot be used: {error}", "reinstall tui-lab: `make setup`")
+        return DoctorCheck("torch", "fail", f"cannot be used: {error}", "reinstall tui-lab: `make setup`")
 
 
-def judge_torch(answer: TorchAnswer, cards: list[gpu.Gpu], driver: gpu.Driver | None) -> Check:
+def judge_torch(answer: TorchAnswer, cards: list[gpu.Gpu], driver: gpu.Driver | None) -> DoctorCheck:
     """torch's CUDA build against the driver."""
     build = answer.cuda_build
     text = f"{sanitize(answer.version)}, " + (f"built for CUDA {build}" if build else "built without CUDA")
     if answer.cuda:
         devices = ", ".join(sanitize(name) for name in answer.devices)
-        return Check("torch", "ok", f"{text}, uses {devices} ({'bf16' if answer.bf16 else 'no bf16'})")
+        return DoctorCheck("torch", "ok", f"{text}, uses {devices} ({'bf16' if answer.bf16 else 'no bf16'})")
     text += f", on the CPU with {plural(answer.threads, 'thread')}"
     if not cards:
-        return Check("torch", "ok", text)
+        return DoctorCheck("torch", "ok", text)
     if not build:
-        return Check("torch", "warn", text, "this torch cannot use the GPU: install a CUDA build of torch")
+        return DoctorCheck(
+            "torch", "warn", text, "this torch cannot use the GPU: install a CUDA build of torch"
+        )
     # within one major version newer builds run on older drivers
     if driver and driver.cuda and int(str(build).partition(".")[0]) > driver.cuda[0]:
         runs = f"{driver.cuda[0]}.{driver.cuda[1]}"
@@ -151,25 +153,25 @@ def judge_torch(answer: TorchAnswer, cards: list[gpu.Gpu], driver: gpu.Driver | 
             f"the driver runs CUDA up to {runs}, torch was built for {build}: "
             f"update the driver, or install torch built for CUDA {runs} or older"
         )
-        return Check("torch", "warn", f"{text}; driver for CUDA {runs}", advice)
+        return DoctorCheck("torch", "warn", f"{text}; driver for CUDA {runs}", advice)
     advice = "torch does not see the GPU: check CUDA_VISIBLE_DEVICES and the permissions of the container"
-    return Check("torch", "warn", text, advice)
+    return DoctorCheck("torch", "warn", text, advice)
 
 
-def check_bitsandbytes() -> Check:
+def check_bitsandbytes() -> DoctorCheck:
     """Quantises to NF4 and back, on the CPU and on the GPU."""
     try:
         return judge_bitsandbytes(run_child(_BNB_CHILD, BitsandbytesAnswer, CHILD_TIMEOUT_S))
     except ChildFailed as error:
-        return Check("bitsandbytes", "warn", f"cannot be used: {error}", _WITHOUT_BITSANDBYTES)
+        return DoctorCheck("bitsandbytes", "warn", f"cannot be used: {error}", _WITHOUT_BITSANDBYTES)
 
 
-def judge_bitsandbytes(answer: BitsandbytesAnswer) -> Check:
+def judge_bitsandbytes(answer: BitsandbytesAnswer) -> DoctorCheck:
     """The devices on which NF4 works."""
     version = sanitize(answer.version)
     works = [name for name, result in (("cpu", answer.cpu), ("cuda", answer.cuda)) if result]
     wrong = [name for name, result in (("cpu", answer.cpu), ("cuda", answer.cuda)) if result is False]
     if wrong or not works:
         text = f"{version}, NF4 gives wrong values on {', '.join(wrong) or 'every device'}"
-        return Check("bitsandbytes", "warn", text, _WITHOUT_BITSANDBYTES)
-    return Check("bitsandbytes", "ok", f"{version}, NF4 works on {' and '.join(works)}")
+        return DoctorCheck("bitsandbytes", "warn", text, _WITHOUT_BITSANDBYTES)
+    return DoctorCheck("bitsandbytes", "ok", f"{version}, NF4 works on {' and '.join(works)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import ascii_reason
-from tui_lab.doctor.check import Check, State
+from tui_lab.doctor.check import CheckState, DoctorCheck
 
 MIN_SIZE = (80, 24)
 #: Values of TERM of terminals that can only print lines.
@@ -39,50 +39,52 @@ def has_true_colour(environment: Mapping[str, str]) -> bool:
     return environment.get("COLORTERM", "").lower() in _TRUE_COLOUR or "direct" in term
 
 
-def check_colours(environment: Mapping[str, str], is_terminal: bool) -> Check:
+def check_colours(environment: Mapping[str, str], is_terminal: bool) -> DoctorCheck:
     term = environment.get("TERM", "")
     where = "" if is_terminal else " (the output is not a terminal)"
-    state: State = "warn" if is_terminal else "ok"
+    state: CheckState = "warn" if is_terminal else "ok"
     if environment.get("NO_COLOR"):
-        return Check("colours", "ok", f"switched off by NO_COLOR{where}", "unset NO_COLOR to see colours")
+        return DoctorCheck(
+            "colours", "ok", f"switched off by NO_COLOR{where}", "unset NO_COLOR to see colours"
+        )
     if term in NO_SCREEN:
         advice = (
             "the lab cannot be drawn here: set TERM, such as TERM=xterm-256color, or use plain text "
             "(`tui-lab train --plain`, `tui-lab watch --plain`)"
         )
-        return Check("colours", state, f"TERM={term or '(unset)'}{where}", advice)
+        return DoctorCheck("colours", state, f"TERM={term or '(unset)'}{where}", advice)
     if has_true_colour(environment):
-        return Check("colours", "ok", f"16.7 million (TERM={sanitize(term)}){where}")
+        return DoctorCheck("colours", "ok", f"16.7 million (TERM={sanitize(term)}){where}")
     if "256color" in term or term in ("xterm-kitty", "alacritty", "xterm-ghostty"):
         advice = "if the terminal has true colour, set COLORTERM=truecolor"
         if is_remote(environment):
             advice += " in this machine's profile: SSH does not pass it on"
-        return Check("colours", "ok", f"256 (TERM={sanitize(term)}){where}", advice)
+        return DoctorCheck("colours", "ok", f"256 (TERM={sanitize(term)}){where}", advice)
     advice = "set TERM=xterm-256color if the terminal has more colours"
-    return Check("colours", state, f"8 or 16 (TERM={sanitize(term)}){where}", advice)
+    return DoctorCheck("colours", state, f"8 or 16 (TERM={sanitize(term)}){where}", advice)
 
 
-def check_glyphs(environment: Mapping[str, str], encoding: str) -> Check:
+def check_glyphs(environment: Mapping[str, str], encoding: str) -> DoctorCheck:
     """Whether the terminal can show the characters of the charts: braille dots and block elements."""
     if reason := ascii_reason(environment):
         python = reason.startswith("PYTHONIOENCODING")
         advice = "unset PYTHONIOENCODING" if python else "set LANG=C.UTF-8 (or en_US.UTF-8)"
-        return Check("glyphs", "warn", reason.partition(". ")[0], advice)
+        return DoctorCheck("glyphs", "warn", reason.partition(". ")[0], advice)
     if encoding.replace("-", "").lower() not in ("utf8", "utf16", "utf32"):
         advice = "charts need UTF-8: set LANG=C.UTF-8 (or en_US.UTF-8), or use `tui-lab --ascii`"
-        return Check("glyphs", "warn", f"encoding {sanitize(encoding)}", advice)
+        return DoctorCheck("glyphs", "warn", f"encoding {sanitize(encoding)}", advice)
     if environment.get("TERM") == "linux":
         advice = "the text console has no braille: `tui-lab --plots block`, or a terminal emulator or SSH"
-        return Check("glyphs", "warn", "UTF-8, on the Linux console", advice)
+        return DoctorCheck("glyphs", "warn", "UTF-8, on the Linux console", advice)
     advice = "if ⡇⣿⠿ show as boxes or blanks: `tui-lab --plots block`, or a font such as DejaVu Sans Mono"
-    return Check("glyphs", "ok", "UTF-8; charts use ⡇⣿⠿ and █▄░", advice)
+    return DoctorCheck("glyphs", "ok", "UTF-8; charts use ⡇⣿⠿ and █▄░", advice)
 
 
-def check_size(columns: int, lines: int) -> Check:
+def check_size(columns: int, lines: int) -> DoctorCheck:
     text = f"{columns} × {lines}"
     if columns < MIN_SIZE[0] or lines < MIN_SIZE[1]:
-        return Check("terminal size", "warn", text, "enlarge the window to 80 × 24 or more")
-    return Check("terminal size", "ok", text)
+        return DoctorCheck("terminal size", "warn", text, "enlarge the window to 80 × 24 or more")
+    return DoctorCheck("terminal size", "ok", text)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def ask_terminal(environment: Mapping[str, str]) -> float | None:
         return None
 
 
-def check_line(environment: Mapping[str, str], answer_s: float | None) -> Check:
+def check_line(environment: Mapping[str, str], answer_s: float | None) -> DoctorCheck:
     """Where the terminal is, and its response time."""
     where = "over SSH" if is_remote(environment) else "apparently on this machine"
     inner = environment.get("TMUX") or environment.get("STY")
@@ -140,10 +142,10 @@ def check_line(environment: Mapping[str, str], answer_s: float | None) -> Check:
         answering = "tmux or screen" if inner else "the terminal"
         found = f"{where}; {answering} answers in {answer_s * 1000:.0f} ms"
     if answer_s is not None and answer_s > SLOW_S:
-        return Check("line", "warn", found, "the connection is slow: `tui-lab --slow-link` sends less")
+        return DoctorCheck("line", "warn", found, "the connection is slow: `tui-lab --slow-link` sends less")
     if is_remote(environment) and (inner or answer_s is None):
-        return Check("line", "ok", found, "if typing feels slow: `tui-lab --slow-link` sends less")
-    return Check("line", "ok", found)
+        return DoctorCheck("line", "ok", found, "if typing feels slow: `tui-lab --slow-link` sends less")
+    return DoctorCheck("line", "ok", found)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -180,17 +182,17 @@ def ask_tmux(environment: Mapping[str, str]) -> Tmux | None:
         return None
 
 
-def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Check | None:
+def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> DoctorCheck | None:
     """The settings of tmux that make the lab look or feel worse; None outside of tmux."""
     if environment.get("STY"):
         advice = "GNU screen has no true colour before version 5; tmux has"
-        return Check(
+        return DoctorCheck(
             "multiplexer", "ok", f"GNU screen (TERM={sanitize(environment.get('TERM', ''))})", advice
         )
     if not environment.get("TMUX"):
         return None
     if tmux is None:
-        return Check("multiplexer", "ok", "tmux, which does not answer")
+        return DoctorCheck("multiplexer", "ok", "tmux, which does not answer")
     changes = []
     if tmux.escape_ms > SLOW_ESCAPE_MS:
         changes.append(f"set -s escape-time 10 (Escape waits {tmux.escape_ms} ms)")
@@ -201,6 +203,6 @@ def check_multiplexer(environment: Mapping[str, str], tmux: Tmux | None) -> Chec
     found = f"tmux {sanitize(tmux.version)}, Escape waits {tmux.escape_ms} ms"
     found += ", true colour" if "RGB" in tmux.features else ""
     if changes:
-        return Check("multiplexer", "warn", found, f"in ~/.tmux.conf: {'; '.join(changes)}")
+        return DoctorCheck("multiplexer", "warn", found, f"in ~/.tmux.conf: {'; '.join(changes)}")
     hint = "" if tmux.focus_events else "set -s focus-events on tells programs which window has the focus"
-    return Check("multiplexer", "ok", found, hint)
+    return DoctorCheck("multiplexer", "ok", found, hint)

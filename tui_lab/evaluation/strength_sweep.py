@@ -220,7 +220,7 @@ class Sweep:
         points = sorted(points, key=lambda point: point.strength)
         recommended = strength_grid.recommend(
             [
-                strength_grid.StrengthPoint(p.strength, p.acquisition, p.retention.value, p.verdict)
+                strength_grid.PointSummary(p.strength, p.acquisition, p.retention.value, p.verdict)
                 for p in points
             ],
             self._request.keep,

@@ -37,25 +37,25 @@ TOKENS_UNKNOWN = 1_000_000
 
 
 @dataclass(frozen=True)
-class Interval:
+class EstimateRange:
     """A figure with its bounds, low ≤ value ≤ high."""
 
     low: float
     value: float
     high: float
 
-    def times(self, factor: float) -> Interval:
-        return Interval(self.low * factor, self.value * factor, self.high * factor)
+    def times(self, factor: float) -> EstimateRange:
+        return EstimateRange(self.low * factor, self.value * factor, self.high * factor)
 
 
 #: What of a card's rate the executed operations reach in training, until it is measured: from fused kernels
 #: at large batches down to eager modules with adapters and 4-bit weights. Assumed, not measured.
-ASSUMED_SHARE = Interval(0.15, 0.30, 0.50)
+ASSUMED_SHARE = EstimateRange(0.15, 0.30, 0.50)
 #: Milliseconds a block and micro-batch, forward and backward, below which Python cannot start its kernels:
 #: what rules small models on large cards. Assumed likewise.
-ASSUMED_LAUNCH_MS = Interval(1.0, 2.5, 5.0)
+ASSUMED_LAUNCH_MS = EstimateRange(1.0, 2.5, 5.0)
 #: Mean power of a training card as a part of its limit. Assumed likewise.
-ASSUMED_POWER = Interval(0.4, 0.7, 1.0)
+ASSUMED_POWER = EstimateRange(0.4, 0.7, 1.0)
 #: Spread of a measured speed from one run to the next.
 MEASURED_SPREAD = 0.15
 
@@ -119,15 +119,15 @@ class Cost:
     tokens: float
     tokens_basis: str
     operations: Operations
-    hours: Interval | None
+    hours: EstimateRange | None
     parts: dict[str, float]
-    tok_per_s: Interval | None
-    mfu: Interval | None
+    tok_per_s: EstimateRange | None
+    mfu: EstimateRange | None
     assumed: bool
-    money: Interval | None
+    money: EstimateRange | None
     currency: str
-    kwh: Interval | None
-    co2_kg: Interval | None
+    kwh: EstimateRange | None
+    co2_kg: EstimateRange | None
     basis: str
     formula: str
     notes: tuple[str, ...] = ()
@@ -198,7 +198,7 @@ def estimate(
             kwh = hours.times(measured.power_w / 1000)
         elif card is not None:
             power = [share * card.tdp_w / 1000 for share in _bounds(ASSUMED_POWER)]
-            kwh = Interval(*(h * p for h, p in zip(_bounds(hours), power, strict=True)))
+            kwh = EstimateRange(*(h * p for h, p in zip(_bounds(hours), power, strict=True)))
             notes.append(
                 f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W is assumed"
             )
@@ -294,11 +294,11 @@ def co2_kg(energy_j: float, tariff: Prices) -> float:
 # --------------------------------------------------------------------------------------------------
 
 
-def _bounds(interval: Interval) -> tuple[float, float, float]:
+def _bounds(interval: EstimateRange) -> tuple[float, float, float]:
     return interval.low, interval.value, interval.high
 
 
-def _share(interval: Interval) -> str:
+def _share(interval: EstimateRange) -> str:
     return f"{interval.low:.0%} to {interval.high:.0%}"
 
 
@@ -342,13 +342,13 @@ def _seconds(
     length: float,
     peak: float | None,
     measured: Calibration | None,
-) -> tuple[Interval | None, Interval | None, str]:
+) -> tuple[EstimateRange | None, EstimateRange | None, str]:
     """Seconds of the training steps, tokens per second, and their source."""
     if measured is not None:
         # rows of another length take other operations: what was measured is the rate of operations
         speed = measured.hardware_flops_s / found.hardware
-        around = Interval(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
-        return Interval(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
+        around = EstimateRange(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
+        return EstimateRange(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
     if peak is None:
         return None, None, "the speed of this device is not known before it is measured (calibration)"
     batches = tokens / (recipe.per_device_train_batch_size * length)
@@ -359,7 +359,7 @@ def _seconds(
         for share, launch in zip(shares, launches, strict=True)
     ]
     slow, middle, fast = (tokens / each for each in reversed(times))
-    return Interval(*times), Interval(slow, middle, fast), ""
+    return EstimateRange(*times), EstimateRange(slow, middle, fast), ""
 
 
 def _held_out_tokens(recipe: Recipe, rows: int | None, length: float, planned: float | None) -> float | None:

@@ -14,7 +14,7 @@ from tui_lab.data.preview import PreviewFacts
 from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.cost import Cost, DataFacts, Interval
+from tui_lab.forecast.cost import Cost, DataFacts, EstimateRange
 from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.forecast.remedies import FITS, OVER, LargestFit, Remedy
 from tui_lab.hardware.memory_budget import MemoryBudget
@@ -150,7 +150,7 @@ def data_of(facts: PreviewFacts) -> DataFacts:
     )
 
 
-def hours_a_million(cost: Cost | None) -> Interval | None:
+def hours_a_million(cost: Cost | None) -> EstimateRange | None:
     """Hours for a million tokens, where the speed is known."""
     if cost is None or cost.hours is None or not cost.tokens:
         return None
@@ -245,7 +245,7 @@ def tokens_text(cost: Cost) -> str:
     return f"{count(cost.tokens)} tokens"
 
 
-def time_text(hours: Interval) -> str:
+def time_text(hours: EstimateRange) -> str:
     """``12 to 40 min``."""
     for limit, unit, factor in ((2 / 60, "s", 3600), (2.0, "min", 60)):
         if hours.high < limit:
@@ -253,7 +253,7 @@ def time_text(hours: Interval) -> str:
     return f"{_figure(hours)} h"
 
 
-def _figure(interval: Interval) -> str:
+def _figure(interval: EstimateRange) -> str:
     """``0.3 to 1.2``."""
     if interval.high < 0.01:
         return "under 0.01"

@@ -11,7 +11,7 @@ from msgspec import Meta
 PositiveInt = Annotated[int, Meta(gt=0)]
 
 
-class DeviceRecord(msgspec.Struct, frozen=True):
+class JobDevice(msgspec.Struct, frozen=True):
     """The fields of :class:`tui_lab.hardware.device.DeviceFacts`."""
 
     type: str
@@ -25,7 +25,7 @@ class MemoryProbeRequest(msgspec.Struct, frozen=True):
     """``recipe``: its plain values; ``device``: the card or processor to count for."""
 
     recipe: dict[str, object]
-    device: DeviceRecord
+    device: JobDevice
 
 
 class MemoryProbeAnswer(msgspec.Struct, frozen=True):

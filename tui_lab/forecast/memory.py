@@ -177,7 +177,7 @@ def weights_bytes(shape: Shape, nf4: bool, double: bool, size: int) -> int:
 
 
 @dataclass(frozen=True)
-class TrainingStep:
+class StepShape:
     """One training step: what the formula needs of a recipe on a model and a device."""
 
     shape: Shape
@@ -201,7 +201,7 @@ class TrainingStep:
         return self.recipe.packing or self.rows > 1
 
 
-def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> TrainingStep:
+def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> StepShape:
     """The step of ``recipe`` with its resolved ``values``; dtype and length are the recipe's where they are
     not resolved."""
     dtype = str(values.get("compute_dtype") or recipe.compute_dtype)
@@ -210,7 +210,7 @@ def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> 
     rows, length = recipe.per_device_train_batch_size, int(values.get("max_length") or recipe.max_length)
     virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
     has_targets = recipe.method in ("lora", "adalora", "loha", "ia3")
-    return TrainingStep(
+    return StepShape(
         shape=shape,
         recipe=recipe,
         device=device,
@@ -224,7 +224,7 @@ def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> 
     )
 
 
-def constant_bytes(step: TrainingStep) -> dict[str, float]:
+def constant_bytes(step: StepShape) -> dict[str, float]:
     """Bytes by part that stay allocated during the whole step."""
     recipe = step.recipe
     weight_bytes = 4 if step.full else step.value_bytes
@@ -239,7 +239,7 @@ def constant_bytes(step: TrainingStep) -> dict[str, float]:
     }
 
 
-def _optimizer_state_bytes(step: TrainingStep) -> float:
+def _optimizer_state_bytes(step: StepShape) -> float:
     states = OPTIMIZER_BYTES.get(step.optim, 8.0) * step.trained
     if not step.optim.endswith("8bit"):
         return states
@@ -259,7 +259,7 @@ def _optimizer_state_bytes(step: TrainingStep) -> float:
     return states
 
 
-def _protection_bytes(step: TrainingStep) -> float:
+def _protection_bytes(step: StepShape) -> float:
     """Copies of weights for KL to the base, L2 to the start and EWC."""
     recipe, total = step.recipe, 0.0
     if recipe.kl_weight and step.full:
@@ -276,7 +276,7 @@ def _protection_bytes(step: TrainingStep) -> float:
 # during one moment of the step
 
 
-def peak_candidates(step: TrainingStep) -> dict[str, dict[str, float]]:
+def peak_candidates(step: StepShape) -> dict[str, dict[str, float]]:
     """Bytes by part at each moment that can be the worst, without :func:`constant_bytes`."""
     shape, recipe = step.shape, step.recipe
     checkpointed = recipe.gradient_checkpointing
@@ -329,7 +329,7 @@ def peak_candidates(step: TrainingStep) -> dict[str, dict[str, float]]:
     return found
 
 
-def _autocast_copies(step: TrainingStep) -> float:
+def _autocast_copies(step: StepShape) -> float:
     """Bytes of the copies of trained float32 weights in the compute dtype, which autocast caches."""
     if step.value_bytes == 4:
         return 0.0
@@ -338,7 +338,7 @@ def _autocast_copies(step: TrainingStep) -> float:
     return float(step.value_bytes * (parameter_count(step.shape) - embedding_parameters(step.shape)))
 
 
-def _dora_matrices(step: TrainingStep) -> tuple[float, float]:
+def _dora_matrices(step: StepShape) -> tuple[float, float]:
     """Bytes of a block's low-rank changes as full matrices, and of the widest unit matrix.
 
     DoRA's norms need the full matrix, which peft computes from a unit matrix as wide as the layer's input.
@@ -351,7 +351,7 @@ def _dora_matrices(step: TrainingStep) -> tuple[float, float]:
     return float(step.value_bytes * entries), float(widest**2 * (4 + cast))
 
 
-def _mask_bytes(step: TrainingStep, layers: float) -> float:
+def _mask_bytes(step: StepShape, layers: float) -> float:
     """Bytes of the masks of padded rows, packed documents and sliding windows.
 
     A mask has a byte per pair of positions and is shared by all layers; each of ``layers`` that keep their
@@ -373,7 +373,7 @@ def _mask_bytes(step: TrainingStep, layers: float) -> float:
     return kinds * pairs + max(share * layers, min(layers, 1)) * (size * pairs + repeated)
 
 
-def _output_tiles(step: TrainingStep) -> tuple[float, float]:
+def _output_tiles(step: StepShape) -> tuple[float, float]:
     """Bytes of the output layer's tiles of logits, and of those of a divergence."""
     vocabulary, size = step.shape.vocabulary, step.value_bytes
     rows, entries = min(step.tokens, TILE_TOKENS), min(vocabulary, TILE_ENTRIES)
@@ -391,13 +391,13 @@ def _output_tiles(step: TrainingStep) -> tuple[float, float]:
 # activations, from the table
 
 
-def _activation_bytes(step: TrainingStep, moment: Moment) -> float:
+def _activation_bytes(step: StepShape, moment: Moment) -> float:
     """Bytes that the tokens of a micro-batch keep at ``moment``, in and beside the layers."""
     layer = _bytes_per_token(step, moment, rest=False)
     return step.tokens * (step.shape.layers * layer + _bytes_per_token(step, moment, rest=True))
 
 
-def _bytes_per_token(step: TrainingStep, moment: Moment, *, rest: bool) -> float:
+def _bytes_per_token(step: StepShape, moment: Moment, *, rest: bool) -> float:
     """Bytes of a token in each layer, or, with ``rest``, in all the rest of the model."""
     shape, recipe, checkpointed = step.shape, step.recipe, step.recipe.gradient_checkpointing
     profile = activations.activation_profile(recipe, step.targets)

@@ -47,7 +47,7 @@ IDLE_S = float(os.environ.get("TUI_LAB_HOST_IDLE_S", "600"))
 class Server:
     """Reads requests from one thread and answers them in another."""
 
-    def __init__(self, writer: job_protocol.LineWriter) -> None:
+    def __init__(self, writer: job_protocol.JobLineWriter) -> None:
         self._writer = writer
         self._requests: queue.Queue[RequestMessage] = queue.Queue()
         self._cancelled: set[int] = set()
@@ -130,7 +130,7 @@ class Server:
 
 def main() -> int:
     """Serves until stdin closes."""
-    server = Server(job_protocol.LineWriter(job_protocol.reserve_stdout()))
+    server = Server(job_protocol.JobLineWriter(job_protocol.reserve_stdout()))
     threading.Thread(target=server.read_requests, args=(sys.stdin.buffer,), daemon=True).start()
     from tui_lab.models.loading import quiet_libraries
 

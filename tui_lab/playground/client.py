@@ -21,14 +21,14 @@ from tui_lab.playground.messages import (
     CancelRequest,
     Done,
     ErrorMessage,
-    Event,
     EventMessage,
     Generated,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     LoadRequest,
-    Message,
+    PlaygroundMessage,
     ProgressMessage,
     PromptLength,
     PromptTooLongError,
@@ -39,10 +39,10 @@ from tui_lab.playground.messages import (
     ResultMessage,
     Scored,
     ScoreRequest,
-    State,
     StatusMessage,
     TooLong,
     UnloadRequest,
+    WorkerStatus,
     decode_message,
     encode_line,
 )
@@ -51,7 +51,7 @@ MODULE = "tui_lab.playground"
 #: Seconds that the process gets to end by itself when the lab closes.
 GRACE_S = 2.0
 
-OnEvent = Callable[[PromptLength | Event], None]
+OnEvent = Callable[[PromptLength | GenerationEvent], None]
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
 
 
@@ -59,7 +59,7 @@ ResultT = TypeVar("ResultT", bound=msgspec.Struct)
 class _Pending:
     """A request without a result yet, and the state of the process while it works on it."""
 
-    state: State
+    state: WorkerStatus
     result: asyncio.Future[Result]
     on_event: OnEvent | None = None
 
@@ -114,7 +114,7 @@ class HostClient:
     async def generate(
         self,
         request: GenerateRequest,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[GenerationEvent], None],
         on_prompt: Callable[[PromptLength], None] = lambda _length: None,
     ) -> list[LaneDone]:
         """Decodes all lanes of a prompt; returns their results in the order of the lanes.
@@ -124,7 +124,7 @@ class HostClient:
         await self._restore()
         done: dict[int, LaneDone] = {}
 
-        def dispatch(event: PromptLength | Event) -> None:
+        def dispatch(event: PromptLength | GenerationEvent) -> None:
             if isinstance(event, PromptLength):
                 on_prompt(event)
                 return
@@ -223,10 +223,10 @@ class HostClient:
             self._process = await spawn(MODULE)
             self._reader = asyncio.create_task(self._read(self._process))
 
-    async def _result(self, request: Request, state: State, kind: type[ResultT]) -> ResultT:
+    async def _result(self, request: Request, state: WorkerStatus, kind: type[ResultT]) -> ResultT:
         return _expect(await self.request(request, state), kind)
 
-    async def request(self, request: Request, state: State, on_event: OnEvent | None = None) -> Result:
+    async def request(self, request: Request, state: WorkerStatus, on_event: OnEvent | None = None) -> Result:
         """Sends a request and waits for its result. ``state``: of the process meanwhile. Raises LabError."""
         await self._start()
         self._last_id += 1
@@ -285,7 +285,7 @@ class HostClient:
         else:
             self._change(HostStatus("died", f"the playground process {reason}"))
 
-    def _handle(self, message: Message) -> None:
+    def _handle(self, message: PlaygroundMessage) -> None:
         match message:
             case StatusMessage(status):
                 self._change(status)

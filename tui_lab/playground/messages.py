@@ -19,7 +19,7 @@ from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
 
 VERSION = 1
 
-State = Literal["off", "starting", "loading", "ready", "busy", "died"]
+WorkerStatus = Literal["off", "starting", "loading", "ready", "busy", "died"]
 #: Number of alternatives per token if details are requested.
 DETAILS = 12
 
@@ -27,7 +27,7 @@ DETAILS = 12
 class HostStatus(msgspec.Struct, frozen=True):
     """The state of the playground process and of its model."""
 
-    state: State = "off"
+    state: WorkerStatus = "off"
     text: str = ""  # progress, or why the process ended
     model: str = ""
     dtype: str = ""
@@ -153,7 +153,7 @@ class LaneDone(msgspec.Struct, frozen=True, tag_field="kind", tag="lane"):
     distinct_2: float
 
 
-Event = Tokens | Beams | LaneDone
+GenerationEvent = Tokens | Beams | LaneDone
 
 
 # --- answers ----------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
     status: HostStatus | None = None
 
 
-Message = StatusMessage | ProgressMessage | EventMessage | ResultMessage | ErrorMessage
+PlaygroundMessage = StatusMessage | ProgressMessage | EventMessage | ResultMessage | ErrorMessage
 
 
 class PromptTooLongError(LabError):
@@ -239,7 +239,7 @@ class PromptTooLongError(LabError):
 # --- lines ------------------------------------------------------------------------------------------
 
 
-def encode_line(message: RequestMessage | Message) -> bytes:
+def encode_line(message: RequestMessage | PlaygroundMessage) -> bytes:
     """A message as one line of strict JSON in ASCII. NaN and infinities are written as strings."""
     return to_json(message).encode() + b"\n"
 
@@ -268,24 +268,26 @@ def decode_request(line: bytes) -> RequestMessage:
         ) from None
 
 
-def decode_message(line: bytes) -> Message | None:
+def decode_message(line: bytes) -> PlaygroundMessage | None:
     """The message on a line; None for a line that is no message, or a message of an unknown kind."""
     try:
-        message: Message = msgspec.convert(json.loads(line), Message, strict=False, str_keys=True)
+        message: PlaygroundMessage = msgspec.convert(
+            json.loads(line), PlaygroundMessage, strict=False, str_keys=True
+        )
     except (ValueError, RecursionError):  # ValidationError is a ValueError
         return None
     return message
 
 
-def event_fields(event: Event) -> tuple[str, dict[str, object]]:
+def event_fields(event: GenerationEvent) -> tuple[str, dict[str, object]]:
     """The kind and the fields of an event, as a recording keeps them."""
     fields = jsonable(event)
     return fields.pop("kind"), fields
 
 
-def read_event(kind: str, fields: dict[str, object]) -> Event | None:
+def read_event(kind: str, fields: dict[str, object]) -> GenerationEvent | None:
     """The event of a recording; None for an unknown kind. Raises LabError for fields that do not fit."""
     if kind not in ("tokens", "beams", "lane"):
         return None
-    event: Event = from_plain({**fields, "kind": kind}, Event, "the recorded event")  # type: ignore[arg-type]
+    event: GenerationEvent = from_plain({**fields, "kind": kind}, GenerationEvent, "the recorded event")  # type: ignore[arg-type]
     return event

@@ -25,9 +25,9 @@ from tui_lab.data.bundled import NAMES as BUNDLED
 from tui_lab.data.files import EXTENSIONS
 from tui_lab.models.catalog import home
 from tui_lab.retention.statistics import Interval, wilson
-from tui_lab.runs.events import LineTail, LineWriter
+from tui_lab.runs.events import EventLineWriter, LineTail
 
-Choice = Literal["left", "right", "tie", "skip"]
+VoteChoice = Literal["left", "right", "tie", "skip"]
 FILE_NAME = "votes.jsonl"
 VERSION = 1
 #: Largest number of prompts of one session.
@@ -80,7 +80,7 @@ class VoteRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", ta
     prompt: Annotated[int, msgspec.Meta(ge=0)]  # index
     text: str = ""
     left: Literal[0, 1]
-    choice: Choice
+    choice: VoteChoice
     winner: int | None = None
     answers: list[dict[str, object]] = []
     t: float = 0.0  # seconds since the epoch
@@ -93,7 +93,7 @@ class Vote:
 
     prompt: int
     left: Literal[0, 1]
-    choice: Choice
+    choice: VoteChoice
 
     @property
     def winner(self) -> int | None:
@@ -147,7 +147,7 @@ class VotingSession:
         """The next prompts without a vote."""
         return [n for n in range(len(self.settings.prompts)) if n not in self.votes][:count]
 
-    def vote(self, prompt: int, choice: Choice, answers: Sequence[Mapping[str, object]] = ()) -> Vote:
+    def vote(self, prompt: int, choice: VoteChoice, answers: Sequence[Mapping[str, object]] = ()) -> Vote:
         """Stores a vote with the ``answers``, A first. Raises LabError if it cannot be written."""
         vote = Vote(prompt, self.left(prompt), choice)
         _append(
@@ -273,7 +273,7 @@ def _append(path: Path, record: SessionRecord | VoteRecord) -> None:
     """Appends a record. Raises LabError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        writer = LineWriter(path)
+        writer = EventLineWriter(path)
         try:
             writer.append(msgspec.to_builtins(record))
         finally:

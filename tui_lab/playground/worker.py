@@ -35,9 +35,9 @@ from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
 from tui_lab.playground.messages import (
     DETAILS,
-    Event,
     Generated,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     LoadRequest,
@@ -54,7 +54,7 @@ FLUSH_S = 0.1
 #: Largest number of new tokens of a request.
 MAX_NEW_TOKENS = 32_768
 
-OnProgress = Callable[[str], None]
+OnLoadProgress = Callable[[str], None]
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Worker:
             has_template=bool(self._model.tokenizer.chat_template),
         )
 
-    def load(self, request: LoadRequest, on_progress: OnProgress) -> None:
+    def load(self, request: LoadRequest, on_progress: OnLoadProgress) -> None:
         """Loads a base model in place of the one before, and the adapter if the request names a run."""
         if request.quantization not in ("none", "nf4"):
             raise LabError(f"quantization is none or nf4, not {sanitize(request.quantization)!r}")
@@ -119,7 +119,7 @@ class Worker:
         if target.adapter is not None:
             self._add("tuned", target, on_progress)
 
-    def add(self, name: str, location: str, on_progress: OnProgress) -> None:
+    def add(self, name: str, location: str, on_progress: OnLoadProgress) -> None:
         """Adds an adapter or a whole model for comparison."""
         if not name or name != "".join(name.split()) or "=" in name or "," in name:
             raise LabError(f"{sanitize(name)!r} cannot name an adapter: take one word without '=' and ','")
@@ -127,7 +127,7 @@ class Worker:
             raise LabError(f"the name {sanitize(name)!r} is taken; choose another")
         self._add(name, adapter_target(location), on_progress)
 
-    def _add(self, name: str, target: ModelReference, on_progress: OnProgress) -> None:
+    def _add(self, name: str, target: ModelReference, on_progress: OnLoadProgress) -> None:
         loaded = self._loaded
         session = loaded.session
         if target.adapter is None:
@@ -167,7 +167,7 @@ class Worker:
     def generate(
         self,
         request: GenerateRequest,
-        emit: Callable[[PromptLength | Event], None],
+        emit: Callable[[PromptLength | GenerationEvent], None],
         cancelled: Callable[[], bool],
     ) -> Generated | TooLong:
         """Encodes the prompt, emits its length, then decodes all lanes and emits their events about ten times
@@ -258,7 +258,7 @@ class EventBatcher:
 
     def __init__(
         self,
-        emit: Callable[[Event], None],
+        emit: Callable[[GenerationEvent], None],
         summarise: Callable[[LaneResult], LaneDone],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -51,7 +51,7 @@ class ModelFacts(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResolvedChoice:
     """One resolved field, with the reason."""
 
     field: str
@@ -66,7 +66,7 @@ class Resolution:
     ``reasons`` in the order they were settled."""
 
     values: dict[str, Any]
-    reasons: list[Choice]
+    reasons: list[ResolvedChoice]
     warnings: list[str]
 
 
@@ -106,11 +106,11 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
 
 def _settle(found: Resolution, field: str, value: object, reason: str) -> None:
     found.values[field] = value
-    found.reasons.append(Choice(field, value, reason))
+    found.reasons.append(ResolvedChoice(field, value, reason))
 
 
 def _note(found: Resolution, field: str, value: object, reason: str) -> None:
-    found.reasons.append(Choice(field, value, reason))
+    found.reasons.append(ResolvedChoice(field, value, reason))
 
 
 # --------------------------------------------------------------------------------------------------

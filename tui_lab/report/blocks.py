@@ -35,7 +35,7 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class Commands:
+class CommandsBlock:
     """Shell commands."""
 
     kind: ClassVar[str] = "code"
@@ -43,7 +43,7 @@ class Commands:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FigureBlock:
     """A chart with its description and, if ``with_table``, some of its values."""
 
     kind: ClassVar[str] = "figure"
@@ -52,7 +52,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Details:
+class DetailsBlock:
     """Tables that are folded away in HTML."""
 
     kind: ClassVar[str] = "details"
@@ -60,7 +60,7 @@ class Details:
     tables: tuple[Table, ...]
 
 
-Block: TypeAlias = Paragraph | Bullets | Table | Quote | Commands | Figure | Details
+Block: TypeAlias = Paragraph | Bullets | Table | Quote | CommandsBlock | FigureBlock | DetailsBlock
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Series:
+class ChartSeries:
     """One series of a chart. ``colour`` is an index of the palette; ``lows`` and ``highs`` are an interval at
     every point, which the style "band" fills; NaN is a gap. ``described``: the series appears in the
     description and the table."""
@@ -83,7 +83,7 @@ class Chart:
     id: str
     title: str
     y_name: str
-    series: tuple[Series, ...]
+    series: tuple[ChartSeries, ...]
     unit: str = "number"
     x_name: str = "step"
     from_zero: bool = True
@@ -125,7 +125,7 @@ class Chart:
         return self.show(value) + interval
 
 
-def _common_steps(series: Sequence[Series]) -> list[float]:
+def _common_steps(series: Sequence[ChartSeries]) -> list[float]:
     """The rows of a table: the steps of rarely measured series, where values of all can be compared."""
     sparse = sorted({x for one in series if len(one.xs) <= TABLE_ROWS for x in one.xs})
     longest = max((one.xs for one in series), key=len, default=[])
@@ -182,19 +182,19 @@ def charts(state: RunState, threshold: float | None) -> list[Chart]:
 def _one(id: str, title: str, y_name: str, curve: Curve, colour: int) -> Chart | None:
     if not any(map(math.isfinite, curve.values)):
         return None
-    return Chart(id, title, y_name, (Series(y_name, colour, curve.steps, curve.values),))
+    return Chart(id, title, y_name, (ChartSeries(y_name, colour, curve.steps, curve.values),))
 
 
 def _loss(state: RunState) -> Chart | None:
     train, held = state.loss, state.validation
     series = []
     if train.values:
-        series.append(Series("training", 0, train.steps, train.values))
+        series.append(ChartSeries("training", 0, train.steps, train.values))
     if len(train.values) >= SMOOTHED_FROM:
         values = smooth(train.values, SMOOTHING)
-        series.append(Series("training, smoothed", 1, train.steps, values, "thick", described=False))
+        series.append(ChartSeries("training, smoothed", 1, train.steps, values, "thick", described=False))
     if held.values:
-        series.append(Series("validation", 2, held.steps, held.values, "points"))
+        series.append(ChartSeries("validation", 2, held.steps, held.values, "points"))
     if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
     return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))
@@ -202,9 +202,9 @@ def _loss(state: RunState) -> Chart | None:
 
 def _intervals(
     name: str, colour: int, xs: Sequence[float], estimates: Sequence[IntervalRecord] | Sequence[Interval]
-) -> Series:
+) -> ChartSeries:
     lows, highs = [one.low for one in estimates], [one.high for one in estimates]
-    return Series(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
+    return ChartSeries(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
 
 
 def _retention(state: RunState, threshold: float | None) -> Chart | None:
@@ -216,7 +216,9 @@ def _retention(state: RunState, threshold: float | None) -> Chart | None:
     ]
     if threshold is not None:
         ends = [0.0, float(max(state.total_steps, probes[-1].step, 1))]
-        series.append(Series(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False))
+        series.append(
+            ChartSeries(f"threshold {threshold:g}", 7, ends, [threshold] * 2, "dashed", described=False)
+        )
     name = "share of the base's knowledge that is retained"
     return Chart("retention", "Retention by probes of items", name, tuple(series), from_zero=False)
 
@@ -241,7 +243,7 @@ def _memory(state: RunState) -> Chart | None:
     elif not curves and state.telemetry.resident.values:
         curves["resident"] = state.telemetry.resident
     series = [
-        Series(memory_name(label), place % 7, curve.steps, curve.values)
+        ChartSeries(memory_name(label), place % 7, curve.steps, curve.values)
         for place, (label, curve) in enumerate(curves.items())
         if any(map(math.isfinite, curve.values))
     ]
@@ -257,7 +259,7 @@ def _memory(state: RunState) -> Chart | None:
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
         if math.isfinite(low) and math.isfinite(high):
             series.append(
-                Series(
+                ChartSeries(
                     "forecast, its bounds",
                     7,
                     ends,
@@ -268,7 +270,7 @@ def _memory(state: RunState) -> Chart | None:
                     described=False,
                 )
             )
-        series.append(Series("forecast of the peak", 7, ends, [total] * 2, "dashed"))
+        series.append(ChartSeries("forecast of the peak", 7, ends, [total] * 2, "dashed"))
     title = "Memory against the forecast" if math.isfinite(total) else "Memory"
     return Chart("memory", title, "bytes", tuple(series), unit="bytes")
 

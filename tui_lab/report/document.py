@@ -30,10 +30,10 @@ from tui_lab.report import retention
 from tui_lab.report.blocks import (
     Block,
     Bullets,
-    Commands,
-    Details,
+    CommandsBlock,
+    DetailsBlock,
     Document,
-    Figure,
+    FigureBlock,
     Paragraph,
     Quote,
     Section,
@@ -177,7 +177,7 @@ def _figures(facts: ReportFacts) -> Iterator[tuple[str, str]]:
 
 def _curves(facts: ReportFacts) -> Iterator[Block]:
     found = charts(facts.log, facts.threshold)
-    yield from map(Figure, found)
+    yield from map(FigureBlock, found)
     if not found:
         yield Paragraph("No step was recorded, so there is nothing to draw.")
 
@@ -356,7 +356,7 @@ def _recipe(facts: ReportFacts) -> Iterator[Block]:
             yield Paragraph(f"All fields are as in the preset {facts.base_preset}.")
         rows = [(name, _text(value), "set" if name in changed else "") for name, value in recipe.items()]
         all_fields = Table("Every field", ("field", "value", "on top of the preset"), tuple(rows))
-        yield Details("The whole recipe", (all_fields,))
+        yield DetailsBlock("The whole recipe", (all_fields,))
 
 
 def _data(facts: ReportFacts) -> Iterator[Block]:
@@ -369,7 +369,7 @@ def _data(facts: ReportFacts) -> Iterator[Block]:
     yield _pair_table("Training data", pairs)
     rest = [(key.replace("_", " "), _text(v)) for key, v in known.items() if key not in DATA_NAMES]
     if rest:
-        yield Details("More about the data", (_pair_table("Other facts", rest),))
+        yield DetailsBlock("More about the data", (_pair_table("Other facts", rest),))
 
 
 def _machine(facts: ReportFacts) -> Iterator[Block]:
@@ -394,14 +394,14 @@ def _repeat(facts: ReportFacts) -> Iterator[Block]:
         yield Paragraph("The recipe cannot be read, so no command can be given.")
         return
     yield Paragraph("The same recipe as a command, with everything that differs from the preset:")
-    yield Commands(facts.command)
+    yield CommandsBlock(facts.command)
     if any(entry.kind == "recipe_changed" for entry in facts.course):
         yield Paragraph(
             "This is the recipe of the last attempt. It was changed during the run, so no single command "
             "repeats the run exactly; the first section lists the changes with their times."
         )
     yield Paragraph("Or from the recipe in the run's folder (RUN), even if the preset changes:")
-    yield Commands("tui-lab train --preset RUN/recipe.toml")
+    yield CommandsBlock("tui-lab train --preset RUN/recipe.toml")
     pinned = recipe.revision or "none pinned"
     if recipe.model == "pocket":
         version = facts.log.started.versions.get("tui_lab") if facts.log.started else None
@@ -417,7 +417,7 @@ def _repeat(facts: ReportFacts) -> Iterator[Block]:
     yield Paragraph("The measurements after the run, and this report:")
     suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in facts.measured.suites)
     name = shlex.quote(facts.run)
-    yield Commands(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
+    yield CommandsBlock(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
 
 
 def _unknown(facts: ReportFacts) -> Iterator[Block]:

@@ -31,7 +31,7 @@ from tui_lab.runs import cost_so_far, wording
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import Event, SampleEvent, kind_of
+from tui_lab.runs.schema import RunEvent, SampleEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
 RETENTION_FOLDER = "retention"
@@ -387,7 +387,7 @@ def _without_items(result: dict[str, object]) -> dict[str, object]:
 
 
 def _json(value: object) -> object:
-    if isinstance(value, Event):
+    if isinstance(value, RunEvent):
         return _event_fields(value)
     if isinstance(value, list):
         return [_json(item) for item in value]
@@ -396,7 +396,7 @@ def _json(value: object) -> object:
     return msgspec.to_builtins(value)
 
 
-def _event_fields(event: Event) -> dict[str, object]:
+def _event_fields(event: RunEvent) -> dict[str, object]:
     """The fields of an event that have a value, without those that every event has."""
     found: dict[str, object] = msgspec.to_builtins(event)
     return {k: v for k, v in found.items() if k not in ("v", "t", "kind") and v is not None}

@@ -21,7 +21,7 @@ MAX_BYTES = 64 << 20
 STRENGTH, ACQUISITION, PROBE_BASE = "strength.json", "acquisition.json", "probe_base.json"
 
 
-class StrengthPoint(Struct, frozen=True):
+class ReportedStrengthPoint(Struct, frozen=True):
     """Gain and retention at one strength."""
 
     strength: float
@@ -41,7 +41,7 @@ class RecommendedStrength(Struct, frozen=True):
 class StrengthResult(Struct, frozen=True):
     """A strength sweep."""
 
-    points: list[StrengthPoint] = []
+    points: list[ReportedStrengthPoint] = []
     recommended: RecommendedStrength | None = None
     suite: str = ""
     n: int | None = None
@@ -74,7 +74,7 @@ class AnswerItem(Struct, frozen=True):
     expected: str = ""
 
 
-class AcquisitionResult(Struct, frozen=True):
+class ReportedAcquisition(Struct, frozen=True):
     """What was learned, measured after the run: scores by name, answers, and validation less training
     loss."""
 
@@ -91,7 +91,7 @@ class MeasuredResults:
 
     suites: dict[str, SuiteResult]
     strength: StrengthResult
-    acquisition: AcquisitionResult
+    acquisition: ReportedAcquisition
     raw: dict[str, dict[str, object]]
     problems: list[str]
 
@@ -101,7 +101,7 @@ def read_results(folder: Path) -> MeasuredResults:
     suites: dict[str, SuiteResult] = {}
     raw: dict[str, dict[str, object]] = {}
     problems: list[str] = []
-    strength, acquisition = StrengthResult(), AcquisitionResult()
+    strength, acquisition = StrengthResult(), ReportedAcquisition()
     for path in sorted(folder.glob("*.json")):
         try:
             if path.name == STRENGTH:
@@ -109,7 +109,7 @@ def read_results(folder: Path) -> MeasuredResults:
                 strength = from_plain(raw[STRENGTH], StrengthResult, path.name)
             elif path.name == ACQUISITION:
                 raw[ACQUISITION] = _read_object(path)
-                acquisition = from_plain(raw[ACQUISITION], AcquisitionResult, path.name)
+                acquisition = from_plain(raw[ACQUISITION], ReportedAcquisition, path.name)
             elif path.name != PROBE_BASE:
                 result = results.read(path)
                 suites[result.suite] = result

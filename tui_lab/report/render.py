@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.report.blocks import Document
-from tui_lab.report.charts import Chart, Series, thinned
+from tui_lab.report.charts import Chart, ChartSeries, thinned
 from tui_lab.report.svg import svg
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,7 +115,7 @@ def _sparklines(chart: Chart) -> str:
     return "\n".join(f"{spark}  {name}" for name, spark in sparks if spark)
 
 
-def sparkline(series: Series) -> str:
+def sparkline(series: ChartSeries) -> str:
     """A series as a row of bars between its lowest and its highest value; "" for fewer than two values."""
     points = thinned(series.xs, series.ys, SPARK_COLUMNS)
     known = [y for _, y in points if math.isfinite(y)]

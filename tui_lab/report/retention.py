@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tui_lab.core.format import UNKNOWN, decimal, finite, significant
-from tui_lab.report.blocks import Block, Figure, Paragraph, whole
+from tui_lab.report.blocks import Block, FigureBlock, Paragraph, whole
 from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.facts import ReportFacts, flips
-from tui_lab.retention.results import Comparison, SuiteResult
+from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.verdicts import VERDICTS
@@ -98,7 +98,7 @@ def _suite(result: SuiteResult) -> Iterator[Block]:
         yield Paragraph(f"Warning: {warning}")
 
 
-def _row(name: str, compared: Comparison, chance: float | None) -> tuple[str, ...]:
+def _row(name: str, compared: SuiteComparison, chance: float | None) -> tuple[str, ...]:
     found = compared.headline
     return (
         name,
@@ -166,7 +166,7 @@ def strength(facts: ReportFacts) -> Iterator[Block]:
         advice = "No strength is recommended" if at is None else f"Recommended: {at:g}"
         yield Paragraph(f"{advice}: {recommended.reason}.")
     if (chart := strength_chart(sweep)) is not None:
-        yield Figure(chart, with_table=False)
+        yield FigureBlock(chart, with_table=False)
     rows = [
         (
             significant(point.strength),

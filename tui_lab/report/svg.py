@@ -11,7 +11,7 @@ from dataclasses import replace
 from html import escape
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report.charts import Chart, Series, thinned
+from tui_lab.report.charts import Chart, ChartSeries, thinned
 
 WIDTH, HEIGHT = 720.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 76.0, 12.0, 40.0, 44.0
@@ -68,7 +68,7 @@ def svg(chart: Chart) -> str:
     return "\n".join(parts)
 
 
-def _thinned(line: Series) -> Series:
+def _thinned(line: ChartSeries) -> ChartSeries:
     """The series with no more points than are visible."""
     if line.lows or line.highs:
         return line
@@ -127,7 +127,7 @@ def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
     )
 
 
-def _series(line: Series, scale: _Scale) -> Iterator[str]:
+def _series(line: ChartSeries, scale: _Scale) -> Iterator[str]:
     colour = f"c{line.colour}"
     if line.style == "band":
         top = scale.y(max(line.highs))
@@ -169,7 +169,7 @@ def _unbroken(points: Sequence[Point], scale: _Scale) -> Iterator[list[Point]]:
         yield stretch
 
 
-def _legend(lines: Sequence[Series]) -> Iterator[str]:
+def _legend(lines: Sequence[ChartSeries]) -> Iterator[str]:
     x, y = LEFT, 14.0
     for line in lines:
         width = MARK_PX + CHARACTER_PX * len(line.name)

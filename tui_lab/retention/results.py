@@ -66,7 +66,7 @@ class ItemResult(msgspec.Struct, kw_only=True):
         return self.tuned is not None and self.base.correct is False and self.tuned.correct is True
 
 
-class Comparison(msgspec.Struct):
+class SuiteComparison(msgspec.Struct):
     """Before and after on the same items.
 
     ``a``, ``b``, ``c``, ``d`` count items that stayed right, were lost, were gained and stayed wrong; ``n``
@@ -104,7 +104,7 @@ class HeldBackResult(msgspec.Struct):
     """The comparison on the categories that replay never rehearses."""
 
     categories: list[str]
-    comparison: Comparison | None
+    comparison: SuiteComparison | None
 
 
 class SuiteResult(msgspec.Struct, kw_only=True):
@@ -129,8 +129,8 @@ class SuiteResult(msgspec.Struct, kw_only=True):
     base: dict[str, Metric]
     tuned: dict[str, Metric] | None = None
     items: list[ItemResult]
-    comparison: Comparison | None = None
-    categories: dict[str, Comparison] = {}
+    comparison: SuiteComparison | None = None
+    categories: dict[str, SuiteComparison] = {}
     held_back: HeldBackResult | None = None
     warnings: list[str]
 
@@ -231,7 +231,7 @@ def _warnings(suite: Suite, base: Sequence[ItemScore]) -> list[str]:
 
 def compare(
     suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], threshold: float = THRESHOLD
-) -> Comparison:
+) -> SuiteComparison:
     """Before and after on the same items, by the suite's metric. Documents are not right or wrong: all their
     counts are 0."""
     pre, post = (metrics.metrics(suite, scores)[suite.metric] for scores in (before, after))
@@ -248,7 +248,7 @@ def compare(
             change = Interval(change.value, -math.inf, math.inf)
     else:
         verdict = judge_paired(counts, suite.chance, threshold)
-    return Comparison(
+    return SuiteComparison(
         metric=suite.metric,
         threshold=threshold,
         pre=pre.value,
@@ -306,7 +306,7 @@ def _log(value: float) -> float:
 
 def compare_categories(
     suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], threshold: float = THRESHOLD
-) -> dict[str, Comparison]:
+) -> dict[str, SuiteComparison]:
     """The comparison of each category by itself; empty where there is only one."""
     if len(suite.categories) < 2:
         return {}
@@ -330,7 +330,7 @@ def _compare_part(
     before: Sequence[ItemScore],
     after: Sequence[ItemScore],
     threshold: float,
-) -> Comparison:
+) -> SuiteComparison:
     at = [n for n, item in enumerate(suite.items) if item.category in names]
     items = tuple(suite.items[n] for n in at)
     has_choices = suite.kind == "choice" and suite.metric in ("acc", "acc_norm", "mc2")

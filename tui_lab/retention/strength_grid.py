@@ -79,7 +79,7 @@ def check_strength(strength: float) -> float:
 
 
 @dataclass(frozen=True)
-class StrengthPoint:
+class PointSummary:
     """The measurements at one strength. ``retention`` is above chance where the suite has a chance level."""
 
     strength: float
@@ -88,7 +88,7 @@ class StrengthPoint:
     verdict: str
 
 
-def recommend(points: Sequence[StrengthPoint], keep: float = KEEP) -> tuple[float | None, str]:
+def recommend(points: Sequence[PointSummary], keep: float = KEEP) -> tuple[float | None, str]:
     """The recommended strength and the reason: the best acquisition among those with a retention of at least
     ``keep``, else the best retention; None where that cannot be determined."""
     if not points:

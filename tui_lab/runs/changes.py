@@ -15,7 +15,7 @@ from tui_lab.recipes.recipe import Recipe, read_recipe
 from tui_lab.runs.event_parts import RecipeChange
 from tui_lab.runs.folder import Run
 
-Weight = Literal["harmless", "course", "refused"]
+ChangeWeight = Literal["harmless", "course", "refused"]
 
 #: Fields that do not affect the training, only what is shown and saved.
 HARMLESS = {
@@ -95,7 +95,7 @@ def compare(before: Recipe, after: Recipe) -> list[RecipeChange]:
     return found
 
 
-def _effect(key: str, before: Recipe, after: Recipe) -> tuple[Weight, str]:
+def _effect(key: str, before: Recipe, after: Recipe) -> tuple[ChangeWeight, str]:
     if key in HARMLESS:
         return "harmless", HARMLESS[key]
     if key in _BATCH and before.effective_batch_size == after.effective_batch_size:

@@ -14,7 +14,7 @@ import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
-from tui_lab.runs.events import LineTail, LineWriter
+from tui_lab.runs.events import EventLineWriter, LineTail
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import CommandRecord, encode_line
 
@@ -36,7 +36,7 @@ def send(run: Run, name: str) -> str:
         raise LabError(f"command {name!r}: a run understands {', '.join(COMMANDS)}")
     command_id = secrets.token_hex(6)
     try:
-        writer = LineWriter(run.commands_path)
+        writer = EventLineWriter(run.commands_path)
         try:
             fields = msgspec.to_builtins(CommandRecord(command_id, name, time.time()))
             writer.append_line(encode_line(fields))

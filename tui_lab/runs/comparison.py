@@ -23,7 +23,7 @@ class Compared:
     complete: bool = True
 
 
-class Comparison:
+class RunComparison:
     """Keeps the readers of the compared runs. One thread at a time."""
 
     def __init__(self) -> None:

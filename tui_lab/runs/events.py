@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from tui_lab.runs.schema import DamagedRecord, EndEvent, Event, decode_event, encode_event, encode_line
+from tui_lab.runs.schema import DamagedRecord, EndEvent, RunEvent, decode_event, encode_event, encode_line
 
 _CHUNK_BYTES = 1 << 18
 #: More than any end record has.
@@ -26,10 +26,10 @@ class LogLine(NamedTuple):
     """One line of a log and the event that it holds."""
 
     line: bytes
-    event: Event
+    event: RunEvent
 
 
-def last_event(path: Path) -> Event | None:
+def last_event(path: Path) -> RunEvent | None:
     """The last event of a log, read from its last 16 KiB; None when there is none, or it is damaged."""
     try:
         with path.open("rb") as file:
@@ -48,7 +48,7 @@ def has_ended(path: Path) -> bool:
     return isinstance(last_event(path), EndEvent)
 
 
-class LineWriter:
+class EventLineWriter:
     """Appends whole lines to a file that others read. Each line is one ``write`` call; a lock between threads
     keeps a line in one piece where the disk takes it in parts."""
 
@@ -81,10 +81,10 @@ class LineWriter:
         os.close(self._descriptor)
 
 
-class EventWriter(LineWriter):
+class EventWriter(EventLineWriter):
     """The writer of ``events.jsonl``."""
 
-    def write(self, event: Event) -> None:
+    def write(self, event: RunEvent) -> None:
         """Appends one event, with the present time where it has none. Raises OSError."""
         self.append_line(encode_event(event if event.t else replace(event, t=round(time.time(), 3))))
 
@@ -163,11 +163,11 @@ class EventTail(LineTail):
                 break
         return found
 
-    def read(self, max_records: int = 2_000, max_s: float = 0.02) -> list[Event]:
+    def read(self, max_records: int = 2_000, max_s: float = 0.02) -> list[RunEvent]:
         """The next events, at most ``max_records`` and for about ``max_s`` seconds; [] when there are
         none."""
         return [each.event for each in self.read_lines(max_records, max_s)]
 
-    def read_all(self) -> list[Event]:
+    def read_all(self) -> list[RunEvent]:
         """All remaining events, for commands that have no screen to keep responsive."""
         return self.read(max_records=1 << 62, max_s=math.inf)

@@ -13,7 +13,7 @@ from tui_lab.recipes.recipe import FIELDS, Recipe
 from tui_lab.runs.events import EventTail
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue.sweep import format_value
-from tui_lab.runs.schema import Event, ItemProbeEvent, ResumedEvent, StepEvent, ValidationEvent
+from tui_lab.runs.schema import ItemProbeEvent, ResumedEvent, RunEvent, StepEvent, ValidationEvent
 
 METRICS = ("loss", "validation", "retention")
 AXES = ("steps", "tokens", "time")
@@ -85,7 +85,7 @@ class CurveReader:
         """Whether the newest read reached the end of the log."""
         return self._tail.at_end
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: RunEvent) -> None:
         points = self.curves.points
         if isinstance(event, ResumedEvent):
             self._at = event.t

@@ -26,9 +26,9 @@ from tui_lab.runs.schema import (
     ContinuedEvent,
     DamagedRecord,
     EndEvent,
-    Event,
     PausedEvent,
     ResumedEvent,
+    RunEvent,
     StepEvent,
     decode_event,
     encode_event,
@@ -95,7 +95,7 @@ class Replay:
         self._t = math.nan  # time of the newest record that was replayed
         self._gap_s = 0.0  # remaining time before the next record, after the cut
         self._gap_whole_s = self._gap_real_s = 0.0
-        self._next: tuple[bytes, Event | None] | None = None
+        self._next: tuple[bytes, RunEvent | None] | None = None
         try:
             if directory is None:
                 self._place = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
@@ -175,7 +175,7 @@ class Replay:
         self._fetch()
         return line
 
-    def _observe(self, event: Event | None) -> None:
+    def _observe(self, event: RunEvent | None) -> None:
         """Updates time, step and pause from an event that is replayed."""
         if (t := _time(event)) is not None:
             self._t = t
@@ -245,7 +245,7 @@ class Replay:
     def _answer(self, command: CommandRecord, outcome: str) -> None:
         self._append(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: RunEvent) -> None:
         """Writes an event of the replay itself, at the recording's time."""
         self._write([encode_event(replace(event, t=round(self.now(), 3)))])
 
@@ -313,7 +313,7 @@ def check_speed(speed: float) -> float:
     return speed
 
 
-def _decode(line: bytes) -> Event | None:
+def _decode(line: bytes) -> RunEvent | None:
     """The event of a line; None for a damaged one, which is copied all the same."""
     try:
         return decode_event(line)
@@ -321,7 +321,7 @@ def _decode(line: bytes) -> Event | None:
         return None
 
 
-def _time(event: Event | None) -> float | None:
+def _time(event: RunEvent | None) -> float | None:
     """The time of an event; None where it is unknown or impossible."""
     return event.t if event is not None and 0 < event.t < 1e12 else None
 

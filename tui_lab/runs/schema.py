@@ -43,14 +43,14 @@ class DamagedRecord(ValueError):
     """A line that is not a valid record; the message is one sentence."""
 
 
-class Event(Struct, kw_only=True, frozen=True, tag_field="kind"):
+class RunEvent(Struct, kw_only=True, frozen=True, tag_field="kind"):
     """Fields of every event. ``t``: seconds since 1970, set by the writer."""
 
     v: int = EVENTS_VERSION
     t: float = 0.0
 
 
-class UnknownEvent(Event, tag="unknown", kw_only=True, frozen=True):
+class UnknownEvent(RunEvent, tag="unknown", kw_only=True, frozen=True):
     """An event of a kind that this version does not know."""
 
     name: str = ""
@@ -60,7 +60,7 @@ class UnknownEvent(Event, tag="unknown", kw_only=True, frozen=True):
 # an attempt and its set-up
 
 
-class ResumedEvent(Event, tag="resumed", kw_only=True, frozen=True):
+class ResumedEvent(RunEvent, tag="resumed", kw_only=True, frozen=True):
     """The first event of every attempt. Events after ``from_step`` of earlier attempts are superseded.
     ``attempt`` counts from 1; 0 in logs that do not have it."""
 
@@ -68,7 +68,7 @@ class ResumedEvent(Event, tag="resumed", kw_only=True, frozen=True):
     attempt: Count = 0
 
 
-class StartedEvent(Event, tag="started", kw_only=True, frozen=True):
+class StartedEvent(RunEvent, tag="started", kw_only=True, frozen=True):
     """The process of an attempt, its libraries and its device."""
 
     pid: int | None = None
@@ -78,14 +78,14 @@ class StartedEvent(Event, tag="started", kw_only=True, frozen=True):
     threads: int | None = None
 
 
-class PhaseEvent(Event, tag="phase", kw_only=True, frozen=True):
+class PhaseEvent(RunEvent, tag="phase", kw_only=True, frozen=True):
     """What the run does from now on, see :data:`tui_lab.core.format.PHASES`."""
 
     name: str
     detail: str = ""
 
 
-class ChoiceEvent(Event, tag="choice", kw_only=True, frozen=True):
+class ChoiceEvent(RunEvent, tag="choice", kw_only=True, frozen=True):
     """A value that was chosen for the user, with the reason."""
 
     field: str
@@ -93,19 +93,19 @@ class ChoiceEvent(Event, tag="choice", kw_only=True, frozen=True):
     reason: str = ""
 
 
-class WarningEvent(Event, tag="warning", kw_only=True, frozen=True):
+class WarningEvent(RunEvent, tag="warning", kw_only=True, frozen=True):
     """Something that the user should know."""
 
     text: str
 
 
-class RecipeChangedEvent(Event, tag="recipe_changed", kw_only=True, frozen=True):
+class RecipeChangedEvent(RunEvent, tag="recipe_changed", kw_only=True, frozen=True):
     """How the recipe differs from the one of the attempt before."""
 
     changes: list[RecipeChange]
 
 
-class DataEvent(Event, tag="data", kw_only=True, frozen=True):
+class DataEvent(RunEvent, tag="data", kw_only=True, frozen=True):
     """The prepared data: counts of rows and tokens, and of rows that were changed or left out."""
 
     name: str = ""
@@ -144,7 +144,7 @@ class DataEvent(Event, tag="data", kw_only=True, frozen=True):
     replay_source: str | None = None
 
 
-class ForecastEvent(Event, tag="forecast", kw_only=True, frozen=True):
+class ForecastEvent(RunEvent, tag="forecast", kw_only=True, frozen=True):
     """The memory that the run is expected to take, bytes: in total with bounds, and by part."""
 
     total: float
@@ -154,7 +154,7 @@ class ForecastEvent(Event, tag="forecast", kw_only=True, frozen=True):
     device: str = ""
 
 
-class ModelEvent(Event, tag="model", kw_only=True, frozen=True):
+class ModelEvent(RunEvent, tag="model", kw_only=True, frozen=True):
     """The loaded model: its parameters, those that are trained, and kinds of linear modules."""
 
     parameters: int = 0
@@ -165,7 +165,7 @@ class ModelEvent(Event, tag="model", kw_only=True, frozen=True):
     chat_template_source: str = ""
 
 
-class PlanEvent(Event, tag="plan", kw_only=True, frozen=True):
+class PlanEvent(RunEvent, tag="plan", kw_only=True, frozen=True):
     """The planned training: steps in total and between validations and checkpoints."""
 
     total_steps: Step
@@ -180,7 +180,7 @@ class PlanEvent(Event, tag="plan", kw_only=True, frozen=True):
 # the training
 
 
-class StepEvent(Event, tag="step", kw_only=True, frozen=True):
+class StepEvent(RunEvent, tag="step", kw_only=True, frozen=True):
     """A logged step. ``tokens`` counts over the whole run, padding left out; ``memory`` is in bytes by label,
     of the fullest device; ``devices`` has each device where there are several; ``parts`` are terms of the
     loss beside cross-entropy."""
@@ -199,7 +199,7 @@ class StepEvent(Event, tag="step", kw_only=True, frozen=True):
     parts: Mapping[str, float] | None = None
 
 
-class ValidationEvent(Event, tag="eval", kw_only=True, frozen=True):
+class ValidationEvent(RunEvent, tag="eval", kw_only=True, frozen=True):
     """A validation: mean loss over ``rows`` held-out rows. ``when`` is "start", "during" or "end"."""
 
     step: Step
@@ -208,7 +208,7 @@ class ValidationEvent(Event, tag="eval", kw_only=True, frozen=True):
     when: str = ""
 
 
-class ScoreEvent(Event, tag="score", kw_only=True, frozen=True):
+class ScoreEvent(RunEvent, tag="score", kw_only=True, frozen=True):
     """The task's own score (0 to 1) of greedy answers to held-out rows."""
 
     name: str
@@ -223,7 +223,7 @@ class ScoreEvent(Event, tag="score", kw_only=True, frozen=True):
     examples: list[ScoredExample] = []
 
 
-class SampleEvent(Event, tag="sample", kw_only=True, frozen=True):
+class SampleEvent(RunEvent, tag="sample", kw_only=True, frozen=True):
     """A greedy answer to the recipe's sample prompt."""
 
     step: Step
@@ -231,7 +231,7 @@ class SampleEvent(Event, tag="sample", kw_only=True, frozen=True):
     text: str
 
 
-class CheckpointEvent(Event, tag="checkpoint", kw_only=True, frozen=True):
+class CheckpointEvent(RunEvent, tag="checkpoint", kw_only=True, frozen=True):
     """A checkpoint that was saved; ``reason`` is "best" for the lowest validation loss so far."""
 
     step: Step
@@ -239,7 +239,7 @@ class CheckpointEvent(Event, tag="checkpoint", kw_only=True, frozen=True):
     reason: str = ""
 
 
-class TelemetryEvent(Event, tag="telemetry", kw_only=True, frozen=True):
+class TelemetryEvent(RunEvent, tag="telemetry", kw_only=True, frozen=True):
     """GPUs and process over the last ``seconds``; ``energy_j`` counts from the beginning of the run."""
 
     step: Step
@@ -249,7 +249,7 @@ class TelemetryEvent(Event, tag="telemetry", kw_only=True, frozen=True):
     seconds: float | None = None
 
 
-class LadderEvent(Event, tag="ladder", kw_only=True, frozen=True):
+class LadderEvent(RunEvent, tag="ladder", kw_only=True, frozen=True):
     """Memory ran out at ``step``, and a rung of the ladder was taken."""
 
     step: Step
@@ -260,7 +260,7 @@ class LadderEvent(Event, tag="ladder", kw_only=True, frozen=True):
     after: LadderSettings | None = None
 
 
-class LadderCostEvent(Event, tag="ladder_cost", kw_only=True, frozen=True):
+class LadderCostEvent(RunEvent, tag="ladder_cost", kw_only=True, frozen=True):
     """How long a step takes before and after a rung was taken, seconds."""
 
     text: str
@@ -270,7 +270,7 @@ class LadderCostEvent(Event, tag="ladder_cost", kw_only=True, frozen=True):
     after_s: float | None = None
 
 
-class CommandEvent(Event, tag="command", kw_only=True, frozen=True):
+class CommandEvent(RunEvent, tag="command", kw_only=True, frozen=True):
     """The acknowledgement of a command."""
 
     id: str
@@ -278,13 +278,13 @@ class CommandEvent(Event, tag="command", kw_only=True, frozen=True):
     outcome: str = ""
 
 
-class PausedEvent(Event, tag="paused", kw_only=True, frozen=True):
+class PausedEvent(RunEvent, tag="paused", kw_only=True, frozen=True):
     """The run waits after ``step``."""
 
     step: Step
 
 
-class ContinuedEvent(Event, tag="continued", kw_only=True, frozen=True):
+class ContinuedEvent(RunEvent, tag="continued", kw_only=True, frozen=True):
     """The run continues after a pause of ``paused_s`` seconds."""
 
     step: Step
@@ -295,7 +295,7 @@ class ContinuedEvent(Event, tag="continued", kw_only=True, frozen=True):
 # retention
 
 
-class ProbePlanEvent(Event, tag="probe_plan", kw_only=True, frozen=True):
+class ProbePlanEvent(RunEvent, tag="probe_plan", kw_only=True, frozen=True):
     """How often retention is probed, with the reason. ``share``: of the training time."""
 
     share: float | None = None
@@ -311,13 +311,13 @@ class ProbePlanEvent(Event, tag="probe_plan", kw_only=True, frozen=True):
     reason: str = ""
 
 
-class ArmedEvent(Event, tag="armed", kw_only=True, frozen=True):
+class ArmedEvent(RunEvent, tag="armed", kw_only=True, frozen=True):
     """Whether the run stops once retention is surely lost."""
 
     on: bool
 
 
-class KlProbeEvent(Event, tag="kl_probe", kw_only=True, frozen=True):
+class KlProbeEvent(RunEvent, tag="kl_probe", kw_only=True, frozen=True):
     """KL divergence from the base in nats per token, on general text and on the task's."""
 
     step: Step
@@ -328,7 +328,7 @@ class KlProbeEvent(Event, tag="kl_probe", kw_only=True, frozen=True):
     seconds: float | None = None
 
 
-class ItemProbeEvent(Event, tag="item_probe", kw_only=True, frozen=True):
+class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
     """Items of a retention suite compared with the base: shares right before and after (``pre``, ``post``),
     flips (``b`` lost, ``c`` gained), retention, and the verdict."""
 
@@ -359,7 +359,7 @@ class ItemProbeEvent(Event, tag="item_probe", kw_only=True, frozen=True):
 # the end
 
 
-class SavedEvent(Event, tag="saved", kw_only=True, frozen=True):
+class SavedEvent(RunEvent, tag="saved", kw_only=True, frozen=True):
     """What the run saved: "adapter" or "model", in the folder ``path`` of the run."""
 
     path: str = ""
@@ -367,7 +367,7 @@ class SavedEvent(Event, tag="saved", kw_only=True, frozen=True):
     bytes: float | None = None
 
 
-class EndEvent(Event, tag="end", kw_only=True, frozen=True):
+class EndEvent(RunEvent, tag="end", kw_only=True, frozen=True):
     """The last event of an attempt that ended by itself: "finished", "stopped" or "failed"."""
 
     state: str = "finished"
@@ -417,14 +417,14 @@ KnownEvent: TypeAlias = (
 )
 
 
-def kind_of(event: Event) -> str:
+def kind_of(event: RunEvent) -> str:
     """The name of an event's kind, as the field ``kind`` has it."""
     return event.name if isinstance(event, UnknownEvent) else str(type(event).__struct_config__.tag)
 
 
 #: Every kind of event that this version knows.
 EVENT_KINDS: frozenset[str] = frozenset(
-    str(kind.__struct_config__.tag) for kind in Event.__subclasses__() if kind is not UnknownEvent
+    str(kind.__struct_config__.tag) for kind in RunEvent.__subclasses__() if kind is not UnknownEvent
 )
 
 
@@ -455,7 +455,7 @@ _EVENT_DECODER = msgspec.json.Decoder(KnownEvent, strict=False)
 _HEADER_DECODER = msgspec.json.Decoder(_Header, strict=False)
 
 
-def decode_event(line: bytes) -> Event:
+def decode_event(line: bytes) -> RunEvent:
     """The event of one line. Raises DamagedRecord."""
     try:
         return _EVENT_DECODER.decode(line)
@@ -480,7 +480,7 @@ def _reason(error: Exception) -> str:
     return "this line is not valid JSON"
 
 
-def encode_event(event: Event) -> bytes:
+def encode_event(event: RunEvent) -> bytes:
     """One event as one line, its end included; fields without a value are left out."""
     fields = msgspec.to_builtins(event)
     head = {"v": event.v, "t": event.t, "kind": kind_of(event)}

@@ -29,7 +29,6 @@ from tui_lab.runs.schema import (
     ContinuedEvent,
     DataEvent,
     EndEvent,
-    Event,
     ForecastEvent,
     ItemProbeEvent,
     KlProbeEvent,
@@ -42,6 +41,7 @@ from tui_lab.runs.schema import (
     ProbePlanEvent,
     RecipeChangedEvent,
     ResumedEvent,
+    RunEvent,
     SampleEvent,
     SavedEvent,
     ScoreEvent,
@@ -151,7 +151,7 @@ class RunState:
         self.armed = False
         self.ladder: list[LadderEvent] = []
         self.ladder_cost: LadderCostEvent | None = None
-        self.feed: deque[Event] = deque(maxlen=FEED_LENGTH)
+        self.feed: deque[RunEvent] = deque(maxlen=FEED_LENGTH)
         self.checkpoints: list[CheckpointEvent] = []
         self.saved: SavedEvent | None = None
         self.paused = False
@@ -163,7 +163,7 @@ class RunState:
 
     # ------------------------------------------------------------------ feeding
 
-    def apply(self, events: Iterable[Event]) -> bool:
+    def apply(self, events: Iterable[RunEvent]) -> bool:
         """Takes events in order; whether anything changed."""
         before = self.version
         for event in events:
@@ -174,7 +174,7 @@ class RunState:
                 self.version += 1
         return self.version != before
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: RunEvent) -> None:
         match event:
             case StepEvent():
                 self._take_step(event)
@@ -394,7 +394,7 @@ class Watcher:
         self._observe_end()
         return found
 
-    def read_events(self, max_records: int = 2_000, max_s: float = 0.02) -> list[Event]:
+    def read_events(self, max_records: int = 2_000, max_s: float = 0.02) -> list[RunEvent]:
         """Reads what is new, bounded, into the state; the events."""
         return [each.event for each in self.read_lines(max_records, max_s)]
 

@@ -19,7 +19,6 @@ from tui_lab.runs.schema import (
     ContinuedEvent,
     DataEvent,
     EndEvent,
-    Event,
     ItemProbeEvent,
     LadderCostEvent,
     LadderEvent,
@@ -30,6 +29,7 @@ from tui_lab.runs.schema import (
     ProbePlanEvent,
     RecipeChangedEvent,
     ResumedEvent,
+    RunEvent,
     SampleEvent,
     SavedEvent,
     ScoreEvent,
@@ -49,7 +49,7 @@ def text_line(value: Any, longest: int | None = None) -> str:
     return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
 
 
-def sentence(event: Event, longest: int | None = None) -> str:
+def sentence(event: RunEvent, longest: int | None = None) -> str:
     """An event in words; "" for kinds that have none (telemetry, forecast, distances from the base)."""
 
     def text(value: Any) -> str:
@@ -119,7 +119,7 @@ def sentence(event: Event, longest: int | None = None) -> str:
     return ""
 
 
-def line(event: Event, longest: int | None = None) -> str:
+def line(event: RunEvent, longest: int | None = None) -> str:
     """An event for a list in which nothing but its words tells its kind: warnings say so, and model, data,
     device and plan are named."""
     words = sentence(event, longest)

@@ -18,7 +18,7 @@ from typing import Any, TextIO, TypeVar
 
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.schema import Event, WarningEvent
+from tui_lab.runs.schema import RunEvent, WarningEvent
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class NullEventWriter(EventWriter):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, event: Event) -> None:
+    def write(self, event: RunEvent) -> None:
         if isinstance(event, WarningEvent):
             print(f"warning: {event.text}", file=sys.stderr)  # noqa: T201
 

@@ -20,7 +20,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.rules import LORA_LIKE_METHODS
 from tui_lab.runs.event_parts import LadderSettings
-from tui_lab.runs.schema import ChoiceEvent, Event, LadderCostEvent, LadderEvent, WarningEvent
+from tui_lab.runs.schema import ChoiceEvent, LadderCostEvent, LadderEvent, RunEvent, WarningEvent
 from tui_lab.training import micro_batches
 from tui_lab.training.trainer_seams import DEFAULT_LOSS_TILE, set_loss_tile
 from tui_lab.training.types import Batch, Model, ResolvedValues
@@ -75,7 +75,7 @@ class Ladder:
         self,
         recipe: Recipe,
         values: ResolvedValues | None = None,
-        write: Callable[[Event], None] = lambda _: None,
+        write: Callable[[RunEvent], None] = lambda _: None,
     ) -> None:
         self._recipe, self._values, self._write = recipe, dict(values or {}), write
         self.state = LadderState(checkpointing=recipe.gradient_checkpointing)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: The Trainer's training_step: (model, inputs, trained tokens of the whole step) to a loss.
-TrainingStep = Callable[[Model, Inputs, TokenCount], Tensor]
+RunTrainingStep = Callable[[Model, Inputs, TokenCount], Tensor]
 
 #: trl's running count of tokens, the only one of its figures that is no mean over batches.
 _TOKENS = "num_tokens"
@@ -110,7 +110,7 @@ class StepRestarter:
         self._step = _Step(batches, tokens)
 
     def training_step(
-        self, compute: TrainingStep, model: Model, inputs: Inputs, tokens: TokenCount
+        self, compute: RunTrainingStep, model: Model, inputs: Inputs, tokens: TokenCount
     ) -> Tensor:
         """Forward and backward of a micro-batch. ``compute``: the Trainer's own training step; ``tokens``:
         trained tokens of the whole step. Raises OutOfMemory when nothing makes the step fit."""
@@ -131,7 +131,7 @@ class StepRestarter:
         return loss
 
     def _try(
-        self, compute: TrainingStep, model: Model, step: _Step, inputs: Inputs, done: int
+        self, compute: RunTrainingStep, model: Model, step: _Step, inputs: Inputs, done: int
     ) -> Tensor | None:
         """The loss of a micro-batch, after those ``done`` before it where the step was restarted; None when
         memory ran out."""
@@ -145,7 +145,7 @@ class StepRestarter:
             release_traceback(error)
         return None
 
-    def _in_parts(self, compute: TrainingStep, model: Model, batch: Batch, tokens: TokenCount) -> Tensor:
+    def _in_parts(self, compute: RunTrainingStep, model: Model, batch: Batch, tokens: TokenCount) -> Tensor:
         """Forward and backward of a micro-batch, part by part; its loss is that of the whole batch."""
         trainer = self._trainer
         self._batch = self._part = batch

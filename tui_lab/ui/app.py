@@ -11,7 +11,7 @@ from textual.app import ScreenStackError, SystemCommand, get_system_commands_pro
 from textual.errors import NoWidget
 from textual.reactive import reactive
 
-from tui_lab.core.settings import Settings, Source
+from tui_lab.core.settings import Settings, SettingSource
 from tui_lab.ui import pane_switcher, replay_player
 from tui_lab.ui.actions import keymap, registry
 from tui_lab.ui.first_frame import FirstFrame
@@ -105,7 +105,7 @@ class LabApp(TerminalApp):
         *,
         settings: Settings | None = None,
         problems: Sequence[str] = (),
-        sources: Mapping[str, Source] | None = None,
+        sources: Mapping[str, SettingSource] | None = None,
         pane: str = "",
         run_id: str = "",
         replay: Replay | None = None,
@@ -350,7 +350,7 @@ def main(
     settings: Settings | None = None,
     problems: Sequence[str] = (),
     replay: Replay | None = None,
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, SettingSource] | None = None,
 ) -> int:
     """Opens the lab on this terminal; returns the exit code of the program."""
     app = LabApp(settings=settings, problems=problems, sources=sources, replay=replay)

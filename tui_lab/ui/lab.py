@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from textual.dom import DOMNode
 
-    from tui_lab.core.settings import Settings, Source
+    from tui_lab.core.settings import Settings, SettingSource
     from tui_lab.playground.client import HostClient
     from tui_lab.playground.messages import HostStatus
     from tui_lab.runs.folder import Run
@@ -25,7 +25,7 @@ class Lab(Protocol):
 
     #: The settings in force, and where each value comes from.
     settings: Settings
-    sources: dict[str, Source]
+    sources: dict[str, SettingSource]
 
     #: The run that Train and Retention show: an id or a path, "" for the newest.
     run_id: str

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from tui_lab.core.paths import path_exists
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor import NamedCheck
-from tui_lab.doctor.check import Check
+from tui_lab.doctor.check import DoctorCheck
 
 
-def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> Check:
+def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> DoctorCheck:
     if not faults:
-        return Check(name, "ok", fine)
+        return DoctorCheck(name, "ok", fine)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Check(name, "warn", f"{sanitize(faults[0])}{more}", advice)
+    return DoctorCheck(name, "warn", f"{sanitize(faults[0])}{more}", advice)
 
 
-def check_settings() -> Check:
+def check_settings() -> DoctorCheck:
     """The settings file, the variables that go before it, and the keys of actions."""
     from tui_lab.core import settings
     from tui_lab.ui.actions import keymap
@@ -33,7 +33,7 @@ def check_settings() -> Check:
     return _of("settings", fine, faults, advice)
 
 
-def check_themes() -> Check:
+def check_themes() -> DoctorCheck:
     """Whether every theme can be read, and there is one of the name that is asked for."""
     from tui_lab.core import settings
     from tui_lab.core.paths import user_dir
@@ -49,7 +49,7 @@ def check_themes() -> Check:
     )
 
 
-def check_presets() -> Check:
+def check_presets() -> DoctorCheck:
     """Whether every preset can be used."""
     from tui_lab.core.paths import user_dir
     from tui_lab.recipes.presets import list_presets

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone
+from tui_lab.playground.messages import GenerateRequest, GenerationEvent, HostStatus, LaneDone
 from tui_lab.playground.votes import VoteSummary
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import recipe
@@ -48,7 +48,9 @@ class PaperHost:
     def location(self, name: str) -> str:
         return self.run if name == "tuned" else ""
 
-    async def generate(self, ask: GenerateRequest, on_event: Callable[[Event], None]) -> list[LaneDone]:
+    async def generate(
+        self, ask: GenerateRequest, on_event: Callable[[GenerationEvent], None]
+    ) -> list[LaneDone]:
         self.asked.append(ask.prompt)
         await self.open.wait()
         if self.fails:
@@ -146,7 +148,9 @@ async def test_a_host_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path:
 
 async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
     class Hostile(PaperHost):
-        async def generate(self, ask: GenerateRequest, on_event: Callable[[Event], None]) -> list[LaneDone]:
+        async def generate(
+            self, ask: GenerateRequest, on_event: Callable[[GenerationEvent], None]
+        ) -> list[LaneDone]:
             return [done(0, "\x1b[31mred [bold]x[/bold] \u202eabc " + "y" * 10_000), done(1, "")]
 
     app: App[None] = App()

@@ -18,8 +18,8 @@ from tests.ui.helpers import lane_done, said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground.messages import (
-    Event,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     PromptLength,
@@ -58,7 +58,7 @@ class PaperHost:
     async def generate(
         self,
         ask: GenerateRequest,
-        hear: Callable[[Event], None],
+        hear: Callable[[GenerationEvent], None],
         on_prompt: Callable[[PromptLength], None] = lambda _length: None,
     ) -> list[LaneDone]:
         if not self.fits and not ask.cut:

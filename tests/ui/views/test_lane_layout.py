@@ -11,7 +11,7 @@ from tui_lab.decoding.strategies import PRESETS, Lane, parse
 from tui_lab.ui.views.lane_layout import (
     LANE_COLUMNS,
     LANE_ROWS,
-    Grid,
+    LaneGrid,
     base_against,
     grid,
     page,
@@ -25,10 +25,10 @@ SIX = PRESETS["six classics"]
 
 def test_the_three_windows() -> None:
     """The lanes' area at 80x24, 120x40 and 200x60."""
-    assert grid(80, 16, 6) == Grid(1, 1)
-    assert grid(120, 32, 6) == Grid(2, 3)
-    assert grid(200, 52, 6) == Grid(3, 2)
-    assert grid(200, 52, 2) == Grid(2, 1)
+    assert grid(80, 16, 6) == LaneGrid(1, 1)
+    assert grid(120, 32, 6) == LaneGrid(2, 3)
+    assert grid(200, 52, 6) == LaneGrid(3, 2)
+    assert grid(200, 52, 2) == LaneGrid(2, 1)
 
 
 @given(st.integers(1, 400), st.integers(1, 200), st.integers(0, 24), st.integers(0, 30))

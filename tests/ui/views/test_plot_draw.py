@@ -9,13 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_lab.ui.views.plot_draw import GLYPHS, Marker, PlotOptions, PlotRow, Series, Weight, draw, plain
+from tui_lab.ui.views.plot_draw import (
+    GLYPHS,
+    LineWeight,
+    Marker,
+    PlotOptions,
+    PlotRow,
+    PlotSeries,
+    draw,
+    plain,
+)
 
 values = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))
 
 
 def test_rows_have_the_size_that_was_asked_for() -> None:
-    series = [Series("train", "train", range(50), [float(i) for i in range(50)])]
+    series = [PlotSeries("train", "train", range(50), [float(i) for i in range(50)])]
     for width, height in ((16, 5), (80, 20), (200, 50)):
         rows = draw(series, width, height, PlotOptions("loss"))
         assert len(rows) == height
@@ -35,7 +44,7 @@ def test_any_data_and_any_size_draw(
     ys: list[float], width: int, height: int, log: bool, marker: str, from_zero: bool
 ) -> None:
     options = PlotOptions("loss", marker=marker, log=log, from_zero=from_zero)  # type: ignore[arg-type]
-    rows = draw([Series("train", "train", range(len(ys)), ys)], width, height, options)
+    rows = draw([PlotSeries("train", "train", range(len(ys)), ys)], width, height, options)
     assert [sum(len(text) for text, _ in row) for row in rows] == [width] * height
     if marker == "ascii":
         assert plain(rows).isascii()
@@ -56,7 +65,9 @@ def cells(rows: list[list[tuple[str, str]]], role: str) -> set[tuple[int, int]]:
 def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
     ys = [1.0] * 10_000
     ys[5_000] = 50.0
-    rows = draw([Series("train", "train", range(10_000), ys)], 80, 20, PlotOptions("loss", from_zero=True))
+    rows = draw(
+        [PlotSeries("train", "train", range(10_000), ys)], 80, 20, PlotOptions("loss", from_zero=True)
+    )
     drawn = cells(rows, "train")
     top = [x for y, x in drawn if y == min(y for y, _ in drawn)]
     assert min(y for y, _ in drawn) == 1
@@ -64,24 +75,24 @@ def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
 
 
 def test_thresholds_and_lines_hide_no_points() -> None:
-    points = Series("retention", "retained", [0.0, 50.0, 100.0], [0.9] * 3, "points")
-    threshold = Series("threshold", "forgotten", [0.0, 100.0], [0.9] * 2, "dashed")
-    line = Series("its lower end", "undecided", [0.0, 100.0], [0.9] * 2)
+    points = PlotSeries("retention", "retained", [0.0, 50.0, 100.0], [0.9] * 3, "points")
+    threshold = PlotSeries("threshold", "forgotten", [0.0, 100.0], [0.9] * 2, "dashed")
+    line = PlotSeries("its lower end", "undecided", [0.0, 100.0], [0.9] * 2)
     for series in ([points, threshold], [threshold, points], [points, line]):
         assert plain(draw(series, 60, 10)[1:]).count("●") == 3
 
 
 def test_a_curve_that_begins_at_the_first_step_has_the_axis_of_one_that_begins_at_zero() -> None:
     first, zero = ([float(step) for step in range(begin, 101)] for begin in (1, 0))
-    axes = [plain(draw([Series("train", "train", xs, xs)], 60, 10)[-1:]) for xs in (first, zero)]
+    axes = [plain(draw([PlotSeries("train", "train", xs, xs)], 60, 10)[-1:]) for xs in (first, zero)]
     assert axes[0] == axes[1] and axes[0].split()[0] == "0"
     late = [float(step) for step in range(60, 101)]
-    assert plain(draw([Series("train", "train", late, late)], 60, 10)[-1:]).split()[0] == "60"
+    assert plain(draw([PlotSeries("train", "train", late, late)], 60, 10)[-1:]).split()[0] == "60"
 
 
 def test_a_gap_stays_empty() -> None:
     ys = [1.0] * 40 + [math.nan] * 20 + [1.0] * 40
-    rows = draw([Series("train", "train", range(100), ys)], 100, 10, PlotOptions("loss"))
+    rows = draw([PlotSeries("train", "train", range(100), ys)], 100, 10, PlotOptions("loss"))
     columns = {x for _, x in cells(rows, "train")}
     assert columns & set(range(10, 35)) and columns & set(range(70, 95))
     assert not columns & set(range(46, 58))
@@ -89,9 +100,9 @@ def test_a_gap_stays_empty() -> None:
 
 def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
     series = [
-        Series("train", "train", [1, 2], [3.0, 2.0]),
-        Series("smoothed", "smoothed", [1, 2], [3.0, 2.5], "thick"),
-        Series("validation", "validation", [1, 2], [3.5, 2.25], "points"),
+        PlotSeries("train", "train", [1, 2], [3.0, 2.0]),
+        PlotSeries("smoothed", "smoothed", [1, 2], [3.0, 2.5], "thick"),
+        PlotSeries("validation", "validation", [1, 2], [3.5, 2.25], "points"),
     ]
     for marker in ("braille", "block", "ascii"):
         heading = plain(draw(series, 80, 12, PlotOptions("loss", marker=marker))[:1])  # type: ignore[arg-type]
@@ -104,19 +115,19 @@ def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
 def test_empty_says_what_will_appear() -> None:
     text = plain(draw([], 60, 8, PlotOptions("loss", empty="The loss appears here after the first step.")))
     assert "The loss appears here after the first step." in text
-    nothing = Series("train", "train", [1, 2], [math.nan, math.nan])
+    nothing = PlotSeries("train", "train", [1, 2], [math.nan, math.nan])
     assert "appears here" in plain(draw([nothing], 60, 8, PlotOptions("loss", "appears here")))
 
 
 def test_memory_is_counted_in_binary_units() -> None:
-    series = [Series("resident", "memory", range(10), [(500 + i) * 2.0**20 for i in range(10)])]
+    series = [PlotSeries("resident", "memory", range(10), [(500 + i) * 2.0**20 for i in range(10)])]
     text = plain(draw(series, 60, 10, PlotOptions("memory", unit="bytes", from_zero=True)))
     assert "MiB" in text and "509 MiB" in text and "600┤" in text
 
 
 def test_two_figures_do_not_mix() -> None:
-    first = [Series("a", "train", range(20), [float(i) for i in range(20)])]
-    second = [Series("b", "memory", range(20), [100.0 + i for i in range(20)])]
+    first = [PlotSeries("a", "train", range(20), [float(i) for i in range(20)])]
+    second = [PlotSeries("b", "memory", range(20), [100.0 + i for i in range(20)])]
     alone = draw(first, 60, 12, PlotOptions("one"))
     draw(second, 100, 30, PlotOptions("two", log=True))
     assert draw(first, 60, 12, PlotOptions("one")) == alone
@@ -127,15 +138,17 @@ def test_two_figures_do_not_mix() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_few_points_are_visible(steps: int) -> None:
-    rows = draw([Series("train", "train", range(1, steps + 1), [2.0] * steps)], 40, 8, PlotOptions("loss"))
+    rows = draw(
+        [PlotSeries("train", "train", range(1, steps + 1), [2.0] * steps)], 40, 8, PlotOptions("loss")
+    )
     assert cells(rows, "train")
 
 
 def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
     series = [
-        Series("", "run-1", [0, 1, 2], [1.0, 2.0, 3.0]),
-        Series("", "run-1", [1], [2.0], mark="K"),
-        Series("named", "run-2", [0, 2], [3.0, 1.0], mark="L"),
+        PlotSeries("", "run-1", [0, 1, 2], [1.0, 2.0, 3.0]),
+        PlotSeries("", "run-1", [1], [2.0], mark="K"),
+        PlotSeries("named", "run-2", [0, 2], [3.0, 1.0], mark="L"),
     ]
     rows = draw(series, 60, 12, PlotOptions("title"))
     heading, figure = plain(rows).split("\n", 1)
@@ -145,8 +158,8 @@ def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
 
 @pytest.mark.parametrize("marker", ["braille", "block"])
 def test_thick_lines_cover_more_and_stay_in_the_frame(marker: Marker) -> None:
-    curve = Series("train", "train", range(60), [60.0 - step for step in range(60)])
-    weights: tuple[Weight, Weight] = ("normal", "thick")
+    curve = PlotSeries("train", "train", range(60), [60.0 - step for step in range(60)])
+    weights: tuple[LineWeight, LineWeight] = ("normal", "thick")
     thin, thick = (draw([curve], 60, 14, PlotOptions(marker=marker, weight=weight)) for weight in weights)
 
     def dots(rows: list[PlotRow]) -> int:

@@ -12,13 +12,13 @@ from textual.containers import Vertical
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui.terminal import themes
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.views.plot_draw import PlotOptions, Series
+from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries
 from tui_lab.ui.widgets.plot import Plot
 
 
-def curve(count: int, last: float = 1.0) -> Sequence[Series]:
+def curve(count: int, last: float = 1.0) -> Sequence[PlotSeries]:
     ys = [3.0 - i / 50 for i in range(count - 1)] + [last]
-    return [Series("train", "train", range(count), ys)]
+    return [PlotSeries("train", "train", range(count), ys)]
 
 
 class PlotApp(App[None]):

@@ -33,7 +33,7 @@ REFUSAL_PHRASES = (
 _REFUSAL_WINDOW = 300  # characters: a refusal stands at the beginning
 
 #: The arguments of a check, as the suite's file has them: validated by :func:`problem_of`.
-Check = Mapping[str, Any]
+CheckArguments = Mapping[str, Any]
 
 
 def words(text: str) -> list[str]:
@@ -95,7 +95,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _json(text: str, check: Check) -> bool:
+def _json(text: str, check: CheckArguments) -> bool:
     """The whole answer is JSON; with `keys` an object of exactly these (a name, or name → type)."""
     try:
         value = as_json(text)
@@ -119,29 +119,29 @@ def _is_of(value: object, kind: str) -> bool:
     return isinstance(value, _TYPES[kind])
 
 
-def _upper(text: str, _: Check) -> bool:
+def _upper(text: str, _: CheckArguments) -> bool:
     return any(char.isalpha() for char in text) and text == text.upper()
 
 
-def _lower(text: str, _: Check) -> bool:
+def _lower(text: str, _: CheckArguments) -> bool:
     return any(char.isalpha() for char in text) and text == text.lower()
 
 
-def _starts(text: str, check: Check) -> bool:
+def _starts(text: str, check: CheckArguments) -> bool:
     return text.strip().casefold().startswith(str(check["text"]).casefold())
 
 
-def _ends(text: str, check: Check) -> bool:
+def _ends(text: str, check: CheckArguments) -> bool:
     said, wanted = text.strip().casefold(), str(check["text"]).casefold()
     return said.endswith(wanted) or said.rstrip(' .!?"”').endswith(wanted)
 
 
-def _contains(text: str, check: Check) -> bool:
+def _contains(text: str, check: CheckArguments) -> bool:
     """Every one of `words` occurs as a whole word or phrase."""
     return all(_has(text, word) for word in check["words"])
 
 
-def _avoids(text: str, check: Check) -> bool:
+def _avoids(text: str, check: CheckArguments) -> bool:
     """None of `words` occurs, and something was said."""
     return bool(words(text)) and not any(_has(text, word) for word in check["words"])
 
@@ -150,25 +150,25 @@ def _has(text: str, phrase: str) -> bool:
     return bool(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text.casefold()))
 
 
-def _without(text: str, check: Check) -> bool:
+def _without(text: str, check: CheckArguments) -> bool:
     """None of the characters of `characters` occurs, and something was said."""
     return bool(words(text)) and not set(text.casefold()) & set(str(check["characters"]).casefold())
 
 
-def _within(count: int, check: Check) -> bool:
+def _within(count: int, check: CheckArguments) -> bool:
     return bool(check.get("least", 1) <= count <= check.get("most", float("inf")))
 
 
-def _same(text: str, check: Check) -> bool:
+def _same(text: str, check: CheckArguments) -> bool:
     return words(text) == words(str(check["text"])) and bool(words(text))
 
 
-def _quoted(text: str, _: Check) -> bool:
+def _quoted(text: str, _: CheckArguments) -> bool:
     stripped = text.strip()
     return len(stripped) > 2 and stripped[0] in '"“' and stripped[-1] in '"”'
 
 
-def _varied(text: str, check: Check) -> bool:
+def _varied(text: str, check: CheckArguments) -> bool:
     """The answer does not turn in circles: so many of its word pairs are different ones."""
     said = words(text)
     enough = len(said) >= int(check.get("least_words", 1))
@@ -176,7 +176,7 @@ def _varied(text: str, check: Check) -> bool:
 
 
 #: name → (the rule, the keys it must have, the keys it may have)
-CHECKS: dict[str, tuple[Callable[[str, Check], bool], frozenset[str], frozenset[str]]] = {
+CHECKS: dict[str, tuple[Callable[[str, CheckArguments], bool], frozenset[str], frozenset[str]]] = {
     "json": (_json, frozenset(), frozenset({"keys", "length"})),
     "upper": (_upper, frozenset(), frozenset()),
     "lower": (_lower, frozenset(), frozenset()),

@@ -15,9 +15,18 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import read_file
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.language import other_language
-from tui_lab.retention.suites.records import KINDS, METRICS, Item, Kind, Suite, chance_of, fingerprint, subset
+from tui_lab.retention.suites.records import (
+    KINDS,
+    METRICS,
+    Item,
+    Suite,
+    SuiteKind,
+    chance_of,
+    fingerprint,
+    subset,
+)
 
-HEADLINE: dict[Kind, str] = {
+HEADLINE: dict[SuiteKind, str] = {
     "choice": "acc", "pairs": "pair_preference", "generate": "pass", "perplexity": "perplexity",
 }  # fmt: skip
 MAX_CHOICES = 26  # one letter each
@@ -91,7 +100,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w@.-]+", "_", name).strip("._")[:64] or "suite"
 
 
-def _header_kind(header: RawRow, shown: str) -> Kind:
+def _header_kind(header: RawRow, shown: str) -> SuiteKind:
     asked = header.get("kind", "choice")
     for kind in KINDS:
         if kind == asked:
@@ -101,7 +110,7 @@ def _header_kind(header: RawRow, shown: str) -> Kind:
     )
 
 
-def _items(records: list[tuple[str, object]], kind: Kind, shown: str) -> list[Item]:
+def _items(records: list[tuple[str, object]], kind: SuiteKind, shown: str) -> list[Item]:
     items: list[Item] = []
     seen: dict[object, str] = {}
     ids: dict[str, str] = {}

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data import hub
-from tui_lab.data.files import EXTENSIONS, Record
+from tui_lab.data.files import EXTENSIONS, FileRecord
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
 from tui_lab.retention.suites.records import Item, SourceFacts
@@ -32,7 +32,7 @@ _DATA = frozenset(EXTENSIONS) - {".md"}
 _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 
 
-def items_of(task: str, records: list[Record], shown: str, examples: Examples) -> list[Item]:
+def items_of(task: str, records: list[FileRecord], shown: str, examples: Examples) -> list[Item]:
     """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question."""
     items: list[Item] = []
     taken: set[str] = set()
@@ -72,7 +72,7 @@ def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
 # --- local files ------------------------------------------------------------------------------------
 
 
-def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
+def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
     """(rows, examples by subject) of a benchmark from a file or folder."""
     if not path.exists():
         raise LabError(f"There is no file or folder {path} to read {task} from.")
@@ -128,7 +128,7 @@ def _is_split(path: Path, split: str) -> bool:
     return any(re.search(rf"(?<![a-z]){split}(?![a-z])(?!_mismatched)", name) for name in names)
 
 
-def _rows(task: str, path: Path, many: bool) -> list[Record]:
+def _rows(task: str, path: Path, many: bool) -> list[FileRecord]:
     """The rows of one file; the place of a row names its file where there are several."""
     suffix = path.suffix.lower()
     if task == "mmlu" and suffix == ".csv":
@@ -180,7 +180,7 @@ def _cells(path: Path, text: str, **shape: Any) -> list[list[str]]:
         raise LabError(f"{path} is no usable table ({sanitize(str(error))}).") from None
 
 
-def _mmlu_table(path: Path) -> list[Record]:
+def _mmlu_table(path: Path) -> list[FileRecord]:
     """The authors' CSV (no header: question, four choices, letter) or one with a header."""
     table = _cells(path, _whole_text(path))
     header = [cell.strip().lower() for cell in table[0]] if table else []
@@ -188,7 +188,7 @@ def _mmlu_table(path: Path) -> list[Record]:
     if "question" in header and "answer" in header:
         names, table = header, table[1:]
     subject = re.sub(r"_(test|dev|val|validation)$", "", path.stem)
-    records: list[Record] = []
+    records: list[FileRecord] = []
     for number, cells in enumerate(table, 1):
         if len(cells) != len(names):
             raise LabError(f"{path}, row {number} has {len(cells)} cells, not {len(names)}.")
@@ -199,7 +199,7 @@ def _mmlu_table(path: Path) -> list[Record]:
     return records
 
 
-def _tsv(task: str, path: Path) -> list[Record]:
+def _tsv(task: str, path: Path) -> list[FileRecord]:
     """GLUE's own files: cells parted by tabs, quotation marks mean nothing, CoLA without a header."""
     table = _cells(path, _whole_text(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     if not table:
@@ -237,7 +237,7 @@ def _by_subject(rows: Sequence[object], shots: int) -> Examples:
     return dict(found)
 
 
-def _check_examples(task: str, shown: str, rows: list[Record], examples: Examples, shots: int) -> None:
+def _check_examples(task: str, shown: str, rows: list[FileRecord], examples: Examples, shots: int) -> None:
     for _, row in rows:
         subject = str(row.get("subject") or "") if isinstance(row, dict) else ""
         have = len(examples.get(subject, ()))
@@ -251,7 +251,7 @@ def _check_examples(task: str, shown: str, rows: list[Record], examples: Example
 # --- datasets ---------------------------------------------------------------------------------------
 
 
-def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
+def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
     import datasets
 
     try:
@@ -269,11 +269,11 @@ def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[
     return rows, examples
 
 
-def _records(rows: Iterable[RawRow], split: str) -> list[Record]:
+def _records(rows: Iterable[RawRow], split: str) -> list[FileRecord]:
     return [(f"{split} row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[Record], Examples]:
+def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
     """(rows, examples by subject) of a benchmark from the hub or its local cache."""
     import datasets
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from tui_lab.data.rows import ChatMessage
 
-Kind = Literal["choice", "perplexity", "generate", "pairs"]
-KINDS: tuple[Kind, ...] = ("choice", "perplexity", "generate", "pairs")
+SuiteKind = Literal["choice", "perplexity", "generate", "pairs"]
+KINDS: tuple[SuiteKind, ...] = ("choice", "perplexity", "generate", "pairs")
 METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_preference")
 
 
@@ -52,7 +52,7 @@ class Suite:
     version: str
     title: str
     description: str
-    kind: Kind
+    kind: SuiteKind
     metric: str
     items: tuple[Item, ...]
     chance: float | None
@@ -76,7 +76,7 @@ class SuiteInfo:
     version: str
     title: str
     description: str
-    kind: Kind
+    kind: SuiteKind
     metric: str
     chance: float | None
     licence: str
@@ -139,7 +139,7 @@ class SourceFacts(TypedDict):
     splits: list[str]
     shots: NotRequired[list[str]]
     version: str
-    kind: NotRequired[Kind]
+    kind: NotRequired[SuiteKind]
     metric: str
     chance: NotRequired[float]
     items: NotRequired[int]

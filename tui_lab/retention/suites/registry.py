@@ -18,16 +18,16 @@ from tui_lab.retention.suites import custom, local
 from tui_lab.retention.suites import standard as suites_standard
 from tui_lab.retention.suites.records import (
     Item,
-    Kind,
     SourceFacts,
     Suite,
     SuiteInfo,
+    SuiteKind,
     chance_of,
     fingerprint,
     subset,
 )
 
-__all__ = ["BUNDLED", "Item", "Kind", "Suite", "SuiteInfo", "load", "names"]
+__all__ = ["BUNDLED", "Item", "Suite", "SuiteInfo", "load", "names"]
 
 #: In the order in which people are shown them.
 BUNDLED = ("everyday", "format", "instructions", "diversity", "refusals", "toxicity", "stereotypes")
@@ -141,7 +141,7 @@ def _standard(name: str, asked_shots: str | None, path: str | None, limit: int) 
     items = local.items_of(name, records, shown, examples)
     if not items:
         raise LabError(f"{shown} holds no items of {name}.")
-    kind: Kind = facts.get("kind", "choice")
+    kind: SuiteKind = facts.get("kind", "choice")
     chosen = subset(items, limit)
     computed = chance_of(chosen) if kind == "choice" else None
     return Suite(

@@ -25,7 +25,7 @@ FILE = "sweep.json"
 #: Maximum number of runs in a sweep.
 MOST_RUNS = 64
 #: The swept fields with their values, and one combination of them.
-Grid: TypeAlias = dict[str, list[object]]
+SweepGrid: TypeAlias = dict[str, list[object]]
 SweepValues: TypeAlias = dict[str, object]
 
 #: By criterion: whether lower is better, and a description.
@@ -52,9 +52,9 @@ def new_id() -> str:
     return f"sweep-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def parse(arguments: Sequence[str]) -> Grid:
+def parse(arguments: Sequence[str]) -> SweepGrid:
     """Parses arguments ``key=value,value`` into a grid. Raises LabError with all mistakes at once."""
-    grid: Grid = {}
+    grid: SweepGrid = {}
     mistakes: list[str] = []
     for word in arguments:
         key, equals, raw = word.partition("=")
@@ -87,7 +87,7 @@ def _together(mistakes: Sequence[str], prefix: str = "") -> str:
     return f"{prefix}{len(mistakes)} mistakes, nothing was queued\n  - " + "\n  - ".join(mistakes)
 
 
-def combinations(grid: Grid) -> list[SweepValues]:
+def combinations(grid: SweepGrid) -> list[SweepValues]:
     """All combinations, the last field varying fastest; one empty combination for an empty grid."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 

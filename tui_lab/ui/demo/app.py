@@ -21,7 +21,7 @@ from textual import events
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.core.settings import Settings, Source
+from tui_lab.core.settings import Settings, SettingSource
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
@@ -60,7 +60,7 @@ class DemoApp(LabApp):
         pace: float = 1.0,
         settings: Settings | None = None,
         problems: Sequence[str] = (),
-        sources: Mapping[str, Source] | None = None,
+        sources: Mapping[str, SettingSource] | None = None,
     ) -> None:
         super().__init__(settings=settings, problems=problems, sources=sources, pane="setup")
         self.player = Player(self, recording, pace)
@@ -224,7 +224,7 @@ def save(app: DemoApp, folder: Path) -> None:
 def main(
     settings: Settings,
     problems: Sequence[str] = (),
-    sources: Mapping[str, Source] | None = None,
+    sources: Mapping[str, SettingSource] | None = None,
     *,
     live: bool = True,
     keep: Path | None = None,

@@ -19,12 +19,12 @@ from tui_lab.decoding.records import ScoredToken
 from tui_lab.playground.client import HostClient
 from tui_lab.playground.messages import (
     DETAILS,
-    Event,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     PromptLength,
-    State,
+    WorkerStatus,
     event_fields,
     read_event,
 )
@@ -34,7 +34,7 @@ from tui_lab.ui.demo.recording import RecordedAnswer
 MAX_PLAYBACK_S = 6.0
 
 StatusCallback = Callable[[HostStatus], None]
-EventCallback = Callable[[Event], None]
+EventCallback = Callable[[GenerationEvent], None]
 PromptCallback = Callable[[PromptLength], None]
 
 
@@ -54,7 +54,7 @@ class RecordingHost(HostClient):
         start = time.monotonic()
         events: list[tuple[float, str, dict[str, object]]] = []
 
-        def record(event: Event) -> None:
+        def record(event: GenerationEvent) -> None:
             events.append((round(time.monotonic() - start, 3), *event_fields(event)))
             on_event(event)
 
@@ -89,7 +89,7 @@ class RecordedHost(HostClient):
         self._locations: dict[str, str] = {}  # of adapters, by name
         self._recorded = from_plain(answers[0].status if answers else {}, HostStatus, "the recorded status")
 
-    def _set_status(self, state: State, names: tuple[str, ...]) -> HostStatus:
+    def _set_status(self, state: WorkerStatus, names: tuple[str, ...]) -> HostStatus:
         self.status = replace(self._recorded, state=state, text="recorded earlier", names=names)
         self.on_change(self.status)
         return self.status

@@ -187,7 +187,7 @@ class Blind(Modal[votes.VoteSummary | None]):
 
     # ------------------------------------------------------------------ votes
 
-    def action_vote(self, choice: votes.Choice) -> None:
+    def action_vote(self, choice: votes.VoteChoice) -> None:
         prompt = self._at
         if prompt is None:
             return

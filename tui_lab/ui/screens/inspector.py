@@ -14,13 +14,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken
 from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import Event, GenerateRequest, LaneDone
+from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.widgets.inspector import InspectorView
 
 Judge = Callable[[], Awaitable[dict[str, list[ScoredToken]]]]
-Details = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
+TokenDetails = Callable[[], Awaitable[tuple[LaneDone, list[Beams]]]]
 PAGE_TOKENS = 20
 #: Models that stand side by side: more bars than that nobody compares at a glance.
 MOST_MODELS = 3
@@ -42,7 +42,7 @@ class Inspector(Modal[None]):
         done: LaneDone,
         beams: Sequence[Beams] = (),
         judge: Judge | None = None,
-        details: Details | None = None,
+        details: TokenDetails | None = None,
     ) -> None:
         super().__init__()
         self._view = InspectorView(done, beams, asks=judge is not None)
@@ -109,7 +109,7 @@ def inspect_lane(
     async def details() -> tuple[LaneDone, list[Beams]]:
         steps: list[Beams] = []
 
-        def hear(event: Event) -> None:
+        def hear(event: GenerationEvent) -> None:
             if isinstance(event, Beams):
                 steps.append(event)
 

@@ -19,7 +19,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
-from tui_lab.playground.messages import Event, GenerateRequest, HostStatus, LaneDone, PromptTooLongError
+from tui_lab.playground.messages import (
+    GenerateRequest,
+    GenerationEvent,
+    HostStatus,
+    LaneDone,
+    PromptTooLongError,
+)
 from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty
@@ -61,7 +67,7 @@ class PlaygroundPane(Pane):
         super().__init__()
         self.views: list[LaneView] = [LaneView(lane, n) for n, lane in enumerate(PRESETS[FIRST_SET], 1)]
         self.current = 0
-        self.grid = places.Grid(1, 1)
+        self.grid = places.LaneGrid(1, 1)
         self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
         self.history = History()
         self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
@@ -255,7 +261,7 @@ class PlaygroundPane(Pane):
         """Adds a prompt that fits the model's context to the history."""
         self.run_worker(partial(self.history.add, prompt), thread=True, exit_on_error=False)
 
-    def _heard(self, views: list[LaneView], event: Event) -> None:
+    def _heard(self, views: list[LaneView], event: GenerationEvent) -> None:
         view = views[event.lane]
         if view.is_mounted:
             view.take(event)

@@ -18,7 +18,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
-from tui_lab.retention.results import Comparison, SuiteResult
+from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings, keys_of
 from tui_lab.ui.screens.pane import Pane
@@ -223,7 +223,7 @@ class RetentionPane(Pane):
         return self.kept.results.get(self.suite) if self.kept else None
 
     @property
-    def _comparison(self) -> Comparison | None:
+    def _comparison(self) -> SuiteComparison | None:
         return self._result.comparison if self._result else None
 
     def _draw_verdict(self) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Input, Static
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index, removal
-from tui_lab.runs.comparison import Compared, Comparison
+from tui_lab.runs.comparison import Compared, RunComparison
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
@@ -92,7 +92,7 @@ class RunsPane(Pane):
         self._again = False
         self._drawn: object = None  # what the list was drawn from
         self._drawn_compared: object = None
-        self._comparison = Comparison()
+        self._comparison = RunComparison()
         self.compared = Compared()
 
     @property

@@ -32,7 +32,7 @@ _UNKNOWN = "\x00"
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScreenSpan:
     """Letters with one style, at a place on the terminal. ``cells``: a letter a cell, or None where the
     letters take other than one cell each."""
 
@@ -92,9 +92,9 @@ class DiffUpdate(CompositorUpdate):
 # reading
 
 
-def parse(data: str) -> list[Piece] | None:
+def parse(data: str) -> list[ScreenSpan] | None:
     """What ``data`` draws, in order; None when it does anything else besides."""
-    pieces: list[Piece] = []
+    pieces: list[ScreenSpan] = []
     row = column = -1
     codes = link = ""
     at = 0
@@ -109,7 +109,7 @@ def parse(data: str) -> list[Piece] | None:
             text = match["text"]
             single = _singles(text)
             width = len(text) if single else cell_len(text)
-            pieces.append(Piece(row, column, text, (codes, link), text if single else None, width))
+            pieces.append(ScreenSpan(row, column, text, (codes, link), text if single else None, width))
             column += width
         elif kind == "codes":
             new = match["codes"]
@@ -136,9 +136,9 @@ def _singles(text: str) -> bool:
     return text.isascii() or all(map(_single, text))
 
 
-def _runs(pieces: list[Piece]) -> Iterator[list[Piece]]:
+def _runs(pieces: list[ScreenSpan]) -> Iterator[list[ScreenSpan]]:
     """The pieces that lie side by side, together."""
-    run: list[Piece] = []
+    run: list[ScreenSpan] = []
     for piece in pieces:
         if run and (piece.row != run[-1].row or piece.column != run[-1].column + run[-1].width):
             yield run
@@ -152,7 +152,7 @@ def _runs(pieces: list[Piece]) -> Iterator[list[Piece]]:
 # writing
 
 
-def _draw(row: _Row, run: list[Piece], out: _Writer) -> None:
+def _draw(row: _Row, run: list[ScreenSpan], out: _Writer) -> None:
     """Draws pieces that lie side by side, as far as they differ from what stands there."""
     left, right = run[0].column, run[-1].column + run[-1].width
     letters: list[str] = []

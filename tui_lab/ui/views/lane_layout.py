@@ -42,7 +42,7 @@ def seeded(lanes: Sequence[Lane]) -> tuple[Lane, ...]:
 
 
 @dataclass(frozen=True)
-class Grid:
+class LaneGrid:
     """The grid of lanes in view."""
 
     columns: int
@@ -53,15 +53,15 @@ class Grid:
         return self.columns * self.rows
 
 
-def grid(width: int, height: int, lanes: int) -> Grid:
+def grid(width: int, height: int, lanes: int) -> LaneGrid:
     """The grid for an area of ``width`` x ``height`` cells: as many lanes as are readable, in at most three
     columns."""
     columns = max(1, min(3, width // LANE_COLUMNS, lanes))
     rows = max(1, min(height // LANE_ROWS, -(-lanes // columns)))
-    return Grid(columns, rows)
+    return LaneGrid(columns, rows)
 
 
-def page(grid: Grid, lanes: int, current: int) -> range:
+def page(grid: LaneGrid, lanes: int, current: int) -> range:
     """The lanes on the page of the current lane."""
     begin = current // grid.places * grid.places
     return range(begin, min(begin + grid.places, lanes))

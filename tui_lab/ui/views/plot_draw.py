@@ -27,7 +27,7 @@ from tui_lab.ui.views.plot_data import (
 
 Marker = Literal["braille", "block", "ascii"]
 LineStyle = Literal["thin", "thick", "points", "dashed"]
-Weight = Literal["normal", "thick"]
+LineWeight = Literal["normal", "thick"]
 #: Characters and their role.
 PlotSpan = tuple[str, str]
 PlotRow = list[PlotSpan]
@@ -67,7 +67,7 @@ NEAR_ZERO = 0.1
 
 
 @dataclass(frozen=True)
-class Series:
+class PlotSeries:
     """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
     character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value. A series
     without ``name`` is not in the legend."""
@@ -98,7 +98,7 @@ class PlotOptions:
     title: str = ""
     empty: str = "nothing to show yet"
     marker: Marker = "braille"
-    weight: Weight = "normal"
+    weight: LineWeight = "normal"
     unit: Unit = "number"
     log: bool = False
     from_zero: bool = False
@@ -118,7 +118,7 @@ class PlotOptions:
 
 
 def draw(
-    series: Sequence[Series], width: int, height: int, options: PlotOptions | None = None
+    series: Sequence[PlotSeries], width: int, height: int, options: PlotOptions | None = None
 ) -> list[PlotRow]:
     """Draws ``height`` rows of exactly ``width`` cells: a heading with the legend, then the plot."""
     options = options or PlotOptions()
@@ -140,7 +140,7 @@ def plain(rows: Sequence[PlotRow]) -> str:
     return "\n".join("".join(text for text, _ in row) for row in rows)
 
 
-def _finite_part(one: Series, log: bool) -> tuple[list[float], list[float]]:
+def _finite_part(one: PlotSeries, log: bool) -> tuple[list[float], list[float]]:
     """The points in drawn coordinates; empty lists when none can be drawn."""
     ys = [(logarithm if log else bounded)(y) for y in one.ys]
     if not any(map(math.isfinite, ys)):
@@ -166,7 +166,7 @@ def _cut(row: PlotRow, width: int) -> PlotRow:
     return out
 
 
-def _heading(series: Sequence[Series], width: int, options: PlotOptions) -> PlotRow:
+def _heading(series: Sequence[PlotSeries], width: int, options: PlotOptions) -> PlotRow:
     """Title, then sample, name and newest value of each series. A narrow heading drops the values, then the
     last series."""
     title = f"{options.title} " if options.title else ""
@@ -241,7 +241,7 @@ def _segments(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[list[float
 
 
 def _figure(
-    series: Sequence[Series],
+    series: Sequence[PlotSeries],
     shown: Sequence[tuple[list[float], list[float]]],
     width: int,
     height: int,

@@ -13,7 +13,7 @@ from textual.content import Content
 from tui_lab.core.format import bar, decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
-from tui_lab.retention.results import Comparison, SuiteResult
+from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import RetentionReport, figure
 
@@ -44,7 +44,7 @@ def decision(verdict: str, threshold: float) -> str:
     return f"threshold {threshold:g}, set before the run: {said}"
 
 
-def cells(name: str, comparison: Comparison | None, n: int) -> tuple[str, ...]:
+def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, ...]:
     """One row of the table."""
     if not comparison:
         return ("·", name, str(n), "–", "–", "–", "–", "", "")
@@ -82,7 +82,7 @@ def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]
         comparison = result.comparison
         _, colour = verdict_words(comparison.verdict if comparison else "")
         found.append((suite, "", line(cells(suite, comparison, result.n), room), colour))
-        parts: dict[str, Comparison | None] = dict(result.categories)
+        parts: dict[str, SuiteComparison | None] = dict(result.categories)
         if result.held_back is not None:
             parts = {NOT_REHEARSED: result.held_back.comparison, **parts}
         for name, each in parts.items():

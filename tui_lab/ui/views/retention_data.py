@@ -19,7 +19,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.advice import AdviceFacts
-from tui_lab.retention.results import Comparison, SuiteResult
+from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
@@ -30,7 +30,7 @@ STRENGTH = "strength.json"
 #: Files of the folder that hold no suite's result.
 OTHERS = {"acquisition.json", "probe_base.json"}
 
-Figure = Mapping[str, float]  # value, low, high
+SuiteFigure = Mapping[str, float]  # value, low, high
 
 
 @dataclass
@@ -107,7 +107,7 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def figure(comparison: Comparison | None) -> Figure | None:
+def figure(comparison: SuiteComparison | None) -> SuiteFigure | None:
     """The retention that decides the verdict: above chance where the suite has a chance level."""
     return asdict(comparison.headline) if comparison else None
 

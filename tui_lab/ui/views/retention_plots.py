@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
+from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint, front
 from tui_lab.ui.views.run_plots import bars
 
@@ -20,7 +20,7 @@ TITLES = {
 }
 
 
-def curve_series(kept: RetentionReport, suite: str) -> list[Series]:
+def curve_series(kept: RetentionReport, suite: str) -> list[PlotSeries]:
     """Retention with its 95 % interval at every item probe, and the threshold."""
     probes = [probe for probe in kept.state.item_probes if probe.suite == suite]
     if not probes:
@@ -28,13 +28,13 @@ def curve_series(kept: RetentionReport, suite: str) -> list[Series]:
     steps = [float(probe.step) for probe in probes]
     figures = [probe.headline for probe in probes]
     return [
-        Series("retention", "retained", steps, [f.value for f in figures], "thick"),
+        PlotSeries("retention", "retained", steps, [f.value for f in figures], "thick"),
         bars("95% interval", "undecided", [probe.step for probe in probes], figures),
-        Series("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
+        PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
     ]
 
 
-def strength_series(strength: dict[str, Any] | None) -> list[Series]:
+def strength_series(strength: dict[str, Any] | None) -> list[PlotSeries]:
     """Score of the new task and retention at every adapter strength, and the share to keep."""
     points = sorted((strength or {}).get("points") or (), key=lambda point: float(point["strength"]))
     if not points:
@@ -43,14 +43,14 @@ def strength_series(strength: dict[str, Any] | None) -> list[Series]:
     retention = [point["retention"] for point in points]
     keep = float((strength or {}).get("keep") or 0.95)
     return [
-        Series("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
-        Series("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
-        Series("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
-        Series("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
+        PlotSeries("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
+        PlotSeries("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
+        PlotSeries("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
+        PlotSeries("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
     ]
 
 
-def runs_series(points: Sequence[RunPoint], run_id: str) -> list[Series]:
+def runs_series(points: Sequence[RunPoint], run_id: str) -> list[PlotSeries]:
     """All runs, their Pareto front, and the selected run."""
     found = sorted(points, key=lambda point: point.gained)
     best = front(found)
@@ -62,7 +62,7 @@ def runs_series(points: Sequence[RunPoint], run_id: str) -> list[Series]:
         ("this run", "tuned-model", mine, "points", "X"),
     )
     return [
-        Series(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
+        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
         for name, role, group, look, mark in groups
         if group
     ]

@@ -12,7 +12,7 @@ from tui_lab.core.format import as_float, bar, count, decision, duration, memory
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import crash_reason as last_words_of
 from tui_lab.runs import wording
-from tui_lab.runs.schema import DataEvent, Event, LadderEvent, SampleEvent, WarningEvent
+from tui_lab.runs.schema import DataEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.views.plot_data import quantity
 from tui_lab.ui.views.spans import TextSpan
@@ -126,7 +126,7 @@ def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> st
     return ""
 
 
-def event_parts(event: Event) -> tuple[TextSpan, ...]:
+def event_parts(event: RunEvent) -> tuple[TextSpan, ...]:
     """An event with the time of day."""
     try:
         clock = time.strftime("%H:%M:%S", time.localtime(event.t)) if event.t else "--:--:--"

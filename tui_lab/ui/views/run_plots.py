@@ -10,7 +10,7 @@ from tui_lab.core.format import memory_name
 from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
-from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, Series
+from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES
 
 #: A smoothed curve is drawn from this many points on.
@@ -26,21 +26,21 @@ NOT_DRAWN = ("cuda_peak",)
 #: Text of an empty plot after the run has ended.
 NOTHING_CAME = "The run ended before there was anything to draw here."
 
-Maker = Callable[[RunState], Sequence[Series]]
+Maker = Callable[[RunState], Sequence[PlotSeries]]
 
 
-def loss_series(state: RunState) -> list[Series]:
+def loss_series(state: RunState) -> list[PlotSeries]:
     """Training loss, raw and smoothed, and validation loss, in nats per token."""
     loss, validation = state.loss, state.validation
-    series = [Series("train", "train", loss.steps, loss.values)]
+    series = [PlotSeries("train", "train", loss.steps, loss.values)]
     if len(loss.values) >= SMOOTHED_FROM:
-        series.append(Series("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
+        series.append(PlotSeries("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
     if validation.values:
-        series.append(Series("validation", "validation", validation.steps, validation.values, "points"))
+        series.append(PlotSeries("validation", "validation", validation.steps, validation.values, "points"))
     return series if loss.values or validation.values else []
 
 
-def memory_series(state: RunState) -> list[Series]:
+def memory_series(state: RunState) -> list[PlotSeries]:
     """Every kind of memory that the run reports, in bytes, and the forecast of its peak.
     What the whole device has in use is taken from telemetry, which looks more often than once a step."""
     looks: tuple[LineStyle, ...] = ("thin", "thick", "points")
@@ -57,9 +57,9 @@ def memory_series(state: RunState) -> list[Series]:
     if isinstance(total, int | float) and math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
         # first, so that what was measured lies over it
-        series.append(Series("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
+        series.append(PlotSeries("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
     return series + [
-        Series(
+        PlotSeries(
             MEMORY_WORDS.get(label) or memory_name(label),
             MEMORY_ROLES.get(label, "memory"),
             curve.steps,
@@ -70,18 +70,18 @@ def memory_series(state: RunState) -> list[Series]:
     ]
 
 
-def one_series(name: str, role: str, curve: Curve) -> list[Series]:
-    return [Series(name, role, curve.steps, curve.values)] if curve.values else []
+def one_series(name: str, role: str, curve: Curve) -> list[PlotSeries]:
+    return [PlotSeries(name, role, curve.steps, curve.values)] if curve.values else []
 
 
-def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[IntervalRecord]) -> Series:
+def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[IntervalRecord]) -> PlotSeries:
     """Confidence intervals as vertical lines with gaps between them."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one.high, one.low, math.nan)]
-    return Series(name, role, xs, ys, shows_last=False)
+    return PlotSeries(name, role, xs, ys, shows_last=False)
 
 
-def retention_series(state: RunState) -> list[Series]:
+def retention_series(state: RunState) -> list[PlotSeries]:
     """Retention by item probes with its 95 % interval, and the threshold."""
     if not state.item_probes:
         return []
@@ -89,24 +89,24 @@ def retention_series(state: RunState) -> list[Series]:
     figures = [probe.headline for probe in state.item_probes]
     series = [
         bars("95% interval", "undecided", steps, figures),
-        Series("retention", "retained", steps, [one.value for one in figures], "points"),
+        PlotSeries("retention", "retained", steps, [one.value for one in figures], "points"),
     ]
     threshold = state.probe_plan.threshold if state.probe_plan else None
     if isinstance(threshold, int | float):
         ends = [0.0, float(max(state.total_steps, steps[-1], 1))]
-        series.append(Series("threshold", "forgotten", ends, [float(threshold)] * 2, "dashed"))
+        series.append(PlotSeries("threshold", "forgotten", ends, [float(threshold)] * 2, "dashed"))
     return series
 
 
-def kl_series(state: RunState) -> list[Series]:
+def kl_series(state: RunState) -> list[PlotSeries]:
     """KL divergence from the base in nats per token: on general text with its interval, and on the task."""
     if not state.kl_probes:
         return []
     steps = [probe.step for probe in state.kl_probes]
     general: list[IntervalRecord] = [probe.general for probe in state.kl_probes]
     return [
-        Series("general", "retained", steps, [one.value for one in general], "thick"),
-        Series("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),
+        PlotSeries("general", "retained", steps, [one.value for one in general], "thick"),
+        PlotSeries("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),
         bars("95% interval", "axis", steps, general),  # last: a narrow legend can do without it
     ]
 

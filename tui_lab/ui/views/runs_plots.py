@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 from tui_lab.runs.overlay import RunCurves
 from tui_lab.runs.state import smooth
-from tui_lab.ui.views.plot_draw import PlotOptions, Series
+from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries
 
 ROLES = tuple(f"run-{number}" for number in range(1, 7))
 #: Letters on each curve.
@@ -38,25 +38,27 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     return (1.0, "s") if longest_s < 180 else (60.0, "min") if longest_s < 3 * 3600 else (3600.0, "h")
 
 
-def overlay(curves: Sequence[RunCurves], metric: str, axis: str) -> tuple[list[Series], str]:
+def overlay(curves: Sequence[RunCurves], metric: str, axis: str) -> tuple[list[PlotSeries], str]:
     """(series, title) of the plot. ``axis``: "steps", "tokens" or "time"."""
     found = [each.points[metric] for each in curves]
     scale, unit = 1.0, ""
     if axis == "time":
         longest = max((points.seconds[-1] for points in found if points.seconds), default=0.0)
         scale, unit = time_unit(longest)
-    series: list[Series] = []
-    letters: list[Series] = []  # drawn after all curves, so that no curve hides a letter
+    series: list[PlotSeries] = []
+    letters: list[PlotSeries] = []  # drawn after all curves, so that no curve hides a letter
     smoothed = metric == "loss" and any(len(points.steps) > SMOOTHED_FROM for points in found)
     for number, points in enumerate(found):
         if not points.values:
             continue
         xs = [x / scale for x in points.xs(axis)]
         ys = smooth(points.values) if smoothed else list(points.values)
-        series.append(Series("", role(number), xs, ys))
+        series.append(PlotSeries("", role(number), xs, ys))
         places = _letter_points(ys, number, len(found))
         letters.append(
-            Series("", role(number), [xs[i] for i in places], [ys[i] for i in places], mark=letter(number))
+            PlotSeries(
+                "", role(number), [xs[i] for i in places], [ys[i] for i in places], mark=letter(number)
+            )
         )
     title = f"{TITLES[metric]}{' (smoothed)' if smoothed else ''} by {axis}{f' ({unit})' if unit else ''}"
     return series + letters, title

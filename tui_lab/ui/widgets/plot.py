@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from tui_lab.ui.terminal.output import PLOT
-from tui_lab.ui.views.plot_draw import PlotOptions, PlotRow, Series, draw, plain
+from tui_lab.ui.views.plot_draw import PlotOptions, PlotRow, PlotSeries, draw, plain
 
 
 class Plot(Widget):
@@ -32,7 +32,7 @@ class Plot(Widget):
     ) -> None:
         super().__init__(id=id, classes=classes)
         self.options = options or PlotOptions()
-        self._series: Callable[[], Sequence[Series]] = tuple
+        self._series: Callable[[], Sequence[PlotSeries]] = tuple
         self.builds = 0  # drawings so far, for tests and benchmarks
         self.rows_sent = 0  # rows redrawn so far
         self._rows: list[PlotRow] = []
@@ -44,7 +44,7 @@ class Plot(Widget):
 
     # ------------------------------------------------------------------ data
 
-    def show(self, series: Callable[[], Sequence[Series]], version: object) -> None:
+    def show(self, series: Callable[[], Sequence[PlotSeries]], version: object) -> None:
         """Sets the curves. ``version`` identifies their state (such as the number of points): nothing happens
         while it is equal. ``series`` is called at the next drawing, so that nothing is computed for a hidden
         plot."""

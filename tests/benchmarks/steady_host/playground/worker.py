@@ -15,9 +15,9 @@ from tui_lab.decoding import strategies
 from tui_lab.decoding.records import Hypothesis
 from tui_lab.playground.messages import (
     Beams,
-    Event,
     Generated,
     GenerateRequest,
+    GenerationEvent,
     HostStatus,
     LaneDone,
     LoadRequest,
@@ -50,7 +50,7 @@ class Worker:
     def generate(
         self,
         ask: GenerateRequest,
-        emit: Callable[[PromptLength | Event], None],
+        emit: Callable[[PromptLength | GenerationEvent], None],
         cancelled: Callable[[], bool],
     ) -> Generated:
         """Emits words up to the limit, different ones in each lane."""
