@@ -225,8 +225,8 @@ def test_a_shorter_file_is_read_anew(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tui_lab.runs.events import LineWriter
-writer = LineWriter(Path(sys.argv[1]))
+from tui_lab.runs.events import EventLineWriter
+writer = EventLineWriter(Path(sys.argv[1]))
 for n in range(int(sys.argv[3])):
     writer.append({"who": sys.argv[2], "n": n, "text": "x" * (n % 700)})
 """
