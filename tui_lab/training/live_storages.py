@@ -39,7 +39,7 @@ class LiveStorages(TorchDispatchMode):
     def __init__(
         self, uniform: bool = True, transient: Callable[[object, tuple[Any, ...]], int] = lambda *_: 0
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.phase = ""
         self.peaks: dict[str, int] = {}

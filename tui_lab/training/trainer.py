@@ -97,7 +97,7 @@ class LabTrainer(SeamTrainer):
         if self.objective is not None and model.training:
             compute = super().compute_loss
             loss = self.objective.loss(
-                lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),
+                lambda: compute(model, inputs, num_items_in_batch=num_items_in_batch),  # type: ignore[no-untyped-call]
                 inputs,
                 tasks,
                 tokens=tokens,
@@ -107,7 +107,7 @@ class LabTrainer(SeamTrainer):
             for name, value in self.objective.parts.items():
                 self.train_metrics[PART + name].append(value)
         else:
-            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         if self._adalora and model.training:
             config = self.model.peft_config["default"]
             # the Trainer leaves the accumulation to the loss: each micro-batch adds its share

@@ -181,7 +181,7 @@ class SeamTrainer(SFTTrainer):
     # ------------------------------------------------------------------ overrides
 
     def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
+        super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
         columns: Any = self._signature_columns
         columns.extend(column for column in self.extra_columns if column not in columns)
 
@@ -190,7 +190,7 @@ class SeamTrainer(SFTTrainer):
             super()._move_model_to_device(model, device)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        prepared = super()._prepare_for_training(*args, **kwargs)
+        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.training_prepared()
         return prepared
 
@@ -200,7 +200,7 @@ class SeamTrainer(SFTTrainer):
         self.after_log()
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.checkpoint_written()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
