@@ -12,10 +12,10 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab import doctor
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.doctor.check import DoctorCheck
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.user_files import CHECKS
@@ -28,7 +28,7 @@ WIDEST = 104
 AROUND = 5
 
 
-def shown(check: doctor.DoctorCheck, width: int) -> Content:
+def shown(check: DoctorCheck, width: int) -> Content:
     """One check: its state in a word, its name, what was found, what to do."""
     text = sanitize(doctor.line(check, width), keep_newlines=True)
     return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
@@ -53,7 +53,7 @@ class DoctorScreen(Modal[None]):
     def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
         super().__init__()
         self.command = command
-        self.found: list[doctor.DoctorCheck] = []
+        self.found: list[DoctorCheck] = []
         self._at_end = False
         self._child: asyncio.subprocess.Process | None = None
 
@@ -89,18 +89,18 @@ class DoctorScreen(Modal[None]):
         assert child.stdout is not None
         try:
             async for line in child.stdout:
-                self.found.append(from_json(line, doctor.DoctorCheck, "the report of the doctor"))
+                self.found.append(from_json(line, DoctorCheck, "the report of the doctor"))
                 self._draw(at_end=False)
             await child.wait()
         except LabError:
             self.found.append(
-                doctor.DoctorCheck("doctor", "fail", "its report cannot be read", "`tui-lab doctor`")
+                DoctorCheck("doctor", "fail", "its report cannot be read", "`tui-lab doctor`")
             )
         finally:
             self._end_child()
         if child.returncode:
             text = "the checks of the machine ended early"
-            self.found.append(doctor.DoctorCheck("doctor", "fail", text, "see `tui-lab doctor` in a shell"))
+            self.found.append(DoctorCheck("doctor", "fail", text, "see `tui-lab doctor` in a shell"))
         self.found += await asyncio.to_thread(lambda: list(doctor.run_checks(CHECKS)))
         self._draw(at_end=True)
 
