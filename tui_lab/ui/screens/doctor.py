@@ -12,6 +12,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab import doctor
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
@@ -93,9 +94,7 @@ class DoctorScreen(Modal[None]):
                 self._draw(at_end=False)
             await child.wait()
         except LabError:
-            self.found.append(
-                DoctorCheck("doctor", "fail", "its report cannot be read", "`tui-lab doctor`")
-            )
+            self.found.append(DoctorCheck("doctor", "fail", "its report cannot be read", "`tui-lab doctor`"))
         finally:
             self._end_child()
         if child.returncode:
