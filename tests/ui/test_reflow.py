@@ -59,7 +59,7 @@ async def test_keep_keeps_the_item_under_the_cursor() -> None:
     app = LabApp(settings=Settings(pane="retention"))
     app.set_reactive(LabApp.run_id, run.id)
     async with app.run_test(size=(200, 60)) as pilot:
-        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
         flips = app.screen.query_one("#flips OptionList", OptionList)
         flips.focus()
         await pilot.press("down")
@@ -137,7 +137,7 @@ async def test_a_window_that_is_too_small_says_what_helps() -> None:
     async with app.run_test(size=(52, 9)) as pilot:
         await until(lambda: isinstance(app.screen, TooSmall))
         text = " ".join(screen_text(app).split())
-        assert "at least 60×18, now 52×9" in text and "Runs go on" in text and "tmux" in text
+        assert "at least 60×18, now 52×9" in text and "Runs continue" in text and "tmux" in text
         assert message(52, 9).splitlines()[0] in text
         # a message that comes meanwhile, and goes after the window has grown, must not leave it behind
         app.push_screen(AskText("late"))

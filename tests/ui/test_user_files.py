@@ -19,7 +19,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_files_there_is_nothing_to_do(config: Path) -> None:
     found = [user_files.check_settings(), user_files.check_themes(), user_files.check_presets()]
     assert [(check.state, check.advice) for check in found] == [("ok", "")] * 3
-    assert "need not be" in found[0].found and "lab-dark" in found[1].found
+    assert "does not exist" in found[0].found and "lab-dark" in found[1].found
 
 
 def test_settings_and_keys(config: Path) -> None:

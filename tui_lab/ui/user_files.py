@@ -27,8 +27,8 @@ def check_settings() -> DoctorCheck:
     keys = loaded.settings.keys
     faults = [*loaded.problems, *keymap.checked(keys)[1], *keymap.old_names(keys)]
     path = settings.path()
-    said = sum(source != "default" for source in loaded.sources.values())
-    fine = f"{sanitize(str(path))}{'' if path_exists(path) else ' (not there, and need not be)'}, {said} set"
+    count = sum(source != "default" for source in loaded.sources.values())
+    fine = f"{sanitize(str(path))}{'' if path_exists(path) else ' (does not exist)'}, {count} set"
     advice = f"mend {sanitize(str(path))}; `tui-lab settings` lists what holds"
     return _of("settings", fine, faults, advice)
 

@@ -119,7 +119,7 @@ async def test_answers_are_made_ahead_but_shown_whole(tmp_path: Path) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         blind = screen(host, tmp_path, 10)
         await app.push_screen(blind)
-        await until(lambda: "Being written" in screen_text(app))
+        await until(lambda: "Generating" in screen_text(app))
         await pilot.press("1", "0", "2")  # nothing to vote on yet
         assert not blind.session.votes
         host.open.set()

@@ -57,7 +57,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
     run = made.make_run()
     app = LabApp(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
+        await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
         await pilot.press("E")
         await until(lambda: isinstance(app.screen, ExportScreen))
         await pilot.pause()

@@ -56,7 +56,7 @@ def pane_of(app: LabApp) -> RetentionPane:
 
 
 async def ready(app: LabApp) -> RetentionPane:
-    await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.kept is not None)
+    await until(lambda: isinstance(app.screen, RetentionPane) and app.screen.report is not None)
     return pane_of(app)
 
 
@@ -212,7 +212,7 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
         await until(lambda: app.screen.query_one(OptionList).option_count == 2)
         await pilot.press("down", "enter")
         await until(lambda: isinstance(app.screen, RetentionPane))
-        shown = pane_of(app).kept
+        shown = pane_of(app).report
         assert shown is not None
         await pilot.press("s")
         await until(lambda: said(app, "ended without saving: R on Train resumes it"))

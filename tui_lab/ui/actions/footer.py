@@ -24,7 +24,7 @@ class KeysLine(Footer):
     KeysLine FooterKey.always { dock: right; margin: 0; padding-left: 1; background: $footer-background; }
     """
 
-    _told: list[object] | None = None
+    _shown: list[object] | None = None
 
     def compose(self) -> ComposeResult:
         idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
@@ -52,19 +52,19 @@ class KeysLine(Footer):
 
     def _what_it_shows(self) -> list[object]:
         """Whatever the keys of this line are made from."""
-        told: list[object] = [getattr(self.screen, name, None) for name in ("idle_actions", "labels_now")]
+        shown: list[object] = [getattr(self.screen, name, None) for name in ("idle_actions", "labels_now")]
         for key, (_, binding, enabled, tooltip) in self.screen.active_bindings.items():
             display = self.app.get_key_display(binding) if binding.show else ""
-            told += [key, binding, enabled, tooltip, display]
-        return told
+            shown += [key, binding, enabled, tooltip, display]
+        return shown
 
     async def recompose(self) -> None:
         if not self.is_attached:
             return  # the screen has gone meanwhile
-        told = self._what_it_shows()
-        if told == self._told:
+        shown = self._what_it_shows()
+        if shown == self._shown:
             return  # as with each move of the focus between things that take the same keys
-        self._told = told
+        self._shown = shown
         await super().recompose()
         drop_detached_watchers(self)  # each key watches a property of this line
         self._fit()
@@ -77,9 +77,9 @@ class KeysLine(Footer):
         keys = list(self.query(FooterKey))
         widths = [key.render().cell_len + 1 for key in keys]  # and the blank after it
         always = [key.has_class("always") for key in keys]
-        room = self.size.width - sum(width for width, last in zip(widths, always, strict=True) if last)
+        available = self.size.width - sum(width for width, last in zip(widths, always, strict=True) if last)
         for key, width, last in zip(keys, widths, always, strict=True):
             if not last:
-                room -= width
-                if key.visible != (room >= 0):
-                    key.visible = room >= 0
+                available -= width
+                if key.visible != (available >= 0):
+                    key.visible = available >= 0

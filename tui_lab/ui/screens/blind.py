@@ -27,15 +27,15 @@ from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.stream_text import StreamText
 
-#: Prompts whose answers are made before they are asked for.
+#: Prompts whose answers are generated ahead.
 AHEAD = 3
-#: Columns from which the two stand side by side.
-BESIDE_COLUMNS = 100
+#: Window width from which the two answers are side by side.
+SIDE_BY_SIDE_COLUMNS = 100
 QUESTION = (
     "Which is better? {blind.first} the first, {blind.second} the second, {blind.tie} no difference, "
     "{blind.skip} skip, {blind.end} ends."
 )
-SAME = "Both say the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
+SAME = "Both answers are the same. {blind.tie} no difference, {blind.skip} skip, {blind.end} ends."
 
 
 class Blind(Modal[votes.VoteSummary | None]):
@@ -47,13 +47,13 @@ class Blind(Modal[votes.VoteSummary | None]):
     Blind #prompt-box { height: auto; max-height: 25%; padding: 0 1; }
     Blind #prompt { width: 1fr; height: auto; }
     Blind #answers { height: 1fr; layout: vertical; }
-    Blind #answers.-beside { layout: horizontal; }
+    Blind #answers.-side-by-side { layout: horizontal; }
     Blind .answer { width: 1fr; height: 1fr; border: round $border-blurred; padding: 0 1; }
     Blind .answer.-chosen { border: heavy $success; }
-    Blind #said { height: auto; min-height: 1; padding: 0 1; background: $surface; }
+    Blind #status { height: auto; min-height: 1; padding: 0 1; background: $surface; }
     Blind #outcome { display: none; height: 1fr; padding: 1 2; }
     Blind.-over #outcome { display: block; }
-    Blind.-over #answers, Blind.-over #prompt-box, Blind.-over #said { display: none; }
+    Blind.-over #answers, Blind.-over #prompt-box, Blind.-over #status { display: none; }
     """
     AUTO_FOCUS = ""
     GROUP = "blind"
@@ -92,23 +92,23 @@ class Blind(Modal[votes.VoteSummary | None]):
             for side, title in (("left", "First"), ("right", "Second")):
                 with Vertical(classes="answer", id=side) as box:
                     box.border_title = title
-                    yield StreamText("Being written …")
-        yield Static(id="said")
+                    yield StreamText("Generating …")
+        yield Static(id="status")
         yield VerticalScroll(Static(id="outcome-text"), id="outcome", can_focus=False)
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         if self.session.resumed:
             done = len(self.session.votes)
-            self.notify(f"Taken up where it stopped: {done} voted on before.", markup=False)
+            self.notify(f"Continued: {done} prompts already have votes.", markup=False)
         self._show()
-        self._write_ahead()
+        self._generate_ahead()
 
     def on_resize(self, event: events.Resize) -> None:
-        self.query_one("#answers").set_class(event.size.width >= BESIDE_COLUMNS, "-beside")
+        self.query_one("#answers").set_class(event.size.width >= SIDE_BY_SIDE_COLUMNS, "-side-by-side")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # the footer offers what works now
+        # the footer shows only actions that have an effect now
         over = self.has_class("-over")
         if action == "vote" and over:
             return False
@@ -118,9 +118,9 @@ class Blind(Modal[votes.VoteSummary | None]):
 
     # ------------------------------------------------------------------ answers
 
-    @work(exclusive=True, group="blind", description="write the next answers", exit_on_error=False)
-    async def _write_ahead(self) -> None:
-        """Makes the answers of the next prompts, and waits while there are enough."""
+    @work(exclusive=True, group="blind", description="generate the next answers", exit_on_error=False)
+    async def _generate_ahead(self) -> None:
+        """Generates the answers of the next prompts, and waits while there are enough."""
         settings = self.session.settings
         while True:
             missing = [n for n in self.session.upcoming(AHEAD) if n not in self._answers]
@@ -148,7 +148,7 @@ class Blind(Modal[votes.VoteSummary | None]):
 
     @property
     def shown(self) -> tuple[LaneDone, LaneDone] | None:
-        """The answers on the screen, left and right; None while they are written."""
+        """The answers on the screen, left and right; None while they are being generated."""
         both = self._answers.get(self._at) if self._at is not None else None
         if both is None or self._at is None:
             return None
@@ -161,28 +161,29 @@ class Blind(Modal[votes.VoteSummary | None]):
             return
         settings, total = self.session.settings, len(self.session.settings.prompts)
         done = len(self.session.votes)
-        self._tell("#where", f"Blind A/B: prompt {self._at + 1} of {total}, {done} voted on")
-        self._tell("#prompt", settings.prompts[self._at])
+        self._update_text("#where", f"Blind A/B: prompt {self._at + 1} of {total}, {done} voted on")
+        self._update_text("#prompt", settings.prompts[self._at])
         both = self.shown
         for number, side in enumerate(("left", "right")):
             text = self.query_one(f"#{side} StreamText", StreamText)
-            hint = "(no text)" if both else "Not written." if self._failed else "Being written …"
+            hint = "(no text)" if both else "Failed." if self._failed else "Generating …"
             text.replace(both[number].text if both else "", hint)
             text.scroll_home(animate=False)
         if both:
-            self._tell("#said", filled(SAME if both[0].text == both[1].text else QUESTION, self.keymap))
+            question = SAME if both[0].text == both[1].text else QUESTION
+            self._update_text("#status", filled(question, self.keymap))
         elif self._failed:
-            self._tell(
-                "#said",
+            self._update_text(
+                "#status",
                 f"{self._failed}. Press {self.keys('blind.again')} to try again, "
                 f"{self.keys('blind.skip')} to leave this prompt out.",
             )
         else:
-            self._tell("#said", "Two answers are being written; they are shown when both are whole.")
+            self._update_text("#status", "Generating two answers; they are shown when both are complete.")
 
         self.refresh_bindings()
 
-    def _tell(self, where: str, text: str) -> None:
+    def _update_text(self, where: str, text: str) -> None:
         self.query_one(where, Static).update(Content(sanitize(text, keep_newlines=True)))
 
     # ------------------------------------------------------------------ votes
@@ -193,11 +194,11 @@ class Blind(Modal[votes.VoteSummary | None]):
             return
         both = self._answers.get(prompt)
         if both is None and choice != "skip":
-            self.notify("The answers are not there yet.", timeout=2, markup=False)
+            self.notify("The answers are not ready yet.", timeout=2, markup=False)
             return
-        kept = [{"lane": done.description, "text": done.text} for done in both or ()]
+        answers = [{"lane": done.description, "text": done.text} for done in both or ()]
         try:
-            self.session.vote(prompt, choice, kept)
+            self.session.vote(prompt, choice, answers)
         except LabError as error:
             self.notify(sanitize(str(error)), severity="error", markup=False)
             return
@@ -220,18 +221,18 @@ class Blind(Modal[votes.VoteSummary | None]):
     # ------------------------------------------------------------------ the end
 
     def _finish(self) -> None:
-        """Tells what stood where, and what the votes say."""
+        """Shows which lane was which, and the result of the votes."""
         self.set_class(True, "-over")
         self.refresh_bindings()
         self.workers.cancel_node(self)
-        self._tell("#where", "Blind A/B: the outcome")
+        self._update_text("#where", "Blind A/B: the outcome")
         lines = votes.sentences(self.session)
         left = len(self.session.upcoming(votes.MAX_PROMPTS))
         if left:
-            lines.append(f"{left} prompts are left: the same two lanes on the same prompts go on here.")
+            lines.append(f"{left} prompts are left: the same two lanes on the same prompts continue here.")
         closes = f"{self.keys('blind.close')} or {self.keys('blind.end')} closes."
-        lines.append(f"Kept in {self.session.path}. {closes}")
-        self._tell("#outcome-text", "\n\n".join(lines))
+        lines.append(f"Saved in {self.session.path}. {closes}")
+        self._update_text("#outcome-text", "\n\n".join(lines))
 
     def action_leave(self) -> None:
         if not self.session.votes:

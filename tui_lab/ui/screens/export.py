@@ -55,7 +55,7 @@ class ExportScreen(Modal[None]):
     }
     ExportScreen #how { height: 2; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
-    ExportScreen #said { height: auto; }
+    ExportScreen #status { height: auto; }
     """
     GROUP = "export"
     BINDINGS = bindings("export")
@@ -78,7 +78,7 @@ class ExportScreen(Modal[None]):
             )
             yield Static(id="how")
             with VerticalScroll(can_focus=True):
-                yield Static(id="said")
+                yield Static(id="status")
 
     def on_mount(self) -> None:
         self.query_one(OptionList).focus()
@@ -106,7 +106,7 @@ class ExportScreen(Modal[None]):
 
     def _say(self, lines: list[str]) -> None:
         text = Content("\n".join(sanitize(line) for line in lines))
-        self.query_one("#said", Static).update(text)
+        self.query_one("#status", Static).update(text)
         self.query_one(VerticalScroll).display = bool(lines)
 
     # ------------------------------------------------------------------ actions

@@ -72,7 +72,7 @@ class PlaygroundPane(Pane):
         self.history = History()
         self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
         self.results: list[LaneDone] = []
-        self._told_host: Content | None = None
+        self._host_shown: Content | None = None
 
     @property
     def host(self) -> HostClient:
@@ -172,12 +172,12 @@ class PlaygroundPane(Pane):
                 else empty.no_model(self.keymap)
             )
         state = f"{HOST_GLYPHS[status.state]} {status.state}"
-        told = Content.assemble(
+        shown = Content.assemble(
             (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", sanitize(" · ".join(parts))
         )
-        if told != self._told_host:
-            self._told_host = told
-            self.query_one("#host", Static).update(told, layout=False)
+        if shown != self._host_shown:
+            self._host_shown = shown
+            self.query_one("#host", Static).update(shown, layout=False)
 
     @on(events.DescendantFocus)
     def _focused(self, event: events.DescendantFocus) -> None:
@@ -359,7 +359,7 @@ class PlaygroundPane(Pane):
         self.same_seeds = not self.same_seeds
         self._draw_settings()
 
-    def _asked(self, question: str, value: str, take: Callable[[str], None]) -> None:
+    def _ask(self, question: str, value: str, take: Callable[[str], None]) -> None:
         self.app.push_screen(AskText(question, value), lambda text: take(text or ""))
 
     def action_system(self) -> None:
@@ -367,7 +367,7 @@ class PlaygroundPane(Pane):
             self.system = "" if text == "-" else text or self.system
             self._draw_settings()
 
-        self._asked("System prompt (- for none)", self.system, take)
+        self._ask("System prompt (- for none)", self.system, take)
 
     def action_tokens(self) -> None:
         def take(text: str) -> None:
@@ -377,7 +377,7 @@ class PlaygroundPane(Pane):
             elif text:
                 self.notice(f"New tokens are a whole number from 1 to 32,768, not {text!r}.", "error")
 
-        self._asked("At most how many new tokens a lane?", str(self.max_new_tokens), take)
+        self._ask("At most how many new tokens a lane?", str(self.max_new_tokens), take)
 
     def action_history(self) -> None:
         prompts = self.history.prompts[::-1]
@@ -459,7 +459,7 @@ class PlaygroundPane(Pane):
             self.app.copy_to_clipboard(self._view.text)
             self.notice("The lane's text is in the clipboard (if your terminal allows that).")
         else:
-            self.notice("This lane has said nothing yet.", "warning")
+            self.notice("This lane has no text yet.", "warning")
 
     def action_save(self) -> None:
         if self.asked is None or not self.results:

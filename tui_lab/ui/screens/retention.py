@@ -38,11 +38,11 @@ TABS = (
 #: Three rows of two parts, the table the widest; a wide window has two rows of three.
 GRID_COLUMNS, GRID_ROWS = 110, 38
 WIDE_COLUMNS, WIDE_ROWS = 160, 28
-#: A window of fewer rows cuts the verdict's sentence to one.
+#: A window of fewer rows cuts the verdict's sentence to one line.
 ROWS_FOR_ALL = 24
 FIRST_SUITE = "everyday"
 FLIPS_TITLE = " Items that flipped "
-#: Runs that are drawn at most in the picture of all runs.
+#: Most runs in the plot of all runs.
 RUNS_DRAWN = 60
 
 
@@ -81,17 +81,17 @@ class RetentionPane(Pane):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept: retention_data.RetentionReport | None = None
+        self.report: retention_data.RetentionReport | None = None
         self.suite, self.category = FIRST_SUITE, ""
         self.points: list[retention_data.RunPoint] = []
         self._known_points: dict[tuple[str, str], retention_data.KnownPoint] = {}
-        self.progress = ""  # of the measurement in hand
+        self.progress = ""  # of the measurement in progress
         self._job: Worker[Any] | None = None
         self._rows: list[tuple[str, str]] = []  # (suite, category) of the table's lines
         self._flips: list[int] = []
         self._flips_shown: tuple[list[tuple[int, str, str]], bool] = ([], False)
         self._table_shown: list[tuple[str, str, str, str]] = []
-        self._told: set[str] = set()  # problems, each told once
+        self._notified: set[str] = set()  # problems that were shown
         self.grid = False
 
     def _keys(self, action: str) -> str:
@@ -99,25 +99,25 @@ class RetentionPane(Pane):
 
     @property
     def run_shown(self) -> Run | None:
-        return self.kept.run if self.kept else None
+        return self.report.run if self.report else None
 
     @property
     def _has_weights(self) -> bool:
-        """Whether the run has saved what can be measured."""
+        """Whether the run has saved weights."""
         run = self.run_shown
         return run is not None and (run.adapter_path.is_dir() or run.model_path.is_dir())
 
     @property
     def idle_actions(self) -> frozenset[str]:
-        """What has no use now: the line of keys does without it, and the key says why."""
+        """Actions without effect now: the footer leaves them out, and their keys say why."""
         if not self._has_weights:
             return frozenset({"measure", "sweep", "save_strength", "playground"})
         return frozenset() if self._strengths else frozenset({"save_strength"})
 
     @property
     def _strengths(self) -> list[dict[str, Any]]:
-        """What the sweep has tried."""
-        return ((self.kept.strength if self.kept else None) or {}).get("points") or []
+        """The points of the sweep."""
+        return ((self.report.strength if self.report else None) or {}).get("points") or []
 
     @property
     def _not_measured(self) -> str:
@@ -169,27 +169,27 @@ class RetentionPane(Pane):
 
     @work(thread=True, exclusive=True, group="read", exit_on_error=False)
     def _read(self, run_id: str) -> None:
-        kept: retention_data.RetentionReport | None = None
+        report: retention_data.RetentionReport | None = None
         problem = ""
         try:
             run = open_run(run_id) if run_id else next(iter(list_runs()), None)
-            kept = retention_data.read(run) if run else None
+            report = retention_data.read(run) if run else None
         except LabError as error:
             problem = str(error)
-        self.app.call_from_thread(self._show, kept, problem)
+        self.app.call_from_thread(self._show, report, problem)
         points = retention_data.points(list_runs()[:RUNS_DRAWN], self.suite, self._known_points)
         self.app.call_from_thread(self._show_points, points)
 
-    def _show(self, kept: retention_data.RetentionReport | None, problem: str) -> None:
+    def _show(self, report: retention_data.RetentionReport | None, problem: str) -> None:
         if not self.is_mounted:
             return
-        for text in [problem, *(kept.problems if kept else [])]:
-            if text and text not in self._told:
+        for text in [problem, *(report.problems if report else [])]:
+            if text and text not in self._notified:
                 self.notice(text, "error")
-                self._told.add(text)
-        self.kept = kept
-        if kept and kept.results and self.suite not in kept.results:
-            self.suite, self.category = next(iter(kept.results)), ""
+                self._notified.add(text)
+        self.report = report
+        if report and report.results and self.suite not in report.results:
+            self.suite, self.category = next(iter(report.results)), ""
         self._draw()
 
     def _show_points(self, points: list[retention_data.RunPoint]) -> None:
@@ -209,60 +209,61 @@ class RetentionPane(Pane):
 
     def _draw_advice(self) -> None:
         found = self._advice
-        said = retention.advice_lines(found) if found or self.kept is None else Content(self._not_measured)
-        self.query_one("#next Static", Static).update(said)
+        known = bool(found) or self.report is None
+        content = retention.advice_lines(found) if known else Content(self._not_measured)
+        self.query_one("#next Static", Static).update(content)
 
     @property
     def _advice(self) -> tuple[Advice, ...]:
-        if self.kept is None or not (self._has_weights or self._comparison):
+        if self.report is None or not (self._has_weights or self._comparison):
             return ()  # the first advice would be to measure
-        return advise(retention_data.facts(self.kept, self.suite))
+        return advise(retention_data.facts(self.report, self.suite))
 
     @property
     def _result(self) -> SuiteResult | None:
-        return self.kept.results.get(self.suite) if self.kept else None
+        return self.report.results.get(self.suite) if self.report else None
 
     @property
     def _comparison(self) -> SuiteComparison | None:
         return self._result.comparison if self._result else None
 
     def _draw_verdict(self) -> None:
-        kept = self.kept
+        report = self.report
         width = max(20, self.size.width - 2)
-        if kept is None:
+        if report is None:
             lines = [Content(empty.no_run_kept(self.keymap))]
         else:
             comparison = self._comparison
             words, colour = retention.verdict_words(comparison.verdict if comparison else "")
-            start, end = kept.acquisition
-            name = retention_data.label(kept.recipe, kept.run.id)
+            start, end = report.acquisition
+            name = retention_data.label(report.recipe, report.run.id)
             gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
             if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
-                name += f"   {self.suite}"  # which stands in the table, too
+                name += f"   {self.suite}"
             sentence = comparison.sentence if comparison else self._not_measured
             lines = [
                 Content.assemble(
                     (f"{words}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
                 ),
                 Content(sanitize(sentence)),
-                Content(retention.decision(comparison.verdict if comparison else "", kept.threshold)),
+                Content(retention.decision(comparison.verdict if comparison else "", report.threshold)),
                 Content.styled(
                     sanitize(self.progress or retention.first_advice(self._advice)), "$text-muted"
                 ),
             ]
-        # where there are rows for it, what it comes to is told whole
-        whole = kept is None or self.size.height >= ROWS_FOR_ALL
+        # the verdict and its sentence are cut only in a low window
+        uncut = report is None or self.size.height >= ROWS_FOR_ALL
         shown = [
-            each if whole and at < 2 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)
+            each if uncut and at < 2 else each.truncate(width, ellipsis=True) for at, each in enumerate(lines)
         ]
         self.query_one("#verdict", Static).update(Content("\n").join(shown))
 
     def _draw_table(self) -> None:
         table = self.query_one("#suites OptionList", OptionList)
-        room = table.size.width
-        head = Content(retention.line(retention.COLUMNS, room))
+        width = table.size.width
+        head = Content(retention.line(retention.COLUMNS, width))
         self.query_one("#suites .head", Static).update(head, layout=False)
-        rows = retention.rows(self.kept, room) if self.kept else []
+        rows = retention.rows(self.report, width) if self.report else []
         if rows and rows == self._table_shown:
             return  # the cursor stays where it is
         self._table_shown = rows
@@ -273,8 +274,8 @@ class RetentionPane(Pane):
         if rows:
             table.highlighted = at
         else:
-            said = self._not_measured if self.kept else "no run yet"
-            table.add_option(Option(Content(f"  {said}"), disabled=True))
+            message = self._not_measured if self.report else "no run yet"
+            table.add_option(Option(Content(f"  {message}"), disabled=True))
 
     def _draw_flips(self) -> None:
         options = self.query_one("#flips OptionList", OptionList)
@@ -289,17 +290,17 @@ class RetentionPane(Pane):
         if found:
             options.highlighted = 0
         else:
-            said = "No item flipped." if measured else self._not_measured if self.kept else "no run yet"
-            options.add_option(Option(Content(said), disabled=True))
+            message = "No item flipped." if measured else self._not_measured if self.report else "no run yet"
+            options.add_option(Option(Content(message), disabled=True))
         where = f" in {sanitize(self.category)}" if self.category else ""
         lost = sum("lost" in line[:9] for _, line, _ in found)
         title = f" Flipped{where}: {lost} lost, {len(found) - lost} gained " if measured else FLIPS_TITLE
         self.query_one("#flips").border_title = Content(title)
 
     def _draw_plots(self) -> None:
-        if self.kept is not None:
+        if self.report is not None:
             for plot in self.query(RetentionPlot):
-                plot.take(self.kept, self.suite, self.points)
+                plot.take(self.report, self.suite, self.points)
 
     # ------------------------------------------------------------------ moving
 
@@ -339,30 +340,30 @@ class RetentionPane(Pane):
                 self.lab.run_id = run_id
                 self.show_run(run_id)
 
-        self.app.push_screen(RunList(self.kept.run.id if self.kept else ""), take)
+        self.app.push_screen(RunList(self.report.run.id if self.report else ""), take)
 
     def action_playground(self) -> None:
-        if self.kept is not None:
-            replay = self.lab.replay_of(self.kept.run)
-            self.lab.compare_run(str(replay.original.path) if replay else self.kept.run.id)
+        if self.report is not None:
+            replay = self.lab.replay_of(self.report.run)
+            self.lab.compare_run(str(replay.original.path) if replay else self.report.run.id)
 
     # ------------------------------------------------------------------ measuring
 
     def _idle(self) -> Run | None:
-        """The run, when a measurement can begin; says so when it cannot."""
-        if self.kept is None:
+        """The run, if a measurement can begin; otherwise None, and a message says why."""
+        if self.report is None:
             self.notice(empty.no_run_kept(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
                 f"A measurement is in progress; {self._keys('retention.cancel')} ends it.",
                 "warning",
             )
-        elif self.lab.refuse_in_replay(self.kept.run, "measure the run itself"):
+        elif self.lab.refuse_in_replay(self.report.run, "measure the run itself"):
             pass
         elif not self._has_weights:
             self.notice(self._not_measured, "warning")
         else:
-            return self.kept.run
+            return self.report.run
         return None
 
     def action_measure(self) -> None:
@@ -392,7 +393,7 @@ class RetentionPane(Pane):
             self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "sweeping the strength")
 
     def action_save_strength(self) -> None:
-        strength = (self.kept.strength if self.kept else None) or {}
+        strength = (self.report.strength if self.report else None) or {}
         points = self._strengths
         if not points:
             self.notice(f"No strength was tried yet. {empty.no_sweep(self.keymap)}", "warning")
@@ -421,9 +422,9 @@ class RetentionPane(Pane):
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             share = f" {done}/{total}" if done is not None and total else ""
-            self._tell(f"{what}: {text}{share}   {self._keys('retention.cancel')} ends it")
+            self._set_progress(f"{what}: {text}{share}   {self._keys('retention.cancel')} ends it")
 
-        self._tell(f"{what} …")
+        self._set_progress(f"{what} …")
         try:
             answer = await run_job(module, request, progress)
         except LabError as error:
@@ -435,14 +436,14 @@ class RetentionPane(Pane):
                 self.notice(f"Saved as {saved}")
         finally:
             if self.is_mounted:
-                self._tell("")
+                self._set_progress("")
         self._read(request["run"])
 
-    def _tell(self, text: str) -> None:
+    def _set_progress(self, text: str) -> None:
         self.progress = text
         self._draw_verdict()
 
     def action_cancel(self) -> None:
         if self._job is not None and self._job.is_running:
             self._job.cancel()
-            self.notice("Ended; what was scored is kept, and the next measurement goes on from there.")
+            self.notice("Ended. Finished scores are saved, and the next measurement continues from them.")

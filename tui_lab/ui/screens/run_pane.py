@@ -41,12 +41,12 @@ CATCH_UP_S = 0.02
 PORTION_RECORDS = 4_000
 #: Seconds between two looks at whether the process lives.
 LIVENESS_S = 1.0
-#: Seconds between two looks for what goes wrong: its rules read the whole of every curve.
+#: Seconds between two checks for problems, whose rules read every point of every curve.
 FLAGS_S = 1.0
 
 
 def colour(role: str) -> str:
-    """A semantic name as a style of Textual's; dim for what is said beside the matter."""
+    """A semantic name as a Textual style; dim for secondary text."""
     return "dim" if role == "axis" else f"bold ${role}" if role else ""
 
 
@@ -66,10 +66,10 @@ class RunPane(Pane):
         self._looked_at = 0.0
         self._tick = 0
         self._timer: Timer | None = None
-        self._asked: dict[str, str] = {}  # command id → name, until acknowledged
+        self._pending_commands: dict[str, str] = {}  # command id → name, until acknowledged
         self._stamp: tuple[int, str] | None = None
-        self._told: tuple[Content, bool] | None = None
-        self._lines_told = 0
+        self._status_shown: tuple[Content, bool] | None = None
+        self._status_lines = 0
         self._flags: list[Flag] = []
         self._flagged_at = 0.0
         self._offered: object = None  # what the line of keys was made for
@@ -127,7 +127,7 @@ class RunPane(Pane):
         self.watcher = Watcher(run)
         self.status, self._looked_at, self._stamp = "", 0.0, None
         self._flags, self._flagged_at = [], 0.0
-        self._asked.clear()
+        self._pending_commands.clear()
         self.forget_run()
         self.refresh_bindings()  # a replay has more
         self._poll()
@@ -164,7 +164,7 @@ class RunPane(Pane):
         if not behind and self.is_current:
             self._draw()
         elif not behind:
-            self._tell_header()  # all that the other panes show of it
+            self._update_header()  # the only part that other panes show
         idle = self.status in ENDED or not self.is_current
         pace_s = max(IDLE_POLL_S, RUN.of(self.app)) if idle else RUN.of(self.app)
         self._timer = self.set_timer(CATCH_UP_S if behind else pace_s, self._poll)
@@ -192,12 +192,12 @@ class RunPane(Pane):
     # ------------------------------------------------------------------ drawing
 
     def on_resize(self, _event: events.Resize) -> None:
-        self._lines_told = -1  # for another width its lines are cut anew, and may be as high as they were not
+        self._status_lines = -1  # the lines are cut for the new width
         self.call_after_refresh(self._draw_state)
 
     def _draw_state(self) -> None:
         if self.watcher is None:
-            self._tell(Content(self._no_run()), False)
+            self._update_status(Content(self._no_run()), False)
             return
         state, status = self.watcher.state, self.status or "starting"
         width = max(20, self.size.width - 2)
@@ -207,9 +207,9 @@ class RunPane(Pane):
         first += state_text(status) + (", armed" if state.armed and status not in ENDED else "")
         first += f", {' and '.join(self._waiting())} asked" if self._waiting() else ""
         shade = f"bold ${STATE_ROLES[status]}" if status in STATE_ROLES else "bold"
-        room = width - len(first) - 2
+        available = width - len(first) - 2
         now = self.lab.now(self.watcher.run)
-        line = run_text.progress_line(state, status, now, room, self._tick, ascii_only)
+        line = run_text.progress_line(state, status, now, available, self._tick, ascii_only)
         trouble = run_text.trouble(status, state, self._log_tail())
         keys = self._resume_key(), self._keys("app.setup")
         if trouble:
@@ -228,13 +228,13 @@ class RunPane(Pane):
             *(Content(sanitize(text)) for text in (cost.line(state, status, now),) if text),
             *self.probe_rows(),
         ]
-        # the reason of a failure is told whole, everything else in one line each
-        whole = 3 if trouble else 0
-        rows = rows[:whole] + [row.truncate(width, ellipsis=True) for row in rows[whole:]]
-        self._tell(Content("\n").join(rows), bool(trouble))
-        self._tell_header()
+        # the reason of a failure is not cut, every other row is one line
+        uncut = 3 if trouble else 0
+        rows = rows[:uncut] + [row.truncate(width, ellipsis=True) for row in rows[uncut:]]
+        self._update_status(Content("\n").join(rows), bool(trouble))
+        self._update_header()
 
-    def _tell_header(self) -> None:
+    def _update_header(self) -> None:
         """What the line at the top of every pane says of the run: its name, its step, its state."""
         assert self.watcher is not None
         state, status = self.watcher.state, self.status or "starting"
@@ -271,15 +271,15 @@ class RunPane(Pane):
             parts = parts[:-1]
         return parts
 
-    def _tell(self, content: Content, trouble: bool) -> None:
+    def _update_status(self, content: Content, trouble: bool) -> None:
         """Shows the lines at the top; sends nothing when they are as before."""
-        if (content, trouble) != self._told:
-            self._told = (content, trouble)
+        if (content, trouble) != self._status_shown:
+            self._status_shown = (content, trouble)
             view = self.query_one("#state", Static)
             view.set_class(trouble, "-trouble")
             lines = content.plain.count("\n")
-            view.update(content, layout=trouble or lines != self._lines_told)
-            self._lines_told = lines
+            view.update(content, layout=trouble or lines != self._status_lines)
+            self._status_lines = lines
 
     def _resume_key(self) -> str:
         """What goes on with the run that is shown: a replay cannot."""
@@ -301,8 +301,9 @@ class RunPane(Pane):
         """Commands sent and not yet acknowledged."""
         if self.watcher is not None:
             known = self.watcher.state.acknowledged
-            self._asked = {key: name for key, name in self._asked.items() if key not in known}
-        return list(dict.fromkeys(self._asked.values())) if self.status not in ENDED else []
+            pending = self._pending_commands.items()
+            self._pending_commands = {key: name for key, name in pending if key not in known}
+        return list(dict.fromkeys(self._pending_commands.values())) if self.status not in ENDED else []
 
     def action_choose_run(self) -> None:
         from tui_lab.ui.widgets.run_list import RunList
@@ -340,7 +341,7 @@ class RunPane(Pane):
     def _send(self, name: str) -> None:
         assert self.watcher is not None
         try:
-            self._asked[commands.send(self.watcher.run, name)] = name
+            self._pending_commands[commands.send(self.watcher.run, name)] = name
         except LabError as error:
             self.notice(error, "error")
         self._draw_state()

@@ -301,19 +301,20 @@ class RunsPane(Pane):
         names = runs_table.names(compared, letters)
         legend = [
             Content("   ").join(Content.styled(names[i], f"${runs_plots.role(i)}") for i in line)
-            for line in runs_table.in_lines(names, self._room("curves"), LEGEND_LINES)
+            for line in runs_table.in_lines(names, self._part_width("curves"), LEGEND_LINES)
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
         heads = [f"{letter} {run_time(run.id)}" for letter, run in zip(letters, compared, strict=True)]
         mark_key = self._key("runs.mark")
-        lines = runs_table.differences(self.compared.differences, heads, self._room("recipes"), mark_key)
+        width = self._part_width("recipes")
+        lines = runs_table.differences(self.compared.differences, heads, width, mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
 
     def _draw_sweep(self) -> None:
         name = self.current.sweep if self.current else ""
         runs = index.sweep_runs(self.every, name) if name else []
         best = index.best_of(runs, self.criterion)
-        lines = runs_table.sweep_lines(runs, best, self.criterion, self._room("sweep"))
+        lines = runs_table.sweep_lines(runs, best, self.criterion, self._part_width("sweep"))
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
         if runs:
             words = (
@@ -322,10 +323,10 @@ class RunsPane(Pane):
             styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
 
-    def _room(self, part: str) -> int:
+    def _part_width(self, part: str) -> int:
         """Cells that a line of a part has. One that is hidden is as wide as it will be."""
-        whole = self.query_one(f"#{part}").size.width or self.size.width
-        return max(20, whole - 4)
+        width = self.query_one(f"#{part}").size.width or self.size.width
+        return max(20, width - 4)
 
     # ------------------------------------------------------------------ moving, sorting, filtering
 

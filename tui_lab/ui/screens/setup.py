@@ -188,15 +188,16 @@ class SetupPane(Pane):
 
     def _take_preset(self, name: str) -> None:
         """A preset's values; what was typed into fields goes, model and data that were chosen stay."""
-        kept = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
-        gone = len(self.overrides) - len(kept)
-        self.preset, self.overrides = name, kept
+        remaining = {key: value for key, value in self.overrides.items() if key in ("model", "data")}
+        dropped = len(self.overrides) - len(remaining)
+        self.preset, self.overrides = name, remaining
         self.base = self._base()
-        self.values = {**self.base, **kept}
+        self.values = {**self.base, **remaining}
         self.query_one("#preset-list", Chooser).choose(name)
         self.form.load(self.values, self.base)
-        if gone:
-            self.notice(f"{name}: {gone} changed field{'s' * (gone != 1)} went back to the preset's values")
+        if dropped:
+            fields = f"{dropped} changed field{'s' * (dropped != 1)}"
+            self.notice(f"{name}: {fields} went back to the preset's values")
         self._show_choice()
 
     def _base(self) -> dict[str, object]:
@@ -290,7 +291,7 @@ class SetupPane(Pane):
         self._preview()
 
     @on(Chooser.TypeName)
-    def _asked_for_name(self, event: Chooser.TypeName) -> None:
+    def _name_requested(self, event: Chooser.TypeName) -> None:
         self._ask("models" if event.chooser.id == "model-list" else "data")
 
     def _ask(self, section: str) -> None:

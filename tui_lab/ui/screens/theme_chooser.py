@@ -23,7 +23,7 @@ from tui_lab.ui.views.plot_draw import PlotOptions
 from tui_lab.ui.views.probe import ROLES
 from tui_lab.ui.views.run_state import state_text
 
-#: Seconds that the cursor rests on a name before the whole screen is coloured anew.
+#: Seconds that the cursor rests on a name before the screen is drawn in its colours.
 REST_S = 0.08
 
 
@@ -102,12 +102,12 @@ class ThemeChooser(Modal[None]):
         themes = self.app.available_themes
         # what is shown is in the list even if its file has gone, or if it is one of Textual's own
         names = sorted({*self.lab.appearance.theme_names, self.before})
-        room = max(map(len, names), default=0) + 2
+        width = max(map(len, names), default=0) + 2
         options = self.query_one(OptionList)
         for name in names:
             here = ("● " if name == self.before else "  ", "$changed")
             about = (kind(themes[name]), "$text-muted")
-            options.add_option(Option(Content.assemble(here, sanitize(name).ljust(room), about), id=name))
+            options.add_option(Option(Content.assemble(here, sanitize(name).ljust(width), about), id=name))
         options.highlighted = names.index(self.before)
         options.focus()
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
@@ -137,12 +137,12 @@ class ThemeChooser(Modal[None]):
         self._stop()
         self._preview(name)
         try:
-            said = change_setting.change(self.lab, "theme", name)
+            message = change_setting.change(self.lab, "theme", name)
         except LabError as error:
             text = f"Only until the lab ends: {sanitize(str(error))}"
             self.app.notify(text, severity="warning", markup=False)
         else:
-            self.app.notify(said, markup=False)
+            self.app.notify(message, markup=False)
         self.dismiss(None)
 
     def action_leave(self) -> None:

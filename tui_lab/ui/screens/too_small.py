@@ -19,7 +19,7 @@ def message(width: int, height: int) -> str:
     return (
         f"tui-lab needs at least {MIN_COLUMNS}×{MIN_ROWS}, now {width}×{height}\n"
         "Enlarge the window, or make its font smaller; in tmux Ctrl+B z gives this pane the whole window.\n"
-        "Runs go on, and everything you typed is kept."
+        "Runs continue, and typed text is kept."
     )
 
 
