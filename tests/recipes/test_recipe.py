@@ -19,7 +19,6 @@ from tui_lab.recipes.recipe import (
     RecipeError,
     build,
     check_values,
-    parse_setting,
     parse_value,
     read_recipe,
 )
@@ -81,21 +80,10 @@ def test_a_setting_typed_as_text_is_the_value(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([n for n, info in FIELDS.items() if info.kind != "text"]))
     value = data.draw(values_of(name))
     typed = str(value).lower() if isinstance(value, bool) else str(value)
-    key, parsed = parse_setting(f" {name} = {typed} ")
-    assert key == name
+    parsed = parse_value(name, f" {typed} ")
     assert parsed == value
     assert type(parsed) is type(value)
     assert not [p for p in check_values({name: parsed}) if "must be" in p.message]
-
-
-@given(st.text())
-def test_any_text_is_a_setting_or_one_clear_error(text: str) -> None:
-    try:
-        key, _ = parse_setting(text)
-    except LabError as error:
-        assert str(error).startswith("--set")
-    else:
-        assert key in FIELDS
 
 
 @given(st.sampled_from(sorted(FIELDS)), st.text())
@@ -118,19 +106,19 @@ def test_any_typed_value_is_checked_without_a_crash(key: str, raw: str) -> None:
     ],
 )
 def test_settings_are_read_as_people_write_them(typed: str, value: Any) -> None:
-    parsed = parse_setting(typed)[1]
+    parsed = parse_value(*typed.split("=", 1))
     assert parsed == value
     assert type(parsed) is type(value)
 
 
 def test_numbers_that_are_none_are_left_for_the_check_to_name() -> None:
     for key, raw in (("lora_r", "1.5"), ("lora_r", "nan"), ("lora_r", "inf"), ("learning_rate", "fast")):
-        key, value = parse_setting(f"{key}={raw}")
+        value = parse_value(key, raw)
         problems = check_values({key: value})
         assert len(problems) == 1
         assert raw in problems[0].message
     # a float field takes what Python takes, but neither nan nor inf
-    assert math.isnan(parse_setting("learning_rate=nan")[1])
+    assert math.isnan(parse_value("learning_rate", "nan"))
     assert check_values({"learning_rate": math.nan})
     assert check_values({"lora_alpha": math.inf})
 

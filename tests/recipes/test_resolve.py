@@ -62,7 +62,7 @@ def test_the_compute_type_and_its_reason(device: DeviceFacts, model_type: str, d
 def test_what_is_asked_for_is_taken(device: DeviceFacts, dtype: str) -> None:
     found = resolved(device, compute_dtype=dtype)
     assert found.values["compute_dtype"] == dtype
-    assert reason(found, "compute_dtype") == "because asked"
+    assert reason(found, "compute_dtype") == "because the recipe sets it"
     assert not [text for text in found.warnings if "compute_dtype" in text]
 
 
@@ -91,7 +91,7 @@ def test_optimisers_are_as_asked_on_cuda_and_never_paged_elsewhere(optim: str) -
         found = resolved(device, optim=optim)
         assert not str(found.values["optim"]).startswith("paged")
         if found.values["optim"] != optim:
-            assert reason(found, "optim") != "because asked"
+            assert reason(found, "optim") != "because the recipe sets it"
     assert resolved(CPU, optim="paged_adamw_8bit").values["optim"] == "adamw_8bit"
 
 

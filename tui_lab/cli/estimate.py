@@ -56,7 +56,7 @@ def forecast_json(memory: MemoryForecast) -> dict[str, object]:
 
 def memory_json(found: RunEstimate) -> dict[str, object]:
     memory = found.memory
-    needed, free = found.needed_bytes, found.room.free_bytes
+    needed, free = found.needed_bytes, found.budget.free_bytes
     return {
         **(forecast_json(memory) if memory else {"parts": None, "problem": found.problem}),
         "moment": memory.moment if memory else None,

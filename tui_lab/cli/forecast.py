@@ -111,7 +111,7 @@ def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
         jobs.run_job(CALIBRATE, estimate.calibration_request(recipe, data), budget.environment)
     found = estimate.estimate(recipe, entry, resolution.values, budget, data)
     if args.probe:
-        found = estimate.probed(found, jobs.run_job(PROBE, estimate.probe_request(recipe, budget)))
+        found = estimate.with_probe(found, jobs.run_job(PROBE, estimate.probe_request(recipe, budget)))
     remedies: list[Remedy] = []
     largest = None
     if entry.shape is not None and found.memory is not None:

@@ -15,6 +15,7 @@ import torch
 from transformers import PretrainedConfig
 
 from tui_lab.core.errors import LabError
+from tui_lab.decoding.context import context_length, remaining_context
 from tui_lab.decoding.decoders import LaneDecoder, SearchDecoder, StepOutput, make_search_decoder
 from tui_lab.decoding.detokenize import Decode
 from tui_lab.decoding.forward import CausalModel, VirtualTokens, embedding_weight, prefill, step
@@ -22,7 +23,6 @@ from tui_lab.decoding.kv_cache import LaneCache
 from tui_lab.decoding.lane_output import LaneContext, LaneOutput
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.decoding.sampling import BatchedSampler, SamplingDecoder
-from tui_lab.models.context import context_length, remaining_context
 
 
 class AdapterRows(Protocol):

@@ -13,13 +13,13 @@ import torch
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.adapters import Adapter, AdapterSplit, load_adapter
+from tui_lab.decoding.context import remaining_context
 from tui_lab.decoding.detokenize import SupportsDecode, decoder_of
 from tui_lab.decoding.engine import Lockstep, decode_all, validate_request
 from tui_lab.decoding.forward import CausalModel, embedding_weight
 from tui_lab.decoding.kv_cache import kv_bytes
 from tui_lab.decoding.records import DecodingRecord, DecodingRequest, LaneResult
 from tui_lab.hardware.memory_budget import free_bytes
-from tui_lab.models.context import remaining_context
 
 BASE = "base"
 #: Share of the free memory that keys and values may take; the forward itself needs some too.

@@ -41,7 +41,7 @@ class RunEstimate:
     """The estimate. ``memory`` is None where it is not known, and ``problem`` says why; likewise ``cost``.
     ``probe`` is set when the memory probe ran."""
 
-    room: MemoryBudget
+    budget: MemoryBudget
     memory: MemoryForecast | None = None
     problem: str = ""
     cost: Cost | None = None
@@ -58,26 +58,26 @@ class RunEstimate:
     @property
     def verdict(self) -> str:
         """One of :mod:`tui_lab.forecast.remedies`'s."""
-        free = self.room.free_bytes
+        free = self.budget.free_bytes
         if free is None or self.needed_bytes is None:
             return fit.UNKNOWN
-        if self.probe is not None:  # what is left open is small beside the formula's interval
+        if self.probe is not None:  # what is left open is small outside_torch the formula's interval
             return FITS if self.probe.total_bytes <= free else OVER
         return fit.verdict(self.memory, free) if self.memory else fit.UNKNOWN
 
 
 def estimate(
-    recipe: Recipe, entry: Entry, values: Values, room: MemoryBudget, data: DataFacts | None = None
+    recipe: Recipe, entry: Entry, values: Values, budget: MemoryBudget, data: DataFacts | None = None
 ) -> RunEstimate:
     """The estimate for a recipe with its resolved ``values``, in a fraction of a millisecond. Never
     raises."""
     if entry.shape is None:
         problem = _no_shape(entry)
-        return RunEstimate(room, problem=problem, cost_problem="not known before the model's sizes are")
+        return RunEstimate(budget, problem=problem, cost_problem="not known before the model's sizes are")
     data = data or DataFacts()
     memory, problem = None, ""
     try:
-        memory = forecast(entry.shape, recipe, values, room.kind)
+        memory = forecast(entry.shape, recipe, values, budget.kind)
     except LabError as error:
         problem = str(error)
     cost, cost_problem = None, ""
@@ -86,19 +86,19 @@ def estimate(
             entry.shape,
             recipe,
             values,
-            room.device,
+            budget.device,
             data=data,
-            measured=calibration.find(room.device, entry.shape, recipe, values),
+            measured=calibration.find(budget.device, entry.shape, recipe, values),
         )
     except LabError as error:
         cost_problem = str(error)
-    return RunEstimate(room, memory, problem, cost, cost_problem)
+    return RunEstimate(budget, memory, problem, cost, cost_problem)
 
 
-def warm_up(room: MemoryBudget) -> None:
+def warm_up(budget: MemoryBudget) -> None:
     """Reads the tables for the first estimate, some tenths of a second: for a thread."""
     recipe, entry = Recipe(), catalog.find(catalog.POCKET)
-    estimate(recipe, entry, resolve(recipe, room.device, entry).values, room)
+    estimate(recipe, entry, resolve(recipe, budget.device, entry).values, budget)
 
 
 def _no_shape(entry: Entry) -> str:
@@ -109,24 +109,24 @@ def _no_shape(entry: Entry) -> str:
     return "its sizes are not known before its files are here: the exact probe can read them then"
 
 
-def probed(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
+def with_probe(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
     """The estimate with the answer of :mod:`tui_lab.training.memory_probe`."""
     peak = int(answer["peak_bytes"])
     memory = run_estimate.memory
     if memory is not None:
-        beside = memory.total_bytes - memory.tensors_bytes
+        outside_torch = memory.total_bytes - memory.tensors_bytes
     else:
         from tui_lab.forecast.memory import CONTEXT_BYTES, PROCESS_BYTES
 
-        beside = (CONTEXT_BYTES if run_estimate.room.kind == "cuda" else PROCESS_BYTES)[1]
+        outside_torch = (CONTEXT_BYTES if run_estimate.budget.kind == "cuda" else PROCESS_BYTES)[1]
     return replace(
         run_estimate,
-        probe=Probe(peak, peak + beside, float(answer["seconds"]), str(answer.get("phase", ""))),
+        probe=Probe(peak, peak + outside_torch, float(answer["seconds"]), str(answer.get("phase", ""))),
     )
 
 
 def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, object]:
-    """What :mod:`tui_lab.training.calibrate` is asked."""
+    """The request of :mod:`tui_lab.training.calibrate`."""
     data = data or DataFacts()
     return {
         "values": recipe.model_dump(),
@@ -135,9 +135,9 @@ def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, obj
     }
 
 
-def probe_request(recipe: Recipe, room: MemoryBudget) -> dict[str, object]:
-    """What :mod:`tui_lab.training.memory_probe` is asked."""
-    return {"recipe": recipe.model_dump(), "device": asdict(room.device)}
+def probe_request(recipe: Recipe, budget: MemoryBudget) -> dict[str, object]:
+    """The request of :mod:`tui_lab.training.memory_probe`."""
+    return {"recipe": recipe.model_dump(), "device": asdict(budget.device)}
 
 
 def data_of(facts: PreviewFacts) -> DataFacts:
@@ -169,22 +169,22 @@ def total_text(memory: MemoryForecast) -> str:
     return f"{size(memory.total_bytes)} ({low} to {high})"
 
 
-def short_free_text(room: MemoryBudget) -> str:
+def short_free_text(budget: MemoryBudget) -> str:
     """``14.6 GiB free (GPU 1)``."""
-    where = "RAM" if room.kind == "cpu" else room.label.split(":")[0] if ": " in room.label else "GPU"
-    return f"{size(room.free_bytes)} free ({where})" if room.free_bytes is not None else f"({where})"
+    where = "RAM" if budget.kind == "cpu" else budget.label.split(":")[0] if ": " in budget.label else "GPU"
+    return f"{size(budget.free_bytes)} free ({where})" if budget.free_bytes is not None else f"({where})"
 
 
-def free_text(room: MemoryBudget) -> str:
+def free_text(budget: MemoryBudget) -> str:
     """``14.6 GiB free now on GPU 1: NVIDIA L4``."""
-    if room.free_bytes is None:
-        return f"how much is free on {room.label} is not known"
-    return f"{size(room.free_bytes)} {room.basis} {room.label}"
+    if budget.free_bytes is None:
+        return f"how much is free on {budget.label} is not known"
+    return f"{size(budget.free_bytes)} {budget.basis} {budget.label}"
 
 
 def verdict_text(run_estimate: RunEstimate) -> str:
     """Whether it fits, in a few words."""
-    free, needed = run_estimate.room.free_bytes, run_estimate.needed_bytes
+    free, needed = run_estimate.budget.free_bytes, run_estimate.needed_bytes
     if needed is None:
         return "memory not known"
     if free is None:
@@ -207,7 +207,7 @@ def line(run_estimate: RunEstimate) -> str:
     figures = [f"exactly {size(run_estimate.probe.total_bytes)}"] if run_estimate.probe else []
     if run_estimate.memory is not None:
         figures.append(total_text(run_estimate.memory))
-    return f"memory: {', '.join(figures)}, {free_text(run_estimate.room)}: {verdict_text(run_estimate)}"
+    return f"memory: {', '.join(figures)}, {free_text(run_estimate.budget)}: {verdict_text(run_estimate)}"
 
 
 def nothing_helps(run_estimate: RunEstimate, remedies: Sequence[Remedy]) -> bool:
@@ -215,7 +215,7 @@ def nothing_helps(run_estimate: RunEstimate, remedies: Sequence[Remedy]) -> bool
     the probe finds the recipe too large."""
     searched = (
         run_estimate.memory is not None
-        and fit.verdict(run_estimate.memory, run_estimate.room.free_bytes) == OVER
+        and fit.verdict(run_estimate.memory, run_estimate.budget.free_bytes) == OVER
     )
     return searched and run_estimate.verdict == OVER and not remedies
 

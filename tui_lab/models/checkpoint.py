@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tui_lab.core import safetensors_file
 from tui_lab.core.sanitize import sanitize
+from tui_lab.decoding.context import context_length
 from tui_lab.models import shapes
-from tui_lab.models.context import context_length
 
 #: Limit of a config or an index; real ones are far smaller.
 MAX_JSON_BYTES = 16_000_000

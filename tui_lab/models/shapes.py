@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tui_lab.core.errors import LabError
-from tui_lab.models.context import CONTEXT_KEYS
+from tui_lab.decoding.context import CONTEXT_KEYS
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import metrics, strategies
 from tui_lab.decoding.adapters import NeedsSeparateModel, load_in_place
+from tui_lab.decoding.context import context_length
 from tui_lab.decoding.records import (
     Beams,
     DecodingRecord,
@@ -30,7 +31,6 @@ from tui_lab.decoding.score_tokens import score_tokens
 from tui_lab.decoding.session import BASE, DecodingSession
 from tui_lab.hardware.memory_budget import free_bytes
 from tui_lab.models import catalog
-from tui_lab.models.context import context_length
 from tui_lab.models.load_progress import report_load_progress
 from tui_lab.models.loading import ModelSource, Precision, best_dtype, load_model
 from tui_lab.playground.messages import (

@@ -12,7 +12,6 @@ import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
@@ -150,17 +149,6 @@ def check_values(values: Values) -> list[RecipeProblem]:
     except RecipeError as error:
         return error.problems
     return []
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """``key=value`` from the command line, the value read as TOML would and coerced to the field's kind."""
-    key, equals, raw = text.partition("=")
-    key, raw = key.strip(), raw.strip()
-    if not equals or not key:
-        raise LabError(f"--set {text}: write it as key=value, such as --set learning_rate=1e-4")
-    if key not in FIELDS:
-        raise RecipeError([unknown_key(key)], "--set")
-    return key, parse_value(key, raw)
 
 
 def parse_value(key: str, raw: str) -> object:

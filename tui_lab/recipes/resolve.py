@@ -134,20 +134,20 @@ def _device(case: _Case) -> None:
 
 
 def _compute_dtype(case: _Case) -> None:
-    asked = case.recipe.compute_dtype
-    if asked == "float16" and case.device.type != "cuda":
+    requested = case.recipe.compute_dtype
+    if requested == "float16" and case.device.type != "cuda":
         raise LabError(
             "compute_dtype = 'float16' needs a CUDA GPU, whose loss scaling keeps small gradients alive; "
             "here use compute_dtype = 'auto' or 'float32'"
         )
-    if asked == "bfloat16" and not case.device.bf16:
+    if requested == "bfloat16" and not case.device.bf16:
         where = case.device.name if case.device.type == "cuda" else "this device"
         case.found.warnings.append(
             f"compute_dtype = 'bfloat16': {where} has no bfloat16 of its own and emulates it slowly; "
             "compute_dtype = 'auto' chooses what it is fast at"
         )
-    if asked != "auto":
-        _settle(case.found, "compute_dtype", asked, "because asked")
+    if requested != "auto":
+        _settle(case.found, "compute_dtype", requested, "because the recipe sets it")
     elif case.device.type == "cuda" and case.device.bf16:
         _settle(case.found, "compute_dtype", "bfloat16", "bf16 because the GPU has it")
     elif case.device.type == "cuda" and case.model.model_type in OVERFLOW_FLOAT16:
@@ -187,11 +187,13 @@ def _quantization(case: _Case) -> None:
         return
     double = " with double quantisation" if case.recipe.double_quantization else ""
     if case.device.type == "cuda":
-        reason = f"NF4{double} because asked: the frozen weights take a quarter of bfloat16's memory"
+        reason = (
+            f"NF4{double} because the recipe sets it: the frozen weights take a quarter of bfloat16's memory"
+        )
     elif case.device.type == "cpu":
-        reason = f"NF4{double} on a CPU because asked: it saves memory, not time"
+        reason = f"NF4{double} on a CPU because the recipe sets it: it saves memory, not time"
     else:
-        reason = f"NF4{double} because asked"
+        reason = f"NF4{double} because the recipe sets it"
         case.found.warnings.append(
             "quantization = 'nf4' on Apple's GPU depends on the bitsandbytes build and was not tried by "
             "this project; quantization = 'none' is the safe choice"
@@ -200,20 +202,20 @@ def _quantization(case: _Case) -> None:
 
 
 def _optim(case: _Case) -> None:
-    asked = case.recipe.optim
-    if case.device.type == "cuda" or asked in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd"):
-        reason = "because asked"
-        if asked.startswith("paged"):
-            reason = "because asked: its states move to the host's memory when the GPU is full"
-        _settle(case.found, "optim", asked, reason)
-    elif asked == "paged_adamw_32bit":
+    requested = case.recipe.optim
+    if case.device.type == "cuda" or requested in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd"):
+        reason = "because the recipe sets it"
+        if requested.startswith("paged"):
+            reason = "because the recipe sets it: its states move to the host's memory when the GPU is full"
+        _settle(case.found, "optim", requested, reason)
+    elif requested == "paged_adamw_32bit":
         _settle(case.found, "optim", "adamw_torch", "paging needs CUDA; without it this is plain AdamW")
     elif case.device.type == "mps":
-        _settle(case.found, "optim", "adamw_torch", f"{asked} is not made for Apple's GPU")
-    elif asked == "paged_adamw_8bit":
+        _settle(case.found, "optim", "adamw_torch", f"{requested} is not made for Apple's GPU")
+    elif requested == "paged_adamw_8bit":
         _settle(case.found, "optim", "adamw_8bit", "8-bit states without paging: paging needs CUDA")
     else:
-        _settle(case.found, "optim", asked, "because asked")
+        _settle(case.found, "optim", requested, "because the recipe sets it")
 
 
 def _attention(case: _Case) -> None:
@@ -236,7 +238,7 @@ def _max_length(case: _Case) -> None:
             case.found,
             "max_length",
             case.recipe.max_length,
-            "because asked; the model's context is not known",
+            "because the recipe sets it; the model's context is not known",
         )
         return
     room = case.model.context - virtual
@@ -299,7 +301,7 @@ def _gradient_checkpointing(case: _Case) -> None:
             case.found,
             "gradient_checkpointing",
             True,
-            "because asked: activations are computed twice, a step takes about a third longer",
+            "because the recipe sets it: activations are computed twice, a step takes about a third longer",
         )
 
 
@@ -317,7 +319,7 @@ def _measuring(case: _Case) -> None:
 
 def _chat_template(case: _Case) -> None:
     if case.recipe.chat_template:
-        _note(case.found, "chat_template", case.recipe.chat_template, "because asked")
+        _note(case.found, "chat_template", case.recipe.chat_template, "because the recipe sets it")
     elif case.model.chat_template is False:
         _note(
             case.found,
@@ -358,9 +360,7 @@ def _trackers(case: _Case) -> None:
                 f"install it (`pip install {packages[0]}`), or set report_to = 'none'"
             )
         where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
-        _note(
-            case.found, "report_to", name, f"figures and settings of this run also go {where}, because asked"
-        )
+        _note(case.found, "report_to", name, f"figures and settings of this run also go {where}")
 
 
 def _check_memory(case: _Case) -> None:

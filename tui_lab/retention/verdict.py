@@ -41,24 +41,24 @@ def judge_paired(
     paired: Paired, chance: float | None, threshold: float = THRESHOLD, level: float = 0.95
 ) -> Verdict:
     """The verdict on right and wrong answers, above chance where the suite has a chance level."""
-    kept = retention(paired, level)
+    retained = retention(paired, level)
     above = None if chance is None else retention_above_chance(paired, chance, level)
     p = mcnemar_exact(paired.b, paired.c)
     if _near_chance(paired.pre, paired.pre_se, chance or 0.0):
         return Verdict(
-            "cannot_tell", kept, above, p, _cannot_tell(paired.pre, paired.pre_se, chance, paired.n)
+            "cannot_tell", retained, above, p, _cannot_tell(paired.pre, paired.pre_se, chance, paired.n)
         )
-    deciding = kept if above is None else above
+    deciding = retained if above is None else above
     colour = colour_of(deciding, threshold)
     flips = f"{paired.b} forgotten, {paired.c} gained of {paired.n:,} items"
     sentence = f"{_lead(colour, deciding, above is not None, threshold, level)}; {flips}."
     if colour == "amber":
         sentence += _more_items(paired, threshold, chance or 0.0)
-    return Verdict(colour, kept, above, p, sentence)
+    return Verdict(colour, retained, above, p, sentence)
 
 
 def judge_interval(
-    kept: Interval,
+    retained: Interval,
     pre: float,
     pre_se: float,
     chance: float | None = None,
@@ -68,20 +68,20 @@ def judge_interval(
 ) -> Verdict:
     """The verdict on a metric that is not right or wrong (mc2, mcc, f1, perplexity), from its interval, which
     is taken above chance when there is a chance level. ``pre_se`` 0 for perplexity: it has no chance."""
-    above = None if chance is None else kept
+    above = None if chance is None else retained
     if _near_chance(pre, pre_se, chance or 0.0):
-        return Verdict("cannot_tell", kept, above, math.nan, _cannot_tell(pre, pre_se, chance, n))
-    colour = colour_of(kept, threshold)
+        return Verdict("cannot_tell", retained, above, math.nan, _cannot_tell(pre, pre_se, chance, n))
+    colour = colour_of(retained, threshold)
     return Verdict(
-        colour, kept, above, math.nan, _lead(colour, kept, above is not None, threshold, level) + "."
+        colour, retained, above, math.nan, _lead(colour, retained, above is not None, threshold, level) + "."
     )
 
 
-def colour_of(kept: Interval, threshold: float = THRESHOLD) -> Colour:
+def colour_of(retained: Interval, threshold: float = THRESHOLD) -> Colour:
     """Green, red or amber by the position of the interval; "cannot_tell" for NaN."""
-    if math.isnan(kept.low) or math.isnan(kept.high) or math.isnan(kept.value):
+    if math.isnan(retained.low) or math.isnan(retained.high) or math.isnan(retained.value):
         return "cannot_tell"
-    return "green" if kept.low > threshold else "red" if kept.high < threshold else "amber"
+    return "green" if retained.low > threshold else "red" if retained.high < threshold else "amber"
 
 
 def _near_chance(pre: float, pre_se: float, chance: float) -> bool:
@@ -105,9 +105,11 @@ def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str
     )
 
 
-def _lead(colour: Colour, kept: Interval, above: bool, threshold: float, level: float) -> str:
+def _lead(colour: Colour, retained: Interval, above: bool, threshold: float, level: float) -> str:
     what = "of what it knew above chance" if above else "of its score"
-    figures = f"kept {kept.value:.1%} {what} ({level:.0%} interval {kept.low:.1%} to {kept.high:.1%})"
+    figures = (
+        f"kept {retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
+    )
     return {
         "green": f"Retained: {figures}, all of it above {threshold:.0%}",
         "red": f"Forgotten: {figures}, all of it below {threshold:.0%}",

@@ -286,7 +286,7 @@ async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
         await until(lambda: "4 GiB free now on GPU 0: NVIDIA L4" in words(app))
         pane(app).memory._read_memory()  # the freest is another one: the choice stays
         await pilot.pause(0.2)
-        assert shown(app).outlook.room.uuid == "GPU-aa"
+        assert shown(app).outlook.budget.uuid == "GPU-aa"
         await pilot.press("s")
         await until(lambda: len(started) == 1)
         assert started[0][1] == {"environment": {"CUDA_VISIBLE_DEVICES": "GPU-aa"}}

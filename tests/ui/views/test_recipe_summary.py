@@ -50,14 +50,15 @@ def test_models_over_the_limit_are_refused_until_allowed() -> None:
 
 def test_the_command_means_the_same_recipe() -> None:
     """Parsed again as a shell and the command line would, it gives the same recipe."""
-    from tui_lab.recipes.recipe import parse_setting
+    from tui_lab.recipes.recipe import parse_value
 
     changes = {"learning_rate": 3e-4, "packing": True, "sample_prompt": "it's $HOME; [b]", "lora_r": 32}
     words = shlex.split(command_line("starter", "pocket", "my data/rows.jsonl", changes))
     assert words[:8] == [
         "tui-lab", "train", "--model", "pocket", "--preset", "starter", "--data", "my data/rows.jsonl",
     ]  # fmt: skip
-    settings = dict(parse_setting(words[i + 1]) for i, word in enumerate(words) if word == "--set")
+    pairs = [words[i + 1].split("=", 1) for i, word in enumerate(words) if word == "--set"]
+    settings = {key: parse_value(key, raw) for key, raw in pairs}
     assert settings == changes
     base = {"model": "pocket", "data": "my data/rows.jsonl"}
     assert make_recipe("starter", **base, **settings) == make_recipe("starter", **base, **changes)

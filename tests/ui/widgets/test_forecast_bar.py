@@ -11,7 +11,7 @@ from textual.app import App, ComposeResult
 
 from tests.ui.helpers import screen_text
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.estimate import RunEstimate, estimate, probed
+from tui_lab.forecast.estimate import RunEstimate, estimate, with_probe
 from tui_lab.forecast.memory import LABELS, MemoryForecast, MemoryPart
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
@@ -46,7 +46,7 @@ def remedies(found: RunEstimate, model: str = "Qwen/Qwen2.5-1.5B") -> tuple[fit.
     entry = catalog.find(model)
     assert entry.shape is not None
     recipe = make_recipe("premium", model=model)
-    return tuple(fit.remedies(entry.shape, recipe, GPU, found.room.free_bytes, entry))
+    return tuple(fit.remedies(entry.shape, recipe, GPU, found.budget.free_bytes, entry))
 
 
 def test_the_bar_is_to_scale() -> None:
@@ -101,7 +101,7 @@ def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
 
 
 def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
-    found = probed(outlook(40), {"peak_bytes": 12 * GIB, "seconds": 7.25, "phase": "backward"})
+    found = with_probe(outlook(40), {"peak_bytes": 12 * GIB, "seconds": 7.25, "phase": "backward"})
     assert found.memory is not None and found.probe is not None
     beside = found.memory.total_bytes - found.memory.tensors_bytes
     assert found.probe.total_bytes == 12 * GIB + beside
@@ -117,7 +117,7 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "exact probe" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN
-    found = probed(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
+    found = with_probe(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "counted exactly" in text and "✗ does not fit: 10" in text
 

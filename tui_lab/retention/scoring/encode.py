@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.rows import Model, Tokenizer
-from tui_lab.models.context import context_length
+from tui_lab.decoding.context import context_length
 from tui_lab.retention.suites.records import Item, Suite
 
 #: The context of a model whose configuration names none: the default of lm-evaluation-harness.

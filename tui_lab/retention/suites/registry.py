@@ -122,11 +122,11 @@ def _limited(suite: Suite, limit: int) -> Suite:
 # --- standard ---------------------------------------------------------------------------------------
 
 
-def _standard(name: str, asked_shots: str | None, path: str | None, limit: int) -> Suite:
+def _standard(name: str, requested_shots: str | None, path: str | None, limit: int) -> Suite:
     facts = standard_facts()[name]
-    shots = int(asked_shots or 0)
+    shots = int(requested_shots or 0)
     if shots and "shots" not in facts:
-        raise LabError(f"{name} is asked without examples, so leave @{shots} away; only mmlu takes them.")
+        raise LabError(f"{name} takes no examples: remove @{shots}; only mmlu takes them.")
     if shots > MOST_SHOTS:
         raise LabError(f"{name} has {MOST_SHOTS} examples a subject, so @{shots} is too many.")
     if path:

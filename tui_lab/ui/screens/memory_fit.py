@@ -366,7 +366,7 @@ class MemoryFit:
         else:
             summary = self._editor.summary
             if key == self._probe_key() and summary is not None and summary.outlook is not None:
-                found = estimate.probed(summary.outlook, answer)
+                found = estimate.with_probe(summary.outlook, answer)
                 self._probe = (key, cast("Probe", found.probe))
             else:
                 self._pane.notice("The recipe changed while its memory was counted: press the key again.")

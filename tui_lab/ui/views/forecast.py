@@ -106,7 +106,7 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
         if found.probe is not None:
             made.append(_verdict(shown))
     else:
-        free = found.room.free_bytes
+        free = found.budget.free_bytes
         if mode == "brief":
             of = _of(found, short=True)
             made.append(
@@ -141,7 +141,7 @@ def _hints(shown: ForecastView) -> list[Content]:
 def _of(found: RunEstimate, short: bool = False) -> Content:
     assert found.memory is not None
     total, _, interval = words.total_text(found.memory).partition(" (")
-    of = sanitize(words.short_free_text(found.room) if short else words.free_text(found.room))
+    of = sanitize(words.short_free_text(found.budget) if short else words.free_text(found.budget))
     return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
 
 
