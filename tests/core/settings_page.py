@@ -1,5 +1,5 @@
-"""``python -m tests.core.settings_page``: writes docs/settings.md from what the code says of each setting.
-Not a test: tests/core/test_settings_file.py holds the page against it."""
+"""``python -m tests.core.settings_page``: writes docs/settings.md from the definitions of the settings.
+Not a test: tests/core/test_settings_file.py compares the page with it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from tui_lab.core.settings_file import template
 PAGE = ROOT / "docs" / "settings.md"
 INTRO = """# Settings
 
-One TOML file, `settings.toml`, in the config folder (`tui-lab locate` says where). It need not exist. An
-option of the command line goes before the environment variable, that before the file, the file before
-the default.
+All settings are in one TOML file, `settings.toml`, in the config folder (`tui-lab locate` prints it). The file is optional. A
+command-line option overrides the environment variable, which overrides the file, which overrides the default.
 
-- In the lab `,` lists every setting with its value and where that came from; what is changed there is
-  written to the file at once. Comments, order and keys that the lab does not know stay as they are; a file
-  that cannot be read is never written over.
-- `tui-lab settings` lists the same; `tui-lab settings theme=lab-light` sets one, `tui-lab settings theme=`
-  gives its default back, `tui-lab settings keys.train.stop=z` gives an action another key.
-- A key that is unknown, or a value that does not fit, is named in one sentence when the lab starts and by
-  `tui-lab doctor`; the rest of the file holds.
+- In the lab, `,` lists every setting with its value and its source. A change is written to the file at once. Comments, order and
+  unknown keys are preserved; a file that cannot be read is never overwritten.
+- `tui-lab settings` lists the same. `tui-lab settings theme=lab-light` sets one, `tui-lab settings theme=` resets it to its
+  default, and `tui-lab settings keys.train.stop=z` gives an action another key.
+- An unknown key or an invalid value is reported in one sentence when the lab starts and by `tui-lab doctor`; the rest of the
+  file still applies.
 
-`tui-lab settings --template` prints the file with everything in it:
+`tui-lab settings --template` prints the file with every setting:
 
 ```toml
 """
