@@ -69,8 +69,11 @@ def test_unknown_phases_and_memory_are_shown_by_name() -> None:
 
 
 def test_a_reason_that_names_nothing_is_told_with_its_value() -> None:
-    assert format.decision("adamw_torch", "because asked") == "adamw_torch because asked"
-    assert format.decision("nf4", "NF4 because asked") == "NF4 because asked"
+    assert (
+        format.decision("adamw_torch", "because the recipe sets it")
+        == "adamw_torch because the recipe sets it"
+    )
+    assert format.decision("nf4", "NF4 because the recipe sets it") == "NF4 because the recipe sets it"
     assert format.decision({"a": 1}, "because memory ran out") == "because memory ran out"
 
 

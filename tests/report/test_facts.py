@@ -56,7 +56,7 @@ def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = T
     write(ResumedEvent(from_step=0, attempt=1))
     device = {"type": "cpu", "name": "a CPU", "memory_bytes": 8 << 30, "bf16": True}
     write(StartedEvent(pid=1, host="secret-host", versions={"torch": "2.13.0"}, device=device, threads=2))
-    write(ChoiceEvent(field="optim", value="adamw_torch", reason="because asked"))
+    write(ChoiceEvent(field="optim", value="adamw_torch", reason="because the recipe sets it"))
     write(DataEvent(name="support", train_rows=720, validation_rows=120, duplicates=3))
     if forecast:
         write(ForecastEvent(parts=PARTS, total=500 * MIB, low=400 * MIB, high=700 * MIB, device="cpu"))

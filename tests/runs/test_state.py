@@ -429,7 +429,8 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
     assert [probe.step for probe in state.item_probes] == [1] and state.verdict == "green"
     assert state.armed
     state.apply(parse([event("armed", on=False)]))
-    assert not state.armed and wording.sentence(state.feed[-1]) == "disarmed"
+    assert not state.armed
+    assert wording.sentence(state.feed[-1]) == "not armed: the run continues at any retention"
 
 
 def test_what_is_probed_again_at_a_step_replaces_what_was() -> None:

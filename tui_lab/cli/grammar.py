@@ -175,7 +175,7 @@ The queue is a process of its own: it continues without the lab and the terminal
     start = action("start", "start the queue, also after a stop or a restart of the machine")
     start.add_argument(
         "--beside", action="store_true",
-        help="do not wait for runs that were started by hand: both share the device",
+        help="do not wait for runs that were started outside the queue: both share the device",
     )  # fmt: skip
     action("stop", "start no more runs; the current run continues")
 

@@ -69,7 +69,7 @@ Sets of lanes: --lanes "six classics" """,
     add_model_options(generate)
     generate.add_argument(
         "--adapter", action="append", default=[], metavar="RUN",
-        help="a run, an adapter folder or a hub id; lanes run with it unless they say on=base "
+        help="a run, an adapter folder or a hub id; lanes use it unless they set on=base "
         "(repeatable: on=tuned2 …)",
     )  # fmt: skip
     generate.add_argument(
@@ -172,7 +172,7 @@ Every export is loaded again and compared with the run before it is moved to its
     )  # fmt: skip
     export.add_argument(
         "--dtype", choices=("bfloat16", "float32"), default="bfloat16",
-        help="precision of whole weights (default bfloat16)",
+        help="precision of full weights (default bfloat16)",
     )  # fmt: skip
     export.add_argument(
         "--out", default="", metavar="FOLDER", help="the target (default: exports/KIND in the run's folder)"

@@ -228,7 +228,7 @@ def _compare(
     """Loads the export in a process of its own and adds the checks of what it computes. Raises LabError."""
     from tui_lab.data.masks import TEMPLATE_SETTINGS
 
-    task.on_progress("loading the export in a process of its own and comparing")
+    task.on_progress("loading the export in a separate process and comparing")
     spec = CheckSpec(
         folder=str(folder),
         base=base,
@@ -266,7 +266,7 @@ def _note_gap(source: SavedRun, reference: Reference, answer: CheckAnswer, outco
         return
     gap = outcome.figures.gap = compare.divergence(answer.gap)
     subject = (
-        "quantisation gap: the run was trained on NF4 weights, and the export stands on unquantised ones"
+        "quantisation gap: the run was trained on NF4 weights, and the export uses unquantised ones"
         if source.four_bit
         else f"the run computed in {reference.own.rpartition(' ')[2]}"
     )

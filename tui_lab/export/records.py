@@ -22,8 +22,8 @@ VERSION = 1
 #: Export kind to its description.
 KINDS = {
     "adapter": "the adapter with its tokenizer, for peft over the base",
-    "merged": "one whole model for transformers, vLLM and others",
-    "modelfile": "the whole model with a Modelfile, for `ollama create`",
+    "merged": "one merged model for transformers, vLLM and others",
+    "modelfile": "the merged model with a Modelfile, for `ollama create`",
     "gguf": "one GGUF file for llama.cpp and Ollama (needs llama.cpp's converter)",
 }
 #: Kinds of earlier versions, with what to use instead.

@@ -28,7 +28,7 @@ def _check_target(target: Path, force: bool) -> None:
     if not (target / RESULT_FILE).is_file():
         raise LabError(f"{shown} is not empty and not an export: name a new folder with --out")
     if not force:
-        raise LabError(f"{shown} holds an export already: --force replaces it, --out names another folder")
+        raise LabError(f"{shown} already contains an export: --force replaces it, --out names another folder")
 
 
 @contextlib.contextmanager

@@ -111,10 +111,10 @@ def _lead(colour: Colour, retained: Interval, above: bool, threshold: float, lev
         f"kept {retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
     )
     return {
-        "green": f"Retained: {figures}, all of it above {threshold:.0%}",
+        "green": f"Kept: {figures}, all of it above {threshold:.0%}",
         "red": f"Forgotten: {figures}, all of it below {threshold:.0%}",
-        "amber": f"Undecided: {figures}, which holds {threshold:.0%}",
-        "cannot_tell": "Cannot tell: the scores are no numbers",
+        "amber": f"Undecided: {figures}; the interval contains the threshold of {threshold:.0%}",
+        "cannot_tell": "Cannot tell: the scores are not numbers",
     }[colour]
 
 

@@ -40,6 +40,8 @@ from tui_lab.runs.schema import (
 )
 from tui_lab.runs.verdicts import VERDICTS
 
+_ARMED = "the run stops when retention is significantly under its threshold"
+_NOT_ARMED = "the run continues at any retention"
 _WHEN = {"start": "before training", "end": "after training"}
 
 
@@ -106,7 +108,7 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
         case ProbePlanEvent():
             return text(event.reason or "probes planned")
         case ArmedEvent():
-            return "armed: the run stops when retention is surely lost" if event.on else "disarmed"
+            return f"armed: {_ARMED}" if event.on else f"not armed: {_NOT_ARMED}"
         case ItemProbeEvent():
             items = f" on {event.n} items of {text(event.suite)}" if event.n is not None else ""
             _, verdict = VERDICTS.get(event.verdict, ("", text(event.verdict.replace("_", " "))))

@@ -71,7 +71,7 @@ def stopped_before_training(context: AttemptContext) -> int:
         EndEvent(
             state="stopped",
             step=context.from_step,
-            message=f"stopped as asked before it went on from step {context.from_step}; it can be resumed",
+            message=f"stopped on request before continuing from step {context.from_step}; it can be resumed",
             seconds=round(time.monotonic() - context.began_s, 1),
             energy_j=context.telemetry.energy_j,
         )
@@ -83,7 +83,7 @@ def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool) -> st
     """Why the run ended before its last step; "" when it did not."""
     state, total = setup.trainer.state, setup.plan.total_steps
     if stopped:
-        return f"stopped as asked after step {state.global_step} of {total}; it can be resumed"
+        return f"stopped on request after step {state.global_step} of {total}; it can be resumed"
     if context.probe.stop_reason:
         advice = "less strength, or an earlier checkpoint, keeps more"
         return f"stopped early: {context.probe.stop_reason}; {advice}"

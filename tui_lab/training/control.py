@@ -87,10 +87,10 @@ class CommandProcessor:
         match command.name:
             case "pause":
                 self._paused = True
-                return f"holding after step {step}"
+                return f"paused after step {step}"
             case "continue":
                 was, self._paused = self._paused, False
-                return "going on" if was else "it was not paused"
+                return "continued" if was else "it was not paused"
             case "stop":
                 self.stop_requested = True
                 return f"stopping after step {step}"

@@ -266,8 +266,8 @@ class RetentionProbe:
         self._events.write(ArmedEvent(on=on))
         self._stop_if_lost(trainer)
         if not on:
-            return "the run goes on whatever retention does"
-        return f"the run stops once retention is surely under {self._recipe.retention_threshold:.2f}"
+            return "the run continues whatever retention does"
+        return f"the run stops once retention is significantly under {self._recipe.retention_threshold:.2f}"
 
     def _why_not(self) -> str:
         return "not done: this run is not probed" + ("" if self.wanted else " (probe_share = 0)")

@@ -144,7 +144,7 @@ def _reason(
         f"{_time(probe_s)} of {_time(train_s)} ({expected:.1%})"
     )
     if expected > share * 1.001:
-        text += f", more than the share of {share:.1%}: the run is too short for less"
+        text += f", more than probe_share ({share:.1%}), because the run is short"
     elif asked < items:
         text += f"; more items would cost more than the share of {share:.1%}"
     return text

@@ -43,7 +43,7 @@ def check_themes() -> DoctorCheck:
     wanted = settings.load().settings.theme
     if wanted and wanted not in found:
         faults = [themes.unknown_theme(wanted, sorted(found)), *faults]
-    advice = f"mend or remove the file in {sanitize(str(user_dir('themes')))}, or choose another theme"
+    advice = f"fix or remove the file in {sanitize(str(user_dir('themes')))}, or choose another theme"
     return _of(
         "themes", f"{len(found)}: {', '.join(sanitize(name) for name in sorted(found))}", faults, advice
     )
@@ -57,7 +57,7 @@ def check_presets() -> DoctorCheck:
     presets, faults = list_presets()
     faults += [f"{preset.path.name}: {preset.problems[0].message}" for preset in presets if preset.problems]
     own = sum(preset.own for preset in presets)
-    advice = f"mend or remove the file in {sanitize(str(user_dir('presets')))}"
+    advice = f"fix or remove the file in {sanitize(str(user_dir('presets')))}"
     return _of("presets", f"{len(presets)}, {own} of them your own", faults, advice)
 
 

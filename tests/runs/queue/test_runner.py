@@ -114,7 +114,7 @@ def test_a_run_started_by_hand_is_let_end_first(directory: Path, monkeypatch: py
     child = launch.start(by_hand)
     queue.add([Recipe(max_steps=2)], directory)
     runner = start(directory)
-    until(lambda: "started by hand" in queue.describe(directory), "it says what it waits for")
+    until(lambda: "started outside the queue" in queue.describe(directory), "it says what it waits for")
     time.sleep(1)
     assert states(directory) == ["queued"]
     queue.release(directory, waits=False)  # unless one wants both at once

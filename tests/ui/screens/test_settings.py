@@ -98,7 +98,7 @@ async def test_what_goes_before_the_file_is_said_when_it_is_changed() -> None:
         await pilot.press("right")
         await until(lambda: app.marker == "ascii")
         assert written() == Settings(plots="ascii")
-        assert said(app, "TUI_LAB_PLOTS said otherwise and goes before the file")
+        assert said(app, "TUI_LAB_PLOTS overrides the file")
         assert app.sources["plots"] == "environment"
 
 

@@ -66,7 +66,9 @@ class FakeRun:
             StartedEvent(pid=1, host="here", versions={}, device={"type": "cpu", "name": "a CPU"}, threads=2)
         )
         write(PhaseEvent(name="loading_model", detail="pocket"))
-        write(ChoiceEvent(field="quantization", value="nf4", reason="NF4 on a CPU because asked"))
+        write(
+            ChoiceEvent(field="quantization", value="nf4", reason="NF4 on a CPU because the recipe sets it")
+        )
         write(
             ModelEvent(
                 trainable=358_400, parameters=4_230_000, modules={"Linear4bit": 35}, quantized_modules=35

@@ -312,7 +312,9 @@ async def test_a_refusal_is_one_sentence() -> None:
     app, _ = screen_of(TOLD, judge=judge)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("tab")
-        await until(lambda: "The models cannot be asked: the host was killed by SIGKILL" in screen_text(app))
+        await until(
+            lambda: "The models cannot be queried: the host was killed by SIGKILL" in screen_text(app)
+        )
 
 
 @pytest.mark.parametrize(

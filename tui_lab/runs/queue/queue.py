@@ -364,7 +364,7 @@ def describe(directory: Path | None = None, queued: Sequence[QueueItem] | None =
         return f"{waiting}, {running[0]} is running"
     others = live_others(queued, directory) if queue.waits else []
     return (
-        f"{waiting} for {others[0].id}, which was started by hand"
+        f"{waiting} for {others[0].id}, which was started outside the queue"
         if others
         else f"{waiting}: the next one starts"
     )

@@ -82,7 +82,7 @@ class CheatSheet(Modal[None]):
 
     def on_mount(self) -> None:
         scroll = self.query_one(VerticalScroll)
-        scroll.border_subtitle = f"{self.keys('app.help')} says more, {self.keys('keys.close')} closes"
+        scroll.border_subtitle = f"{self.keys('app.help')} more help, {self.keys('keys.close')} close"
         scroll.focus()
 
     def on_resize(self, event: events.Resize) -> None:

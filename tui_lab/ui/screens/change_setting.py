@@ -50,12 +50,12 @@ def change(lab: Lab, name: str, value: object) -> str:
     before = goes_before(lab, name)
     if not before:
         lab.sources[name] = "default" if value is None else "file"
-    what = f"{name} has its default back" if value is None else f"{name} = {settings.format_value(new)}"
+    what = f"{name} is reset to its default" if value is None else f"{name} = {settings.format_value(new)}"
     if name == "keys":
-        what = "keys are as they were made" if not new else f"{len(new)} actions have keys of your own"
+        what = "all keys are reset" if not new else f"{len(new)} actions have keys of your own"
     text = f"{what}: it {EFFECT[name]}."
     if before:
-        text += f" {before} said otherwise and goes before the file whenever it is given."
+        text += f" {before} overrides the file whenever it is set."
     return text
 
 

@@ -113,7 +113,7 @@ class DoctorScreen(Modal[None]):
         width = min(WIDEST, self.app.size.width) - AROUND
         checks = [shown(check, width) for check in self.found]
         self.query_one("#checks", Static).update(Content("\n").join(checks))
-        text = f"{len(self.found)} checks so far, looking on …"
+        text = f"{len(self.found)} checks done, more are running …"
         if at_end:
             text = doctor.summary(self.found, width)
         self.query_one("#to-do", Static).update(Content.styled(sanitize(text, keep_newlines=True), "bold"))

@@ -91,10 +91,10 @@ class ExportScreen(Modal[None]):
 
     def _draw(self) -> None:
         words = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
-        base = "copied along" if self.with_base else "not copied"
+        base = "yes" if self.with_base else "no"
         how = (
-            f"{self.keys('export.dtype')} whole weights: {words}\n"
-            f"{self.keys('export.base')} a base that no hub has: {base}"
+            f"{self.keys('export.dtype')} precision of full weights: {words}\n"
+            f"{self.keys('export.base')} copy a base that is not on the hub: {base}"
         )
         leave = self.keys("export.leave")
         self.query_one("#how", Static).update(Content(how))

@@ -64,12 +64,12 @@ class Inspector(Modal[None]):
             try:
                 self._view.show_details(*await self._details())
             except LabError as error:
-                self.notify(sanitize(f"No more is known of this lane: {error}"), markup=False)
+                self.notify(sanitize(f"More about this lane is not available: {error}"), markup=False)
         if self._judge is not None:
             try:
                 self._view.show_judged(await self._judge())
             except LabError as error:
-                self._view.show_note(f"The models cannot be asked: {error}")
+                self._view.show_note(f"The models cannot be queried: {error}")
 
     def action_move(self, by: int) -> None:
         self._view.move(by)

@@ -384,7 +384,7 @@ class RunPane(Pane):
         elif self.lab.refuse_in_replay(self.watcher.run, "`tui-lab resume` goes on with a run"):
             pass
         elif self.watcher.status == "finished":
-            self.notice("This run has finished: there is nothing left to go on with.", "warning")
+            self.notice("This run has finished: there are no steps left to train.", "warning")
         elif self.watcher.status not in ENDED and self.watcher.status != "created":
             self.notice("This run is in progress.", "warning")
         else:
@@ -410,4 +410,6 @@ class RunPane(Pane):
         else:
             self.lab.started(process)  # somebody went elsewhere meanwhile, and stays there
         saved = self.watcher is not None and self.watcher.state.checkpoints
-        self.notice(f"Started again: it {'goes on from its last checkpoint' if saved else 'begins anew'}.")
+        self.notice(
+            f"Started again: it {'continues from its last checkpoint' if saved else 'begins at step 0'}."
+        )

@@ -438,8 +438,8 @@ class RunsPane(Pane):
             found = index.sweep_runs(self.every, self.current.sweep)
         elif not self.query_text:
             self.notice(
-                f"Filter with {self._key('runs.filter')} first, or stand on a run of a sweep: this marks "
-                "all that belong together."
+                f"Filter with {self._key('runs.filter')} first, or select a run of a sweep: this marks "
+                "the runs that the filter shows, or all runs of that sweep."
             )
             return
         self.marked = [run.id for run in found]

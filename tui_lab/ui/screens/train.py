@@ -79,7 +79,7 @@ class TrainPane(RunPane):
                 yield Feed("What the model answers appears here, now and then during the run.")
             with Vertical(id="about", classes="part text") as about:
                 about.border_title = " About this run "
-                yield Feed("What is known of the run appears here.", auto_scroll=False)
+                yield Feed("Details of the run appear here.", auto_scroll=False)
 
     def on_resize(self, event: events.Resize) -> None:
         self.grid = event.size.width >= GRID_COLUMNS and event.size.height >= GRID_ROWS
@@ -133,6 +133,6 @@ class TrainPane(RunPane):
     def action_flags(self) -> None:
         """Shows what is known of the run from its beginning: the flags come first."""
         if not self._flags:
-            self.notice("No red flags: nothing that this run shows looks wrong.")
+            self.notice("No red flags in this run.")
         self.action_tab("about")
         self.query_one("#about Feed", Feed).scroll_home(animate=False)

@@ -46,9 +46,7 @@ def about(state: RunState, status: str, now: float | None = None) -> list[TextSp
         drawn = f"{energy(found.energy_j)}, {carbon(found.co2_kg or 0.0)}: " if ended else ""
         lines["energy"] = f"{drawn}the GPU's own meter, CO₂ at {grid}"
     else:
-        lines["energy"] = (
-            "not known: nothing metered it (there is no NVIDIA GPU, or its driver does not tell)"
-        )
+        lines["energy"] = "not known: it was not measured (no NVIDIA GPU, or its driver does not report it)"
     if found.formula:
         lines["work"] = found.formula
     if found.flops_s is not None:

@@ -119,7 +119,7 @@ def advice(status: str, state: RunState, resume_key: str, choose_key: str) -> st
     """What to do next, with the keys that resume a run and open Setup."""
     if status in ("failed", "crashed"):
         if state.checkpoints:
-            return f"{resume_key} goes on from the checkpoint at step {state.checkpoints[-1].step}."
+            return f"{resume_key} continues from the checkpoint at step {state.checkpoints[-1].step}."
         return f"{resume_key} starts it again from the beginning; {choose_key} changes the recipe first."
     if status == "stopped":
         return f"{resume_key} resumes it."

@@ -212,9 +212,9 @@ def differences(
     """The fields that differ: one line a field, one column a run; in parts below each other where the runs do
     not fit beside each other."""
     if not letters:
-        return [f"Mark runs with {mark_key} on the list: here is what their recipes differ in."]
+        return [f"Mark runs with {mark_key} on the list: their recipes are compared here."]
     if len(letters) == 1:
-        return [f"One run has nothing to differ from: mark more with {mark_key} on the list."]
+        return [f"To compare recipes, mark at least two runs with {mark_key} on the list."]
     if not rows:
         return ["Their recipes are the same in every field."]
     field_width = min(30, max(len(name) for name, _ in rows))
@@ -263,7 +263,7 @@ def sweep_lines(runs: Sequence[RunSummary], best: str, criterion: str, width: in
     intervals, and then columns go, the last first, but never the values and what they are judged by."""
     if not runs:
         return [
-            ("No sweep here: the run under the cursor belongs to none.", False),
+            ("The selected run is not part of a sweep.", False),
             ("tui-lab train --sweep learning_rate=1e-4,2e-4 lora_r=8,16 makes one.", False),
         ]
     keys = list(runs[0].sweep_values)
