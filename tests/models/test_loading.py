@@ -145,6 +145,7 @@ def test_hub_errors_are_told_by_type_and_status(
     def refuse(*_: object, **__: object) -> None:
         raise wrapped
 
+    monkeypatch.setattr("tui_lab.models.loading.check_hub", lambda source: None)
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
     with pytest.raises(LabError, match=sentence):
         _load("someone/model-401")
@@ -154,6 +155,26 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a fault")
 
+    monkeypatch.setattr("tui_lab.models.loading.check_hub", lambda source: None)
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
     with pytest.raises(AssertionError, match="a fault"):
         _load("someone/model")
+
+
+@pytest.mark.parametrize("load", ["_load", "load_config"])
+def test_an_unreachable_hub_is_reported_after_one_request(load: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[str] = []
+
+    def no_network(url: str, **_: object) -> None:
+        requests.append(url)
+        raise ConnectionError("name or service not known")
+
+    def retries(*_: object, **__: object) -> None:
+        raise AssertionError("from_pretrained would retry")
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", no_network)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", retries)
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", retries)
+    with pytest.raises(LabError, match="hub cannot be reached"):
+        _load("someone/model") if load == "_load" else loading.load_config(ModelSource("someone/model"))
+    assert len(requests) == 1 and requests[0].endswith("/someone/model/resolve/main/config.json")

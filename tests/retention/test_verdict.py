@@ -30,7 +30,7 @@ def test_red_when_much_was_lost():
 def test_amber_when_the_interval_holds_the_threshold():
     found = judge_paired(Paired(100, 72, 10, 4, 14), 0.25)
     assert found.colour == "amber"
-    assert "holds 90%" in found.sentence
+    assert "contains the threshold of 90%" in found.sentence
 
 
 def test_nothing_flipped_on_few_items_is_not_green_by_itself():

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+#: Seconds to wait for the first answer of the hub.
+HUB_TIMEOUT_S = 10.0
 #: What from_pretrained raises for files that it cannot use; anything else is a fault of the program.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError)
 _ADVICE: dict[hub_errors.HubProblem, str] = {
@@ -128,6 +130,7 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
+    check_hub(source)
     device = device or best_device()
     dtype = best_dtype(device) if precision.dtype == "auto" else precision.dtype
     try:
@@ -161,6 +164,7 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
     """transformers' configuration of a model, without its weights. Raises LabError."""
     from transformers import AutoConfig
 
+    check_hub(source)
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             source.location, revision=source.revision or "main", trust_remote_code=False
@@ -168,6 +172,22 @@ def load_config(source: ModelSource) -> PreTrainedConfig:
     except Exception as error:
         raise load_error(source, error) from error
     return config
+
+
+def check_hub(source: ModelSource) -> None:
+    """Sends the hub one request for a model that is not on this machine, because ``from_pretrained`` retries
+    every file for half a minute when the hub cannot be reached. Raises LabError with the hub's refusal."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    if catalog.local_folder(source.location) is not None:
+        return
+    try:
+        get_hf_file_metadata(
+            hf_hub_url(source.location, "config.json", revision=source.revision or "main"), timeout=HUB_TIMEOUT_S
+        )
+    except Exception as error:  # noqa: BLE001 - from_pretrained reports whatever the hub does not explain
+        if hub_errors.classify(error) is not None:
+            raise load_error(source, error) from error
 
 
 def check_size(source: ModelSource, allow_large: bool) -> None:

@@ -93,7 +93,7 @@ def test_differences_beside_each_other_and_below() -> None:
     assert len(narrow) == 7 and "C" in narrow[4], "the third run below the others"
     assert max(map(cell_len, narrow)) <= 50
     assert "same in every field" in runs_table.differences([], heads, 80, "Space")[0]
-    assert "One run" in runs_table.differences([], heads[:1], 80, "Space")[0]
+    assert "at least two runs" in runs_table.differences([], heads[:1], 80, "Space")[0]
     assert "Mark runs" in runs_table.differences([], [], 80, "Space")[0]
 
 
