@@ -8,7 +8,7 @@ import pytest
 
 from tui_lab.retention.advice import AdviceFacts, advise
 
-LEARN_MORE = "Double the rank, tune longer, or raise the learning rate (to 5e-4)"
+LEARN_MORE = "Double the rank, train longer, or raise the learning rate (to 5e-4)"
 RED = AdviceFacts(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
 
 
@@ -19,9 +19,9 @@ def actions(facts: AdviceFacts) -> list[str]:
 def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
     assert actions(RED) == [
         "Sweep the strength",
-        "Tune again with replay_fraction 0.1 (or the preset keeper)",
+        "Train again with replay_fraction 0.1 (or the preset keeper)",
         "Halve the learning rate, to 1.0e-3",
-        "Tune an adapter instead",
+        "Train an adapter instead",
         "Add KL to the base, kl_weight 0.1",
     ]
 
@@ -36,13 +36,13 @@ def test_what_was_done_is_not_advised_again() -> None:
 
 
 def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> None:
-    assert actions(AdviceFacts(verdict="amber"))[-1] == "Measure on more items, or on another suite too"
+    assert actions(AdviceFacts(verdict="amber"))[-1] == "Measure more items, or also another suite"
 
 
 def test_memorising_and_the_worst_category_are_named() -> None:
     found = advise(replace(RED, losses=(0.5, 0.7), worst_category="animals", worst_lost=12))
     assert any("0.5 on rows it saw and 0.7 on others" in each.reason for each in found)
-    assert "Tune for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
+    assert "Train for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
     assert found[-1].action == "Replay rows about animals"
     assert "12 items" in found[-1].reason
 
@@ -51,9 +51,9 @@ def test_memorising_and_the_worst_category_are_named() -> None:
     ("facts", "first"),
     [
         (AdviceFacts(), "Measure retention"),
-        (AdviceFacts(verdict="cannot_tell"), "Take a suite that the base model can do"),
-        (AdviceFacts(verdict="green", gained=0.7), "Take it"),
-        (AdviceFacts(verdict="green"), "Take it"),
+        (AdviceFacts(verdict="cannot_tell"), "Use a suite that the base model can solve"),
+        (AdviceFacts(verdict="green", gained=0.7), "Use this run"),
+        (AdviceFacts(verdict="green"), "Use this run"),
         (AdviceFacts(verdict="green", gained=0.01), LEARN_MORE),
         (AdviceFacts(verdict="amber"), "Sweep the strength"),
     ],

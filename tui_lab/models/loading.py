@@ -183,7 +183,8 @@ def check_hub(source: ModelSource) -> None:
         return
     try:
         get_hf_file_metadata(
-            hf_hub_url(source.location, "config.json", revision=source.revision or "main"), timeout=HUB_TIMEOUT_S
+            hf_hub_url(source.location, "config.json", revision=source.revision or "main"),
+            timeout=HUB_TIMEOUT_S,
         )
     except Exception as error:  # noqa: BLE001 - from_pretrained reports whatever the hub does not explain
         if hub_errors.classify(error) is not None:

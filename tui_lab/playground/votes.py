@@ -195,7 +195,7 @@ def sentences(session: VotingSession) -> list[str]:
     rate = found.rate
     lines.append(
         f"B was preferred {found.wins[1]} of {found.decided} times: {rate.value:.0%}, 95% Wilson interval "
-        f"{rate.low:.0%} to {rate.high:.0%}. Left out of this: {others}."
+        f"{rate.low:.0%} to {rate.high:.0%}. Excluded: {others}."
     )
     if rate.low > 0.5:
         lines.append("B is better for this voter.")

@@ -50,8 +50,8 @@ def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
         case "cannot_tell":
             return (
                 Advice(
-                    "Take a suite that the base model can do",
-                    "the base is within three standard errors of guessing here, so there was nothing to lose",
+                    "Use a suite that the base model can solve",
+                    "the base is within three standard errors of guessing here, so no loss can be measured",
                 ),
             )
         case "green":
@@ -59,43 +59,45 @@ def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
     found = [*_strength(facts), *_replay(facts)]
     if facts.losses is not None and facts.losses[1] > facts.losses[0] * (1 + OVERFITTING_GAP):
         training, held_out = facts.losses
-        reason = f"its loss is {training:.2g} on rows it saw and {held_out:.2g} on others: it memorises"
-        found.append(Advice("Tune for fewer steps", reason))
+        reason = (
+            f"its loss is {training:.2g} on training rows, {held_out:.2g} on validation rows: it memorises"
+        )
+        found.append(Advice("Train for fewer steps", reason))
     if facts.learning_rate:
         found.append(
             Advice(
                 f"Halve the learning rate, to {facts.learning_rate / 2:.1e}".replace("e-0", "e-"),
-                "smaller steps stay nearer to the base; what is learned first is mostly kept",
+                "smaller steps stay closer to the base and keep most of the gain",
             )
         )
     if facts.method == "full":
-        found.append(Advice("Tune an adapter instead", "LoRA forgets less at the same gain on most tasks"))
+        found.append(Advice("Train an adapter instead", "LoRA forgets less at the same gain on most tasks"))
     if not facts.kl_weight:
-        reason = "the distance from the base on general text is what forgetting follows; it is held down"
+        reason = "forgetting follows the distance from the base on general text, which the penalty limits"
         found.append(Advice("Add KL to the base, kl_weight 0.1", reason))
     if facts.worst_category and facts.worst_lost > 1:
         reason = f"{facts.worst_lost} items were lost there, more than in any other category"
         found.append(Advice(f"Replay rows about {facts.worst_category}", reason))
     if facts.verdict == "amber":
-        reason = "the threshold lies inside the interval, which more items make narrower"
-        found.append(Advice("Measure on more items, or on another suite too", reason))
+        reason = "the interval contains the threshold; more items make it narrower"
+        found.append(Advice("Measure more items, or also another suite", reason))
     return tuple(found)
 
 
 def _kept(facts: AdviceFacts) -> tuple[Advice, ...]:
     if facts.gained is not None and facts.gained < SMALL_GAIN:
-        reason = f"it kept what it knew, but gained only {facts.gained:.2f} on the new task"
-        return (Advice("Double the rank, tune longer, or raise the learning rate (to 5e-4)", reason),)
-    return (Advice("Take it", "retention is surely over the threshold that was set before the run"),)
+        reason = f"retention is high, but it gained only {facts.gained:.2f} on the new task"
+        return (Advice("Double the rank, train longer, or raise the learning rate (to 5e-4)", reason),)
+    return (Advice("Use this run", "retention is significantly above its threshold"),)
 
 
 def _strength(facts: AdviceFacts) -> list[Advice]:
     if facts.strength_refused:
         return []
     if not facts.strength_tried:
-        return [Advice("Sweep the strength", "a weaker adapter often keeps more; it takes no training")]
+        return [Advice("Sweep the strength", "a weaker adapter often retains more; no training is needed")]
     if facts.strength is not None and 0 < facts.strength < 1:
-        reason = "the best one of the sweep that keeps enough"
+        reason = "the best strength of the sweep with enough retention"
         return [Advice(f"Save strength {facts.strength:g}", reason)]
     return []
 
@@ -104,7 +106,7 @@ def _replay(facts: AdviceFacts) -> list[Advice]:
     if facts.replay_fraction >= MAX_REPLAY:
         return []
     if facts.replay_fraction == 0:
-        reason = "rows of general text among the new ones: 5 to 10 % sufficed at 1.7 B parameters"
-        return [Advice("Tune again with replay_fraction 0.1 (or the preset keeper)", reason)]
+        reason = "5 to 10 % rows of general text sufficed at 1.7 B parameters"
+        return [Advice("Train again with replay_fraction 0.1 (or the preset keeper)", reason)]
     more = min(MAX_REPLAY, facts.replay_fraction * 2.5)
-    return [Advice(f"Raise replay_fraction to {more:g}", f"{facts.replay_fraction:g} did not hold it")]
+    return [Advice(f"Raise replay_fraction to {more:g}", f"{facts.replay_fraction:g} was not enough")]

@@ -339,6 +339,6 @@ async def test_keys_are_explained() -> None:
         await pilot.press("question_mark")
         await until(lambda: "Next surprise" in screen_text(app) and "Setup" in screen_text(app))
         await pilot.press("escape", "f1")
-        await until(lambda: "The token before." in screen_text(app) and "−log2" in screen_text(app))
+        await until(lambda: "Go to the previous token." in screen_text(app) and "−log2" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: app.screen is inspector)

@@ -443,7 +443,7 @@ class PlaygroundPane(Pane):
             self.notice(error, "error")
             return
         await self.set_lanes(places.base_against(name))
-        self.notice(f"Run {run_id} is loaded as {name!r}, beside its base.")
+        self.notice(f"Run {run_id} is loaded as {name!r}, together with its base.")
 
     @work(exclusive=True, group="host", exit_on_error=False)
     async def action_unload(self) -> None:

@@ -36,9 +36,9 @@ def verdict_words(verdict: str) -> tuple[str, str]:
 def decision(verdict: str, threshold: float) -> str:
     """The decision by the threshold that the recipe set before the run."""
     said = {
-        "green": "accept: retention is surely over it",
-        "red": "reject: retention is surely under it",
-        "amber": "undecided: it lies inside the interval",
+        "green": "accept: retention is significantly above it",
+        "red": "reject: retention is significantly below it",
+        "amber": "undecided: the interval contains it",
         "cannot_tell": "no decision: the base does not know this suite",
     }.get(verdict, "no decision yet")
     return f"threshold {threshold:g}, set before the run: {said}"
