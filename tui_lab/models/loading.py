@@ -186,7 +186,7 @@ def check_hub(source: ModelSource) -> None:
             hf_hub_url(source.location, "config.json", revision=source.revision or "main"),
             timeout=HUB_TIMEOUT_S,
         )
-    except Exception as error:  # noqa: BLE001 - from_pretrained reports whatever the hub does not explain
+    except Exception as error:
         if hub_errors.classify(error) is not None:
             raise load_error(source, error) from error
 
