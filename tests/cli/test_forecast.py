@@ -116,7 +116,7 @@ def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch:
     )
     code, out, _ = lab("forecast", "--preset", "minute")
     assert code == 0 and "3 GiB free now in main memory" in out and "Python and libraries" in out
-    assert "time: not known before the speed is measured here" in out
+    assert "time: unknown until the speed is measured here" in out
     assert "no GPU" in out or "without an NVIDIA GPU" in out
     _, out, _ = lab("forecast", "--preset", "minute", "--json")
     found = json.loads(out)

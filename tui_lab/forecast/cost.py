@@ -172,7 +172,7 @@ def estimate(
         validation_tokens = _held_out_tokens(recipe, rows, length, None if basis == "as given" else tokens)
     validation = _validation_flops(recipe, found, tokens, length, validation_tokens)
     if validation is None:
-        notes.append("validation is not in it: how often and how much is not known before the data is")
+        notes.append("validation is not included: its frequency and size depend on the data")
     seconds, speed, source = _seconds(shape, recipe, found, tokens, length, peak, measured)
     if card and measured is None:
         source = (
@@ -350,7 +350,7 @@ def _seconds(
         around = EstimateRange(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
         return EstimateRange(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
     if peak is None:
-        return None, None, "the speed of this device is not known before it is measured (calibration)"
+        return None, None, "the speed of this device is unknown until it is measured (calibration)"
     batches = tokens / (recipe.per_device_train_batch_size * length)
     shares = reversed(_bounds(ASSUMED_SHARE))
     launches = [ms / 1000 * shape.layers * batches for ms in _bounds(ASSUMED_LAUNCH_MS)]

@@ -106,7 +106,7 @@ def _no_shape(entry: Entry) -> str:
         return (
             f"the layers of {sanitize(entry.model_type)} are not known here: the exact probe can count them"
         )
-    return "its sizes are not known before its files are here: the exact probe can read them then"
+    return "unknown until its files are downloaded; then the exact count can read them"
 
 
 def with_probe(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
@@ -226,7 +226,7 @@ def cost_line(run_estimate: RunEstimate) -> str:
     if cost is None:
         return f"time: {run_estimate.cost_problem}"
     if cost.hours is None:
-        return "time: not known before the speed is measured here"
+        return "time: unknown until the speed is measured here"
     parts = [time_text(cost.hours)]
     if cost.kwh is not None:
         parts.append(f"{_figure(cost.kwh)} kWh")
@@ -277,9 +277,9 @@ def remedy_text(remedy: Remedy) -> str:
 def largest_text(largest: LargestFit, recipe: Recipe) -> str:
     """The largest batch and length whose upper bounds fit, in a line."""
     if not largest.batch and not largest.length:
-        return "no batch and no length surely fits"
+        return "no batch size and no length is certain to fit"
     at = f"batch {largest.batch:,} at this length" if largest.batch else "no batch at this length"
     rows = recipe.per_device_train_batch_size
     length = f"{largest.length:,} tokens" if largest.length else "no length"
-    whole = ", all that the model holds" if largest.length == largest.length_limit else ""
+    whole = ", the model's maximum" if largest.length == largest.length_limit else ""
     return f"surely fits at most: {at}; {length} at batch {rows}{whole}"
