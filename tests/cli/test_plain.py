@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from tests.records import parse
 from tui_lab.cli import plain
 from tui_lab.cli.plain import Sentences
+from tui_lab.cli.results import RunResult
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder
+from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.events import LogLine
 from tui_lab.runs.schema import EVENT_KINDS
 from tui_lab.runs.state import RunState
@@ -218,8 +220,11 @@ def test_the_end_of_a_damaged_log_is_told_as_far_as_it_goes(n: Any) -> None:
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     probe = {"kind": "item_probe", "t": 1.0, "step": 1, "n": n, "verdict": "red", "retention": interval}
     state.apply(parse([probe, {"kind": "step", "t": HUGE, "step": 1, "loss": 2.0, "eta_s": HUGE}]))
-    result = {"state": "finished", "seconds": HUGE, "step": "\x1b[31m1", "total_steps": 2, "message": "",
-              "acquisition": 3, "peak_memory": "much", "saved": None}  # fmt: skip
+    result = RunResult(
+        run="a", path="a", state="finished", step=1, total_steps=2, seconds=float("inf"), train_loss=None,
+        validation_loss=None, acquisition=Acquisition(name="", start=None, end=None), peak_memory={},
+        flops_per_token=None, mfu=None, energy_j=None, saved=None, message="",
+    )  # fmt: skip
     lines = plain.summary(result, state)
-    assert lines[0] == "The run finished, at step ␛[31m1 of 2."
+    assert lines[0] == "The run finished, at step 1 of 2."
     assert not [line for line in lines if not line.isprintable()]

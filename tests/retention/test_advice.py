@@ -41,7 +41,7 @@ def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> No
 
 def test_memorising_and_the_worst_category_are_named() -> None:
     found = advise(replace(RED, losses=(0.5, 0.7), worst_category="animals", worst_lost=12))
-    assert any("0.5 on rows it saw and 0.7 on others" in each.reason for each in found)
+    assert any("0.5 on training rows, 0.7 on validation rows" in each.reason for each in found)
     assert "Train for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
     assert found[-1].action == "Replay rows about animals"
     assert "12 items" in found[-1].reason

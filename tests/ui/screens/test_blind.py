@@ -82,7 +82,7 @@ async def test_two_texts_unnamed_then_the_outcome(tmp_path: Path, size: tuple[in
             assert first == (blind.session.left(n) == 0)
             # always for the tuned one, wherever it stands
             await pilot.press("2" if first else "left")
-        await until(lambda: "the result" in screen_text(app))
+        await until(lambda: "A was greedy" in screen_text(app))
         text = " ".join(screen_text(app).split())
         assert "A was greedy on=base, B was greedy on=tuned" in text
         assert "B was preferred 4 of 4 times: 100%, 95% Wilson interval 51% to 100%" in text
@@ -100,7 +100,7 @@ async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         await pilot.press("0")
         await until(lambda: "base says of question 1" in screen_text(app))
         await pilot.press("1", "escape")
-        await until(lambda: "the result" in screen_text(app))
+        await until(lambda: "A was greedy" in screen_text(app))
         assert "2 prompts remain" in " ".join(screen_text(app).split())
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Blind))
@@ -161,7 +161,7 @@ async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
         text = screen_text(app)
         assert not set("\x1b\x07\u202e") & set(text) and "[red]p[/red]" in text and "(no text)" in text
         await pilot.press("pagedown", "pagedown", "pageup", "left")
-        await until(lambda: "the result" in screen_text(app))
+        await until(lambda: "A was greedy" in screen_text(app))
 
 
 async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_with_the_bundled_model(tmp_path: Path) -> None:
             assert blind.shown is not None and all(done.text for done in blind.shown)
             assert blind.shown[0].text.split()[0] in screen_text(app)
             await pilot.press("1")
-            await until(lambda: "the result" in screen_text(app))
+            await until(lambda: "A was greedy" in screen_text(app))
             assert sum(blind.session.summary.wins) == 1
     finally:
         await host.close()
