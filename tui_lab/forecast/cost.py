@@ -350,7 +350,7 @@ def _seconds(
         around = EstimateRange(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
         return EstimateRange(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
     if peak is None:
-        return None, None, "the speed of this device is unknown until it is measured (calibration)"
+        return None, None, "the speed of this device is not known until it is measured (calibration)"
     batches = tokens / (recipe.per_device_train_batch_size * length)
     shares = reversed(_bounds(ASSUMED_SHARE))
     launches = [ms / 1000 * shape.layers * batches for ms in _bounds(ASSUMED_LAUNCH_MS)]
