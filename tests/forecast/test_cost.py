@@ -134,7 +134,7 @@ def test_validation_and_probes_are_part_of_it() -> None:
     assert found.hours and found.hours.value == pytest.approx(sum(found.parts.values()))
     assert found.hours.value == pytest.approx(found.parts["training"] * (1 + checks) * 1.05)
     unknown = cost.estimate(QWEN, with_probe, None, "A10G", 1e6, tariff=FREE)
-    assert any("validation is not in it" in note for note in unknown.notes)
+    assert any("validation is not included" in note for note in unknown.notes)
 
 
 def test_checkpointing_takes_longer_and_is_no_more_work() -> None:
