@@ -47,7 +47,7 @@ def test_nothing_is_said_where_nothing_changes(crashed: Run) -> None:
     ("setting", "words"),
     [
         ("lora_r=4", "would not fit"),
-        ("seed=3", "validation rows"),
+        ("seed=3", "held out"),
         ("learning_rat=3", "did you mean learning_rate"),
         ("learning_rate=-1", "must be"),
         ("report_to=wandb", "pip install wandb"),
