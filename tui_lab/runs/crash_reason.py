@@ -1,6 +1,5 @@
-"""Why a run died, in one sentence, out of what its process left in ``worker.log``: the last exception, a
-fatal signal that Python could still tell, what a launcher of several processes says of them; and where it
-left nothing, that it was ended from outside.
+"""The reason of a crash as one sentence, from ``worker.log``: the last exception, a fatal signal that Python
+reported, or the message of the launcher of several processes; otherwise the process was killed from outside.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState
 
-#: Lines of worker.log that are looked at.
+#: Number of lines of worker.log that are read.
 LINES = 200
 _EXCEPTION = re.compile(
     r"^(?:\[process \d+\] )?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b.*)$"
@@ -21,7 +20,7 @@ _EXIT = re.compile(r"exitcode\s*: (-?\d+)")
 
 
 def sentence(run: Run, state: RunState) -> str:
-    """What ended a run that wrote no end."""
+    """The reason why a run ended without an end event."""
     if not run.recipe_path.exists():
         return f"its folder {run.path} is gone"
     where = (
@@ -31,9 +30,8 @@ def sentence(run: Run, state: RunState) -> str:
         if state.phase
         else ""
     )
-    said = cause(run.log_tail(LINES))
-    if said:
-        return f"it died{where}: {said}"
+    if reason := cause(run.log_tail(LINES)):
+        return f"it died{where}: {reason}"
     return (
         f"it died{where} without a word: ended from outside (kill -9, the system out of memory, the machine "
         "switched off)"
@@ -41,7 +39,7 @@ def sentence(run: Run, state: RunState) -> str:
 
 
 def cause(lines: list[str]) -> str:
-    """The last reason that lines of a log give; "" when they give none."""
+    """The last reason in the lines of a log; "" if there is none."""
     for line in reversed(lines):
         text = line.strip()
         if found := _FATAL.match(text):

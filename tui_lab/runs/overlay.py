@@ -1,5 +1,4 @@
-"""What several runs are compared by: their curves by step, by tokens or by time, and the fields that their
-recipes differ in. Read from the logs alone; no torch, no screen."""
+"""Curves of a run over steps, tokens or time, and the recipe fields in which runs differ. No torch."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from tui_lab.runs.schema import ItemProbeEvent, ResumedEvent, RunEvent, StepEven
 
 METRICS = ("loss", "validation", "retention")
 AXES = ("steps", "tokens", "time")
-#: Fields that say nothing of how a run was trained.
+#: Fields that do not affect the training.
 NOT_COMPARED = frozenset({"allow_large"})
 
 
 @dataclass
 class MetricCurve:
-    """One curve by all three axes. ``tokens`` and ``seconds`` count over all attempts; steps rise."""
+    """One curve with all three axes. ``tokens`` and ``seconds`` count over all attempts; steps increase."""
 
     steps: list[float] = field(default_factory=list)
     tokens: list[float] = field(default_factory=list)
@@ -37,7 +36,7 @@ class MetricCurve:
             place.append(each)
 
     def cut(self, last_step: float) -> None:
-        """Drops what lies after ``last_step``."""
+        """Removes the points after ``last_step``."""
         keep = bisect_right(self.steps, last_step)
         for place in self._all():
             del place[keep:]
@@ -46,7 +45,7 @@ class MetricCurve:
         return self.steps, self.tokens, self.seconds, self.values
 
     def xs(self, axis: str) -> list[float]:
-        """Where the values lie on one of :data:`AXES`."""
+        """The coordinates on one of :data:`AXES`."""
         return {"steps": self.steps, "tokens": self.tokens, "time": self.seconds}[axis]
 
 
@@ -58,8 +57,8 @@ class RunCurves:
 
 
 class CurveReader:
-    """Reads a run's log from where it stopped. ``seconds`` are those of its processes: the time between two
-    attempts does not count, what a dead attempt took does."""
+    """Reads a run's log incrementally. ``seconds`` is the time of its processes, crashed attempts included,
+    without the time between attempts."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -71,7 +70,7 @@ class CurveReader:
         self._tokens = 0.0
 
     def read(self, max_records: int = 20_000) -> RunCurves:
-        """Reads what is new, at most ``max_records`` events; :attr:`at_end` says whether that was all."""
+        """Reads at most ``max_records`` new events; :attr:`at_end`: whether the log was read to its end."""
         events = self._tail.read(max_records, math.inf)
         if self._tail.restarts != self._restarts:
             self._restarts, self.curves = self._tail.restarts, RunCurves()
@@ -105,8 +104,8 @@ class CurveReader:
 
 
 def differing(recipes: Sequence[Recipe | None]) -> list[tuple[str, list[str]]]:
-    """The fields in which the recipes are not all the same, in the schema's order, with each one's value; a
-    question mark for a recipe that cannot be read."""
+    """The fields in which the recipes differ, in the order of the schema, with the value of each recipe; "?"
+    for a recipe that cannot be read."""
     found = []
     for name in FIELDS:
         values = [None if recipe is None else getattr(recipe, name) for recipe in recipes]
