@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
+    from tui_lab.ui.views.forecast import ForecastView
     from tui_lab.ui.widgets.summary_view import SummaryView
 
 #: Seconds between two readings of the free memory, and after a keystroke until remedies are worked out.
@@ -49,6 +50,8 @@ class RecipeEditor(Protocol):
     def form(self) -> FieldsForm: ...
     @property
     def summary_view(self) -> SummaryView: ...
+    @property
+    def is_filled(self) -> bool: ...
     def update_summary(self) -> None: ...
     def start_without_question(self) -> None: ...
 
@@ -255,8 +258,12 @@ class MemoryFit:
         else:
             self._pane.notice(self._why_nothing())
 
+    def _forecast_bar(self) -> ForecastView | None:
+        """The forecast that is shown; None before the pane has its parts and while nothing is forecast."""
+        return self._editor.summary_view.forecast if self._editor.is_filled else None
+
     def _fits(self) -> bool:
-        bar = self._editor.summary_view.forecast
+        bar = self._forecast_bar()
         return bar is not None and bar.outlook.verdict == "fits"
 
     def _can_undo(self) -> bool:
@@ -279,7 +286,7 @@ class MemoryFit:
         """Why there is nothing to change."""
         if self._fits():
             return "The recipe fits as it is."
-        if self._editor.summary_view.forecast is None:
+        if self._forecast_bar() is None:
             return "The memory is not forecast yet."
         return "No change of the recipe makes it fit: choose a smaller model."
 
@@ -310,7 +317,7 @@ class MemoryFit:
 
     def is_too_large(self) -> bool:
         """Whether the run would not fit, by the present forecast or probe."""
-        bar = self._editor.summary_view.forecast
+        bar = self._forecast_bar()
         return bar is not None and bar.outlook.verdict == "over"
 
     # ------------------------------------------------------------------ the exact probe

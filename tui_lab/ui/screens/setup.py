@@ -88,6 +88,11 @@ class SetupPane(Pane):
         return cast("FieldsForm", self.query_one("#form"))
 
     @property
+    def is_filled(self) -> bool:
+        """Whether the parts are there: keys may be pressed before."""
+        return bool(self.query("#summary"))
+
+    @property
     def summary_view(self) -> SummaryView:
         return cast("SummaryView", self.query_one("#summary"))
 
