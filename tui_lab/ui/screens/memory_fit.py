@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget
     from tui_lab.recipes.recipe import Recipe
+    from tui_lab.ui.views.forecast import ForecastView
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
-    from tui_lab.ui.views.forecast import ForecastView
     from tui_lab.ui.widgets.summary_view import SummaryView
 
 #: Seconds between two readings of the free memory, and after a keystroke until remedies are worked out.
