@@ -166,7 +166,7 @@ def test_losses_answers_flags_recipe_data_and_costs() -> None:
     assert quotes[1:] == [("answer at step 0", "Hello."), ("answer at step 30", "Arr!")]
     assert cells(found, "flags")["3"] == ["steps are split in 2", "time"]
     assert "out of memory" in [row[0] for row in cells(found, "flags").values()]
-    assert cells(found, "recipe")["optim"] == ["adamw_torch", "because asked"]
+    assert cells(found, "recipe")["optim"] == ["adamw_torch", "because the recipe sets it"]
     whole = next(b for b in blocks(found, "recipe") if isinstance(b, DetailsBlock)).tables[0]
     assert len(whole.rows) == len(Recipe.model_fields)
     assert cells(found, "data")["duplicates left out"] == ["3"]

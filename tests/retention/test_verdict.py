@@ -14,7 +14,7 @@ def test_green_when_nothing_was_lost():
     found = judge_paired(Paired(452, 440, 5, 4, 3), 0.25)
     assert found.colour == "green"
     assert found.above_chance is not None and found.above_chance.low > 0.9
-    assert found.sentence.startswith("Kept: retained 99.7%")  # (444 − 113) / (445 − 113) = .99699
+    assert found.sentence.startswith("Kept: 99.7%")  # (444 − 113) / (445 − 113) = .99699
     assert "5 forgotten, 4 gained of 452 items" in found.sentence
 
 

@@ -51,7 +51,7 @@ def test_the_share_is_kept_or_said(
     assert min(items, LEAST_ITEMS) <= plan.items <= items
     assert 4 <= plan.kl_sequences <= 16 <= plan.kl_length <= 64
     if spent > share * total * step_s * 1.01:
-        assert "more than the share" in plan.reason
+        assert "more than probe_share" in plan.reason
         # only the least is done where the least is too much already
         assert plan.kl_sequences == 4 and plan.kl_length == 16
         assert plan.items == min(items, LEAST_ITEMS)

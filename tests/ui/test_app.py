@@ -49,7 +49,7 @@ def test_the_lab_imports_nothing_heavy() -> None:
         "import tui_lab.hardware.cpu, tui_lab.ui.views.recipe_summary\n"
         "import tui_lab.core.job_client, tui_lab.models.catalog\n"
         "from tui_lab.ui.views.plot_draw import *\n"
-        "draw([Series('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
+        "draw([PlotSeries('a', 'train', [1, 2], [1.0, 2.0])], 40, 10)\n"
     )
     assert not everything & set(HEAVY)
 

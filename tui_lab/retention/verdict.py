@@ -108,7 +108,7 @@ def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str
 def _lead(colour: Colour, retained: Interval, above: bool, threshold: float, level: float) -> str:
     what = "of what it knew above chance" if above else "of its score"
     figures = (
-        f"kept {retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
+        f"{retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
     )
     return {
         "green": f"Kept: {figures}, all of it above {threshold:.0%}",

@@ -16,10 +16,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import torch
 import transformers
 from bitsandbytes.nn.modules import Linear4bit, Params4bit
@@ -336,7 +336,7 @@ def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationA
     peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
     work = operations(entry.shape, recipe, found.length, head_share=_share(device, share))
     return CalibrationAnswer(
-        **asdict(found),
+        **msgspec.structs.asdict(found),
         mfu=found.model_flops_s / peak if peak else None,
         hfu=found.hardware_flops_s / peak if peak else None,
         formula=cost.formula_text(work, found.length),

@@ -101,14 +101,14 @@ async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         await until(lambda: "base says of question 1" in screen_text(app))
         await pilot.press("1", "escape")
         await until(lambda: "A was greedy" in screen_text(app))
-        assert "2 prompts remain" in " ".join(screen_text(app).split())
+        assert "2 prompts are left" in " ".join(screen_text(app).split())
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Blind))
         host = PaperHost()
         again = screen(host, tmp_path)
         await app.push_screen(again)
         await until(lambda: "base says of question 2" in screen_text(app))
-        assert host.asked[0] == "question 2" and "2 votes so far" in screen_text(app)
+        assert host.asked[0] == "question 2" and "2 voted on" in screen_text(app)
         assert again.session.summary.ties == 1
 
 

@@ -32,7 +32,7 @@ async def test_the_checks_come_one_by_one_and_end_with_what_to_do(tmp_path: Path
         await until(lambda: app.pane and "starts the run" in screen_text(app))
         screen = DoctorScreen(child(TWO % str(gate)))
         app.push_screen(screen)
-        await until(lambda: "looking on" in screen_text(app))
+        await until(lambda: "more are running" in screen_text(app))
         await until(lambda: "torch" in screen_text(app))
         assert "cannot be [b]used␛[31m" in screen_text(app)
         assert "hub" not in [check.name for check in screen.found]
@@ -48,7 +48,7 @@ async def test_the_checks_come_one_by_one_and_end_with_what_to_do(tmp_path: Path
         ]
         gate.unlink()
         await pilot.press("r")
-        await until(lambda: "looking on" in screen_text(app))
+        await until(lambda: "more are running" in screen_text(app))
         gate.write_text("")
         await until(lambda: "1. torch: install it" in screen_text(app))
 

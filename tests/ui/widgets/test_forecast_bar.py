@@ -115,7 +115,7 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     recipe = make_recipe("starter", model="Qwen/Qwen2.5-0.5B")
     found = estimate(recipe, entry, {}, MemoryBudget(GPU, 20 * GIB, "NVIDIA L4", "free now on"))
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
-    assert "exact probe" in text and "(e)" in text and "does not fit" not in text
+    assert "exact count" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN
     found = with_probe(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
