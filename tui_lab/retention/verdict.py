@@ -107,9 +107,7 @@ def _cannot_tell(pre: float, pre_se: float, chance: float | None, n: int) -> str
 
 def _lead(colour: Colour, retained: Interval, above: bool, threshold: float, level: float) -> str:
     what = "of what it knew above chance" if above else "of its score"
-    figures = (
-        f"{retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
-    )
+    figures = f"{retained.value:.1%} {what} ({level:.0%} interval {retained.low:.1%} to {retained.high:.1%})"
     return {
         "green": f"Kept: {figures}, all of it above {threshold:.0%}",
         "red": f"Forgotten: {figures}, all of it below {threshold:.0%}",
