@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 #: Most seconds until the process has ended.
-EXIT_TIMEOUT_S = 15.0
+EXIT_TIMEOUT_S = 90.0
 #: What is written at the end: the normal screen, and a visible cursor.
 NORMAL_SCREEN, CURSOR = b"\x1b[?1049l", b"\x1b[?25h"
 
@@ -75,7 +75,7 @@ def test_a_closed_terminal_ends_the_lab(lab: Lab) -> None:
 
 
 def test_sigterm_ends_a_lab_whose_terminal_is_not_read(lab: Lab) -> None:
-    for number in range(40):  # redraws until the buffer of the terminal is full
+    for number in range(60):  # redraws until the buffer of the terminal is full
         termios.tcsetwinsize(lab.terminal, (50 + number % 2, 200))
         lab.process.send_signal(signal.SIGWINCH)
         time.sleep(0.05)
