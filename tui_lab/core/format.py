@@ -48,12 +48,6 @@ def as_float(value: object) -> float:
         return math.nan
 
 
-def finite_or_nan(value: object) -> float:
-    """A finite number as a float; NaN for anything else."""
-    number = finite(value)
-    return math.nan if number is None else number
-
-
 def _special(number: float) -> str:
     """NaN as a dash, infinities as such; "" for a finite number."""
     if math.isnan(number):

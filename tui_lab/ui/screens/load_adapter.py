@@ -25,9 +25,3 @@ async def load_tuned(host: HostClient, run: Run, location: str = "") -> str:
     name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)
     await host.add(name, location or str(run.path))
     return name
-
-
-def name_of(host: HostClient, run: Run) -> str:
-    """The name that a run's weights have in the host already; empty where they are not there."""
-    places = (run.id, str(run.path))
-    return next((name for name in host.status.names[1:] if host.location(name) in places), "")

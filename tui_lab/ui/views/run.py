@@ -73,16 +73,6 @@ def figures_line(state: RunState, width: int) -> str:
     return "   ".join(parts)
 
 
-def memory_parts(state: RunState) -> list[TextSpan]:
-    """Measured and forecast memory."""
-    parts: list[TextSpan] = []
-    for label, curve in list(state.memory.items())[:1]:
-        parts.append((f"{memory_name(label)} {quantity(curve.last, 'bytes')}", ""))
-    if state.forecast and math.isfinite(state.forecast.total):
-        parts.append((f"{'  ' if parts else ''}forecast {quantity(state.forecast.total, 'bytes')}", "axis"))
-    return parts
-
-
 def score_line(state: RunState) -> str:
     """The score of the task, start → end."""
     if not state.scores:
