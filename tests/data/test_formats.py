@@ -138,7 +138,7 @@ def test_roles_parts_and_systems(tmp_path: Path) -> None:
     turns = {"prompt": [*CHAT, {"role": "user", "content": "More?"}], "completion": [CHAT[1]]}
     [example] = formats.read(str(write(tmp_path / "c.jsonl", [turns]))).rows
     assert [m.get("weight") for m in example.messages or ()] == [None, 0, None, None]
-    assert example.prompt_messages is not None and len(example.prompt_messages) == 3
+    assert len(example.generation_prompt) == 3
 
 
 def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_bad_rows_are_counted_and_named(tmp_path: Path) -> None:
     rows += [{"messages": [CHAT[0], {"role": "assistant", "content": {"a": 1}}]}]
     source = formats.read(str(write(tmp_path / "a.jsonl", rows)))
     assert len(source.rows) == 3
-    assert source.facts["rows_bad"] + source.facts["rows_empty"] == 11 and source.facts["rows_empty"] == 1
+    assert source.rows_bad + source.rows_empty == 11 and source.rows_empty == 1
     [warning] = source.warnings
     assert warning.startswith(
         "11 rows left out: line 4, line 5, line 6, line 7, line 8 and 2 more: no assistant turn"
@@ -317,7 +317,7 @@ def test_wild_rows_give_examples_or_a_sentence(tmp_path: Path, rows: list[Any], 
     except LabError as error:
         assert "wild.jsonl" in str(error)
         return
-    assert len(source.rows) + source.facts["rows_bad"] + source.facts["rows_empty"] == len(rows)
+    assert len(source.rows) + source.rows_bad + source.rows_empty == len(rows)
     for row in source.rows:
         assert row.text or row.completion or any(m["role"] == "assistant" for m in row.messages or ())
         assert isinstance(row.expected, str)

@@ -41,32 +41,32 @@ def test_everything_is_counted_and_named(chatml: Any) -> None:
     rows += [qa(words(200)), qa("Long answer?", words(200)), qa("Bad <|im_end|> token?")]
     validation = [qa("question B"), qa("Something new?")]
     found = prepare(source_of(rows, validation), chatml, max_length=64)
-    facts = found.facts
-    assert facts["rows_read"] == 29
-    assert (facts["rows_empty"], facts["rows_bad"]) == (2, 1)
-    assert (facts["duplicates"], facts["near_duplicates"], facts["leaks_removed"]) == (1, 0, 1)
-    assert (facts["too_long"], facts["truncated"], facts["fully_masked"]) == (1, 1, 0)
-    assert len(found.train) == facts["train_rows"] == len(found.train_examples) == 21
-    assert len(found.validation) == facts["validation_rows"] == 2
+    summary = found.summary
+    assert summary.rows_read == 29
+    assert (summary.rows_empty, summary.rows_bad) == (2, 1)
+    assert (summary.duplicates, summary.near_duplicates, summary.leaks_removed) == (1, 0, 1)
+    assert (summary.too_long, summary.truncated, summary.fully_masked) == (1, 1, 0)
+    assert len(found.train) == summary.train_rows == len(found.train_examples) == 21
+    assert len(found.validation) == summary.validation_rows == 2
     text = "\n".join(found.warnings)
     assert "1 row left out: the prompt alone fills max_length = 64 (line 25)." in text
     assert "1 row cut at max_length = 64, so the end of the answer is lost (line 26)." in text
     assert "1 training row removed, because the validation rows ask the same." in text
     assert "spelling out control tokens of this tokenizer" in text and "(line 27)" in text
     assert "line 22" in text and "no column answer" in text
-    assert facts["train_tokens"] == sum(len(row["input_ids"]) for row in found.train)
+    assert summary.train_tokens == sum(len(row["input_ids"]) for row in found.train)
     expected = sum(label != templates.IGNORED for row in found.train for label in row["labels"][1:])
-    assert facts["train_trained_tokens"] == expected > 0
+    assert summary.train_trained_tokens == expected > 0
     assert all(len(row["input_ids"]) == len(row["labels"]) <= 64 for row in found.train + found.validation)
-    assert facts["template_source"] == templates.OWN and facts["end_of_turn"] == "<|im_end|>"
+    assert summary.template_source == templates.OWN and summary.end_of_turn == "<|im_end|>"
 
 
 def test_every_row_read_is_accounted_for(chatml: Any) -> None:
     rows = [qa(f"{word}?", word * 40) for word in ["one", "two", "three", "four", "five", "six", "seven"]] * 2
-    found = prepare(source_of(rows), chatml, max_length=40).facts
-    gone = sum(found[k] for k in ("rows_empty", "rows_bad", "duplicates", "near_duplicates", "leaks_removed"))
-    gone += sum(found[k] for k in ("too_long", "fully_masked", "refused_by_template"))
-    assert found["rows_used"] + found["validation_rows_used"] + gone == found["rows_read"] == 14
+    found = prepare(source_of(rows), chatml, max_length=40).summary
+    removed = found.rows_empty + found.rows_bad + found.duplicates + found.near_duplicates
+    removed += found.leaks_removed + found.too_long + found.fully_masked + found.refused_by_template
+    assert found.rows_used + found.validation_rows_used + removed == found.rows_read == 14
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_every_row_read_is_accounted_for(chatml: Any) -> None:
         (
             [qa("one?")],
             {},
-            "too few rows to hold one back.*1 usable row of 1 row read.*validation_fraction = 0",
+            "too few rows to use one for validation.*1 usable row of 1 row read.*validation_fraction = 0",
         ),
         ([qa("one?")] * 5, {}, "too few rows.*4 repeating another row"),
         ([qa("one?")], {"max_length": 3}, "fewer than 8 tokens"),
@@ -116,11 +116,11 @@ def test_long_texts_become_windows(base: Any) -> None:
         for word in ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
     ]
     found = prepare(source_of(rows), base, max_length=32)
-    assert found.facts["windowed"] == 11 and found.facts["template_source"] == templates.DEFAULT
-    assert found.facts["rows_used"] == 10 and found.facts["validation_rows_used"] == 1
+    assert found.summary.windowed == 11 and found.summary.template_source == templates.DEFAULT
+    assert found.summary.rows_used == 10 and found.summary.validation_rows_used == 1
     tokens = sum(len(base(row.text)["input_ids"]) for row in found.train_examples)
     assert (
-        found.facts["train_trained_tokens"] == tokens
+        found.summary.train_trained_tokens == tokens
     )  # each token once, with the end token, without the first
 
 
@@ -129,7 +129,7 @@ def test_one_long_text_is_cut_into_passages(base: Any) -> None:
     found = prepare(source_of([{"text": text}]), base, max_length=32)
     assert found.validation and len(found.train_examples) > 10
     assert "1 text cut into" in found.warnings[0]
-    pieces = passages(Example(text=text, meta={"place": "document 1"}), 100)
+    pieces = passages(Example(text=text, place="document 1"), 100)
     assert "".join(piece.text or "" for piece in pieces) == text
     assert pieces[1].place == "document 1, passage 2"
 
@@ -144,7 +144,7 @@ def test_folding_is_counted() -> None:
     rows = [{"messages": [*row[:1], {"role": "user", "content": w}, row[2]]} for w in ["a", "b", "c", "d"]]
     found = prepare(source_of(rows), refusing, max_length=64)
     again = prepare(source_of(rows), refusing, max_length=64)
-    assert found.facts["system_folded"] == again.facts["system_folded"] == 4
+    assert found.summary.system_folded == again.summary.system_folded == 4
     assert "4 rows had turns joined" in "\n".join(found.warnings)
 
 
@@ -249,7 +249,7 @@ def test_packed_and_unpacked_rows_give_the_same_loss(ending_with_padding: Any, t
     trainer = trainer_for(prepared.train, tokenizer, tmp_path / "packed", True)
     packed = summed_loss(trainer)
     assert len(trainer.train_dataset) < len(prepared.train), "nothing was packed"
-    assert plain[1:3] == packed[1:3] == (prepared.facts["train_trained_tokens"], expected)
+    assert plain[1:3] == packed[1:3] == (prepared.summary.train_trained_tokens, expected)
     assert expected[tokenizer.eos_token_id] == len(rows), (
         "the end token is learnt although it is the padding too"
     )
@@ -275,18 +275,11 @@ def test_trl_trains_on_these_rows_with_the_loss_of_our_labels(
         assert batches and own == pytest.approx(total / count, rel=1e-4)
 
 
-def test_progress_is_told(chatml: Any) -> None:
-    told: list[tuple[str, int, int]] = []
-    rows = [qa(f"{a}{b}?") for a in string.ascii_lowercase for b in string.ascii_lowercase]
-    prepare(source_of(rows), chatml, max_length=64, progress=lambda *args: told.append(args))
-    assert [done for _, done, _ in told] == [0, 500, 608] and {total for *_, total in told} == {676}
-
-
 def test_real_data(shared: Path) -> None:
     from tui_lab.data import formats
 
     tokenizer = templates.load_tokenizer(shared / "models" / "stories260K")
     source = formats.read(str(shared / "data/tinystories/tinystories_1000.json"), max_rows=50)
     found = prepare(source, tokenizer, max_length=256)
-    assert found.facts["rows_used"] == 45 and found.facts["validation_rows_used"] == 5
+    assert found.summary.rows_used == 45 and found.summary.validation_rows_used == 5
     assert found.train[0]["input_ids"][0] == tokenizer.bos_token_id

@@ -68,10 +68,10 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
     near: list[str] = difflib.get_close_matches(source, bundled_names, 1)
     if not near and path.parent.is_dir():
         try:
-            beside = [entry.name for entry in path.parent.iterdir()]
+            siblings = [entry.name for entry in path.parent.iterdir()]
         except OSError:
-            beside = []
-        near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, 1)]
+            siblings = []
+        near = [str(path.parent / name) for name in difflib.get_close_matches(path.name, siblings, 1)]
     hint = f" Did you mean {near[0]}?" if near else ""
     return (
         f"There is no data file or folder {source}.{hint} Give a file ({', '.join(EXTENSIONS)}), a folder of "
@@ -145,13 +145,11 @@ def _read_json(path: Path, text: str, max_rows: int) -> list[FileRecord]:
     if lines_suffix and not text.lstrip().startswith("["):
         return list(_json_lines(path, text, max_rows))
     try:
-        value = _loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg.startswith("Extra data") and (text.lstrip().startswith("{") or lines_suffix):
+        value = _loads(path, text)
+    except _BadJson as error:
+        if error.extra_data and (text.lstrip().startswith("{") or lines_suffix):
             return list(_json_lines(path, text, max_rows))
-        raise LabError(_bad_json(path, error.lineno, error.colno, error.msg)) from None
-    except (RecursionError, ValueError) as error:
-        raise LabError(f"{path} is not usable JSON: {_brief(error)}.") from None
+        raise
     return [(f"row {number}", row) for number, row in enumerate(_rows_of(path, value), 1)]
 
 
@@ -187,24 +185,29 @@ def _json_lines(path: Path, text: str, max_rows: int) -> Iterator[FileRecord]:
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 is legal inside JSON strings
         if not line.strip():
             continue
-        try:
-            value = _loads(line)
-        except json.JSONDecodeError as error:
-            raise LabError(_bad_json(path, number, error.colno, error.msg)) from None
-        except (RecursionError, ValueError) as error:
-            raise LabError(f"{path}, line {number}: not usable JSON: {_brief(error)}.") from None
-        yield f"line {number}", value
+        yield f"line {number}", _loads(path, line, number)
         count += 1
         if max_rows and count >= max_rows:
             return
 
 
-def _loads(text: str) -> Any:
-    return json.loads(text)
+class _BadJson(LabError):
+    """Text that is not one JSON value; ``extra_data``: a value with more text after it."""
+
+    extra_data = False
 
 
-def _bad_json(path: Path, line: int, column: int, message: str) -> str:
-    return f"{path}, line {line}, column {column}: invalid JSON ({message}). Correct or remove that line."
+def _loads(path: Path, text: str, line: int = 1) -> Any:
+    """The JSON value of ``text``, which begins at ``line`` of the file. Raises _BadJson."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {line + error.lineno - 1}, column {error.colno}"
+        bad = _BadJson(f"{place}: invalid JSON ({error.msg}). Correct or remove that line.")
+        bad.extra_data = error.msg.startswith("Extra data")
+        raise bad from None
+    except (RecursionError, ValueError) as error:
+        raise _BadJson(f"{path}, line {line}: not usable JSON: {_brief(error)}.") from None
 
 
 def _brief(error: BaseException) -> str:
@@ -277,12 +280,7 @@ def _is_split_object(path: Path) -> bool:
 
 
 def _split_object(path: Path, max_rows: int) -> RawData:
-    try:
-        value = _loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise LabError(_bad_json(path, error.lineno, error.colno, error.msg)) from None
-    except (RecursionError, ValueError) as error:
-        raise LabError(f"{path} is not usable JSON: {_brief(error)}.") from None
+    value = _loads(path, _read_text(path))
     splits = {str(key): item for key, item in value.items() if isinstance(item, list)}
     return _choose_splits(
         str(path),
@@ -317,7 +315,7 @@ def _read_folder(folder: Path, max_rows: int) -> RawData:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
     except OSError as error:
         raise LabError(f"The folder {folder} could not be read: {error.strerror or error}.") from None
-    # A README beside the data describes it; it is not data.
+    # A README describes the data; it is not data.
     files = [p for p in files if not (p.suffix.lower() == ".md" or p.stem.lower() in ("readme", "license"))]
     if not files:
         raise LabError(
@@ -358,18 +356,18 @@ def _read_hub(source: str, max_rows: int) -> RawData:
 
     name, _, config = source.partition(":")
     datasets.disable_progress_bars()
-    within_reach = hub.reachable()
+    reachable = hub.reachable()
     try:
-        with contextlib.nullcontext() if within_reach else hub.cache_only():
+        with contextlib.nullcontext() if reachable else hub.cache_only():
             loaded = datasets.load_dataset(name, config or None)
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
-        raise LabError(_hub_failure(source, error, within_reach)) from None
+        raise LabError(_hub_failure(source, error, reachable)) from None
     return _from_datasets(source, loaded, max_rows)
 
 
-def _hub_failure(source: str, error: Exception, within_reach: bool) -> str:
+def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
     kind = type(error).__name__
-    if not within_reach or kind in (
+    if not reachable or kind in (
         "OfflineModeIsEnabled",
         "ConnectionError",
         "ConnectTimeout",

@@ -7,16 +7,15 @@ and named with their place and cause; the set is refused only when no row is lef
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.files import RAGGED_CELLS, FileRecord, RawData, read_raw
-from tui_lab.data.rows import ChatMessage, RawRow
+from tui_lab.data.rows import ChatMessage, ChatRow, RawRow
 
 FORMATS = ("alpaca", "messages", "sharegpt", "prompt_completion", "question_answer", "text")
 LABELS = {
@@ -42,6 +41,7 @@ ACCEPTED = (
     "from + value (ShareGPT), prompt + completion, question + answer, or text"
 )
 TASK_CHARS = 40  # the longest name of a task, from a column "task"
+PROMPT_WORDS = 8  # words of a raw text that an answer is generated from
 NAMED_ROWS = 5  # bad rows that a message names; the others are counted
 SNIFFED_ROWS = 200  # rows whose columns are used for detection
 
@@ -51,47 +51,62 @@ class Example:
     """One row, in one of three shapes: ``messages`` (chat), ``prompt`` + ``completion``, or ``text``.
 
     A message is {"role": system|user|assistant, "content": str}; "weight": 0 on an assistant's message keeps
-    it out of the training. ``meta`` holds the row's place, its task where a column names one, and
-    whatever a bundled set says for its scorer.
+    it out of the training. ``place`` names the row in messages ("line 17"); ``task`` is the name in its
+    column "task", "" without one.
     """
 
     messages: tuple[ChatMessage, ...] | None = None
     text: str | None = None
     prompt: str | None = None
     completion: str | None = None
-    meta: dict[str, object] = field(default_factory=dict)
+    place: str = "a row"
+    task: str = ""
 
     @property
-    def place(self) -> str:
-        return str(self.meta.get("place", "a row"))
+    def last_answer(self) -> int:
+        """The index of the last assistant turn. Raises ValueError for a row that is no chat."""
+        return max(i for i, message in enumerate(self.messages or ()) if message["role"] == "assistant")
 
     @property
-    def prompt_messages(self) -> list[ChatMessage] | None:
-        """The turns before the last assistant turn: what a generation is prompted with. None for raw text."""
+    def generation_prompt(self) -> list[ChatMessage] | str:
+        """What an answer is generated from: the turns before the last assistant turn, the prompt of a
+        completion, or the first words of a text."""
         if self.messages is not None:
-            last = max(i for i, message in enumerate(self.messages) if message["role"] == "assistant")
-            return list(self.messages[:last])
-        return None
+            return list(self.messages[: self.last_answer])
+        return self.prompt if self.prompt is not None else " ".join((self.text or "").split()[:PROMPT_WORDS])
 
     @property
     def expected(self) -> str:
-        """The last assistant turn, the completion, or the text itself."""
+        """The expected answer: the last assistant turn, the completion, or the text itself."""
         if self.messages is not None:
-            return str(next(m["content"] for m in reversed(self.messages) if m["role"] == "assistant"))
+            return self.messages[self.last_answer]["content"]
         return self.completion if self.completion is not None else self.text or ""
+
+    def as_chat(self) -> ChatRow:
+        """The row as a chat, for the scorers."""
+        if self.messages is not None:
+            return {"messages": list(self.messages)}
+        question: ChatMessage = {"role": "user", "content": self.prompt or ""}
+        return {"messages": [question, {"role": "assistant", "content": self.expected}]}
 
 
 @dataclass
 class DataSource:
-    """A data set as read: ``rows``, and ``validation`` where the source brings its own."""
+    """A data set as read: ``rows``, and ``validation`` where the source brings its own.
+
+    ``reason`` says how the format was found; ``scorer`` names the score that fits, if any (see
+    :mod:`tui_lab.data.scoring`). ``rows_read`` counts all rows, ``rows_empty`` and ``rows_bad`` those that
+    were left out."""
 
     name: str
     rows: list[Example]
     validation: list[Example] | None
     format: str
     reason: str
+    rows_read: int
+    rows_empty: int = 0
+    rows_bad: int = 0
     warnings: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
     scorer: str | None = None
     description: str = ""
 
@@ -137,14 +152,13 @@ def _first(row: RawRow, columns: tuple[str, ...]) -> str | None:
     return next((column for column in columns if column in row), None)
 
 
-def _chat(messages: list[ChatMessage], **meta: object) -> Example:
+def _chat(messages: list[ChatMessage]) -> Example:
     """The example of a chat, which must have an assistant turn with text."""
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRow("no assistant turn, so nothing to learn from it")
     if not any(message["content"].strip() for message in messages if message["role"] == "assistant"):
         raise BadRow("the assistant's turns are empty", empty=True)
-    kept = [m for m in messages if not (m["role"] == "system" and not m["content"].strip())]
-    return Example(messages=tuple(kept), meta=meta)
+    return Example(messages=tuple(m for m in messages if m["role"] != "system" or m["content"].strip()))
 
 
 def _turns(row: RawRow, role_key: str, content_key: str) -> Example:
@@ -379,12 +393,9 @@ def _convert(records: list[FileRecord], data_format: str) -> tuple[list[Example]
         except BadRow as error:
             bad.append((place, error))
             continue
-        scorer_facts = value.get("meta") if isinstance(value, dict) else None
-        meta = {**(scorer_facts if isinstance(scorer_facts, dict) else {}), "place": place}
         task = value.get("task") if isinstance(value, dict) else None
-        if isinstance(task, str | int) and str(task).strip():
-            meta["task"] = sanitize(str(task).strip())[:TASK_CHARS]
-        rows.append(Example(example.messages, example.text, example.prompt, example.completion, meta))
+        name = sanitize(str(task).strip())[:TASK_CHARS] if isinstance(task, str | int) else ""
+        rows.append(replace(example, place=place, task=name))
     return rows, bad
 
 
@@ -428,18 +439,19 @@ def from_raw(raw: RawData, data_format: str = "auto") -> DataSource:
                 + "; ".join(_complaints(bad_validation))
             )
         validation = validation or None
-    facts = {
-        "rows_read": len(raw.train) + len(raw.validation or []),
-        "rows_empty": sum(error.empty for _, error in bad + bad_validation),
-        "rows_bad": sum(not error.empty for _, error in bad + bad_validation),
-        "bad_rows": _complaints(bad + bad_validation),
-        "notes": raw.notes,
-        "roles": dict(Counter(m["role"] for row in rows for m in row.messages or ())),
-    }
-    # Questions with one right answer can be scored by it; the other formats have no score of their own.
-    scorer = "exact" if chosen == "question_answer" else None
+    empty = sum(error.empty for _, error in bad + bad_validation)
     return DataSource(
-        raw.name, rows, validation, chosen, "; ".join([reason, *raw.notes]), warnings, facts, scorer
+        name=raw.name,
+        rows=rows,
+        validation=validation,
+        format=chosen,
+        reason="; ".join([reason, *raw.notes]),
+        rows_read=len(raw.train) + len(raw.validation or []),
+        rows_empty=empty,
+        rows_bad=len(bad) + len(bad_validation) - empty,
+        warnings=warnings,
+        # Questions with one right answer can be scored by it; the other formats have no score of their own.
+        scorer="exact" if chosen == "question_answer" else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which characters of a rendered chat are trained: the assistant's words with the token that ends the turn.
+"""Which characters of a rendered chat are trained: the assistant's text with the token that ends the turn.
 
 Four methods are tried in this order: the template's own ``{% generation %}`` marks, trl's training variant
 of the same template, comparing the renderings of growing prefixes, and searching for the answers in the
@@ -42,7 +42,7 @@ class Unrenderable(Exception):
     """The chat template refuses a row; the message says why."""
 
 
-def brief(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error, for a sentence that names the cause."""
     return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
 
@@ -60,7 +60,7 @@ def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         if waiting and new["role"] == "user":
             new["content"] = "\n\n".join([*waiting, new["content"]])
             waiting = []
-        elif waiting:  # the assistant speaks first: the system's words become a user turn
+        elif waiting:  # the assistant begins: the system's text becomes a user turn
             folded.append({"role": "user", "content": "\n\n".join(waiting)})
             waiting = []
         if folded and folded[-1]["role"] == new["role"] and folded[-1].get("weight") == new.get("weight"):
@@ -73,8 +73,7 @@ def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 class Renderer:
     """Renders chats through one tokenizer's template and finds the characters to be trained.
 
-    ``methods`` counts how the masks were found, ``folded`` the rows with folded system turns; both go into
-    the facts of a run."""
+    ``methods`` counts rows by how their mask was found, ``folded`` those with folded system turns."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -93,8 +92,8 @@ class Renderer:
         self.methods: dict[str, int] = {}
         self.folded = 0
 
-    def forget_counts(self) -> None:
-        """Starts ``methods`` and ``folded`` anew, for the facts of the next data set."""
+    def reset_counts(self) -> None:
+        """Sets ``methods`` and ``folded`` to 0 for the next data set."""
         self.methods, self.folded = {}, 0
 
     def render(
@@ -148,19 +147,19 @@ class Renderer:
 
     def prepare(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], str, bool]:
         """The messages as the template can take them, their text, and whether they had to be folded."""
-        kept = list(messages)
-        if self.has_system or not any(message["role"] == "system" for message in kept):
+        turns = list(messages)
+        if self.has_system or not any(message["role"] == "system" for message in turns):
             try:
-                return kept, self.render(kept), False
+                return turns, self.render(turns), False
             except TEMPLATE_ERRORS as error:
-                first = brief(error)
+                first = first_line(error)
         else:
             first = "it has no system turns"
-        folded = fold_system(kept)
+        folded = fold_system(turns)
         try:
             return folded, self.render(folded), True
         except TEMPLATE_ERRORS as error:
-            raise Unrenderable(f"the chat template refuses it: {brief(error) or first}") from None
+            raise Unrenderable(f"the chat template refuses it: {first_line(error) or first}") from None
 
     def spans(self, messages: list[ChatMessage], text: str) -> tuple[list[Span], str]:
         """The characters of ``text`` to train, and how they were found."""
@@ -177,9 +176,9 @@ class Renderer:
             return self._finish(text, found, answers), PREFIXES
         last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
         before = self._rendered_prefix(messages[:last], text, prompt=True)
-        whole = text if last == len(messages) - 1 else self._rendered_prefix(messages[: last + 1], text)
-        if before is not None and whole is not None and len(whole) > len(before):
-            return self._finish(text, [(len(before), len(whole))], answers[-1:]), LAST
+        after = text if last == len(messages) - 1 else self._rendered_prefix(messages[: last + 1], text)
+        if before is not None and after is not None and len(after) > len(before):
+            return self._finish(text, [(len(before), len(after))], answers[-1:]), LAST
         found = _search_spans(text, answers)
         if found is not None:
             return self._finish(text, found, answers), SEARCH
@@ -215,11 +214,11 @@ class Renderer:
                 found.append((start, len(after)))
                 continue
             # Cut short, the chat may close otherwise (Phi-3 adds its end token): the answer shows where.
-            said = message["content"].strip()
+            answer = message["content"].strip()
             at = start + len(text[start:]) - len(text[start:].lstrip())
-            if not said or not text.startswith(said, at):
+            if not answer or not text.startswith(answer, at):
                 return None
-            found.append((start, at + len(said)))
+            found.append((start, at + len(answer)))
         return found
 
     def _finish(self, text: str, found: list[Span], answers: list[ChatMessage]) -> list[Span]:
@@ -229,7 +228,7 @@ class Renderer:
 
     def _open(self, text: str, start: int, end: int) -> int:
         """Past an opening that reaches into the span, such as the empty thinking block of a thinking model:
-        generation is prompted with it, so it is not for the model to say."""
+        generation is prompted with it, so the model does not write it."""
         at = text.rfind(self.opening, 0, start + len(self.opening)) if self.opening else -1
         return at + len(self.opening) if at >= 0 and start < at + len(self.opening) < end else start
 

@@ -1,33 +1,73 @@
 """From a data set as read to the rows of the trainer: split, deduplicated, rendered, masked and cut to
 length.
 
-Everything that is left out or changed is counted and, where a user may want to check it, named. When too
-little is left, the error names the cause that removed most rows."""
+Everything that is left out or changed is counted and, where a user may want to check it, named. When too few
+rows remain, the error names the cause that removed most of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import plural
-from tui_lab.data import masks, templates
+from tui_lab.data import formats, masks, templates
 from tui_lab.data.formats import DataSource, Example, name_some
 from tui_lab.data.rows import Tokenizer, TokenRow
-from tui_lab.data.split import split
+from tui_lab.data.split import Split, split
+from tui_lab.recipes.recipe import Recipe
 
 FEW_TEXTS = 10  # fewer raw texts are cut into passages before the split, so that validation is possible
 CHARS_PER_TOKEN = 4  # an estimate for ordinary text, used only for the length of these passages
-PROGRESS_ROWS = 500
 
-Progress = Callable[..., None]
+
+class DataSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts over a prepared data set; the run's ``data`` event holds the same fields.
+
+    ``rows_*`` count rows of the source, ``train_rows`` and ``validation_rows`` token rows, ``*_tokens``
+    tokens; trained tokens are those that give a loss. ``mask_methods``: rows by how their mask was found."""
+
+    name: str
+    format: str
+    reason: str
+    scorer: str | None
+    rows_read: int
+    rows_empty: int
+    rows_bad: int
+    rows_used: int
+    validation_rows_used: int
+    train_rows: int
+    validation_rows: int
+    validation_given: bool
+    train_tokens: int
+    train_trained_tokens: int
+    validation_tokens: int
+    validation_trained_tokens: int
+    mean_tokens: float
+    longest_tokens: int
+    max_length: int
+    truncated: int
+    too_long: int
+    windowed: int
+    fully_masked: int
+    refused_by_template: int
+    duplicates: int
+    near_duplicates: int
+    leaks_removed: int
+    system_folded: int
+    mask_methods: dict[str, int]
+    template_source: str
+    end_of_turn: str | None
+    end_of_turn_added: bool
 
 
 @dataclass
 class PreparedData:
     """Token rows for the trainer ({"input_ids", "labels"}, and "task" where the data names one), the examples
-    they came from, facts and warnings.
+    they came from, a summary and warnings.
 
     ``train_examples`` has one example for each used row of the source; a long raw text gives several token
     rows."""
@@ -36,21 +76,36 @@ class PreparedData:
     validation: list[TokenRow]
     train_examples: list[Example]
     validation_examples: list[Example]
-    facts: dict[str, Any]
+    summary: DataSummary
     warnings: list[str]
 
 
 @dataclass
 class _Tally:
-    """Places of rows of one split, by what happened while they were encoded."""
+    """Places of rows, by what happened while they were encoded. ``refusals``: rows by the reason that the
+    template gave."""
 
     truncated: list[str] = field(default_factory=list)
     too_long: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     masked: list[str] = field(default_factory=list)
-    refusals: dict[str, int] = field(default_factory=dict)
-    windowed: int = 0
     specials: list[str] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
+    windowed: int = 0
+
+
+def prepare_recipe(recipe: Recipe, tokenizer: Tokenizer, max_length: int) -> PreparedData:
+    """Reads and prepares the data of a recipe; ``max_length``, in tokens, is the resolved one. Raises
+    LabError, see :func:`prepare`."""
+    return prepare(
+        formats.read(recipe.data, recipe.data_format, recipe.max_rows),
+        tokenizer,
+        max_length=max_length,
+        validation_fraction=recipe.validation_fraction,
+        seed=recipe.seed,
+        deduplicate=recipe.deduplicate,
+        chat_template=recipe.chat_template,
+    )
 
 
 def prepare(
@@ -62,18 +117,25 @@ def prepare(
     seed: int = 0,
     deduplicate: bool = True,
     chat_template: str = "",
-    progress: Progress | None = None,
 ) -> PreparedData:
     """The rows for the trainer from the examples of a data set.
 
-    ``tokenizer`` gets its chat template here. ``max_length`` is in tokens. Raises LabError where
-    ``max_length`` is below 8, the template cannot be used, or too few rows are left."""
+    Args:
+        tokenizer: gets its chat template here.
+        max_length: tokens of a row at most.
+        validation_fraction: share of the rows for validation, 0 to 1, where the source brings none.
+        chat_template: the path of a Jinja file; "" for the model's own template.
+
+    Raises:
+        LabError: ``max_length`` is below 8, the template cannot be used, or too few rows remain.
+    """
     if max_length < 8:
         raise LabError(
             f"max_length is {max_length}: with fewer than 8 tokens a row there is nothing to learn."
         )
     template_source = templates.set_template(tokenizer, chat_template)
-    templates.renderer_of(tokenizer).forget_counts()
+    renderer = templates.renderer_of(tokenizer)
+    renderer.reset_counts()
     warnings = list(source.warnings)
     rows = source.rows
     if source.format == "text" and len(rows) < FEW_TEXTS and source.validation is None:
@@ -81,7 +143,7 @@ def prepare(
         if len(rows) > len(source.rows):
             warnings.append(
                 f"{plural(len(source.rows), 'text')} cut into {len(rows)} passages, so that some can be "
-                "held back for validation; separate texts by blank lines to choose the borders yourself."
+                "used for validation; separate texts by blank lines to choose the borders yourself."
             )
     parts = split(
         rows,
@@ -90,26 +152,54 @@ def prepare(
         seed=seed,
         deduplicate_rows=deduplicate,
     )
-    warnings += parts.notes or []
-    total = len(parts.train) + len(parts.validation)
-    train, train_examples, tally = _encode_all(tokenizer, parts.train, max_length, progress, 0, total)
-    held, held_examples, held_tally = _encode_all(
-        tokenizer, parts.validation, max_length, progress, len(parts.train), total
-    )
-    facts = _facts(source, tokenizer, train, held, tally, held_tally)
-    facts.update(
-        template_source=template_source,
+    warnings += parts.notes
+    tally = _Tally()
+    train, train_examples = _encode_all(tokenizer, parts.train, max_length, tally)
+    validation, validation_examples = _encode_all(tokenizer, parts.validation, max_length, tally)
+    lengths = [len(row["input_ids"]) for row in train]
+    summary = DataSummary(
+        name=source.name,
+        format=source.format,
+        reason=source.reason,
+        scorer=source.scorer,
+        rows_read=source.rows_read,
+        rows_empty=source.rows_empty,
+        rows_bad=source.rows_bad,
+        rows_used=len(train_examples),
+        validation_rows_used=len(validation_examples),
+        train_rows=len(train),
+        validation_rows=len(validation),
+        validation_given=source.validation is not None,
+        train_tokens=sum(lengths),
+        train_trained_tokens=sum(map(trained_tokens, train)),
+        validation_tokens=sum(len(row["input_ids"]) for row in validation),
+        validation_trained_tokens=sum(map(trained_tokens, validation)),
+        mean_tokens=round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
+        longest_tokens=max(lengths, default=0),
         max_length=max_length,
+        truncated=len(tally.truncated),
+        too_long=len(tally.too_long),
+        windowed=tally.windowed,
+        fully_masked=len(tally.masked),
+        refused_by_template=len(tally.refused),
         duplicates=parts.duplicates,
         near_duplicates=parts.near_duplicates,
         leaks_removed=parts.leaks + parts.near_leaks,
-        validation_given=source.validation is not None,
-        rows_used=len(train_examples),
-        validation_rows_used=len(held_examples),
+        system_folded=renderer.folded,
+        mask_methods=dict(renderer.methods),
+        template_source=template_source,
+        end_of_turn=(renderer.end_of_turn if renderer.methods else "") or tokenizer.eos_token,
+        end_of_turn_added=bool(renderer.methods) and not renderer.end_of_turn,
     )
-    warnings += _warnings(facts, tally, held_tally, max_length)
-    _refuse_if_too_little(source, facts, train, held, validation_fraction, max_length, tally, held_tally)
-    return PreparedData(train, held, train_examples, held_examples, facts, warnings)
+    _check_enough(summary, tally, wants_validation=validation_fraction > 0)
+    return PreparedData(
+        train,
+        validation,
+        train_examples,
+        validation_examples,
+        summary,
+        warnings + _warnings(summary, tally, parts),
+    )
 
 
 def passages(example: Example, size: int) -> list[Example]:
@@ -124,114 +214,67 @@ def passages(example: Example, size: int) -> list[Example]:
             end = border + 1 if border > 0 else end
         piece = text[at:end]
         if piece.strip():
-            meta = {**example.meta, "place": f"{example.place}, passage {len(parts) + 1}"}
-            parts.append(Example(text=piece, meta=meta))
+            place = f"{example.place}, passage {len(parts) + 1}"
+            parts.append(Example(text=piece, place=place, task=example.task))
         at = end
     return parts
 
 
 def _encode_all(
-    tokenizer: Tokenizer,
-    examples: Sequence[Example],
-    max_length: int,
-    progress: Progress | None,
-    done: int,
-    total: int,
-) -> tuple[list[TokenRow], list[Example], _Tally]:
-    tally = _Tally()
+    tokenizer: Tokenizer, examples: Sequence[Example], max_length: int, tally: _Tally
+) -> tuple[list[TokenRow], list[Example]]:
+    """The token rows, and the examples that gave any."""
     rows: list[TokenRow] = []
-    kept: list[Example] = []
-    for number, example in enumerate(examples):
-        if progress is not None and number % PROGRESS_ROWS == 0:
-            progress("encoding rows", done + number, total)
+    used: list[Example] = []
+    for example in examples:
         encoded = _encode_one(tokenizer, example, max_length, tally)
+        for piece in encoded:
+            row: TokenRow = {"input_ids": piece.input_ids, "labels": piece.labels}
+            if example.task:
+                row["task"] = example.task
+            rows.append(row)
         if encoded:
-            for piece in encoded:
-                row: TokenRow = {"input_ids": piece.input_ids, "labels": piece.labels}
-                if "task" in example.meta:
-                    row["task"] = str(example.meta["task"])
-                rows.append(row)
-            kept.append(example)
-    return rows, kept, tally
+            used.append(example)
+    return rows, used
 
 
 def _encode_one(
     tokenizer: Tokenizer, example: Example, max_length: int, tally: _Tally
 ) -> list[templates.Encoded]:
     """The token rows of one example, none if it is left out; ``tally`` records what happened."""
-    if holds_specials(tokenizer, example):
+    if has_special_tokens(tokenizer, example):
         tally.specials.append(example.place)
     try:
-        if example.text is not None:
-            pieces = templates.windows(templates.encode_whole(tokenizer, example), max_length)
-            tally.windowed += len(pieces) > 1
-            pieces = [piece for piece in pieces if piece.trained]
-            if not pieces:
-                tally.masked.append(example.place)
-            return pieces
-        whole = templates.encode_whole(tokenizer, example)
+        encoded = templates.encode_whole(tokenizer, example)
     except masks.Unrenderable as error:
         tally.refused.append(example.place)
-        tally.refusals[str(error)] = tally.refusals.get(str(error), 0) + 1
+        tally.refusals[str(error)] += 1
         return []
-    if not whole.trained:
+    pieces = [encoded]
+    if example.text is not None:
+        pieces = templates.windows(encoded, max_length)
+        tally.windowed += len(pieces) > 1
+    pieces = [piece for piece in pieces if piece.trained]
+    if not pieces:
         tally.masked.append(example.place)
-        return []
-    encoded = templates.cut(whole, max_length)
-    if not encoded.trained:
+    if not pieces or example.text is not None:
+        return pieces
+    row = templates.cut(encoded, max_length)
+    if not row.trained:
         tally.too_long.append(example.place)
         return []
-    if encoded.truncated:
+    if row.truncated:
         tally.truncated.append(example.place)
-    return [encoded]
+    return [row]
 
 
-def holds_specials(tokenizer: Tokenizer, example: Example) -> bool:
-    """Does the text of the row spell out one of the tokenizer's control tokens, such as <|im_end|>?"""
-    texts = [str(m["content"]) for m in example.messages or ()]
+def has_special_tokens(tokenizer: Tokenizer, example: Example) -> bool:
+    """Whether the text of a row spells out one of the tokenizer's control tokens, such as <|im_end|>."""
+    texts = [message["content"] for message in example.messages or ()]
     texts += [part for part in (example.text, example.prompt, example.completion) if part]
     # Only tokens in brackets: some tokenizers call ordinary words special.
     marks = [token for token in tokenizer.all_special_tokens if len(token) > 2 and token[0] in "<[|"]
     return any(mark in text for text in texts for mark in marks)
-
-
-def _facts(
-    source: DataSource,
-    tokenizer: Tokenizer,
-    train: list[TokenRow],
-    held: list[TokenRow],
-    tally: _Tally,
-    held_tally: _Tally,
-) -> dict[str, Any]:
-    lengths = [len(row["input_ids"]) for row in train]
-    renderer = templates.renderer_of(tokenizer)
-    used_chat = bool(renderer.methods)
-    return {
-        "name": source.name,
-        "format": source.format,
-        "reason": source.reason,
-        "scorer": source.scorer,
-        "rows_read": source.facts.get("rows_read", len(source.rows)),
-        "rows_empty": source.facts.get("rows_empty", 0),
-        "rows_bad": source.facts.get("rows_bad", 0),
-        "train_rows": len(train),
-        "validation_rows": len(held),
-        "train_tokens": sum(lengths),
-        "train_trained_tokens": sum(map(trained_tokens, train)),
-        "validation_tokens": sum(len(row["input_ids"]) for row in held),
-        "validation_trained_tokens": sum(map(trained_tokens, held)),
-        "mean_tokens": round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
-        "longest_tokens": max(lengths, default=0),
-        "truncated": len(tally.truncated) + len(held_tally.truncated),
-        "too_long": len(tally.too_long) + len(held_tally.too_long),
-        "windowed": tally.windowed + held_tally.windowed,
-        "fully_masked": len(tally.masked) + len(held_tally.masked),
-        "refused_by_template": len(tally.refused) + len(held_tally.refused),
-        "system_folded": renderer.folded,
-        "mask_methods": dict(renderer.methods),
-        "end_of_turn": (renderer.end_of_turn or tokenizer.eos_token) if used_chat else tokenizer.eos_token,
-        "end_of_turn_added": used_chat and not renderer.end_of_turn,
-    }
 
 
 def trained_tokens(row: TokenRow) -> int:
@@ -239,97 +282,76 @@ def trained_tokens(row: TokenRow) -> int:
     return sum(label != templates.IGNORED for label in row["labels"][1:])
 
 
-def _warnings(facts: dict[str, Any], tally: _Tally, held: _Tally, max_length: int) -> list[str]:
+def _warnings(summary: DataSummary, tally: _Tally, parts: Split) -> list[str]:
+    """One sentence for each kind of change."""
     found: list[str] = []
-    removed = facts["duplicates"] + facts["near_duplicates"]
+    removed = parts.duplicates + parts.near_duplicates
     if removed:
         found.append(
             f"{plural(removed, 'repeated training row')} removed "
-            f"({facts['duplicates']:,} equal, {facts['near_duplicates']:,} nearly equal)."
+            f"({parts.duplicates:,} equal, {parts.near_duplicates:,} nearly equal)."
         )
-    if facts["leaks_removed"]:
-        found.append(
-            f"{plural(facts['leaks_removed'], 'training row')} removed, "
-            "because the validation rows ask the same."
-        )
+    if summary.leaks_removed:
+        leaks = plural(summary.leaks_removed, "training row")
+        found.append(f"{leaks} removed, because the validation rows ask the same.")
+    reason = tally.refusals.most_common(1)[0][0] if tally.refusals else ""
     for places, what in (
-        (tally.too_long + held.too_long, f"left out: the prompt alone fills max_length = {max_length}"),
-        (
-            tally.truncated + held.truncated,
-            f"cut at max_length = {max_length}, so the end of the answer is lost",
-        ),
-        (tally.masked + held.masked, "left out: nothing in it would be trained"),
-        (
-            tally.specials + held.specials,
-            "spelling out control tokens of this tokenizer, which will act as such",
-        ),
+        (tally.too_long, f"left out: the prompt alone fills max_length = {summary.max_length}"),
+        (tally.truncated, f"cut at max_length = {summary.max_length}, so the end of the answer is lost"),
+        (tally.masked, "left out: nothing in it would be trained"),
+        (tally.specials, "spelling out control tokens of this tokenizer, which will act as such"),
+        (tally.refused, f"left out: {reason}"),
     ):
         if places:
             found.append(f"{plural(len(places), 'row')} {what} ({name_some(places)}).")
-    if tally.refused or held.refused:
-        reasons = {**held.refusals, **tally.refusals}
-        worst = max(reasons, key=lambda reason: reasons[reason])
-        places = tally.refused + held.refused
-        found.append(f"{plural(len(places), 'row')} left out: {worst} ({name_some(places)}).")
-    if facts["system_folded"]:
+    if summary.system_folded:
         found.append(
-            f"{plural(facts['system_folded'], 'row')} had turns joined, because the chat template refuses "
+            f"{plural(summary.system_folded, 'row')} had turns joined, because the chat template refuses "
             "system turns or two turns of one role in a row."
         )
-    if masks.LAST in facts["mask_methods"]:
+    if masks.LAST in summary.mask_methods:
         found.append(
             "In some rows only the last assistant turn is trained: the chat template rewrites earlier ones."
         )
-    if facts["end_of_turn_added"]:
+    if summary.end_of_turn_added:
         found.append(
             "The chat template ends no turn; the end token is added after the last answer of each row."
         )
     return found
 
 
-def _refuse_if_too_little(
-    source: DataSource,
-    facts: dict[str, Any],
-    train: list[TokenRow],
-    held: list[TokenRow],
-    validation_fraction: float,
-    max_length: int,
-    tally: _Tally,
-    held_tally: _Tally,
-) -> None:
-    wants_validation = validation_fraction > 0
-    if train and (held or not wants_validation):
+def _check_enough(summary: DataSummary, tally: _Tally, *, wants_validation: bool) -> None:
+    """Raises LabError, with the causes, where no row is left for training or validation."""
+    if summary.train_rows and (summary.validation_rows or not wants_validation):
         return
-    causes = [
-        (facts["rows_bad"], "unusable"),
-        (facts["rows_empty"], "empty"),
-        (facts["too_long"], f"with a prompt that alone fills max_length = {max_length}"),
-        (facts["refused_by_template"], "refused by the chat template"),
-        (facts["fully_masked"], "without anything to train"),
-        (facts["duplicates"] + facts["near_duplicates"], "repeating another row"),
-        (facts["leaks_removed"], "asking what the validation rows ask"),
+    refusal = f"The cause: {tally.refusals.most_common(1)[0][0]}." if tally.refusals else ""
+    filled = f"with a prompt that alone fills max_length = {summary.max_length}"
+    separate = "Give validation rows of their own, or switch deduplicate off."
+    causes = [  # how many, what they are, what to do
+        (summary.rows_bad, "unusable", ""),
+        (summary.rows_empty, "empty", ""),
+        (summary.too_long, filled, "Raise max_length."),
+        (summary.refused_by_template, "refused by the chat template", refusal),
+        (summary.fully_masked, "without anything to train", ""),
+        (summary.duplicates + summary.near_duplicates, "repeating another row", ""),
+        (summary.leaks_removed, "asking what the validation rows ask", separate),
     ]
-    listed = ", ".join(f"{count:,} {what}" for count, what in sorted(causes, reverse=True) if count)
-    read = plural(facts["rows_read"], "row")
-    refusals = {**held_tally.refusals, **tally.refusals}
-    advice = {
-        "too_long": "Raise max_length.",
-        "refused_by_template": f"The cause: {next(iter(refusals), '')}.",
-        "leaks_removed": "Give validation rows of their own, or switch deduplicate off.",
-    }
-    worst = max(advice, key=lambda name: facts[name])
-    hint = f" {advice[worst]}" if facts[worst] else " Add rows."
-    if not train and not held:
+    causes.sort(key=lambda cause: -cause[0])
+    listed = ", ".join(f"{count:,} {what}" for count, what, _ in causes if count)
+    advice = next((advice for count, _, advice in causes if count and advice), "Add rows.")
+    read = plural(summary.rows_read, "row")
+    if summary.train_rows:
+        usable = plural(summary.train_rows, "usable row")
         raise LabError(
-            f"{source.name}: nothing is left to train on: of {read} read, {listed or 'none is usable'}.{hint}"
+            f"{summary.name}: too few rows to use one for validation: {usable} of {read} read"
+            f"{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to "
+            "train without validation."
         )
-    if not train:
+    if summary.validation_rows:
         raise LabError(
-            f"{source.name}: no training row is left beside the validation rows: "
-            f"of {read} read, {listed}.{hint}"
+            f"{summary.name}: no training row is left besides the validation rows: "
+            f"of {read} read, {listed}. {advice}"
         )
     raise LabError(
-        f"{source.name}: too few rows to hold one back for validation: {plural(len(train), 'usable row')} "
-        f"of {read} read{f' ({listed})' if listed else ''}. Add rows, or set validation_fraction = 0 to "
-        "train without validation."
+        f"{summary.name}: nothing is left to train on: of {read} read, {listed or 'none is usable'}. {advice}"
     )

@@ -162,9 +162,9 @@ def _facts(
     return PreviewFacts(
         rows=len(source.rows),
         validation_rows=len(source.validation) if source.validation is not None else None,
-        rows_read=source.facts["rows_read"],
-        rows_bad=source.facts["rows_bad"],
-        rows_empty=source.facts["rows_empty"],
+        rows_read=source.rows_read,
+        rows_bad=source.rows_bad,
+        rows_empty=source.rows_empty,
         sampled_rows=sampled_rows,
         mean_tokens=round(sum(lengths) / len(lengths), 1) if lengths else 0.0,
         longest_tokens=max(lengths, default=0),
@@ -188,7 +188,7 @@ def _sample_warnings(tokenizer: Tokenizer, sample: list[Example], statistics: _S
         f"{count} of {len(sample)} sampled rows left out: {reason}."
         for reason, count in statistics.refused.items()
     ]
-    specials = sum(prepare.holds_specials(tokenizer, example) for example in sample)
+    specials = sum(prepare.has_special_tokens(tokenizer, example) for example in sample)
     if specials:
         found.append(f"{specials} of {len(sample)} sampled rows spell out control tokens of this tokenizer.")
     return found
@@ -199,16 +199,16 @@ def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: 
     from tui_lab.data.masks import Unrenderable
 
     try:
-        whole = templates.encode_whole(tokenizer, example)
+        row = templates.encode_whole(tokenizer, example)
     except Unrenderable as error:
         return PreviewRow(index, example.place, [], 0, 0, error=str(error))
-    encoded = templates.cut(whole, max_length)
-    windows = len(templates.windows(whole, max_length)) if example.text is not None else 1
+    encoded = templates.cut(row, max_length)
+    windows = len(templates.windows(row, max_length)) if example.text is not None else 1
     return PreviewRow(
         index=index,
         place=example.place,
         pieces=templates.pieces(tokenizer, encoded),
-        tokens=len(whole.input_ids),
+        tokens=len(row.input_ids),
         trained=encoded.trained,
         truncated=encoded.truncated and windows == 1,
         windows=windows,

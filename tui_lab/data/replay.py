@@ -16,6 +16,7 @@ import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.data import formats, masks, templates
+from tui_lab.data.prepare import trained_tokens
 from tui_lab.data.rows import Tokenizer, TokenRow
 
 AUTO = "auto"
@@ -45,7 +46,7 @@ def rows_wanted(task_rows: int, fraction: float) -> int:
 
 def max_trained_tokens(task: Sequence[TokenRow]) -> int:
     """The most trained tokens that a general row may have beside these task rows."""
-    mean = sum(sum(label != templates.IGNORED for label in row["labels"][1:]) for row in task) / len(task)
+    mean = sum(map(trained_tokens, task)) / len(task)
     return max(MIN_TRAINED, round(mean * TRAINED_RATIO))
 
 
@@ -101,7 +102,7 @@ def _corpus_rows(tokenizer: Tokenizer, count: int, max_length: int, seed: int) -
         rng.shuffle(documents)
         for document in documents:
             row = _encode_segments(tokenizer, document, max_length)
-            if any(label != templates.IGNORED for label in row["labels"][1:]):
+            if trained_tokens(row):
                 rows.append(row)
             if len(rows) >= count:
                 return rows
@@ -121,11 +122,11 @@ def _encode_segments(tokenizer: Tokenizer, document: list[tuple[str, bool]], max
 def _encoded(tokenizer: Tokenizer, example: formats.Example, max_length: int) -> list[TokenRow]:
     """The rows of one example: a long text gives several, what cannot be rendered or trained none."""
     try:
-        whole = templates.encode_whole(tokenizer, example)
+        encoded = templates.encode_whole(tokenizer, example)
     except masks.Unrenderable:
         return []
     text = example.text is not None
-    parts = templates.windows(whole, max_length) if text else [templates.cut(whole, max_length)]
+    parts = templates.windows(encoded, max_length) if text else [templates.cut(encoded, max_length)]
     return [{"input_ids": part.input_ids, "labels": part.labels} for part in parts if part.trained]
 
 

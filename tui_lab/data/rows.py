@@ -22,10 +22,9 @@ class ChatMessage(TypedDict):
 
 
 class ChatRow(TypedDict):
-    """A chat of a bundled set: the last assistant turn is the expected answer."""
+    """A chat whose last assistant turn is the expected answer."""
 
     messages: list[ChatMessage]
-    meta: NotRequired[dict[str, Any]]
 
 
 class TokenRow(TypedDict):

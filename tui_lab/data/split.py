@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,27 +43,27 @@ def _operators(text: str) -> str:
 
 @dataclass(frozen=True)
 class ComparisonKey:
-    """The normalised texts by which rows are compared: system turns, prompt, and the whole row."""
+    """The normalised texts by which rows are compared: system turns, prompt, and the row with its answer."""
 
     context: str
     prompt: str
-    whole: str
+    row: str
 
 
 def key_of(example: Example) -> ComparisonKey:
-    """The comparison key of an example; the whole of a raw text is its prompt."""
+    """The comparison key of an example; all of a raw text is its prompt."""
     if example.messages is not None:
-        last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
+        last = example.last_answer
         context = "\n".join(str(m["content"]) for m in example.messages if m["role"] == "system")
         prompt = "\n".join(str(m["content"]) for m in example.messages[:last] if m["role"] != "system")
-        answer = str(example.messages[last]["content"])
     else:
         context, prompt = "", example.prompt or ""
-        answer = example.completion if example.completion is not None else example.text or ""
+    answer = example.expected
     if not prompt.strip():
         prompt, answer = answer, ""
-    asked = f"{normalise(prompt)}|{_operators(prompt)}"
-    return ComparisonKey(normalise(context), asked, f"{asked}\n{normalise(answer)}|{_operators(answer)}")
+    question = f"{normalise(prompt)}|{_operators(prompt)}"
+    row = f"{question}\n{normalise(answer)}|{_operators(answer)}"
+    return ComparisonKey(normalise(context), question, row)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Split:
     near_duplicates: int = 0
     leaks: int = 0
     near_leaks: int = 0
-    notes: list[str] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 # --- near-duplicates --------------------------------------------------------------------------------
@@ -85,14 +85,14 @@ class Split:
 def _shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(hashes, owner row) of each distinct run of SHINGLE_WORDS words of each text, without boilerplate."""
     ids: dict[str, int] = {}
-    words: list[int] = []
+    flat_ids: list[int] = []
     lengths = np.empty(len(texts), dtype=np.int64)
     for row, text in enumerate(texts):
         split = text.split()
         lengths[row] = len(split)
         for word in split:
-            words.append(ids.setdefault(word, len(ids)))
-    flat = np.asarray(words, dtype=np.uint64)
+            flat_ids.append(ids.setdefault(word, len(ids)))
+    flat = np.asarray(flat_ids, dtype=np.uint64)
     if flat.size < SHINGLE_WORDS:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
     owner = np.repeat(np.arange(len(texts)), lengths)
@@ -206,11 +206,11 @@ def deduplicate(rows: Sequence[KeyedExample]) -> tuple[list[KeyedExample], int, 
     """The rows without repetitions: (kept, exact duplicates removed, near-duplicates removed)."""
     first: dict[tuple[str, str], KeyedExample] = {}
     for row in rows:
-        first.setdefault((row[1].context, row[1].whole), row)
-    kept = list(first.values())
-    repeats = near_duplicates([key.whole for _, key in kept])
-    drop = {row for row, other in repeats.items() if _same_question(kept[row][1], kept[other][1])}
-    return [row for i, row in enumerate(kept) if i not in drop], len(rows) - len(kept), len(drop)
+        first.setdefault((row[1].context, row[1].row), row)
+    distinct = list(first.values())
+    repeats = near_duplicates([key.row for _, key in distinct])
+    drop = {row for row, other in repeats.items() if _same_question(distinct[row][1], distinct[other][1])}
+    return [row for i, row in enumerate(distinct) if i not in drop], len(rows) - len(distinct), len(drop)
 
 
 def _same_question(one: ComparisonKey, other: ComparisonKey) -> bool:
@@ -225,22 +225,22 @@ def _same_question(one: ComparisonKey, other: ComparisonKey) -> bool:
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:
-    words = text.split()
-    return {tuple(words[at : at + SHINGLE_WORDS]) for at in range(len(words) - SHINGLE_WORDS + 1)}
+    tokens = text.split()
+    return {tuple(tokens[at : at + SHINGLE_WORDS]) for at in range(len(tokens) - SHINGLE_WORDS + 1)}
 
 
 def remove_leaks(
     train: Sequence[KeyedExample], validation: Sequence[KeyedExample]
 ) -> tuple[list[KeyedExample], int, int]:
     """Training rows without those whose prompt is in the validation set: (rows, exact leaks, near leaks)."""
-    asked = [key for _, key in validation]
-    exact = {(key.context, key.prompt) for key in asked}
+    keys = [key for _, key in validation]
+    exact = {(key.context, key.prompt) for key in keys}
     fresh = [row for row in train if (row[1].context, row[1].prompt) not in exact]
-    texts = [key.prompt for key in asked] + [key.prompt for _, key in fresh]
+    texts = [key.prompt for key in keys] + [key.prompt for _, key in fresh]
     near = {
-        row - len(asked)
-        for row, other in near_duplicates(texts, fixed=len(asked)).items()
-        if fresh[row - len(asked)][1].context == asked[other].context
+        row - len(keys)
+        for row, other in near_duplicates(texts, fixed=len(keys)).items()
+        if fresh[row - len(keys)][1].context == keys[other].context
     }
     return [row for i, row in enumerate(fresh) if i not in near], len(train) - len(fresh), len(near)
 
@@ -271,17 +271,17 @@ def split(
         rows, duplicates, near = deduplicate(rows)
     notes: list[str] = []
     if validation is not None and validation_fraction <= 0:
-        notes.append("The set's own validation rows are left aside, because validation_fraction is 0.")
+        notes.append("The set's own validation rows are not used, because validation_fraction is 0.")
         return Split(_examples(rows), [], duplicates, near, notes=notes)
     by_prompt = True
     if validation is not None:
-        held = [(example, key_of(example)) for example in validation]
-        if len(held) > MAX_VALIDATION:
-            chosen = np.sort(np.random.default_rng(seed).permutation(len(held))[:MAX_VALIDATION])
+        held_out = [(example, key_of(example)) for example in validation]
+        if len(held_out) > MAX_VALIDATION:
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:MAX_VALIDATION])
             notes.append(
-                f"{MAX_VALIDATION:,} of the set's {len(held):,} validation rows are used, drawn by the seed."
+                f"{MAX_VALIDATION:,} of the {len(held_out):,} validation rows of the set are used, drawn by the seed."
             )
-            held = [held[i] for i in chosen]
+            held_out = [held_out[i] for i in chosen]
     else:
         groups: dict[tuple[str, str], list[int]] = {}
         for index, (_, key) in enumerate(rows):
@@ -294,12 +294,12 @@ def split(
             groups = {("", str(index)): [index] for index in range(len(rows))}
             notes.append("Nearly all rows share one prompt, so the validation rows ask it too.")
         picked = _pick(list(groups.values()), wanted, len(rows), seed)
-        held = [row for index, row in enumerate(rows) if index in picked]
+        held_out = [row for index, row in enumerate(rows) if index in picked]
         rows = [row for index, row in enumerate(rows) if index not in picked]
     leaks = near_leaks = 0
     if deduplicate_rows and by_prompt:
-        rows, leaks, near_leaks = remove_leaks(rows, held)
-    return Split(_examples(rows), _examples(held), duplicates, near, leaks, near_leaks, notes)
+        rows, leaks, near_leaks = remove_leaks(rows, held_out)
+    return Split(_examples(rows), _examples(held_out), duplicates, near, leaks, near_leaks, notes)
 
 
 def _examples(rows: Sequence[KeyedExample]) -> list[Example]:
@@ -313,7 +313,7 @@ def _pick(groups: list[list[int]], wanted: int, rows: int, seed: int) -> set[int
         group = groups[int(index)]
         if len(picked) >= wanted:
             break
-        if len(picked) + len(group) <= wanted:  # a big group would make far more than asked for
+        if len(picked) + len(group) <= wanted:  # a big group would make far more than wanted
             picked.update(group)
     remaining = [group for group in groups if group[0] not in picked]
     if remaining and len(picked) < wanted / 2:  # nearly all groups are big: the smallest of them has to do

@@ -22,7 +22,7 @@ from tui_lab.data.masks import (
     TEMPLATE_SETTINGS,
     Renderer,
     Span,
-    brief,
+    first_line,
     fold_system,
     mask_of,
 )
@@ -130,7 +130,7 @@ def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
         try:
             tokenizer.chat_template = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise LabError(f"The chat template {path} could not be read: {brief(error)}.") from None
+            raise LabError(f"The chat template {path} could not be read: {first_line(error)}.") from None
         _probe(tokenizer, f"The chat template {path}")
         return f"the file {path.name}"
     if isinstance(tokenizer.chat_template, dict):  # named variants: tool use, retrieval …
@@ -152,18 +152,18 @@ def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
 def _probe(tokenizer: Tokenizer, what: str) -> None:
     import jinja2
 
-    asked, answered = "qzx-question-qzx", "qzx-answer-qzx"
+    question, answer = "qzx-question-qzx", "qzx-answer-qzx"
     probe: list[ChatMessage] = [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": answered},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
     ]
     try:
         text = tokenizer.apply_chat_template(probe, tokenize=False, **TEMPLATE_SETTINGS)
     except jinja2.TemplateSyntaxError as error:
-        raise LabError(f"{what} is not valid Jinja (line {error.lineno}): {brief(error)}.") from None
+        raise LabError(f"{what} is not valid Jinja (line {error.lineno}): {first_line(error)}.") from None
     except TEMPLATE_ERRORS as error:
-        raise LabError(f"{what} cannot render a question with its answer: {brief(error)}.") from None
-    if asked not in text or answered not in text:
+        raise LabError(f"{what} cannot render a question with its answer: {first_line(error)}.") from None
+    if question not in text or answer not in text:
         raise LabError(f"{what} drops the turns it is given, so nothing could be learnt through it.")
 
 
@@ -266,16 +266,16 @@ def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | 
             tokenizer(messages, add_special_tokens=False, verbose=False)["input_ids"]
         )
     renderer = renderer_of(tokenizer)
-    kept = cast("list[ChatMessage]", list(messages))
-    if not renderer.has_system and any(message["role"] == "system" for message in kept):
-        kept = fold_system(kept)
+    turns = cast("list[ChatMessage]", list(messages))
+    if not renderer.has_system and any(message["role"] == "system" for message in turns):
+        turns = fold_system(turns)
     try:
-        text = renderer.render(kept, prompt=True)
+        text = renderer.render(turns, prompt=True)
     except TEMPLATE_ERRORS:
         try:
-            text = renderer.render(fold_system(kept), prompt=True)
+            text = renderer.render(fold_system(turns), prompt=True)
         except TEMPLATE_ERRORS as error:
-            raise LabError(f"The chat template refuses the prompt: {brief(error)}.") from None
+            raise LabError(f"The chat template refuses the prompt: {first_line(error)}.") from None
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 

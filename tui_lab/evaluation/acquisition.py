@@ -7,10 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tui_lab.data import formats, scoring, templates
-from tui_lab.data.expected import as_row, expected_of, prompt_of
+from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
-from tui_lab.data.prepare import prepare
+from tui_lab.data.prepare import prepare_recipe
 from tui_lab.data.rows import ChatRow, Model, Tokenizer
 from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
@@ -23,17 +22,10 @@ class HeldOutTask:
 
     def __init__(self, recipe: Recipe, state: RunState, tokenizer: Tokenizer) -> None:
         choices = {choice.field: choice.value for choice in state.choices}
-        prepared = prepare(
-            formats.read(recipe.data, recipe.data_format, recipe.max_rows),
-            tokenizer,
-            max_length=int(choices.get("max_length") or recipe.max_length),
-            validation_fraction=recipe.validation_fraction,
-            seed=recipe.seed,
-            deduplicate=recipe.deduplicate,
-            chat_template=recipe.chat_template,
-        )
+        max_length = int(choices.get("max_length") or recipe.max_length)
+        prepared = prepare_recipe(recipe, tokenizer, max_length)
         self._tokenizer, self._recipe, self._state = tokenizer, recipe, state
-        self.scorer: str | None = prepared.facts.get("scorer")
+        self.scorer: str | None = prepared.summary.scorer
         self.examples: list[Example] = prepared.validation_examples[: recipe.score_rows]
 
     def answers(self, model: Model) -> list[str]:
@@ -42,7 +34,9 @@ class HeldOutTask:
 
         from tui_lab.decoding.generate import generate_answers
 
-        prompts = [templates.prompt_ids(self._tokenizer, prompt_of(example)) for example in self.examples]
+        prompts = [
+            templates.prompt_ids(self._tokenizer, example.generation_prompt) for example in self.examples
+        ]
         with torch.no_grad(), evaluation_mode(model):
             return generate_answers(
                 model,
@@ -54,7 +48,7 @@ class HeldOutTask:
 
     def result(self, base: Sequence[str], tuned: Sequence[str], of: str = "") -> AcquisitionResult:
         """The result for the answers of the base and of the tuned model. ``of`` identifies the weights."""
-        rows = [as_row(example) for example in self.examples]
+        rows = [example.as_chat() for example in self.examples]
         before, after = self._scores(base, rows), self._scores(tuned, rows)
         loss, train_loss, gap = _losses(self._state)
         return AcquisitionResult(
@@ -67,12 +61,12 @@ class HeldOutTask:
             items=[
                 HeldOutItem(
                     prompt if isinstance(prompt, str) else prompt[-1]["content"],
-                    expected_of(example),
+                    example.expected,
                     {"text": base[at], **{name: scores[at] for name, scores in before.items()}},
                     {"text": tuned[at], **{name: scores[at] for name, scores in after.items()}},
                 )
                 for at, example in enumerate(self.examples)
-                for prompt in (prompt_of(example),)
+                for prompt in (example.generation_prompt,)
             ],
             of=of,
         )
@@ -93,7 +87,7 @@ class HeldOutTask:
 
     def scores(self, model: Model) -> list[float]:
         """The score of each row's answer by :attr:`metric`, 0 to 1."""
-        rows = [as_row(example) for example in self.examples]
+        rows = [example.as_chat() for example in self.examples]
         return [float(score) for score in self._scores(self.answers(model), rows)[self.metric]]
 
 

@@ -163,7 +163,6 @@ class ComparedText:
 def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     """Held-out rows of the run, or plain prompts where its data cannot be read any more."""
     from tui_lab.data import templates
-    from tui_lab.data.expected import prompt_of
     from tui_lab.data.masks import Unrenderable
     from tui_lab.evaluation.acquisition import HeldOutTask
 
@@ -173,7 +172,7 @@ def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     pairs: list[tuple[list[int], list[int]]] = []
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
-            prompt = templates.prompt_ids(tokenizer, prompt_of(example))
+            prompt = templates.prompt_ids(tokenizer, example.generation_prompt)
             row = templates.encode_whole(tokenizer, example).input_ids
             if prompt and len(row) > 1:
                 pairs.append((prompt, row))

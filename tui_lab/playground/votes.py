@@ -349,7 +349,7 @@ def _prompts_of_json_lines(text: str) -> list[str]:
 def _prompt_of(example: formats.Example) -> str:
     """The prompt of a row: its last question, its prompt, or its text."""
     if example.messages is not None:
-        turns = [m["content"] for m in example.prompt_messages or [] if m["role"] == "user"]
+        turns = [m["content"] for m in example.messages[: example.last_answer] if m["role"] == "user"]
         return str(turns[-1]) if turns else ""
     return example.prompt if example.prompt is not None else example.text or ""
 

@@ -10,9 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from tui_lab import __version__
-from tui_lab.data import formats, replay, templates
-from tui_lab.data.prepare import PreparedData, prepare
+from tui_lab.data import replay, templates
+from tui_lab.data.prepare import PreparedData, prepare_recipe, trained_tokens
 from tui_lab.forecast import cost, memory
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
@@ -113,18 +115,17 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
     """Tokenizer and encoded rows, general rows mixed in where the recipe wants them. Raises LabError."""
     recipe = context.recipe
     tokenizer = templates.load_tokenizer(resolved.source.location, recipe.revision)
-    prepared = prepare(
-        formats.read(recipe.data, recipe.data_format, recipe.max_rows),
-        tokenizer,
-        max_length=resolved.max_length,
-        validation_fraction=recipe.validation_fraction,
-        seed=recipe.seed,
-        deduplicate=recipe.deduplicate,
-        chat_template=recipe.chat_template,
-    )
+    prepared = prepare_recipe(recipe, tokenizer, resolved.max_length)
+    general: replay.GeneralRows | None = None
     if recipe.replay_fraction:
-        _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
-    context.events.write(DataEvent(**prepared.facts))
+        general = _mix_general_rows(context, tokenizer, prepared, resolved.max_length)
+    context.events.write(
+        DataEvent(
+            **msgspec.structs.asdict(prepared.summary),
+            replay_rows=len(general.rows) if general else None,
+            replay_source=general.source if general else None,
+        )
+    )
     for text in prepared.warnings:
         context.events.write(WarningEvent(text=text))
     return TrainingData(tokenizer, prepared)
@@ -132,15 +133,16 @@ def prepare_data(context: AttemptContext, resolved: ResolvedRecipe) -> TrainingD
 
 def _mix_general_rows(
     context: AttemptContext, tokenizer: Tokenizer, prepared: PreparedData, max_length: int
-) -> None:
+) -> replay.GeneralRows:
+    """Mixes general rows into the training rows of ``prepared``; returns them. Raises LabError."""
     recipe, task_rows = context.recipe, len(prepared.train)
     count = replay.rows_wanted(task_rows, recipe.replay_fraction)
     general = _general_rows(recipe, tokenizer, count, max_length, replay.max_trained_tokens(prepared.train))
     prepared.train = replay.mix(prepared.train, general.rows, recipe.seed)
-    prepared.facts.update(replay_rows=len(general.rows), replay_source=general.source)
     prepared.warnings += general.warnings
-    reason = f"{len(general.rows):,} general rows from {general.source} beside {task_rows:,} of the task"
+    reason = f"{len(general.rows):,} general rows from {general.source} with {task_rows:,} of the task"
     context.events.write(ChoiceEvent(field="replay_fraction", value=recipe.replay_fraction, reason=reason))
+    return general
 
 
 def _general_rows(
@@ -240,7 +242,7 @@ def prepare_model(
         ModelEvent(
             **asdict(base_stats),
             trainable=module_stats.count_trainable(trainer.model),
-            chat_template_source=prepared.facts["template_source"],
+            chat_template_source=prepared.summary.template_source,
         )
     )
     return trainer, run_cost
@@ -254,7 +256,7 @@ def _cost(
         return CostFacts()
     rows = prepared.train
     tokens = sum(len(row["input_ids"]) for row in rows)
-    trained = sum(label != templates.IGNORED for row in rows for label in row["labels"][1:])
+    trained = sum(map(trained_tokens, rows))
     length, share = tokens / max(1, len(rows)), trained / max(1, tokens)
     return CostFacts(**cost.facts_of_run(shape, recipe, resolved.device, resolved.values, length, share))
 

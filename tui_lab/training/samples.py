@@ -11,7 +11,6 @@ from typing import Any
 
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data import scoring, templates
-from tui_lab.data.expected import as_row, expected_of, prompt_of
 from tui_lab.data.prepare import PreparedData
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
@@ -41,7 +40,7 @@ class TaskEvaluator:
     ) -> None:
         self._recipe, self._events = recipe, events
         self._tokenizer, self._prepared = tokenizer, prepared
-        self._scorer: str | None = prepared.facts.get("scorer")
+        self._scorer = prepared.summary.scorer
         self._values = {"start": before.score("start"), "end": math.nan}
         self.sampled_at = -1
 
@@ -51,7 +50,7 @@ class TaskEvaluator:
         example = self._prepared.validation_examples[0]
         prompt: Any = self._recipe.sample_prompt
         if not prompt:
-            prompt = prompt_of(example)
+            prompt = example.generation_prompt
         elif example.messages is not None:
             prompt = [{"role": "user", "content": prompt}]
         answers = self._answers(trainer, [prompt])
@@ -67,11 +66,11 @@ class TaskEvaluator:
             return
         self._events.write(PhaseEvent(name="scoring", detail=f"{len(examples)} held-out rows answered"))
         began = time.monotonic()
-        prompts = [prompt_of(example) for example in examples]
+        prompts = [example.generation_prompt for example in examples]
         answers = self._answers(trainer, prompts)
         if answers is None:
             return self._skipped(f"the score on held-out rows ({when})")
-        rows = [as_row(example) for example in examples]
+        rows = [example.as_chat() for example in examples]
         marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
         shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
@@ -93,7 +92,7 @@ class TaskEvaluator:
                     ScoredExample(
                         prompt=prompt if isinstance(prompt, str) else prompt[-1]["content"],
                         answer=text,
-                        expected=expected_of(example),
+                        expected=example.expected,
                         ok=mark >= 1,
                     )
                     for prompt, text, example, mark in shown
