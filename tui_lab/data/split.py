@@ -278,9 +278,8 @@ def split(
         held_out = [(example, key_of(example)) for example in validation]
         if len(held_out) > MAX_VALIDATION:
             chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:MAX_VALIDATION])
-            notes.append(
-                f"{MAX_VALIDATION:,} of the {len(held_out):,} validation rows of the set are used, drawn by the seed."
-            )
+            rows_given = f"the set's {len(held_out):,} validation rows"
+            notes.append(f"{MAX_VALIDATION:,} of {rows_given} are used, drawn by the seed.")
             held_out = [held_out[i] for i in chosen]
     else:
         groups: dict[tuple[str, str], list[int]] = {}
