@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -42,19 +42,39 @@ class Lab:
                 self.written += os.read(self.terminal, 1 << 16)
         assert mark in self.written
 
+    def redraw(self, times: int) -> None:
+        """Lets it draw the whole screen again and again, which nobody reads."""
+        for number in range(times):
+            termios.tcsetwinsize(self.terminal, (50 + number % 2, 200))
+            self.process.send_signal(signal.SIGWINCH)
+            time.sleep(0.1)
 
-@pytest.fixture
-def lab(runs_dir: object) -> Iterator[Lab]:
-    made = Lab()
-    try:
-        made.read(b"Setup")
-        yield made
-    finally:
-        made.process.kill()
-        made.process.wait()
-        for number in (made.theirs, made.terminal):
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for number in (self.theirs, self.terminal):
             with contextlib.suppress(OSError):
                 os.close(number)
+
+
+@pytest.fixture
+def labs(runs_dir: object) -> Iterator[Callable[[], Lab]]:
+    """Starts labs, each with its first pane drawn."""
+    started: list[Lab] = []
+
+    def start() -> Lab:
+        started.append(Lab())
+        started[-1].read(b"Setup")
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def lab(labs: Callable[[], Lab]) -> Lab:
+    return labs()
 
 
 def test_sigterm_restores_the_terminal(lab: Lab) -> None:
@@ -74,11 +94,14 @@ def test_a_closed_terminal_ends_the_lab(lab: Lab) -> None:
     lab.process.wait(EXIT_TIMEOUT_S)
 
 
-def test_sigterm_ends_a_lab_whose_terminal_is_not_read(lab: Lab) -> None:
-    for number in range(60):  # redraws until the buffer of the terminal is full
-        termios.tcsetwinsize(lab.terminal, (50 + number % 2, 200))
-        lab.process.send_signal(signal.SIGWINCH)
-        time.sleep(0.05)
-    assert lab.process.poll() is None
-    lab.process.send_signal(signal.SIGTERM)
-    assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM
+def test_sigterm_ends_a_lab_whose_terminal_is_not_read(labs: Callable[[], Lab]) -> None:
+    """The app waits for the terminal in two places: with the next text when many wait to be written, and
+    at its end when few do."""
+    few, many = labs(), labs()
+    few.redraw(10)
+    many.redraw(50)
+    for each in (few, many):
+        assert each.process.poll() is None
+        each.process.send_signal(signal.SIGTERM)
+    for each in (few, many):
+        assert each.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM

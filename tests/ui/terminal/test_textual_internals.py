@@ -22,7 +22,7 @@ def test_the_list_was_read_in_the_installed_version() -> None:
 
 
 def test_a_missing_name_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = (*textual_internals.PRIVATE_NAMES, (textual_internals.App, "_no_such_name", "a test"))
+    names = ((textual_internals.App, "_keymap", "keys"), (textual_internals.App, "_no_such_name", "a test"))
     monkeypatch.setattr(textual_internals, "PRIVATE_NAMES", names)
     assert textual_internals.missing_names() == [
         "Textual has no App._no_such_name any more, which the lab uses for: a test."

@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import queue
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,10 +25,14 @@ class SignalHandler:
     def __init__(self) -> None:
         self._app: AnyApp | None = None
         self._ended = threading.Event()
+        # a handler interrupts the main thread anywhere: what it calls must not take a lock, as the start of a
+        # thread does
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def run(self, app: AnyApp, *, mouse: bool) -> int:
         """Runs an app and returns its exit code: 128 plus the signal's number if a signal ended it."""
         self._app = app
+        threading.Thread(target=self._discard_late, name="signals", daemon=True).start()
         try:
             app.run(mouse=mouse)
         finally:
@@ -40,18 +45,16 @@ class SignalHandler:
             return
         if not exit_from_signal(self._app, 128 + number):
             raise SystemExit(128 + number)
-        threading.Thread(target=self._discard, args=(128 + number,), daemon=True).start()
+        self._codes.put(128 + number)
 
-    def _discard(self, code: int) -> None:
+    def _discard_late(self) -> None:
+        """Discards output if the app has not ended soon after a signal."""
+        code = self._codes.get()
         if self._ended.wait(DISCARD_AFTER_S):
             return
-        discarded = discard_output(self._app)
-        if discarded is None:
-            return
-        # a write that has begun cannot be interrupted, and Python would wait for the thread that does it
-        atexit.register(os._exit, code)
-        while not self._ended.wait(0.01):
-            discarded.take_one()
+        if discard_output(self._app):
+            # a write that has begun cannot be interrupted, and Python would wait for the thread that does it
+            atexit.register(os._exit, code)
 
 
 @contextlib.contextmanager

@@ -5,17 +5,20 @@ one of them."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import queue
 import re
+import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from textual import content, keys
 from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
+from textual.drivers import linux_driver
 from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message_pump import MessagePump
@@ -47,18 +50,25 @@ PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (OptionList, "_move_page", "replaced: fails in a list without rows"),
     (OptionList, "_lines", "whether a list has rows"),
     (LinuxDriver, "_writer_thread", "to stop writing to a terminal that no longer reads"),
-    (WriterThread, "_queue", "what is still to be written"),
+    (WriterThread, "_queue", "to stop writing to a terminal that no longer reads"),
     (keys, "_character_to_key", "names of keys that users write as characters"),
 )
+#: How often a wait for the terminal looks whether it is to go on.
+WAIT_S = 0.1
 #: Public, but replaced by the lab (see textual_patches).
-REPLACED: tuple[tuple[object, str], ...] = ((content, "divide_line"), (Timer, "__init__"))
+REPLACED: tuple[tuple[object, str], ...] = (
+    (content, "divide_line"),
+    (Timer, "__init__"),
+    (linux_driver, "WriterThread"),
+)
 
 
 def missing_names() -> list[str]:
     """A sentence for each private name that the installed Textual does not have."""
     found = []
+    source_of = functools.cache(inspect.getsource)  # slow: it parses the whole module
     for owner, name, use in PRIVATE_NAMES:
-        if not re.search(rf"\b{name}\b", inspect.getsource(cast("Any", owner))):
+        if not re.search(rf"\b{name}\b", source_of(cast("Any", owner))):
             where = getattr(owner, "__name__", str(owner))
             found.append(f"Textual has no {where}.{name} any more, which the lab uses for: {use}.")
     return found
@@ -120,39 +130,51 @@ def exit_from_signal(app: AnyApp | None, return_code: int) -> bool:
     loop = app._loop if app is not None else None
     if app is None or loop is None:
         return False
-    loop.call_soon_threadsafe(app.exit, None, return_code)
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the app has ended
+        loop.call_soon_threadsafe(app.exit, None, return_code)
     return True
 
 
-class DiscardedOutput:
-    """Takes the place of the thread that writes to the terminal, and of what it has still to write."""
+class TerminalWriter(WriterThread):
+    """Textual's writing thread; nobody waits for it any more once :meth:`discard` was called. A write to a
+    terminal that is not read blocks forever, and Textual waits for the thread with every text while its queue
+    is full, and when the app ends."""
 
-    def __init__(self, writer: WriterThread) -> None:
-        self._writer = writer
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__(file)
+        self._discards = threading.Event()
 
-    def write(self, text: str) -> None:
-        """Writes nothing."""
-
-    def flush(self) -> None:
-        """Flushes nothing."""
+    def write(self, text: str | None) -> None:
+        """Queues a text; waits while the queue is full."""
+        while not self._discards.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(cast("str", text), timeout=WAIT_S)
+                return
 
     def stop(self) -> None:
-        """Stops nothing."""
+        """Waits until everything is written."""
+        self.write(None)
+        while self.is_alive() and not self._discards.is_set():
+            self.join(WAIT_S)
 
-    def take_one(self) -> None:
-        """Removes one text from the queue, so that the writing thread ends soon after its current write."""
-        with contextlib.suppress(queue.Empty):
-            self._writer._queue.get_nowait()
+    def discard(self) -> None:
+        """Writes nothing from now on."""
+        self._discards.set()
 
 
-def discard_output(app: AnyApp | None) -> DiscardedOutput | None:
-    """Writes nothing to the terminal from now on; None if there is no writing thread."""
-    driver = cast("Any", app._driver if app is not None else None)
-    writer = getattr(driver, "_writer_thread", None)
-    if writer is None:
-        return None
-    driver._writer_thread = discarded = DiscardedOutput(writer)
-    return discarded
+def use_terminal_writer() -> None:
+    """Lets Textual write to the terminal with a :class:`TerminalWriter`."""
+    cast("Any", linux_driver).WriterThread = TerminalWriter
+
+
+def discard_output(app: AnyApp | None) -> bool:
+    """Writes nothing to the terminal from now on; False if there is no writing thread."""
+    driver = app._driver if app is not None else None
+    writer = driver._writer_thread if isinstance(driver, LinuxDriver) else None
+    if not isinstance(writer, TerminalWriter):
+        return False
+    writer.discard()
+    return True
 
 
 # ------------------------------------------------------------------ patches
