@@ -49,10 +49,10 @@ def run() -> Iterator[Figure]:
             formula.append(_taken(lambda: forecast(entry.shape, recipe, resolved, "cuda")))  # noqa: B023
             whole.append(_taken(lambda: summarise(values, preset.name, {}, GPU, ROOM)))  # noqa: B023
             found = summarise(values, preset.name, {}, GPU, ROOM)
-            assert found.outlook is not None
-            shown = ForecastView(found.outlook)
+            assert found.estimate is not None
+            shown = ForecastView(found.estimate)
             drawing.append(_taken(lambda: lines(shown, 50, "full")))  # noqa: B023
-            half = found.outlook.memory.total_bytes // 2 if found.outlook.memory else None
+            half = found.estimate.memory.total_bytes // 2 if found.estimate.memory else None
             remedies.append(_taken(lambda: fit.remedies(entry.shape, recipe, GPU, half, entry)))  # noqa: B023
     pairs = f"{len(formula)} pairs of model and preset"
     yield Figure(f"formula, median of {pairs}", median(formula), "s", LIMIT_S)

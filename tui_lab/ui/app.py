@@ -18,6 +18,7 @@ from tui_lab.ui.first_frame import FirstFrame
 from tui_lab.ui.open_screens import OPENERS, modal_is_open
 from tui_lab.ui.playground_process import PlaygroundProcess
 from tui_lab.ui.run_monitor import RunMonitor
+from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.too_small import TooSmall, too_small
 from tui_lab.ui.terminal.gc_policy import Collector
 from tui_lab.ui.terminal.signals import handle_signals
@@ -29,7 +30,9 @@ from tui_lab.ui.widgets.header import HeaderLine
 if TYPE_CHECKING:
     import subprocess
 
+    from textual.actions import ActionParseResult
     from textual.command import Provider
+    from textual.dom import DOMNode
 
     from tui_lab.playground.client import HostClient
     from tui_lab.playground.messages import HostStatus
@@ -334,6 +337,17 @@ class LabApp(TerminalApp):
         if waits and len(self.screen_stack) > 1:
             return False
         return super().check_action(action, parameters)
+
+    async def run_action(
+        self,
+        action: str | ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Runs an action, but none of a pane that does not have its parts yet."""
+        if isinstance(default_namespace, Pane) and not default_namespace.is_filled:
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
 
     def action_command_palette(self) -> None:
         from tui_lab.ui.actions.palette import Palette

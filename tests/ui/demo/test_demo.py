@@ -147,7 +147,7 @@ class Recorder(RecordedHost, RecordingHost):
 def live_demo(found: recording.Recording, monkeypatch: pytest.MonkeyPatch) -> DemoApp:
     """A live demo with runs of small processes without a model, and made-up measurements."""
 
-    async def run_job(module: str, request: Any, progress: Any, *more: Any) -> dict[str, Any]:
+    async def run_job(module: str, request: Any, progress: Any, *more: Any, **options: Any) -> dict[str, Any]:
         assert module == "tui_lab.evaluation.evaluate" and request["suites"] == ["everyday"]
         progress("asking", 3, 9)
         run = folder.open_run(request["run"])

@@ -64,7 +64,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def no_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(*_: Any) -> dict[str, Any]:
+    async def never(*_: Any, **__: Any) -> dict[str, Any]:
         await asyncio.Event().wait()
         return {}
 
@@ -107,12 +107,12 @@ async def test_the_bar_follows_every_change_at_once(places: Callable[..., None])
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
-        before = shown(app).outlook.memory
+        before = shown(app).estimate.memory
         assert before is not None
         await until(lambda: "✓ fits" in words(app) and "main memory" in words(app), what=words(app))
         pane(app).form.set_value("max_length", 512)
         await pilot.pause()
-        after = shown(app).outlook.memory
+        after = shown(app).estimate.memory
         assert after is not None and after.total_bytes > before.total_bytes
         pane(app).form.set_value("method", "full")  # refused beside nf4: there is nothing to forecast
         await pilot.pause()
@@ -125,12 +125,12 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
         best = (await worked_out(app))[0]
-        assert shown(app).outlook.verdict == remedies.OVER
+        assert shown(app).estimate.verdict == remedies.OVER
         await until(lambda: "✗ does not fit" in words(app), what=words(app))
         await until(lambda: f"x: {best.text}" in words(app), what=words(app))
         before = dict(pane(app).values)
         await pilot.press("x")
-        await until(lambda: shown(app).outlook.verdict == remedies.FITS)
+        await until(lambda: shown(app).estimate.verdict == remedies.FITS)
         assert {key: pane(app).values[key] for key in best.changes} == best.changes
         assert (
             pane(app).form.values["per_device_train_batch_size"]
@@ -139,7 +139,7 @@ async def test_one_key_makes_it_fit_and_takes_it_back(places: Callable[..., None
         assert "--set per_device_train_batch_size=" in pane(app).summary.command  # type: ignore[union-attr]
         await until(lambda: "x undoes it" in words(app), what=words(app))
         await pilot.press("x")
-        await until(lambda: shown(app).outlook.verdict == remedies.OVER)
+        await until(lambda: shown(app).estimate.verdict == remedies.OVER)
         assert pane(app).values == before
 
 
@@ -207,7 +207,7 @@ async def test_the_remedy_that_the_question_offers_is_applied_and_starts_at_the_
         await worked_out(app)
         await _asked(app, pilot)
         await pilot.press("1")
-        await until(lambda: shown(app).outlook.verdict == remedies.FITS)
+        await until(lambda: shown(app).estimate.verdict == remedies.FITS)
         assert not started
         await pilot.press("s")
         await until(lambda: len(started) == 1)
@@ -235,9 +235,9 @@ async def test_the_exact_count_is_shown_and_dropped_with_a_change(
         [(module, request)] = asked
         assert module == "tui_lab.training.memory_probe" and request["device"]["name"] == "the CPU"
         assert request["recipe"] == pane(app).summary.recipe.model_dump()  # type: ignore[union-attr]
-        memory = shown(app).outlook.memory
+        memory = shown(app).estimate.memory
         assert memory is not None
-        assert shown(app).outlook.needed_bytes == 3 * GIB + memory.part("context")
+        assert shown(app).estimate.needed_bytes == 3 * GIB + memory.part("context")
         pane(app).form.set_value("lora_r", 64)
         await until(lambda: "counted exactly" not in words(app))
 
@@ -286,7 +286,7 @@ async def test_the_freest_gpu_is_taken_and_another_by_key_and_the_run_sees_it(
         await until(lambda: "4 GiB free now on GPU 0: NVIDIA L4" in words(app))
         pane(app).memory._read_memory()  # the freest is another one: the choice stays
         await pilot.pause(0.2)
-        assert shown(app).outlook.budget.uuid == "GPU-aa"
+        assert shown(app).estimate.budget.uuid == "GPU-aa"
         await pilot.press("s")
         await until(lambda: len(started) == 1)
         assert started[0][1] == {"environment": {"CUDA_VISIBLE_DEVICES": "GPU-aa"}}

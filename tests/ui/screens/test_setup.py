@@ -49,7 +49,7 @@ def no_preview(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     if "preview" in request.fixturenames:
         return
 
-    async def never(*_: Any) -> dict[str, Any]:
+    async def never(*_: Any, **__: Any) -> dict[str, Any]:
         await asyncio.Event().wait()
         return {}
 

@@ -33,7 +33,7 @@ def memory(weights: int = 4, activations: int = 3, context: int = 1, high: int =
     return MemoryForecast(parts, total, total - GIB, high * GIB, "cuda", "backward pass")
 
 
-def outlook(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> RunEstimate:
+def estimated(free_gib: int | None, model: str = "Qwen/Qwen2.5-1.5B", preset: str = "premium") -> RunEstimate:
     entry = catalog.find(model)
     recipe = make_recipe(preset, model=model)
     room = MemoryBudget(
@@ -87,7 +87,7 @@ def test_every_part_of_a_forecast_has_a_letter_of_its_own() -> None:
 
 @pytest.mark.parametrize("mode", ["brief", "legend", "full"])
 def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
-    found = outlook(16)
+    found = estimated(16)
     assert found.memory is not None
     ways = remedies(found)
     text = "\n".join(line.plain for line in lines(ForecastView(found, ways, keys=KEYS), 60, mode))  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
 
 
 def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
-    found = with_probe(outlook(40), {"peak_bytes": 12 * GIB, "seconds": 7.25, "phase": "backward"})
+    found = with_probe(estimated(40), {"peak_bytes": 12 * GIB, "seconds": 7.25, "phase": "backward"})
     assert found.memory is not None and found.probe is not None
     beside = found.memory.total_bytes - found.memory.tensors_bytes
     assert found.probe.total_bytes == 12 * GIB + beside
@@ -124,7 +124,7 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
 
 def test_an_applied_remedy_says_how_to_take_it_back() -> None:
     text = "\n".join(
-        line.plain for line in lines(ForecastView(outlook(80), (), applied=True, keys=KEYS), 60, "full")
+        line.plain for line in lines(ForecastView(estimated(80), (), applied=True, keys=KEYS), 60, "full")
     )
     assert "✓ fits" in text and "x undoes it" in text
 
@@ -135,7 +135,7 @@ async def test_nothing_is_cut_at_any_size(size: tuple[int, int]) -> None:
         def compose(self) -> ComposeResult:
             yield ForecastBar()
 
-    found = outlook(16)
+    found = estimated(16)
     app = Host()
     async with app.run_test(size=size) as pilot:
         widget = app.query_one(ForecastBar)

@@ -384,7 +384,7 @@ class Player:
 
         pane = self._screen
         summary = pane.summary if isinstance(pane, SetupPane) else None
-        found = summary.outlook if summary is not None else None
+        found = summary.estimate if summary is not None else None
         if found is None or found.memory is None:
             return ""
         parts = [f"about {size(found.memory.total_bytes)} of memory, {estimate.verdict_text(found)}"]

@@ -15,6 +15,7 @@ from tui_lab.ui.screens.pane import Pane
 if TYPE_CHECKING:
     from textual.timer import Timer
 
+    from tui_lab.data.preview import PreviewFacts
     from tui_lab.forecast.cost import DataFacts
     from tui_lab.forecast.estimate import Probe
     from tui_lab.forecast.remedies import LargestFit, Remedy
@@ -50,8 +51,6 @@ class RecipeEditor(Protocol):
     def form(self) -> FieldsForm: ...
     @property
     def summary_view(self) -> SummaryView: ...
-    @property
-    def is_filled(self) -> bool: ...
     def update_summary(self) -> None: ...
     def start_without_question(self) -> None: ...
 
@@ -146,15 +145,12 @@ class MemoryFit:
             return self.budget.environment
         return None
 
-    def set_data(self, request: Mapping[str, object], answer: Mapping[str, object]) -> None:
+    def set_data(self, request: Mapping[str, object], counted: PreviewFacts) -> None:
         """Takes what the preview counted, if it is about the data and the model that are chosen."""
-        from tui_lab.core.records import from_plain
-        from tui_lab.data.preview import PreviewAnswer
         from tui_lab.forecast.estimate import data_of
 
         values = self._editor.values
         if all(values.get(key) == request.get(key) for key in ("data", "model", "max_rows")):
-            counted = from_plain(answer, PreviewAnswer, "the answer of the preview").facts
             self.data, self._recipe = data_of(counted), None
             self._data_of = request["data"], request["model"]
             self._editor.update_summary()
@@ -171,7 +167,7 @@ class MemoryFit:
         """After each change of the recipe, the model or the device: shows the forecast at once, and what
         helps a moment later."""
         summary = self._editor.summary
-        if summary is None or summary.outlook is None or summary.recipe is None:
+        if summary is None or summary.estimate is None or summary.recipe is None:
             self._recipe = None
             self._editor.summary_view.show_forecast(None)
             return
@@ -190,14 +186,14 @@ class MemoryFit:
         from tui_lab.ui.views.forecast import ForecastView
 
         summary = self._editor.summary
-        if summary is None or summary.outlook is None:
+        if summary is None or summary.estimate is None:
             return
-        outlook = summary.outlook
+        shown = summary.estimate
         if self._probe is not None and self._probe[0] == self._probe_key():
-            outlook = replace(outlook, probe=self._probe[1])
+            shown = replace(shown, probe=self._probe[1])
         self._editor.summary_view.show_forecast(
             ForecastView(
-                outlook,
+                shown,
                 self._remedies,
                 self._largest,
                 self._progress,
@@ -253,18 +249,18 @@ class MemoryFit:
             self._pane.notice("The recipe is as it was before.")
         elif self._remedies and not self._fits():
             self._apply(self._remedies[0])
-        elif self._remedies is None and summary is not None and summary.outlook is not None:
+        elif self._remedies is None and summary is not None and summary.estimate is not None:
             self._pane.notice("The lab still works out what helps.")
         else:
             self._pane.notice(self._why_nothing())
 
     def _forecast_bar(self) -> ForecastView | None:
-        """The forecast that is shown; None before the pane has its parts and while nothing is forecast."""
-        return self._editor.summary_view.forecast if self._editor.is_filled else None
+        """The forecast that is shown, if there is one."""
+        return self._editor.summary_view.forecast
 
     def _fits(self) -> bool:
         bar = self._forecast_bar()
-        return bar is not None and bar.outlook.verdict == "fits"
+        return bar is not None and bar.estimate.verdict == "fits"
 
     def _can_undo(self) -> bool:
         values = self._editor.values
@@ -303,8 +299,8 @@ class MemoryFit:
         from tui_lab.ui.widgets.dialogs import START_ANYWAY, RemedyDialog
 
         summary = self._editor.summary
-        assert summary is not None and summary.outlook is not None
-        title, offered = estimate.line(summary.outlook), self._remedies
+        assert summary is not None and summary.estimate is not None
+        title, offered = estimate.line(summary.estimate), self._remedies
 
         def taken(number: int | None) -> None:
             # of the list that was shown: meanwhile other remedies may have been worked out
@@ -318,7 +314,7 @@ class MemoryFit:
     def is_too_large(self) -> bool:
         """Whether the run would not fit, by the present forecast or probe."""
         bar = self._forecast_bar()
-        return bar is not None and bar.outlook.verdict == "over"
+        return bar is not None and bar.estimate.verdict == "over"
 
     # ------------------------------------------------------------------ the exact probe
 
@@ -333,7 +329,7 @@ class MemoryFit:
     def count_memory(self) -> None:
         """Counts the memory of two real steps over tensors without content."""
         summary = self._editor.summary
-        if summary is None or summary.recipe is None or summary.outlook is None or self.budget is None:
+        if summary is None or summary.recipe is None or summary.estimate is None or self.budget is None:
             self._pane.notice("There is no recipe to count yet.", "warning")
         elif not self._progress:
             self._start_probe(
@@ -344,7 +340,7 @@ class MemoryFit:
     def measure_speed(self) -> None:
         """Measures ten steps of the recipe on this machine."""
         summary = self._editor.summary
-        if summary is None or summary.recipe is None or summary.outlook is None:
+        if summary is None or summary.recipe is None or summary.estimate is None:
             self._pane.notice("There is no recipe to measure yet.", "warning")
         elif not self._progress:
             environment = self.budget.environment if self.budget else {}
@@ -372,8 +368,8 @@ class MemoryFit:
             self._pane.notice(error, "error")
         else:
             summary = self._editor.summary
-            if key == self._probe_key() and summary is not None and summary.outlook is not None:
-                found = estimate.with_probe(summary.outlook, answer)
+            if key == self._probe_key() and summary is not None and summary.estimate is not None:
+                found = estimate.with_probe(summary.estimate, answer)
                 self._probe = (key, cast("Probe", found.probe))
             else:
                 self._pane.notice("The recipe changed while its memory was counted: press the key again.")

@@ -44,6 +44,11 @@ class Pane(RemappableScreen, Screen[None]):
         yield from ()
 
     @property
+    def is_filled(self) -> bool:
+        """Whether the pane has all its parts. Until then its keys, tabs and commands do nothing."""
+        return self.is_mounted
+
+    @property
     def is_laid_out(self) -> bool:
         """Whether it has been given a place on the screen."""
         headers = self.query(HeaderLine)

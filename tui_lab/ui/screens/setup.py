@@ -72,7 +72,7 @@ class SetupPane(Pane):
         self._entries: list[Entry] = []
         self._presets: dict[str, Preset] = {}
         self._typed: dict[str, list[str]] = {"models": [], "data": []}
-        self._starting = False
+        self._filled = self._starting = False
         self._previewed: object = None
         self.memory = MemoryFit(self, self)
 
@@ -89,8 +89,7 @@ class SetupPane(Pane):
 
     @property
     def is_filled(self) -> bool:
-        """Whether the parts are there: keys may be pressed before."""
-        return bool(self.query("#summary"))
+        return self._filled
 
     @property
     def summary_view(self) -> SummaryView:
@@ -157,6 +156,7 @@ class SetupPane(Pane):
         self.memory.start_watching()
         data = self.query_one("#data-list", Chooser)
         data.set_items(items.with_typed(items.bundled_items(), self._typed["data"]))
+        self._filled = True
         self.action_show(self.query_one(TabBar).active)
 
     def _load_presets(self) -> None:
@@ -355,20 +355,24 @@ class SetupPane(Pane):
     @work(exclusive=True, group="preview", description="preview the data", exit_on_error=False)
     async def _run_preview(self, request: dict[str, object]) -> None:
         from tui_lab.core.job_client import run_job
+        from tui_lab.data.preview import PreviewAnswer
 
         view = self.preview
         name = Path(str(request["data"])).name
         view.show_text(f"reading {name}…")
         try:
             answer = await run_job(
-                "tui_lab.data.preview", request, lambda text, *_: view.show_text(f"{name}: {text}…")
+                "tui_lab.data.preview",
+                request,
+                lambda text, *_: view.show_text(f"{name}: {text}…"),
+                answer=PreviewAnswer,
             )
         except LabError as error:
             self._previewed = None  # asking again tries again
             view.show_text(f"✗ {error}", "$text-error")
         else:
             view.show_answer(answer)
-            self.memory.set_data(request, answer)
+            self.memory.set_data(request, answer.facts)
 
     # ------------------------------------------------------------------ actions
 

@@ -41,7 +41,7 @@ class ForecastView:
     """Everything that the bar shows. ``remedies`` and ``largest`` are None until they are computed;
     ``probing``: progress of the memory probe; ``places``: number of GPUs to choose from."""
 
-    outlook: RunEstimate
+    estimate: RunEstimate
     remedies: tuple[Remedy, ...] | None = None
     largest: LargestFit | None = None
     probing: str = ""
@@ -95,7 +95,7 @@ def _with_edge(pieces: list[tuple[str, str]], at: int) -> list[tuple[str, str]]:
 
 def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
     """The forecast as lines of text. The widget wraps long lines."""
-    found = shown.outlook
+    found = shown.estimate
     memory = found.memory
     made: list[Content] = []
     if memory is None:
@@ -130,7 +130,7 @@ def _hints(shown: ForecastView) -> list[Content]:
     """The keys that measure instead of estimating."""
     if shown.probing:
         return []
-    found, hints = shown.outlook, []
+    found, hints = shown.estimate, []
     if found.probe is None and found.memory is not None and (key := shown.keys.get("probe")):
         hints.append(f"{key} counts the memory exactly, in seconds")
     if found.cost is not None and found.cost.assumed and (key := shown.keys.get("calibrate")):
@@ -146,7 +146,7 @@ def _of(found: RunEstimate, short: bool = False) -> Content:
 
 
 def _verdict(shown: ForecastView) -> Content:
-    found = shown.outlook
+    found = shown.estimate
     text = words.verdict_text(found)
     if found.verdict == UNKNOWN:
         return Content.styled(text, "$text-muted")
@@ -168,13 +168,13 @@ def _verdict(shown: ForecastView) -> Content:
 
 def _probe_hint(shown: ForecastView) -> list[Any]:
     key = shown.keys.get("probe")
-    return [] if shown.probing or shown.outlook.probe or not key else [(f" ({key})", "bold")]
+    return [] if shown.probing or shown.estimate.probe or not key else [(f" ({key})", "bold")]
 
 
 def _probe_lines(shown: ForecastView) -> list[Content]:
     if shown.probing:
         return [Content.styled(f"… {sanitize(shown.probing)}", "$text-muted")]
-    probe = shown.outlook.probe
+    probe = shown.estimate.probe
     if probe is None:
         return []
     exact = f"= {size(probe.total_bytes)} counted exactly"

@@ -34,7 +34,7 @@ class RecipeSummary:
     refusals: tuple[str, ...] = ()
     command: str = ""
     facts: dict[str, str] = field(default_factory=dict)
-    outlook: RunEstimate | None = None
+    estimate: RunEstimate | None = None
 
     @property
     def share(self) -> float | None:
@@ -90,7 +90,7 @@ def summarise(
     warnings: list[str] = []
     targets: tuple[str, ...] = ()
     reasons: tuple[tuple[str, str, str], ...] = ()
-    outlook = None
+    forecast = None
     try:
         if entry.shape is not None:
             trainable = trainable_count(entry.shape, recipe)
@@ -103,7 +103,7 @@ def summarise(
                 for c in found.reasons
             )
             if room is not None:
-                outlook = estimate(recipe, entry, found.values, room, data)
+                forecast = estimate(recipe, entry, found.values, room, data)
     except LabError as error:
         refusals.append(str(error))
     if entry.gated:
@@ -121,7 +121,7 @@ def summarise(
         refusals=tuple(dict.fromkeys(refusals)),
         command=command,
         facts=_facts(recipe),
-        outlook=outlook,
+        estimate=forecast,
     )
 
 

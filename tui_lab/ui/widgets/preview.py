@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -12,6 +11,9 @@ from textual.widgets import Static
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.views.preview import preview_content
+
+if TYPE_CHECKING:
+    from tui_lab.data.preview import PreviewAnswer
 
 
 class Preview(VerticalScroll):
@@ -35,6 +37,6 @@ class Preview(VerticalScroll):
     def show_text(self, text: str, style: str = "$text-muted") -> None:
         self.query_one(Static).update(Content.styled(sanitize(text, keep_newlines=True), style))
 
-    def show_answer(self, answer: Mapping[str, Any]) -> None:
+    def show_answer(self, answer: PreviewAnswer) -> None:
         self.query_one(Static).update(preview_content(answer))
         self.scroll_home(animate=False)
