@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -36,6 +37,12 @@ FAKE_WORKER = Path(__file__).parent / "fake_worker"
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Names without addresses: pytest-xdist compares the names that its workers collect."""
     return getattr(val, "__name__", argname) if callable(val) and not isinstance(val, type) else None
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import lives as long as they: a full garbage collection, which the package makes after
+    it has freed a model, need not look at torch's hundreds of thousands of objects."""
+    gc.freeze()
 
 
 @pytest.fixture
@@ -76,6 +83,15 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return records.from_plain(last["answer"], answer, "the answer")
 
     monkeypatch.setattr(jobs, "run_job", run_job)
+
+
+@pytest.fixture
+def playground_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of the playground start its server in a thread of this process: seconds less than a child."""
+    from tests.playground.in_process import ThreadProcess
+    from tui_lab.playground import client
+
+    monkeypatch.setattr(client, "spawn", ThreadProcess.start)
 
 
 @pytest.fixture(autouse=True)

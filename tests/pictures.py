@@ -41,7 +41,7 @@ async def six_answers(pilot: Pilot[None]) -> None:
     """Runs the first prompt of the Playground on the bundled model."""
     pane = pilot.app.screen
     assert isinstance(pane, PlaygroundPane)
-    await until(lambda: pane.host.status.loaded, 120)
+    await until(lambda: pane.client.status.loaded, 120)
     await pilot.press("enter")
     await until(lambda: len(pane.results) == len(pane.views), 120)
     await pilot.pause(1)

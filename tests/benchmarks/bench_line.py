@@ -2,8 +2,8 @@
 nothing happens, while a run trains (Tune in view), while six lanes stream (Compare), and while both; at
 80x24 and 200x50, with and without ``--slow-link``; and the CPU of the lab's process while it idles. So that
 a busy machine changes nothing, stand-ins work at one rate: a run of four steps a second (steady_run; all
-labs look at the same one), and lanes of 40 tokens a second each (steady_host). All else is real. Beside it
-the obvious alternative: the same lab writing as Textual does, whole regions at a time."""
+labs look at the same one), and lanes of 40 tokens a second each (steady_playground). All else is real. Beside
+it the obvious alternative: the same lab writing as Textual does, whole regions at a time."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def streaming(labs: Labs) -> Rates:
 
 
 def on_compare(labs: Labs) -> None:
-    """Compare in view, its host ready, answers as long as they may be."""
+    """Compare in view, its playground process ready, answers as long as they may be."""
     go(labs, "playground", 0.0)
     for lab in labs.values():
         lab.until("ready")
@@ -140,7 +140,7 @@ def run() -> Iterator[Figure]:
         for size in SIZES:
             for kind, command in KINDS.items():
                 if kind != PLAIN or size == SIZES[0]:
-                    labs[size, kind] = Terminal(folder, *size, command=command, steady_host=True)
+                    labs[size, kind] = Terminal(folder, *size, command=command, steady_playground=True)
         idlers = {key: lab for key, lab in labs.items() if key[1] != PLAIN}
         tuning = None
         try:

@@ -23,7 +23,7 @@ from tui_lab.pocket import MODEL_DIR
 
 #: The lab as people start it.
 LAB = (sys.executable, "-m", "tui_lab")
-STEADY_HOST = Path(__file__).parent / "steady_host"
+STEADY_PLAYGROUND = Path(__file__).parent / "steady_playground"
 ESCAPE, ENTER = b"\x1b", b"\r"
 #: What F2 to F6 send.
 PANE_KEYS = {
@@ -35,11 +35,11 @@ PANE_KEYS = {
 }
 
 
-def environment(folder: str | Path, steady_host: bool = False) -> dict[str, str]:
+def environment(folder: str | Path, steady_playground: bool = False) -> dict[str, str]:
     """A terminal of 16 million colours, and a lab whose runs, settings and data lie below ``folder``.
-    ``steady_host``: the lanes of Playground stream words at one rate, without a model."""
+    ``steady_playground``: the lanes of Playground stream words at one rate, without a model."""
     own = ("RUNS", "CONFIG", "DATA")
-    path = [str(STEADY_HOST)] if steady_host else []
+    path = [str(STEADY_PLAYGROUND)] if steady_playground else []
     path += filter(None, [os.environ.get("PYTHONPATH")])
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TUI_LAB_")},
@@ -59,11 +59,11 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         command: Sequence[str] = LAB,
-        steady_host: bool = False,
+        steady_playground: bool = False,
     ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.environment = environment(folder, steady_host)
+        self.environment = environment(folder, steady_playground)
         self.written_bytes = 0
         self._screen = Screen(columns, rows)
         self._undrawn: list[bytes] = []  # drawn when somebody looks: counting must not cost CPU

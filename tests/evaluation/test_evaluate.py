@@ -3,6 +3,7 @@ was interrupted goes on, a baseline of another precision is not mistaken for thi
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.data import bundled
@@ -34,6 +36,8 @@ from tui_lab.runs import folder as runs
 
 #: Items of the suite and held-out rows in most tests.
 ITEMS, ROWS = 12, 3
+#: The recipe keys that decide how long the acquisition takes.
+FEW = {"max_rows": 20, "score_rows": ROWS, "sample_max_new_tokens": 8}
 
 
 def ask(**values: Any) -> EvaluationAnswer:
@@ -43,7 +47,7 @@ def ask(**values: Any) -> EvaluationAnswer:
 @pytest.fixture
 def run(runs_dir: Path, adapters: dict[str, Path]) -> runs.Run:
     """A finished run on the bundled data ``support``, asked few rows."""
-    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": ROWS}), name="tuned")
+    made = runs.create(build({"model": "pocket", "data": "support", **FEW}), name="tuned")
     shutil.copytree(adapters["own"], made.adapter_path)
     return made
 
@@ -291,16 +295,20 @@ def test_names_of_files() -> None:
 
 
 def test_the_job_speaks_the_protocol(runs_dir: Path) -> None:
-    request = {"suites": ["everyday"], "limit": 4}
-    done = subprocess.run(
-        [sys.executable, "-m", "tui_lab.evaluation.evaluate"],
-        input=json.dumps(request) + "\n", capture_output=True, text=True, timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["kind"] for line in lines][-1] == "result" and done.returncode == 0
-    assert lines[-1]["answer"]["suites"][0]["n"] == 4
+    """In this process, which has the libraries; the child refuses a request before it imports them."""
+    out = io.StringIO()
+    request = json.dumps({"suites": ["everyday"], "limit": 4}) + "\n"
+    assert job_protocol.run(evaluate.handle, io.StringIO(request), out, EvaluationRequest) == 0
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert lines[-1]["kind"] == "result" and lines[-1]["answer"]["suites"][0]["n"] == 4
     assert {"done": 4, "total": 4}.items() <= lines[-2].items()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "tui_lab.evaluation.evaluate"],
+        input="{}\n", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == job_protocol.EXIT_REFUSED, done.stderr
+    [line] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert line["kind"] == "error" and "no suite was named" in line["message"]
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(

@@ -53,7 +53,8 @@ def run(
 ) -> runs.Run:
     """A finished run on the bundled data ``support``, asked few rows."""
     monkeypatch.setenv("TUI_LAB_CACHE_DIR", str(tmp_path / "cache"))
-    made = runs.create(build({"model": "pocket", "data": "support", "score_rows": ROWS}), name="tuned")
+    few = {"max_rows": 20, "score_rows": ROWS, "sample_max_new_tokens": 8}
+    made = runs.create(build({"model": "pocket", "data": "support", **few}), name="tuned")
     shutil.copytree(adapters["own"], made.adapter_path)
     return made
 

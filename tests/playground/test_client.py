@@ -1,6 +1,7 @@
-"""The client with real playground processes on the bundled model: streaming, cancellation, crashes.
+"""The client with a real playground process on the bundled model: streaming, cancellation, a crash, the end.
 
-Tests wait for events; nothing depends on how fast the machine is."""
+The tests share one process, because its imports take seconds. Tests wait for events; nothing depends on how
+fast the machine is."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,13 +17,15 @@ import pytest_asyncio
 from tests.ui.helpers import until
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import Beams
-from tui_lab.playground.client import HostClient
+from tui_lab.playground import __main__ as playground_main
+from tui_lab.playground import client as playground_client
+from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import (
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
     LoadRequest,
+    PlaygroundStatus,
     PromptLength,
     PromptTooLongError,
     Tokens,
@@ -36,12 +38,18 @@ LONG = GenerateRequest(
 )
 
 
+@pytest.fixture(scope="module")
+def statuses() -> list[PlaygroundStatus]:
+    """Every status of the shared process."""
+    return []
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def host(
-    tmp_path_factory: pytest.TempPathFactory, adapters: dict[str, Path]
-) -> AsyncIterator[HostClient]:
-    """One host for what leaves it as it was: the bundled model, an adapter beside it."""
-    client = HostClient()
+async def client(
+    adapters: dict[str, Path], statuses: list[PlaygroundStatus]
+) -> AsyncIterator[PlaygroundClient]:
+    """The shared process: the bundled model and an adapter."""
+    client = PlaygroundClient(statuses.append)
     await client.load("pocket", dtype="float32")
     await client.add("tuned", str(adapters["own"]))
     yield client
@@ -56,9 +64,9 @@ async def first_tokens(events: list[GenerationEvent]) -> None:
     await until(lambda: any(isinstance(event, Tokens) for event in events), 120, what="nothing streamed")
 
 
-async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
+async def test_lanes_stream_and_their_account_adds_up(client: PlaygroundClient) -> None:
     told: list[GenerationEvent] = []
-    done = await host.generate(
+    done = await client.generate(
         GenerateRequest("What is the capital of France?", LANES, max_new_tokens=24), told.append
     )
     assert [lane.lane for lane in done] == [0, 1, 2, 3] and [lane.on for lane in done] == ["base"] * 3 + [
@@ -70,35 +78,35 @@ async def test_lanes_stream_and_their_account_adds_up(host: HostClient) -> None:
         assert "".join(event.text for event in mine) == lane.text and len(lane.tokens) == len(lane.token_ids)
         assert mine[-1].count == len(lane.token_ids) and lane.perplexity_base >= 1
         assert 0 < lane.first_token_s <= lane.seconds
-    again = await host.generate(
+    again = await client.generate(
         GenerateRequest("What is the capital of France?", LANES, max_new_tokens=24), quiet
     )
     assert [lane.token_ids for lane in again] == [lane.token_ids for lane in done]
-    assert host.status.state == "ready" and host.status.names == ("base", "tuned")
-    assert host.status.context == 2048 and host.status.memory_bytes > 4_000_000
+    assert client.status.state == "ready" and client.status.names == ("base", "tuned")
+    assert client.status.context == 2048 and client.status.memory_bytes > 4_000_000
 
 
-async def test_tokens_are_scored_by_both_models(host: HostClient) -> None:
-    done = (await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=5), quiet))[0]
-    base, tuned = await host.score_tokens(done.prompt_token_ids, done.token_ids, ["base", "tuned"], top=4)
+async def test_tokens_are_scored_by_both_models(client: PlaygroundClient) -> None:
+    done = (await client.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=5), quiet))[0]
+    base, tuned = await client.score_tokens(done.prompt_token_ids, done.token_ids, ["base", "tuned"], top=4)
     assert [t.rank for t in base] == [1] * len(done.token_ids) and len(tuned) == len(base)
     assert base[0].top[0][0] == done.token_ids[0] and isinstance(base[0].top[0][1], str)
     with pytest.raises(LabError, match="no model 'ghost'"):
-        await host.score_tokens(done.prompt_token_ids, done.token_ids, ["ghost"])
+        await client.score_tokens(done.prompt_token_ids, done.token_ids, ["ghost"])
 
 
-async def test_stop_gives_what_there_is(host: HostClient) -> None:
+async def test_stop_gives_what_there_is(client: PlaygroundClient) -> None:
     told: list[GenerationEvent] = []
-    task = asyncio.create_task(host.generate(LONG, told.append))
+    task = asyncio.create_task(client.generate(LONG, told.append))
     await first_tokens(told)
-    host.stop()
+    client.stop()
     done = await task
     assert [lane.finish_reason for lane in done] == ["cancelled"] * 2 and all(lane.text for lane in done)
 
 
-async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
+async def test_a_cancelled_task_ends_the_work_at_once(client: PlaygroundClient) -> None:
     told: list[GenerationEvent] = []
-    task = asyncio.create_task(host.generate(LONG, told.append))
+    task = asyncio.create_task(client.generate(LONG, told.append))
     await first_tokens(told)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -106,14 +114,14 @@ async def test_a_cancelled_task_ends_the_work_at_once(host: HostClient) -> None:
     count = len(told)
     lengths: list[PromptLength] = []
     # waits for its turn behind the lanes
-    await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=1), quiet, lengths.append)
+    await client.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=1), quiet, lengths.append)
     assert len(lengths) == 1 and lengths[0].tokens < 2048 == lengths[0].context
     assert len(told) == count, "events of a cancelled task are dropped"
-    assert host.status.state == "ready"
+    assert client.status.state == "ready"
 
 
-async def test_bad_requests_leave_it_alive(host: HostClient, adapters: dict[str, Path]) -> None:
-    before = host.pid
+async def test_bad_requests_leave_it_alive(client: PlaygroundClient, adapters: dict[str, Path]) -> None:
+    before = client.pid
     for bad, said in (
         (GenerateRequest("", ("greedy",)), "prompt is empty"),
         (GenerateRequest("a", ("nonsense x=1",)), "nonsense"),
@@ -121,89 +129,95 @@ async def test_bad_requests_leave_it_alive(host: HostClient, adapters: dict[str,
         (GenerateRequest("a " * 5000, ("greedy",)), "context holds 2048"),
     ):
         with pytest.raises(LabError, match=said) as error:
-            await host.generate(bad, quiet)
+            await client.generate(bad, quiet)
         assert isinstance(error.value, PromptTooLongError) == ("context" in said)
     with pytest.raises(LabError, match="wrong"):
-        await host.add("wrong", str(adapters["other"]))
+        await client.add("wrong", str(adapters["other"]))
     with pytest.raises(LabError, match="ghost"):
-        await host.remove("ghost")
+        await client.remove("ghost")
     with pytest.raises(LabError, match=r"request.model must be text"):
-        await host.request(LoadRequest(model=3), "busy")  # type: ignore[arg-type]
-    assert host.pid == before and host.status.names == ("base", "tuned")
-    done = await host.generate(GenerateRequest("a", ("greedy on=tuned",), max_new_tokens=2), quiet)
+        await client.request(LoadRequest(model=3), "busy")  # type: ignore[arg-type]
+    assert client.pid == before and client.status.names == ("base", "tuned")
+    done = await client.generate(GenerateRequest("a", ("greedy on=tuned",), max_new_tokens=2), quiet)
     assert done[0].token_ids
 
 
-async def test_requests_take_turns(host: HostClient) -> None:
+async def test_requests_take_turns(client: PlaygroundClient) -> None:
     asks = [GenerateRequest(f"What is {n} plus {n}?", ("greedy",), max_new_tokens=6) for n in range(4)]
-    together = await asyncio.gather(*(host.generate(ask, quiet) for ask in asks))
-    one_by_one = [await host.generate(ask, quiet) for ask in asks]
+    together = await asyncio.gather(*(client.generate(ask, quiet) for ask in asks))
+    one_by_one = [await client.generate(ask, quiet) for ask in asks]
     assert [d[0].token_ids for d in together] == [d[0].token_ids for d in one_by_one]
 
 
-async def test_killed_in_mid_stream_it_says_so_and_comes_back(adapters: dict[str, Path]) -> None:
-    states: list[HostStatus] = []
-    host = HostClient(states.append)
-    try:
-        await host.load("pocket", dtype="float32")
-        await host.add("tuned", str(adapters["own"]))
-        assert any("weights" in status.text for status in states if status.state == "loading")
-        told: list[GenerationEvent] = []
-        task = asyncio.create_task(host.generate(LONG, told.append))
-        await first_tokens(told)
-        first = host.pid
-        os.kill(first, signal.SIGKILL)
-        with pytest.raises(LabError, match="the playground process was killed by SIGKILL") as error:
-            await task
-        assert "\n" not in str(error.value)
-        assert host.status.state == "died" and "SIGKILL" in host.status.text and not host.status.loaded
-        done = await host.generate(
-            GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet
-        )
-        assert len(done) == 2 and host.pid != first and host.status.names == ("base", "tuned")
-        # freed by hand, it is there again when it is asked
-        await host.unload()
-        assert not host.status.loaded and host.status.memory_bytes == 0
-        again = await host.generate(
-            GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4), quiet
-        )
-        assert [lane.token_ids for lane in again] == [lane.token_ids for lane in done]
-    finally:
-        await host.close()
-    assert host.status.state == "off"
-
-
-async def test_a_model_that_is_not_there_is_one_sentence_and_idle_memory_is_freed(
-    tmp_path: Path, monkeypatch: Any
+async def test_killed_in_mid_stream_it_reports_the_signal_and_restarts(
+    client: PlaygroundClient, statuses: list[PlaygroundStatus]
 ) -> None:
-    monkeypatch.setenv("TUI_LAB_HOST_IDLE_S", "0.4")
-    host = HostClient()
+    ask = GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4)
+    before = await client.generate(ask, quiet)
+    events: list[GenerationEvent] = []
+    task = asyncio.create_task(client.generate(LONG, events.append))
+    await first_tokens(events)
+    first = client.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(LabError, match="the playground process was killed by SIGKILL") as error:
+        await task
+    assert "\n" not in str(error.value)
+    assert client.status.state == "died" and "SIGKILL" in client.status.text and not client.status.loaded
+    statuses.clear()
+    done = await client.generate(ask, quiet)
+    assert any("weights" in status.text for status in statuses if status.state == "loading")
+    assert client.pid != first and client.status.names == ("base", "tuned")
+    assert [lane.token_ids for lane in done] == [lane.token_ids for lane in before]
+
+
+async def test_memory_freed_by_hand_is_loaded_again(client: PlaygroundClient) -> None:
+    ask = GenerateRequest("Hello.", ("greedy", "greedy on=tuned"), max_new_tokens=4)
+    before = await client.generate(ask, quiet)
+    await client.unload()
+    assert not client.status.loaded and client.status.memory_bytes == 0
+    again = await client.generate(ask, quiet)
+    assert [lane.token_ids for lane in again] == [lane.token_ids for lane in before]
+
+
+async def test_a_missing_model_is_one_sentence_and_idle_memory_is_freed(
+    tmp_path: Path, playground_in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playground_main, "IDLE_S", 0.1)
+    client = PlaygroundClient()
     try:
         (tmp_path / "config.json").write_text("{}")
         for name in (str(tmp_path), str(tmp_path / "none"), "pockett"):
             with pytest.raises(LabError) as error:
-                await host.load(name)
+                await client.load(name)
             assert "\n" not in str(error.value) and "Traceback" not in str(error.value)
-            assert host.status.state == "ready" and not host.status.loaded and not host.wants
+            assert client.status.state == "ready" and not client.status.loaded and not client.wants
         with pytest.raises(LabError, match="no model is loaded"):
-            await host.generate(GenerateRequest("a", ("greedy",)), quiet)
-        # after all that it loads; left alone it frees its memory, says so, and is back when it is asked
-        await host.load("pocket")
-        await until(lambda: not host.status.loaded, 120)
-        assert not host.status.loaded and "memory was freed after" in host.status.text
-        done = await host.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=2), quiet)
-        assert isinstance(done[0], LaneDone) and host.status.loaded
+            await client.generate(GenerateRequest("a", ("greedy",)), quiet)
+        # after all that it loads; idle, it frees its memory, and the next request loads the model again
+        await client.load("pocket")
+        await until(lambda: not client.status.loaded, 120)
+        assert "memory was freed after" in client.status.text
+        monkeypatch.setattr(playground_main, "IDLE_S", 600.0)
+        done = await client.generate(GenerateRequest("Hello.", ("greedy",), max_new_tokens=2), quiet)
+        assert isinstance(done[0], LaneDone) and client.status.loaded
     finally:
-        await host.close()
+        await client.close()
+    assert client.status.state == "off"
 
 
-async def test_closing_in_mid_stream_is_quick(host: HostClient) -> None:
-    """The last test of the one host."""
+async def test_closing_in_mid_stream_ends_the_process(
+    client: PlaygroundClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test of the shared process, which ends by itself when its stdin closes."""
+    monkeypatch.setattr(playground_client, "GRACE_S", 120.0)
+    process = client._process
     told: list[GenerationEvent] = []
-    task = asyncio.create_task(host.generate(LONG, told.append))
+    task = asyncio.create_task(client.generate(LONG, told.append))
     await first_tokens(told)
-    await host.close()
-    assert host.pid is None
+    await client.close()
+    assert client.pid is None and client.status.state == "off"
+    assert process is not None and process.returncode == 0, "by itself, not killed"
     with pytest.raises(LabError):
         await task
-    await host.close()  # twice is once
+    await client.close()  # twice is once

@@ -1,13 +1,17 @@
-"""The process itself: it answers whatever is on its stdin in whole JSON lines, and ends with it."""
+"""The server of the playground process: it answers every line of its stdin with whole JSON lines, and ends
+with it. That the process itself ends with its stdin is tested in test_client."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
-from typing import Any
 
 import pytest
+
+from tui_lab.core.job_protocol import JobLineWriter
+from tui_lab.playground.__main__ import Server
 
 GENERATE = {"do": "generate", "prompt": "a", "lanes": ["greedy"]}
 #: Lines, the id of the answer and what it says; test_messages has all kinds of bad lines.
@@ -19,33 +23,26 @@ LINES: tuple[tuple[bytes, int | None, str], ...] = (
 )
 
 
-@pytest.mark.timeout(120)
-def test_bad_lines_are_answered_and_the_process_ends_with_stdin() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tui_lab.playground"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+@pytest.mark.parametrize(
+    "end", [b"", b'{"id": 0, "request": {"do": "cancel", "of": 99}}\n{"id": 9, "do": "lo']
+)
+def test_bad_lines_are_answered_and_the_server_ends_with_stdin(end: bytes) -> None:
+    out = io.StringIO()
+    server = Server(JobLineWriter(out))
+    server.read_requests(io.BytesIO(b"".join(line + b"\n" for line, _, _ in LINES) + end))
+    server.serve()
+    answers = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [answer["kind"] for answer in answers].count("status") == 1
+    errors = {answer["id"]: answer["message"] for answer in answers if answer["kind"] == "error"}
+    assert list(errors) == [None, 1, 2, 3]
+    for _, request_id, said in LINES if not end else LINES[1:]:  # the last line is cut: another id of None
+        assert said in errors[request_id]
+    assert not any("\n" in message or "unexpectedly" in message for message in errors.values())
+
+
+def test_the_idle_time_is_that_of_the_environment() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from tui_lab.playground.__main__ import IDLE_S; print(IDLE_S)"],
+        env={"TUI_LAB_HOST_IDLE_S": "0.4", "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert process.stdin and process.stdout
-
-    def next_answer() -> dict[str, Any]:
-        assert process.stdout
-        while (answer := json.loads(process.stdout.readline()))["kind"] == "progress":
-            pass
-        assert isinstance(answer, dict)
-        return answer
-
-    try:
-        assert next_answer()["kind"] == "status"
-        for line, request_id, said in LINES:
-            process.stdin.write(line + b"\n")
-            process.stdin.flush()
-            answer = next_answer()
-            assert (answer["kind"], answer["id"]) == ("error", request_id) and said in answer["message"]
-            assert "\n" not in answer["message"] and "unexpectedly" not in answer["message"]
-        process.stdin.write(b'{"id": 0, "request": {"do": "cancel", "of": 99}}\n{"id": 9, "do": "load", "mod')
-        process.stdin.close()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    assert done.stdout == "0.4\n", done.stderr

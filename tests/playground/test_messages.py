@@ -35,7 +35,7 @@ events = st.one_of(
     st.builds(m.Tokens, small, text, small),
     st.builds(Beams, small, small, st.lists(hypotheses, max_size=3).map(tuple)),
 )
-status = st.builds(m.HostStatus, st.just("busy"), text, names=st.lists(text, max_size=2).map(tuple))
+status = st.builds(m.PlaygroundStatus, st.just("busy"), text, names=st.lists(text, max_size=2).map(tuple))
 scored = st.builds(ScoredToken, small, numbers, small, numbers, st.just(((1, "a", -math.inf),)))
 results = st.one_of(
     st.builds(m.Done),
@@ -91,7 +91,7 @@ def test_nan_and_infinities() -> None:
     assert math.isnan(back.event.perplexity_base) and back.event.tokens[0].logprob == -math.inf
     other = back.event.tokens[0].alternatives[0]
     assert other.logprob == -math.inf and math.isnan(other.warped_probability)
-    result = m.decode_message(line_of(m.ResultMessage(1, m.Generated({3: math.nan}), m.HostStatus())))
+    result = m.decode_message(line_of(m.ResultMessage(1, m.Generated({3: math.nan}), m.PlaygroundStatus())))
     assert isinstance(result, m.ResultMessage) and isinstance(result.result, m.Generated)
     assert math.isnan(result.result.perplexities[3])
 
@@ -107,7 +107,7 @@ def test_nan_and_infinities() -> None:
         (b'{"kind": "progress", "id": 1, "text": "a", "new": 1}', m.ProgressMessage(1, "a")),
         (
             b'{"v": 2, "kind": "status", "status": {"state": "ready", "names": ["base"], "new": {}}}',
-            m.StatusMessage(m.HostStatus("ready", names=("base",)), 2),
+            m.StatusMessage(m.PlaygroundStatus("ready", names=("base",)), 2),
         ),
     ],
 )

@@ -1,5 +1,5 @@
-"""The work of the host, in this process: what it decodes is what the stage decodes, and whatever cannot be
-is one sentence."""
+"""The playground's worker, in this process: it decodes what a DecodingSession decodes, and every error is one
+sentence."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from textual.pilot import Pilot
 from textual.worker import Worker
 
 from tests.ui.fuzz_steps import Step, next_steps
-from tests.ui.fuzz_world import HOSTILE, FakeHost, World
+from tests.ui.fuzz_world import HOSTILE, FakeClient, World
 from tests.ui.helpers import screen_text
 from tui_lab.core.errors import LabError
 from tui_lab.ui.app import LabApp
@@ -351,7 +351,7 @@ def _errors_found(app: FuzzApp) -> Any:
 
 
 async def fuzz(
-    place: Path, seed: int, count: int, steps: Sequence[Step] | None = None, real_host: bool = False
+    place: Path, seed: int, count: int, steps: Sequence[Step] | None = None, real_playground: bool = False
 ) -> tuple[str, list[Step], Fuzz | None]:
     """What was found ("" for nothing), the events that were done, and the figures."""
     chance = random.Random(seed)
@@ -364,9 +364,9 @@ async def fuzz(
     try:
         with _errors_found(app):
             async with app.run_test(size=(100, 30), notifications=True) as pilot:
-                if not real_host:
-                    app.playground.client = FakeHost(  # type: ignore[assignment]
-                        lambda status: setattr(app, "host_status", status), seed
+                if not real_playground:
+                    app.playground.client = FakeClient(  # type: ignore[assignment]
+                        lambda status: setattr(app, "playground_status", status), seed
                     )
                 report = Fuzz(app, pilot, world)
                 threading.Thread(target=_watch, args=(report, log, over), daemon=True).start()
@@ -400,7 +400,7 @@ async def fuzz(
     return found, log, report
 
 
-def shrunk(seed: int, steps: list[Step], real_host: bool) -> list[Step]:
+def shrunk(seed: int, steps: list[Step], real_playground: bool) -> list[Step]:
     """As few of ``steps`` as still fail: halves, then quarters and so on are left out."""
     size = len(steps) // 2
     while size:
@@ -408,7 +408,10 @@ def shrunk(seed: int, steps: list[Step], real_host: bool) -> list[Step]:
         while at < len(steps):
             fewer = steps[:at] + steps[at + size :]
             with tempfile.TemporaryDirectory() as place:
-                failed = fewer and asyncio.run(fuzz(Path(place) / "w", seed, len(fewer), fewer, real_host))[0]
+                failed = (
+                    fewer
+                    and asyncio.run(fuzz(Path(place) / "w", seed, len(fewer), fewer, real_playground))[0]
+                )
             if failed:
                 steps = fewer
                 print(f"{len(steps)} events still fail", flush=True)
@@ -445,7 +448,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--real-host", action="store_true", help="the bundled model answers, not a fake")
+    parser.add_argument(
+        "--real-playground", action="store_true", help="the bundled model answers, not a fake"
+    )
     parser.add_argument("--again", type=Path, help="play the events of a failed fuzz")
     parser.add_argument("--shrink", action="store_true", help="leave out events as long as it still fails")
     args = parser.parse_args(arguments)
@@ -460,7 +465,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         found, log, report = asyncio.run(
-            fuzz(Path(place) / "w", args.seed, len(steps) if steps else args.events, steps, args.real_host)
+            fuzz(
+                Path(place) / "w",
+                args.seed,
+                len(steps) if steps else args.events,
+                steps,
+                args.real_playground,
+            )
         )
     if report is not None:
         print(told(report, time.monotonic() - began))
@@ -468,7 +479,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nothing was raised and nothing got stuck")
         return 0
     if args.shrink:
-        log = shrunk(args.seed, log, args.real_host)
+        log = shrunk(args.seed, log, args.real_playground)
     print(f"FAILED after {len(log)} events (--again {_kept(log)}); the last of them: {log[-12:]}\n{found}")
     return 1
 

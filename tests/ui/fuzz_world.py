@@ -1,4 +1,4 @@
-"""The world that the fuzz of the lab plays in: a folder with runs of every state and a held queue, a host
+"""The world that the fuzz of the lab plays in: a folder with runs of every state and a held queue, a client
 that answers hostile text, jobs that fail or hang, and launches that are tests/fake_worker. What would leave
 the world (a browser, a download, a real training) is counted instead of done."""
 
@@ -25,8 +25,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.playground.messages import (
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
+    PlaygroundStatus,
     PromptLength,
     PromptTooLongError,
     ScoredToken,
@@ -215,17 +215,17 @@ class World:
         raise LabError(f"{module} cannot {self.random.choice(HOSTILE[:6])}")
 
 
-class FakeHost:
-    """Speaks as HostClient does: streams hostile text, fails now and then, dies and comes back."""
+class FakeClient:
+    """Speaks as PlaygroundClient does: streams hostile text, fails now and then, dies and comes back."""
 
-    def __init__(self, change: Callable[[HostStatus], None], seed: int) -> None:
+    def __init__(self, change: Callable[[PlaygroundStatus], None], seed: int) -> None:
         self._change = change
         self._random = random.Random(seed)
         self._stopped = asyncio.Event()
-        self.status, self.wants = HostStatus(), ""
+        self.status, self.wants = PlaygroundStatus(), ""
         self.asked = 0
 
-    def _tell(self, status: HostStatus) -> HostStatus:
+    def _tell(self, status: PlaygroundStatus) -> PlaygroundStatus:
         self.status = status
         self._change(status)
         return status
@@ -233,22 +233,24 @@ class FakeHost:
     def location(self, name: str) -> str:
         return ""
 
-    async def load(self, model: str, **how: Any) -> HostStatus:
-        self._tell(HostStatus("loading", text="weights 3 of 7"))
+    async def load(self, model: str, **how: Any) -> PlaygroundStatus:
+        self._tell(PlaygroundStatus("loading", text="weights 3 of 7"))
         await asyncio.sleep(0.02)
         if self._random.random() < 0.1:
-            self._tell(HostStatus("ready"))
+            self._tell(PlaygroundStatus("ready"))
             raise LabError(f"{model} cannot be loaded: {HOSTILE[0]}")
         self.wants = model
         return self._tell(
-            HostStatus("ready", model=model, dtype="float32", device="cpu", names=("base",), context=200)
+            PlaygroundStatus(
+                "ready", model=model, dtype="float32", device="cpu", names=("base",), context=200
+            )
         )
 
-    async def add(self, name: str, location: str) -> HostStatus:
+    async def add(self, name: str, location: str) -> PlaygroundStatus:
         names = tuple(dict.fromkeys((*self.status.names, name)))
-        return self._tell(HostStatus("ready", model=self.wants, device="cpu", names=names, context=200))
+        return self._tell(PlaygroundStatus("ready", model=self.wants, device="cpu", names=names, context=200))
 
-    async def remove(self, name: str) -> HostStatus:
+    async def remove(self, name: str) -> PlaygroundStatus:
         return self.status
 
     async def generate(
@@ -263,7 +265,9 @@ class FakeHost:
         on_prompt(PromptLength(len(ask.prompt), 200))
         self.asked += 1
         self._stopped.clear()
-        self._tell(HostStatus("busy", model=self.wants, device="cpu", names=self.status.names, context=200))
+        self._tell(
+            PlaygroundStatus("busy", model=self.wants, device="cpu", names=self.status.names, context=200)
+        )
         texts = [""] * len(ask.lanes)
         try:
             for count in range(1, min(ask.max_new_tokens, 25)):
@@ -275,10 +279,12 @@ class FakeHost:
                 if self._stopped.is_set():
                     break
                 if self._random.random() < 0.01:
-                    raise LabError("the host was killed by SIGKILL")
+                    raise LabError("the process was killed by SIGKILL")
         finally:
             self._tell(
-                HostStatus("ready", model=self.wants, device="cpu", names=self.status.names, context=200)
+                PlaygroundStatus(
+                    "ready", model=self.wants, device="cpu", names=self.status.names, context=200
+                )
             )
         done = [lane_done(lane, ask.lanes[lane], text) for lane, text in enumerate(texts)]
         for each in done:
@@ -295,7 +301,7 @@ class FakeHost:
         self._stopped.set()
 
     async def unload(self) -> None:
-        self._tell(HostStatus("ready"))
+        self._tell(PlaygroundStatus("ready"))
 
     async def close(self) -> None:
         self._stopped.set()

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from tests.ui.helpers import screen_text, until
 from tests.ui.sample_runs import make_run
-from tests.ui.screens.test_playground import PaperHost
+from tests.ui.screens.test_playground import PaperClient
 from tui_lab.core.settings import Settings
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.pane import Pane
@@ -35,7 +35,7 @@ def focusable(screen: Screen[object]) -> list[Widget]:
 
 def lab(settings: Settings, pane: str) -> LabApp:
     app = LabApp(settings=settings, pane=pane)
-    app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    app.playground.client = PaperClient(lambda status: setattr(app, "playground_status", status))  # type: ignore[assignment]
     return app
 
 

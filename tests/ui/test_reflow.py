@@ -92,7 +92,7 @@ async def test_choose_keeps_lists_and_a_field_that_is_edited() -> None:
 
 
 async def test_compare_keeps_prompt_and_lane(monkeypatch: Any) -> None:
-    monkeypatch.setattr(PlaygroundPane, "_warm_up", lambda self: None)  # no host for this
+    monkeypatch.setattr(PlaygroundPane, "_warm_up", lambda self: None)  # needs no model
     app = LabApp(settings=Settings(pane="playground"))
     async with app.run_test(size=(200, 60)) as pilot:
         await until(lambda: isinstance(app.screen, PlaygroundPane) and "contrastive" in screen_text(app))

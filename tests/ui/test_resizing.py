@@ -14,8 +14,8 @@ from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.playground.messages import (
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
+    PlaygroundStatus,
     PromptLength,
     Tokens,
 )
@@ -31,10 +31,12 @@ from tui_lab.ui.widgets.prompt import Prompt
 
 SIZES = 20
 STEPS = 60
-READY = HostStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=10_000)
+READY = PlaygroundStatus(
+    "ready", model="paper", dtype="float32", device="cpu", names=("base",), context=10_000
+)
 
 
-class StreamingHost:
+class StreamingClient:
     """Streams words into every lane until it is told to end."""
 
     def __init__(self) -> None:
@@ -72,15 +74,15 @@ async def test_resizing_loses_nothing(fake_worker: None, monkeypatch: pytest.Mon
     run = create(Recipe(max_steps=STEPS))
     process = launch.start(run)
     chance = random.Random(50)
-    app, host = LabApp(pane="playground"), StreamingHost()
-    app.playground.client = host  # type: ignore[assignment]
+    app, client = LabApp(pane="playground"), StreamingClient()
+    app.playground.client = client  # type: ignore[assignment]
     try:
         async with app.run_test(size=(120, 40)) as pilot:
             await until(lambda: isinstance(app.screen, PlaygroundPane) and app.screen.is_laid_out)
             compare: Any = app.screen
             await until(lambda: isinstance(app.focused, Prompt))
             await pilot.press(*"hello", "enter")
-            await until(lambda: bool(host.texts and host.texts[0]))
+            await until(lambda: bool(client.texts and client.texts[0]))
             for number in range(SIZES):
                 if key := {7: "f3", 13: "f6", 17: "f4"}.get(number):
                     await pilot.press(key)
@@ -89,15 +91,15 @@ async def test_resizing_loses_nothing(fake_worker: None, monkeypatch: pytest.Mon
                 await pilot.resize_terminal(*(size or (chance.randint(60, 160), chance.randint(18, 50))))
                 assert app._exception is None
                 assert isinstance(app.screen, TooSmall) is small
-                for view, text in zip(compare.views, host.texts, strict=True):
+                for view, text in zip(compare.views, client.texts, strict=True):
                     assert text.startswith(view.text) and len(text) - len(view.text) < 200
             await pilot.resize_terminal(120, 40)
             await until(lambda: app.screen is compare)
             assert compare.query_one(Prompt).text == "hello"
             assert app.focused is compare.query_one(Prompt)
-            host.ends.set()
+            client.ends.set()
             await until(lambda: all(view.state == "done" for view in compare.views))
-            assert [view.text for view in compare.views] == host.texts
+            assert [view.text for view in compare.views] == client.texts
 
             await pilot.press("f3")
             await until(lambda: "✓ finished" in screen_text(app), 60)

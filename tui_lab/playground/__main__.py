@@ -49,11 +49,11 @@ class Server:
 
     def __init__(self, writer: job_protocol.JobLineWriter) -> None:
         self._writer = writer
-        self._requests: queue.Queue[RequestMessage] = queue.Queue()
+        self._requests: queue.Queue[RequestMessage | None] = queue.Queue()  # None: stdin is closed
         self._cancelled: set[int] = set()
 
     def read_requests(self, stdin: BinaryIO) -> None:
-        """Queues requests until stdin closes, then ends the process."""
+        """Queues requests until stdin closes."""
         for line in stdin:
             try:
                 message = decode_request(line)
@@ -64,10 +64,11 @@ class Server:
                 self._cancelled.add(message.request.of)
             else:
                 self._requests.put(message)
-        os._exit(0)
+        self._requests.put(None)
 
     def serve(self) -> None:
-        """Answers requests forever. Frees the model's memory after ``IDLE_S`` seconds without one."""
+        """Answers requests until stdin closes. Frees the model's memory after ``IDLE_S`` seconds without
+        one."""
         from tui_lab.playground.worker import Worker
 
         worker = Worker()
@@ -83,6 +84,8 @@ class Server:
                     text = f"the model's memory was freed after {IDLE_S / 60:g} min without a request"
                     self._writer.send(StatusMessage(msgspec.structs.replace(worker.status, text=text)))
                 continue
+            if message is None:
+                return
             idle_s = IDLE_S
             self._answer(worker, message)
 
@@ -131,7 +134,12 @@ class Server:
 def main() -> int:
     """Serves until stdin closes."""
     server = Server(job_protocol.JobLineWriter(job_protocol.reserve_stdout()))
-    threading.Thread(target=server.read_requests, args=(sys.stdin.buffer,), daemon=True).start()
+
+    def read() -> None:
+        server.read_requests(sys.stdin.buffer)
+        os._exit(0)  # the lab has ended: requests in progress end with it
+
+    threading.Thread(target=read, daemon=True).start()
     from tui_lab.models.loading import quiet_libraries
 
     with quiet_libraries():

@@ -25,10 +25,10 @@ from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
     LoadRequest,
     PlaygroundMessage,
+    PlaygroundStatus,
     ProgressMessage,
     PromptLength,
     PromptTooLongError,
@@ -64,12 +64,12 @@ class _Pending:
     on_event: OnEvent | None = None
 
 
-class HostClient:
+class PlaygroundClient:
     """The client; the lab has one. ``on_change`` is called with every new status, on the event loop."""
 
-    def __init__(self, on_change: Callable[[HostStatus], None] = lambda _status: None) -> None:
+    def __init__(self, on_change: Callable[[PlaygroundStatus], None] = lambda _status: None) -> None:
         self.on_change = on_change
-        self.status = HostStatus()
+        self.status = PlaygroundStatus()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._pending: dict[int, _Pending] = {}
@@ -89,7 +89,7 @@ class HostClient:
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
-    ) -> HostStatus:
+    ) -> PlaygroundStatus:
         """Loads a base model; what was added before is removed. Raises LabError."""
         request = LoadRequest(model, revision, quantization, dtype, allow_large)
         self._load, self._added = None, {}
@@ -97,14 +97,14 @@ class HostClient:
         self._load = request
         return self.status
 
-    async def add(self, name: str, location: str) -> HostStatus:
+    async def add(self, name: str, location: str) -> PlaygroundStatus:
         """Adds an adapter (a run, a folder, a hub id) or a whole model for comparison. Raises LabError."""
         await self._restore()
         await self._result(AddRequest(name, location), "loading", Done)
         self._added[name] = location
         return self.status
 
-    async def remove(self, name: str) -> HostStatus:
+    async def remove(self, name: str) -> PlaygroundStatus:
         """Removes what was added under a name. Raises LabError."""
         await self._restore()
         await self._result(RemoveRequest(name), "loading", Done)
@@ -219,7 +219,7 @@ class HostClient:
             if self._process is not None:
                 return
             self._closing = False
-            self._change(HostStatus("starting", "starting the playground process …"))
+            self._change(PlaygroundStatus("starting", "starting the playground process …"))
             self._process = await spawn(MODULE)
             self._reader = asyncio.create_task(self._read(self._process))
 
@@ -281,9 +281,9 @@ class HostClient:
             if not request.result.done():
                 request.result.set_exception(LabError(f"the playground process {reason}"))
         if self._closing:
-            self._change(HostStatus())
+            self._change(PlaygroundStatus())
         else:
-            self._change(HostStatus("died", f"the playground process {reason}"))
+            self._change(PlaygroundStatus("died", f"the playground process {reason}"))
 
     def _handle(self, message: PlaygroundMessage) -> None:
         match message:
@@ -308,7 +308,7 @@ class HostClient:
                 if pending and not pending.result.done():
                     pending.result.set_exception(LabError(text))
 
-    def _change(self, status: HostStatus) -> None:
+    def _change(self, status: PlaygroundStatus) -> None:
         """Takes a new status. While requests are pending, the state is that of the oldest, not "ready"."""
         if status.state == "ready" and self._pending:
             state = next(iter(self._pending.values())).state

@@ -24,7 +24,7 @@ WorkerStatus = Literal["off", "starting", "loading", "ready", "busy", "died"]
 DETAILS = 12
 
 
-class HostStatus(msgspec.Struct, frozen=True):
+class PlaygroundStatus(msgspec.Struct, frozen=True):
     """The state of the playground process and of its model."""
 
     state: WorkerStatus = "off"
@@ -188,7 +188,7 @@ Result = Done | Generated | TooLong | Scored
 class StatusMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="status"):
     """A new status."""
 
-    status: HostStatus
+    status: PlaygroundStatus
     v: int = VERSION
 
 
@@ -211,7 +211,7 @@ class ResultMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="result")
 
     id: int
     result: Result
-    status: HostStatus
+    status: PlaygroundStatus
 
 
 class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
@@ -219,7 +219,7 @@ class ErrorMessage(msgspec.Struct, frozen=True, tag_field="kind", tag="error"):
 
     id: int | None
     message: str
-    status: HostStatus | None = None
+    status: PlaygroundStatus | None = None
 
 
 PlaygroundMessage = StatusMessage | ProgressMessage | EventMessage | ResultMessage | ErrorMessage

@@ -38,9 +38,9 @@ from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
     LoadRequest,
+    PlaygroundStatus,
     PromptLength,
     ScoreRequest,
     Tokens,
@@ -78,13 +78,13 @@ class Worker:
     # ------------------------------------------------------------------ models
 
     @property
-    def status(self) -> HostStatus:
+    def status(self) -> PlaygroundStatus:
         """What is loaded."""
         if self._model is None:
-            return HostStatus(state="ready")
+            return PlaygroundStatus(state="ready")
         session = self._model.session
         model, models = session.model, (session.model, *session.others.values())
-        return HostStatus(
+        return PlaygroundStatus(
             state="ready",
             model=self._model.label,
             dtype=self._model.dtype,

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from textual.command import Provider
     from textual.dom import DOMNode
 
-    from tui_lab.playground.client import HostClient
-    from tui_lab.playground.messages import HostStatus
+    from tui_lab.playground.client import PlaygroundClient
+    from tui_lab.playground.messages import PlaygroundStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
 
@@ -101,7 +101,7 @@ class LabApp(TerminalApp):
     #: The run that Train and Retention show; set by Setup on a start, by the command line, or by a pane.
     run_id: reactive[str] = reactive("")
     #: State of the playground process.
-    host_status: reactive[HostStatus | None] = reactive(None)
+    playground_status: reactive[PlaygroundStatus | None] = reactive(None)
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class LabApp(TerminalApp):
     # ------------------------------------------------------------------ runs
 
     @property
-    def host(self) -> HostClient:
+    def playground_client(self) -> PlaygroundClient:
         """The client of the playground process, which starts with the first request."""
         return self.playground.get()
 

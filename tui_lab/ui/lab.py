@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from textual.dom import DOMNode
 
     from tui_lab.core.settings import Settings, SettingSource
-    from tui_lab.playground.client import HostClient
-    from tui_lab.playground.messages import HostStatus
+    from tui_lab.playground.client import PlaygroundClient
+    from tui_lab.playground.messages import PlaygroundStatus
     from tui_lab.runs.folder import Run
     from tui_lab.runs.replay import Replay
     from tui_lab.ui.terminal.appearance import Appearance
@@ -32,7 +32,7 @@ class Lab(Protocol):
     #: Text of the header line: (model · preset, state of the run).
     run_line: tuple[str, str]
     #: State of the playground process.
-    host_status: HostStatus | None
+    playground_status: PlaygroundStatus | None
 
     #: Whether less is to be sent to the terminal.
     slow_link: bool
@@ -101,7 +101,7 @@ class Lab(Protocol):
     # ------------------------------------------------------------------ the playground process
 
     @property
-    def host(self) -> HostClient:
+    def playground_client(self) -> PlaygroundClient:
         """The client of the playground process, which starts with the first request."""
         ...
 

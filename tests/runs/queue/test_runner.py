@@ -3,7 +3,6 @@ becomes of the runner."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -174,28 +173,3 @@ def test_a_run_that_cannot_be_started_is_failed_with_its_reason(
     assert runner.turn() > 0
     until(lambda: states(directory) == ["failed", "done"], "the next one is no worse for it")
     until(lambda: runner.turn() == 0, "and it leaves")
-
-
-@pytest.mark.slow
-def test_a_real_run_outlives_the_killed_runner(runs_dir: Path, tmp_path: Path) -> None:
-    """One run of the bundled model. Several runs in a row are tested with the fake worker above."""
-    rows = [{"question": f"What is {n} and one?", "answer": f"It is {n + 1}."} for n in range(20)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    recipe = Recipe(
-        data=str(tmp_path / "rows.jsonl"), max_steps=1, probe_share=0.0, score_rows=0, max_length=64,
-        per_device_train_batch_size=1, gradient_accumulation_steps=1, sample_max_new_tokens=1,
-    )  # fmt: skip
-    try:
-        [run] = queue.add([recipe], runs_dir)
-        child = start(runs_dir)
-        until(lambda: states(runs_dir) == ["running"], "the run starts", 60)
-        child.kill()
-        child.wait()
-        until(lambda: states(runs_dir) == ["done"], "the run finishes", 240)
-        assert queue.start_runner(runs_dir).wait(timeout=30) == 0  # type: ignore[union-attr]
-        state = Watcher(Run(runs_dir / run.id)).read_all()
-        assert state.end is not None
-        assert (state.attempt, state.step, state.end.state) == (1, 1, "finished")
-        assert (runs_dir / run.id / "adapter" / "adapter_model.safetensors").is_file()
-    finally:
-        stop_all(runs_dir)

@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 from tests.ui.demo import recorded_demo
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.playground.messages import GenerateRequest, HostStatus
+from tui_lab.playground.messages import GenerateRequest, PlaygroundStatus
 from tui_lab.runs import folder
 from tui_lab.ui.demo import app as demo
 from tui_lab.ui.demo import recording
@@ -22,7 +22,7 @@ from tui_lab.ui.demo import runs as demo_runs
 from tui_lab.ui.demo.app import DemoApp
 from tui_lab.ui.demo.caption import CaptionBar
 from tui_lab.ui.demo.player import Player
-from tui_lab.ui.demo.recorded_host import RecordedHost, RecordingHost
+from tui_lab.ui.demo.recorded_client import RecordedClient, RecordingClient
 from tui_lab.ui.demo.script import CHAPTERS
 
 TITLES = [chapter.title for chapter in CHAPTERS]
@@ -136,7 +136,7 @@ async def test_a_beat_that_fails_shows_a_message_and_the_story_continues(
     assert titles(app) == TITLES
 
 
-class Recorder(RecordedHost, RecordingHost):
+class Recorder(RecordedClient, RecordingClient):
     """Recorded answers in a live demo, which saves them."""
 
     def save(self, path: Path) -> None:
@@ -219,21 +219,25 @@ async def test_a_slow_run_is_reported_once_and_awaited(
     assert all(process.poll() is not None for process in run._ending), "its process ends with the demo"
 
 
-async def test_the_recorded_host_stops_and_refuses_other_prompts(found: recording.Recording) -> None:
+async def test_the_recorded_client_stops_and_refuses_other_prompts(found: recording.Recording) -> None:
     async def wait(seconds: float) -> None:
         await asyncio.sleep(0)
 
-    statuses: list[HostStatus] = []
-    host = RecordedHost(found.answers, statuses.append, wait)
-    await host.load("pocket")
-    await host.add("tuned", "a run")
-    assert host.status.loaded and host.status.text == "recorded earlier" and host.location("tuned") == "a run"
+    statuses: list[PlaygroundStatus] = []
+    client = RecordedClient(found.answers, statuses.append, wait)
+    await client.load("pocket")
+    await client.add("tuned", "a run")
+    assert (
+        client.status.loaded
+        and client.status.text == "recorded earlier"
+        and client.location("tuned") == "a run"
+    )
     with pytest.raises(LabError, match="not in the recording"):
-        await host.generate(GenerateRequest("Something else", ("greedy",)), lambda event: None)
+        await client.generate(GenerateRequest("Something else", ("greedy",)), lambda event: None)
     answer = found.answers[0]
-    done = await host.generate(GenerateRequest(answer.prompt, answer.lanes), lambda event: host.stop())
+    done = await client.generate(GenerateRequest(answer.prompt, answer.lanes), lambda event: client.stop())
     assert len(done) < 6, "stopping ends it"
-    done = await host.generate(GenerateRequest(answer.prompt, answer.lanes), lambda event: None)
+    done = await client.generate(GenerateRequest(answer.prompt, answer.lanes), lambda event: None)
     assert [lane.perplexity_base for lane in done] == [1.5] * 6
     assert statuses[-1].state == "ready"
 

@@ -1,4 +1,4 @@
-"""Blind A/B with a host of paper that a test holds back, and once with a real one."""
+"""Blind A/B with a fake client that a test controls, and once with the real process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from textual.widgets import Input
 
 from tests.ui.helpers import lane_done, screen_text, until
 from tui_lab.core.errors import LabError
-from tui_lab.playground.client import HostClient
-from tui_lab.playground.messages import GenerateRequest, GenerationEvent, HostStatus, LaneDone
+from tui_lab.playground.client import PlaygroundClient
+from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone, PlaygroundStatus
 from tui_lab.playground.votes import VoteSummary
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes import recipe
@@ -32,7 +32,7 @@ def done(lane: int, text: str) -> LaneDone:
     return lane_done(lane, LANES[lane], text, on="")
 
 
-class PaperHost:
+class PaperClient:
     """Answers at once, or when it is let; remembers what it was asked."""
 
     wants = "pocket"
@@ -43,7 +43,7 @@ class PaperHost:
         self.open.set()
         self.fails = ""
         self.run = ""
-        self.status = HostStatus("ready", names=("base", "tuned"))
+        self.status = PlaygroundStatus("ready", names=("base", "tuned"))
 
     def location(self, name: str) -> str:
         return self.run if name == "tuned" else ""
@@ -62,16 +62,16 @@ def prompts(count: int) -> list[str]:
     return [f"question {n}" for n in range(count)]
 
 
-def screen(host: Any, path: Path, count: int = 4, **how: Any) -> Blind:
-    return Blind(host, prompts(count), LANES, path / "votes.jsonl", seed=5, **how)
+def screen(client: Any, path: Path, count: int = 4, **how: Any) -> Blind:
+    return Blind(client, prompts(count), LANES, path / "votes.jsonl", seed=5, **how)
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_two_texts_unnamed_then_the_outcome(tmp_path: Path, size: tuple[int, int]) -> None:
-    host, outcome = PaperHost(), []
+    client, outcome = PaperClient(), []
     app: App[None] = App()
     async with app.run_test(size=size) as pilot:
-        blind = screen(host, tmp_path)
+        blind = screen(client, tmp_path)
         await app.push_screen(blind, outcome.append)
         for n in range(4):
             await until(lambda n=n: f"base says of question {n}" in screen_text(app))  # type: ignore[misc]
@@ -95,7 +95,7 @@ async def test_two_texts_unnamed_then_the_outcome(tmp_path: Path, size: tuple[in
 async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        await app.push_screen(screen(PaperHost(), tmp_path))
+        await app.push_screen(screen(PaperClient(), tmp_path))
         await until(lambda: "base says of question 0" in screen_text(app))
         await pilot.press("0")
         await until(lambda: "base says of question 1" in screen_text(app))
@@ -104,41 +104,41 @@ async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert "2 prompts are left" in " ".join(screen_text(app).split())
         await pilot.press("escape")
         await until(lambda: not isinstance(app.screen, Blind))
-        host = PaperHost()
-        again = screen(host, tmp_path)
+        client = PaperClient()
+        again = screen(client, tmp_path)
         await app.push_screen(again)
         await until(lambda: "base says of question 2" in screen_text(app))
-        assert host.asked[0] == "question 2" and "2 voted on" in screen_text(app)
+        assert client.asked[0] == "question 2" and "2 voted on" in screen_text(app)
         assert again.session.summary.ties == 1
 
 
 async def test_answers_are_made_ahead_but_shown_whole(tmp_path: Path) -> None:
-    host = PaperHost()
-    host.open.clear()
+    client = PaperClient()
+    client.open.clear()
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        blind = screen(host, tmp_path, 10)
+        blind = screen(client, tmp_path, 10)
         await app.push_screen(blind)
         await until(lambda: "Generating" in screen_text(app))
         await pilot.press("1", "0", "2")  # nothing to vote on yet
         assert not blind.session.votes
-        host.open.set()
-        await until(lambda: len(host.asked) == 3)  # the one on the screen and the next two
+        client.open.set()
+        await until(lambda: len(client.asked) == 3)  # the one on the screen and the next two
         await until(lambda: "base says of question 0" in screen_text(app))
         await pilot.press("2")
-        await until(lambda: len(host.asked) == 4 and "base says of question 1" in screen_text(app))
-        assert host.asked == prompts(4)
+        await until(lambda: len(client.asked) == 4 and "base says of question 1" in screen_text(app))
+        assert client.asked == prompts(4)
 
 
-async def test_a_host_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path: Path) -> None:
-    host = PaperHost()
-    host.fails = "the host was killed by SIGKILL\x1b[2J"
+async def test_a_playground_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path: Path) -> None:
+    client = PaperClient()
+    client.fails = "the process was killed by SIGKILL\x1b[2J"
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        blind = screen(host, tmp_path)
+        blind = screen(client, tmp_path)
         await app.push_screen(blind)
         await until(lambda: "was killed by SIGKILL" in screen_text(app) and "Press r" in screen_text(app))
-        host.fails = ""
+        client.fails = ""
         await pilot.press("r")
         await until(lambda: "base says of question 0" in screen_text(app))
         await pilot.press("s")
@@ -147,7 +147,7 @@ async def test_a_host_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path:
 
 
 async def test_hostile_text_and_long_text(tmp_path: Path) -> None:
-    class Hostile(PaperHost):
+    class Hostile(PaperClient):
         async def generate(
             self, ask: GenerateRequest, on_event: Callable[[GenerationEvent], None]
         ) -> list[LaneDone]:
@@ -169,7 +169,7 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
     app = LabApp()
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
-        await app.push_screen(screen(PaperHost(), tmp_path), outcome.append)
+        await app.push_screen(screen(PaperClient(), tmp_path), outcome.append)
         await until(lambda: "question 0" in screen_text(app))
         await pilot.press("f1")
         await until(lambda: "Vote for a tie." in screen_text(app))
@@ -182,15 +182,15 @@ async def test_leaving_without_a_vote_says_nothing(tmp_path: Path) -> None:
 
 async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: Path) -> None:
     run = folder.create(recipe.Recipe(model="pocket"), own_folders)
-    host = PaperHost()
-    host.run = run.id
+    client = PaperClient()
+    client.run = run.id
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        start_blind(app, client, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         await pilot.press(*"none", "enter")
         await until(lambda: any("there is no file" in note.message for note in app._notifications))
-        start_blind(app, host, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
+        start_blind(app, client, ["greedy", "beam", "contrastive"])  # type: ignore[arg-type]
         await until(lambda: isinstance(app.screen, AskText) and app.screen.query(Input))
         (tmp_path / "p.txt").write_text("question 0\nquestion 1\n")
         app.screen.query_one(Input).value = str(tmp_path / "p.txt")
@@ -206,15 +206,15 @@ async def test_from_compare_votes_lie_with_the_run(tmp_path: Path, own_folders: 
 async def test_other_adapters_under_the_same_name_are_another_session(tmp_path: Path) -> None:
     app: App[None] = App()
     async with app.run_test(size=(80, 24)) as pilot:
-        host = PaperHost()
-        host.run = "one"
-        await app.push_screen(screen(host, tmp_path))
+        client = PaperClient()
+        client.run = "one"
+        await app.push_screen(screen(client, tmp_path))
         await until(lambda: "base says of question 0" in screen_text(app))
         await pilot.press("1", "escape", "escape")
-        host.run = "two"
-        assert not screen(host, tmp_path).session.votes
-        host.run = "one"
-        assert len(screen(host, tmp_path).session.votes) == 1
+        client.run = "two"
+        assert not screen(client, tmp_path).session.votes
+        client.run = "one"
+        assert len(screen(client, tmp_path).session.votes) == 1
 
 
 def test_which_two() -> None:
@@ -225,14 +225,14 @@ def test_which_two() -> None:
 
 
 @pytest.mark.skipif(not (MODEL_DIR / "model.safetensors").is_file(), reason="the model is not built yet")
-async def test_with_the_bundled_model(tmp_path: Path) -> None:
-    host = HostClient()
+async def test_with_the_bundled_model(tmp_path: Path, playground_in_process: None) -> None:
+    client = PlaygroundClient()
     try:
-        await host.load("pocket")
+        await client.load("pocket")
         app: App[None] = App()
         async with app.run_test(size=(120, 40)) as pilot:
             blind = Blind(
-                host, ["What is the capital of France?"], ("greedy", "sample seed=3"), tmp_path / "v"
+                client, ["What is the capital of France?"], ("greedy", "sample seed=3"), tmp_path / "v"
             )
             await app.push_screen(blind)
             await until(lambda: blind.shown is not None)
@@ -242,4 +242,4 @@ async def test_with_the_bundled_model(tmp_path: Path) -> None:
             await until(lambda: "A was greedy" in screen_text(app))
             assert sum(blind.session.summary.wins) == 1
     finally:
-        await host.close()
+        await client.close()

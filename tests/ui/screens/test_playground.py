@@ -1,4 +1,4 @@
-"""Playground: what a person does with a prompt and lanes, on a host made of paper, and on the real one."""
+"""Playground: what a person does with a prompt and lanes, with a fake client, and with the real process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tui_lab.decoding.strategies import parse
 from tui_lab.playground.messages import (
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
+    PlaygroundStatus,
     PromptLength,
     PromptTooLongError,
     Tokens,
@@ -33,13 +33,13 @@ from tui_lab.ui.widgets.dialogs import Confirm
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.prompt import Prompt
 
-READY = HostStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=100)
+READY = PlaygroundStatus("ready", model="paper", dtype="float32", device="cpu", names=("base",), context=100)
 
 
-class PaperHost:
+class PaperClient:
     """Answers at once with what the test says; keeps what it was asked."""
 
-    def __init__(self, change: Callable[[HostStatus], None], text: str = "once upon a time") -> None:
+    def __init__(self, change: Callable[[PlaygroundStatus], None], text: str = "once upon a time") -> None:
         self.change, self.text = change, text
         self.status, self.wants = READY, "paper"
         self.asks: list[GenerateRequest] = []
@@ -50,7 +50,7 @@ class PaperHost:
         self.loaded: list[str] = []
         change(self.status)
 
-    async def load(self, model: str, **how: Any) -> HostStatus:
+    async def load(self, model: str, **how: Any) -> PlaygroundStatus:
         self.loaded.append(model)
         self.wants = model
         return self.status
@@ -87,11 +87,11 @@ class PaperHost:
 
 @asynccontextmanager
 async def compare(
-    size: tuple[int, int] = (120, 40), **host: Any
-) -> AsyncIterator[tuple[LabApp, Pilot[None], PlaygroundPane, PaperHost]]:
+    size: tuple[int, int] = (120, 40), **client: Any
+) -> AsyncIterator[tuple[LabApp, Pilot[None], PlaygroundPane, PaperClient]]:
     app = LabApp(pane="playground")
     async with app.run_test(size=size) as pilot:
-        paper = PaperHost(lambda status: setattr(app, "host_status", status), **host)
+        paper = PaperClient(lambda status: setattr(app, "playground_status", status), **client)
         app.playground.client = paper  # type: ignore[assignment]
         await until(lambda: isinstance(app.screen, PlaygroundPane) and app.screen.is_laid_out)
         pane = app.screen
@@ -194,7 +194,7 @@ async def test_seeds_stay_or_are_drawn_anew() -> None:
         assert "fresh seeds" in screen_text(app)
 
 
-async def test_settings_reach_the_host() -> None:
+async def test_settings_reach_the_client() -> None:
     async with compare() as (app, pilot, _pane, paper):
         await pilot.press("escape", "c", "n")
         app.screen.query_one(Input).value = "7"
@@ -228,13 +228,13 @@ async def test_stop_and_run_again() -> None:
         await until(lambda: len(paper.asks) == 2)
 
 
-async def test_what_the_host_cannot_do_is_one_sentence_and_nothing_is_lost() -> None:
+async def test_what_the_playground_cannot_do_is_one_sentence_and_nothing_is_lost() -> None:
     async with compare(text="kept") as (app, pilot, pane, paper):
         await pilot.press("enter")
         await until(lambda: pane.views[0].state == "done")
-        paper.error = "the [red]host[/red] was killed\x1b[2J"
+        paper.error = "the [red]process[/red] was killed\x1b[2J"
         await pilot.press("enter")
-        await until(lambda: said(app, "[red]host[/red] was killed␛"))
+        await until(lambda: said(app, "[red]process[/red] was killed␛"))
         assert pane.query_one(Prompt).text
         paper.error = ""
         await pilot.press("enter")
@@ -278,10 +278,10 @@ async def test_a_run_that_is_not_there_is_one_sentence() -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_the_real_host_streams_dies_and_comes_back() -> None:
+async def test_the_real_process_streams_dies_and_comes_back() -> None:
     app = LabApp(pane="playground")
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(lambda: app.host.status.loaded, 300)
+        await until(lambda: app.playground_client.status.loaded, 300)
         pane = app.screen
         assert isinstance(pane, PlaygroundPane)
         await pilot.press("enter")
@@ -292,10 +292,10 @@ async def test_the_real_host_streams_dies_and_comes_back() -> None:
         pane.max_new_tokens = 900
         await pilot.press("enter")
         await until(lambda: pane.views[0].count > 5 and pane.views[0].state == "running", 300)
-        assert app.host.pid is not None
-        os.kill(app.host.pid, signal.SIGKILL)
+        assert app.playground_client.pid is not None
+        os.kill(app.playground_client.pid, signal.SIGKILL)
         await until(lambda: said(app, "SIGKILL"), 300)
-        assert app.host.status.state == "died"
+        assert app.playground_client.status.state == "died"
         pane.max_new_tokens = 8
         await pilot.press("enter")
         await until(lambda: all(view.state == "done" for view in pane.views), 300)

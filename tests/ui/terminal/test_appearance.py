@@ -17,7 +17,7 @@ from tests.benchmarks.terminal import LAB, PANE_KEYS, Terminal
 from tests.records import parse
 from tests.ui.helpers import said, screen_text, until
 from tests.ui.sample_runs import figure, make_run
-from tests.ui.screens.test_playground import PaperHost
+from tests.ui.screens.test_playground import PaperClient
 from tests.ui.terminal.colour_math import contrast, rgb
 from tui_lab.core.paths import config_dir
 from tui_lab.core.settings import Settings, ascii_reason, load, path
@@ -57,7 +57,7 @@ def segments(app: LabApp) -> Iterator[Segment]:
 
 async def every_pane(app: LabApp, pilot: Pilot[None]) -> Iterator[str]:  # type: ignore[misc]
     """Goes through all panes, help and the palette; the name of each, once it stands."""
-    app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+    app.playground.client = PaperClient(lambda status: setattr(app, "playground_status", status))  # type: ignore[assignment]
     await until(lambda: app.first_frame.drawn)
     for name in PANES:
         app.action_pane(name)
@@ -95,7 +95,7 @@ async def test_no_pane_sends_a_colour_or_other_letters_where_none_are_wanted(
 async def test_without_colours_the_focus_is_seen(pane: str) -> None:
     app = LabApp(settings=Settings(color=False, pane=pane))
     async with app.run_test(size=(120, 40)) as pilot:
-        app.playground.client = PaperHost(lambda status: setattr(app, "host_status", status))  # type: ignore[assignment]
+        app.playground.client = PaperClient(lambda status: setattr(app, "playground_status", status))  # type: ignore[assignment]
         await until(lambda: app.first_frame.drawn and app.focused is not None)
         await pilot.pause(0.3)
         before, held = sent(app), app.focused

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 import tui_lab
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.ui.screens.playground import HOST_GLYPHS
+from tui_lab.ui.screens.playground import STATUS_GLYPHS
 from tui_lab.ui.terminal import ascii
 from tui_lab.ui.views import plot_draw
 from tui_lab.ui.views.run import SPINNER
@@ -58,7 +58,7 @@ def test_every_character_that_the_lab_writes_has_one_in_ascii(path: Path) -> Non
 
 def test_states_stay_apart() -> None:
     verdicts = {name: glyph for name, (glyph, _) in VERDICTS.items()}
-    for table in (STATE_GLYPHS, lane_view.GLYPHS, HOST_GLYPHS, verdicts):
+    for table in (STATE_GLYPHS, lane_view.GLYPHS, STATUS_GLYPHS, verdicts):
         assert table
         for one, other in combinations(set(table.values()), 2):
             assert ascii.of(one) != ascii.of(other), (one, other)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.ui.helpers import lane_done
 from tui_lab.core.errors import LabError
 from tui_lab.decoding.records import TokenRecord
-from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
+from tui_lab.playground.messages import GenerateRequest, LaneDone, PlaygroundStatus
 from tui_lab.ui.views.saved_comparison import (
     MAX_PROMPTS,
     STATISTICS,
@@ -25,7 +25,7 @@ from tui_lab.ui.views.saved_comparison import (
     save,
 )
 
-STATUS = HostStatus("ready", model="pocket", dtype="float32", device="cpu", names=("base",))
+STATUS = PlaygroundStatus("ready", model="pocket", dtype="float32", device="cpu", names=("base",))
 
 
 def lane(text: str = "A cat.", number: int = 0, description: str = "greedy") -> LaneDone:

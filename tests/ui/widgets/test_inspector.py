@@ -307,13 +307,13 @@ async def test_models_are_asked_once_and_colour_the_text() -> None:
 
 async def test_a_refusal_is_one_sentence() -> None:
     async def judge() -> dict[str, list[ScoredToken]]:
-        raise LabError("the host was killed by SIGKILL\x1b[2J")
+        raise LabError("the process was killed by SIGKILL\x1b[2J")
 
     app, _ = screen_of(TOLD, judge=judge)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("tab")
         await until(
-            lambda: "The models cannot be queried: the host was killed by SIGKILL" in screen_text(app)
+            lambda: "The models cannot be queried: the process was killed by SIGKILL" in screen_text(app)
         )
 
 

@@ -27,7 +27,7 @@ from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.demo import recording
 from tui_lab.ui.demo.player import TICK_S, Player
-from tui_lab.ui.demo.recorded_host import RecordedHost, RecordingHost
+from tui_lab.ui.demo.recorded_client import RecordedClient, RecordingClient
 from tui_lab.ui.demo.recording import About, Recording
 from tui_lab.ui.demo.runs import DemoRun
 from tui_lab.ui.demo.script import CHAPTERS
@@ -64,11 +64,11 @@ class DemoApp(LabApp):
     ) -> None:
         super().__init__(settings=settings, problems=problems, sources=sources, pane="setup")
         self.player = Player(self, recording, pace)
-        self.recorder: RecordingHost | None = None
+        self.recorder: RecordingClient | None = None
         if recording is None:
-            self.playground.client = self.recorder = RecordingHost(self.playground.changed)
+            self.playground.client = self.recorder = RecordingClient(self.playground.changed)
         else:
-            self.playground.client = RecordedHost(
+            self.playground.client = RecordedClient(
                 recording.answers, self.playground.changed, self.player.wait
             )
 

@@ -334,8 +334,8 @@ class Player:
 
         pane = await self._playground()
         self._prompt = PROMPTS[name]
-        host = self.app.host
-        await self.wait_until(lambda: host.status.loaded or host.status.state == "died", LOADING_S)
+        client = self.app.playground_client
+        await self.wait_until(lambda: client.status.loaded or client.status.state == "died", LOADING_S)
         pane.query_one(Prompt).text = self._prompt
         pane.results = []
         pane.action_run()

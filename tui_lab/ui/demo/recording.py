@@ -41,7 +41,7 @@ class About(msgspec.Struct, frozen=True):
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
     """One line of ``answers.jsonl``: a prompt, and what the playground process sent for it. ``events`` are
-    (seconds since the request, kind, fields); ``status`` are the fields of a HostStatus."""
+    (seconds since the request, kind, fields); ``status`` are the fields of a PlaygroundStatus."""
 
     prompt: str
     lanes: tuple[str, ...]

@@ -18,7 +18,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
-from tui_lab.playground.client import HostClient
+from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, LaneDone
 from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.modal import Modal
@@ -61,7 +61,7 @@ class Blind(Modal[votes.VoteSummary | None]):
 
     def __init__(
         self,
-        host: HostClient,
+        client: PlaygroundClient,
         prompts: Sequence[str],
         lanes: tuple[str, str],
         votes_path: Path,
@@ -71,10 +71,10 @@ class Blind(Modal[votes.VoteSummary | None]):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self._host = host
-        first, second = (host.location(parse(lane).on) for lane in lanes)
+        self._client = client
+        first, second = (client.location(parse(lane).on) for lane in lanes)
         wanted = votes.BlindSettings(
-            lanes, tuple(prompts), host.wants, (first, second), system, raw, max_new_tokens
+            lanes, tuple(prompts), client.wants, (first, second), system, raw, max_new_tokens
         )
         self.session = votes.open_session(wanted, votes_path, seed)
         self._answers: dict[int, tuple[LaneDone, LaneDone]] = {}
@@ -138,7 +138,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 cut=True,
             )
             try:
-                first, second = await self._host.generate(ask, lambda _event: None)
+                first, second = await self._client.generate(ask, lambda _event: None)
             except LabError as error:
                 self._failed = str(error)
             else:
@@ -263,14 +263,14 @@ def two_lanes(lanes: Sequence[str], names: Sequence[str]) -> tuple[str, str] | N
 
 def start_blind(
     pane: AnyScreen,
-    host: HostClient,
+    client: PlaygroundClient,
     lanes: Sequence[str],
     system: str = "",
     raw: bool = False,
     max_new_tokens: int = 96,
 ) -> None:
     """Asks for the prompts and begins."""
-    chosen = two_lanes(lanes, host.status.names)
+    chosen = two_lanes(lanes, client.status.names)
     if chosen is None:
         pane.notify("A blind comparison needs two lanes that differ, or an adapter.", severity="warning")
         return
@@ -279,8 +279,8 @@ def start_blind(
         try:
             prompts = await asyncio.to_thread(votes.read_prompts, source)
             tuned = next((on for text in reversed(chosen) if (on := parse(text).on) not in ("", "base")), "")
-            path = votes.votes_path(host.location(tuned))
-            screen = Blind(host, prompts, chosen, path, system, raw, max_new_tokens)
+            path = votes.votes_path(client.location(tuned))
+            screen = Blind(client, prompts, chosen, path, system, raw, max_new_tokens)
         except LabError as error:
             pane.notify(sanitize(str(error)), severity="error", markup=False)
         else:

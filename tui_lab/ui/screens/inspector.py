@@ -13,7 +13,7 @@ from textual.widgets import Footer
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken
-from tui_lab.playground.client import HostClient
+from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, GenerationEvent, LaneDone
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
@@ -96,14 +96,14 @@ class Inspector(Modal[None]):
 
 
 def inspect_lane(
-    host: HostClient, ask: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
+    client: PlaygroundClient, ask: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
 ) -> Inspector:
-    """The inspector over a lane that a host decoded: it asks the host for what the lane did not bring, and
+    """The inspector over a lane that the playground decoded: it requests what the lane did not bring, and
     what the base and the adapters beside it make of every token."""
 
     async def judge() -> dict[str, list[ScoredToken]]:
-        names = list(dict.fromkeys(("base", done.on or "base", *host.status.names)))[:MOST_MODELS]
-        judged = await host.score_tokens(done.prompt_token_ids, done.token_ids, names)
+        names = list(dict.fromkeys(("base", done.on or "base", *client.status.names)))[:MOST_MODELS]
+        judged = await client.score_tokens(done.prompt_token_ids, done.token_ids, names)
         return dict(zip(names, judged, strict=True))
 
     async def details() -> tuple[LaneDone, list[Beams]]:
@@ -114,7 +114,7 @@ def inspect_lane(
                 steps.append(event)
 
         # alone in its batch, from the same seed, it says the same again (but for rounding in half precision)
-        again = await host.generate(
+        again = await client.generate(
             msgspec.structs.replace(ask, lanes=(done.description,), details=True), hear
         )
         return merged(done, again[0]), steps

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 from tui_lab.runs.folder import Run
 
 if TYPE_CHECKING:
-    from tui_lab.playground.client import HostClient
+    from tui_lab.playground.client import PlaygroundClient
 
 
-async def load_base(host: HostClient, run: Run) -> None:
+async def load_base(client: PlaygroundClient, run: Run) -> None:
     """Loads the model that a run began with, unless it is there. Raises LabError."""
     recipe = run.recipe()
-    if host.wants != recipe.model:
-        await host.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
+    if client.wants != recipe.model:
+        await client.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
 
 
-async def load_tuned(host: HostClient, run: Run, location: str = "") -> str:
+async def load_tuned(client: PlaygroundClient, run: Run, location: str = "") -> str:
     """Loads what a run left beside its base; the name that lanes know it by. ``location``: how people named
     the run. Raises LabError."""
-    await load_base(host, run)
-    names = host.status.names
+    await load_base(client, run)
+    names = client.status.names
     name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)
-    await host.add(name, location or str(run.path))
+    await client.add(name, location or str(run.path))
     return name

@@ -22,8 +22,8 @@ from tui_lab.decoding.strategies import FAMILIES, PRESETS, Lane
 from tui_lab.playground.messages import (
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
+    PlaygroundStatus,
     PromptTooLongError,
 )
 from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
@@ -37,12 +37,12 @@ from tui_lab.ui.widgets.prompt import Prompt
 from tui_lab.ui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
-    from tui_lab.playground.client import HostClient
+    from tui_lab.playground.client import PlaygroundClient
 
 FIRST_PROMPT = "Tell me a story about a cat."
 FIRST_SET = "six classics"
 FIRST_TOKENS = 64
-HOST_GLYPHS = {"off": "·", "starting": "◌", "loading": "◌", "ready": "✓", "busy": "▶", "died": "✗"}
+STATUS_GLYPHS = {"off": "·", "starting": "◌", "loading": "◌", "ready": "✓", "busy": "▶", "died": "✗"}
 HOST_COLOURS = {"busy": "$state-running", "died": "$state-failed", "ready": "$state-finished"}
 LANE_ACTIONS = {
     each.action.partition("(")[0]
@@ -59,7 +59,7 @@ class PlaygroundPane(Pane):
     BINDINGS = bindings("playground")
     DEFAULT_CSS = """
     PlaygroundPane.-short #prompt { height: 4; }
-    PlaygroundPane #host { height: 1; padding: 0 1; background: $surface; }
+    PlaygroundPane #model-status { height: 1; padding: 0 1; background: $surface; }
     PlaygroundPane #lanes { height: 1fr; layout: grid; grid-size: 1 1; grid-gutter: 0 1; }
     """
 
@@ -72,16 +72,16 @@ class PlaygroundPane(Pane):
         self.history = History()
         self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
         self.results: list[LaneDone] = []
-        self._host_shown: Content | None = None
+        self._status_shown: Content | None = None
 
     @property
-    def host(self) -> HostClient:
-        return self.lab.host
+    def client(self) -> PlaygroundClient:
+        return self.lab.playground_client
 
     def compose_body(self) -> ComposeResult:
         prompts = self.history.prompts
         yield Prompt(prompts[-1] if prompts else FIRST_PROMPT, id="prompt")
-        yield Static(id="host")
+        yield Static(id="model-status")
         yield TabBar()
         with Container(id="lanes"):
             yield from self.views
@@ -89,17 +89,17 @@ class PlaygroundPane(Pane):
     def on_mount(self) -> None:
         self.query_one(Prompt).border_title = "Prompt"
         self.query_one(Prompt).select_all()
-        self.watch(self.app, "host_status", self._draw_host)
+        self.watch(self.app, "playground_status", self._draw_status)
         self._draw_settings()
         self.lab.after_first_frame(self._warm_up)
 
-    @work(group="host", exit_on_error=False)
+    @work(group="playground", exit_on_error=False)
     async def _warm_up(self) -> None:
         """The bundled model is small: it is there before the first prompt is typed."""
-        if self.host.wants:
+        if self.client.wants:
             return
         try:
-            await self.host.load("pocket")
+            await self.client.load("pocket")
         except LabError as error:
             self.notice(error, "error")
 
@@ -156,8 +156,8 @@ class PlaygroundPane(Pane):
         ]
         self.query_one(Prompt).border_subtitle = " · ".join(words)
 
-    def _draw_host(self, known: HostStatus | None) -> None:
-        status = known or HostStatus()
+    def _draw_status(self, known: PlaygroundStatus | None) -> None:
+        status = known or PlaygroundStatus()
         parts = []
         if status.loaded:
             precision = "nf4" if status.quantization == "nf4" else status.dtype
@@ -168,16 +168,16 @@ class PlaygroundPane(Pane):
         elif not parts:
             parts.append(
                 f"no model is loaded: {keys_of('prompt.send', self.keymap)} loads the last one"
-                if self.host.wants
+                if self.client.wants
                 else empty.no_model(self.keymap)
             )
-        state = f"{HOST_GLYPHS[status.state]} {status.state}"
+        state = f"{STATUS_GLYPHS[status.state]} {status.state}"
         shown = Content.assemble(
             (state, f"bold {HOST_COLOURS.get(status.state, '')}"), "  ", sanitize(" · ".join(parts))
         )
-        if shown != self._host_shown:
-            self._host_shown = shown
-            self.query_one("#host", Static).update(shown, layout=False)
+        if shown != self._status_shown:
+            self._status_shown = shown
+            self.query_one("#model-status", Static).update(shown, layout=False)
 
     @on(events.DescendantFocus)
     def _focused(self, event: events.DescendantFocus) -> None:
@@ -238,9 +238,9 @@ class PlaygroundPane(Pane):
                 view.begin()
         self._draw_tabs()
         try:
-            if not self.host.wants:
-                await self.host.load("pocket")
-            self.results = await self.host.generate(
+            if not self.client.wants:
+                await self.client.load("pocket")
+            self.results = await self.client.generate(
                 ask, partial(self._heard, views), lambda _length: self._remember(ask.prompt)
             )
             for done in self.results:
@@ -281,7 +281,7 @@ class PlaygroundPane(Pane):
         self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
 
     def action_stop(self) -> None:
-        self.host.stop()
+        self.client.stop()
 
     # ------------------------------------------------------------------ lanes
 
@@ -339,7 +339,7 @@ class PlaygroundPane(Pane):
         self._arrange()
 
     def action_sets(self) -> None:
-        sets = places.presets(self.host.status.names)
+        sets = places.presets(self.client.status.names)
 
         async def take(number: int | None) -> None:
             if number is not None and number >= 0:
@@ -397,18 +397,18 @@ class PlaygroundPane(Pane):
     def action_model(self) -> None:
         from tui_lab.ui.screens.pick_model import PickModel
 
-        self.app.push_screen(PickModel(self.host.wants or "pocket"), self._load)
+        self.app.push_screen(PickModel(self.client.wants or "pocket"), self._load)
 
     def _load(self, wanted: tuple[str, str] | None) -> None:
         if wanted is not None:
             model, precision = wanted
             self._load_model(model, precision)
 
-    @work(exclusive=True, group="host", exit_on_error=False)
+    @work(exclusive=True, group="playground", exit_on_error=False)
     async def _load_model(self, model: str, precision: str = "auto") -> None:
         quantization, dtype = ("nf4", "auto") if precision == "nf4" else ("none", precision)
         try:
-            status = await self.host.load(model, quantization=quantization, dtype=dtype)
+            status = await self.client.load(model, quantization=quantization, dtype=dtype)
         except LabError as error:
             self.notice(error, "error")
             return
@@ -418,7 +418,7 @@ class PlaygroundPane(Pane):
 
     async def _drop_lost_lanes(self) -> None:
         """Lanes on what is not loaded any more run on the base again."""
-        names = self.host.status.names
+        names = self.client.status.names
         if any(view.lane.on and view.lane.on not in names for view in self.views):
             await self.set_lanes(PRESETS[FIRST_SET])
 
@@ -431,24 +431,24 @@ class PlaygroundPane(Pane):
 
         self.app.push_screen(RunList(self.lab.run_id), take)
 
-    @work(exclusive=True, group="host", exit_on_error=False)
+    @work(exclusive=True, group="playground", exit_on_error=False)
     async def compare_run(self, run_id: str) -> None:
         """Loads what a run left beside its base, and lanes that show the difference."""
         from tui_lab.runs.folder import open_run
         from tui_lab.ui.screens.load_adapter import load_tuned
 
         try:
-            name = await load_tuned(self.host, open_run(run_id), run_id)
+            name = await load_tuned(self.client, open_run(run_id), run_id)
         except LabError as error:
             self.notice(error, "error")
             return
         await self.set_lanes(places.base_against(name))
         self.notice(f"Run {run_id} is loaded as {name!r}, together with its base.")
 
-    @work(exclusive=True, group="host", exit_on_error=False)
+    @work(exclusive=True, group="playground", exit_on_error=False)
     async def action_unload(self) -> None:
         try:
-            await self.host.unload()
+            await self.client.unload()
         except LabError as error:
             self.notice(error, "error")
 
@@ -465,10 +465,10 @@ class PlaygroundPane(Pane):
         if self.asked is None or not self.results:
             self.notice("There is nothing to save yet: run a prompt first.", "warning")
             return
-        self._save(self.asked, self.host.status, list(self.results))
+        self._save(self.asked, self.client.status, list(self.results))
 
     @work(thread=True, group="save", exit_on_error=False)
-    def _save(self, ask: GenerateRequest, status: HostStatus, results: list[LaneDone]) -> None:
+    def _save(self, ask: GenerateRequest, status: PlaygroundStatus, results: list[LaneDone]) -> None:
         try:
             text, severity = f"Saved as {save(ask, status, results)} and .json beside it.", "information"
         except LabError as error:
@@ -484,10 +484,10 @@ class PlaygroundPane(Pane):
             return
         from tui_lab.ui.screens.inspector import inspect_lane
 
-        self.app.push_screen(inspect_lane(self.host, self.asked, view.done, view.beams))
+        self.app.push_screen(inspect_lane(self.client, self.asked, view.done, view.beams))
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind
 
         lanes = tuple(view.lane.text for view in self.views)
-        start_blind(self, self.host, lanes, self.system, self.raw, self.max_new_tokens)
+        start_blind(self, self.client, lanes, self.system, self.raw, self.max_new_tokens)

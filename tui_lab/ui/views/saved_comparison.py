@@ -16,7 +16,7 @@ from tui_lab.core.format import decimal
 from tui_lab.core.paths import data_dir
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
-from tui_lab.playground.messages import GenerateRequest, HostStatus, LaneDone
+from tui_lab.playground.messages import GenerateRequest, LaneDone, PlaygroundStatus
 
 #: Size of the prompt history.
 MAX_PROMPTS = 200
@@ -45,12 +45,12 @@ def figures(done: LaneDone) -> dict[str, str]:
     }
 
 
-def as_markdown(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone]) -> str:
     """The comparison as Markdown. Text of models is fenced, so that it is not read as Markdown."""
     title = f"# {len(lanes)} decodings of one prompt"
-    nf4 = ", 4-bit NF4" if host.quantization == "nf4" else ""
+    nf4 = ", 4-bit NF4" if status.quantization == "nf4" else ""
     how = (
-        f"Model: {sanitize(host.model)}, {host.dtype}{nf4}, on {host.device}. "
+        f"Model: {sanitize(status.model)}, {status.dtype}{nf4}, on {status.device}. "
         f"Chat template: {'off' if ask.raw else 'on'}. At most {ask.max_new_tokens} new tokens."
     )
     parts = [title, how, "## Prompt", _fenced(ask.prompt)]
@@ -75,9 +75,9 @@ def _fenced(text: str) -> str:
     return f"{fence}text\n{sanitize(text, keep_newlines=True)}\n{fence}"
 
 
-def as_json(ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone]) -> str:
+def as_json(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone]) -> str:
     """The comparison as JSON: the exact texts, every token with its log-probability."""
-    how = {name: getattr(host, name) for name in ("model", "dtype", "quantization", "device")}
+    how = {name: getattr(status, name) for name in ("model", "dtype", "quantization", "device")}
     whole = {**how, "ask": _fields(ask), "lanes": [_fields(done) for done in lanes]}
     return json.dumps(jsonable(whole), ensure_ascii=True, indent=1)
 
@@ -88,7 +88,7 @@ def _fields(record: msgspec.Struct) -> dict[str, Any]:
 
 
 def save(
-    ask: GenerateRequest, host: HostStatus, lanes: Sequence[LaneDone], folder: Path | None = None
+    ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone], folder: Path | None = None
 ) -> Path:
     """Writes both files; returns the path of the Markdown. Raises LabError."""
     folder = folder or data_dir() / "comparisons"
@@ -100,8 +100,8 @@ def save(
             if not path.exists():
                 break
             path = folder / f"{stem}-{count}.md"
-        write_atomically(path, as_markdown(ask, host, lanes))
-        write_atomically(path.with_suffix(".json"), as_json(ask, host, lanes))
+        write_atomically(path, as_markdown(ask, status, lanes))
+        write_atomically(path.with_suffix(".json"), as_json(ask, status, lanes))
     except OSError as error:
         raise LabError(f"the comparison cannot be saved in {folder}: {error.strerror or error}") from None
     return path

@@ -1,6 +1,6 @@
-"""A stand-in for the host's worker that needs no model: every lane says English words at one and the same
-rate, so that what the lab writes does not depend on how busy this machine is. All else of the host is real:
-its process, its messages, ten portions a second, a beam lane whose text is told anew at every step."""
+"""A stand-in for the playground's worker that needs no model: every lane streams English words at one and the
+same rate, so that what the lab writes does not depend on how busy this machine is. All else of the process is
+real: its messages, ten portions a second, a beam lane whose text is sent anew at every step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tui_lab.playground.messages import (
     Generated,
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
     LoadRequest,
+    PlaygroundStatus,
     PromptLength,
     Tokens,
 )
@@ -39,13 +39,15 @@ class Worker:
     """See the module's docstring."""
 
     def __init__(self) -> None:
-        self.status = HostStatus("ready")
+        self.status = PlaygroundStatus("ready")
 
     def load(self, request: LoadRequest, on_progress: Callable[[str], None]) -> None:
-        self.status = HostStatus("ready", "", "steady", "float32", "none", "cpu", ("base",), 17 << 20, 4096)
+        self.status = PlaygroundStatus(
+            "ready", "", "steady", "float32", "none", "cpu", ("base",), 17 << 20, 4096
+        )
 
     def unload(self) -> None:
-        self.status = HostStatus("ready")
+        self.status = PlaygroundStatus("ready")
 
     def generate(
         self,

@@ -1,4 +1,4 @@
-"""Puts the worker beside this file into a started host: see ``terminal.environment``."""
+"""Puts the worker beside this file into a started playground process: see ``terminal.environment``."""
 
 from pathlib import Path
 

@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain, jsonable
 from tui_lab.decoding.records import ScoredToken
-from tui_lab.playground.client import HostClient
+from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import (
     DETAILS,
     GenerateRequest,
     GenerationEvent,
-    HostStatus,
     LaneDone,
+    PlaygroundStatus,
     PromptLength,
     WorkerStatus,
     event_fields,
@@ -33,12 +33,12 @@ from tui_lab.ui.demo.recording import RecordedAnswer
 #: An answer that took longer than this many seconds is played back in this time.
 MAX_PLAYBACK_S = 6.0
 
-StatusCallback = Callable[[HostStatus], None]
+StatusCallback = Callable[[PlaygroundStatus], None]
 EventCallback = Callable[[GenerationEvent], None]
 PromptCallback = Callable[[PromptLength], None]
 
 
-class RecordingHost(HostClient):
+class RecordingClient(PlaygroundClient):
     """The client of a live demo. It keeps every answer with the times of its events."""
 
     def __init__(self, on_change: StatusCallback) -> None:
@@ -73,7 +73,7 @@ class RecordingHost(HostClient):
         path.write_text("".join(lines), encoding="utf-8")
 
 
-class RecordedHost(HostClient):
+class RecordedClient(PlaygroundClient):
     """The client of a replay. ``wait`` lets demo time pass, which stands still while the demo is paused."""
 
     def __init__(
@@ -87,9 +87,11 @@ class RecordedHost(HostClient):
         self._is_stopped = False
         self._model = ""
         self._locations: dict[str, str] = {}  # of adapters, by name
-        self._recorded = from_plain(answers[0].status if answers else {}, HostStatus, "the recorded status")
+        self._recorded = from_plain(
+            answers[0].status if answers else {}, PlaygroundStatus, "the recorded status"
+        )
 
-    def _set_status(self, state: WorkerStatus, names: tuple[str, ...]) -> HostStatus:
+    def _set_status(self, state: WorkerStatus, names: tuple[str, ...]) -> PlaygroundStatus:
         self.status = replace(self._recorded, state=state, text="recorded earlier", names=names)
         self.on_change(self.status)
         return self.status
@@ -109,16 +111,16 @@ class RecordedHost(HostClient):
         quantization: str = "none",
         dtype: str = "auto",
         allow_large: bool = False,
-    ) -> HostStatus:
+    ) -> PlaygroundStatus:
         del revision, quantization, dtype, allow_large  # the recording has one model
         self._model, self._locations = model, {}
         return self._set_status("ready", ("base",))
 
-    async def add(self, name: str, location: str) -> HostStatus:
+    async def add(self, name: str, location: str) -> PlaygroundStatus:
         self._locations[name] = location
         return self._set_status("ready", (*self.status.names, name))
 
-    async def remove(self, name: str) -> HostStatus:
+    async def remove(self, name: str) -> PlaygroundStatus:
         self._locations.pop(name, None)
         return self._set_status("ready", tuple(each for each in self.status.names if each != name))
 
