@@ -66,15 +66,16 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line's jobs answer in this process, which has the libraries: seconds less a job. Each job
-    has a test that starts it as the child it is."""
+    """The command line's jobs answer in this process, which has the libraries: seconds less a job. That each
+    job is a program which answers: tests/cli/test_jobs.py and tests/core/test_job_client.py."""
 
     def run_job(
         module: str, request: Any, environment: Mapping[str, str] | None = None, *, answer: Any = dict
     ) -> Any:
         assert not environment
         out = io.StringIO()
-        handle = importlib.import_module(module).handle
+        job = importlib.import_module(module)
+        handle = getattr(job, "handle", None) or job.preview
         request_type = next(iter(get_type_hints(handle).values()))
         job_protocol.run(handle, io.StringIO(records.to_json(request) + "\n"), out, request_type)
         last = json.loads(out.getvalue().splitlines()[-1])

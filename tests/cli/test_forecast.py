@@ -221,9 +221,8 @@ def test_train_tells_of_the_gpu_that_it_takes(
     assert plain["free_bytes"] == free_gib << 30
 
 
-@pytest.mark.slow
-def test_the_probe_counts_what_the_formula_predicts(lab: Answer) -> None:
-    """The real job as a child process, on the bundled model."""
+def test_the_probe_counts_what_the_formula_predicts(lab: Answer, jobs_here: None) -> None:
+    """The real job, on the bundled model."""
     code, out, _ = lab("forecast", "--preset", "minute", "--gpu", "L4", "--probe", "--json")
     found = json.loads(out)
     assert code == 0

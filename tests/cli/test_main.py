@@ -4,7 +4,6 @@ event log without a model."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -15,13 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tui_lab.cli.main import main
+from tests.cli.helpers import lab
 from tui_lab.doctor import packages
 from tui_lab.doctor.check import ChildFailed
 from tui_lab.recipes.presets import make_recipe
@@ -43,23 +41,6 @@ def own_places(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for run in folder.list_runs(runs_dir):
         if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
-
-
-def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line in this process, with both streams captured."""
-    out, err = io.StringIO(), io.StringIO()
-    with Path(os.devnull).open() as nothing, redirect_stdout(out), redirect_stderr(err):
-        before, sys.stdin = sys.stdin, nothing
-        environment = dict(os.environ)
-        try:
-            code = main(arguments)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            sys.stdin = before
-            os.environ.clear()
-            os.environ.update(environment)  # a command exports its settings
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def lab_process(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -555,7 +536,7 @@ def test_on_a_terminal_it_is_drawn_in_place_and_hostile_text_stays_text(fake_wor
 # jobs
 
 
-def test_data_preview_shows_what_is_trained(tmp_path: Path) -> None:
+def test_data_preview_shows_what_is_trained(tmp_path: Path, jobs_here: None) -> None:
     rows = [{"question": f"What is {n} plus {n}?", "answer": f"{n + n}"} for n in range(8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = lab("data", "preview", str(tmp_path / "rows.jsonl"), "--rows", "1")
@@ -565,7 +546,7 @@ def test_data_preview_shows_what_is_trained(tmp_path: Path) -> None:
     assert "0" in trained and "plus" not in trained
 
 
-def test_data_preview_refuses_with_one_sentence(tmp_path: Path) -> None:
+def test_data_preview_refuses_with_one_sentence(tmp_path: Path, jobs_here: None) -> None:
     (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a": \n')
     assert "line 2" in sentence(lab("data", "preview", str(tmp_path / "bad.jsonl")))
     assert "nothing.jsonl" in sentence(lab("data", "preview", str(tmp_path / "nothing.jsonl")))

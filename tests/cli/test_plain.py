@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import string
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.cli.helpers import lab
 from tests.records import parse
 from tui_lab.cli import plain
 from tui_lab.cli.plain import Sentences
@@ -158,16 +157,6 @@ def test_damaged_events_are_passed_over_and_sentences_stay_on_a_line(
     listener.hear(kind, **fields)
     listener.wait(2)
     assert all(sanitize(text) == text for _, text in listener.said)
-
-
-def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tui_lab", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def read_aloud(text: str) -> list[str]:

@@ -1,19 +1,18 @@
-"""``tui-lab queue`` and ``tui-lab sweep`` as people and scripts use them, in processes of their own; the runs
-are tests/fake_worker: real logs without a model."""
+"""``tui-lab queue`` and ``tui-lab sweep`` as people and scripts use them; the runner of the queue and the
+runs (tests/fake_worker: real logs without a model) are processes."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.helpers import lab
 from tui_lab.runs import folder
 from tui_lab.runs.folder import is_locked
 from tui_lab.runs.queue import queue
@@ -32,13 +31,6 @@ def own_places(
     for run in folder.list_runs(runs_dir):
         if is_locked(run) and (started := Watcher(run).read_all().started) and (pid := started.pid):
             os.kill(int(pid), signal.SIGKILL)
-
-
-def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tui_lab", *arguments],
-        capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 def test_a_sweep_from_the_grid_to_its_table(runs_dir: Path) -> None:

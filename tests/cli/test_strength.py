@@ -56,7 +56,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_sweep_for_programs_and_then_for_people(
-    run: folder.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: folder.Run, jobs_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["strength", "tuned", "--strengths", "0.5,1", "--limit", "24", "--keep", "0.9"]
     assert main.main([*words, "--json"]) == 0

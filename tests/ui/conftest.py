@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import textual._wait
+from textual.css import stylesheet
+from textual.css.model import RuleSet
+from textual.css.tokenize import Token
 
 from tui_lab.hardware import memory_budget
 from tui_lab.ui.views.welcome import MARK
@@ -14,6 +18,29 @@ from tui_lab.ui.views.welcome import MARK
 # as well, and the suite presses thousands of keys.
 textual._wait.SLEEP_GRANULARITY /= 4
 textual._wait.SLEEP_IDLE /= 4
+
+# Each app parses the same style sheets, a third of its start: the tests start hundreds of apps.
+_parse, _tokenize = stylesheet.parse, stylesheet.tokenize_values
+_tokens: dict[tuple[tuple[str, str], ...], dict[str, list[Token]]] = {}
+_rules: dict[tuple[object, ...], tuple[RuleSet, ...]] = {}
+
+
+def _tokenize_once(variables: dict[str, str]) -> dict[str, list[Token]]:
+    key = tuple(variables.items())
+    if key not in _tokens:
+        _tokens[key] = _tokenize(variables)
+    return _tokens[key]
+
+
+def _parse_once(*text: Any, variable_tokens: dict[str, list[Token]], **options: Any) -> tuple[RuleSet, ...]:
+    key = (*text, id(variable_tokens), *options.items())  # the tokens live as long as the tests
+    if key not in _rules:
+        _rules[key] = tuple(_parse(*text, variable_tokens=variable_tokens, **options))
+    return _rules[key]
+
+
+cast("Any", stylesheet).tokenize_values = _tokenize_once
+cast("Any", stylesheet).parse = _parse_once
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,11 @@ one of them."""
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import queue
-import re
 import threading
 from collections.abc import Iterator, Mapping
+from types import CodeType
 from typing import IO, Any, cast
 
 from textual import content, keys
@@ -63,12 +62,26 @@ REPLACED: tuple[tuple[object, str], ...] = (
 )
 
 
+def _names_in(owner: object) -> set[str]:
+    """The names that a class or a module defines or its functions use."""
+    names = set(vars(owner))
+    codes = [
+        code
+        for each in vars(owner).values()
+        if (code := getattr(inspect.unwrap(getattr(each, "fget", each)), "__code__", None)) is not None
+    ]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return names
+
+
 def missing_names() -> list[str]:
     """A sentence for each private name that the installed Textual does not have."""
     found = []
-    source_of = functools.cache(inspect.getsource)  # slow: it parses the whole module
     for owner, name, use in PRIVATE_NAMES:
-        if not re.search(rf"\b{name}\b", source_of(cast("Any", owner))):
+        if name not in _names_in(owner):
             where = getattr(owner, "__name__", str(owner))
             found.append(f"Textual has no {where}.{name} any more, which the lab uses for: {use}.")
     return found
