@@ -23,7 +23,7 @@ lab: setup
 demo: setup
 	@$(BIN)/tui-lab demo $(ARGS)
 
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test: setup
 	$(PYTEST) $(ARGS)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -31,6 +31,8 @@ settings.register_profile("ci", settings.get_profile("test"))
 settings.register_profile("fuzz", max_examples=1_000, **_CHECKS)
 settings.load_profile(os.environ.get("TUI_LAB_HYPOTHESIS_PROFILE", "test"))
 
+#: New modules after which what is loaded is frozen again: transformers and trl import much at first use.
+MANY_MODULES = 100
 FAKE_WORKER = Path(__file__).parent / "fake_worker"
 
 
@@ -39,10 +41,28 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return getattr(val, "__name__", argname) if callable(val) and not isinstance(val, type) else None
 
 
-def pytest_collection_finish() -> None:
-    """What the tests import lives as long as they: a full garbage collection, which the package makes after
-    it has freed a model, need not look at torch's hundreds of thousands of objects."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Imports without garbage collections, which find nothing there and cost a second of a core."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        _freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    if len(sys.modules) > _freeze.modules + MANY_MODULES:  # type: ignore[attr-defined]
+        _freeze()
+
+
+def _freeze() -> None:
+    """Exempts everything that is loaded from collections: each full one would look at half a million objects
+    of the libraries (0.3 s), and accelerate asks for one in every training."""
+    gc.collect()
     gc.freeze()
+    _freeze.modules = len(sys.modules)  # type: ignore[attr-defined]
 
 
 @pytest.fixture

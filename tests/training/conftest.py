@@ -97,10 +97,13 @@ def recipe_for(**values: Any) -> Recipe:
 
 @pytest.fixture
 def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
-    """Builds the trainer of a recipe over the tiny Llama, as a run does."""
+    """Builds the trainer of a recipe over the tiny Llama, as a run does; it ``saves`` only if told to."""
 
     def make(
-        recipe: Recipe, after_step: Any = lambda trainer: None, folder: str = "checkpoints"
+        recipe: Recipe,
+        after_step: Any = lambda trainer: None,
+        folder: str = "checkpoints",
+        saves: bool = False,
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
@@ -122,6 +125,8 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
             hooks=TrainerHooks(after_step=after_step),
         )
         trainer.args.eval_steps = trainer.args.save_steps = 1_000
+        if not saves:  # a checkpoint at the end takes longer than the steps
+            trainer.args.save_strategy = "no"
         return trainer
 
     return make

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,10 +14,12 @@ import pytest
 
 from tests.records import read_log
 from tests.training.test_attempt import DEADLINE_S, ended, kinds, make_run, texts, until  # noqa: F401
+from tests.training.warm_start import SERVER
 from tui_lab.runs import changes, folder, launch
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.state import Watcher
 from tui_lab.runs.storage import FolderGone
+from tui_lab.training.__main__ import main
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
 
@@ -26,19 +27,21 @@ from tui_lab.training.distributed import ProcessGroup
 LIMIT_BYTES = 150_000
 
 
+def limited(path: str) -> None:
+    """A run process whose files cannot grow beyond the limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES))
+    sys.exit(main([path]))
+
+
 def test_no_room_is_a_clear_end_and_the_run_goes_on_with_a_changed_recipe(
     make_run: Callable[..., folder.Run],  # noqa: F811
 ) -> None:
     run = make_run(max_steps=6, eval_steps=2, sample_steps=6)
-    process = subprocess.run(
-        [sys.executable, "-m", "tui_lab.training", str(run.path)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES)),
-        capture_output=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    process = SERVER.Process(target=limited, args=(str(run.path),), daemon=True)
+    process.start()
+    process.join(DEADLINE_S)
     state = Watcher(run).read_all()
-    assert process.returncode == 1
+    assert process.exitcode == 1
     assert state.end.state == "failed" and state.step == 2
     assert "resume" in state.end.message and str(run.path) in state.end.message
     assert "Traceback" not in state.end.message and "\n" not in state.end.message

@@ -106,7 +106,7 @@ def test_three_rows_of_the_table_come_out_again() -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
         table = memory_table.load()
-        quick = [row for row in table["rows"] if "refused" not in row and row["seconds"] < 4]
+        quick = [row for row in table["rows"] if "refused" not in row and row["seconds"] < 2]
         for row in random.Random(len(quick)).sample(quick, 3):
             again = memory_table.measure(row["model"], row["recipe"], row["device"])
             assert again["peak_bytes"] == pytest.approx(row["peak_bytes"], rel=1e-3), row["recipe"]
@@ -141,10 +141,10 @@ def test_a_model_that_nobody_knows_is_one_sentence(monkeypatch: pytest.MonkeyPat
 
 def test_more_tokens_take_more() -> None:
     peaks = []
-    for length in (64, 128, 256):
+    for length in (64, 256):
         recipe, values = settled("llama", {**CASES["kept"], "max_length": length})
         peaks.append(memory_probe.probe(config_of("llama"), recipe, values, "cuda").peak_bytes)
-    assert peaks == sorted(peaks) and not math.isclose(peaks[0], peaks[2], rel_tol=0.2)
+    assert peaks == sorted(peaks) and not math.isclose(peaks[0], peaks[1], rel_tol=0.2)
 
 
 def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
@@ -158,11 +158,11 @@ def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
                 "cuda",
             )
         )
-        for layers in (2, 4, 7)
+        for layers in (1, 2, 4)
     }
-    drawn = memory_table.straight(probed[2], probed[4], 2, 4, 7)
-    assert drawn["peak_bytes"] == pytest.approx(probed[7]["peak_bytes"], rel=2e-3)
-    assert drawn["saved_bytes"] == pytest.approx(probed[7]["saved_bytes"], rel=2e-3)
+    drawn = memory_table.straight(probed[1], probed[2], 1, 2, 4)
+    assert drawn["peak_bytes"] == pytest.approx(probed[4]["peak_bytes"], rel=2e-3)
+    assert drawn["saved_bytes"] == pytest.approx(probed[4]["saved_bytes"], rel=2e-3)
 
 
 @pytest.mark.gpu

@@ -90,7 +90,7 @@ def test_the_best_checkpoint_is_kept_and_a_lost_one_is_looked_for_anew(
     recipe = recipe_for(max_steps=6, save_total_limit=1, learning_rate=1.0, max_grad_norm=0.0, optim="sgd")
 
     def often(folder: str) -> LabTrainer:
-        trainer = make_trainer(recipe, folder=folder)
+        trainer = make_trainer(recipe, folder=folder, saves=True)
         trainer.args.eval_steps = trainer.args.save_steps = 2
         losses = iter([1.0, 3.0, 2.0, 4.0, 5.0, 6.0])
         trainer.validation_loss = lambda: next(losses)  # type: ignore[method-assign]
@@ -151,7 +151,7 @@ def test_early_stopping_goes_on_counting(make_trainer: Callable[..., LabTrainer]
     recipe = recipe_for(max_steps=20, early_stopping_patience=3)
 
     def watched(bad: int) -> LabTrainer:
-        trainer = make_trainer(recipe, lambda t: stop(t, bad), folder="broken")
+        trainer = make_trainer(recipe, lambda t: stop(t, bad), folder="broken", saves=True)
         trainer.args.eval_steps = trainer.args.save_steps = 2
         trainer.args.load_best_model_at_end = True
         trainer.validation_loss = lambda: float(trainer.state.global_step)  # type: ignore[method-assign]

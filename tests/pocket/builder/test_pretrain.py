@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tui_lab.pocket.builder import pretrain
 from tui_lab.pocket.builder.tokenizer import Encoder, load_tokenizer
@@ -58,9 +59,17 @@ def test_the_weighted_loss_by_hand() -> None:
     assert pretrain.weighted_loss(logits, ids, weights).item() == pytest.approx(by_hand.item(), abs=1e-6)
 
 
+def small_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """A Llama as the shipped one, of one layer."""
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **sizes))
+
+
 def test_a_cut_off_training_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pretrain, "new_model", small_model)
     monkeypatch.setattr(pretrain, "BLOCK_STEPS", 2)
     monkeypatch.setattr(pretrain, "TOKENS_A_STEP", 2048)
     tokenizer, plan = load_tokenizer(), pretrain.Plan(seed=2, steps=4)
