@@ -106,7 +106,7 @@ def test_three_rows_of_the_table_come_out_again() -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
         table = memory_table.load()
-        quick = [row for row in table["rows"] if "refused" not in row and row["seconds"] < 2]
+        quick = [row for row in table["rows"] if "refused" not in row and row["seconds"] < 4]
         for row in random.Random(len(quick)).sample(quick, 3):
             again = memory_table.measure(row["model"], row["recipe"], row["device"])
             assert again["peak_bytes"] == pytest.approx(row["peak_bytes"], rel=1e-3), row["recipe"]
