@@ -15,6 +15,7 @@ from tui_lab.hardware.gpu import Gpu, GpuProcess, ProcessUse
 from tui_lab.hardware.telemetry import (
     MAX_GAP_S,
     EnergyMeter,
+    ProcessRecord,
     TelemetryWindow,
     match_uuids,
     memory_shares,
@@ -294,22 +295,18 @@ def test_a_record_has_means_and_for_memory_the_highest() -> None:
     window.add([second], [(4, 5)], None)
     window.add([third], [(2, 5)], ProcessUse(90, 50.0))
     assert not window.empty
-    record = window.flush()
-    [gpu] = record["gpus"]
-    assert record["process"] == {"resident_bytes": 100, "cpu_percent": 100.0}
-    assert (gpu["used_bytes"], gpu["total_bytes"], gpu["own_bytes"], gpu["others_bytes"]) == (9, 24, 4, 5)
-    assert (gpu["utilization_percent"], gpu["power_w"], gpu["temperature_c"]) == (90.0, 166.7, 70.0)
-    assert gpu["throttle"] == ["heat", "power limit"]
-    assert (gpu["pcie_rx_bytes_s"], gpu["pcie_tx_bytes_s"]) == (10, 20)  # of the one look that asked
-    assert window.empty and window.flush() == {
-        "gpus": [],
-        "process": {"resident_bytes": None, "cpu_percent": None},
-    }
+    [gpu], process = window.flush()
+    assert process == ProcessRecord(100, 100.0)
+    assert (gpu.used_bytes, gpu.total_bytes, gpu.own_bytes, gpu.others_bytes) == (9, 24, 4, 5)
+    assert (gpu.utilization_percent, gpu.power_w, gpu.temperature_c) == (90.0, 166.7, 70.0)
+    assert gpu.throttle == ["heat", "power limit"]
+    assert (gpu.pcie_rx_bytes_s, gpu.pcie_tx_bytes_s) == (10, 20)  # of the one look that asked
+    assert window.empty and window.flush() == ([], ProcessRecord())
 
 
 def test_a_share_that_is_not_known_any_more_is_not_told() -> None:
     window = TelemetryWindow()
     window.add([card()], [(3, 2)], None)
     window.add([card()], [(None, None)], None)
-    [gpu] = window.flush()["gpus"]
-    assert (gpu["own_bytes"], gpu["others_bytes"]) == (None, None)
+    [gpu], _ = window.flush()
+    assert (gpu.own_bytes, gpu.others_bytes) == (None, None)

@@ -15,7 +15,7 @@ from tui_lab.training.probe_plan import (
     ItemProbeResult,
     ProbeCosts,
     ProbeSchedule,
-    items_to_ask,
+    items_to_score,
     kl_size,
     make_schedule,
     steps_of,
@@ -101,10 +101,10 @@ def test_sizes_of_the_base_record_follow_the_time_there_is() -> None:
     assert kl_size(36_000, 1e-5, 0.03) == (32, 256)
     assert kl_size(30, 1e-4, 0.03) == (32, 64)
     assert kl_size(1, 1.0, 0.03) == (4, 32)
-    assert items_to_ask(36_000, 0.01, 0.03) == 500
-    assert items_to_ask(30, 0.004, 0.03) == 250
-    assert items_to_ask(3_000, 0.2, 0.03) == 109
-    assert items_to_ask(0.1, 1.0, 0.03) == LEAST_ITEMS
+    assert items_to_score(36_000, 0.01, 0.03) == 500
+    assert items_to_score(30, 0.004, 0.03) == 250
+    assert items_to_score(3_000, 0.2, 0.03) == 109
+    assert items_to_score(0.1, 1.0, 0.03) == LEAST_ITEMS
 
 
 def result(step: int, retention: float, p: float, certain: bool = True) -> ItemProbeResult:

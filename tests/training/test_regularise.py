@@ -32,16 +32,16 @@ def test_a_low_rank_change_is_that_of_the_matrix(start: bool) -> None:
     whole = 0.5 * (b @ a - (b0 @ a0 if start else 0))
     change = LowRank(a, b, 0.5, (a0, b0) if start else None)
     torch.testing.assert_close(change.squared(), whole.square().sum())
-    torch.testing.assert_close(change.weighed(importance), (importance * whole.square()).sum())
+    torch.testing.assert_close(change.weighted(importance), (importance * whole.square()).sum())
     turned = LowRank(a, b, 0.5, (a0, b0) if start else None, transposed=True)
-    torch.testing.assert_close(turned.weighed(importance.T), (importance * whole.square()).sum())
+    torch.testing.assert_close(turned.weighted(importance.T), (importance * whole.square()).sum())
 
 
-def test_large_matrices_are_weighed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_matrices_are_weighted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     change, importance = LowRank(torch.randn(2, 6), torch.randn(10, 2), 1.0), torch.rand(10, 6)
-    at_once = change.weighed(importance)
+    at_once = change.weighted(importance)
     monkeypatch.setattr(regularise, "ENTRIES_AT_ONCE", 13)
-    torch.testing.assert_close(change.weighed(importance), at_once)
+    torch.testing.assert_close(change.weighted(importance), at_once)
 
 
 @pytest.mark.parametrize(

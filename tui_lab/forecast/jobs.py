@@ -36,13 +36,13 @@ class MemoryProbeAnswer(msgspec.Struct, frozen=True):
 
     peak_bytes: int
     peaks: dict[str, int]
-    weights_bytes: int
-    adapter_bytes: int
     gradients_bytes: int
     optimizer_bytes: int
-    protections_bytes: int
     saved_bytes: int
-    seconds: float
+    weights_bytes: int = 0
+    adapter_bytes: int = 0
+    protections_bytes: int = 0
+    seconds: float = 0.0
     phase: str = ""
     device: str = ""
 

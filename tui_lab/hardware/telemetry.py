@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import msgspec
+
 from tui_lab.hardware.gpu import Gpu, ProcessUse
 
 #: The driver lists at least this share of what a process knows to hold, else the listed process is another
@@ -68,13 +70,13 @@ def _named(card: Gpu, word: str, kind: str) -> bool:
 def _in_order(cards: Sequence[Gpu], order: str) -> list[Gpu]:
     """One entry per card, a divided one as its first slice: by bus for PCI_BUS_ID, else the fastest first, by
     cores times clock (CUDA uses a rule of its own)."""
-    whole = list({card.index: card for card in reversed(cards)}.values())
-    whole.sort(key=lambda card: card.index)
-    speeds = [(card.cores or 0) * (card.clock_max_mhz or 0) for card in whole]
+    first_slices = list({card.index: card for card in reversed(cards)}.values())
+    first_slices.sort(key=lambda card: card.index)
+    speeds = [(card.cores or 0) * (card.clock_max_mhz or 0) for card in first_slices]
     if order != "PCI_BUS_ID" and all(speeds):
-        ranked = sorted(zip(speeds, whole, strict=True), key=lambda pair: -pair[0])
+        ranked = sorted(zip(speeds, first_slices, strict=True), key=lambda pair: -pair[0])
         return [card for _, card in ranked]
-    return whole
+    return first_slices
 
 
 def match_uuids(cards: Sequence[Gpu], uuids: Sequence[str], environment: Mapping[str, str]) -> list[Gpu]:
@@ -96,22 +98,24 @@ def match_uuids(cards: Sequence[Gpu], uuids: Sequence[str], environment: Mapping
 # memory shares
 
 
-def memory_shares(card: Gpu, pids: Collection[int], held_bytes: int | None) -> tuple[int | None, int | None]:
+def memory_shares(
+    card: Gpu, pids: Collection[int], allocated_bytes: int | None
+) -> tuple[int | None, int | None]:
     """Bytes of a GPU's memory in use by this process and by others; None where unknown.
 
-    ``pids`` are this process's numbers, ``held_bytes`` what it knows to have allocated there (None when it
+    ``pids`` are this process's numbers, ``allocated_bytes`` what it knows to have allocated there (None when it
     has not used the GPU). Inside a container the driver may list no process, or processes of the host: a
     process that has allocated memory and is not listed knows neither share."""
     used = None
     if card.memory_used_bytes is not None:
         used = max(0, card.memory_used_bytes - (card.memory_reserved_bytes or 0))
     listed = [process for process in card.processes or () if process.pid in pids]
-    if held_bytes is None and not listed:
+    if allocated_bytes is None and not listed:
         return 0, used
     if not listed or any(process.used_bytes is None for process in listed):
         return None, None
     own = sum(process.used_bytes or 0 for process in listed)
-    if own < PLAUSIBLE_SHARE * (held_bytes or 0):
+    if own < PLAUSIBLE_SHARE * (allocated_bytes or 0):
         return None, None
     if card.memory_reserved_bytes is None:
         # older drivers count their own part as used: the list of other processes is more accurate
@@ -181,6 +185,35 @@ def _max(values: Iterable[int | None]) -> int | None:
     return max((value for value in values if value is not None), default=None)
 
 
+class GpuRecord(msgspec.Struct, frozen=True):
+    """One GPU in a telemetry record; None for what its driver does not report."""
+
+    uuid: str | None = ""
+    index: int | None = None
+    name: str = ""
+    mig: bool | str | None = None
+    used_bytes: float | None = None
+    total_bytes: float | None = None
+    own_bytes: float | None = None
+    others_bytes: float | None = None
+    utilization_percent: float | None = None
+    memory_utilization_percent: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    clock_mhz: float | None = None
+    clock_max_mhz: float | None = None
+    throttle: list[str] = []
+    pcie_rx_bytes_s: float | None = None
+    pcie_tx_bytes_s: float | None = None
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """The run's own process in a telemetry record."""
+
+    resident_bytes: float | None = None
+    cpu_percent: float | None = None
+
+
 class TelemetryWindow:
     """The samples since the last record, as means; for memory the maximum."""
 
@@ -204,38 +237,37 @@ class TelemetryWindow:
     def empty(self) -> bool:
         return not self._cards and not self._process
 
-    def flush(self) -> dict[str, object]:
-        """The fields ``gpus`` and ``process`` of a telemetry event; empties the window."""
+    def flush(self) -> tuple[list[GpuRecord], ProcessRecord]:
+        """The records of the GPUs and of the process; empties the window."""
         gpus = [_gpu_record(samples) for samples in self._cards.values()]
-        process = {
-            "resident_bytes": _max(one.resident_bytes for one in self._process),
-            "cpu_percent": _mean(one.cpu_percent for one in self._process),
-        }
+        process = ProcessRecord(
+            _max(one.resident_bytes for one in self._process), _mean(one.cpu_percent for one in self._process)
+        )
         self._cards, self._process = {}, []
-        return {"gpus": gpus, "process": process}
+        return gpus, process
 
 
-def _gpu_record(samples: list[tuple[Gpu, int | None, int | None]]) -> dict[str, object]:
+def _gpu_record(samples: list[tuple[Gpu, int | None, int | None]]) -> GpuRecord:
     last, own, others = samples[-1]
     cards = [card for card, _, _ in samples]
     moved = [card for card in cards if card.pcie_rx_bytes_s is not None or card.pcie_tx_bytes_s is not None]
-    return {
-        "uuid": last.uuid,
-        "index": last.index,
-        "name": last.name,
-        "mig": last.mig,
-        "used_bytes": _max(card.memory_used_bytes for card in cards),
-        "total_bytes": last.memory_total_bytes,
+    return GpuRecord(
+        uuid=last.uuid,
+        index=last.index,
+        name=last.name,
+        mig=last.mig,
+        used_bytes=_max(card.memory_used_bytes for card in cards),
+        total_bytes=last.memory_total_bytes,
         # unknown in the newest sample means unknown
-        "own_bytes": None if own is None else _max(one for _, one, _ in samples),
-        "others_bytes": None if others is None else _max(one for _, _, one in samples),
-        "utilization_percent": _mean(card.utilization_percent for card in cards),
-        "memory_utilization_percent": _mean(card.memory_utilization_percent for card in cards),
-        "temperature_c": _mean(card.temperature_c for card in cards),
-        "power_w": _mean(card.power_w for card in cards),
-        "clock_mhz": _mean((card.clock_mhz for card in cards), 0),
-        "clock_max_mhz": last.clock_max_mhz,
-        "throttle": list(dict.fromkeys(reason for card in cards for reason in card.throttle)),
-        "pcie_rx_bytes_s": _mean((card.pcie_rx_bytes_s for card in moved), 0),
-        "pcie_tx_bytes_s": _mean((card.pcie_tx_bytes_s for card in moved), 0),
-    }
+        own_bytes=None if own is None else _max(one for _, one, _ in samples),
+        others_bytes=None if others is None else _max(one for _, _, one in samples),
+        utilization_percent=_mean(card.utilization_percent for card in cards),
+        memory_utilization_percent=_mean(card.memory_utilization_percent for card in cards),
+        temperature_c=_mean(card.temperature_c for card in cards),
+        power_w=_mean(card.power_w for card in cards),
+        clock_mhz=_mean((card.clock_mhz for card in cards), 0),
+        clock_max_mhz=last.clock_max_mhz,
+        throttle=list(dict.fromkeys(reason for card in cards for reason in card.throttle)),
+        pcie_rx_bytes_s=_mean((card.pcie_rx_bytes_s for card in moved), 0),
+        pcie_tx_bytes_s=_mean((card.pcie_tx_bytes_s for card in moved), 0),
+    )

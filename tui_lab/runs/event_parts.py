@@ -86,32 +86,3 @@ class LadderSettings(Struct, frozen=True):
     loss_chunk_vocabulary: int | None = None
     chunk_level: int = 0
     evaluation_parts: int = 1
-
-
-class GpuRecord(Struct, frozen=True):
-    """One GPU in a telemetry record; None for what its driver does not report."""
-
-    uuid: str | None = ""
-    index: int | None = None
-    name: str = ""
-    mig: bool | str | None = None
-    used_bytes: float | None = None
-    total_bytes: float | None = None
-    own_bytes: float | None = None
-    others_bytes: float | None = None
-    utilization_percent: float | None = None
-    memory_utilization_percent: float | None = None
-    temperature_c: float | None = None
-    power_w: float | None = None
-    clock_mhz: float | None = None
-    clock_max_mhz: float | None = None
-    throttle: list[str] = []
-    pcie_rx_bytes_s: float | None = None
-    pcie_tx_bytes_s: float | None = None
-
-
-class ProcessRecord(Struct, frozen=True):
-    """The run's own process in a telemetry record."""
-
-    resident_bytes: float | None = None
-    cpu_percent: float | None = None

@@ -20,17 +20,16 @@ import msgspec
 from msgspec import Struct
 
 from tui_lab.core.records import jsonable, validation_sentence
+from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
 from tui_lab.runs.event_parts import (
     Acquisition,
     CostFacts,
     Count,
     DeviceRecord,
-    GpuRecord,
     IntervalRecord,
     JsonValue,
     LadderSettings,
     ProbeCost,
-    ProcessRecord,
     RecipeChange,
     ScoredExample,
     Step,

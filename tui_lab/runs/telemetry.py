@@ -10,7 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from tui_lab.core.format import as_float
-from tui_lab.runs.event_parts import GpuRecord
+from tui_lab.hardware.telemetry import GpuRecord
 from tui_lab.runs.schema import TelemetryEvent
 
 #: Points of a track at most; a plot has far fewer columns.

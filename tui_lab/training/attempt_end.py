@@ -11,7 +11,6 @@ from torch import Tensor
 from tui_lab.core.files import atomic_folder
 from tui_lab.forecast import cost
 from tui_lab.models.loading import DTYPES
-from tui_lab.runs.event_parts import Acquisition, ProbeCost
 from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
 from tui_lab.training import adapters
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
@@ -32,7 +31,7 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
     # the weights are those of the last step, or of the best validation where the recipe has a patience
     best_reloaded = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint
     if recorder.validated_at != step or best_reloaded or not recipe.is_adapter:
-        detail = "what is saved, on the held-out rows"
+        detail = "the saved weights, on the held-out rows"
         context.events.write(PhaseEvent(name="evaluating", detail=detail))
         recorder.write_validation(step, trainer.validation_loss(), "end")
     if path is None:
@@ -50,10 +49,10 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
             seconds=round(time.monotonic() - context.began_s, 1),
             train_loss=recorder.train_loss,
             validation_loss=recorder.validation_loss,
-            acquisition=Acquisition(**setup.evaluator.acquisition()),
+            acquisition=setup.evaluator.acquisition(),
             peak_memory=recorder.peak_memory,
             trained_s=round(recorder.trained_s, 2),
-            probe=ProbeCost(**context.probe.facts),
+            probe=context.probe.cost,
             flops_per_token=setup.cost.flops_per_token,
             mfu=cost.mfu(recorder.mean_tok_per_s, setup.cost.flops_per_token or 0.0, setup.cost.peak_flops),
             energy_j=context.telemetry.energy_j,
@@ -85,11 +84,11 @@ def _message(context: AttemptContext, setup: TrainingSetup, stopped: bool) -> st
     if stopped:
         return f"stopped on request after step {state.global_step} of {total}; it can be resumed"
     if context.probe.stop_reason:
-        advice = "less strength, or an earlier checkpoint, keeps more"
+        advice = "a lower strength, or an earlier checkpoint, retains more"
         return f"stopped early: {context.probe.stop_reason}; {advice}"
     if state.global_step < total:
         best = state.best_global_step
-        return f"stopped early: the validation loss was best at step {best}, whose weights are kept"
+        return f"stopped early: the validation loss was best at step {best}, whose weights are saved"
     return ""
 
 

@@ -92,7 +92,7 @@ def measure(
         if not is_out_of_memory(error):
             raise
         raise LabError(
-            "the ten steps do not fit in memory: a smaller batch, checkpointing or 4-bit weights make room"
+            "the ten steps do not fit in memory: a smaller batch, checkpointing or 4-bit weights may help"
         ) from error
     finally:
         clock.stop()
@@ -284,8 +284,8 @@ def _quantize(model: Model, compute: torch.dtype, double: bool) -> None:
         made.weight = packed.to(weight.device)
         if module.bias is not None:
             made.bias = torch.nn.Parameter(module.bias.data, requires_grad=False)
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, made)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, made)
     model.requires_grad_(False)
 
 
@@ -319,21 +319,21 @@ def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationA
     if entry.shape is None:
         raise LabError(f"the sizes of {entry.label} are not known, so there is nothing to measure")
     device = devices.detect()
-    settled = resolve(recipe, device, entry).values
+    values = resolve(recipe, device, entry).values
     _quiet()
     on_progress("making a model with random weights", 0, STEPS)
     found = measure(
         entry.shape,
         recipe,
-        settled,
+        values,
         device,
         lengths=request.lengths[:MOST_LENGTHS],
         trained_share=share,
         on_step=lambda step: on_progress("measuring steps", step, STEPS),
     )
-    calibration.store(found, device, entry.shape, recipe, settled)
+    calibration.store(found, device, entry.shape, recipe, values)
     card = gpu_specs.lookup(device.name, device.memory_bytes) if device.type == "cuda" else None
-    peak = card.rate_flops(str(settled["compute_dtype"])) if card else None
+    peak = card.rate_flops(str(values["compute_dtype"])) if card else None
     work = operations(entry.shape, recipe, found.length, head_share=_share(device, share))
     return CalibrationAnswer(
         **msgspec.structs.asdict(found),

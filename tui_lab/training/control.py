@@ -17,7 +17,7 @@ from tui_lab.training.probe import RetentionProbe
 if TYPE_CHECKING:
     from tui_lab.training.trainer import LabTrainer
 
-#: Seconds between two looks for commands while a run is paused.
+#: Seconds between two polls for commands while a run is paused.
 PAUSE_POLL_S = 0.2
 
 
@@ -89,8 +89,8 @@ class CommandProcessor:
                 self._paused = True
                 return f"paused after step {step}"
             case "continue":
-                was, self._paused = self._paused, False
-                return "continued" if was else "it was not paused"
+                paused, self._paused = self._paused, False
+                return "continued" if paused else "it was not paused"
             case "stop":
                 self.stop_requested = True
                 return f"stopping after step {step}"
@@ -104,4 +104,4 @@ class CommandProcessor:
                 return f"checkpoint at step {step}"
             case "checkpoint":
                 return "not done: there is nothing to save before the first step"
-        return f"not understood; a run knows {', '.join(COMMANDS)}"
+        return f"not done: unknown command; the commands are {', '.join(COMMANDS)}"

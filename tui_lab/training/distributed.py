@@ -162,7 +162,7 @@ def exit_reason_of_others(run: Run, patience_s: float = EXIT_REASON_S) -> str:
 def is_lost_connection(error: BaseException) -> bool:
     """Whether an error only means that another process ended."""
     text = f"{type(error).__name__} {error}".lower()
-    words = (
+    signs = (
         "gloo",
         "nccl",
         "connection closed",
@@ -171,4 +171,4 @@ def is_lost_connection(error: BaseException) -> bool:
         "distnetwork",
         "broken pipe",
     )
-    return size() > 1 and any(word in text for word in words)
+    return size() > 1 and any(sign in text for sign in signs)

@@ -33,14 +33,14 @@ def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_ou
     for holder, number in _NUMBERED.findall(name):
         if holder in ("layers", "h", "blocks", "layer") and int(number) < blocks:
             return int(number) + 1
-    words = name.split(".")
-    if any("embed" in word or word in ("wte", "wpe") for word in words) and not any(w in head for w in words):
+    parts = name.split(".")
+    if any("embed" in part or part in ("wte", "wpe") for part in parts) and not any(p in head for p in parts):
         return 0
     return blocks + 1
 
 
 def freeze_first(model: Model, count: int) -> None:
-    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when nothing is left."""
+    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when no block would be trained."""
     blocks = block_count(model)
     if count >= blocks:
         raise LabError(

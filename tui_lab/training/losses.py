@@ -55,7 +55,7 @@ def _scale(config: PreTrainedConfig) -> float:
 
 def kl_from_base(states: Tensor, head: OutputHead, base_states: Tensor, base: OutputHead) -> Tensor:
     """KL(base ‖ now) of each position (N,), in nats, from both models' hidden states (N, H)."""
-    return _divergence(states, head, base_states, base.weight, base.bias, base.scale, base.softcap)
+    return _divergence(states, head, base_states, base)
 
 
 def mean_negative_log_probability(states: Tensor, head: OutputHead) -> Tensor:
@@ -63,19 +63,11 @@ def mean_negative_log_probability(states: Tensor, head: OutputHead) -> Tensor:
     with a uniform target, which is the divergence from the uniform distribution plus log V."""
     vocabulary = head.weight.shape[0]
     zeros = states.new_zeros(len(states), 1)  # a teacher of width 1 whose logits are all zero
-    flat = head.weight.new_zeros(vocabulary, 1)
-    return _divergence(states, head, zeros, flat, None, 1.0, None) + math.log(vocabulary)
+    uniform = OutputHead(head.weight.new_zeros(vocabulary, 1), None, 1.0, None)
+    return _divergence(states, head, zeros, uniform) + math.log(vocabulary)
 
 
-def _divergence(
-    states: Tensor,
-    head: OutputHead,
-    teacher_states: Tensor,
-    teacher_weight: Tensor,
-    teacher_bias: Tensor | None,
-    teacher_scale: float,
-    teacher_softcap: float | None,
-) -> Tensor:
+def _divergence(states: Tensor, head: OutputHead, teacher_states: Tensor, teacher: OutputHead) -> Tensor:
     if not len(states):
         return states.sum(-1).float()  # (0,), part of the graph
     result: Any = ChunkedDivergenceFunction.apply(
@@ -83,14 +75,14 @@ def _divergence(
         head.weight,
         head.bias,
         teacher_states.detach(),
-        teacher_weight.detach(),
-        None if teacher_bias is None else teacher_bias.detach(),
+        teacher.weight.detach(),
+        None if teacher.bias is None else teacher.bias.detach(),
         _FORWARD,
         1.0,
         head.scale,
         head.softcap,
-        teacher_scale,
-        teacher_softcap,
+        teacher.scale,
+        teacher.softcap,
     )
     loss: Tensor = result[0]
     return loss

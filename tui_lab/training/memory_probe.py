@@ -89,12 +89,12 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
             _add_protections(made, recipe, config, values, mode, counting)
         protections = counting.live_bytes - adapter - weights
         result = _steps(made, recipe, counting, rows, length, device)
-    return MemoryProbeAnswer(
+    return msgspec.structs.replace(
+        result,
         weights_bytes=weights,
         adapter_bytes=adapter,
         protections_bytes=protections,
         seconds=round(time.monotonic() - began, 2),
-        **result,
     )
 
 
@@ -119,7 +119,7 @@ def _add_protections(
     mode: FakeTensorMode,
     counting: LiveStorages,
 ) -> None:
-    """Adds what other losses and penalties hold besides the model."""
+    """Adds the tensors of other losses and penalties."""
     frozen = None
     if recipe.kl_weight and not recipe.is_adapter:
         with unset_fake_temporarily():
@@ -143,8 +143,8 @@ def _add_protections(
 
 def _steps(
     made: LabTrainer, recipe: Recipe, counting: LiveStorages, rows: int, length: int, device: str
-) -> dict[str, Any]:
-    """Two optimiser steps; the figures of the answer that they determine."""
+) -> MemoryProbeAnswer:
+    """Two optimiser steps; the answer with the figures that they determine."""
     accumulation = recipe.gradient_accumulation_steps
     made.current_gradient_accumulation_steps = accumulation
     optimizer = made.create_optimizer()
@@ -162,12 +162,12 @@ def _steps(
             inputs = _batch(recipe, rows, length)
             made.training_step(model, inputs, torch.tensor(rows * (length - 1) * accumulation))
             del inputs
-            held = [each.grad for each in made.model.parameters() if each.grad is not None]
-            gradients = sum(rounded(each.nbytes) for each in held)
+            gradients = sum(
+                rounded(each.grad.nbytes) for each in made.model.parameters() if each.grad is not None
+            )
             counting.phase = OPTIMIZER
             if recipe.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(made.model.parameters(), recipe.max_grad_norm)
-            del held
             optimizer.step()
             if step == 2 or accumulation == 1:
                 made.model.zero_grad(set_to_none=True)
@@ -179,13 +179,13 @@ def _steps(
         if isinstance(value, torch.Tensor) and value.dim()
     ]
     unique = {storage_key(each): rounded(each.untyped_storage().nbytes()) for each in states}
-    return {
-        "peak_bytes": max(counting.peaks.values()),
-        "peaks": dict(counting.peaks),
-        "saved_bytes": saved[0] - before,
-        "gradients_bytes": gradients,
-        "optimizer_bytes": sum(unique.values()),
-    }
+    return MemoryProbeAnswer(
+        peak_bytes=max(counting.peaks.values()),
+        peaks=dict(counting.peaks),
+        saved_bytes=saved[0] - before,
+        gradients_bytes=gradients,
+        optimizer_bytes=sum(unique.values()),
+    )
 
 
 def _batch(recipe: Recipe, rows: int, length: int) -> dict[str, torch.Tensor]:
@@ -251,7 +251,7 @@ def handle(request: MemoryProbeRequest, on_progress: OnProgress) -> MemoryProbeA
         targets = target_modules.explain(config.model_type, recipe.target_modules, names)
         values |= {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
     kind = "cuda" if device.type == "cuda" else "cpu"
-    on_progress(f"counting what two steps of {entry.label} hold")
+    on_progress(f"counting the memory of two steps of {entry.label}")
     count = probe(config, recipe, values, kind)
     worst = max(count.peaks, key=lambda name: count.peaks[name])
     return msgspec.structs.replace(count, phase=worst, device=kind)

@@ -1,7 +1,7 @@
 """Cutting a batch of rows in parts that are computed one after the other: the same rows in the same order,
-and parts whose gradients add up to that of the whole. Rows are cut between rows; a packed row, whose
+and parts whose gradients add up to that of the batch. Rows are cut between rows; a packed row, whose
 documents do not see one another, between documents. What is averaged over a batch needs to know how much a
-part counts (:class:`Share`); sums over trained tokens add up by themselves."""
+part counts (:class:`PartShare`); sums over trained tokens add up by themselves."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def split(batch: Batch, parts: int, task_column: str = "task") -> list[BatchPart
         BatchPart(
             piece,
             PartShare(
-                own * len(pieces) / all_tokens,
+                real * len(pieces) / all_tokens,
                 {task: count * len(pieces) / of_task[task] for task, count in counts.items()},
             ),
         )
-        for piece, own, counts in zip(pieces, tokens, by_task, strict=True)
+        for piece, real, counts in zip(pieces, tokens, by_task, strict=True)
     ]
 
 

@@ -29,7 +29,7 @@ NO_TASK = "general"
 #: Learning rate of the task weights: a handful of numbers around 1, whatever the model's rate.
 SIGMA_RATE = 1e-2
 #: Columns of a batch that the backbone takes.
-_READ = ("input_ids", "attention_mask", "position_ids")
+_BACKBONE_COLUMNS = ("input_ids", "attention_mask", "position_ids")
 _FILE = "task_weights.safetensors"
 
 
@@ -160,18 +160,18 @@ class Objective:
         length = inputs["input_ids"].shape[1]
         states = states[:, -length:]  # virtual tokens come first
         mask = inputs.get("attention_mask")
-        kept = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+        real = mask.bool() if mask is not None else torch.ones_like(inputs["input_ids"], dtype=torch.bool)
         of_base = losses.output_head(self._frozen) if self._frozen is not None else head
-        return losses.kl_from_base(states[kept], head, base[kept], of_base).mean()
+        return losses.kl_from_base(states[real], head, base[real], of_base).mean()
 
-    # ------------------------------------------------------------------ looking at forwards
+    # ------------------------------------------------------------------ forward passes
 
     @contextmanager
     def _record_forward(self) -> Iterator[_ForwardOutputs]:
         seen = _ForwardOutputs()
 
         def states(_module: object, _args: object, output: Any) -> None:
-            seen.states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+            seen.states.append(_hidden_states(output))
 
         handles = [
             self._plain.base_model.register_forward_hook(states),
@@ -186,23 +186,23 @@ class Objective:
     def _base_states(self, inputs: Inputs) -> Tensor:
         """Hidden states (B, T, H) of the base for a batch: of the frozen copy, or of the model without
         adapter."""
-        read = {name: inputs[name] for name in _READ if name in inputs}
+        read = {name: inputs[name] for name in _BACKBONE_COLUMNS if name in inputs}
         if self._frozen is not None:
             with torch.no_grad():
-                return _states(self._frozen.base_model, read)
+                return _hidden_states(self._frozen.base_model(**read, use_cache=False))
         assert self._peft is not None
         # peft makes adapters trainable when it enables them again, including frozen ones
         trained = [weight for weight in self._model.parameters() if weight.requires_grad]
         try:
             with preserve_rng_state(self._model), self._peft.disable_adapter():
-                return _states(self._plain.base_model, read)
+                return _hidden_states(self._plain.base_model(**read, use_cache=False))
         finally:  # also when memory ran out: the step is repeated
             for weight in self._model.parameters():
                 weight.requires_grad_(False)
             for weight in trained:
                 weight.requires_grad_(True)
 
-    # ------------------------------------------------------------------ what is learned beside the model
+    # ------------------------------------------------------------------ learned task weights
 
     def save(self, folder: Path) -> None:
         """Writes the learned task weights into a checkpoint."""
@@ -215,7 +215,7 @@ class Objective:
             self.raw_sigma.data.copy_(load_file(folder / _FILE)["raw_sigma"])
 
 
-def _states(backbone: Model, read: Inputs) -> Tensor:
-    output = backbone(**read, use_cache=False)
-    found: Tensor = output[0] if isinstance(output, tuple) else output.last_hidden_state
-    return found
+def _hidden_states(output: Any) -> Tensor:
+    """The hidden states (B, T, H) in the output of a backbone."""
+    states: Tensor = output[0] if isinstance(output, tuple) else output.last_hidden_state
+    return states

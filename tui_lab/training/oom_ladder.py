@@ -82,7 +82,7 @@ class Ladder:
         self._times: list[float] = []
         self._time_before = math.nan
         self._last_rung = ""
-        self._warned_left_out = False
+        self._warned_skipped = False
 
     def resume(self, earlier: LadderSettings) -> None:
         """Starts where an earlier attempt of this run ended (the ``after`` of its last ladder event)."""
@@ -162,10 +162,10 @@ class Ladder:
         self._write_evaluation_rung("loss_chunks", step, now, batch, cost)
         return True
 
-    def warn_left_out(self, rows: int, step: int) -> None:
+    def warn_skipped(self, rows: int, step: int) -> None:
         """Warns once about held-out rows that do not fit one by one: every validation omits the same ones."""
-        if not self._warned_left_out:
-            self._warned_left_out = True
+        if not self._warned_skipped:
+            self._warned_skipped = True
             which = "one row does" if rows == 1 else f"{rows} rows do"
             text = (
                 f"out of memory in the validation at step {step}: {which} not fit even alone; the validation "
@@ -195,30 +195,30 @@ class Ladder:
         if recipe.method == "full":
             ways.append("train an adapter (method = 'lora')")
         if not str(values.get("optim", recipe.optim)).startswith("paged_"):
-            ways.append("keep the optimiser's states in pages of 8 bits (optim = 'paged_adamw_8bit')")
-        return f"start anew and {' or '.join(ways)}, or take a smaller model; or free the card and resume"
+            ways.append("store the optimiser's states in pages of 8 bits (optim = 'paged_adamw_8bit')")
+        return f"start anew and {' or '.join(ways)}, or choose a smaller model; or free the card and resume"
 
     def _changes(self, before: LadderState, after: LadderState) -> list[str]:
-        """How ``after`` differs, in words."""
+        """How ``after`` differs, one phrase a change."""
         old, new = self.record(before), self.record(after)
-        words = []
+        changes = []
         if after.parts != before.parts and self._recipe.packing:
-            words.append(f"batches are computed in {after.parts} parts, split between packed documents")
+            changes.append(f"batches are computed in {after.parts} parts, split between packed documents")
         elif after.parts != before.parts:
-            words.append(
+            changes.append(
                 f"micro-batches of {new.micro_batch} and accumulation {new.accumulation} instead of "
                 f"{old.micro_batch} and {old.accumulation}"
             )
         if after.checkpointing != before.checkpointing:
-            words.append("activations are computed again in the backward pass instead of being kept")
+            changes.append("activations are computed again in the backward pass instead of being stored")
         if after.tile_level != before.tile_level:
-            words.append(
+            changes.append(
                 f"the loss in tiles of {new.loss_chunk_tokens:,} tokens and "
-                f"{new.loss_chunk_vocabulary:,} words of the vocabulary"
+                f"{new.loss_chunk_vocabulary:,} entries of the vocabulary"
             )
         if after.evaluation_parts != before.evaluation_parts:
-            words.append(f"held-out batches are evaluated in {after.evaluation_parts} parts")
-        return words
+            changes.append(f"held-out batches are evaluated in {after.evaluation_parts} parts")
+        return changes
 
     def _write_evaluation_rung(
         self, rung: str, step: int, before: LadderState, batch: Batch, cost: str

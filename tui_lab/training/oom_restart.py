@@ -11,14 +11,12 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-import random
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -26,6 +24,7 @@ from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.training import micro_batches
 from tui_lab.training.micro_batches import BatchPart, PartShare
 from tui_lab.training.oom_ladder import Ladder, OutOfMemory
+from tui_lab.training.rng import RandomStates
 from tui_lab.training.trainer_seams import SeamTrainer
 from tui_lab.training.types import AnyOptimizer, Batch, Inputs, Model, TokenCount
 
@@ -37,30 +36,6 @@ RunTrainingStep = Callable[[Model, Inputs, TokenCount], Tensor]
 
 #: trl's running count of tokens, the only one of its figures that is no mean over batches.
 _TOKENS = "num_tokens"
-
-
-@dataclass(frozen=True)
-class RandomStates:
-    """Random states of python, numpy and torch (CPU and every CUDA device)."""
-
-    python: tuple[object, ...]
-    numpy: Any
-    torch: Tensor
-    cuda: list[Tensor]
-
-    @staticmethod
-    def now() -> RandomStates:
-        """The current states."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return RandomStates(random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda)
-
-    def restore(self) -> None:
-        """Sets the generators to these states."""
-        random.setstate(self.python)
-        numpy.random.set_state(self.numpy)
-        torch.set_rng_state(self.torch)
-        if self.cuda:
-            torch.cuda.set_rng_state_all(self.cuda)
 
 
 @dataclass
@@ -282,7 +257,7 @@ class StepRestarter:
         others not, so nothing of it is saved."""
         free_memory()
         done = self._trainer.state.global_step
-        where = "in the optimiser's step, when its states and the gradients are held with the weights"
+        where = "in the optimiser's step, which needs its states and the gradients besides the weights"
         saved = "the last checkpoint is safe" if done else "no step was done yet"
         return self.ladder.give_up(done + 1, where, saved)
 
@@ -291,7 +266,7 @@ class StepRestarter:
     def map_batches(self, batches: Iterable[Batch], evaluate: Callable[[Inputs], T]) -> Iterator[T]:
         """``evaluate`` of each batch of held-out rows, in parts where memory does not hold it at once. A row
         that does not fit by itself is left out, with a warning."""
-        left_out = 0
+        skipped = 0
         ladder = self.ladder
         for batch in batches:
             count = ladder.state.evaluation_parts
@@ -316,9 +291,9 @@ class StepRestarter:
                 elif ladder.shrink_evaluation_tiles(self._trainer.model, step, inputs):
                     pending.insert(0, (inputs, level))
                 else:
-                    left_out += 1
-        if left_out:
-            ladder.warn_left_out(left_out, self._trainer.state.global_step)
+                    skipped += 1
+        if skipped:
+            ladder.warn_skipped(skipped, self._trainer.state.global_step)
 
 
 def release_traceback(error: BaseException) -> None:

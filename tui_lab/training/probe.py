@@ -32,7 +32,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.retention.verdict import judge_paired
-from tui_lab.runs.event_parts import IntervalRecord
+from tui_lab.runs.event_parts import IntervalRecord, ProbeCost
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import (
@@ -142,12 +142,12 @@ class RetentionProbe:
                 )
             probe_base.write(self._run, self.base, key)
 
-        self._safely(measure)
+        self._guarded(measure)
 
     @property
-    def facts(self) -> dict[str, float]:
+    def cost(self) -> ProbeCost:
         """Seconds of the probes in this attempt, and of measuring the base; empty without a probe."""
-        return {"seconds": round(self.seconds, 2), "base_s": round(self.base.seconds, 2)} if self.base else {}
+        return ProbeCost(round(self.seconds, 2), round(self.base.seconds, 2)) if self.base else ProbeCost()
 
     def start(self, trainer: LabTrainer, total_steps: int) -> None:
         """Probes before the first step; the model is its base then, except for virtual tokens."""
@@ -158,15 +158,15 @@ class RetentionProbe:
         self._kl_s = self.base.kl_s
         if self._from_step:
             return
-        self._safely(lambda: self._start(trainer))
+        self._guarded(lambda: self._start(trainer))
 
     def _start(self, trainer: LabTrainer) -> None:
         assert self.base is not None
         began = time.monotonic()
-        moved = self._measure_kl(trainer)
+        distance = self._measure_kl(trainer)
         # the adapter adds to the cost; more than twice is the warm-up of the first call
         self._kl_s = min(2 * self._kl_s, time.monotonic() - began)
-        same = moved < SAME_MODEL_NATS and self._recipe.method not in VIRTUAL_TOKEN_METHODS
+        same = distance < SAME_MODEL_NATS and self._recipe.method not in VIRTUAL_TOKEN_METHODS
         self._measure_items(trainer, "start", self.base.scores if same else None)
 
     # ------------------------------------------------------------------ during the run
@@ -182,7 +182,7 @@ class RetentionProbe:
             self._make_plan(step_s)
         if self._plan is not None:
             due_items, due_kl = step in self._plan.item_at, step in self._plan.kl_at
-            self._safely(lambda: self._probe(trainer, due_items, due_kl))
+            self._guarded(lambda: self._probe(trainer, due_items, due_kl))
 
     def _probe(self, trainer: LabTrainer, items: bool, kl: bool) -> None:
         assert self._plan is not None
@@ -205,15 +205,15 @@ class RetentionProbe:
             len(general.sequences),
             general.longest,
         )
-        share, asked = self._recipe.probe_share, len(base.scores)
-        plan = make_schedule(self._total, costs, asked, share, len(self._suite.items), self.seconds)
+        share, items = self._recipe.probe_share, len(base.scores)
+        plan = make_schedule(self._total, costs, items, share, len(self._suite.items), self.seconds)
         self._plan = plan
         self._events.write(
             ProbePlanEvent(
                 share=share,
                 expected_share=round(plan.expected_share, 5),
-                kl_steps=_cadence(plan.kl_at, self._total),
-                item_steps=_cadence(plan.item_at, self._total),
+                kl_steps=_interval_steps(plan.kl_at, self._total),
+                item_steps=_interval_steps(plan.item_at, self._total),
                 item_probes=len(plan.item_at),
                 items=plan.items,
                 kl_sequences=plan.kl_sequences,
@@ -241,9 +241,9 @@ class RetentionProbe:
             if self._probed_at["items"] != step:
                 self._measure_items(trainer, "end")
 
-        self._safely(probe_missing)
+        self._guarded(probe_missing)
 
-    # ------------------------------------------------------------------ what people ask
+    # ------------------------------------------------------------------ commands
 
     def probe_now(self, trainer: LabTrainer) -> str:
         """Probes at once; the outcome in words."""
@@ -253,7 +253,7 @@ class RetentionProbe:
             return "not done: the first steps are still being timed"
         step = trainer.state.global_step
         self._probed_at = {"items": -1, "kl": -1}
-        self._safely(lambda: self._probe(trainer, True, True))
+        self._guarded(lambda: self._probe(trainer, True, True))
         if not self._results or self._results[-1].step != step:
             return "not done: the probe failed"
         return f"retention {self._results[-1].retention:.2f} at step {step}"
@@ -334,7 +334,7 @@ class RetentionProbe:
         if when != "start":
             self._results.append(_result(event))
 
-    def _safely(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         """Runs ``work``; a LabError or running out of memory ends the probing with a warning."""
         try:
             work()
@@ -344,7 +344,7 @@ class RetentionProbe:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            why = "memory ran out beside the training"
+            why = "memory ran out"
         self.base = None
         self._events.write(WarningEvent(text=f"retention is not probed in this run: {why}"))
 
@@ -357,7 +357,7 @@ def _evaluating(trainer: LabTrainer) -> Iterator[None]:
 
 
 def load_suite(name: str) -> Suite:
-    """The suite of a probe, limited to the items that are ever asked. Raises LabError."""
+    """The suite of a probe, limited to the most items that a probe scores. Raises LabError."""
     suite = registry.load(name, limit=MOST_ITEMS)
     if suite.kind not in KINDS:
         raise LabError(
@@ -412,7 +412,7 @@ def _result(event: ItemProbeEvent) -> ItemProbeResult:
     )
 
 
-def _cadence(steps: Sequence[int], total: int) -> int:
+def _interval_steps(steps: Sequence[int], total: int) -> int:
     """Steps between two probes; 0 for none."""
     return max(1, round(total / len(steps))) if steps else 0
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tui_lab.core.errors import LabError
 from tui_lab.core.files import atomic_file, write_atomically
+from tui_lab.core.records import from_json, to_json
 from tui_lab.retention import kl, probe_texts
 from tui_lab.retention.scoring import score as scoring
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites.records import Suite, subset
 from tui_lab.runs.folder import Run
-from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_ask, kl_size
+from tui_lab.training.probe_plan import LEAST_ITEMS, items_to_score, kl_size
 from tui_lab.training.types import Model, Tokenizer
 
 VERSION = 1
@@ -54,9 +55,9 @@ class ProbeBase:
     seconds: float
 
     def suite_of(self, suite: Suite, items: int) -> Suite:
-        """The items that the base was asked, at most ``items`` of them where that is not 0."""
-        asked = tuple(item for item in suite.items if item.id in self.scores)
-        return part_of(dataclasses.replace(suite, items=asked), items)
+        """The items that the base was scored on, at most ``items`` of them where that is not 0."""
+        scored = tuple(item for item in suite.items if item.id in self.scores)
+        return part_of(dataclasses.replace(suite, items=scored), items)
 
 
 def part_of(suite: Suite, items: int) -> Suite:
@@ -64,9 +65,9 @@ def part_of(suite: Suite, items: int) -> Suite:
     return dataclasses.replace(suite, items=subset(suite.items, items))
 
 
-def fingerprint(*facts: object) -> str:
+def fingerprint(*parts: object) -> str:
     """A digest by which a later attempt recognises figures of the same base, text and items."""
-    return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()
 
 
 # --- measuring ------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ def measure(
     """Measures the base, in evaluation mode. ``held_out``: token ids of the task's validation rows. How much
     is measured follows from ``budget`` and from the time of a first trial. Raises LabError."""
     began = time.monotonic()
-    on_progress("how likely the base finds text")
+    on_progress("log-probabilities of text by the base")
     token_s = _token_s(model, tokenizer)
     train_s = budget.trained_tokens * token_s * PASSES_A_STEP
     count, length = kl_size(train_s, token_s, budget.share)
@@ -106,13 +107,13 @@ def measure(
     general = probe_texts.probe_sequences(model, tokenizer, count, length, seed, sampling_s)
     task = probe_texts.cut(held_out, max(2, min(MOST_TASK_SEQUENCES, count // 2)), length)
     reading = time.monotonic()
-    kept_general, kept_task = (kl.record_base(model, texts, seed) for texts in (general, task))
+    general_record, task_record = (kl.record_base(model, texts, seed) for texts in (general, task))
     kl_s = time.monotonic() - reading
 
-    on_progress(f"what the base answers to {suite.title}")
+    on_progress(f"answers of the base to {suite.title}")
     done: dict[str, ItemScore] = {}
 
-    def ask(items: int) -> float:
+    def score_items(items: int) -> float:
         """Scores ``items`` items, except those that are scored already; the seconds that it took."""
         start = time.monotonic()
         part = part_of(suite, items)
@@ -120,20 +121,20 @@ def measure(
         done.update((score.id, score) for score in scores)
         return time.monotonic() - start
 
-    ask(LEAST_ITEMS // 2)  # the first call warms up caches
-    few_s = ask(LEAST_ITEMS)
+    score_items(LEAST_ITEMS // 2)  # the first call warms up caches
+    few_s = score_items(LEAST_ITEMS)
     few = LEAST_ITEMS - LEAST_ITEMS // 2
     item_s, fixed_s = few_s / few, 0.0
-    if items_to_ask(train_s, item_s, budget.share) > 2 * LEAST_ITEMS:
+    if items_to_score(train_s, item_s, budget.share) > 2 * LEAST_ITEMS:
         # a call takes a fixed time and one per item: two calls of different size separate them
-        many_s = ask(3 * LEAST_ITEMS)
+        many_s = score_items(3 * LEAST_ITEMS)
         many = max(few + 1, min(len(suite.items), 3 * LEAST_ITEMS) - LEAST_ITEMS)
         item_s = max((many_s - few_s) / (many - few), many_s / many / 2)
         fixed_s = max(0.0, few_s - few * item_s)
-    ask(items_to_ask(train_s, item_s, budget.share))
+    score_items(items_to_score(train_s, item_s, budget.share))
     return ProbeBase(
-        kept_general,
-        kept_task,
+        general_record,
+        task_record,
         done,
         item_s=item_s,
         item_fixed_s=fixed_s,
@@ -154,7 +155,20 @@ def _token_s(model: Model, tokenizer: Tokenizer) -> float:
     return seconds / sum(map(len, texts))
 
 
-# --- keeping --------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------
+
+
+class _ScoresFile(msgspec.Struct, frozen=True, kw_only=True):
+    """``probe_base.json``: the fields of :class:`ProbeBase` without the distributions; ``items`` are the
+    scores. The distributions are in ``probe_base.safetensors``."""
+
+    v: int = VERSION
+    key: str
+    item_s: float
+    item_fixed_s: float
+    kl_s: float
+    seconds: float
+    items: list[ItemScore]
 
 
 def _paths(run: Run) -> tuple[Path, Path]:
@@ -164,8 +178,8 @@ def _paths(run: Run) -> tuple[Path, Path]:
 
 def write(run: Run, base: ProbeBase, key: str) -> None:
     """Writes the figures to the run's folder, complete or not at all."""
-    facts, tensors = _paths(run)
-    facts.parent.mkdir(mode=0o700, exist_ok=True)
+    scores, tensors = _paths(run)
+    scores.parent.mkdir(mode=0o700, exist_ok=True)
     named: dict[str, torch.Tensor] = {}
     for part, record in (("general", base.general), ("task", base.task)):
         named |= {f"{part}.{name}": tensor.contiguous() for name, tensor in record.kept.tensors().items()}
@@ -174,47 +188,43 @@ def write(run: Run, base: ProbeBase, key: str) -> None:
         named[f"{part}.lengths"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)
     with atomic_file(tensors) as partial:
         save_file(named, partial)
-    known = {
-        "v": VERSION,
-        "key": key,
-        "item_s": base.item_s,
-        "item_fixed_s": base.item_fixed_s,
-        "kl_s": base.kl_s,
-        "seconds": base.seconds,
-        "items": [dataclasses.asdict(score) for score in base.scores.values()],
-    }
-    write_atomically(facts, json.dumps(known))
+    file = _ScoresFile(
+        key=key,
+        item_s=base.item_s,
+        item_fixed_s=base.item_fixed_s,
+        kl_s=base.kl_s,
+        seconds=base.seconds,
+        items=list(base.scores.values()),
+    )
+    write_atomically(scores, to_json(file))
 
 
 def read(run: Run, key: str) -> ProbeBase | None:
     """The figures of an earlier attempt; None where there are none, or those of another base."""
-    facts, tensors = _paths(run)
+    scores, tensors = _paths(run)
     try:
-        record = json.loads(facts.read_text("utf-8"))
-        if record["v"] != VERSION or record["key"] != key:
+        file = from_json(scores.read_bytes(), _ScoresFile, scores.name)
+        if file.v != VERSION or file.key != key:
             return None
         named = load_file(tensors)
-        scores = [_score(one) for one in record["items"]]
         return ProbeBase(
             _record(named, "general"),
             _record(named, "task"),
-            {score.id: score for score in scores},
-            *(float(record[name]) for name in ("item_s", "item_fixed_s", "kl_s", "seconds")),
+            {score.id: score for score in file.items},
+            item_s=file.item_s,
+            item_fixed_s=file.item_fixed_s,
+            kl_s=file.kl_s,
+            seconds=file.seconds,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
+    except (OSError, LabError, ValueError, KeyError, RuntimeError, SafetensorError):
         return None  # they are measured again
-
-
-def _score(one: dict[str, Any]) -> ItemScore:
-    lists = {key: tuple(one[key]) for key in ("loglikelihoods", "tokens")}
-    return ItemScore(**{**one, **lists})
 
 
 def _record(named: dict[str, torch.Tensor], part: str) -> kl.BaseRecord:
     fields = [field.name for field in dataclasses.fields(kl.BaseDistribution)]
-    kept = kl.BaseDistribution(**{name: named[f"{part}.{name}"] for name in fields})
+    distribution = kl.BaseDistribution(**{name: named[f"{part}.{name}"] for name in fields})
     lengths = named[f"{part}.lengths"].tolist()
     sequences = tuple(tuple(t.tolist()) for t in named[f"{part}.tokens"].split(lengths))
-    if sum(lengths) != len(kept.top_ids):
+    if sum(lengths) != len(distribution.top_ids):
         raise ValueError("the stored figures belong to other sequences")
-    return kl.BaseRecord(sequences, kept)
+    return kl.BaseRecord(sequences, distribution)

@@ -1,7 +1,7 @@
 """When a run is probed and when it is stopped: pure functions of measured costs and results.
 
 All probes together may take a share of the training time (3% by default). Items come first: at least four
-item probes a run, of as many items as fit; more probes only when each asks the whole suite. The rest goes to
+item probes a run, of as many items as fit; more probes only when each covers all items of the suite. The rest goes to
 the KL divergence from the base. Where the share is too small for the minimum, the minimum is done, and the
 reason says what it costs.
 """
@@ -77,7 +77,7 @@ def steps_of(total: int, count: int) -> tuple[int, ...]:
 def make_schedule(
     total_steps: int, costs: ProbeCosts, items: int, share: float, suite_items: int = 0, spent_s: float = 0.0
 ) -> ProbeSchedule:
-    """The schedule of a run of ``total_steps``. ``items``: number that the base was asked, of
+    """The schedule of a run of ``total_steps``. ``items``: number that the base was scored on, of
     ``suite_items``; ``share``: of the training time; ``spent_s``: seconds of the probes before the first
     step."""
     train_s = total_steps * costs.step_s
@@ -88,47 +88,47 @@ def make_schedule(
     items_budget_s = max(0.0, min(budget_s * ITEMS_PART, budget_s - kl_least_s))
 
     affordable = (items_budget_s / least - costs.item_fixed_s) / max(costs.item_s, 1e-9)
-    asked = min(items, max(LEAST_ITEMS, int(min(affordable, MOST_ITEMS)) if affordable > 0 else 0))
+    count = min(items, max(LEAST_ITEMS, int(min(affordable, MOST_ITEMS)) if affordable > 0 else 0))
     probes = least
-    if asked == items and items:
-        fits = int(items_budget_s / max(costs.items_s(asked), 1e-9))
+    if count == items and items:
+        fits = int(items_budget_s / max(costs.items_s(count), 1e-9))
         probes = max(least, min(fits, MOST_ITEM_PROBES, total_steps))
-    items_s = probes * costs.items_s(asked) if asked else 0.0
+    items_s = probes * costs.items_s(count) if count else 0.0
 
-    left_s = budget_s - items_s
-    sequences, length, kl_probes, kl_s = _kl(total_steps, costs, left_s, least)
+    remaining_s = budget_s - items_s
+    sequences, length, kl_probes, kl_s = _kl(total_steps, costs, remaining_s, least)
     probe_s = spent_s + items_s + kl_s
     expected = probe_s / train_s if train_s > 0 else math.inf
-    item_at = steps_of(total_steps, probes) if asked else ()
+    item_at = steps_of(total_steps, probes) if count else ()
     return ProbeSchedule(
-        items=asked,
+        items=count,
         item_at=item_at,
         kl_sequences=sequences,
         kl_length=length,
         kl_at=steps_of(total_steps, kl_probes),
         expected_share=expected,
         reason=_reason(
-            len(item_at), asked, max(items, suite_items), kl_probes, probe_s, train_s, expected, share
+            len(item_at), count, max(items, suite_items), kl_probes, probe_s, train_s, expected, share
         ),
     )
 
 
-def _kl(total_steps: int, costs: ProbeCosts, left_s: float, least: int) -> tuple[int, int, int, float]:
+def _kl(total_steps: int, costs: ProbeCosts, remaining_s: float, least: int) -> tuple[int, int, int, float]:
     """Sequences, tokens of each, measurements and seconds of KL. More sequences come before longer ones, and
     both before more measurements."""
     if not costs.kl_sequences:
         return 0, 0, 0, 0.0
-    tokens = left_s / least / max(costs.kl_token_s, 1e-12)
+    tokens = remaining_s / least / max(costs.kl_token_s, 1e-12)
     sequences = min(costs.kl_sequences, max(LEAST_SEQUENCES, int(min(tokens / LEAST_TOKENS, 1e6))))
     length = min(costs.kl_length, max(LEAST_TOKENS, int(min(tokens / sequences, 1e6))))
     one_s = costs.kl_s(sequences, length)
-    probes = max(least, min(int(left_s / one_s), MOST_KL_PROBES, total_steps))
+    probes = max(least, min(int(remaining_s / one_s), MOST_KL_PROBES, total_steps))
     return sequences, length, probes, probes * one_s
 
 
 def _reason(
     probes: int,
-    asked: int,
+    count: int,
     items: int,
     kl_probes: int,
     probe_s: float,
@@ -137,7 +137,7 @@ def _reason(
     share: float,
 ) -> str:
     """The schedule in a sentence."""
-    of = f"{asked} of {items} items" if asked < items else f"all {items} items"
+    of = f"{count} of {items} items" if count < items else f"all {items} items"
     what = f"{probes} probes of {of}" if probes else "no items"
     text = (
         f"{what} and {kl_probes} measurements of the distance from the base take about "
@@ -145,7 +145,7 @@ def _reason(
     )
     if expected > share * 1.001:
         text += f", more than probe_share ({share:.1%}), because the run is short"
-    elif asked < items:
+    elif count < items:
         text += f"; more items would cost more than the share of {share:.1%}"
     return text
 
@@ -156,14 +156,14 @@ def _time(seconds: float) -> str:
 
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
     """Sequences and tokens of each that the base is recorded on: the largest size whose minimal number of
-    measurements fits the share that items leave. ``train_s`` is an estimate, ``token_s`` seconds per token.
+    measurements fits the share that items do not take. ``train_s`` is an estimate, ``token_s`` seconds per token.
     """
     budget_s = max(PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES, BASE_KL_S)
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
 
-def items_to_ask(train_s: float, item_s: float, share: float) -> int:
-    """Number of items that the base is asked before any step was timed: twice what seems to fit, since the
+def items_to_score(train_s: float, item_s: float, share: float) -> int:
+    """Number of items that the base is scored on before any step was timed: twice what seems to fit, since the
     estimate from a forward pass may be off and later items cannot be paired without the base's answers."""
     fits = PLANNED_PART * share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
     return max(LEAST_ITEMS, min(MOST_ITEMS, int(max(2 * fits, BASE_ITEMS_S / max(item_s, 1e-9)))))
@@ -188,8 +188,8 @@ def stop_reason(results: Sequence[ItemProbeResult], threshold: float, planned: i
         return ""
     if not all(result.retention < threshold for result in last):
         return ""
-    looks = max(planned, len(results))
-    if not last[-1].mcnemar_p < ALPHA / looks:
+    tests = max(planned, len(results))
+    if not last[-1].mcnemar_p < ALPHA / tests:
         return ""
     before, now = last
     return (

@@ -172,6 +172,6 @@ class EventRecorder(TrainerCallback):
 
 
 def _parts(logs: Mapping[str, float]) -> dict[str, float] | None:
-    """The terms of the loss beside cross-entropy; None where the recipe adds none."""
+    """The terms of the loss besides cross-entropy; None where the recipe adds none."""
     found = {name.removeprefix(PART): float(value) for name, value in logs.items() if name.startswith(PART)}
     return found or None

@@ -33,7 +33,7 @@ class WeightChange(Protocol):
     def squared(self) -> Tensor:
         """Σ ΔW², a scalar."""
 
-    def weighed(self, importance: Tensor) -> Tensor:
+    def weighted(self, importance: Tensor) -> Tensor:
         """Σ F·ΔW², a scalar. ``importance``: F, of the shape of the weight."""
 
 
@@ -58,7 +58,7 @@ class LowRank:
         a, b = self._factors()
         return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
 
-    def weighed(self, importance: Tensor) -> Tensor:
+    def weighted(self, importance: Tensor) -> Tensor:
         a, b = self._factors()
         fisher = importance.T if self.transposed else importance
         rows = max(1, ENTRIES_AT_ONCE // a.shape[1])
@@ -79,7 +79,7 @@ class Dense:
     def squared(self) -> Tensor:
         return (self.weight - self.start).square().sum()
 
-    def weighed(self, importance: Tensor) -> Tensor:
+    def weighted(self, importance: Tensor) -> Tensor:
         return (importance.to(self.weight) * (self.weight - self.start).square()).sum()
 
 
@@ -108,7 +108,7 @@ def l2(changes: dict[str, WeightChange]) -> Tensor:
 
 def ewc(changes: dict[str, WeightChange], importance: dict[str, Tensor]) -> Tensor:
     """½ Σ F·ΔW² over all weights, a scalar."""
-    return 0.5 * torch.stack([changes[name].weighed(fisher) for name, fisher in importance.items()]).sum()
+    return 0.5 * torch.stack([changes[name].weighted(fisher) for name, fisher in importance.items()]).sum()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -137,15 +137,17 @@ def fisher(
         if cancelled():
             break
         ids = torch.tensor([row["input_ids"][:FISHER_TOKENS]], device=device)
-        taught = torch.tensor(row["labels"][1:FISHER_TOKENS], device=device) >= 0
-        if not taught.any():
+        trained = torch.tensor(row["labels"][1:FISHER_TOKENS], device=device) >= 0
+        if not trained.any():
             continue
         with torch.enable_grad():
-            logits = model(input_ids=ids, use_cache=False).logits[0, :-1][taught].float()  # (n, V), one row's
+            logits = (
+                model(input_ids=ids, use_cache=False).logits[0, :-1][trained].float()
+            )  # (n, V), one row's
             log_probs = logits.log_softmax(-1)
             drawn = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=generator).to(device)
             log_probs.gather(1, drawn).sum().backward()
-        collector.take()
+        collector.add_row()
         counted += 1
         model.zero_grad(set_to_none=True)
     found = collector.close(max(1, counted))
@@ -161,7 +163,7 @@ class _ParameterSquares:
         self._weights = {name: change.weight for name, change in changes.items() if isinstance(change, Dense)}
         self._sums = {name: torch.zeros_like(weight) for name, weight in self._weights.items()}
 
-    def take(self) -> None:
+    def add_row(self) -> None:
         for name, weight in self._weights.items():
             if weight.grad is not None:
                 self._sums[name] += weight.grad.square()
@@ -203,7 +205,7 @@ class _LayerSquares:
 
         return hook
 
-    def take(self) -> None:
+    def add_row(self) -> None:
         for name, gradient in self._row.items():
             square = gradient.square()
             self._sums[name] = self._sums[name] + square if name in self._sums else square

@@ -1,31 +1,52 @@
-"""Looking at a model without leaving a trace: random states and training mode come back as they were.
-
-Evaluation, samples and scores run inside :func:`undisturbed`, so that switching them off leaves every
-training loss the same to the last bit (dropout, data order and initialisation draw from these states).
-"""
+"""Random states, saved and restored: evaluation, samples and scores run inside :func:`preserve_rng_state`, so
+that switching them off changes no training loss, to the last bit (dropout, data order and initialisation draw
+from these states)."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """Random states of python, numpy and torch (CPU and every CUDA device)."""
+
+    python: tuple[object, ...]
+    numpy: Any
+    torch: Tensor
+    cuda: list[Tensor]
+
+    @staticmethod
+    def now() -> RandomStates:
+        """The current states."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return RandomStates(random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        """Sets the generators to these states."""
+        random.setstate(self.python)
+        numpy.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
 
 
 @contextmanager
 def preserve_rng_state(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; restores the mode and the random states of torch (every device),
-    numpy and python."""
-    was_training = model.training
-    python_state, numpy_state = random.getstate(), numpy.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    """Evaluation mode without gradients; restores the model's mode and the random states."""
+    was_training, states = model.training, RandomStates.now()
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with torch.no_grad():
             model.eval()
             yield
     finally:
         model.train(was_training)
-        random.setstate(python_state)
-        numpy.random.set_state(numpy_state)
+        states.restore()

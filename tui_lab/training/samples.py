@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Sequence
 
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.data import scoring, templates
 from tui_lab.data.prepare import PreparedData
+from tui_lab.data.rows import ChatMessage
 from tui_lab.decoding.generate import ROWS_A_BATCH, generate_answers
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.event_parts import ScoredExample
+from tui_lab.runs.event_parts import Acquisition, ScoredExample
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
@@ -23,8 +24,10 @@ from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer
 
-#: Answers of a score that the log keeps as examples.
-EXAMPLES_KEPT = 4
+#: Answers of a score that the log has as examples.
+EXAMPLES_LOGGED = 4
+
+Prompt = str | list[ChatMessage]
 
 
 class TaskEvaluator:
@@ -48,16 +51,14 @@ class TaskEvaluator:
         """Answers the recipe's prompt, or the first held-out one, and writes a ``sample`` event."""
         step = self.sampled_at = trainer.state.global_step
         example = self._prepared.validation_examples[0]
-        prompt: Any = self._recipe.sample_prompt
-        if not prompt:
-            prompt = example.generation_prompt
-        elif example.messages is not None:
-            prompt = [{"role": "user", "content": prompt}]
+        text = self._recipe.sample_prompt
+        prompt: Prompt = text or example.generation_prompt
+        if text and example.messages is not None:
+            prompt = [{"role": "user", "content": text}]
         answers = self._answers(trainer, [prompt])
         if answers is None:
             return self._skipped(f"the sample at step {step}")
-        shown = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-        self._events.write(SampleEvent(step=step, prompt=shown, text=answers[0]))
+        self._events.write(SampleEvent(step=step, prompt=_last_turn(prompt), text=answers[0]))
 
     def score(self, trainer: LabTrainer, when: str) -> None:
         """Writes the task's own score on held-out rows (0 to 1) as a ``score`` event, where it has one."""
@@ -73,8 +74,8 @@ class TaskEvaluator:
         rows = [example.as_chat() for example in examples]
         marks = scoring.scores(name, answers, rows)
         self._values[when] = sum(marks) / len(marks)
-        shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_KEPT]
-        nearness = {
+        shown = list(zip(prompts, answers, examples, marks, strict=True))[:EXAMPLES_LOGGED]
+        similarity = {
             name: sum(each) / len(each) for name, each in scoring.similarity_scores(answers, rows).items()
         }
         self._events.write(
@@ -85,12 +86,10 @@ class TaskEvaluator:
                 rows=len(marks),
                 seconds=round(time.monotonic() - began, 2),
                 when=when,
-                exact=nearness["exact"],
-                token_f1=nearness["token_f1"],
-                rouge_l=nearness["rouge_l"],
+                **similarity,
                 examples=[
                     ScoredExample(
-                        prompt=prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                        prompt=_last_turn(prompt),
                         answer=text,
                         expected=example.expected,
                         ok=mark >= 1,
@@ -100,16 +99,15 @@ class TaskEvaluator:
             )
         )
 
-    def acquisition(self) -> dict[str, Any]:
-        """The task's own score before and after; empty for data that has none."""
-        name = self._scorer
-        return {"name": name, **self._values} if name else {}
+    def acquisition(self) -> Acquisition:
+        """The task's own score before and after; without a name for data that has none."""
+        return Acquisition(self._scorer, **self._values) if self._scorer else Acquisition()
 
     def _skipped(self, what: str) -> None:
         """Warns that a measurement is left out; the run continues."""
-        self._events.write(WarningEvent(text=f"out of memory beside the training: {what} is left out"))
+        self._events.write(WarningEvent(text=f"out of memory during the training: {what} is left out"))
 
-    def _answers(self, trainer: LabTrainer, prompts: list[Any]) -> list[str] | None:
+    def _answers(self, trainer: LabTrainer, prompts: Sequence[Prompt]) -> list[str] | None:
         """Greedy answers, in batches that fit in memory; None when not even one at a time fits."""
         ids = [templates.prompt_ids(self._tokenizer, prompt) for prompt in prompts]
         rows = min(ROWS_A_BATCH, len(ids))
@@ -131,3 +129,7 @@ class TaskEvaluator:
             free_memory()
             rows //= 2
         return None
+
+
+def _last_turn(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]

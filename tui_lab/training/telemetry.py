@@ -11,13 +11,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-import msgspec
 import torch
 
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu, GpuMonitor, ProcessSampler
 from tui_lab.hardware.telemetry import EnergyMeter, TelemetryWindow, match_uuids, memory_shares
-from tui_lab.runs.event_parts import GpuRecord, ProcessRecord
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import TelemetryEvent, WarningEvent
 
@@ -45,9 +43,8 @@ class TelemetrySampler:
         self._interval_s, self._record_s = interval_s, record_s
         self._energy = EnergyMeter(energy_before_j)
         self._window = TelemetryWindow()
-        self._lock = (
-            threading.Lock()
-        )  # guards the window and the last event; never held while the driver is asked
+        # guards the window and the last event; never held during a call to the driver
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._closed = False
         self._warned = False
@@ -102,9 +99,9 @@ class TelemetrySampler:
 
     def _sample(self, process: ProcessSampler, pcie: bool) -> None:
         cards: Sequence[Gpu] = self._watch.read(pcie) if self._watch is not None else ()
-        held = _reserved_bytes() if self._cuda else []
+        reserved = _reserved_bytes() if self._cuda else []
         owned = [
-            memory_shares(card, (os.getpid(),), held[i] if i < len(held) else None)
+            memory_shares(card, (os.getpid(),), reserved[i] if i < len(reserved) else None)
             for i, card in enumerate(cards)
         ]
         use = process.sample()
@@ -126,12 +123,12 @@ class TelemetrySampler:
         now = time.monotonic()
         seconds, self._recorded_s = now - self._recorded_s, now
         energy = self.energy_j = self._energy.total_j(now)
-        window = self._window.flush()
+        gpus, process = self._window.flush()
         self._events.write(
             TelemetryEvent(
                 step=self._step(),
-                gpus=msgspec.convert(window["gpus"], list[GpuRecord]),
-                process=msgspec.convert(window["process"], ProcessRecord),
+                gpus=gpus,
+                process=process,
                 energy_j=None if energy is None else round(energy, 1),
                 seconds=round(seconds, 2),
             )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tui_lab.core.format import as_float, size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.event_parts import GpuRecord
+from tui_lab.hardware.telemetry import GpuRecord
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry
 from tui_lab.ui.views.spans import TextSpan
