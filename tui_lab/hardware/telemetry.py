@@ -103,9 +103,9 @@ def memory_shares(
 ) -> tuple[int | None, int | None]:
     """Bytes of a GPU's memory in use by this process and by others; None where unknown.
 
-    ``pids`` are this process's numbers, ``allocated_bytes`` what it knows to have allocated there (None when it
-    has not used the GPU). Inside a container the driver may list no process, or processes of the host: a
-    process that has allocated memory and is not listed knows neither share."""
+    ``pids`` are this process's numbers, ``allocated_bytes`` what it has allocated there by torch's account
+    (None when it has not used the GPU). Inside a container the driver may list no process, or processes of
+    the host: for a process that has allocated memory and is not listed neither share is known."""
     used = None
     if card.memory_used_bytes is not None:
         used = max(0, card.memory_used_bytes - (card.memory_reserved_bytes or 0))

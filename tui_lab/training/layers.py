@@ -40,7 +40,7 @@ def depth_of(name: str, blocks: int, head: Iterable[str] = ("lm_head", "embed_ou
 
 
 def freeze_first(model: Model, count: int) -> None:
-    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when no block would be trained."""
+    """Freezes the embeddings and the first ``count`` blocks. Raises LabError when no block remains."""
     blocks = block_count(model)
     if count >= blocks:
         raise LabError(

@@ -1,9 +1,9 @@
 """When a run is probed and when it is stopped: pure functions of measured costs and results.
 
 All probes together may take a share of the training time (3% by default). Items come first: at least four
-item probes a run, of as many items as fit; more probes only when each covers all items of the suite. The rest goes to
-the KL divergence from the base. Where the share is too small for the minimum, the minimum is done, and the
-reason says what it costs.
+item probes a run, of as many items as fit; more probes only when each covers all items of the suite. The
+rest goes to the KL divergence from the base. Where the share is too small for the minimum, the minimum is
+done, and the reason says what it costs.
 """
 
 from __future__ import annotations
@@ -156,14 +156,14 @@ def _time(seconds: float) -> str:
 
 def kl_size(train_s: float, token_s: float, share: float) -> tuple[int, int]:
     """Sequences and tokens of each that the base is recorded on: the largest size whose minimal number of
-    measurements fits the share that items do not take. ``train_s`` is an estimate, ``token_s`` seconds per token.
-    """
+    measurements fits the share that items do not take. ``train_s``: seconds of the training, estimated;
+    ``token_s``: seconds a token."""
     budget_s = max(PLANNED_PART * share * train_s * (1 - ITEMS_PART) / LEAST_PROBES, BASE_KL_S)
     return next((size for size in KL_SIZES if size[0] * size[1] * token_s <= budget_s), KL_SIZES[-1])
 
 
 def items_to_score(train_s: float, item_s: float, share: float) -> int:
-    """Number of items that the base is scored on before any step was timed: twice what seems to fit, since the
+    """Number of items that the base is scored on before any step was timed: twice what seems to fit: the
     estimate from a forward pass may be off and later items cannot be paired without the base's answers."""
     fits = PLANNED_PART * share * train_s * ITEMS_PART / LEAST_PROBES / max(item_s, 1e-9)
     return max(LEAST_ITEMS, min(MOST_ITEMS, int(max(2 * fits, BASE_ITEMS_S / max(item_s, 1e-9)))))

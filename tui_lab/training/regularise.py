@@ -141,9 +141,7 @@ def fisher(
         if not trained.any():
             continue
         with torch.enable_grad():
-            logits = (
-                model(input_ids=ids, use_cache=False).logits[0, :-1][trained].float()
-            )  # (n, V), one row's
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1][trained].float()  # (n, V)
             log_probs = logits.log_softmax(-1)
             drawn = torch.multinomial(log_probs.detach().exp().cpu(), 1, generator=generator).to(device)
             log_probs.gather(1, drawn).sum().backward()

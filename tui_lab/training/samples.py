@@ -86,7 +86,9 @@ class TaskEvaluator:
                 rows=len(marks),
                 seconds=round(time.monotonic() - began, 2),
                 when=when,
-                **similarity,
+                exact=similarity["exact"],
+                token_f1=similarity["token_f1"],
+                rouge_l=similarity["rouge_l"],
                 examples=[
                     ScoredExample(
                         prompt=_last_turn(prompt),
