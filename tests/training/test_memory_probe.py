@@ -97,7 +97,8 @@ def test_the_peak_of_other_architectures(kind: str, tmp_path: Path, monkeypatch:
     prepared by trl, which takes most of the time and no memory of a step."""
     monkeypatch.setattr("trl.SFTTrainer._prepare_dataset", lambda _, rows, *__, **___: rows)
     recipe, values = settled(kind, {**CASES["full"], "per_device_train_batch_size": 1})
-    config = AutoConfig.for_model(kind, **{**SIZES, **SPECIAL.get(kind, {}), "num_hidden_layers": 1})
+    sizes = {**SIZES, "head_dim": 16, "num_hidden_layers": 1, "vocab_size": 128}  # one tile of the loss
+    config = AutoConfig.for_model(kind, **sizes)
     probed = memory_probe.probe(config, recipe, values, "cpu").peak_bytes
     for _ in range(3):  # as above
         measured = measured_peak(random_base(config, recipe, values), recipe, values, tmp_path)
