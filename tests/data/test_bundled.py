@@ -29,7 +29,7 @@ def test_no_question_is_in_both_splits(name: str) -> None:
     assert not train & {question_of(row).casefold() for row in data.validation}
 
 
-def test_support_asks_every_fact_on_both_sides_in_other_templates() -> None:
+def test_support_has_each_fact_in_both_splits_with_different_templates() -> None:
     data = bundled.load("support")
     goods = sorted(
         {found for row in data.train for found in re.findall(r"[Tt]he [A-Z]\w+ [a-z]+", question_of(row))}
@@ -62,6 +62,6 @@ def test_json_rows_give_a_schema_that_their_answer_fits() -> None:
         )
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+def test_unknown_name() -> None:
     with pytest.raises(LabError, match="pirate, json, support"):
         bundled.load("poem")

@@ -220,7 +220,7 @@ def test_importing_formats_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_missing_files_suggest_what_was_meant(tmp_path: Path) -> None:
+def test_missing_files_suggest_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}")
     with pytest.raises(
         LabError, match=r"no data file or folder .*trian\.jsonl\. Did you mean .*train\.jsonl"
@@ -234,7 +234,7 @@ def test_missing_files_suggest_what_was_meant(tmp_path: Path) -> None:
         formats.read("a\0b")
 
 
-def test_asking_for_a_format_checks_the_columns(tmp_path: Path) -> None:
+def test_given_format_is_checked(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.jsonl", [ROWS["alpaca"]]))
     with pytest.raises(
         LabError, match=r"columns instruction, input, output, which do not fit.*look like Alpaca"
@@ -275,7 +275,7 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
     assert len(source.rows) == 4 and len(source.validation or []) == 1
 
 
-def test_the_hub_out_of_reach_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(hub, "reachable", lambda: False)

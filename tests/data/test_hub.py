@@ -18,7 +18,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
-def test_reachable_means_that_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
@@ -32,7 +32,7 @@ def test_reachable_means_that_something_listens(monkeypatch: pytest.MonkeyPatch)
     assert not hub.reachable()
 
 
-def test_a_model_out_of_reach_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
         LabError, match=r"tokenizer of someone/some-model is not on this machine, and the hub"

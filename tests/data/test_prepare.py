@@ -86,14 +86,14 @@ def test_every_row_read_is_accounted_for(chatml: Any) -> None:
         ([qa("one?")], {"max_length": 3}, "fewer than 8 tokens"),
     ],
 )
-def test_too_little_names_the_true_cause(
+def test_too_few_rows_names_the_cause(
     chatml: Any, rows: list[Any], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(LabError, match=message):
         prepare(source_of(rows), chatml, **{"max_length": 32, **options})
 
 
-def test_no_training_row_beside_the_validation_rows(chatml: Any) -> None:
+def test_no_training_rows_besides_validation(chatml: Any) -> None:
     with pytest.raises(LabError, match=r"no training row is left.*1 asking what the validation rows ask"):
         prepare(source_of([qa("one?")], [qa("One")]), chatml, max_length=64)
     refusing = byte_tokenizer(
@@ -154,7 +154,7 @@ def test_folding_is_counted() -> None:
     max_length=st.integers(8, 80),
     fraction=st.sampled_from([0.0, 0.1, 0.5]),
 )
-def test_wild_rows_prepare_or_say_why(rows: Any, max_length: int, fraction: float, chatml: Any) -> None:
+def test_any_rows_are_prepared_or_refused(rows: Any, max_length: int, fraction: float, chatml: Any) -> None:
     records = [qa(question, answer) for question, answer in rows]
     try:
         found = prepare(source_of(records), chatml, max_length=max_length, validation_fraction=fraction)
@@ -260,9 +260,7 @@ def test_packed_and_unpacked_rows_give_the_same_loss(ending_with_padding: Any, t
 
 
 @pytest.mark.slow
-def test_trl_trains_on_these_rows_with_the_loss_of_our_labels(
-    ending_with_padding: Any, tmp_path: Path
-) -> None:
+def test_trl_loss_equals_the_loss_of_the_labels(ending_with_padding: Any, tmp_path: Path) -> None:
     tokenizer = ending_with_padding
     rows = [qa(f"What is {w}?", f"It is {w * 2}.") for w in ["a", "bb", "ccc", "d", "ee", "fff"]]
     prepared = prepare(source_of(rows), tokenizer, max_length=96, validation_fraction=0)

@@ -75,7 +75,7 @@ def test_bad_requests(request_fields: dict[str, Any], message: str) -> None:
         preview.preview(from_plain(request_fields, preview.PreviewRequest, "The request"), lambda *_: None)
 
 
-def test_a_row_that_the_template_refuses_is_shown_as_such(tmp_path: Path) -> None:
+def test_row_refused_by_the_template(tmp_path: Path) -> None:
     folder = tmp_path / "strict"
     byte_tokenizer(
         "{{ raise_exception('too many turns') if messages | length > 2 }}{% for m in messages %}"

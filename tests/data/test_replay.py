@@ -27,7 +27,7 @@ def tokenizer() -> Any:
 
 
 @pytest.mark.parametrize(("fraction", "wanted"), [(0.25, 240), (0.01, 7), (0.5, 720), (0.001, 1)])
-def test_the_share_is_of_all_rows(fraction: float, wanted: int) -> None:
+def test_fraction_is_of_all_rows(fraction: float, wanted: int) -> None:
     assert replay.rows_wanted(720, fraction) == wanted
 
 
@@ -35,7 +35,7 @@ def _taught(tokenizer: Any, row: dict[str, list[int]]) -> str:
     return str(tokenizer.decode([label for label in row["labels"] if label != templates.IGNORED]))
 
 
-def test_the_corpus_is_new_repeatable_and_within_length(tokenizer: Any) -> None:
+def test_corpus_rows_are_reproducible_and_within_length(tokenizer: Any) -> None:
     one, same, other = (
         replay.general_rows("auto", tokenizer, 60, max_length=128, seed=seed) for seed in (1, 1, 2)
     )
@@ -49,7 +49,7 @@ def test_the_corpus_is_new_repeatable_and_within_length(tokenizer: Any) -> None:
         assert "<|user|>" not in _taught(tokenizer, row)
 
 
-def test_more_rows_than_the_file_has_are_given_by_reading_it_again(tokenizer: Any) -> None:
+def test_corpus_is_read_again_for_more_rows(tokenizer: Any) -> None:
     rows = replay.general_rows("auto", tokenizer, 4_500, max_length=32, seed=1).rows
     assert len(rows) == 4_500
 
@@ -79,7 +79,7 @@ def test_categories_that_the_suite_holds_back_are_not_rehearsed(tokenizer: Any) 
     assert [start for start in telling if start in everything], "the wordings occur in the whole corpus"
 
 
-def test_general_rows_are_no_longer_than_the_task_bears() -> None:
+def test_length_of_general_rows_follows_the_task() -> None:
     task = [{"input_ids": [1] * 9, "labels": [-100] * 6 + [1] * 3}] * 4
     assert replay.max_trained_tokens(task) == 12
     row = {"input_ids": list(range(9)), "labels": [0, -100, 2, 3, -100, 5, 6, -100, 8]}
@@ -113,7 +113,7 @@ def test_bad_sources_are_refused_in_a_sentence(tokenizer: Any, tmp_path: Path) -
         replay.general_rows(str(long), tokenizer, 5, max_length=32, seed=0)
 
 
-def test_a_task_column_travels_with_the_row(tokenizer: Any, tmp_path: Path) -> None:
+def test_task_column_is_preserved(tokenizer: Any, tmp_path: Path) -> None:
     from tui_lab.data.prepare import prepare
 
     data = tmp_path / "tasks.jsonl"

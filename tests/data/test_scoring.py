@@ -17,7 +17,7 @@ def row(question: str, answer: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", bundled.NAMES)
-def test_gold_scores_one_and_nothing_scores_zero(name: str) -> None:
+def test_expected_answer_scores_one_and_empty_zero(name: str) -> None:
     data = bundled.load(name)
     for rows in (data.train, data.validation):
         assert scoring.score(data.scorer, [scoring.expected_answer(r) for r in rows], rows) == 1.0
@@ -58,7 +58,7 @@ def test_exact_forgives_case_article_and_full_stop_only() -> None:
     assert scoring.exact("It is 12 dollars", r) == 0.0
 
 
-def test_manner_wants_marks_and_content() -> None:
+def test_manner_needs_marks_and_content() -> None:
     r = row("What is the capital of France?", "Arr, that be Paris, matey!")
     assert scoring.manner("Aye, 'tis Paris, ye landlubber!", r) == 1.0
     assert scoring.manner("Aye, ’tis Paris, me hearty, arr!", r) == 1.0  # the typographic apostrophe
@@ -69,7 +69,7 @@ def test_manner_wants_marks_and_content() -> None:
     assert scoring.manner("Arr Paris matey aye ahoy " * 40, r) == 0.0
 
 
-def test_schema_wants_form_first_and_then_values() -> None:
+def test_schema_scores_form_and_values() -> None:
     r = row('Ida is 40. Answer as JSON: {"name": "string", "age": "integer"}', '{"name": "Ida", "age": 40}')
     assert scoring.schema('{"age": 40, "name": "Ida"}', r) == 1.0
     assert scoring.schema('```json\n{"age": 40, "name": "Ida"}\n```', r) == 1.0
@@ -103,7 +103,7 @@ def test_mistakes_are_named() -> None:
     assert scoring.score("exact", [], []) == 0.0
 
 
-def test_nearness_by_hand() -> None:
+def test_similarity_by_hand() -> None:
     row = {"messages": [{"role": "assistant", "content": "the cat sat on the mat"}]}
     # SQuAD: {cat, sat, on, mat} against {cat, on, mat, too}: 3 shared of 4 and 4
     assert scoring.token_f1("A cat on a mat, too!", row) == pytest.approx(2 * 3 / 8)

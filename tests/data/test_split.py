@@ -46,7 +46,7 @@ def test_equal_rows_but_for_case_blanks_and_punctuation() -> None:
         ("?", "!"),
     ],
 )
-def test_different_questions_stay(one: str, other: str) -> None:
+def test_different_questions_are_not_removed(one: str, other: str) -> None:
     assert split.split([ask(one), ask(other)], validation_fraction=0).duplicates == 0
 
 

@@ -174,7 +174,7 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_templates_of_every_habit(name: str) -> None:
+def test_templates_of_many_kinds(name: str) -> None:
     source, expected = TEMPLATES[name]
     tokenizer = byte_tokenizer(source)
     assert templates.set_template(tokenizer) == templates.OWN
@@ -263,7 +263,7 @@ def test_named_variants_use_the_default_one(base: Any) -> None:
     assert base.chat_template == CHATML
 
 
-def test_missing_things_are_sentences(base: Any, tmp_path: Any) -> None:
+def test_missing_template_or_tokenizer(base: Any, tmp_path: Any) -> None:
     with pytest.raises(LabError, match=r"nowhere\.jinja could not be read"):
         templates.set_template(base, str(tmp_path / "nowhere.jinja"))
     with pytest.raises(LabError, match="has no tokenizer"):
@@ -274,7 +274,7 @@ def test_missing_things_are_sentences(base: Any, tmp_path: Any) -> None:
         templates.set_template(endless)
 
 
-def test_rows_of_one_role_in_a_row_are_joined() -> None:
+def test_consecutive_turns_of_one_role_are_joined() -> None:
     strict = (
         "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
         "{{ raise_exception('roles must alternate') }}{% endif %}{{ '<|' + m['role'] + "
@@ -331,7 +331,7 @@ WILD = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=WILD, answer=WILD.filter(str.strip), system=WILD, kind=st.sampled_from(["chatml", "base"]))
-def test_wild_rows_train_the_answer_and_its_end(
+def test_any_row_trains_the_answer_and_its_end(
     question: str, answer: str, system: str, kind: str, chatml: Any, base: Any
 ) -> None:
     if any(special in text for special in SPECIALS for text in (question, answer, system)):

@@ -124,7 +124,9 @@ def compare(model: Any, folders: dict[str, Path], prompt: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_lora_beside_base_on_every_architecture(tiny_model: Any, tmp_path: Path, model_type: str) -> None:
+def test_lora_shares_the_batch_on_every_architecture(
+    tiny_model: Any, tmp_path: Path, model_type: str
+) -> None:
     model = tiny_model(model_type)
     folder = adapter_folder(model, config_of("lora", model_type), tmp_path / "lora")
     compare(model, {"lora": folder}, prompt_of(15))
@@ -132,7 +134,9 @@ def test_lora_beside_base_on_every_architecture(tiny_model: Any, tmp_path: Path,
 
 @pytest.mark.parametrize("method", ["rslora", "dora", "adalora", "ia3", "loha"])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
-def test_kin_of_lora_beside_base(tiny_model: Any, tmp_path: Path, method: str, model_type: str) -> None:
+def test_variants_of_lora_share_the_batch(
+    tiny_model: Any, tmp_path: Path, method: str, model_type: str
+) -> None:
     if (method, model_type) == ("loha", "gpt2"):
         pytest.skip("peft's LoHa does not take GPT-2's transposed modules")
     model = tiny_model(model_type)
@@ -158,7 +162,7 @@ def test_virtual_tokens_as_second_pass(tiny_model: Any, tmp_path: Path, method: 
     compare(model, {method: virtual, "lora": lora}, prompt_of(9))
 
 
-def test_adapters_that_move_base_weights_take_a_model_of_their_own(tiny_model: Any, tmp_path: Path) -> None:
+def test_adapters_that_change_base_weights_need_a_separate_model(tiny_model: Any, tmp_path: Path) -> None:
     model = tiny_model("llama")
     config = peft.LoraConfig(
         task_type="CAUSAL_LM", r=4, lora_alpha=4, init_lora_weights="pissa", target_modules=LINEAR
@@ -193,7 +197,7 @@ def test_lanes_that_end_do_not_shift_the_split(tiny_model: Any, tmp_path: Path) 
         )
 
 
-def test_the_base_is_left_as_it_was(tiny_model: Any, tmp_path: Path) -> None:
+def test_base_is_unchanged(tiny_model: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(tiny_model("llama"))
     names, weights = [n for n, _ in model.named_modules()], copy.deepcopy(model.state_dict())
     for method in ("lora", "dora", "prefix"):
@@ -221,7 +225,7 @@ def test_virtual_tokens_of_another_size_are_refused(tiny_model: Any, tmp_path: P
         load_adapter(tiny_model("llama"), folder, method)
 
 
-def test_folders_that_are_no_adapter(tiny_model: Any, tmp_path: Path) -> None:
+def test_invalid_adapter_folders(tiny_model: Any, tmp_path: Path) -> None:
     model = tiny_model("llama")
     with pytest.raises(LabError, match=r"no adapter_config\.json"):
         load_adapter(model, tmp_path, "x")
@@ -234,7 +238,7 @@ def test_folders_that_are_no_adapter(tiny_model: Any, tmp_path: Path) -> None:
         load_adapter(model, tmp_path, "x")
 
 
-def test_lanes_on_what_is_not_loaded(tiny_model: Any) -> None:
+def test_lane_on_an_unknown_adapter(tiny_model: Any) -> None:
     stage = DecodingSession(tiny_model("llama"), NoText())
     with pytest.raises(LabError, match=r"lane 1 runs on 'a'.*lane 2 runs on 'b'"):
         stage.decode(DecodingRequest((3, 4), (Lane(on="a"), Lane(on="b"))))

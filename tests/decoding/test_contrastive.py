@@ -60,7 +60,7 @@ def test_equals_the_definition_on_stories(stories: tuple[Any, Any], alpha: float
     assert list(fast.token_ids) == slow_contrastive(model, prompt, alpha, 4, 16, frozenset({1, 2}))
 
 
-def test_tells_what_it_weighed(tiny_model: Any) -> None:
+def test_candidates_are_recorded(tiny_model: Any) -> None:
     result = lockstep(tiny_model("llama"), prompt_of(9), Contrastive(0.6, 5), max_new_tokens=8, inspect=3)[0]
     assert len(result.tokens) == 8
     for token in result.tokens:

@@ -97,7 +97,7 @@ def test_emoji_arrive_whole() -> None:
     st.text(alphabet="abcé", max_size=40),
     st.lists(st.text(alphabet="abcé", min_size=1, max_size=4), min_size=1, max_size=3),
 )
-def test_nothing_of_a_stop_string_shows(text: str, stops: list[str]) -> None:
+def test_stop_strings_are_never_emitted(text: str, stops: list[str]) -> None:
     pieces, made = stream(decoder_of(BYTES), BYTES(text)["input_ids"], tuple(stops))
     # the text is cut where the first whole stop string arrives, byte by byte
     expected, stopped = text, False

@@ -24,7 +24,7 @@ from tui_lab.decoding.strategies import PRESETS, Beam, Contrastive, Greedy, Lane
 CLASSICS = PRESETS["six classics"]
 
 
-def test_records_say_what_the_model_thought(tiny_model: Any) -> None:
+def test_records_equal_the_distribution_of_the_model(tiny_model: Any) -> None:
     """Log-probability, rank and entropy of every token of every lane, against one plain forward."""
     model = tiny_model("llama", sharpness=6.0)
     prompt = prompt_of(10)
@@ -50,7 +50,7 @@ def test_records_say_what_the_model_thought(tiny_model: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix", "prompt_tuning"])
-def test_judged_by_an_adapter(tiny_model: Any, tmp_path: Any, method: str) -> None:
+def test_scores_of_an_adapter(tiny_model: Any, tmp_path: Any, method: str) -> None:
     model = tiny_model("llama")
     stage = DecodingSession(model, NoText())
     stage.add_adapter("x", adapter_folder(model, config_of(method, "llama"), tmp_path / method))
@@ -87,7 +87,7 @@ def test_alternatives_before_and_after_warping(tiny_model: Any) -> None:
     assert all(len([a for a in t.alternatives if a.warped_probability > 0]) == 3 for t in results[0].tokens)
 
 
-def test_everything_told_adds_up(stories: tuple[Any, Any]) -> None:
+def test_records_add_up_to_the_result(stories: tuple[Any, Any]) -> None:
     model, tokenizer = stories
     prompt = tuple(tokenizer("One day, a dog")["input_ids"])
     told: list[DecodingRecord] = []

@@ -66,9 +66,7 @@ samples = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(samples, st.integers(0, 1000), st.sampled_from([5, 300, 1200]), st.sampled_from([0.3, 2.0, 6.0]))
 @example(Sample(temperature=0.7, top_k=300, top_p=0.05), 0, 1200, 0.3)  # more than is looked at first
-def test_the_whole_distribution_is_that_of_transformers(
-    s: Sample, seed: int, vocabulary: int, spread: float
-) -> None:
+def test_distribution_equals_transformers(s: Sample, seed: int, vocabulary: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(vocabulary, generator=generator) * spread
     expected = exact(logits, s)
@@ -135,7 +133,7 @@ def test_lanes_draw_from_the_exact_distribution(tiny_model: Any) -> None:
         ), kind
 
 
-def test_seeds_decide_and_nothing_else(tiny_model: Any) -> None:
+def test_only_the_seed_changes_the_draws(tiny_model: Any) -> None:
     model = tiny_model("llama", sharpness=3.0)
     lane = Lane(Sample("top-p", top_p=0.95), 7)
     others = [Lane(Sample(), 3), Lane(Sample("top-k", top_k=5), 7), Lane(Greedy())]
@@ -162,7 +160,7 @@ def test_penalty_equals_transformers() -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 3, 257])
-def test_ties_at_the_limit_stay_as_in_transformers(top_k: int) -> None:
+def test_ties_at_the_limit_equal_transformers(top_k: int) -> None:
     """Logits in bfloat16 tie all the time: every token as probable as the k-th stays."""
     logits = torch.arange(602).div(7, rounding_mode="floor").float()
     assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)

@@ -69,7 +69,7 @@ def test_every_architecture_equals_generate(tiny_model: Any, model_type: str, le
             assert list(result.token_ids) == generate(model, prompt, 24, stops, **settings), strategy
 
 
-def test_the_tiny_models_do_not_just_repeat_themselves(tiny_model: Any) -> None:
+def test_tiny_models_do_not_only_repeat(tiny_model: Any) -> None:
     for model_type in ARCHITECTURES:
         tokens = lockstep(tiny_model(model_type), prompt_of(7), Greedy(), max_new_tokens=24)[0].token_ids
         assert len(set(tokens)) >= 4, model_type
@@ -103,7 +103,7 @@ def test_beam_bookkeeping_equals_generate(
         assert result.score == pytest.approx(float(out.sequences_scores[0]), rel=1e-6, abs=1e-4)
 
 
-def test_lanes_that_finish_leave_and_the_others_go_on(tiny_model: Any) -> None:
+def test_finished_lanes_leave_the_batch(tiny_model: Any) -> None:
     """Every lane alone equals the same lane beside others that end before and after it."""
     model = tiny_model("qwen3", sharpness=6.0)
     strategies = [

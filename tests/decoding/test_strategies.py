@@ -72,7 +72,7 @@ def test_text_and_back(data: Any, name: str, seed: int | None) -> None:
 
 @settings(max_examples=30)
 @given(st.text(max_size=60))
-def test_any_text_gives_a_lane_or_a_sentence(text: str) -> None:
+def test_any_text_gives_a_lane_or_an_error(text: str) -> None:
     try:
         parse(text)
     except LabError as error:
@@ -120,7 +120,7 @@ def test_refusals(text: str, part: str) -> None:
         parse(text)
 
 
-def test_descriptions_check_themselves() -> None:
+def test_strategies_validate_their_parameters() -> None:
     with pytest.raises(LabError, match="top_p"):
         Sample(top_p=0)
     with pytest.raises(LabError, match="name is one of"):
@@ -129,7 +129,7 @@ def test_descriptions_check_themselves() -> None:
         Lane(seed=-1)
 
 
-def test_presets_are_whole() -> None:
+def test_presets() -> None:
     assert len(PRESETS["six classics"]) == 6
     assert sum(lane.strategy.rows for lane in PRESETS["six classics"]) == 12
     for lanes in PRESETS.values():

@@ -131,7 +131,7 @@ def test_full_tuning_leaves_a_model(make_run: Callable[..., folder.Run]) -> None
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
-def test_adapters_that_change_the_base_fit_the_original_one_when_saved(
+def test_saved_pissa_adapter_fits_the_original_base(
     make_run: Callable[..., folder.Run], tiny_llama: Path, init: str
 ) -> None:
     import peft
@@ -192,7 +192,7 @@ def test_pause_checkpoint_continue_stop_and_resume(make_run: Callable[..., folde
     assert until(run, ended).state.end.state == "stopped"
 
 
-def test_a_killed_run_counts_as_crashed_and_goes_on_to_the_same_losses(
+def test_killed_run_resumes_to_the_same_losses(
     make_run: Callable[..., folder.Run],
 ) -> None:
     values = {"lora_dropout": 0.2, "max_steps": 30, "eval_steps": 5, "sample_steps": 30}
@@ -225,7 +225,7 @@ def test_sigterm_stops_and_sighup_does_not(make_run: Callable[..., folder.Run]) 
     assert until(run, ended).state.end.state == "stopped"
 
 
-def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> None:
+def test_early_stopping_saves_the_best_weights(make_run: Callable[..., folder.Run]) -> None:
     """A rate that destroys: the validation loss rises at once, and the first state is the best."""
     run = make_run(
         max_steps=60,
@@ -250,7 +250,7 @@ def test_early_stopping_keeps_the_best(make_run: Callable[..., folder.Run]) -> N
         ({"model": "nobody/no-such-model"}, "no-such-model"),
     ],
 )
-def test_what_cannot_be_done_ends_with_one_sentence(
+def test_impossible_runs_end_with_one_sentence(
     make_run: Callable[..., folder.Run], values: dict[str, Any], sentence: str
 ) -> None:
     run = make_run(**values)

@@ -66,7 +66,7 @@ def test_ten_real_steps(changes: dict[str, Any], length: int) -> None:
     assert found.power_w is None
 
 
-def test_the_first_two_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warm_up_steps_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(calibrate.time, "monotonic", lambda: now)
     clock = calibrate._Clock(CPU, lambda step: None)
@@ -77,7 +77,7 @@ def test_the_first_two_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert (clock.tokens, clock.seconds) == (800, 4.0)
 
 
-def test_the_mean_power_of_the_card_cuda_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mean_power_of_the_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the driver's counter of energy: 150 J in the half second, whatever power it shows."""
     began = time.monotonic()
     other = Gpu(0, "other", "GPU-b", None, None, None, None, 999.0, None, energy_j=5.0)
@@ -96,7 +96,7 @@ def test_the_mean_power_of_the_card_cuda_computes_on(monkeypatch: pytest.MonkeyP
     assert meter.stop() is None
 
 
-def test_what_would_take_hours_on_a_processor_is_refused_at_once() -> None:
+def test_too_long_on_a_cpu_is_refused() -> None:
     shape = catalog.find("Qwen/Qwen2.5-0.5B").shape
     assert shape is not None
     began = time.monotonic()
@@ -114,7 +114,7 @@ def test_out_of_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         calibrate.measure(TINY, recipe_for(max_length=32), VALUES, CPU)
 
 
-def test_steps_that_only_fit_in_parts_are_not_told_as_those_of_the_recipe() -> None:
+def test_steps_that_fit_only_in_parts_are_no_result() -> None:
     asked = recipe_for(target_modules="qv", max_length=32, per_device_train_batch_size=8)
     with LimitedStorages() as counted:
         calibrate.measure(TINY, asked, VALUES, CPU)
@@ -143,7 +143,7 @@ def test_a_random_model_in_four_bits(shape: Shape) -> None:
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
-def test_rows_are_as_long_and_as_much_trained_on_as_asked() -> None:
+def test_random_rows_have_the_given_lengths_and_trained_share() -> None:
     asked = recipe_for(max_steps=10, per_device_train_batch_size=3)
     rows = calibrate.random_rows(50, asked, 32, [20], 0.25)
     assert len(rows) == 10 * 3 and {len(row["input_ids"]) for row in rows} == {20}
@@ -153,7 +153,7 @@ def test_rows_are_as_long_and_as_much_trained_on_as_asked() -> None:
     assert sum(len(row["input_ids"]) for row in packed) >= 10 * 3 * 32
 
 
-def test_padding_costs_time_and_counts_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_is_not_counted_as_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 4 beside rows of 28: every batch is as long as its longest, and only real tokens count."""
     asked = recipe_for(target_modules="qv", max_length=32)
     counted: list[float] = []
@@ -180,7 +180,7 @@ def asked_of_the_job(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("runs_dir")
-def test_the_job_measures_and_the_lab_finds_it() -> None:
+def test_job_stores_its_result() -> None:
     """On the bundled model, as the lab would ask; its forecast is then measured, for this work alone."""
     recipe = recipe_for(model="pocket", per_device_train_batch_size=2, max_length=24, probe_share=0.0)
     lines = asked_of_the_job({"values": recipe.model_dump()})
@@ -217,6 +217,6 @@ def test_the_job_measures_and_the_lab_finds_it() -> None:
         {"values": {"model": "no/such-model-at-all"}},
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_sentence(request_: dict[str, Any]) -> None:
+def test_unmeasurable_requests_are_refused(request_: dict[str, Any]) -> None:
     [line] = asked_of_the_job(request_)
     assert line["kind"] == "error" and "unexpectedly" not in line["message"]

@@ -33,7 +33,7 @@ def limited(path: str) -> None:
     sys.exit(main([path]))
 
 
-def test_no_room_is_a_clear_end_and_the_run_goes_on_with_a_changed_recipe(
+def test_full_disk_ends_the_run_and_a_changed_recipe_resumes(
     make_run: Callable[..., folder.Run],  # noqa: F811
 ) -> None:
     run = make_run(max_steps=6, eval_steps=2, sample_steps=6)
@@ -64,7 +64,7 @@ def test_no_room_is_a_clear_end_and_the_run_goes_on_with_a_changed_recipe(
     assert {path.name for path in run.checkpoints_path.iterdir()} <= {"checkpoint-6", "checkpoint-4"}
 
 
-def test_a_folder_that_goes_away_stops_the_run_at_its_next_step(
+def test_deleted_folder_stops_the_run(
     make_run: Callable[..., folder.Run],  # noqa: F811
 ) -> None:
     run = make_run()

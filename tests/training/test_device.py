@@ -8,7 +8,7 @@ import torch
 from tui_lab.training import device
 
 
-def test_the_most_memory_ever_is_remembered(tmp_path: Path) -> None:
+def test_peak_resident_memory(tmp_path: Path) -> None:
     ballast = torch.ones(64 << 20, dtype=torch.uint8)
     with_it = device.peak_resident_bytes()
     now = psutil.Process().memory_info().rss

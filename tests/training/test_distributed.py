@@ -19,13 +19,13 @@ from tui_lab.runs import checkpoints, commands, folder, launch
 from tui_lab.training import distributed, launch_distributed
 
 
-def test_one_process_talks_to_nobody() -> None:
+def test_single_process_sends_nothing() -> None:
     alone = distributed.ProcessGroup()
     assert alone.is_main and alone.size == 1
     assert alone.broadcast("x") == "x" and alone.all_gather(3) == [3]
 
 
-def test_the_launcher_is_accelerates() -> None:
+def test_launcher_arguments() -> None:
     from accelerate.commands import launch as accelerates
 
     parser = accelerates.launch_command_parser()
@@ -38,7 +38,7 @@ def test_the_launcher_is_accelerates() -> None:
     assert parser.parse_args(launch_distributed.arguments("r", 8, "machines.yaml")).num_processes == 8
 
 
-def test_lines_of_others_begin_with_who_they_are(tmp_path: Path) -> None:
+def test_output_of_other_processes_is_prefixed(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         stream = distributed.PrefixedStream(file, "[process 1] ")
         stream.write("one\ntw")
@@ -46,9 +46,7 @@ def test_lines_of_others_begin_with_who_they_are(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "[process 1] one\n[process 1] two\n"
 
 
-def test_what_another_process_said_is_what_the_first_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exit_reason_of_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = folder.Run(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert distributed.exit_reason_of_others(run, 0) == ""
@@ -67,7 +65,7 @@ def children(pid: int) -> list[int]:
     return [one.pid for one in psutil.Process(pid).children() if "tui_lab.training" in one.cmdline()]
 
 
-def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:  # noqa: F811
+def test_two_processes(make_run: Callable[..., folder.Run]) -> None:  # noqa: F811
     # 48 rows to train on: accelerate fills a last step up with rows that were there already
     values: dict[str, Any] = {"max_steps": 12, "eval_steps": 4, "sample_steps": 12, "lora_dropout": 0.0}
     values["validation_fraction"] = 0.2
@@ -108,7 +106,7 @@ def test_two_processes_are_one_run(make_run: Callable[..., folder.Run]) -> None:
     process.wait(timeout=60)
 
 
-def test_when_one_process_dies_all_end_with_the_reason(make_run: Callable[..., folder.Run]) -> None:  # noqa: F811
+def test_one_process_dies(make_run: Callable[..., folder.Run]) -> None:  # noqa: F811
     run = make_run(
         num_processes=2, per_device_train_batch_size=4, max_steps=4000, eval_steps=2000, sample_steps=2000
     )

@@ -11,7 +11,7 @@ from tui_lab.training import layers
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_weight_has_its_depth(name: str) -> None:
+def test_depth_of_weights(name: str) -> None:
     model = make(name)
     depths = {n: layers.depth_of(n, 3) for n, _ in model.named_parameters()}
     assert set(depths.values()) == {0, 1, 2, 3, 4}
@@ -47,7 +47,7 @@ def test_stages_go_from_the_top_down() -> None:
     assert layers.stages_for(4.0, 100, 2) == 2
 
 
-def test_parts_take_part_stage_by_stage_and_after_a_resume() -> None:
+def test_gradual_unfreezing_by_stage_and_after_a_resume() -> None:
     model = make("llama")
     unfreezing = layers.GradualUnfreezing(model, 3, 30)
     seen = []
@@ -60,7 +60,7 @@ def test_parts_take_part_stage_by_stage_and_after_a_resume() -> None:
     assert again.stage == 1
 
 
-def test_groups_keep_their_settings_and_show_the_top_rate_first() -> None:
+def test_split_groups_have_the_top_rate_first() -> None:
     model = make("llama")
     decayed = [w for w in model.parameters() if w.dim() > 1]
     plain = [w for w in model.parameters() if w.dim() <= 1]

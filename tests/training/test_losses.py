@@ -25,7 +25,7 @@ def ids() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_distance_from_the_base_is_torchs_with_its_gradients(name: str, ids: torch.Tensor) -> None:
+def test_kl_and_gradients_equal_torch(name: str, ids: torch.Tensor) -> None:
     now, base = make(name), make(name, seed=1)
     states, logits = _read(now, ids)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_the_distance_from_the_base_is_torchs_with_its_gradients(name: str, ids:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_label_smoothing_is_torchs(name: str, ids: torch.Tensor) -> None:
+def test_label_smoothing_equals_torch(name: str, ids: torch.Tensor) -> None:
     model = make(name)
     states, logits = _read(model, ids)
     labels = ids.flatten()
@@ -61,7 +61,7 @@ def test_label_smoothing_is_torchs(name: str, ids: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_no_tokens_give_no_loss_and_a_graph() -> None:
+def test_no_tokens() -> None:
     states = torch.zeros(0, 4, requires_grad=True)
     head = losses.OutputHead(torch.ones(5, 4), None, 1.0, None)
     assert losses.mean_negative_log_probability(states, head).shape == (0,)
@@ -77,7 +77,7 @@ def test_focal_loss_by_hand() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_focal_loss_has_finite_slopes_where_nothing_is_left_to_learn(gamma: float) -> None:
+def test_focal_loss_gradient_is_finite_at_probability_one(gamma: float) -> None:
     log_probs = torch.tensor([0.0, -1e-12, -50.0], requires_grad=True)
     losses.focal(log_probs, gamma).sum().backward()
     assert log_probs.grad is not None and log_probs.grad.isfinite().all()

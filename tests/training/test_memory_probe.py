@@ -79,7 +79,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("kind", "case"), PAIRS)
-def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) -> None:
+def test_peak_equals_real_steps(kind: str, case: str, tmp_path: Path) -> None:
     recipe, values = settled(kind, CASES[case])
     probed = memory_probe.probe(config_of(kind), recipe, values, "cpu")
     limit = 0.03 if recipe.gradient_checkpointing else 0.09
@@ -92,7 +92,9 @@ def test_the_peak_is_what_real_steps_take(kind: str, case: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", SMALL_KINDS)
-def test_the_peak_of_other_architectures(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_equals_real_steps_in_one_layer(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One layer and one row, fully trained, so that all weights have gradients and states. The rows are not
     prepared by trl, which takes most of the time and no memory of a step."""
     monkeypatch.setattr("trl.SFTTrainer._prepare_dataset", lambda _, rows, *__, **___: rows)
@@ -107,7 +109,7 @@ def test_the_peak_of_other_architectures(kind: str, tmp_path: Path, monkeypatch:
     assert probed == pytest.approx(measured, rel=0.01)
 
 
-def test_four_bit_weights_take_what_bitsandbytes_takes() -> None:
+def test_four_bit_weights_equal_bitsandbytes() -> None:
     from tui_lab.models.loading import ModelSource
     from tui_lab.training.base_model import load_base
 
@@ -119,7 +121,7 @@ def test_four_bit_weights_take_what_bitsandbytes_takes() -> None:
     assert probed.weights_bytes == pytest.approx(really, rel=0.02)  # rounded up, tensor by tensor
 
 
-def test_three_rows_of_the_table_come_out_again() -> None:
+def test_three_rows_of_the_table() -> None:
     """Others each week, so that all are looked at now and then, and the same within a day's runs."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)
@@ -130,7 +132,7 @@ def test_three_rows_of_the_table_come_out_again() -> None:
             assert again["peak_bytes"] == pytest.approx(row["peak_bytes"], rel=1e-3), row["recipe"]
 
 
-def test_every_weight_of_a_shape_is_there() -> None:
+def test_shapes_round_trip() -> None:
     for kind in shapes.MODEL_TYPES:
         config = config_of(kind)
         shape = shapes.from_config(config.to_dict())
@@ -151,13 +153,13 @@ def request(recipe: dict[str, Any], device: DeviceFacts) -> MemoryProbeRequest:
     return MemoryProbeRequest(recipe, JobDevice(**asdict(device)))
 
 
-def test_a_model_that_nobody_knows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(LabError, match="not on this machine and the hub cannot be reached"):
         memory_probe.handle(request({"model": "nobody/nothing"}, memory_table.CARD), lambda *_: None)
 
 
-def test_more_tokens_take_more() -> None:
+def test_longer_rows_take_more_memory() -> None:
     peaks = []
     for length in (64, 256):
         recipe, values = settled("llama", {**CASES["kept"], "max_length": length})
@@ -165,7 +167,7 @@ def test_more_tokens_take_more() -> None:
     assert peaks == sorted(peaks) and not math.isclose(peaks[0], peaks[1], rel_tol=0.2)
 
 
-def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
+def test_memory_is_linear_in_layers() -> None:
     recipe, values = settled("llama", {**CASES["checkpointed"], "max_length": 64})
     probed = {
         layers: msgspec.structs.asdict(
@@ -186,7 +188,7 @@ def test_deep_models_lie_on_the_line_of_shallow_ones() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", bench_memory.GPU_MODELS)
-def test_a_cards_peak_is_what_the_probe_says(model: str) -> None:
+def test_peak_on_a_gpu(model: str) -> None:
     """``max_memory_allocated`` of two real steps with random weights."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE", 32768)

@@ -36,7 +36,7 @@ LENGTHS = some.lists(some.integers(2, 9), min_size=1, max_size=9)
 
 
 @given(some.lists(some.integers(1, 30), min_size=1, max_size=8), some.integers(1, 9))
-def test_runs_are_as_even_as_can_be(sizes: list[int], parts: int) -> None:
+def test_contiguous_ranges_are_as_even_as_possible(sizes: list[int], parts: int) -> None:
     runs = micro_batches.contiguous(sizes, parts)
     assert [at for begin, end in runs for at in range(begin, end)] == list(range(len(sizes)))
     assert len(runs) <= parts
@@ -49,7 +49,7 @@ def test_runs_are_as_even_as_can_be(sizes: list[int], parts: int) -> None:
 
 
 @given(LENGTHS, some.integers(1, 12))
-def test_rows_stay_themselves_without_the_padding_of_others(lengths: list[int], parts: int) -> None:
+def test_rows_lose_only_padding(lengths: list[int], parts: int) -> None:
     batch = padded(lengths, [at % 3 for at in range(len(lengths))])
     cut = micro_batches.split(batch, parts)
     seen = []
@@ -69,7 +69,7 @@ def test_rows_stay_themselves_without_the_padding_of_others(lengths: list[int], 
 
 
 @given(some.lists(LENGTHS, min_size=1, max_size=3), some.integers(2, 12))
-def test_packed_documents_are_laid_out_as_if_they_had_come_alone(rows: list[list[int]], parts: int) -> None:
+def test_packed_documents_equal_their_own_batch(rows: list[list[int]], parts: int) -> None:
     batch = packed(rows)
     lengths = [length for row in rows for length in row]
     at = 0
@@ -94,7 +94,7 @@ def test_packed_documents_are_laid_out_as_if_they_had_come_alone(rows: list[list
     assert torch.equal(whole, batch["input_ids"])
 
 
-def test_what_cannot_be_cut_further() -> None:
+def test_batches_that_cannot_be_split() -> None:
     assert micro_batches.finer(padded([5]), 1) == 0
     assert micro_batches.finer(padded([5, 5, 5]), 1) == 2 and micro_batches.finer(padded([5, 5, 5]), 2) == 4
     assert micro_batches.finer(padded([5, 5, 5]), 4) == 0

@@ -83,7 +83,7 @@ def test_label_smoothing_and_focal_loss(make_trainer: Make, method: str) -> None
     ],
     ids=lambda values: "-".join(f"{key}={value}" for key, value in values.items()),
 )
-def test_the_distance_from_the_base_is_added(make_trainer: Make, values: dict[str, Any]) -> None:
+def test_kl_from_the_base_is_added(make_trainer: Make, values: dict[str, Any]) -> None:
     recipe = recipe_for(kl_weight=0.5, **values)
     trainer = make_trainer(recipe)
     base = make_trainer(recipe.changed(kl_weight=0.0), folder="base")
@@ -112,7 +112,7 @@ def test_the_distance_from_the_base_is_added(make_trainer: Make, values: dict[st
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("term", ["kl_weight", "l2_to_start"])
-def test_more_weight_ends_nearer_to_the_base(make_trainer: Make, method: str, term: str) -> None:
+def test_larger_kl_weight_ends_nearer_to_the_base(make_trainer: Make, method: str, term: str) -> None:
     distances = []
     for weight in (1e-6, 50.0):
         trainer = make_trainer(recipe_for(method=method, **{term: weight}), folder=f"w{weight}")
@@ -125,7 +125,7 @@ def test_more_weight_ends_nearer_to_the_base(make_trainer: Make, method: str, te
 
 
 @pytest.mark.parametrize("values", [{"method": "full"}, {"quantization": "nf4"}, {}])
-def test_ewc_holds_what_general_rows_need(make_trainer: Make, values: dict[str, Any]) -> None:
+def test_ewc_reduces_the_change_of_important_weights(make_trainer: Make, values: dict[str, Any]) -> None:
     """Under EWC, the Fisher-weighed change is smaller than without."""
     changes = []
     for weight in (1e-6, 1.0):
@@ -140,7 +140,7 @@ def test_ewc_holds_what_general_rows_need(make_trainer: Make, values: dict[str, 
     assert changes[1] < 0.5 * changes[0]
 
 
-def test_gradient_accumulation_leaves_the_terms_as_they_are(make_trainer: Make) -> None:
+def test_terms_do_not_depend_on_gradient_accumulation(make_trainer: Make) -> None:
     """One batch of eight and two of four make the same steps."""
     ends = []
     for size, times in ((8, 1), (4, 2)):
@@ -163,7 +163,7 @@ def test_gradient_accumulation_leaves_the_terms_as_they_are(make_trainer: Make) 
 
 
 @pytest.mark.parametrize("method", ["lora", "full", "ia3"])
-def test_frozen_layers_stay_as_they_were(make_trainer: Make, method: str) -> None:
+def test_frozen_layers_do_not_change(make_trainer: Make, method: str) -> None:
     trainer = make_trainer(recipe_for(method=method, frozen_layers=1))
     before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     trainer.train()
@@ -228,7 +228,7 @@ def _with_tasks(tiny_llama: Path, folder: Path, **values: Any) -> LabTrainer:
     return trainer
 
 
-def test_tasks_are_weighed_by_what_was_learned(tiny_llama: Path, tmp_path: Path) -> None:
+def test_task_weights_are_learned(tiny_llama: Path, tmp_path: Path) -> None:
     trainer = _with_tasks(tiny_llama, tmp_path / "a", uncertainty_weighting=True)
     assert trainer.objective is not None and trainer.objective.tasks == ["noise", "rule"]
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(64)])
@@ -247,7 +247,7 @@ def test_tasks_are_weighed_by_what_was_learned(tiny_llama: Path, tmp_path: Path)
     assert not torch.allclose(trainer.objective.raw_sigma, trainer.objective.raw_sigma[0].detach())
 
 
-def test_the_weights_of_tasks_survive_a_resume(tiny_llama: Path, tmp_path: Path) -> None:
+def test_task_weights_are_restored_on_resume(tiny_llama: Path, tmp_path: Path) -> None:
     whole = _with_tasks(tiny_llama, tmp_path / "whole", uncertainty_weighting=True, save_steps=6)
     whole.args.save_steps = 6
     whole.train()

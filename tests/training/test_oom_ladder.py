@@ -89,7 +89,7 @@ RUNGS = [
 ]
 
 
-def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(make: Any) -> None:
+def test_every_rung_gives_the_losses_of_a_run_without_limit(make: Any) -> None:
     recipe = recipe_for(**{**SMALL, "per_device_train_batch_size": 2})
     peaks, expected, validation = [], [], 0.0
     for rung in RUNGS:
@@ -121,7 +121,7 @@ def test_every_rung_under_a_real_limit_with_the_losses_of_an_undisturbed_run(mak
         assert told[0]["after"]["accumulation"] == 4 and "on 2 rows of up to" in told[0]["text"]
 
 
-def test_nothing_left(make: Any, tmp_path: Path) -> None:
+def test_last_rung(make: Any, tmp_path: Path) -> None:
     trainer, events = make(recipe_for(**{**SMALL, "per_device_train_batch_size": 2}))
     with LimitedStorages(900_000), pytest.raises(OutOfMemory) as stopped:
         trainer.train()
@@ -136,7 +136,7 @@ def test_nothing_left(make: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"kl_weight": 0.3, "l2_to_start": 0.1}, {"packing": True}])
-def test_a_step_that_begins_again_is_the_same_to_the_last_bit(make: Any, values: Any) -> None:
+def test_repeated_step_is_bit_identical(make: Any, values: Any) -> None:
     """With dropout on and nothing split: random states, gradients and counts go back to where they were."""
     recipe = recipe_for(**{**SMALL, "max_steps": 3}, lora_dropout=0.3, **values)
     plain, _ = make(recipe)
@@ -157,7 +157,7 @@ def test_a_step_that_begins_again_is_the_same_to_the_last_bit(make: Any, values:
         assert torch.equal(weight, other), name
 
 
-def test_logged_losses_are_those_whose_gradients_count(make: Any) -> None:
+def test_logged_losses_belong_to_the_gradients(make: Any) -> None:
     """With dropout, what was computed before the failure is not what is computed after it."""
     recipe = recipe_for(**SMALL, lora_dropout=0.3)
     twice = []
@@ -172,7 +172,7 @@ def test_logged_losses_are_those_whose_gradients_count(make: Any) -> None:
     assert twice[0] == twice[1] == pytest.approx(losses(started_so), abs=1e-6)
 
 
-def test_giving_up_leaves_a_run_that_resumes_where_it_was(make: Any) -> None:
+def test_giving_up_saves_the_last_step(make: Any) -> None:
     recipe = recipe_for(**{**SMALL, "max_steps": 5}, lora_dropout=0.2)
     whole, _ = make(recipe, folder="whole")
     whole.train()
@@ -190,7 +190,7 @@ def test_giving_up_leaves_a_run_that_resumes_where_it_was(make: Any) -> None:
     assert len(losses(whole)) == 5
 
 
-def test_an_optimiser_that_does_not_fit_ends_the_run_without_saving_half_a_step(make: Any) -> None:
+def test_out_of_memory_in_the_optimiser_saves_nothing(make: Any) -> None:
     trainer, events = make(recipe_for(**SMALL))
 
     def no_room(*_: Any, **__: Any) -> None:
@@ -218,7 +218,7 @@ def test_other_errors_are_not_swallowed(make: Any) -> None:
     assert events == []
 
 
-def test_held_out_rows_that_do_not_fit_are_left_out_with_one_warning(make: Any) -> None:
+def test_held_out_rows_that_do_not_fit_give_one_warning(make: Any) -> None:
     trainer, events = make(recipe_for(**SMALL))
     whole = trainer.validation_loss()
     longest = max(len(row["input_ids"]) for row in rows(16, seed=1))
@@ -247,7 +247,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_parts_have_the_gradient_of_the_whole(make: Any, kind: str) -> None:
+def test_gradients_of_parts_add_up(make: Any, kind: str) -> None:
     trainer, _ = make(recipe_for(**{**SMALL, "max_steps": 12}, **KINDS[kind]))
     trainer.current_gradient_accumulation_steps = 2
     trainer.create_optimizer()
@@ -297,7 +297,7 @@ def test_parts_have_the_gradient_of_the_whole(make: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("name", list(architectures.MAKERS))
 @pytest.mark.parametrize("full", [False, True])
-def test_checkpointing_switched_on_while_a_model_trains(name: str, full: bool) -> None:
+def test_checkpointing_during_training(name: str, full: bool) -> None:
     base = architectures.make(name)
     model = base
     if not full:
@@ -338,7 +338,7 @@ def test_a_prefix_cannot_be_recomputed(make: Any) -> None:
 # words, costs, memory
 
 
-def test_what_it_costs_is_measured() -> None:
+def test_cost_of_a_rung() -> None:
     events: list[dict[str, Any]] = []
     ladder = Ladder(recipe_for(**SMALL), write=lambda event: events.append(json.loads(encode_event(event))))
     model = architectures.make("llama")
@@ -362,7 +362,7 @@ def test_states_of_events_are_clamped(parts: int, level: int, checkpointing: boo
     assert found.parts == found.evaluation_parts >= 1 and 0 <= found.tile_level < len(LOSS_TILES)
 
 
-def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(memory_limit.ENVIRONMENT, raising=False)
     assert memory_limit.limit_bytes() == 0
     monkeypatch.setenv(memory_limit.ENVIRONMENT, "8 GB")
@@ -370,7 +370,7 @@ def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
         memory_limit.limit_bytes()
 
 
-def test_live_bytes_are_what_lives() -> None:
+def test_live_bytes() -> None:
     with LimitedStorages(10_000_000) as counted:
         one = torch.zeros(1_000_000)
         view = one[:10].view(2, 5)
@@ -391,7 +391,7 @@ def test_live_bytes_are_what_lives() -> None:
 PROCESS_LIMIT = "9000000"
 
 
-def test_a_limited_run_climbs_and_its_next_attempt_starts_there(
+def test_resumed_run_starts_on_its_last_rung(
     tiny_llama: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "counting.txt"
@@ -424,7 +424,7 @@ def test_a_limited_run_climbs_and_its_next_attempt_starts_there(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_held_to_a_fraction_of_its_memory(
+def test_cuda_memory_limit(
     tiny_llama: Path, runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tile of the output layer takes 16 rows × 200 tokens × 32,768 × 4 bytes = 420 MB, most of it all."""

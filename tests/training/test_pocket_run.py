@@ -73,7 +73,7 @@ def test_it_is_probed_four_times(run: folder.Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_adapter_scores_the_same_with_plain_peft(run: folder.Run) -> None:
+def test_adapter_scores_the_same_with_peft(run: folder.Run) -> None:
     """Nothing of the lab but its data and its scorer: the model comes from transformers and peft alone."""
     tokenizer = AutoTokenizer.from_pretrained(run.adapter_path)
     base = AutoModelForCausalLM.from_pretrained(Path(MODEL_DIR), dtype=torch.float32)

@@ -49,7 +49,7 @@ def during(state: RunState) -> list[dict[str, Any]]:
 # --- whole runs ----------------------------------------------------------------------------------------
 
 
-def test_probing_changes_no_figure_of_the_training(probed_run: MakeRun) -> None:
+def test_probing_changes_no_training_figure(probed_run: MakeRun) -> None:
     values = {"lora_dropout": 0.2, "eval_steps": 12, "sample_steps": 12}
     probed, plain = probed_run(**values), probed_run(**values, probe_share=0.0)
     one = finished(probed)
@@ -70,7 +70,7 @@ def test_probing_changes_no_figure_of_the_training(probed_run: MakeRun) -> None:
         ({"method": "prompt_tuning", "num_virtual_tokens": 4}, False),
     ],
 )
-def test_the_base_is_what_was_there_before_the_adapter(
+def test_base_figures_equal_the_model_without_adapter(
     probed_run: MakeRun,
     values: dict[str, Any],
     same: bool,
@@ -85,7 +85,7 @@ def test_the_base_is_what_was_there_before_the_adapter(
 
 
 @pytest.mark.slow
-def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> None:
+def test_armed_run_stops_on_lost_retention(tmp_path: Path) -> None:
     """A rate that wipes the model out: both probes after it fall to chance."""
     recipe = make_recipe(
         "minute", data="support", quantization="none", method="full", learning_rate=0.1, warmup_steps=0,
@@ -102,7 +102,7 @@ def test_an_armed_run_stops_when_retention_is_surely_lost(tmp_path: Path) -> Non
     assert (run.model_path / "model.safetensors").is_file()
 
 
-def test_people_probe_arm_and_disarm(probed_run: MakeRun) -> None:
+def test_probe_arm_and_disarm_commands(probed_run: MakeRun) -> None:
     run = probed_run(max_steps=4000, eval_steps=2000, sample_steps=2000)
     launch.start(run)
     watcher = until(run, lambda w: w.state.probe_plan)
@@ -121,7 +121,7 @@ def test_people_probe_arm_and_disarm(probed_run: MakeRun) -> None:
     assert any(f"at step {step}" in text for text in outcomes) and len(outcomes) == 4
 
 
-def test_a_killed_run_goes_on_with_the_base_that_it_kept(probed_run: MakeRun) -> None:
+def test_killed_run_resumes_with_the_stored_base_figures(probed_run: MakeRun) -> None:
     run = probed_run(max_steps=60, eval_steps=5, sample_steps=60)
     process = launch.start(run)
     until(run, lambda w: len(during(w.state)) >= 2 and w.state.checkpoints)
@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on_with_the_base_that_it_kept(probed_run: MakeRun) ->
     assert not state.armed
 
 
-def test_a_suite_that_cannot_be_probed_is_refused_in_one_sentence() -> None:
+def test_unsuitable_suite_is_refused() -> None:
     with pytest.raises(LabError, match="kind generate"):
         probe.load_suite("format")
     with pytest.raises(LabError, match="no suite or file"):
@@ -185,7 +185,7 @@ def test_the_base_is_measured_and_read_back(
         assert probe_base.read(run, "key") is None
 
 
-def test_sequences_are_the_same_for_the_same_seed_and_half_are_the_models_own() -> None:
+def test_probe_sequences_follow_the_seed_and_half_are_sampled() -> None:
     from tui_lab.retention import probe_texts
 
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)

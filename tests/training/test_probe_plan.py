@@ -38,7 +38,7 @@ def seconds_of(plan: ProbeSchedule, costs: ProbeCosts) -> float:
     items=st.integers(1, 500),
     share=st.floats(0.005, 0.2),
 )
-def test_the_share_is_kept_or_said(
+def test_share_is_met_or_the_reason_names_it(
     total: int, step_s: float, item_s: float, fixed_s: float, token_s: float, items: int, share: float
 ) -> None:
     costs = ProbeCosts(step_s, item_s, fixed_s, token_s, 16, 64)
@@ -60,7 +60,7 @@ def test_the_share_is_kept_or_said(
         assert "too short" not in plan.reason or spent > share * total * step_s
 
 
-def test_a_long_run_asks_everything_more_often() -> None:
+def test_long_run_has_more_full_probes() -> None:
     costs = ProbeCosts(
         step_s=0.5, item_s=0.01, item_fixed_s=0.1, kl_token_s=1e-4, kl_sequences=32, kl_length=256
     )
@@ -70,7 +70,7 @@ def test_a_long_run_asks_everything_more_often() -> None:
     assert plan.expected_share <= 0.03
 
 
-def test_what_was_spent_before_the_first_step_counts() -> None:
+def test_time_before_the_first_step_counts() -> None:
     costs = ProbeCosts(
         step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32
     )
@@ -80,7 +80,7 @@ def test_what_was_spent_before_the_first_step_counts() -> None:
     assert plan.expected_share <= 0.03 and "of 452 items" in plan.reason
 
 
-def test_a_minute_asks_fewer_items_four_times() -> None:
+def test_short_run_has_four_probes_of_fewer_items() -> None:
     costs = ProbeCosts(
         step_s=0.13, item_s=0.004, item_fixed_s=0.03, kl_token_s=2e-4, kl_sequences=32, kl_length=32
     )
@@ -97,7 +97,7 @@ def test_steps_are_spread_evenly_and_end_at_the_end() -> None:
     assert steps_of(0, 4) == ()
 
 
-def test_sizes_of_the_base_record_follow_the_time_there_is() -> None:
+def test_size_of_the_base_record() -> None:
     assert kl_size(36_000, 1e-5, 0.03) == (32, 256)
     assert kl_size(30, 1e-4, 0.03) == (32, 64)
     assert kl_size(1, 1.0, 0.03) == (4, 32)
@@ -111,7 +111,7 @@ def result(step: int, retention: float, p: float, certain: bool = True) -> ItemP
     return ItemProbeResult(step, retention, p, certain)
 
 
-def test_one_bad_probe_stops_nothing_two_do() -> None:
+def test_two_consecutive_bad_probes_stop() -> None:
     good, bad = result(10, 1.0, 1.0), result(20, 0.5, 1e-6)
     worse = result(30, 0.4, 1e-7)
     assert stop_reason([bad], 0.9, 4) == ""
@@ -122,7 +122,7 @@ def test_one_bad_probe_stops_nothing_two_do() -> None:
     assert stop_reason([good, bad, worse], 0.3, 4) == ""
 
 
-def test_chance_is_shared_by_all_looks_and_uncertain_bases_stop_nothing() -> None:
+def test_error_is_divided_among_probes_and_uncertain_bases_never_stop() -> None:
     two = [result(10, 0.8, 0.02), result(20, 0.8, 0.02)]
     assert stop_reason(two, 0.9, 2)
     assert stop_reason(two, 0.9, 4) == ""
@@ -130,7 +130,7 @@ def test_chance_is_shared_by_all_looks_and_uncertain_bases_stop_nothing() -> Non
     assert stop_reason([result(i, 0.8, 0.02) for i in range(20)], 0.9, 2) == "", "more looks than planned"
 
 
-def test_an_unharmed_model_is_seldom_stopped() -> None:
+def test_unchanged_model_is_seldom_stopped() -> None:
     """Items that flip both ways alike at four probes of 60 items: the rule must stay far below 5%."""
     chance = random.Random(0)
     stops = 0

@@ -79,7 +79,7 @@ PROTECTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("values", PROTECTIONS, ids=lambda values: "+".join(values))
-def test_a_run_with_it_ends_well(run_of: Any, values: dict[str, Any]) -> None:
+def test_run_with_each_protection(run_of: Any, values: dict[str, Any]) -> None:
     run, events = run_of(**values)
     by_kind = {event["kind"]: event for event in events}
     assert by_kind["end"]["state"] == "finished"

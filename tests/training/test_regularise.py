@@ -25,7 +25,7 @@ def _rows(count: int = 3) -> list[dict[str, list[int]]]:
 
 
 @pytest.mark.parametrize("start", [False, True])
-def test_a_low_rank_change_is_that_of_the_matrix(start: bool) -> None:
+def test_low_rank_change_equals_the_full_matrix(start: bool) -> None:
     torch.manual_seed(0)
     a, b, a0, b0 = torch.randn(3, 5), torch.randn(7, 3), torch.randn(3, 5), torch.randn(7, 3)
     importance = torch.rand(7, 5)
@@ -47,7 +47,7 @@ def test_large_matrices_are_weighted_in_parts(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "init"), [("llama", True), ("gpt2", True), ("neox", True), ("llama", "olora")]
 )
-def test_the_change_of_an_adapter_is_what_merging_would_change(name: str, init: Any) -> None:
+def test_change_of_an_adapter_equals_merging(name: str, init: Any) -> None:
     model = _lora(name, init_lora_weights=init)
     changes = regularise.weight_changes(model)
     before = {n: w.clone() for n, w in _merged(model).items()}
@@ -98,7 +98,7 @@ def _expected(model: Any, seed: int, weights: dict[str, torch.Tensor]) -> dict[s
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "neox", "gemma2"])
-def test_fisher_of_frozen_layers_is_that_of_their_own_gradients(name: str) -> None:
+def test_fisher_of_frozen_layers_equals_their_gradients(name: str) -> None:
     """The layers under an adapter are frozen (or in 4 bits): what autograd would give if they were not."""
     model = _lora(name)
     found = regularise.fisher(model, regularise.weight_changes(model), _rows(), seed=3)

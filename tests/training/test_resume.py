@@ -53,7 +53,7 @@ def broken_off(make: Callable[..., LabTrainer], recipe: Any, saved_at: int, fold
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_same_losses_and_weights_bit_for_bit(make_trainer: Callable[..., LabTrainer], name: str) -> None:
+def test_resumed_run_is_bit_identical(make_trainer: Callable[..., LabTrainer], name: str) -> None:
     recipe = recipe_for(**{"max_steps": STEPS, **RECIPES[name]})
     whole = make_trainer(recipe, folder="whole")
     whole.train()
@@ -68,7 +68,7 @@ def test_the_same_losses_and_weights_bit_for_bit(make_trainer: Callable[..., Lab
         assert torch.equal(mine, theirs)
 
 
-def test_a_changed_rate_and_decay_take_effect_and_the_states_stay(
+def test_changed_rate_and_decay_on_resume(
     make_trainer: Callable[..., LabTrainer],
 ) -> None:
     recipe = recipe_for(max_steps=STEPS, lr_scheduler_type="constant", warmup_steps=0)
@@ -84,7 +84,7 @@ def test_a_changed_rate_and_decay_take_effect_and_the_states_stay(
     assert steps == {STEPS}
 
 
-def test_the_best_checkpoint_is_kept_and_a_lost_one_is_looked_for_anew(
+def test_best_checkpoint_on_resume_and_when_lost(
     make_trainer: Callable[..., LabTrainer], tmp_path: Path
 ) -> None:
     recipe = recipe_for(max_steps=6, save_total_limit=1, learning_rate=1.0, max_grad_norm=0.0, optim="sgd")
@@ -134,7 +134,7 @@ def counted(trainer: LabTrainer) -> list[int]:
     return [int(entry["num_tokens"]) for entry in trainer.state.log_history if "num_tokens" in entry]
 
 
-def test_a_run_that_died_at_its_last_step_does_none_more(make_trainer: Callable[..., LabTrainer]) -> None:
+def test_resume_at_the_last_step_trains_nothing(make_trainer: Callable[..., LabTrainer]) -> None:
     recipe = recipe_for(max_steps=4)
     checkpoint = broken_off(make_trainer, recipe.changed(max_steps=6), 4, "broken")
     assert not is_finished(checkpoint, 6) and is_finished(checkpoint, 4)
@@ -147,7 +147,7 @@ def test_a_run_that_died_at_its_last_step_does_none_more(make_trainer: Callable[
     assert torch.equal(mine, weight[name]) and mine.abs().sum() > 0
 
 
-def test_early_stopping_goes_on_counting(make_trainer: Callable[..., LabTrainer], tmp_path: Path) -> None:
+def test_early_stopping_counts_over_resumes(make_trainer: Callable[..., LabTrainer], tmp_path: Path) -> None:
     recipe = recipe_for(max_steps=20, early_stopping_patience=3)
 
     def watched(bad: int) -> LabTrainer:

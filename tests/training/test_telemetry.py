@@ -67,14 +67,14 @@ def test_without_a_gpu_memory_and_cpu(log: Path) -> None:
     assert 0.2 <= record["seconds"] < 5
 
 
-def test_a_run_shorter_than_a_look_has_one_record(log: Path) -> None:
+def test_short_run_has_one_record(log: Path) -> None:
     one = sampler(log, interval_s=60.0)
     one.start(CPU)
     one.stop()
     assert len(events_of(log)) == 1
 
 
-def test_records_come_regularly_and_none_after_the_end(log: Path) -> None:
+def test_records_are_regular_and_end_with_stop(log: Path) -> None:
     one = sampler(log)
     one.start(CPU)
     wait(lambda: len(events_of(log)) >= 3)
@@ -107,7 +107,7 @@ def test_a_gpu_in_use(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     assert sum(record["seconds"] for record in records) < 10
 
 
-def test_a_container_hides_the_others(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+def test_memory_shares_in_a_container(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     install(monkeypatch, FakeDriver(t4(compute=[])))
     on_cuda(monkeypatch, t4().uuid, held=600 * MIB)
     one = sampler(log)
@@ -118,7 +118,7 @@ def test_a_container_hides_the_others(monkeypatch: pytest.MonkeyPatch, log: Path
     assert (card["own_bytes"], card["others_bytes"], card["used_bytes"]) == (None, None, 1_476 * MIB)
 
 
-def test_a_slice(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+def test_mig_slice(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     install(monkeypatch, FakeDriver(a100_slices()))
     on_cuda(monkeypatch, a100_slices().uuid)
     one = sampler(log)
@@ -140,7 +140,7 @@ def test_a_slice(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
         pynvml.NVML_ERROR_UNKNOWN,
     ],
 )
-def test_a_driver_that_goes_away_is_told_once(monkeypatch: pytest.MonkeyPatch, log: Path, code: int) -> None:
+def test_lost_driver_gives_one_warning(monkeypatch: pytest.MonkeyPatch, log: Path, code: int) -> None:
     driver = FakeDriver(t4())
     install(monkeypatch, driver)
     on_cuda(monkeypatch, t4().uuid)
@@ -160,9 +160,7 @@ def test_a_driver_that_goes_away_is_told_once(monkeypatch: pytest.MonkeyPatch, l
     assert events_of(log)[-1]["process"]["resident_bytes"] > 0
 
 
-def test_no_driver_at_all_is_told_and_the_process_is_watched(
-    monkeypatch: pytest.MonkeyPatch, log: Path
-) -> None:
+def test_without_driver_the_process_is_sampled(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     install(monkeypatch, None)
     on_cuda(monkeypatch, t4().uuid)
     one = sampler(log)
@@ -172,7 +170,7 @@ def test_no_driver_at_all_is_told_and_the_process_is_watched(
     assert "no NVIDIA driver answers" in events_of(log, "warning")[0]["text"]
 
 
-def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+def test_hanging_driver_does_not_delay_the_end(monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
     driver = FakeDriver(t4())
     install(monkeypatch, driver)
     on_cuda(monkeypatch, t4().uuid)
@@ -193,7 +191,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monkey
     assert not one._thread.is_alive() and len(read_log(log)) == count
 
 
-def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:
+def test_full_disk_ends_only_the_sampler(log: Path) -> None:
     writer = EventWriter(log)
     one = TelemetrySampler(writer, lambda: 0, interval_s=0.01, record_s=0.02)
 
@@ -208,7 +206,7 @@ def test_a_full_disk_ends_the_sampler_and_nothing_else(log: Path) -> None:
     one.stop()
 
 
-def test_a_fault_of_the_sampler_is_told_to_the_log_only(
+def test_fault_of_the_sampler_is_logged(
     monkeypatch: pytest.MonkeyPatch, log: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*arguments: Any) -> None:
@@ -239,7 +237,7 @@ def test_threads_write_whole_lines(log: Path) -> None:
     assert len(tail.read_all()) == 1_600 and tail.skipped == 0
 
 
-def test_torch_is_asked_only_when_it_has_touched_the_gpu() -> None:
+def test_torch_is_queried_only_after_cuda_is_initialised() -> None:
     count = torch.cuda.device_count()
     if not torch.cuda.is_initialized():
         assert telemetry._reserved_bytes() == [None] * count
@@ -248,7 +246,7 @@ def test_torch_is_asked_only_when_it_has_touched_the_gpu() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_real_gpu_says_what_torch_says(log: Path) -> None:
+def test_real_gpu_agrees_with_torch(log: Path) -> None:
     held = torch.ones(256 * MIB, dtype=torch.uint8, device="cuda:0")
     one = sampler(log, interval_s=0.2, record_s=1.0)
     one.start(CUDA)

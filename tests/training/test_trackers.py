@@ -57,13 +57,13 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("trackio", None)
 
 
-def test_nothing_is_imported_unless_asked(packages: Path, make_trainer: Callable[..., LabTrainer]) -> None:
+def test_no_tracker_is_imported_by_default(packages: Path, make_trainer: Callable[..., LabTrainer]) -> None:
     make_trainer(recipe_for(max_steps=1)).train()
     assert not {"wandb", "tensorboard", "tensorboardX", "trackio"} & set(sys.modules)
     assert not packages.exists()
 
 
-def test_what_is_asked_is_told(packages: Path, make_trainer: Callable[..., LabTrainer]) -> None:
+def test_trackers_receive_the_figures(packages: Path, make_trainer: Callable[..., LabTrainer]) -> None:
     from transformers.utils import import_utils
 
     for name in ("is_trackio_available",):
@@ -82,7 +82,7 @@ def test_what_is_asked_is_told(packages: Path, make_trainer: Callable[..., LabTr
 @pytest.mark.parametrize(
     ("report_to", "package"), [("wandb", "wandb"), ("tensorboard,trackio", "tensorboard")]
 )
-def test_a_missing_package_is_one_sentence_before_anything_starts(
+def test_missing_package_is_refused_before_the_start(
     report_to: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resolution, "find_spec", lambda name: None)
@@ -92,14 +92,14 @@ def test_a_missing_package_is_one_sentence_before_anything_starts(
     resolve(build({}), CPU, find("pocket"))
 
 
-def test_where_figures_go_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_name_where_figures_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolution, "find_spec", lambda name: object())
     found = resolve(build({"report_to": "tensorboard, wandb"}), CPU, find("pocket"))
     assert [c.value for c in found.reasons if c.field == "report_to"] == ["tensorboard", "wandb"]
     assert not [c for c in resolve(build({}), CPU, find("pocket")).reasons if c.field == "report_to"]
 
 
-def test_their_files_lie_in_the_runs_folder_unless_people_say_otherwise(
+def test_tracker_files_are_in_the_run_folder_by_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names = (

@@ -35,7 +35,7 @@ def loss_by_hand(model: Any, data: list[dict[str, list[int]]]) -> float:
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_validation_loss_is_that_of_each_row_alone(
+def test_validation_loss_does_not_depend_on_batching(
     make_trainer: Make, tiny_llama: Path, packing: bool
 ) -> None:
     trainer = make_trainer(recipe_for(packing=packing, per_device_train_batch_size=3))
@@ -43,7 +43,7 @@ def test_validation_loss_is_that_of_each_row_alone(
     assert trainer.validation_loss() == pytest.approx(loss_by_hand(plain, rows(16, seed=1)), abs=1e-5)
 
 
-def test_looking_leaves_the_losses_bit_identical(make_trainer: Make) -> None:
+def test_evaluation_leaves_losses_bit_identical(make_trainer: Make) -> None:
     """With dropout on, every training loss is the same to the last bit, however often one looks."""
     recipe = recipe_for(lora_dropout=0.3, num_train_epochs=2, max_steps=0)
 
@@ -73,7 +73,7 @@ def test_every_optimiser_learns(make_trainer: Make, optim: str) -> None:
     assert losses(trainer)[-1] < losses(trainer)[0] - 0.1
 
 
-def test_nf4_survives_going_back_and_forth(make_trainer: Make) -> None:
+def test_nf4_state_is_restored(make_trainer: Make) -> None:
     """On AVX512-BF16 processors bitsandbytes repacks weights in evaluation mode; a run must not."""
     trainer = make_trainer(recipe_for(quantization="nf4"))
     loss = trainer.validation_loss()

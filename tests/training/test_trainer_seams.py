@@ -63,7 +63,7 @@ def _root(package: str) -> Path:
 
 
 @pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: seam.target)
-def test_a_seam_is_as_it_was(seam: Seam) -> None:
+def test_seam_has_not_changed(seam: Seam) -> None:
     assert not (sentence := changed(seam)), sentence
 
 

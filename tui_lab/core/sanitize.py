@@ -40,3 +40,9 @@ def sanitize(text: str, *, keep_newlines: bool = False) -> str:
     return "".join(
         char if (keep_newlines and char == "\n") or not _needs_glyph(char) else _glyph(char) for char in text
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message for a sentence that names the cause, without a full stop, at most
+    200 characters; the error's type where it has no message."""
+    return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__

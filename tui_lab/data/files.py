@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data import hub
 
 EXTENSIONS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".text", ".md")
@@ -207,13 +207,8 @@ def _loads(path: Path, text: str, line: int = 1) -> Any:
         bad.extra_data = error.msg.startswith("Extra data")
         raise bad from None
     except (RecursionError, ValueError) as error:
-        raise _BadJson(f"{path}, line {line}: not usable JSON: {_brief(error)}.") from None
-
-
-def _brief(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    return sanitize(str(error).split("\n")[0].rstrip(".")[:200])
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise _BadJson(f"{path}, line {line}: not usable JSON: {reason}.") from None
 
 
 def _read_table(path: Path, text: str, max_rows: int) -> list[FileRecord]:
@@ -260,7 +255,7 @@ def _read_parquet(path: Path, max_rows: int) -> list[FileRecord]:
                 if max_rows and len(rows) >= max_rows:
                     break
     except (pyarrow.ArrowException, ValueError) as error:
-        raise LabError(f"{path} is not a readable Parquet file: {_brief(error)}.") from None
+        raise LabError(f"{path} is not a readable Parquet file: {first_line(error)}.") from None
     return [(f"row {number}", row) for number, row in enumerate(rows, 1)]
 
 
@@ -346,7 +341,7 @@ def _read_saved(folder: Path, max_rows: int) -> RawData:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(
-            f"The folder {folder} looks like a saved data set but could not be read: {_brief(error)}."
+            f"The folder {folder} looks like a saved data set but could not be read: {first_line(error)}."
         ) from None
     return _from_datasets(str(folder), saved, max_rows)
 
@@ -383,7 +378,7 @@ def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
         return f"The hub set {source} has several configurations ({names}); choose one: owner/name:config."
     if "NotFound" in kind:
         return f"There is no file or folder {source}, nor such a set on the hub (or it is private or gated)."
-    return f"The hub set {source} could not be loaded: {kind}, {_brief(error)}."
+    return f"The hub set {source} could not be loaded: {kind}, {first_line(error)}."
 
 
 def _from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:

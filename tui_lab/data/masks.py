@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line
 from tui_lab.data.rows import ChatMessage, Tokenizer
 
 Span = tuple[int, int]
@@ -40,11 +40,6 @@ TEMPLATE_ERRORS = (
 
 class Unrenderable(Exception):
     """The chat template refuses a row; the message says why."""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, for a sentence that names the cause."""
-    return sanitize(str(error).strip().split("\n")[0].rstrip(".")[:200]) or type(error).__name__
 
 
 def fold_system(messages: Sequence[ChatMessage]) -> list[ChatMessage]:

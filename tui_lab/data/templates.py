@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.sanitize import first_line
 from tui_lab.data import hub
 from tui_lab.data.formats import Example
 from tui_lab.data.masks import (
@@ -22,7 +23,6 @@ from tui_lab.data.masks import (
     TEMPLATE_SETTINGS,
     Renderer,
     Span,
-    first_line,
     fold_system,
     mask_of,
 )
@@ -85,9 +85,10 @@ def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
     if folder is not None and (problem := checkpoint.tokenizer_problem(folder)):
         raise LabError(f"model {name}: {problem}")
     where = "The folder" if local else "The model"
-    cause = str(failure).strip().split("\n")[0].rstrip(".")[:200]
+    assert failure is not None
     raise LabError(
-        f"{where} {name} has no tokenizer that could be loaded ({type(failure).__name__}: {cause})."
+        f"{where} {name} has no tokenizer that could be loaded "
+        f"({type(failure).__name__}: {first_line(failure)})."
     )
 
 

@@ -22,8 +22,10 @@ def context_length(config: PreTrainedConfig | Mapping[str, object]) -> int | Non
     else:
         text = config.get_text_config(decoder=True)
         found = [getattr(text, key, None) for key in CONTEXT_KEYS]
-    whole = (value for value in found if isinstance(value, int) and not isinstance(value, bool) and value > 0)
-    return next(whole, None)
+    lengths = (
+        value for value in found if isinstance(value, int) and not isinstance(value, bool) and value > 0
+    )
+    return next(lengths, None)
 
 
 def remaining_context(

@@ -64,14 +64,14 @@ class TextStream:
         if self.stopped:
             return ""
         self._window.append(token_id)
-        whole = self._decode(self._anchor + self._window)
+        text = self._decode(self._anchor + self._window)
         # Some vocabularies decode a run of byte tokens at once, and one incomplete character at its end makes
         # the whole run undecodable, so tokens are counted instead of replacement characters.
-        self._waiting = self._waiting + 1 if whole.endswith(_INCOMPLETE) else 0
-        ready = whole.rstrip(_INCOMPLETE) if self._waiting else whole
+        self._waiting = self._waiting + 1 if text.endswith(_INCOMPLETE) else 0
+        ready = text.rstrip(_INCOMPLETE) if self._waiting else text
         if self._waiting > _MAX_WAITING:
             # invalid bytes, not the start of a character; only the last one can still become one
-            self._waiting, ready = 1, whole[:-1]
+            self._waiting, ready = 1, text[:-1]
         fresh = self._fresh(ready)
         if not self._waiting and len(self._window) >= _WINDOW:
             self._restart()
@@ -124,10 +124,10 @@ class TextStream:
             self._tail = ""
             self.stopped = True
         else:
-            held = max(
+            pending = max(
                 (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0
             )
-            out = text[: len(text) - held]
+            out = text[: len(text) - pending]
             self._tail = text[len(out) :]
         self.text += out
         return out

@@ -103,10 +103,6 @@ PARAMETERS: dict[str, Parameter] = {
     )
 }
 _ALIASES = {alias: p.name for p in PARAMETERS.values() for alias in p.aliases}
-EARLY_STOPPING_MEANING = (
-    "true: stop at num_beams finished hypotheses; false: stop when better ones are unlikely; "
-    "never: stop when better ones are impossible"
-)
 
 
 def _check(strategy: Strategy) -> None:
@@ -358,7 +354,7 @@ def build(name: str, values: Mapping[str, object]) -> Strategy:
         elif full in changes:
             found.append(f"{full} is given twice")
         else:
-            changes[full] = _whole(full, value)
+            changes[full] = _as_int(full, value)
     # an unchecked instance, so that all ranges are checked at once
     draft = object.__new__(type(family.start))
     for item in fields(family.start):
@@ -374,16 +370,16 @@ def _full_name(key: str) -> str:
     return _ALIASES.get(key, key)
 
 
-def _whole(name: str, value: object) -> object:
+def _as_int(name: str, value: object) -> object:
     """Converts 4.0 to 4 for integer parameters."""
-    whole = name in PARAMETERS and PARAMETERS[name].whole
-    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+    integer = name in PARAMETERS and PARAMETERS[name].whole
+    return int(value) if integer and isinstance(value, float) and value.is_integer() else value
 
 
 def _value(name: str, text: str) -> object:
     if name == "early_stopping":
-        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        return words.get(text.lower(), text.lower())
+        values = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        return values.get(text.lower(), text.lower())
     try:
         return int(text)
     except ValueError:
@@ -397,18 +393,18 @@ def _value(name: str, text: str) -> object:
 def parse(text: str) -> Lane:
     """Reads the text form of a lane: ``greedy``, ``beam num_beams=4``, ``top-p p=0.9 seed=1``,
     ``contrastive alpha=0.6 k=4 on=base``. Raises LabError that lists all mistakes."""
-    words = text.replace(",", " ").split()
-    if not words:
+    tokens = text.replace(",", " ").split()
+    if not tokens:
         raise LabError(f"a lane is empty; name a strategy: {', '.join(FAMILIES)}")
-    name = words[0].lower().replace("_", "-")
+    name = tokens[0].lower().replace("_", "-")
     values: dict[str, object] = {}
     seed: int | None = None
     on = ""
     found = []
-    for word in words[1:]:
-        key, equals, value = word.partition("=")
+    for token in tokens[1:]:
+        key, equals, value = token.partition("=")
         if not equals or not key or not value:
-            found.append(f"{word!r} is not of the form name=value")
+            found.append(f"{token!r} is not of the form name=value")
         elif key in values:
             found.append(f"{key} is given twice")
         elif key == "seed":

@@ -15,7 +15,7 @@ import msgspec
 
 from tui_lab.core import job_protocol
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line
 from tui_lab.playground.messages import (
     AddRequest,
     BadRequest,
@@ -100,8 +100,8 @@ class Server:
             sentence = out_of_memory_message(error, worker.status.quantization == "nf4")
             if sentence is None:
                 traceback.print_exc(file=sys.stderr)
-                first = sanitize((str(error).strip().splitlines() or [""])[0])
-                sentence = f"the playground failed unexpectedly ({type(error).__name__}: {first})"
+                cause = f"{type(error).__name__}: {first_line(error)}"
+                sentence = f"the playground failed unexpectedly ({cause})"
             self._writer.send(ErrorMessage(message.id, sentence, worker.status))
         else:
             self._writer.send(ResultMessage(message.id, result, worker.status))

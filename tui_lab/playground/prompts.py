@@ -62,13 +62,13 @@ def encode_cut(
     if it cannot fit."""
     available = context - min(max_new_tokens, max(1, int(context * _ANSWER_SHARE)))
     body = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
-    kept = min(len(body), available)
-    while kept >= 2:
-        half = kept // 2
-        ends = (body[: kept - half], body[len(body) - half :])
+    body_tokens = min(len(body), available)
+    while body_tokens >= 2:
+        half = body_tokens // 2
+        ends = (body[: body_tokens - half], body[len(body) - half :])
         text = GAP.join(str(tokenizer.decode(part, skip_special_tokens=False)) for part in ends)
         encoded = encode(model, tokenizer, text, system=system, raw=raw)
         if len(encoded.ids) <= available:
             return encoded
-        kept -= max(1, len(encoded.ids) - available)
+        body_tokens -= max(1, len(encoded.ids) - available)
     raise LabError(f"the prompt does not fit the model's context of {context} tokens even when it is cut")

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.sanitize import first_line
 from tui_lab.training import micro_batches
 from tui_lab.training.micro_batches import BatchPart, PartShare
 from tui_lab.training.oom_ladder import Ladder, OutOfMemory
@@ -298,7 +299,7 @@ class StepRestarter:
 
 def release_traceback(error: BaseException) -> None:
     """Clears the frames of an error and of its causes: they hold the activations of the failed forward."""
-    log.warning("%s", str(error).strip().split("\n")[0][:300])
+    log.warning("%s", first_line(error))
     at: BaseException | None = error
     while at is not None:
         traceback.clear_frames(at.__traceback__)

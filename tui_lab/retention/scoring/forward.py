@@ -18,7 +18,7 @@ import torch
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data.rows import Model
 from tui_lab.retention.scoring import block_attention, prefix_tree
 from tui_lab.retention.scoring.encode import ScoringRow
@@ -225,9 +225,7 @@ class LogLikelihoodScorer:
         except _UNSUPPORTED as error:
             if is_out_of_memory(error):
                 raise
-            reason = (
-                f"{type(error).__name__}: {sanitize(str(error).splitlines()[0] if str(error) else '')[:160]}"
-            )
+            reason = f"{type(error).__name__}: {first_line(error)}"
         else:
             tolerance = _TOLERANCE.get(self._dtype, _ROUGH_TOLERANCE) * 6
             difference = max(abs(shared[choice] - value) for choice, value in single.items())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
+from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, FileRecord
 from tui_lab.data.rows import RawRow
@@ -263,7 +263,9 @@ def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[
     except StopIteration:
         raise LabError(f"The folder {path} has no split {facts['splits'][0]} of {task}.") from None
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
-        raise LabError(f"The folder {path} could not be read as a saved data set: {_brief(error)}.") from None
+        raise LabError(
+            f"The folder {path} could not be read as a saved data set: {first_line(error)}."
+        ) from None
     if shots:
         _check_examples(task, str(path), rows, examples, shots)
     return rows, examples
@@ -297,15 +299,11 @@ def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[FileRecord
             ) from None
         raise LabError(
             f"The suite {task} could not be loaded from the hub ({name}): {type(error).__name__}, "
-            f"{_brief(error)}; give its files as {task}:PATH."
+            f"{first_line(error)}; give its files as {task}:PATH."
         ) from None
     if shots:
         _check_examples(task, name, rows, examples, shots)
     return rows, examples
-
-
-def _brief(error: BaseException) -> str:
-    return sanitize(str(error).split("\n")[0].rstrip(".")[:200])
 
 
 def is_wikitext(path: Path) -> bool:
