@@ -49,7 +49,16 @@ class RawData:
 
 
 def read_raw(source: str, max_rows: int = 0, bundled_names: Iterable[str] = ()) -> RawData:
-    """Reads a file, a folder or a hub name; ``max_rows`` > 0 stops after that many records."""
+    """Reads a file, a folder or a hub name.
+
+    Args:
+        source: a path, or ``owner/name`` or ``owner/name:config`` of the hub.
+        max_rows: > 0 stops after that many records of each split.
+        bundled_names: names that an error may suggest.
+
+    Raises:
+        LabError: one sentence with file, place and cause.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return _read_folder(path, max_rows)
@@ -83,7 +92,7 @@ def _missing(source: str, path: Path, bundled_names: list[str]) -> str:
 
 
 def read_file(path: Path, max_rows: int = 0) -> list[FileRecord]:
-    """The records of one file, by its extension."""
+    """The records of one file, by its extension. Raises LabError with file, place and cause."""
     suffix = path.suffix.lower()
     if suffix not in EXTENSIONS:
         kind = f"files ending in {suffix}" if suffix else "files without an ending, such as .jsonl,"

@@ -348,18 +348,19 @@ def _listed(names: list[str]) -> str:
     return f"the columns {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def detect(name: str, records: list[FileRecord], asked: str = "auto") -> tuple[str, str]:
-    """The format and why, or a LabError that says which columns there are and which would do."""
+def detect(name: str, records: list[FileRecord], data_format: str = "auto") -> tuple[str, str]:
+    """The format and why it was chosen. Raises LabError that names the columns of the data and those of each
+    format."""
     found = matches(records)
     columns = columns_of(records)
-    if asked != "auto":
-        if asked not in FORMATS:
-            raise LabError(f"There is no data format {asked!r}. Known: auto, {', '.join(FORMATS)}.")
-        if asked in found:
-            return asked, f"{found[asked]} → {LABELS[asked]}, as asked"
+    if data_format != "auto":
+        if data_format not in FORMATS:
+            raise LabError(f"There is no data format {data_format!r}. Known: auto, {', '.join(FORMATS)}.")
+        if data_format in found:
+            return data_format, f"{found[data_format]} → {LABELS[data_format]}, as asked"
         other = f" They look like {LABELS[next(iter(found))]}." if found else ""
         raise LabError(
-            f"{name} has {_listed(columns)}, which do not fit the format {asked}.{other} "
+            f"{name} has {_listed(columns)}, which do not fit the format {data_format}.{other} "
             f"Accepted: {ACCEPTED}."
         )
     if not found:
@@ -418,7 +419,7 @@ def _complaints(bad: list[tuple[str, BadRow]]) -> list[str]:
 
 
 def from_raw(raw: RawData, data_format: str = "auto") -> DataSource:
-    """Records with named places into examples; refuses when no row is usable."""
+    """The examples of raw records. Raises LabError when no row can be used."""
     if not raw.train:
         raise LabError(f"{raw.name} holds no training rows: there is nothing to train on.")
     chosen, reason = detect(raw.name, raw.train, data_format)
@@ -456,7 +457,16 @@ def from_raw(raw: RawData, data_format: str = "auto") -> DataSource:
 
 
 def read(path_or_name: str, data_format: str = "auto", max_rows: int = 0) -> DataSource:
-    """A data set by file, folder, bundled name or hub name; ``max_rows`` > 0 reads no more than that."""
+    """Reads a data set.
+
+    Args:
+        path_or_name: a file, a folder, a bundled set or a name on the hub.
+        data_format: one of FORMATS; auto detects it from the columns.
+        max_rows: > 0 reads no more than that many rows of each split.
+
+    Raises:
+        LabError: there is no such set, it cannot be read, or none of its rows can be used.
+    """
     from tui_lab.data import bundled
 
     name = str(path_or_name).strip()

@@ -97,6 +97,7 @@ class Renderer:
         prompt: bool = False,
         settings: Mapping[str, bool] = TEMPLATE_SETTINGS,
     ) -> str:
+        """The text of a chat; with ``prompt`` up to the answer's header. Raises one of TEMPLATE_ERRORS."""
         return str(
             self.tokenizer.apply_chat_template(
                 list(messages), tokenize=False, add_generation_prompt=prompt, **settings
@@ -141,7 +142,8 @@ class Renderer:
         return shared[len(without) :] if shared.startswith(without) else ""
 
     def prepare(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], str, bool]:
-        """The messages as the template can take them, their text, and whether they had to be folded."""
+        """The messages as the template can take them, their text, and whether they were folded. Raises
+        Unrenderable."""
         turns = list(messages)
         if self.has_system or not any(message["role"] == "system" for message in turns):
             try:
@@ -157,7 +159,8 @@ class Renderer:
             raise Unrenderable(f"the chat template refuses it: {first_line(error) or first}") from None
 
     def spans(self, messages: list[ChatMessage], text: str) -> tuple[list[Span], str]:
-        """The characters of ``text`` to train, and how they were found."""
+        """The spans (start, end) of ``text`` to train, in characters, and how they were found. Raises
+        Unrenderable."""
         answers = [message for message in messages if message["role"] == "assistant"]
         for template, method in (
             (self.template if self.marked else None, MARKS),

@@ -212,7 +212,8 @@ SCORERS: dict[str, Scorer] = {
 
 
 def scores(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> list[float]:
-    """The score of each answer, 0 to 1."""
+    """The score of each answer, 0 to 1, by a scorer of SCORERS. Raises LabError for an unknown name and for
+    lists of different length."""
     if scorer not in SCORERS:
         raise LabError(f"There is no score {scorer!r}; the scores are {', '.join(SCORERS)}.")
     if len(answers) != len(rows):
@@ -223,6 +224,6 @@ def scores(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> list
 
 
 def score(scorer: str, answers: Sequence[str], rows: Sequence[ChatRow]) -> float:
-    """Mean score over the rows, 0 to 1; 0 for no rows."""
+    """Mean score over the rows, 0 to 1; 0 for no rows. Raises LabError as :func:`scores`."""
     found = scores(scorer, answers, rows)
     return sum(found) / len(found) if found else 0.0

@@ -1,6 +1,6 @@
 """Chat templates and label masks: an ``Example`` becomes token ids and labels.
 
-Only what the model should say is trained: the assistant's turns with their end-of-turn token. Four methods
+Only the answers are trained: the assistant's turns with their end-of-turn token. Four methods
 find these characters in the rendered chat, in this order: the template's own ``{% generation %}`` marks,
 trl's training variant of the same template, comparing the renderings of growing prefixes, and searching for
 the answers. Offsets map characters to tokens. Labels are set by position, so padding with the end token
@@ -54,7 +54,8 @@ class Encoded:
 
 
 def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> Any:
-    """The tokenizer of a folder or a hub id: from this machine, else from the hub. No remote code."""
+    """The tokenizer of a folder or a hub id: from this machine, else from the hub. No remote code. Raises
+    LabError where there is none, or none with offsets (a fast one)."""
     from transformers import AutoTokenizer
 
     name = str(path_or_id)
@@ -96,7 +97,7 @@ def default_template(tokenizer: Tokenizer) -> str:
     """A plain chat template out of ordinary words and the tokenizer's own end token.
 
     Every header ends with a line break, so that answers start on a token of their own. The start token is
-    included only where the tokenizer itself would add it.
+    included only where the tokenizer itself would add it. Raises LabError for a tokenizer without end token.
     """
     if not tokenizer.eos_token:
         raise LabError(
@@ -124,7 +125,8 @@ def set_template(tokenizer: Tokenizer, chat_template: str = "") -> str:
     """Gives ``tokenizer`` the template to use and says where it came from.
 
     ``chat_template`` is the path of a Jinja file, or empty for the model's own one. It is stored on the
-    tokenizer, so that saving the tokenizer saves the template with the adapter.
+    tokenizer, so that saving the tokenizer saves the template with the adapter. Raises LabError for a
+    template that cannot be read, is no valid Jinja, or does not render both turns of a chat.
     """
     if chat_template:
         path = Path(chat_template).expanduser()
@@ -261,7 +263,8 @@ def windows(encoded: Encoded, max_length: int) -> list[Encoded]:
 
 
 def prompt_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, object]] | str) -> list[int]:
-    """The tokens to generate from: a chat up to and with the assistant's header, or a raw prompt."""
+    """The token ids to generate from: a chat up to the assistant's header, header included, or a raw prompt.
+    Raises LabError for a chat that the template refuses."""
     if isinstance(messages, str):
         return _start_ids(tokenizer) + list(
             tokenizer(messages, add_special_tokens=False, verbose=False)["input_ids"]

@@ -71,8 +71,8 @@ class _Proposal:
 
 
 class ContrastiveDecoder:
-    """Contrastive search. Each forward reads the k candidates of the step before, one per row; the winner is
-    known only then, so a token is emitted one forward later than in other lanes."""
+    """Contrastive search (Su et al. 2022). Each forward reads the k candidates of the step before, one per
+    row; the winner is known only then, so a token is emitted one forward later than in other lanes."""
 
     needs_hidden = True
 
@@ -85,6 +85,7 @@ class ContrastiveDecoder:
         self._length = 0  # filled positions of the context
 
     def start(self, hidden: torch.Tensor | None) -> None:
+        """Takes the hidden states (L, H) of the prompt."""
         assert hidden is not None
         prompt = contrastive.unit(hidden)
         self._length = len(prompt)
@@ -92,6 +93,7 @@ class ContrastiveDecoder:
         self._context[: self._length] = prompt
 
     def decide(self, step: StepOutput, first: int) -> None:
+        """Appends the best candidate of the step before, and proposes the k candidates of the next one."""
         rows = slice(first, first + self.rows)
         winner = 0
         if self._proposal is not None:
@@ -130,6 +132,7 @@ class ContrastiveDecoder:
         return winner
 
     def cancel(self) -> None:
+        """Ends the lane with the tokens that it has."""
         self.output.end("cancelled")
 
     def result(self) -> LaneResult:
@@ -137,7 +140,8 @@ class ContrastiveDecoder:
 
 
 class BeamDecoder:
-    """Beam search. Emits its hypotheses at every step and its tokens when the search has ended."""
+    """Beam search (see :mod:`~tui_lab.decoding.beams`). Emits its hypotheses at every step and its tokens
+    when the search has ended."""
 
     needs_hidden = False
 
@@ -152,9 +156,10 @@ class BeamDecoder:
         self._score = 0.0
 
     def start(self, hidden: torch.Tensor | None) -> None:
-        """Needs no hidden states."""
+        """Takes nothing: beam search needs no hidden states (L, H)."""
 
     def decide(self, step: StepOutput, first: int) -> None:
+        """Extends the hypotheses by one token, and reorders their rows of the cache."""
         rows = slice(first, first + self.rows)
         logits = step.logits[rows]
         raw = logits.log_softmax(-1)
@@ -216,6 +221,7 @@ class BeamDecoder:
             self.output.append(token, row)
 
     def cancel(self) -> None:
+        """Ends the lane with the best hypothesis so far."""
         if self._state.length:
             self._append_best()
         self.output.end("cancelled")

@@ -22,11 +22,17 @@ def generate_answers(
     rows_a_batch: int = ROWS_A_BATCH,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[str]:
-    """The model's greedy continuation of each prompt (token ids), without special tokens, in the order of the
-    prompts.
+    """The model's greedy continuation of each prompt, as text without special tokens, in the order of the
+    prompts. Prompts are padded on the left and masked, in batches of similar length. The caller sets
+    evaluation mode and random states.
 
-    Prompts are padded on the left and masked, in batches of similar length. ``cancelled`` is called at every
-    token; once it is true, the answers end there. The caller sets evaluation mode and random states."""
+    Args:
+        prompts: token ids.
+        stop_ids: tokens that end an answer; at least one.
+        max_new_tokens: tokens of an answer at most.
+        rows_a_batch: prompts of a batch at most.
+        cancelled: called at every token; once it is true, the answers end there.
+    """
     answers = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_ids[0]

@@ -38,7 +38,7 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore
         self.capacity = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocates the tensors in the shape and dtype of the first keys and values."""
+        """Allocates tensors for the first keys and values (rows, heads, n, head_dim), in their dtype."""
         self.dtype, self.device = key_states.dtype, key_states.device
         rows, heads, _, width = key_states.shape
         self.keys = key_states.new_empty((rows, heads, self.capacity, width))
@@ -65,13 +65,16 @@ class LaneLayer(CacheLayerMixin):  # type: ignore[no-untyped-call, unused-ignore
         return 0 if self.window is None else max(length - self.window + 1, 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number of positions that a query attends to, and the first of them."""
         begin = self._begin(self.length)
         return self.length + query_length - begin, begin
 
     def get_seq_length(self) -> int:
+        """Number of filled positions."""
         return self.length
 
     def get_max_length(self) -> int:
+        """The window in positions; −1 for none."""
         return -1 if self.window is None else self.window
 
 

@@ -1,6 +1,7 @@
-"""From logits to a token: repetition penalty, temperature, top-k, top-p, min-p and the draw, for all rows at
-once. The definitions are those of transformers' logits processors (5.23), applied in ``generate``'s order.
-Each of the three cutoffs keeps the most probable tokens, so only those are sorted. Pure functions."""
+"""From logits to a token: repetition penalty, temperature, top-k (Fan et al. 2018), top-p (Holtzman et al.
+2020), min-p (Nguyen et al. 2024) and the draw, for all rows at once. The definitions are those of
+transformers' logits processors (5.23), applied in ``generate``'s order. Each of the three cutoffs keeps the
+most probable tokens, so only those are sorted. Pure functions."""
 
 from __future__ import annotations
 
@@ -96,7 +97,7 @@ class SamplingParameters:
         )
 
     def rows(self, rows: torch.Tensor) -> SamplingParameters:
-        """The parameters of some rows, by index."""
+        """The parameters of the rows with these indices (m,)."""
         return SamplingParameters(
             self.temperature[rows], self.top_k[rows], self.top_p[rows], self.min_p[rows]
         )

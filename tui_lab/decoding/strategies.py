@@ -152,6 +152,7 @@ class Beam:
 
     @property
     def algorithm(self) -> Algorithm:
+        """Beam search, or sampling with one beam, which is greedy."""
         return "beam" if self.num_beams > 1 else "sampling"
 
     @property
@@ -182,6 +183,7 @@ class Sample:
 
     @property
     def as_sample(self) -> Sample:
+        """The parameters themselves."""
         return self
 
 
@@ -211,6 +213,7 @@ class Contrastive:
 
     @property
     def algorithm(self) -> Algorithm:
+        """Contrastive search, or sampling where it is greedy."""
         return "sampling" if self.greedy else "contrastive"
 
     @property
@@ -250,6 +253,7 @@ class Family:
 
     @property
     def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters."""
         return tuple(f.name for f in fields(self.start) if f.name != "name")
 
 

@@ -40,6 +40,7 @@ class BatchPart:
 
     @property
     def trained_tokens(self) -> int:
+        """Number of tokens whose loss is taken."""
         return trained_tokens(self.inputs)
 
 

@@ -88,8 +88,16 @@ class StepRestarter:
     def training_step(
         self, compute: RunTrainingStep, model: Model, inputs: Inputs, tokens: TokenCount
     ) -> Tensor:
-        """Forward and backward of a micro-batch. ``compute``: the Trainer's own training step; ``tokens``:
-        trained tokens of the whole step. Raises OutOfMemory when nothing makes the step fit."""
+        """Forward and backward of a micro-batch; returns its loss, a scalar.
+
+        Args:
+            compute: the Trainer's own training step.
+            inputs: columns of shape (B, T) or (B,).
+            tokens: trained tokens of the whole optimiser step, None where the Trainer averages over batches.
+
+        Raises:
+            OutOfMemory: nothing makes the step fit.
+        """
         step = self._step
         if step is None or self._trainer.accelerator.num_processes > 1:
             return compute(model, inputs, tokens)  # other processes would wait for gradients forever
@@ -235,7 +243,8 @@ class StepRestarter:
         self._states_between_steps = RandomStates.now()
 
     def guard_optimizer(self, optimizer: AnyOptimizer) -> None:
-        """Replaces the optimiser's ``step`` by one that reports running out of memory. Once is enough."""
+        """Replaces the optimiser's ``step`` by one that raises OutOfMemory where torch runs out of memory. A
+        second call changes nothing."""
         update = optimizer.step
         if hasattr(update, "is_guarded"):
             return

@@ -49,9 +49,11 @@ class ProbeCosts:
     kl_length: int  # tokens of each
 
     def kl_s(self, sequences: int, length: int) -> float:
+        """Seconds of a KL measurement on so many sequences of so many tokens."""
         return self.kl_token_s * sequences * length
 
     def items_s(self, items: int) -> float:
+        """Seconds of an item probe."""
         return self.item_fixed_s + items * self.item_s if items else 0.0
 
 

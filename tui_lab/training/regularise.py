@@ -59,6 +59,7 @@ class LowRank:
         return self.scale**2 * ((b.T @ b) * (a @ a.T)).sum()
 
     def weighted(self, importance: Tensor) -> Tensor:
+        """Σ F·ΔW², a scalar, by rows of the full matrix. ``importance``: F (out, in), or transposed."""
         a, b = self._factors()
         fisher = importance.T if self.transposed else importance
         rows = max(1, ENTRIES_AT_ONCE // a.shape[1])
@@ -77,9 +78,11 @@ class Dense:
     start: Tensor
 
     def squared(self) -> Tensor:
+        """Σ ΔW², a scalar."""
         return (self.weight - self.start).square().sum()
 
     def weighted(self, importance: Tensor) -> Tensor:
+        """Σ F·ΔW², a scalar. ``importance``: F, of the shape of the weight."""
         return (importance.to(self.weight) * (self.weight - self.start).square()).sum()
 
 

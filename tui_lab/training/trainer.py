@@ -133,7 +133,8 @@ class LabTrainer(SeamTrainer):
         return batches, tokens
 
     def training_step(self, model: Model, inputs: Inputs, num_items_in_batch: TokenCount = None) -> Tensor:
-        """Forward and backward of a micro-batch; repeated in parts where memory runs out."""
+        """Forward and backward of a micro-batch, in parts where memory runs out; its loss, a scalar. Raises
+        OutOfMemory."""
         return self.restarter.training_step(super().training_step, model, inputs, num_items_in_batch)
 
     def create_optimizer(self, model: Model = None) -> torch.optim.Optimizer:
@@ -244,7 +245,8 @@ class LabTrainer(SeamTrainer):
 
 
 def save_weights(model: Model, folder: Path, state_dict: Mapping[str, Tensor] | None = None) -> None:
-    """Saves an adapter as peft does, or a full model, in safetensors. ``state_dict``: gathered weights."""
+    """Saves an adapter as peft does, or a full model, in safetensors. ``state_dict``: gathered weights of a
+    sharded model, by name (of the shape of each). Raises OSError."""
     extra: dict[str, Any] = {}
     if hasattr(model, "peft_config"):
         extra["save_embedding_layers"] = False  # they are frozen; "auto" would ask the hub for their size
