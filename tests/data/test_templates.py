@@ -25,6 +25,10 @@ TURNS = (
 )
 
 
+def encode(tokenizer: Any, example: Example, max_length: int) -> templates.Encoded:
+    return templates.cut(templates.encode(tokenizer, example), max_length)
+
+
 def chat(*turns: str, system: str = "") -> Example:
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
@@ -46,7 +50,7 @@ def trained_texts(tokenizer: Any, encoded: templates.Encoded) -> list[str]:
 
 
 def test_hand_worked_mask_of_a_chat(chatml: Any) -> None:
-    encoded = templates.encode(chatml, chat("Hi?", "Paris."), 100)
+    encoded = encode(chatml, chat("Hi?", "Paris."), 100)
     tokens = chatml.convert_ids_to_tokens(encoded.input_ids)
     paris = chatml.convert_ids_to_tokens(chatml("Paris.")["input_ids"])
     head = ["<|im_start|>", *chatml.tokenize("user"), "Ċ", *chatml.tokenize("Hi?"), "<|im_end|>", "Ċ"]
@@ -61,7 +65,7 @@ def test_hand_worked_mask_of_a_chat(chatml: Any) -> None:
 
 def test_hand_worked_mask_on_a_real_tokenizer(shared: Any) -> None:
     tokenizer = templates.load_tokenizer(shared / "tokenizers" / "qwen2")
-    encoded = templates.encode(tokenizer, chat("2+2?", "4"), 100)
+    encoded = encode(tokenizer, chat("2+2?", "4"), 100)
     # The template brings a system turn of its own; the ids are the published ones of Qwen2's vocabulary.
     start, end, newline = 151644, 151645, 198
     system = [start, 8948, newline, 2610, 525, 264, 10950, 17847, 13, end, newline]
@@ -73,7 +77,7 @@ def test_hand_worked_mask_on_a_real_tokenizer(shared: Any) -> None:
 def test_mask_agrees_with_transformers_on_a_marked_template(base: Any) -> None:
     templates.set_template(base)
     example = Example(messages=TURNS)
-    encoded = templates.encode(base, example, 500)
+    encoded = encode(base, example, 500)
     own = base.apply_chat_template(
         list(TURNS), return_assistant_tokens_mask=True, return_dict=True, add_generation_prompt=False
     )
@@ -105,7 +109,7 @@ def test_every_template_that_trl_knows(name: str) -> None:
             templates.set_template(tokenizer)
         return
     templates.set_template(tokenizer)
-    found = trained_texts(tokenizer, templates.encode(tokenizer, Example(messages=TURNS), 4000))
+    found = trained_texts(tokenizer, encode(tokenizer, Example(messages=TURNS), 4000))
     answers = ["Answer two."] if name in ONLY_LAST else ["Answer one.", "Answer two."]
     assert len(found) == len(answers)
     for text, answer in zip(found, answers, strict=True):
@@ -178,7 +182,7 @@ def test_templates_of_many_kinds(name: str) -> None:
     source, expected = TEMPLATES[name]
     tokenizer = byte_tokenizer(source)
     assert templates.set_template(tokenizer) == templates.OWN
-    encoded = templates.encode(tokenizer, Example(messages=TURNS), 500)
+    encoded = encode(tokenizer, Example(messages=TURNS), 500)
     assert trained_texts(tokenizer, encoded) == expected
     text = tokenizer.decode(encoded.input_ids)
     assert "Be kind." in text, "the system turn must not be lost"
@@ -192,7 +196,7 @@ def test_generation_prompt_is_what_training_saw(name: str) -> None:
     """What generation is prompted with is, token for token, what stood before the last answer in training."""
     tokenizer = byte_tokenizer(TEMPLATES[name][0])
     templates.set_template(tokenizer)
-    encoded = templates.encode(tokenizer, Example(messages=TURNS), 500)
+    encoded = encode(tokenizer, Example(messages=TURNS), 500)
     prompt = templates.prompt_ids(tokenizer, list(TURNS[:-1]))
     last = (
         len(encoded.labels) - 1 - encoded.labels[::-1].index(IGNORED)
@@ -214,12 +218,12 @@ def test_default_template_with_a_start_token() -> None:
     )
     assert templates.set_template(tokenizer) == templates.DEFAULT
     assert templates.set_template(tokenizer) == templates.DEFAULT, "it stays the default one when asked again"
-    encoded = templates.encode(tokenizer, chat("Hi?", "Paris."), 100)
+    encoded = encode(tokenizer, chat("Hi?", "Paris."), 100)
     assert encoded.input_ids.count(tokenizer.bos_token_id) == 1
     assert encoded.input_ids[0] == tokenizer.bos_token_id
     assert trained_texts(tokenizer, encoded) == ["Paris.</s>"]
     assert encoded.labels[-1] == tokenizer.eos_token_id
-    raw = templates.encode(tokenizer, Example(text="A story."), 100)
+    raw = encode(tokenizer, Example(text="A story."), 100)
     assert raw.input_ids[0] == tokenizer.bos_token_id and raw.input_ids[-1] == tokenizer.eos_token_id
     assert trained_texts(tokenizer, raw) == ["A story.</s>"]
 
@@ -230,14 +234,14 @@ def test_default_template_survives_saving(base: Any, tmp_path: Any) -> None:
     again = templates.load_tokenizer(tmp_path)
     assert again.chat_template == base.chat_template
     example = Example(messages=TURNS)
-    assert templates.encode(again, example, 500) == templates.encode(base, example, 500)
+    assert encode(again, example, 500) == encode(base, example, 500)
 
 
 def test_a_template_file_is_used_and_named(base: Any, tmp_path: Any) -> None:
     path = tmp_path / "mine.jinja"
     path.write_text(CHATML)
     assert templates.set_template(base, str(path)) == "the file mine.jinja"
-    assert trained_texts(base, templates.encode(base, chat("Q", "A"), 99)) == ["A<|im_end|>"]
+    assert trained_texts(base, encode(base, chat("Q", "A"), 99)) == ["A<|im_end|>"]
 
 
 @pytest.mark.parametrize(
@@ -287,33 +291,33 @@ def test_consecutive_turns_of_one_role_are_joined() -> None:
         {"role": "user", "content": "b"},
         {"role": "assistant", "content": "c"},
     )
-    encoded = templates.encode(tokenizer, Example(messages=two), 99)
+    encoded = encode(tokenizer, Example(messages=two), 99)
     assert tokenizer.decode(encoded.input_ids) == "<|user|>a\n\nb<|end|><|assistant|>c<|end|>"
     greeting = ({"role": "assistant", "content": "c"}, {"role": "user", "content": "a"})
     with pytest.raises(masks.Unrenderable, match="roles must alternate"):
-        templates.encode(tokenizer, Example(messages=greeting), 99)
+        encode(tokenizer, Example(messages=greeting), 99)
 
 
 def test_weight_zero_keeps_a_turn_out(chatml: Any) -> None:
     turns = [dict(turn) for turn in TURNS]
     turns[2]["weight"] = 0
-    encoded = templates.encode(chatml, Example(messages=tuple(turns)), 500)
+    encoded = encode(chatml, Example(messages=tuple(turns)), 500)
     assert trained_texts(chatml, encoded) == ["Answer two.<|im_end|>"]
 
 
 def test_prompt_and_completion(base: Any) -> None:
-    encoded = templates.encode(base, Example(prompt="The answer is", completion=" Paris."), 100)
+    encoded = encode(base, Example(prompt="The answer is", completion=" Paris."), 100)
     assert base.decode(encoded.input_ids) == "The answer is Paris.<|endoftext|>"
     assert trained_texts(base, encoded) == [" Paris.<|endoftext|>"]
     assert templates.prompt_ids(base, "The answer is") == encoded.input_ids[: encoded.labels.count(IGNORED)]
 
 
 def test_a_cut_chat_keeps_what_fits(chatml: Any) -> None:
-    whole = templates.encode(chatml, chat("Hi?", "Paris is the answer."), 500)
+    whole = encode(chatml, chat("Hi?", "Paris is the answer."), 500)
     first = whole.labels.index(next(label for label in whole.labels if label != IGNORED))
-    short = templates.encode(chatml, chat("Hi?", "Paris is the answer."), first + 2)
+    short = encode(chatml, chat("Hi?", "Paris is the answer."), first + 2)
     assert short.truncated and short.trained == 2 and short.input_ids == whole.input_ids[: first + 2]
-    assert templates.encode(chatml, chat("Hi?", "Paris is the answer."), first).trained == 0
+    assert encode(chatml, chat("Hi?", "Paris is the answer."), first).trained == 0
 
 
 @given(length=st.integers(0, 60), size=st.integers(2, 20))
@@ -339,7 +343,7 @@ def test_any_row_trains_the_answer_and_its_end(
     tokenizer = {"chatml": chatml, "base": base}[kind]
     if kind == "base":
         templates.set_template(tokenizer)
-    encoded = templates.encode(tokenizer, chat(question, answer, system=system), 10_000)
+    encoded = encode(tokenizer, chat(question, answer, system=system), 10_000)
     end = tokenizer.eos_token
     [text] = trained_texts(tokenizer, encoded)
     shown = answer.strip() if kind == "base" else answer
@@ -354,7 +358,7 @@ def test_any_row_trains_the_answer_and_its_end(
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.sampled_from("a é日😀👨\u200d\ufffd\n"), min_size=1, max_size=30))
 def test_pieces_never_break_a_character(text: str, base: Any) -> None:
-    encoded = templates.encode(base, Example(text=text), 10_000)
+    encoded = encode(base, Example(text=text), 10_000)
     found = templates.pieces(base, encoded)
     assert "".join(piece for piece, _ in found) == text + "<|endoftext|>"
     assert sum("\ufffd" in piece for piece, _ in found) <= text.count("\ufffd")
@@ -363,7 +367,7 @@ def test_pieces_never_break_a_character(text: str, base: Any) -> None:
 def test_pieces_of_real_tokenizers(shared: Any) -> None:
     for folder in ("tokenizers/qwen2", "tokenizers/gpt2", "models/stories260K"):
         tokenizer = templates.load_tokenizer(shared / folder)
-        encoded = templates.encode(
+        encoded = encode(
             tokenizer, chat("Was? 日本", "Größe 👨‍👩‍👧 über  alles\n\n Ende", system="Sei nett"), 500
         )
         found = templates.pieces(tokenizer, encoded)

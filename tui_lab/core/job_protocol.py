@@ -66,14 +66,7 @@ class JobLineWriter:
 
     def send(self, message: msgspec.Struct) -> None:
         """Writes one record."""
-        self._write(message)
-
-    def write(self, kind: str, **fields: object) -> None:
-        """Writes one object of the given kind."""
-        self._write({"kind": kind, **fields})
-
-    def _write(self, value: object) -> None:
-        line = to_json(value)
+        line = to_json(message)
         try:
             with self._lock:
                 self._stream.write(line + "\n")

@@ -245,7 +245,7 @@ def _encode_one(
     if has_special_tokens(tokenizer, example):
         tally.specials.append(example.place)
     try:
-        encoded = templates.encode_whole(tokenizer, example)
+        encoded = templates.encode(tokenizer, example)
     except masks.Unrenderable as error:
         tally.refused.append(example.place)
         tally.refusals[str(error)] += 1

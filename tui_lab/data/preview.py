@@ -139,7 +139,7 @@ def _measure(tokenizer: Tokenizer, sample: list[Example]) -> _SampleStatistics:
     found = _SampleStatistics([], 0, {})
     for example in sample:
         try:
-            encoded = templates.encode_whole(tokenizer, example)
+            encoded = templates.encode(tokenizer, example)
         except Unrenderable as error:
             found.refused[str(error)] = found.refused.get(str(error), 0) + 1
             continue
@@ -199,7 +199,7 @@ def _encode_row(tokenizer: Tokenizer, example: Example, max_length: int, index: 
     from tui_lab.data.masks import Unrenderable
 
     try:
-        row = templates.encode_whole(tokenizer, example)
+        row = templates.encode(tokenizer, example)
     except Unrenderable as error:
         return PreviewRow(index, example.place, [], 0, 0, error=str(error))
     encoded = templates.cut(row, max_length)

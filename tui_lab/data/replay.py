@@ -122,7 +122,7 @@ def _encode_segments(tokenizer: Tokenizer, document: list[tuple[str, bool]], max
 def _encoded(tokenizer: Tokenizer, example: formats.Example, max_length: int) -> list[TokenRow]:
     """The rows of one example: a long text gives several, what cannot be rendered or trained none."""
     try:
-        encoded = templates.encode_whole(tokenizer, example)
+        encoded = templates.encode(tokenizer, example)
     except masks.Unrenderable:
         return []
     text = example.text is not None

@@ -204,8 +204,9 @@ def _start_ids(tokenizer: Tokenizer) -> list[int]:
     return [ids[0]] if len(ids) > 1 and ids[0] == tokenizer.bos_token_id else []
 
 
-def encode_whole(tokenizer: Tokenizer, example: Example) -> Encoded:
-    """All tokens of an example with their labels, however many. Raises ``Unrenderable``."""
+def encode(tokenizer: Tokenizer, example: Example) -> Encoded:
+    """All tokens of an example, however many, with labels: −100 for what is not trained. Raises Unrenderable
+    for a chat that the template refuses."""
     if example.messages is not None:
         renderer = renderer_of(tokenizer)
         messages, text, folded = renderer.prepare(example.messages)
@@ -227,20 +228,11 @@ def encode_whole(tokenizer: Tokenizer, example: Example) -> Encoded:
     return Encoded(start + body.input_ids, [IGNORED] * len(start) + body.labels)
 
 
-def encode(tokenizer: Tokenizer, example: Example, max_length: int) -> Encoded:
-    """The tokens of one example, cut at the end to ``max_length``; labels are −100 outside what is trained.
-
-    The result may hold no trained token at all (a long prompt): ``trained`` tells. Raises ``Unrenderable``
-    for a chat that the template refuses.
-    """
-    return cut(encode_whole(tokenizer, example), max_length)
-
-
-def cut(whole: Encoded, max_length: int) -> Encoded:
-    """The first ``max_length`` tokens."""
-    if len(whole.input_ids) <= max_length:
-        return whole
-    return Encoded(whole.input_ids[:max_length], whole.labels[:max_length], truncated=True)
+def cut(encoded: Encoded, max_length: int) -> Encoded:
+    """The first ``max_length`` tokens: none of them may be trained, where a prompt is long."""
+    if len(encoded.input_ids) <= max_length:
+        return encoded
+    return Encoded(encoded.input_ids[:max_length], encoded.labels[:max_length], truncated=True)
 
 
 def windows(encoded: Encoded, max_length: int) -> list[Encoded]:

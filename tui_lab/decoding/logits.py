@@ -176,16 +176,18 @@ def inspect(logits: torch.Tensor, parameters: SamplingParameters) -> WarpedDistr
     best, order = values.topk(min(_TOP_TOKENS, size))
     counts, enough = cutoff_counts(best, total, parameters.top_k, parameters.top_p, parameters.min_p)
     inside = torch.arange(best.shape[1], device=best.device) < counts[-1].unsqueeze(1)
-    kept = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
+    log_total = best.masked_fill(~inside, -torch.inf).logsumexp(-1)
     rest = (cut & ~enough).nonzero().squeeze(1) if best.shape[1] < size else cut.new_empty(0).long()
     if len(rest):
-        sorted_, own = values[rest].sort(dim=-1, descending=True)[0], parameters.rows(rest)
-        counts[:, rest], _ = cutoff_counts(sorted_, total[rest], own.top_k, own.top_p, own.min_p)
+        sorted_, of_rest = values[rest].sort(dim=-1, descending=True)[0], parameters.rows(rest)
+        counts[:, rest], _ = cutoff_counts(sorted_, total[rest], of_rest.top_k, of_rest.top_p, of_rest.min_p)
         inside = torch.arange(size, device=best.device) < counts[-1, rest].unsqueeze(1)
-        kept[rest] = sorted_.masked_fill(~inside, -torch.inf).logsumexp(-1)
+        log_total[rest] = sorted_.masked_fill(~inside, -torch.inf).logsumexp(-1)
     by_k, by_p, by_min = counts
     # a cutoff that is off keeps what the one before keeps, also beyond the top K
     by_k = torch.where(parameters.top_k > 0, by_k, size)
     by_p = torch.where(parameters.top_p < 1, by_p, by_k)
     by_min = torch.where(parameters.min_p > 0, by_min, by_p)
-    return WarpedDistribution(values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, kept, total))
+    return WarpedDistribution(
+        values, order, torch.stack((by_k, by_p, by_min)), torch.where(cut, log_total, total)
+    )

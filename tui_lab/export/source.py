@@ -173,7 +173,7 @@ def compared_text(source: SavedRun, tokenizer: Tokenizer) -> ComparedText:
     for example in examples:
         with contextlib.suppress(Unrenderable, LabError):
             prompt = templates.prompt_ids(tokenizer, example.generation_prompt)
-            row = templates.encode_whole(tokenizer, example).input_ids
+            row = templates.encode(tokenizer, example).input_ids
             if prompt and len(row) > 1:
                 pairs.append((prompt, row))
     held_out = bool(pairs)

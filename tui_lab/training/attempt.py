@@ -100,12 +100,12 @@ def run_attempt(context: AttemptContext) -> int:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     transformers.set_seed(context.recipe.seed)
-    facts = context.recorder.device = device.detect()
+    device_facts = context.recorder.device = device.detect()
     if context.group.is_main:
-        context.telemetry.start(facts)
+        context.telemetry.start(device_facts)
     try:
         hooks = _StepHooks(context)
-        setup = attempt_setup.prepare_training(context, facts, hooks)
+        setup = attempt_setup.prepare_training(context, device_facts, hooks)
         hooks.setup = setup
         _measure_start(context, setup)
         _train(context, setup)
