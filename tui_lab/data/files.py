@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.hub_errors import classify
 from tui_lab.core.sanitize import first_line, sanitize
 from tui_lab.data import hub
 
@@ -370,14 +371,8 @@ def _read_hub(source: str, max_rows: int) -> RawData:
 
 
 def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
-    kind = type(error).__name__
-    if not reachable or kind in (
-        "OfflineModeIsEnabled",
-        "ConnectionError",
-        "ConnectTimeout",
-        "ProxyError",
-        "ConnectError",
-    ):
+    problem = classify(error)
+    if not reachable or problem == "offline":
         return (
             f"There is no file or folder {source}, and as a hub name it could not be fetched: the hub is not "
             "reachable from here, and the set is not in the local cache. Give a local file or a bundled set."
@@ -385,9 +380,9 @@ def _hub_failure(source: str, error: Exception, reachable: bool) -> str:
     if "config" in str(error).lower() and "missing" in str(error).lower():
         names = ", ".join(re.findall(r"\[([^\]]*)\]", str(error))[:1])[:300]
         return f"The hub set {source} has several configurations ({names}); choose one: owner/name:config."
-    if "NotFound" in kind:
+    if problem is not None:
         return f"There is no file or folder {source}, nor such a set on the hub (or it is private or gated)."
-    return f"The hub set {source} could not be loaded: {kind}, {first_line(error)}."
+    return f"The hub set {source} could not be loaded: {type(error).__name__}, {first_line(error)}."
 
 
 def _from_datasets(name: str, loaded: Any, max_rows: int) -> RawData:

@@ -201,13 +201,7 @@ class PlaygroundClient:
         if self.status.loaded or self._load is None:
             return
         load, added = self._load, dict(self._added)
-        await self.load(
-            load.model,
-            revision=load.revision,
-            quantization=load.quantization,
-            dtype=load.dtype,
-            allow_large=load.allow_large,
-        )
+        await self.load(**msgspec.structs.asdict(load))
         for name, location in added.items():
             if name not in self.status.names:
                 await self.add(name, location)
