@@ -286,6 +286,26 @@ def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not datasets.config.HF_HUB_OFFLINE, "offline for that moment only"
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConnectionError("no route"), "hub is not reachable from here"),
+        (type("DatasetNotFoundError", (FileNotFoundError,), {})("x"), "nor such a set on the hub"),
+        (type("GatedRepoError", (OSError,), {})("x"), "private or gated"),
+        (ValueError("Config name is missing. Pick one of [en, de]"), "configurations .en, de.; choose one"),
+        (ValueError("Bad split.\nDetails"), "could not be loaded: ValueError, Bad split"),
+    ],
+)
+def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
+    def load_dataset(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(LabError, match=message):
+        formats.read("owner/name")
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
 def test_max_rows(tmp_path: Path, rows: int, suffix: str) -> None:
