@@ -1,4 +1,4 @@
-"""Preparation: what is left out is counted and named, refusals tell the cause, and the rows survive trl's
+"""Preparation: what is left out is counted and named, refusals name the cause, and the rows survive trl's
 packing with their labels, each document alone."""
 
 from __future__ import annotations
@@ -267,10 +267,12 @@ def test_trl_loss_equals_the_loss_of_the_labels(ending_with_padding: Any, tmp_pa
     for packing in (False, True):
         trainer = trainer_for(prepared.train, tokenizer, tmp_path / str(packing), packing)
         total, count, _, batches = summed_loss(trainer)
-        own = 0.0
+        expected_loss = 0.0
         for batch in trainer.get_train_dataloader():
-            own += float(trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=count).detach())
-        assert batches and own == pytest.approx(total / count, rel=1e-4)
+            expected_loss += float(
+                trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=count).detach()
+            )
+        assert batches and expected_loss == pytest.approx(total / count, rel=1e-4)
 
 
 def test_real_data(shared: Path) -> None:

@@ -313,10 +313,10 @@ def test_prompt_and_completion(base: Any) -> None:
 
 
 def test_a_cut_chat_keeps_what_fits(chatml: Any) -> None:
-    whole = encode(chatml, chat("Hi?", "Paris is the answer."), 500)
-    first = whole.labels.index(next(label for label in whole.labels if label != IGNORED))
+    encoded = encode(chatml, chat("Hi?", "Paris is the answer."), 500)
+    first = encoded.labels.index(next(label for label in encoded.labels if label != IGNORED))
     short = encode(chatml, chat("Hi?", "Paris is the answer."), first + 2)
-    assert short.truncated and short.trained == 2 and short.input_ids == whole.input_ids[: first + 2]
+    assert short.truncated and short.trained == 2 and short.input_ids == encoded.input_ids[: first + 2]
     assert encode(chatml, chat("Hi?", "Paris is the answer."), first).trained == 0
 
 

@@ -1,4 +1,4 @@
-"""Adapters beside their base in one batch against peft's own models, each run alone."""
+"""Adapters and their base in one batch against peft's own models, each run alone."""
 
 from __future__ import annotations
 

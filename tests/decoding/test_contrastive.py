@@ -31,8 +31,8 @@ def slow_contrastive(
         ranked = sorted(range(len(probabilities)), key=lambda v: -float(probabilities[v]))[:k]
         scores = []
         for candidate in ranked:
-            own = states_and_logits(model, [*ids, candidate])[0][-1].double()
-            likeness = max(float(own @ past / (own.norm() * past.norm())) for past in context.double())
+            state = states_and_logits(model, [*ids, candidate])[0][-1].double()
+            likeness = max(float(state @ past / (state.norm() * past.norm())) for past in context.double())
             scores.append((1 - alpha) * float(probabilities[candidate]) - alpha * likeness)
         ids.append(ranked[max(range(k), key=lambda i: scores[i])])
         if ids[-1] in stops:

@@ -1,4 +1,4 @@
-"""Text out of tokens: no broken character, nothing of a stop string, and what was streamed is what stands."""
+"""Text out of tokens: no broken character, nothing of a stop string, and streamed text never changes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_no_character_is_ever_broken(text: str) -> None:
     ):
         decode = decoder_of(tokenizer)
         pieces, made = stream(decode, ids)
-        if "\ufffd" not in text:  # which stands for damage: in a run of bytes it cannot be told from it
+        if "\ufffd" not in text:  # the mark of damage: in a run of bytes both look the same
             assert made.text == decode(ids)
             assert all("\ufffd" not in piece for piece in pieces)
 
@@ -80,10 +80,10 @@ def test_damaged_bytes_never_hang_or_crash(ids: list[int]) -> None:
 @given(st.lists(st.sampled_from([1, 2, 234, 196, 170, 257, 258, 259, 260, 261, 262]), max_size=100))
 def test_spaces_of_word_vocabularies_stay(ids: list[int]) -> None:
     decode = decoder_of(FALLBACK)
-    whole = decode(ids)
+    decoded = decode(ids)
     _, made = stream(decode, ids)
-    if "\ufffd" not in whole:
-        assert made.text == whole
+    if "\ufffd" not in decoded:
+        assert made.text == decoded
 
 
 def test_emoji_arrive_whole() -> None:

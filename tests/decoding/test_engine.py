@@ -1,4 +1,4 @@
-"""What the decoder tells and how it ends: records, stop strings, cancellation, refusals, the context."""
+"""The records of the decoder and how it ends: stop strings, cancellation, refusals, the context."""
 
 from __future__ import annotations
 
@@ -90,20 +90,20 @@ def test_alternatives_before_and_after_warping(tiny_model: Any) -> None:
 def test_records_add_up_to_the_result(stories: tuple[Any, Any]) -> None:
     model, tokenizer = stories
     prompt = tuple(tokenizer("One day, a dog")["input_ids"])
-    told: list[DecodingRecord] = []
+    records: list[DecodingRecord] = []
     session = Lockstep(
-        model, DecodingRequest(prompt, CLASSICS, 40, frozenset({1, 2})), decoder_of(tokenizer), told.append
+        model, DecodingRequest(prompt, CLASSICS, 40, frozenset({1, 2})), decoder_of(tokenizer), records.append
     )
     results = decode_all([session])
     assert [r.lane for r in results.values()] == list(results) == list(range(6))
     for result in results.values():
-        tokens = [r for r in told if isinstance(r, TokenRecord) and r.lane == result.lane]
+        tokens = [r for r in records if isinstance(r, TokenRecord) and r.lane == result.lane]
         assert tuple(tokens) == result.tokens
         assert "".join(t.text for t in tokens) == result.text
         assert result.finish_reason == "length" and len(result.token_ids) == 40
         assert 0 < result.first_token_s <= result.seconds and result.tok_per_s > 0
-        assert [r for r in told if isinstance(r, LaneResult)].count(result) == 1
-    beams = [r for r in told if isinstance(r, Beams)]
+        assert [r for r in records if isinstance(r, LaneResult)].count(result) == 1
+    beams = [r for r in records if isinstance(r, Beams)]
     assert [b.step for b in beams] == list(range(1, 41))
     for record in beams[:-1]:
         live = [h for h in record.hypotheses if not h.finished]
@@ -151,7 +151,7 @@ def test_every_lane_has_a_result_at_every_step_of_a_cancellation(
     model = tiny_model("llama", sharpness=6.0)
     request = DecodingRequest(prompt_of(9), MIXES[mix], 8, STOPS, inspect=inspect)
     ids = list(range(7, 7 + len(request.lanes)))[::-1]  # ids are not positions
-    whole = decode_all([Lockstep(model, request, numbers, lane_ids=ids)])
+    complete = decode_all([Lockstep(model, request, numbers, lane_ids=ids)])
     for after in range(10):
         calls = itertools.count()
         emitted: list[DecodingRecord] = []
@@ -165,12 +165,12 @@ def test_every_lane_has_a_result_at_every_step_of_a_cancellation(
             assert (result.lane, result.description, result.tokens) == (lane_id, lane, tokens)
             assert "".join(t.text for t in tokens) == result.text
             if result.finish_reason != "cancelled":
-                assert result.token_ids == whole[lane_id].token_ids
+                assert result.token_ids == complete[lane_id].token_ids
                 continue
             # contrastive search emits a token one forward later than the others
             late = lane.strategy.algorithm == "contrastive"
             if lane.strategy.algorithm != "beam":
-                assert result.token_ids == whole[lane_id].token_ids[: max(0, after - late)]
+                assert result.token_ids == complete[lane_id].token_ids[: max(0, after - late)]
             assert bool(result.tokens) == (after > late)
 
 
@@ -181,7 +181,7 @@ def test_a_cancelled_session_has_a_result_for_every_lane(tiny_model: Any, tmp_pa
     session.add_adapter("lora", adapter_folder(model, config_of("lora", "llama"), tmp_path / "lora"))
     session.add_adapter("soft", adapter_folder(model, config_of("prompt_tuning", "llama"), tmp_path / "soft"))
     lanes = tuple(Lane(s, on=on) for s in (Greedy(), Beam(2), Contrastive()) for on in ("soft", "", "lora"))
-    whole = session.decode(DecodingRequest(prompt_of(9), lanes, 4))
+    complete = session.decode(DecodingRequest(prompt_of(9), lanes, 4))
     for after in range(10):
         calls = itertools.count()
         stop = lambda calls=calls, after=after: next(calls) >= after  # noqa: E731
@@ -190,7 +190,7 @@ def test_a_cancelled_session_has_a_result_for_every_lane(tiny_model: Any, tmp_pa
         for lane_id, result in results.items():
             assert result.description == lanes[lane_id]
             if lanes[lane_id].strategy.algorithm != "beam":
-                assert whole[lane_id].token_ids[: len(result.token_ids)] == result.token_ids
+                assert complete[lane_id].token_ids[: len(result.token_ids)] == result.token_ids
 
 
 def test_the_context_ends_a_lane(tiny_model: Any) -> None:

@@ -27,8 +27,8 @@ from tui_lab.decoding.strategies import Greedy, Lane, Sample
 
 
 def warp(logits: torch.Tensor, s: Sample) -> tuple[torch.Tensor, torch.Tensor]:
-    """The whole distribution (V,) that a strategy draws from, and whether each token is left, as told to
-    people who look."""
+    """The whole distribution (V,) that a strategy draws from, and whether each token remains, as the
+    inspector shows it."""
     warped = inspect(logits.unsqueeze(0), SamplingParameters.of([s], logits.device))
     probability, holding = warped.lookup(torch.arange(len(logits)).unsqueeze(0))
     return probability[0], holding[0] == 3
@@ -70,10 +70,10 @@ def test_distribution_equals_transformers(s: Sample, seed: int, vocabulary: int,
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(vocabulary, generator=generator) * spread
     expected = exact(logits, s)
-    mine, left = warp(logits, s)
+    mine, remaining = warp(logits, s)
     # a token just at the limit of top-p or min-p may fall on either side of rounding
     assert (mine - expected).abs().sum() < 1e-4 + 2 * _at_limit(expected, mine)
-    assert torch.equal(~left, mine == 0) or (logits.max() - logits.min()) / s.temperature > 80
+    assert torch.equal(~remaining, mine == 0) or (logits.max() - logits.min()) / s.temperature > 80
 
 
 def _at_limit(expected: torch.Tensor, mine: torch.Tensor) -> float:
@@ -165,8 +165,8 @@ def test_ties_at_the_limit_equal_transformers(top_k: int) -> None:
     logits = torch.arange(602).div(7, rounding_mode="floor").float()
     assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)
     plan = SamplingPlan.of([Sample(top_k=top_k)], logits.device)
-    kept = {
+    tokens = {
         int(pick(logits.unsqueeze(0) / 1e4, plan, torch.tensor([u], dtype=torch.float64)))
         for u in torch.linspace(0, 0.9999, 1500).tolist()
     }
-    assert (len(kept) == -(-top_k // 7) * 7) or (top_k == 1 and len(kept) == 1)
+    assert (len(tokens) == -(-top_k // 7) * 7) or (top_k == 1 and len(tokens) == 1)

@@ -104,7 +104,7 @@ def test_beam_bookkeeping_equals_generate(
 
 
 def test_finished_lanes_leave_the_batch(tiny_model: Any) -> None:
-    """Every lane alone equals the same lane beside others that end before and after it."""
+    """Every lane alone equals the same lane together with others that end before and after it."""
     model = tiny_model("qwen3", sharpness=6.0)
     strategies = [
         Beam(3),

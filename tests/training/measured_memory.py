@@ -67,7 +67,7 @@ def measured_peak(base: Any, recipe: Recipe, values: dict[str, Any], folder: Pat
     """Bytes that two optimiser steps on the CPU held at once, weights included."""
     made = trainer_of(base, recipe, values, folder)
     model = made.model
-    held = {
+    storages = {
         each.untyped_storage()._cdata: each.untyped_storage().nbytes()
         for each in fake_model.tensors_of(model)
     }
@@ -78,7 +78,7 @@ def measured_peak(base: Any, recipe: Recipe, values: dict[str, Any], folder: Pat
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
         peak = max(peak, live)
-    return sum(held.values()) + peak
+    return sum(storages.values()) + peak
 
 
 def _batch(recipe: Recipe, rows: int, length: int) -> dict[str, torch.Tensor]:

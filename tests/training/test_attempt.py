@@ -109,7 +109,7 @@ def test_a_run_from_recipe_to_adapter(make_run: Callable[..., folder.Run], cold_
     least = 4 * 73_728 + 6 * state.model.trainable
     assert least < state.plan.cost.flops_per_token < 1.1 * (least + 4 * 320 * 64)
     assert state.end.flops_per_token == state.plan.cost.flops_per_token
-    assert state.end.mfu is None and state.end.energy_j is None  # nothing tells them without a GPU
+    assert state.end.mfu is None and state.end.energy_j is None  # unknown without a GPU
     assert [sample.step for sample in state.samples] == [0, 4, 8, 12]
     names = {path.name for path in run.adapter_path.iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= names
@@ -148,10 +148,10 @@ def test_saved_pissa_adapter_fits_the_original_base(
     from tui_lab.data.prepare import prepare
 
     recipe = run.recipe()
-    held = prepare(
+    validation = prepare(
         formats.read(recipe.data), tokenizer, max_length=recipe.max_length, seed=recipe.seed
     ).validation
-    for row in held:
+    for row in validation:
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
         count = int((labels[:, 1:] != -100).sum())
         with torch.no_grad():
@@ -196,8 +196,8 @@ def test_killed_run_resumes_to_the_same_losses(
     make_run: Callable[..., folder.Run],
 ) -> None:
     values = {"lora_dropout": 0.2, "max_steps": 30, "eval_steps": 5, "sample_steps": 30}
-    whole = make_run(**values)
-    launch.start(whole)
+    uninterrupted = make_run(**values)
+    launch.start(uninterrupted)
     run = make_run(**values)
     process = launch.start(run)
     until(run, lambda w: w.state.step >= 12)
@@ -209,7 +209,7 @@ def test_killed_run_resumes_to_the_same_losses(
         assert watcher.status == "crashed"
         launch.start(run)
     state = until(run, ended).state
-    undisturbed = until(whole, ended).state
+    undisturbed = until(uninterrupted, ended).state
     assert state.loss.values == undisturbed.loss.values
     assert state.validation.values == undisturbed.validation.values
 

@@ -154,7 +154,7 @@ def test_random_rows_have_the_given_lengths_and_trained_share() -> None:
 
 
 def test_padding_is_not_counted_as_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of 4 beside rows of 28: every batch is as long as its longest, and only real tokens count."""
+    """Rows of 4 mixed with rows of 28: every batch is as long as its longest, and only real tokens count."""
     asked = recipe_for(target_modules="qv", max_length=32)
     counted: list[float] = []
     after_step = calibrate._Clock.after_step

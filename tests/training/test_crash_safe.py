@@ -1,4 +1,4 @@
-"""A run whose folder takes no more ends with a sentence, and goes on where it can: with whole runs, and with
+"""A run whose folder takes no more ends with a sentence, and continues where it can: with whole runs, and with
 the first attempt's writes limited by the system itself."""
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def test_full_disk_ends_the_run_and_a_changed_recipe_resumes(
     assert "Traceback" not in state.end.message and "\n" not in state.end.message
     assert not (run.path / ".reserve").exists()
 
-    # an unfinished checkpoint is passed over, and a changed recipe is told and used
+    # an unfinished checkpoint is passed over, and a changed recipe is reported and used
     launch.start(run, run.recipe().changed(learning_rate=1e-3, save_total_limit=1))
     state = until(run, ended).state
     assert state.end.state == "finished", run.log_tail()
     assert any("passed over" in text and "not finished" in text for text in state.warnings)
-    [told] = [e for e in read_log(run.events_path) if e["kind"] == "recipe_changed"]
-    assert [(c["field"], c["weight"]) for c in told["changes"]] == [
+    [event] = [e for e in read_log(run.events_path) if e["kind"] == "recipe_changed"]
+    assert [(c["field"], c["weight"]) for c in event["changes"]] == [
         ("learning_rate", "course"),
         ("save_total_limit", "harmless"),
     ]

@@ -15,11 +15,11 @@ def test_depth_of_weights(name: str) -> None:
     model = make(name)
     depths = {n: layers.depth_of(n, 3) for n, _ in model.named_parameters()}
     assert set(depths.values()) == {0, 1, 2, 3, 4}
-    words = model.get_input_embeddings().weight
+    embedding = model.get_input_embeddings().weight
     by_id = {id(w): depths[n] for n, w in model.named_parameters()}
-    assert by_id[id(words)] == 0
+    assert by_id[id(embedding)] == 0
     head = model.get_output_embeddings().weight
-    assert by_id[id(head)] == (0 if head is words else 4)
+    assert by_id[id(head)] == (0 if head is embedding else 4)
     # each block holds as many weights as the others
     counts = [sum(depth == block for depth in depths.values()) for block in (1, 2, 3)]
     assert len(set(counts)) == 1

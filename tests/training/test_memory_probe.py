@@ -1,4 +1,4 @@
-"""The memory probe against what the allocator says of real steps, and against the committed table."""
+"""The memory probe against the allocator's record of real steps, and against the committed table."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def test_four_bit_weights_equal_bitsandbytes() -> None:
     recipe, values = settled("llama", {"preset": "starter", "max_length": 64})
     facts = memory_table.CPU
     loaded = load_base(ModelSource(str(MODEL_DIR)), recipe, facts, "float32", "sdpa")
-    really = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
+    loaded_bytes = sum(t.untyped_storage().nbytes() for t in fake_model.tensors_of(loaded))
     probed = memory_probe.probe(AutoConfig.from_pretrained(MODEL_DIR), recipe, values, "cpu")
-    assert probed.weights_bytes == pytest.approx(really, rel=0.02)  # rounded up, tensor by tensor
+    assert probed.weights_bytes == pytest.approx(loaded_bytes, rel=0.02)  # rounded up, tensor by tensor
 
 
 def test_three_rows_of_the_table() -> None:

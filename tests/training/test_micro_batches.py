@@ -55,9 +55,9 @@ def test_rows_lose_only_padding(lengths: list[int], parts: int) -> None:
     seen = []
     for part in cut:
         inputs = part.inputs
-        own = inputs["attention_mask"].sum(1)
-        assert len(cut) == 1 or inputs["input_ids"].shape[1] == own.max()
-        for row, width in enumerate(own.tolist()):
+        alone = inputs["attention_mask"].sum(1)
+        assert len(cut) == 1 or inputs["input_ids"].shape[1] == alone.max()
+        for row, width in enumerate(alone.tolist()):
             seen.append((inputs["input_ids"][row, :width].tolist(), inputs["task"][row].item()))
     assert seen == [(list(range(n)), at % 3) for at, n in enumerate(lengths)]
     assert max(len(part.inputs["input_ids"]) for part in cut) == -(-len(lengths) // parts)
@@ -90,8 +90,8 @@ def test_packed_documents_equal_their_own_batch(rows: list[list[int]], parts: in
         assert inputs["input_ids"].shape == inputs["labels"].shape == (1, sum(here))
         at += len(here)
     assert at == len(lengths)
-    whole = torch.cat([part.inputs["input_ids"] for part in micro_batches.split(batch, parts)], 1)
-    assert torch.equal(whole, batch["input_ids"])
+    joined = torch.cat([part.inputs["input_ids"] for part in micro_batches.split(batch, parts)], 1)
+    assert torch.equal(joined, batch["input_ids"])
 
 
 def test_batches_that_cannot_be_split() -> None:

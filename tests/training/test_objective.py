@@ -98,7 +98,7 @@ def test_kl_from_the_base_is_added(make_trainer: Make, values: dict[str, Any]) -
     assert [name for name, weight in trainer.model.named_parameters() if weight.requires_grad] == trained
     found = trainer.objective.parts["kl_to_base"]
     assert found > 1e-6
-    trainer.objective, kept = None, trainer.objective
+    trainer.objective, objective = None, trainer.objective
     plain = _loss(trainer, batch)
     torch.testing.assert_close(loss, plain + 0.5 * found, rtol=1e-4, atol=1e-5)
     if recipe.method in ("lora", "full", "ia3") and not recipe.packing:
@@ -107,7 +107,7 @@ def test_kl_from_the_base_is_added(make_trainer: Make, values: dict[str, Any]) -
         each = kl_div(log_softmax(now, -1), log_softmax(before, -1), reduction="none", log_target=True)
         wanted = each.sum(-1)[batch["attention_mask"].bool()].mean()
         assert found == pytest.approx(float(wanted), rel=1e-3, abs=1e-6)
-    trainer.objective = kept
+    trainer.objective = objective
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -176,14 +176,14 @@ def test_frozen_layers_do_not_change(make_trainer: Make, method: str) -> None:
 def test_gradual_unfreezing_begins_at_the_top(make_trainer: Make, values: dict[str, Any]) -> None:
     changed_at: dict[int, set[int]] = {}
 
-    def look(trainer: LabTrainer) -> None:
+    def record(trainer: LabTrainer) -> None:
         changed_at[trainer.state.global_step] = {
             layers.depth_of(n, 2)
             for n, w in trainer.model.named_parameters()
             if not torch.equal(w, before[n])
         }
 
-    trainer = make_trainer(recipe_for(gradual_unfreezing=True, **values), after_step=look)
+    trainer = make_trainer(recipe_for(gradual_unfreezing=True, **values), after_step=record)
     before = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     trainer.train()
     top, below = (2, 1)
@@ -248,14 +248,14 @@ def test_task_weights_are_learned(tiny_llama: Path, tmp_path: Path) -> None:
 
 
 def test_task_weights_are_restored_on_resume(tiny_llama: Path, tmp_path: Path) -> None:
-    whole = _with_tasks(tiny_llama, tmp_path / "whole", uncertainty_weighting=True, save_steps=6)
-    whole.args.save_steps = 6
-    whole.train()
+    uninterrupted = _with_tasks(tiny_llama, tmp_path / "whole", uncertainty_weighting=True, save_steps=6)
+    uninterrupted.args.save_steps = 6
+    uninterrupted.train()
     again = _with_tasks(tiny_llama, tmp_path / "again", uncertainty_weighting=True)
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
-    assert whole.objective is not None and again.objective is not None
-    assert torch.equal(whole.objective.raw_sigma, again.objective.raw_sigma)  # type: ignore[arg-type]
-    assert losses(whole)[-1] == losses(again)[-1]
+    assert uninterrupted.objective is not None and again.objective is not None
+    assert torch.equal(uninterrupted.objective.raw_sigma, again.objective.raw_sigma)  # type: ignore[arg-type]
+    assert losses(uninterrupted)[-1] == losses(again)[-1]
 
 
 def test_gradual_unfreezing_resumes_to_the_same_losses(make_trainer: Make) -> None:
@@ -266,5 +266,5 @@ def test_gradual_unfreezing_resumes_to_the_same_losses(make_trainer: Make) -> No
     whole.args.save_steps = 5
     whole.train()
     again = make_trainer(recipe, folder="again")
-    again.train(resume_from_checkpoint=str(Path(str(whole.args.output_dir)) / "checkpoint-5"))
-    assert losses(again)[-7:] == losses(whole)[-7:]
+    again.train(resume_from_checkpoint=str(Path(str(uninterrupted.args.output_dir)) / "checkpoint-5"))
+    assert losses(again)[-7:] == losses(uninterrupted)[-7:]

@@ -49,7 +49,7 @@ def chunks_of_trl() -> Any:
 
 @pytest.fixture
 def make(make_trainer: Make) -> Callable[..., tuple[LabTrainer, list[dict[str, Any]]]]:
-    """A trainer that stands on a rung, and the events that it writes."""
+    """A trainer on a rung of the ladder, and the events that it writes."""
 
     def made(recipe: Recipe, at: LadderState | None = None, **kwargs: Any) -> Any:
         events: list[dict[str, Any]] = []
@@ -106,19 +106,19 @@ def test_every_rung_gives_the_losses_of_a_run_without_limit(make: Any) -> None:
         trainer.args.eval_strategy = trainer.args.save_strategy = "no"
         with LimitedStorages((peaks[at - 1] + peaks[at]) // 2) as limited:
             trainer.train()
-        told = [event for event in events if event["kind"] == "ladder"]
-        assert limited.refusals >= len(told) and limited.peak_bytes <= limited.limit_bytes
+        rungs = [event for event in events if event["kind"] == "ladder"]
+        assert limited.refusals >= len(rungs) and limited.peak_bytes <= limited.limit_bytes
         assert trainer.ladder.state == RUNGS[at]
         assert losses(trainer) == pytest.approx(expected, abs=2e-6)
         assert trainer.validation_loss() == pytest.approx(validation, abs=2e-6)
         assert trainer.state.global_step == recipe.max_steps
-        assert [event["rung"] for event in told] == ["split", "checkpointing", "loss_chunks", "loss_chunks"][
+        assert [event["rung"] for event in rungs] == ["split", "checkpointing", "loss_chunks", "loss_chunks"][
             :at
         ]
-        for event, after in pairwise(told):
+        for event, after in pairwise(rungs):
             assert event["after"] == after["before"]
-        assert told[0]["before"]["micro_batch"] == 2 and told[0]["after"]["micro_batch"] == 1
-        assert told[0]["after"]["accumulation"] == 4 and "on 2 rows of up to" in told[0]["text"]
+        assert rungs[0]["before"]["micro_batch"] == 2 and rungs[0]["after"]["micro_batch"] == 1
+        assert rungs[0]["after"]["accumulation"] == 4 and "on 2 rows of up to" in rungs[0]["text"]
 
 
 def test_last_rung(make: Any, tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_logged_losses_belong_to_the_gradients(make: Any) -> None:
 
 def test_giving_up_saves_the_last_step(make: Any) -> None:
     recipe = recipe_for(**{**SMALL, "max_steps": 5}, lora_dropout=0.2)
-    whole, _ = make(recipe, folder="whole")
-    whole.train()
+    uninterrupted, _ = make(recipe, folder="whole")
+    uninterrupted.train()
     broken, events = make(recipe, LadderState(4, True, 2), folder="broken")
     seen = fails(broken, lambda call: broken.state.global_step == 3)
     with pytest.raises(OutOfMemory, match="the checkpoint of step 3 is safe"):
@@ -187,7 +187,7 @@ def test_giving_up_saves_the_last_step(make: Any) -> None:
     resumed, _ = make(recipe, LadderState(4, True, 2), folder="broken")
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert losses(resumed) == losses(first)
-    assert len(losses(whole)) == 5
+    assert len(losses(uninterrupted)) == 5
 
 
 def test_out_of_memory_in_the_optimiser_saves_nothing(make: Any) -> None:
@@ -220,7 +220,7 @@ def test_other_errors_are_not_swallowed(make: Any) -> None:
 
 def test_held_out_rows_that_do_not_fit_give_one_warning(make: Any) -> None:
     trainer, events = make(recipe_for(**SMALL))
-    whole = trainer.validation_loss()
+    one_batch = trainer.validation_loss()
     longest = max(len(row["input_ids"]) for row in rows(16, seed=1))
 
     def hook(module: Any, args: Any, kwargs: Any) -> None:
@@ -229,7 +229,7 @@ def test_held_out_rows_that_do_not_fit_give_one_warning(make: Any) -> None:
 
     trainer.model.register_forward_pre_hook(hook, with_kwargs=True)
     for _ in range(2):
-        assert trainer.validation_loss() != whole
+        assert trainer.validation_loss() != one_batch
     assert [event["kind"] for event in events].count("warning") == 1
     assert events[0]["rung"] == "validation" and trainer.ladder.state.evaluation_parts == 4
 

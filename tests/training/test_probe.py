@@ -127,13 +127,13 @@ def test_killed_run_resumes_with_the_stored_base_figures(probed_run: MakeRun) ->
     until(run, lambda w: len(during(w.state)) >= 2 and w.state.checkpoints)
     process.kill()
     process.wait()
-    kept = run.path / "retention" / "probe_base.json"
-    stamp = kept.stat().st_mtime_ns
+    file = run.path / "retention" / "probe_base.json"
+    stamp = file.stat().st_mtime_ns
     if folder.is_locked(run) is False and not until(run, ended).state.end:
         commands.send(run, "arm")  # sent before the resume: meant for the attempt that died
         launch.start(run)
     state = finished(run, started=True)
-    assert kept.stat().st_mtime_ns == stamp
+    assert file.stat().st_mtime_ns == stamp
     steps = [one.step for one in during(state)]
     assert len(steps) >= 4 and steps == sorted(set(steps)) and steps[-1] == 60
     assert len({one.pre for one in during(state) if one.n == during(state)[-1].n}) == 1
@@ -155,12 +155,12 @@ def measured() -> tuple[probe_base.ProbeBase, registry.Suite]:
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
     suite = probe.load_suite("everyday")
-    said: list[str] = []
+    progress: list[str] = []
     base = probe_base.measure(
         model, tokenizer, suite, [list(range(40)), list(range(20, 70)), [5] * 30],
-        budget=probe_base.BaseBudget(1_000, 0.03, 64), seed=1, batch_tokens=2048, on_progress=said.append,
+        budget=probe_base.BaseBudget(1_000, 0.03, 64), seed=1, batch_tokens=2048, on_progress=progress.append,
     )  # fmt: skip
-    assert len(said) == 2
+    assert len(progress) == 2
     return base, suite
 
 

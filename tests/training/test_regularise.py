@@ -29,12 +29,12 @@ def test_low_rank_change_equals_the_full_matrix(start: bool) -> None:
     torch.manual_seed(0)
     a, b, a0, b0 = torch.randn(3, 5), torch.randn(7, 3), torch.randn(3, 5), torch.randn(7, 3)
     importance = torch.rand(7, 5)
-    whole = 0.5 * (b @ a - (b0 @ a0 if start else 0))
+    matrix = 0.5 * (b @ a - (b0 @ a0 if start else 0))
     change = LowRank(a, b, 0.5, (a0, b0) if start else None)
-    torch.testing.assert_close(change.squared(), whole.square().sum())
-    torch.testing.assert_close(change.weighted(importance), (importance * whole.square()).sum())
+    torch.testing.assert_close(change.squared(), matrix.square().sum())
+    torch.testing.assert_close(change.weighted(importance), (importance * matrix.square()).sum())
     turned = LowRank(a, b, 0.5, (a0, b0) if start else None, transposed=True)
-    torch.testing.assert_close(turned.weighted(importance.T), (importance * whole.square()).sum())
+    torch.testing.assert_close(turned.weighted(importance.T), (importance * matrix.square()).sum())
 
 
 def test_large_matrices_are_weighted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

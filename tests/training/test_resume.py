@@ -55,16 +55,16 @@ def broken_off(make: Callable[..., LabTrainer], recipe: Any, saved_at: int, fold
 @pytest.mark.parametrize("name", RECIPES)
 def test_resumed_run_is_bit_identical(make_trainer: Callable[..., LabTrainer], name: str) -> None:
     recipe = recipe_for(**{"max_steps": STEPS, **RECIPES[name]})
-    whole = make_trainer(recipe, folder="whole")
-    whole.train()
+    uninterrupted = make_trainer(recipe, folder="whole")
+    uninterrupted.train()
     saved_at = random.randrange(1, STEPS - 1)
     resumed = make_trainer(recipe, folder="broken")
     checkpoint = broken_off(make_trainer, recipe, saved_at, "broken")
     torch.manual_seed(random.randrange(1000))  # whatever was drawn before
     resumed.train(resume_from_checkpoint=str(checkpoint))
-    assert len(losses(whole)) >= STEPS
-    assert losses(resumed) == losses(whole), f"saved at step {saved_at}"
-    for mine, theirs in zip(weights(resumed), weights(whole), strict=True):
+    assert len(losses(uninterrupted)) >= STEPS
+    assert losses(resumed) == losses(uninterrupted), f"saved at step {saved_at}"
+    for mine, theirs in zip(weights(resumed), weights(uninterrupted), strict=True):
         assert torch.equal(mine, theirs)
 
 
@@ -112,8 +112,8 @@ def test_best_checkpoint_on_resume_and_when_lost(
 
 def test_tokens_are_counted_over_any_number_of_resumes(make_trainer: Callable[..., LabTrainer]) -> None:
     recipe = recipe_for(max_steps=STEPS)
-    whole = make_trainer(recipe, folder="whole")
-    whole.train()
+    uninterrupted = make_trainer(recipe, folder="whole")
+    uninterrupted.train()
     checkpoint: Path | None = None
     for saved_at in (2, 4, STEPS):
 
@@ -127,7 +127,7 @@ def test_tokens_are_counted_over_any_number_of_resumes(make_trainer: Callable[..
             part._total_train_tokens = tokens_trained(checkpoint)  # as an attempt does
         part.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         checkpoint = checkpoints.find(Path(str(part.args.output_dir))).chosen
-    assert counted(part) == counted(whole)
+    assert counted(part) == counted(uninterrupted)
 
 
 def counted(trainer: LabTrainer) -> list[int]:

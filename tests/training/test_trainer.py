@@ -47,7 +47,7 @@ def test_evaluation_leaves_losses_bit_identical(make_trainer: Make) -> None:
     """With dropout on, every training loss is the same to the last bit, however often one looks."""
     recipe = recipe_for(lora_dropout=0.3, num_train_epochs=2, max_steps=0)
 
-    def look(trainer: LabTrainer) -> None:
+    def evaluate(trainer: LabTrainer) -> None:
         trainer.validation_loss()
         with preserve_rng_state(trainer.model):
             generate_answers(
@@ -57,9 +57,9 @@ def test_evaluation_leaves_losses_bit_identical(make_trainer: Make) -> None:
 
     blind = make_trainer(recipe)
     blind.train()
-    watched = make_trainer(recipe, after_step=look, folder="watched")
+    watched = make_trainer(recipe, after_step=evaluate, folder="watched")
     watched.args.eval_steps = 2
-    look(watched)
+    evaluate(watched)
     watched.train()
     assert losses(watched) == losses(blind)
     assert len(losses(blind)) == 16
@@ -100,11 +100,11 @@ def test_adalora_prunes_to_its_target_and_counts_its_regulariser(make_trainer: M
     assert term > 0.1
     assert with_term == pytest.approx(bare + term, rel=1e-4)
     trainer.train()
-    kept = [
+    ranks = [
         int((weight.abs() > 0).sum()) for name, weight in trainer.model.named_parameters() if "lora_E" in name
     ]
-    assert len(kept) == 14
-    assert sum(kept) == 14 * recipe.target_r
+    assert len(ranks) == 14
+    assert sum(ranks) == 14 * recipe.target_r
 
 
 def test_orthogonality_of_a_known_matrix() -> None:
@@ -134,8 +134,8 @@ def test_saved_adapter_loads_with_plain_peft(
 
 def test_checkpoints_hold_no_pickled_arguments_and_resume_bit_equal(make_trainer: Make) -> None:
     recipe = recipe_for(lora_dropout=0.2)
-    whole = make_trainer(recipe)
-    whole.train()
+    uninterrupted = make_trainer(recipe)
+    uninterrupted.train()
     broken = make_trainer(
         recipe,
         after_step=lambda t: (
@@ -151,4 +151,4 @@ def test_checkpoints_hold_no_pickled_arguments_and_resume_bit_equal(make_trainer
     assert "training_args.bin" not in names and "tokenizer.json" not in names
     resumed = make_trainer(recipe, folder="broken")
     resumed.train(resume_from_checkpoint=str(checkpoint))
-    assert losses(resumed) == losses(whole)
+    assert losses(resumed) == losses(uninterrupted)
