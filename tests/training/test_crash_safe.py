@@ -1,5 +1,5 @@
-"""A run whose folder takes no more ends with a sentence, and continues where it can: with whole runs, and with
-the first attempt's writes limited by the system itself."""
+"""A run whose folder takes no more ends with a sentence, and continues where it can: with whole runs, and
+with the first attempt's writes limited by the system itself."""
 
 from __future__ import annotations
 
