@@ -7,10 +7,9 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-#: A causal model of transformers, wrapped by peft or not: both set attributes at run time.
-Model: TypeAlias = Any
-#: A fast tokenizer of transformers.
-Tokenizer: TypeAlias = Any
+from tui_lab.data.rows import Model as Model
+from tui_lab.data.rows import Tokenizer as Tokenizer
+
 #: Columns of a batch: tensors of shape (B, T) or (B,), and integers for packed rows.
 Inputs: TypeAlias = dict[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
