@@ -262,9 +262,9 @@ def test_gradual_unfreezing_resumes_to_the_same_losses(make_trainer: Make) -> No
     recipe = recipe_for(
         method="full", gradual_unfreezing=True, layer_lr_decay=0.8, l2_to_start=0.01, save_total_limit=9
     )
-    whole = make_trainer(recipe, folder="whole", saves=True)
-    whole.args.save_steps = 5
-    whole.train()
+    uninterrupted = make_trainer(recipe, folder="whole", saves=True)
+    uninterrupted.args.save_steps = 5
+    uninterrupted.train()
     again = make_trainer(recipe, folder="again")
     again.train(resume_from_checkpoint=str(Path(str(uninterrupted.args.output_dir)) / "checkpoint-5"))
     assert losses(again)[-7:] == losses(uninterrupted)[-7:]
