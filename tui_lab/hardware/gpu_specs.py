@@ -10,7 +10,8 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
@@ -54,26 +55,41 @@ class GpuSpec:
         return DeviceFacts("cuda", self.name, self.usable_bytes, self.bf16_flops is not None, threads)
 
 
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A card as the file has it: rates in TFLOP/s, bandwidth in GB/s."""
+
+    name: str
+    names: tuple[str, ...]
+    memory_gib: int
+    usable_mib: int
+    fp16: float
+    fp32: float
+    bandwidth_gb_s: float
+    tdp_w: float
+    source: str
+    bf16: float | None = None
+    unverified: tuple[str, ...] = ()
+
+
 @lru_cache(maxsize=1)
 def all_cards() -> tuple[GpuSpec, ...]:
     """Every card of the file, in its order."""
-    rows: list[dict[str, Any]] = tomllib.loads(_FILE.read_text(encoding="utf-8"))["card"]
-    return tuple(_from_row(row) for row in rows)
-
-
-def _from_row(row: dict[str, Any]) -> GpuSpec:
-    return GpuSpec(
-        name=row["name"],
-        memory_bytes=row["memory_gib"] << 30,
-        usable_bytes=row["usable_mib"] << 20,
-        bf16_flops=row["bf16"] * 1e12 if "bf16" in row else None,
-        fp16_flops=row["fp16"] * 1e12,
-        fp32_flops=row["fp32"] * 1e12,
-        bandwidth_bytes_s=row["bandwidth_gb_s"] * 1e9,
-        tdp_w=float(row["tdp_w"]),
-        source=row["source"],
-        names=tuple(row["names"]),
-        unverified=tuple(row.get("unverified", ())),
+    rows = msgspec.convert(tomllib.loads(_FILE.read_text(encoding="utf-8"))["card"], list[_Row])
+    return tuple(
+        GpuSpec(
+            name=row.name,
+            memory_bytes=row.memory_gib << 30,
+            usable_bytes=row.usable_mib << 20,
+            bf16_flops=None if row.bf16 is None else row.bf16 * 1e12,
+            fp16_flops=row.fp16 * 1e12,
+            fp32_flops=row.fp32 * 1e12,
+            bandwidth_bytes_s=row.bandwidth_gb_s * 1e9,
+            tdp_w=row.tdp_w,
+            source=row.source,
+            names=row.names,
+            unverified=row.unverified,
+        )
+        for row in rows
     )
 
 
