@@ -16,6 +16,7 @@ from tui_lab.ui.terminal.types import AnyApp, AnyScreen
 
 if TYPE_CHECKING:
     from tui_lab.runs.folder import Run
+    from tui_lab.ui.actions.help import Page
     from tui_lab.ui.actions.jump import Place
 
 
@@ -41,10 +42,22 @@ def _toggle(app: AnyApp, screen: type[AnyScreen], make: Callable[[str], AnyScree
 
 
 def toggle_help(app: AnyApp) -> None:
-    """The help, beginning with the group in view."""
+    """The keys, beginning with the group in view."""
+    _toggle_page(app, "keys", _group(app))
+
+
+def _toggle_page(app: AnyApp, page: Page, group: str, term: str = "") -> None:
+    """Opens the help on a page, turns an open one to it, or closes it."""
     from tui_lab.ui.actions.help import HelpScreen
 
-    _toggle(app, HelpScreen, HelpScreen)
+    top = app.screen
+    if not isinstance(top, HelpScreen):
+        if isinstance(top, RemappableScreen) and group:
+            app.push_screen(HelpScreen(group, page, term))
+    elif top.page == page:
+        top.dismiss()
+    else:
+        top.show_page(page)
 
 
 def toggle_cheat_sheet(app: AnyApp) -> None:
@@ -77,14 +90,9 @@ def toggle_jump(app: AnyApp) -> None:
 
 def toggle_explanations(app: AnyApp) -> None:
     """The explanation of what has the focus."""
-    from tui_lab.ui.actions.explain import ExplainScreen
     from tui_lab.ui.actions.explanations import focused_term
 
-    top = app.screen
-    if isinstance(top, ExplainScreen):
-        top.dismiss()
-    elif isinstance(top, RemappableScreen):
-        app.push_screen(ExplainScreen(*focused_term(app.screen_stack)))
+    _toggle_page(app, "terms", *focused_term(app.screen_stack))
 
 
 def open_whether(app: AnyApp) -> None:
@@ -92,7 +100,7 @@ def open_whether(app: AnyApp) -> None:
     from tui_lab.ui.actions.help import HelpScreen
 
     if not modal_is_open(app):
-        app.push_screen(HelpScreen(_group(app), whether=True))
+        app.push_screen(HelpScreen(_group(app), "whether"))
 
 
 def open_themes(app: AnyApp) -> None:

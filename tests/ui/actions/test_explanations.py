@@ -16,8 +16,8 @@ from tui_lab.core import settings
 from tui_lab.decoding.strategies import FAMILIES, PARAMETERS
 from tui_lab.recipes.recipe import FIELDS
 from tui_lab.runs.queue.sweep import CRITERIA
-from tui_lab.ui.actions.explain import ExplainScreen, shown
 from tui_lab.ui.actions.explanations import matching, of_pane, read
+from tui_lab.ui.actions.help import HelpScreen, term_content
 from tui_lab.ui.actions.registry import GROUPS, PANE_GROUPS
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.terminal.ascii import to_ascii
@@ -67,7 +67,7 @@ def test_every_tab_of_a_pane_begins_with_a_term_of_its_own() -> None:
 
 
 def test_a_field_says_what_it_takes() -> None:
-    text = shown(read()["fields.lora_r"]).plain
+    text = term_content(read()["fields.lora_r"]).plain
     assert "lora_r: a whole number from 1 to 1024; default 16" in text and "2106.09685" in text
 
 
@@ -94,13 +94,13 @@ async def test_the_field_under_the_cursor_is_explained_also_while_it_is_edited()
         await until(lambda: form.has_focus_within)
         form.go_to("lora_r")  # type: ignore[attr-defined]
         await pilot.press("enter", "f10")
-        await until(lambda: isinstance(app.screen, ExplainScreen))
+        await until(lambda: isinstance(app.screen, HelpScreen))
         await until(lambda: "two thin matrices" in screen_text(app))
         assert "2106.09685" in screen_text(app)
         await pilot.press("slash", *"forecast bar no", "escape")
         await until(lambda: "two thin matrices" in screen_text(app), what="the search is left first")
         await pilot.press("f10")
-        await until(lambda: not isinstance(app.screen, ExplainScreen))
+        await until(lambda: not isinstance(app.screen, HelpScreen))
         assert form.has_focus_within
 
 
@@ -109,10 +109,10 @@ async def test_a_pane_lists_its_own_terms_and_a_finds_all() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
         await pilot.press("f5", "f10")
-        await until(lambda: isinstance(app.screen, ExplainScreen) and "Chance level" in screen_text(app))
+        await until(lambda: isinstance(app.screen, HelpScreen) and "Chance level" in screen_text(app))
         assert GROUPS["retention"] in screen_text(app)
         await pilot.press("escape", "f5", "f10")
-        await until(lambda: isinstance(app.screen, ExplainScreen) and GROUPS["retention"] in screen_text(app))
+        await until(lambda: isinstance(app.screen, HelpScreen) and GROUPS["retention"] in screen_text(app))
         count = len(app.screen.query_one("OptionList").options)  # type: ignore[attr-defined]
         await pilot.press("a")
         await until(lambda: len(app.screen.query_one("OptionList").options) == len(read()))  # type: ignore[attr-defined]

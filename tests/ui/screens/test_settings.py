@@ -13,8 +13,7 @@ from tui_lab.core import settings
 from tui_lab.core.settings import Settings, load
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.change_setting import EFFECT
-from tui_lab.ui.screens.keymap import KeyMapScreen, PressKey
-from tui_lab.ui.screens.settings import SettingsScreen
+from tui_lab.ui.screens.settings import KeyMapScreen, PressKey, SettingsScreen
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ async def opened(pilot: Pilot[None], name: str = "theme") -> SettingsScreen:
     screen = app.screen
     assert isinstance(screen, SettingsScreen)
     await pilot.press(*["down"] * list(settings.FIELDS).index(name))
-    await until(lambda: screen.name_shown == name)
+    await until(lambda: screen.row_id == name)
     return screen
 
 
@@ -120,7 +119,7 @@ async def keys_screen(pilot: Pilot[None], action_id: str) -> KeyMapScreen:
     await until(lambda: isinstance(pilot.app.screen, KeyMapScreen))
     screen = pilot.app.screen
     assert isinstance(screen, KeyMapScreen)
-    screen._list.highlighted = screen._list.get_option_index(action_id)
+    screen.options.highlighted = screen.options.get_option_index(action_id)
     await pilot.pause()
     return screen
 

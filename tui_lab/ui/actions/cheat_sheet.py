@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.ui.actions.modal import Modal
+from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_name, keys_now
 
 GAP = 3  # cells between two columns
@@ -57,33 +56,24 @@ def sheet(group: str, keymap: Mapping[str, str] | None, width: int) -> Content:
     return Content("\n").join(lines)
 
 
-class CheatSheet(Modal[None]):
+class CheatSheet(Dialog[None]):
     """See the module's docstring."""
 
-    DEFAULT_CSS = """
-    CheatSheet { align: center middle; }
-    CheatSheet > VerticalScroll {
-        width: 100%; max-width: 154; height: auto; max-height: 100%; padding: 0 1; background: $panel;
-        border: round $primary; scrollbar-size-vertical: 1;
-    }
-    CheatSheet Static { width: 1fr; height: auto; }
-    """
+    DEFAULT_CSS = "CheatSheet > .dialog { width: 100%; max-width: 154; max-height: 100%; }"
+    SCROLLS = True
     GROUP = "keys"
     BINDINGS = bindings("keys")
 
     def __init__(self, group: str) -> None:
         super().__init__()
         self.group = group
+        self.heading = f"Keys: {GROUPS[group]}" if group in GROUPS else "Keys"
 
-    def compose(self) -> ComposeResult:
-        with VerticalScroll() as scroll:
-            scroll.border_title = f"Keys: {GROUPS[self.group]}" if self.group in GROUPS else "Keys"
-            yield Static()
+    def hint(self) -> str:
+        return f"{self.keys('app.help')} more help, {self.keys('keys.close')} close"
 
-    def on_mount(self) -> None:
-        scroll = self.query_one(VerticalScroll)
-        scroll.border_subtitle = f"{self.keys('app.help')} more help, {self.keys('keys.close')} close"
-        scroll.focus()
+    def compose_body(self) -> ComposeResult:
+        yield Static()
 
     def on_resize(self, event: events.Resize) -> None:
         width = min(WIDEST, event.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR

@@ -20,10 +20,16 @@ from tui_lab.ui.actions.registry import (
 )
 
 #: Former names of groups (the part of an id before the dot).
-OLD_GROUPS = {"choose": "setup", "tune": "train", "compare": "playground", "keep": "retention"}
+OLD_GROUPS = {
+    "choose": "setup",
+    "tune": "train",
+    "compare": "playground",
+    "keep": "retention",
+    "explain": "help",
+}
 #: Former ids of actions that were renamed apart from their group.
 OLD_IDS = {
-    **{f"app.{old}": f"app.{new}" for old, new in OLD_GROUPS.items()},
+    **{f"app.{old}": f"app.{new}" for old, new in OLD_GROUPS.items() if old != "explain"},
     "keep.compare": "retention.playground",
     "runs.keep": "runs.retention",
     "runs.compare": "runs.playground",

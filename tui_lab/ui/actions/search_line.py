@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from textual.widget import Widget
 from textual.widgets import Input
 
 
 class SearchLine(Input):
-    """Hidden until :meth:`open_search`. ``searched``: the widget that gets the focus back."""
+    """Hidden until :meth:`open_search`."""
 
     DEFAULT_CSS = """
     SearchLine, SearchLine:focus {
@@ -18,9 +15,8 @@ class SearchLine(Input):
     SearchLine.-open, SearchLine.-open:focus { display: block; }
     """
 
-    def __init__(self, placeholder: str, searched: Widget, **kwargs: Any) -> None:
-        super().__init__(placeholder=placeholder, **kwargs)
-        self._searched = searched
+    def __init__(self, placeholder: str) -> None:
+        super().__init__(placeholder=placeholder)
 
     def open_search(self) -> None:
         """Shows the line and gives it the focus."""
@@ -29,12 +25,6 @@ class SearchLine(Input):
     def close_search(self) -> bool:
         """Empties and hides the line; returns False if it was not open."""
         was_open = self.has_class("-open")
-        if was_open:
-            self.value = ""
-            self.remove_class("-open")
-            self._searched.focus()
+        self.value = ""
+        self.remove_class("-open")
         return was_open
-
-    async def action_submit(self) -> None:
-        """Enter keeps the words and gives the focus back."""
-        self._searched.focus()

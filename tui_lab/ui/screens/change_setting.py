@@ -29,7 +29,7 @@ EFFECT = {
 }
 
 
-def goes_before(lab: Lab, name: str) -> str:
+def overriding_source(lab: Lab, name: str) -> str:
     """What was said at the start and goes before the file, in words; "" where nothing does."""
     source = lab.sources.get(name)
     if source == "command line":
@@ -47,7 +47,7 @@ def change(lab: Lab, name: str, value: object) -> str:
     new = settings.default_of(name) if value is None else settings.checked(name, value)
     lab.settings = replace(lab.settings, **{name: new})
     _apply(lab, name, new)
-    before = goes_before(lab, name)
+    before = overriding_source(lab, name)
     if not before:
         lab.sources[name] = "default" if value is None else "file"
     what = f"{name} is reset to its default" if value is None else f"{name} = {settings.format_value(new)}"

@@ -8,7 +8,7 @@ import sys
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
@@ -17,7 +17,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import DoctorCheck
-from tui_lab.ui.actions.modal import Modal
+from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.user_files import CHECKS
 
@@ -35,21 +35,18 @@ def shown(check: DoctorCheck, width: int) -> Content:
     return Content.assemble((text[: len(check.state)], STYLES.get(check.state, "")), text[len(check.state) :])
 
 
-class DoctorScreen(Modal[None]):
+class DoctorScreen(Dialog[None]):
     """The report, growing."""
 
     DEFAULT_CSS = """
-    DoctorScreen { align: center middle; }
-    DoctorScreen > Vertical {
-        width: 104; max-width: 100%; height: 100%; background: $panel; border: round $primary;
-    }
+    DoctorScreen > .dialog { height: 100%; max-height: 100%; padding: 0; }
     DoctorScreen VerticalScroll { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; }
-    DoctorScreen Static { width: 1fr; height: auto; }
     DoctorScreen #to-do { margin-top: 1; }
     """
     GROUP = "doctor"
     AUTO_FOCUS = "VerticalScroll"
     BINDINGS = bindings("doctor")
+    heading = "Doctor"
 
     def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
         super().__init__()
@@ -58,23 +55,21 @@ class DoctorScreen(Modal[None]):
         self._at_end = False
         self._child: asyncio.subprocess.Process | None = None
 
-    def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = "Doctor"
-            box.border_subtitle = (
-                f"{self.keys('doctor.again')} looks again, {self.keys('doctor.close')} closes"
-            )
-            with VerticalScroll():
-                yield Static(id="checks")
-                yield Static(id="to-do")
+    def hint(self) -> str:
+        return f"{self.keys('doctor.again')} checks again, {self.keys('doctor.close')} closes"
+
+    def compose_body(self) -> ComposeResult:
+        with VerticalScroll():
+            yield Static(id="checks")
+            yield Static(id="to-do")
 
     def on_mount(self) -> None:
         self.action_again()
 
     def action_again(self) -> None:
-        self.run_worker(self._look(), group="doctor", exclusive=True, exit_on_error=False)
+        self.run_worker(self._check(), group="doctor", exclusive=True, exit_on_error=False)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         self._end_child()
         # tmux is asked, which may keep one waiting
         self.found = await asyncio.to_thread(lambda: list(doctor.terminal_checks(ask=False)))

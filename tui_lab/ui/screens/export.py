@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -15,7 +15,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export import records as exports
 from tui_lab.runs.folder import Run
-from tui_lab.ui.actions.modal import Modal
+from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.types import AnyScreen
@@ -41,70 +41,62 @@ def open_export(pane: AnyScreen) -> None:
         pane.app.push_screen(ExportScreen(run))
 
 
-class ExportScreen(Modal[None]):
+class ExportScreen(Dialog[None]):
     """Enter exports the kind under the cursor; Escape ends an export in hand, or leaves."""
 
     DEFAULT_CSS = """
-    ExportScreen { align: center middle; }
-    ExportScreen > Vertical {
-        width: 104; max-width: 100%; height: auto; max-height: 90%; background: $panel;
-        border: round $primary; padding: 0 1;
-    }
-    ExportScreen OptionList, ExportScreen OptionList:focus {
-        height: auto; border: none; background: $panel;
-    }
+    ExportScreen > .dialog { overflow-y: hidden; }
+    ExportScreen OptionList, ExportScreen OptionList:focus { max-height: 100%; }
     ExportScreen #how { height: 2; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
-    ExportScreen #status { height: auto; }
     """
+    AUTO_FOCUS = "OptionList"
     GROUP = "export"
     BINDINGS = bindings("export")
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.heading = run, f"Export {run.id}"
         self.dtype, self.with_base = exports.DTYPES[0], False
         self._job: Worker[None] | None = None
 
-    def compose(self) -> ComposeResult:
+    def hint(self) -> str:
+        leave = self.keys("export.leave")
+        if self._busy:
+            return f"{leave} ends the export"
+        return f"Enter exports, Tab goes to the text, {leave} leaves"
+
+    def compose_body(self) -> ComposeResult:
         width = max(map(len, exports.KINDS)) + 2
-        with Vertical() as box:
-            box.border_title = Content(f"Export {sanitize(self.run.id)}")  # a name may look like markup
-            yield OptionList(
-                *(
-                    Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
-                    for kind, about in exports.KINDS.items()
-                )
+        yield OptionList(
+            *(
+                Option(Content.assemble(kind.ljust(width), (about, "$text-muted")), id=kind)
+                for kind, about in exports.KINDS.items()
             )
-            yield Static(id="how")
-            with VerticalScroll(can_focus=True):
-                yield Static(id="status")
+        )
+        yield Static(id="how")
+        with VerticalScroll(can_focus=True):
+            yield Static(id="status")
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
         self._draw()
-        self._say([])
+        self._show_status([])
 
     @property
     def _busy(self) -> bool:
         return self._job is not None and self._job.is_running
 
     def _draw(self) -> None:
-        words = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
+        choices = " ".join(f"[{d}]" if d == self.dtype else f" {d} " for d in exports.DTYPES)
         base = "yes" if self.with_base else "no"
         how = (
-            f"{self.keys('export.dtype')} precision of full weights: {words}\n"
+            f"{self.keys('export.dtype')} precision of full weights: {choices}\n"
             f"{self.keys('export.base')} copy a base that is not on the hub: {base}"
         )
-        leave = self.keys("export.leave")
         self.query_one("#how", Static).update(Content(how))
-        self.query_one(Vertical).border_subtitle = (
-            f"{leave} ends the export"
-            if self._busy
-            else f"Enter exports, Tab goes to the text, {leave} leaves"
-        )
+        self.frame()
 
-    def _say(self, lines: list[str]) -> None:
+    def _show_status(self, lines: list[str]) -> None:
         text = Content("\n".join(sanitize(line) for line in lines))
         self.query_one("#status", Static).update(text)
         self.query_one(VerticalScroll).display = bool(lines)
@@ -122,7 +114,7 @@ class ExportScreen(Modal[None]):
     def action_leave(self) -> None:
         if self._busy and self._job is not None:
             self._job.cancel()
-            self._say(["Ended: nothing was exported."])
+            self._show_status(["Ended: nothing was exported."])
         else:
             self.dismiss(None)
 
@@ -152,15 +144,15 @@ class ExportScreen(Modal[None]):
         from tui_lab.core.job_client import run_job
 
         def progress(text: str, _done: int | None, _total: int | None) -> None:
-            self._say([f"{request.kind}: {text} …"])
+            self._show_status([f"{request.kind}: {text} …"])
 
-        self._say([f"{request.kind} …"])
+        self._show_status([f"{request.kind} …"])
         try:
             answer = await run_job(exports.JOB_MODULE, request, progress, answer=exports.ExportResult)
         except LabError as error:
-            self._say([str(error)])
+            self._show_status([str(error)])
         else:
-            self._say(exports.sentences(answer))
+            self._show_status(exports.sentences(answer))
         finally:
             if self.is_mounted:
                 self._job = None

@@ -2,50 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from tui_lab.ui.actions.modal import Modal
+from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.setup_items import MODEL_WIDTHS, model_item
 from tui_lab.ui.widgets.chooser import Chooser
 from tui_lab.ui.widgets.dialogs import AskText
 
+if TYPE_CHECKING:
+    from tui_lab.ui.widgets.chooser import ChooserItem
+
 #: Precisions in the order of the key; auto is bfloat16 on a GPU that has it, else float32.
 PRECISIONS = ("auto", "nf4", "bfloat16", "float32")
 
 
-class PickModel(Modal["tuple[str, str] | None"]):
+class PickModel(Dialog[tuple[str, str] | None]):
     """Gives (model, precision), or None."""
 
     DEFAULT_CSS = """
-    PickModel { align: center middle; }
-    PickModel > Vertical {
-        width: 110; max-width: 100%; height: 80%; background: $panel; border: round $primary; padding: 0 1;
-    }
-    PickModel Chooser OptionList, PickModel Chooser OptionList:focus { background: $panel; }
-    PickModel #precision { height: 1; }
+    PickModel > .dialog { width: 110; height: 80%; }
+    PickModel Chooser OptionList, PickModel Chooser OptionList:focus { height: 1fr; background: $panel; }
+    PickModel Chooser .foot { height: 3; }
     """
     GROUP = "models"
     BINDINGS = bindings("models")
+    heading = "Model for Playground"
 
     def __init__(self, current: str) -> None:
         super().__init__()
         self.current, self.precision = current, "auto"
 
-    def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = "Model for Playground"
-            box.border_subtitle = (
-                f"Enter loads, {self.keys('models.precision')} precision, {self.keys('models.leave')} leaves"
-            )
-            yield Static(id="precision")
-            yield Chooser(MODEL_WIDTHS, "reading the catalog …", "another: a folder or a hub name …")
+    def hint(self) -> str:
+        precision, leave = self.keys("models.precision"), self.keys("models.leave")
+        return f"Enter loads, {precision} precision, {leave} leaves"
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(id="precision")
+        yield Chooser(MODEL_WIDTHS, "reading the catalog …", "another: a folder or a hub name …")
 
     def on_mount(self) -> None:
         self._draw()
@@ -60,16 +59,15 @@ class PickModel(Modal["tuple[str, str] | None"]):
         if self.is_mounted:
             self.app.call_from_thread(self._show, items)
 
-    def _show(self, items: list[Any]) -> None:
+    def _show(self, items: list[ChooserItem]) -> None:
         chooser = self.query_one(Chooser)
         chooser.chosen = self.current
         chooser.set_items(items)
 
     def _draw(self) -> None:
-        words = " ".join(f"[{p}]" if p == self.precision else f" {p} " for p in PRECISIONS)
-        self.query_one("#precision", Static).update(
-            Content(f"Precision ({self.keys('models.precision')}): {words}")
-        )
+        choices = " ".join(f"[{p}]" if p == self.precision else f" {p} " for p in PRECISIONS)
+        text = f"Precision ({self.keys('models.precision')}): {choices}"
+        self.query_one("#precision", Static).update(Content(text))
 
     def action_precision(self) -> None:
         self.precision = PRECISIONS[(PRECISIONS.index(self.precision) + 1) % len(PRECISIONS)]
@@ -87,6 +85,3 @@ class PickModel(Modal["tuple[str, str] | None"]):
     def _typed(self, name: str | None) -> None:
         if name:
             self.dismiss((name, self.precision))
-
-    def action_leave(self) -> None:
-        self.dismiss(None)

@@ -1,186 +1,173 @@
-"""The settings screen: every setting with its value and where that comes from; Enter changes it, Backspace
-resets it. Each change is written to the user's file at once."""
+"""Two lists whose rows are edited: all settings, with where each value comes from, and the keys of all
+actions. Enter changes the row under the cursor, Backspace resets it. Each change is written to the user's
+file at once; a key that another action has at the same place is refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.binding import Binding, BindingsMap, BindingType
 from textual.content import Content
+from textual.dom import DOMNode
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.ui.actions.modal import Modal
-from tui_lab.ui.actions.registry import ACTIONS, bindings
-from tui_lab.ui.screens.change_setting import EFFECT, change, goes_before
+from tui_lab.ui.actions import keymap
+from tui_lab.ui.actions.modal import Dialog, ListDialog
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, keys_of
+from tui_lab.ui.screens.change_setting import EFFECT, change, overriding_source
+from tui_lab.ui.widgets.dialogs import QUESTION_CSS, AskText, Pick
 
 NAME_WIDTH, VALUE_WIDTH = 20, 26
+LABEL_WIDTH, KEYS_WIDTH = 16, 24
 #: Rows of the border, the foot and the blank line over it.
 AROUND_LIST = 8
+#: Keys that move and close everywhere: they cannot be given to another action.
+RESERVED = ("escape", "enter", "tab", "shift+tab", "up", "down", "ctrl+c", "ctrl+q")
 
 
-def row(name: str, value: object, source: str) -> Content:
-    """One line of the list."""
-    text = (
-        f"{len(value)} of {len(ACTIONS)} changed"
-        if isinstance(value, dict)
-        else settings.format_value(value) or "–"
-    )
-    if len(text) >= VALUE_WIDTH:
-        text = text[: VALUE_WIDTH - 2] + "…"
-    own = source != "default"
+def _row(name: str, value: str, source: str, changed: bool, widths: tuple[int, int]) -> Content:
+    """One line of a list: a mark if it is changed, name, value, where the value comes from."""
+    value = value if len(value) < widths[1] else f"{value[: widths[1] - 2]}…"
     return Content.assemble(
-        ("● " if own else "  ", "$changed"),
-        f"{name:<{NAME_WIDTH}}",
-        (f"{text:<{VALUE_WIDTH}}", "bold" if own else ""),
+        ("● " if changed else "  ", "$changed"),
+        f"{name:<{widths[0]}}",
+        (f"{sanitize(value):<{widths[1]}}", "bold" if changed else ""),
         (source, "$text-muted"),
     )
 
 
-def about(name: str, before: str) -> Content:
-    """The foot: what a setting is for, what it takes, when a change of it shows and what goes before it."""
-    metadata = settings.FIELDS[name].metadata
-    facts = [f"one of {', '.join(metadata['choices'])}"] if metadata.get("choices") else []
-    facts += [f"a change {EFFECT[name]}"]
-    if metadata["env"]:
-        facts.append(f"environment: {metadata['env']}")
-    lines: list[str | tuple[str, str]] = [metadata["help"], "\n", ("; ".join(facts), "$text-muted")]
-    if before:
-        lines += ["\n", (f"! {sanitize(before)} goes before the file", "$text-warning")]
-    return Content.assemble(*lines)
+class EditDialog(ListDialog[None]):
+    """A list of values in the user's settings file. Subclasses draw a row in :meth:`row`."""
+
+    DEFAULT_CSS = """
+    EditDialog > .dialog { width: 92; }
+    EditDialog OptionList > .option-list--option-disabled { color: $primary; text-style: bold; }
+    """
+
+    def row(self, row_id: str) -> Content:
+        """A row as it is now."""
+        raise NotImplementedError
+
+    def write(self, name: str, value: object, text: str = "") -> bool:
+        """Changes a setting here and in the file (None: to its default), and shows ``text``, else what was
+        done. Whether it was possible; if not, a message says why."""
+        try:
+            done = change(self.lab, name, value)
+        except LabError as error:
+            self.show_error(error)
+            return False
+        self.notify(text or done, markup=False)
+        self.redraw()
+        return True
+
+    def redraw(self) -> None:
+        """Draws all rows again."""
+        for option in self.options.options:
+            if option.id and not option.disabled:
+                self.options.replace_option_prompt(option.id, self.row(option.id))
+        self.describe()
 
 
 def _short(path: Path) -> str:
-    """A path as people write it: below their home with a tilde."""
+    """A path below the home folder, with a tilde."""
     try:
         return f"~/{path.relative_to(Path.home())}"
-    except (ValueError, RuntimeError):  # it lies elsewhere, or nobody knows where home is
+    except (ValueError, RuntimeError):  # it is elsewhere, or there is no home folder
         return str(path)
 
 
 class SettingsList(OptionList):
-    """The list itself: Left and Right would scroll it otherwise."""
+    """The list: Left and Right would scroll it otherwise."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         each for each in bindings("settings") if isinstance(each, Binding) and each.key in ("left", "right")
     ]
 
 
-class SettingsScreen(Modal[None]):
-    """The list. Changes are made, written and told of one by one."""
+class SettingsScreen(EditDialog):
+    """All settings."""
 
     DEFAULT_CSS = """
-    SettingsScreen { align: center middle; }
-    SettingsScreen > Vertical {
-        width: 92; max-width: 100%; height: auto; max-height: 100%; background: $panel;
-        border: round $primary; padding: 0 1;
-    }
-    SettingsScreen OptionList, SettingsScreen OptionList:focus {
-        height: auto; max-height: 1fr; border: none; padding: 0; background: $panel;
-        text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
-    }
-    SettingsScreen #about { height: 5; margin-top: 1; padding: 0 2; }
+    SettingsScreen > .dialog { max-height: 100%; }
+    SettingsScreen #about { height: 5; }
     """
     GROUP = "settings"
     BINDINGS = bindings("settings")
 
-    def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = Content(f"Settings · {sanitize(_short(settings.path()))}")
-            box.border_subtitle = (
-                f"Enter changes, {self.keys('settings.reset')} resets, {self.keys('settings.close')} closes"
-            )
-            yield SettingsList(id="settings")
-            yield Static(id="about")
+    def hint(self) -> str:
+        reset, close = self.keys("settings.reset"), self.keys("settings.close")
+        return f"Enter changes, {reset} resets, {close} closes"
 
-    @property
-    def _list(self) -> OptionList:
-        return self.query_one("#settings", OptionList)
-
-    @property
-    def name_shown(self) -> str:
-        """The setting under the cursor."""
-        return list(settings.FIELDS)[self._list.highlighted or 0]
+    def compose_body(self) -> ComposeResult:
+        yield SettingsList()
+        yield Static(id="about")
 
     @property
     def explains(self) -> str:
-        """What is explained of it on demand: the setting under the cursor."""
-        return f"settings.{self.name_shown}"
+        """The term that F10 explains: the setting under the cursor."""
+        return f"settings.{self.row_id}"
 
     def _value(self, name: str) -> object:
         return getattr(self.lab.settings, name)
 
-    def _row(self, name: str) -> Content:
-        return row(name, self._value(name), self.lab.sources.get(name, "default"))
+    def row(self, row_id: str) -> Content:
+        value, source = self._value(row_id), self.lab.sources.get(row_id, "default")
+        text = settings.format_value(value) or "–"
+        if isinstance(value, dict):
+            text = f"{len(value)} of {len(ACTIONS)} changed"
+        return _row(row_id, text, source, source != "default", (NAME_WIDTH, VALUE_WIDTH))
+
+    def about(self, row_id: str) -> Content:
+        """What a setting is for, what it takes, when a change of it shows and what overrides the file."""
+        metadata = settings.FIELDS[row_id].metadata
+        details = [f"one of {', '.join(metadata['choices'])}"] if metadata.get("choices") else []
+        details += [f"a change {EFFECT[row_id]}"]
+        details += [f"environment: {metadata['env']}"] if metadata["env"] else []
+        lines: list[str | tuple[str, str]] = [metadata["help"], "\n", ("; ".join(details), "$text-muted")]
+        if source := overriding_source(self.lab, row_id):
+            lines += ["\n", (f"! {sanitize(source)} goes before the file", "$text-warning")]
+        return Content.assemble(*lines)
 
     def on_mount(self) -> None:
-        self._list.add_options([Option(self._row(name), id=name) for name in settings.FIELDS])
-        self._list.highlighted = 0
-        self._list.focus()
+        self.heading = f"Settings · {_short(settings.path())}"
+        self.show_rows([Option(self.row(name), id=name) for name in settings.FIELDS])
 
     def on_resize(self, event: events.Resize) -> None:
-        # the foot says what a change does: it is not what gives way in a low window
-        self._list.styles.max_height = max(3, event.size.height - AROUND_LIST)
+        # the foot says what a change does: a low window shortens the list instead
+        self.options.styles.max_height = max(3, event.size.height - AROUND_LIST)
 
     def on_screen_resume(self) -> None:
-        if self._list.option_count:  # what lay over this screen may have changed any
-            for name in settings.FIELDS:
-                self._list.replace_option_prompt(name, self._row(name))
-
-    @on(OptionList.OptionHighlighted)
-    def _moved(self, event: OptionList.OptionHighlighted) -> None:
-        event.stop()
-        self._describe()
-
-    def _describe(self) -> None:
-        name = self.name_shown
-        self.query_one("#about", Static).update(about(name, goes_before(self.lab, name)))
-
-    @on(OptionList.OptionSelected)
-    def _taken(self, event: OptionList.OptionSelected) -> None:
-        event.stop()
-        self.action_change()
+        self.redraw()  # the screen above this one may have changed any
 
     # ------------------------------------------------------------------ changing
 
-    def set_value(self, name: str, value: object) -> bool:
-        """Changes, writes and tells; whether it was taken."""
-        try:
-            text = change(self.lab, name, value)
-        except LabError as error:
-            self.notify(sanitize(str(error)), severity="error", markup=False, timeout=12)
-            return False
-        self.notify(text, markup=False)
-        self._list.replace_option_prompt(name, self._row(name))
-        self._describe()
-        return True
-
     def action_reset(self) -> None:
-        self.set_value(self.name_shown, None)
+        self.write(self.row_id, None)
 
     def action_turn(self, by: int) -> None:
-        name = self.name_shown
+        name = self.row_id
         value, choices = self._value(name), settings.FIELDS[name].metadata.get("choices")
         if isinstance(value, bool):
-            self.set_value(name, not value)
+            self.write(name, not value)
         elif choices:
-            self.set_value(name, choices[(choices.index(value) + by) % len(choices)])
+            self.write(name, choices[(choices.index(value) + by) % len(choices)])
+
+    def action_take(self) -> None:
+        self.action_change()
 
     def action_change(self) -> None:
-        name = self.name_shown
+        name = self.row_id
         value, choices = self._value(name), settings.FIELDS[name].metadata.get("choices")
         if isinstance(value, bool):
-            self.set_value(name, not value)
+            self.write(name, not value)
         elif name == "keys":
-            from tui_lab.ui.screens.keymap import KeyMapScreen
-
             self.app.push_screen(KeyMapScreen())
         elif name == "theme":
             self.lab.action_open("themes")
@@ -190,22 +177,128 @@ class SettingsScreen(Modal[None]):
             self._ask(name, settings.format_value(value))
 
     def _pick(self, name: str, value: object, choices: tuple[str, ...]) -> None:
-        from tui_lab.ui.widgets.dialogs import Pick
-
         def taken(number: int | None) -> None:
             if number is not None and number >= 0:
-                self.set_value(name, choices[number])
+                self.write(name, choices[number])
 
-        lines = [(choice, "") for choice in choices]
-        self.app.push_screen(Pick(name, lines, choices.index(value)), taken)
+        self.app.push_screen(Pick(name, [(choice, "") for choice in choices], choices.index(value)), taken)
 
     def _ask(self, name: str, text: str) -> None:
         """Asks until the answer fits, or Escape."""
-        from tui_lab.ui.widgets.dialogs import AskText
 
         def answered(answer: str | None) -> None:
-            if answer is not None and not self.set_value(name, answer or None):
+            if answer is not None and not self.write(name, answer or None):
                 self._ask(name, answer)
 
         question = f"{name}: {settings.FIELDS[name].metadata['help']}"
         self.app.push_screen(AskText(question, text, can_be_empty=True), answered)
+
+
+# ------------------------------------------------------------------ keys
+
+
+class PressKey(Dialog[str]):
+    """Gives the next key that is pressed; Escape gives ""."""
+
+    DEFAULT_CSS = QUESTION_CSS.format(name="PressKey")
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def compose_body(self) -> ComposeResult:
+        yield Static(Content(f"Press the new key for “{self.label}”; Esc leaves it as it is."))
+
+    @property
+    def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
+        """No binding is in force here, not even the app's: the key itself is wanted."""
+        return []
+
+    def on_key(self, event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+        self.dismiss("" if event.key == "escape" else event.key)
+
+
+def refusal(action_id: str, key: str, keys: dict[str, str]) -> str:
+    """Why ``key`` cannot be one of an action's keys beside ``keys`` (the user's map); "" where it can."""
+    if key in RESERVED:
+        return f"{keys_of(action_id, {action_id: key})} keeps its meaning everywhere: take another key."
+    old, new = (keymap.checked(each)[1] for each in (keys, {**keys, action_id: key}))
+    return next((problem for problem in new if problem not in old), "")
+
+
+class KeyMapScreen(EditDialog):
+    """The keys of all actions, by group."""
+
+    DEFAULT_CSS = """
+    KeyMapScreen > .dialog { height: 90%; }
+    KeyMapScreen OptionList, KeyMapScreen OptionList:focus { height: 1fr; }
+    KeyMapScreen #about { height: 3; }
+    """
+    GROUP = "remap"
+    BINDINGS = bindings("remap")
+    heading = "Keys"
+
+    def hint(self) -> str:
+        add, reset, close = (self.keys(f"remap.{each}") for each in ("add", "reset", "close"))
+        return f"Enter another key, {add} one more, {reset} resets, {close} closes"
+
+    @property
+    def _keys(self) -> dict[str, str]:
+        """The user's keys by present ids, whatever ids the settings have."""
+        return keymap.with_current_ids(self.lab.settings.keys)
+
+    def row(self, row_id: str) -> Content:
+        keys = self._keys
+        widths = (LABEL_WIDTH, KEYS_WIDTH)
+        return _row(BY_ID[row_id].label, keys_of(row_id, keys), row_id, row_id in keys, widths)
+
+    def about(self, row_id: str) -> Content:
+        """What an action does, and its own keys."""
+        action = BY_ID[row_id]
+        return Content.assemble(action.tooltip, "\n", (f"usually {keys_of(row_id)}", "$text-muted"))
+
+    def on_mount(self) -> None:
+        rows = []
+        for group, title in GROUPS.items():
+            rows.append(Option(Content(title), disabled=True))
+            rows += [Option(self.row(each.id), id=each.id) for each in ACTIONS if each.group == group]
+        self.show_rows(rows)
+
+    def action_take(self) -> None:
+        self.action_replace()
+
+    def action_replace(self) -> None:
+        self._press(beside=False)
+
+    def action_add(self) -> None:
+        self._press(beside=True)
+
+    def _press(self, beside: bool) -> None:
+        action_id = self.row_id
+
+        def pressed(key: str | None) -> None:
+            if key:
+                self.give(action_id, key, beside)
+
+        self.app.push_screen(PressKey(BY_ID[action_id].label), pressed)
+
+    def give(self, action_id: str, key: str, beside: bool = False) -> None:
+        """Gives an action ``key``, instead of its keys or beside them, unless that is refused."""
+        keys = self._keys
+        present = keys.get(action_id, BY_ID[action_id].keys).split(",")
+        if key in present and beside:
+            return
+        if problem := refusal(action_id, key, keys):
+            self.show_error(problem)
+        else:
+            self._write({**keys, action_id: ",".join([*present, key]) if beside else key}, action_id)
+
+    def action_reset(self) -> None:
+        keys = dict(self._keys)
+        if keys.pop(self.row_id, None) is not None:
+            self._write(keys, self.row_id)
+
+    def _write(self, keys: dict[str, str], action_id: str) -> None:
+        self.write("keys", keys or None, f"{BY_ID[action_id].label}: {keys_of(action_id, keys)}")

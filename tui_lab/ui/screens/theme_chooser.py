@@ -5,8 +5,6 @@ sees changes."""
 from __future__ import annotations
 
 from textual import on
-from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.theme import Theme
 from textual.timer import Timer
@@ -16,7 +14,7 @@ from textual.widgets.option_list import Option
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.ui.actions.modal import Modal
+from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens import change_setting
 from tui_lab.ui.views.plot_draw import PlotOptions
@@ -62,36 +60,26 @@ def sample(marker: str, weight: str) -> Content:
     return Content.assemble(*parts[:-1])
 
 
-class ThemeChooser(Modal[None]):
+class ThemeChooser(ListDialog[None]):
     """See the module's docstring."""
 
     DEFAULT_CSS = """
     ThemeChooser { align: right middle; background: transparent; }
-    ThemeChooser > Vertical {
-        width: 38; max-width: 60%; height: 100%; background: $panel; border: round $primary; padding: 0 1;
-    }
-    ThemeChooser OptionList, ThemeChooser OptionList:focus {
-        height: auto; max-height: 1fr; min-height: 3; border: none; background: $panel; padding: 0;
-        text-wrap: nowrap; text-overflow: ellipsis;
-    }
-    ThemeChooser Static {
-        height: auto; margin-top: 1; padding: 0 1; background: $background; text-wrap: nowrap;
-    }
+    ThemeChooser > .dialog { width: 38; max-width: 60%; height: 100%; max-height: 100%; }
+    ThemeChooser OptionList, ThemeChooser OptionList:focus { min-height: 3; }
+    ThemeChooser #about { display: block; padding: 0 1; background: $background; text-wrap: nowrap; }
     """
     GROUP = "themes"
     BINDINGS = bindings("themes")
+    heading = "Themes"
 
     def __init__(self) -> None:
         super().__init__()
         self.before = ""
         self._timer: Timer | None = None
 
-    def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = "Themes"
-            box.border_subtitle = f"Enter keeps, {self.keys('themes.leave')} goes back"
-            yield OptionList()
-            yield Static()
+    def hint(self) -> str:
+        return f"Enter takes it, {self.keys('themes.leave')} goes back"
 
     def on_mount(self) -> None:
         self.before = self.app.theme
@@ -103,13 +91,12 @@ class ThemeChooser(Modal[None]):
         # what is shown is in the list even if its file has gone, or if it is one of Textual's own
         names = sorted({*self.lab.appearance.theme_names, self.before})
         width = max(map(len, names), default=0) + 2
-        options = self.query_one(OptionList)
+        rows = []
         for name in names:
             here = ("● " if name == self.before else "  ", "$changed")
             about = (kind(themes[name]), "$text-muted")
-            options.add_option(Option(Content.assemble(here, sanitize(name).ljust(width), about), id=name))
-        options.highlighted = names.index(self.before)
-        options.focus()
+            rows.append(Option(Content.assemble(here, sanitize(name).ljust(width), about), id=name))
+        self.show_rows(rows, self.before)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_sample())
         self._show_sample()
 
@@ -117,7 +104,7 @@ class ThemeChooser(Modal[None]):
         # the app takes what a theme says of plots after the signal, too
         theme = self.app.current_theme
         marker = self.lab.appearance.marker_of(theme)
-        self.query_one(Static).update(sample(marker, getattr(theme, "weight", "normal")))
+        self.query_one("#about", Static).update(sample(marker, getattr(theme, "weight", "normal")))
 
     @on(OptionList.OptionHighlighted)
     def _try(self, event: OptionList.OptionHighlighted) -> None:
@@ -131,9 +118,8 @@ class ThemeChooser(Modal[None]):
         if name in self.app.available_themes and self.app.theme != name:
             self.app.theme = name
 
-    @on(OptionList.OptionSelected)
-    def _keep(self, event: OptionList.OptionSelected) -> None:
-        name = event.option_id or ""
+    def action_take(self) -> None:
+        name = self.row_id
         self._stop()
         self._preview(name)
         try:
