@@ -10,10 +10,10 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 
 import tui_lab.ui
-from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.help import help_content
 from tui_lab.ui.actions.keymap import conflicts
-from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, bindings, first_key, key_name, keys_of
+from tui_lab.ui.actions.keys import key_name
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, Action, bindings, first_key, keys_of
 
 
 def owners() -> dict[str, list[type[DOMNode]]]:

@@ -10,8 +10,9 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from tui_lab.ui.actions.keys import key_name
 from tui_lab.ui.actions.modal import Dialog
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_name, keys_now
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, keys_now
 
 GAP = 3  # cells between two columns
 BORDER, PADDING, SCROLLBAR = 1, 1, 1

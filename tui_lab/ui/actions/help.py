@@ -5,9 +5,13 @@ all. Words typed after / filter keys or terms."""
 from __future__ import annotations
 
 import textwrap
+import tomllib
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Literal, TypeAlias
 
+import msgspec
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -16,17 +20,38 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.ui.actions.action import Action
 from tui_lab.ui.actions.explanations import Explanation, matching, of_pane, read
 from tui_lab.ui.actions.footer import KeysLine
-from tui_lab.ui.actions.help_texts import ABOUT, MOVING, WHETHER, WHETHER_SOURCES, WHETHER_TITLE, filled
 from tui_lab.ui.actions.modal import ListDialog
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, bindings, key_cell
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, Action, bindings, filled, key_cell
 from tui_lab.ui.actions.search_line import SearchLine
 
 Page: TypeAlias = Literal["keys", "terms", "whether"]
 BORDER, PADDING, SCROLLBAR = 1, 2, 2  # cells of the box around the text
 WIDEST = 100
+
+
+class HelpTexts(msgspec.Struct):
+    """The file ``help.toml``: what each pane is for, how to move, whether to fine-tune at all."""
+
+    about: dict[str, str]
+    moving: str
+    whether: WhetherPage
+
+
+class WhetherPage(msgspec.Struct):
+    """The page that asks whether to fine-tune: its paragraphs by their heads."""
+
+    title: str
+    paragraphs: dict[str, str]
+    sources: str
+
+
+@cache
+def texts() -> HelpTexts:
+    """The texts of the help."""
+    file = Path(__file__).with_name("help.toml")
+    return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), HelpTexts)
 
 
 def _has(query: str, *texts: str) -> bool:
@@ -42,7 +67,7 @@ def _section(name: str, keymap: Mapping[str, str] | None, width: int, query: str
         return _has(query, GROUPS[name], key_cell(action.id, keymap), action.label, action.tooltip, action.id)
 
     members = [action for action in ACTIONS if action.group == name and wanted(action)]
-    about = filled(ABOUT.get(name, ""), keymap)
+    about = filled(texts().about.get(name, ""), keymap)
     about = about if _has(query, GROUPS[name], about) else ""
     if not members and not about:
         return []
@@ -65,8 +90,8 @@ def help_content(
     lines: list[Content] = []
     for name in dict.fromkeys(order):
         lines += _section(name, keymap, width, query)
-    if _has(query, MOVING):
-        lines += [Content(line) for line in textwrap.wrap(MOVING, width)]
+    if _has(query, texts().moving):
+        lines += [Content(line) for line in textwrap.wrap(texts().moving, width)]
     if not lines:
         explain = key_cell("app.explain", keymap)
         lines = [
@@ -78,11 +103,11 @@ def help_content(
 def whether_content(keymap: Mapping[str, str] | None, width: int) -> Content:
     """The page that asks whether to fine-tune at all."""
     parts: list[Content] = []
-    for title, text in WHETHER:
+    for title, text in texts().whether.paragraphs.items():
         lines = textwrap.wrap(f"{title}: {filled(text, keymap)}", width)
         head, rest = lines[0][len(title) :], lines[1:]
         parts.append(Content.assemble((title, "bold $primary"), "\n".join([head, *rest])))
-    sources = textwrap.wrap(f"Sources: {WHETHER_SOURCES}", width)
+    sources = textwrap.wrap(f"Sources: {texts().whether.sources}", width)
     return Content("\n").join([*parts, *(Content.styled(line, "$text-muted") for line in sources)])
 
 
@@ -157,7 +182,7 @@ class HelpScreen(ListDialog[None]):
         else:
             width = max(20, min(WIDEST, self.app.size.width) - 2 * (BORDER + PADDING) - SCROLLBAR)
             self.heading, text = (
-                (WHETHER_TITLE, whether_content(self.keymap, width))
+                (texts().whether.title, whether_content(self.keymap, width))
                 if self.page == "whether"
                 else ("Help", help_content(self.group, self.keymap, width, query))
             )

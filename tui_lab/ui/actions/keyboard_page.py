@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tui_lab.ui.actions.registry import ACTIONS, GROUPS, key_name, keys_now
+from tui_lab.ui.actions.keys import key_name
+from tui_lab.ui.actions.registry import ACTIONS, GROUPS, keys_now
 
 INTRODUCTION = """\
 # The keyboard

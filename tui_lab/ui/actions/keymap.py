@@ -8,16 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
-from tui_lab.ui.actions.keys import goes_first, parse_keys
-from tui_lab.ui.actions.registry import (
-    ACTIONS,
-    BY_ID,
-    GROUPS,
-    MODAL_GROUPS,
-    WIDGET_GROUPS,
-    key_name,
-    keys_now,
-)
+from tui_lab.ui.actions.keys import goes_first, key_name, parse_keys
+from tui_lab.ui.actions.registry import ACTIONS, BY_ID, GROUPS, MODAL_GROUPS, WIDGET_GROUPS, keys_now
 
 #: Former names of groups (the part of an id before the dot).
 OLD_GROUPS = {

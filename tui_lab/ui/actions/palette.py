@@ -10,8 +10,7 @@ from textual.style import Style
 from textual.widgets import Input, OptionList
 
 from tui_lab.ui import pane_switcher
-from tui_lab.ui.actions.action import Action
-from tui_lab.ui.actions.registry import ACTIONS, key_cell
+from tui_lab.ui.actions.registry import ACTIONS, Action, key_cell
 from tui_lab.ui.terminal.remappable_screen import DismissedOnce
 from tui_lab.ui.terminal.textual_internals import keymap_of
 from tui_lab.ui.terminal.types import AnyScreen

@@ -20,9 +20,8 @@ from tui_lab.decoding.strategies import parse
 from tui_lab.playground import votes
 from tui_lab.playground.client import PlaygroundClient
 from tui_lab.playground.messages import GenerateRequest, LaneDone
-from tui_lab.ui.actions.help_texts import filled
 from tui_lab.ui.actions.modal import Modal
-from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.terminal.types import AnyScreen
 from tui_lab.ui.widgets.dialogs import AskText
 from tui_lab.ui.widgets.stream_text import StreamText

@@ -64,9 +64,15 @@ class Pane(RemappableScreen, Screen[None]):
         """The part that has the focus is the one whose tab is shown once the window holds no more."""
         for part in event.widget.ancestors_with_self:
             if part.has_class("part") and part.id:
-                for tabs in self.query(TabBar):
-                    if tabs.active != part.id:
-                        tabs.activate(part.id)
+                if any(tabs.active != part.id for tabs in self.query(TabBar)):
+                    self.activate(part.id)
+
+    def activate(self, name: str) -> None:
+        """Makes a part the one that a small window shows, and its tab the active one."""
+        for tabs in self.query(TabBar):
+            tabs.set_tabs(tabs.tabs, name)
+        for part in self.query(".part"):
+            part.set_class(part.id == name, "-active")
 
     @property
     def shows_all_parts(self) -> bool:
@@ -80,8 +86,7 @@ class Pane(RemappableScreen, Screen[None]):
 
     def action_tab(self, name: str) -> None:
         """Shows a part, in a pane that has several; the focus goes to what takes keys there."""
-        for tabs in self.query(TabBar):
-            tabs.activate(name)
+        self.activate(name)
 
     def action_turn_tab(self, by: int) -> None:
         """The next part; where all are in view the next one that takes the focus."""

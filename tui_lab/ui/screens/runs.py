@@ -20,8 +20,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
-from tui_lab.ui.actions.help_texts import filled
-from tui_lab.ui.actions.registry import bindings, keys_of
+from tui_lab.ui.actions.registry import bindings, filled, keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.views import runs_plots, runs_table

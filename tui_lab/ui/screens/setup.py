@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.widgets import OptionList
@@ -42,8 +42,8 @@ class SetupPane(Pane):
     DEFAULT_CSS = """
     SetupPane #body { height: 1fr; layout: vertical; }
     SetupPane #sections { height: 1fr; }
-    SetupPane .section { height: 1fr; display: none; }
-    SetupPane .section.-active { display: block; }
+    SetupPane .part { height: 1fr; display: none; }
+    SetupPane .part.-active { display: block; }
     SetupPane #data Chooser { height: 6; }
     SetupPane #data Chooser .foot { height: 1; }
     SetupPane #summary { height: 9; max-height: 43%; }
@@ -56,10 +56,10 @@ class SetupPane(Pane):
     SetupPane.-wide #sections {
         layout: grid; grid-size: 2 2; grid-columns: 7fr 5fr; grid-rows: 1fr 1fr;
     }
-    SetupPane.-wide .section {
+    SetupPane.-wide .part {
         display: block; border: round $border-blurred; border-title-color: $primary;
     }
-    SetupPane.-wide .section:focus-within { border: round $primary; }
+    SetupPane.-wide .part:focus-within { border: round $primary; }
     """
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class SetupPane(Pane):
         }
         for name, title in items.SECTIONS:
             key = first_key(f"setup.{name}", self.keymap)
-            sections[name].add_class("section")
+            sections[name].add_class("part")
             sections[name].border_title = f"{key}  {title}"
         if self.is_left:
             return
@@ -378,7 +378,7 @@ class SetupPane(Pane):
 
     def action_show(self, name: str) -> None:
         """Shows one of the lists and puts the cursor there."""
-        self._mark_active(name)
+        self.activate(name)
         for widget in self.query(f"#{name} OptionList").results(OptionList):
             if widget.id != "picker":
                 widget.focus()
@@ -386,19 +386,10 @@ class SetupPane(Pane):
         if name == "data" and self.values:
             self._preview()
 
-    @on(events.DescendantFocus)
-    def _focus_moved(self, event: events.DescendantFocus) -> None:
-        """A large window shows all lists: the one that has the focus is the one that a small one shows."""
-        for section in event.widget.ancestors_with_self:
-            if section.has_class("section") and section.id and section.id != self.query_one(TabBar).active:
-                self._mark_active(section.id)
-
-    def _mark_active(self, name: str) -> None:
-        self.query_one(TabBar).activate(name)
+    def activate(self, name: str) -> None:
+        super().activate(name)
         for other, _ in items.SECTIONS:
             self.set_class(other == name, f"-{other}")
-        for section in self.query(".section"):
-            section.set_class(section.id == name, "-active")
 
     def action_type_name(self) -> None:
         active = self.query_one(TabBar).active

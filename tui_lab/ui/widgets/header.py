@@ -10,7 +10,8 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from tui_lab.core.sanitize import sanitize
-from tui_lab.ui.actions.registry import key_name, keys_now
+from tui_lab.ui.actions.keys import key_name
+from tui_lab.ui.actions.registry import keys_now
 from tui_lab.ui.lab import lab_of
 from tui_lab.ui.terminal.output import is_slow
 from tui_lab.ui.terminal.textual_internals import keymap_of

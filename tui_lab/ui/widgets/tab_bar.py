@@ -64,13 +64,6 @@ class TabBar(Widget):
             self.tabs, self.active = new
             self.refresh()
 
-    def activate(self, name: str) -> None:
-        """Makes ``name`` the active tab. Of the screen's widgets with the class ``part`` only the one with
-        that id is active."""
-        self.set_tabs(self.tabs, name)
-        for part in self.screen.query(".part"):
-            part.set_class(part.id == name, "-active")
-
     def neighbour(self, by: int) -> str:
         """The id of the tab ``by`` places after the active one, wrapping around."""
         names = [tab.id for tab in self.tabs]
