@@ -223,7 +223,7 @@ class FakeClient:
         self._random = random.Random(seed)
         self._stopped = asyncio.Event()
         self.status, self.wants = PlaygroundStatus(), ""
-        self.asked = 0
+        self.requests = 0
 
     def _tell(self, status: PlaygroundStatus) -> PlaygroundStatus:
         self.status = status
@@ -263,7 +263,7 @@ class FakeClient:
         if len(ask.prompt) >= 200 and not ask.cut:
             raise PromptTooLongError(TooLong(len(ask.prompt), 200))
         on_prompt(PromptLength(len(ask.prompt), 200))
-        self.asked += 1
+        self.requests += 1
         self._stopped.clear()
         self._tell(
             PlaygroundStatus("busy", model=self.wants, device="cpu", names=self.status.names, context=200)

@@ -34,7 +34,7 @@ async def test_a_lane_that_is_removed_as_it_is_asked_takes_no_other_s_answer(tmp
         ["wait", 0.5],
     ]
     found, _, figures = await fuzz.fuzz(tmp_path / "world", 1, len(steps), steps)
-    assert found == "" and figures is not None and figures.app.playground_client.asked == 1  # type: ignore[attr-defined]
+    assert found == "" and figures is not None and figures.app.playground_client.requests == 1  # type: ignore[attr-defined]
 
 
 async def test_what_is_raised_is_found_and_happens_again(

@@ -52,7 +52,7 @@ class Lab(Protocol):
         """Goes to a pane, unless a modal screen is open."""
         ...
 
-    def show_pane(self, name: str, asked_at: float) -> None:
+    def show_pane(self, name: str, requested_at: float) -> None:
         """Goes to a pane that was asked for at a time on the clock of events."""
         ...
 

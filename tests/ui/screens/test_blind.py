@@ -38,7 +38,7 @@ class PaperClient:
     wants = "pocket"
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
         self.fails = ""
@@ -51,7 +51,7 @@ class PaperClient:
     async def generate(
         self, ask: GenerateRequest, on_event: Callable[[GenerationEvent], None]
     ) -> list[LaneDone]:
-        self.asked.append(ask.prompt)
+        self.requests.append(ask.prompt)
         await self.open.wait()
         if self.fails:
             raise LabError(self.fails)
@@ -108,7 +108,7 @@ async def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         again = screen(client, tmp_path)
         await app.push_screen(again)
         await until(lambda: "base says of question 2" in screen_text(app))
-        assert client.asked[0] == "question 2" and "2 voted on" in screen_text(app)
+        assert client.requests[0] == "question 2" and "2 voted on" in screen_text(app)
         assert again.session.summary.ties == 1
 
 
@@ -123,11 +123,11 @@ async def test_answers_are_made_ahead_but_shown_whole(tmp_path: Path) -> None:
         await pilot.press("1", "0", "2")  # nothing to vote on yet
         assert not blind.session.votes
         client.open.set()
-        await until(lambda: len(client.asked) == 3)  # the one on the screen and the next two
+        await until(lambda: len(client.requests) == 3)  # the one on the screen and the next two
         await until(lambda: "base says of question 0" in screen_text(app))
         await pilot.press("2")
-        await until(lambda: len(client.asked) == 4 and "base says of question 1" in screen_text(app))
-        assert client.asked == prompts(4)
+        await until(lambda: len(client.requests) == 4 and "base says of question 1" in screen_text(app))
+        assert client.requests == prompts(4)
 
 
 async def test_a_playground_that_dies_is_one_sentence_and_can_be_asked_again(tmp_path: Path) -> None:

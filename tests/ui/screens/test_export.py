@@ -34,12 +34,12 @@ class Job:
     """Stands in for the job: keeps what was asked, answers what the test says."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, exports.ExportRequest]] = []
+        self.requests: list[tuple[str, exports.ExportRequest]] = []
         self.answer: Callable[[], Any] = lambda: ANSWER
         self.waits = False
 
     async def run(self, module: str, request: exports.ExportRequest, progress: Any, *, answer: Any) -> Any:
-        self.asked.append((module, request))
+        self.requests.append((module, request))
         progress("merging", None, None)
         if self.waits:
             await asyncio.Event().wait()
@@ -65,7 +65,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         assert all(kind in shown for kind in exports.KINDS)
         await pilot.press("d", "b", "down", "enter")
         await until(lambda: "load it" in screen_text(app))
-        [(module, request)] = job.asked
+        [(module, request)] = job.requests
         assert module == exports.JOB_MODULE
         assert request == exports.ExportRequest(
             run=str(run.path), kind="merged", dtype="float32", with_base=True
@@ -81,7 +81,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("n")
         await until(lambda: isinstance(app.screen, ExportScreen))
-        assert len(job.asked) == 1
+        assert len(job.requests) == 1
 
         def refuse() -> Any:
             raise LabError("the disk is full: free some space")
@@ -91,7 +91,7 @@ async def test_a_run_is_exported_from_keep(job: Job, own_folders: Path) -> None:
         await until(lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(lambda: "the disk is full" in screen_text(app))
-        assert job.asked[1][1].force is True
+        assert job.requests[1][1].force is True
 
         # Escape ends what goes on, then leaves
         job.waits = True
@@ -117,4 +117,4 @@ async def test_without_anything_to_export_it_says_why(job: Job, own_folders: Pat
         app.action_open("export")
         await until(lambda: said(app, "in progress"))
         lock.release()
-        assert not job.asked
+        assert not job.requests

@@ -27,13 +27,13 @@ class Jobs:
     """Stands in for the jobs: keeps what was asked, does what the test says."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, Any]]] = []
         self.does: Callable[[dict[str, Any]], None] = lambda request: None
         self.error = ""
         self.waits = False
 
     async def run_job(self, module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
-        self.asked.append((module, request))
+        self.requests.append((module, request))
         progress("scoring", 3, 10)
         if self.waits:
             await asyncio.Event().wait()
@@ -162,13 +162,13 @@ async def test_measuring_asks_for_a_suite_and_shows_what_was_found(own_folders: 
         assert "everyday" in screen_text(app)
         await pilot.press("enter")
         await until(lambda: "✓ kept" in screen_text(app))
-        ((module, request),) = jobs.asked
+        ((module, request),) = jobs.requests
         assert module == "tui_lab.evaluation.evaluate"
         assert (request["run"], request["suites"]) == (run.id, ["everyday"])
         await until(lambda: "accept" in screen_text(app))
         await pilot.press("s")
-        await until(lambda: len(jobs.asked) == 2)
-        assert jobs.asked[1][0] == "tui_lab.evaluation.strength_sweep"
+        await until(lambda: len(jobs.requests) == 2)
+        assert jobs.requests[1][0] == "tui_lab.evaluation.strength_sweep"
 
 
 async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Path, jobs: Jobs) -> None:
@@ -183,7 +183,7 @@ async def test_a_measurement_shows_its_progress_and_can_be_ended(own_folders: Pa
         await until(lambda: said(app, "is in progress"))
         await pilot.press("x")
         await until(lambda: "scoring" not in screen_text(app))
-        assert len(jobs.asked) == 1
+        assert len(jobs.requests) == 1
 
 
 async def test_a_measurement_that_fails_is_one_sentence(own_folders: Path, jobs: Jobs) -> None:
@@ -216,7 +216,7 @@ async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
         assert shown is not None
         await pilot.press("s")
         await until(lambda: said(app, "ended without saving: R on Train resumes it"))
-        assert not jobs.asked
+        assert not jobs.requests
         line_of_keys = screen_text(app).rstrip().splitlines()[-1]
         assert "r Runs" in line_of_keys and "Measure" not in line_of_keys
         assert open_run(app.run_id).recipe().model == "pocket"

@@ -73,7 +73,7 @@ def test_the_details_of_a_run() -> None:
     for part in (
         RUN.id,
         "exact 0.100→0.900",
-        "kept 0.95 (0.90–1.00)",
+        "retention 0.95 (0.90–1.00)",
         "CUDA peak 3 GiB",
         "#good",
         "lower the",

@@ -44,7 +44,7 @@ def test_who_has_something_already_needs_no_words(
     else:
         (tmp_path / "config").mkdir()
         (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
-    assert welcome.words() == "" and not been_here.exists()
+    assert welcome.text() == "" and not been_here.exists()
 
 
 async def test_own_folders_that_are_shut_are_said_and_end_no_lab(

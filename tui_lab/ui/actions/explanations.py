@@ -45,9 +45,9 @@ def read() -> dict[str, Explanation]:
     return found
 
 
-def matching(words: str, terms: Iterable[Explanation]) -> list[Explanation]:
+def matching(query: str, terms: Iterable[Explanation]) -> list[Explanation]:
     """The terms that have all of the words, in title before in text."""
-    wanted = words.lower().split()
+    wanted = query.lower().split()
     inside = [
         each
         for each in terms

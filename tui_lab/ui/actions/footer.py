@@ -28,14 +28,14 @@ class KeysLine(Footer):
 
     def compose(self) -> ComposeResult:
         idle: frozenset[str] = getattr(self.screen, "idle_actions", frozenset())
-        words: Mapping[str, str] = getattr(self.screen, "labels_now", {})
+        labels: Mapping[str, str] = getattr(self.screen, "labels_now", {})
         active = self.screen.active_bindings
         for key in super().compose():
             if isinstance(key, FooterKey) and key.action in idle:
                 continue
             if isinstance(key, FooterKey):
                 self._take_first(key, active)
-                key.description = words.get(key.action, key.description)
+                key.description = labels.get(key.action, key.description)
                 if key.action.removeprefix("app.") == ALWAYS:
                     key.add_class("always")
             yield key

@@ -76,15 +76,15 @@ def checked(keymap: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             found[action_id] = ",".join(parse_keys(keys))
         except LabError as error:
             problems.append(f"keys: {action_id} = {sanitize(repr(keys))}: {sanitize(str(error))}")
-    while found and (clash := next(conflicts(found), None)):
-        key, one, other = clash
+    while found and (conflict := next(conflicts(found), None)):
+        key, one, other = conflict
         # of two that were re-mapped the later one goes; the next round looks at the keys it then has again
         order = list(found)
         left_out = max((each for each in (one, other) if each in found), key=order.index)
-        kept = other if left_out == one else one
+        other_id = other if left_out == one else one
         problems.append(
-            f"keys: {left_out} = {sanitize(repr(keymap[left_out]))}: {key_name(key)} is the key of {kept} "
-            f"({BY_ID[kept].label}); {left_out} keeps its own"
+            f"keys: {left_out} = {sanitize(repr(keymap[left_out]))}: {key_name(key)} is the key of "
+            f"{other_id} ({BY_ID[other_id].label}); {left_out} keeps its own"
         )
         del found[left_out]
     return found, problems

@@ -365,7 +365,11 @@ class Player:
         from tui_lab.ui.screens.playground import PlaygroundPane
 
         pane = self._screen
-        if not isinstance(pane, PlaygroundPane) or pane.asked is None or pane.asked.prompt != self._prompt:
+        if (
+            not isinstance(pane, PlaygroundPane)
+            or pane.request is None
+            or pane.request.prompt != self._prompt
+        ):
             return False
         if len(pane.results) != len(pane.views) or not pane.views:
             return False

@@ -30,7 +30,7 @@ EFFECT = {
 
 
 def overriding_source(lab: Lab, name: str) -> str:
-    """What was said at the start and goes before the file, in words; "" where nothing does."""
+    """What overrides the settings file for this setting, as text; "" where nothing does."""
     source = lab.sources.get(name)
     if source == "command line":
         return "the command line of this start"
@@ -41,21 +41,21 @@ def overriding_source(lab: Lab, name: str) -> str:
 
 
 def change(lab: Lab, name: str, value: object) -> str:
-    """Sets ``name`` (None: gives it its default back) in the file and in this lab. What was done, in words.
+    """Sets ``name`` (None: to its default) in the file and in this lab; returns a sentence on what was done.
     Raises LabError, and then nothing has changed."""
     settings_file.write(name, value)
     new = settings.default_of(name) if value is None else settings.checked(name, value)
     lab.settings = replace(lab.settings, **{name: new})
     _apply(lab, name, new)
-    before = overriding_source(lab, name)
-    if not before:
+    override = overriding_source(lab, name)
+    if not override:
         lab.sources[name] = "default" if value is None else "file"
     what = f"{name} is reset to its default" if value is None else f"{name} = {settings.format_value(new)}"
     if name == "keys":
         what = "all keys are reset" if not new else f"{len(new)} actions have keys of your own"
     text = f"{what}: it {EFFECT[name]}."
-    if before:
-        text += f" {before} overrides the file whenever it is set."
+    if override:
+        text += f" {override} overrides the file whenever it is set."
     return text
 
 

@@ -1,4 +1,4 @@
-"""Loads what a run saved next to its base model in the playground process, for every pane that uses both."""
+"""Loads a run's base model and its adapter into the playground process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 async def load_base(client: PlaygroundClient, run: Run) -> None:
-    """Loads the model that a run began with, unless it is there. Raises LabError."""
+    """Loads the base model of a run, unless it is loaded. Raises LabError."""
     recipe = run.recipe()
     if client.wants != recipe.model:
         await client.load(recipe.model, revision=recipe.revision, allow_large=recipe.allow_large)
 
 
 async def load_tuned(client: PlaygroundClient, run: Run, location: str = "") -> str:
-    """Loads what a run left beside its base; the name that lanes know it by. ``location``: how people named
-    the run. Raises LabError."""
+    """Loads what a run saved next to its base; returns its name in lanes. ``location``: the run as the user
+    named it. Raises LabError."""
     await load_base(client, run)
     names = client.status.names
     name = next(n for n in ("tuned", *(f"tuned{i}" for i in range(2, 99))) if n not in names)

@@ -63,9 +63,9 @@ class Pane(RemappableScreen, Screen[None]):
     def _tab_follows(self, event: events.DescendantFocus) -> None:
         """The part that has the focus is the one whose tab is shown once the window holds no more."""
         for part in event.widget.ancestors_with_self:
-            if part.has_class("part") and part.id:
-                if any(tabs.active != part.id for tabs in self.query(TabBar)):
-                    self.activate(part.id)
+            shown = {tabs.active for tabs in self.query(TabBar)}
+            if part.has_class("part") and part.id and shown - {part.id}:
+                self.activate(part.id)
 
     def activate(self, name: str) -> None:
         """Makes a part the one that a small window shows, and its tab the active one."""

@@ -70,7 +70,7 @@ class PlaygroundPane(Pane):
         self.grid = places.LaneGrid(1, 1)
         self.raw, self.system, self.max_new_tokens, self.same_seeds = False, "", FIRST_TOKENS, True
         self.history = History()
-        self.asked: GenerateRequest | None = None  # what the answers on the screen are answers to
+        self.request: GenerateRequest | None = None  # of the answers on the screen
         self.results: list[LaneDone] = []
         self._status_shown: Content | None = None
 
@@ -148,13 +148,13 @@ class PlaygroundPane(Pane):
         self.refresh_bindings()  # what a lane offers changes with its state
 
     def _draw_settings(self) -> None:
-        words = [
+        details = [
             "plain text" if self.raw else "chat template",
             *(["system prompt"] if self.system and not self.raw else []),
             f"up to {self.max_new_tokens} tokens",
             "same seeds" if self.same_seeds else "fresh seeds",
         ]
-        self.query_one(Prompt).border_subtitle = " · ".join(words)
+        self.query_one(Prompt).border_subtitle = " · ".join(details)
 
     def _draw_status(self, known: PlaygroundStatus | None) -> None:
         status = known or PlaygroundStatus()
@@ -221,18 +221,18 @@ class PlaygroundPane(Pane):
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
             texts = tuple(view.lane.text for view in self.views)
-            ask = GenerateRequest(prompt, texts, self.system, self.raw, self.max_new_tokens)
-            self._generate(ask, list(self.views))
+            request = GenerateRequest(prompt, texts, self.system, self.raw, self.max_new_tokens)
+            self._generate(request, list(self.views))
 
     def _relabel(self, lanes: Sequence[Lane]) -> None:
         for number, (view, lane) in enumerate(zip(self.views, lanes, strict=True), 1):
             view.set_lane(lane, number)
 
     @work(exclusive=True, group="generate", exit_on_error=False)
-    async def _generate(self, ask: GenerateRequest, views: list[LaneView]) -> None:
+    async def _generate(self, request: GenerateRequest, views: list[LaneView]) -> None:
         """Runs a prompt on the lanes that were there when it was asked; the run before it, if it goes on,
         ends."""
-        self.asked, self.results = ask, []
+        self.request, self.results = request, []
         for view in views:
             if view.is_mounted:
                 view.begin()
@@ -241,13 +241,13 @@ class PlaygroundPane(Pane):
             if not self.client.wants:
                 await self.client.load("pocket")
             self.results = await self.client.generate(
-                ask, partial(self._heard, views), lambda _length: self._remember(ask.prompt)
+                request, partial(self._on_event, views), lambda _length: self._remember(request.prompt)
             )
             for done in self.results:
                 if views[done.lane].is_mounted:
                     views[done.lane].finish(done)
         except PromptTooLongError as error:
-            self._offer_cut(ask, views, error.length.tokens, error.length.context)
+            self._offer_cut(request, views, error.length.tokens, error.length.context)
         except LabError as error:
             self.notice(error, "error")
         finally:
@@ -261,14 +261,14 @@ class PlaygroundPane(Pane):
         """Adds a prompt that fits the model's context to the history."""
         self.run_worker(partial(self.history.add, prompt), thread=True, exit_on_error=False)
 
-    def _heard(self, views: list[LaneView], event: GenerationEvent) -> None:
+    def _on_event(self, views: list[LaneView], event: GenerationEvent) -> None:
         view = views[event.lane]
         if view.is_mounted:
             view.take(event)
             if isinstance(event, LaneDone):
                 self._draw_tabs()
 
-    def _offer_cut(self, ask: GenerateRequest, views: list[LaneView], tokens: int, context: int) -> None:
+    def _offer_cut(self, request: GenerateRequest, views: list[LaneView], tokens: int, context: int) -> None:
         question = (
             f"The prompt has {tokens:,} tokens and the model's context holds {context:,}. "
             "Leave out its middle and keep beginning and end?"
@@ -276,7 +276,7 @@ class PlaygroundPane(Pane):
 
         def answered(cut: bool | None) -> None:
             if cut:
-                self._generate(msgspec.structs.replace(ask, cut=True), views)
+                self._generate(msgspec.structs.replace(request, cut=True), views)
 
         self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
 
@@ -462,15 +462,15 @@ class PlaygroundPane(Pane):
             self.notice("This lane has no text yet.", "warning")
 
     def action_save(self) -> None:
-        if self.asked is None or not self.results:
+        if self.request is None or not self.results:
             self.notice("There is nothing to save yet: run a prompt first.", "warning")
             return
-        self._save(self.asked, self.client.status, list(self.results))
+        self._save(self.request, self.client.status, list(self.results))
 
     @work(thread=True, group="save", exit_on_error=False)
-    def _save(self, ask: GenerateRequest, status: PlaygroundStatus, results: list[LaneDone]) -> None:
+    def _save(self, request: GenerateRequest, status: PlaygroundStatus, results: list[LaneDone]) -> None:
         try:
-            text, severity = f"Saved as {save(ask, status, results)} and .json beside it.", "information"
+            text, severity = f"Saved as {save(request, status, results)} and .json beside it.", "information"
         except LabError as error:
             text, severity = str(error), "error"
         self.app.call_from_thread(self.notice, text, severity)
@@ -479,12 +479,12 @@ class PlaygroundPane(Pane):
 
     def action_inspect(self) -> None:
         view = self._view
-        if view is None or view.done is None or self.asked is None:
+        if view is None or view.done is None or self.request is None:
             self.notice("Run a prompt first; then look into a lane that has ended.", "warning")
             return
         from tui_lab.ui.screens.inspector import inspect_lane
 
-        self.app.push_screen(inspect_lane(self.client, self.asked, view.done, view.beams))
+        self.app.push_screen(inspect_lane(self.client, self.request, view.done, view.beams))
 
     def action_blind(self) -> None:
         from tui_lab.ui.screens.blind import start_blind

@@ -144,8 +144,8 @@ class RetentionPane(Pane):
                 yield Vertical(RetentionPlot(kind), id=kind, classes="part")
 
     def on_mount(self) -> None:
-        for kind, say in (("strength", empty.no_sweep), ("runs", empty.no_points)):
-            self.query_one(f"#{kind} RetentionPlot", RetentionPlot).set_options(empty=say(self.keymap))
+        for kind, text in (("strength", empty.no_sweep), ("runs", empty.no_points)):
+            self.query_one(f"#{kind} RetentionPlot", RetentionPlot).set_options(empty=text(self.keymap))
         self.watch(self.app, "run_id", self.show_run)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -231,19 +231,19 @@ class RetentionPane(Pane):
         report = self.report
         width = max(20, self.size.width - 2)
         if report is None:
-            lines = [Content(empty.no_run_kept(self.keymap))]
+            lines = [Content(empty.no_run_measured(self.keymap))]
         else:
             comparison = self._comparison
-            words, colour = retention.verdict_words(comparison.verdict if comparison else "")
+            label, colour = retention.verdict_words(comparison.verdict if comparison else "")
             start, end = report.acquisition
             name = retention_data.label(report.recipe, report.run.id)
             gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
-            if len(f"{words}  {name}   {self.suite}   {gain}") <= width:
+            if len(f"{label}  {name}   {self.suite}   {gain}") <= width:
                 name += f"   {self.suite}"
             sentence = comparison.sentence if comparison else self._not_measured
             lines = [
                 Content.assemble(
-                    (f"{words}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
+                    (f"{label}  ", f"bold {colour}"), sanitize(name), (f"   {gain}", "$text-muted")
                 ),
                 Content(sanitize(sentence)),
                 Content(retention.decision(comparison.verdict if comparison else "", report.threshold)),
@@ -352,7 +352,7 @@ class RetentionPane(Pane):
     def _idle(self) -> Run | None:
         """The run, if a measurement can begin; otherwise None, and a message says why."""
         if self.report is None:
-            self.notice(empty.no_run_kept(self.keymap), "warning")
+            self.notice(empty.no_run_measured(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
                 f"A measurement is in progress; {self._keys('retention.cancel')} ends it.",

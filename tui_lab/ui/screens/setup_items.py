@@ -45,28 +45,28 @@ def model_item(entry: Entry) -> ChooserItem:
     """One model: name, size, where it is, licence."""
     where = "on disk" if entry.on_disk and entry.where == "catalog" else _WHERE[entry.where]
     licence = entry.licence or ""
-    words = []
+    details = []
     if entry.refused:
-        words.append(entry.refused)
+        details.append(entry.refused)
     else:
         if entry.layers and entry.hidden:
-            words.append(f"{entry.model_type}, {entry.layers} layers of {entry.hidden}")
+            details.append(f"{entry.model_type}, {entry.layers} layers of {entry.hidden}")
         if entry.context:
-            words.append(f"context {entry.context:,}")
+            details.append(f"context {entry.context:,}")
         if entry.chat_template is not None:
-            words.append("chat template" if entry.chat_template else "no chat template: one is made for it")
+            details.append("chat template" if entry.chat_template else "no chat template: one is made for it")
         if entry.gated:
-            words.append("gated: accept its licence on the hub first")
+            details.append("gated: accept its licence on the hub first")
         if entry.unverified:
-            words.append(f"commonly stated, not checked at the source: {', '.join(entry.unverified)}")
+            details.append(f"commonly stated, not checked at the source: {', '.join(entry.unverified)}")
         if licence:
-            words.append(f"licence {licence}")
-        words.append(f"figures from {entry.source}")
+            details.append(f"licence {licence}")
+        details.append(f"figures from {entry.source}")
     size = count(entry.parameters) if entry.parameters else "?"
     return ChooserItem(
         entry.id,
         (entry.label, size, where, ("gated: " if entry.gated else "") + licence),
-        "; ".join(words),
+        "; ".join(details),
         bool(entry.refused),
     )
 

@@ -53,16 +53,16 @@ def uncoloured(style: Style, ground: RichColor) -> tuple[Style, bool]:
     on_light = under >= LIGHT_GROUND  # a cursor: bright text on it is meant to be read
     seen = on_light or (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
     reverse = on_light != bool(style.reverse)
-    told = style.without_color
+    plain = style.without_color
     if style.meta:
-        told += Style.from_meta(style.meta)
+        plain += Style.from_meta(style.meta)
     if reverse != bool(style.reverse):
-        told += Style(reverse=reverse)
+        plain += Style(reverse=reverse)
     if not reverse and over >= BOLD_FROM:
-        told += Style(bold=True, dim=False)
+        plain += Style(bold=True, dim=False)
     elif not reverse and over < FAINT_BELOW:
-        told += Style(dim=True)
-    return told, seen
+        plain += Style(dim=True)
+    return plain, seen
 
 
 class Uncoloured(LineFilter):
@@ -75,8 +75,8 @@ class Uncoloured(LineFilter):
             if style is None or control:
                 out.append(Segment(text, None, control))
                 continue
-            told, seen = uncoloured(style, ground)
-            out.append(Segment(text if seen else " " * len(text), told))
+            plain, seen = uncoloured(style, ground)
+            out.append(Segment(text if seen else " " * len(text), plain))
         return out
 
 

@@ -18,7 +18,7 @@ def no_run(keymap: Keymap = None) -> str:
     )
 
 
-def no_run_kept(keymap: Keymap = None) -> str:
+def no_run_measured(keymap: Keymap = None) -> str:
     """Without a run to measure."""
     return f"{no_run(keymap)} What it forgets is measured here."
 

@@ -11,7 +11,7 @@ from textual.content import Content
 
 from tui_lab.core.format import size
 from tui_lab.core.sanitize import sanitize
-from tui_lab.forecast import estimate as words
+from tui_lab.forecast import estimate as wording
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast, MemoryPart
 from tui_lab.forecast.remedies import OVER, TIGHT, UNKNOWN, LargestFit, Remedy
@@ -113,14 +113,14 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
                 Content.assemble(bar(memory, free, max(8, min(width // 3, width - len(of) - 1))), " ", of)
             )
             made += [_verdict(shown), *_probe_lines(shown)]
-            return [*made, Content(sanitize(words.cost_line(found)))]
+            return [*made, Content(sanitize(wording.cost_line(found)))]
         made += [bar(memory, free, width), _of(found), _verdict(shown), *_probe_lines(shown)]
         made += [_row(part, memory) for part in memory.parts] if mode == "full" else [_legend(memory)]
         if shown.largest is not None and shown.largest.batch != 0:
             made.append(_largest(shown.largest))
         if shown.places > 1 and (key := shown.keys.get("gpu")):
             made.append(Content.styled(f"{key} takes another GPU of {shown.places}", "$text-muted"))
-    made.append(Content(sanitize(words.cost_line(found))))
+    made.append(Content(sanitize(wording.cost_line(found))))
     if mode != "brief":
         made += _hints(shown)
     return made
@@ -140,14 +140,14 @@ def _hints(shown: ForecastView) -> list[Content]:
 
 def _of(found: RunEstimate, short: bool = False) -> Content:
     assert found.memory is not None
-    total, _, interval = words.total_text(found.memory).partition(" (")
-    of = sanitize(words.short_free_text(found.budget) if short else words.free_text(found.budget))
+    total, _, interval = wording.total_text(found.memory).partition(" (")
+    of = sanitize(wording.short_free_text(found.budget) if short else wording.free_text(found.budget))
     return Content.assemble((total, "bold"), (f" ({interval}", "$text-muted"), f" of {of}")
 
 
 def _verdict(shown: ForecastView) -> Content:
     found = shown.estimate
-    text = words.verdict_text(found)
+    text = wording.verdict_text(found)
     if found.verdict == UNKNOWN:
         return Content.styled(text, "$text-muted")
     undo = f"; {shown.keys['fit']} undoes it" if shown.applied and "fit" in shown.keys else ""
@@ -161,7 +161,7 @@ def _verdict(shown: ForecastView) -> Content:
         parts += [". ", (f"{shown.keys.get('fit', '')}: ", "bold"), shown.remedies[0].text]
         if len(shown.remedies) > 1:
             parts.append((f" ({shown.keys.get('ways', '')}: {len(shown.remedies)} ways)", "$text-muted"))
-    elif shown.remedies is not None and words.nothing_helps(found, shown.remedies):
+    elif shown.remedies is not None and wording.nothing_helps(found, shown.remedies):
         parts.append(". Nothing here makes it fit: take a smaller model or a larger card")
     return Content.assemble(*parts)
 

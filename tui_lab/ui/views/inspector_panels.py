@@ -176,8 +176,8 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
         for name, value, on in settings:
             if on:
                 cut = sum(a.cut_by == name for a in alternatives)
-                said = f"cuts {cut} of" if cut else "cuts none of"
-                parts.append(f"{name.replace('_', '-')} {value:g} {said} these {len(alternatives)}")
+                effect = f"cuts {cut} of" if cut else "cuts none of"
+                parts.append(f"{name.replace('_', '-')} {value:g} {effect} these {len(alternatives)}")
     return "; ".join(parts) or "nothing is warped: the model's own probabilities"
 
 
@@ -284,7 +284,7 @@ def model_rows(scene: InspectorState, width: int, height: int) -> list[Inspector
         return math.exp(tops[name][each][1]) if each in tops[name] else None
 
     ordered = sorted(ids, key=lambda each: -max(value(name, each) or 0.0 for name in models))
-    facts = "   ".join(
+    summary = "   ".join(
         f"{sanitize(name)}: rank {j.rank:,}, {surprise_bits(j.logprob):.2f} bits, entropy {j.entropy:.2f}"
         for name, j in models.items()
     )
@@ -309,7 +309,7 @@ def model_rows(scene: InspectorState, width: int, height: int) -> list[Inspector
         width,
         scene.marks,
     )
-    return [padded((InspectorSpan(facts, "axis"),), width), *rows]
+    return [padded((InspectorSpan(summary, "axis"),), width), *rows]
 
 
 def _change(first: float | None, second: float | None) -> tuple[str, str]:

@@ -46,12 +46,12 @@ class RecipeSummary:
 
 def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any]) -> str:
     """The equivalent ``tui-lab train`` command."""
-    words = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]
+    arguments = ["tui-lab", "train", "--model", model, "--preset", preset, "--data", data]
     for key, value in overrides.items():
         if key in ("model", "data", "preset"):
             continue
         if key == "allow_large" and value is True:
-            words.append("--allow-large")
+            arguments.append("--allow-large")
             continue
         text = (
             str(value).lower()
@@ -60,8 +60,8 @@ def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any
             if isinstance(value, float)
             else str(value)
         )
-        words += ["--set", f"{key}={text}"]
-    return shlex.join(words)
+        arguments += ["--set", f"{key}={text}"]
+    return shlex.join(arguments)
 
 
 def summarise(
@@ -69,11 +69,11 @@ def summarise(
     preset: str,
     overrides: Mapping[str, Any],
     device: DeviceFacts | None,
-    room: MemoryBudget | None = None,
+    budget: MemoryBudget | None = None,
     data: DataFacts | None = None,
 ) -> RecipeSummary:
-    """Summarises a recipe given as plain values, valid or not. ``room``: the memory of the device, for the
-    forecast; ``data``: facts about the data, for the forecast of time."""
+    """Summarises a recipe given as plain values, valid or not. ``budget``: the memory of the device, for the
+    forecast; ``data``: figures of the data, for the forecast of time."""
     command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
     refusals: list[str] = []
     recipe, entry, trainable = None, None, None
@@ -102,8 +102,8 @@ def summarise(
                 (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
                 for c in found.reasons
             )
-            if room is not None:
-                forecast = estimate(recipe, entry, found.values, room, data)
+            if budget is not None:
+                forecast = estimate(recipe, entry, found.values, budget, data)
     except LabError as error:
         refusals.append(str(error))
     if entry.gated:
@@ -126,7 +126,7 @@ def summarise(
 
 
 def _facts(recipe: Recipe) -> dict[str, str]:
-    """Method, size of the adapter and length of the training, in a few words each."""
+    """Method, size of the adapter and length of the training, in a few arguments each."""
     facts: dict[str, str] = {"method": recipe.method}
     if recipe.method == "lora":
         base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"

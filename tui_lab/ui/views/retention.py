@@ -17,8 +17,8 @@ from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.ui.views.probe import verdict_look
 from tui_lab.ui.views.retention_data import RetentionReport, figure
 
-COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95%", "lost", "gained")
-WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
+COLUMNS = ("", "suite / category", "n", "before", "after", "retention", "95%", "lost", "gained")
+WIDTHS = (1, 18, 5, 6, 6, 9, 13, 4, 6)
 #: What a narrow table leaves out: the interval says how sure the retention is, and stays.
 DISPENSABLE = ("n", "before", "after")
 #: The categories that replay leaves out, so that keeping them is not rehearsing them.
@@ -35,13 +35,13 @@ def verdict_words(verdict: str) -> tuple[str, str]:
 
 def decision(verdict: str, threshold: float) -> str:
     """The decision by the threshold that the recipe set before the run."""
-    said = {
+    choice = {
         "green": "accept: retention is significantly above it",
         "red": "reject: retention is significantly below it",
         "amber": "undecided: the interval contains it",
         "cannot_tell": "no decision: the base does not know this suite",
     }.get(verdict, "no decision yet")
-    return f"threshold {threshold:g}, set before the run: {said}"
+    return f"threshold {threshold:g}, set before the run: {choice}"
 
 
 def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, ...]:
@@ -63,10 +63,10 @@ def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, .
     )
 
 
-def line(row: Sequence[str], room: int = 0) -> str:
-    """A row of the table as text. A narrow ``room`` (in cells) drops the dispensable columns."""
+def line(row: Sequence[str], width: int = 0) -> str:
+    """A row of the table as text. A narrow ``width`` (in cells) drops the dispensable columns."""
     parts = []
-    narrow = 0 < room < sum(WIDTHS) + len(WIDTHS) - 1
+    narrow = 0 < width < sum(WIDTHS) + len(WIDTHS) - 1
     for place, (cell, width) in enumerate(zip(row, WIDTHS, strict=True)):
         if narrow and COLUMNS[place] in DISPENSABLE:
             continue
@@ -75,19 +75,19 @@ def line(row: Sequence[str], room: int = 0) -> str:
     return " ".join(parts)
 
 
-def rows(kept: RetentionReport, room: int = 0) -> list[tuple[str, str, str, str]]:
+def rows(report: RetentionReport, width: int = 0) -> list[tuple[str, str, str, str]]:
     """The table as (suite, category or "", line, colour)."""
     found = []
-    for suite, result in kept.results.items():
+    for suite, result in report.results.items():
         comparison = result.comparison
         _, colour = verdict_words(comparison.verdict if comparison else "")
-        found.append((suite, "", line(cells(suite, comparison, result.n), room), colour))
+        found.append((suite, "", line(cells(suite, comparison, result.n), width), colour))
         parts: dict[str, SuiteComparison | None] = dict(result.categories)
         if result.held_back is not None:
             parts = {NOT_REHEARSED: result.held_back.comparison, **parts}
         for name, each in parts.items():
             _, colour = verdict_words(each.verdict if each else "")
-            found.append((suite, name, line(cells(f"  {name}", each, 0), room), colour))
+            found.append((suite, name, line(cells(f"  {name}", each, 0), width), colour))
     return found
 
 
@@ -122,7 +122,7 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
     count = max(len(each.choices), len(base), len(tuned))
     before, after = shares(base or [math.nan] * count), shares(tuned or [math.nan] * count)
     sides = [("before", each.base), *([("after", each.tuned)] if each.tuned else [])]
-    room = max(6, (width - 24) // 2)
+    bar_width = max(6, (width - 24) // 2)
     parts: list[Any] = [
         (sanitize(each.question or each.id, keep_newlines=True), "bold"),
         "\n",
@@ -136,8 +136,8 @@ def item(result: SuiteResult, index: int, width: int) -> Content:
         taken = f"  ← taken {' and '.join(chosen)}" if chosen else ""
         mark = ("✓ ", "bold $retained") if right else ("  ", "")
         parts += ["\n", mark, (text, "bold" if right else ""), (taken, "$text-muted"), "\n"]
-        parts += ["    before ", (bar(before[place], room), "$base-model"), f" {before[place]:6.1%}\n"]
-        parts += ["    after  ", (bar(after[place], room), "$tuned-model"), f" {after[place]:6.1%}\n"]
+        parts += ["    before ", (bar(before[place], bar_width), "$base-model"), f" {before[place]:6.1%}\n"]
+        parts += ["    after  ", (bar(after[place], bar_width), "$tuned-model"), f" {after[place]:6.1%}\n"]
     for name, scores in sides:
         if scores.text:
             parts += ["\n", (f"{name}: ", "bold"), sanitize(scores.text, keep_newlines=True), "\n"]

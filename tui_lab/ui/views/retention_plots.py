@@ -20,9 +20,9 @@ TITLES = {
 }
 
 
-def curve_series(kept: RetentionReport, suite: str) -> list[PlotSeries]:
+def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
     """Retention with its 95 % interval at every item probe, and the threshold."""
-    probes = [probe for probe in kept.state.item_probes if probe.suite == suite]
+    probes = [probe for probe in report.state.item_probes if probe.suite == suite]
     if not probes:
         return []
     steps = [float(probe.step) for probe in probes]
@@ -30,7 +30,7 @@ def curve_series(kept: RetentionReport, suite: str) -> list[PlotSeries]:
     return [
         PlotSeries("retention", "retained", steps, [f.value for f in figures], "thick"),
         bars("95% interval", "undecided", [probe.step for probe in probes], figures),
-        PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
+        PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [report.threshold] * 2, "dashed"),
     ]
 
 

@@ -100,8 +100,8 @@ def trouble(status: str, state: RunState, log_tail: Sequence[str]) -> str:
     if status == "crashed":
         if why := last_words_of.cause(list(log_tail)):
             return f"its process died: {why}"
-        said = f" Its last words: {log_tail[-1].strip()}" if log_tail else " Its log is empty."
-        return f"the process ended without saying why.{said}"
+        last = f" The end of its log: {log_tail[-1].strip()}" if log_tail else " Its log is empty."
+        return f"the process ended without saying why.{last}"
     return ""
 
 
@@ -185,17 +185,17 @@ def about_run(
     line("folder", path)
     if status in ("failed", "crashed") and log_tail:
         line("log", "the end of worker.log")
-        parts.extend((f"  {words}\n", "axis") for words in log_tail)
+        parts.extend((f"  {line}\n", "axis") for line in log_tail)
     return parts
 
 
 def data_facts(data: DataEvent) -> list[str]:
     """Sizes of the prepared data, and the rows that were left out or changed."""
-    words = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
+    details = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
     if data.train_trained_tokens is not None:
-        words.append(f"{data.train_trained_tokens:,} tokens trained a pass")
+        details.append(f"{data.train_trained_tokens:,} tokens trained a pass")
     if data.longest_tokens:
-        words.append(f"the longest row {data.longest_tokens} tokens")
+        details.append(f"the longest row {data.longest_tokens} tokens")
     odd = {
         "rows bad": data.rows_bad,
         "rows empty": data.rows_empty,
@@ -208,10 +208,10 @@ def data_facts(data: DataEvent) -> list[str]:
         "near duplicates": data.near_duplicates,
         "leaks removed": data.leaks_removed,
     }
-    words += [f"{rows:,} {name}" for name, rows in odd.items() if rows]
+    details += [f"{rows:,} {name}" for name, rows in odd.items() if rows]
     if data.template_source:
-        words.append(data.template_source)
-    return words
+        details.append(data.template_source)
+    return details
 
 
 def _result(state: RunState, line: Any) -> None:

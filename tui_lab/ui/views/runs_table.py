@@ -1,4 +1,4 @@
-"""The table of runs in words: its columns for every width, a run's cells, what is said below the table, and
+"""The table of runs in words: its columns for every width, a run's cells, the lines below the table, and
 the tables of differing fields and of a sweep. Pure functions; every text from a folder is made safe here."""
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COLUMNS: tuple[RunColumn, ...] = (
     RunColumn("loss", "loss", 5, 5, 0, lambda run: compact(run.loss), True),
     RunColumn("validation", "valid", 5, 5, 2, lambda run: compact(run.validation), True),
     RunColumn("acquisition", "score", 9, 9, 0, score, True),
-    RunColumn("retention", "kept", 4, 4, 0, lambda run: retention(run, interval=False), True),
+    RunColumn("retention", "ret.", 4, 4, 0, lambda run: retention(run, interval=False), True),
     RunColumn("peak", "peak", 8, 8, 0, lambda run: size(run.peak_bytes), True),
     RunColumn("time", "time", 5, 7, 0, lambda run: duration(run.seconds), True),
     RunColumn("tags", "tags", 8, 24, 3, lambda run: " ".join(f"#{sanitize(tag)}" for tag in run.tags)),
@@ -118,7 +118,7 @@ def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple
 
 
 # --------------------------------------------------------------------------------------------------
-# what is said around the table
+# the lines around the table
 
 
 def top_line(
@@ -133,7 +133,7 @@ def top_line(
         parts.append(f"{marked} marked")
     parts.append(f"sorted by {sorted_by} {'↓' if descending else '↑'}")
     if queue:
-        parts.append(sanitize(queue if "queue" in queue else f"queue: {queue}"))  # said once
+        parts.append(sanitize(queue if "queue" in queue else f"queue: {queue}"))  # named once
     return "   ".join(parts)
 
 
@@ -147,17 +147,17 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
         first = f"{sanitize(run.name)}   {first}"
     if run.total_steps and run.state != "queued":
         first += f"   step {run.step}/{run.total_steps}"
-    said = [f"loss {compact(run.loss)}", f"validation {compact(run.validation)}"]
+    figures = [f"loss {compact(run.loss)}", f"validation {compact(run.validation)}"]
     if score(run) != UNKNOWN:
-        said.append(f"{sanitize(run.score_name)} {score(run, 3)}")
+        figures.append(f"{sanitize(run.score_name)} {score(run, 3)}")
     if retention(run) != UNKNOWN:
-        said.append(f"kept {retention(run)}")
+        figures.append(f"retention {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
-        said.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
-    fit = len(said)
-    while 0 < width < cell_len("   ".join(said[:fit])) and fit > 1:
+        figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
+    fit = len(figures)
+    while 0 < width < cell_len("   ".join(figures[:fit])) and fit > 1:
         fit -= 1
-    second, more = "   ".join(said[:fit]), "   ".join(said[fit:])
+    second, more = "   ".join(figures[:fit]), "   ".join(figures[fit:])
     third = " ".join(f"#{sanitize(tag)}" for tag in run.tags)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
@@ -182,10 +182,10 @@ def names(runs: Sequence[RunSummary], letters: Sequence[str]) -> list[str]:
     """What each compared run is called beside its letter: its name, or what tells it from the others."""
     found = []
     for run, letter in zip(runs, letters, strict=True):
-        said = sanitize(run.name) or (
+        name = sanitize(run.name) or (
             sanitize(describe(run.sweep_values)) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
         )
-        found.append(f"{letter} {said}")
+        found.append(f"{letter} {name}")
     return found
 
 
@@ -236,8 +236,8 @@ def differences(
             cut("", field_width) + "".join("  " + cut(letters[i], min(room, widths[i])) for i in picked)
         )
         for name, values in rows:
-            told = "".join("  " + cut(sanitize(values[i]), min(room, widths[i])) for i in picked)
-            lines.append((cut(name, field_width) + told).rstrip())
+            cells = "".join("  " + cut(sanitize(values[i]), min(room, widths[i])) for i in picked)
+            lines.append((cut(name, field_width) + cells).rstrip())
         first = last
     return lines
 
@@ -250,7 +250,7 @@ _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("loss", "loss", lambda run: compact(run.loss), lambda run: compact(run.loss)),
     ("validation", "valid", lambda run: compact(run.validation), lambda run: compact(run.validation)),
     ("score", "score", lambda run: score(run), lambda run: score(run)),
-    ("retention", "kept", lambda run: retention(run), lambda run: retention(run, interval=False)),
+    ("retention", "ret.", lambda run: retention(run), lambda run: retention(run, interval=False)),
     ("peak memory", "peak", lambda run: size(run.peak_bytes), lambda run: size(run.peak_bytes)),
     ("time", "time", lambda run: duration(run.seconds), lambda run: duration(run.seconds)),
 )

@@ -33,7 +33,7 @@ STATISTICS = {
 
 
 def figures(done: LaneDone) -> dict[str, str]:
-    """What is told under a lane, by the names of STATISTICS."""
+    """The statistics under a lane, by the names of STATISTICS."""
     return {
         "tokens": str(len(done.token_ids)),
         "tok/s": decimal(done.tok_per_s, 0),
@@ -59,8 +59,8 @@ def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[
     names = list(STATISTICS)
     rows = [f"| lane | {' | '.join(names)} | ended by |", f"|---{'|---' * (len(names) + 1)}|"]
     for done in lanes:
-        told = figures(done)
-        cells = " | ".join(told[name] for name in names)
+        statistics = figures(done)
+        cells = " | ".join(statistics[name] for name in names)
         rows.append(f"| `{sanitize(done.description)}` | {cells} | {done.finish_reason} |")
     parts.append("\n".join(rows))
     for done in lanes:

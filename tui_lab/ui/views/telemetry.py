@@ -163,6 +163,6 @@ def about_machine(state: RunState) -> list[TextSpan]:
         )
     if telemetry.records:
         resident, cpu = telemetry.resident, telemetry.cpu_percent.last
-        words = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
-        line("process", words + (f"; CPU {cpu:.0f}% (100 is one core)" if math.isfinite(cpu) else ""))
+        text = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
+        line("process", text + (f"; CPU {cpu:.0f}% (100 is one core)" if math.isfinite(cpu) else ""))
     return parts

@@ -13,7 +13,7 @@ MARK = "welcomed"
 SECONDS = 25.0
 
 
-def words(keymap: Keymap = None) -> str:
+def text(keymap: Keymap = None) -> str:
     """The message to show now; "" on every start but the first."""
     mark = state_dir() / MARK
     if path_exists(mark) or path_exists(settings.path()) or list_runs():

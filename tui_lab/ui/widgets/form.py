@@ -22,9 +22,9 @@ from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_va
 from tui_lab.ui.actions.registry import bindings
 
 LABEL_WIDTH = 22
-#: Groups that a first run does without: closed until they are asked for, or hold what differs from off.
+#: Groups that a first run does not need: closed unless one of their fields is not the default.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
-#: Fields that have a place of their own on Setup.
+#: Fields that have a list of their own on Setup.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
 
@@ -132,7 +132,7 @@ class FieldsForm(Vertical):
     def _fill(self) -> None:
         """Fills the rows of all open groups. The cursor stays on its field."""
         rows = self.query_one(Rows)
-        keep = self.key
+        current = self.key
         rows.clear_options()
         options: list[Option] = []
         group = ""
@@ -148,8 +148,8 @@ class FieldsForm(Vertical):
                 options.append(Option(self._prompt(name), id=name))
         rows.add_options(options)
         ids = [option.id for option in options]
-        if keep in ids:
-            rows.highlighted = ids.index(keep)
+        if current in ids:
+            rows.highlighted = ids.index(current)
         elif options:
             rows.highlighted = 1
         self._describe()
@@ -239,14 +239,14 @@ class FieldsForm(Vertical):
             (text, "bold" if changed else ""),
             (was, "$text-muted"),
         ]
-        below = 0
+        extra_lines = 0
         if problem := self._problem(name):
             parts += ["\n", (f"    ✗ {sanitize(problem)}", "$text-error")]
-            below += 1
+            extra_lines += 1
         if advice := self.advice.get(name):
             parts += ["\n", (f"    ! {sanitize(advice)}", "$text-warning")]
-            below += 1
-        self._heights[name] = 1 + below
+            extra_lines += 1
+        self._heights[name] = 1 + extra_lines
         return Content.assemble(*parts)
 
     def _rewrite(self) -> None:

@@ -1,5 +1,5 @@
 """One lane of the Playground: its strategy, which can be edited in place, its text while it is decoded, and
-its statistics."""
+its stats."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ ENDS = {
     "cancelled": "stopped",
 }
 #: The colour of strategies that have none of their own.
-_KIN = {"sample": "temperature", "min-p": "top-p"}
+_COLOUR_OF = {"sample": "temperature", "min-p": "top-p"}
 
 
 def role(lane: Lane) -> str:
     """The role of the lane's colour."""
     name = lane.strategy.name
-    return f"strategy-{_KIN.get(name, name)}"
+    return f"strategy-{_COLOUR_OF.get(name, name)}"
 
 
 #: Narrower lanes name their figures shorter.
-ROOMY_COLUMNS = 62
+WIDE_COLUMNS = 62
 
 
 class LaneView(Vertical, can_focus=True):
@@ -68,7 +68,7 @@ class LaneView(Vertical, can_focus=True):
         self.done: LaneDone | None = None
         self.beams: list[Beams] = []
         self.count = 0
-        # held, not looked for: while a lane is being removed, or made, some of them are not there
+        # attributes, not queries: some are missing while a lane is mounted or removed
         self._title, self._figures = Static(classes="title"), Static(classes="figures")
         self._text = StreamText(strategies.meaning(lane.strategy))
         self._paced_figures = Paced(self, FIGURES, self._draw_figures)
@@ -87,9 +87,9 @@ class LaneView(Vertical, can_focus=True):
 
     def set_lane(self, lane: Lane, number: int) -> None:
         """Sets strategy, seed and number. A changed strategy or seed clears the answer."""
-        anew = lane.text != self.lane.text
+        changed = lane.text != self.lane.text
         self.lane, self.number = lane, number
-        if anew:
+        if changed:
             self._reset(strategies.meaning(lane.strategy))
         self._draw_title()
 
@@ -206,13 +206,13 @@ class LaneView(Vertical, can_focus=True):
         if self.done is None:
             text = f" {self.count} token{'s' * (self.count != 1)}" if self.count else ""
         else:
-            told = figures(self.done)
-            narrow = self.size.width < ROOMY_COLUMNS
+            stats = figures(self.done)
+            narrow = self.size.width < WIDE_COLUMNS
             end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
             text = (
-                f" {told['tokens']} tokens  {told['tok/s']} tok/s  first {told['first']}  {end}\n"
-                f" logprob {told['logprob']}  {'' if narrow else 'base '}ppl {told['ppl base']}  "
-                f"rep-4 {told['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {told['distinct-2']}"
+                f" {stats['tokens']} tokens  {stats['tok/s']} tok/s  first {stats['first']}  {end}\n"
+                f" logprob {stats['logprob']}  {'' if narrow else 'base '}ppl {stats['ppl base']}  "
+                f"rep-4 {stats['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {stats['distinct-2']}"
             )
         self._figures.update(Content(text), layout=False)
 
@@ -230,9 +230,9 @@ class LaneView(Vertical, can_focus=True):
         self._title.display = False
         await self.mount(field, before=0)
         field.focus()
-        self._judge(self.lane.text)
+        self._check(self.lane.text)
 
-    def _judge(self, text: str) -> Lane | None:
+    def _check(self, text: str) -> Lane | None:
         """Shows the parameters of the typed strategy under the lane, or the problem with it."""
         lane: Lane | None = None
         try:
@@ -248,12 +248,12 @@ class LaneView(Vertical, can_focus=True):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        self._judge(event.value)
+        self._check(event.value)
 
     @on(Input.Submitted)
     async def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        lane = self._judge(event.value)
+        lane = self._check(event.value)
         if lane is None:
             self.app.bell()
             return
