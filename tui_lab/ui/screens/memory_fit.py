@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from tui_lab.forecast.remedies import LargestFit, Remedy
     from tui_lab.hardware.device import DeviceFacts
     from tui_lab.hardware.memory_budget import MemoryBudget
+    from tui_lab.models.catalog import Entry
     from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.forecast import ForecastView
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.summary_view import SummaryView
+
+    FoundRemedies = tuple[Recipe, tuple[Remedy, ...], LargestFit | None]
 
 #: Seconds between two readings of the free memory, and after a keystroke until remedies are worked out.
 READ_EVERY_S, THINK_AFTER_S = 3.0, 0.12
@@ -89,16 +92,9 @@ class MemoryFit:
             self._read_memory()
 
     def _read_memory(self) -> None:
-        self._pane.run_worker(
-            self._detect,
-            thread=True,
-            exclusive=True,
-            group="machine",
-            description="read the free memory",
-            exit_on_error=False,
-        )
+        self._pane.in_thread(self._detect, self._set_budgets, "machine")
 
-    def _detect(self) -> None:
+    def _detect(self) -> list[MemoryBudget]:
         from tui_lab.hardware import memory_budget
 
         budgets = memory_budget.detect()
@@ -106,7 +102,7 @@ class MemoryFit:
             from tui_lab.forecast.estimate import warm_up
 
             warm_up(budgets[0])  # the first forecast reads a table: not in the event loop
-        self._pane.app.call_from_thread(self._set_budgets, budgets)
+        return budgets
 
     def _set_budgets(self, budgets: list[MemoryBudget]) -> None:
         from tui_lab.hardware.memory_budget import select
@@ -204,22 +200,15 @@ class MemoryFit:
         )
 
     def _start_thinking(self) -> None:
-        self._pane.run_worker(
-            self._think,
-            thread=True,
-            exclusive=True,
-            group="fit",
-            description="work out what fits",
-            exit_on_error=False,
-        )
+        summary, budget = self._editor.summary, self.budget
+        if summary is not None and summary.recipe and summary.entry and budget is not None:
+            work = partial(self._work_out, summary.recipe, summary.entry, budget)
+            self._pane.in_thread(work, lambda found: self._set_remedies(*found), "fit")
 
-    def _think(self) -> None:
+    def _work_out(self, recipe: Recipe, entry: Entry, budget: MemoryBudget) -> FoundRemedies:
         from tui_lab.forecast import remedies as fit
 
-        summary, budget = self._editor.summary, self.budget
-        if summary is None or summary.recipe is None or summary.entry is None or budget is None:
-            return
-        recipe, entry, shape = summary.recipe, summary.entry, summary.entry.shape
+        shape = entry.shape
         lengths = self.data.lengths if self.data else ()
         remedies: tuple[Remedy, ...] = ()
         largest = None
@@ -231,7 +220,7 @@ class MemoryFit:
                 largest = fit.largest(shape, recipe, budget.device, budget.free_bytes, entry)
         except LabError:
             remedies = ()  # the summary says why there is no forecast
-        self._pane.app.call_from_thread(self._set_remedies, recipe, remedies, largest)
+        return recipe, remedies, largest
 
     def _set_remedies(self, recipe: Recipe, remedies: tuple[Remedy, ...], largest: LargestFit | None) -> None:
         if recipe == self._recipe:
@@ -270,7 +259,7 @@ class MemoryFit:
         self._before = {key: self._editor.values[key] for key in remedy.changes}
         self._applied = dict(remedy.changes)
         self._set_fields(remedy.changes)
-        key = keys_of("setup.fit", self._pane.keymap)
+        key = self._pane.keys("setup.fit")
         self._pane.notice(f"{remedy.text}\n{remedy.cost}\n{key} undoes it.")
 
     def _set_fields(self, changes: Mapping[str, object]) -> None:

@@ -3,21 +3,26 @@ redrawn when the pane is shown again, and classes for narrow, normal and wide wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Sequence
+from inspect import isawaitable
+from typing import Any, ClassVar, TypeVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
+from tui_lab.core.errors import LabError
 from tui_lab.ui.actions.footer import KeysLine
+from tui_lab.ui.actions.registry import keys_of
 from tui_lab.ui.lab import Lab, lab_of
 from tui_lab.ui.terminal.remappable_screen import RemappableScreen
 from tui_lab.ui.terminal.textual_internals import is_closing
 from tui_lab.ui.widgets.header import HeaderLine
 from tui_lab.ui.widgets.plot import Plot
 from tui_lab.ui.widgets.tab_bar import TabBar
+
+T = TypeVar("T")
 
 #: Below this the layout cannot hold together: the lab says so instead.
 MIN_COLUMNS, MIN_ROWS = 60, 18
@@ -27,6 +32,14 @@ class Pane(RemappableScreen, Screen[None]):
     """Base of the panes. ``GROUP`` is the pane's id and its group in the registry of actions."""
 
     GROUP: ClassVar[str] = ""
+    DEFAULT_CSS = """
+    Pane #parts { height: 1fr; }
+    Pane .part { height: 1fr; display: none; }
+    Pane .part.-active { display: block; }
+    Pane.-grid TabBar { display: none; }
+    Pane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
+    Pane .text:focus-within { border-top: heavy $primary; }
+    """
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-medium"), (48, "-tall")]  # noqa: RUF012
 
@@ -42,6 +55,10 @@ class Pane(RemappableScreen, Screen[None]):
     def compose_body(self) -> ComposeResult:
         """The pane itself, between header and footer."""
         yield from ()
+
+    def keys(self, action_id: str) -> str:
+        """An action's keys as a sentence names them."""
+        return keys_of(action_id, self.keymap)
 
     @property
     def is_filled(self) -> bool:
@@ -106,6 +123,69 @@ class Pane(RemappableScreen, Screen[None]):
         """Calls back from a thread in the app's thread, unless the pane has been removed meanwhile."""
         if self.is_mounted and self.app.is_running:
             self.app.call_from_thread(callback, *arguments)
+
+    def in_thread(
+        self, work: Callable[[], T], done: Callable[[T], object] | None = None, group: str = "work"
+    ) -> None:
+        """Runs ``work`` in a thread, after what the thread of the same ``group`` does, and then ``done`` with
+        its result in the app's thread. An error that people can mend becomes a message."""
+
+        def run() -> None:
+            try:
+                result = work()
+            except LabError as error:
+                self.call_back(self.notice, error, "error")
+            else:
+                if done is not None:
+                    self.call_back(done, result)
+
+        self.run_worker(run, thread=True, exclusive=True, group=group, exit_on_error=False)
+
+    # ------------------------------------------------------------------ questions
+
+    def confirm(self, question: str, yes: str, no: str, act: Callable[[], object]) -> None:
+        """Asks a question, and acts after a yes."""
+        from tui_lab.ui.widgets.dialogs import Confirm
+
+        def answered(agreed: bool | None) -> None:
+            if agreed:
+                act()
+
+        self.app.push_screen(Confirm(question, yes, no), answered)
+
+    def ask(self, question: str, value: str, take: Callable[[str], object], example: str = "") -> None:
+        """Asks for one line of text, and takes it unless the question was closed. Text may be empty."""
+        from tui_lab.ui.widgets.dialogs import AskText
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                take(text)
+
+        self.app.push_screen(AskText(question, value, example, can_be_empty=True), answered)
+
+    def pick(
+        self, title: str, lines: Sequence[tuple[str, str]], take: Callable[[int], object], at: int = 0
+    ) -> None:
+        """Shows a list of (text, explanation), and takes the number of the line that was selected."""
+        from tui_lab.ui.widgets.dialogs import Pick
+
+        async def answered(number: int | None) -> None:
+            if number is not None and number >= 0:
+                result = take(number)
+                if isawaitable(result):
+                    await result
+
+        self.app.push_screen(Pick(title, lines, at), answered)
+
+    def pick_run(self, current: str, take: Callable[[str], object]) -> None:
+        """Shows the list of runs, and takes the id of the one that was selected."""
+        from tui_lab.ui.widgets.run_list import RunList
+
+        def answered(run_id: str | None) -> None:
+            if run_id:
+                take(run_id)
+
+        self.app.push_screen(RunList(current), answered)
 
     def notice(self, text: object, severity: SeverityLevel = "information") -> None:
         """A passing message. Text is shown as text, never read as markup."""

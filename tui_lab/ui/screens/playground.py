@@ -3,7 +3,7 @@ the prompt, the lanes and the answers; the playground process decodes and stream
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,12 +26,11 @@ from tui_lab.playground.messages import (
     PlaygroundStatus,
     PromptTooLongError,
 )
-from tui_lab.ui.actions.registry import ACTIONS, bindings, keys_of
+from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty
 from tui_lab.ui.views import lane_layout as places
 from tui_lab.ui.views.saved_comparison import History, save
-from tui_lab.ui.widgets.dialogs import AskText, Confirm, Pick
 from tui_lab.ui.widgets.lane_view import LaneView
 from tui_lab.ui.widgets.prompt import Prompt
 from tui_lab.ui.widgets.tab_bar import TabBar
@@ -167,7 +166,7 @@ class PlaygroundPane(Pane):
             parts.append(status.text + ("; the next run starts it again" if status.state == "died" else ""))
         elif not parts:
             parts.append(
-                f"no model is loaded: {keys_of('prompt.send', self.keymap)} loads the last one"
+                f"no model is loaded: {self.keys('prompt.send')} loads the last one"
                 if self.client.wants
                 else empty.no_model(self.keymap)
             )
@@ -212,11 +211,11 @@ class PlaygroundPane(Pane):
     def action_run(self) -> None:
         prompt = self.query_one(Prompt).text
         if not prompt.strip():
-            key = keys_of("prompt.send", self.keymap)
+            key = self.keys("prompt.send")
             self.notice(f"The prompt is empty: type one, then press {key}.", "warning")
             self.action_prompt()
         elif not self.views:
-            self.notice(f"There is no lane: {keys_of('playground.add', self.keymap)} adds one.", "warning")
+            self.notice(f"There is no lane: {self.keys('playground.add')} adds one.", "warning")
         else:
             lanes = [view.lane for view in self.views]
             self._relabel(places.seeded(lanes) if self.same_seeds else places.with_fresh_seeds(lanes))
@@ -274,11 +273,8 @@ class PlaygroundPane(Pane):
             "Leave out its middle and keep beginning and end?"
         )
 
-        def answered(cut: bool | None) -> None:
-            if cut:
-                self._generate(msgspec.structs.replace(request, cut=True), views)
-
-        self.app.push_screen(Confirm(question, yes="cut it", no="leave it"), answered)
+        cut = msgspec.structs.replace(request, cut=True)
+        self.confirm(question, "cut it", "leave it", lambda: self._generate(cut, views))
 
     def action_stop(self) -> None:
         self.client.stop()
@@ -341,13 +337,12 @@ class PlaygroundPane(Pane):
     def action_sets(self) -> None:
         sets = places.presets(self.client.status.names)
 
-        async def take(number: int | None) -> None:
-            if number is not None and number >= 0:
-                await self.set_lanes(list(sets.values())[number])
-                self._to_lanes()
+        async def take(number: int) -> None:
+            await self.set_lanes(list(sets.values())[number])
+            self._to_lanes()
 
         lines = [(name, ", ".join(lane.text for lane in lanes)) for name, lanes in sets.items()]
-        self.app.push_screen(Pick("Sets of lanes", lines), take)
+        self.pick("Sets of lanes", lines, take)
 
     # ------------------------------------------------------------------ settings
 
@@ -359,15 +354,12 @@ class PlaygroundPane(Pane):
         self.same_seeds = not self.same_seeds
         self._draw_settings()
 
-    def _ask(self, question: str, value: str, take: Callable[[str], None]) -> None:
-        self.app.push_screen(AskText(question, value), lambda text: take(text or ""))
-
     def action_system(self) -> None:
         def take(text: str) -> None:
             self.system = "" if text == "-" else text or self.system
             self._draw_settings()
 
-        self._ask("System prompt (- for none)", self.system, take)
+        self.ask("System prompt (- for none)", self.system, take)
 
     def action_tokens(self) -> None:
         def take(text: str) -> None:
@@ -377,7 +369,7 @@ class PlaygroundPane(Pane):
             elif text:
                 self.notice(f"New tokens are a whole number from 1 to 32,768, not {text!r}.", "error")
 
-        self._ask("At most how many new tokens a lane?", str(self.max_new_tokens), take)
+        self.ask("At most how many new tokens a lane?", str(self.max_new_tokens), take)
 
     def action_history(self) -> None:
         prompts = self.history.prompts[::-1]
@@ -385,12 +377,11 @@ class PlaygroundPane(Pane):
             self.notice("No prompt has been run yet.")
             return
 
-        def take(number: int | None) -> None:
-            if number is not None and number >= 0:
-                self.query_one(Prompt).text = prompts[number]
-                self.action_prompt()
+        def take(number: int) -> None:
+            self.query_one(Prompt).text = prompts[number]
+            self.action_prompt()
 
-        self.app.push_screen(Pick("Prompts, newest first", [(p, "") for p in prompts]), take)
+        self.pick("Prompts, newest first", [(p, "") for p in prompts], take)
 
     # ------------------------------------------------------------------ models
 
@@ -423,13 +414,7 @@ class PlaygroundPane(Pane):
             await self.set_lanes(PRESETS[FIRST_SET])
 
     def action_tuned(self) -> None:
-        from tui_lab.ui.widgets.run_list import RunList
-
-        def take(run_id: str | None) -> None:
-            if run_id:
-                self.compare_run(run_id)
-
-        self.app.push_screen(RunList(self.lab.run_id), take)
+        self.pick_run(self.lab.run_id, self.compare_run)
 
     @work(exclusive=True, group="playground", exit_on_error=False)
     async def compare_run(self, run_id: str) -> None:
@@ -465,15 +450,11 @@ class PlaygroundPane(Pane):
         if self.request is None or not self.results:
             self.notice("There is nothing to save yet: run a prompt first.", "warning")
             return
-        self._save(self.request, self.client.status, list(self.results))
-
-    @work(thread=True, group="save", exit_on_error=False)
-    def _save(self, request: GenerateRequest, status: PlaygroundStatus, results: list[LaneDone]) -> None:
-        try:
-            text, severity = f"Saved as {save(request, status, results)} and .json beside it.", "information"
-        except LabError as error:
-            text, severity = str(error), "error"
-        self.app.call_from_thread(self.notice, text, severity)
+        self.in_thread(
+            partial(save, self.request, self.client.status, list(self.results)),
+            lambda path: self.notice(f"Saved as {path} and .json beside it."),
+            "save",
+        )
 
     # ------------------------------------------------------------------ looking closer
 

@@ -20,10 +20,9 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
-from tui_lab.ui.actions.registry import bindings, keys_of
+from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty, retention, retention_data
-from tui_lab.ui.widgets.dialogs import Pick
 from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
 
@@ -54,10 +53,7 @@ class RetentionPane(Pane):
     BINDINGS = bindings("retention")
     DEFAULT_CSS = """
     RetentionPane #verdict { height: auto; min-height: 4; max-height: 7; padding: 0 1; background: $surface; }
-    RetentionPane #parts { height: 1fr; }
-    RetentionPane .part { height: 1fr; display: none; padding: 0 1; }
-    RetentionPane .part.-active { display: block; }
-    RetentionPane.-grid TabBar { display: none; }
+    RetentionPane .part { padding: 0 1; }
     RetentionPane.-grid #parts { layout: grid; grid-size: 24 3; grid-rows: 14 1fr 1fr; }
     RetentionPane.-grid .part { display: block; height: 100%; column-span: 12; }
     RetentionPane.-grid #suites { column-span: 17; }
@@ -68,8 +64,7 @@ class RetentionPane(Pane):
     RetentionPane.-grid.-wide .part, RetentionPane.-grid.-wide #suites, RetentionPane.-grid.-wide #next {
         column-span: 1;
     }
-    RetentionPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
-    RetentionPane .text:focus-within { border-top: heavy $primary; }
+    RetentionPane .text { padding: 0; }
     RetentionPane OptionList, RetentionPane OptionList:focus {
         height: 1fr; border: none; padding: 0; background: $background;
         text-wrap: nowrap; text-overflow: ellipsis; scrollbar-size-vertical: 1;
@@ -93,9 +88,6 @@ class RetentionPane(Pane):
         self._table_shown: list[tuple[str, str, str, str]] = []
         self._notified: set[str] = set()  # problems that were shown
         self.grid = False
-
-    def _keys(self, action: str) -> str:
-        return keys_of(action, self.keymap)
 
     @property
     def run_shown(self) -> Run | None:
@@ -333,14 +325,11 @@ class RetentionPane(Pane):
         self.set_focus(lists.first() if lists else part if part.can_focus else None)
 
     def action_choose_run(self) -> None:
-        from tui_lab.ui.widgets.run_list import RunList
+        def take(run_id: str) -> None:
+            self.lab.run_id = run_id
+            self.show_run(run_id)
 
-        def take(run_id: str | None) -> None:
-            if run_id:
-                self.lab.run_id = run_id
-                self.show_run(run_id)
-
-        self.app.push_screen(RunList(self.report.run.id if self.report else ""), take)
+        self.pick_run(self.report.run.id if self.report else "", take)
 
     def action_playground(self) -> None:
         if self.report is not None:
@@ -355,7 +344,7 @@ class RetentionPane(Pane):
             self.notice(empty.no_run_measured(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
-                f"A measurement is in progress; {self._keys('retention.cancel')} ends it.",
+                f"A measurement is in progress; {self.keys('retention.cancel')} ends it.",
                 "warning",
             )
         elif self.lab.refuse_in_replay(self.report.run, "measure the run itself"):
@@ -373,14 +362,9 @@ class RetentionPane(Pane):
         from tui_lab.retention.suites import registry
 
         infos = list(registry.names())
-
-        def take(number: int | None) -> None:
-            if number is not None and number >= 0:
-                self._measure(run, infos[number].name)
-
         lines = [(info.name, info.title) for info in infos]
         at = next((i for i, info in enumerate(infos) if info.name == self.suite), 0)
-        self.app.push_screen(Pick("Which suite?", lines, at), take)
+        self.pick("Which suite?", lines, lambda number: self._measure(run, infos[number].name), at)
 
     def _measure(self, run: Run, suite: str) -> None:
         request = {"run": run.id, "suites": [suite], "limit": 0}
@@ -408,13 +392,13 @@ class RetentionPane(Pane):
             for point in points
         ]
 
-        def take(number: int | None) -> None:
-            if number is not None and number >= 0 and (run := self._idle()) is not None:
+        def take(number: int) -> None:
+            if (run := self._idle()) is not None:
                 request = {"run": run.id, "save": values[number]}
                 self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "saving")
 
         at = values.index(recommended) if recommended in values else 0
-        self.app.push_screen(Pick("Save the adapter at which strength?", lines, at), take)
+        self.pick("Save the adapter at which strength?", lines, take, at)
 
     @work(exclusive=True, group="measure", exit_on_error=False)
     async def _run_job(self, module: str, request: dict[str, object], what: str) -> None:
@@ -422,7 +406,7 @@ class RetentionPane(Pane):
 
         def progress(text: str, done: int | None, total: int | None) -> None:
             share = f" {done}/{total}" if done is not None and total else ""
-            self._set_progress(f"{what}: {text}{share}   {self._keys('retention.cancel')} ends it")
+            self._set_progress(f"{what}: {text}{share}   {self.keys('retention.cancel')} ends it")
 
         self._set_progress(f"{what} …")
         try:

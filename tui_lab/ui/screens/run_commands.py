@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tui_lab.core.errors import LabError
 from tui_lab.runs import commands, notes, removal
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import queue
-from tui_lab.ui.actions.registry import keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.views import empty as empty_text
 from tui_lab.ui.views import runs_table
-from tui_lab.ui.widgets.dialogs import AskText, Confirm
+
+if TYPE_CHECKING:
+    import subprocess
 
 HELD = "The queue is held: no further run starts. The run in progress continues."
 RESUMED = "The queue continues."
@@ -90,11 +91,7 @@ class RunCommands:
             self._ask(run, "note", "A note on this run", run.note)
 
     def _ask(self, run: RunSummary, what: str, question: str, value: str) -> None:
-        def answered(text: str | None) -> None:
-            if text is not None:
-                self._write(run, what, text)
-
-        self._pane.app.push_screen(AskText(question, value, can_be_empty=True), answered)
+        self._pane.ask(question, value, partial(self._write, run, what))
 
     def _write(self, run: RunSummary, what: str, text: str) -> None:
         try:
@@ -114,17 +111,10 @@ class RunCommands:
         gone = [run for run in wanted if not runs_table.is_live(run)]
         if gone:
             question = runs_table.delete_question(gone, len(wanted) - len(gone))
-            self._confirm(question, "delete", "keep", partial(self._start_deleting, gone))
+            self._pane.confirm(question, "delete", "keep", partial(self._start_deleting, gone))
         elif wanted:
             question = "A run in progress cannot be deleted. Stop it now? What it has learned is saved."
-            self._confirm(question, "stop it", "let it run", partial(self._stop, wanted))
-
-    def _confirm(self, question: str, yes: str, no: str, act: partial[None]) -> None:
-        def answered(confirmed: bool | None) -> None:
-            if confirmed:
-                act()
-
-        self._pane.app.push_screen(Confirm(question, yes=yes, no=no), answered)
+            self._pane.confirm(question, "stop it", "let it run", partial(self._stop, wanted))
 
     def _stop(self, runs: Sequence[RunSummary]) -> None:
         for run in runs:
@@ -162,25 +152,12 @@ class RunCommands:
 
     def toggle_queue(self) -> None:
         """Holds the queue, or lets it continue, in a thread."""
-        self._pane.run_worker(
-            self._toggle_queue,
-            thread=True,
-            exclusive=True,
-            group="queue",
-            description="hold the queue",
-            exit_on_error=False,
-        )
+        self._pane.in_thread(queue.toggle, self._toggled, "queue")
 
-    def _toggle_queue(self) -> None:
-        pane = self._pane
-        try:
-            continues, child = queue.toggle()
-        except LabError as error:
-            pane.call_back(pane.notice, error, "error")
-        else:
-            if child is not None:
-                pane.call_back(pane.lab.adopt, child)
-            key = keys_of("setup.queue", pane.keymap)
-            empty = f"The queue is empty: {key} on Setup adds a run to it."
-            pane.call_back(pane.notice, {True: RESUMED, False: HELD, None: empty}[continues])
-        pane.call_back(self._selection.read_folders)
+    def _toggled(self, result: tuple[bool | None, subprocess.Popen[bytes] | None]) -> None:
+        continues, child = result
+        if child is not None:
+            self._pane.lab.adopt(child)
+        empty = f"The queue is empty: {self._pane.keys('setup.queue')} on Setup adds a run to it."
+        self._pane.notice({True: RESUMED, False: HELD, None: empty}[continues])
+        self._selection.read_folders()

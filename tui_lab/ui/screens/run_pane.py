@@ -5,9 +5,10 @@ checkpoint, stop …), which the run acknowledges."""
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from textual import events, work
+from textual import events
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
@@ -18,7 +19,6 @@ from tui_lab.runs import commands
 from tui_lab.runs.flags import Flag, flags
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import ENDED, RunState, Watcher
-from tui_lab.ui.actions.registry import keys_of
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.output import RUN
 from tui_lab.ui.views import cost, empty, probe
@@ -211,7 +211,7 @@ class RunPane(Pane):
         now = self.lab.now(self.watcher.run)
         line = run_text.progress_line(state, status, now, available, self._tick, ascii_only)
         trouble = run_text.trouble(status, state, self._log_tail())
-        keys = self._resume_key(), self._keys("app.setup")
+        keys = self._resume_key(), self.keys("app.setup")
         if trouble:
             second, third = f"✗ {trouble}", run_text.advice(status, state, *keys)
         else:
@@ -257,7 +257,7 @@ class RunPane(Pane):
         assert self.watcher is not None
         lines = (
             probe.verdict_line(self.watcher.state),
-            probe.flag_line(self._flags, self._keys(f"{self.GROUP}.flags")),
+            probe.flag_line(self._flags, self.keys(f"{self.GROUP}.flags")),
         )
         return [
             Content.assemble(*((sanitize(text), colour(role)) for text, role in self._fitting(parts)))
@@ -284,13 +284,10 @@ class RunPane(Pane):
     def _resume_key(self) -> str:
         """What goes on with the run that is shown: a replay cannot."""
         replay = self.lab.replay_of(self.run_shown)
-        return f"`tui-lab resume {replay.original.id}`" if replay else self._keys("train.resume")
+        return f"`tui-lab resume {replay.original.id}`" if replay else self.keys("train.resume")
 
     def _no_run(self) -> str:
         return empty.no_run(self.keymap)
-
-    def _keys(self, action: str) -> str:
-        return keys_of(action, self.keymap)
 
     def _log_tail(self) -> list[str]:
         if self.watcher is None or self.status not in ("failed", "crashed"):
@@ -306,15 +303,11 @@ class RunPane(Pane):
         return list(dict.fromkeys(self._pending_commands.values())) if self.status not in ENDED else []
 
     def action_choose_run(self) -> None:
-        from tui_lab.ui.widgets.run_list import RunList
-
-        current = self.watcher.run.id if self.watcher else ""
-        self.app.push_screen(RunList(current), lambda run_id: self._chosen(run_id or ""))
-
-    def _chosen(self, run_id: str) -> None:
-        if run_id:
+        def take(run_id: str) -> None:
             self.lab.run_id = run_id
             self._open(run_id)
+
+        self.pick_run(self.watcher.run.id if self.watcher else "", take)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only a replay has a speed."""
@@ -365,17 +358,15 @@ class RunPane(Pane):
     def action_stop(self) -> None:
         if not self._live() or self.watcher is None:
             return
-        from tui_lab.ui.widgets.dialogs import Confirm
-
         step, total = self.watcher.state.step, self.watcher.state.total_steps
         at = f"It is at step {step} of {total}. " if total else ""
         question = f"Stop this run? {at}What was learned so far is saved, and it can be resumed."
         if self.lab.replay_of(self.watcher.run):
             question = "Stop the replay? The run that it shows stays as it is."
-        self.app.push_screen(Confirm(question, yes="stop it", no="let it run"), self._stop_answered)
+        self.confirm(question, "stop it", "let it run", self._stop)
 
-    def _stop_answered(self, stop: bool | None) -> None:
-        if stop and self._live():
+    def _stop(self) -> None:
+        if self._live():
             self._send("stop")
 
     def action_resume(self) -> None:
@@ -390,18 +381,9 @@ class RunPane(Pane):
         else:
             if is_locked(self.watcher.run):
                 self.notice("Its process is about to go; as soon as it has, the run is started again.")
-            self._resume(self.watcher.run)
+            from tui_lab.runs import launch
 
-    @work(thread=True, exclusive=True, group="start", description="resume the run", exit_on_error=False)
-    def _resume(self, run: Run) -> None:
-        from tui_lab.runs import launch
-
-        try:
-            process = launch.start(run)
-        except LabError as error:
-            self.app.call_from_thread(self.notice, error, "error")
-        else:
-            self.app.call_from_thread(self._resumed, process)
+            self.in_thread(partial(launch.start, self.watcher.run), self._resumed, "start")
 
     def _resumed(self, process: subprocess.Popen[bytes]) -> None:
         self._looked_at = 0.0

@@ -20,7 +20,7 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.runs.overlay import AXES, METRICS
 from tui_lab.runs.queue.sweep import CRITERIA
-from tui_lab.ui.actions.registry import bindings, filled, keys_of
+from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.run_commands import RunCommands
 from tui_lab.ui.views import runs_plots, runs_table
@@ -55,14 +55,10 @@ class RunsPane(Pane):
     }
     RunsPane #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
     RunsPane #filter.-open { display: block; }
-    RunsPane #parts { height: 1fr; }
-    RunsPane .part { height: 1fr; display: none; }
-    RunsPane .part.-active { display: block; }
     RunsPane #detail { height: 3; padding: 0 1; background: $surface; }
     RunsPane #curves { padding: 0 1; }
     RunsPane #legend { height: auto; max-height: 4; }
     RunsPane #recipes Static, RunsPane #sweep Static { height: auto; padding: 0 1; }
-    RunsPane.-grid TabBar { display: none; }
     RunsPane.-grid #parts {
         layout: grid; grid-size: 2 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr 1fr; grid-gutter: 0 1;
     }
@@ -107,9 +103,6 @@ class RunsPane(Pane):
     def run_shown(self) -> Run | None:
         """The run under the cursor, for actions of the whole lab."""
         return self.current.run if self.current else None
-
-    def _key(self, action: str) -> str:
-        return keys_of(action, self.keymap)
 
     @property
     def idle_actions(self) -> frozenset[str]:
@@ -304,7 +297,7 @@ class RunsPane(Pane):
         ]
         self.query_one("#legend", Static).update(Content("\n").join(legend))
         heads = [f"{letter} {run_time(run.id)}" for letter, run in zip(letters, compared, strict=True)]
-        mark_key = self._key("runs.mark")
+        mark_key = self.keys("runs.mark")
         width = self._part_width("recipes")
         lines = runs_table.differences(self.compared.differences, heads, width, mark_key)
         self.query_one("#recipes Static", Static).update(Content("\n".join(lines)))
@@ -317,7 +310,7 @@ class RunsPane(Pane):
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
         if runs:
             words = (
-                f"{index.criterion_words(runs, self.criterion)}   ({self._key('runs.criterion')} changes it)"
+                f"{index.criterion_words(runs, self.criterion)}   ({self.keys('runs.criterion')} changes it)"
             )
             styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))
@@ -386,35 +379,27 @@ class RunsPane(Pane):
 
     @on(RunTable.Opened)
     def action_open(self) -> None:
-        """Shows the run on Train."""
         self.commands.open_train()
 
     def action_retention(self) -> None:
-        """Shows the run on Retention."""
         self.commands.open_retention()
 
     def action_playground(self) -> None:
-        """Compares the run with its base on Playground."""
         self.commands.open_playground()
 
     def action_rename(self) -> None:
-        """Asks for the run's name."""
         self.commands.rename()
 
     def action_tags(self) -> None:
-        """Asks for the run's tags."""
         self.commands.tag()
 
     def action_note(self) -> None:
-        """Asks for a note on the run."""
         self.commands.note()
 
     def action_delete(self) -> None:
-        """Deletes the marked runs, else this one, after a question."""
         self.commands.delete()
 
     def action_queue(self) -> None:
-        """Holds the queue, or lets it continue."""
         self.commands.toggle_queue()
 
     # ------------------------------------------------------------------ marking and comparing
@@ -437,7 +422,7 @@ class RunsPane(Pane):
             found = index.sweep_runs(self.every, self.current.sweep)
         elif not self.query_text:
             self.notice(
-                f"Filter with {self._key('runs.filter')} first, or select a run of a sweep: this marks "
+                f"Filter with {self.keys('runs.filter')} first, or select a run of a sweep: this marks "
                 "the runs that the filter shows, or all runs of that sweep."
             )
             return

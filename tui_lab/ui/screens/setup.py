@@ -3,6 +3,7 @@ machine, and the key that starts the run. A narrow window shows one list at a ti
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +13,7 @@ from textual.containers import Container, Vertical
 from textual.widgets import OptionList
 
 from tui_lab.core.errors import LabError
-from tui_lab.ui.actions.registry import bindings, first_key, keys_of
+from tui_lab.ui.actions.registry import bindings, first_key
 from tui_lab.ui.screens import setup_items as items
 from tui_lab.ui.screens.memory_fit import MemoryFit
 from tui_lab.ui.screens.pane import Pane
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tui_lab.models.catalog import Entry
     from tui_lab.recipes.presets import Preset
-    from tui_lab.runs.folder import Run
+    from tui_lab.recipes.recipe import Recipe
     from tui_lab.ui.views.recipe_summary import RecipeSummary
     from tui_lab.ui.widgets.form import FieldsForm
     from tui_lab.ui.widgets.preview import Preview
@@ -42,8 +43,6 @@ class SetupPane(Pane):
     DEFAULT_CSS = """
     SetupPane #body { height: 1fr; layout: vertical; }
     SetupPane #sections { height: 1fr; }
-    SetupPane .part { height: 1fr; display: none; }
-    SetupPane .part.-active { display: block; }
     SetupPane #data Chooser { height: 6; }
     SetupPane #data Chooser .foot { height: 1; }
     SetupPane #summary { height: 9; max-height: 43%; }
@@ -173,15 +172,12 @@ class SetupPane(Pane):
         else:
             self.notice("No preset can be read: reinstall tui-lab, or see `tui-lab presets`.", "error")
 
-    @work(thread=True, group="catalog", description="read the catalog", exit_on_error=False)
     def _load_models(self) -> None:
         from tui_lab.models import catalog
 
-        entries = catalog.load()
-        self.app.call_from_thread(self._show_models, entries)
+        self.in_thread(catalog.load, self._show_models, "catalog")
 
     def _show_models(self, entries: list[Entry]) -> None:
-
         self._entries = entries
         chooser = self.query_one("#model-list", Chooser)
         chooser.chosen = str(self.values.get("model", ""))
@@ -247,8 +243,7 @@ class SetupPane(Pane):
             self.memory.budget,
             self.memory.data,
         )
-        keymap = self.keymap
-        self.summary_view.show(self.summary, keys_of("setup.start", keymap), keys_of("setup.copy", keymap))
+        self.summary_view.show(self.summary, self.keys("setup.start"), self.keys("setup.copy"))
         self.memory.show()
         self.form.set_advice(self._advice())
 
@@ -300,16 +295,12 @@ class SetupPane(Pane):
         self._ask("models" if event.chooser.id == "model-list" else "data")
 
     def _ask(self, section: str) -> None:
-        from tui_lab.ui.widgets.dialogs import AskText
-
         if section == "models":
             question, example = "Model: a local folder or a hub id", "Qwen/Qwen3-0.6B  or  ~/models/mine"
         else:
             question = "Data: a JSON, JSONL, CSV, Parquet or text file, a folder, or a hub name"
             example = "~/data/train.jsonl"
-        self.app.push_screen(
-            AskText(question, placeholder=example), lambda name: self._named(section, name or "")
-        )
+        self.ask(question, "", partial(self._named, section), example)
 
     def _named(self, section: str, name: str) -> None:
 
@@ -400,57 +391,53 @@ class SetupPane(Pane):
             self.app.copy_to_clipboard(self.summary.command)
             self.notice(f"Copied, if the terminal allows it:\n{self.summary.command}")
 
-    @work(thread=True, exclusive=True, group="queue", description="queue the run", exit_on_error=False)
+    def _valid_recipe(self, refusal: str) -> Recipe | None:
+        """The recipe; None if it cannot be run, and then a message says why."""
+        if self.summary is None or self.summary.recipe is None or self.summary.refusals:
+            if self.summary is not None:
+                self.notice(f"{refusal}:\n" + "\n".join(self.summary.refusals), "error")
+            return None
+        return self.summary.recipe
+
     def action_queue(self) -> None:
         """Puts what is chosen into the queue, which begins unless it is held."""
+        if (recipe := self._valid_recipe("Not queued")) is not None:
+            self.in_thread(partial(self._queue, recipe), self._queued, "queue")
+
+    def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
         from tui_lab.runs.queue import queue
 
-        if self.summary is None:
-            return
-        if self.summary.refusals or self.summary.recipe is None:
-            text = "Not queued:\n" + "\n".join(self.summary.refusals)
-            self.app.call_from_thread(self.notice, text, "error")
-            return
-        try:
-            environment = self.memory.launch_environment() or {}
-            (run,) = queue.add([self.summary.recipe], gpus=environment.get(queue.GPUS_ENV))
-            held = queue.read().held
-            child = None if held else queue.start_runner()
-        except LabError as error:
-            self.app.call_from_thread(self.notice, error, "error")
-            return
-        if child is not None:
-            self.app.call_from_thread(self.lab.adopt, child)
-        runs_keys = keys_of("app.runs", self.keymap)
+        environment = self.memory.launch_environment() or {}
+        (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
+        held = queue.read().held
         state = "The queue is held: " if held else ""
-        self.app.call_from_thread(self.notice, f"Queued as {run.id}. {state}{runs_keys} shows it.")
+        text = f"Queued as {run.id}. {state}{self.keys('app.runs')} shows it."
+        return text, None if held else queue.start_runner()
+
+    def _queued(self, result: tuple[str, subprocess.Popen[bytes] | None]) -> None:
+        text, child = result
+        if child is not None:
+            self.lab.adopt(child)
+        self.notice(text)
 
     def action_make_fit(self) -> None:
-        """Applies the best remedy, or takes it back."""
         self.memory.apply_or_undo()
 
     def action_ways(self) -> None:
-        """Lists everything that makes the recipe fit."""
         self.memory.list_ways()
 
     def action_exact(self) -> None:
-        """Counts the memory of two steps exactly."""
         self.memory.count_memory()
 
     def action_calibrate(self) -> None:
-        """Measures ten steps on this machine."""
         self.memory.measure_speed()
 
     def action_next_gpu(self) -> None:
-        """Takes the next GPU of this machine."""
         self.memory.choose_next_gpu()
 
     def action_start(self) -> None:
         """Starts the run, after a question when another one is in progress."""
-        if self._starting or self.summary is None:
-            return
-        if self.summary.refusals or self.summary.recipe is None:
-            self.notice("Not started:\n" + "\n".join(self.summary.refusals), "error")
+        if self._starting or self._valid_recipe("Not started") is None:
             return
         if self.memory.is_too_large():
             self.memory.ask_how(start=True)
@@ -460,39 +447,25 @@ class SetupPane(Pane):
     def start_without_question(self) -> None:
         """Starts the run, whether it fits or not."""
         if live := self.lab.live_runs():
-            from tui_lab.ui.widgets.dialogs import Confirm
-
             runs = "A run is" if live == 1 else f"{live} runs are"
-            self.app.push_screen(
-                Confirm(
-                    f"{runs} in progress. Another one shares the machine and both get slower; "
-                    f"{keys_of('setup.queue', self.keymap)} lets it wait its turn instead.",
-                    yes="start",
-                ),
-                self._start_answered,
+            question = (
+                f"{runs} in progress. Another one shares the machine and both get slower; "
+                f"{self.keys('setup.queue')} lets it wait its turn instead."
             )
+            self.confirm(question, "start", "no", self._start)
         else:
             self._start()
 
-    def _start_answered(self, yes: bool | None) -> None:
-        if yes:
-            self._start()
-
-    @work(thread=True, exclusive=True, group="start", description="start the run", exit_on_error=False)
     def _start(self) -> None:
+        self._starting = True
+        self.in_thread(self._launch, lambda started: self.lab.open_run(*started), "start")
+
+    def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
         from tui_lab.runs import folder, launch
 
         assert self.summary is not None and self.summary.recipe is not None
-        self._starting = True
         try:
             run = folder.create(self.summary.recipe)
-            process = launch.start(run, environment=self.memory.launch_environment())
-        except LabError as error:
-            self.app.call_from_thread(self.notice, error, "error")
-        else:
-            self.app.call_from_thread(self._started, run, process)
+            return run.id, launch.start(run, environment=self.memory.launch_environment())
         finally:
             self._starting = False
-
-    def _started(self, run: Run, process: subprocess.Popen[bytes]) -> None:
-        self.lab.open_run(run.id, process)

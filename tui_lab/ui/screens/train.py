@@ -40,10 +40,7 @@ class TrainPane(RunPane):
     AUTO_FOCUS = ""
     BINDINGS = bindings("train")
     DEFAULT_CSS = """
-    TrainPane #parts { height: 1fr; }
-    TrainPane .part { height: 1fr; display: none; padding: 0 1; }
-    TrainPane .part.-active { display: block; }
-    TrainPane.-grid TabBar { display: none; }
+    TrainPane .part { padding: 0 1; }
     TrainPane.-grid #parts {
         layout: grid; grid-size: 24 3; grid-rows: 5fr 4fr 3fr; grid-columns: 1fr; grid-gutter: 0;
     }
@@ -52,8 +49,7 @@ class TrainPane(RunPane):
     TrainPane.-grid #loss, TrainPane.-grid #retention { column-span: 12; }
     TrainPane.-grid #memory { column-span: 9; }
     TrainPane.-grid .text { column-span: 8; margin-right: 1; }
-    TrainPane .text { border-top: solid $border-blurred; border-title-color: $primary; padding: 0; }
-    TrainPane .text:focus-within { border-top: heavy $primary; }
+    TrainPane .text { padding: 0; }
     """
 
     def __init__(self) -> None:
@@ -108,7 +104,7 @@ class TrainPane(RunPane):
             str(self.watcher.run.path),
             self._log_tail(),
             self._resume_key(),
-            self._keys("app.setup"),
+            self.keys("app.setup"),
         )
         about += cost.about(state, self.status, self.lab.now(self.watcher.run))
         about += about_machine(state)
