@@ -128,7 +128,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 await self._wake.wait()
                 continue
             prompt = missing[0]
-            ask = GenerateRequest(
+            request = GenerateRequest(
                 settings.prompts[prompt],
                 settings.lanes,
                 system=settings.system,
@@ -137,7 +137,7 @@ class Blind(Modal[votes.VoteSummary | None]):
                 cut=True,
             )
             try:
-                first, second = await self._client.generate(ask, lambda _event: None)
+                first, second = await self._client.generate(request, lambda _event: None)
             except LabError as error:
                 self._failed = str(error)
             else:

@@ -96,7 +96,7 @@ class Inspector(Modal[None]):
 
 
 def inspect_lane(
-    client: PlaygroundClient, ask: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
+    client: PlaygroundClient, request: GenerateRequest, done: LaneDone, beams: Sequence[Beams] = ()
 ) -> Inspector:
     """The inspector over a lane that the playground decoded: it requests what the lane did not bring, and
     what the base and the adapters beside it make of every token."""
@@ -109,13 +109,13 @@ def inspect_lane(
     async def details() -> tuple[LaneDone, list[Beams]]:
         steps: list[Beams] = []
 
-        def hear(event: GenerationEvent) -> None:
+        def on_event(event: GenerationEvent) -> None:
             if isinstance(event, Beams):
                 steps.append(event)
 
-        # alone in its batch, from the same seed, it says the same again (but for rounding in half precision)
+        # alone in its batch, the same seed gives the same text (but for rounding in half precision)
         again = await client.generate(
-            msgspec.structs.replace(ask, lanes=(done.description,), details=True), hear
+            msgspec.structs.replace(request, lanes=(done.description,), details=True), on_event
         )
         return merged(done, again[0]), steps
 
@@ -124,7 +124,7 @@ def inspect_lane(
 
 
 def merged(done: LaneDone, again: LaneDone) -> LaneDone:
-    """The lane with the details of another decoding of it, as far as both say the same."""
+    """The lane with the details of another decoding of it, as far as both have the same tokens."""
     same = 0
     for ours, theirs in zip(done.token_ids, again.token_ids, strict=False):
         if ours != theirs:
