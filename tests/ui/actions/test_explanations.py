@@ -117,3 +117,7 @@ async def test_a_pane_lists_its_own_terms_and_a_finds_all() -> None:
         await pilot.press("a")
         await until(lambda: len(app.screen.query_one("OptionList").options) == len(read()))  # type: ignore[attr-defined]
         assert count < len(read())
+        await pilot.press("f1")
+        await until(lambda: "Show what each pane is for" in screen_text(app), what="the page of the keys")
+        await pilot.press("f10", "f10")
+        await until(lambda: app.screen is app.screen_stack[0], what="a page's own key closes the help")

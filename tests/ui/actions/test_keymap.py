@@ -182,17 +182,26 @@ async def test_the_users_keys_are_in_force_and_shown_everywhere() -> None:
 
 
 def test_former_ids_of_actions_still_work() -> None:
-    former = {"choose.start": "G", "app.tune": "f13", "keep.compare": "v", "runs.keep": "i"}
+    former = {
+        "choose.start": "G",
+        "app.tune": "f13",
+        "keep.compare": "v",
+        "runs.keep": "i",
+        "explain.all": "f14",
+        "app.explain": "f15",
+    }
     keys, problems = checked(former)
     assert keys == {
         "setup.start": "G",
         "app.train": "f13",
         "retention.playground": "v",
         "runs.retention": "i",
+        "help.all": "f14",
+        "app.explain": "f15",
     }
     assert problems == []
     assert old_names(former)[0] == "keys: choose.start is now called setup.start; the old name still works"
-    assert len(old_names(former)) == 4 and old_names(keys) == []
+    assert len(old_names(former)) == 5 and old_names(keys) == []
     assert checked({"tune.stop": "z", "train.stop": "y"})[0] == {"train.stop": "y"}
 
 
