@@ -217,7 +217,7 @@ class HelpScreen(ListDialog[None]):
     @property
     def labels_now(self) -> dict[str, str]:
         """A page's key leads back from it to the keys."""
-        return {self.page: "All keys"} if self.page == "whether" else {}
+        return {"whether": "All keys"} if self.page == "whether" else {}
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "everything" and self.page != "terms":
