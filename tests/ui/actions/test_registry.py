@@ -82,9 +82,9 @@ def test_the_help_names_every_key() -> None:
 
 
 def test_the_help_shows_only_lines_with_the_words() -> None:
-    text = help_content("train", words="checkpoint save").plain
+    text = help_content("train", query="checkpoint save").plain
     assert "Save a checkpoint" in text and "Setup\n" not in text
-    assert "Nothing here has" in help_content("train", words="zebra").plain
+    assert "Nothing here has" in help_content("train", query="zebra").plain
 
 
 def test_keys_as_people_read_them() -> None:
