@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
+from textual.containers import ScrollableContainer
 from textual.content import Content
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import OptionList, Static
@@ -54,7 +54,7 @@ class Dialog(Modal[ScreenResultType]):
     Dialog { align: center middle; }
     Dialog > .dialog {
         width: 104; max-width: 100%; height: auto; max-height: 90%; padding: 0 1; background: $panel;
-        border: round $primary; overflow-y: auto; scrollbar-size-vertical: 1;
+        border: round $primary; overflow: hidden auto; scrollbar-size-vertical: 1;
     }
     Dialog Static { width: 1fr; height: auto; }
     Dialog OptionList, Dialog OptionList:focus {
@@ -71,7 +71,7 @@ class Dialog(Modal[ScreenResultType]):
         return ""
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog", can_focus=self.SCROLLS):
+        with ScrollableContainer(classes="dialog", can_focus=self.SCROLLS):
             yield from self.compose_body()
 
     def compose_body(self) -> ComposeResult:

@@ -46,7 +46,7 @@ class ExportScreen(Dialog[None]):
 
     DEFAULT_CSS = """
     ExportScreen > .dialog { overflow-y: hidden; }
-    ExportScreen OptionList, ExportScreen OptionList:focus { max-height: 100%; }
+    ExportScreen OptionList, ExportScreen OptionList:focus { text-wrap: wrap; }
     ExportScreen #how { height: 2; margin: 1 0 0 0; padding: 0 1; }
     ExportScreen VerticalScroll { height: auto; max-height: 50vh; margin: 1 0 0 0; padding: 0 1; }
     """
