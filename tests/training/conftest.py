@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import imports as accelerate_imports
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -37,6 +39,15 @@ def warm_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """The runs of all other tests are forked from a process that has imported the libraries."""
     if "cold_start" not in request.fixturenames:
         monkeypatch.setattr(launch, "subprocess", Opener)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_looked_up_once() -> Iterator[None]:
+    """accelerate asks the file system forty times a training which packages there are: here once each."""
+    cached = functools.cache(accelerate_imports._is_package_available)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(accelerate_imports, "_is_package_available", cached)
+        yield
 
 
 @pytest.fixture(scope="session")
