@@ -13,12 +13,17 @@ from tests.decoding.test_parity import lockstep
 from tui_lab.decoding.strategies import Contrastive, Greedy, Sample
 
 
-def states_and_logits(model: Any, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hidden states after the final norm of all positions (T, H) and logits of the next token (V,)."""
-    with torch.no_grad():
-        inner = getattr(model, model.base_model_prefix)(torch.tensor([ids]), use_cache=False)
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
-    return inner.last_hidden_state[0], logits
+@torch.no_grad()
+def states(model: Any, ids: list[int]) -> torch.Tensor:
+    """Hidden states after the final norm of all positions (T, H)."""
+    inner = getattr(model, model.base_model_prefix)(torch.tensor([ids]), use_cache=False)
+    return inner.last_hidden_state[0]
+
+
+@torch.no_grad()
+def next_logits(model: Any, ids: list[int]) -> torch.Tensor:
+    """Logits of the next token (V,)."""
+    return model(torch.tensor([ids]), use_cache=False).logits[0, -1]
 
 
 def slow_contrastive(
@@ -26,12 +31,12 @@ def slow_contrastive(
 ) -> list[int]:
     ids = list(prompt)
     while len(ids) < len(prompt) + new:
-        context, logits = states_and_logits(model, ids)
-        probabilities = torch.softmax(logits.double(), 0)
+        context = states(model, ids)
+        probabilities = torch.softmax(next_logits(model, ids).double(), 0)
         ranked = sorted(range(len(probabilities)), key=lambda v: -float(probabilities[v]))[:k]
         scores = []
         for candidate in ranked:
-            state = states_and_logits(model, [*ids, candidate])[0][-1].double()
+            state = states(model, [*ids, candidate])[-1].double()
             likeness = max(float(state @ past / (state.norm() * past.norm())) for past in context.double())
             scores.append((1 - alpha) * float(probabilities[candidate]) - alpha * likeness)
         ids.append(ranked[max(range(k), key=lambda i: scores[i])])

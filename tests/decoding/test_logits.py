@@ -88,13 +88,11 @@ def test_draws_invert_the_distribution(several: list[Sample], seed: int) -> None
     all kinds are picked in one call."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(len(several), 700, generator=generator) * 3
-    plan = SamplingPlan.of(several, logits.device)
     points = 100
-    counts = torch.zeros_like(logits)
-    for i in range(points):
-        uniform = torch.full((len(plan.sampled),), (i + 0.5) / points, dtype=torch.float64)
-        tokens = pick(logits, plan, uniform)
-        counts[torch.arange(len(several)), tokens] += 1
+    plan = SamplingPlan.of([s for s in several for _ in range(points)], logits.device)
+    uniform = (torch.tensor(plan.sampled, dtype=torch.float64) % points + 0.5) / points
+    tokens = pick(logits.repeat_interleave(points, 0), plan, uniform).view(len(several), points)
+    counts = torch.zeros_like(logits).scatter_add_(1, tokens, torch.ones(tokens.shape))
     for row, s in enumerate(several):
         expected = warp(logits[row], s)[0]
         assert (counts[row] / points - expected).abs().max() < 1.01 / points + 1e-5
@@ -164,9 +162,8 @@ def test_ties_at_the_limit_equal_transformers(top_k: int) -> None:
     """Logits in bfloat16 tie all the time: every token as probable as the k-th stays."""
     logits = torch.arange(602).div(7, rounding_mode="floor").float()
     assert torch.allclose(warp(logits, Sample(top_k=top_k))[0], exact(logits, Sample(top_k=top_k)), atol=1e-6)
-    plan = SamplingPlan.of([Sample(top_k=top_k)], logits.device)
-    tokens = {
-        int(pick(logits.unsqueeze(0) / 1e4, plan, torch.tensor([u], dtype=torch.float64)))
-        for u in torch.linspace(0, 0.9999, 1500).tolist()
-    }
+    draws = 1500
+    plan = SamplingPlan.of([Sample(top_k=top_k)] * draws, logits.device)
+    uniform = torch.linspace(0, 0.9999, draws, dtype=torch.float64)[: len(plan.sampled)]
+    tokens = set(pick((logits / 1e4).repeat(draws, 1), plan, uniform).tolist())
     assert (len(tokens) == -(-top_k // 7) * 7) or (top_k == 1 and len(tokens) == 1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import commands, folder, launch
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.queue import queue
+from tui_lab.runs.queue import runner as runner_module
 from tui_lab.runs.queue.runner import Runner
 from tui_lab.runs.state import Watcher
 
@@ -26,6 +28,37 @@ def directory(runs_dir: Path, fake_worker: None, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("FAKE_STEP_S", "0.01")
     yield runs_dir
     stop_all(runs_dir)
+
+
+class ThreadRunner:
+    """As much of the queue's process as its starters use, in a thread."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self._thread = threading.Thread(target=Runner(directory, descriptor).go, daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float) -> int:
+        self._thread.join(timeout)
+        assert not self._thread.is_alive()
+        return 0
+
+
+class Opener:
+    """Stands in for the module ``subprocess`` in ``queue``."""
+
+    DEVNULL, STDOUT = subprocess.DEVNULL, subprocess.STDOUT
+
+    @staticmethod
+    def Popen(arguments: list[str], *, pass_fds: tuple[int], **_: object) -> ThreadRunner:
+        return ThreadRunner(Path(arguments[-2]), os.dup(pass_fds[0]))
+
+
+@pytest.fixture
+def runner_in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue's runner in this process, at once instead of after half a second."""
+    monkeypatch.setattr(queue, "subprocess", Opener)
+    monkeypatch.setattr(runner_module, "POLL_S", 0.03)
+    monkeypatch.setattr(runner_module, "OTHERS_POLL_S", 0.05)
 
 
 def stop_all(directory: Path) -> None:
@@ -74,7 +107,9 @@ def test_one_after_the_other_and_then_it_leaves(directory: Path) -> None:
     )
 
 
-def test_a_crash_and_a_stop_do_not_end_the_queue(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_and_a_stop_do_not_end_the_queue(
+    directory: Path, runner_in_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_END", "crash")
     queue.add([Recipe(max_steps=4)], directory)
     child = start(directory)
@@ -108,13 +143,13 @@ def test_a_killed_runner_goes_on_where_the_queue_is(directory: Path, monkeypatch
     assert began(second, directory) > Watcher(Run(directory / first.id)).read_all().updated_at
 
 
-def test_a_run_started_by_hand_is_let_end_first(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_started_by_hand_is_let_end_first(directory: Path, runner_in_thread: None) -> None:
     by_hand = folder.create(Recipe(max_steps=10_000), directory)
     child = launch.start(by_hand)
     queue.add([Recipe(max_steps=2)], directory)
     runner = start(directory)
     until(lambda: "started outside the queue" in queue.describe(directory), "it says what it waits for")
-    time.sleep(1)
+    time.sleep(0.3)  # six looks of the runner
     assert states(directory) == ["queued"]
     queue.release(directory, waits=False)  # unless one wants both at once
     until(lambda: states(directory) == ["done"], "beside the other")
@@ -124,7 +159,9 @@ def test_a_run_started_by_hand_is_let_end_first(directory: Path, monkeypatch: py
     runner.wait(timeout=20)
 
 
-def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(directory: Path) -> None:
+def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(
+    directory: Path, runner_in_thread: None
+) -> None:
     queue.add([Recipe(max_steps=2)], directory)
     queue.hold(directory)
     assert start(directory).wait(timeout=30) == 0
