@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import io
@@ -15,8 +16,7 @@ from typing import Any, get_type_hints
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tui_lab.cli import jobs
-from tui_lab.core import job_protocol, records
+from tui_lab.core import job_client, job_protocol, records
 from tui_lab.core.errors import LabError
 
 # read when torch is loaded: the models of the tests are so small that two threads mostly wait for each
@@ -63,6 +63,8 @@ def _freeze() -> None:
     gc.collect()
     gc.freeze()
     _freeze.modules = len(sys.modules)  # type: ignore[attr-defined]
+    # apps are large circles: with Python's thresholds the lab's tests spend a quarter of their time here
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture
@@ -84,35 +86,37 @@ def fake_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(FAKE_WORKER), before])))
 
 
+def run_job_here(
+    module: str,
+    request: Any,
+    _on_progress: object = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    answer: Any = dict,
+) -> Any:
+    """What a job answers, computed in this process. Takes the arguments of job_client.run_job."""
+    assert not environment
+    out = io.StringIO()
+    job = importlib.import_module(module)
+    handle = getattr(job, "handle", None) or job.preview
+    request_type = next(iter(get_type_hints(handle).values()))
+    job_protocol.run(handle, io.StringIO(records.to_json(request) + "\n"), out, request_type)
+    last = json.loads(out.getvalue().splitlines()[-1])
+    if last["kind"] == "error":
+        raise LabError(last["message"])
+    return records.from_plain(last["answer"], answer, "the answer")
+
+
 @pytest.fixture
 def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line's jobs answer in this process, which has the libraries: seconds less a job. That each
-    job is a program which answers: tests/cli/test_jobs.py and tests/core/test_job_client.py."""
+    """The jobs of the command line and of the lab answer in this process, which has the libraries: seconds
+    less a job. That each job is a program which answers: tests/cli/test_jobs.py and
+    tests/core/test_job_client.py."""
 
-    def run_job(
-        module: str, request: Any, environment: Mapping[str, str] | None = None, *, answer: Any = dict
-    ) -> Any:
-        assert not environment
-        out = io.StringIO()
-        job = importlib.import_module(module)
-        handle = getattr(job, "handle", None) or job.preview
-        request_type = next(iter(get_type_hints(handle).values()))
-        job_protocol.run(handle, io.StringIO(records.to_json(request) + "\n"), out, request_type)
-        last = json.loads(out.getvalue().splitlines()[-1])
-        if last["kind"] == "error":
-            raise LabError(last["message"])
-        return records.from_plain(last["answer"], answer, "the answer")
+    async def run_job(*arguments: Any, **options: Any) -> Any:
+        return await asyncio.to_thread(run_job_here, *arguments, **options)
 
-    monkeypatch.setattr(jobs, "run_job", run_job)
-
-
-@pytest.fixture
-def playground_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients of the playground start its server in a thread of this process: seconds less than a child."""
-    from tests.playground.in_process import ThreadProcess
-    from tui_lab.playground import client
-
-    monkeypatch.setattr(client, "spawn", ThreadProcess.start)
+    monkeypatch.setattr(job_client, "run_job", run_job)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,9 @@ from textual.css import stylesheet
 from textual.css.model import RuleSet
 from textual.css.tokenize import Token
 
+from tui_lab.core import job_client
 from tui_lab.hardware import memory_budget
+from tui_lab.ui.screens.playground import PlaygroundPane
 from tui_lab.ui.views.welcome import MARK
 
 # After each key the pilot waits until the app has done nothing for 20 ms, twice; a quarter of that shows it
@@ -66,3 +69,24 @@ def been_here(tmp_path: Path) -> Path:
 def plenty_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether a run is asked about before it starts does not depend on how full this machine is."""
     monkeypatch.setattr(memory_budget, "available_bytes", lambda *_: 64 << 30)
+
+
+@pytest.fixture
+def warm_up() -> None:
+    """For tests of the playground process: Playground starts it with the bundled model."""
+
+
+@pytest.fixture(autouse=True)
+def no_processes_beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setup and Playground start processes that most tests have no use for, each seconds of work."""
+    run_job = job_client.run_job
+
+    async def run_job_unless_preview(module: str, *request: Any, **options: Any) -> Any:
+        if module == "tui_lab.data.preview":
+            await asyncio.Event().wait()
+        return await run_job(module, *request, **options)
+
+    if "jobs_here" not in request.fixturenames:
+        monkeypatch.setattr(job_client, "run_job", run_job_unless_preview)
+    if "warm_up" not in request.fixturenames:
+        monkeypatch.setattr(PlaygroundPane, "_warm_up", lambda _pane: None)

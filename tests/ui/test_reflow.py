@@ -91,8 +91,7 @@ async def test_choose_keeps_lists_and_a_field_that_is_edited() -> None:
         assert app.focused is typing and typing.value == typed and typing.region.area > 0
 
 
-async def test_compare_keeps_prompt_and_lane(monkeypatch: Any) -> None:
-    monkeypatch.setattr(PlaygroundPane, "_warm_up", lambda self: None)  # needs no model
+async def test_compare_keeps_prompt_and_lane() -> None:
     app = LabApp(settings=Settings(pane="playground"))
     async with app.run_test(size=(200, 60)) as pilot:
         await until(lambda: isinstance(app.screen, PlaygroundPane) and "contrastive" in screen_text(app))

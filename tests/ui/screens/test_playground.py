@@ -278,7 +278,7 @@ async def test_a_run_that_is_not_there_is_one_sentence() -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_the_real_process_streams_dies_and_comes_back() -> None:
+async def test_the_real_process_streams_dies_and_comes_back(warm_up: None) -> None:
     app = LabApp(pane="playground")
     async with app.run_test(size=(120, 40)) as pilot:
         await until(lambda: app.playground_client.status.loaded, 300)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.ui.helpers import screen_text, until
-from tui_lab.core import job_client
 from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
@@ -36,24 +34,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
     monkeypatch.setattr(launch, "start", start)
     return runs
-
-
-@pytest.fixture
-def preview() -> None:
-    """Asked for by the tests that run the real preview job."""
-
-
-@pytest.fixture(autouse=True)
-def no_preview(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The preview job loads a tokenizer: only the tests of the preview wait for it."""
-    if "preview" in request.fixturenames:
-        return
-
-    async def never(*_: Any, **__: Any) -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    monkeypatch.setattr(job_client, "run_job", never)
 
 
 def pane(app: LabApp) -> SetupPane:
@@ -190,8 +170,7 @@ async def test_a_model_is_typed_and_an_unknown_one_is_named() -> None:
         assert "trains" in screen_text(app)
 
 
-@pytest.mark.slow
-async def test_a_file_is_previewed(preview: None, tmp_path: Path) -> None:
+async def test_a_file_is_previewed(jobs_here: None, tmp_path: Path) -> None:
     rows = [
         {"messages": [{"role": "user", "content": f"[b]Say[/] {i}"}, {"role": "assistant", "content": "yes"}]}
         for i in range(4)
@@ -209,8 +188,7 @@ async def test_a_file_is_previewed(preview: None, tmp_path: Path) -> None:
         assert pane(app).values["data"] == str(file)
 
 
-@pytest.mark.slow
-async def test_a_file_that_is_not_there_is_said(preview: None, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_there_is_said(jobs_here: None, tmp_path: Path) -> None:
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(app)
