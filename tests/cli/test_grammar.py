@@ -8,9 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tui_lab.cli.commands import handler
-from tui_lab.cli.grammar import parser
-from tui_lab.cli.grammar_models import EXPORT_KINDS
+from tui_lab.cli.grammar import EXPORT_KINDS, handler, parser
 from tui_lab.export import records
 from tui_lab.runs.queue.sweep import CRITERIA
 
@@ -39,7 +37,7 @@ def test_every_command_has_a_function_help_and_exit_codes(name: str) -> None:
 
 def test_the_lab_is_the_command_without_a_name() -> None:
     args = parser().parse_args([])
-    assert (args.handler, args.command, args.runs_dir) == ("lab", None, None)
+    assert (args.handler, args.command, args.runs_dir) == ("lab.open_lab", None, None)
 
 
 @pytest.mark.parametrize("words", [["--runs-dir", "x", "runs"], ["runs", "--runs-dir", "x"]])

@@ -1,156 +1,146 @@
 """The grammar of the command line: commands, options and help. Every start of the command line builds it, so
-neither this module nor what it imports loads a library; see :mod:`tui_lab.cli.commands` for the code."""
+neither this module nor what it imports loads a library. A command names its function as module.function of
+:mod:`tui_lab.cli`; the module is imported when the command runs."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from tui_lab import __version__
-from tui_lab.cli.grammar_models import add_model_commands
 from tui_lab.cli.options import (
-    EXIT_CODES,
     CommandGroup,
-    HelpFormatter,
-    add_detach_option,
+    Parser,
+    add_allow_large_option,
     add_lab_options,
+    add_model_options,
     add_recipe_options,
-    add_run_argument,
     add_runs_dir_option,
     add_set_option,
-    add_sweep_option,
     seconds,
-    whole_number,
 )
 
-EXAMPLES = """examples:
+Handler = Callable[[argparse.Namespace], int]
+
+#: The keys of :data:`tui_lab.export.records.KINDS`, which is not imported here.
+EXPORT_KINDS = ("adapter", "merged", "modelfile", "gguf")
+#: As in :mod:`tui_lab.runs.queue.sweep`, which is not imported here.
+SWEEP_CRITERIA = ("validation", "acquisition", "retention", "time")
+
+
+def handler(name: str) -> Handler:
+    """The function of a command: it takes the parsed arguments and returns the exit code."""
+    module, _, function = name.partition(".")
+    found: Handler = getattr(import_module(f"tui_lab.cli.{module}"), function)
+    return found
+
+
+def parser() -> Parser:
+    """The whole grammar. ``handler`` of the parsed arguments names the command's function."""
+    top = Parser(
+        prog="tui-lab",
+        description="A terminal lab for small language models. Without a command it opens the lab.",
+        examples="""\
   tui-lab                                  opens the lab
   tui-lab train                            the default: the bundled model learns to talk like a pirate
   tui-lab train --model Qwen/Qwen2.5-0.5B --preset starter --data rows.jsonl --set lora_r=32
   tui-lab data preview rows.jsonl          shows rows as the model sees them
-  tui-lab runs                             lists the runs; `tui-lab watch latest` follows the newest"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole grammar. ``handler`` of the parsed arguments names the command's function."""
-    top = argparse.ArgumentParser(
-        prog="tui-lab",
-        description="A terminal lab for small language models. Without a command it opens the lab.",
-        epilog=f"{EXAMPLES}\n\n{EXIT_CODES}",
-        formatter_class=HelpFormatter,
+  tui-lab runs                             lists the runs; `tui-lab watch latest` follows the newest""",
     )
-    top.set_defaults(handler="lab")
+    top.set_defaults(handler="lab.open_lab")
     top.add_argument("--version", action="version", version=f"tui-lab {__version__}")
     add_lab_options(top)
-    add_runs_dir_option(top, subcommand=False)
+    add_runs_dir_option(top)
     commands = CommandGroup(top, "commands", required=False)
     _add_run_commands(commands)
     _add_show_commands(commands)
     _add_queue_commands(commands)
-    add_model_commands(commands)
+    _add_model_commands(commands)
+    _add_export(commands)
     _add_lab_commands(commands)
     return top
 
 
 def _add_run_commands(commands: CommandGroup) -> None:
-    train = commands.add("train", "fine-tune a model and follow the run", runs=True)
+    train = commands.add("train", "train.train", "fine-tune a model and follow the run", runs_dir=True)
     add_recipe_options(train)
-    train.add_argument(
-        "--num-processes", type=whole_number, metavar="N", help="processes that share each step, one per GPU"
+    train.count("--num-processes", "processes that share each step, one per GPU")
+    train.option("--accelerate-config", "FILE", "accelerate's config file (FSDP, DeepSpeed, machines)", None)
+    train.option(
+        "--report-to", "NAMES", "also report to tensorboard, wandb or trackio (comma-separated)", None
     )
-    train.add_argument(
-        "--accelerate-config", metavar="FILE", help="accelerate's own config file (FSDP, DeepSpeed, machines)"
-    )
-    train.add_argument(
-        "--report-to", metavar="NAMES", help="also report to tensorboard, wandb or trackio (comma-separated)"
-    )
-    add_sweep_option(train)
-    train.add_argument("--queue", action="store_true", help="add it to the queue: see `tui-lab queue`")
-    add_detach_option(train)
-    train.add_argument(
-        "--dry-run", action="store_true", help="show what would be trained, how and why; start nothing"
-    )
-
-    watch = commands.add("watch", "follow a run that was started before", runs=True)
-    resume = commands.add("resume", "continue a run that was stopped or crashed", runs=True)
-    add_detach_option(resume)
+    train.flag("--queue", "add it to the queue: see `tui-lab queue`")
+    train.flag("--dry-run", "show what would be trained, how and why; start nothing")
+    watch = commands.add("watch", "train.watch", "follow a run that was started before", run=True)
+    resume = commands.add("resume", "train.resume", "continue a run that was stopped or crashed", run=True)
     add_set_option(resume, "change a recipe value from here on; its effect is printed (repeatable)")
-    logs = commands.add("logs", "show what a run wrote: worker.log and its events", runs=True)
-    logs.add_argument("--follow", action="store_true", help="keep printing until the run ends")
-    logs.add_argument(
-        "--lines", type=whole_number, default=20, metavar="N", help="the last N of each (0: all; default 20)"
-    )
+    for sub in (train, resume):
+        sub.flag("--detach", "start the run and return at once")
     for sub in (train, watch, resume):
-        sub.add_argument("--plain", action="store_true", help="print plain sentences, for screen readers")
-        sub.add_argument(
-            "--every", type=seconds, default=10.0, metavar="S",
-            help="with --plain: seconds between sentences (default 10)",
-        )  # fmt: skip
-    steering = {
-        "stop": "end a run after the current step and save what it learned",
-        "pause": "pause a run after the current step",
-        "continue": "continue a paused run",
-        "checkpoint": "save a checkpoint of a run now",
-    }
-    steered = [commands.add(name, help, handler="steer", runs=True) for name, help in steering.items()]
-    for sub in steered:
-        sub.add_argument(
-            "--wait", type=seconds, default=15.0, metavar="S",
-            help="seconds to wait for the run's answer (default 15)",
-        )  # fmt: skip
-    for sub in (watch, resume, logs, *steered):
-        add_run_argument(sub)
+        sub.flag("--plain", "print plain sentences, for screen readers")
+        sub.option("--every", "S", "with --plain: seconds between sentences (default 10)", 10.0, seconds)
+    logs = commands.add("logs", "logs.logs", "show what a run wrote: worker.log and its events", run=True)
+    logs.flag("--follow", "keep printing until the run ends")
+    logs.count("--lines", "the last N of each (0: all; default 20)", 20)
+    for name, help in (
+        ("stop", "end a run after the current step and save what it learned"),
+        ("pause", "pause a run after the current step"),
+        ("continue", "continue a paused run"),
+        ("checkpoint", "save a checkpoint of a run now"),
+    ):
+        steered = commands.add(name, "train.steer", help, run=True)
+        steered.option("--wait", "S", "seconds to wait for the run's answer (default 15)", 15.0, seconds)
 
-    runs = commands.add("runs", "list the runs, newest first", runs=True)
-    runs.add_argument(
-        "--limit", type=whole_number, default=20, metavar="N", help="at most N (0: all; default 20)"
-    )
+    runs = commands.add("runs", "show.runs", "list the runs, newest first", runs_dir=True)
+    runs.count("--limit", "at most N (0: all; default 20)", 20)
     report = commands.add(
         "report",
+        "report.run",
         "write what a run did, cost, learned and kept as Markdown and as one HTML page",
-        runs=True,
+        run=True,
         examples="""\
   tui-lab report latest                            report.md and report.html in the run's folder
   tui-lab report latest --format html --out ~/talk a page without external files
   tui-lab report latest --json                     the same facts for a program
 A run writes its report when it ends; this command adds retention that was measured since.""",
     )
-    add_run_argument(report)
-    report.add_argument("--out", type=Path, metavar="FOLDER", help="the target (default: the run's folder)")
-    report.add_argument(
-        "--format", choices=("md", "html", "both"), default="both", help="what is written (default both)"
-    )
+    report.option("--out", "FOLDER", "the target (default: the run's folder)", None, Path)
+    report.choice("--format", ("md", "html", "both"), "both", "what is written (default both)")
 
 
 def _add_show_commands(commands: CommandGroup) -> None:
-    models = commands.add("models", "list the models that can be fine-tuned")
-    models.add_argument("--all", action="store_true", help="also models that are refused, with the reason")
-    presets = commands.add("presets", "list presets, show one with its comments, or explain all keys")
+    models = commands.add("models", "show.models", "list the models that can be fine-tuned")
+    models.flag("--all", "also models that are refused, with the reason")
+    presets = commands.add(
+        "presets", "show.presets", "list presets, show one with its comments, or explain all keys"
+    )
     presets.add_argument("name", nargs="?", metavar="NAME", help="show this preset")
-    presets.add_argument("--keys", action="store_true", help="every recipe key with its range and meaning")
+    presets.flag("--keys", "every recipe key with its range and meaning")
 
-    data = commands.add("data", "inspect data sets", json=False)
+    data = commands.add("data", "show.data_preview", "inspect data sets", json=False)
     preview = CommandGroup(data, "actions").add(
-        "preview", "show rows as the model sees them, with the trained tokens marked", handler="data preview"
+        "preview", "show.data_preview", "show rows as the model sees them, with the trained tokens marked"
     )
     preview.add_argument("data", metavar="FILE", help="a file, a folder, a bundled set or a hub name")
-    preview.add_argument("--model", default="pocket", metavar="NAME", help="whose tokenizer (default pocket)")
-    preview.add_argument("--format", default="auto", metavar="NAME", help="the rows' format (default auto)")
-    preview.add_argument("--rows", type=whole_number, default=3, metavar="N", help="rows to show (default 3)")
-    preview.add_argument(
-        "--max-length", type=whole_number, default=1024, metavar="N", help="tokens per row at most"
-    )
-    commands.add("locate", "show where everything is stored", runs=True)
-    doctor = commands.add("doctor", "check what this machine can do", runs=True)
-    doctor.add_argument("--online", action="store_true", help="also check that the hub answers")
+    preview.option("--model", "NAME", "whose tokenizer (default pocket)", "pocket")
+    preview.option("--format", "NAME", "the rows' format (default auto)", "auto")
+    preview.count("--rows", "rows to show (default 3)", 3)
+    preview.count("--max-length", "tokens per row at most", 1024)
+    commands.add("locate", "show.locate", "show where everything is stored", runs_dir=True)
+    doctor = commands.add("doctor", "show.doctor", "check what this machine can do", runs_dir=True)
+    doctor.flag("--online", "also check that the hub answers")
 
 
 def _add_queue_commands(commands: CommandGroup) -> None:
     queue = commands.add(
         "queue",
+        "queue.list_queue",
         "run one after another on one GPU",
         json=False,
-        examples="""  tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl
+        examples="""\
+  tui-lab queue add --preset starter --model Qwen/Qwen2.5-0.5B --data rows.jsonl
   tui-lab queue add --sweep learning_rate=1e-4,2e-4 lora_r=8,16
   tui-lab queue list
   tui-lab queue stop                       holds the queue; the current run continues
@@ -158,76 +148,202 @@ def _add_queue_commands(commands: CommandGroup) -> None:
 The queue is a process of its own: it continues without the lab and the terminal.""",
     )
     actions = CommandGroup(queue, "actions")
-
-    def action(name: str, help: str) -> argparse.ArgumentParser:
-        return actions.add(name, help, handler=f"queue {name}", runs=True)
-
-    add = action("add", "append a run, or a whole sweep")
+    add = actions.add("add", "queue.add", "append a run, or a whole sweep", runs_dir=True)
     add_recipe_options(add)
-    add_sweep_option(add)
-    add.add_argument("--hold", action="store_true", help="do not start; `queue start` does")
-    action("list", "show what waits, runs and has ended")
-    remove = action("remove", "remove runs; stop a current run first")
+    add.flag("--hold", "do not start; `queue start` does")
+    actions.add("list", "queue.list_queue", "show what waits, runs and has ended", runs_dir=True)
+    remove = actions.add("remove", "queue.remove", "remove runs; stop a current run first", runs_dir=True)
     remove.add_argument("names", nargs="*", metavar="RUN", help="a run's id or a part of it")
-    remove.add_argument(
-        "--ended", action="store_true", help="all that have ended; their folders are not removed"
+    remove.flag("--ended", "all that have ended; their folders are not removed")
+    start = actions.add(
+        "start",
+        "queue.start",
+        "start the queue, also after a stop or a restart of the machine",
+        runs_dir=True,
     )
-    start = action("start", "start the queue, also after a stop or a restart of the machine")
-    start.add_argument(
-        "--beside", action="store_true",
-        help="do not wait for runs that were started outside the queue: both share the device",
-    )  # fmt: skip
-    action("stop", "start no more runs; the current run continues")
+    start.flag("--beside", "do not wait for runs outside the queue: both share the device")
+    actions.add("stop", "queue.stop", "start no more runs; the current run continues", runs_dir=True)
 
-    sweep = commands.add("sweep", "compare the runs of a sweep and mark the best", runs=True)
+    sweep = commands.add(
+        "sweep", "queue.show_sweep", "compare the runs of a sweep and mark the best", runs_dir=True
+    )
     sweep.add_argument(
         "name", nargs="?", default="latest", metavar="SWEEP", help="a sweep's id or a part (default: latest)"
     )
-    # as in tui_lab.runs.queue.sweep, which is not imported here
-    criteria = ("validation", "acquisition", "retention", "time")
-    sweep.add_argument("--by", choices=criteria, default="validation", help="the criterion (validation)")
+    sweep.choice("--by", SWEEP_CRITERIA, "validation", "the criterion (validation)")
+
+
+def _add_model_commands(commands: CommandGroup) -> None:
+    forecast = commands.add(
+        "forecast",
+        "forecast.run",
+        "estimate what a recipe takes of memory, time, money and energy, and whether it fits",
+        examples="""\
+  tui-lab forecast --model Qwen/Qwen2.5-1.5B                      every preset, on this machine
+  tui-lab forecast --model qwen2.5-1.5b --preset production --gpu "RTX 4090"
+  tui-lab forecast --preset starter --model pocket --probe        counts it, in seconds
+  tui-lab forecast --preset minute --data pirate --calibrate      measures the speed first
+  tui-lab forecast --preset premium --model gemma-2-2b --set max_length=4096 --json
+TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the grams of CO2 per kWh.""",
+    )
+    forecast.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
+    forecast.option("--preset", "NAME", "a preset's name or file (default: a table of all)")
+    add_set_option(forecast, "a recipe value that overrides the preset (repeatable)")
+    forecast.option("--gpu", "CARD", 'a card, such as "RTX 4090", or the number of a GPU here')
+    forecast.option("--data", "NAME", "count the tokens of this data set for the time", None)
+    forecast.flag("--probe", "count two real steps without weights: seconds")
+    forecast.flag("--calibrate", "first measure ten steps for the time")
+    add_allow_large_option(forecast)
+
+    generate = commands.add(
+        "generate",
+        "generate.run",
+        "continue one prompt with several decoding strategies at once",
+        runs_dir=True,
+        examples="""\
+  --lane greedy                            always the most probable token
+  --lane "beam num_beams=4 length_penalty=1 early_stopping=never"
+  --lane "sample seed=1"                   the model's own probabilities
+  --lane "top-k k=50 seed=1"   --lane "top-p p=0.9 seed=1"   --lane "min-p min_p=0.1"
+  --lane "temperature t=0.7 top_k=40 repetition_penalty=1.2"
+  --lane "contrastive alpha=0.6 k=4"
+  --lane "greedy on=base"                  without the adapter, next to lanes with it
+A lane is a strategy with its parameters, its seed and the model it runs on. Without --lane: greedy.
+Sets of lanes: --lanes "six classics" """,
+    )
+    add_model_options(generate)
+    generate.many(
+        "--adapter",
+        "RUN",
+        "a run, adapter folder or hub id; lanes use it unless they set on=base (repeatable: on=tuned2 …)",
+    )
+    generate.option("--prompt", "TEXT", "the question; without it or with `-`: standard input", None)
+    generate.option("--system", "TEXT", "a system prompt")
+    generate.many("--lane", "LANE", "a strategy (repeatable)")
+    generate.option("--lanes", "SET", "a set of lanes")
+    generate.flag("--raw", "continue the text itself: no chat template")
+    generate.option("--max-new-tokens", "N", "tokens per lane (default 128)", 128, int)
+    generate.many("--stop", "TEXT", "end a lane before this text")
+    generate.flag("--four-bit", "load the weights in 4 bits (NF4)")
+
+    retention = commands.add(
+        "retention",
+        "retention.run",
+        "measure what a model knows and what fine-tuning changed",
+        runs_dir=True,
+        examples="""\
+  --suite everyday                         bundled: everyday facts with four choices
+  --suite hellaswag:FOLDER                 a standard suite from local files
+  --suite mmlu@5                           a standard suite from the hub, with five examples
+  --suite mine.jsonl                       your own: rows of question, choices, answer
+  --suite perplexity:text.txt              perplexity of plain text
+An interrupted evaluation continues when the command is repeated; scores of a base model are cached.
+A run stores its results in its own folder.""",
+    )
+    add_model_options(retention)
+    retention.option("--adapter", "RUN", "a run, an adapter folder or a hub id to compare with it")
+    retention.many("--suite", "NAME", "a suite (repeatable)")
+    retention.flag("--list", "list the suites and exit")
+    retention.option("--limit", "N", "at most N items per suite, always the same", 0, int)
+    retention.option(
+        "--threshold", "X", "the required retention (default: the run's own, else 0.9)", 0.0, float
+    )
+    retention.choice(
+        "--quantization",
+        ("auto", "none", "nf4"),
+        "auto",
+        "how the weights are stored (default: as in the run)",
+    )
+    retention.option("--revision", "NAME", "a commit or branch of a hub model")
+    retention.flag("--no-acquisition", "skip the held-out rows of the run's own task")
+
+    strength = commands.add(
+        "strength",
+        "strength.run",
+        "compare what a run gained and kept at several strengths of its adapter",
+        run=True,
+        examples="""\
+  tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite
+  tui-lab strength latest --strengths 0.5,0.7 --keep 0.97
+  tui-lab strength latest --save 0.6               writes adapter-strength-0.60 in the run's folder
+  tui-lab strength latest --save recommended       sweeps, and saves the recommended strength
+Strengths that were measured before are not measured again.""",
+    )
+    strength.option("--suite", "SUITE", "a suite's name or file", "everyday")
+    strength.option("--strengths", "LIST", "such as 0,0.5,1 (default 0 to 1.2 by 0.2)")
+    strength.option("--keep", "SHARE", "the required retention (default 0.95)", 0.95, float)
+    strength.option("--limit", "N", "at most N items (0: all)", 0, int)
+    strength.option("--save", "S", "save at this strength, or at `recommended`")
+
+
+def _add_export(commands: CommandGroup) -> None:
+    export = commands.add(
+        "export",
+        "export.run",
+        "export what a run learned: adapter, merged model, Modelfile or GGUF",
+        run=True,
+        examples="""\
+  tui-lab export latest --as adapter               the adapter, for peft
+  tui-lab export latest --as merged --dtype float32
+  tui-lab export latest --as modelfile             then: ollama create NAME -f FOLDER/Modelfile
+  tui-lab export latest --as gguf                  with llama.cpp's converter (LLAMA_CPP_DIR)
+  tui-lab export latest --as merged --strength 0.6
+Every export is loaded again and compared with the run before it is moved to its place.""",
+    )
+    export.add_argument(
+        "--as", dest="kind", choices=(*EXPORT_KINDS, "script"), metavar="{" + ",".join(EXPORT_KINDS) + "}",
+        required=True, help="the kind of export",
+    )  # fmt: skip
+    export.choice(
+        "--dtype", ("bfloat16", "float32"), "bfloat16", "precision of full weights (default bfloat16)"
+    )
+    export.option("--out", "FOLDER", "the target (default: exports/KIND in the run's folder)")
+    export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
+    export.flag("--with-base", "also copy a base model that is not on the hub")
+    export.flag("--force", "replace an existing export")
 
 
 def _add_lab_commands(commands: CommandGroup) -> None:
     demo = commands.add(
         "demo",
+        "lab.demo",
         "play a demo of the whole lab: setup, train, playground, retention",
         json=False,
-        examples="""  tui-lab demo                     about three minutes: trains two runs on two CPU cores
+        examples="""\
+  tui-lab demo                     about three minutes: trains two runs on two CPU cores
   tui-lab demo --replay            about a minute, from a recording: trains nothing
   tui-lab demo --keep my-demo      stores its runs in that folder
   tui-lab --theme lab-light demo   options of the lab go before the command
 Space pauses the demo, ← and → change the chapter, Q quits; any other key pauses it and goes to
 the lab. Neither network nor GPU is needed. On a slow machine --replay is the quicker way.""",
     )
-    demo.add_argument("--replay", action="store_true", help="play the bundled recording, in about a minute")
-    demo.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the demo's runs in this folder")
-    demo.add_argument(
-        "--patient", action="store_true", help="has no effect any more: the demo always waits for its runs"
-    )
+    demo.flag("--replay", "play the bundled recording, in about a minute")
+    demo.option("--keep", "FOLDER", "keep the demo's runs in this folder", None, Path)
+    demo.flag("--patient", "has no effect any more: the demo always waits for its runs")
 
     replay = commands.add(
         "replay",
+        "lab.replay",
         "play a run that has ended through the lab as if it were live",
         json=False,
-        runs=True,
-        examples="""  tui-lab replay latest                    ten times as fast as the run
+        run=True,
+        examples="""\
+  tui-lab replay latest                    ten times as fast as the run
   tui-lab replay latest --speed 100 --from 200
 On the Train pane: space pauses the replay, + and - change its speed, x ends it.
 Gaps of more than 30 s are cut; the run's folder is not changed.""",
     )
-    add_run_argument(replay)
-    replay.add_argument(
-        "--speed", type=float, default=10.0, metavar="X", help="times as fast as the run (default 10)"
-    )
+    replay.option("--speed", "X", "times as fast as the run (default 10)", 10.0, float)
     replay.add_argument(
         "--from", type=int, default=0, metavar="STEP", dest="from_step", help="start at this step"
     )
 
     settings = commands.add(
         "settings",
+        "settings.run",
         "list the settings with their sources, or set some in the settings file",
-        examples="""  tui-lab settings                         every setting, its value and its source
+        examples="""\
+  tui-lab settings                         every setting, its value and its source
   tui-lab settings theme=lab-light         writes it to the settings file
   tui-lab settings theme=                  removes it: the default applies again
   tui-lab settings keys.train.stop=z       another key for an action
@@ -236,4 +352,4 @@ Gaps of more than 30 s are cut; the run's folder is not changed.""",
     settings.add_argument(
         "changes", nargs="*", metavar="NAME=VALUE", help="set this in the file; NAME= resets it"
     )
-    settings.add_argument("--template", action="store_true", help="print a settings file with comments")
+    settings.flag("--template", "print a settings file with comments")

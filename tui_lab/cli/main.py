@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tui_lab.cli.commands import handler
-from tui_lab.cli.grammar import parser
+from tui_lab.cli.grammar import handler, parser
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_USAGE
 from tui_lab.core.errors import LabError
 

@@ -1,11 +1,13 @@
-"""Exit codes, and the options that several commands share. Every start of the command line imports this
-module, so it imports no other library."""
+"""Exit codes, the parser class and the options that several commands share. Every start of the command line
+imports this module, so it imports no library."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tui_lab.core.errors import LabError
 
@@ -18,13 +20,6 @@ EXIT_CODES = """exit codes:
   2    invalid input (one sentence on stderr); nothing was started
   130  interrupted with Ctrl+C: a started run continues unless it was stopped
   141  the reader of the output closed it; a started run continues"""
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the layout of examples and leaves room for long options."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
 
 
 def whole_number(text: str) -> int:
@@ -47,22 +42,47 @@ def seconds(text: str) -> float:
 whole_number.__name__, seconds.__name__ = "whole number", "number of seconds"
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="machine-readable output")
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the layout of examples and has a wide column for the names of options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
 
 
-def add_runs_dir_option(parser: argparse.ArgumentParser, subcommand: bool = True) -> None:
-    """``--runs-dir``, before the command and after it; the option of a subcommand overrides the other."""
-    parser.add_argument(
-        "--runs-dir", type=Path, metavar="FOLDER", help="the folder of the runs",
-        default=argparse.SUPPRESS if subcommand else None,
-    )  # fmt: skip
+class Parser(argparse.ArgumentParser):
+    """A parser whose help ends with examples and exit codes. Its subparsers are of this class too."""
+
+    def __init__(self, *, examples: str = "", **options: Any) -> None:
+        epilog = f"examples:\n{examples}\n\n{EXIT_CODES}" if examples else EXIT_CODES
+        super().__init__(epilog=epilog, formatter_class=_HelpFormatter, **options)
+
+    def flag(self, name: str, help: str) -> None:
+        """An option without a value."""
+        self.add_argument(name, action="store_true", help=help)
+
+    def option(
+        self, name: str, metavar: str, help: str, default: object = "", type: Callable[[str], object] = str
+    ) -> None:
+        """An option with one value."""
+        self.add_argument(name, metavar=metavar, help=help, default=default, type=type)
+
+    def count(self, name: str, help: str, default: int | None = None, metavar: str = "N") -> None:
+        """An option with a whole number."""
+        self.option(name, metavar, help, default, whole_number)
+
+    def many(self, name: str, metavar: str, help: str, dest: str | None = None) -> None:
+        """An option that can be repeated; its values are a list."""
+        self.add_argument(name, action="append", default=[], metavar=metavar, help=help, dest=dest)
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str, help: str) -> None:
+        """An option with one of a few values."""
+        self.add_argument(name, choices=choices, default=default, help=help)
 
 
 class CommandGroup:
     """Adds subcommands that share options and the layout of their help."""
 
-    def __init__(self, parser: argparse.ArgumentParser, title: str, *, required: bool = True) -> None:
+    def __init__(self, parser: Parser, title: str, *, required: bool = True) -> None:
         metavar = title.removesuffix("s").upper()
         self._subparsers = parser.add_subparsers(
             title=title, metavar=metavar, required=required, dest=metavar.lower()
@@ -71,90 +91,76 @@ class CommandGroup:
     def add(
         self,
         name: str,
+        handler: str,
         help: str,
         *,
-        handler: str = "",
         examples: str = "",
         json: bool = True,
-        runs: bool = False,
-    ) -> argparse.ArgumentParser:
-        """A command. ``handler`` is its key in :mod:`tui_lab.cli.commands` (default: its name), ``json`` and
-        ``runs`` give it --json and --runs-dir."""
-        epilog = f"examples:\n{examples}\n\n{EXIT_CODES}" if examples else EXIT_CODES
-        made: argparse.ArgumentParser = self._subparsers.add_parser(
-            name,
-            help=help,
-            description=f"{help[0].upper()}{help[1:]}.",
-            epilog=epilog,
-            formatter_class=HelpFormatter,
+        runs_dir: bool = False,
+        run: bool = False,
+    ) -> Parser:
+        """A command. ``handler`` is its function in :mod:`tui_lab.cli`, as module.function; ``json``,
+        ``runs_dir`` and ``run`` give it --json, --runs-dir, and an argument RUN with --runs-dir."""
+        description = f"{help[0].upper()}{help[1:]}."
+        made: Parser = self._subparsers.add_parser(
+            name, help=help, description=description, examples=examples
         )
-        made.set_defaults(handler=handler or name)
+        made.set_defaults(handler=handler)
         if json:
-            add_json_option(made)
-        if runs:
-            add_runs_dir_option(made)
+            made.flag("--json", "machine-readable output")
+        if runs_dir or run:
+            add_runs_dir_option(made, default=argparse.SUPPRESS)  # keeps a value given before the command
+        if run:
+            made.add_argument("name", metavar="RUN", help="a run's id, a part of it, its folder, or `latest`")
         return made
 
 
-def add_run_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="RUN", help="a run's id, a part of it, its folder, or `latest`")
+def add_runs_dir_option(parser: Parser, default: str | None = None) -> None:
+    parser.option("--runs-dir", "FOLDER", "the folder of the runs", default, Path)
 
 
-def add_set_option(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help=help)
+def add_set_option(parser: Parser, help: str) -> None:
+    parser.many("--set", "KEY=VALUE", help, dest="settings")
 
 
-def add_allow_large_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow-large", action="store_true", help="accept models over 3 B parameters")
+def add_allow_large_option(parser: Parser) -> None:
+    parser.flag("--allow-large", "accept models over 3 B parameters")
 
 
-def add_detach_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", action="store_true", help="start the run and return at once")
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: Parser) -> None:
     """The model that is loaded, and its precision."""
-    parser.add_argument(
-        "--model", default="", metavar="NAME",
-        help="pocket (default), a catalog name, a run, a folder or a hub id",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
-        help="precision of the weights",
-    )  # fmt: skip
+    parser.option("--model", "NAME", "pocket (default), a catalog name, a run, a folder or a hub id")
+    parser.choice("--dtype", ("auto", "float32", "bfloat16", "float16"), "auto", "precision of the weights")
     add_allow_large_option(parser)
 
 
-def add_sweep_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--sweep", nargs="+", action="extend", default=[], metavar="KEY=V,V",
-        help="one run for every combination of these values, through the queue",
-    )  # fmt: skip
-
-
-def add_lab_options(parser: argparse.ArgumentParser) -> None:
+def add_lab_options(parser: Parser) -> None:
     """Options that are settings too. An option that is not given is left to the settings."""
-    parser.add_argument("--theme", default="", metavar="NAME", help="the lab's colours")
-    parser.add_argument("--plots", default="", metavar="KIND", help="braille, block or ascii")
-    switch = argparse.BooleanOptionalAction
-    parser.add_argument("--ascii", action=switch, default=None, help="write only ASCII")
-    parser.add_argument("--color", action=switch, default=None, help="use colours (NO_COLOR: none)")
-    parser.add_argument("--slow-link", action=switch, default=None, help="send less over the line")
-    parser.add_argument("--mouse", action=switch, default=None, help="react to the mouse")
+    parser.option("--theme", "NAME", "the lab's colours")
+    parser.option("--plots", "KIND", "braille, block or ascii")
+    for name, help in (
+        ("--ascii", "write only ASCII"),
+        ("--color", "use colours (NO_COLOR: none)"),
+        ("--slow-link", "send less over the line"),
+        ("--mouse", "react to the mouse"),
+    ):
+        parser.add_argument(name, action=argparse.BooleanOptionalAction, help=help)
 
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+def add_recipe_options(parser: Parser) -> None:
     """The parts of a recipe, for each command that starts runs."""
-    parser.add_argument("--model", metavar="NAME", help="pocket, a catalog name, a folder or a hub id")
-    parser.add_argument("--preset", default="", metavar="NAME", help="a preset's name or a TOML file")
-    parser.add_argument(
-        "--data", metavar="NAME", help="pirate, json, support, a file, a folder or a hub name"
-    )
+    parser.option("--model", "NAME", "pocket, a catalog name, a folder or a hub id", None)
+    parser.option("--preset", "NAME", "a preset's name or a TOML file")
+    parser.option("--data", "NAME", "pirate, json, support, a file, a folder or a hub name", None)
     add_set_option(
         parser, "a recipe value that overrides the preset (repeatable; `tui-lab presets --keys` lists them)"
     )
     add_allow_large_option(parser)
     parser.add_argument("--name", default="", help="a name for the run's folder")
+    parser.add_argument(
+        "--sweep", nargs="+", action="extend", default=[], metavar="KEY=V,V",
+        help="one run for every combination of these values, through the queue",
+    )  # fmt: skip
 
 
 def check_terminal_can_draw() -> None:
