@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tui_lab.forecast.jobs import MemoryProbeAnswer
 from tui_lab.runs.schema import DamagedRecord, RunEvent, decode_event, encode_line
 
 
@@ -31,3 +32,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
     except FileNotFoundError:
         return []
+
+
+def probe_answer(peak_bytes: int, seconds: float, phase: str) -> MemoryProbeAnswer:
+    """The memory probe's answer, for tests that read its peak."""
+    return MemoryProbeAnswer(peak_bytes, {phase: peak_bytes}, 0, 0, 0, 0, 0, 0, seconds, phase)

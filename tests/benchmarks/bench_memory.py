@@ -56,7 +56,7 @@ def pairs(models: tuple[str, ...] = ()) -> Iterator[Pair]:
         assert entry.shape is not None
         for preset in GPU_PRESETS if on_gpu else CPU_PRESETS:
             recipe = presets.make_recipe(preset, model=name)
-            values = dict(resolve(recipe, facts, entry).values)
+            values = resolve(recipe, facts, entry).values
             kind = "cuda" if on_gpu else "cpu"
             with (
                 tempfile.TemporaryDirectory() as folder,

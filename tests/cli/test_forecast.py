@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
+from tests.records import probe_answer
 from tui_lab.cli import estimate, jobs, main
 from tui_lab.forecast import calibration, memory
 from tui_lab.forecast.calibration import Calibration
+from tui_lab.forecast.jobs import CalibrationRequest, MemoryProbeAnswer, MemoryProbeRequest
 from tui_lab.hardware import gpu_specs, memory_budget
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
@@ -145,20 +148,20 @@ def test_what_is_wrong_is_a_sentence_and_status_two(
 
 
 def test_the_probe_is_asked_about_this_recipe_and_card(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+    asked: list[tuple[str, MemoryProbeRequest]] = []
 
-    def job(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    def job(module: str, request: MemoryProbeRequest, *, answer: object) -> MemoryProbeAnswer:
         asked.append((module, request))
-        return {"peak_bytes": 5 << 30, "seconds": 3.0, "phase": "loss"}
+        return probe_answer(5 << 30, 3.0, "loss")
 
     monkeypatch.setattr(jobs, "run_job", job)
     code, out, _ = lab("forecast", "--preset", "starter", "--gpu", "L4", "--probe", "--json")
     found = json.loads(out)
     assert code == 0
     [(module, request)] = asked
-    assert module == "tui_lab.training.memory_probe" and request["recipe"]["preset"] == "starter"
-    assert build(request["recipe"]) == make_recipe("starter")
-    assert DeviceFacts(**request["device"]) == gpu_specs.find("L4").device_facts()
+    assert module == "tui_lab.training.memory_probe" and request.recipe["preset"] == "starter"
+    assert build(request.recipe) == make_recipe("starter")
+    assert DeviceFacts(**asdict(request.device)) == gpu_specs.find("L4").device_facts()
     beside = found["parts"]["context"] + found["parts"].get("fragmentation", 0)
     assert found["probe"]["peak_bytes"] == 5 << 30 and found["probe"]["total_bytes"] == (5 << 30) + beside
     assert found["spare_bytes"] == found["free_bytes"] - found["probe"]["total_bytes"]
@@ -174,14 +177,13 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
         lambda: [memory_budget.MemoryBudget(cpu, 3 << 30, "main memory", "free now in")],
     )
 
-    def job(module: str, request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    def job(module: str, request: CalibrationRequest, environment: dict[str, str], *, answer: object) -> None:
         """Keeps a measurement where the real job does."""
         assert module == "tui_lab.training.calibrate" and environment == {}
-        recipe, entry = build(request["values"]), catalog.find("pocket")
+        recipe, entry = build(request.values), catalog.find("pocket")
         assert entry.shape is not None
         found = Calibration("the processor", 1000.0, 2e10, 3e10, None, False, 8, 256, "2026-11-21")
         calibration.store(found, cpu, entry.shape, recipe, resolve(recipe, cpu, entry).values)
-        return {}
 
     monkeypatch.setattr(jobs, "run_job", job)
     code, out, _ = lab("forecast", "--preset", "minute", "--calibrate", "--json")
@@ -194,8 +196,8 @@ def test_what_was_measured_takes_the_place_of_what_is_assumed(
 def test_where_only_the_probe_finds_it_too_large_nobody_says_that_nothing_helps(
     lab: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = {"peak_bytes": 50 << 30, "seconds": 3.0, "phase": "loss"}
-    monkeypatch.setattr(jobs, "run_job", lambda module, request: answer)
+    found = probe_answer(50 << 30, 3.0, "loss")
+    monkeypatch.setattr(jobs, "run_job", lambda module, request, *, answer: found)
     code, out, _ = lab("forecast", "--preset", "starter", "--gpu", "L4", "--probe")
     assert code == 0 and "does not fit" in out
     assert "nothing that can be changed" not in out and "a smaller batch or shorter rows" in out

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import carbon, energy, money
@@ -19,6 +20,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues, unresolved
 
 CPU = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
 CARD = DeviceFacts("cuda", "a card", 8 << 30, True, 2)
@@ -161,7 +163,7 @@ def test_what_is_computed_in() -> None:
     asked = recipe(max_length=2048, per_device_train_batch_size=32)
     auto, half = (
         cost.estimate(QWEN, asked, values, "T4", 1e6, tariff=FREE)
-        for values in (None, {"compute_dtype": "float16"})
+        for values in (None, structs.replace(unresolved(asked), compute_dtype="float16"))
     )
     assert auto.hours and half.hours
     assert auto.hours.value / half.hours.value == pytest.approx(65 / 8.1, rel=0.01)
@@ -244,12 +246,12 @@ def test_a_measured_forecast_by_hand() -> None:
 # what was measured is found again
 
 
-VALUES = {
-    "compute_dtype": "bfloat16",
-    "optim": "adamw_torch",
-    "attn_implementation": "sdpa",
-    "max_length": 512,
-}
+VALUES = ResolvedValues(
+    compute_dtype="bfloat16",
+    optim="adamw_torch",
+    attn_implementation="sdpa",
+    max_length=512,
+)
 
 
 @pytest.mark.usefixtures("runs_dir")
@@ -266,7 +268,7 @@ def test_a_measurement_is_found_for_the_same_work_alone() -> None:
         (CARD, shape_of("pocket"), asked, VALUES),
         (CARD, QWEN, recipe(per_device_train_batch_size=2), VALUES),
         (CARD, QWEN, recipe(quantization="nf4"), VALUES),
-        (CARD, QWEN, asked, {**VALUES, "max_length": 1024}),
+        (CARD, QWEN, asked, structs.replace(VALUES, max_length=1024)),
     ):
         assert calibration.find(*other) is None
 

@@ -53,7 +53,7 @@ def reason(resolution: Resolution, field: str) -> str:
 )
 def test_the_compute_type_and_its_reason(device: DeviceFacts, model_type: str, dtype: str, said: str) -> None:
     found = resolved(device, Model(model_type=model_type))
-    assert found.values["compute_dtype"] == dtype
+    assert found.values.compute_dtype == dtype
     assert said in reason(found, "compute_dtype")
 
 
@@ -61,7 +61,7 @@ def test_the_compute_type_and_its_reason(device: DeviceFacts, model_type: str, d
 @pytest.mark.parametrize("device", [CPU, AMPERE])
 def test_what_is_asked_for_is_taken(device: DeviceFacts, dtype: str) -> None:
     found = resolved(device, compute_dtype=dtype)
-    assert found.values["compute_dtype"] == dtype
+    assert found.values.compute_dtype == dtype
     assert reason(found, "compute_dtype") == "because the recipe sets it"
     assert not [text for text in found.warnings if "compute_dtype" in text]
 
@@ -71,7 +71,7 @@ def test_bfloat16_on_a_card_without_it_warns() -> None:
 
 
 def test_float16_needs_cuda() -> None:
-    assert resolved(T4, compute_dtype="float16").values["compute_dtype"] == "float16"
+    assert resolved(T4, compute_dtype="float16").values.compute_dtype == "float16"
     with pytest.raises(LabError, match="needs a CUDA GPU"):
         resolved(CPU, compute_dtype="float16")
 
@@ -86,30 +86,30 @@ def test_nf4_says_what_it_gives_where() -> None:
 
 @pytest.mark.parametrize("optim", FIELDS["optim"].choices)
 def test_optimisers_are_as_asked_on_cuda_and_never_paged_elsewhere(optim: str) -> None:
-    assert resolved(AMPERE, optim=optim).values["optim"] == optim
+    assert resolved(AMPERE, optim=optim).values.optim == optim
     for device in (CPU, APPLE):
         found = resolved(device, optim=optim)
-        assert not str(found.values["optim"]).startswith("paged")
-        if found.values["optim"] != optim:
+        assert not found.values.optim.startswith("paged")
+        if found.values.optim != optim:
             assert reason(found, "optim") != "because the recipe sets it"
-    assert resolved(CPU, optim="paged_adamw_8bit").values["optim"] == "adamw_8bit"
+    assert resolved(CPU, optim="paged_adamw_8bit").values.optim == "adamw_8bit"
 
 
 def test_attention_is_eager_only_where_logits_are_capped() -> None:
-    assert resolved(model=Model(model_type="gemma2")).values["attn_implementation"] == "eager"
+    assert resolved(model=Model(model_type="gemma2")).values.attn_implementation == "eager"
     for model_type in ("llama", "qwen2", "gemma", "gemma3_text", "phi", "gpt_neox", None):
-        assert resolved(model=Model(model_type=model_type)).values["attn_implementation"] == "sdpa"
+        assert resolved(model=Model(model_type=model_type)).values.attn_implementation == "sdpa"
 
 
 def test_rows_are_cut_to_the_context_with_a_warning() -> None:
-    assert resolved(max_length=4096).values["max_length"] == 4096
+    assert resolved(max_length=4096).values.max_length == 4096
     long = resolved(max_length=4097)
-    assert long.values["max_length"] == 4096
+    assert long.values.max_length == 4096
     assert any("max_length = 4097" in text for text in long.warnings)
     virtual = resolved(max_length=4096, method="prompt_tuning", num_virtual_tokens=20)
-    assert virtual.values["max_length"] == 4076
+    assert virtual.values.max_length == 4076
     unknown = resolved(model=Model(context=None), max_length=131_072)
-    assert unknown.values["max_length"] == 131_072
+    assert unknown.values.max_length == 131_072
 
 
 def test_virtual_tokens_that_leave_no_room_are_refused() -> None:
@@ -119,25 +119,25 @@ def test_virtual_tokens_that_leave_no_room_are_refused() -> None:
 
 def test_targets_become_module_names() -> None:
     llama = resolved(target_modules="qv")
-    assert llama.values["target_modules"] == ["q_proj", "v_proj"]
+    assert llama.values.target_modules == ["q_proj", "v_proj"]
     fused = resolved(model=Model(model_type="gpt_neox"), target_modules="qv")
-    assert fused.values["target_modules"] == ["query_key_value"]
+    assert fused.values.target_modules == ["query_key_value"]
     assert "in one layer" in reason(fused, "target_modules")
     scales = resolved(method="ia3", target_modules="k_proj,v_proj,down_proj")
-    assert scales.values["feedforward_modules"] == ["down_proj"]
+    assert scales.values.feedforward_modules == ["down_proj"]
     with pytest.raises(LabError, match="q_prj"):
         resolved(target_modules="q_prj")
 
 
 def test_layers_of_an_unknown_architecture_are_looked_up_when_it_is_loaded() -> None:
     found = resolved(model=Model(model_type=None, parameters=None, context=None), target_modules="qv")
-    assert found.values["target_modules"] == []
+    assert found.values.target_modules == []
     assert "when it is loaded" in reason(found, "target_modules")
 
 
 @pytest.mark.parametrize("method", ["full", "prefix", "p_tuning", "prompt_tuning"])
 def test_methods_without_layers_name_none(method: str) -> None:
-    assert resolved(method=method, target_modules="nonsense").values["target_modules"] == []
+    assert resolved(method=method, target_modules="nonsense").values.target_modules == []
 
 
 def test_weights_that_do_not_fit_are_warned_of() -> None:
@@ -168,7 +168,7 @@ def test_every_model_of_the_catalog_resolves_on_every_device(device: DeviceFacts
         if entry.model_type is None:
             continue
         found = resolve(build({"model": entry.id, "max_length": 512}), device, entry)
-        assert found.values["target_modules"], entry.id
+        assert found.values.target_modules, entry.id
         assert set(found.values) == {
             "compute_dtype",
             "optim",

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tui_lab.models.loading import DTYPES
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import fake_model
 from tui_lab.training.base_model import weights_dtype
 from tui_lab.training.build_trainer import EncodedRows, build_trainer
@@ -21,16 +22,16 @@ from tui_lab.training.build_trainer import EncodedRows, build_trainer
 BATCHES = (1, 2)
 
 
-def random_base(config: Any, recipe: Recipe, values: dict[str, Any]) -> Any:
+def random_base(config: Any, recipe: Recipe, values: ResolvedValues) -> Any:
     """A model with random weights, not quantised."""
-    dtype = DTYPES[weights_dtype(recipe, str(values["compute_dtype"]))]
-    attention = str(values["attn_implementation"])
+    dtype = DTYPES[weights_dtype(recipe, values.compute_dtype)]
+    attention = values.attn_implementation
     base = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     base.config.use_cache = False
     return base
 
 
-def trainer_of(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path, device: str = "cpu") -> Any:
+def trainer_of(base: Any, recipe: Recipe, values: ResolvedValues, folder: Path, device: str = "cpu") -> Any:
     """The run's trainer over a model, as it is when training begins."""
     rows = [{"input_ids": [1, 1], "labels": [1, 1]}] * 2
     made: Any = build_trainer(
@@ -48,11 +49,11 @@ def trainer_of(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path, 
     return made
 
 
-def two_steps(made: Any, recipe: Recipe, values: dict[str, Any], device: str = "cpu") -> None:
+def two_steps(made: Any, recipe: Recipe, values: ResolvedValues, device: str = "cpu") -> None:
     """Two real optimiser steps, of at most two batches each."""
     optimizer = made.create_optimizer()
     model = made.accelerator.prepare_model(made.model)
-    rows, length = recipe.per_device_train_batch_size, int(values["max_length"])
+    rows, length = recipe.per_device_train_batch_size, values.max_length
     for batches in BATCHES:
         for _ in range(min(batches, recipe.gradient_accumulation_steps)):
             inputs = {name: each.to(device) for name, each in _batch(recipe, rows, length).items()}
@@ -63,7 +64,7 @@ def two_steps(made: Any, recipe: Recipe, values: dict[str, Any], device: str = "
         model.zero_grad(set_to_none=True)
 
 
-def measured_peak(base: Any, recipe: Recipe, values: dict[str, Any], folder: Path) -> int:
+def measured_peak(base: Any, recipe: Recipe, values: ResolvedValues, folder: Path) -> int:
     """Bytes that two optimiser steps on the CPU held at once, weights included."""
     made = trainer_of(base, recipe, values, folder)
     model = made.model

@@ -202,7 +202,7 @@ class World:
     # ------------------------------------------------------------------ jobs
 
     async def job(
-        self, module: str, request: dict[str, Any], progress: Any = None, environment: Any = None
+        self, module: str, request: dict[str, Any], progress: Any = None, environment: Any = None, **_: Any
     ) -> dict[str, Any]:
         """Half of the jobs hang until they are ended, half fail; all talk first."""
         self.jobs += 1

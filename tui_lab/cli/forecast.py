@@ -26,6 +26,7 @@ from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.estimate import RunEstimate, data_of
+from tui_lab.forecast.jobs import CalibrationAnswer, MemoryProbeAnswer
 from tui_lab.forecast.memory import MemoryForecast, playground_forecast
 from tui_lab.forecast.remedies import LargestFit, Remedy
 from tui_lab.hardware import gpu_specs, memory_budget
@@ -108,10 +109,12 @@ def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
             raise LabError(
                 "--calibrate measures a GPU of this machine: leave out --gpu, or give the number of one"
             )
-        jobs.run_job(CALIBRATE, estimate.calibration_request(recipe, data), budget.environment)
+        request = estimate.calibration_request(recipe, data)
+        jobs.run_job(CALIBRATE, request, budget.environment, answer=CalibrationAnswer)
     found = estimate.estimate(recipe, entry, resolution.values, budget, data)
     if args.probe:
-        found = estimate.with_probe(found, jobs.run_job(PROBE, estimate.probe_request(recipe, budget)))
+        probed = jobs.run_job(PROBE, estimate.probe_request(recipe, budget), answer=MemoryProbeAnswer)
+        found = estimate.with_probe(found, probed)
     remedies: list[Remedy] = []
     largest = None
     if entry.shape is not None and found.memory is not None:
@@ -144,7 +147,7 @@ def _playground_forecast(
 ) -> MemoryForecast | None:
     if entry.shape is None:
         return None
-    dtype = str(resolution.values["compute_dtype"])
+    dtype = resolution.values.compute_dtype
     return playground_forecast(
         entry.shape,
         quantization=recipe.quantization,
@@ -245,6 +248,9 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
         as_json({"model": entry.id, **budget_json(budget), "presets": plain})
         return 0
     print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
+    if entry.shape is None:  # the same sentence for every preset
+        print(f"memory and time: {estimate.no_shape(entry)}")
+        return 0
     table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
     return 0
 

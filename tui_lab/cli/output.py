@@ -1,4 +1,4 @@
-"""Tables and JSON on stdout."""
+"""Tables and JSON on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -40,3 +40,32 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
     with console.capture() as captured:
         console.print(made)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+class Progress:
+    """Progress on stderr: one line that is redrawn on a terminal, else a line per stage of the work.
+    ``counted``: the texts contain the counts already."""
+
+    def __init__(self, counted: bool = False) -> None:
+        self._terminal, self._counted = sys.stderr.isatty(), counted
+        self._drawn = False
+        self._stage = ""
+
+    def on_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        text = sanitize(text)
+        if self._terminal:
+            count = "" if self._counted or done is None or total is None else f" {done:,}/{total:,}"
+            print(f"\r\033[K{text}{count} …", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+            return
+        stage = text.partition(",")[0].partition(": ")
+        key = stage[0] + (stage[2] if total else "")
+        if key != self._stage:
+            self._stage = key
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the redrawn line."""
+        if self._drawn:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False

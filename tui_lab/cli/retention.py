@@ -9,6 +9,7 @@ import math
 import sys
 
 from tui_lab.cli.interrupt import interruptible
+from tui_lab.cli.output import Progress
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from tui_lab.retention.scoring.score import Cancelled
 
-    progress = _Progress()
+    progress = Progress(counted=True)
     with interruptible() as cancelled:
         try:
             with quiet_libraries():
@@ -70,33 +71,6 @@ def run(args: argparse.Namespace) -> int:
         if found.acquisition:
             print("\n" + "\n".join(acquisition_lines(found.acquisition)))
     return 0
-
-
-class _Progress:
-    """Progress on stderr: one line that is redrawn on a terminal, else a line per stage of the work."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._drawn = False
-        self._stage = ""
-
-    def on_progress(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        del done  # the text contains it
-        text = sanitize(text)
-        if self._terminal:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-            self._drawn = True
-            return
-        stage = text.partition(",")[0].partition(": ")
-        key = stage[0] + (stage[2] if total else "")
-        if key != self._stage:
-            self._stage = key
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._drawn = False
 
 
 # --- text --------------------------------------------------------------------------------------------

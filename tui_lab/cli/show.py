@@ -24,7 +24,7 @@ from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, res
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import path as settings_file
-from tui_lab.data.preview import PreviewAnswer, PreviewRow
+from tui_lab.data.preview import PreviewAnswer, PreviewRequest, PreviewRow
 from tui_lab.models import catalog
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.presets import list_presets, load_preset
@@ -140,13 +140,13 @@ def _keys(json_wanted: bool) -> int:
 
 def data_preview(args: argparse.Namespace) -> int:
     """``tui-lab data preview``: the answer of the preview job as text or JSON."""
-    request = {
-        "data": args.data,
-        "model": args.model,
-        "data_format": args.format,
-        "rows": args.rows,
-        "max_length": args.max_length,
-    }
+    request = PreviewRequest(
+        data=args.data,
+        model=args.model,
+        data_format=args.format,
+        rows=args.rows,
+        max_length=args.max_length,
+    )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:
         as_json({"kind": "result", **jsonable(answer)})

@@ -237,9 +237,9 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
     if recipe.compute_dtype == "float16" and facts.type != "cuda":
         recipe = recipe.changed(compute_dtype="auto")
     values = resolve(recipe, facts, source.entry).values
-    dtype = str(values["compute_dtype"])
+    dtype = values.compute_dtype
     four_bit = "NF4 weights, " if source.four_bit else ""
-    return TrainedSetup(facts, dtype, str(values["attn_implementation"]), f"{four_bit}computed in {dtype}")
+    return TrainedSetup(facts, dtype, values.attn_implementation, f"{four_bit}computed in {dtype}")
 
 
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:

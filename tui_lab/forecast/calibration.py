@@ -22,7 +22,7 @@ from tui_lab.core.records import from_json, from_plain, to_json
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.schema import Values
+from tui_lab.recipes.resolve import ResolvedValues
 
 FILE_NAME = "calibrations.json"
 #: The oldest are dropped when there are more.
@@ -71,7 +71,7 @@ class Calibration(Struct, frozen=True):
         return f"measured on {where} ({self.device}): {speed}, {self.date}"
 
 
-def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> str:
+def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedValues) -> str:
     """The key of a measurement: device, shape, and the parts of the recipe and its resolved ``values`` that
     change the speed."""
     facts = {
@@ -80,7 +80,7 @@ def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) ->
         "shape": asdict(shape),
         **{name: getattr(recipe, name) for name in _RECIPE_KEYS},
         **{name: bool(getattr(recipe, name)) for name in _SWITCHES},
-        **{name: values.get(name) for name in _VALUES},
+        **{name: getattr(values, name) for name in _VALUES},
     }
     plain = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()[:24]
@@ -98,7 +98,7 @@ def _read() -> dict[str, object]:
         return {}  # none yet, or damaged: it can be measured again
 
 
-def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> Calibration | None:
+def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedValues) -> Calibration | None:
     """The stored measurement of the same work on the same device, or None."""
     row = _read().get(key_of(device, shape, recipe, values))
     try:
@@ -111,7 +111,9 @@ def find(device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> C
     return found if power and power > 0 else replace(found, power_w=None)
 
 
-def store(found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: Values) -> None:
+def store(
+    found: Calibration, device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedValues
+) -> None:
     """Stores a measurement atomically. A cache that cannot be written is not an error."""
     rows = _read()
     key = key_of(device, shape, recipe, values)

@@ -23,8 +23,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN
-from tui_lab.recipes.schema import Values
+from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN, ResolvedValues, unresolved
 
 #: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
 WORLD_G_CO2_PER_KWH = 445.0
@@ -141,7 +140,7 @@ class Cost:
 def estimate(
     shape: Shape,
     recipe: Recipe,
-    resolved: Values | None = None,
+    resolved: ResolvedValues | None = None,
     device: DeviceFacts | GpuSpec | str | None = None,
     tokens: float | None = None,
     *,
@@ -156,16 +155,16 @@ def estimate(
     else a million. ``measured`` comes from :func:`tui_lab.forecast.calibration.find`, ``tariff`` from
     :func:`prices`. Raises LabError for an unknown card, and for prices that are not numbers."""
     tariff = prices() if tariff is None else tariff
-    values, data = resolved or {}, data or DataFacts()
+    values, data = resolved or unresolved(recipe), data or DataFacts()
     rows, mean_tokens, validation_tokens = data.rows, data.mean_tokens, data.validation_tokens
-    max_length = int(values.get("max_length") or recipe.max_length)
+    max_length = values.max_length
     tokens, basis = (tokens, "as given") if tokens else planned_tokens(recipe, max_length, rows, mean_tokens)
     length = max_length if recipe.packing or not mean_tokens else min(float(mean_tokens), max_length)
     card, notes = _card(device)
     # without Triton the logits of every token are computed
     share = 1.0 if isinstance(device, DeviceFacts) and device.type != "cuda" else data.trained_share
     found = operations(shape, recipe, length, head_share=share)
-    dtype = _dtype(shape, recipe, values, card)
+    dtype = _dtype(shape, values, card)
     peak = card.rate_flops(dtype) if card else None
 
     if validation_tokens is None:
@@ -260,15 +259,15 @@ def facts_of_run(
     shape: Shape,
     recipe: Recipe,
     device: DeviceFacts,
-    values: Values,
+    values: ResolvedValues,
     length: float,
     trained_share: float,
 ) -> dict[str, Any]:
     """The figures that a run records before its first step, for its MFU: FLOPs per token with their formula,
     and the card's dense rate in the compute dtype (None where it is not known)."""
     card, notes = _card(device)
-    dtype = _dtype(shape, recipe, values, card)
-    length = float(values["max_length"]) if recipe.packing else length
+    dtype = _dtype(shape, values, card)
+    length = float(values.max_length) if recipe.packing else length
     found = operations(shape, recipe, length, head_share=trained_share)
     return {
         "flops_per_token": round(found.model),
@@ -324,11 +323,11 @@ def _card(device: DeviceFacts | GpuSpec | str | None) -> tuple[GpuSpec | None, l
         return None, [str(error)]
 
 
-def _dtype(shape: Shape, recipe: Recipe, values: Values, card: GpuSpec | None) -> str:
+def _dtype(shape: Shape, values: ResolvedValues, card: GpuSpec | None) -> str:
     """The compute dtype of a run: the resolved one, else the default for the card."""
-    settled = values.get("compute_dtype") or recipe.compute_dtype
+    settled = values.compute_dtype
     if settled != "auto":
-        return str(settled)
+        return settled
     if card is None or card.bf16_flops:
         return "bfloat16" if card else "float32"
     return "float32" if shape.model_type in OVERFLOW_FLOAT16 else "float16"

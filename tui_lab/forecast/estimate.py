@@ -15,14 +15,14 @@ from tui_lab.forecast import calibration
 from tui_lab.forecast import cost as costs
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.cost import Cost, DataFacts, EstimateRange
+from tui_lab.forecast.jobs import CalibrationRequest, JobDevice, MemoryProbeAnswer, MemoryProbeRequest
 from tui_lab.forecast.memory import MemoryForecast, forecast
 from tui_lab.forecast.remedies import FITS, OVER, LargestFit, Remedy
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import resolve
-from tui_lab.recipes.schema import Values
+from tui_lab.recipes.resolve import ResolvedValues, resolve
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class RunEstimate:
 
 
 def estimate(
-    recipe: Recipe, entry: Entry, values: Values, budget: MemoryBudget, data: DataFacts | None = None
+    recipe: Recipe, entry: Entry, values: ResolvedValues, budget: MemoryBudget, data: DataFacts | None = None
 ) -> RunEstimate:
     """The estimate for a recipe with its resolved ``values``, in a fraction of a millisecond. Never
     raises."""
     if entry.shape is None:
-        problem = _no_shape(entry)
+        problem = no_shape(entry)
         return RunEstimate(budget, problem=problem, cost_problem="not known before the model's sizes are")
     data = data or DataFacts()
     memory, problem = None, ""
@@ -101,7 +101,8 @@ def warm_up(budget: MemoryBudget) -> None:
     estimate(recipe, entry, resolve(recipe, budget.device, entry).values, budget)
 
 
-def _no_shape(entry: Entry) -> str:
+def no_shape(entry: Entry) -> str:
+    """Why memory and time of a model without known sizes are unknown."""
     if entry.model_type:
         return (
             f"the layers of {sanitize(entry.model_type)} are not known here: the exact probe can count them"
@@ -109,9 +110,9 @@ def _no_shape(entry: Entry) -> str:
     return "unknown until its files are downloaded; then the exact count can read them"
 
 
-def with_probe(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
+def with_probe(run_estimate: RunEstimate, answer: MemoryProbeAnswer) -> RunEstimate:
     """The estimate with the answer of :mod:`tui_lab.training.memory_probe`."""
-    peak = int(answer["peak_bytes"])
+    peak = answer.peak_bytes
     memory = run_estimate.memory
     if memory is not None:
         outside_torch = memory.total_bytes - memory.tensors_bytes
@@ -119,25 +120,20 @@ def with_probe(run_estimate: RunEstimate, answer: Values) -> RunEstimate:
         from tui_lab.forecast.memory import CONTEXT_BYTES, PROCESS_BYTES
 
         outside_torch = (CONTEXT_BYTES if run_estimate.budget.kind == "cuda" else PROCESS_BYTES)[1]
-    return replace(
-        run_estimate,
-        probe=Probe(peak, peak + outside_torch, float(answer["seconds"]), str(answer.get("phase", ""))),
+    return replace(run_estimate, probe=Probe(peak, peak + outside_torch, answer.seconds, answer.phase))
+
+
+def calibration_request(recipe: Recipe, data: DataFacts | None) -> CalibrationRequest:
+    """The request of :mod:`tui_lab.training.calibrate`."""
+    data = data or DataFacts()
+    return CalibrationRequest(
+        values=recipe.model_dump(), lengths=list(data.lengths), trained_share=data.trained_share or 1.0
     )
 
 
-def calibration_request(recipe: Recipe, data: DataFacts | None) -> dict[str, object]:
-    """The request of :mod:`tui_lab.training.calibrate`."""
-    data = data or DataFacts()
-    return {
-        "values": recipe.model_dump(),
-        "lengths": list(data.lengths),
-        "trained_share": data.trained_share or 1.0,
-    }
-
-
-def probe_request(recipe: Recipe, budget: MemoryBudget) -> dict[str, object]:
+def probe_request(recipe: Recipe, budget: MemoryBudget) -> MemoryProbeRequest:
     """The request of :mod:`tui_lab.training.memory_probe`."""
-    return {"recipe": recipe.model_dump(), "device": asdict(budget.device)}
+    return MemoryProbeRequest(recipe=recipe.model_dump(), device=JobDevice(**asdict(budget.device)))
 
 
 def data_of(facts: PreviewFacts) -> DataFacts:

@@ -19,8 +19,8 @@ from tui_lab.models import target_modules
 from tui_lab.models.shapes import Linear, Shape, embedding_parameters, linears, parameter_count
 from tui_lab.models.trainable import trainable_count
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues, unresolved
 from tui_lab.recipes.rules import VIRTUAL_TOKEN_METHODS
-from tui_lab.recipes.schema import Values
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Values that share a scale in bitsandbytes' NF4, and scales that share one with double quantisation.
@@ -104,7 +104,7 @@ class MemoryForecast:
 
 
 def forecast(
-    shape: Shape, recipe: Recipe, resolved: Values | None = None, device: str = "cuda"
+    shape: Shape, recipe: Recipe, resolved: ResolvedValues | None = None, device: str = "cuda"
 ) -> MemoryForecast:
     """The peak memory of a run of ``recipe`` on a model of ``shape``, on a GPU ("cuda") or on the CPU
     ("cpu").
@@ -112,7 +112,7 @@ def forecast(
     ``resolved`` are the values of :func:`tui_lab.recipes.resolve.resolve`; without them the recipe's own are
     used. Raises LabError for an architecture without an entry in ``activations.toml``.
     """
-    step = training_step(shape, recipe, resolved or {}, device)
+    step = training_step(shape, recipe, resolved or unresolved(recipe), device)
     moments = peak_candidates(step)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     return _forecast({**constant_bytes(step), **moments[moment]}, device, moment)
@@ -201,13 +201,12 @@ class StepShape:
         return self.recipe.packing or self.rows > 1
 
 
-def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> StepShape:
-    """The step of ``recipe`` with its resolved ``values``; dtype and length are the recipe's where they are
-    not resolved."""
-    dtype = str(values.get("compute_dtype") or recipe.compute_dtype)
+def training_step(shape: Shape, recipe: Recipe, values: ResolvedValues, device: str) -> StepShape:
+    """The step of ``recipe`` with its resolved ``values``."""
+    dtype = values.compute_dtype
     if dtype not in DTYPE_BYTES:
         dtype = "bfloat16" if device == "cuda" else "float32"
-    rows, length = recipe.per_device_train_batch_size, int(values.get("max_length") or recipe.max_length)
+    rows, length = recipe.per_device_train_batch_size, values.max_length
     virtual = recipe.num_virtual_tokens if recipe.method in VIRTUAL_TOKEN_METHODS else 0
     has_targets = recipe.method in ("lora", "adalora", "loha", "ia3")
     return StepShape(
@@ -215,7 +214,7 @@ def training_step(shape: Shape, recipe: Recipe, values: Values, device: str) -> 
         recipe=recipe,
         device=device,
         value_bytes=DTYPE_BYTES[dtype],
-        optim=str(values.get("optim") or recipe.optim),
+        optim=values.optim,
         rows=1 if recipe.packing else rows,
         length=rows * length if recipe.packing else length + virtual,
         tokens=rows * (length + virtual),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import count
 from tui_lab.forecast.flops import operations
@@ -98,16 +100,14 @@ class _Search:
 
     def __init__(self, shape: Shape, recipe: Recipe, device: DeviceFacts, entry: ModelFacts) -> None:
         self.shape, self.recipe, self.device, self.entry = shape, recipe, device, entry
-        self.values: Values = resolve(recipe, device, entry).values
+        self.values = resolve(recipe, device, entry).values
         self.kind = "cuda" if device.type == "cuda" else "cpu"
-        self.length = int(self.values["max_length"])
+        self.length = self.values.max_length
 
     def forecast(self, changes: Values) -> MemoryForecast:
         """Of the recipe with changes, without the checks that make recipes slow to build."""
-        values = dict(self.values)
-        for key in ("max_length", "optim"):
-            if key in changes:
-                values[key] = changes[key]
+        resolved = {key: changes[key] for key in ("max_length", "optim") if key in changes}
+        values = replace(self.values, **resolved)
         return forecast(self.shape, self.recipe.model_copy(update=dict(changes)), values, self.kind)
 
     def checked(self, changes: Values) -> MemoryForecast | None:
@@ -256,7 +256,7 @@ def _checkpointing(search: _Search) -> _Move:
 
 
 def _small_states(search: _Search) -> _Move:
-    optim = str(search.values["optim"])
+    optim = search.values.optim
     if "adamw" not in optim or "8bit" in optim:
         return []
     changes = {"optim": "paged_adamw_8bit" if search.kind == "cuda" else "adamw_8bit"}
@@ -339,7 +339,7 @@ def largest(
         return None
     search = _Search(shape, recipe, device, entry)
     longest = resolve(recipe.model_copy(update={"max_length": MOST_LENGTH}), device, entry)
-    limit = int(longest.values["max_length"])
+    limit = longest.values.max_length
 
     def most(key: str, least: int, top: int) -> int:
         """Bisection: what holds at a size holds at all smaller ones."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
@@ -55,17 +57,34 @@ class ResolvedChoice:
     """One resolved field, with the reason."""
 
     field: str
-    value: Any
+    value: object
     reason: str
+
+
+class ResolvedValues(Struct, kw_only=True):
+    """The values that a run uses. ``target_modules`` and ``feedforward_modules`` are empty while the model's
+    layers are not known: the run looks them up when it has loaded the model."""
+
+    compute_dtype: str
+    optim: str
+    attn_implementation: str = "sdpa"
+    max_length: int
+    target_modules: list[str] = []
+    feedforward_modules: list[str] = []
+
+
+def unresolved(recipe: Recipe) -> ResolvedValues:
+    """The recipe's own values, for forecasts without a device."""
+    return ResolvedValues(
+        compute_dtype=recipe.compute_dtype, optim=recipe.optim, max_length=recipe.max_length
+    )
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """``values``: compute_dtype, optim, attn_implementation, max_length, target_modules and
-    feedforward_modules (empty while the model's layers are not known: the run looks when it is loaded);
-    ``reasons`` in the order they were settled."""
+    """The resolved ``values``, with the ``reasons`` in the order of the choices."""
 
-    values: dict[str, Any]
+    values: ResolvedValues
     reasons: list[ResolvedChoice]
     warnings: list[str]
 
@@ -83,7 +102,7 @@ class _Case:
 def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolution:
     """Resolves everything that the recipe leaves open. Raises LabError where the device or the model cannot
     run it."""
-    found = Resolution({}, [], warnings_for(recipe, model.parameters))
+    found = Resolution(unresolved(recipe), [], warnings_for(recipe, model.parameters))
     case = _Case(recipe, device, model, found)
     for settle in (
         _device,
@@ -105,7 +124,7 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
 
 
 def _settle(found: Resolution, field: str, value: object, reason: str) -> None:
-    found.values[field] = value
+    setattr(found.values, field, value)
     found.reasons.append(ResolvedChoice(field, value, reason))
 
 
@@ -173,7 +192,7 @@ def _compute_dtype(case: _Case) -> None:
             "float32",
             "float32 because most CPUs compute it fastest, and nothing is rounded away",
         )
-    if case.recipe.method == "full" and case.found.values["compute_dtype"] == "bfloat16":
+    if case.recipe.method == "full" and case.found.values.compute_dtype == "bfloat16":
         _note(
             case.found,
             "weights",
@@ -264,7 +283,6 @@ def _max_length(case: _Case) -> None:
 
 
 def _targets(case: _Case) -> None:
-    case.found.values["target_modules"], case.found.values["feedforward_modules"] = [], []
     if case.recipe.method == "full":
         _note(case.found, "target_modules", "", "every weight is trained")
         return
@@ -286,7 +304,7 @@ def _targets(case: _Case) -> None:
         reason += "; " + "; ".join(explained.notes)
     _settle(case.found, "target_modules", list(explained.modules), reason)
     if case.recipe.method == "ia3":
-        case.found.values["feedforward_modules"] = list(explained.feedforward)
+        case.found.values.feedforward_modules = list(explained.feedforward)
         _note(
             case.found,
             "feedforward_modules",
@@ -372,7 +390,7 @@ def _check_memory(case: _Case) -> None:
     elif case.recipe.quantization == "nf4":
         kind, each = "4-bit weights", BYTES_A_PARAMETER["nf4"]
     else:
-        kind, each = "weights", BYTES_A_PARAMETER[case.found.values["compute_dtype"]]
+        kind, each = "weights", BYTES_A_PARAMETER[case.found.values.compute_dtype]
     if (needed := case.model.parameters * each) > case.device.memory_bytes:
         case.found.warnings.append(
             f"the {kind} alone take about {format.size(needed)} and {case.device.name} has "

@@ -10,7 +10,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.catalog import Entry
 from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import Resolution
+from tui_lab.recipes.resolve import Resolution, ResolvedValues
 from tui_lab.runs.event_parts import CostFacts
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
@@ -22,7 +22,7 @@ from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.samples import TaskEvaluator
 from tui_lab.training.telemetry import TelemetrySampler
 from tui_lab.training.trainer import LabTrainer
-from tui_lab.training.types import ResolvedValues, Tokenizer
+from tui_lab.training.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class ResolvedRecipe:
 
     @property
     def compute_dtype(self) -> str:
-        return str(self.values["compute_dtype"])
+        return self.values.compute_dtype
 
     @property
     def max_length(self) -> int:
         """Tokens of a row at most."""
-        return int(self.values["max_length"])
+        return self.values.max_length
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from tui_lab import __version__
 from tui_lab.data import replay, templates
@@ -160,10 +161,11 @@ def write_forecast(context: AttemptContext, resolved: ResolvedRecipe, prepared: 
     if shape is None or not shapes.known(shape.model_type):
         return
     kind = "cuda" if resolved.device.type == "cuda" else "cpu"
-    values = dict(resolved.values)
+    values = resolved.values
     if not context.recipe.packing:
         rows = [*prepared.train, *prepared.validation]
-        values["max_length"] = min(values["max_length"], max(len(row["input_ids"]) for row in rows))
+        longest = max(len(row["input_ids"]) for row in rows)
+        values = replace(values, max_length=min(values.max_length, longest))
     found = memory.forecast(shape, context.recipe, values, kind)
     context.events.write(
         ForecastEvent(
@@ -192,7 +194,7 @@ def prepare_model(
         recipe,
         resolved.device,
         resolved.compute_dtype,
-        str(resolved.values["attn_implementation"]),
+        resolved.values.attn_implementation,
     )
     base_stats = module_stats.module_stats(base)
     run_cost = _cost(recipe, resolved, resolved.entry.shape or module_stats.shape_of(base), prepared)
@@ -204,13 +206,13 @@ def prepare_model(
         compute_dtype=resolved.compute_dtype,
         device=resolved.device,
     )
-    values = dict(resolved.values)
+    values = replace(resolved.values)
     if recipe.method in METHODS_WITH_TARGETS:
         # by the loaded model's own modules: the catalog does not know every architecture
         targets = target_modules.explain(
             base.config.model_type, recipe.target_modules, module_stats.linear_names(base)
         )
-        values |= {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
+        values.target_modules, values.feedforward_modules = list(targets.modules), list(targets.feedforward)
     ladder = Ladder(recipe, values, context.events.write)
     if context.group.size == 1 and context.before.ladder:
         ladder.resume(context.before.ladder[-1].after or LadderSettings())

@@ -15,6 +15,7 @@ from tui_lab.data.rows import TokenRow
 from tui_lab.models.loading import DTYPES
 from tui_lab.models.module_stats import cast_trainable_to_float32
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import layers, objective
 from tui_lab.training.adapters import peft_config
 from tui_lab.training.callbacks import ClearTaskGradients, RelocateBestCheckpoint
@@ -23,7 +24,7 @@ from tui_lab.training.objective import Objective
 from tui_lab.training.oom_ladder import Ladder
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.trainer_config import TASK_COLUMN, as_dataset, steps_planned, training_arguments
-from tui_lab.training.types import Inputs, Model, ResolvedValues, Tokenizer
+from tui_lab.training.types import Inputs, Model, Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ def build_trainer(
     if recipe.is_adapter:
         config = peft_config(
             recipe,
-            list(values["target_modules"]),
-            list(values["feedforward_modules"]),
+            list(values.target_modules),
+            list(values.feedforward_modules),
             base.config.get_text_config().hidden_size,
             steps_planned(recipe, len(rows.train)),
         )
@@ -109,7 +110,7 @@ def build_trainer(
 def frozen_copy(base: Model, values: ResolvedValues) -> Model:
     """A frozen copy of the base in the compute type, which a fully tuned model is compared with."""
     frozen = copy.deepcopy(base).requires_grad_(False).eval()
-    return frozen.to(DTYPES[str(values["compute_dtype"])])
+    return frozen.to(DTYPES[values.compute_dtype])
 
 
 def _set_layer_rates(trainer: LabTrainer, recipe: Recipe) -> None:

@@ -46,12 +46,12 @@ from tui_lab.models.module_stats import disable_cpu_repacking
 from tui_lab.models.shapes import Shape
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
-from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.resolve import ResolvedValues, resolve
 from tui_lab.training import device as devices
 from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
 from tui_lab.training.trainer import LabTrainer
-from tui_lab.training.types import Model, ResolvedValues
+from tui_lab.training.types import Model
 
 STEPS, WARM_UP_STEPS = 10, 2
 #: Accumulated batches at most: more do not change the speed.
@@ -78,7 +78,7 @@ def measure(
     tokens of rows to draw from; ``on_step`` is called with the number of each step.
 
     Raises LabError where it would take too long or does not fit."""
-    max_length = int(values["max_length"])
+    max_length = values.max_length
     lengths = [max(2, min(length, max_length)) for length in lengths] or [max_length]
     short = _shortened(recipe)
     mean = max_length if short.packing else sum(lengths) / len(lengths)
@@ -225,7 +225,7 @@ def _train(
 ) -> None:
     model = random_model(shape, recipe, values, device)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    rows = random_rows(shape.vocabulary, recipe, int(values["max_length"]), lengths, trained_share)
+    rows = random_rows(shape.vocabulary, recipe, values.max_length, lengths, trained_share)
     trainer = build_trainer(
         recipe,
         model,
@@ -246,13 +246,13 @@ def _train(
 def random_model(shape: Shape, recipe: Recipe, values: ResolvedValues, device: DeviceFacts) -> Model:
     """A model of ``shape`` with random weights, on the device, as a run would have loaded it."""
     place = torch.device(device.type, 0) if device.type == "cuda" else torch.device(device.type)
-    compute = DTYPES[str(values["compute_dtype"])]
+    compute = DTYPES[values.compute_dtype]
     torch.manual_seed(recipe.seed)
     with place:
         model = AutoModelForCausalLM.from_config(
             config_of(shape),
-            dtype=DTYPES[precision_of(recipe, str(values["compute_dtype"])).dtype],
-            attn_implementation=str(values["attn_implementation"]),
+            dtype=DTYPES[precision_of(recipe, values.compute_dtype).dtype],
+            attn_implementation=values.attn_implementation,
         )
     model.config.use_cache = False
     if recipe.quantization == "nf4":
@@ -333,7 +333,7 @@ def handle(request: CalibrationRequest, on_progress: OnProgress) -> CalibrationA
     )
     calibration.store(found, device, entry.shape, recipe, values)
     card = gpu_specs.lookup(device.name, device.memory_bytes) if device.type == "cuda" else None
-    peak = card.rate_flops(str(values["compute_dtype"])) if card else None
+    peak = card.rate_flops(values.compute_dtype) if card else None
     work = operations(entry.shape, recipe, found.length, head_share=_share(device, share))
     return CalibrationAnswer(
         **msgspec.structs.asdict(found),

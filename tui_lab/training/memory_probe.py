@@ -24,6 +24,7 @@ from unittest.mock import patch
 
 import msgspec
 import torch
+from msgspec.structs import replace
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
@@ -40,7 +41,7 @@ from tui_lab.models.meta_model import config_of, meta_model
 from tui_lab.models.module_stats import linear_names
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import Recipe, build
-from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, resolve
+from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, ResolvedValues, resolve
 from tui_lab.training import fake_model, objective
 from tui_lab.training.base_model import precision_of
 from tui_lab.training.build_trainer import EncodedRows, build_trainer
@@ -49,7 +50,7 @@ from tui_lab.training.live_storages import LiveStorages, rounded
 from tui_lab.training.regularise import Dense, LowRank
 from tui_lab.training.torch_internals import storage_key
 from tui_lab.training.trainer import LabTrainer
-from tui_lab.training.types import Model, ResolvedValues
+from tui_lab.training.types import Model
 
 FORWARD, LOSS, BACKWARD, OPTIMIZER = "forward", "loss", "backward", "optimizer"
 
@@ -58,15 +59,15 @@ def probe(config: PreTrainedConfig, recipe: Recipe, values: ResolvedValues, devi
     """Counts two steps of ``recipe`` on a model of ``config`` (transformers'), with the resolved ``values``,
     as ``device`` (``cuda`` or ``cpu``) would compute them."""
     began = time.monotonic()
-    values = dict(values)
-    if values["compute_dtype"] == "float16":
-        values["compute_dtype"] = "bfloat16"  # of the same size; a CPU has no loss scaling
+    values = replace(values)  # changed below
+    if values.compute_dtype == "float16":
+        values.compute_dtype = "bfloat16"  # of the same size; a CPU has no loss scaling
     # a paged optimiser takes as much while there is room
-    values["optim"] = str(values["optim"]).removeprefix("paged_").replace("adamw_32bit", "adamw_torch")
-    precision = precision_of(recipe, str(values["compute_dtype"]))
-    model = meta_model(config, precision, str(values["attn_implementation"]))
+    values.optim = values.optim.removeprefix("paged_").replace("adamw_32bit", "adamw_torch")
+    precision = precision_of(recipe, values.compute_dtype)
+    model = meta_model(config, precision, values.attn_implementation)
     rows = recipe.per_device_train_batch_size
-    length = int(values["max_length"])
+    length = values.max_length
     many = rows > 1 and not recipe.packing
     uniform = not (recipe.packing or many)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -123,8 +124,8 @@ def _add_protections(
     frozen = None
     if recipe.kl_weight and not recipe.is_adapter:
         with unset_fake_temporarily():
-            precision = Precision(str(values["compute_dtype"]))
-            frozen = meta_model(config, precision, str(values["attn_implementation"]))
+            precision = Precision(values.compute_dtype)
+            frozen = meta_model(config, precision, values.attn_implementation)
         fake_model.make_fake(frozen.requires_grad_(False), mode)
         counting.add(fake_model.tensors_of(frozen))
     uniform, counting.uniform = counting.uniform, False  # adapters start at zero
@@ -242,19 +243,19 @@ def handle(request: MemoryProbeRequest, on_progress: OnProgress) -> MemoryProbeA
     recipe = build(request.recipe)
     device = DeviceFacts(**msgspec.structs.asdict(request.device))
     entry = catalog.find(recipe.model, allow_large=recipe.allow_large)
-    values = dict(resolve(recipe, device, entry).values)
+    values = resolve(recipe, device, entry).values
     on_progress(f"building {entry.label} without its weights")
     config = _config(entry, recipe)
-    if recipe.method in METHODS_WITH_TARGETS and not values["target_modules"]:
+    if recipe.method in METHODS_WITH_TARGETS and not values.target_modules:
         with torch.device("meta"):
             names = linear_names(AutoModelForCausalLM.from_config(config))
         targets = target_modules.explain(config.model_type, recipe.target_modules, names)
-        values |= {"target_modules": targets.modules, "feedforward_modules": targets.feedforward}
+        values.target_modules, values.feedforward_modules = list(targets.modules), list(targets.feedforward)
     kind = "cuda" if device.type == "cuda" else "cpu"
     on_progress(f"counting the memory of two steps of {entry.label}")
     count = probe(config, recipe, values, kind)
     worst = max(count.peaks, key=lambda name: count.peaks[name])
-    return msgspec.structs.replace(count, phase=worst, device=kind)
+    return replace(count, phase=worst, device=kind)
 
 
 def _config(entry: catalog.Entry, recipe: Recipe) -> PreTrainedConfig:

@@ -18,12 +18,13 @@ from statistics import median
 
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues, unresolved
 from tui_lab.recipes.rules import LORA_LIKE_METHODS
 from tui_lab.runs.event_parts import LadderSettings
 from tui_lab.runs.schema import ChoiceEvent, LadderCostEvent, LadderEvent, RunEvent, WarningEvent
 from tui_lab.training import micro_batches
 from tui_lab.training.trainer_seams import DEFAULT_LOSS_TILE, set_loss_tile
-from tui_lab.training.types import Batch, Model, ResolvedValues
+from tui_lab.training.types import Batch, Model
 
 #: Tiles of the output layer by level, (tokens, vocabulary entries): trl's default, then smaller ones.
 LOSS_TILES = (DEFAULT_LOSS_TILE, (1024, 16_384), (256, 8_192))
@@ -77,7 +78,7 @@ class Ladder:
         values: ResolvedValues | None = None,
         write: Callable[[RunEvent], None] = lambda _: None,
     ) -> None:
-        self._recipe, self._values, self._write = recipe, dict(values or {}), write
+        self._recipe, self._values, self._write = recipe, values or unresolved(recipe), write
         self.state = LadderState(checkpointing=recipe.gradient_checkpointing)
         self._times: list[float] = []
         self._time_before = math.nan
@@ -189,12 +190,12 @@ class Ladder:
 
     def _advice(self) -> str:
         recipe, values = self._recipe, self._values
-        ways = [f"lower max_length (now {values.get('max_length', recipe.max_length)})"]
+        ways = [f"lower max_length (now {values.max_length})"]
         if recipe.quantization == "none" and recipe.method in LORA_LIKE_METHODS:
             ways.append("load the base in 4 bits (quantization = 'nf4')")
         if recipe.method == "full":
             ways.append("train an adapter (method = 'lora')")
-        if not str(values.get("optim", recipe.optim)).startswith("paged_"):
+        if not values.optim.startswith("paged_"):
             ways.append("store the optimiser's states in pages of 8 bits (optim = 'paged_adamw_8bit')")
         return f"start anew and {' or '.join(ways)}, or choose a smaller model; or free the card and resume"
 

@@ -12,9 +12,9 @@ from trl import SFTConfig
 
 from tui_lab.data.rows import TokenRow
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import objective, trackers
 from tui_lab.training.trainer_seams import use_one_gpu
-from tui_lab.training.types import ResolvedValues
 
 #: The column with the index of a row's task.
 TASK_COLUMN = "task"
@@ -23,7 +23,7 @@ TASK_COLUMN = "task"
 def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: ResolvedValues) -> SFTConfig:
     """trl's configuration for a recipe; ``values`` are the resolved ones, ``device`` is cuda, mps or cpu. The
     steps between validations and checkpoints are set once the length of the run is known."""
-    compute_dtype = values["compute_dtype"]
+    compute_dtype = values.compute_dtype
     on_cpu = device == "cpu"
     config = SFTConfig(
         output_dir=str(folder),
@@ -33,7 +33,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Res
         bf16=compute_dtype == "bfloat16",
         fp16=compute_dtype == "float16",
         # data: rows have their labels and are truncated already
-        max_length=int(values["max_length"]),
+        max_length=values.max_length,
         packing=recipe.packing,
         packing_strategy="bfd",
         eval_packing=recipe.packing,
@@ -47,7 +47,7 @@ def training_arguments(recipe: Recipe, folder: Path, *, device: str, values: Res
         per_device_train_batch_size=recipe.per_device_train_batch_size,
         per_device_eval_batch_size=recipe.per_device_train_batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        optim=str(values["optim"]),
+        optim=values.optim,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         activation_checkpointing=recipe.gradient_checkpointing,

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from tests.records import probe_answer
 from tests.ui.helpers import said, screen_text, until
 from tui_lab.core import job_client
 from tui_lab.forecast import remedies
+from tui_lab.forecast.jobs import CalibrationRequest, MemoryProbeAnswer, MemoryProbeRequest
 from tui_lab.hardware import memory_budget
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
@@ -218,13 +221,15 @@ async def test_the_remedy_that_the_question_offers_is_applied_and_starts_at_the_
 async def test_the_exact_count_is_shown_and_dropped_with_a_change(
     places: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+    asked: list[tuple[str, MemoryProbeRequest]] = []
 
-    async def job(module: str, request: dict[str, Any], progress: Any = None) -> dict[str, Any]:
+    async def job(
+        module: str, request: MemoryProbeRequest, progress: Any, *, answer: object
+    ) -> MemoryProbeAnswer:
         asked.append((module, request))
         progress("counting what two steps hold")
         await asyncio.sleep(0)
-        return {"peak_bytes": 3 * GIB, "seconds": 2.5, "phase": "loss"}
+        return probe_answer(3 * GIB, 2.5, "loss")
 
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
@@ -233,8 +238,8 @@ async def test_the_exact_count_is_shown_and_dropped_with_a_change(
         await pilot.press("e")
         await until(lambda: "counted exactly" in words(app), what=words(app))
         [(module, request)] = asked
-        assert module == "tui_lab.training.memory_probe" and request["device"]["name"] == "the CPU"
-        assert request["recipe"] == pane(app).summary.recipe.model_dump()  # type: ignore[union-attr]
+        assert module == "tui_lab.training.memory_probe" and request.device.name == "the CPU"
+        assert request.recipe == pane(app).summary.recipe.model_dump()  # type: ignore[union-attr]
         memory = shown(app).estimate.memory
         assert memory is not None
         assert shown(app).estimate.needed_bytes == 3 * GIB + memory.part("context")
@@ -245,19 +250,19 @@ async def test_the_exact_count_is_shown_and_dropped_with_a_change(
 async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
     places: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[dict[str, Any], dict[str, str]]] = []
+    asked: list[tuple[CalibrationRequest, dict[str, str]]] = []
     places(
         MemoryBudget(L4, 4 * GIB, "GPU 0: NVIDIA L4", "free now on", "GPU-aa"),
         MemoryBudget(L4, 20 * GIB, "GPU 1: NVIDIA L4", "free now on", "GPU-bb"),
     )
 
     async def job(
-        module: str, request: dict[str, Any], progress: Any = None, environment: Any = None
-    ) -> dict[str, Any]:
+        module: str, request: CalibrationRequest, progress: Any, environment: Any, *, answer: object
+    ) -> SimpleNamespace:
         assert module == "tui_lab.training.calibrate"
         asked.append((request, environment))
         progress("measuring steps", 3, 10)
-        return {"text": "measured on this machine: 900 tok/s"}
+        return SimpleNamespace(text="measured on this machine: 900 tok/s")
 
     app = LabApp()
     async with app.run_test(size=(120, 40)) as pilot:
@@ -266,7 +271,7 @@ async def test_measuring_the_speed_asks_the_job_and_says_what_it_found(
         await pilot.press("k")
         await until(lambda: said(app, "900 tok/s"))
         [(request, environment)] = asked
-        assert request["values"]["preset"] == "minute"
+        assert request.values["preset"] == "minute"
         assert environment == {"CUDA_VISIBLE_DEVICES": "GPU-bb"}  # the one that the forecast is about
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App, ComposeResult
 
+from tests.records import probe_answer
 from tests.ui.helpers import screen_text
 from tui_lab.forecast import remedies as fit
 from tui_lab.forecast.estimate import RunEstimate, estimate, with_probe
@@ -17,7 +18,7 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.memory_budget import MemoryBudget
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import make_recipe
-from tui_lab.recipes.resolve import resolve
+from tui_lab.recipes.resolve import resolve, unresolved
 from tui_lab.ui.views.forecast import EDGE, FREE, MARKS, UNSURE, ForecastView, bar, cells, lines
 from tui_lab.ui.widgets.forecast_bar import ForecastBar
 
@@ -101,7 +102,7 @@ def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
 
 
 def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
-    found = with_probe(estimated(40), {"peak_bytes": 12 * GIB, "seconds": 7.25, "phase": "backward"})
+    found = with_probe(estimated(40), probe_answer(12 * GIB, 7.25, "backward"))
     assert found.memory is not None and found.probe is not None
     beside = found.memory.total_bytes - found.memory.tensors_bytes
     assert found.probe.total_bytes == 12 * GIB + beside
@@ -113,11 +114,13 @@ def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
 def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     entry = replace(catalog.find("Qwen/Qwen2.5-0.5B"), shape=None, model_type=None)
     recipe = make_recipe("starter", model="Qwen/Qwen2.5-0.5B")
-    found = estimate(recipe, entry, {}, MemoryBudget(GPU, 20 * GIB, "NVIDIA L4", "free now on"))
+    found = estimate(
+        recipe, entry, unresolved(recipe), MemoryBudget(GPU, 20 * GIB, "NVIDIA L4", "free now on")
+    )
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "exact count" in text and "(e)" in text and "does not fit" not in text
     assert found.verdict == fit.UNKNOWN
-    found = with_probe(found, {"peak_bytes": 30 * GIB, "seconds": 1.0, "phase": "loss"})
+    found = with_probe(found, probe_answer(30 * GIB, 1.0, "loss"))
     text = "\n".join(line.plain for line in lines(ForecastView(found, keys=KEYS), 60, "brief"))
     assert "counted exactly" in text and "✗ does not fit: 10" in text
 

@@ -347,11 +347,15 @@ class MemoryFit:
     async def _count(self, recipe: Recipe, budget: MemoryBudget, key: object) -> None:
         from tui_lab.core import job_client
         from tui_lab.forecast import estimate
+        from tui_lab.forecast.jobs import MemoryProbeAnswer
 
         self._show_progress("starting the exact probe")
         try:
             answer = await job_client.run_job(
-                "tui_lab.training.memory_probe", estimate.probe_request(recipe, budget), self._show_progress
+                "tui_lab.training.memory_probe",
+                estimate.probe_request(recipe, budget),
+                self._show_progress,
+                answer=MemoryProbeAnswer,
             )
         except LabError as error:
             self._pane.notice(error, "error")
@@ -369,6 +373,7 @@ class MemoryFit:
     async def _measure(self, recipe: Recipe, environment: dict[str, str]) -> None:
         from tui_lab.core import job_client
         from tui_lab.forecast import estimate
+        from tui_lab.forecast.jobs import CalibrationAnswer
 
         self._show_progress("starting ten steps")
         try:
@@ -377,11 +382,12 @@ class MemoryFit:
                 estimate.calibration_request(recipe, self.data),
                 self._show_progress,
                 environment,
+                answer=CalibrationAnswer,
             )
         except LabError as error:
             self._pane.notice(error, "error")
         else:
-            self._pane.notice(answer.get("text") or "Measured.")
+            self._pane.notice(answer.text or "Measured.")
         finally:
             self._progress = ""
             self._editor.update_summary()

@@ -97,7 +97,7 @@ def summarise(
         if device is not None:
             found = resolve(recipe, device, entry)
             warnings = found.warnings
-            targets = tuple(found.values.get("target_modules") or ())
+            targets = tuple(found.values.target_modules)
             reasons = tuple(
                 (c.field, ", ".join(c.value) if isinstance(c.value, list) else str(c.value), c.reason)
                 for c in found.reasons
