@@ -16,9 +16,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from msgspec import Struct
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.models.checkpoint import FolderFacts, inspect
 from tui_lab.models.shapes import Shape, parameter_count
@@ -32,10 +35,6 @@ _CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 _POCKET_DIR = MODEL_DIR
 #: Hub ids: letters, digits and ``-_.``, at most 96 characters per part.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_SHAPE_KEYS = (
-    "model_type", "layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary", "tied",
-    "attention_bias", "mlp_bias", "qk_layernorm",
-)  # fmt: skip
 
 Where = Literal["bundled", "catalog", "cache", "folder", "hub"]
 
@@ -122,39 +121,63 @@ def _too_large(label: str, parameters: int | None, smaller: str = "") -> str | N
 # the file
 
 
+class _Row(Struct, kw_only=True):
+    """A row of ``catalog.toml`` without its sizes; the file's head explains the keys. ``like``: the id of the
+    row with the sizes."""
+
+    id: str
+    source: str
+    like: str = ""
+    context: int | None = None
+    licence: str | None = None
+    gated: bool | None = None
+    chat_template: bool | None = None
+    suggested_targets: str = "all"
+    unverified: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    refused: str | None = None
+    smaller: str = ""
+
+
+class _CatalogFile(Struct):
+    model: list[dict[str, object]]
+
+
 @lru_cache(maxsize=1)
 def _listed() -> tuple[Entry, ...]:
     """The entries of ``catalog.toml``, in its order."""
-    rows: list[dict[str, Any]] = tomllib.loads(_CATALOG_FILE.read_text(encoding="utf-8"))["model"]
-    by_id = {row["id"]: row for row in rows}
-    return tuple(_from_row(row, by_id) for row in rows)
+    file = tomllib.loads(_CATALOG_FILE.read_text(encoding="utf-8"))
+    values = {str(row.get("id")): row for row in from_plain(file, _CatalogFile, _CATALOG_FILE.name).model}
+    entries = []
+    for id, plain in values.items():
+        where = f"{_CATALOG_FILE.name}, {id}"
+        row = from_plain(plain, _Row, where)
+        sizes = {**values[row.like or id], "context": row.context or 0}
+        shape = from_plain(sizes, Shape, where) if "model_type" in sizes else None
+        entries.append(_from_row(row, shape))
+    return tuple(entries)
 
 
-def _from_row(row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> Entry:
-    sizes = by_id[row["like"]] if "like" in row else row
-    shape = None
-    if "model_type" in sizes:
-        values = {key: sizes[key] for key in _SHAPE_KEYS if key in sizes}
-        shape = Shape(**values, context=row.get("context", 0))
+def _from_row(row: _Row, shape: Shape | None) -> Entry:
     parameters = parameter_count(shape) if shape else None
-    large = _too_large(row["id"], parameters, row.get("smaller", ""))
+    large = _too_large(row.id, parameters, row.smaller)
     return Entry(
-        id=row["id"],
-        label=row["id"],
+        id=row.id,
+        label=row.id,
         where="catalog",
         model_type=shape.model_type if shape else None,
         shape=shape,
         parameters=parameters,
-        context=row.get("context"),
-        licence=row.get("licence"),
-        gated=row.get("gated"),
-        chat_template=row.get("chat_template"),
-        suggested_targets=row.get("suggested_targets", "all"),
-        source=row["source"],
-        unverified=tuple(row.get("unverified", ())),
-        aliases=tuple(row.get("aliases", ())),
-        refused=row.get("refused") or large,
-        needs_flag="refused" not in row and large is not None,
+        context=row.context,
+        licence=row.licence,
+        gated=row.gated,
+        chat_template=row.chat_template,
+        suggested_targets=row.suggested_targets,
+        source=row.source,
+        unverified=row.unverified,
+        aliases=row.aliases,
+        refused=row.refused or large,
+        needs_flag=row.refused is None and large is not None,
     )
 
 
@@ -270,10 +293,16 @@ def _cached(directory: Path) -> dict[str, Path]:
 def _in_cache(entry: Entry, snapshot: Path) -> Entry:
     """A listed entry whose files are in the cache."""
     facts = inspect(snapshot)
-    read: dict[str, Any] = {"chat_template": facts.chat_template, "licence": facts.licence}
-    read = {name: value for name, value in read.items() if value is not None}
-    unverified = tuple(name for name in entry.unverified if name not in read)
-    return replace(entry, path=snapshot, on_disk=facts.has_weights, unverified=unverified, **read)
+    read = {"chat_template": facts.chat_template, "licence": facts.licence}
+    unverified = tuple(name for name in entry.unverified if read.get(name) is None)
+    return replace(
+        entry,
+        path=snapshot,
+        on_disk=facts.has_weights,
+        unverified=unverified,
+        chat_template=entry.chat_template if facts.chat_template is None else facts.chat_template,
+        licence=facts.licence or entry.licence,
+    )
 
 
 def _from_cache(hub_id: str, snapshot: Path) -> Entry:
