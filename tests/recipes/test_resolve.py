@@ -169,14 +169,7 @@ def test_every_model_of_the_catalog_resolves_on_every_device(device: DeviceFacts
             continue
         found = resolve(build({"model": entry.id, "max_length": 512}), device, entry)
         assert found.values.target_modules, entry.id
-        assert set(found.values) == {
-            "compute_dtype",
-            "optim",
-            "attn_implementation",
-            "max_length",
-            "target_modules",
-            "feedforward_modules",
-        }
+        assert found.values.compute_dtype != "auto"
         assert all(choice.reason for choice in found.reasons)
 
 

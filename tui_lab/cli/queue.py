@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
 from tui_lab.cli.output import as_json, table
-from tui_lab.cli.recipe_args import check_data, overrides_of
+from tui_lab.cli.recipe_args import prepare_all
 from tui_lab.cli.results import (
     Queued,
     QueuedRun,
@@ -23,123 +20,45 @@ from tui_lab.cli.results import (
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.hardware.memory_budget import current
-from tui_lab.models import catalog
-from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
-from tui_lab.recipes.recipe import Recipe, RecipeError
-from tui_lab.recipes.resolve import resolve
 from tui_lab.runs import index
 from tui_lab.runs.folder import Run
 from tui_lab.runs.queue import queue, sweep
-from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
 from tui_lab.runs.queue.sweep_table import HEADERS, RIGHT, cells
-
-T = TypeVar("T")
 
 # --------------------------------------------------------------------------------------------------
 # adding
 
 
-def prepare_all(args: argparse.Namespace, grid: SweepGrid) -> list[tuple[Recipe, SweepValues]]:
-    """The recipe of every combination, with its values. Raises LabError with the mistakes of all
-    combinations: a sweep is queued completely or not at all."""
-    from functools import cache, partial
-
-    preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
-    load_preset(preset)
-    mistakes: dict[str, list[str]] = {}  # sentence -> the combinations with this mistake
-
-    def attempt(combination: str, call: Callable[[], T]) -> T | None:
-        try:
-            return call()
-        except RecipeError as error:
-            for problem in error.problems:
-                mistakes.setdefault(problem.message, []).append(combination)
-        except LabError as error:
-            mistakes.setdefault(str(error), []).append(combination)
-        return None
-
-    @cache  # many combinations have the same model and data
-    def entry_of(model: str, large: bool) -> tuple[catalog.Entry | None, str]:
-        try:
-            return catalog.find(model, allow_large=large), ""
-        except LabError as error:
-            return None, str(error)
-
-    @cache
-    def data_problem(data: str, data_format: str, max_rows: int) -> str:
-        try:
-            check_data(data, data_format, max_rows)
-        except LabError as error:
-            return str(error)
-        return ""
-
-    for key in grid.keys() & overrides.keys():
-        mistakes.setdefault(f"{key} is both set and swept: give it once", []).append("")
-    made, device = [], current().device
-    for values in sweep.combinations(grid):
-        combination = sweep.describe(values)
-        recipe = attempt(combination, partial(make_recipe, preset, **{**overrides, **values}))
-        if recipe is None:
-            continue
-        entry, refused = entry_of(recipe.model, recipe.allow_large)
-        if entry is None:
-            mistakes.setdefault(refused, []).append(combination)
-        else:
-            attempt(combination, partial(resolve, recipe, device, entry))
-        if refused := data_problem(recipe.data, recipe.data_format, recipe.max_rows):
-            mistakes.setdefault(refused, []).append(combination)
-        if recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
-            refused = f"chat_template = {recipe.chat_template!r}: the file does not exist"
-            mistakes.setdefault(refused, []).append(combination)
-        made.append((recipe, values))
-    if mistakes:
-        raise LabError(_mistakes(mistakes, len(sweep.combinations(grid))))
-    return made
-
-
-def _mistakes(found: dict[str, list[str]], many: int) -> str:
-    """All mistakes in one text, each with its combinations where those are not all."""
-    lines = []
-    for text, combinations in found.items():
-        where = [combination for combination in combinations if combination]
-        if where and len(where) < many:
-            more = f" and {len(where) - 2} more" if len(where) > 2 else ""
-            text = f"{text} (with {'; '.join(where[:2])}{more})"
-        lines.append(text)
-    if len(lines) == 1:
-        return lines[0]
-    return f"{len(lines)} mistakes, nothing was queued\n  - " + "\n  - ".join(lines)
-
-
 def add(args: argparse.Namespace) -> int:
     """``tui-lab queue add``, ``tui-lab train --queue`` and ``tui-lab train --sweep``."""
     grid = sweep.parse(args.sweep)
-    prepared = prepare_all(args, grid)
+    prepared = prepare_all(args, grid, "queued")
     if getattr(args, "dry_run", False):
         many = f"{len(prepared)} runs" if grid else "one run"
         print(f"{many} could be queued; nothing was started")
-        for _, values in prepared:
-            print(f"  {sanitize(sweep.describe(values))}".rstrip())
+        for each in prepared:
+            print(f"  {sanitize(sweep.describe(each.values))}".rstrip())
         return 0
     sweep_id = sweep.new_id() if grid else ""
 
     def note(run: Run, number: int) -> None:
         if grid:
-            sweep.write_place(run, sweep.SweepPlace(sweep_id, number + 1, len(prepared), prepared[number][1]))
+            sweep.write_place(
+                run, sweep.SweepPlace(sweep_id, number + 1, len(prepared), prepared[number].values)
+            )
 
-    runs = queue.add([recipe for recipe, _ in prepared], args.runs_dir, args.name, note)
+    runs = queue.add([each.recipe for each in prepared], args.runs_dir, args.name, note)
     if getattr(args, "hold", False):
         queue.hold(args.runs_dir)
     held = queue.read(args.runs_dir).held
     if not held:
         queue.start_runner(args.runs_dir)
     if args.json:
-        listed = [QueuedRun(run.id, values) for run, (_, values) in zip(runs, prepared, strict=True)]
+        listed = [QueuedRun(run.id, each.values) for run, each in zip(runs, prepared, strict=True)]
         print(to_json(Queued(sweep=sweep_id or None, held=held, runs=listed)))
         return 0
-    for run, (_, values) in zip(runs, prepared, strict=True):
-        print(f"{run.id}  {sanitize(sweep.describe(values))}".rstrip())
+    for run, each in zip(runs, prepared, strict=True):
+        print(f"{run.id}  {sanitize(sweep.describe(each.values))}".rstrip())
     hint = f"`tui-lab sweep {sweep_id}` shows its results" if grid else "`tui-lab queue list` shows it"
     state = "the queue is held: `tui-lab queue start` starts it" if held else "queued"
     print(f"{state}; {hint}", file=sys.stderr)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tui_lab.core.errors import LabError
 from tui_lab.hardware.memory_budget import current
@@ -11,6 +13,8 @@ from tui_lab.models import catalog
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.recipes.resolve import Resolution, resolve
+from tui_lab.runs.queue import sweep
+from tui_lab.runs.queue.sweep import SweepGrid, SweepValues
 
 #: Smaller data files are checked before the run is created; larger ones only by the run.
 CHECKED_DATA_BYTES = 64 << 20
@@ -39,40 +43,84 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
     return settings
 
 
-def prepare(args: argparse.Namespace) -> tuple[Recipe, catalog.Entry, Resolution]:
-    """The recipe, its model and the resolved values. Raises LabError with all mistakes."""
-    preset = args.preset or DEFAULT_PRESET
-    values = {**load_preset(preset).values, **(overrides := overrides_of(args))}
-    problems: list[str] = []
-    recipe = entry = resolution = None
-    try:
-        recipe = make_recipe(preset, **overrides)
-    except RecipeError as error:
-        problems += [problem.message for problem in error.problems]
-    try:
-        large = values.get("allow_large") is True
-        entry = catalog.find(str(values.get("model", FIELDS["model"].default)), allow_large=large)
-    except LabError as error:
-        problems.append(str(error))
-    if recipe and entry:
+class PreparedRun(NamedTuple):
+    """A checked recipe with its model and resolved values; ``values``: those of its sweep."""
+
+    recipe: Recipe
+    entry: catalog.Entry
+    resolution: Resolution
+    values: SweepValues
+
+
+def prepare(args: argparse.Namespace) -> PreparedRun:
+    """The run that the options describe. Raises LabError with all mistakes."""
+    return prepare_all(args, {}, "started")[0]
+
+
+def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[PreparedRun]:
+    """The run of every combination of a sweep. Raises LabError with the mistakes of all combinations, so that
+    all of them are ``action`` (queued, started) or none."""
+    preset, overrides, device = args.preset or DEFAULT_PRESET, overrides_of(args), current().device
+    defaults = load_preset(preset).values
+    mistakes: dict[str, list[str]] = {}  # sentence -> the combinations with this mistake
+
+    @cache  # many combinations have the same model and data
+    def entry_of(model: str, large: bool) -> catalog.Entry | LabError:
         try:
-            resolution = resolve(recipe, current().device, entry)
+            return catalog.find(model, allow_large=large)
         except LabError as error:
-            problems.append(str(error))
-    try:
-        check_data(
-            str(values.get("data", FIELDS["data"].default)),
-            recipe.data_format if recipe else "auto",
-            recipe.max_rows if recipe else 0,
-        )
-    except LabError as error:
-        problems.append(str(error))
-    if recipe and recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
-        problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
-    if problems or recipe is None or entry is None or resolution is None:
-        many = f"{len(problems)} mistakes, nothing was started\n  - "
-        raise LabError(problems[0] if len(problems) == 1 else many + "\n  - ".join(problems))
-    return recipe, entry, resolution
+            return error
+
+    @cache
+    def data_error(data: str, data_format: str, max_rows: int) -> LabError | None:
+        try:
+            check_data(data, data_format, max_rows)
+        except LabError as error:
+            return error
+        return None
+
+    for key in grid.keys() & overrides.keys():
+        mistakes[f"{key} is both set and swept: give it once"] = []
+    made, combinations = [], sweep.combinations(grid)
+    for values in combinations:
+        problems: list[object] = []
+        wanted, recipe = {**defaults, **overrides, **values}, None
+        try:
+            recipe = make_recipe(preset, **{**overrides, **values})
+        except RecipeError as error:
+            problems += [problem.message for problem in error.problems]
+        model, data = (str(wanted.get(key, FIELDS[key].default)) for key in ("model", "data"))
+        entry = entry_of(model, wanted.get("allow_large") is True)
+        if isinstance(entry, LabError):
+            problems.append(entry)
+        elif recipe:
+            try:
+                made.append(PreparedRun(recipe, entry, resolve(recipe, device, entry), values))
+            except LabError as error:
+                problems.append(error)
+        data_format, max_rows = (recipe.data_format, recipe.max_rows) if recipe else ("auto", 0)
+        if unreadable := data_error(data, data_format, max_rows):
+            problems.append(unreadable)
+        if recipe and recipe.chat_template and not Path(recipe.chat_template).expanduser().is_file():
+            problems.append(f"chat_template = {recipe.chat_template!r}: the file does not exist")
+        for problem in problems:
+            mistakes.setdefault(str(problem), []).append(sweep.describe(values))
+    if mistakes:
+        raise LabError(_mistakes(mistakes, len(combinations), action))
+    return made
+
+
+def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:
+    """All mistakes in one text, each with its combinations where those are not all."""
+    lines = []
+    for text, combinations in found.items():
+        if combinations and len(combinations) < many:
+            more = f" and {len(combinations) - 2} more" if len(combinations) > 2 else ""
+            text = f"{text} (with {'; '.join(combinations[:2])}{more})"
+        lines.append(text)
+    if len(lines) == 1:
+        return lines[0]
+    return f"{len(lines)} mistakes, nothing was {action}\n  - " + "\n  - ".join(lines)
 
 
 def check_data(data: str, data_format: str, max_rows: int) -> None:

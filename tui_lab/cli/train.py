@@ -37,7 +37,7 @@ def train(args: argparse.Namespace) -> int:
     """``tui-lab train``."""
     if args.queue or args.sweep:
         return queue.add(args)
-    recipe, entry, resolution = prepare(args)
+    recipe, entry, resolution, _ = prepare(args)
     if args.dry_run:
         return _dry_run(args, recipe, entry, resolution)
     run = folder.create(recipe, args.runs_dir, args.name)
