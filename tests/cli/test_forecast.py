@@ -110,6 +110,11 @@ def test_a_table_over_all_presets(lab: Answer) -> None:
     assert any(line.startswith("naive") and "does not fit" in line for line in lines)
 
 
+def test_what_is_unknown_of_a_model_is_printed_once(lab: Answer) -> None:
+    code, out, _ = lab("forecast", "--model", "org/model", "--gpu", "T4")
+    assert code == 0 and out.count("unknown until its files are downloaded") == 1
+
+
 def test_this_machine_without_a_gpu_is_its_main_memory(lab: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = DeviceFacts("cpu", "the CPU", 8 << 30, False, 2)
     monkeypatch.setattr(

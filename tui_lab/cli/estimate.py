@@ -5,7 +5,7 @@ from __future__ import annotations
 from tui_lab.core.sanitize import sanitize
 from tui_lab.forecast import estimate
 from tui_lab.forecast import remedies as fit
-from tui_lab.forecast.cost import Cost, EstimateRange
+from tui_lab.forecast.cost import Cost
 from tui_lab.forecast.estimate import RunEstimate
 from tui_lab.forecast.memory import MemoryForecast
 from tui_lab.forecast.remedies import Remedy
@@ -13,6 +13,12 @@ from tui_lab.hardware.memory_budget import MemoryBudget, current
 from tui_lab.models.catalog import Entry
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import Resolution
+
+#: The fields of a cost that JSON has.
+COST_KEYS = (
+    "tokens", "tokens_basis", "hours", "tok_per_s", "mfu", "kwh", "co2_kg", "money", "currency", "assumed",
+    "basis", "flops_per_token", "formula", "notes",
+)  # fmt: skip
 
 
 def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, object]]:
@@ -46,12 +52,9 @@ def budget_json(budget: MemoryBudget) -> dict[str, object]:
 
 
 def forecast_json(memory: MemoryForecast) -> dict[str, object]:
-    return {
-        "parts": {part.name: part.bytes for part in memory.parts},
-        "total_bytes": memory.total_bytes,
-        "low_bytes": memory.low_bytes,
-        "high_bytes": memory.high_bytes,
-    }
+    keys = ("total_bytes", "low_bytes", "high_bytes")
+    parts = {part.name: part.bytes for part in memory.parts}
+    return {"parts": parts, **{key: getattr(memory, key) for key in keys}}
 
 
 def memory_json(found: RunEstimate) -> dict[str, object]:
@@ -66,41 +69,15 @@ def memory_json(found: RunEstimate) -> dict[str, object]:
     }
 
 
-def interval(interval: EstimateRange | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.value, interval.high]
-
-
 def cost_json(cost: Cost | None, problem: str) -> dict[str, object]:
-    if cost is None:
-        return {"problem": problem}
-    return {
-        "tokens": cost.tokens,
-        "tokens_basis": cost.tokens_basis,
-        "hours": interval(cost.hours),
-        "tok_per_s": interval(cost.tok_per_s),
-        "mfu": interval(cost.mfu),
-        "kwh": interval(cost.kwh),
-        "co2_kg": interval(cost.co2_kg),
-        "money": interval(cost.money),
-        "currency": cost.currency,
-        "assumed": cost.assumed,
-        "basis": cost.basis,
-        "flops_per_token": cost.flops_per_token,
-        "formula": cost.formula,
-        "notes": list(cost.notes),
-    }
+    """Intervals are lists of low, value and high."""
+    return {"problem": problem} if cost is None else {key: getattr(cost, key) for key in COST_KEYS}
 
 
 def remedy_json(remedy: Remedy) -> dict[str, object]:
-    return {
-        "changes": remedy.changes,
-        "text": remedy.text,
-        "cost": remedy.cost,
-        "sure": remedy.sure,
-        "total_bytes": remedy.forecast.total_bytes,
-        "high_bytes": remedy.forecast.high_bytes,
-        "spare_bytes": remedy.spare_bytes,
-    }
+    total, high = remedy.forecast.total_bytes, remedy.forecast.high_bytes
+    keys = ("changes", "text", "cost", "sure", "spare_bytes")
+    return {**{key: getattr(remedy, key) for key in keys}, "total_bytes": total, "high_bytes": high}
 
 
 def _setting(value: object) -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from tui_lab.cli import jobs
 from tui_lab.cli.estimate import (
     budget_json,
     cost_json,
     forecast_json,
-    interval,
     memory_json,
     remedy_json,
 )
@@ -217,7 +215,7 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
     named = str(overrides.get("model") or FIELDS["model"].default)
     entry = catalog.find(named, allow_large=overrides.get("allow_large") is True)
     rows: list[tuple[str, ...]] = []
-    plain: list[dict[str, Any]] = []
+    plain: list[dict[str, object]] = []
     for preset in list_presets()[0]:
         try:
             recipe, entry, resolution = _prepare(args, preset.name, budget, lenient=True)
@@ -241,7 +239,7 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
             {
                 "preset": preset.name,
                 **memory_json(found),
-                "hours_per_1m_tokens": interval(hours),
+                "hours_per_1m_tokens": hours,
             }
         )
     if args.json:
@@ -253,7 +251,3 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
         return 0
     table(("preset", "memory", "interval", "", "1 M tokens"), rows, right=(1,))
     return 0
-
-
-# --------------------------------------------------------------------------------------------------
-# as JSON

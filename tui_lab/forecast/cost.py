@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import JOULES_PER_KWH, count
@@ -35,8 +35,7 @@ PRICE, CURRENCY, GRID = "TUI_LAB_PRICE_PER_HOUR", "TUI_LAB_CURRENCY", "TUI_LAB_G
 TOKENS_UNKNOWN = 1_000_000
 
 
-@dataclass(frozen=True)
-class EstimateRange:
+class EstimateRange(NamedTuple):
     """A figure with its bounds, low ≤ value ≤ high."""
 
     low: float
@@ -196,8 +195,8 @@ def estimate(
         if measured is not None and measured.power_w is not None:
             kwh = hours.times(measured.power_w / 1000)
         elif card is not None:
-            power = [share * card.tdp_w / 1000 for share in _bounds(ASSUMED_POWER)]
-            kwh = EstimateRange(*(h * p for h, p in zip(_bounds(hours), power, strict=True)))
+            power = [share * card.tdp_w / 1000 for share in ASSUMED_POWER]
+            kwh = EstimateRange(*(h * p for h, p in zip(hours, power, strict=True)))
             notes.append(
                 f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W is assumed"
             )
@@ -293,10 +292,6 @@ def co2_kg(energy_j: float, tariff: Prices) -> float:
 # --------------------------------------------------------------------------------------------------
 
 
-def _bounds(interval: EstimateRange) -> tuple[float, float, float]:
-    return interval.low, interval.value, interval.high
-
-
 def _share(interval: EstimateRange) -> str:
     return f"{interval.low:.0%} to {interval.high:.0%}"
 
@@ -347,12 +342,12 @@ def _seconds(
         # rows of another length take other operations: what was measured is the rate of operations
         speed = measured.hardware_flops_s / found.hardware
         around = EstimateRange(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
-        return EstimateRange(*(tokens / each for each in reversed(_bounds(around)))), around, measured.text
+        return EstimateRange(*(tokens / each for each in reversed(around))), around, measured.text
     if peak is None:
         return None, None, "the speed of this device is not known until it is measured (calibration)"
     batches = tokens / (recipe.per_device_train_batch_size * length)
-    shares = reversed(_bounds(ASSUMED_SHARE))
-    launches = [ms / 1000 * shape.layers * batches for ms in _bounds(ASSUMED_LAUNCH_MS)]
+    shares = reversed(ASSUMED_SHARE)
+    launches = [ms / 1000 * shape.layers * batches for ms in ASSUMED_LAUNCH_MS]
     times = [
         max(tokens * found.hardware / (peak * share), launch)
         for share, launch in zip(shares, launches, strict=True)
