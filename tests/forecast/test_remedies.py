@@ -189,9 +189,9 @@ def test_unknown_free_memory_promises_nothing() -> None:
 
 def test_what_a_shorter_length_cuts_is_counted() -> None:
     lengths = [100, 200, 300, 400]
-    assert fit.what_is_cut(250, lengths) == "50% of the 4 rows looked at lose their end, 20% of all tokens"
-    assert "none of the 4 rows" in fit.what_is_cut(400, lengths)
-    assert fit.what_is_cut(1000, []) == "rows over 1,000 tokens lose their end"
+    assert fit.cut_text(250, lengths) == "50% of the 4 sampled rows lose their end, 20% of all tokens"
+    assert "none of the 4 sampled rows" in fit.cut_text(400, lengths)
+    assert fit.cut_text(1000, []) == "rows over 1,000 tokens lose their end"
 
 
 def test_what_cannot_run_is_refused() -> None:

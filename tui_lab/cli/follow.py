@@ -127,8 +127,8 @@ class PlainLines(_LineDisplay):
     def event(self, line: LogLine, state: RunState) -> None:
         event = line.event
         if not isinstance(event, StepEvent):
-            if words := wording.line(event, LONGEST_TEXT):
-                print(words, flush=True)
+            if text := wording.line(event, LONGEST_TEXT):
+                print(text, flush=True)
         elif event.t - self._printed_at >= PLAIN_STEP_EVERY_S or state.step == state.total_steps:
             self._printed_at = event.t
             print(step_text(state), flush=True)
@@ -169,9 +169,9 @@ class LiveProgress:
         event = line.event
         if isinstance(event, PhaseEvent | StepEvent):
             return  # the bar shows it
-        if words := wording.line(event, LONGEST_TEXT):
+        if text := wording.line(event, LONGEST_TEXT):
             style = next((style for kind, style in _STYLES.items() if isinstance(event, kind)), "")
-            self.console.print(Text(words, style=style), soft_wrap=True)
+            self.console.print(Text(text, style=style), soft_wrap=True)
 
     def tick(self, state: RunState, status: str) -> None:
         total, in_training = state.total_steps, state.phase == "training"

@@ -1,6 +1,5 @@
-"""``tui-lab logs RUN``: what a run wrote, for terminals without the lab: the words of its process
-(``worker.log``) and its events as sentences, both made safe to print.
-"""
+"""``tui-lab logs RUN``: what a run wrote, without the lab: the output of its process
+(``worker.log``) and its events as sentences, both sanitized."""
 
 from __future__ import annotations
 

@@ -87,9 +87,9 @@ def list_queue(args: argparse.Namespace) -> int:
         what = f"{each.model.rpartition('/')[2]} · {each.preset or '–'} · {each.data}"
         rows.append([str(number), each.run, state, what, sweep.describe(each.values), each.reason])
     table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))
-    if words := queue.describe(args.runs_dir, found):
+    if text := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
-        print(words + ("; `tui-lab queue start` starts it" if waits else ""), file=sys.stderr)
+        print(text + ("; `tui-lab queue start` starts it" if waits else ""), file=sys.stderr)
     return 0
 
 
@@ -151,13 +151,13 @@ def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
     runs = index.sweep_runs(index.RunIndex(args.runs_dir).read_all(), args.name)
     best = index.best_of(runs, args.by)
-    words = index.criterion_words(runs, args.by)
+    criterion = index.criterion_words(runs, args.by)
     if args.json:
         as_json(
             SweepResult(
                 sweep=runs[0].sweep,
                 by=args.by,
-                criterion=words,
+                criterion=criterion,
                 best=best or None,
                 runs=[sweep_row(run) for run in runs],
             )
@@ -167,5 +167,5 @@ def show_sweep(args: argparse.Namespace) -> int:
     rows = [cells(run, keys, run.id == best) for run in runs]
     offset = 1 + len(keys)
     table(("", *keys, *HEADERS), rows, right=tuple(offset + number for number in RIGHT))
-    print(f"{runs[0].sweep}: {words}", file=sys.stderr)
+    print(f"{runs[0].sweep}: {criterion}", file=sys.stderr)
     return 0

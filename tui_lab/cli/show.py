@@ -200,8 +200,8 @@ def runs(args: argparse.Namespace) -> int:
     if args.json:
         as_json([{**to_builtins(result), **to_builtins(listed)} for result, listed in results])
         return EXIT_OK
-    if words := queue.describe(directory):
-        print(f"{words}; `tui-lab queue list` shows them", file=sys.stderr)
+    if text := queue.describe(directory):
+        print(f"{text}; `tui-lab queue list` shows them", file=sys.stderr)
     if not results:
         print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)
         return EXIT_OK

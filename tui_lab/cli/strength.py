@@ -77,11 +77,11 @@ def _print_curve(curve: StrengthCurve) -> None:
     print(f"strength  {metric:>{_BAR + 7}}  {'kept':>{_BAR + 7}} of {suite}, {curve.n:,} items")
     best = curve.recommended.strength
     for point in curve.points:
-        kept = point.retention
+        retention = point.retention
         mark = "  ← recommended" if point.strength == best else ""
         print(
             f"{point.strength:8.2f}  {_bar(point.acquisition)}  "
-            f"{_bar(kept.value)} ({format.decimal(kept.low)} to {format.decimal(kept.high)})  "
+            f"{_bar(retention.value)} ({format.decimal(retention.low)} to {format.decimal(retention.high)})  "
             f"{sanitize(verdicts.verdict_label(point.verdict))}{mark}"
         )
     reason = sanitize(curve.recommended.reason)

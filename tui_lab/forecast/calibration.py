@@ -27,7 +27,7 @@ from tui_lab.recipes.resolve import ResolvedValues
 FILE_NAME = "calibrations.json"
 #: The oldest are dropped when there are more.
 MOST_CALIBRATIONS = 200
-#: Keys of a recipe that decide the speed of a step, beside what resolution settles.
+#: Recipe keys that decide the speed of a step, in addition to the resolved values.
 _RECIPE_KEYS = (
     "method", "lora_r", "init_r", "use_dora", "target_modules", "num_virtual_tokens", "quantization",
     "packing", "per_device_train_batch_size", "gradient_checkpointing", "frozen_layers",
@@ -74,15 +74,15 @@ class Calibration(Struct, frozen=True):
 def key_of(device: DeviceFacts, shape: Shape, recipe: Recipe, values: ResolvedValues) -> str:
     """The key of a measurement: device, shape, and the parts of the recipe and its resolved ``values`` that
     change the speed."""
-    facts = {
-        # the run and the lab call processors by different names, and the cache is of this machine
+    key = {
+        # the run and the lab name processors differently, and the cache belongs to this machine
         "device": device.name if device.type == "cuda" else device.type,
         "shape": asdict(shape),
         **{name: getattr(recipe, name) for name in _RECIPE_KEYS},
         **{name: bool(getattr(recipe, name)) for name in _SWITCHES},
         **{name: getattr(values, name) for name in _VALUES},
     }
-    plain = json.dumps(facts, sort_keys=True, default=str)
+    plain = json.dumps(key, sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()[:24]
 
 

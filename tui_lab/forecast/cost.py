@@ -1,10 +1,9 @@
-"""Time, money and energy of a run: forecast before it, reckoned while it goes, told when it ends.
+"""Time, money and energy of a run.
 
-Time comes from the operations a token takes (:mod:`tui_lab.forecast.flops`) and the speed of the card:
-measured on it (:mod:`tui_lab.forecast.calibration`), else its data sheet's rate times a share that is
-*assumed*, which makes the interval wide. Money needs a price an hour, carbon a grid's intensity: both are
-settings. Energy is the card's alone, from its power limit before a run and from its own meter during it;
-without a GPU nothing tells it, and nothing is guessed. Plain functions of numbers, no torch."""
+Time follows from the operations per token (:mod:`tui_lab.forecast.flops`) and the speed of the device: a
+measured speed (:mod:`tui_lab.forecast.calibration`), or the rate of the card's data sheet times an *assumed*
+share, which makes the interval wide. Money needs a price per hour and CO₂ the intensity of the grid; both are
+settings. Energy is that of the card alone, from its power limit; without a GPU it is unknown. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import JOULES_PER_KWH, count
@@ -31,7 +30,7 @@ WORLD_SOURCE = "world average 2024, IEA Electricity 2025"
 #: Environment variables of the settings.
 PRICE, CURRENCY, GRID = "TUI_LAB_PRICE_PER_HOUR", "TUI_LAB_CURRENCY", "TUI_LAB_GRID_G_CO2_PER_KWH"
 
-#: Where the size of the data is not known, costs are told for so many tokens.
+#: The number of tokens that costs are for while the size of the data is unknown.
 TOKENS_UNKNOWN = 1_000_000
 
 
@@ -46,13 +45,13 @@ class EstimateRange(NamedTuple):
         return EstimateRange(self.low * factor, self.value * factor, self.high * factor)
 
 
-#: What of a card's rate the executed operations reach in training, until it is measured: from fused kernels
-#: at large batches down to eager modules with adapters and 4-bit weights. Assumed, not measured.
+#: The share of a card's rate that training reaches, until it is measured: the upper bound is for fused
+#: kernels and large batches, the lower one for eager modules with adapters and 4-bit weights. Assumed.
 ASSUMED_SHARE = EstimateRange(0.15, 0.30, 0.50)
-#: Milliseconds a block and micro-batch, forward and backward, below which Python cannot start its kernels:
-#: what rules small models on large cards. Assumed likewise.
+#: Milliseconds that Python needs to launch the kernels of one block, forward and backward, per micro-batch:
+#: the limit of small models on large cards. Assumed.
 ASSUMED_LAUNCH_MS = EstimateRange(1.0, 2.5, 5.0)
-#: Mean power of a training card as a part of its limit. Assumed likewise.
+#: Mean power of a card in training as a share of its limit. Assumed.
 ASSUMED_POWER = EstimateRange(0.4, 0.7, 1.0)
 #: Spread of a measured speed from one run to the next.
 MEASURED_SPREAD = 0.15
@@ -70,18 +69,18 @@ class Prices:
 
 def prices(environment: Mapping[str, str] | None = None) -> Prices:
     """The prices in the environment variables. Raises LabError for one that is not a number."""
-    words = os.environ if environment is None else environment
-    grid = _amount(words, GRID)
+    variables = os.environ if environment is None else environment
+    grid = _amount(variables, GRID)
     return Prices(
-        per_hour=_amount(words, PRICE),
-        currency=(words.get(CURRENCY) or "$").strip()[:8] or "$",
+        per_hour=_amount(variables, PRICE),
+        currency=(variables.get(CURRENCY) or "$").strip()[:8] or "$",
         g_co2_per_kwh=WORLD_G_CO2_PER_KWH if grid is None else grid,
         grid_source=WORLD_SOURCE if grid is None else GRID,
     )
 
 
-def _amount(words: Mapping[str, str], name: str) -> float | None:
-    text = (words.get(name) or "").strip()
+def _amount(variables: Mapping[str, str], name: str) -> float | None:
+    text = (variables.get(name) or "").strip()
     if not text:
         return None
     try:
@@ -95,8 +94,8 @@ def _amount(words: Mapping[str, str], name: str) -> float | None:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of the data: rows for training, mean tokens of a row, the share of the tokens that is
-    trained, tokens of one validation, and the lengths (in tokens) of a sample of rows."""
+    """What is known about the data: ``rows`` for training, ``mean_tokens`` per row, the share of the tokens
+    that is trained, the tokens of one validation, and the ``lengths`` in tokens of a sample of rows."""
 
     rows: int | None = None
     mean_tokens: float | None = None
@@ -147,11 +146,11 @@ def estimate(
     measured: Calibration | None = None,
     tariff: Prices | None = None,
 ) -> Cost:
-    """What a run of ``recipe`` on a model of ``shape`` will take.
+    """The cost of a run of ``recipe`` on a model of ``shape``.
 
-    ``device`` is that of the machine, a card, or the name of a card. ``tokens`` is the number that the whole
-    run trains on; None takes it from ``data`` and the recipe, else the upper bound from the recipe's steps,
-    else a million. ``measured`` comes from :func:`tui_lab.forecast.calibration.find`, ``tariff`` from
+    ``device``: that of the machine, a card, or the name of a card. ``tokens``: those that the run trains on;
+    None takes the number from ``data`` and the recipe, else the upper bound from the recipe's steps, else a
+    million. ``measured`` comes from :func:`tui_lab.forecast.calibration.find`, ``tariff`` from
     :func:`prices`. Raises LabError for an unknown card, and for prices that are not numbers."""
     tariff = prices() if tariff is None else tariff
     values, data = resolved or unresolved(recipe), data or DataFacts()
@@ -181,8 +180,8 @@ def estimate(
     else:
         flops_s = tokens * found.hardware / seconds.value
         checks = (validation or 0.0) / flops_s
-        whole = (seconds.value + checks) * (1 + recipe.probe_share) / seconds.value
-        hours = seconds.times(whole / 3600)
+        with_checks = (seconds.value + checks) * (1 + recipe.probe_share) / seconds.value
+        hours = seconds.times(with_checks / 3600)
         parts = {
             "training": seconds.value / 3600,
             "validation": checks / 3600,
@@ -201,11 +200,11 @@ def estimate(
                 f"energy: {_share(ASSUMED_POWER)} of the card's limit of {card.tdp_w:.0f} W is assumed"
             )
     if not on_gpu:
-        notes.append("energy is not known: nothing meters it without an NVIDIA GPU")
+        notes.append("energy is not known without an NVIDIA GPU")
     if hours is not None and measured is None and not recipe.packing and mean_tokens:
-        notes.append("rows are padded to the longest of their batch: that takes time and is not in it")
+        notes.append("the time for padding (rows are padded to the longest of their batch) is not included")
     if hours is not None:
-        notes.append("loading, downloads and answers (samples, scores) are not in it")
+        notes.append("loading, downloads and generated answers (samples, scores) are not included")
     return Cost(
         tokens=tokens,
         tokens_basis=basis,
@@ -229,7 +228,7 @@ def estimate(
 def planned_tokens(
     recipe: Recipe, max_length: int, rows: int | None = None, mean_tokens: float | None = None
 ) -> tuple[float, str]:
-    """The tokens that the whole run trains on, and the basis. ``rows`` are those of the task, without
+    """The tokens that the run trains on, and the basis. ``rows`` are those of the task, without
     replay."""
     replayed = 1 / (1 - recipe.replay_fraction)
     mean = min(mean_tokens, float(max_length)) if mean_tokens else None
@@ -240,9 +239,9 @@ def planned_tokens(
         return found, f"{recipe.max_steps} steps of {recipe.effective_batch_size} × {each:,.0f} tokens{most}"
     if rows and mean:
         found = rows * replayed * mean * recipe.num_train_epochs
-        beside = " with general rows beside" if recipe.replay_fraction else ""
+        general = " and general rows" if recipe.replay_fraction else ""
         times = f"{recipe.num_train_epochs:g} times" if recipe.num_train_epochs != 1 else "once"
-        return found, f"{rows:,} rows{beside} of {mean:,.0f} tokens, {times}"
+        return found, f"{rows:,} rows{general} of {mean:,.0f} tokens, {times}"
     return float(TOKENS_UNKNOWN), f"for each {count(TOKENS_UNKNOWN)} tokens: the data is not counted yet"
 
 
@@ -254,26 +253,35 @@ def formula_text(found: Operations, length: float) -> str:
     return f"{_flops(found.model)} a token = {found.formula} ({', '.join(parts)})"
 
 
-def facts_of_run(
+class FlopsFigures(NamedTuple):
+    """FLOPs per token with their formula, and the card's dense rate in the compute dtype in FLOP/s (None
+    where it is unknown) with its source."""
+
+    flops_per_token: int
+    formula: str
+    peak_flops: float | None
+    peak_of: str
+
+
+def flops_figures(
     shape: Shape,
     recipe: Recipe,
     device: DeviceFacts,
     values: ResolvedValues,
     length: float,
     trained_share: float,
-) -> dict[str, Any]:
-    """The figures that a run records before its first step, for its MFU: FLOPs per token with their formula,
-    and the card's dense rate in the compute dtype (None where it is not known)."""
+) -> FlopsFigures:
+    """The figures that a run records before its first step, for its MFU."""
     card, notes = _card(device)
     dtype = _dtype(shape, values, card)
     length = float(values.max_length) if recipe.packing else length
     found = operations(shape, recipe, length, head_share=trained_share)
-    return {
-        "flops_per_token": round(found.model),
-        "formula": formula_text(found, length),
-        "peak_flops": card.rate_flops(dtype) if card else None,
-        "peak_of": f"{card.name}, {dtype}, dense" if card else "; ".join(notes),
-    }
+    return FlopsFigures(
+        flops_per_token=round(found.model),
+        formula=formula_text(found, length),
+        peak_flops=card.rate_flops(dtype) if card else None,
+        peak_of=f"{card.name}, {dtype}, dense" if card else "; ".join(notes),
+    )
 
 
 def mfu(tok_per_s: float, flops_per_token: float, peak_flops: float | None) -> float | None:
@@ -339,7 +347,7 @@ def _seconds(
 ) -> tuple[EstimateRange | None, EstimateRange | None, str]:
     """Seconds of the training steps, tokens per second, and their source."""
     if measured is not None:
-        # rows of another length take other operations: what was measured is the rate of operations
+        # the measured rate is of operations: rows of another length take a different number per token
         speed = measured.hardware_flops_s / found.hardware
         around = EstimateRange(speed * (1 - MEASURED_SPREAD), speed, speed * (1 + MEASURED_SPREAD))
         return EstimateRange(*(tokens / each for each in reversed(around))), around, measured.text

@@ -1,6 +1,5 @@
-"""What a recipe will take on a given place before it runs, in one record and in sentences: memory against
-what is free there, time, money and energy. The command line and the Setup pane say the same by it. No torch.
-"""
+"""The estimate of a recipe on one device before it runs, as a record and as sentences: memory against the
+free memory, time, money and energy. The command line and the Setup pane both show it. No torch."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ class RunEstimate:
         free = self.budget.free_bytes
         if free is None or self.needed_bytes is None:
             return fit.UNKNOWN
-        if self.probe is not None:  # what is left open is small outside_torch the formula's interval
+        if self.probe is not None:  # its uncertainty is small against the formula's
             return FITS if self.probe.total_bytes <= free else OVER
         return fit.verdict(self.memory, free) if self.memory else fit.UNKNOWN
 
@@ -154,7 +153,7 @@ def hours_a_million(cost: Cost | None) -> EstimateRange | None:
 
 
 # --------------------------------------------------------------------------------------------------
-# in words
+# as text
 
 
 def total_text(memory: MemoryForecast) -> str:
@@ -277,5 +276,5 @@ def largest_text(largest: LargestFit, recipe: Recipe) -> str:
     at = f"batch {largest.batch:,} at this length" if largest.batch else "no batch at this length"
     rows = recipe.per_device_train_batch_size
     length = f"{largest.length:,} tokens" if largest.length else "no length"
-    whole = ", the model's maximum" if largest.length == largest.length_limit else ""
-    return f"surely fits at most: {at}; {length} at batch {rows}{whole}"
+    limit = ", the model's maximum" if largest.length == largest.length_limit else ""
+    return f"surely fits at most: {at}; {length} at batch {rows}{limit}"

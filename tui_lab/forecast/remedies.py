@@ -1,10 +1,9 @@
-"""What to change so that a recipe fits the memory of a device, and the largest batch and length that fit.
+"""The changes with which a recipe fits the memory of a device, and the largest batch and length that fit.
 
-Changes are tried alone, then in the smallest combinations: batch to accumulation at the same effective
-batch, checkpointing, 8-bit states, 4-bit weights, LoRA in place of full tuning, shorter rows. The search
-uses the formula of :mod:`tui_lab.forecast.memory` and takes a fraction of a second. Changes are ordered by
-their effect on the result: first what only splits the work, then what rounds, last what trains less. No
-torch."""
+Changes are tried alone, then in the smallest combinations: a smaller batch with more accumulation,
+checkpointing, 8-bit optimiser states, 4-bit weights, LoRA instead of full tuning, shorter rows. They are
+ordered by their effect on the result: exact changes first, then rounding, then training less. The search uses
+the formula of :mod:`tui_lab.forecast.memory` and takes a fraction of a second. No torch."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ def verdict(found: MemoryForecast, free_bytes: int | None) -> str:
 
 @dataclass(frozen=True)
 class RemedyStep:
-    """One change: ``text`` names it, ``cost`` says in a sentence what it costs."""
+    """One change; ``cost`` is a sentence about its effect."""
 
     name: str
     changes: dict[str, Any]
@@ -105,13 +104,13 @@ class _Search:
         self.length = self.values.max_length
 
     def forecast(self, changes: Values) -> MemoryForecast:
-        """Of the recipe with changes, without the checks that make recipes slow to build."""
+        """Of the recipe with changes. Skips validation, which is slow."""
         resolved = {key: changes[key] for key in ("max_length", "optim") if key in changes}
         values = replace(self.values, **resolved)
         return forecast(self.shape, self.recipe.model_copy(update=dict(changes)), values, self.kind)
 
     def checked(self, changes: Values) -> MemoryForecast | None:
-        """The same through every check; None where the recipe would be refused."""
+        """The same with validation; None for a recipe that is refused."""
         try:
             changed = self.recipe.changed(**changes)
             values = resolve(changed, self.device, self.entry).values
@@ -120,7 +119,7 @@ class _Search:
         return forecast(self.shape, changed, values, self.kind)
 
     def operations(self, changes: Values) -> float:
-        """Operations a token, with what is computed twice."""
+        """Operations per token, including recomputation."""
         changed = self.recipe.model_copy(update=dict(changes))
         return operations(self.shape, changed, float(self.length)).hardware
 
@@ -137,33 +136,34 @@ def remedies(
     entry: ModelFacts,
     lengths: Sequence[int] = (),
 ) -> list[Remedy]:
-    """The smallest changes that make the recipe fit in ``free_bytes``, the least of them first: those with
-    which it surely does, before them those that change less and with which it may. None where it surely fits
-    as it is, or where nothing helps. ``lengths``: tokens of some rows of the data, to say what a shorter
-    ``max_length`` would cut. Raises LabError where the recipe or its forecast cannot be."""
+    """The smallest changes with which the recipe fits in ``free_bytes``, the mildest first. Changes with
+    which only the forecast fits, not its upper bound, are included where they are milder than all others.
+    Empty where the recipe's upper bound fits, or where no change helps. ``lengths``: tokens of some rows of
+    the data, for the effect of a shorter ``max_length``. Raises LabError for a recipe that cannot be resolved
+    or forecast."""
     search = _Search(shape, recipe, device, entry)
     if free_bytes is None or (now := verdict(search.forecast({}), free_bytes)) == FITS:
         return []
-    sure = _search(search, free_bytes, lambda each: each.high_bytes, lengths)
+    sure = _smallest_sets(search, free_bytes, lambda each: each.high_bytes, lengths)
     likely: list[tuple[int, Remedy]] = []
     if now == OVER:
-        # what changes less than all that is sure, and by the forecast itself fits
+        # milder than every sure change, and the forecast itself fits
         least = min((number for number, _ in sure), default=1 << 30)
-        found = _search(search, free_bytes, lambda each: each.total_bytes, lengths)
+        found = _smallest_sets(search, free_bytes, lambda each: each.total_bytes, lengths)
         likely = [(number, remedy) for number, remedy in found if number < least and not remedy.sure]
     return [remedy for _, remedy in (likely + sure)[:MOST_REMEDIES]]
 
 
-def _search(
-    search: _Search, free_bytes: int, taken: Callable[[MemoryForecast], int], lengths: Sequence[int]
+def _smallest_sets(
+    search: _Search, free_bytes: int, bytes_of: Callable[[MemoryForecast], int], lengths: Sequence[int]
 ) -> list[tuple[int, Remedy]]:
-    """The smallest sets of moves with which what is ``taken`` fits, each with a number that grows with what
-    it changes."""
+    """The smallest sets of moves with which ``bytes_of`` the forecast fits, each with a number that grows
+    with its effect."""
     moves = _moves(search, lengths)
     found: list[tuple[int, Remedy]] = []
 
     def fits(changes: Values) -> bool:
-        return taken(search.forecast(changes)) <= free_bytes
+        return bytes_of(search.forecast(changes)) <= free_bytes
 
     # a set's number is larger than that of all its parts: the first move is the lowest bit
     for number in range(1, 1 << len(moves)):
@@ -176,7 +176,7 @@ def _search(
         if steps is None:
             continue
         checked = search.checked(Remedy(steps, search.forecast({}), 0, False).changes)
-        if checked is not None and taken(checked) <= free_bytes:
+        if checked is not None and bytes_of(checked) <= free_bytes:
             sure = verdict(checked, free_bytes) == FITS
             found.append((number, Remedy(steps, checked, free_bytes, sure)))
     return found
@@ -198,7 +198,7 @@ def _mildest(moves: Sequence[_Move], fits: Callable[[Values], bool]) -> tuple[Re
 
     if not fitting():
         return None
-    # the move that changes most is eased first: rows are cut as little as can be
+    # the strongest move is weakened first, so that as little as possible is cut from the rows
     for index in reversed(range(len(moves))):
         low, high = 0, len(moves[index]) - 1  # all from high on fit
         while low < high:
@@ -212,7 +212,7 @@ def _mildest(moves: Sequence[_Move], fits: Callable[[Values], bool]) -> tuple[Re
 
 
 def _moves(search: _Search, lengths: Sequence[int]) -> list[_Move]:
-    """What can be changed of the recipe, what changes the result least first."""
+    """The possible changes of the recipe, the mildest first."""
     moves = (
         _smaller_batch(search), _checkpointing(search), _small_states(search), _four_bits(search),
         _lora(search), _shorter(search, lengths),
@@ -275,7 +275,7 @@ def _four_bits(search: _Search) -> _Move:
     # under full tuning only together with LoRA: alone it is refused when it is checked
     if search.recipe.quantization != "none" or search.recipe.method == "loha":
         return []
-    cost = "the frozen weights are rounded to 4 bits, for a little accuracy, and unpacked in every pass"
+    cost = "the frozen weights are rounded to 4 bits (slightly less accurate) and unpacked in every pass"
     return [RemedyStep("nf4", {"quantization": "nf4"}, "4-bit weights (NF4)", cost)]
 
 
@@ -289,14 +289,14 @@ def _lora(search: _Search) -> _Move:
     ):
         changes["learning_rate"] = LORA_RATE
     changed = search.recipe.model_copy(update=changes)
-    trained, whole = trainable_count(search.shape, changed), parameter_count(search.shape)
+    trained, total = trainable_count(search.shape, changed), parameter_count(search.shape)
     rate = f" at a rate of {LORA_RATE:g}" if "learning_rate" in changes else ""
     return [
         RemedyStep(
             "lora",
             changes,
             f"LoRA r {changed.lora_r} in place of all weights{rate}",
-            f"{count(trained)} of {count(whole)} parameters are trained: it learns less, and forgets less",
+            f"{count(trained)} of {count(total)} parameters are trained: it learns less and forgets less",
         )
     ]
 
@@ -308,21 +308,21 @@ def _shorter(search: _Search, lengths: Sequence[int]) -> _Move:
             "length",
             {"max_length": length},
             f"max length {search.length} → {length}",
-            what_is_cut(length, lengths),
+            cut_text(length, lengths),
         )
         for length in range(first, SHORTEST_REMEDY - 1, -LENGTH_STEP)
     ]
 
 
-def what_is_cut(length: int, lengths: Sequence[int]) -> str:
-    """What rows lose at ``max_length = length``, by the lengths of those that were looked at."""
+def cut_text(length: int, lengths: Sequence[int]) -> str:
+    """The effect of ``max_length = length`` on rows of these ``lengths``, as a sentence."""
     if not lengths:
         return f"rows over {length:,} tokens lose their end"
     cut = sum(each > length for each in lengths)
     lost = sum(max(0, each - length) for each in lengths) / max(1, sum(lengths))
     if not cut:
-        return f"none of the {len(lengths)} rows looked at is longer: nothing of them is lost"
-    rows = f"{cut / len(lengths):.0%} of the {len(lengths)} rows looked at"
+        return f"none of the {len(lengths)} sampled rows is longer: nothing is cut"
+    rows = f"{cut / len(lengths):.0%} of the {len(lengths)} sampled rows"
     return f"{rows} lose their end, {lost:.0%} of all tokens"
 
 
@@ -334,7 +334,7 @@ def largest(
     shape: Shape, recipe: Recipe, device: DeviceFacts, free_bytes: int | None, entry: ModelFacts
 ) -> LargestFit | None:
     """The largest batch at this length and the largest length at this batch whose upper bound fits in
-    ``free_bytes``, so surely; None where that is not known. Raises LabError."""
+    ``free_bytes``; None where that is unknown. Raises LabError."""
     if free_bytes is None:
         return None
     search = _Search(shape, recipe, device, entry)
@@ -342,7 +342,7 @@ def largest(
     limit = longest.values.max_length
 
     def most(key: str, least: int, top: int) -> int:
-        """Bisection: what holds at a size holds at all smaller ones."""
+        """By bisection: what fits at a size fits at all smaller sizes."""
         if search.forecast({key: least}).high_bytes > free_bytes:
             return 0
         low, high = least, top

@@ -49,7 +49,7 @@ class _Bar:
 
 @contextlib.contextmanager
 def report_load_progress(
-    say: OnProgressText, name: str, location: str = "", clock: Callable[[], float] = time.monotonic
+    on_progress: OnProgressText, name: str, location: str = "", clock: Callable[[], float] = time.monotonic
 ) -> Iterator[None]:
     """Reports the progress of a model that is loaded inside. ``location``: its hub id or folder."""
     from transformers.utils import logging
@@ -61,7 +61,7 @@ def report_load_progress(
         now = clock()
         if total and (now - last >= INTERVAL_S or done == total):
             last = now
-            say(f"loading {name}: {done} of {total} weights")
+            on_progress(f"loading {name}: {done} of {total} weights")
 
     def hook(factory: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         if str(kwargs.get("desc") or "").startswith("Loading"):
@@ -72,7 +72,7 @@ def report_load_progress(
     watcher = None
     if location and not Path(location).exists():
         blobs = blobs_of(location)
-        how = (say, name, blobs, bytes_of(blobs), over)
+        how = (on_progress, name, blobs, bytes_of(blobs), over)
         watcher = threading.Thread(target=_watch_download, args=how, daemon=True)
         watcher.start()
     before = logging.set_tqdm_hook(hook)
@@ -93,7 +93,7 @@ def blobs_of(hub_id: str) -> Path:
 
 
 def _watch_download(
-    say: OnProgressText, name: str, blobs: Path, first_bytes: int, over: threading.Event
+    on_progress: OnProgressText, name: str, blobs: Path, first_bytes: int, over: threading.Event
 ) -> None:
     """Reports the growth of a folder until ``over`` is set."""
     seen = first_bytes
@@ -101,7 +101,7 @@ def _watch_download(
         now = bytes_of(blobs)
         if now > seen:
             seen = now
-            say(f"downloading {name}: {size(now - first_bytes)} so far")
+            on_progress(f"downloading {name}: {size(now - first_bytes)} so far")
 
 
 def bytes_of(folder: Path) -> int:

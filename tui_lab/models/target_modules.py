@@ -81,8 +81,8 @@ def _nearest(wanted: str, layers: list[tuple[str, str, str]]) -> str | None:
         for _, name, its_role in layers:
             if same and its_role == same:
                 return name
-    words = [*PRESETS, *(name for _, name, _ in layers)]
-    return next(iter(difflib.get_close_matches(wanted, words, n=1, cutoff=0.0)), None)
+    names = [*PRESETS, *(name for _, name, _ in layers)]
+    return next(iter(difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)), None)
 
 
 def _unknown(wanted: str, layers: list[tuple[str, str, str]], model_type: str) -> LabError:

@@ -81,6 +81,6 @@ def _above(shape: Shape, frozen: int) -> int:
     """All parameters but the embeddings (a tied head is one of them) and the first ``frozen`` blocks."""
     block = sum(i * o + (o if bias else 0) for _, _, i, o, bias in layer_linears(shape))
     block += norm_parameters(shape)
-    words = shape.vocabulary * shape.hidden
+    embeddings = shape.vocabulary * shape.hidden
     positions = shape.context * shape.hidden if shape.model_type == "gpt2" else 0
-    return parameter_count(shape) - min(frozen, shape.layers) * block - words - positions
+    return parameter_count(shape) - min(frozen, shape.layers) * block - embeddings - positions

@@ -260,14 +260,14 @@ def _max_length(case: _Case) -> None:
             "because the recipe sets it; the model's context is not known",
         )
         return
-    room = case.model.context - virtual
-    if room < SHORTEST_ROW:
+    available = case.model.context - virtual
+    if available < SHORTEST_ROW:
         raise LabError(
-            f"num_virtual_tokens = {virtual} leaves {max(0, room)} of {case.model.label}'s context of "
+            f"num_virtual_tokens = {virtual} leaves {max(0, available)} of {case.model.label}'s context of "
             f"{case.model.context} tokens for the rows; use at most "
             f"{max(1, case.model.context - SHORTEST_ROW)}"
         )
-    if case.recipe.max_length <= room:
+    if case.recipe.max_length <= available:
         _settle(
             case.found,
             "max_length",
@@ -276,9 +276,9 @@ def _max_length(case: _Case) -> None:
         )
         return
     less = f" less {virtual} virtual tokens" if virtual else ""
-    _settle(case.found, "max_length", room, f"cut to the model's context of {case.model.context}{less}")
+    _settle(case.found, "max_length", available, f"cut to the model's context of {case.model.context}{less}")
     case.found.warnings.append(
-        f"max_length = {case.recipe.max_length} is over what {case.model.label} can hold: {room} is used"
+        f"max_length = {case.recipe.max_length} is over what {case.model.label} can hold: {available} is used"
     )
 
 

@@ -27,7 +27,7 @@ SPIKE_FACTOR, SPIKE_NORM, SPIKES, SPIKE_STEPS = 10.0, 1.0, 3, 100
 GAP, RISE = 0.10, 0.01
 #: Training loss (nats per token) below which rows count as memorised, if validation loss is this many times
 #: as high, and either above the third value or above its minimum by the last share (facts may be memorised).
-RECITED_NATS, RECITED_FACTOR, RECITED_HELD_NATS, RECITED_RISE = 0.05, 4.0, 0.5, 0.1
+MEMORIZED_NATS, MEMORIZED_FACTOR, MEMORIZED_VALIDATION_NATS, MEMORIZED_RISE = 0.05, 4.0, 0.5, 0.1
 #: Loss above which the task is hardly learned, and the share of the run after which the rule applies.
 HIGH_NATS, EARLY_SHARE = 2.0, 0.3
 FLAT_SHARE, SLOW_SHARE = 0.02, 0.01
@@ -156,13 +156,13 @@ def _overfitting(state: RunState) -> Iterator[Flag]:
         )
 
 
-def _recited(state: RunState) -> Iterator[Flag]:
+def _memorizing(state: RunState) -> Iterator[Flag]:
     if not state.validation.values:
         return
     now, held = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
-    lost = held > RECITED_HELD_NATS or held > (1 + RECITED_RISE) * _lowest(state.validation.values)
+    lost = held > MEMORIZED_VALIDATION_NATS or held > (1 + MEMORIZED_RISE) * _lowest(state.validation.values)
     # a validation before the training says nothing about it
-    if state.validation.steps[-1] and now < RECITED_NATS and held > RECITED_FACTOR * now and lost:
+    if state.validation.steps[-1] and now < MEMORIZED_NATS and held > MEMORIZED_FACTOR * now and lost:
         yield Flag(
             "memorising",
             "amber",
@@ -179,7 +179,7 @@ def _underfitting(state: RunState) -> Iterator[Flag]:
         return
     first, now, step = _middle(values[:width]), _middle(values[-width:]), state.loss.steps[-1]
     remedy = "Double the rank, train longer, raise the learning rate (adapters: to 5e-4); look at the rows."
-    if now > (1 - FLAT_SHARE) * first and now > RECITED_NATS:
+    if now > (1 - FLAT_SHARE) * first and now > MEMORIZED_NATS:
         yield Flag(
             "underfitting",
             "red",
@@ -457,7 +457,7 @@ _RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
     _collapse,
     _repetition,
     _overfitting,
-    _recited,
+    _memorizing,
     _underfitting,
     _slow,
     _learned_nothing,

@@ -260,7 +260,8 @@ def _cost(
     tokens = sum(len(row["input_ids"]) for row in rows)
     trained = sum(map(trained_tokens, rows))
     length, share = tokens / max(1, len(rows)), trained / max(1, tokens)
-    return CostFacts(**cost.facts_of_run(shape, recipe, resolved.device, resolved.values, length, share))
+    figures = cost.flops_figures(shape, recipe, resolved.device, resolved.values, length, share)
+    return CostFacts(**figures._asdict())
 
 
 def _tokens_to_train(recipe: Recipe, prepared: PreparedData, max_length: int) -> int:
