@@ -301,13 +301,7 @@ def _detach_note(run: Run) -> str:
 
 
 def print_end(
-    run: Run,
-    watcher: Watcher,
-    status: str,
-    as_json: bool,
-    plain: bool,
-    detached: bool,
-    interrupted: bool,
+    run: Run, watcher: Watcher, status: str, as_json: bool, plain: bool, detached: bool, interrupted: bool
 ) -> int:
     result = result_of(run, watcher, status)
     if status == "crashed":

@@ -7,13 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from tui_lab.cli import jobs
-from tui_lab.cli.estimate import (
-    budget_json,
-    cost_json,
-    forecast_json,
-    memory_json,
-    remedy_json,
-)
+from tui_lab.cli.estimate import budget_json, cost_json, forecast_json, memory_json, remedy_json
 from tui_lab.cli.output import as_json, table
 from tui_lab.cli.recipe_args import overrides_of
 from tui_lab.core.errors import LabError
@@ -235,13 +229,7 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
                 estimate.time_text(hours) if hours else "–",
             )
         )
-        plain.append(
-            {
-                "preset": preset.name,
-                **memory_json(found),
-                "hours_per_1m_tokens": hours,
-            }
-        )
+        plain.append({"preset": preset.name, **memory_json(found), "hours_per_1m_tokens": hours})
     if args.json:
         as_json({"model": entry.id, **budget_json(budget), "presets": plain})
         return 0

@@ -141,11 +141,7 @@ def _keys(json_wanted: bool) -> int:
 def data_preview(args: argparse.Namespace) -> int:
     """``tui-lab data preview``: the answer of the preview job as text or JSON."""
     request = PreviewRequest(
-        data=args.data,
-        model=args.model,
-        data_format=args.format,
-        rows=args.rows,
-        max_length=args.max_length,
+        data=args.data, model=args.model, data_format=args.format, rows=args.rows, max_length=args.max_length
     )
     answer = jobs.run_job("tui_lab.data.preview", request, answer=PreviewAnswer)
     if args.json:

@@ -110,10 +110,7 @@ def guarded(name: str, check: Callable[[], DoctorCheck | None]) -> Iterator[Doct
     except Exception as error:  # noqa: BLE001 (a check that fails in any way is a finding)
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield DoctorCheck(
-            name,
-            "fail",
-            f"the check failed: {sanitize(reason)[:200]}",
-            "reinstall tui-lab: `make setup`",
+            name, "fail", f"the check failed: {sanitize(reason)[:200]}", "reinstall tui-lab: `make setup`"
         )
         return
     if found is not None:

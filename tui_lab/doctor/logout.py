@@ -71,10 +71,7 @@ def ends_with_session(cgroup: str, lingers: bool) -> bool:
 
 
 def check_logout(
-    configs: Sequence[Path] = CONFIGS,
-    linger: Path = LINGER,
-    cgroup: Path = CGROUP,
-    user: str | None = None,
+    configs: Sequence[Path] = CONFIGS, linger: Path = LINGER, cgroup: Path = CGROUP, user: str | None = None
 ) -> DoctorCheck:
     """Whether runs that are started from here survive a logout."""
     if user is None:

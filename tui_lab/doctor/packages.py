@@ -59,10 +59,7 @@ def check_packages() -> DoctorCheck:
     missing = [name for name in NEEDED if not versions[name]]
     if missing:
         return DoctorCheck(
-            "packages",
-            "fail",
-            f"{', '.join(missing)} missing; {found}",
-            "reinstall tui-lab: `make setup`",
+            "packages", "fail", f"{', '.join(missing)} missing; {found}", "reinstall tui-lab: `make setup`"
         )
     from packaging.specifiers import SpecifierSet
 

@@ -233,10 +233,7 @@ def _smaller_batch(search: _Search) -> _Move:
         steps.append(
             RemedyStep(
                 "batch",
-                {
-                    "per_device_train_batch_size": smaller,
-                    "gradient_accumulation_steps": accumulation * times,
-                },
+                {"per_device_train_batch_size": smaller, "gradient_accumulation_steps": accumulation * times},
                 f"batch {batch} → {smaller}, accumulation {accumulation} → {accumulation * times}",
                 f"exact: the same {batch * accumulation} rows a step, in {times} times as many passes, "
                 "which keep the device less busy",

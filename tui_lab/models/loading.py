@@ -117,11 +117,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def load_model(
-    source: ModelSource,
-    precision: Precision = Precision(),
-    *,
-    device: str = "",
-    attention: str | None = None,
+    source: ModelSource, precision: Precision = Precision(), *, device: str = "", attention: str | None = None
 ) -> PreTrainedModel:
     """The model of a folder or hub id, in evaluation mode.
 

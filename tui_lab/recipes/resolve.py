@@ -98,6 +98,15 @@ class _Case:
     model: ModelFacts
     found: Resolution
 
+    def note(self, field: str, value: object, reason: str) -> None:
+        """Adds a reason for a value that the recipe itself has."""
+        self.found.reasons.append(ResolvedChoice(field, value, reason))
+
+    def settle(self, field: str, value: object, reason: str) -> None:
+        """Sets a resolved value, with its reason."""
+        setattr(self.found.values, field, value)
+        self.note(field, value, reason)
+
 
 def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolution:
     """Resolves everything that the recipe leaves open. Raises LabError where the device or the model cannot
@@ -123,15 +132,6 @@ def resolve(recipe: Recipe, device: DeviceFacts, model: ModelFacts) -> Resolutio
     return found
 
 
-def _settle(found: Resolution, field: str, value: object, reason: str) -> None:
-    setattr(found.values, field, value)
-    found.reasons.append(ResolvedChoice(field, value, reason))
-
-
-def _note(found: Resolution, field: str, value: object, reason: str) -> None:
-    found.reasons.append(ResolvedChoice(field, value, reason))
-
-
 # --------------------------------------------------------------------------------------------------
 # device and precision
 
@@ -139,12 +139,12 @@ def _note(found: Resolution, field: str, value: object, reason: str) -> None:
 def _device(case: _Case) -> None:
     memory = f", {format.size(case.device.memory_bytes)}" if case.device.memory_bytes else ""
     if case.device.type == "cuda":
-        _note(case.found, "device", "cuda", f"the GPU: {case.device.name}{memory}")
+        case.note("device", "cuda", f"the GPU: {case.device.name}{memory}")
     elif case.device.type == "mps":
-        _note(case.found, "device", "mps", f"Apple's GPU{memory}")
+        case.note("device", "mps", f"Apple's GPU{memory}")
     else:
         threads = "1 thread" if case.device.threads == 1 else f"{case.device.threads} threads"
-        _note(case.found, "device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
+        case.note("device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
         if case.model.parameters and case.model.parameters > CPU_PARAMETERS_LIMIT:
             case.found.warnings.append(
                 f"{case.model.label} has {case.model.parameters / 1e6:,.0f} M parameters and there is no "
@@ -166,35 +166,31 @@ def _compute_dtype(case: _Case) -> None:
             "compute_dtype = 'auto' chooses what it is fast at"
         )
     if requested != "auto":
-        _settle(case.found, "compute_dtype", requested, "because the recipe sets it")
+        case.settle("compute_dtype", requested, "because the recipe sets it")
     elif case.device.type == "cuda" and case.device.bf16:
-        _settle(case.found, "compute_dtype", "bfloat16", "bf16 because the GPU has it")
+        case.settle("compute_dtype", "bfloat16", "bf16 because the GPU has it")
     elif case.device.type == "cuda" and case.model.model_type in OVERFLOW_FLOAT16:
-        _settle(
-            case.found,
+        case.settle(
             "compute_dtype",
             "float32",
             f"float32 because the GPU has no bf16 and {case.model.model_type} overflows float16",
         )
     elif case.device.type == "cuda":
-        _settle(
-            case.found,
+        case.settle(
             "compute_dtype",
             "float16",
             "float16 with loss scaling because the GPU has no bf16; set float32 if the loss becomes NaN",
         )
     elif case.device.type == "mps":
-        _settle(case.found, "compute_dtype", "float32", "float32 because Apple's GPU is safest with it")
+        case.settle("compute_dtype", "float32", "float32 because Apple's GPU is safest with it")
     else:
-        _settle(
-            case.found,
+        case.settle(
             "compute_dtype",
             "float32",
             "float32 because most CPUs compute it fastest, and nothing is rounded away",
         )
     if case.recipe.method == "full" and case.found.values.compute_dtype == "bfloat16":
-        _note(
-            case.found,
+        case.note(
             "weights",
             "float32",
             "trained weights stay in float32: updates of 1e-5 are lost in bfloat16's eight bits",
@@ -217,7 +213,7 @@ def _quantization(case: _Case) -> None:
             "quantization = 'nf4' on Apple's GPU depends on the bitsandbytes build and was not tried by "
             "this project; quantization = 'none' is the safe choice"
         )
-    _note(case.found, "quantization", "nf4", reason)
+    case.note("quantization", "nf4", reason)
 
 
 def _optim(case: _Case) -> None:
@@ -226,24 +222,24 @@ def _optim(case: _Case) -> None:
         reason = "because the recipe sets it"
         if requested.startswith("paged"):
             reason = "because the recipe sets it: its states move to the host's memory when the GPU is full"
-        _settle(case.found, "optim", requested, reason)
+        case.settle("optim", requested, reason)
     elif requested == "paged_adamw_32bit":
-        _settle(case.found, "optim", "adamw_torch", "paging needs CUDA; without it this is plain AdamW")
+        case.settle("optim", "adamw_torch", "paging needs CUDA; without it this is plain AdamW")
     elif case.device.type == "mps":
-        _settle(case.found, "optim", "adamw_torch", f"{requested} is not made for Apple's GPU")
+        case.settle("optim", "adamw_torch", f"{requested} is not made for Apple's GPU")
     elif requested == "paged_adamw_8bit":
-        _settle(case.found, "optim", "adamw_8bit", "8-bit states without paging: paging needs CUDA")
+        case.settle("optim", "adamw_8bit", "8-bit states without paging: paging needs CUDA")
     else:
-        _settle(case.found, "optim", requested, "because the recipe sets it")
+        case.settle("optim", requested, "because the recipe sets it")
 
 
 def _attention(case: _Case) -> None:
     if case.model.model_type in SOFTCAP_MODELS:
         reason = f"eager because {case.model.model_type} caps its attention logits, which sdpa leaves out"
-        _settle(case.found, "attn_implementation", "eager", reason)
+        case.settle("attn_implementation", "eager", reason)
     else:
         reason = "torch's own fused attention: exact, on every device"
-        _settle(case.found, "attn_implementation", "sdpa", reason)
+        case.settle("attn_implementation", "sdpa", reason)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -253,8 +249,7 @@ def _attention(case: _Case) -> None:
 def _max_length(case: _Case) -> None:
     virtual = case.recipe.num_virtual_tokens if case.recipe.method in VIRTUAL_TOKEN_METHODS else 0
     if not case.model.context:
-        _settle(
-            case.found,
+        case.settle(
             "max_length",
             case.recipe.max_length,
             "because the recipe sets it; the model's context is not known",
@@ -268,15 +263,12 @@ def _max_length(case: _Case) -> None:
             f"{max(1, case.model.context - SHORTEST_ROW)}"
         )
     if case.recipe.max_length <= available:
-        _settle(
-            case.found,
-            "max_length",
-            case.recipe.max_length,
-            f"within the model's context of {case.model.context}",
+        case.settle(
+            "max_length", case.recipe.max_length, f"within the model's context of {case.model.context}"
         )
         return
     less = f" less {virtual} virtual tokens" if virtual else ""
-    _settle(case.found, "max_length", available, f"cut to the model's context of {case.model.context}{less}")
+    case.settle("max_length", available, f"cut to the model's context of {case.model.context}{less}")
     case.found.warnings.append(
         f"max_length = {case.recipe.max_length} is over what {case.model.label} can hold: {available} is used"
     )
@@ -284,29 +276,25 @@ def _max_length(case: _Case) -> None:
 
 def _targets(case: _Case) -> None:
     if case.recipe.method == "full":
-        _note(case.found, "target_modules", "", "every weight is trained")
+        case.note("target_modules", "", "every weight is trained")
         return
     if case.recipe.method not in METHODS_WITH_TARGETS:
-        _note(
-            case.found,
-            "target_modules",
-            "",
-            f"no layer changes: {case.recipe.num_virtual_tokens} tokens are learned",
+        case.note(
+            "target_modules", "", f"no layer changes: {case.recipe.num_virtual_tokens} tokens are learned"
         )
         return
     if not known(case.model.model_type):
         reason = f"{case.recipe.target_modules!r}, looked up in the model's own layers when it is loaded"
-        _note(case.found, "target_modules", case.recipe.target_modules, reason)
+        case.note("target_modules", case.recipe.target_modules, reason)
         return
     explained = target_modules.explain(str(case.model.model_type), case.recipe.target_modules)
     reason = f"{case.recipe.target_modules!r} on {case.model.model_type}"
     if explained.notes:
         reason += "; " + "; ".join(explained.notes)
-    _settle(case.found, "target_modules", list(explained.modules), reason)
+    case.settle("target_modules", list(explained.modules), reason)
     if case.recipe.method == "ia3":
         case.found.values.feedforward_modules = list(explained.feedforward)
-        _note(
-            case.found,
+        case.note(
             "feedforward_modules",
             list(explained.feedforward),
             "of the targets, those that IA3 scales at their input",
@@ -315,8 +303,7 @@ def _targets(case: _Case) -> None:
 
 def _gradient_checkpointing(case: _Case) -> None:
     if case.recipe.gradient_checkpointing:
-        _note(
-            case.found,
+        case.note(
             "gradient_checkpointing",
             True,
             "because the recipe sets it: activations are computed twice, a step takes about a third longer",
@@ -325,10 +312,9 @@ def _gradient_checkpointing(case: _Case) -> None:
 
 def _measuring(case: _Case) -> None:
     if not case.recipe.eval_steps:
-        _note(case.found, "eval_steps", 0, f"about {VALIDATIONS_A_RUN} validations a run")
+        case.note("eval_steps", 0, f"about {VALIDATIONS_A_RUN} validations a run")
     if case.recipe.early_stopping_patience:
-        _note(
-            case.found,
+        case.note(
             "early_stopping_patience",
             case.recipe.early_stopping_patience,
             "stops after so many validations without a better one, and keeps the best",
@@ -337,10 +323,9 @@ def _measuring(case: _Case) -> None:
 
 def _chat_template(case: _Case) -> None:
     if case.recipe.chat_template:
-        _note(case.found, "chat_template", case.recipe.chat_template, "because the recipe sets it")
+        case.note("chat_template", case.recipe.chat_template, "because the recipe sets it")
     elif case.model.chat_template is False:
-        _note(
-            case.found,
+        case.note(
             "chat_template",
             "",
             f"{case.model.label} has none: a plain one of tokens it has is saved with the adapter",
@@ -357,16 +342,11 @@ def _processes(case: _Case) -> None:
             f"{count} processes with {each} rows each, {case.recipe.gradient_accumulation_steps} times a "
             f"step: an effective batch of {rows}; out of memory ends the run: a step is split in one only"
         )
-        _note(case.found, "num_processes", count, reason)
+        case.note("num_processes", count, reason)
     if case.recipe.accelerate_config:
         if not Path(case.recipe.accelerate_config).expanduser().is_file():
             raise LabError(f"accelerate_config = {case.recipe.accelerate_config!r}: there is no such file")
-        _note(
-            case.found,
-            "accelerate_config",
-            case.recipe.accelerate_config,
-            "the work is shared out as it says",
-        )
+        case.note("accelerate_config", case.recipe.accelerate_config, "the work is shared out as it says")
 
 
 def _trackers(case: _Case) -> None:
@@ -378,7 +358,7 @@ def _trackers(case: _Case) -> None:
                 f"install it (`pip install {packages[0]}`), or set report_to = 'none'"
             )
         where = "into the run's folder" if name == "tensorboard" else f"to {name}, as {name} is set up here"
-        _note(case.found, "report_to", name, f"figures and settings of this run also go {where}")
+        case.note("report_to", name, f"figures and settings of this run also go {where}")
 
 
 def _check_memory(case: _Case) -> None:

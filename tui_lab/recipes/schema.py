@@ -19,11 +19,7 @@ def _field(default: Any, label: str, help: str, group: str, **limits: Any) -> An
 Values: TypeAlias = Mapping[str, Any]
 
 #: What figures can be reported to: the Trainer's name for it, and the packages of which one is needed.
-TRACKERS = {
-    "tensorboard": ("tensorboard", "tensorboardX"),
-    "wandb": ("wandb",),
-    "trackio": ("trackio",),
-}
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 
 
 class RecipeSchema(BaseModel):
@@ -303,11 +299,7 @@ class RecipeSchema(BaseModel):
         ge=0,
     )
     save_steps: int = _field(
-        0,
-        "save every",
-        "Steps between two checkpoints; 0 saves with every validation.",
-        "measuring",
-        ge=0,
+        0, "save every", "Steps between two checkpoints; 0 saves with every validation.", "measuring", ge=0
     )
     save_total_limit: int = _field(
         2,
