@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import asdict
 
 from tests.records import probe_answer
-from tui_lab.cli import estimate, jobs, main
+from tui_lab.cli import forecast, jobs, main
 from tui_lab.forecast import calibration, memory
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.jobs import CalibrationRequest, MemoryProbeAnswer, MemoryProbeRequest
@@ -223,7 +223,7 @@ def test_train_tells_of_the_gpu_that_it_takes(
     ]
     monkeypatch.setattr(memory_budget, "detect", lambda: both)
     recipe, entry = make_recipe("minute"), catalog.find("pocket")
-    lines, plain = estimate.run_forecast(recipe, entry, resolve(recipe, device, entry))
+    lines, plain = forecast.run_forecast(recipe, entry, resolve(recipe, device, entry))
     assert f"{free_gib} GiB free now on GPU {int(shown is None)}" in lines[0]
     assert plain["free_bytes"] == free_gib << 30
 

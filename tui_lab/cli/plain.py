@@ -18,20 +18,11 @@ from tui_lab.runs import wording
 from tui_lab.runs.events import LogLine
 from tui_lab.runs.schema import (
     ArmedEvent,
-    CheckpointEvent,
     CommandEvent,
-    DataEvent,
-    ItemProbeEvent,
     LadderEvent,
-    ModelEvent,
     PhaseEvent,
-    PlanEvent,
-    ResumedEvent,
     RunEvent,
-    SavedEvent,
     ScoreEvent,
-    StartedEvent,
-    ValidationEvent,
     WarningEvent,
 )
 from tui_lab.runs.state import RunState
@@ -101,34 +92,28 @@ def spoken_size(size_bytes: object) -> str:
 
 
 def topic_of(event: RunEvent) -> str:
-    """The topic of an event; "" for events without a sentence."""
+    """The topic of an event: its kind, with a detail where a kind has several topics; "" for events without
+    a sentence."""
+    kind = str(event.__struct_config__.tag)
     match event:
         case ScoreEvent():
-            return f"score {event.when}"
+            return f"{kind} {event.when}"
         case CommandEvent():
-            return f"command {event.name}"
+            return f"{kind} {event.name}"
         case WarningEvent():
-            return f"warning {event.text}"
-        case PhaseEvent():
-            return "" if event.name == "training" else "phase"
-    return next((topic for kind, topic in _TOPICS.items() if isinstance(event, kind)), "")
+            return f"{kind} {event.text}"
+        case PhaseEvent() if event.name == "training":
+            return ""
+    return kind if kind in SPOKEN_KINDS else ""
 
 
-_TOPICS: dict[type[RunEvent], str] = {
-    ResumedEvent: "attempt",
-    StartedEvent: "device",
-    ModelEvent: "model",
-    DataEvent: "data",
-    PlanEvent: "plan",
-    ValidationEvent: "eval",
-    ItemProbeEvent: "retention",
-    ArmedEvent: "armed",
-    CheckpointEvent: "checkpoint",
-    SavedEvent: "saved",
-    LadderEvent: "ladder",
-}
+#: Kinds of events whose topic is the kind.
+SPOKEN_KINDS = (
+    "resumed", "started", "phase", "model", "data", "plan", "eval", "item_probe", "armed", "checkpoint",
+    "saved", "ladder",
+)  # fmt: skip
 #: Topics that the summary at the end contains too.
-IN_SUMMARY = ("eval", "score", "retention", "checkpoint", "saved", "phase", "step")
+IN_SUMMARY = ("eval", "score", "item_probe", "checkpoint", "saved", "phase", "step")
 #: Events that are printed at once.
 AT_ONCE = (WarningEvent, LadderEvent)
 

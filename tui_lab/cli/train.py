@@ -12,8 +12,8 @@ import time
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli import queue
-from tui_lab.cli.estimate import run_forecast
 from tui_lab.cli.follow import POLL_S, follow, run_status, short
+from tui_lab.cli.forecast import run_forecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.recipe_args import prepare, settings_of
 from tui_lab.core.errors import LabError
