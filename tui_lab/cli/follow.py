@@ -22,10 +22,10 @@ from rich.text import Text
 
 from tui_lab.cli import plain as cli_plain
 from tui_lab.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from tui_lab.cli.output import json_line, note
 from tui_lab.cli.results import RunResult, result_of
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import commands, crash_reason, folder, wording
 from tui_lab.runs.events import LogLine
@@ -108,14 +108,14 @@ class _LineDisplay:
         return None
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        note(text)
 
 
 class JsonLines(_LineDisplay):
     """Every event, one JSON object a line."""
 
     def event(self, line: LogLine, _state: RunState) -> None:
-        print(to_json(json.loads(line.line)), flush=True)
+        json_line(json.loads(line.line))
 
 
 class PlainLines(_LineDisplay):
@@ -307,16 +307,16 @@ def print_end(
     if status == "crashed":
         tail = [sanitize(line) for line in run.log_tail()]
         result = replace(result, message=sanitize(crash_reason.sentence(run, watcher.state)))
-        print(f"tui-lab: run {run.id} crashed: {result.message}", file=sys.stderr)
+        note(f"tui-lab: run {run.id} crashed: {result.message}")
         for line in tail:
-            print(f"  {line}", file=sys.stderr)
+            note(f"  {line}")
         if not run.recipe_path.exists():
             return EXIT_FAILED  # there is nothing to resume
-        print(f"`tui-lab resume {run.id}` continues from its newest checkpoint.", file=sys.stderr)
+        note(f"`tui-lab resume {run.id}` continues from its newest checkpoint.")
     elif status == "failed":
-        print(f"tui-lab: run {run.id} failed: {sanitize(result.message)}", file=sys.stderr)
+        note(f"tui-lab: run {run.id} failed: {sanitize(result.message)}")
     if as_json:
-        print(to_json(result), flush=True)
+        json_line(result)
     elif plain and status in ENDED:
         for sentence in cli_plain.summary(result, watcher.state):
             print(sentence, flush=True)
@@ -355,6 +355,6 @@ def _cost_text(state: RunState, status: str) -> str:
     try:
         tariff = cost.prices()
     except LabError as error:
-        print(f"tui-lab: {error}", file=sys.stderr)
+        note(f"tui-lab: {error}")
         tariff = cost.Prices()
     return sanitize(cost_so_far.describe(cost_so_far.cost_so_far(state, status, tariff), tariff, True))

@@ -1,5 +1,5 @@
-"""``tui-lab forecast``, and the forecast that ``tui-lab train`` prints: the memory, time, money and energy that
-a recipe needs, and changes that make it fit. Nothing is downloaded or loaded."""
+"""``tui-lab forecast``, and the forecast that ``tui-lab train`` prints: the memory, time, money and energy
+that a recipe needs, and changes that make it fit. Nothing is downloaded or loaded."""
 
 from __future__ import annotations
 

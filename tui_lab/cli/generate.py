@@ -4,7 +4,6 @@ together and are printed one after the other; a pipe gets plain text or one JSON
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tui_lab.cli.interrupt import interruptible
+from tui_lab.cli.output import json_line, note
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding import strategies
@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     terminal = sys.stdout.isatty() and not args.json
     with quiet_libraries():
         if sys.stderr.isatty():
-            print(f"loading {sanitize(model.location)} …", file=sys.stderr, flush=True)
+            note(f"loading {sanitize(model.location)} …")
         tokenizer = load_tokenizer(model.location, model.revision or None)
         session, names = _load_session(args, model, adapters, tokenizer)
         if not args.raw and not tokenizer.chat_template:
-            print("this model has no chat template: a plain one is used; --raw omits it", file=sys.stderr)
+            note("this model has no chat template: a plain one is used; --raw omits it")
         encoded = encode(session.model, tokenizer, prompt, system=args.system or "", raw=args.raw)
         lanes = _with_models(lanes, names)
 
@@ -203,4 +203,4 @@ def _print_json(
         for r in results
     ]
     document = {"model": model.location, "adapters": args.adapter, "raw": args.raw, "lanes": lanes}
-    print(json.dumps(document, ensure_ascii=True))
+    json_line(document)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tui_lab.cli.follow import LONGEST_TEXT
 from tui_lab.cli.options import EXIT_OK
+from tui_lab.cli.output import note
 from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import folder, wording
@@ -110,4 +111,4 @@ def _follow(run: Run, watcher: Watcher, worker: WorkerLog, as_json: bool) -> Non
                 return
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        print(f"detached; `tui-lab watch {run.id}` follows it", file=sys.stderr)
+        note(f"detached; `tui-lab watch {run.id}` follows it")

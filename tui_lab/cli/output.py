@@ -19,6 +19,18 @@ def as_json(value: object) -> None:
     print(json.dumps(jsonable(value), ensure_ascii=True, allow_nan=False, indent=2, default=str))
 
 
+def json_line(value: object) -> None:
+    """Prints one line of strict JSON in ASCII."""
+    from tui_lab.core.records import to_json
+
+    print(to_json(value), flush=True)
+
+
+def note(text: str) -> None:
+    """Prints a sentence on stderr, which is not part of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Prints aligned columns: folded to the width of a terminal; in a pipe one line per row without
     colour."""
@@ -62,7 +74,7 @@ class Progress:
         key = stage[0] + (stage[2] if total else "")
         if key != self._stage:
             self._stage = key
-            print(text, file=sys.stderr, flush=True)
+            note(text)
 
     def close(self) -> None:
         """Removes the redrawn line."""

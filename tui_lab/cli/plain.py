@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 import time
 from collections.abc import Callable
 
+from tui_lab.cli.output import note
 from tui_lab.cli.results import RunResult
 from tui_lab.core import format
 from tui_lab.core.format import plural
@@ -155,7 +155,7 @@ class Sentences:
         self._flush()
 
     def note(self, text: str) -> None:
-        print(spoken(text), file=sys.stderr, flush=True)
+        note(spoken(text))
 
     def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event

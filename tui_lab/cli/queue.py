@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from tui_lab.cli.output import as_json, table
+from tui_lab.cli.output import as_json, json_line, note, table
 from tui_lab.cli.recipe_args import prepare_all
 from tui_lab.cli.results import (
     Queued,
@@ -18,7 +17,6 @@ from tui_lab.cli.results import (
     sweep_row,
 )
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs import index
 from tui_lab.runs.folder import Run
@@ -41,13 +39,13 @@ def add(args: argparse.Namespace) -> int:
         return 0
     sweep_id = sweep.new_id() if grid else ""
 
-    def note(run: Run, number: int) -> None:
+    def write_place(run: Run, number: int) -> None:
         if grid:
             sweep.write_place(
                 run, sweep.SweepPlace(sweep_id, number + 1, len(prepared), prepared[number].values)
             )
 
-    runs = queue.add([each.recipe for each in prepared], args.runs_dir, args.name, note)
+    runs = queue.add([each.recipe for each in prepared], args.runs_dir, args.name, write_place)
     if getattr(args, "hold", False):
         queue.hold(args.runs_dir)
     held = queue.read(args.runs_dir).held
@@ -55,13 +53,13 @@ def add(args: argparse.Namespace) -> int:
         queue.start_runner(args.runs_dir)
     if args.json:
         listed = [QueuedRun(run.id, each.values) for run, each in zip(runs, prepared, strict=True)]
-        print(to_json(Queued(sweep=sweep_id or None, held=held, runs=listed)))
+        json_line(Queued(sweep=sweep_id or None, held=held, runs=listed))
         return 0
     for run, each in zip(runs, prepared, strict=True):
         print(f"{run.id}  {sanitize(sweep.describe(each.values))}".rstrip())
     hint = f"`tui-lab sweep {sweep_id}` shows its results" if grid else "`tui-lab queue list` shows it"
     state = "the queue is held: `tui-lab queue start` starts it" if held else "queued"
-    print(f"{state}; {hint}", file=sys.stderr)
+    note(f"{state}; {hint}")
     return 0
 
 
@@ -79,7 +77,7 @@ def list_queue(args: argparse.Namespace) -> int:
         as_json(QueueList(going=going, held=now.held, waits_for_others=now.waits, runs=listed))
         return 0
     if not listed:
-        print("the queue is empty; `tui-lab queue add` adds a run", file=sys.stderr)
+        note("the queue is empty; `tui-lab queue add` adds a run")
         return 0
     rows = []
     for number, each in enumerate(listed, start=1):
@@ -89,7 +87,7 @@ def list_queue(args: argparse.Namespace) -> int:
     table(("", "run", "state", "recipe", "sweep", "reason"), rows, right=(0,))
     if text := queue.describe(args.runs_dir, found):
         waits = any(item.state == "queued" for item in found) and (now.held or not going)
-        print(text + ("; `tui-lab queue start` starts it" if waits else ""), file=sys.stderr)
+        note(text + ("; `tui-lab queue start` starts it" if waits else ""))
     return 0
 
 
@@ -101,7 +99,7 @@ def remove(args: argparse.Namespace) -> int:
     if args.ended:
         gone += queue.clear_ended(args.runs_dir)
     if args.json:
-        print(to_json(Removed(gone)))
+        json_line(Removed(gone))
     else:
         print(f"{len(gone)} removed from the queue" if gone else "the queue has no such runs")
     return 0
@@ -135,11 +133,11 @@ def _print_state(args: argparse.Namespace) -> int:
             failed=states.count("failed"),
             run=next(iter(running), None),
         )
-        print(to_json(status))
+        json_line(status)
         return 0
     print(queue.describe(args.runs_dir, found) or "the queue is empty")
     if now.held and running:
-        print(f"`tui-lab stop {running[0]}` ends the current run", file=sys.stderr)
+        note(f"`tui-lab stop {running[0]}` ends the current run")
     return 0
 
 
@@ -167,5 +165,5 @@ def show_sweep(args: argparse.Namespace) -> int:
     rows = [cells(run, keys, run.id == best) for run in runs]
     offset = 1 + len(keys)
     table(("", *keys, *HEADERS), rows, right=tuple(offset + number for number in RIGHT))
-    print(f"{runs[0].sweep}: {criterion}", file=sys.stderr)
+    note(f"{runs[0].sweep}: {criterion}")
     return 0

@@ -4,12 +4,10 @@ the result to stdout as tables or as one JSON object."""
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 
 from tui_lab.cli.interrupt import interruptible
-from tui_lab.cli.output import Progress
+from tui_lab.cli.output import Progress, json_line, note
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
@@ -60,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
                 found = evaluate(request, progress.on_progress, cancelled)
         except Cancelled:
             progress.close()
-            print("interrupted; repeat the command to continue", file=sys.stderr)
+            note("interrupted; repeat the command to continue")
             return 130
         finally:
             progress.close()
     if args.json:
-        print(json.dumps({"v": 1, **jsonable(found)}, ensure_ascii=True, allow_nan=False))
+        json_line({"v": 1, **jsonable(found)})
     else:
         print("\n\n".join("\n".join(suite_lines(result)) for result in found.suites))
         if found.acquisition:
@@ -81,7 +79,7 @@ def _list(args: argparse.Namespace) -> int:
 
     infos = registry.names()
     if args.json:
-        print(json.dumps({"suites": [asdict(info) for info in infos]}, ensure_ascii=True))
+        json_line({"suites": [asdict(info) for info in infos]})
         return 0
     width = max(len(info.name) for info in infos)
     for info in infos:

@@ -4,11 +4,10 @@ file."""
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from tui_lab.cli.options import EXIT_OK
-from tui_lab.cli.output import as_json, table
+from tui_lab.cli.output import as_json, note, table
 from tui_lab.core import settings
 from tui_lab.core.errors import LabError
 from tui_lab.core.paths import path_exists
@@ -57,7 +56,7 @@ def _write(changes: list[str], loaded: Any) -> None:
         if (source := loaded.sources[name]) in ("environment", "command line"):
             variable = settings.FIELDS[name].metadata["env"]
             what = f"the environment ({variable})" if source == "environment" else f"the {source}"
-            print(f"tui-lab: {name}: {what} overrides the file", file=sys.stderr)
+            note(f"tui-lab: {name}: {what} overrides the file")
 
 
 def _check_keys(keys: dict[str, str], before: dict[str, str]) -> None:
@@ -118,5 +117,5 @@ def _list(args: argparse.Namespace) -> int:
     for action, keys in loaded.settings.keys.items():
         print(f"  keys.{sanitize(action)} = {sanitize(keys)}")
     for problem in _key_problems(loaded.settings.keys):
-        print(f"tui-lab: {problem}", file=sys.stderr)
+        note(f"tui-lab: {problem}")
     return EXIT_OK

@@ -17,7 +17,7 @@ from msgspec import to_builtins
 from tui_lab import doctor as checks
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
-from tui_lab.cli.output import as_json, table
+from tui_lab.cli.output import as_json, note, table
 from tui_lab.cli.results import listed_run, result_of
 from tui_lab.core import format
 from tui_lab.core.paths import cache_dir, config_dir, data_dir, path_exists, resource_dir, state_dir, user_dir
@@ -66,7 +66,7 @@ def models(args: argparse.Namespace) -> int:
     table(("model", "parameters", "layers", "context", "licence", "notes"), rows, right=(1, 2, 3))
     if not args.all:
         hint = "a local folder or a hub id works too; --all also lists refused models with the reason"
-        print(hint, file=sys.stderr)
+        note(hint)
     return EXIT_OK
 
 
@@ -89,7 +89,7 @@ def presets(args: argparse.Namespace) -> int:
             rows.append([preset.name, preset.card, "own" if preset.own else "", about])
         table(("preset", "card", "", "for"), rows)
         for message in messages:
-            print(f"tui-lab: {sanitize(message)}", file=sys.stderr)
+            note(f"tui-lab: {sanitize(message)}")
     return EXIT_OK
 
 
@@ -197,9 +197,9 @@ def runs(args: argparse.Namespace) -> int:
         as_json([{**to_builtins(result), **to_builtins(listed)} for result, listed in results])
         return EXIT_OK
     if text := queue.describe(directory):
-        print(f"{text}; `tui-lab queue list` shows them", file=sys.stderr)
+        note(f"{text}; `tui-lab queue list` shows them")
     if not results:
-        print(f"there are no runs in {directory} yet; `tui-lab train` starts one", file=sys.stderr)
+        note(f"there are no runs in {directory} yet; `tui-lab train` starts one")
         return EXIT_OK
     rows = []
     for result, listed in results:
@@ -225,7 +225,7 @@ def runs(args: argparse.Namespace) -> int:
         )
     table(("run", "state", "step", "loss", "validation", "score", "started"), rows, right=(2, 3, 4))
     if len(every) > len(found):
-        print(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all", file=sys.stderr)
+        note(f"{len(every) - len(found)} older runs are not listed; --limit 0 lists all")
     return EXIT_OK
 
 

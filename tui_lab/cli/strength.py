@@ -7,9 +7,10 @@ import argparse
 
 from tui_lab.cli import jobs
 from tui_lab.cli.options import EXIT_OK
+from tui_lab.cli.output import json_line
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import jsonable, to_json
+from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation.records import SavedStrength, StrengthCurve, SweepRequest
 from tui_lab.runs import verdicts
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         saved = jobs.run_job(MODULE, request, answer=SavedStrength).saved
     if args.json:
         answer: dict[str, object] = jsonable(curve) if curve else {}
-        print(to_json({**answer, "saved": saved} if saved else answer))
+        json_line({**answer, "saved": saved} if saved else answer)
         return EXIT_OK
     if curve:
         _print_curve(curve)

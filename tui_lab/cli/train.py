@@ -15,9 +15,9 @@ from tui_lab.cli import queue
 from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.forecast import run_forecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
+from tui_lab.cli.output import json_line, note
 from tui_lab.cli.recipe_args import prepare, settings_of
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
 from tui_lab.models import catalog
@@ -60,20 +60,18 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
         trainable = trainable_count(entry.shape, recipe)
     lines, forecast = run_forecast(recipe, entry, resolution)
     if args.json:
-        print(
-            to_json(
-                {
-                    "kind": "dry_run",
-                    "recipe": recipe.model_dump(),
-                    "parameters": entry.parameters,
-                    "trainable": trainable,
-                    "choices": [
-                        {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
-                    ],
-                    "warnings": resolution.warnings,
-                    "forecast": forecast,
-                }
-            )
+        json_line(
+            {
+                "kind": "dry_run",
+                "recipe": recipe.model_dump(),
+                "parameters": entry.parameters,
+                "trainable": trainable,
+                "choices": [
+                    {"field": c.field, "value": c.value, "reason": c.reason} for c in resolution.reasons
+                ],
+                "warnings": resolution.warnings,
+                "forecast": forecast,
+            }
         )
         return EXIT_OK
     print(f"{recipe.preset} on {sanitize(entry.label)}, data {short(recipe.data)}; nothing was started")
@@ -93,10 +91,10 @@ def _dry_run(args: argparse.Namespace, recipe: Recipe, entry: catalog.Entry, res
 
 def _detached(run: Run, as_json: bool) -> int:
     if as_json:
-        print(to_json({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"}))
+        json_line({"kind": "result", "run": run.id, "path": str(run.path), "state": "starting"})
     else:
         print(run.id)
-        print(f"the run is in {run.path}; `tui-lab watch {run.id}` follows it", file=sys.stderr)
+        note(f"the run is in {run.path}; `tui-lab watch {run.id}` follows it")
     return EXIT_OK
 
 
@@ -120,7 +118,7 @@ def resume(args: argparse.Namespace) -> int:
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
     for change in found:
-        print(short(changes.describe(change)), file=sys.stderr)
+        note(short(changes.describe(change)))
     launch.start(run, recipe if found else None)
     if args.detach:
         return _detached(run, args.json)
@@ -176,15 +174,12 @@ def steer(args: argparse.Namespace) -> int:
         time.sleep(POLL_S)
     answered = outcome is not None
     if args.json:
-        print(to_json({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome}))
+        json_line({"run": run.id, "command": args.command, "answered": answered, "outcome": outcome})
     elif answered:
         print(short(outcome))
     elif not is_locked(run):
-        print(f"run {run.id} ended before it answered ({run_status(watcher)})", file=sys.stderr)
+        note(f"run {run.id} ended before it answered ({run_status(watcher)})")
     else:
         busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
-        print(
-            f"sent; run {run.id} has not answered yet, it answers after the current step{busy}",
-            file=sys.stderr,
-        )
+        note(f"sent; run {run.id} has not answered yet, it answers after the current step{busy}")
     return EXIT_OK if answered else EXIT_FAILED
