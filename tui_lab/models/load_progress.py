@@ -72,8 +72,8 @@ def report_load_progress(
     watcher = None
     if location and not Path(location).exists():
         blobs = blobs_of(location)
-        how = (on_progress, name, blobs, bytes_of(blobs), over)
-        watcher = threading.Thread(target=_watch_download, args=how, daemon=True)
+        arguments = (on_progress, name, blobs, bytes_of(blobs), over)
+        watcher = threading.Thread(target=_watch_download, args=arguments, daemon=True)
         watcher.start()
     before = logging.set_tqdm_hook(hook)
     try:

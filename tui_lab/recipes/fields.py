@@ -1,6 +1,6 @@
 """Label, help, kind and limits of a recipe's field, for forms, help texts and error messages.
 
-Read off the pydantic declaration in :mod:`tui_lab.recipes.recipe`, so that the schema is written once.
+Derived from the pydantic fields of :mod:`tui_lab.recipes.recipe`, so that the schema is written once.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class FieldInfo:
             return "true or false"
         if self.kind == "text":
             return "text" if self.minimum is None else "text that is not empty"
-        words = "a whole number" if self.kind == "int" else "a number"
+        text = "a whole number" if self.kind == "int" else "a number"
         if self.minimum is not None:
-            words += f" {'above' if self.exclusive_minimum else 'from'} {self.minimum:.10g}"
+            text += f" {'above' if self.exclusive_minimum else 'from'} {self.minimum:.10g}"
         if self.maximum is not None:
             upto = " and at most" if self.exclusive_minimum else " to"
-            words += f"{' and below' if self.exclusive_maximum else upto} {self.maximum:.10g}"
-        return words
+            text += f"{' and below' if self.exclusive_maximum else upto} {self.maximum:.10g}"
+        return text
 
 
 def describe(name: str, field: FieldInfoOfPydantic) -> FieldInfo:

@@ -1,11 +1,9 @@
 """Presets: recipes to start from, one TOML file each, every key commented with its trade-off.
 
-The lab's own lie in ``presets/``; a user's own in the config folder, where a file of the same name
-takes the place of the lab's. A preset that has mistakes is still listed, with them, so that one bad
-file never hides the others. A table ``[pocket]`` has the values that differ for the bundled model, for which
-rates and methods of models of real size do not fit. :func:`make_recipe` turns a preset and
-overrides into a checked recipe.
-"""
+Bundled presets are in ``presets/``, a user's own in the config folder; a user's file replaces a bundled one of
+the same name. A preset with mistakes is still listed, with its mistakes. A table ``[pocket]`` has the values
+that differ for the bundled model, which needs other rates and methods than larger models.
+:func:`make_recipe` turns a preset and overrides into a validated recipe."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ class Preset:
     pocket: dict[str, object] = field(default_factory=dict)
 
     def values_for(self, model: str) -> dict[str, object]:
-        """The values where ``model`` is tuned."""
+        """The values for ``model``."""
         return {**self.values, **self.pocket} if model == POCKET else dict(self.values)
 
 
@@ -58,7 +56,7 @@ def _read(path: Path, own: bool) -> Preset:
             RecipeProblem(POCKET, pocket, f"pocket = {pocket!r}: must be a table of keys, [pocket]")
         )
         pocket = {}
-    # on any other model first: what the bundled one can do without, such as replay_data, others may need
+    # for other models first: they may need values that the bundled one does not, such as replay_data
     model = values.get("model", "" if pocket else POCKET)
     problems += check_values({**values, "model": model or "another", "preset": path.stem})
     if pocket:
@@ -78,7 +76,7 @@ def _read(path: Path, own: bool) -> Preset:
 
 
 def preset_files() -> dict[str, tuple[Path, bool]]:
-    """Name to (file, whether it is the user's own), in order of name; the user's own come over the lab's."""
+    """Name to (file, whether it is the user's own), in order of name; the user's files replace bundled ones."""
     found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
     found |= {path.stem: (path, True) for path in user_files("presets")}
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))

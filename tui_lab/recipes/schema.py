@@ -1,7 +1,6 @@
 """The fields of a recipe: each with its type, limits, default, label, help and group, written once.
 
-Keys are named as in transformers' ``TrainingArguments`` and peft's configs, so that what people know
-carries over. What may not be combined is in :mod:`tui_lab.recipes.rules`."""
+Keys are named as in transformers' ``TrainingArguments`` and peft's configs. What may not be combined is in :mod:`tui_lab.recipes.rules`."""
 
 from __future__ import annotations
 
