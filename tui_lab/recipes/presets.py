@@ -1,7 +1,7 @@
 """Presets: recipes to start from, one TOML file each, every key commented with its trade-off.
 
-Bundled presets are in ``presets/``, a user's own in the config folder; a user's file replaces a bundled one of
-the same name. A preset with mistakes is still listed, with its mistakes. A table ``[pocket]`` has the values
+Bundled presets are in ``presets/``, a user's own in the config folder; a user's file replaces a bundled one
+of the same name. A preset with mistakes is still listed, with its mistakes. A table ``[pocket]`` has the values
 that differ for the bundled model, which needs other rates and methods than larger models.
 :func:`make_recipe` turns a preset and overrides into a validated recipe."""
 
@@ -76,7 +76,7 @@ def _read(path: Path, own: bool) -> Preset:
 
 
 def preset_files() -> dict[str, tuple[Path, bool]]:
-    """Name to (file, whether it is the user's own), in order of name; the user's files replace bundled ones."""
+    """Name to (file, whether it is the user's own), by name; the user's files replace bundled ones."""
     found = {path.stem: (path, False) for path in sorted(resource_dir("presets").glob("*.toml"))}
     found |= {path.stem: (path, True) for path in user_files("presets")}
     return dict(sorted(found.items(), key=lambda item: (item[0] != DEFAULT_PRESET, item[0])))
