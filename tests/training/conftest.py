@@ -18,6 +18,7 @@ from tests.training.warm_start import Opener
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models.loading import ModelSource
 from tui_lab.recipes.recipe import Recipe, build
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.runs import launch
 from tui_lab.training.base_model import load_base
 from tui_lab.training.build_trainer import EncodedRows, TrainerHooks, build_trainer
@@ -118,13 +119,13 @@ def make_trainer(tiny_llama: Path, tmp_path: Path) -> Callable[..., LabTrainer]:
     ) -> LabTrainer:
         torch.manual_seed(recipe.seed)
         base = load_base(ModelSource(str(tiny_llama)), recipe, CPU, "float32", "sdpa")
-        values = {
-            "target_modules": IA3 if recipe.method == "ia3" else ALL,
-            "feedforward_modules": ["down_proj"],
-            "compute_dtype": "float32",
-            "optim": recipe.optim,
-            "max_length": recipe.max_length,
-        }
+        values = ResolvedValues(
+            target_modules=list(IA3 if recipe.method == "ia3" else ALL),
+            feedforward_modules=["down_proj"],
+            compute_dtype="float32",
+            optim=recipe.optim,
+            max_length=recipe.max_length,
+        )
         trainer = build_trainer(
             recipe,
             base,

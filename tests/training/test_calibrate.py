@@ -13,6 +13,7 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
+from msgspec import structs
 
 from tests.training.conftest import recipe_for
 from tui_lab.core import job_protocol
@@ -25,16 +26,16 @@ from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu import Gpu
 from tui_lab.models import catalog
 from tui_lab.models.shapes import Shape, linears
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import calibrate
 from tui_lab.training.memory_limit import LimitedStorages
 
 CPU = DeviceFacts("cpu", "cpu", 0, True, 1)
 TINY = Shape("llama", 2, 64, 128, 4, 2, 16, 320, True, 256)
 GPT2 = Shape("gpt2", 2, 64, 256, 4, 4, 16, 320, True, 256)
-VALUES = {
-    "compute_dtype": "float32", "optim": "adamw_torch", "attn_implementation": "sdpa", "max_length": 32,
-    "target_modules": ["q_proj", "v_proj"], "feedforward_modules": [],
-}  # fmt: skip
+VALUES = ResolvedValues(
+    compute_dtype="float32", optim="adamw_torch", max_length=32, target_modules=["q_proj", "v_proj"]
+)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_too_long_on_a_cpu_is_refused() -> None:
     assert shape is not None
     began = time.monotonic()
     with pytest.raises(LabError, match=r"minutes.*pocket"):
-        calibrate.measure(shape, recipe_for(max_length=1024), {**VALUES, "max_length": 1024}, CPU)
+        calibrate.measure(shape, recipe_for(max_length=1024), structs.replace(VALUES, max_length=1024), CPU)
     assert time.monotonic() - began < 1
 
 

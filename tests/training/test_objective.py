@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from tests.training.conftest import CPU, losses, recipe_for, rows, word_tokenizer
 from tui_lab.models.loading import ModelSource
+from tui_lab.recipes.resolve import ResolvedValues
 from tui_lab.training import layers
 from tui_lab.training.base_model import load_base
 from tui_lab.training.build_trainer import EncodedRows, build_trainer
@@ -216,10 +217,7 @@ def _with_tasks(tiny_llama: Path, folder: Path, **values: Any) -> LabTrainer:
     for row in rows(16, seed=4):  # noise: nothing to learn, so its loss stays high
         ids = [3 + (i * 7919 + 13 * len(row["input_ids"])) % 300 for i in row["input_ids"]]
         train.append({"input_ids": ids, "labels": ids, "task": "noise"})
-    settled = {
-        "target_modules": [], "feedforward_modules": [], "compute_dtype": "float32",
-        "optim": recipe.optim, "max_length": 64,
-    }  # fmt: skip
+    settled = ResolvedValues(compute_dtype="float32", optim=recipe.optim, max_length=64)
     trainer = build_trainer(
         recipe, base, word_tokenizer(), EncodedRows(train, rows(8, seed=1)), settled,
         folder=folder, device="cpu",

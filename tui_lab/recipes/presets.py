@@ -1,8 +1,8 @@
 """Presets: recipes to start from, one TOML file each, every key commented with its trade-off.
 
 Bundled presets are in ``presets/``, a user's own in the config folder; a user's file replaces a bundled one
-of the same name. A preset with mistakes is still listed, with its mistakes. A table ``[pocket]`` has the values
-that differ for the bundled model, which needs other rates and methods than larger models.
+of the same name. A preset with mistakes is still listed, with its mistakes. A table ``[pocket]`` has the
+values that differ for the bundled model, which needs other rates and methods than larger models.
 :func:`make_recipe` turns a preset and overrides into a validated recipe."""
 
 from __future__ import annotations
