@@ -13,8 +13,6 @@ from tui_lab.data.rows import Tokenizer as Tokenizer
 #: Columns of a batch: tensors of shape (B, T) or (B,), and integers for packed rows.
 Inputs: TypeAlias = dict[str, Any]
 Batch: TypeAlias = Mapping[str, Any]
-#: The resolved values of a recipe (:class:`tui_lab.recipes.resolve.Resolution`).
-ResolvedValues: TypeAlias = Mapping[str, Any]
 #: A torch optimiser or accelerate's wrapper of one.
 AnyOptimizer: TypeAlias = Any
 #: Trained tokens of a whole step; None where the Trainer averages over batches.
