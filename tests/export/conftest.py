@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from tests.decoding.test_adapters import adapter_folder
-from tui_lab.export import check, compare
+from tui_lab.export import check, compare, source
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.runs import folder as runs
@@ -41,7 +41,9 @@ def make_run(runs_dir: Path, trained: Path) -> Callable[..., runs.Run]:
     """A run that has ended, on the bundled data ``support``, with an adapter."""
 
     def make(adapter: Path = trained, **values: Any) -> runs.Run:
-        recipe = build({"model": "pocket", "data": "support", "quantization": "none", **values})
+        recipe = build(
+            {"model": "pocket", "data": "support", "max_rows": 20, "quantization": "none", **values}
+        )
         made = runs.create(recipe, name="tuned")
         shutil.copytree(adapter, made.adapter_path)
         return made
@@ -58,4 +60,8 @@ def check_here(spec: check.CheckSpec, work: Path) -> check.CheckAnswer:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check in this process, with few and short answers: where the answers are the subject, a test has
+    them whole."""
+    monkeypatch.setattr(source, "ANSWERS", 2)
+    monkeypatch.setattr(source, "ANSWER_TOKENS", 4)
     monkeypatch.setattr(compare, "run_check", check_here)

@@ -7,8 +7,6 @@ import errno
 import json
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tests.decoding.test_adapters import adapter_folder
 from tests.export.conftest import check_here
@@ -37,33 +35,6 @@ from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder as runs
 
 IDS = list(range(10, 40))
-#: Greedy answers of an adapter and of a merged model, without the lab, trl and bitsandbytes.
-PLAIN = """
-import json, sys
-for name in ("tui_lab", "trl", "bitsandbytes"):
-    sys.modules[name] = None
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from peft import PeftModel
-adapter, merged, prompts = json.loads(sys.stdin.read())
-answers = []
-for folder in (adapter, merged):
-    place = folder + "/base" if folder == adapter else folder
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
-    if folder == adapter:
-        model = PeftModel.from_pretrained(model, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    settings = GenerationConfig.from_pretrained(folder)
-    for text in prompts:
-        asked = [{"role": "user", "content": text}]
-        ids = tokenizer.apply_chat_template(
-            asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        out = model.generate(**ids, generation_config=settings, max_new_tokens=24, do_sample=False)
-        answers.append(out[0, ids["input_ids"].shape[1]:].tolist())
-loaded = [name for name in ("tui_lab", "trl", "bitsandbytes") if sys.modules[name]]
-print(json.dumps({"answers": answers, "loaded": loaded}))
-"""
 
 
 def exported(run: runs.Run, kind: str, **values: Any) -> dict[str, Any]:
@@ -76,6 +47,25 @@ def check(result: dict[str, Any], name: str) -> dict[str, Any]:
     [found] = [one for one in result["checks"] if one["name"] == name]
     assert found["passed"] is True
     return found
+
+
+def plain_answers(folder: Path, prompts: list[str]) -> list[list[int]]:
+    """Greedy answers of an exported adapter or merged model, by transformers and peft alone."""
+    base = folder / "base"
+    model = AutoModelForCausalLM.from_pretrained(base if base.is_dir() else folder, dtype=torch.float32)
+    if base.is_dir():
+        model = peft.PeftModel.from_pretrained(model, str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    settings = GenerationConfig.from_pretrained(folder)
+    answers = []
+    for text in prompts:
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            add_generation_prompt=True, return_tensors="pt", return_dict=True,
+        )  # fmt: skip
+        out = model.generate(**ids, generation_config=settings, max_new_tokens=24, do_sample=False)
+        answers.append(out[0, ids["input_ids"].shape[1] :].tolist())
+    return answers
 
 
 def own_answers(run: runs.Run, prompts: list[str]) -> list[list[int]]:
@@ -94,20 +84,16 @@ def own_answers(run: runs.Run, prompts: list[str]) -> list[list[int]]:
 def test_adapter_and_merged_model_answer_like_the_run_with_transformers_and_peft_alone(
     make_run: Callable[..., runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The merged model is checked in a process of its own, as for users; the adapter in this process."""
+    """The adapter is checked in a process of its own, as for users, which imports nothing of the lab, no trl
+    and no bitsandbytes; the merged model in this process."""
     run = make_run()
-    with monkeypatch.context() as patch:
-        patch.setattr(compare, "run_check", check_here)
-        adapter = exported(run, "adapter", with_base=True)
+    adapter = exported(run, "adapter", with_base=True)
+    monkeypatch.setattr(compare, "run_check", check_here)
     merged = exported(run, "merged", dtype="float32")
     prompts = ["What does the Ocean kite cost?", "How many legs has a spider?", "Say hello."]
     own = own_answers(run, prompts)
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN], input=json.dumps([adapter["path"], merged["path"], prompts]),
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {"answers": own * 2, "loaded": []}
+    assert plain_answers(Path(adapter["path"]), prompts) == own
+    assert plain_answers(Path(merged["path"]), prompts) == own
     # and they are not those of the base
     base_model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="float32", use_safetensors=True)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)

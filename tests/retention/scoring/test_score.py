@@ -290,7 +290,7 @@ def test_batches_shrink_until_they_fit(
         return plain(self, packs)
 
     monkeypatch.setattr(LogLikelihoodScorer, "log_likelihoods", tight)
-    found = score(model, letters, suite)
+    found = score(model, letters, suite, batch_tokens=512)
     assert refused
     for one, other in zip(found, wanted, strict=True):
         assert close(one.loglikelihoods, other.loglikelihoods)
@@ -301,7 +301,7 @@ def test_batches_shrink_until_they_fit(
 
     monkeypatch.setattr(LogLikelihoodScorer, "log_likelihoods", never)
     with pytest.raises(LabError, match="does not fit the free memory"):
-        score(model, letters, suite)
+        score(model, letters, suite, batch_tokens=512)
 
 
 def test_logits_in_chunks(

@@ -91,8 +91,8 @@ def test_everyday_is_asked_as_a_chat_and_as_plain_text(known: Suite) -> None:
 
 @pytest.mark.parametrize("style", ["chat", "plain"])
 def test_the_pocket_model_knows_everyday(known: Suite, style: str) -> None:
-    """On a third of the items; the guess would be a quarter."""
-    items = random.Random(1).sample(known.items, 150)
+    """On some of the items; the guess would be a quarter."""
+    items = random.Random(1).sample(known.items, 60)
     model, tokenizer = quiz.load()
     pairs = [pair for item in items for pair in _pairs(tokenizer, item, style)]
     found = torch.tensor(quiz.log_likelihoods(model, pairs, tokenizer.pad_token_id)).view(-1, 4).argmax(-1)
