@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.settings import FIELDS, Settings, checked, export_to_env, load
+from tui_lab.core.settings_file import write
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_what_is_wrong_is_named_and_the_rest_holds(file: Path) -> None:
     assert "plots = 'dots': must be one of auto, braille, block, ascii" in told
     assert "mouse = 'perhaps': must be true or false" in told
     assert "currency = 3: must be text" in told
-    assert "TUI_LAB_HOST_IDLE_S: host_idle_s = '-1': must be a number of 0 or more" in told
+    assert "TUI_LAB_HOST_IDLE_S: playground_idle_s = '-1': must be a number of 0 or more" in told
     assert len(found.problems) == 6
 
 
@@ -81,8 +83,21 @@ def test_other_programs_find_theirs_in_the_environment() -> None:
     }
 
 
+def test_former_names_of_a_setting_and_its_variable_work(file: Path) -> None:
+    file.write_text("host_idle_s = 30.0  # short\n")
+    found = load({}, {}, file)
+    assert found.settings.playground_idle_s == 30.0 and found.problems == []
+    assert load({}, {"TUI_LAB_HOST_IDLE_S": "40"}, file).settings.playground_idle_s == 40.0
+    both = {"TUI_LAB_HOST_IDLE_S": "40", "TUI_LAB_PLAYGROUND_IDLE_S": "50"}
+    assert load({}, both, file).settings.playground_idle_s == 50.0
+    write("host_idle_s", 60.0, file)  # written under the name of today
+    assert tomllib.loads(file.read_text()) == {"playground_idle_s": 60.0}
+
+
 def test_other_programs_do_not_find_what_was_refused(file: Path) -> None:
-    environment = {"TUI_LAB_HOST_IDLE_S": "soon", "TUI_LAB_PRICE_PER_HOUR": "much", "TUI_LAB_CURRENCY": " "}
+    environment = {
+        "TUI_LAB_PLAYGROUND_IDLE_S": "soon", "TUI_LAB_PRICE_PER_HOUR": "much", "TUI_LAB_CURRENCY": " "
+    }  # fmt: skip
     found = load({}, environment, file)
     assert len(found.problems) == 2
     export_to_env(found.settings, environment)

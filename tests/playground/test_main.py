@@ -43,6 +43,7 @@ def test_bad_lines_are_answered_and_the_server_ends_with_stdin(end: bytes) -> No
 def test_the_idle_time_is_that_of_the_environment() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from tui_lab.playground.__main__ import IDLE_S; print(IDLE_S)"],
-        env={"TUI_LAB_HOST_IDLE_S": "0.4", "PYTHONPATH": ":".join(sys.path)}, capture_output=True, text=True,
+        env={"TUI_LAB_PLAYGROUND_IDLE_S": "0.4", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout == "0.4\n", done.stderr

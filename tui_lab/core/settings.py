@@ -31,6 +31,8 @@ OLD_PANES = {
     "keep": "retention",
     "dashboard": "train",
 }
+#: Former names of settings, which files may still have.
+OLD_NAMES = {"host_idle_s": "playground_idle_s"}
 SettingSource = Literal["command line", "environment", "file", "default"]
 
 
@@ -42,8 +44,8 @@ def _setting(default: Any, env: str, help: str, **more: Any) -> Any:
 class Settings:
     """Every setting. ``metadata`` of a field: ``env`` (its environment variable), ``help`` (one sentence),
     ``choices`` (the allowed values), ``aliases`` (former values and their successors), ``exported`` (other
-    processes of the lab read it from the environment, see :func:`export_to_env`), ``example`` (a value, where
-    the default is None)."""
+    processes of the lab read it from the environment, see :func:`export_to_env`), ``old_env`` (the former
+    variable), ``example`` (a value, where the default is None)."""
 
     theme: str = _setting(
         "",
@@ -100,11 +102,12 @@ class Settings:
         exported=True,
         example=445.0,
     )
-    host_idle_s: float = _setting(
+    playground_idle_s: float = _setting(
         600.0,
-        "TUI_LAB_HOST_IDLE_S",
+        "TUI_LAB_PLAYGROUND_IDLE_S",
         "Seconds without a request after which the playground unloads its model.",
         exported=True,
+        old_env="TUI_LAB_HOST_IDLE_S",
     )
     keys: dict[str, str] = field(
         default_factory=dict,
@@ -201,6 +204,10 @@ def read(file: Path | None = None) -> tuple[dict[str, Any], list[str]]:
         reason = getattr(error, "strerror", None) or error
         return {}, [f"{file.name} cannot be read: {sanitize(str(reason))}; the defaults apply"]
     found, problems = dict[str, Any](), []
+    for old, new in OLD_NAMES.items():
+        if old in data:
+            value = data.pop(old)
+            data.setdefault(new, value)
     for name, value in data.items():
         if name not in FIELDS:
             problems.append(f"{file.name}: {unknown(name)}")
@@ -225,7 +232,9 @@ def load(
         name: "file" if name in values and values[name] != {} else "default" for name in FIELDS
     }
     for name, field_ in FIELDS.items():
-        variable = field_.metadata["env"]
+        variable, old = field_.metadata["env"], field_.metadata.get("old_env", "")
+        if old and variable not in env:
+            variable = old
         if variable and (text := env.get(variable, "")).strip():
             try:
                 values[name] = checked(name, text)

@@ -64,11 +64,17 @@ def write_many(values: Mapping[str, object], file: Path | None = None) -> Path:
     file = settings.path() if file is None else file
     checked: dict[str, Any] = {}
     for name, value in values.items():
+        name = settings.OLD_NAMES.get(name, name)
         if name not in settings.FIELDS:
             raise LabError(settings.unknown(name))
         checked[name] = None if value is None else settings.checked(name, value)
     text = _read(file)
     try:
+        for old, new in settings.OLD_NAMES.items():
+            if new in checked and old in tomllib.loads(text):
+                document = tomlkit.parse(text)
+                _set(document, old, None)
+                text = document.as_string()
         for name, value in checked.items():
             if name == "keys":
                 text = _with_keys(text, value or {})

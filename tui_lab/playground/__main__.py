@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tui_lab.playground.worker import Worker
 
 #: Seconds without a request after which the model's memory is freed; the next request loads it again.
-IDLE_S = float(os.environ.get("TUI_LAB_HOST_IDLE_S", "600"))
+IDLE_S = float(os.environ.get("TUI_LAB_PLAYGROUND_IDLE_S", "600"))
 
 
 class Server:

@@ -24,7 +24,7 @@ EFFECT = {
     "price_per_hour": "takes effect with the next forecast",
     "currency": "takes effect with the next forecast",
     "grid_g_co2_per_kwh": "takes effect with the next forecast",
-    "host_idle_s": "takes effect when the playground's process starts next",
+    "playground_idle_s": "takes effect when the playground's process starts next",
     "keys": NOW,
 }
 
