@@ -125,7 +125,7 @@ def test_the_installed_harness_makes_the_same_requests(tmp_path: Path) -> None:
     folder = Path(harness.__file__).parent / "tasks"
     for name, rows in HUB_ROWS.items():
         path = lines(tmp_path / f"{name}.jsonl", *rows)
-        split = registry.standard_facts()[name]["splits"][0]
+        split = registry.standard_sources()[name].splits[0]
         description = next(
             file
             for file in (folder / "glue" / name / "default.yaml", *folder.glob(f"*/{name}.yaml"))

@@ -21,7 +21,7 @@ from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, FileRecord
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
-from tui_lab.retention.suites.records import Item, SourceFacts
+from tui_lab.retention.suites.records import BenchmarkSource, Item
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
 
 MMLU_COLUMNS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
@@ -72,17 +72,19 @@ def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
 # --- local files ------------------------------------------------------------------------------------
 
 
-def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
+def read_local(
+    task: str, path: Path, benchmark: BenchmarkSource, shots: int
+) -> tuple[list[FileRecord], Examples]:
     """(rows, examples by subject) of a benchmark from a file or folder."""
     if not path.exists():
         raise LabError(f"There is no file or folder {path} to read {task} from.")
     if path.is_dir() and (path / "dataset_dict.json").is_file():
-        return _saved(task, path, facts, shots)
+        return _saved(task, path, benchmark, shots)
     if path.is_dir():
-        files = _files(path, task, facts, tuple(facts["splits"]))
+        files = _files(path, task, benchmark, benchmark.splits)
         if not files:
             raise LabError(
-                f"The folder {path} holds no file that looks like the split {facts['splits'][0]} of {task}; "
+                f"The folder {path} holds no file that looks like the split {benchmark.splits[0]} of {task}; "
                 f"name the file itself ({task}:FILE)."
             )
     else:
@@ -90,13 +92,13 @@ def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[l
     rows = [record for file in files for record in _rows(task, file, many=len(files) > 1)]
     examples: Examples = {}
     if shots:
-        found = _example_files(path, files, task, facts)
+        found = _example_files(path, files, task, benchmark)
         examples = _by_subject([row for file in found for _, row in _rows(task, file, many=True)], shots)
         _check_examples(task, str(path), rows, examples, shots)
     return rows, examples
 
 
-def _files(folder: Path, task: str, facts: SourceFacts, splits: tuple[str, ...]) -> list[Path]:
+def _files(folder: Path, task: str, benchmark: BenchmarkSource, splits: tuple[str, ...]) -> list[Path]:
     """The data files of the best split that a folder has, of the right configuration where it has several."""
     found: list[Path] = []
     for path in folder.rglob("*"):
@@ -107,7 +109,7 @@ def _files(folder: Path, task: str, facts: SourceFacts, splits: tuple[str, ...])
                 f"The folder {folder} holds more than {_MOST_FILES:,} files; name the file of {task}."
             )
     found.sort()
-    config = str(facts.get("config") or "").lower()
+    config = str(benchmark.config or "").lower()
     of_config = [path for path in found if _belongs(path.relative_to(folder), config)] if config else []
     found = of_config or found
     for split in splits:
@@ -215,10 +217,10 @@ def _tsv(task: str, path: Path) -> list[FileRecord]:
 # --- examples (few-shot) ----------------------------------------------------------------------------
 
 
-def _example_files(path: Path, files: list[Path], task: str, facts: SourceFacts) -> list[Path]:
-    splits = tuple(facts.get("shots") or ())
+def _example_files(path: Path, files: list[Path], task: str, benchmark: BenchmarkSource) -> list[Path]:
+    splits = benchmark.shots
     if path.is_dir():
-        found = _files(path, task, facts, splits)
+        found = _files(path, task, benchmark, splits)
         return [] if found == files else found
     for split in splits:  # test/anatomy_test.csv → dev/anatomy_dev.csv, or beside it
         name = re.sub(r"(test|val|validation)(?=\.\w+$)", split, path.name)
@@ -251,17 +253,19 @@ def _check_examples(task: str, shown: str, rows: list[FileRecord], examples: Exa
 # --- datasets ---------------------------------------------------------------------------------------
 
 
-def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
+def _saved(
+    task: str, path: Path, benchmark: BenchmarkSource, shots: int
+) -> tuple[list[FileRecord], Examples]:
     import datasets
 
     try:
         loaded: Any = datasets.load_from_disk(str(path))
-        split = next(name for name in facts["splits"] if name in loaded)
+        split = next(name for name in benchmark.splits if name in loaded)
         rows = _records(loaded[split], split)
-        split_shots = next((name for name in facts.get("shots") or () if name in loaded), None)
+        split_shots = next((name for name in benchmark.shots if name in loaded), None)
         examples = _by_subject([dict(row) for row in loaded[split_shots]], shots) if split_shots else {}
     except StopIteration:
-        raise LabError(f"The folder {path} has no split {facts['splits'][0]} of {task}.") from None
+        raise LabError(f"The folder {path} has no split {benchmark.splits[0]} of {task}.") from None
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(
             f"The folder {path} could not be read as a saved data set: {first_line(error)}."
@@ -275,19 +279,21 @@ def _records(rows: Iterable[RawRow], split: str) -> list[FileRecord]:
     return [(f"{split} row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
+def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[FileRecord], Examples]:
     """(rows, examples by subject) of a benchmark from the hub or its local cache."""
     import datasets
 
     datasets.disable_progress_bars()
     within_reach = hub.reachable()
-    name, config = facts["hub"], facts.get("config")
+    name, config = benchmark.hub, benchmark.config
     try:
         with contextlib.nullcontext() if within_reach else hub.cache_only():
-            rows = _records(datasets.load_dataset(name, config, split=facts["splits"][0]), facts["splits"][0])
+            rows = _records(
+                datasets.load_dataset(name, config, split=benchmark.splits[0]), benchmark.splits[0]
+            )
             examples: Examples = {}
             if shots:
-                split = facts["shots"][0]
+                split = benchmark.shots[0]
                 examples = _by_subject(
                     [dict(r) for r in datasets.load_dataset(name, config, split=split)], shots
                 )

@@ -8,7 +8,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from tui_lab.data.rows import ChatMessage
 
@@ -128,20 +130,23 @@ def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
     return tuple(items[index] for index in chosen)
 
 
-class SourceFacts(TypedDict):
-    """The source of a standard suite, as ``standard.toml`` has it: ``hub`` and ``config`` name it on the hub;
-    ``splits``: the splits with answers, best first; ``shots``: the splits with examples."""
+class BenchmarkSource(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a standard suite comes from and how it is scored: one table of ``standard.toml``.
+
+    ``hub`` and ``config`` name the data set on the hub ("" where only local files will do). ``splits`` have
+    the answers, best first; ``shots`` have the rows of few-shot examples. ``version`` is that of the task in
+    lm-evaluation-harness; ``chance`` the accuracy of guessing, 0 to 1; ``items`` 0 where unknown."""
 
     title: str
     description: str
     hub: str
-    config: NotRequired[str]
-    splits: list[str]
-    shots: NotRequired[list[str]]
+    splits: tuple[str, ...]
     version: str
-    kind: NotRequired[SuiteKind]
     metric: str
-    chance: NotRequired[float]
-    items: NotRequired[int]
     licence: str
     source: str
+    config: str | None = None
+    shots: tuple[str, ...] = ()
+    kind: SuiteKind = "choice"
+    chance: float | None = None
+    items: int = 0
