@@ -74,15 +74,15 @@ def generator(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize(("vocabulary", "top"), [(40, 4), (300, 64), (2000, 64)])
 def test_the_estimate_is_unbiased(vocabulary: int, top: int) -> None:
-    """The mean over many draws of the tail lies within four standard errors of the exact KL; the kept top
+    """The mean over many draws of the tail lies within four standard errors of the exact KL; the stored top
     alone does not."""
     torch.manual_seed(vocabulary)
     base = torch.randn(1, vocabulary) * 1.5
     now = base + torch.randn(1, vocabulary)
     exact = float(exact_kl(base, now))
     many = 4000
-    kept = kl.summarize(base.expand(many, -1), generator(0), top=top)
-    estimates = kl.estimate_kl(kept, now.expand(many, -1))
+    summary = kl.summarize(base.expand(many, -1), generator(0), top=top)
+    estimates = kl.estimate_kl(summary, now.expand(many, -1))
     error = float(estimates.std() / math.sqrt(many))
     assert abs(float(estimates.mean()) - exact) < 4 * error + 1e-6
     p, q = base[0].double().log_softmax(-1), now[0].double().log_softmax(-1)
@@ -102,12 +102,12 @@ def test_the_estimate_is_a_number_that_is_zero_for_the_same_logits(
 ) -> None:
     torch.manual_seed(seed)
     base = torch.randn(3, vocabulary) * spread
-    kept = kl.summarize(base, generator(seed))
-    assert torch.allclose(kl.estimate_kl(kept, base), torch.zeros(3, dtype=torch.float64), atol=1e-5)
+    summary = kl.summarize(base, generator(seed))
+    assert torch.allclose(kl.estimate_kl(summary, base), torch.zeros(3, dtype=torch.float64), atol=1e-5)
     now = base + torch.randn(3, vocabulary) * change
-    estimate, exact = kl.estimate_kl(kept, now), exact_kl(base, now)
+    estimate, exact = kl.estimate_kl(summary, now), exact_kl(base, now)
     assert torch.isfinite(estimate).all() and (estimate > -1e-5).all()
-    if vocabulary <= kl.TOP:  # everything is kept
+    if vocabulary <= kl.TOP:  # everything is stored
         assert torch.allclose(estimate, exact, atol=1e-4, rtol=1e-4)
 
 
@@ -115,20 +115,20 @@ def test_probabilities_of_zero_and_certainty_are_survived() -> None:
     base = torch.zeros(2, 100)
     base[:, 1:] = -math.inf  # one token has everything
     base[1, 1] = 0.0
-    kept = kl.summarize(base, generator(0))
+    summary = kl.summarize(base, generator(0))
     now = torch.randn(2, 100)
-    assert torch.allclose(kl.estimate_kl(kept, now), exact_kl(base, now), atol=1e-5)
+    assert torch.allclose(kl.estimate_kl(summary, now), exact_kl(base, now), atol=1e-5)
 
 
 def test_constants_added_to_logits_change_nothing() -> None:
     base, now = torch.randn(4, 500), torch.randn(4, 500)
-    kept = kl.summarize(base, generator(3))
-    assert torch.allclose(kl.estimate_kl(kept, now), kl.estimate_kl(kept, now + 7.5), atol=1e-5)
+    summary = kl.summarize(base, generator(3))
+    assert torch.allclose(kl.estimate_kl(summary, now), kl.estimate_kl(summary, now + 7.5), atol=1e-5)
 
 
 def test_what_is_kept_is_small() -> None:
-    kept = kl.summarize(torch.randn(10, 1000), generator(0))
-    assert sum(t.numel() * t.element_size() for t in kept.tensors().values()) == 10 * (72 * 8 + 4)
+    summary = kl.summarize(torch.randn(10, 1000), generator(0))
+    assert sum(t.numel() * t.element_size() for t in summary.tensors().values()) == 10 * (72 * 8 + 4)
 
 
 # --- models --------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_logits_are_those_of_each_sequence_alone(
 def test_the_distance_of_models(kind: str) -> None:
     model = models(kind)
     base = kl.record_base(model, SEQUENCES, seed=5)
-    assert base.tokens == sum(map(len, SEQUENCES)) == len(base.kept.top_ids)
+    assert base.tokens == sum(map(len, SEQUENCES)) == len(base.distribution.top_ids)
     assert kl.kl_by_sequence(model, base) == pytest.approx([0.0] * len(SEQUENCES), abs=1e-6)
     other = moved(model, 0.05)
     exact = exact_kl_by_sequence(other, model, SEQUENCES)
@@ -172,7 +172,7 @@ def test_the_distance_of_models(kind: str) -> None:
     texts = [list(one) for one in part.sequences]
     values = torch.cat(
         [
-            kl.estimate_kl(base.kept.part(at, at + size), logits)
+            kl.estimate_kl(base.distribution.part(at, at + size), logits)
             for at, size, logits in zip(
                 (0, 7, 9),
                 (4, 2, 4),

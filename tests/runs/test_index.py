@@ -200,10 +200,10 @@ def test_a_sweep_and_its_best_run(tmp_path: Path) -> None:
     found = index.sweep_runs(RunIndex(tmp_path).refresh(), "latest")
     assert [run.sweep_number for run in found] == [1, 2, 3, 4]
     assert index.best_of(found, "validation") == runs[1].id, "a failed run is never the best"
-    assert index.criterion_words(found, "validation") == "best: lowest validation loss"
-    assert index.criterion_words(found, "retention").endswith("no run has it yet")
+    assert index.criterion_text(found, "validation") == "best: lowest validation loss"
+    assert index.criterion_text(found, "retention").endswith("no run has it yet")
     waiting = [*found, summary(1, state="queued")]
-    assert "so far: 1 of 5 have not ended" in index.criterion_words(waiting, "validation")
+    assert "so far: 1 of 5 have not ended" in index.criterion_text(waiting, "validation")
     with pytest.raises(LabError, match="there is none of that name; there are sweep-1"):
         index.sweep_runs(found, "nope")
     with pytest.raises(LabError, match="there are no sweeps yet"):

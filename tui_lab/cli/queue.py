@@ -232,7 +232,7 @@ def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
     runs = index.sweep_runs(index.RunIndex(args.runs_dir).read_all(), args.name)
     best = index.best_of(runs, args.by)
-    words = index.criterion_words(runs, args.by)
+    words = index.criterion_text(runs, args.by)
     if args.json:
         as_json(
             SweepResult(

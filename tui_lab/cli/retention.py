@@ -167,7 +167,7 @@ def _table(result: SuiteResult, compared: SuiteComparison) -> list[str]:
         rows.append((name, result.held_back.comparison))
     rows += result.categories.items()
     above = compared.above_chance is not None
-    title = "kept above chance" if above else "kept"
+    title = "retention above chance" if above else "retention"
     width = min(40, max(len(name) for name, _ in rows))
     head = f"  {'':<{width}}  {'n':>6}  {'before':>7}  {'after':>7}  {title:<26}  lost  gained  verdict"
     return [head, *(_row(name, each, width) for name, each in rows)]

@@ -186,15 +186,15 @@ def _one(id: str, title: str, y_name: str, curve: Curve, colour: int) -> Chart |
 
 
 def _loss(state: RunState) -> Chart | None:
-    train, held = state.loss, state.validation
+    train, validation = state.loss, state.validation
     series = []
     if train.values:
         series.append(ChartSeries("training", 0, train.steps, train.values))
     if len(train.values) >= SMOOTHED_FROM:
         values = smooth(train.values, SMOOTHING)
         series.append(ChartSeries("training, smoothed", 1, train.steps, values, "thick", described=False))
-    if held.values:
-        series.append(ChartSeries("validation", 2, held.steps, held.values, "points"))
+    if validation.values:
+        series.append(ChartSeries("validation", 2, validation.steps, validation.values, "points"))
     if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
     return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))

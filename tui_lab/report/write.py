@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.report.content import ReportContent, read
 from tui_lab.report.document import document
-from tui_lab.report.facts import ReportFacts, read
 from tui_lab.report.render import html, markdown
 from tui_lab.runs.folder import Run
 
@@ -22,7 +22,7 @@ MAX_LOG_BYTES_AT_END = 4 << 20
 
 
 def write(
-    run: Run, out: Path | None = None, format: str = "both", report: ReportFacts | None = None
+    run: Run, out: Path | None = None, format: str = "both", report: ReportContent | None = None
 ) -> list[Path]:
     """Writes the report as of now; returns the files. Raises LabError if the folder cannot be written."""
     folder = run.path if out is None else Path(os.path.abspath(out.expanduser()))  # noqa: PTH100

@@ -79,17 +79,17 @@ def summarize(
     )
 
 
-def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
+def estimate_kl(base: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
     """The estimate of KL(base ‖ now) at each position (N,), nats, from ``logits`` (N, V) of the model now."""
     device = logits.device
-    top_ids, drawn_ids = kept.top_ids.to(device).long(), kept.drawn_ids.to(device).long()
+    top_ids, drawn_ids = base.top_ids.to(device).long(), base.drawn_ids.to(device).long()
     values = logits.float()
     total = values.logsumexp(-1)
     top = (values.gather(-1, top_ids) - total[:, None]).double().cpu()
     drawn = (values.gather(-1, drawn_ids) - total[:, None]).double().cpu()
     rest = (values.scatter(-1, top_ids, -math.inf).logsumexp(-1) - total).double().cpu()
     p_top, p_drawn, p_rest = (
-        tensor.double() for tensor in (kept.top_logprobs, kept.drawn_logprobs, kept.rest_logprob)
+        tensor.double() for tensor in (base.top_logprobs, base.drawn_logprobs, base.rest_logprob)
     )
     head = torch.where(torch.isneginf(p_top), 0.0, p_top.exp() * (p_top - top)).sum(-1)
     log_ratio = (drawn - rest[:, None]) - (p_drawn - p_rest[:, None])  # ln r
@@ -103,10 +103,10 @@ def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """The base's distributions over token sequences; ``kept`` has one position for every token."""
+    """The base's distributions over token sequences; ``distribution`` has one position for each token."""
 
     sequences: tuple[tuple[int, ...], ...]
-    kept: BaseDistribution
+    distribution: BaseDistribution
 
     def part(self, count: int, length: int) -> BaseRecord:
         """The record of the first ``length`` tokens of the first ``count`` sequences."""
@@ -116,8 +116,9 @@ class BaseRecord:
             places += range(begin, begin + min(length, len(one)))
             begin += len(one)
         chosen = torch.tensor(places)
-        kept = BaseDistribution(**{name: tensor[chosen] for name, tensor in vars(self.kept).items()})
-        return BaseRecord(tuple(one[:length] for one in self.sequences[:count]), kept)
+        chosen_part = {name: tensor[chosen] for name, tensor in vars(self.distribution).items()}
+        sequences = tuple(one[:length] for one in self.sequences[:count])
+        return BaseRecord(sequences, BaseDistribution(**chosen_part))
 
     @property
     def longest(self) -> int:
@@ -148,7 +149,7 @@ def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
     """KL(base ‖ model) of each sequence in nats per token: the mean over its positions."""
     found, begin = [], 0
     for logits in logits_of(model, base.sequences):
-        found.append(estimate_kl(base.kept.part(begin, begin + len(logits)), logits))
+        found.append(estimate_kl(base.distribution.part(begin, begin + len(logits)), logits))
         begin += len(logits)
     values = torch.cat(found)
     return [float(part.mean()) for part in torch.split(values, [len(one) for one in base.sequences])]

@@ -118,12 +118,12 @@ def summarise(watcher: Watcher) -> RunSummary:
     """A run whose log has been read. The state is that of a run without a process."""
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
-    words, place = notes.read(run), sweep.place_of(run)
+    note, place = notes.read(run), sweep.place_of(run)
     end_event = watcher.end
     ended = end_state(end_event) if end_event else state.status(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
-    said = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
+    last_line = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
     end = end_event or EndEvent()
     peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
@@ -136,9 +136,9 @@ def summarise(watcher: Watcher) -> RunSummary:
         id=run.id,
         path=str(run.path),
         state=ended,
-        name=words.name,
-        tags=words.tags,
-        note=words.note,
+        name=note.name,
+        tags=note.tags,
+        note=note.note,
         model=recipe.model if recipe else "",
         preset=recipe.preset if recipe else "",
         data=recipe.data if recipe else "",
@@ -161,7 +161,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
         sweep_values=place.values if place else {},
-        message=watcher.problem or end.message or said,
+        message=watcher.problem or end.message or last_line,
         has_end=end_event is not None,
         live_state=state.status(locked=True),
     )
@@ -178,7 +178,7 @@ class RunIndex:
         self.directory = Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100
         self.read = 0  # logs read by the newest refresh
         self.problem = ""  # of the queue, in a sentence
-        self.queue_words = ""
+        self.queue_text = ""
         self._found: dict[str, tuple[list[int], RunSummary]] = {}
         self._waiting: dict[str, tuple[list[int], RunSummary]] = {}
         self._watchers: dict[str, Watcher] = {}
@@ -272,19 +272,19 @@ class RunIndex:
         queued: dict[str, int] = {}
         try:
             listed = queue.items(self.directory)
-            self.queue_words, self.problem = queue.describe(self.directory, listed), ""
+            self.queue_text, self.problem = queue.describe(self.directory, listed), ""
         except LabError as error:
-            listed, self.queue_words, self.problem = [], "", str(error)
+            listed, self.queue_text, self.problem = [], "", str(error)
         known, self._waiting = self._waiting, {}
         for item in listed:
             if item.state == "queued":
                 queued[item.run.id] = place = len(queued) + 1
                 if item.run.path.parent != self.directory:
                     stamp = _stamp(str(item.run.path))
-                    if (kept := known.get(item.run.id)) is None or kept[0] != stamp:
-                        kept = stamp, summarise(Watcher(item.run))
-                    self._waiting[item.run.id] = kept
-                    waiting.append(replace(kept[1], state="queued", queued=place))
+                    if (entry := known.get(item.run.id)) is None or entry[0] != stamp:
+                        entry = stamp, summarise(Watcher(item.run))
+                    self._waiting[item.run.id] = entry
+                    waiting.append(replace(entry[1], state="queued", queued=place))
         runs = []
         for _, each in found.values():
             state = self._state(each, each.id in queued)
@@ -430,11 +430,11 @@ def best_of(runs: Iterable[RunSummary], criterion: str) -> str:
     return sweep.best(figures, criterion)
 
 
-def criterion_words(runs: Iterable[RunSummary], criterion: str) -> str:
+def criterion_text(runs: Iterable[RunSummary], criterion: str) -> str:
     """What "best" means here, in a line."""
     runs = list(runs)
     left = sum(run.state not in ENDED for run in runs)
-    words = f"best: {sweep.CRITERIA[criterion][1]}"
+    text = f"best: {sweep.CRITERIA[criterion][1]}"
     if not best_of(runs, criterion):
-        return f"{words}: no run has it yet"
-    return words + (f", so far: {left} of {len(runs)} have not ended" if left else "")
+        return f"{text}: no run has it yet"
+    return text + (f", so far: {left} of {len(runs)} have not ended" if left else "")

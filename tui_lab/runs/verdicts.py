@@ -1,5 +1,5 @@
-"""The verdicts on what a run kept, each with its glyph and its word: the one table for panes, reports and
-texts. Colour never says a verdict alone."""
+"""The verdicts on retention, each with its glyph and its word, for panes, reports and texts: a verdict is
+never shown by colour alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ VERDICTS: dict[str, tuple[str, str]] = {
 
 
 def verdict_label(verdict: Any) -> str:
-    """Glyph and word; of a verdict that a newer version brings, its own name."""
+    """Glyph and word; for a verdict of a newer version its own name."""
     name = str(verdict)
     return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))

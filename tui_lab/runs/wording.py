@@ -122,15 +122,15 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
 
 
 def line(event: RunEvent, longest: int | None = None) -> str:
-    """An event for a list in which nothing but its words tells its kind: warnings say so, and model, data,
+    """An event for a list in which only its text shows its kind: warnings say so, and model, data,
     device and plan are named."""
-    words = sentence(event, longest)
+    text = sentence(event, longest)
     match event:
         case WarningEvent():
-            return f"warning: {words}"
-        case ModelEvent() | DataEvent() | PlanEvent() if words:
-            return f"{type(event).__name__.removesuffix('Event').lower()}: {words}"
-    return words
+            return f"warning: {text}"
+        case ModelEvent() | DataEvent() | PlanEvent() if text:
+            return f"{type(event).__name__.removesuffix('Event').lower()}: {text}"
+    return text
 
 
 def _interval(found: IntervalRecord) -> str:

@@ -152,7 +152,7 @@ def test_wrong_checks_are_found_when_the_suite_is_read(tmp_path: Path) -> None:
         ([], "no checks"),
         ([{"check": "eval", "code": "1"}], "no check"),
         ([{"check": "contains"}], "needs words"),
-        ([{"check": "upper", "text": "x"}], "knows nothing of text"),
+        ([{"check": "upper", "text": "x"}], "has no argument text"),
         ([{"check": "json", "keys": {"a": "float"}}], "no JSON type"),
     ):
         message = refusal(write(tmp_path / "g.jsonl", header, {"prompt": "Go.", "checks": checks}))

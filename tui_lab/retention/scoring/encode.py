@@ -74,8 +74,8 @@ class Encoder:
             context, continuations = self._texts(item)
             spaces = len(context) - len(context.rstrip())
             moved = context[len(context) - spaces :]
-            kept = context[: len(context) - spaces]
-            pairs += [(at, n, kept, moved + text) for n, text in enumerate(continuations)]
+            stripped = context[: len(context) - spaces]
+            pairs += [(at, n, stripped, moved + text) for n, text in enumerate(continuations)]
         contexts = list(dict.fromkeys(context for _, _, context, _ in pairs))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
         wholes = self._encode([context + text for _, _, context, text in pairs])
@@ -141,8 +141,8 @@ class Encoder:
                 f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the "
                 f"{self._context:,} that this model reads at once; take the item out of the suite"
             )
-        kept = whole[-(self._context + 1) :]
-        return ScoringRow(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))
+        window = whole[-(self._context + 1) :]
+        return ScoringRow(at, choice, tuple(window[:-1]), tuple(targets), len(whole) - len(window))
 
     # --- documents --------------------------------------------------------------------------------
 
