@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import read_log
-from tui_lab.runs.event_parts import MOST_STEPS, Acquisition, IntervalRecord
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.event_parts import MOST_STEPS, Acquisition
 from tui_lab.runs.events import EventLineWriter, EventTail, EventWriter, LineTail
 from tui_lab.runs.schema import (
     ChoiceEvent,
@@ -56,8 +57,8 @@ known_events = st.one_of(
     st.builds(
         KlProbeEvent,
         step=st.integers(0, 9),
-        general=st.builds(IntervalRecord, st.floats(), st.floats(), st.floats()),
-        task=st.builds(IntervalRecord, st.floats(), st.floats(), st.floats()),
+        general=st.builds(Interval, st.floats(), st.floats(), st.floats()),
+        task=st.builds(Interval, st.floats(), st.floats(), st.floats()),
     ),
     st.builds(
         EndEvent,
@@ -96,7 +97,7 @@ def test_every_kind_reads_and_writes_with_its_required_fields_alone() -> None:
         str: "x",
         bool: True,
         float: 1.0,
-        IntervalRecord: IntervalRecord(1.0, 0.0, 2.0),
+        Interval: Interval(1.0, 0.0, 2.0),
     }
     for kind in RunEvent.__subclasses__():
         if kind is UnknownEvent:

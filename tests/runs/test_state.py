@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.records import parse
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import events as events_module
 from tui_lab.runs import folder, wording
-from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
@@ -420,7 +420,7 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
         )
     )
     state.apply(parse([item_probe(1, 0.99), item_probe(2, 0.5, "red")]))
-    assert state.verdict == "red" and state.retention == IntervalRecord(0.5, 0.4, 0.6)
+    assert state.verdict == "red" and state.retention == Interval(0.5, 0.4, 0.6)
     assert "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: forgotten" in wording.sentence(
         state.feed[-1]
     )

@@ -13,7 +13,6 @@ from typing import ClassVar, Literal, TypeVar
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
 from tui_lab.report.measured import StrengthResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 
@@ -200,9 +199,7 @@ def _loss(state: RunState) -> Chart | None:
     return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))
 
 
-def _intervals(
-    name: str, colour: int, xs: Sequence[float], estimates: Sequence[IntervalRecord] | Sequence[Interval]
-) -> ChartSeries:
+def _intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[Interval]) -> ChartSeries:
     lows, highs = [one.low for one in estimates], [one.high for one in estimates]
     return ChartSeries(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
 

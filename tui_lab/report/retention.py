@@ -11,7 +11,6 @@ from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.verdicts import VERDICTS
 
 #: Each verdict as a sign and a word, so that colour is not needed to tell them apart.
@@ -39,7 +38,7 @@ def verdict(name: str) -> str:
     return VERDICT_NAMES.get(name, (name or UNKNOWN).replace("_", " "))
 
 
-def bounds(found: Interval | IntervalRecord | None) -> str:
+def bounds(found: Interval | None) -> str:
     """The bounds of an estimate."""
     return f"{decimal(found.low)} – {decimal(found.high)}" if found else UNKNOWN
 
@@ -146,7 +145,7 @@ def _probes(report: ReportContent) -> Iterator[Block]:
         yield Paragraph(f"How the probes were planned: {report.log.probe_plan.reason}.")
 
 
-def _nats(found: IntervalRecord) -> str:
+def _nats(found: Interval) -> str:
     return f"{significant(found.value)} ({significant(found.low)} – {significant(found.high)})"
 
 

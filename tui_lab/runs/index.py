@@ -24,9 +24,9 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
 from tui_lab.core.records import from_json
 from tui_lab.forecast.cost import Prices
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import cost_so_far
-from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.folder import Run, is_locked, runs_dir
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.queue.sweep import SweepValues
@@ -127,7 +127,7 @@ def summarise(watcher: Watcher) -> RunSummary:
     end = end_event or EndEvent()
     peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
-    retention = state.retention or IntervalRecord(NAN, NAN, NAN)
+    retention = state.retention or Interval(NAN, NAN, NAN)
     end_loss, end_validation = finite(end.train_loss), finite(end.validation_loss)
     scores = [state.score("start"), state.score("end")]
     at_end = (as_float(end.acquisition.start), as_float(end.acquisition.end))

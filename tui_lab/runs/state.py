@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.event_parts import MOST_STEPS, IntervalRecord
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.event_parts import MOST_STEPS
 from tui_lab.runs.events import EventTail, LogLine, last_event
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
@@ -315,7 +316,7 @@ class RunState:
         return self.scores[-1].name if self.scores else ""
 
     @property
-    def retention(self) -> IntervalRecord | None:
+    def retention(self) -> Interval | None:
         """The newest retention with its interval; None before the first item probe."""
         return self.item_probes[-1].headline if self.item_probes else None
 

@@ -10,7 +10,7 @@ from typing import Any
 from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.event_parts import IntervalRecord
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs.schema import (
     ArmedEvent,
     CheckpointEvent,
@@ -133,7 +133,7 @@ def line(event: RunEvent, longest: int | None = None) -> str:
     return text
 
 
-def _interval(found: IntervalRecord) -> str:
+def _interval(found: Interval) -> str:
     return interval(found.value, found.low, found.high)
 
 
