@@ -13,9 +13,9 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.records import AcquisitionResult
 from tui_lab.retention.results import ItemResult, SuiteComparison, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
+from tui_lab.retention.stored import AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
 

@@ -11,7 +11,8 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable, to_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.records import SavedStrength, StrengthCurve, SweepRequest
+from tui_lab.evaluation.records import SavedStrength, SweepRequest
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs import verdicts
 
 MODULE = "tui_lab.evaluation.strength_sweep"

@@ -11,9 +11,9 @@ from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare_recipe
 from tui_lab.data.rows import ChatRow, Model, Tokenizer
-from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
+from tui_lab.retention.stored import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.runs.state import RunState
 
 

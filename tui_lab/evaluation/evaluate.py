@@ -24,12 +24,13 @@ from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import score_cache
-from tui_lab.evaluation.records import AcquisitionResult, EvaluationAnswer, EvaluationRequest
+from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
 from tui_lab.runs.folder import Run
@@ -39,8 +40,6 @@ from tui_lab.runs.state import Watcher
 if TYPE_CHECKING:
     from tui_lab.evaluation.acquisition import HeldOutTask
 
-FOLDER = "retention"
-ACQUISITION = "acquisition.json"
 #: File names in that folder that a suite must not take.
 _RESERVED_NAMES = {"acquisition", "strength"}
 VERSIONED_LIBRARIES = ("torch", "transformers", "peft")

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import ClassVar, Literal, TypeVar
 
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
-from tui_lab.report.measured import StrengthResult
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs.state import Curve, RunState, smooth
 from tui_lab.runs.telemetry import Track
 
@@ -272,13 +272,12 @@ def _memory(state: RunState) -> Chart | None:
     return Chart("memory", title, "bytes", tuple(series), unit="bytes")
 
 
-def strength_chart(sweep: StrengthResult) -> Chart | None:
+def strength_chart(sweep: StrengthCurve) -> Chart | None:
     """Gain and retention by strength; None for fewer than two points."""
     points = sorted(sweep.points, key=lambda point: point.strength)
     if len(points) < 2:
         return None
-    none = Interval(math.nan, math.nan, math.nan)
-    gains = [point.acquisition_interval or none for point in points]
+    gains = [point.acquisition_interval for point in points]
     strengths = [point.strength for point in points]
     series = (
         _intervals("score on the new task", 2, strengths, gains),

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
 
 import msgspec
 
@@ -18,14 +19,8 @@ from tui_lab.core.format import finite
 from tui_lab.forecast import cost
 from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.report.measured import (
-    ACQUISITION,
-    STRENGTH,
-    AnswerItem,
-    MeasuredResults,
-    read_results,
-)
 from tui_lab.retention.results import SuiteResult
+from tui_lab.retention.stored import HeldOutItem, StoredResults, read_results
 from tui_lab.runs import cost_so_far, wording
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.flags import Flag, flags
@@ -33,7 +28,6 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import RunEvent, SampleEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
-RETENTION_FOLDER = "retention"
 #: Memory labels of the run's own use, the nearest to its peak first.
 OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 #: The number of examples, answers and log lines that are shown.
@@ -112,7 +106,7 @@ class ReportContent:
     changed: dict[str, JsonValue]
     command: str
     threshold: float | None
-    measured: MeasuredResults
+    measured: StoredResults
     flags: list[Flag]
     spent: cost_so_far.CostSoFar
     prices: cost.Prices
@@ -164,7 +158,7 @@ class ReportContent:
         return [ExamplePair(prompt, before.get(prompt), after.get(prompt)) for prompt in prompts]
 
     @property
-    def answers(self) -> list[AnswerItem]:
+    def answers(self) -> list[HeldOutItem]:
         """Answers of base and tuned model, measured after the run."""
         return self.measured.acquisition.items[:ANSWERS_SHOWN]
 
@@ -179,7 +173,7 @@ def read(run: Run, now: float | None = None) -> ReportContent:
     watcher = Watcher(run)
     log, recipe, status = watcher.read_all(), watcher.recipe, watcher.status
     now = time.time() if now is None else now
-    measured = read_results(run.path / RETENTION_FOLDER)
+    measured = read_results(run.path)
     problems = ([watcher.problem] if recipe is None else []) + measured.problems
     try:
         prices = cost.prices()
@@ -355,11 +349,15 @@ def as_json(report: ReportContent) -> dict[str, object]:
         "samples": _json(report.samples),
         "examples": _json(report.examples),
         "answers": [
-            {"prompt": one.prompt, "expected": one.expected, "base": one.base.text, "tuned": one.tuned.text}
+            {
+                "prompt": one.prompt,
+                "expected": one.expected,
+                **dict(zip(("base", "tuned"), one.texts, strict=True)),
+            }
             for one in report.answers
         ],
-        "acquisition": _without_items(measured.raw.get(ACQUISITION, {})),
-        "results": {suite: _without_items(msgspec.to_builtins(result)) for suite, result in suites},
+        "acquisition": _without_items(_json(measured.acquisition)) if measured.acquisition.rows else {},
+        "results": {suite: _without_items(_json(result)) for suite, result in suites},
         "flips": {
             suite: {"items": len(result.items), "lost": flips(result)[0], "gained": flips(result)[1]}
             for suite, result in suites
@@ -368,7 +366,7 @@ def as_json(report: ReportContent) -> dict[str, object]:
         "kl_probes": _json(log.kl_probes),
         "threshold": report.threshold,
         "probe_reason": log.probe_plan.reason if log.probe_plan else "",
-        "strength": measured.raw.get(STRENGTH, {}),
+        "strength": _json(measured.strength) if measured.strength.points else {},
         "memory": {**asdict(memory), "difference": memory.difference, "inside": memory.inside},
         "flags": _json(report.flags),
         "ladder": _json(log.ladder),
@@ -381,11 +379,11 @@ def as_json(report: ReportContent) -> dict[str, object]:
     }
 
 
-def _without_items(result: dict[str, object]) -> dict[str, object]:
+def _without_items(result: Any) -> dict[str, object]:
     return {key: value for key, value in result.items() if key != "items"}
 
 
-def _json(value: object) -> object:
+def _json(value: object) -> Any:
     if isinstance(value, RunEvent):
         return _event_fields(value)
     if isinstance(value, list):

@@ -41,7 +41,7 @@ from tui_lab.report.blocks import (
 )
 from tui_lab.report.charts import Table, charts
 from tui_lab.report.content import ReportContent, unknown
-from tui_lab.report.measured import MeanRecord
+from tui_lab.retention.stored import Mean
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.schema import ScoreEvent
 
@@ -216,9 +216,7 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
         yield Paragraph("What it learned was not scored: it is not known.")
 
 
-def _mean(found: MeanRecord | None) -> str:
-    if found is None:
-        return UNKNOWN
+def _mean(found: Mean) -> str:
     error = finite(found.se)
     return decimal(found.value) + (f" ± {decimal(error)}" if error is not None else "")
 
@@ -245,7 +243,7 @@ def _samples(report: ReportContent) -> Iterator[Block]:
         head = ("prompt", "expected", "before", "after")
         yield Table("Held-out rows, as the run scored them", head, tuple(rows))
     if report.answers:
-        answers = [(one.prompt, one.expected, one.base.text, one.tuned.text) for one in report.answers]
+        answers = [(one.prompt, one.expected, *one.texts) for one in report.answers]
         head = ("prompt", "expected", "base", "tuned")
         yield Table("Held-out rows, measured after the run", head, tuple(answers))
 

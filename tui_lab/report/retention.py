@@ -3,6 +3,7 @@ probes during the run, and the strength sweep. Figures are those of the results;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tui_lab.core.format import UNKNOWN, decimal, finite, significant
@@ -38,9 +39,9 @@ def verdict(name: str) -> str:
     return VERDICT_NAMES.get(name, (name or UNKNOWN).replace("_", " "))
 
 
-def bounds(found: Interval | None) -> str:
+def bounds(found: Interval) -> str:
     """The bounds of an estimate."""
-    return f"{decimal(found.low)} – {decimal(found.high)}" if found else UNKNOWN
+    return UNKNOWN if math.isnan(found.value) else f"{decimal(found.low)} – {decimal(found.high)}"
 
 
 def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
@@ -160,10 +161,10 @@ def strength(report: ReportContent) -> Iterator[Block]:
         f"{whole(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), retention "
         f"on {whole(sweep.n)} items of {sweep.suite}."
     )
-    if (recommended := sweep.recommended) is not None:
-        at = finite(recommended.strength)
+    if sweep.recommended.reason:
+        at = finite(sweep.recommended.strength)
         advice = "No strength is recommended" if at is None else f"Recommended: {at:g}"
-        yield Paragraph(f"{advice}: {recommended.reason}.")
+        yield Paragraph(f"{advice}: {sweep.recommended.reason}.")
     if (chart := strength_chart(sweep)) is not None:
         yield FigureBlock(chart, with_table=False)
     rows = [

@@ -377,8 +377,8 @@ def text_of(result: SuiteResult | Mapping[str, object]) -> str:
     return to_json(result) + "\n"
 
 
-def read(path: Path) -> SuiteResult:
-    """A result from its file. Raises LabError with one sentence."""
+def read_object(path: Path) -> dict[str, object]:
+    """The JSON object in a result file of at most MAX_BYTES. Raises LabError with one sentence."""
     shown = sanitize(str(path))
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -388,7 +388,15 @@ def read(path: Path) -> SuiteResult:
         raise LabError(f"{shown} cannot be read ({error.strerror}); measure again") from None
     except (ValueError, RecursionError):
         raise LabError(f"{shown} is damaged: it is not valid JSON; measure again") from None
-    if not isinstance(value, dict) or value.get("v") != VERSION:
+    if not isinstance(value, dict):
+        raise LabError(f"{shown} is no retention result; measure again")
+    return value
+
+
+def read(path: Path) -> SuiteResult:
+    """The result of a suite from its file. Raises LabError with one sentence."""
+    shown, value = sanitize(str(path)), read_object(path)
+    if value.get("v") != VERSION:
         raise LabError(f"{shown} is no retention result of this version of the lab; measure again")
     try:
         return from_plain(value, SuiteResult, f"{shown} is damaged")
