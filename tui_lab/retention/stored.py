@@ -56,7 +56,7 @@ class HeldOutItem(msgspec.Struct, frozen=True):
 
 
 class AcquisitionResult(msgspec.Struct, frozen=True):
-    """``acquisition.json``: what a run learned of its own task. Losses are in nats per token. NaN: unknown."""
+    """``acquisition.json``: what a run learned of its own task. Losses in nats per token. NaN: unknown."""
 
     rows: int = 0
     scorer: str | None = None  # the score that the data defines, if any
