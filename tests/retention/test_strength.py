@@ -272,7 +272,7 @@ def test_equal_gains_take_what_keeps_more_and_then_the_smaller_change() -> None:
 
 def test_where_none_keeps_enough_the_one_that_keeps_most() -> None:
     strength, reason = recommend(CURVE[1:], 0.99)
-    assert strength == 0.5 and "the highest" in reason and "no strength" in reason
+    assert strength == 0.5 and "the highest" in reason and "no measured strength" in reason
     # of the base alone it is said that nothing above it does
     strength, reason = recommend([CURVE[0], CURVE[3]], 0.95)
     assert strength == 0 and "no strength above 0" in reason
