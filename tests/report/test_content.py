@@ -310,7 +310,7 @@ def test_a_run_writes_no_report_for_a_long_log(monkeypatch: pytest.MonkeyPatch) 
     assert not (run.path / "report.md").exists()
 
 
-def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
+def test_changes_of_the_recipe_are_part_of_the_course() -> None:
     run = written(create(Recipe(preset="minute"), name="c"), end="")
     events = EventWriter(run.events_path)
     events.write(CommandEvent(id="a", name="checkpoint", outcome="saved at step 30"))

@@ -26,7 +26,7 @@ def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
     ]
 
 
-def test_what_was_done_is_not_advised_again() -> None:
+def test_measures_already_taken_are_not_advised() -> None:
     done = replace(RED, strength_tried=True, strength=0.6, replay_fraction=0.25, kl_weight=0.2, method="lora")
     assert actions(done) == ["Save strength 0.6", "Halve the learning rate, to 1.0e-3"]
     assert "Raise replay_fraction to 0.25" in actions(replace(RED, replay_fraction=0.1))
@@ -35,11 +35,11 @@ def test_what_was_done_is_not_advised_again() -> None:
     assert not any("trength" in each for each in actions(none_keeps))
 
 
-def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> None:
+def test_an_undecided_run_needs_more_items_when_no_cheaper_advice_applies() -> None:
     assert actions(AdviceInput(verdict="amber"))[-1] == "Measure more items, or also another suite"
 
 
-def test_memorising_and_the_worst_category_are_named() -> None:
+def test_memorising_and_the_worst_category_appear_in_the_advice() -> None:
     found = advise(replace(RED, losses=(0.5, 0.7), worst_category="animals", worst_lost=12))
     assert any("0.5 on training rows, 0.7 on validation rows" in each.reason for each in found)
     assert "Train for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
@@ -58,6 +58,6 @@ def test_memorising_and_the_worst_category_are_named() -> None:
         (AdviceInput(verdict="amber"), "Sweep the strength"),
     ],
 )
-def test_the_first_thing_to_do(run: AdviceInput, first: str) -> None:
+def test_the_first_advice(run: AdviceInput, first: str) -> None:
     assert actions(run)[0] == first
     assert all(each.reason for each in advise(run))

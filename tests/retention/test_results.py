@@ -74,7 +74,7 @@ def test_a_hand_worked_case() -> None:
     assert result.warnings == ["said"] and result.model == "pocket" and result.seconds == 1.5
 
 
-def test_a_base_at_chance_cannot_tell() -> None:
+def test_a_base_at_chance_gives_the_verdict_cannot_tell() -> None:
     suite = suite_of(100)
     right = [at % 4 == 0 for at in range(100)]
     compared = results.build(suite, INFO, scores(suite, right), scores(suite, right)).comparison
@@ -89,7 +89,7 @@ def test_without_an_adapter_there_is_nothing_to_compare() -> None:
     assert result.categories == {} and result.items[0].tuned is None
 
 
-def test_perplexity_is_kept_by_tokens() -> None:
+def test_perplexity_retention_is_weighted_by_tokens() -> None:
     items = tuple(Item(f"d{at}", "", ("some words here",), ()) for at in range(30))
     sha = fingerprint("perplexity", "perplexity", items)
     suite = Suite("text", "1", "", "", "perplexity", "perplexity", items, None, "", "", sha)
@@ -116,7 +116,7 @@ def test_every_metric_is_compared(metric: str, choices: int) -> None:
         assert kept.value == pytest.approx(compared.post / compared.pre)
 
 
-def test_what_was_cut_and_what_is_no_number_is_said() -> None:
+def test_truncated_items_and_non_finite_scores_are_warned_about() -> None:
     suite = suite_of(4)
     found = scores(suite, [True] * 4)
     found[1] = replace(found[1], extra={"cut": 12})
@@ -126,7 +126,7 @@ def test_what_was_cut_and_what_is_no_number_is_said() -> None:
     assert "not finite" in said[1]
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_results_round_trip_through_json(tmp_path: Path) -> None:
     suite = suite_of(20)
     found = scores(suite, [at % 4 == 0 for at in range(20)])
     found[3] = choice_score(suite.items[3], [-math.inf, math.nan, -1.0, -2.0], [1] * 4, 0)
@@ -158,7 +158,7 @@ def test_damaged_files_are_one_sentence(text: str, part: str, tmp_path: Path) ->
 
 
 @given(st.data())
-def test_any_damage_is_a_sentence_or_an_object(data: st.DataObject) -> None:
+def test_any_damaged_file_raises_lab_error_or_is_read(data: st.DataObject) -> None:
     import tempfile
 
     suite = suite_of(2)
@@ -176,7 +176,7 @@ def test_any_damage_is_a_sentence_or_an_object(data: st.DataObject) -> None:
             assert "\n" not in str(error)
 
 
-def test_scores_go_to_lines_and_back() -> None:
+def test_scores_round_trip_through_lines() -> None:
     suite = suite_of(2)
     one, other = scores(suite, [True, False])
     lines = [json.loads(json.dumps(results.score_record(score))) for score in (one, other)]

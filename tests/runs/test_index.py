@@ -47,7 +47,7 @@ def finished(directory: Path, name: str = "", **changes: object) -> Run:
     return run
 
 
-def test_a_summary_says_what_the_log_says(tmp_path: Path) -> None:
+def test_a_summary_has_the_figures_of_the_log(tmp_path: Path) -> None:
     run = finished(tmp_path)
     (found,) = RunIndex(tmp_path).refresh()
     assert (found.id, found.state, found.model, found.data) == (run.id, "finished", "pocket", "pirate")
@@ -78,7 +78,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"v": 1, "runs": {"x": [1]}}', '{"v": 1, "runs": []}', "[[["])
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, content: str) -> None:
     finished(tmp_path)
     (tmp_path / CACHE).write_text(content)
     (found,) = RunIndex(tmp_path).refresh()
@@ -105,7 +105,7 @@ def test_a_live_run_is_followed(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_what_waits_is_listed_first_in_its_order(tmp_path: Path) -> None:
+def test_waiting_runs_are_listed_first_in_queue_order(tmp_path: Path) -> None:
     finished(tmp_path)
     added = queue.add([Recipe(seed=n) for n in range(3)], tmp_path)
     listed = RunIndex(tmp_path).refresh()
@@ -123,7 +123,7 @@ def test_a_damaged_queue_does_not_hide_the_runs(tmp_path: Path) -> None:
     assert "cannot be read" in listed.problem
 
 
-def test_nothing_there_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_folder_lists_no_runs(tmp_path: Path) -> None:
     assert RunIndex(tmp_path / "nowhere").refresh() == []
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_recipe_is_listed_with_its_problem(tmp_path: Path) -> None:
     assert found.model == "" and "not valid TOML" in found.message
 
 
-def test_a_long_first_reading_shows_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_first_reading_shows_partial_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         finished(tmp_path, f"run{number}")
     monkeypatch.setattr(index, "FIRST_SHOWN_S", 0)
@@ -156,7 +156,7 @@ def summary(number: int, **fields: object) -> RunSummary:
     st.booleans(),
     st.sampled_from(["loss", "peak", "name"]),
 )
-def test_sorting_puts_the_unknown_last_and_loses_nothing(
+def test_sorting_puts_unknown_values_last(
     values: list[float], descending: bool, column: str
 ) -> None:
     runs = [
