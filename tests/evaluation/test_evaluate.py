@@ -163,7 +163,7 @@ def test_a_model_saved_again_is_scored_again(tmp_path: Path, runs_dir: Path, loa
     assert len(loads) == 2
 
 
-def test_full_weights_are_loaded_after_the_base_is_freed(runs_dir: Path, loads: list[str]) -> None:
+def test_full_weights_and_their_base_are_loaded_in_turn(runs_dir: Path, loads: list[str]) -> None:
     made = runs.create(build({"model": "pocket", "data": "support", "method": "full"}), name="whole")
     shutil.copytree(MODEL_DIR, made.model_path)
     [result] = ask(run=made.id, acquisition=False).suites

@@ -122,7 +122,7 @@ def test_intervals_cover_and_have_a_width(chance):
     assert numpy.mean([row[5] for row in rows]) <= 0.025
 
 
-def test_the_naive_rule_does_not_cover():
+def test_without_flips_the_interval_has_a_width():
     """The simulation can fail: the simple log interval has no width without flips."""
     p = Paired(100, 95, 0, 0, 5)
     assert math.sqrt((p.b + p.c) / ((p.a + p.b) * (p.a + p.c))) == 0

@@ -11,7 +11,7 @@ from tui_lab.recipes.recipe import FIELDS, Recipe, build
 from tui_lab.runs import changes, folder
 
 
-def test_every_recipe_field_has_an_effect_text() -> None:
+def test_every_recipe_field_has_one_effect() -> None:
     named = [*changes.HARMLESS, *changes.COURSE, *changes._DATA]
     assert len(named) == len(set(named)) and set(named) <= set(FIELDS)
     # what is left would not fit the checkpoint: shapes, states of the optimiser, which weights are trained

@@ -51,7 +51,7 @@ def test_the_message_of_the_multi_process_launcher(run: Run) -> None:
     assert "ended by SIGKILL" in crash_reason.sentence(run, RunState())
 
 
-def test_an_empty_log_means_the_process_was_killed(run: Run) -> None:
+def test_a_log_without_an_error_gives_no_reason(run: Run) -> None:
     run.log_path.write_text("a warning of a library\n")
     state = RunState()
     state.apply(parse([{"kind": "phase", "name": "loading_model"}]))

@@ -32,7 +32,7 @@ def test_everyday_is_large_and_spread_over_categories(known: Suite) -> None:
     assert known.licence and known.source and known.warnings == ()
 
 
-def test_the_answers_of_everyday_are_the_facts_of_the_builder(known: Suite) -> None:
+def test_the_answers_of_everyday_are_those_of_the_builder(known: Suite) -> None:
     """Against the tables of the world, which the file does not need any more once it is written."""
     for item in known.items:
         found = relation(item.meta["relation"])
@@ -110,7 +110,7 @@ def _pairs(tokenizer: quiz.Tokens, item: Item, style: str) -> list[tuple[list[in
     return [(context, ids(item.context + more)[len(context) :]) for more in item.continuations]
 
 
-def test_bundled_probe_suites_have_their_kind_and_metric() -> None:
+def test_bundled_suites_have_their_metadata() -> None:
     infos = {info.name: info for info in registry.names() if info.bundled}
     assert set(infos) == set(registry.BUNDLED)
     for name, info in infos.items():
