@@ -206,7 +206,9 @@ def changed(run: runs.Run, **config: Any) -> None:
         ({"peft_type": "PREFIX_TUNING"}, "virtual tokens"),
     ],
 )
-def test_an_adapter_that_cannot_be_scaled_is_refused(run: runs.Run, config: dict[str, Any], reason: str) -> None:
+def test_an_adapter_that_cannot_be_scaled_is_refused(
+    run: runs.Run, config: dict[str, Any], reason: str
+) -> None:
     changed(run, **config)
     with pytest.raises(LabError, match=f"cannot be changed: .*{reason}"):
         sweep(run)

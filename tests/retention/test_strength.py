@@ -201,7 +201,9 @@ LORA = {"peft_type": "LORA", "init_lora_weights": True, "bias": "none", "lora_al
         ({}, "None"),
     ],
 )
-def test_adapters_that_cannot_be_scaled_are_refused_with_the_reason(config: dict[str, Any], word: str) -> None:
+def test_adapters_that_cannot_be_scaled_are_refused_with_the_reason(
+    config: dict[str, Any], word: str
+) -> None:
     reason = strength_refusal(config)
     assert word in reason and "\x1b" not in reason and "\n" not in reason
 

@@ -88,7 +88,9 @@ def test_other_names_and_a_missing_folder_give_no_checkpoint(tmp_path: Path) -> 
 
 
 @given(st.binary(max_size=200))
-def test_any_manifest_is_valid_or_has_a_reason(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_manifest_is_valid_or_has_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     parent = tmp_path_factory.mktemp("any")
     folder = make(parent, 3)
     (folder / checkpoints.MANIFEST).write_bytes(content)

@@ -192,9 +192,7 @@ def test_a_second_lock_is_refused_until_the_holder_is_killed(
     RunLock.take(run).release()
 
 
-def test_the_lock_waits_for_an_ended_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_waits_for_an_ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end is written some time before the process has gone: it writes the report, it unloads torch."""
     monkeypatch.setattr(folder, "LOCK_PATIENCE_S", 0.05)
     run = create(Recipe(), tmp_path)

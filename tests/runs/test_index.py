@@ -156,9 +156,7 @@ def summary(number: int, **fields: object) -> RunSummary:
     st.booleans(),
     st.sampled_from(["loss", "peak", "name"]),
 )
-def test_sorting_puts_unknown_values_last(
-    values: list[float], descending: bool, column: str
-) -> None:
+def test_sorting_puts_unknown_values_last(values: list[float], descending: bool, column: str) -> None:
     runs = [
         summary(n, loss=v, peak_bytes=v, name="" if math.isnan(v) else str(v)) for n, v in enumerate(values)
     ]

@@ -236,9 +236,7 @@ def test_a_deleted_folder_ends_the_replay_with_a_sentence(
     playing.close()
 
 
-def test_runs_that_cannot_be_replayed_are_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_runs_that_cannot_be_replayed_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run, _ = recorded()
     lock = RunLock.take(run)
     assert main.main(["replay", "latest"]) == options.EXIT_USAGE

@@ -6,22 +6,21 @@ The results of a run are kept in its folder."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from tui_lab import __version__
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.versions import versions_of
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import score_cache
 from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
@@ -103,7 +102,8 @@ class _Models:
         tuned = self._target.tuned
         assert tuned is not None
         if tuned.adapter is None:
-            self._free()
+            self._model = None  # two whole models may not fit into memory
+            free_memory()
             self._model = self._load(tuned, self._target.name)
         else:
             from tui_lab.decoding.adapters import load_peft_model
@@ -121,15 +121,6 @@ class _Models:
             base = self._target.base
             self._tokenizer = load_tokenizer(base.location, base.revision or None)
         return self._tokenizer
-
-    def _free(self) -> None:
-        """Frees the base: two whole models may not fit into memory."""
-        import torch
-
-        self._model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _load(self, source: ModelReference, label: str) -> Model:
         from tui_lab.models import catalog
@@ -265,7 +256,7 @@ class _Evaluation:
             quantization=how.quantization,
             dtype=how.dtype,
             adapter=sanitize(target.name) if target.tuned is not None else None,
-            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED_LIBRARIES}},
+            versions=versions_of(VERSIONED_LIBRARIES),
             seconds=round(self._seconds.get(suite.sha256, 0.0), 3),
         )
 

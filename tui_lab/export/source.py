@@ -8,7 +8,6 @@ unrounded in float32, which an export must reproduce.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -272,15 +271,6 @@ def load_exact(source: SavedRun, device: str, dtype: str) -> Model:
             return load_model(ModelSource(str(source.path)), Precision(dtype), device=device)
         base = load_model(ModelSource(source.base, source.recipe.revision), Precision(dtype), device=device)
         return load_peft_model(base, source.path, source.run.id)
-
-
-def free_memory() -> None:
-    """Returns the memory of models that are no longer referenced."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def parameter_count(model: Model) -> int:

@@ -41,7 +41,7 @@ from tui_lab.report.blocks import (
 )
 from tui_lab.report.charts import Table, charts
 from tui_lab.report.content import ReportContent, unknown
-from tui_lab.retention.stored import Mean
+from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.schema import ScoreEvent
 
@@ -216,7 +216,7 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
         yield Paragraph("What it learned was not scored: it is not known.")
 
 
-def _mean(found: Mean) -> str:
+def _mean(found: Metric) -> str:
     error = finite(found.se)
     return decimal(found.value) + (f" ± {decimal(error)}" if error is not None else "")
 

@@ -13,18 +13,12 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_plain
 from tui_lab.retention import results, strength_grid
 from tui_lab.retention.results import SuiteResult
+from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.retention.statistics import Interval
 
 FOLDER = "retention"
 STRENGTH, ACQUISITION, PROBE_BASE = "strength.json", "acquisition.json", "probe_base.json"
 NAN = math.nan
-
-
-class Mean(msgspec.Struct, frozen=True):
-    """A mean and its standard error."""
-
-    value: float
-    se: float = NAN
 
 
 class BaseAndTuned(msgspec.Struct, frozen=True):
@@ -37,8 +31,8 @@ class BaseAndTuned(msgspec.Struct, frozen=True):
 class MetricChange(msgspec.Struct, frozen=True):
     """A metric over the held-out rows before and after the training."""
 
-    base: Mean
-    tuned: Mean
+    base: Metric
+    tuned: Metric
 
 
 class HeldOutItem(msgspec.Struct, frozen=True):

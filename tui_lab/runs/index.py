@@ -27,7 +27,7 @@ from tui_lab.forecast.cost import Prices
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import cost_so_far
-from tui_lab.runs.folder import Run, is_locked, runs_dir
+from tui_lab.runs.folder import Run, is_locked, matching_id, runs_folder
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.queue.sweep import SweepValues
 from tui_lab.runs.schema import EndEvent
@@ -175,7 +175,7 @@ class RunIndex:
     """The runs of a folder. :meth:`refresh` reads what has changed; one thread at a time."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.directory = Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100
+        self.directory = runs_folder(directory)
         self.read = 0  # logs read by the newest refresh
         self.problem = ""  # of the queue, in a sentence
         self.queue_text = ""
@@ -413,15 +413,11 @@ def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
     """The runs of a sweep, in its order. Raises LabError when there is none, or several go by that name."""
     every = [run for run in runs if run.sweep]
     ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
-    found = ids[:1] if name == "latest" else [each for each in ids if name and name in each]
-    found = [name] if name in ids else found
     if not ids:
         raise LabError(f"sweep {name!r}: there are no sweeps yet; `tui-lab train --sweep KEY=V,V` makes one")
-    if not found:
-        raise LabError(f"sweep {name!r}: there is none of that name; there are {', '.join(ids[:4])}")
-    if len(found) > 1:
-        raise LabError(f"sweep {name!r} could be any of {', '.join(found[:4])}; give more of the name")
-    return sorted((run for run in every if run.sweep == found[0]), key=lambda s: s.sweep_number)
+    none = f"there is none of that name; there are {', '.join(ids[:4])}"
+    found = ids[0] if name == "latest" else matching_id(name, ids, f"sweep {name!r}", none)
+    return sorted((run for run in every if run.sweep == found), key=lambda s: s.sweep_number)
 
 
 def best_of(runs: Iterable[RunSummary], criterion: str) -> str:

@@ -187,7 +187,9 @@ def test_an_unwritable_queue_is_one_sentence(tmp_path: Path) -> None:
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-def test_a_damaged_queue_file_is_one_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_a_damaged_queue_file_is_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     directory = tmp_path_factory.mktemp("runs")
     (directory / queue.FOLDER).mkdir()
     (directory / queue.FOLDER / "queue.json").write_bytes(content)

@@ -175,7 +175,9 @@ def test_a_held_queue_starts_nothing_and_later_runs_are_executed(
     child.wait(timeout=20)
 
 
-def test_a_run_gets_the_gpus_of_the_process_that_added_it(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gets_the_gpus_of_the_process_that_added_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(queue.GPUS_ENV, "3")
     queue.add([Recipe(max_steps=1)], directory)
     queue.add([Recipe(max_steps=1)], directory, gpus="GPU-1")

@@ -6,6 +6,7 @@ windows that do not overlap. No torch."""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ class Encoder:
         if split >= len(whole):
             # The tokenizer merged the continuation into the last token of the context (lm-evaluation-harness
             # stops here): the tokens after the common beginning are scored, and at least the last one.
-            split = _shared(context, whole)
+            split = shared_prefix_length(context, whole)
             split = min(split, len(whole) - 1)
         if split <= 0:
             if self._prefix is None:
@@ -177,14 +178,12 @@ def windows(tokens: Sequence[int], prefix: int, length: int) -> list[tuple[list[
     return found
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common beginning of two rows."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common beginning, found by bisection over slices."""
+    most = min(len(one), len(other))
+    if one[:most] == other[:most]:
+        return most
+    return bisect.bisect_left(range(1, most + 1), True, key=lambda n: one[:n] != other[:n])
 
 
 def _name(suite: Suite, at: int) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
+from tui_lab.retention.statistics import RESAMPLES, SEED
 from tui_lab.retention.suites import checks
 from tui_lab.retention.suites.records import Item, Suite
 
 if TYPE_CHECKING:
     import numpy
 
-RESAMPLES, SEED = 2_000, 20_240_917
 #: Of an item whose log-likelihoods are not all numbers (a model that diverged): it counts as wrong.
 NO_PREDICTION = -1
 
@@ -51,10 +51,11 @@ class ItemScore:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric with its standard error, which is nan for fewer than two items."""
+    """A metric with its standard error, NaN for fewer than two items; that of a mean is the sample's standard
+    deviation (n − 1) over √n."""
 
     value: float
-    se: float
+    se: float = math.nan
 
 
 def choice_lengths(item: Item) -> list[int]:
@@ -130,15 +131,15 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
         found = _perplexities(scores)
     elif suite.kind == "generate":
         texts = [score.extra.get("text", "") for score in scores]
-        found = {"pass": _mean(correct(suite, scores))}
+        found = {"pass": mean(correct(suite, scores))}
         found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
     elif suite.kind == "pairs":
         by_length = [
             score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)
         ]
-        found = {"pair_preference": _mean(correct(suite, scores)), "pair_preference_norm": _mean(by_length)}
+        found = {"pair_preference": mean(correct(suite, scores)), "pair_preference_norm": mean(by_length)}
     elif suite.metric == "mc2":
-        found = {"mc2": _mean(true_shares(suite, scores))}
+        found = {"mc2": mean(true_shares(suite, scores))}
     else:
         found = _choices(suite, scores)
     first = {suite.metric: found[suite.metric]} if suite.metric in found else {}
@@ -148,8 +149,8 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
 def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
     pairs = list(zip(suite.items, scores, strict=True))
     found = {
-        "acc": _mean([score.predicted in item.answers for item, score in pairs]),
-        "acc_norm": _mean([score.predicted_norm in item.answers for item, score in pairs]),
+        "acc": mean([score.predicted in item.answers for item, score in pairs]),
+        "acc_norm": mean([score.predicted_norm in item.answers for item, score in pairs]),
     }
     if suite.metric in _TABLE:
         table = confusion([item.answers[0] for item, _ in pairs], [score.predicted for _, score in pairs])
@@ -157,13 +158,13 @@ def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
     return found
 
 
-def _mean(values: Sequence[float | bool]) -> Metric:
-    """Mean, and the sample's standard deviation (n − 1) over √n."""
+def mean(values: Sequence[float | bool]) -> Metric:
+    """Mean and standard error; NaN where they are undefined."""
     import numpy
 
     numbers = numpy.array(values, dtype=float)
     se = float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan
-    return Metric(float(numbers.mean()), se)
+    return Metric(float(numbers.mean()) if numbers.size else math.nan, se)
 
 
 # --- two classes ------------------------------------------------------------------------------------

@@ -303,7 +303,9 @@ def _document(row: RawRow) -> Item:
     return document(_text(row, "text"), _id(row, _text(row, "text")), _category(row))
 
 
-def document(text: str, identity: str, category: str = "", original: str | None = None) -> Item:
+def document(
+    text: str, identity: str, category: str = "", *, title: str = "", original: str | None = None
+) -> Item:
     """A text for perplexity; `meta` has words and bytes of `original` where `text` was cleaned."""
     original = text if original is None else original
     return Item(
@@ -312,7 +314,7 @@ def document(text: str, identity: str, category: str = "", original: str | None 
         continuations=(text,),
         answers=(),
         category=category,
-        question=text[:200],
+        question=(title or text)[:200],
         meta={"words": count_words(original), "bytes": len(original.encode("utf-8", "replace"))},
     )
 

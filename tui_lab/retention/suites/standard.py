@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tui_lab.data.rows import RawRow
-from tui_lab.retention.suites.custom import BadItem, count_words
+from tui_lab.retention.suites.custom import BadItem, document
 from tui_lab.retention.suites.records import Item
 
 LETTERS = ("A", "B", "C", "D")
@@ -284,14 +284,7 @@ def _document(identity: str, text: str, original: str) -> Item:
     if not text.strip():
         raise BadItem("the text is empty")
     title = next((line.strip(" =") for line in text.splitlines() if line.strip(" =")), "")
-    return Item(
-        id=identity,
-        context="",
-        continuations=(text,),
-        answers=(),
-        question=title[:200],
-        meta={"words": count_words(original), "bytes": len(original.encode("utf-8"))},
-    )
+    return document(text, identity, title=title, original=original)
 
 
 BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
