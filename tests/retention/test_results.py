@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.retention import results
 from tui_lab.retention.results import MeasurementInfo
 from tui_lab.retention.scoring.metrics import ItemScore, choice_score, document_score
@@ -132,7 +133,7 @@ def test_results_round_trip_through_json(tmp_path: Path) -> None:
     found[3] = choice_score(suite.items[3], [-math.inf, math.nan, -1.0, -2.0], [1] * 4, 0)
     result = results.build(suite, INFO, found, found)
     path = tmp_path / "own.json"
-    path.write_text(results.text_of(result))
+    path.write_text(to_json(result))
     json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON
     again = results.read(path)
     assert repr(again) == repr(result)  # nan is not equal to itself, its text is
@@ -163,7 +164,7 @@ def test_any_damaged_file_raises_lab_error_or_is_read(data: st.DataObject) -> No
 
     suite = suite_of(2)
     found = scores(suite, [True, False])
-    text = results.text_of(results.build(suite, INFO, found, found))
+    text = to_json(results.build(suite, INFO, found, found))
     at = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(at, min(len(text), at + 40)))
     damaged = text[:at] + data.draw(st.sampled_from(["", "null", "7", '"x"', "{}", "[]"])) + text[end:]

@@ -45,14 +45,16 @@ class BaseDistribution:
     drawn_logprobs: torch.Tensor  # (N, M)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, for a file."""
+        """The tensors (N, …) by name, for a file."""
         return dict(vars(self))
 
     def part(self, begin: int, end: int) -> BaseDistribution:
+        """The distributions at positions ``begin`` to ``end`` − 1."""
         return BaseDistribution(**{name: tensor[begin:end] for name, tensor in vars(self).items()})
 
     @staticmethod
     def joined(parts: Sequence[BaseDistribution]) -> BaseDistribution:
+        """Several summaries as one, with all their positions in order."""
         return BaseDistribution(
             **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
         )
@@ -61,7 +63,8 @@ class BaseDistribution:
 def summarize(
     logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail: int = TAIL
 ) -> BaseDistribution:
-    """The summary of the base's ``logits`` (N, V). ``generator``, on their device, draws ``tail`` tokens."""
+    """The summary of the base's ``logits`` (N, V): its ``top`` likeliest tokens, the mass of the others, and
+    ``tail`` tokens drawn from them by ``generator``, which is on the device of the logits."""
     logprobs = logits.float().log_softmax(-1)
     top_logprobs, top_ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     rest = logprobs.scatter(-1, top_ids, -math.inf)
@@ -80,7 +83,8 @@ def summarize(
 
 
 def estimate_kl(base: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
-    """The estimate of KL(base ‖ now) at each position (N,), nats, from ``logits`` (N, V) of the model now."""
+    """The estimate of KL(base ‖ now) in nats at each position (N,), float64 on the CPU, from ``logits`` (N,
+    V) of the model now. Infinite or NaN where the model's logits are not finite. "k3" of Schulman (2020)."""
     device = logits.device
     top_ids, drawn_ids = base.top_ids.to(device).long(), base.drawn_ids.to(device).long()
     values = logits.float()
@@ -127,6 +131,7 @@ class BaseRecord:
 
     @property
     def tokens(self) -> int:
+        """The number of tokens of all sequences."""
         return sum(map(len, self.sequences))
 
 
@@ -146,7 +151,7 @@ def record_base(model: Model, sequences: Sequence[Sequence[int]], seed: int) -> 
 
 
 def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
-    """KL(base ‖ model) of each sequence in nats per token: the mean over its positions."""
+    """KL(base ‖ model) of each sequence in nats per token: the mean over its positions. Raises LabError."""
     found, begin = [], 0
     for logits in logits_of(model, base.sequences):
         found.append(estimate_kl(base.distribution.part(begin, begin + len(logits)), logits))

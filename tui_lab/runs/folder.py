@@ -196,8 +196,8 @@ def open_run(name: str, directory: Path | None = None) -> Run:
 
 
 def matching_id(name: str, ids: Sequence[str], subject: str, none: str) -> str:
-    """The id that is ``name``, or the only one that contains it. Raises LabError, with ``subject``, else; ``none``
-    is its text where no id contains it."""
+    """The id that is ``name``, or the only one that contains it. Raises LabError that names ``subject``;
+    ``none`` is its text where no id contains the name."""
     found = [name] if name in ids else [each for each in ids if name and name in each]
     if len(found) == 1:
         return found[0]

@@ -107,7 +107,8 @@ class LogLikelihoodScorer:
     # --- scoring ----------------------------------------------------------------------------------
 
     def log_likelihoods(self, packs: Sequence[Pack]) -> list[list[float]]:
-        """The log-likelihood (nats) of the targets of every row of every pack, in one forward pass."""
+        """The log-likelihood (nats, ≤ 0) of the targets of every row of every pack, in one forward pass: the
+        sum of their log-probabilities, natural, in float64."""
         nodes: dict[tuple[int, int], int] = {}
         wanted: list[tuple[int, int]] = []  # (index into nodes, target token)
         for at, pack in enumerate(packs):
@@ -259,13 +260,13 @@ def virtual_token_count(model: Model) -> int:
 
 
 def constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function for :func:`head_input` that gives ``states`` whatever its argument."""
+    """A function for :func:`head_input` that ignores its argument and returns ``states`` (1, n, H)."""
     return lambda _: states
 
 
 @contextmanager
 def head_input(head: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Inside, the output layer ``head`` gets ``select(hidden states)`` as its input."""
+    """Inside, the output layer ``head`` gets ``select(states)`` as its input: (B, T, H) → (1, n, H)."""
 
     def before(_: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (select(args[0]), *args[1:])

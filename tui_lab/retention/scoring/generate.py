@@ -1,4 +1,4 @@
-"""Suites of prompts: greedy answers, in batches, that end with the turn. ``suites/checks.py`` judges them."""
+"""Greedy answers to suites of prompts, in batches; ``suites/checks.py`` scores them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answer_items(
     ready: Callable[[ItemScore], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Answers the items at these indices and gives each score to ``ready``.
+    """Answers the items at the indices ``waiting`` greedily and passes each score to ``ready``.
 
     Raises Cancelled, and LabError where one answer does not fit the memory.
     """

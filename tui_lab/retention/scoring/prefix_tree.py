@@ -37,6 +37,7 @@ class Pack:
 
     @property
     def width(self) -> int:
+        """The number of nodes, which are tokens."""
         return len(self.tokens)
 
     @property

@@ -33,7 +33,8 @@ _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 
 
 def items_of(task: str, records: list[FileRecord], shown: str, examples: Examples) -> list[Item]:
-    """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question."""
+    """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question. Raises
+    LabError for a row that is no item."""
     items: list[Item] = []
     taken: set[str] = set()
     counts: dict[str, int] = defaultdict(int)
@@ -75,7 +76,8 @@ def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
 def read_local(
     task: str, path: Path, benchmark: BenchmarkSource, shots: int
 ) -> tuple[list[FileRecord], Examples]:
-    """(rows, examples by subject) of a benchmark from a file or folder."""
+    """(rows, examples by subject) of a benchmark from a file or folder, with `shots` examples a subject.
+    Raises LabError."""
     if not path.exists():
         raise LabError(f"There is no file or folder {path} to read {task} from.")
     if path.is_dir() and (path / "dataset_dict.json").is_file():
@@ -280,7 +282,7 @@ def _records(rows: Iterable[RawRow], split: str) -> list[FileRecord]:
 
 
 def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[FileRecord], Examples]:
-    """(rows, examples by subject) of a benchmark from the hub or its local cache."""
+    """(rows, examples by subject) of a benchmark from the hub or its local cache. Raises LabError."""
     import datasets
 
     datasets.disable_progress_bars()

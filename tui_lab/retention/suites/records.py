@@ -21,14 +21,14 @@ METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_pr
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to score. Which fields count depends on the suite's kind:
+    """One item to score. The fields that are used depend on the suite's kind:
 
     - choice: `context` and every one of `continuations`; `answers` are the right ones.
     - pairs: the same with two continuations, the benign one first (`answers` is (0,)).
     - perplexity: `continuations[0]` is the whole document and `context` is ""; `meta["words"]` and
       `meta["bytes"]` are the sizes of the original document, by which its log-likelihood is divided.
     - generate: no continuations; the answer to `messages` (or `context`) of at most
-      `meta["max_new_tokens"]` tokens is judged by `checks.py`, which reads `meta["checks"]`.
+      `meta["max_new_tokens"]` tokens is scored by `checks.py`, which reads `meta["checks"]`.
 
     Asked as a chat, `messages` replace `context`, and each continuation loses its leading space: a turn
     begins with its first word.
@@ -112,7 +112,7 @@ def chance_of(items: Sequence[Item]) -> float:
 
 
 def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """At most `limit` items: always the same ones, with categories as equal as possible.
+    """At most `limit` items (0: all): always the same ones, with categories as equal as possible.
 
     Categories alternate, each in the order of the hashes of its item ids, so there is no seed and a larger
     limit only adds items. The order of the suite is unchanged."""

@@ -44,7 +44,8 @@ def names() -> list[SuiteInfo]:
 
 def load(name_or_path: str, limit: int = 0) -> Suite:
     """A suite by name ("everyday", "hellaswag", "mmlu@5" with five examples), as NAME:PATH, or by the path of
-    local files or of one's own JSONL; with `limit` > 0 the same balanced part of it always."""
+    local files or of one's own JSONL. With `limit` > 0 at most so many items, always the same balanced part.
+    Raises LabError."""
     name = str(name_or_path).strip()
     if not name or "\0" in name:
         raise LabError(f"No suite was named; known: {', '.join(_all_names())}, or the path of a file.")
