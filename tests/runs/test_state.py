@@ -16,6 +16,7 @@ from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.statistics import Interval
 from tui_lab.runs import events as events_module
 from tui_lab.runs import folder, wording
+from tui_lab.runs.curves import Curve, smooth
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
@@ -28,7 +29,7 @@ from tui_lab.runs.schema import (
     encode_event,
     kind_of,
 )
-from tui_lab.runs.state import FEED_LENGTH, STATES, Curve, RunState, Watcher, smooth
+from tui_lab.runs.state import FEED_LENGTH, STATES, RunState, Watcher
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:

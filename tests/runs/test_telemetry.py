@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import parse
+from tui_lab.runs.curves import MOST_POINTS, Track
 from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState
-from tui_lab.runs.telemetry import MOST_GPUS, MOST_POINTS, Telemetry, Track
+from tui_lab.runs.telemetry import MOST_GPUS, Telemetry
 
 
 def record(step: int, used: int = 10, energy_j: float | None = 100.0, **gpu: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import ClassVar, Literal, TypeVar
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
 from tui_lab.retention.statistics import Interval
 from tui_lab.retention.stored import StrengthCurve
-from tui_lab.runs.state import Curve, RunState, smooth
-from tui_lab.runs.telemetry import Track
+from tui_lab.runs.curves import Curve, Track, smooth
+from tui_lab.runs.state import RunState
 
 Style = Literal["thin", "thick", "points", "dashed", "band"]
 T = TypeVar("T")

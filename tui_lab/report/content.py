@@ -174,7 +174,7 @@ def read(run: Run, now: float | None = None) -> ReportContent:
     log, recipe, status = watcher.read_all(), watcher.recipe, watcher.status
     now = time.time() if now is None else now
     measured = read_results(run.path)
-    problems = ([watcher.problem] if recipe is None else []) + measured.problems
+    problems = [text for text in (watcher.problem, watcher.damage) if text] + measured.problems
     try:
         prices = cost.prices()
     except LabError as error:

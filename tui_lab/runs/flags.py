@@ -12,7 +12,8 @@ from statistics import median
 from typing import Literal
 
 from tui_lab.core.format import as_float
-from tui_lab.runs.state import Curve, RunState
+from tui_lab.runs.curves import Curve
+from tui_lab.runs.state import RunState
 
 Severity = Literal["red", "amber"]
 

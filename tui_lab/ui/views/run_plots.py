@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from tui_lab.core.format import memory_name
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.state import Curve, RunState, smooth
-from tui_lab.runs.telemetry import Track
+from tui_lab.runs.curves import Curve, Track, smooth
+from tui_lab.runs.state import RunState
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES
 
