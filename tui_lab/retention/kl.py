@@ -23,9 +23,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.data.rows import Model
 from tui_lab.retention.scoring.forward import (
     MAX_LOGITS,
-    constant,
     evaluation_mode,
-    head_input,
+    logits_in_chunks,
     virtual_token_count,
 )
 
@@ -195,30 +194,12 @@ def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[i
         begin = end
 
 
-@torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
 def _batch_logits(
     model: Model, head: Any, batch: Sequence[Sequence[int]], chunk: int
 ) -> Iterator[torch.Tensor]:
-    device = model.get_input_embeddings().weight.device
     width = max(map(len, batch))
     # padded on the right, which causal attention of the real positions never sees
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch], device=device)  # (B, T)
-    rows = torch.tensor([at for at, row in enumerate(batch) for _ in row])
-    columns = torch.tensor([place for row in batch for place in range(len(row))])
-    states: torch.Tensor | None = None
-
-    def select_positions(hidden: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) → (1, n, H) of the first chunk; ``states`` keeps all positions for the later ones."""
-        nonlocal states
-        before = hidden.shape[1] - width  # virtual tokens
-        states = hidden[rows, columns + before]
-        return states[None, :chunk]
-
-    with head_input(head, select_positions):
-        first = model(input_ids=ids, use_cache=False).logits[0]
-    yield first
-    for begin in range(chunk, len(rows), chunk):
-        assert states is not None
-        part = states[None, begin : begin + chunk]
-        with head_input(head, constant(part)):
-            yield model(input_ids=ids[:1, :1], use_cache=False).logits[0]
+    rows = [[*row, *[0] * (width - len(row))] for row in batch]
+    ids = torch.tensor(rows, device=model.get_input_embeddings().weight.device)  # (B, T)
+    places = torch.tensor([(at, place) for at, row in enumerate(batch) for place in range(len(row))])
+    return logits_in_chunks(model, head, {"input_ids": ids}, places, chunk)
