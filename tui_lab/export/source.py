@@ -232,13 +232,13 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
     from tui_lab.recipes.resolve import resolve
     from tui_lab.training import device
 
-    facts, recipe = device.detect(), source.recipe
-    if recipe.compute_dtype == "float16" and facts.type != "cuda":
+    found, recipe = device.detect(), source.recipe
+    if recipe.compute_dtype == "float16" and found.type != "cuda":
         recipe = recipe.changed(compute_dtype="auto")
-    values = resolve(recipe, facts, source.entry).values
+    values = resolve(recipe, found, source.entry).values
     dtype = str(values["compute_dtype"])
     four_bit = "NF4 weights, " if source.four_bit else ""
-    return TrainedSetup(facts, dtype, str(values["attn_implementation"]), f"{four_bit}computed in {dtype}")
+    return TrainedSetup(found, dtype, str(values["attn_implementation"]), f"{four_bit}computed in {dtype}")
 
 
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:

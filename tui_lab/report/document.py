@@ -37,7 +37,7 @@ from tui_lab.report.blocks import (
     Paragraph,
     Quote,
     Section,
-    whole,
+    integer,
 )
 from tui_lab.report.charts import Table, charts
 from tui_lab.report.content import ReportContent, unknown
@@ -196,15 +196,15 @@ def _acquisition(report: ReportContent) -> Iterator[Block]:
     if scores:
         newest = report.log.scores[-1]
         yield Paragraph(
-            f"The run answered {whole(newest.rows)} held-out rows greedily, and the answers were scored; its "
-            f"main score is {newest.name}. Scores are between 0 and 1."
+            f"The run answered {integer(newest.rows)} held-out rows greedily, and the answers were scored; "
+            f"its main score is {newest.name}. Scores are between 0 and 1."
         )
         rows = [(name, decimal(of.get("start")), decimal(of.get("end"))) for name, of in scores.items()]
         yield Table("Scores of the run", ("score", "before", "after"), tuple(rows), right=(1, 2))
     measured = report.measured.acquisition
     if measured.metrics:
         yield Paragraph(
-            f"Measured after the run on {whole(measured.rows)} held-out rows, base and tuned model side by "
+            f"Measured after the run on {integer(measured.rows)} held-out rows, base and tuned model side by "
             "side; ± is the standard error."
         )
         again = [(name, _mean(of.base), _mean(of.tuned)) for name, of in measured.metrics.items()]
@@ -230,7 +230,7 @@ def _samples(report: ReportContent) -> Iterator[Block]:
         yield Quote("prompt", sample.prompt)
         for side in (sample.before, sample.after):
             if side is not None:
-                yield Quote(f"answer at step {whole(side.step)}", side.text)
+                yield Quote(f"answer at step {integer(side.step)}", side.text)
     if report.examples:
         rows = [
             (
@@ -259,7 +259,7 @@ def _scored(side: ScoredExample | None) -> str:
 def _flags(report: ReportContent) -> Iterator[Block]:
     if report.flags:
         rows = [
-            (flag.severity, flag.name.replace("_", " "), whole(flag.step), flag.sentence, flag.remedy)
+            (flag.severity, flag.name.replace("_", " "), integer(flag.step), flag.sentence, flag.remedy)
             for flag in report.flags
         ]
         head = ("", "flag", "step", "finding", "remedy")
@@ -267,7 +267,7 @@ def _flags(report: ReportContent) -> Iterator[Block]:
     else:
         yield Paragraph("No red flag: no rule found a problem in the figures.")
     if report.log.ladder:
-        steps = [(whole(event.step), event.text, event.cost) for event in report.log.ladder]
+        steps = [(integer(event.step), event.text, event.cost) for event in report.log.ladder]
         yield Table("Out of memory: the measures taken", ("step", "measure", "cost"), tuple(steps))
         if report.log.ladder_cost:
             yield Paragraph(report.log.ladder_cost.text)
@@ -379,7 +379,7 @@ def _machine(report: ReportContent) -> Iterator[Block]:
     if started and device:
         pairs.append(("device", f"{device.name} ({device.type})"))
         pairs.append(("its memory", size(device.memory_bytes)))
-        pairs.append(("threads", whole(started.threads)))
+        pairs.append(("threads", integer(started.threads)))
     if model is not None:
         pairs.append(("trained", f"{count(model.trainable)} of {count(model.parameters)} parameters"))
     if pairs:

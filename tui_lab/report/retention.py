@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from tui_lab.core.format import UNKNOWN, decimal, finite, significant
-from tui_lab.report.blocks import Block, FigureBlock, Paragraph, whole
+from tui_lab.report.blocks import Block, FigureBlock, Paragraph, integer
 from tui_lab.report.charts import Table, some, strength_chart
 from tui_lab.report.content import ReportContent, flips
 from tui_lab.retention.results import SuiteComparison, SuiteResult
@@ -54,7 +54,7 @@ def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
     if not report.measured.suites and report.log.item_probes:
         probe = report.log.item_probes[-1]
         newest = probe.headline
-        where = f"{whole(probe.n)} items of {probe.suite} at step {whole(probe.step)}"
+        where = f"{integer(probe.n)} items of {probe.suite} at step {integer(probe.step)}"
         text = f"{decimal(newest.value)} ({bounds(newest)}), {verdict(probe.verdict)}; {where}"
         yield "retention by the last probe", text
 
@@ -75,7 +75,8 @@ def _suite(result: SuiteResult) -> Iterator[Block]:
     suite, chance = result.suite, finite(result.chance)
     guessing = "it has no chance level" if chance is None else f"guessing gets {chance:.0%} of it right"
     yield Paragraph(
-        f"{result.title or suite} ({suite}, version {result.version}, {whole(result.n)} items; {guessing}); "
+        f"{result.title or suite} ({suite}, version {result.version}, {integer(result.n)} items; "
+        f"{guessing}); "
         f"measured with {result.quantization} weights, computed in {result.dtype}, scored by {result.metric}."
     )
     if result.comparison is None:
@@ -102,14 +103,14 @@ def _row(name: str, compared: SuiteComparison, chance: float | None) -> tuple[st
     found = compared.headline
     return (
         name,
-        whole(compared.n),
+        integer(compared.n),
         decimal(chance, 2) if chance is not None else "",
         decimal(compared.pre),
         decimal(compared.post),
         decimal(found.value),
         bounds(found),
-        whole(compared.b),
-        whole(compared.c),
+        integer(compared.b),
+        integer(compared.c),
         significant(compared.mcnemar_p),
         verdict(compared.verdict),
     )
@@ -123,8 +124,8 @@ def _probes(report: ReportContent) -> Iterator[Block]:
         yield Paragraph(f"During the run the model was probed on items of {newest.suite}.{guessing}")
         rows = [
             (
-                whole(probe.step),
-                whole(probe.n),
+                integer(probe.step),
+                integer(probe.n),
                 decimal(probe.pre),
                 decimal(probe.post),
                 decimal(probe.headline.value),
@@ -137,7 +138,7 @@ def _probes(report: ReportContent) -> Iterator[Block]:
         yield Table("Probes of items during the run", PROBE_HEADERS, tuple(rows), right=tuple(range(1, 7)))
     if report.log.kl_probes:
         distances = [
-            (whole(probe.step), _nats(probe.general), _nats(probe.task))
+            (integer(probe.step), _nats(probe.general), _nats(probe.task))
             for probe in some(report.log.kl_probes, PROBES_SHOWN)
         ]
         headers = ("step", "general text (95%)", "the task's own text (95%)")
@@ -158,8 +159,8 @@ def strength(report: ReportContent) -> Iterator[Block]:
         return
     yield Paragraph(
         "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Score on "
-        f"{whole(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), retention "
-        f"on {whole(sweep.n)} items of {sweep.suite}."
+        f"{integer(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), "
+        f"retention on {integer(sweep.n)} items of {sweep.suite}."
     )
     if sweep.recommended.reason:
         at = finite(sweep.recommended.strength)
@@ -174,8 +175,8 @@ def strength(report: ReportContent) -> Iterator[Block]:
             bounds(point.acquisition_interval),
             decimal(point.retention.value),
             bounds(point.retention),
-            whole(point.b),
-            whole(point.c),
+            integer(point.b),
+            integer(point.c),
             verdict(point.verdict),
         )
         for point in sweep.points

@@ -57,7 +57,7 @@ def advise(run: AdviceInput) -> tuple[Advice, ...]:
                 ),
             )
         case "green":
-            return _kept(run)
+            return _advise_green(run)
     found = [*_strength(run), *_replay(run)]
     if run.losses is not None and run.losses[1] > run.losses[0] * (1 + OVERFITTING_GAP):
         training, held_out = run.losses
@@ -86,7 +86,7 @@ def advise(run: AdviceInput) -> tuple[Advice, ...]:
     return tuple(found)
 
 
-def _kept(run: AdviceInput) -> tuple[Advice, ...]:
+def _advise_green(run: AdviceInput) -> tuple[Advice, ...]:
     if run.gained is not None and run.gained < SMALL_GAIN:
         reason = f"retention is high, but it gained only {run.gained:.2f} on the new task"
         return (Advice("Double the rank, train longer, or raise the learning rate (to 5e-4)", reason),)

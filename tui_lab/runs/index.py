@@ -198,8 +198,8 @@ class RunIndex:
         max_records: int = MOST_RECORDS_A_REFRESH,
     ) -> list[RunSummary]:
         """All runs, newest first, the queue's before them. Reads at most ``max_records`` events; :attr:`done`
-        says whether that was all, and the next call continues. ``show`` gets what there is every now and then
-        while many have to be read."""
+        says whether that was all, and the next call continues. ``show`` gets partial results at intervals
+        while many runs have to be read."""
         if not self._loaded:
             self._load()
         names = self._names()
@@ -215,7 +215,7 @@ class RunIndex:
             else:
                 missing.append((name, stamp))
         self._unsaved |= len(found) != len(self._found)
-        # the newest first: they are what is looked at
+        # the newest runs are needed first
         self.done, remaining = True, max_records
         for name, stamp in missing:
             summary, count, complete = self._read(name, remaining)
@@ -223,7 +223,7 @@ class RunIndex:
             self.done &= complete
             found[name] = (stamp if complete else [], summary)
             if show is not None and time.monotonic() > show_at:
-                # what is still to be read is shown as it was: runs must not vanish for a moment
+                # unread runs are shown as they were before, so that none disappears
                 show(
                     self._with_queue(
                         {name: was for name in names if (was := found.get(name) or self._found.get(name))}
@@ -256,7 +256,7 @@ class RunIndex:
         while count < max_records and (events := watcher.read_events(max_records - count, math.inf)):
             count += len(events)
         if not count:
-            watcher.poll(max_records=1)  # at least whether there is anything
+            watcher.poll(max_records=1)  # at least the first event
         summary = summarise(watcher)
         self.read += 1
         if is_locked(watcher.run) or not watcher.at_end:
@@ -267,7 +267,7 @@ class RunIndex:
         return summary, count, watcher.at_end
 
     def _with_queue(self, found: Mapping[str, tuple[list[int], RunSummary]]) -> list[RunSummary]:
-        """The runs with what their locks say now, and those that wait."""
+        """The waiting runs, and all others with the present state of their locks."""
         waiting: list[RunSummary] = []
         queued: dict[str, int] = {}
         try:
@@ -326,7 +326,7 @@ class RunIndex:
 
 
 def _stamp(path: str) -> list[int]:
-    """What the files that a summary is made of were like."""
+    """Inode, size and time of change of the files of a summary."""
     stamp: list[int] = []
     for name in ("events.jsonl", "recipe.toml", notes.FILE):
         try:
@@ -341,10 +341,9 @@ def _stamp(path: str) -> list[int]:
 # sorting and filtering
 
 Key = float | str
-#: What the table can be sorted by. Retention by its value, acquisition by the score after the training.
+#: The columns that the table can be sorted by; acquisition by the score after the training.
 COLUMNS: dict[str, tuple[str, Callable[[RunSummary], Key]]] = {
-    # what waits comes after everything, and ids begin with the time
-    # (a sweep's runs were made in one second and ran in their order)
+    # waiting runs are the newest; ids begin with the time, which the runs of a sweep share
     "started": (
         "started",
         lambda s: f"~{9_999 - s.queued:04}" if s.queued else f"{s.id[:15]}-{s.sweep_number:04}{s.id[15:]}",
@@ -375,32 +374,22 @@ def ordered(runs: Iterable[RunSummary], column: str, descending: bool) -> list[R
     return sorted(known, key=lambda s: key(s), reverse=descending) + unknown
 
 
-#: Words with a colon look at one field; "is it in there" for all of them but the tags, which are whole words.
-_FIELDS: dict[str, Callable[[RunSummary], str]] = {
-    "state": lambda s: s.state,
-    "model": lambda s: s.model,
-    "preset": lambda s: s.preset,
-    "data": lambda s: s.data,
-    "method": lambda s: s.method,
-    "name": lambda s: s.name,
-    "note": lambda s: s.note,
-    "sweep": lambda s: s.sweep,
-    "id": lambda s: s.id,
-}
+#: The fields that are searched; a word with a colon searches one. Tags are compared from their beginning.
+_FIELDS = ("state", "model", "preset", "data", "method", "name", "note", "sweep", "id")
 
 
 def matches(run: RunSummary, query: str) -> bool:
     """Whether a run has every word of the query: ``state:running``, ``model:qwen``, ``tag:good``, or any text
-    of its name, id, note, tags, model, preset, data. Case counts for nothing."""
+    of its name, id, note, tags, model, preset, data. Case is ignored."""
     for word in query.casefold().split():
         key, colon, value = word.partition(":")
         if colon and key == "tag":
             if not any(tag.casefold().startswith(value) for tag in run.tags):
                 return False
         elif colon and key in _FIELDS:
-            if value not in _FIELDS[key](run).casefold():
+            if value not in getattr(run, key).casefold():
                 return False
-        elif not any(word in text.casefold() for text in (*(f(run) for f in _FIELDS.values()), *run.tags)):
+        elif not any(word in text.casefold() for text in (*(getattr(run, f) for f in _FIELDS), *run.tags)):
             return False
     return True
 
@@ -410,7 +399,7 @@ def matches(run: RunSummary, query: str) -> bool:
 
 
 def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
-    """The runs of a sweep, in its order. Raises LabError when there is none, or several go by that name."""
+    """The runs of a sweep, in its order. Raises LabError when no sweep or several match the name."""
     every = [run for run in runs if run.sweep]
     ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
     if not ids:
@@ -421,16 +410,17 @@ def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
 
 
 def best_of(runs: Iterable[RunSummary], criterion: str) -> str:
-    """The id of the run that the criterion says, of those that ended well; "" when none has the figure."""
+    """The id of the best run by the criterion, of the finished and stopped ones; "" when none has the
+    figure."""
     figures = {run.id: run.figure(criterion) for run in runs if run.state in ("finished", "stopped")}
     return sweep.best(figures, criterion)
 
 
 def criterion_text(runs: Iterable[RunSummary], criterion: str) -> str:
-    """What "best" means here, in a line."""
+    """The criterion as text, with the number of runs that have not ended."""
     runs = list(runs)
-    left = sum(run.state not in ENDED for run in runs)
+    running = sum(run.state not in ENDED for run in runs)
     text = f"best: {sweep.CRITERIA[criterion][1]}"
     if not best_of(runs, criterion):
         return f"{text}: no run has it yet"
-    return text + (f", so far: {left} of {len(runs)} have not ended" if left else "")
+    return text + (f", so far: {running} of {len(runs)} have not ended" if running else "")

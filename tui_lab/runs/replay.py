@@ -94,7 +94,7 @@ class Replay:
         self._lines = LineTail(original.events_path)
         self._t = math.nan  # time of the newest record that was replayed
         self._gap_s = 0.0  # remaining time before the next record, after the cut
-        self._gap_whole_s = self._gap_real_s = 0.0
+        self._gap_total_s = self._gap_real_s = 0.0
         self._next: tuple[bytes, RunEvent | None] | None = None
         try:
             if directory is None:
@@ -133,7 +133,7 @@ class Replay:
         """The recording's clock at the current position, in seconds since 1970."""
         if not math.isfinite(self._t):
             return time.time()
-        share = 1 - self._gap_s / self._gap_whole_s if self._gap_whole_s > 0 else 0.0
+        share = 1 - self._gap_s / self._gap_total_s if self._gap_total_s > 0 else 0.0
         return self._t + self._gap_real_s * share
 
     def advance(self) -> int:
@@ -191,7 +191,7 @@ class Replay:
         self._next = None if line is None else (line + b"\n", _decode(line))
         t = _time(self._next[1]) if self._next else None
         self._gap_real_s = max(0.0, t - self._t) if t is not None and math.isfinite(self._t) else 0.0
-        self._gap_whole_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
+        self._gap_total_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
 
     def _skip_to(self, step: int) -> None:
         """Replays everything before the first record of ``step`` at once."""
@@ -227,8 +227,8 @@ class Replay:
             self._append(PausedEvent(step=self.step))
             self.paused = True
         elif command.name == "continue":
-            was_held, self.paused = self.paused, False
-            if was_held and not self._recorded_pause:
+            was_paused, self.paused = self.paused, False
+            if was_paused and not self._recorded_pause:
                 self._answer(command, "the replay continues")
                 self._append(ContinuedEvent(step=self.step))
             else:

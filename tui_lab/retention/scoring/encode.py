@@ -79,10 +79,10 @@ class Encoder:
             pairs += [(at, n, stripped, moved + text) for n, text in enumerate(continuations)]
         contexts = list(dict.fromkeys(context for _, _, context, _ in pairs))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
-        wholes = self._encode([context + text for _, _, context, text in pairs])
+        joined_rows = self._encode([context + text for _, _, context, text in pairs])
         return [
-            self._row(suite, at, n, encoded[context], whole)
-            for (at, n, context, _), whole in zip(pairs, wholes, strict=True)
+            self._row(suite, at, n, encoded[context], joined)
+            for (at, n, context, _), joined in zip(pairs, joined_rows, strict=True)
         ]
 
     def _texts(self, item: Item) -> tuple[str, tuple[str, ...]]:
@@ -122,28 +122,28 @@ class Encoder:
         found: list[list[int]] = batch["input_ids"]
         return found
 
-    def _row(self, suite: Suite, at: int, choice: int, context: list[int], whole: list[int]) -> ScoringRow:
+    def _row(self, suite: Suite, at: int, choice: int, context: list[int], joined: list[int]) -> ScoringRow:
         split = len(context)
-        if split >= len(whole):
+        if split >= len(joined):
             # The tokenizer merged the continuation into the last token of the context (lm-evaluation-harness
             # stops here): the tokens after the common beginning are scored, and at least the last one.
-            split = shared_prefix_length(context, whole)
-            split = min(split, len(whole) - 1)
+            split = shared_prefix_length(context, joined)
+            split = min(split, len(joined) - 1)
         if split <= 0:
             if self._prefix is None:
                 raise LabError(
                     f"{_name(suite, at)} has an empty context, and the tokenizer has no start token "
                     "to put there; give the item a question"
                 )
-            whole, split = [self._prefix, *whole], 1
-        targets = whole[split:]
+            joined, split = [self._prefix, *joined], 1
+        targets = joined[split:]
         if len(targets) > self._context:
             raise LabError(
                 f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the "
                 f"{self._context:,} that this model reads at once; take the item out of the suite"
             )
-        window = whole[-(self._context + 1) :]
-        return ScoringRow(at, choice, tuple(window[:-1]), tuple(targets), len(whole) - len(window))
+        window = joined[-(self._context + 1) :]
+        return ScoringRow(at, choice, tuple(window[:-1]), tuple(targets), len(joined) - len(window))
 
     # --- documents --------------------------------------------------------------------------------
 

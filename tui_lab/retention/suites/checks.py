@@ -274,17 +274,17 @@ def overlap_with_others(texts: Sequence[str]) -> list[float]:
     """For each text the share (0 to 1) of its word pairs that occur in more than half of the other texts; 1
     where another text is equal. Near 0 for answers to different questions, near 1 after mode collapse."""
     pairs = [set(_ngrams(text, 2)) for text in texts]
-    in_texts = Counter(pair for own in pairs for pair in own)
+    in_texts = Counter(pair for grams in pairs for pair in grams)
     same = Counter(tuple(split_words(text)) for text in texts)
     others = len(texts) - 1
     found: list[float] = []
-    for text, own in zip(texts, pairs, strict=True):
-        if others < 1 or not own:
+    for text, grams in zip(texts, pairs, strict=True):
+        if others < 1 or not grams:
             found.append(0.0)
         elif same[tuple(split_words(text))] > 1:
             found.append(1.0)
         else:
-            found.append(sum(2 * (in_texts[pair] - 1) > others for pair in own) / len(own))
+            found.append(sum(2 * (in_texts[pair] - 1) > others for pair in grams) / len(grams))
     return found
 
 

@@ -78,12 +78,12 @@ def from_records(records: list[tuple[str, object]], shown: str, name: str, limit
             )
     keys = ("version", "title", "description", "licence")
     text = {key: sanitize(str(header.get(key) or "")) for key in keys}
-    own_name = file_name(str(header.get("suite") or name))
+    suite_name = file_name(str(header.get("suite") or name))
     held_back = header.get("held_back")
     return Suite(
-        name=own_name,
+        name=suite_name,
         version=text["version"] or "1",
-        title=text["title"] or own_name,
+        title=text["title"] or suite_name,
         description=text["description"],
         kind=kind,
         metric=metric,
@@ -157,9 +157,9 @@ def _text(row: RawRow, key: str) -> str:
 
 def _id(row: RawRow, *content: str) -> str:
     """The row's own id, else a hash of its content, which does not depend on the order of the lines."""
-    own = row.get("id")
-    if isinstance(own, str | int) and not isinstance(own, bool) and str(own).strip():
-        return str(own).strip()
+    value = row.get("id")
+    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+        return str(value).strip()
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
 
 

@@ -60,13 +60,13 @@ def items_of(task: str, records: list[FileRecord], shown: str, examples: Example
 def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
     for key in ("id", "ind", "idx", "pairID", "index"):
-        own = row.get(key)
+        value = row.get(key)
         if (
-            isinstance(own, str | int)
-            and not isinstance(own, bool)
-            and re.fullmatch(r"[\w.#-]{1,80}", str(own))
+            isinstance(value, str | int)
+            and not isinstance(value, bool)
+            and re.fullmatch(r"[\w.#-]{1,80}", str(value))
         ):
-            return f"{task}-{own}"
+            return f"{task}-{value}"
     return f"{subject or task}-{number}"
 
 
@@ -140,7 +140,7 @@ def _rows(task: str, path: Path, many: bool) -> list[FileRecord]:
     elif suffix == ".tsv":
         records = _tsv(task, path)
     elif task == "wikitext" and suffix in ("", ".txt", ".text", ".raw", ".tokens"):
-        records = [(f"page {n}", {"page": page}) for n, page in enumerate(pages_of(_whole_text(path)), 1)]
+        records = [(f"page {n}", {"page": page}) for n, page in enumerate(pages_of(_read_text(path)), 1)]
     else:
         records = records_of(path)
         if (
@@ -163,7 +163,7 @@ def _blank(row: object) -> bool:
     return isinstance(row, dict) and isinstance(row.get("text"), str) and not row["text"].strip()
 
 
-def _whole_text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         blob = path.read_bytes()
     except OSError as error:
@@ -186,7 +186,7 @@ def _cells(path: Path, text: str, **shape: Any) -> list[list[str]]:
 
 def _mmlu_table(path: Path) -> list[FileRecord]:
     """The authors' CSV (no header: question, four choices, letter) or one with a header."""
-    table = _cells(path, _whole_text(path))
+    table = _cells(path, _read_text(path))
     header = [cell.strip().lower() for cell in table[0]] if table else []
     names = list(MMLU_COLUMNS)
     if "question" in header and "answer" in header:
@@ -205,7 +205,7 @@ def _mmlu_table(path: Path) -> list[FileRecord]:
 
 def _tsv(task: str, path: Path) -> list[FileRecord]:
     """GLUE's own files: cells parted by tabs, quotation marks mean nothing, CoLA without a header."""
-    table = _cells(path, _whole_text(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    table = _cells(path, _read_text(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     if not table:
         return []
     headless = task == "cola" and len(table[0]) == len(COLA_COLUMNS) and table[0][1] in ("0", "1")

@@ -50,7 +50,7 @@ def load(name_or_path: str, limit: int = 0) -> Suite:
     if not name or "\0" in name:
         raise LabError(f"No suite was named; known: {', '.join(_all_names())}, or the path of a file.")
     if name in BUNDLED:
-        return _bundled(name, limit)
+        return _limited(_read_bundled(name), limit)
     found = _NAMED.match(name)
     if found and found[1] in standard_sources():
         return _standard(found[1], found[2], found[3], limit)
@@ -81,18 +81,15 @@ def standard_sources() -> dict[str, BenchmarkSource]:
 
 
 @cache
-def _whole(name: str) -> Suite:
+def _read_bundled(name: str) -> Suite:
     with resources.as_file(resources.files("tui_lab.retention") / "suites" / f"{name}.jsonl") as path:
         return custom.read(path, shown=f"The bundled suite {name}")
 
 
-def _bundled(name: str, limit: int) -> Suite:
-    return _limited(_whole(name), limit)
-
-
 def _bundled_info() -> list[SuiteInfo]:
     return [
-        _info(suite, name=suite.name, bundled=True, items=len(suite.items)) for suite in map(_whole, BUNDLED)
+        _info(suite, name=suite.name, bundled=True, items=len(suite.items))
+        for suite in map(_read_bundled, BUNDLED)
     ]
 
 
