@@ -3,8 +3,6 @@ never shown by colour alone."""
 
 from __future__ import annotations
 
-from typing import Any
-
 VERDICTS: dict[str, tuple[str, str]] = {
     "green": ("✓", "kept"),
     "amber": ("~", "undecided"),
@@ -13,7 +11,6 @@ VERDICTS: dict[str, tuple[str, str]] = {
 }
 
 
-def verdict_label(verdict: Any) -> str:
+def verdict_label(verdict: str) -> str:
     """Glyph and word; for a verdict of a newer version its own name."""
-    name = str(verdict)
-    return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))
+    return " ".join(VERDICTS.get(verdict, (verdict.replace("_", " "),)))
