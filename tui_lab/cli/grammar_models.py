@@ -131,7 +131,7 @@ A run stores its results in its own folder.""",
 def _add_strength(commands: CommandGroup) -> None:
     strength = commands.add(
         "strength",
-        "compare what a run gained and kept at several strengths of its adapter",
+        "compare gain and retention of a run at several strengths of its adapter",
         runs=True,
         examples="""  tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite
   tui-lab strength latest --strengths 0.5,0.7 --keep 0.97

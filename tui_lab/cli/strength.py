@@ -1,4 +1,4 @@
-"""``tui-lab strength``: what a run gained and kept at several strengths of its adapter, the recommended
+"""``tui-lab strength``: gain and retention of a run at several strengths of its adapter, the recommended
 strength, and saving the adapter at one."""
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def _strengths(text: str) -> tuple[float, ...]:
 
 def _print_curve(curve: StrengthCurve) -> None:
     metric, suite = sanitize(curve.acquisition_metric or "new task"), sanitize(curve.suite)
-    print(f"strength  {metric:>{_BAR + 7}}  {'kept':>{_BAR + 7}} of {suite}, {curve.n:,} items")
+    print(f"strength  {metric:>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
     best = curve.recommended.strength
     for point in curve.points:
-        kept = point.retention
+        retention = point.retention
         mark = "  ← recommended" if point.strength == best else ""
         print(
             f"{point.strength:8.2f}  {_bar(point.acquisition)}  "
-            f"{_bar(kept.value)} ({format.decimal(kept.low)} to {format.decimal(kept.high)})  "
+            f"{_bar(retention.value)} ({format.decimal(retention.low)} to {format.decimal(retention.high)})  "
             f"{sanitize(verdicts.verdict_label(point.verdict))}{mark}"
         )
     reason = sanitize(curve.recommended.reason)
