@@ -228,7 +228,7 @@ def test_damaged_files_are_named_and_the_rest_is_reported() -> None:
         )
     found = content.read(run)
     written_json = text_of(found, "result")
-    for name in ("recipe.toml", "everyday.json", "strength.json"):
+    for name in ("recipe.toml", "everyday.json", "strength.json", "events.jsonl, line "):
         assert name in written_json
     assert (
         found.recipe is None and found.command == "" and "no command can be given" in text_of(found, "repeat")
