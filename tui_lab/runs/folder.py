@@ -192,7 +192,7 @@ def open_run(name: str, directory: Path | None = None) -> Run:
     if not runs:
         raise LabError(f"run {name!r}: there are no runs in {where} yet; `tui-lab train` starts one")
     none = f"there is none of that name in {where}; `tui-lab runs` lists them"
-    return Run(runs_folder(directory) / matching_id(name, [run.id for run in runs], f"run {name!r}", none))
+    return Run(runs_folder(directory) / matching_id(name, [run.id for run in runs], "run", none))
 
 
 def matching_id(name: str, ids: Sequence[str], subject: str, none: str) -> str:
@@ -202,9 +202,9 @@ def matching_id(name: str, ids: Sequence[str], subject: str, none: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise LabError(f"{subject}: {none}")
+        raise LabError(f"{subject} {name!r}: {none}")
     some = ", ".join(found[:4])
-    raise LabError(f"{subject} could be any of {len(found)}: {some}; give more of the name")
+    raise LabError(f"{subject} {name!r} could be any of {len(found)}: {some}; give more of the name")
 
 
 class RunLock:

@@ -405,7 +405,7 @@ def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
     if not ids:
         raise LabError(f"sweep {name!r}: there are no sweeps yet; `tui-lab train --sweep KEY=V,V` makes one")
     none = f"there is none of that name; there are {', '.join(ids[:4])}"
-    found = ids[0] if name == "latest" else matching_id(name, ids, f"sweep {name!r}", none)
+    found = ids[0] if name == "latest" else matching_id(name, ids, "sweep", none)
     return sorted((run for run in every if run.sweep == found), key=lambda s: s.sweep_number)
 
 

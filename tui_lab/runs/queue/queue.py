@@ -226,8 +226,8 @@ def add(
 def find(name: str, directory: Path | None = None) -> QueueItem:
     """An item by its run's id or an unambiguous part of it. Raises LabError."""
     every = {item.run.id: item for item in items(directory)}
-    none = f"there is no run {name!r} in it; `tui-lab queue list` lists the runs"
-    return every[folder.matching_id(name, list(every), "queue", none)]
+    none = "there is none of that name in the queue; `tui-lab queue list` lists the runs"
+    return every[folder.matching_id(name, list(every), "run", none)]
 
 
 def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:
