@@ -134,7 +134,7 @@ def test_items_are_found_by_part_of_their_name(two: list[Run], tmp_path: Path) -
     assert queue.find(two[0].id[-4:], tmp_path).run.id == two[0].id
     with pytest.raises(LabError, match="could be any of 2"):
         queue.find("pocket", tmp_path)
-    with pytest.raises(LabError, match="there is no run 'nope'"):
+    with pytest.raises(LabError, match="run 'nope': there is none of that name"):
         queue.find("nope", tmp_path)
 
 
