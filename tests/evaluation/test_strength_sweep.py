@@ -20,12 +20,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, from_plain, to_json
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
-from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, StrengthCurve, SweepRequest
+from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.scoring import score as scoring
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.retention.strength import AdapterScale
 from tui_lab.runs import folder as runs
 
