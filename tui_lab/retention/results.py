@@ -385,7 +385,7 @@ def read_object(path: Path) -> dict[str, object]:
     except (ValueError, RecursionError):
         raise LabError(f"{shown} is damaged: it is not valid JSON; measure again") from None
     if not isinstance(value, dict):
-        raise LabError(f"{shown} is no retention result; measure again")
+        raise LabError(f"{shown} is no retention result of this version of the lab; measure again")
     return value
 
 
