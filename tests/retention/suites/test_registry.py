@@ -83,7 +83,7 @@ def test_a_header_names_the_suite_and_its_kind(tmp_path: Path) -> None:
         ({"question": "Who?", "choices": ["a", "b"], "answer": -1}, "counted from 0"),
         ({"question": "Who?", "choices": ["x", "y"], "answer": "z"}, "none of the choices"),
         ({"question": "Who?", "choices": ["x", "y"], "answer": True}, "bool"),
-        ({"question": "Who?", "choices": ["x", "x"], "answer": 0}, "stands twice"),
+        ({"question": "Who?", "choices": ["x", "x"], "answer": 0}, "occurs twice"),
         ({"question": "Who?", "choices": ["x", ""], "answer": 0}, "empty"),
         ({"question": "Who?", "choices": "xy", "answer": 0}, "not a list"),
         ({"question": "  ", "choices": ["x", "y"], "answer": 0}, "question is empty"),
