@@ -81,7 +81,7 @@ def test_people_get_a_table(
     words = ["retention", "--adapter", str(adapter), "--model", "pocket", "--limit", "40"]
     assert main.main(words) == 0
     shown = capsys.readouterr()
-    assert "Everyday knowledge" in shown.out and "kept above chance" in shown.out
+    assert "Everyday knowledge" in shown.out and "retention above chance" in shown.out
     assert "~ undecided" in shown.out, "four items a category; said as the lab says it"
     assert "not rehearsed (animals, work)" in shown.out and "forgotten (" in shown.out
     assert "everyday: tuned" in shown.err and "everyday: base" in shown.err

@@ -14,16 +14,11 @@ from transformers import AutoModelForCausalLM
 from tests.decoding.test_adapters import adapter_folder
 from tui_lab.cli import jobs, main, options, strength
 from tui_lab.core.records import from_plain
-from tui_lab.evaluation.records import (
-    Recommendation,
-    SavedStrength,
-    StrengthCurve,
-    StrengthPoint,
-    SweepRequest,
-)
+from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.stored import Recommendation, StrengthCurve, StrengthPoint
 from tui_lab.runs import folder
 
 pytestmark = pytest.mark.skipif(

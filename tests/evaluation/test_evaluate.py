@@ -100,7 +100,7 @@ def test_a_run_against_its_base(run: runs.Run, adapters: dict[str, Path], loads:
     assert to_json(again.acquisition) == to_json(found.acquisition)
 
 
-def test_a_baseline_is_computed_once_and_by_whom_it_is(
+def test_a_baseline_is_computed_once_for_each_load_configuration(
     runs_dir: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [first] = ask().suites
@@ -134,7 +134,7 @@ def test_a_run_is_measured_as_it_was_trained(runs_dir: Path, adapters: dict[str,
     assert other.quantization == "none" and "measured again" in other.warnings[0]
 
 
-def test_data_that_have_gone_cost_only_what_they_held(
+def test_without_its_data_only_acquisition_is_missing(
     runs_dir: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
     made = runs.create(build({"model": "pocket", "data": str(tmp_path / "gone.jsonl")}), name="gone")
@@ -144,7 +144,7 @@ def test_data_that_have_gone_cost_only_what_they_held(
     assert any("gone.jsonl" in text for text in found.suites[0].warnings)
 
 
-def test_a_run_that_saved_nothing_yet(runs_dir: Path) -> None:
+def test_a_run_without_saved_weights_is_refused(runs_dir: Path) -> None:
     made = runs.create(build({"model": "pocket", "data": "support"}), name="empty")
     with pytest.raises(LabError, match="saved no adapter"):
         ask(run=made.id)
@@ -152,7 +152,7 @@ def test_a_run_that_saved_nothing_yet(runs_dir: Path) -> None:
         ask(run="no-such-run")
 
 
-def test_a_model_saved_again_is_another(tmp_path: Path, runs_dir: Path, loads: list[str]) -> None:
+def test_a_model_saved_again_is_scored_again(tmp_path: Path, runs_dir: Path, loads: list[str]) -> None:
     place = tmp_path / "model"
     shutil.copytree(MODEL_DIR, place)
     ask(model=str(place))
@@ -163,7 +163,7 @@ def test_a_model_saved_again_is_another(tmp_path: Path, runs_dir: Path, loads: l
     assert len(loads) == 2
 
 
-def test_whole_weights_are_loaded_when_the_base_has_gone(runs_dir: Path, loads: list[str]) -> None:
+def test_full_weights_and_their_base_are_loaded_in_turn(runs_dir: Path, loads: list[str]) -> None:
     made = runs.create(build({"model": "pocket", "data": "support", "method": "full"}), name="whole")
     shutil.copytree(MODEL_DIR, made.model_path)
     [result] = ask(run=made.id, acquisition=False).suites
@@ -178,7 +178,7 @@ def test_whole_weights_are_loaded_when_the_base_has_gone(runs_dir: Path, loads: 
 
 
 @pytest.mark.parametrize("side", ["base", "tuned"])
-def test_interrupted_it_goes_on_where_it_stopped(
+def test_an_interrupted_evaluation_continues_at_the_item(
     side: str, run: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ask(run=run.id).suites[0]
@@ -230,7 +230,7 @@ def _identity() -> str:
     return score_cache.identity(str(MODEL_DIR))
 
 
-def test_a_run_by_other_names(run: runs.Run, tmp_path: Path, loads: list[str]) -> None:
+def test_a_run_is_found_by_path_and_as_model(run: runs.Run, tmp_path: Path, loads: list[str]) -> None:
     place = run.path / "retention" / "everyday.json"
     for names in (
         {"adapter": run.id},
@@ -249,7 +249,7 @@ def test_a_run_by_other_names(run: runs.Run, tmp_path: Path, loads: list[str]) -
     assert result.model == str(other) and not place.exists(), "on another base it is not the run's result"
 
 
-def test_a_part_does_not_take_the_place_of_the_whole(run: runs.Run) -> None:
+def test_a_limited_result_does_not_replace_a_larger_one(run: runs.Run) -> None:
     ask(run=run.id, limit=30, acquisition=False)
     ask(run=run.id, limit=10, acquisition=False)
     assert results.read(run.path / "retention" / "everyday.json").n == 30
@@ -279,7 +279,7 @@ def test_an_adapter_folder_and_several_suites(
         ({"suites": ["everyday"], "quantization": "q4"}, "quantization is auto"),
     ],
 )
-def test_impossible_requests(request_: dict[str, Any], part: str) -> None:
+def test_invalid_requests_are_refused_with_a_sentence(request_: dict[str, Any], part: str) -> None:
     with pytest.raises(LabError, match=part):
         read_request(request_)
 
@@ -289,7 +289,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert read_request({"suites": ["everyday", "format", "everyday"], "colour": 1}) == wanted
 
 
-def test_names_of_files() -> None:
+def test_suite_names_become_file_names() -> None:
     assert file_stem("mmlu@5") == "mmlu@5" and file_stem("../a b") == "a-b"
     assert file_stem("strength") == "strength-suite" and file_stem("…") == "suite"
 

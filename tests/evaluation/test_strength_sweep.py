@@ -20,12 +20,13 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.records import from_json, from_plain, to_json
 from tui_lab.decoding.adapters import load_peft_model
 from tui_lab.evaluation import evaluate, score_cache, strength_sweep
-from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, StrengthCurve, SweepRequest
+from tui_lab.evaluation.records import EvaluationRequest, SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
 from tui_lab.models.loading import ModelSource, Precision, load_model
 from tui_lab.pocket import MODEL_DIR
 from tui_lab.recipes.recipe import build
 from tui_lab.retention.scoring import score as scoring
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.retention.strength import AdapterScale
 from tui_lab.runs import folder as runs
 
@@ -82,7 +83,7 @@ def pocket() -> Any:
     return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32, use_safetensors=True).eval()
 
 
-def test_its_ends_are_what_an_evaluation_says(run: runs.Run) -> None:
+def test_strengths_0_and_1_equal_an_evaluation(run: runs.Run) -> None:
     curve = sweep(run)
     [zero, half, one] = curve.points
     assert [point.strength for point in curve.points] == [0.0, 0.5, 1.0]
@@ -103,7 +104,7 @@ def test_its_ends_are_what_an_evaluation_says(run: runs.Run) -> None:
     assert stat.S_IMODE(written.parent.stat().st_mode) == 0o700
 
 
-def test_strengths_that_are_known_are_not_measured_again(run: runs.Run, scored: list[int]) -> None:
+def test_known_strengths_are_not_measured_again(run: runs.Run, scored: list[int]) -> None:
     first = sweep(run)
     assert scored == [ITEMS] * 3
     assert sweep(run) == first and scored == [ITEMS] * 3
@@ -116,7 +117,7 @@ def test_strengths_that_are_known_are_not_measured_again(run: runs.Run, scored: 
     assert [point.strength for point in other.points] == [0.0, 1.0]
 
 
-def test_an_interrupted_sweep_goes_on_at_the_item(
+def test_an_interrupted_sweep_continues_at_the_item(
     run: runs.Run, scored: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add, left = score_cache.ScoreFile.add, [ITEMS + 5]
@@ -138,7 +139,7 @@ def test_an_interrupted_sweep_goes_on_at_the_item(
     assert sweep(run) == found, "in parts it comes to what it comes to in one go"
 
 
-def test_other_weights_are_measured_anew(run: runs.Run, scored: list[int]) -> None:
+def test_changed_weights_are_measured_again(run: runs.Run, scored: list[int]) -> None:
     before = sweep(run, strengths=[1.0])
     path = run.adapter_path / "adapter_model.safetensors"
     save_file({name: 3 * value for name, value in load_file(path).items()}, path, {"format": "pt"})
@@ -147,7 +148,7 @@ def test_other_weights_are_measured_anew(run: runs.Run, scored: list[int]) -> No
     assert after.weights != before.weights
 
 
-def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
+def test_plain_peft_loads_a_saved_strength(run: runs.Run) -> None:
     assert handle(run=run.id, save=0.6) == SavedStrength("adapter-strength-0.60")
     place = run.path / "adapter-strength-0.60"
     loaded = logits(peft.PeftModel.from_pretrained(pocket(), str(place)).eval())
@@ -165,7 +166,7 @@ def test_saved_it_is_what_plain_peft_loads(run: runs.Run) -> None:
     assert handle(run=run.id, save=0.625).saved.endswith("-0.625")
 
 
-def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[str, Path]) -> None:
+def test_strength_0_on_a_4_bit_base_equals_the_base(adapters: dict[str, Path]) -> None:
     base = load_model(ModelSource(str(MODEL_DIR)), Precision(four_bit=True), device="cpu")
     alone = logits(base)
     tuned = load_peft_model(base, adapters["own"], "own")
@@ -176,7 +177,7 @@ def test_on_a_base_in_4_bits_nothing_of_an_adapter_is_that_base(adapters: dict[s
     assert torch.equal(logits(tuned), whole) and (whole - alone).abs().max() > 0.1
 
 
-def test_whole_weights_are_interpolated(run: runs.Run) -> None:
+def test_a_full_model_is_interpolated_with_its_base(run: runs.Run) -> None:
     shutil.rmtree(run.adapter_path)
     tuned, base = pocket(), pocket()
     torch.manual_seed(2)
@@ -206,7 +207,9 @@ def changed(run: runs.Run, **config: Any) -> None:
         ({"peft_type": "PREFIX_TUNING"}, "virtual tokens"),
     ],
 )
-def test_what_is_not_exact_is_refused(run: runs.Run, config: dict[str, Any], reason: str) -> None:
+def test_an_adapter_that_cannot_be_scaled_is_refused(
+    run: runs.Run, config: dict[str, Any], reason: str
+) -> None:
     changed(run, **config)
     with pytest.raises(LabError, match=f"cannot be changed: .*{reason}"):
         sweep(run)
@@ -259,12 +262,12 @@ def test_runs_that_cannot_be_swept(run: runs.Run, adapters: dict[str, Path]) -> 
         {"run": "x", "save": "half"},
     ],
 )
-def test_requests_that_mean_nothing(fields: dict[str, Any], runs_dir: Path) -> None:
+def test_invalid_sweep_requests_are_refused(fields: dict[str, Any], runs_dir: Path) -> None:
     with pytest.raises(LabError):
         handle(**fields)
 
 
-def test_marks_that_are_damaged_are_measured_again(run: runs.Run) -> None:
+def test_damaged_answer_scores_are_measured_again(run: runs.Run) -> None:
     found = sweep(run, strengths=[1.0])
     for damage in ("[1]", '{"a": ["x"]}'):
         (run.path / "retention" / "strength" / "marks.json").write_text(damage)

@@ -98,7 +98,7 @@ PLAIN = Reader(html(sample("x")))
 
 @given(texts)
 @example("\ud800")
-def test_text_adds_no_element_to_the_html(text: str) -> None:
+def test_text_cannot_add_elements_to_the_html(text: str) -> None:
     page = html(sample(text))
     found = Reader(page)
     assert found.tags == PLAIN.tags and found.links == PLAIN.links == ["#one"] and not found.other
@@ -184,14 +184,14 @@ def test_cells_of_a_markdown_table_stay_separate(text: str) -> None:
 
 
 @given(texts)
-def test_no_text_closes_its_fence(text: str) -> None:
+def test_text_cannot_close_its_fence(text: str) -> None:
     tokens = parsed(f"{fenced(text)}\n\nafter\n")
     assert [token.type for token in tokens][:2] == ["fence", "paragraph_open"]
     assert tokens[0].content == sanitize(text, keep_newlines=True) + "\n"
 
 
 @given(texts.filter(lambda text: text.strip() != ""))
-def test_text_adds_no_element_to_the_markdown(text: str) -> None:
+def test_text_cannot_add_elements_to_the_markdown(text: str) -> None:
     wanted = shape(parsed(markdown(sample("x"))))
     shown = sanitize(text)
     if shown.strip():
@@ -269,5 +269,5 @@ def test_thinning_keeps_extremes_ends_and_gaps(ys: list[float], most: int) -> No
         assert points[-1] == (len(ys) - 1, ys[-1]) and len(points) <= most + 1
 
 
-def test_some_takes_the_ends_and_evenly_between() -> None:
+def test_some_selects_ends_and_evenly_spaced_values() -> None:
     assert some(list(range(100)), 4) == [0, 33, 66, 99] and some([1, 2], 5) == [1, 2]

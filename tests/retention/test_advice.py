@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from tui_lab.retention.advice import AdviceFacts, advise
+from tui_lab.retention.advice import AdviceInput, advise
 
 LEARN_MORE = "Double the rank, train longer, or raise the learning rate (to 5e-4)"
-RED = AdviceFacts(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
+RED = AdviceInput(verdict="red", method="full", learning_rate=2e-3, gained=0.8)
 
 
-def actions(facts: AdviceFacts) -> list[str]:
-    return [each.action for each in advise(facts)]
+def actions(run: AdviceInput) -> list[str]:
+    return [each.action for each in advise(run)]
 
 
 def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
@@ -26,7 +26,7 @@ def test_a_red_run_is_given_the_cheapest_remedy_first() -> None:
     ]
 
 
-def test_what_was_done_is_not_advised_again() -> None:
+def test_measures_already_taken_are_not_advised() -> None:
     done = replace(RED, strength_tried=True, strength=0.6, replay_fraction=0.25, kl_weight=0.2, method="lora")
     assert actions(done) == ["Save strength 0.6", "Halve the learning rate, to 1.0e-3"]
     assert "Raise replay_fraction to 0.25" in actions(replace(RED, replay_fraction=0.1))
@@ -35,11 +35,11 @@ def test_what_was_done_is_not_advised_again() -> None:
     assert not any("trength" in each for each in actions(none_keeps))
 
 
-def test_an_undecided_run_is_measured_again_when_nothing_cheaper_is_left() -> None:
-    assert actions(AdviceFacts(verdict="amber"))[-1] == "Measure more items, or also another suite"
+def test_an_undecided_run_needs_more_items_when_no_cheaper_advice_applies() -> None:
+    assert actions(AdviceInput(verdict="amber"))[-1] == "Measure more items, or also another suite"
 
 
-def test_memorising_and_the_worst_category_are_named() -> None:
+def test_memorising_and_the_worst_category_appear_in_the_advice() -> None:
     found = advise(replace(RED, losses=(0.5, 0.7), worst_category="animals", worst_lost=12))
     assert any("0.5 on training rows, 0.7 on validation rows" in each.reason for each in found)
     assert "Train for fewer steps" not in actions(replace(RED, losses=(0.5, 0.54)))
@@ -48,16 +48,16 @@ def test_memorising_and_the_worst_category_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "first"),
+    ("run", "first"),
     [
-        (AdviceFacts(), "Measure retention"),
-        (AdviceFacts(verdict="cannot_tell"), "Use a suite that the base model can solve"),
-        (AdviceFacts(verdict="green", gained=0.7), "Use this run"),
-        (AdviceFacts(verdict="green"), "Use this run"),
-        (AdviceFacts(verdict="green", gained=0.01), LEARN_MORE),
-        (AdviceFacts(verdict="amber"), "Sweep the strength"),
+        (AdviceInput(), "Measure retention"),
+        (AdviceInput(verdict="cannot_tell"), "Use a suite that the base model can solve"),
+        (AdviceInput(verdict="green", gained=0.7), "Use this run"),
+        (AdviceInput(verdict="green"), "Use this run"),
+        (AdviceInput(verdict="green", gained=0.01), LEARN_MORE),
+        (AdviceInput(verdict="amber"), "Sweep the strength"),
     ],
 )
-def test_the_first_thing_to_do(facts: AdviceFacts, first: str) -> None:
-    assert actions(facts)[0] == first
-    assert all(each.reason for each in advise(facts))
+def test_the_first_advice(run: AdviceInput, first: str) -> None:
+    assert actions(run)[0] == first
+    assert all(each.reason for each in advise(run))

@@ -74,15 +74,15 @@ def generator(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize(("vocabulary", "top"), [(40, 4), (300, 64), (2000, 64)])
 def test_the_estimate_is_unbiased(vocabulary: int, top: int) -> None:
-    """The mean over many draws of the tail lies within four standard errors of the exact KL; the kept top
+    """The mean over many draws of the tail lies within four standard errors of the exact KL; the stored top
     alone does not."""
     torch.manual_seed(vocabulary)
     base = torch.randn(1, vocabulary) * 1.5
     now = base + torch.randn(1, vocabulary)
     exact = float(exact_kl(base, now))
     many = 4000
-    kept = kl.summarize(base.expand(many, -1), generator(0), top=top)
-    estimates = kl.estimate_kl(kept, now.expand(many, -1))
+    summary = kl.summarize(base.expand(many, -1), generator(0), top=top)
+    estimates = kl.estimate_kl(summary, now.expand(many, -1))
     error = float(estimates.std() / math.sqrt(many))
     assert abs(float(estimates.mean()) - exact) < 4 * error + 1e-6
     p, q = base[0].double().log_softmax(-1), now[0].double().log_softmax(-1)
@@ -102,33 +102,33 @@ def test_the_estimate_is_a_number_that_is_zero_for_the_same_logits(
 ) -> None:
     torch.manual_seed(seed)
     base = torch.randn(3, vocabulary) * spread
-    kept = kl.summarize(base, generator(seed))
-    assert torch.allclose(kl.estimate_kl(kept, base), torch.zeros(3, dtype=torch.float64), atol=1e-5)
+    summary = kl.summarize(base, generator(seed))
+    assert torch.allclose(kl.estimate_kl(summary, base), torch.zeros(3, dtype=torch.float64), atol=1e-5)
     now = base + torch.randn(3, vocabulary) * change
-    estimate, exact = kl.estimate_kl(kept, now), exact_kl(base, now)
+    estimate, exact = kl.estimate_kl(summary, now), exact_kl(base, now)
     assert torch.isfinite(estimate).all() and (estimate > -1e-5).all()
-    if vocabulary <= kl.TOP:  # everything is kept
+    if vocabulary <= kl.TOP:  # everything is stored
         assert torch.allclose(estimate, exact, atol=1e-4, rtol=1e-4)
 
 
-def test_probabilities_of_zero_and_certainty_are_survived() -> None:
+def test_kl_is_finite_for_probabilities_of_zero_and_one() -> None:
     base = torch.zeros(2, 100)
     base[:, 1:] = -math.inf  # one token has everything
     base[1, 1] = 0.0
-    kept = kl.summarize(base, generator(0))
+    summary = kl.summarize(base, generator(0))
     now = torch.randn(2, 100)
-    assert torch.allclose(kl.estimate_kl(kept, now), exact_kl(base, now), atol=1e-5)
+    assert torch.allclose(kl.estimate_kl(summary, now), exact_kl(base, now), atol=1e-5)
 
 
-def test_constants_added_to_logits_change_nothing() -> None:
+def test_kl_does_not_depend_on_constants_added_to_logits() -> None:
     base, now = torch.randn(4, 500), torch.randn(4, 500)
-    kept = kl.summarize(base, generator(3))
-    assert torch.allclose(kl.estimate_kl(kept, now), kl.estimate_kl(kept, now + 7.5), atol=1e-5)
+    summary = kl.summarize(base, generator(3))
+    assert torch.allclose(kl.estimate_kl(summary, now), kl.estimate_kl(summary, now + 7.5), atol=1e-5)
 
 
-def test_what_is_kept_is_small() -> None:
-    kept = kl.summarize(torch.randn(10, 1000), generator(0))
-    assert sum(t.numel() * t.element_size() for t in kept.tensors().values()) == 10 * (72 * 8 + 4)
+def test_a_summary_takes_little_memory() -> None:
+    summary = kl.summarize(torch.randn(10, 1000), generator(0))
+    assert sum(t.numel() * t.element_size() for t in summary.tensors().values()) == 10 * (72 * 8 + 4)
 
 
 # --- models --------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_what_is_kept_is_small() -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "neox", "gemma", "phi"])
 @pytest.mark.parametrize("chunk", [3, 10_000])
-def test_logits_are_those_of_each_sequence_alone(
+def test_logits_equal_those_of_separate_sequences(
     kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kl, "MAX_LOGITS", chunk * VOCABULARY)
@@ -150,10 +150,10 @@ def test_logits_are_those_of_each_sequence_alone(
 
 
 @pytest.mark.parametrize("kind", ["llama", "neox", "gemma", "phi"])
-def test_the_distance_of_models(kind: str) -> None:
+def test_kl_between_models(kind: str) -> None:
     model = models(kind)
     base = kl.record_base(model, SEQUENCES, seed=5)
-    assert base.tokens == sum(map(len, SEQUENCES)) == len(base.kept.top_ids)
+    assert base.tokens == sum(map(len, SEQUENCES)) == len(base.distribution.top_ids)
     assert kl.kl_by_sequence(model, base) == pytest.approx([0.0] * len(SEQUENCES), abs=1e-6)
     other = moved(model, 0.05)
     exact = exact_kl_by_sequence(other, model, SEQUENCES)
@@ -172,7 +172,7 @@ def test_the_distance_of_models(kind: str) -> None:
     texts = [list(one) for one in part.sequences]
     values = torch.cat(
         [
-            kl.estimate_kl(base.kept.part(at, at + size), logits)
+            kl.estimate_kl(base.distribution.part(at, at + size), logits)
             for at, size, logits in zip(
                 (0, 7, 9),
                 (4, 2, 4),
@@ -186,7 +186,7 @@ def test_the_distance_of_models(kind: str) -> None:
     )
 
 
-def test_adapters_are_measured_and_leave_no_trace() -> None:
+def test_measuring_an_adapter_does_not_change_the_model() -> None:
     import peft
 
     model = models("llama")
@@ -208,7 +208,7 @@ def test_adapters_are_measured_and_leave_no_trace() -> None:
         assert kl.kl_by_sequence(tuned, base) == pytest.approx([0.0] * len(SEQUENCES), abs=1e-6)
 
 
-def test_virtual_tokens_are_part_of_what_is_measured() -> None:
+def test_virtual_tokens_are_measured() -> None:
     import peft
 
     model = models("llama")
@@ -223,7 +223,7 @@ def test_virtual_tokens_are_part_of_what_is_measured() -> None:
     assert torch.allclose(logits, whole, atol=1e-5)
 
 
-def test_diverged_models_are_not_a_number() -> None:
+def test_kl_of_a_diverged_model_is_nan() -> None:
     model = models("llama")
     base = kl.record_base(model, SEQUENCES, seed=0)
     with torch.no_grad():
@@ -231,7 +231,7 @@ def test_diverged_models_are_not_a_number() -> None:
     assert all(math.isnan(value) for value in kl.kl_by_sequence(model, base))
 
 
-def test_two_measurements_side_by_side_leave_gradients_as_they_were() -> None:
+def test_interleaved_measurements_do_not_change_gradients() -> None:
     base = models("llama")
     exact_kl_by_sequence(moved(models("llama"), 0.1), base, SEQUENCES)
     assert torch.is_grad_enabled()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import to_json
 from tui_lab.retention import results
 from tui_lab.retention.results import MeasurementInfo
 from tui_lab.retention.scoring.metrics import ItemScore, choice_score, document_score
@@ -74,7 +75,7 @@ def test_a_hand_worked_case() -> None:
     assert result.warnings == ["said"] and result.model == "pocket" and result.seconds == 1.5
 
 
-def test_a_base_at_chance_cannot_tell() -> None:
+def test_a_base_at_chance_gives_the_verdict_cannot_tell() -> None:
     suite = suite_of(100)
     right = [at % 4 == 0 for at in range(100)]
     compared = results.build(suite, INFO, scores(suite, right), scores(suite, right)).comparison
@@ -89,7 +90,7 @@ def test_without_an_adapter_there_is_nothing_to_compare() -> None:
     assert result.categories == {} and result.items[0].tuned is None
 
 
-def test_perplexity_is_kept_by_tokens() -> None:
+def test_perplexity_retention_is_weighted_by_tokens() -> None:
     items = tuple(Item(f"d{at}", "", ("some words here",), ()) for at in range(30))
     sha = fingerprint("perplexity", "perplexity", items)
     suite = Suite("text", "1", "", "", "perplexity", "perplexity", items, None, "", "", sha)
@@ -116,7 +117,7 @@ def test_every_metric_is_compared(metric: str, choices: int) -> None:
         assert kept.value == pytest.approx(compared.post / compared.pre)
 
 
-def test_what_was_cut_and_what_is_no_number_is_said() -> None:
+def test_truncated_items_and_non_finite_scores_are_warned_about() -> None:
     suite = suite_of(4)
     found = scores(suite, [True] * 4)
     found[1] = replace(found[1], extra={"cut": 12})
@@ -126,13 +127,13 @@ def test_what_was_cut_and_what_is_no_number_is_said() -> None:
     assert "not finite" in said[1]
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_results_round_trip_through_json(tmp_path: Path) -> None:
     suite = suite_of(20)
     found = scores(suite, [at % 4 == 0 for at in range(20)])
     found[3] = choice_score(suite.items[3], [-math.inf, math.nan, -1.0, -2.0], [1] * 4, 0)
     result = results.build(suite, INFO, found, found)
     path = tmp_path / "own.json"
-    path.write_text(results.text_of(result))
+    path.write_text(to_json(result))
     json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON
     again = results.read(path)
     assert repr(again) == repr(result)  # nan is not equal to itself, its text is
@@ -158,12 +159,12 @@ def test_damaged_files_are_one_sentence(text: str, part: str, tmp_path: Path) ->
 
 
 @given(st.data())
-def test_any_damage_is_a_sentence_or_an_object(data: st.DataObject) -> None:
+def test_any_damaged_file_raises_lab_error_or_is_read(data: st.DataObject) -> None:
     import tempfile
 
     suite = suite_of(2)
     found = scores(suite, [True, False])
-    text = results.text_of(results.build(suite, INFO, found, found))
+    text = to_json(results.build(suite, INFO, found, found))
     at = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(at, min(len(text), at + 40)))
     damaged = text[:at] + data.draw(st.sampled_from(["", "null", "7", '"x"', "{}", "[]"])) + text[end:]
@@ -176,7 +177,7 @@ def test_any_damage_is_a_sentence_or_an_object(data: st.DataObject) -> None:
             assert "\n" not in str(error)
 
 
-def test_scores_go_to_lines_and_back() -> None:
+def test_scores_round_trip_through_lines() -> None:
     suite = suite_of(2)
     one, other = scores(suite, [True, False])
     lines = [json.loads(json.dumps(results.score_record(score))) for score in (one, other)]

@@ -15,7 +15,7 @@ from tui_lab.retention.statistics import Paired
 counts = st.integers(0, 400)
 
 
-def test_pairs_are_counted_by_hand():
+def test_paired_counts_by_hand():
     p = statistics.paired([1, 1, 1, 0, 0, 1], [1, 0, 1, 1, 0, 0])
     assert p == Paired(n=6, a=2, b=2, c=1, d=1)
     assert (p.pre, p.post) == (4 / 6, 3 / 6)
@@ -35,7 +35,7 @@ def test_mcnemar_by_hand():
     assert statistics.mcnemar_exact(0, 0) == 1
 
 
-def test_mcnemar_is_the_binomial_test():
+def test_mcnemar_equals_scipys_binomial_test():
     scipy = pytest.importorskip("scipy.stats")
     draw = random.Random(4)
     for _ in range(60):
@@ -45,7 +45,7 @@ def test_mcnemar_is_the_binomial_test():
     assert statistics.mcnemar_exact(5_200, 4_800) == pytest.approx(scipy.binomtest(5_200, 10_000).pvalue)
 
 
-def test_items_needed_are_the_reference_figures():
+def test_items_needed_equals_reference_figures():
     # ψ .15, δ .05: 1.95996·√.15 = .75909; .84162·√.1475 = .32323; (1.08232/.05)² = 468.6
     assert statistics.items_needed(0.15, 0.05) == 469
     with pytest.raises(ValueError):
@@ -64,7 +64,7 @@ def test_bonett_price_by_hand():
     assert found.high == pytest.approx((172.144155 + 9.015) / (182.144155 - 6.727), abs=2e-4)
 
 
-def test_without_flips_bonett_price_is_its_closed_form():
+def test_without_flips_bonett_price_equals_its_closed_form():
     # b = c = 0: z² = z₀² · (a + 2) / (2(a + 1)); low = a / (a + z²), high its inverse
     z2 = 1.959963985**2 * 97 / (2 * 96)
     found = statistics.bonett_price(Paired(100, 95, 0, 0, 5))
@@ -109,7 +109,7 @@ def _simulate(chance, gains=(0.0, 0.01, 0.05)):
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.25])
-def test_the_interval_covers_and_has_a_width(chance):
+def test_intervals_cover_and_have_a_width(chance):
     rows = list(_simulate(chance))
     assert len(rows) > 80
     # 400 draws: three standard errors of a 95% coverage are 3.3 points, so the floor of each case is checked
@@ -122,7 +122,7 @@ def test_the_interval_covers_and_has_a_width(chance):
     assert numpy.mean([row[5] for row in rows]) <= 0.025
 
 
-def test_the_naive_rule_would_fail_this():
+def test_without_flips_the_interval_has_a_width():
     """The simulation can fail: the simple log interval has no width without flips."""
     p = Paired(100, 95, 0, 0, 5)
     assert math.sqrt((p.b + p.c) / ((p.a + p.b) * (p.a + p.c))) == 0
@@ -131,7 +131,7 @@ def test_the_naive_rule_would_fail_this():
 
 
 @given(counts, counts, counts, counts)
-def test_retention_is_ordered_and_wide(a, b, c, d):
+def test_retention_bounds_are_ordered_and_apart(a, b, c, d):
     p = Paired(a + b + c + d, a, b, c, d)
     found = statistics.retention(p)
     if a + b:
@@ -162,19 +162,19 @@ def test_difference_by_hand():
     assert found.high == pytest.approx(-6 / 102 + half)
 
 
-def test_chance_that_the_base_may_be_at_bounds_nothing():
+def test_a_base_near_chance_gives_an_unbounded_interval():
     near = statistics.retention_above_chance(Paired(100, 27, 0, 0, 73), 0.25)
     assert (near.low, near.high) == (-math.inf, math.inf)
     assert math.isnan(statistics.retention_above_chance(Paired(100, 25, 0, 0, 75), 0.25).value)
 
 
-def test_no_items_bound_nothing():
+def test_without_items_intervals_are_unbounded():
     none = statistics.paired([], [])
     for found in (statistics.retention(none), statistics.difference(none), statistics.wilson(0, 0)):
         assert math.isnan(found.value)
 
 
-def test_wilson_is_scipys():
+def test_wilson_equals_scipys_interval():
     scipy = pytest.importorskip("scipy.stats")
     for wins, n in ((0, 10), (3, 10), (10, 10), (57, 120)):
         theirs = scipy.binomtest(wins, n).proportion_ci(0.95, method="wilson")
@@ -182,7 +182,7 @@ def test_wilson_is_scipys():
         assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_students_t_is_scipys():
+def test_student_t_equals_scipys_quantile():
     scipy = pytest.importorskip("scipy.stats")
     for degrees in (1, 2, 3, 7, 30, 31, 500):
         for level in (0.8, 0.95, 0.99):
@@ -234,6 +234,6 @@ def test_retention_of_a_table_measure():
     assert silent.value == pytest.approx(-1)
 
 
-def test_scores_of_other_items_are_refused():
+def test_scores_of_different_lengths_are_refused():
     with pytest.raises(ValueError):
         statistics.bootstrap_ratio([0.5, 0.4], [0.5])

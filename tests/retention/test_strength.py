@@ -79,7 +79,7 @@ def at(folder: Path, strength: float, place: Path) -> Path:
     return place
 
 
-def test_turned_and_saved_it_is_the_base_plus_a_part_of_the_change(
+def test_a_scaled_and_a_saved_adapter_add_the_same_share_of_the_change(
     made: tuple[Any, Path], tmp_path: Path
 ) -> None:
     base, folder = made
@@ -96,7 +96,7 @@ def test_turned_and_saved_it_is_the_base_plus_a_part_of_the_change(
         assert near(logits(saved), logits(turned))
 
 
-def test_nothing_is_the_base_and_all_is_the_adapter_without_drift(made: tuple[Any, Path]) -> None:
+def test_strengths_0_and_1_are_exact_after_repeated_changes(made: tuple[Any, Path]) -> None:
     base, folder = made
     turned = peft_model(base, folder)
     whole, scale = logits(turned), AdapterScale(turned)
@@ -109,7 +109,7 @@ def test_nothing_is_the_base_and_all_is_the_adapter_without_drift(made: tuple[An
 
 
 @pytest.mark.parametrize("method", ["lora", "rslora"])
-def test_lora_as_pefts_own_scaling(method: str, tmp_path: Path) -> None:
+def test_lora_strength_equals_pefts_scaling(method: str, tmp_path: Path) -> None:
     base = tiny("llama", sharpness=2.0)
     config = config_of(method, "llama")
     config.lora_bias = False  # peft's scaling leaves the bias on B out of its sum
@@ -129,7 +129,7 @@ def test_lora_as_pefts_own_scaling(method: str, tmp_path: Path) -> None:
                 layer.set_scale("default", 1.0)
 
 
-def test_doras_change_is_not_proportional(tmp_path: Path) -> None:
+def test_the_change_of_dora_is_not_proportional(tmp_path: Path) -> None:
     base = tiny("llama", sharpness=2.0)
     folder = adapter_folder(base, config_of("dora", "llama"), tmp_path / "adapter")
     turned = peft_model(base, folder)
@@ -140,7 +140,7 @@ def test_doras_change_is_not_proportional(tmp_path: Path) -> None:
 # --- whole weights ------------------------------------------------------------------------------------
 
 
-def test_whole_weights() -> None:
+def test_full_weights_are_interpolated() -> None:
     base, tuned = tiny("llama", seed=1), tiny("llama", seed=2)
     whole, start = logits(tuned), dict(base.named_parameters())
     middle = copy.deepcopy(base)
@@ -162,7 +162,7 @@ def test_weights_of_another_model_are_refused() -> None:
 
 
 @given(st.floats(0, 2), st.integers(0, 5))
-def test_half_precision_is_kept_and_exact_at_the_ends(strength: float, seed: int) -> None:
+def test_half_precision_is_exact_at_strengths_0_and_1(strength: float, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     base, tuned = (torch.randn(8, generator=random).bfloat16() for _ in range(2))
     found = interpolate(base, tuned, strength)
@@ -201,17 +201,19 @@ LORA = {"peft_type": "LORA", "init_lora_weights": True, "bias": "none", "lora_al
         ({}, "None"),
     ],
 )
-def test_what_is_not_exact_is_refused_with_the_reason(config: dict[str, Any], word: str) -> None:
+def test_adapters_that_cannot_be_scaled_are_refused_with_the_reason(
+    config: dict[str, Any], word: str
+) -> None:
     reason = strength_refusal(config)
     assert word in reason and "\x1b" not in reason and "\n" not in reason
 
 
 @pytest.mark.parametrize("init", [None, True, False, "gaussian", "eva", "orthogonal"])
-def test_beginnings_that_leave_the_base_alone(init: Any) -> None:
+def test_initialisations_that_do_not_change_the_base_are_accepted(init: Any) -> None:
     assert strength_refusal({**LORA, "init_lora_weights": init, "use_rslora": True}) == ""
 
 
-def test_what_pefts_initialisations_do_to_the_base() -> None:
+def test_pefts_initialisations_that_change_the_base_are_known() -> None:
     """The list of those that leave the base alone, against peft."""
     for init in (True, False, "gaussian", "orthogonal", "pissa", "olora"):
         base = tiny("llama")
@@ -235,7 +237,7 @@ def test_a_file_that_replaces_weights_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [-0.1, 2.1, math.nan, math.inf])
-def test_strengths_that_are_none(value: float) -> None:
+def test_invalid_strengths_are_refused(value: float) -> None:
     with pytest.raises(LabError, match="lies between 0"):
         check_strength(value)
 
@@ -256,7 +258,7 @@ def point(strength: float, acquisition: float, retention: float, verdict: str = 
 CURVE = [point(0, 0.1, 1.0), point(0.5, 0.6, 0.97), point(0.8, 0.7, 0.94, "amber"), point(1, 0.8, 0.6, "red")]
 
 
-def test_the_most_that_is_gained_of_those_that_keep_enough() -> None:
+def test_the_best_gain_with_enough_retention_is_recommended() -> None:
     strength, reason = recommend(CURVE, 0.95)
     assert strength == 0.5 and "0.600" in reason and "97.0%" in reason and "0.800 at 1" in reason
     assert "between 0.5 and 0.8 there may be a better one" in reason
@@ -265,26 +267,26 @@ def test_the_most_that_is_gained_of_those_that_keep_enough() -> None:
     assert recommend(CURVE, 0.5)[0] == 1
 
 
-def test_equal_gains_take_what_keeps_more_and_then_the_smaller_change() -> None:
+def test_equal_gains_are_decided_by_retention_and_then_by_strength() -> None:
     assert recommend([point(0.6, 0.8, 0.96), point(0.8, 0.8, 0.98)], 0.95)[0] == 0.8
     assert recommend([point(0.8, 0.8, 0.98), point(0.6, 0.8, 0.98)], 0.95)[0] == 0.6
 
 
-def test_where_none_keeps_enough_the_one_that_keeps_most() -> None:
+def test_without_enough_retention_the_highest_is_recommended() -> None:
     strength, reason = recommend(CURVE[1:], 0.99)
-    assert strength == 0.5 and "keeps most" in reason and "no strength" in reason
+    assert strength == 0.5 and "the highest" in reason and "no measured strength" in reason
     # of the base alone it is said that nothing above it does
     strength, reason = recommend([CURVE[0], CURVE[3]], 0.95)
     assert strength == 0 and "no strength above 0" in reason
 
 
-def test_where_nothing_can_be_told() -> None:
+def test_without_measurements_nothing_is_recommended() -> None:
     assert recommend([])[0] is None
     strength, reason = recommend([point(0, 0.1, 1.0, "cannot_tell"), point(1, 0.9, 0.5, "cannot_tell")])
     assert strength is None and "guessing" in reason
     assert recommend([point(0, 0.1, math.nan), point(1, 0.9, math.nan)])[0] is None
 
 
-def test_a_new_task_that_was_not_measured() -> None:
+def test_without_acquisition_the_greatest_strength_is_recommended() -> None:
     strength, reason = recommend([point(0, math.nan, 1), point(0.5, math.nan, 0.96), point(1, math.nan, 0.5)])
     assert strength == 0.5 and "not measured" in reason

@@ -27,17 +27,17 @@ def test_red_when_much_was_lost():
     assert "41.9%" in found.sentence
 
 
-def test_amber_when_the_interval_holds_the_threshold():
+def test_amber_when_the_interval_contains_the_threshold():
     found = judge_paired(Paired(100, 72, 10, 4, 14), 0.25)
     assert found.colour == "amber"
     assert "contains the threshold of 90%" in found.sentence
 
 
-def test_nothing_flipped_on_few_items_is_not_green_by_itself():
+def test_few_items_without_flips_are_not_green():
     assert judge_paired(Paired(8, 7, 0, 0, 1), 0.25).colour == "amber"
 
 
-def test_near_chance_cannot_tell():
+def test_a_base_near_chance_gives_cannot_tell():
     # HellaSwag of a tiny model: 0.27 of 400, one standard error .022, three .067 > .02
     found = judge_paired(Paired(400, 90, 18, 16, 276), 0.25)
     assert found.colour == "cannot_tell"
@@ -53,14 +53,14 @@ def test_everything_lost_near_chance_is_not_retained():
     assert found.colour == "red"
 
 
-def test_without_chance_it_is_retention_that_counts():
+def test_without_a_chance_level_plain_retention_decides():
     found = judge_paired(Paired(300, 180, 4, 6, 110), None)
     assert found.above_chance is None and found.colour == "green"
     assert "of its score" in found.sentence
 
 
 @pytest.mark.parametrize("pair", [Paired(0, 0, 0, 0, 0), Paired(20, 0, 0, 5, 15), Paired(1, 0, 0, 0, 1)])
-def test_nothing_to_lose_cannot_tell(pair):
+def test_a_base_without_right_answers_gives_cannot_tell(pair):
     found = judge_paired(pair, None)
     assert found.colour == "cannot_tell" and found.sentence.startswith("Cannot tell")
 
@@ -72,7 +72,7 @@ def test_the_threshold_is_a_parameter():
     assert judge_paired(pair, None, threshold=0.95).colour == "red"
 
 
-def test_red_is_seldom_wrong():
+def test_red_is_rarely_wrong_in_simulations():
     """At the threshold itself, and where nothing was lost: at or below the nominal 2.5% at that side."""
     generator = numpy.random.default_rng(3)
     seen = {}
@@ -97,7 +97,7 @@ def test_red_is_seldom_wrong():
     assert judge_paired(Paired(200, 87, 13, 7, 93), 0.25).colour == "amber"
 
 
-def test_other_metrics_by_their_interval():
+def test_metrics_without_right_and_wrong_are_judged_by_their_interval():
     assert verdict.judge_interval(Interval(0.97, 0.94, 0.99), 0.5, 0.02).colour == "green"
     assert verdict.judge_interval(Interval(0.5, 0.3, 0.7), 0.5, 0.02).colour == "red"
     assert verdict.judge_interval(Interval(0.5, 0.3, 0.7), 0.05, 0.02).colour == "cannot_tell"

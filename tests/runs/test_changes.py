@@ -11,7 +11,7 @@ from tui_lab.recipes.recipe import FIELDS, Recipe, build
 from tui_lab.runs import changes, folder
 
 
-def test_every_field_has_a_judgement_and_no_other_has() -> None:
+def test_every_recipe_field_has_one_effect() -> None:
     named = [*changes.HARMLESS, *changes.COURSE, *changes._DATA]
     assert len(named) == len(set(named)) and set(named) <= set(FIELDS)
     # what is left would not fit the checkpoint: shapes, states of the optimiser, which weights are trained
@@ -41,7 +41,7 @@ def test_every_field_has_a_judgement_and_no_other_has() -> None:
         ({"validation_fraction": 0.2}, "refused"),
     ],
 )
-def test_whether_it_matters(values: dict[str, object], weight: str) -> None:
+def test_the_effect_of_a_changed_field(values: dict[str, object], weight: str) -> None:
     before = Recipe()
     found = changes.compare(before, before.changed(**values))
     assert [change.field for change in found] == [key for key in FIELDS if key in values]
@@ -65,11 +65,11 @@ def test_packed_rows_cannot_change_their_length() -> None:
     assert change.weight == "refused"
 
 
-def test_nothing_changed_is_nothing() -> None:
+def test_equal_recipes_have_no_changes() -> None:
     assert changes.compare(Recipe(), Recipe()) == []
 
 
-def test_each_attempt_keeps_its_recipe_and_a_hole_is_skipped(tmp_path: Path) -> None:
+def test_each_attempt_saves_its_recipe_and_missing_ones_are_skipped(tmp_path: Path) -> None:
     run = folder.create(Recipe(), tmp_path)
     assert changes.last_used(run, 1) is None
     changes.save_used(run, Recipe(seed=1), 1)

@@ -46,7 +46,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {"cut": cut, "flipped": flip, "gone
 
 @pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", [*FILES, checkpoints.MANIFEST])
-def test_a_damaged_newest_one_is_passed_over_for_the_one_before(tmp_path: Path, name: str, how: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_an_earlier_one(tmp_path: Path, name: str, how: str) -> None:
     older, newest = make(tmp_path, 8), make(tmp_path, 12)
     assert checkpoints.find(tmp_path).chosen == newest
     DAMAGES[how](newest / name)
@@ -66,7 +66,7 @@ def test_a_damaged_newest_one_is_passed_over_for_the_one_before(tmp_path: Path, 
     assert checkpoints.find(tmp_path) == checkpoints.CheckpointSearch(older, [])
 
 
-def test_one_that_was_being_written_is_deleted_and_nothing_before_it_means_the_beginning(
+def test_an_unfinished_checkpoint_is_deleted_and_the_run_begins_again(
     tmp_path: Path,
 ) -> None:
     half = make(tmp_path, 4, sealed=False)
@@ -77,7 +77,7 @@ def test_one_that_was_being_written_is_deleted_and_nothing_before_it_means_the_b
     assert not half.exists() and not list(tmp_path.iterdir())
 
 
-def test_other_names_and_no_folder_at_all(tmp_path: Path) -> None:
+def test_other_names_and_a_missing_folder_give_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoints.find(tmp_path / "nowhere") == checkpoints.CheckpointSearch(None, [])
     for name in ("checkpoint-", "checkpoint-x", "checkpoint--3", "checkpoint-٣", "other-7"):
         (tmp_path / name).mkdir()
@@ -88,7 +88,9 @@ def test_other_names_and_no_folder_at_all(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_a_manifest_of_anything_is_no_crash(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_manifest_is_valid_or_has_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     parent = tmp_path_factory.mktemp("any")
     folder = make(parent, 3)
     (folder / checkpoints.MANIFEST).write_bytes(content)

@@ -31,7 +31,7 @@ def test_a_command_arrives_once(run: Run, name: str) -> None:
     assert inbox.poll() == []
 
 
-def test_what_an_earlier_attempt_acknowledged_does_not_come_again(run: Run) -> None:
+def test_acknowledged_commands_are_not_repeated(run: Run) -> None:
     old, new = send(run, "pause"), send(run, "stop")
     assert [command.id for command in Inbox(run, {old}).poll()] == [new]
     assert Inbox(run, {old, new}).poll() == []
@@ -50,7 +50,7 @@ def test_unknown_commands_are_refused_by_the_sender(run: Run) -> None:
     assert not run.commands_path.exists()
 
 
-def test_lines_that_are_no_commands_are_passed_over(run: Run) -> None:
+def test_invalid_command_lines_are_skipped(run: Run) -> None:
     lines = [
         "{half",
         "[]",
@@ -65,7 +65,7 @@ def test_lines_that_are_no_commands_are_passed_over(run: Run) -> None:
     assert [(c.id, c.name, c.sent_at) for c in found] == [("c", "of the future", 5.0)]
 
 
-def test_several_senders_at_once(run: Run) -> None:
+def test_several_senders_write_whole_lines(run: Run) -> None:
     sent: list[str] = []
     threads = [
         threading.Thread(target=lambda: sent.extend(send(run, "pause") for _ in range(25))) for _ in range(4)
@@ -79,6 +79,6 @@ def test_several_senders_at_once(run: Run) -> None:
     assert len(set(sent)) == 100
 
 
-def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be written"):
         send(Run(tmp_path / "gone"), "stop")

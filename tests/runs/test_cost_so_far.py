@@ -42,7 +42,7 @@ def live(*more: dict[str, Any], cost: Any = COST) -> RunState:
     )
 
 
-def test_so_far_and_in_all() -> None:
+def test_cost_so_far_and_in_total() -> None:
     """100 s of work that drew 20 kJ, 300 s to go at the same 200 W, at € 3.60 an hour."""
     found = cost_so_far(live(telemetry(1, 100.0, 20_000.0, 1000.0)), "running", TARIFF, now=1000.0)
     assert (found.seconds, found.seconds_in_all) == (100.0, 400.0)
@@ -56,7 +56,7 @@ def test_so_far_and_in_all() -> None:
     )
 
 
-def test_time_between_attempts_is_not_paid_for() -> None:
+def test_time_between_attempts_costs_nothing() -> None:
     """An attempt of 50 s, a night, and one of 30 s: its process lived for 80."""
     state = live(telemetry(1, 50.0, 5_000.0, 1000.0))
     state.apply(parse([
@@ -68,7 +68,7 @@ def test_time_between_attempts_is_not_paid_for() -> None:
     assert cost_so_far(state, "crashed", TARIFF, now=99_000.0).seconds == 80.0
 
 
-def test_the_end_has_the_last_word() -> None:
+def test_the_end_event_has_the_final_cost() -> None:
     end = {
         "kind": "end",
         "state": "finished",
@@ -83,7 +83,7 @@ def test_the_end_has_the_last_word() -> None:
     assert describe(found, TARIFF, True) == "€0.40 · 25 Wh, 12.5 g CO₂ · MFU 37.0%"
 
 
-def test_without_a_gpu_and_a_price_nothing_is_made_up() -> None:
+def test_without_a_gpu_and_a_price_cost_is_unknown() -> None:
     plain = {**COST, "peak_flops": None, "peak_of": ""}
     found = cost_so_far(live(telemetry(1, 100.0, None, 1000.0), cost=plain), "running", Prices(), now=1000.0)
     assert (found.energy_j, found.co2_kg, found.money, found.mfu) == (None,) * 4
@@ -91,7 +91,7 @@ def test_without_a_gpu_and_a_price_nothing_is_made_up() -> None:
     assert describe(found, Prices(), False) == ""
 
 
-def test_logs_of_older_labs() -> None:
+def test_logs_without_telemetry_use_the_start_time() -> None:
     """Without telemetry and without the cost of a token: time and money are still known."""
     state = live(cost=None)
     found = cost_so_far(state, "running", TARIFF, now=1100.0)
@@ -102,6 +102,6 @@ def test_logs_of_older_labs() -> None:
 
 
 @pytest.mark.parametrize("cost", [3, [], {"flops_per_token": "many", "peak_flops": True}, {"formula": 7}])
-def test_damaged_records_are_as_none(cost: Any) -> None:
+def test_damaged_telemetry_is_ignored(cost: Any) -> None:
     found = cost_so_far(live(cost=cost), "running", TARIFF, now=1000.0)
     assert found.mfu is None and found.flops_s is None

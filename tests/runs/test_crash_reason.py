@@ -43,7 +43,7 @@ def test_the_last_exception_or_fatal_signal(run: Run, code: str, words: str) -> 
     assert words in found and "at step 7" in found and "\n" not in found
 
 
-def test_what_the_launcher_of_several_processes_says(run: Run) -> None:
+def test_the_message_of_the_multi_process_launcher(run: Run) -> None:
     run.log_path.write_text(
         "Root Cause (first observed failure):\n  rank      : 1 (local_rank: 1)\n  exitcode  : -9 (pid: 7)\n"
         "  error_file: <N/A>\n  traceback : Signal 9 (SIGKILL) received by PID 7\n====\n"
@@ -51,7 +51,7 @@ def test_what_the_launcher_of_several_processes_says(run: Run) -> None:
     assert "ended by SIGKILL" in crash_reason.sentence(run, RunState())
 
 
-def test_no_words_mean_an_end_from_outside(run: Run) -> None:
+def test_a_log_without_an_error_gives_no_reason(run: Run) -> None:
     run.log_path.write_text("a warning of a library\n")
     state = RunState()
     state.apply(parse([{"kind": "phase", "name": "loading_model"}]))
@@ -59,7 +59,7 @@ def test_no_words_mean_an_end_from_outside(run: Run) -> None:
     assert "without an error message" in found and "loading model" in found
 
 
-def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
+def test_the_log_of_an_earlier_attempt_is_not_used(run: Run) -> None:
     run.log_path.write_text(
         f"{ATTEMPT_MARK}then\nRuntimeError: of the first attempt\n{ATTEMPT_MARK}now\nloading\n"
     )
@@ -70,6 +70,6 @@ def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
     assert Watcher(run).status == "crashed"  # a process was started and is gone
 
 
-def test_a_folder_that_is_gone(run: Run) -> None:
+def test_a_missing_folder_has_no_crash_reason(run: Run) -> None:
     shutil.rmtree(run.path)
     assert "is gone" in crash_reason.sentence(run, RunState())

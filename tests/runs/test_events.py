@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import read_log
-from tui_lab.runs.event_parts import MOST_STEPS, Acquisition, IntervalRecord
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.event_parts import MOST_STEPS, Acquisition
 from tui_lab.runs.events import EventLineWriter, EventTail, EventWriter, LineTail
 from tui_lab.runs.schema import (
     ChoiceEvent,
@@ -56,8 +57,8 @@ known_events = st.one_of(
     st.builds(
         KlProbeEvent,
         step=st.integers(0, 9),
-        general=st.builds(IntervalRecord, st.floats(), st.floats(), st.floats()),
-        task=st.builds(IntervalRecord, st.floats(), st.floats(), st.floats()),
+        general=st.builds(Interval, st.floats(), st.floats(), st.floats()),
+        task=st.builds(Interval, st.floats(), st.floats(), st.floats()),
     ),
     st.builds(
         EndEvent,
@@ -96,7 +97,7 @@ def test_every_kind_reads_and_writes_with_its_required_fields_alone() -> None:
         str: "x",
         bool: True,
         float: 1.0,
-        IntervalRecord: IntervalRecord(1.0, 0.0, 2.0),
+        Interval: Interval(1.0, 0.0, 2.0),
     }
     for kind in RunEvent.__subclasses__():
         if kind is UnknownEvent:
@@ -113,7 +114,7 @@ def test_every_kind_reads_and_writes_with_its_required_fields_alone() -> None:
         assert msgspec.structs.replace(decode_event(json.dumps(later).encode()), v=1) == event
 
 
-def test_a_text_that_says_nan_stays_a_text() -> None:
+def test_the_text_nan_remains_text() -> None:
     event = SampleEvent(step=1, prompt="inf", text="nan")
     assert decode_event(encode_event(event)) == event
 
@@ -157,7 +158,7 @@ def test_events_carry_version_time_and_kind(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_half_a_line_is_not_yet(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_read_later(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     tail = EventTail(path)
     assert tail.read() == []  # there is no file yet
@@ -170,7 +171,7 @@ def test_half_a_line_is_not_yet(tmp_path: Path) -> None:
     assert tail.skipped == 0
 
 
-def test_the_half_line_of_a_killed_writer_is_passed_over(tmp_path: Path) -> None:
+def test_the_incomplete_line_of_a_killed_writer_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"kind":"a"}\n{"kind":"los')
     tail = EventTail(path)
@@ -181,7 +182,7 @@ def test_the_half_line_of_a_killed_writer_is_passed_over(tmp_path: Path) -> None
     assert [kind_of(e) for e in EventTail(path).read_all()] == ["a", "b"]
 
 
-def test_lines_that_are_no_records_are_counted_and_passed_over(tmp_path: Path) -> None:
+def test_invalid_lines_are_counted_and_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'\n\n[1]\n"x"\nnull\n\xff\xfe\n{"kind":"a"}\n{bad}\n{"kind":"b"}\n')
     tail = EventTail(path)
@@ -211,7 +212,7 @@ def test_a_line_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
     assert EventTail(path).read_all() == events
 
 
-def test_a_shorter_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_shorter_file_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     first, second, third = (WarningEvent(text=text) for text in "abc")
     path.write_bytes(encode_event(first) + encode_event(second))
@@ -272,7 +273,7 @@ def test_a_writer_killed_at_random_loses_nothing_that_was_written(tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_an_error_of_the_system() -> None:
+def test_a_full_disk_raises_os_error() -> None:
     with pytest.raises(OSError, match="No space"):
         EventLineWriter(Path("/dev/full")).append({"n": 1})
 

@@ -63,7 +63,7 @@ def test_a_healthy_run_has_no_flag() -> None:
 
 @pytest.mark.parametrize("field", ["loss", "grad_norm"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_no_number(field: str, bad: float) -> None:
+def test_non_finite_values_raise_divergence(field: str, bad: float) -> None:
     losses, norms = falling(), [1.0] * 200
     (losses if field == "loss" else norms)[120] = bad
     flag = found(steps(losses, grad_norm=norms))["divergence"]
@@ -145,7 +145,7 @@ def score(when: str, value: float, step: int = 0, **fields: Any) -> dict[str, An
     }
 
 
-def test_a_score_that_did_not_rise() -> None:
+def test_a_score_that_did_not_rise_is_flagged() -> None:
     assert "0.10" in found([score("start", 0.1), score("end", 0.1, 200)])["learned_nothing"].sentence
     assert found([score("start", 0.1), score("end", 0.6, 200)]) == {}
     assert found([score("start", 0.1)]) == {}
@@ -168,7 +168,7 @@ LIVELY = "the crew of the old ship went ashore at dawn to look for water and fou
 LOOP = "the sea the sea " * 6
 
 
-def test_answers_that_repeat_themselves() -> None:
+def test_repetitive_answers_are_flagged() -> None:
     def shown(*texts: str, expected: str = LIVELY) -> dict[str, Any]:
         return score("end", 0.9, 200, examples=[{**one, "expected": expected} for one in answers(*texts)])
 
@@ -180,7 +180,7 @@ def test_answers_that_repeat_themselves() -> None:
     assert found([{**shown(LOOP, LOOP + "!"), "when": "start"}]) == {}, "that is the base"
 
 
-def test_samples_that_begin_to_repeat_themselves() -> None:
+def test_repetitive_samples_are_flagged() -> None:
     def sample(step: int, text: str, prompt: str = "Go on") -> dict[str, Any]:
         return {"kind": "sample", "step": step, "prompt": prompt, "text": text}
 
@@ -213,7 +213,7 @@ def test_forgetting() -> None:
     ("suite", "name"),
     [("format", "format_corruption"), ("refusals", "safety_drift"), ("diversity", "mode_collapse")],
 )
-def test_behaviour_has_flags_of_its_own(suite: str, name: str) -> None:
+def test_behaviour_suites_have_their_own_flags(suite: str, name: str) -> None:
     assert set(found(probe("red", 0.5, 0.4, suite))) == {name}
     assert found(probe("green", 1.0, 0.9, suite)) == {}
 
@@ -230,7 +230,7 @@ def distances(*values: float) -> Events:
     ]
 
 
-def test_distance_from_the_base() -> None:
+def test_a_growing_distance_from_the_base_is_flagged() -> None:
     assert found(distances(0.01, 0.1, 0.2, 0.4))["drifting"].step == 150
     assert (
         found(distances(0.01, 0.1, 0.2, 0.4), probe("green", 0.99, 0.89)) == {}
@@ -279,20 +279,20 @@ def test_rows() -> None:
     assert found(data(truncated=5)) == {}
 
 
-def test_the_worst_comes_first() -> None:
+def test_flags_are_sorted_by_severity() -> None:
     assert [flag.severity for flag in found(data(truncated=20), steps([math.nan])).values()] == [
         "red",
         "amber",
     ]
 
 
-def test_a_resumed_run_forgets_the_flags_of_what_it_undid() -> None:
+def test_a_resumed_run_drops_flags_of_superseded_steps() -> None:
     bad = [*falling(150), *[math.nan] * 10]
     assert "divergence" in found(steps(bad))
     assert "divergence" not in found(steps(bad), [{"kind": "resumed", "from_step": 140, "attempt": 2}])
 
 
-def test_cheap_enough_to_ask_every_second() -> None:
+def test_flags_are_computed_within_their_time_budget() -> None:
     state = RunState()
     state.apply(parse(steps(falling(5_000), grad_norm=1.0, tok_per_s=1_000.0, learning_rate=1e-4)))
     state.apply(parse(evals(*[(at * 100, 3.0 / (1 + at)) for at in range(1, 50)])))
@@ -322,13 +322,13 @@ wild = st.one_of(
     ),
     st.sampled_from(["step", "eval", "item_probe", "kl_probe", "score", "data", "started", "end"]),
 )
-def test_damaged_logs_never_break_it(fields: Events, kind: str) -> None:
+def test_damaged_logs_raise_nothing(fields: Events, kind: str) -> None:
     state = RunState()
     state.apply(parse([{**one, "kind": kind} for one in fields]))
     assert isinstance(flags(state), list)
 
 
-def test_huge_numbers_are_numbers() -> None:
+def test_huge_numbers_are_accepted() -> None:
     state = RunState()
     state.apply(parse([{"kind": "step", "t": 1.0, "step": n, "loss": 1e308} for n in (1, 2)]))
     assert [flag for flag in flags(state) if "is no number" in flag.sentence] == []

@@ -50,14 +50,14 @@ def test_runs_are_listed_newest_first_and_only_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == []
 
 
-def test_a_folder_that_is_shut_hides_no_others(tmp_path: Path) -> None:
+def test_an_unreadable_folder_does_not_hide_other_runs(tmp_path: Path) -> None:
     run = create(Recipe(preset="minute"), tmp_path)
     # cannot be looked into by root either, as another's folder by anybody else
     (tmp_path / "29990101-000000-shut").symlink_to("x" * 300)
     assert list_runs(tmp_path) == [run] and open_run("latest", tmp_path) == run
 
 
-def test_a_run_is_found_by_what_people_type(tmp_path: Path) -> None:
+def test_a_run_is_found_by_id_part_path_and_latest(tmp_path: Path) -> None:
     first, second = create(Recipe(), tmp_path, "first"), create(Recipe(), tmp_path, "second")
     assert open_run(first.id, tmp_path) == first
     assert open_run("second", tmp_path) == second
@@ -80,14 +80,14 @@ def test_a_damaged_recipe_is_named(tmp_path: Path) -> None:
         run.recipe()
 
 
-def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match=r"cannot create a run in .*--runs-dir"):
         create(Recipe(), tmp_path / "file" / "runs")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_place_is_one_sentence(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(LabError, match="Permission denied"):
@@ -96,21 +96,21 @@ def test_a_read_only_place_is_one_sentence(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_where_runs_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUI_LAB_RUNS_DIR", str(tmp_path))
     assert runs_dir() == tmp_path
     monkeypatch.delenv("TUI_LAB_RUNS_DIR")
     assert runs_dir().name == "runs"
 
 
-def test_a_relative_folder_of_runs_holds_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_folder_of_runs_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = create(Recipe(), Path("mine"))
     assert run.path.parent == tmp_path / "mine"
     assert list_runs(Path("mine")) == [run] and open_run("latest", Path("mine")) == run
 
 
-def test_local_files_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text("{}")
     Path("rows").mkdir()
@@ -127,7 +127,7 @@ def test_local_files_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.Mo
     assert folder.absolute_paths(Recipe(model="pocket")).model == "pocket"
 
 
-def test_the_last_words_are_the_end_of_the_log(tmp_path: Path) -> None:
+def test_the_log_tail_is_the_end_of_the_newest_attempt(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     assert run.log_tail() == []
     run.log_path.write_bytes(b"".join(b"line %d \xff\n\n" % n for n in range(100_000)))
@@ -139,7 +139,7 @@ def test_the_last_words_are_the_end_of_the_log(tmp_path: Path) -> None:
 # whole files
 
 
-def test_a_failed_write_leaves_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_does_not_change_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.toml"
     write_atomically(path, "old")
 
@@ -175,7 +175,7 @@ def test_the_lock_is_free_held_and_free_again(tmp_path: Path) -> None:
     assert not is_locked(run)
 
 
-def test_a_second_taker_is_refused_and_a_killed_holder_lets_go(
+def test_a_second_lock_is_refused_until_the_holder_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "LOCK_PATIENCE_S", 0.05)
@@ -192,9 +192,7 @@ def test_a_second_taker_is_refused_and_a_killed_holder_lets_go(
     RunLock.take(run).release()
 
 
-def test_the_lock_of_a_run_that_has_ended_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_waits_for_an_ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end is written some time before the process has gone: it writes the report, it unloads torch."""
     monkeypatch.setattr(folder, "LOCK_PATIENCE_S", 0.05)
     run = create(Recipe(), tmp_path)
@@ -212,7 +210,7 @@ def test_the_lock_of_a_run_that_has_ended_is_waited_for(
     again.release()
 
 
-def test_a_lock_that_is_handed_on_stays_held(tmp_path: Path) -> None:
+def test_an_inherited_lock_stays_held(tmp_path: Path) -> None:
     """As launch does it: the child inherits the descriptor, the launcher closes its own."""
     run = create(Recipe(), tmp_path)
     lock = RunLock.take(run)
@@ -227,7 +225,7 @@ def test_a_lock_that_is_handed_on_stays_held(tmp_path: Path) -> None:
     assert not is_locked(run)
 
 
-def test_looking_does_not_disturb_a_taker(tmp_path: Path) -> None:
+def test_testing_a_lock_does_not_hinder_taking_it(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     (run.path / "lock").touch()
     for _ in range(200):
@@ -235,7 +233,7 @@ def test_looking_does_not_disturb_a_taker(tmp_path: Path) -> None:
         RunLock.take(run).release()
 
 
-def test_a_folder_that_is_gone_is_not_locked_and_cannot_be(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_locked_and_cannot_be_locked(tmp_path: Path) -> None:
     gone = Run(tmp_path / "gone")
     assert not is_locked(gone)
     with pytest.raises(LabError, match="cannot be written"):

@@ -47,7 +47,7 @@ def finished(directory: Path, name: str = "", **changes: object) -> Run:
     return run
 
 
-def test_a_summary_says_what_the_log_says(tmp_path: Path) -> None:
+def test_a_summary_has_the_figures_of_the_log(tmp_path: Path) -> None:
     run = finished(tmp_path)
     (found,) = RunIndex(tmp_path).refresh()
     assert (found.id, found.state, found.model, found.data) == (run.id, "finished", "pocket", "pirate")
@@ -78,7 +78,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"v": 1, "runs": {"x": [1]}}', '{"v": 1, "runs": []}', "[[["])
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_cache_is_rebuilt(tmp_path: Path, content: str) -> None:
     finished(tmp_path)
     (tmp_path / CACHE).write_text(content)
     (found,) = RunIndex(tmp_path).refresh()
@@ -105,7 +105,7 @@ def test_a_live_run_is_followed(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_what_waits_is_listed_first_in_its_order(tmp_path: Path) -> None:
+def test_waiting_runs_are_listed_first_in_queue_order(tmp_path: Path) -> None:
     finished(tmp_path)
     added = queue.add([Recipe(seed=n) for n in range(3)], tmp_path)
     listed = RunIndex(tmp_path).refresh()
@@ -123,7 +123,7 @@ def test_a_damaged_queue_does_not_hide_the_runs(tmp_path: Path) -> None:
     assert "cannot be read" in listed.problem
 
 
-def test_nothing_there_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_folder_lists_no_runs(tmp_path: Path) -> None:
     assert RunIndex(tmp_path / "nowhere").refresh() == []
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_recipe_is_listed_with_its_problem(tmp_path: Path) -> None:
     assert found.model == "" and "not valid TOML" in found.message
 
 
-def test_a_long_first_reading_shows_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_first_reading_shows_partial_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         finished(tmp_path, f"run{number}")
     monkeypatch.setattr(index, "FIRST_SHOWN_S", 0)
@@ -156,9 +156,7 @@ def summary(number: int, **fields: object) -> RunSummary:
     st.booleans(),
     st.sampled_from(["loss", "peak", "name"]),
 )
-def test_sorting_puts_the_unknown_last_and_loses_nothing(
-    values: list[float], descending: bool, column: str
-) -> None:
+def test_sorting_puts_unknown_values_last(values: list[float], descending: bool, column: str) -> None:
     runs = [
         summary(n, loss=v, peak_bytes=v, name="" if math.isnan(v) else str(v)) for n, v in enumerate(values)
     ]
@@ -200,10 +198,10 @@ def test_a_sweep_and_its_best_run(tmp_path: Path) -> None:
     found = index.sweep_runs(RunIndex(tmp_path).refresh(), "latest")
     assert [run.sweep_number for run in found] == [1, 2, 3, 4]
     assert index.best_of(found, "validation") == runs[1].id, "a failed run is never the best"
-    assert index.criterion_words(found, "validation") == "best: lowest validation loss"
-    assert index.criterion_words(found, "retention").endswith("no run has it yet")
+    assert index.criterion_text(found, "validation") == "best: lowest validation loss"
+    assert index.criterion_text(found, "retention").endswith("no run has it yet")
     waiting = [*found, summary(1, state="queued")]
-    assert "so far: 1 of 5 have not ended" in index.criterion_words(waiting, "validation")
+    assert "so far: 1 of 5 have not ended" in index.criterion_text(waiting, "validation")
     with pytest.raises(LabError, match="there is none of that name; there are sweep-1"):
         index.sweep_runs(found, "nope")
     with pytest.raises(LabError, match="there are no sweeps yet"):

@@ -32,7 +32,7 @@ def wait_for(watcher: Watcher, *states: str, timeout_s: float = 30) -> str:
     pytest.fail(f"still {watcher.status}, log: {watcher.run.log_tail()}")
 
 
-def test_a_run_lives_in_a_session_of_its_own(run: Run) -> None:
+def test_a_run_has_its_own_session(run: Run) -> None:
     child = launch.start(run)
     try:
         assert is_locked(run)  # from before its first instruction
@@ -62,7 +62,7 @@ def test_a_run_finishes_and_its_lock_is_free(run: Run, monkeypatch: pytest.Monke
     assert watcher.read_all().step == 200
 
 
-def test_a_dead_run_can_be_started_again_and_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_run_can_be_started_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "0")
     monkeypatch.setenv("FAKE_END", "crash")
     child = launch.start(run)
@@ -77,6 +77,6 @@ def test_a_dead_run_can_be_started_again_and_goes_on(run: Run, monkeypatch: pyte
     assert state.loss.steps == list(range(1, 201))
 
 
-def test_a_folder_that_is_gone_cannot_be_started(tmp_path: Path) -> None:
+def test_a_missing_folder_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be written"):
         launch.start(Run(tmp_path / "gone"))

@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Run:
     return create(Recipe(), tmp_path)
 
 
-def test_each_is_changed_without_the_others(run: Run) -> None:
+def test_each_note_field_is_changed_separately(run: Run) -> None:
     assert notes.read(run) == Notes()
     notes.write(run, name="the good one")
     notes.write(run, tags="#good, rank8  good")
@@ -32,14 +32,14 @@ def test_each_is_changed_without_the_others(run: Run) -> None:
     assert sorted(entry.name for entry in run.path.iterdir()) == ["notes.json", "recipe.toml"]
 
 
-def test_they_are_bounded(run: Run) -> None:
+def test_notes_are_bounded(run: Run) -> None:
     found = notes.write(run, name="n" * 999, tags=" ".join(f"t{n}" for n in range(99)), note="x" * 9_999)
     assert len(found.name) == notes.LONGEST_NAME and len(found.note) == notes.LONGEST_NOTE
     assert len(found.tags) == notes.MOST_TAGS
 
 
 @given(st.binary(max_size=80))
-def test_a_damaged_file_says_nothing(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_a_damaged_file_gives_empty_notes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     run = Run(tmp_path_factory.mktemp("run"))
     (run.path / notes.FILE).write_bytes(content)
     assert isinstance(notes.read(run), Notes)
@@ -59,6 +59,6 @@ def test_unknown_fields_are_ignored(run: Run) -> None:
     assert notes.read(run) == Notes("x")
 
 
-def test_a_place_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_missing_run_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be written"):
         notes.write(Run(tmp_path / "gone"), name="x")

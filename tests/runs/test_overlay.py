@@ -51,7 +51,7 @@ def test_the_three_axes_over_two_attempts(tmp_path: Path) -> None:
     assert curves.points["retention"].values == [0.9]
 
 
-def test_a_growing_log_is_read_on(tmp_path: Path) -> None:
+def test_a_growing_log_is_read_incrementally(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     reader = CurveReader(run)
     assert reader.read().points["loss"].steps == []
@@ -64,7 +64,7 @@ def test_a_growing_log_is_read_on(tmp_path: Path) -> None:
     assert reader.read().points["loss"].values == [5.0], "another file took its place"
 
 
-def test_only_what_differs() -> None:
+def test_only_differing_fields_are_listed() -> None:
     base = Recipe()
     other = base.changed(learning_rate=1e-5, chat_template="")
     assert differing([base, base]) == [] == differing([base]) == differing([])
@@ -73,7 +73,7 @@ def test_only_what_differs() -> None:
     assert found[0][1] == [f"{base.learning_rate:g}", "1e-05", "?"]
 
 
-def test_a_comparison_keeps_what_is_compared(tmp_path: Path) -> None:
+def test_a_comparison_keeps_the_readers_of_its_runs(tmp_path: Path) -> None:
     runs = [create(Recipe(lora_r=r), tmp_path) for r in (8, 16)]
     for number, run in enumerate(runs):
         write(run, {"t": 1.0, "kind": "step", "step": 1, "loss": float(number), "tokens": 5})

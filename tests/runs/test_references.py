@@ -27,7 +27,7 @@ def leave_adapter(run: Run, base: str = "pocket") -> None:
     (run.adapter_path / "adapter_config.json").write_text(json.dumps(config))
 
 
-def test_a_runs_name_means_its_base_and_its_adapter(run: Run) -> None:
+def test_a_run_resolves_to_its_base_and_adapter(run: Run) -> None:
     leave_adapter(run)
     pocket = model_target("pocket").location
     assert Path(pocket) == MODEL_DIR
@@ -37,13 +37,13 @@ def test_a_runs_name_means_its_base_and_its_adapter(run: Run) -> None:
         assert adapter_target(name).adapter == run.adapter_path
 
 
-def test_a_run_with_whole_weights_is_a_model(run: Run) -> None:
+def test_a_run_with_full_weights_resolves_to_a_model(run: Run) -> None:
     run.model_path.mkdir()
     (run.model_path / "config.json").write_text("{}")
     assert run_target(run.id) == adapter_target(run.id) == ModelReference(str(run.model_path))
 
 
-def test_a_run_that_saved_nothing_says_so_and_names_its_checkpoint(run: Run) -> None:
+def test_a_run_without_saved_weights_is_refused_with_its_checkpoint(run: Run) -> None:
     for call in (run_target, adapter_target, model_target):
         with pytest.raises(LabError, match="has saved no adapter and no model yet"):
             call(run.id)
@@ -52,7 +52,7 @@ def test_a_run_that_saved_nothing_says_so_and_names_its_checkpoint(run: Run) -> 
         adapter_target(run.id)
 
 
-def test_folders(tmp_path: Path, run: Run) -> None:
+def test_folders_of_adapters_and_models_resolve(tmp_path: Path, run: Run) -> None:
     leave_adapter(run, base="some/model")
     assert adapter_target(str(run.adapter_path)) == ModelReference("some/model", run.adapter_path)
     assert adapter_target(str(MODEL_DIR)) == ModelReference(str(MODEL_DIR))
@@ -62,7 +62,7 @@ def test_folders(tmp_path: Path, run: Run) -> None:
     assert adapter_target(str(broken)) == ModelReference("", broken)  # whoever loads it says what is wrong
 
 
-def test_without_a_name_the_adapter_says_which_model(run: Run) -> None:
+def test_without_a_name_the_adapter_determines_the_model(run: Run) -> None:
     assert Path(model_target("").location) == MODEL_DIR
     assert model_target(
         "", adapters=[ModelReference("some/model", run.adapter_path, "abc")]
@@ -76,7 +76,7 @@ def test_without_a_name_the_adapter_says_which_model(run: Run) -> None:
 @pytest.mark.parametrize(
     "name", ["no-such-thing", "../none", "~nobody-here/x", "\x1b[2J", "a b", ".", "a\0b"]
 )
-def test_what_is_nothing_is_one_sentence(runs_dir: Path, name: str) -> None:
+def test_unknown_names_are_one_sentence(runs_dir: Path, name: str) -> None:
     for call in (run_target, adapter_target, model_target):
         with pytest.raises(LabError) as error:
             call(name)

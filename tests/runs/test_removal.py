@@ -13,7 +13,7 @@ from tui_lab.runs import removal
 from tui_lab.runs.folder import RunLock, create, list_runs
 
 
-def test_a_run_is_gone_with_all_it_holds(tmp_path: Path) -> None:
+def test_a_deleted_run_leaves_no_files(tmp_path: Path) -> None:
     run, other = create(Recipe(), tmp_path), create(Recipe(), tmp_path)
     (run.path / "checkpoints" / "checkpoint-5").mkdir(parents=True)
     (run.path / "checkpoints" / "checkpoint-5" / "x").write_text("x" * 1000)
@@ -24,7 +24,7 @@ def test_a_run_is_gone_with_all_it_holds(tmp_path: Path) -> None:
         removal.delete(run)
 
 
-def test_a_live_run_stays(tmp_path: Path) -> None:
+def test_a_live_run_is_not_deleted(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     lock = RunLock.take(run)
     with pytest.raises(LabError, match="stop it first"):
@@ -34,7 +34,7 @@ def test_a_live_run_stays(tmp_path: Path) -> None:
     removal.delete(run)
 
 
-def test_a_removal_that_was_killed_leaves_no_half_run(
+def test_an_interrupted_removal_lists_no_incomplete_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = create(Recipe(), tmp_path)

@@ -80,7 +80,7 @@ def clock() -> Iterator[Clock]:
     yield Clock()
 
 
-def test_records_come_as_they_did_so_many_times_as_fast(clock: Clock) -> None:
+def test_records_are_replayed_at_the_given_speed(clock: Clock) -> None:
     run, lines = recorded()
     before = everything(run.path)
     with Replay(run, 10.0, clock=clock) as playing:
@@ -109,7 +109,7 @@ def test_records_come_as_they_did_so_many_times_as_fast(clock: Clock) -> None:
     assert everything(run.path) == before and not place.exists()
 
 
-def test_speed_changes_on_the_way_and_a_held_replay_stands_still(clock: Clock) -> None:
+def test_speed_changes_and_pauses_take_effect(clock: Clock) -> None:
     run, _ = recorded()
     with Replay(run, 1.0, clock=clock) as playing:
         watcher = Watcher(playing.run)
@@ -133,7 +133,7 @@ def test_speed_changes_on_the_way_and_a_held_replay_stands_still(clock: Clock) -
         assert watcher.read_all().step == 6, "counts for one tick"
 
 
-def test_stop_ends_the_replay_alone_and_other_commands_are_turned_down(clock: Clock) -> None:
+def test_stop_ends_the_replay_and_other_commands_have_no_effect(clock: Clock) -> None:
     run, _ = recorded()
     before = everything(run.path)
     with Replay(run, 10.0, clock=clock) as playing:
@@ -152,7 +152,7 @@ def test_stop_ends_the_replay_alone_and_other_commands_are_turned_down(clock: Cl
     assert everything(run.path) == before
 
 
-def test_what_the_recording_itself_paused_is_gone_through(clock: Clock) -> None:
+def test_recorded_pauses_are_skipped_by_continue(clock: Clock) -> None:
     run, lines = recorded()
     told = [{"v": 1, "t": BEGAN + 4.0, "kind": "paused", "step": 2},
             {"v": 1, "t": BEGAN + 24.0, "kind": "continued", "step": 2}]  # fmt: skip
@@ -168,7 +168,7 @@ def test_what_the_recording_itself_paused_is_gone_through(clock: Clock) -> None:
         assert not watcher.read_all().paused
 
 
-def test_from_a_step(clock: Clock) -> None:
+def test_a_replay_starts_at_a_step(clock: Clock) -> None:
     run, lines = recorded()
     with Replay(run, 10.0, from_step=15, clock=clock) as playing:
         watcher = Watcher(playing.run)
@@ -181,7 +181,7 @@ def test_from_a_step(clock: Clock) -> None:
         Replay(run, 10.0, from_step=21, clock=clock)
 
 
-def test_a_crashed_and_half_written_run_plays_to_its_crash(clock: Clock) -> None:
+def test_a_crashed_run_is_replayed_to_its_crash(clock: Clock) -> None:
     run, lines = recorded(end="")
     damaged = b"".join(
         [*lines[:6], b'{"half a rec\n', b"\x00\xff\n", b"[]\n", b"\n", *lines[6:12], b'{"v":1,"t']
@@ -203,7 +203,7 @@ def test_a_crashed_and_half_written_run_plays_to_its_crash(clock: Clock) -> None
         assert playing.run.events_path.read_bytes() == damaged[: damaged.rindex(b"\n") + 1]
 
 
-def test_times_that_no_clock_shows_hold_nothing_up(clock: Clock) -> None:
+def test_impossible_times_do_not_delay_the_replay(clock: Clock) -> None:
     run, _ = recorded()
     times: list[Any] = [BEGAN, BEGAN + 1, BEGAN - 9e8, "x", None, 1e300, -1, float("nan"), True, BEGAN + 3]
     records = [{"v": 1, "t": t, "kind": "warning", "text": str(n)} for n, t in enumerate(times)]
@@ -215,7 +215,7 @@ def test_times_that_no_clock_shows_hold_nothing_up(clock: Clock) -> None:
         assert BEGAN - 9e8 <= playing.now() <= BEGAN + 3
 
 
-def test_a_log_of_any_length_is_played_in_portions(clock: Clock) -> None:
+def test_a_long_log_is_replayed_in_portions(clock: Clock) -> None:
     run, _ = recorded()
     records = [step(number, BEGAN) for number in range(1, replay.MOST_RECORDS_A_TICK + 2)]
     run.events_path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -223,7 +223,7 @@ def test_a_log_of_any_length_is_played_in_portions(clock: Clock) -> None:
         assert [playing.advance() for _ in range(3)] == [replay.MOST_RECORDS_A_TICK, 1, 0]
 
 
-def test_a_folder_that_vanishes_ends_the_replay_with_a_word(
+def test_a_deleted_folder_ends_the_replay_with_a_sentence(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = recorded()
@@ -236,9 +236,7 @@ def test_a_folder_that_vanishes_ends_the_replay_with_a_word(
     playing.close()
 
 
-def test_what_cannot_be_played_is_refused_in_one_sentence(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_runs_that_cannot_be_replayed_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run, _ = recorded()
     lock = RunLock.take(run)
     assert main.main(["replay", "latest"]) == options.EXIT_USAGE

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.records import parse
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import events as events_module
 from tui_lab.runs import folder, wording
-from tui_lab.runs.event_parts import IntervalRecord
+from tui_lab.runs.curves import Curve, smooth
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
@@ -28,7 +29,7 @@ from tui_lab.runs.schema import (
     encode_event,
     kind_of,
 )
-from tui_lab.runs.state import FEED_LENGTH, STATES, Curve, RunState, Watcher, smooth
+from tui_lab.runs.state import FEED_LENGTH, STATES, RunState, Watcher
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def run(tmp_path: Path) -> Run:
 # reducing
 
 
-def test_a_resumed_run_drops_what_the_dead_attempt_did_after_its_checkpoint() -> None:
+def test_a_resumed_run_drops_superseded_steps() -> None:
     state = RunState()
     state.apply(parse([event("resumed", from_step=0, attempt=1)]))
     state.apply(parse([step(n, loss=float(n)) for n in range(1, 11)]))
@@ -80,7 +81,7 @@ def test_a_resumed_run_drops_what_the_dead_attempt_did_after_its_checkpoint() ->
     assert state.loss.last == 60.0
 
 
-def test_an_end_is_undone_by_a_resume() -> None:
+def test_a_resume_removes_the_end() -> None:
     state = RunState()
     state.apply(
         parse([event("resumed", from_step=0, attempt=1), step(1), event("end", state="stopped", step=1)])
@@ -91,7 +92,7 @@ def test_an_end_is_undone_by_a_resume() -> None:
     assert state.status(locked=True) == "running"
 
 
-def test_what_the_ladder_did_is_told_and_outlives_an_attempt() -> None:
+def test_ladder_events_remain_after_a_resume() -> None:
     state = RunState()
     rung = event(
         "ladder",
@@ -109,14 +110,14 @@ def test_what_the_ladder_did_is_told_and_outlives_an_attempt() -> None:
     assert state.feed[-1] == state.ladder_cost and state.ladder_cost.text == "a step takes 2 s"
 
 
-def test_a_step_that_comes_again_takes_the_place_of_the_first() -> None:
+def test_a_repeated_step_replaces_the_first() -> None:
     curve = Curve()
     for number, value in ((1, 1.0), (2, 2.0), (3, 3.0), (2, 20.0)):
         curve.add(number, value)
     assert (curve.steps, curve.values) == ([1, 2], [1.0, 20.0])
 
 
-def test_not_a_number_is_a_gap_and_not_a_number_of_another_kind_is_nothing() -> None:
+def test_nan_is_a_gap_and_other_types_are_damaged() -> None:
     state = RunState()
     state.apply(parse([step(1), step(2, loss=math.nan), step(3)]))
     assert len(state.loss.values) == 3 and math.isnan(state.loss.values[1])
@@ -186,7 +187,7 @@ wild_events = st.builds(
 
 
 @given(st.lists(wild_events, max_size=12))
-def test_no_event_breaks_the_state(events: list[dict[str, Any]]) -> None:
+def test_any_event_is_accepted(events: list[dict[str, Any]]) -> None:
     state = RunState()
     state.apply(parse(events))
     for locked in (True, False):
@@ -212,7 +213,7 @@ sane_events = st.lists(
 
 
 @given(sane_events, st.lists(st.integers(0, 30), max_size=4))
-def test_portions_do_not_matter(events: list[dict[str, Any]], cuts: list[int]) -> None:
+def test_the_state_does_not_depend_on_portions(events: list[dict[str, Any]], cuts: list[int]) -> None:
     whole, parts = RunState(), RunState()
     whole.apply(parse(events))
     marks = sorted({min(cut, len(events)) for cut in cuts} | {0, len(events)})
@@ -223,7 +224,7 @@ def test_portions_do_not_matter(events: list[dict[str, Any]], cuts: list[int]) -
     assert (whole.step, whole.checkpoints, whole.version) == (parts.step, parts.checkpoints, parts.version)
 
 
-def test_a_week_of_notes_does_not_fill_the_memory() -> None:
+def test_the_feed_is_bounded() -> None:
     state = RunState()
     state.apply(parse(event("checkpoint", step=n, path="x") for n in range(FEED_LENGTH * 3)))
     assert len(state.feed) == FEED_LENGTH
@@ -258,7 +259,7 @@ def test_figures_are_nan_while_unknown() -> None:
         ([event("end", state="of the future")], False, "finished"),
     ],
 )
-def test_liveness(events: list[dict[str, Any]], locked: bool, expected: str) -> None:
+def test_the_status_of_a_run(events: list[dict[str, Any]], locked: bool, expected: str) -> None:
     state = RunState()
     state.apply(parse(events))
     assert state.status(locked) == expected
@@ -269,14 +270,14 @@ def test_liveness(events: list[dict[str, Any]], locked: bool, expected: str) -> 
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.floats(0, 0.99))
-def test_smoothing_is_the_weighted_mean_it_says(values: list[float], weight: float) -> None:
+def test_smoothing_equals_the_weighted_mean(values: list[float], weight: float) -> None:
     for n, value in enumerate(smooth(values, weight), 1):
         weights = [weight ** (n - 1 - i) for i in range(n)]
         mean = sum(w * v for w, v in zip(weights, values, strict=False)) / sum(weights)
         assert value == pytest.approx(mean, rel=1e-6, abs=1e-6)
 
 
-def test_a_gap_stays_a_gap_and_spoils_nothing() -> None:
+def test_gaps_remain_gaps_when_smoothed() -> None:
     smoothed = smooth([1.0, math.nan, math.inf, 1.0])
     assert [math.isnan(value) for value in smoothed] == [False, True, True, False]
     assert smoothed[3] == pytest.approx(1.0)
@@ -299,7 +300,7 @@ def test_a_watcher_follows_a_growing_log(run: Run) -> None:
     assert [kind_of(e) for e in watcher.read_events()] == ["kind_of_the_future"]
 
 
-def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> None:
+def test_a_watcher_restarts_when_the_log_is_replaced(run: Run) -> None:
     watcher = Watcher(run)
     events = EventWriter(run.events_path)
     for number in range(1, 6):
@@ -310,7 +311,7 @@ def test_a_watcher_starts_anew_when_another_log_takes_the_place(run: Run) -> Non
     assert watcher.state.loss.values == [7.0]
 
 
-def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> None:
+def test_a_run_without_end_and_lock_has_crashed(run: Run) -> None:
     events = EventWriter(run.events_path)
     events.write(ResumedEvent(from_step=0, attempt=1))
     lock = RunLock.take(run)
@@ -321,7 +322,7 @@ def test_a_run_without_a_written_end_and_without_a_lock_crashed(run: Run) -> Non
     assert watcher.status == "crashed"
 
 
-def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
+def test_an_end_written_between_two_polls_is_read(run: Run) -> None:
     events = EventWriter(run.events_path)
     events.write(ResumedEvent(from_step=0, attempt=1))
     watcher = Watcher(run)
@@ -332,13 +333,13 @@ def test_an_end_written_between_two_looks_is_seen(run: Run) -> None:
     assert watcher.status == "finished"
 
 
-def test_a_run_that_died_before_its_first_event_crashed(run: Run) -> None:
+def test_a_run_without_events_has_crashed(run: Run) -> None:
     assert Watcher(run).status == "created"
     run.log_path.write_text("ImportError: no torch\n")
     assert Watcher(run).status == "crashed"
 
 
-def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) -> None:
+def test_reading_the_status_consumes_no_event(run: Run) -> None:
     events = EventWriter(run.events_path)
     events.write(ResumedEvent(from_step=0, attempt=1))
     for number in range(1, 60):
@@ -353,7 +354,7 @@ def test_asking_how_a_run_is_takes_no_event_from_whoever_follows_it(run: Run) ->
 
 
 @pytest.mark.parametrize("end", [None, EndEvent(state="stopped", step=0)])
-def test_the_status_of_a_long_log_reads_no_more_than_its_end(
+def test_the_status_of_a_long_log_reads_only_its_end(
     run: Run, monkeypatch: pytest.MonkeyPatch, end: EndEvent | None
 ) -> None:
     line = encode_event(StepEvent(step=1, loss=1.0, t=1.0))
@@ -409,7 +410,7 @@ def item_probe(number: int, value: float, verdict: str = "green", **fields: Any)
     )  # fmt: skip
 
 
-def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
+def test_probes_are_sorted_by_step_and_superseded_ones_dropped() -> None:
     state = RunState()
     assert state.retention is None and state.verdict == "" and not state.armed
     state.apply(parse([event("resumed", from_step=0, attempt=1), event("armed", on=True)]))
@@ -420,7 +421,7 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
         )
     )
     state.apply(parse([item_probe(1, 0.99), item_probe(2, 0.5, "red")]))
-    assert state.verdict == "red" and state.retention == IntervalRecord(0.5, 0.4, 0.6)
+    assert state.verdict == "red" and state.retention == Interval(0.5, 0.4, 0.6)
     assert "retention 0.50 (0.40 to 0.60) on 40 items of everyday at step 2: forgotten" in wording.sentence(
         state.feed[-1]
     )
@@ -433,7 +434,7 @@ def test_probes_are_kept_by_step_and_superseded_ones_dropped() -> None:
     assert wording.sentence(state.feed[-1]) == "not armed: the run continues at any retention"
 
 
-def test_what_is_probed_again_at_a_step_replaces_what_was() -> None:
+def test_a_repeated_probe_replaces_the_first() -> None:
     state = RunState()
     state.apply(parse([item_probe(0, 1.0), item_probe(4, 0.6, "red"), item_probe(4, 0.95)]))
     assert [probe.step for probe in state.item_probes] == [0, 4] and state.verdict == "green"
@@ -441,7 +442,7 @@ def test_what_is_probed_again_at_a_step_replaces_what_was() -> None:
     assert [probe.retention.value for probe in state.item_probes] == [0.99]
 
 
-def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
+def test_retention_above_chance_is_the_headline() -> None:
     state = RunState()
     state.apply(
         parse([item_probe(3, 0.9) | {"above_chance": figure("nan", "-inf", 0.7), "verdict": "cannot_tell"}])
@@ -464,13 +465,13 @@ def test_retention_above_chance_goes_first_and_gaps_are_numbers() -> None:
         event("armed"),
     ],
 )
-def test_damaged_probes_are_passed_over(damaged: dict[str, Any]) -> None:
+def test_damaged_probes_are_skipped(damaged: dict[str, Any]) -> None:
     state = RunState()
     state.apply(parse([damaged]))
     assert not state.item_probes and not state.kl_probes and not state.armed
 
 
-def test_an_attempt_from_the_beginning_looks_anew() -> None:
+def test_an_attempt_from_step_0_drops_all_probes() -> None:
     state = RunState()
     look = [
         {"kind": "score", "name": "exact", "value": 0.5, "step": 0, "when": "start"},
@@ -483,7 +484,7 @@ def test_an_attempt_from_the_beginning_looks_anew() -> None:
     assert len(state.samples) == len(state.scores) == 1
 
 
-def test_a_changed_recipe_is_a_note() -> None:
+def test_a_changed_recipe_is_in_the_feed() -> None:
     state = RunState()
     change = {
         "field": "learning_rate",
@@ -498,7 +499,7 @@ def test_a_changed_recipe_is_a_note() -> None:
     assert len(state.feed) == 1
 
 
-def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
+def test_impossible_numbers_do_not_break_curves() -> None:
     state = RunState()
     state.apply(parse([{"kind": "step", "t": 5.0, "step": 1, "loss": 2.0}]))
     state.apply(parse([{"kind": "step", "t": 10**400, "step": 2, "loss": 10**400, "eta_s": 10**400}]))
@@ -507,7 +508,7 @@ def test_a_number_that_no_computer_measures_leaves_curves_whole() -> None:
 
 
 @pytest.mark.parametrize("step", [10**400, 1e308, math.inf, math.nan])
-def test_a_step_that_no_training_reaches_is_a_damaged_record(step: float) -> None:
+def test_an_impossible_step_is_a_damaged_record(step: float) -> None:
     state = RunState()
     state.apply(parse([{"kind": "plan", "t": 1.0, "total_steps": 10**400}]))
     state.apply(parse([{"kind": "step", "t": 1.0, "step": 3, "loss": 2.0}]))

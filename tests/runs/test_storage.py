@@ -46,7 +46,7 @@ def test_error_numbers_are_found_below_other_errors(run: Run, number: int, words
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-def test_what_libraries_really_say_on_a_full_disk(run: Run) -> None:
+def test_errors_of_libraries_on_a_full_disk_are_recognised(run: Run) -> None:
     import torch
 
     with pytest.raises(RuntimeError) as failed:
@@ -57,13 +57,13 @@ def test_what_libraries_really_say_on_a_full_disk(run: Run) -> None:
     assert "the disk is full" in storage.explain(failed_too.value, run)
 
 
-def test_words_of_writers_without_numbers(run: Run) -> None:
+def test_messages_without_error_numbers_are_recognised(run: Run) -> None:
     said = "Error while serializing: I/O error: No space left on device (os error 28)"
     assert "the disk is full" in storage.explain(Exception(said), run)
     assert "largest size" in storage.explain(Exception("I/O error: File too large (os error 27)"), run)
 
 
-def test_other_errors_are_not_the_disks(run: Run) -> None:
+def test_other_errors_are_not_explained_as_disk_errors(run: Run) -> None:
     assert storage.explain(ValueError("shapes differ"), run) == ""
     missing = FileNotFoundError(errno.ENOENT, "No such file", "rows.jsonl")
     assert storage.explain(missing, run) == ""  # somebody else's file
@@ -71,7 +71,7 @@ def test_other_errors_are_not_the_disks(run: Run) -> None:
     assert storage.explain(inside, run) == ""  # the folder is there
 
 
-def test_a_folder_that_went_away_is_noticed(run: Run) -> None:
+def test_a_moved_folder_is_detected(run: Run) -> None:
     writer = EventWriter(run.events_path)
     writer.write(ResumedEvent(from_step=0))
     storage.check_folder(run, writer.descriptor)
@@ -94,7 +94,7 @@ def test_a_folder_that_went_away_is_noticed(run: Run) -> None:
     writer.close()
 
 
-def test_room_is_held_back_and_given_back(run: Run) -> None:
+def test_the_reserve_is_allocated_and_freed(run: Run) -> None:
     reserve = storage.Reserve(run)
     reserve.hold()
     [held] = [path for path in run.path.iterdir() if path.name == ".reserve"]

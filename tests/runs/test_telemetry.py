@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.records import parse
+from tui_lab.runs.curves import MOST_POINTS, Track
 from tui_lab.runs.schema import TelemetryEvent
 from tui_lab.runs.state import RunState
-from tui_lab.runs.telemetry import MOST_GPUS, MOST_POINTS, Telemetry, Track
+from tui_lab.runs.telemetry import MOST_GPUS, Telemetry
 
 
 def record(step: int, used: int = 10, energy_j: float | None = 100.0, **gpu: Any) -> dict[str, Any]:
@@ -39,13 +40,13 @@ def test_tracks_and_the_newest_figures() -> None:
     assert state.telemetry.resident.values == [7.0, 14.0]
 
 
-def test_within_one_step_memory_keeps_its_highest_and_the_rest_its_newest() -> None:
+def test_within_a_step_memory_keeps_the_maximum_and_others_the_newest() -> None:
     state = state_of(record(3, 30, power_w=100.0), record(3, 10, power_w=200.0))
     [gpu] = state.telemetry.gpus.values()
     assert (gpu.used.values, gpu.power_w.values) == ([30.0], [200.0])
 
 
-def test_two_gpus_are_kept_apart_by_uuid() -> None:
+def test_gpus_are_distinguished_by_uuid() -> None:
     state = state_of(record(1, 10), record(2, 20, uuid="GPU-2", index=0), record(3, 30, uuid=None, index=5))
     assert {key: gpu.used.peak for key, gpu in state.telemetry.gpus.items()} == {
         "GPU-1": 10.0, "GPU-2": 20.0, "5": 30.0,
@@ -53,14 +54,14 @@ def test_two_gpus_are_kept_apart_by_uuid() -> None:
     assert [gpu.answers for gpu in state.telemetry.gpus.values()] == [False, False, True]
 
 
-def test_a_gpu_that_is_away_leaves_a_gap() -> None:
+def test_a_missing_gpu_is_a_gap() -> None:
     state = state_of(record(1, 10), {**record(2), "gpus": []}, record(3, 30))
     [gpu] = state.telemetry.gpus.values()
     assert gpu.used.steps == [1, 2, 3] and math.isnan(gpu.used.values[1]) and gpu.answers
     assert gpu.used.peak == 30.0
 
 
-def test_a_resume_drops_what_came_after_and_keeps_what_was_drawn() -> None:
+def test_a_resume_drops_later_tracks_and_keeps_energy() -> None:
     state = state_of(record(5), record(10, energy_j=900.0), {"kind": "resumed", "from_step": 5, "attempt": 2})
     assert state.telemetry.resident.steps == [5]
     assert state.telemetry.energy_so_far_j == 900.0
@@ -72,7 +73,7 @@ def test_a_resume_drops_what_came_after_and_keeps_what_was_drawn() -> None:
     values=st.lists(st.floats(0, 1e12) | st.just(math.nan), min_size=1, max_size=3 * MOST_POINTS),
     highest=st.booleans(),
 )
-def test_a_track_is_bounded_and_loses_no_peak(values: list[float], highest: bool) -> None:
+def test_a_track_is_bounded_and_keeps_its_peak(values: list[float], highest: bool) -> None:
     track = Track(highest=highest)
     for step, value in enumerate(values):
         track.add(step, value)
@@ -83,7 +84,7 @@ def test_a_track_is_bounded_and_loses_no_peak(values: list[float], highest: bool
         assert track.peak == max(known)
 
 
-def test_a_long_run_keeps_its_shape() -> None:
+def test_thinning_keeps_the_shape_of_a_track() -> None:
     track = Track(highest=True)
     for step in range(50_000):
         track.add(step, 1e9 if step == 777 else float(step))
@@ -111,13 +112,13 @@ def test_a_long_run_keeps_its_shape() -> None:
     ],
     ids=str,
 )
-def test_odd_records_do_not_hide_the_rest(odd: dict[str, Any]) -> None:
+def test_unusual_records_do_not_hide_others(odd: dict[str, Any]) -> None:
     state = state_of(record(1), odd, record(2, 20))
     assert state.telemetry.gpus["GPU-1"].used.values == [10.0, 20.0]
     assert state.forecast is None
 
 
-def test_gpus_without_end_are_not_kept() -> None:
+def test_the_number_of_gpus_is_bounded() -> None:
     telemetry = Telemetry()
     for number in range(3 * MOST_GPUS):
         [event] = parse([record(1, uuid=f"GPU-{number}")])

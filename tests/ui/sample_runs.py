@@ -23,7 +23,7 @@ def comparison(pre: float, post: float, verdict: str = "red", **changes: Any) ->
         "metric": "acc", "threshold": 0.9, "pre": pre, "post": post, "a": 50, "b": 40, "c": 2, "d": 8,
         "n": 100, "retention": figure(post / pre), "above_chance": figure((post - 0.25) / (pre - 0.25)),
         "difference": figure(post - pre), "mcnemar_p": 0.001, "verdict": verdict,
-        "sentence": "forgotten: it kept 48 % of what the base knew above chance",
+        "sentence": "forgotten: retention 48 % of what the base knew above chance",
     }  # fmt: skip
     return {**made, **changes}
 

@@ -49,7 +49,7 @@ async def test_a_recording_plays_through_the_panes_as_if_live() -> None:
                 lambda: said(app, f"`tui-lab report {run.id}`") and said(app, "export the run itself")
             )
             await pilot.press("f5")
-            await until(lambda: "forgotten: it kept 48 %" in screen_text(app))
+            await until(lambda: "forgotten: retention 48 %" in screen_text(app))
             assert "REPLAY ×20" in screen_text(app).splitlines()[0]
             await pilot.press("e")
             await until(lambda: said(app, "measure the run itself"))

@@ -98,7 +98,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
     report = commands.add(
         "report",
         "report.run",
-        "write what a run did, cost, learned and kept as Markdown and as one HTML page",
+        "write a report of a run (steps, cost, acquisition, retention) as Markdown and as one HTML page",
         run=True,
         examples="""\
   tui-lab report latest                            report.md and report.html in the run's folder
@@ -260,7 +260,7 @@ A run stores its results in its own folder.""",
     strength = commands.add(
         "strength",
         "strength.run",
-        "compare what a run gained and kept at several strengths of its adapter",
+        "compare gain and retention of a run at several strengths of its adapter",
         run=True,
         examples="""\
   tui-lab strength latest                          0, 0.2 … 1.2 on the everyday suite

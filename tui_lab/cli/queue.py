@@ -149,7 +149,7 @@ def show_sweep(args: argparse.Namespace) -> int:
     """``tui-lab sweep``."""
     runs = index.sweep_runs(index.RunIndex(args.runs_dir).read_all(), args.name)
     best = index.best_of(runs, args.by)
-    criterion = index.criterion_words(runs, args.by)
+    criterion = index.criterion_text(runs, args.by)
     if args.json:
         as_json(
             SweepResult(

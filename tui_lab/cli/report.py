@@ -6,20 +6,19 @@ import argparse
 
 from tui_lab.cli.output import as_json
 from tui_lab.core.sanitize import sanitize
-from tui_lab.report import facts as report
-from tui_lab.report import write
+from tui_lab.report import content, write
 from tui_lab.runs import folder
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; the exit code. Raises LabError."""
     found = folder.open_run(args.name, args.runs_dir)
-    facts = report.read(found)
-    paths = write.write(found, args.out, args.format, facts)
+    report = content.read(found)
+    paths = write.write(found, args.out, args.format, report)
     if args.json:
-        as_json({"kind": "report", "written": [str(path) for path in paths], **report.as_json(facts)})
+        as_json({"kind": "report", "written": [str(path) for path in paths], **content.as_json(report)})
         return 0
-    print(f"run {found.id} ({facts.status}):")
+    print(f"run {found.id} ({report.status}):")
     for path in paths:
         print(f"  {sanitize(str(path))}")
     return 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType
 
 from tui_lab.core.errors import LabError
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import notes
-from tui_lab.runs.event_parts import Acquisition, IntervalRecord
+from tui_lab.runs.event_parts import Acquisition
 from tui_lab.runs.folder import Run
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue import sweep
@@ -200,7 +201,7 @@ class SweepRow(Struct, kw_only=True, frozen=True):
     train_loss: float
     validation_loss: float
     acquisition: SweepScore
-    retention: IntervalRecord
+    retention: Interval
     peak_memory_bytes: float
     peak_memory_of: str
     seconds: float
@@ -226,7 +227,7 @@ def sweep_row(run: RunSummary) -> SweepRow:
         train_loss=run.loss,
         validation_loss=run.validation,
         acquisition=SweepScore(run.score_name, run.score_start, run.score_end),
-        retention=IntervalRecord(run.retention, run.retention_low, run.retention_high),
+        retention=Interval(run.retention, run.retention_low, run.retention_high),
         peak_memory_bytes=run.peak_bytes,
         peak_memory_of=run.peak_of,
         seconds=run.seconds,

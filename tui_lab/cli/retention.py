@@ -12,9 +12,9 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.records import AcquisitionResult
 from tui_lab.retention.results import ItemResult, SuiteComparison, SuiteResult
 from tui_lab.retention.scoring.metrics import Metric
+from tui_lab.retention.stored import AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.runs import verdicts
 
@@ -139,7 +139,7 @@ def _table(result: SuiteResult, compared: SuiteComparison) -> list[str]:
         rows.append((name, result.held_back.comparison))
     rows += result.categories.items()
     above = compared.above_chance is not None
-    title = "kept above chance" if above else "kept"
+    title = "retention above chance" if above else "retention"
     width = min(40, max(len(name) for name, _ in rows))
     head = f"  {'':<{width}}  {'n':>6}  {'before':>7}  {'after':>7}  {title:<26}  lost  gained  verdict"
     return [head, *(_row(name, each, width) for name, each in rows)]

@@ -1,4 +1,4 @@
-"""``tui-lab strength``: what a run gained and kept at several strengths of its adapter, the recommended
+"""``tui-lab strength``: gain and retention of a run at several strengths of its adapter, the recommended
 strength, and saving the adapter at one."""
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from tui_lab.core import format
 from tui_lab.core.errors import LabError
 from tui_lab.core.records import jsonable
 from tui_lab.core.sanitize import sanitize
-from tui_lab.evaluation.records import SavedStrength, StrengthCurve, SweepRequest
+from tui_lab.evaluation.records import SavedStrength, SweepRequest
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs import verdicts
 
 MODULE = "tui_lab.evaluation.strength_sweep"
@@ -75,7 +76,7 @@ def _strengths(text: str) -> tuple[float, ...]:
 
 def _print_curve(curve: StrengthCurve) -> None:
     metric, suite = sanitize(curve.acquisition_metric or "new task"), sanitize(curve.suite)
-    print(f"strength  {metric:>{_BAR + 7}}  {'kept':>{_BAR + 7}} of {suite}, {curve.n:,} items")
+    print(f"strength  {metric:>{_BAR + 7}}  {'retention':>{_BAR + 7}} on {suite}, {curve.n:,} items")
     best = curve.recommended.strength
     for point in curve.points:
         retention = point.retention

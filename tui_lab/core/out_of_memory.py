@@ -1,7 +1,9 @@
 """Recognises out-of-memory errors of a GPU or of the machine without importing torch: torch's errors by their
-type name, those of other libraries by their message."""
+type name, those of other libraries by their message. Frees memory."""
 
 from __future__ import annotations
+
+import gc
 
 #: In the messages of failed allocations: torch on a CPU, CUDA's runtime, cuBLAS, cuDNN.
 _MESSAGES = (
@@ -22,3 +24,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
+
+
+def free_memory() -> None:
+    """Collects garbage and returns the cached memory of the device to its driver. Imports torch."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

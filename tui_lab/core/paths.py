@@ -56,3 +56,8 @@ def user_files(kind: PathKind) -> list[Path]:
 def path_exists(path: Path) -> bool:
     """Whether a path exists; False below an unreadable folder, where ``Path.exists`` raises."""
     return os.path.exists(path)  # noqa: PTH110
+
+
+def absolute(path: Path) -> Path:
+    """An absolute path with ``~`` expanded; symbolic links stay as they are."""
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100

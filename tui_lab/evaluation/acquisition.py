@@ -11,9 +11,10 @@ from tui_lab.data import scoring, templates
 from tui_lab.data.formats import Example
 from tui_lab.data.prepare import prepare_recipe
 from tui_lab.data.rows import ChatRow, Model, Tokenizer
-from tui_lab.evaluation.records import AcquisitionResult, BaseAndTuned, HeldOutItem, Mean, MetricChange
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.scoring.forward import evaluation_mode
+from tui_lab.retention.scoring.metrics import mean
+from tui_lab.retention.stored import AcquisitionResult, BaseAndTuned, HeldOutItem, MetricChange
 from tui_lab.runs.state import RunState
 
 
@@ -89,17 +90,6 @@ class HeldOutTask:
         """The score of each row's answer by :attr:`metric`, 0 to 1."""
         rows = [example.as_chat() for example in self.examples]
         return [float(score) for score in self._scores(self.answers(model), rows)[self.metric]]
-
-
-def mean(values: Sequence[float]) -> Mean:
-    """Mean and standard error: sample standard deviation (n − 1) over √n. NaN where it is undefined."""
-    n = len(values)
-    if not n:
-        return Mean(math.nan, math.nan)
-    value = math.fsum(values) / n
-    if n == 1:
-        return Mean(value, math.nan)
-    return Mean(value, math.sqrt(math.fsum((v - value) ** 2 for v in values) / (n - 1) / n))
 
 
 def _losses(state: RunState) -> tuple[BaseAndTuned, float, float]:

@@ -6,30 +6,30 @@ The results of a run are kept in its folder."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from tui_lab import __version__
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
+from tui_lab.core.versions import versions_of
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.evaluation import score_cache
-from tui_lab.evaluation.records import AcquisitionResult, EvaluationAnswer, EvaluationRequest
+from tui_lab.evaluation.records import EvaluationAnswer, EvaluationRequest
 from tui_lab.evaluation.request import EvaluationTarget, resolve_target
 from tui_lab.evaluation.score_cache import LoadConfig, ScoreFile
 from tui_lab.retention import results
 from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.scoring.metrics import ItemScore
+from tui_lab.retention.stored import ACQUISITION, FOLDER, AcquisitionResult
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Suite
 from tui_lab.runs.folder import Run
@@ -39,8 +39,6 @@ from tui_lab.runs.state import Watcher
 if TYPE_CHECKING:
     from tui_lab.evaluation.acquisition import HeldOutTask
 
-FOLDER = "retention"
-ACQUISITION = "acquisition.json"
 #: File names in that folder that a suite must not take.
 _RESERVED_NAMES = {"acquisition", "strength"}
 VERSIONED_LIBRARIES = ("torch", "transformers", "peft")
@@ -104,7 +102,8 @@ class _Models:
         tuned = self._target.tuned
         assert tuned is not None
         if tuned.adapter is None:
-            self._free()
+            self._model = None  # two whole models may not fit into memory
+            free_memory()
             self._model = self._load(tuned, self._target.name)
         else:
             from tui_lab.decoding.adapters import load_peft_model
@@ -122,15 +121,6 @@ class _Models:
             base = self._target.base
             self._tokenizer = load_tokenizer(base.location, base.revision or None)
         return self._tokenizer
-
-    def _free(self) -> None:
-        """Frees the base: two whole models may not fit into memory."""
-        import torch
-
-        self._model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _load(self, source: ModelReference, label: str) -> Model:
         from tui_lab.models import catalog
@@ -266,7 +256,7 @@ class _Evaluation:
             quantization=how.quantization,
             dtype=how.dtype,
             adapter=sanitize(target.name) if target.tuned is not None else None,
-            versions={"tui_lab": __version__, **{name: version(name) for name in VERSIONED_LIBRARIES}},
+            versions=versions_of(VERSIONED_LIBRARIES),
             seconds=round(self._seconds.get(suite.sha256, 0.0), 3),
         )
 

@@ -1,6 +1,5 @@
-"""The records of evaluation jobs: requests, answers, and the files that they keep with a run. No torch.
-
-Files and answers keep the keys of the first version; unknown keys are ignored."""
+"""The requests and answers of evaluation jobs. No torch. They keep the keys of the first version; unknown
+keys are ignored. The files in the run folder are in :mod:`tui_lab.retention.stored`."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import strength_grid
 from tui_lab.retention.results import SuiteResult
-from tui_lab.retention.statistics import Interval
+from tui_lab.retention.stored import AcquisitionResult
 
 MAX_STRENGTHS = 32
 DEFAULT_SUITE = "everyday"
@@ -56,50 +55,6 @@ def read_request(value: Mapping[str, object]) -> EvaluationRequest:
     return from_plain(value, EvaluationRequest, "the evaluation request").validated()
 
 
-class Mean(msgspec.Struct, frozen=True):
-    """A mean and its standard error."""
-
-    value: float
-    se: float
-
-
-class BaseAndTuned(msgspec.Struct, frozen=True):
-    """A figure before and after the training."""
-
-    base: float
-    tuned: float
-
-
-class MetricChange(msgspec.Struct, frozen=True):
-    """A metric over the held-out rows before and after the training."""
-
-    base: Mean
-    tuned: Mean
-
-
-class HeldOutItem(msgspec.Struct, frozen=True):
-    """One held-out row: ``text`` and the score by each metric, of the base and of the tuned model."""
-
-    prompt: str
-    expected: str
-    base: dict[str, str | float]
-    tuned: dict[str, str | float]
-
-
-class AcquisitionResult(msgspec.Struct, frozen=True):
-    """``retention/acquisition.json``: what a run learned of its own task. Losses are in nats per token."""
-
-    rows: int
-    scorer: str | None  # the score that the data defines, if any
-    metrics: dict[str, MetricChange]
-    validation_loss: BaseAndTuned
-    train_loss: float
-    overfitting_gap: float  # validation loss − training loss at the end
-    items: list[HeldOutItem]
-    v: int = 1
-    of: str = ""  # the weights and how they were loaded
-
-
 class EvaluationAnswer(msgspec.Struct, frozen=True):
     """The result of each suite, in the order of the request, and the acquisition of a run if it is known."""
 
@@ -136,59 +91,6 @@ class SweepRequest(msgspec.Struct, frozen=True):
         strengths = self.strengths or strength_grid.STRENGTHS
         ordered = sorted({0.0, *(strength_grid.check_strength(strength) for strength in strengths)})
         return msgspec.structs.replace(self, strengths=tuple(ordered), limit=max(0, self.limit))
-
-
-class StrengthPoint(msgspec.Struct, frozen=True):
-    """What was measured at one strength, compared with strength 0. ``retention`` is above chance where the
-    suite has a chance level."""
-
-    strength: float
-    acquisition: float  # mean score on the new task
-    acquisition_interval: Interval
-    retention: Interval
-    verdict: str
-    pre: float
-    post: float
-    b: int  # items lost
-    c: int  # items gained
-    mcnemar_p: float
-
-
-class Recommendation(msgspec.Struct, frozen=True):
-    """The recommended strength, None if there is none, and the reason."""
-
-    strength: float | None
-    reason: str
-
-
-class SweepInfo(msgspec.Struct, frozen=True):
-    """What was measured and how. Points with equal values belong to one curve."""
-
-    suite: str
-    version: str
-    sha256: str
-    n: int
-    model: str
-    weights: str
-    quantization: str
-    dtype: str
-    acquisition_metric: str
-    acquisition_rows: int
-    v: int = 1
-
-
-class StrengthCurve(SweepInfo, frozen=True, kw_only=True):
-    """``retention/strength.json``: the points of a sweep in rising order of strength."""
-
-    keep: float
-    points: list[StrengthPoint]
-    recommended: Recommendation
-    warnings: list[str] = []
-
-    @property
-    def info(self) -> SweepInfo:
-        """What was measured and how."""
-        return SweepInfo(*(getattr(self, name) for name in SweepInfo.__struct_fields__))
 
 
 class SavedStrength(msgspec.Struct, frozen=True):

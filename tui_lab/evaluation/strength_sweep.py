@@ -16,22 +16,22 @@ from tui_lab.core.records import from_json, to_json
 from tui_lab.core.sanitize import sanitize
 from tui_lab.evaluation import score_cache, strength_target
 from tui_lab.evaluation.acquisition import HeldOutTask
-from tui_lab.evaluation.records import (
-    Recommendation,
-    SavedStrength,
-    StrengthCurve,
-    StrengthPoint,
-    SweepInfo,
-    SweepRequest,
-)
+from tui_lab.evaluation.records import SavedStrength, SweepRequest
 from tui_lab.evaluation.strength_target import LoadedTarget, SweepTarget
 from tui_lab.retention import results, statistics, strength_grid
 from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.statistics import Interval
+from tui_lab.retention.stored import (
+    FOLDER,
+    STRENGTH,
+    Recommendation,
+    StrengthCurve,
+    StrengthPoint,
+    SweepInfo,
+)
 from tui_lab.runs import folder
 from tui_lab.runs.state import Watcher
 
-FOLDER, RESULT = "retention", "strength.json"
 #: In that folder: the scores at single strengths, so that a sweep can resume.
 PARTS, ANSWER_SCORES, LOCK = "strength", "marks.json", "lock"
 #: Items between two progress reports.
@@ -130,7 +130,7 @@ class Sweep:
                 answer_scores.add(identity, scores)
             points[strength] = self._point(strength, base, items, scores)
             curve = self._curve(info, list(points.values()), warnings)
-            files.write_atomically(self._folder / RESULT, to_json(curve) + "\n")
+            files.write_atomically(self._folder / STRENGTH, to_json(curve) + "\n")
         assert curve is not None  # there is at least strength 0
         return curve
 
@@ -185,7 +185,7 @@ class Sweep:
         """The points of an earlier sweep of the same, at strengths that are not measured now. None of a
         damaged file."""
         try:
-            earlier = from_json((self._folder / RESULT).read_bytes(), StrengthCurve, RESULT)
+            earlier = from_json((self._folder / STRENGTH).read_bytes(), StrengthCurve, STRENGTH)
         except (OSError, LabError):
             return []
         if earlier.info != info:

@@ -28,7 +28,7 @@ class SweepTarget:
     recipe: Recipe
     path: Path  # the folder of the adapter or of the tuned model
     base: str  # a folder or hub id
-    whole: bool  # a whole model instead of an adapter
+    is_full_model: bool  # instead of an adapter
 
     @classmethod
     def of(cls, run: folder.Run) -> SweepTarget:
@@ -48,7 +48,7 @@ class SweepTarget:
     @property
     def four_bit(self) -> bool:
         """Whether the base is loaded in 4 bits, as in the run."""
-        return self.recipe.quantization == "nf4" and not self.whole
+        return self.recipe.quantization == "nf4" and not self.is_full_model
 
     def identity(self, strength: float) -> str:
         """The weights at a strength, for the score cache. Strength 0 is the base."""
@@ -56,7 +56,7 @@ class SweepTarget:
         base = score_cache.identity(self.base, revision)
         if not strength:
             return base
-        if self.whole:
+        if self.is_full_model:
             tuned = score_cache.identity(str(self.path))
         else:
             tuned = score_cache.identity(self.base, revision, self.path)
@@ -66,7 +66,7 @@ class SweepTarget:
         """The folder of what is saved at a strength."""
         digits = f"{strength:.2f}"
         number = digits if float(digits) == strength else f"{strength:g}"
-        return f"{'model' if self.whole else 'adapter'}-strength-{number}"
+        return f"{'model' if self.is_full_model else 'adapter'}-strength-{number}"
 
     def saved_dtype(self) -> str:
         """The precision of a saved model; "auto" if its configuration has none."""
@@ -105,7 +105,7 @@ class LoadedTarget:
         revision = target.recipe.revision
         with quiet_libraries():
             base = load_model(ModelSource(target.base, revision), Precision(dtype, four_bit=target.four_bit))
-            if target.whole:
+            if target.is_full_model:
                 self.model = load_model(ModelSource(str(target.path)), Precision(dtype))
                 self.scale = AdapterScale(self.model, dict(base.named_parameters()))
             else:
@@ -137,7 +137,7 @@ def write(target: SweepTarget, strength: float, directory: Path) -> None:
 
     from tui_lab.retention.strength import scale_adapter
 
-    if target.whole:
+    if target.is_full_model:
         loaded = LoadedTarget(target, target.saved_dtype())
         loaded.scale.set(strength)
         loaded.model.save_pretrained(directory)
@@ -145,6 +145,6 @@ def write(target: SweepTarget, strength: float, directory: Path) -> None:
         is_weights = file.suffix == ".safetensors" or file.name.endswith(".index.json")
         if file.is_file() and not is_weights and not (directory / file.name).exists():
             shutil.copyfile(file, directory / file.name)
-    if not target.whole:
+    if not target.is_full_model:
         tensors = scale_adapter(load_file(target.path / _WEIGHTS), strength)
         save_file(tensors, directory / _WEIGHTS, metadata={"format": "pt"})

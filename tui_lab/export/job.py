@@ -5,20 +5,19 @@ and stdout."""
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
-from tui_lab import __version__
 from tui_lab.core import files, job_protocol
 from tui_lab.core.errors import LabError
+from tui_lab.core.paths import absolute
+from tui_lab.core.versions import versions_of
 from tui_lab.export import records, staging, weights
 from tui_lab.export.card import write_card
 from tui_lab.export.kinds import EXPORTERS, ExportOutcome, ExportTask
@@ -49,7 +48,7 @@ def handle(request: ExportRequest, on_progress: Callable[[str], None]) -> Export
 
 def _target(run: folder.Run, request: ExportRequest) -> Path:
     if request.out:
-        return Path(os.path.abspath(Path(request.out).expanduser()))  # noqa: PTH100 (keeps symbolic links)
+        return absolute(Path(request.out))
     return run.path / records.EXPORTS_FOLDER / request.folder_name
 
 
@@ -101,7 +100,7 @@ def _result(request: ExportRequest, source: SavedRun, target: Path, outcome: Exp
         figures=outcome.figures,
         notes=outcome.notes,
         use=outcome.use,
-        versions={"tui_lab": __version__, **{name: version(name) for name in LIBRARIES}},
+        versions=versions_of(LIBRARIES),
         files=staging.list_files(target),
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.core.out_of_memory import free_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.export import compare, gguf, modelfile, weights
 from tui_lab.export import source as sources
@@ -78,7 +79,7 @@ def export_adapter(task: ExportTask) -> ExportOutcome:
         _write_settings(task.tokenizer, model, target)
         outcome.figures.architecture = _architecture(model)
         del model
-        sources.free_memory()
+        free_memory()
         outcome.notes += _provide_base(task)
         equal = weights.tensors_equal(source.path / WEIGHTS, target / WEIGHTS)
         _require(
@@ -188,7 +189,7 @@ def _write_whole_model(task: ExportTask, folder: Path) -> WrittenModel:
         stop_ids = templates.stop_ids(task.tokenizer, model)
         outcome.figures.architecture = _architecture(model)
         del model
-        sources.free_memory()
+        free_memory()
         _compare(task, text, reference, outcome, folder=folder, base="", dtype=dtype)
     return WrittenModel(outcome, text, stop_ids, settings)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_lab.core.out_of_memory import free_memory
 from tui_lab.export import check
 from tui_lab.export import source as sources
 from tui_lab.export.check import Model, Tokenizer
@@ -60,7 +61,7 @@ def compute_reference(
             logits[f"own.{at}"] = check.last_logits(own, ids, positions)
         answers = _answers(own, text, tokenizer, stops)
         del own
-        sources.free_memory()
+        free_memory()
     on_progress("computing with the run's unrounded weights")
     exact = sources.load_exact(source, device, dtype)
     stops = stops or templates.stop_ids(tokenizer, exact)

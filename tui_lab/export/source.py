@@ -8,7 +8,6 @@ unrounded in float32, which an export must reproduce.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -233,13 +232,13 @@ def trained_setup(source: SavedRun) -> TrainedSetup:
     from tui_lab.recipes.resolve import resolve
     from tui_lab.training import device
 
-    facts, recipe = device.detect(), source.recipe
-    if recipe.compute_dtype == "float16" and facts.type != "cuda":
+    found, recipe = device.detect(), source.recipe
+    if recipe.compute_dtype == "float16" and found.type != "cuda":
         recipe = recipe.changed(compute_dtype="auto")
-    values = resolve(recipe, facts, source.entry).values
+    values = resolve(recipe, found, source.entry).values
     dtype = values.compute_dtype
     four_bit = "NF4 weights, " if source.four_bit else ""
-    return TrainedSetup(facts, dtype, values.attn_implementation, f"{four_bit}computed in {dtype}")
+    return TrainedSetup(found, dtype, values.attn_implementation, f"{four_bit}computed in {dtype}")
 
 
 def load_as_trained(source: SavedRun, setup: TrainedSetup) -> Model:
@@ -272,15 +271,6 @@ def load_exact(source: SavedRun, device: str, dtype: str) -> Model:
             return load_model(ModelSource(str(source.path)), Precision(dtype), device=device)
         base = load_model(ModelSource(source.base, source.recipe.revision), Precision(dtype), device=device)
         return load_peft_model(base, source.path, source.run.id)
-
-
-def free_memory() -> None:
-    """Returns the memory of models that are no longer referenced."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def parameter_count(model: Model) -> int:

@@ -3,7 +3,6 @@ one after the other, and returns typed results; it does not read or write lines.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import size
-from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.sanitize import sanitize
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding import metrics, strategies
@@ -152,9 +151,7 @@ class Worker:
     def unload(self) -> None:
         """Frees the memory of everything that is loaded."""
         self._model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     @property
     def _loaded(self) -> _Loaded:

@@ -1,1 +1,1 @@
-"""Reports of a run: facts, document, and its Markdown and HTML form."""
+"""Reports of a run: content, document, and its Markdown and HTML form."""

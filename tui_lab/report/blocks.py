@@ -79,7 +79,7 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def whole(value: object) -> str:
+def integer(value: object) -> str:
     """A whole number with separators; a dash where there is none."""
     found = finite(value)
     return UNKNOWN if found is None else f"{found:,.0f}"

@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import ClassVar, Literal, TypeVar
 
 from tui_lab.core.format import UNKNOWN, as_float, memory_name, size
-from tui_lab.report.measured import StrengthResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.event_parts import IntervalRecord
-from tui_lab.runs.state import Curve, RunState, smooth
-from tui_lab.runs.telemetry import Track
+from tui_lab.retention.stored import StrengthCurve
+from tui_lab.runs.curves import Curve, Track, smooth
+from tui_lab.runs.state import RunState
 
 Style = Literal["thin", "thick", "points", "dashed", "band"]
 T = TypeVar("T")
@@ -186,23 +185,21 @@ def _one(id: str, title: str, y_name: str, curve: Curve, colour: int) -> Chart |
 
 
 def _loss(state: RunState) -> Chart | None:
-    train, held = state.loss, state.validation
+    train, validation = state.loss, state.validation
     series = []
     if train.values:
         series.append(ChartSeries("training", 0, train.steps, train.values))
     if len(train.values) >= SMOOTHED_FROM:
         values = smooth(train.values, SMOOTHING)
         series.append(ChartSeries("training, smoothed", 1, train.steps, values, "thick", described=False))
-    if held.values:
-        series.append(ChartSeries("validation", 2, held.steps, held.values, "points"))
+    if validation.values:
+        series.append(ChartSeries("validation", 2, validation.steps, validation.values, "points"))
     if not any(math.isfinite(value) for one in series for value in one.ys):
         return None
     return Chart("loss", "Loss of training and validation", "nats per token", tuple(series))
 
 
-def _intervals(
-    name: str, colour: int, xs: Sequence[float], estimates: Sequence[IntervalRecord] | Sequence[Interval]
-) -> ChartSeries:
+def _intervals(name: str, colour: int, xs: Sequence[float], estimates: Sequence[Interval]) -> ChartSeries:
     lows, highs = [one.low for one in estimates], [one.high for one in estimates]
     return ChartSeries(name, colour, xs, [one.value for one in estimates], "points", lows, highs)
 
@@ -275,13 +272,12 @@ def _memory(state: RunState) -> Chart | None:
     return Chart("memory", title, "bytes", tuple(series), unit="bytes")
 
 
-def strength_chart(sweep: StrengthResult) -> Chart | None:
+def strength_chart(sweep: StrengthCurve) -> Chart | None:
     """Gain and retention by strength; None for fewer than two points."""
     points = sorted(sweep.points, key=lambda point: point.strength)
     if len(points) < 2:
         return None
-    none = Interval(math.nan, math.nan, math.nan)
-    gains = [point.acquisition_interval or none for point in points]
+    gains = [point.acquisition_interval for point in points]
     strengths = [point.strength for point in points]
     series = (
         _intervals("score on the new task", 2, strengths, gains),

@@ -1,4 +1,4 @@
-"""The facts of a run as a document: sections of paragraphs, tables, charts, quotes and commands, without
+"""The content of a report as a document: sections of paragraphs, tables, charts, quotes and commands, without
 markup. Texts of models, data and logs are passed on unchanged; the templates escape them. Unknown figures
 are a dash."""
 
@@ -37,11 +37,11 @@ from tui_lab.report.blocks import (
     Paragraph,
     Quote,
     Section,
-    whole,
+    integer,
 )
 from tui_lab.report.charts import Table, charts
-from tui_lab.report.facts import ReportFacts, unknown
-from tui_lab.report.measured import MeanRecord
+from tui_lab.report.content import ReportContent, unknown
+from tui_lab.retention.scoring.metrics import Metric
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.schema import ScoreEvent
 
@@ -71,11 +71,11 @@ DATA_NAMES = {
 }  # fmt: skip
 
 
-def document(facts: ReportFacts) -> Document:
+def document(report: ReportContent) -> Document:
     """The whole report."""
-    recipe = facts.recipe
+    recipe = report.recipe
     subtitle = f"{recipe.model} on {recipe.data}" if recipe else "a recipe that cannot be read"
-    sections: tuple[tuple[str, str, Callable[[ReportFacts], Iterator[Block]]], ...] = (
+    sections: tuple[tuple[str, str, Callable[[ReportContent], Iterator[Block]]], ...] = (
         ("result", "Result", _result),
         ("curves", "Curves", _curves),
         ("retention", "Retention: what the model still knows", retention.retention),
@@ -91,8 +91,8 @@ def document(facts: ReportFacts) -> Document:
         ("repeat", "How to repeat it", _repeat),
         ("unknown", "What is not known", _unknown),
     )
-    made = tuple(Section(id, title, tuple(make(facts))) for id, title, make in sections)
-    return Document(f"Run {facts.run}", subtitle, made)
+    made = tuple(Section(id, title, tuple(make(report))) for id, title, make in sections)
+    return Document(f"Run {report.run}", subtitle, made)
 
 
 def _time(seconds: float | None) -> str:
@@ -133,23 +133,23 @@ def _text(value: JsonValue) -> str:
 # sections
 
 
-def _result(facts: ReportFacts) -> Iterator[Block]:
-    yield Paragraph(f"State: {facts.status}. {STATES.get(facts.status, '')}")
-    if facts.message:
-        yield Quote("message of the run", facts.message)
-    if facts.last_words:
-        yield Quote("end of its log", "\n".join(facts.last_words))
-    yield _pair_table("The run in figures", _figures(facts))
-    if facts.course:
-        rows = tuple((_time(entry.t), entry.text) for entry in facts.course)
+def _result(report: ReportContent) -> Iterator[Block]:
+    yield Paragraph(f"State: {report.status}. {STATES.get(report.status, '')}")
+    if report.message:
+        yield Quote("message of the run", report.message)
+    if report.log_tail:
+        yield Quote("end of its log", "\n".join(report.log_tail))
+    yield _pair_table("The run in figures", _figures(report))
+    if report.course:
+        rows = tuple((_time(entry.t), entry.text) for entry in report.course)
         yield Table("Course of the run", ("when", "what"), rows)
-    if facts.problems:
+    if report.problems:
         yield Paragraph("What could not be read of this run:")
-        yield Bullets(tuple(facts.problems))
+        yield Bullets(tuple(report.problems))
 
 
-def _figures(facts: ReportFacts) -> Iterator[tuple[str, str]]:
-    log, memory, spent, best = facts.log, facts.memory, facts.spent, facts.best_validation
+def _figures(report: ReportContent) -> Iterator[tuple[str, str]]:
+    log, memory, spent, best = report.log, report.memory, report.spent, report.best_validation
     yield "steps", f"{log.step:,}" + (f" of {log.total_steps:,}" if log.total_steps else "")
     yield "training loss", _change(log.loss.values)
     yield "validation loss", _change(log.validation.values)
@@ -160,7 +160,7 @@ def _figures(facts: ReportFacts) -> Iterator[tuple[str, str]]:
             f"task's score ({log.score_name})",
             f"{decimal(log.score('start'))} → {decimal(log.score('end'))}",
         )
-    yield from retention.summary(facts)
+    yield from retention.summary(report)
     if memory.measured is not None:
         against = f", forecast {size(memory.total)}" if memory.total is not None else ""
         yield "peak memory", f"{size(memory.measured)}{against}"
@@ -172,11 +172,11 @@ def _figures(facts: ReportFacts) -> Iterator[tuple[str, str]]:
     yield "attempts", str(log.attempt)
     yield "started", _time(log.started_at)
     yield "last event", _time(log.updated_at)
-    yield "this report", f"{_time(facts.written_at)}, by tui-lab {__version__}"
+    yield "this report", f"{_time(report.written_at)}, by tui-lab {__version__}"
 
 
-def _curves(facts: ReportFacts) -> Iterator[Block]:
-    found = charts(facts.log, facts.threshold)
+def _curves(report: ReportContent) -> Iterator[Block]:
+    found = charts(report.log, report.threshold)
     yield from map(FigureBlock, found)
     if not found:
         yield Paragraph("No step was recorded, so there is nothing to draw.")
@@ -188,23 +188,23 @@ def _score_values(score: ScoreEvent) -> dict[str, float]:
     return {score.name: score.value, **{name: value for name, value in others.items() if value is not None}}
 
 
-def _acquisition(facts: ReportFacts) -> Iterator[Block]:
+def _acquisition(report: ReportContent) -> Iterator[Block]:
     scores: dict[str, dict[str, float]] = {}
-    for score in facts.log.scores:
+    for score in report.log.scores:
         for name, value in _score_values(score).items():
             scores.setdefault(name, {})[score.when] = value
     if scores:
-        newest = facts.log.scores[-1]
+        newest = report.log.scores[-1]
         yield Paragraph(
-            f"The run answered {whole(newest.rows)} held-out rows greedily, and the answers were scored; its "
-            f"main score is {newest.name}. Scores are between 0 and 1."
+            f"The run answered {integer(newest.rows)} held-out rows greedily, and the answers were scored; "
+            f"its main score is {newest.name}. Scores are between 0 and 1."
         )
         rows = [(name, decimal(of.get("start")), decimal(of.get("end"))) for name, of in scores.items()]
         yield Table("Scores of the run", ("score", "before", "after"), tuple(rows), right=(1, 2))
-    measured = facts.measured.acquisition
+    measured = report.measured.acquisition
     if measured.metrics:
         yield Paragraph(
-            f"Measured after the run on {whole(measured.rows)} held-out rows, base and tuned model side by "
+            f"Measured after the run on {integer(measured.rows)} held-out rows, base and tuned model side by "
             "side; ± is the standard error."
         )
         again = [(name, _mean(of.base), _mean(of.tuned)) for name, of in measured.metrics.items()]
@@ -216,36 +216,34 @@ def _acquisition(facts: ReportFacts) -> Iterator[Block]:
         yield Paragraph("What it learned was not scored: it is not known.")
 
 
-def _mean(found: MeanRecord | None) -> str:
-    if found is None:
-        return UNKNOWN
+def _mean(found: Metric) -> str:
     error = finite(found.se)
     return decimal(found.value) + (f" ± {decimal(error)}" if error is not None else "")
 
 
-def _samples(facts: ReportFacts) -> Iterator[Block]:
-    if not (facts.samples or facts.examples or facts.answers):
+def _samples(report: ReportContent) -> Iterator[Block]:
+    if not (report.samples or report.examples or report.answers):
         yield Paragraph("No answer of the model was recorded.")
         return
     yield Paragraph("Texts are shown as recorded; invisible characters are replaced by visible signs.")
-    for sample in facts.samples:
+    for sample in report.samples:
         yield Quote("prompt", sample.prompt)
         for side in (sample.before, sample.after):
             if side is not None:
-                yield Quote(f"answer at step {whole(side.step)}", side.text)
-    if facts.examples:
+                yield Quote(f"answer at step {integer(side.step)}", side.text)
+    if report.examples:
         rows = [
             (
                 example.prompt,
                 _expected(example.before, example.after),
                 *map(_scored, (example.before, example.after)),
             )
-            for example in facts.examples
+            for example in report.examples
         ]
         head = ("prompt", "expected", "before", "after")
         yield Table("Held-out rows, as the run scored them", head, tuple(rows))
-    if facts.answers:
-        answers = [(one.prompt, one.expected, one.base.text, one.tuned.text) for one in facts.answers]
+    if report.answers:
+        answers = [(one.prompt, one.expected, *one.texts) for one in report.answers]
         head = ("prompt", "expected", "base", "tuned")
         yield Table("Held-out rows, measured after the run", head, tuple(answers))
 
@@ -258,28 +256,28 @@ def _scored(side: ScoredExample | None) -> str:
     return f"{'✓' if side.ok else '✗'} {side.answer}" if side else UNKNOWN
 
 
-def _flags(facts: ReportFacts) -> Iterator[Block]:
-    if facts.flags:
+def _flags(report: ReportContent) -> Iterator[Block]:
+    if report.flags:
         rows = [
-            (flag.severity, flag.name.replace("_", " "), whole(flag.step), flag.sentence, flag.remedy)
-            for flag in facts.flags
+            (flag.severity, flag.name.replace("_", " "), integer(flag.step), flag.sentence, flag.remedy)
+            for flag in report.flags
         ]
         head = ("", "flag", "step", "finding", "remedy")
         yield Table("Red flags, by fixed rules over the figures", head, tuple(rows), right=(2,))
     else:
         yield Paragraph("No red flag: no rule found a problem in the figures.")
-    if facts.log.ladder:
-        steps = [(whole(event.step), event.text, event.cost) for event in facts.log.ladder]
+    if report.log.ladder:
+        steps = [(integer(event.step), event.text, event.cost) for event in report.log.ladder]
         yield Table("Out of memory: the measures taken", ("step", "measure", "cost"), tuple(steps))
-        if facts.log.ladder_cost:
-            yield Paragraph(facts.log.ladder_cost.text)
-    if facts.log.warnings:
+        if report.log.ladder_cost:
+            yield Paragraph(report.log.ladder_cost.text)
+    if report.log.warnings:
         yield Paragraph("Warnings of the run:")
-        yield Bullets(tuple(facts.log.warnings))
+        yield Bullets(tuple(report.log.warnings))
 
 
-def _memory(facts: ReportFacts) -> Iterator[Block]:
-    memory = facts.memory
+def _memory(report: ReportContent) -> Iterator[Block]:
+    memory = report.memory
     if memory.total is None:
         yield Paragraph("Against the forecast: not known, the log of this run has none.")
     else:
@@ -304,8 +302,8 @@ def _memory(facts: ReportFacts) -> Iterator[Block]:
         yield Table("Highest values measured", ("", "memory"), tuple(peaks), right=(1,))
 
 
-def _costs(facts: ReportFacts) -> Iterator[Block]:
-    spent, prices = facts.spent, facts.prices
+def _costs(report: ReportContent) -> Iterator[Block]:
+    spent, prices = report.spent, report.prices
     hour = UNKNOWN if prices.per_hour is None else money(prices.per_hour, prices.currency)
     grid = f"energy × {prices.g_co2_per_kwh:g} g per kWh ({prices.grid_source})"
     peak = f" ({spent.peak_of})" if spent.peak_of else ""
@@ -338,42 +336,42 @@ def _flops(value: float | None, unit: str) -> str:
     return f"{found} {({'B': 'T', 'M': 'G', 'k': 'M'}).get(scale, 'k')}{unit}" if value else UNKNOWN
 
 
-def _recipe(facts: ReportFacts) -> Iterator[Block]:
-    recipe = facts.recipe.model_dump() if facts.recipe else {}
+def _recipe(report: ReportContent) -> Iterator[Block]:
+    recipe = report.recipe.model_dump() if report.recipe else {}
     if recipe:
         pairs = [(key, _text(recipe[key])) for key in ("model", "preset", "data", "method", "seed")]
         yield _pair_table("Summary of the recipe", pairs)
     else:
         yield Paragraph("The recipe cannot be read.")
-    if facts.log.choices:
-        choices = [(choice.field, _text(choice.value), choice.reason) for choice in facts.log.choices]
+    if report.log.choices:
+        choices = [(choice.field, _text(choice.value), choice.reason) for choice in report.log.choices]
         yield Table("What the run chose itself, and why", ("field", "value", "reason"), tuple(choices))
     if recipe:
-        changed = facts.changed
+        changed = report.changed
         if changed:
-            yield Paragraph(f"It differs from the preset {facts.base_preset} in: {', '.join(changed)}.")
-        elif facts.base_preset:
-            yield Paragraph(f"All fields are as in the preset {facts.base_preset}.")
+            yield Paragraph(f"It differs from the preset {report.base_preset} in: {', '.join(changed)}.")
+        elif report.base_preset:
+            yield Paragraph(f"All fields are as in the preset {report.base_preset}.")
         rows = [(name, _text(value), "set" if name in changed else "") for name, value in recipe.items()]
         all_fields = Table("Every field", ("field", "value", "on top of the preset"), tuple(rows))
         yield DetailsBlock("The whole recipe", (all_fields,))
 
 
-def _data(facts: ReportFacts) -> Iterator[Block]:
-    if facts.log.data is None:
+def _data(report: ReportContent) -> Iterator[Block]:
+    if report.log.data is None:
         yield Paragraph("The run ended before it prepared its data.")
         return
-    found = msgspec.to_builtins(facts.log.data)
+    found = msgspec.to_builtins(report.log.data)
     known = {k: v for k, v in found.items() if k not in ("v", "t", "kind") and v not in (None, "", {})}
     pairs = [(name, _text(known[key])) for key, name in DATA_NAMES.items() if key in known]
     yield _pair_table("Training data", pairs)
     rest = [(key.replace("_", " "), _text(v)) for key, v in known.items() if key not in DATA_NAMES]
     if rest:
-        yield DetailsBlock("More about the data", (_pair_table("Other facts", rest),))
+        yield DetailsBlock("More about the data", (_pair_table("Other fields", rest),))
 
 
-def _machine(facts: ReportFacts) -> Iterator[Block]:
-    started, model = facts.log.started, facts.log.model
+def _machine(report: ReportContent) -> Iterator[Block]:
+    started, model = report.log.started, report.log.model
     device = started.device if started else None
     if started is None:
         yield Paragraph("The run ended before it recorded them.")
@@ -381,21 +379,21 @@ def _machine(facts: ReportFacts) -> Iterator[Block]:
     if started and device:
         pairs.append(("device", f"{device.name} ({device.type})"))
         pairs.append(("its memory", size(device.memory_bytes)))
-        pairs.append(("threads", whole(started.threads)))
+        pairs.append(("threads", integer(started.threads)))
     if model is not None:
         pairs.append(("trained", f"{count(model.trainable)} of {count(model.parameters)} parameters"))
     if pairs:
         yield _pair_table("Versions and device", pairs)
 
 
-def _repeat(facts: ReportFacts) -> Iterator[Block]:
-    recipe = facts.recipe
-    if not facts.command or recipe is None:
+def _repeat(report: ReportContent) -> Iterator[Block]:
+    recipe = report.recipe
+    if not report.command or recipe is None:
         yield Paragraph("The recipe cannot be read, so no command can be given.")
         return
     yield Paragraph("The same recipe as a command, with everything that differs from the preset:")
-    yield CommandsBlock(facts.command)
-    if any(entry.kind == "recipe_changed" for entry in facts.course):
+    yield CommandsBlock(report.command)
+    if any(entry.kind == "recipe_changed" for entry in report.course):
         yield Paragraph(
             "This is the recipe of the last attempt. It was changed during the run, so no single command "
             "repeats the run exactly; the first section lists the changes with their times."
@@ -404,7 +402,7 @@ def _repeat(facts: ReportFacts) -> Iterator[Block]:
     yield CommandsBlock("tui-lab train --preset RUN/recipe.toml")
     pinned = recipe.revision or "none pinned"
     if recipe.model == "pocket":
-        version = facts.log.started.versions.get("tui_lab") if facts.log.started else None
+        version = report.log.started.versions.get("tui_lab") if report.log.started else None
         pinned = f"the model that ships with tui-lab {version or UNKNOWN}"
     yield _pair_table(
         "What decides whether the result is the same",
@@ -415,10 +413,10 @@ def _repeat(facts: ReportFacts) -> Iterator[Block]:
         "the same number of threads the losses are the same; a GPU may round in another order."
     )
     yield Paragraph("The measurements after the run, and this report:")
-    suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in facts.measured.suites)
-    name = shlex.quote(facts.run)
+    suites = " ".join(f"--suite {shlex.quote(suite)}" for suite in report.measured.suites)
+    name = shlex.quote(report.run)
     yield CommandsBlock(f"tui-lab retention --adapter {name} {suites}".rstrip() + f"\ntui-lab report {name}")
 
 
-def _unknown(facts: ReportFacts) -> Iterator[Block]:
-    yield Bullets(tuple(unknown(facts)))
+def _unknown(report: ReportContent) -> Iterator[Block]:
+    yield Bullets(tuple(unknown(report)))

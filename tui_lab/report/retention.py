@@ -3,15 +3,15 @@ probes during the run, and the strength sweep. Figures are those of the results;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tui_lab.core.format import UNKNOWN, decimal, finite, significant
-from tui_lab.report.blocks import Block, FigureBlock, Paragraph, whole
+from tui_lab.report.blocks import Block, FigureBlock, Paragraph, integer
 from tui_lab.report.charts import Table, some, strength_chart
-from tui_lab.report.facts import ReportFacts, flips
+from tui_lab.report.content import ReportContent, flips
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.retention.statistics import Interval
-from tui_lab.runs.event_parts import IntervalRecord
 from tui_lab.runs.verdicts import VERDICTS
 
 #: Each verdict as a sign and a word, so that colour is not needed to tell them apart.
@@ -39,43 +39,44 @@ def verdict(name: str) -> str:
     return VERDICT_NAMES.get(name, (name or UNKNOWN).replace("_", " "))
 
 
-def bounds(found: Interval | IntervalRecord | None) -> str:
+def bounds(found: Interval) -> str:
     """The bounds of an estimate."""
-    return f"{decimal(found.low)} – {decimal(found.high)}" if found else UNKNOWN
+    return UNKNOWN if math.isnan(found.value) else f"{decimal(found.low)} – {decimal(found.high)}"
 
 
-def summary(facts: ReportFacts) -> Iterator[tuple[str, str]]:
+def summary(report: ReportContent) -> Iterator[tuple[str, str]]:
     """A line for each suite, or for the newest probe if no suite was measured."""
-    for suite, result in facts.measured.suites.items():
+    for suite, result in report.measured.suites.items():
         if (compared := result.comparison) is not None:
             found = compared.headline
             text = f"{decimal(found.value)} ({bounds(found)}), {verdict(compared.verdict)}"
             yield f"retention on {suite}", text
-    if not facts.measured.suites and facts.log.item_probes:
-        probe = facts.log.item_probes[-1]
+    if not report.measured.suites and report.log.item_probes:
+        probe = report.log.item_probes[-1]
         newest = probe.headline
-        where = f"{whole(probe.n)} items of {probe.suite} at step {whole(probe.step)}"
+        where = f"{integer(probe.n)} items of {probe.suite} at step {integer(probe.step)}"
         text = f"{decimal(newest.value)} ({bounds(newest)}), {verdict(probe.verdict)}; {where}"
         yield "retention by the last probe", text
 
 
-def retention(facts: ReportFacts) -> Iterator[Block]:
+def retention(report: ReportContent) -> Iterator[Block]:
     """The section on suites and probes."""
-    if not (facts.measured.suites or facts.log.item_probes or facts.log.kl_probes):
+    if not (report.measured.suites or report.log.item_probes or report.log.kl_probes):
         yield Paragraph("Nothing was measured: it is not known what the model forgot.")
         return
     yield Paragraph(MEANING)
-    yield Paragraph(f"The threshold is {decimal(facts.threshold, 2)}; the recipe set it before the run.")
-    for result in facts.measured.suites.values():
+    yield Paragraph(f"The threshold is {decimal(report.threshold, 2)}; the recipe set it before the run.")
+    for result in report.measured.suites.values():
         yield from _suite(result)
-    yield from _probes(facts)
+    yield from _probes(report)
 
 
 def _suite(result: SuiteResult) -> Iterator[Block]:
     suite, chance = result.suite, finite(result.chance)
     guessing = "it has no chance level" if chance is None else f"guessing gets {chance:.0%} of it right"
     yield Paragraph(
-        f"{result.title or suite} ({suite}, version {result.version}, {whole(result.n)} items; {guessing}); "
+        f"{result.title or suite} ({suite}, version {result.version}, {integer(result.n)} items; "
+        f"{guessing}); "
         f"measured with {result.quantization} weights, computed in {result.dtype}, scored by {result.metric}."
     )
     if result.comparison is None:
@@ -102,29 +103,29 @@ def _row(name: str, compared: SuiteComparison, chance: float | None) -> tuple[st
     found = compared.headline
     return (
         name,
-        whole(compared.n),
+        integer(compared.n),
         decimal(chance, 2) if chance is not None else "",
         decimal(compared.pre),
         decimal(compared.post),
         decimal(found.value),
         bounds(found),
-        whole(compared.b),
-        whole(compared.c),
+        integer(compared.b),
+        integer(compared.c),
         significant(compared.mcnemar_p),
         verdict(compared.verdict),
     )
 
 
-def _probes(facts: ReportFacts) -> Iterator[Block]:
-    if facts.log.item_probes:
-        newest = facts.log.item_probes[-1]
+def _probes(report: ReportContent) -> Iterator[Block]:
+    if report.log.item_probes:
+        newest = report.log.item_probes[-1]
         chance = finite(newest.chance)
         guessing = f" Guessing gets {chance:.0%} of them right." if chance is not None else ""
         yield Paragraph(f"During the run the model was probed on items of {newest.suite}.{guessing}")
         rows = [
             (
-                whole(probe.step),
-                whole(probe.n),
+                integer(probe.step),
+                integer(probe.n),
                 decimal(probe.pre),
                 decimal(probe.post),
                 decimal(probe.headline.value),
@@ -132,39 +133,39 @@ def _probes(facts: ReportFacts) -> Iterator[Block]:
                 decimal(probe.logprob_change.value if probe.logprob_change else None),
                 verdict(probe.verdict),
             )
-            for probe in some(facts.log.item_probes, PROBES_SHOWN)
+            for probe in some(report.log.item_probes, PROBES_SHOWN)
         ]
         yield Table("Probes of items during the run", PROBE_HEADERS, tuple(rows), right=tuple(range(1, 7)))
-    if facts.log.kl_probes:
+    if report.log.kl_probes:
         distances = [
-            (whole(probe.step), _nats(probe.general), _nats(probe.task))
-            for probe in some(facts.log.kl_probes, PROBES_SHOWN)
+            (integer(probe.step), _nats(probe.general), _nats(probe.task))
+            for probe in some(report.log.kl_probes, PROBES_SHOWN)
         ]
         headers = ("step", "general text (95%)", "the task's own text (95%)")
         yield Table("Distance from the base, KL in nats per token", headers, tuple(distances), right=(1, 2))
-    if facts.log.probe_plan and facts.log.probe_plan.reason:
-        yield Paragraph(f"How the probes were planned: {facts.log.probe_plan.reason}.")
+    if report.log.probe_plan and report.log.probe_plan.reason:
+        yield Paragraph(f"How the probes were planned: {report.log.probe_plan.reason}.")
 
 
-def _nats(found: IntervalRecord) -> str:
+def _nats(found: Interval) -> str:
     return f"{significant(found.value)} ({significant(found.low)} – {significant(found.high)})"
 
 
-def strength(facts: ReportFacts) -> Iterator[Block]:
+def strength(report: ReportContent) -> Iterator[Block]:
     """The section on gain and retention by the adapter's strength."""
-    sweep = facts.measured.strength
+    sweep = report.measured.strength
     if not sweep.points:
         yield Paragraph("No sweep was made: it is not known how strength trades gain against retention.")
         return
     yield Paragraph(
         "The adapter's change multiplied by a strength: 0 is the base, 1 the run as it is. Score on "
-        f"{whole(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), retention "
-        f"on {whole(sweep.n)} items of {sweep.suite}."
+        f"{integer(sweep.acquisition_rows)} held-out rows of the task ({sweep.acquisition_metric}), "
+        f"retention on {integer(sweep.n)} items of {sweep.suite}."
     )
-    if (recommended := sweep.recommended) is not None:
-        at = finite(recommended.strength)
+    if sweep.recommended.reason:
+        at = finite(sweep.recommended.strength)
         advice = "No strength is recommended" if at is None else f"Recommended: {at:g}"
-        yield Paragraph(f"{advice}: {recommended.reason}.")
+        yield Paragraph(f"{advice}: {sweep.recommended.reason}.")
     if (chart := strength_chart(sweep)) is not None:
         yield FigureBlock(chart, with_table=False)
     rows = [
@@ -174,8 +175,8 @@ def strength(facts: ReportFacts) -> Iterator[Block]:
             bounds(point.acquisition_interval),
             decimal(point.retention.value),
             bounds(point.retention),
-            whole(point.b),
-            whole(point.c),
+            integer(point.b),
+            integer(point.c),
             verdict(point.verdict),
         )
         for point in sweep.points

@@ -4,13 +4,13 @@ never fails a run."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
+from tui_lab.core.paths import absolute
+from tui_lab.report.content import ReportContent, read
 from tui_lab.report.document import document
-from tui_lab.report.facts import ReportFacts, read
 from tui_lab.report.render import html, markdown
 from tui_lab.runs.folder import Run
 
@@ -22,10 +22,10 @@ MAX_LOG_BYTES_AT_END = 4 << 20
 
 
 def write(
-    run: Run, out: Path | None = None, format: str = "both", report: ReportFacts | None = None
+    run: Run, out: Path | None = None, format: str = "both", report: ReportContent | None = None
 ) -> list[Path]:
     """Writes the report as of now; returns the files. Raises LabError if the folder cannot be written."""
-    folder = run.path if out is None else Path(os.path.abspath(out.expanduser()))  # noqa: PTH100
+    folder = run.path if out is None else absolute(out)
     made = document(report or read(run))
     texts = {MARKDOWN: markdown, HTML: html}
     paths = []

@@ -17,8 +17,10 @@ MAX_REPLAY = 0.25
 
 
 @dataclass(frozen=True)
-class AdviceFacts:
-    """The facts about one run on one suite; None where something was not measured."""
+class AdviceInput:
+    """What is known of one run on one suite; None where something was not measured.
+
+    Scores and shares are 0 to 1, losses in nats per token, ``learning_rate`` as in the recipe."""
 
     verdict: str = ""  # green, amber, red, cannot_tell; "" before any measurement
     method: str = "lora"
@@ -42,9 +44,9 @@ class Advice:
     reason: str
 
 
-def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
+def advise(run: AdviceInput) -> tuple[Advice, ...]:
     """The advice, the most useful and cheapest first."""
-    match facts.verdict:
+    match run.verdict:
         case "":
             return (Advice("Measure retention", "it is not known yet what this run forgot"),)
         case "cannot_tell":
@@ -55,58 +57,58 @@ def advise(facts: AdviceFacts) -> tuple[Advice, ...]:
                 ),
             )
         case "green":
-            return _kept(facts)
-    found = [*_strength(facts), *_replay(facts)]
-    if facts.losses is not None and facts.losses[1] > facts.losses[0] * (1 + OVERFITTING_GAP):
-        training, held_out = facts.losses
+            return _advise_green(run)
+    found = [*_strength(run), *_replay(run)]
+    if run.losses is not None and run.losses[1] > run.losses[0] * (1 + OVERFITTING_GAP):
+        training, held_out = run.losses
         reason = (
             f"its loss is {training:.2g} on training rows, {held_out:.2g} on validation rows: it memorises"
         )
         found.append(Advice("Train for fewer steps", reason))
-    if facts.learning_rate:
+    if run.learning_rate:
         found.append(
             Advice(
-                f"Halve the learning rate, to {facts.learning_rate / 2:.1e}".replace("e-0", "e-"),
+                f"Halve the learning rate, to {run.learning_rate / 2:.1e}".replace("e-0", "e-"),
                 "smaller steps stay closer to the base and keep most of the gain",
             )
         )
-    if facts.method == "full":
+    if run.method == "full":
         found.append(Advice("Train an adapter instead", "LoRA forgets less at the same gain on most tasks"))
-    if not facts.kl_weight:
+    if not run.kl_weight:
         reason = "forgetting follows the distance from the base on general text, which the penalty limits"
         found.append(Advice("Add KL to the base, kl_weight 0.1", reason))
-    if facts.worst_category and facts.worst_lost > 1:
-        reason = f"{facts.worst_lost} items were lost there, more than in any other category"
-        found.append(Advice(f"Replay rows about {facts.worst_category}", reason))
-    if facts.verdict == "amber":
+    if run.worst_category and run.worst_lost > 1:
+        reason = f"{run.worst_lost} items were lost there, more than in any other category"
+        found.append(Advice(f"Replay rows about {run.worst_category}", reason))
+    if run.verdict == "amber":
         reason = "the interval contains the threshold; more items make it narrower"
         found.append(Advice("Measure more items, or also another suite", reason))
     return tuple(found)
 
 
-def _kept(facts: AdviceFacts) -> tuple[Advice, ...]:
-    if facts.gained is not None and facts.gained < SMALL_GAIN:
-        reason = f"retention is high, but it gained only {facts.gained:.2f} on the new task"
+def _advise_green(run: AdviceInput) -> tuple[Advice, ...]:
+    if run.gained is not None and run.gained < SMALL_GAIN:
+        reason = f"retention is high, but it gained only {run.gained:.2f} on the new task"
         return (Advice("Double the rank, train longer, or raise the learning rate (to 5e-4)", reason),)
     return (Advice("Use this run", "retention is significantly above its threshold"),)
 
 
-def _strength(facts: AdviceFacts) -> list[Advice]:
-    if facts.strength_refused:
+def _strength(run: AdviceInput) -> list[Advice]:
+    if run.strength_refused:
         return []
-    if not facts.strength_tried:
+    if not run.strength_tried:
         return [Advice("Sweep the strength", "a weaker adapter often retains more; no training is needed")]
-    if facts.strength is not None and 0 < facts.strength < 1:
+    if run.strength is not None and 0 < run.strength < 1:
         reason = "the best strength of the sweep with enough retention"
-        return [Advice(f"Save strength {facts.strength:g}", reason)]
+        return [Advice(f"Save strength {run.strength:g}", reason)]
     return []
 
 
-def _replay(facts: AdviceFacts) -> list[Advice]:
-    if facts.replay_fraction >= MAX_REPLAY:
+def _replay(run: AdviceInput) -> list[Advice]:
+    if run.replay_fraction >= MAX_REPLAY:
         return []
-    if facts.replay_fraction == 0:
+    if run.replay_fraction == 0:
         reason = "5 to 10 % rows of general text sufficed at 1.7 B parameters"
         return [Advice("Train again with replay_fraction 0.1 (or the preset keeper)", reason)]
-    more = min(MAX_REPLAY, facts.replay_fraction * 2.5)
-    return [Advice(f"Raise replay_fraction to {more:g}", f"{facts.replay_fraction:g} was not enough")]
+    more = min(MAX_REPLAY, run.replay_fraction * 2.5)
+    return [Advice(f"Raise replay_fraction to {more:g}", f"{run.replay_fraction:g} was not enough")]

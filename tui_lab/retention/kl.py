@@ -23,9 +23,8 @@ from tui_lab.core.errors import LabError
 from tui_lab.data.rows import Model
 from tui_lab.retention.scoring.forward import (
     MAX_LOGITS,
-    constant,
     evaluation_mode,
-    head_input,
+    logits_in_chunks,
     virtual_token_count,
 )
 
@@ -45,14 +44,16 @@ class BaseDistribution:
     drawn_logprobs: torch.Tensor  # (N, M)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The tensors by name, for a file."""
+        """The tensors (N, …) by name, for a file."""
         return dict(vars(self))
 
     def part(self, begin: int, end: int) -> BaseDistribution:
+        """The distributions at positions ``begin`` to ``end`` − 1."""
         return BaseDistribution(**{name: tensor[begin:end] for name, tensor in vars(self).items()})
 
     @staticmethod
     def joined(parts: Sequence[BaseDistribution]) -> BaseDistribution:
+        """Several summaries as one, with all their positions in order."""
         return BaseDistribution(
             **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
         )
@@ -61,7 +62,8 @@ class BaseDistribution:
 def summarize(
     logits: torch.Tensor, generator: torch.Generator, top: int = TOP, tail: int = TAIL
 ) -> BaseDistribution:
-    """The summary of the base's ``logits`` (N, V). ``generator``, on their device, draws ``tail`` tokens."""
+    """The summary of the base's ``logits`` (N, V): its ``top`` likeliest tokens, the mass of the others, and
+    ``tail`` tokens drawn from them by ``generator``, which is on the device of the logits."""
     logprobs = logits.float().log_softmax(-1)
     top_logprobs, top_ids = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
     rest = logprobs.scatter(-1, top_ids, -math.inf)
@@ -79,17 +81,18 @@ def summarize(
     )
 
 
-def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
-    """The estimate of KL(base ‖ now) at each position (N,), nats, from ``logits`` (N, V) of the model now."""
+def estimate_kl(base: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
+    """The estimate of KL(base ‖ now) in nats at each position (N,), float64 on the CPU, from ``logits`` (N,
+    V) of the model now. Infinite or NaN where the model's logits are not finite. "k3" of Schulman (2020)."""
     device = logits.device
-    top_ids, drawn_ids = kept.top_ids.to(device).long(), kept.drawn_ids.to(device).long()
+    top_ids, drawn_ids = base.top_ids.to(device).long(), base.drawn_ids.to(device).long()
     values = logits.float()
     total = values.logsumexp(-1)
     top = (values.gather(-1, top_ids) - total[:, None]).double().cpu()
     drawn = (values.gather(-1, drawn_ids) - total[:, None]).double().cpu()
     rest = (values.scatter(-1, top_ids, -math.inf).logsumexp(-1) - total).double().cpu()
     p_top, p_drawn, p_rest = (
-        tensor.double() for tensor in (kept.top_logprobs, kept.drawn_logprobs, kept.rest_logprob)
+        tensor.double() for tensor in (base.top_logprobs, base.drawn_logprobs, base.rest_logprob)
     )
     head = torch.where(torch.isneginf(p_top), 0.0, p_top.exp() * (p_top - top)).sum(-1)
     log_ratio = (drawn - rest[:, None]) - (p_drawn - p_rest[:, None])  # ln r
@@ -103,10 +106,10 @@ def estimate_kl(kept: BaseDistribution, logits: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """The base's distributions over token sequences; ``kept`` has one position for every token."""
+    """The base's distributions over token sequences; ``distribution`` has one position for each token."""
 
     sequences: tuple[tuple[int, ...], ...]
-    kept: BaseDistribution
+    distribution: BaseDistribution
 
     def part(self, count: int, length: int) -> BaseRecord:
         """The record of the first ``length`` tokens of the first ``count`` sequences."""
@@ -116,8 +119,9 @@ class BaseRecord:
             places += range(begin, begin + min(length, len(one)))
             begin += len(one)
         chosen = torch.tensor(places)
-        kept = BaseDistribution(**{name: tensor[chosen] for name, tensor in vars(self.kept).items()})
-        return BaseRecord(tuple(one[:length] for one in self.sequences[:count]), kept)
+        chosen_part = {name: tensor[chosen] for name, tensor in vars(self.distribution).items()}
+        sequences = tuple(one[:length] for one in self.sequences[:count])
+        return BaseRecord(sequences, BaseDistribution(**chosen_part))
 
     @property
     def longest(self) -> int:
@@ -126,6 +130,7 @@ class BaseRecord:
 
     @property
     def tokens(self) -> int:
+        """The number of tokens of all sequences."""
         return sum(map(len, self.sequences))
 
 
@@ -145,10 +150,10 @@ def record_base(model: Model, sequences: Sequence[Sequence[int]], seed: int) -> 
 
 
 def kl_by_sequence(model: Model, base: BaseRecord) -> list[float]:
-    """KL(base ‖ model) of each sequence in nats per token: the mean over its positions."""
+    """KL(base ‖ model) of each sequence in nats per token: the mean over its positions. Raises LabError."""
     found, begin = [], 0
     for logits in logits_of(model, base.sequences):
-        found.append(estimate_kl(base.kept.part(begin, begin + len(logits)), logits))
+        found.append(estimate_kl(base.distribution.part(begin, begin + len(logits)), logits))
         begin += len(logits)
     values = torch.cat(found)
     return [float(part.mean()) for part in torch.split(values, [len(one) for one in base.sequences])]
@@ -189,30 +194,12 @@ def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[Sequence[Sequence[i
         begin = end
 
 
-@torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
 def _batch_logits(
     model: Model, head: Any, batch: Sequence[Sequence[int]], chunk: int
 ) -> Iterator[torch.Tensor]:
-    device = model.get_input_embeddings().weight.device
     width = max(map(len, batch))
     # padded on the right, which causal attention of the real positions never sees
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in batch], device=device)  # (B, T)
-    rows = torch.tensor([at for at, row in enumerate(batch) for _ in row])
-    columns = torch.tensor([place for row in batch for place in range(len(row))])
-    states: torch.Tensor | None = None
-
-    def select_positions(hidden: torch.Tensor) -> torch.Tensor:
-        """(B, T, H) → (1, n, H) of the first chunk; ``states`` keeps all positions for the later ones."""
-        nonlocal states
-        before = hidden.shape[1] - width  # virtual tokens
-        states = hidden[rows, columns + before]
-        return states[None, :chunk]
-
-    with head_input(head, select_positions):
-        first = model(input_ids=ids, use_cache=False).logits[0]
-    yield first
-    for begin in range(chunk, len(rows), chunk):
-        assert states is not None
-        part = states[None, begin : begin + chunk]
-        with head_input(head, constant(part)):
-            yield model(input_ids=ids[:1, :1], use_cache=False).logits[0]
+    rows = [[*row, *[0] * (width - len(row))] for row in batch]
+    ids = torch.tensor(rows, device=model.get_input_embeddings().weight.device)  # (B, T)
+    places = torch.tensor([(at, place) for at, row in enumerate(batch) for place in range(len(row))])
+    return logits_in_chunks(model, head, {"input_ids": ids}, places, chunk)

@@ -24,28 +24,28 @@ def probe_sequences(
 ) -> list[list[int]]:
     """``count`` sequences of at most ``length`` tokens. Sampling ends after about ``longest_s`` seconds: the
     samples are then shorter, and left out below MIN_TOKENS."""
-    facts = texts(tokenizer, count, length)
+    general = texts(tokenizer, count, length)
     sampled = samples(model, tokenizer, count // 2, length, seed, longest_s)
     sampled = [one for one in sampled if len(one) >= MIN_TOKENS]
-    turns = itertools.zip_longest(facts[: count - len(sampled)], sampled)
+    turns = itertools.zip_longest(general[: count - len(sampled)], sampled)
     return [one for turn in turns for one in turn if one]
 
 
 def texts(tokenizer: Tokenizer, count: int, length: int) -> list[list[int]]:
     """``count`` sequences of ``length`` tokens from the stream of everyday facts."""
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    stream = _facts(tokenizer)
+    stream = _general_text(tokenizer)
     body_length = max(1, length - len(start))
     return [[*start, *itertools.islice(stream, body_length)] for _ in range(count)]
 
 
-def _facts(tokenizer: Tokenizer) -> Iterator[int]:
+def _general_text(tokenizer: Tokenizer) -> Iterator[int]:
     """The tokens of all facts, repeated without end."""
     items = registry.load("everyday").items
     while True:
         for item in items:
             fact = f"{item.question} {item.choices[item.answers[0]]}\n"
-            # without a token per fact the stream would never yield
+            # at least one token each, or the stream would never yield
             yield from tokenizer(fact, add_special_tokens=False)["input_ids"] or [0]
 
 
@@ -54,9 +54,9 @@ def samples(
 ) -> list[list[int]]:
     """Unconditional samples of the base at temperature 1, document after document. The same seed gives the
     same sequences; torch's random states are restored."""
-    own = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    first = next((token for token in own if token is not None), None)
-    # where no token begins a text, the facts' first tokens do
+    specials = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    first = next((token for token in specials if token is not None), None)
+    # without a start token, each begins with the first token of a general text
     begins = [row[:1] for row in texts(tokenizer, count, length)] if first is None else [[first]] * count
     if not begins:
         return []

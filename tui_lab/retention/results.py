@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.records import from_plain, to_json
+from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention import statistics
 from tui_lab.retention.scoring import metrics
@@ -156,7 +156,8 @@ def build(
     threshold: float = THRESHOLD,
     warnings: Sequence[str] = (),
 ) -> SuiteResult:
-    """The result of a suite from the scores of its items, which are in the suite's order."""
+    """The result of a suite from the scores of its items, which are in the suite's order. ``threshold``: the
+    share of retention that the verdict compares with. Raises ValueError for another number of scores."""
     base_scores = _answer_scores(suite, base)
     tuned_scores = _answer_scores(suite, tuned) if tuned is not None else [None] * len(base)
     return SuiteResult(
@@ -233,7 +234,7 @@ def compare(
     suite: Suite, before: Sequence[ItemScore], after: Sequence[ItemScore], threshold: float = THRESHOLD
 ) -> SuiteComparison:
     """Before and after on the same items, by the suite's metric. Documents are not right or wrong: all their
-    counts are 0."""
+    counts are 0. Raises ValueError where the scores are of different numbers of items."""
     pre, post = (metrics.metrics(suite, scores)[suite.metric] for scores in (before, after))
     right = (metrics.correct(suite, before), metrics.correct(suite, after))
     counts = statistics.paired(*right)
@@ -372,13 +373,8 @@ def valid_scores(suite: Suite, scores: Mapping[str, ItemScore]) -> dict[str, Ite
 # --- files --------------------------------------------------------------------------------------------
 
 
-def text_of(result: SuiteResult | Mapping[str, object]) -> str:
-    """A result as strict JSON on one line."""
-    return to_json(result) + "\n"
-
-
-def read(path: Path) -> SuiteResult:
-    """A result from its file. Raises LabError with one sentence."""
+def read_object(path: Path) -> dict[str, object]:
+    """The JSON object in a result file of at most MAX_BYTES. Raises LabError with one sentence."""
     shown = sanitize(str(path))
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -388,7 +384,15 @@ def read(path: Path) -> SuiteResult:
         raise LabError(f"{shown} cannot be read ({error.strerror}); measure again") from None
     except (ValueError, RecursionError):
         raise LabError(f"{shown} is damaged: it is not valid JSON; measure again") from None
-    if not isinstance(value, dict) or value.get("v") != VERSION:
+    if not isinstance(value, dict):
+        raise LabError(f"{shown} is no retention result of this version of the lab; measure again")
+    return value
+
+
+def read(path: Path) -> SuiteResult:
+    """The result of a suite from its file. Raises LabError with one sentence."""
+    shown, value = sanitize(str(path)), read_object(path)
+    if value.get("v") != VERSION:
         raise LabError(f"{shown} is no retention result of this version of the lab; measure again")
     try:
         return from_plain(value, SuiteResult, f"{shown} is damaged")

@@ -86,7 +86,8 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 
 def difference(p: Paired, level: float = 0.95) -> Interval:
-    """post − pre, with the adjusted Wald interval of Bonett and Price (2012): one flip added each way."""
+    """post − pre, −1 to 1, with the adjusted Wald interval of Bonett and Price (2012): one flip added each
+    way. ``level`` is the confidence level, here and below."""
     if not p.n:
         return Interval(math.nan, -1.0, 1.0)
     n, lost, gained = p.n + 2, (p.b + 1) / (p.n + 2), (p.c + 1) / (p.n + 2)
@@ -124,8 +125,9 @@ def retention(p: Paired, level: float = 0.95) -> Interval:
 
 
 def retention_above_chance(p: Paired, chance: float, level: float = 0.95) -> Interval:
-    """R_c = (post − chance) / (pre − chance) with Fieller's interval for a ratio of correlated means, one
-    flip added each way so that it has a width without flips too. Unbounded where pre may be chance."""
+    """R_c = (post − chance) / (pre − chance) with the interval of Fieller (1954) for a ratio of correlated
+    means, one flip added each way so that it has a width without flips too. Unbounded where pre may be
+    chance; NaN for no items."""
     if not p.n or p.pre == chance:
         return Interval(math.nan, -math.inf, math.inf)
     if chance <= 0:
@@ -179,7 +181,8 @@ def _wilson(wins: float, n: float, z: float) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """A mean with Student's t interval; unbounded for one value."""
+    """A mean with the interval of Student's t (1908), in the unit of ``values`` (n,); unbounded for one
+    value, NaN for none."""
     import numpy
 
     numbers = numpy.asarray(values, dtype=float)
@@ -198,8 +201,9 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 def bootstrap_ratio(
     before: Sequence[float], after: Sequence[float], chance: float = 0.0, level: float = 0.95
 ) -> Interval:
-    """(mean after − chance) / (mean before − chance) over the same items, as mc2 has it; percentiles of
-    resampled items."""
+    """(mean after − chance) / (mean before − chance) over the same items, for mc2; ``before`` and
+    ``after`` (n,) are shares, 0 to 1. Percentile bootstrap over items (Efron 1979). Raises ValueError for
+    different lengths."""
     import numpy
 
     was, now = numpy.asarray(before, dtype=float), numpy.asarray(after, dtype=float)
@@ -213,8 +217,9 @@ def bootstrap_ratio(
 def bootstrap_perplexity(
     before_nats: Sequence[float], after_nats: Sequence[float], tokens: Sequence[int], level: float = 0.95
 ) -> Interval:
-    """Perplexity retention exp(−ΔCE), ΔCE in nats a token over all documents; documents are resampled. The
-    nats are each document's summed negative log-likelihood."""
+    """Perplexity retention exp(−ΔCE), ΔCE in nats a token over all documents; percentile bootstrap
+    over documents. The nats (n,) are each document's summed negative log-likelihood. Raises ValueError for
+    different lengths."""
     import numpy
 
     rise = numpy.asarray(after_nats, dtype=float) - numpy.asarray(before_nats, dtype=float)
@@ -236,8 +241,8 @@ def bootstrap_tables(
 ) -> Interval:
     """The ratio after / before of a ``measure`` of the table (2, 2) of true × predicted class (mcc, f1).
 
-    Items are resampled by drawing from the eight kinds that an item can be of; an invalid class counts as
-    wrong."""
+    ``measure`` maps a table to a number. Items are resampled by drawing from the eight kinds that an item can
+    be of; an invalid class counts as wrong. Raises ValueError for different lengths."""
     import numpy
 
     cells = numpy.zeros((2, 2, 2))
@@ -305,7 +310,8 @@ def _z(level: float) -> float:
 
 @lru_cache(maxsize=256)
 def student_t(degrees: int, level: float = 0.95) -> float:
-    """The two-sided quantile of Student's t distribution, without scipy."""
+    """The two-sided quantile of Student's t distribution with ``degrees`` ≥ 1 degrees of freedom, without
+    scipy. Within 0.01% of scipy's."""
 
     def middle(t: float) -> float:
         # P(|T| < t), elementary for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)

@@ -24,7 +24,7 @@ _PART = re.compile(r"\.(lora_[ABE]|lora_embedding_[AB]|hada_\w+|ia3_l|base_layer
 
 
 def scale_tensor(name: str, tensor: torch.Tensor, strength: float) -> torch.Tensor:
-    """A tensor of an adapter at a strength: in float32 where it is scaled, else unchanged."""
+    """A tensor (any shape) of an adapter at a strength: scaled in float32 by its name, else unchanged."""
     found = _SCALED.search(name)
     if found is None or strength == 1:
         return tensor
@@ -34,7 +34,8 @@ def scale_tensor(name: str, tensor: torch.Tensor, strength: float) -> torch.Tens
 
 
 def scale_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[str, torch.Tensor]:
-    """The tensors of an adapter file at a strength, by name. Raises LabError where they cannot be scaled."""
+    """The tensors (any shape) of an adapter file at a strength, by name. Raises LabError where they cannot be
+    scaled and for an invalid strength."""
     check_strength(strength)
     if not any(_SCALED.search(name) for name in tensors):
         raise LabError("the adapter's strength cannot be changed: none of its tensors is one that is known")
@@ -47,7 +48,8 @@ def scale_adapter(tensors: Mapping[str, torch.Tensor], strength: float) -> dict[
 
 
 def interpolate(base: torch.Tensor, tuned: torch.Tensor, strength: float) -> torch.Tensor:
-    """W₀ + λ(W₁ − W₀), computed in float32, returned in the dtype of ``tuned``; exact at 0 and 1."""
+    """W₀ + λ(W₁ − W₀) of two tensors of one shape, computed in float32, returned in the dtype of ``tuned``;
+    exact at λ = 0 and 1. WiSE-FT (Wortsman et al. 2021, arXiv 2109.01903)."""
     if strength in (0, 1):
         return (tuned if strength else base).to(tuned.dtype)
     start = base.float()
@@ -81,7 +83,7 @@ class AdapterScale:
         self._originals = {name: value.detach().clone() for name, value in named.items()}
 
     def set(self, strength: float) -> None:
-        """Sets the strength."""
+        """Sets the strength, a factor from 0 (the base) over 1 (as trained) to 2. Raises LabError."""
         check_strength(strength)
         with torch.no_grad():
             for name, parameter in self._parameters.items():

@@ -44,9 +44,7 @@ def strength_refusal(config: Mapping[str, object], began: str | None = None) -> 
     if began not in _LEAVES_BASE:
         init = began
     if kind in _VIRTUAL:
-        return (
-            "it consists of virtual tokens, which change the input, not the weights: half of one is no text"
-        )
+        return "it consists of virtual tokens, which change the input and not the weights"
     if config.get("use_dora"):
         return "DoRA divides by the norm of the changed weights, so half the adapter is not half the change"
     if init not in _LEAVES_BASE:
@@ -72,7 +70,7 @@ def moved_base(init: str) -> str:
 
 
 def check_strength(strength: float) -> float:
-    """The strength, if it is valid. Raises LabError."""
+    """The strength, a factor between 0 and MAX_STRENGTH. Raises LabError for any other number."""
     if not math.isfinite(strength) or not 0 <= strength <= MAX_STRENGTH:
         raise LabError(f"a strength lies between 0 (the base) and {MAX_STRENGTH:g}, not at {strength:g}")
     return strength
@@ -89,8 +87,11 @@ class PointSummary:
 
 
 def recommend(points: Sequence[PointSummary], keep: float = KEEP) -> tuple[float | None, str]:
-    """The recommended strength and the reason: the best acquisition among those with a retention of at least
-    ``keep``, else the best retention; None where that cannot be determined."""
+    """The recommended strength and the reason.
+
+    It is the one with the best acquisition among those with a retention of at least ``keep`` (a share, 0 to
+    1), else the one with the best retention; None where that cannot be determined. After WiSE-FT (Wortsman et
+    al. 2021, arXiv 2109.01903)."""
     if not points:
         return None, "nothing was measured yet"
     if all(point.verdict == "cannot_tell" or math.isnan(point.retention) for point in points):
@@ -100,29 +101,30 @@ def recommend(points: Sequence[PointSummary], keep: float = KEEP) -> tuple[float
         # of equal losses the one that gains more
         best = max(points, key=lambda p: (_or_lowest(p.retention), _or_lowest(p.acquisition)))
         return best.strength, (
-            f"no strength that was tried keeps {keep:.0%}; this one keeps most ({best.retention:.1%})"
+            f"no measured strength has a retention of {keep:.0%}; this one has the highest "
+            f"({best.retention:.1%})"
         )
     if not any(math.isfinite(point.acquisition) for point in points):
         best = max(able, key=lambda point: point.strength)
         return best.strength, (
-            f"it is the greatest that keeps {keep:.0%} (it kept {best.retention:.1%}); what each gains on "
-            "the new task was not measured"
+            f"it is the greatest with a retention of at least {keep:.0%} (it is {best.retention:.1%}); the "
+            "score on the new task was not measured"
         )
-    # of equal gains the one that keeps more, then the smaller change
+    # of equal gains the one with more retention, then the smaller change
     best = max(able, key=lambda p: (_or_lowest(p.acquisition), p.retention, -p.strength))
     most = max(points, key=lambda p: _or_lowest(p.acquisition))
     if best.strength == 0:
         return 0.0, (
-            f"no strength above 0 both keeps {keep:.0%} and gains anything; replay or a lower rate moves "
-            "the curve"
+            f"no strength above 0 has a retention of {keep:.0%} and a gain; replay or a lower learning rate "
+            "may change that"
         )
     reason = (
-        f"it has the highest score on the new task ({best.acquisition:.3f}) of those that keep {keep:.0%} "
-        f"(it kept {best.retention:.1%})"
+        f"it has the highest score on the new task ({best.acquisition:.3f}) of those with a retention of at "
+        f"least {keep:.0%} (retention {best.retention:.1%})"
     )
     if most.acquisition > best.acquisition:
         reason += (
-            f"; the highest at any strength is {most.acquisition:.3f} at {most.strength:g}, which kept "
+            f"; the highest at any strength is {most.acquisition:.3f} at {most.strength:g}, with retention "
             f"{most.retention:.1%}"
         )
         after = min((p.strength for p in points if p.strength > best.strength), default=best.strength)

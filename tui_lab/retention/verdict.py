@@ -40,7 +40,8 @@ class Verdict:
 def judge_paired(
     paired: Paired, chance: float | None, threshold: float = THRESHOLD, level: float = 0.95
 ) -> Verdict:
-    """The verdict on right and wrong answers, above chance where the suite has a chance level."""
+    """The verdict on right and wrong answers, above chance where the suite has a chance level. ``chance`` and
+    ``threshold`` are shares, 0 to 1, ``level`` the confidence level."""
     retained = retention(paired, level)
     above = None if chance is None else retention_above_chance(paired, chance, level)
     p = mcnemar_exact(paired.b, paired.c)

@@ -139,12 +139,12 @@ def quarantine(found: CheckpointSearch) -> list[str]:
             aside = path.with_name(DAMAGED + path.name)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
-            kept = f" and kept as {aside.name}"
+            renamed = f" and kept as {aside.name}"
         else:
             shutil.rmtree(path)
-            kept = ""
+            renamed = ""
         sentences.append(
-            f"the checkpoint of step {step_of(path)} is passed over{kept}: {wrong}; "
+            f"the checkpoint of step {step_of(path)} is passed over{renamed}: {wrong}; "
             f"the run continues from {start}"
         )
     return sentences

@@ -58,8 +58,8 @@ def cost_so_far(
     energy_in_all = None
     if energy is not None and in_all is not None:
         energy_in_all = energy if ended else energy + energy / covered * (eta or 0.0) if covered else None
-    facts = state.plan.cost if state.plan else CostFacts()
-    speed, flops, peak = _speed(state), finite(facts.flops_per_token), finite(facts.peak_flops)
+    planned = state.plan.cost if state.plan else CostFacts()
+    speed, flops, peak = _speed(state), finite(planned.flops_per_token), finite(planned.peak_flops)
     final = finite(state.end.mfu) if ended and state.end else None
     reached = final if final is not None else cost.mfu(speed, flops, peak) if speed and flops else None
     hour = None if tariff.per_hour is None else tariff.per_hour / 3600
@@ -75,9 +75,9 @@ def cost_so_far(
         flops_s=speed * flops if speed and flops else None,
         mfu=reached,
         flops_per_token=flops,
-        formula=facts.formula,
+        formula=planned.formula,
         peak_flops=peak,
-        peak_of=facts.peak_of,
+        peak_of=planned.peak_of,
     )
 
 

@@ -16,7 +16,6 @@ _EXCEPTION = re.compile(
 )
 _FATAL = re.compile(r"^(?:\[process \d+\] )?Fatal Python error: (.+)$")
 _SIGNAL = re.compile(r"Signal (\d+) \((SIG\w+)\) received by PID")
-_EXIT = re.compile(r"exitcode\s*: (-?\d+)")
 
 
 def sentence(run: Run, state: RunState) -> str:

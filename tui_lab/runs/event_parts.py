@@ -14,14 +14,6 @@ Count: TypeAlias = Annotated[int, Meta(ge=0)]
 JsonValue: TypeAlias = Any
 
 
-class IntervalRecord(Struct, frozen=True):
-    """An estimate with the bounds of its 95% confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class DeviceRecord(Struct, frozen=True):
     """The device that a run computes on: ``type`` is "cpu" or "cuda"."""
 

@@ -12,7 +12,8 @@ from statistics import median
 from typing import Literal
 
 from tui_lab.core.format import as_float
-from tui_lab.runs.state import Curve, RunState
+from tui_lab.runs.curves import Curve
+from tui_lab.runs.state import RunState
 
 Severity = Literal["red", "amber"]
 
@@ -27,7 +28,7 @@ SPIKE_FACTOR, SPIKE_NORM, SPIKES, SPIKE_STEPS = 10.0, 1.0, 3, 100
 GAP, RISE = 0.10, 0.01
 #: Training loss (nats per token) below which rows count as memorised, if validation loss is this many times
 #: as high, and either above the third value or above its minimum by the last share (facts may be memorised).
-MEMORIZED_NATS, MEMORIZED_FACTOR, MEMORIZED_VALIDATION_NATS, MEMORIZED_RISE = 0.05, 4.0, 0.5, 0.1
+MEMORISED_NATS, MEMORISED_FACTOR, MEMORISED_VALIDATION_NATS, MEMORISED_RISE = 0.05, 4.0, 0.5, 0.1
 #: Loss above which the task is hardly learned, and the share of the run after which the rule applies.
 HIGH_NATS, EARLY_SHARE = 2.0, 0.3
 FLAT_SHARE, SLOW_SHARE = 0.02, 0.01
@@ -132,42 +133,44 @@ def _spikes(state: RunState) -> Iterator[Flag]:
 
 
 def _overfitting(state: RunState) -> Iterator[Flag]:
-    held, train = state.validation, state.loss
-    if len(held.values) < 3 or not train.values:
+    validation, train = state.validation, state.loss
+    if len(validation.values) < 3 or not train.values:
         return
-    before, middle, last = held.values[-3:]
+    before, middle, last = validation.values[-3:]
     width = _window(train)
     now = _middle(train.values[-width:])
     then = _middle(
-        [v for s, v in zip(train.steps, train.values, strict=True) if s <= held.steps[-3]][-width:]
+        [v for s, v in zip(train.steps, train.values, strict=True) if s <= validation.steps[-3]][-width:]
     )
     gap = (last - now) / now if now > 0 else math.nan
     rises = middle > before * (1 + RISE) and last > middle * (1 + RISE)
     if rises and now < then and gap > GAP:
-        best = min(held.values)
-        at = held.steps[held.values.index(best)]
+        best = min(validation.values)
+        at = validation.steps[validation.values.index(best)]
         yield Flag(
             "overfitting",
             "red" if last > 1.25 * best else "amber",
-            held.steps[-1],
+            validation.steps[-1],
             f"Validation loss rose to {last:.3f} while training loss fell to {now:.3f}: {gap:.0%} apart. It "
             f"was best at step {at} ({best:.3f}).",
             "Fewer epochs, dropout 0.1, more data; early_stopping_patience keeps the best checkpoint.",
         )
 
 
-def _memorizing(state: RunState) -> Iterator[Flag]:
+def _memorising(state: RunState) -> Iterator[Flag]:
     if not state.validation.values:
         return
-    now, held = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
-    lost = held > MEMORIZED_VALIDATION_NATS or held > (1 + MEMORIZED_RISE) * _lowest(state.validation.values)
+    now, validation = _middle(state.loss.values[-_window(state.loss) :]), state.validation.last
+    lost = validation > MEMORISED_VALIDATION_NATS or validation > (1 + MEMORISED_RISE) * _lowest(
+        state.validation.values
+    )
     # a validation before the training says nothing about it
-    if state.validation.steps[-1] and now < MEMORIZED_NATS and held > MEMORIZED_FACTOR * now and lost:
+    if state.validation.steps[-1] and now < MEMORISED_NATS and validation > MEMORISED_FACTOR * now and lost:
         yield Flag(
             "memorising",
             "amber",
             state.validation.steps[-1],
-            f"Training loss is {now:.3f}, and validation loss {held:.3f}: the rows are memorised.",
+            f"Training loss is {now:.3f}, and validation loss {validation:.3f}: the rows are memorised.",
             "Fewer epochs or more different rows; a lower rank or dropout 0.1 also help.",
         )
 
@@ -179,7 +182,7 @@ def _underfitting(state: RunState) -> Iterator[Flag]:
         return
     first, now, step = _middle(values[:width]), _middle(values[-width:]), state.loss.steps[-1]
     remedy = "Double the rank, train longer, raise the learning rate (adapters: to 5e-4); look at the rows."
-    if now > (1 - FLAT_SHARE) * first and now > MEMORIZED_NATS:
+    if now > (1 - FLAT_SHARE) * first and now > MEMORISED_NATS:
         yield Flag(
             "underfitting",
             "red",
@@ -258,13 +261,13 @@ def _forgetting(state: RunState) -> Iterator[Flag]:
         if verdict == "cannot_tell" or not (verdict == "red" or (fell > BENCHMARK_FALL and significant)):
             continue
         seen = (
-            f"kept {figures.value:.0%} ({figures.low:.0%} to {figures.high:.0%}) on {suite}: "
+            f"retention {figures.value:.0%} ({figures.low:.0%} to {figures.high:.0%}) on {suite}: "
             f"{pre:.1%} right before, {post:.1%} now"
         )
         severity: Severity = "red" if verdict == "red" else "amber"
         if suite in _BEHAVIOUR:
-            name, words, remedy = _BEHAVIOUR[suite]
-            yield Flag(name, severity, probe.step, f"{words[0].upper()}{words[1:]}: {seen}.", remedy)
+            name, finding, remedy = _BEHAVIOUR[suite]
+            yield Flag(name, severity, probe.step, f"{finding[0].upper()}{finding[1:]}: {seen}.", remedy)
         else:
             yield Flag(
                 "forgetting",
@@ -279,8 +282,8 @@ def _forgetting(state: RunState) -> Iterator[Flag]:
 def _distance(state: RunState) -> Iterator[Flag]:
     if len(state.kl_probes) < 3:
         return
-    asked = [probe for probe in state.item_probes if probe.step >= state.kl_probes[-3].step]
-    if asked and asked[-1].verdict == "green":
+    recent = [probe for probe in state.item_probes if probe.step >= state.kl_probes[-3].step]
+    if recent and recent[-1].verdict == "green":
         return  # measured retention outweighs the distance
     before, middle, last = (probe.general for probe in state.kl_probes[-3:])
     # significant: the newest interval lies above the estimate of two probes ago
@@ -300,16 +303,16 @@ def _collapse(state: RunState) -> Iterator[Flag]:
     if not scores:
         return
     shown = scores[-1].examples
-    asked = {example.prompt for example in shown}
-    wanted = {example.expected for example in shown}
-    given = {" ".join(example.answer.split()).casefold() for example in shown}
-    if len(asked) >= 3 and len(wanted) >= 3 and len(given) == 1:
+    prompts = {example.prompt for example in shown}
+    expected = {example.expected for example in shown}
+    answers = {" ".join(example.answer.split()).casefold() for example in shown}
+    if len(prompts) >= 3 and len(expected) >= 3 and len(answers) == 1:
         answer = shown[0].answer[:60]
         yield Flag(
             "mode_collapse",
             "red",
             scores[-1].step,
-            f"{len(asked)} different prompts get the same answer ({answer!r}).",
+            f"{len(prompts)} different prompts get the same answer ({answer!r}).",
             "Lower the learning rate, train for fewer epochs, and look for one answer that fills the data.",
         )
 
@@ -350,8 +353,7 @@ def _distinct(texts: list[str]) -> float:
     """distinct-2: the share of distinct pairs of neighbouring words; NaN for too few pairs."""
     pairs: list[tuple[str, str]] = []
     for text in texts:
-        words = text[:MOST_CHARACTERS].casefold().split()
-        pairs += pairwise(words)
+        pairs += pairwise(text[:MOST_CHARACTERS].casefold().split())
     return len(set(pairs)) / len(pairs) if len(pairs) >= FEWEST_PAIRS else math.nan
 
 
@@ -457,7 +459,7 @@ _RULES: tuple[Callable[[RunState], Iterator[Flag]], ...] = (
     _collapse,
     _repetition,
     _overfitting,
-    _memorizing,
+    _memorising,
     _underfitting,
     _slow,
     _learned_nothing,

@@ -12,13 +12,14 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tui_lab.core import files
 from tui_lab.core.errors import LabError
 from tui_lab.core.files import LOCK_POLL_S, FileLock, write_atomically
-from tui_lab.core.paths import data_dir
+from tui_lab.core.paths import absolute, data_dir
 from tui_lab.data import bundled
 from tui_lab.models import catalog
 from tui_lab.recipes.recipe import Recipe, read_recipe
@@ -107,9 +108,9 @@ def runs_dir() -> Path:
     return Path(os.environ.get("TUI_LAB_RUNS_DIR") or data_dir() / "runs").expanduser()
 
 
-def _absolute(directory: Path | None) -> Path:
-    """An absolute path: a run's process has another working directory."""
-    return Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100 (links stay as they are)
+def runs_folder(directory: Path | None = None) -> Path:
+    """``directory``, by default :func:`runs_dir`, absolute: a run's process has another working directory."""
+    return absolute(directory or runs_dir())
 
 
 def _slug(text: str) -> str:
@@ -146,7 +147,7 @@ def absolute_paths(recipe: Recipe) -> Recipe:
 
 def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run:
     """Creates a run folder with its recipe. Raises LabError when the folder cannot be written."""
-    directory = _absolute(directory)
+    directory = runs_folder(directory)
     recipe = absolute_paths(recipe)
     stem = _slug(name) if name else f"{_slug(recipe.model)}-{_slug(recipe.data)}"
     try:
@@ -170,7 +171,7 @@ def create(recipe: Recipe, directory: Path | None = None, name: str = "") -> Run
 
 def list_runs(directory: Path | None = None) -> list[Run]:
     """All runs, newest first (by id, which begins with the time)."""
-    directory = _absolute(directory)
+    directory = runs_folder(directory)
     try:
         # not Path.is_file, which raises for a folder without permission
         entries = [entry for entry in directory.iterdir() if os.path.isfile(entry / "recipe.toml")]  # noqa: PTH113
@@ -187,17 +188,23 @@ def open_run(name: str, directory: Path | None = None) -> Run:
     runs = list_runs(directory)
     if name == "latest" and runs:
         return runs[0]
-    exact = [run for run in runs if run.id == name]
-    found = exact or [run for run in runs if name and name in run.id]
-    if len(found) == 1:
-        return found[0]
     where = directory or runs_dir()
     if not runs:
         raise LabError(f"run {name!r}: there are no runs in {where} yet; `tui-lab train` starts one")
+    none = f"there is none of that name in {where}; `tui-lab runs` lists them"
+    return Run(runs_folder(directory) / matching_id(name, [run.id for run in runs], "run", none))
+
+
+def matching_id(name: str, ids: Sequence[str], subject: str, none: str) -> str:
+    """The id that is ``name``, or the only one that contains it. Raises LabError that names ``subject``;
+    ``none`` is its text where no id contains the name."""
+    found = [name] if name in ids else [each for each in ids if name and name in each]
+    if len(found) == 1:
+        return found[0]
     if not found:
-        raise LabError(f"run {name!r}: there is none of that name in {where}; `tui-lab runs` lists them")
-    some = ", ".join(run.id for run in found[:4])
-    raise LabError(f"run {name!r} could be any of {len(found)}: {some}; give more of the name")
+        raise LabError(f"{subject} {name!r}: {none}")
+    some = ", ".join(found[:4])
+    raise LabError(f"{subject} {name!r} could be any of {len(found)}: {some}; give more of the name")
 
 
 class RunLock:

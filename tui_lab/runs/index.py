@@ -24,10 +24,10 @@ from tui_lab.core.files import write_atomically
 from tui_lab.core.format import as_float, finite
 from tui_lab.core.records import from_json
 from tui_lab.forecast.cost import Prices
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs import notes
 from tui_lab.runs.cost_so_far import cost_so_far
-from tui_lab.runs.event_parts import IntervalRecord
-from tui_lab.runs.folder import Run, is_locked, runs_dir
+from tui_lab.runs.folder import Run, is_locked, matching_id, runs_folder
 from tui_lab.runs.queue import queue, sweep
 from tui_lab.runs.queue.sweep import SweepValues
 from tui_lab.runs.schema import EndEvent
@@ -118,16 +118,16 @@ def summarise(watcher: Watcher) -> RunSummary:
     """A run whose log has been read. The state is that of a run without a process."""
     run, state = watcher.run, watcher.state
     recipe = watcher.recipe
-    words, place = notes.read(run), sweep.place_of(run)
+    note, place = notes.read(run), sweep.place_of(run)
     end_event = watcher.end
     ended = end_state(end_event) if end_event else state.status(locked=False)
     if ended == "created" and run.was_started:
         ended = "crashed"
-    said = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
+    last_line = next(iter(run.log_tail(1)), "") if ended == "crashed" else ""
     end = end_event or EndEvent()
     peaks = end.peak_memory or state.peak_memory
     label = next((label for label in PEAKS if label in peaks), "")
-    retention = state.retention or IntervalRecord(NAN, NAN, NAN)
+    retention = state.retention or Interval(NAN, NAN, NAN)
     end_loss, end_validation = finite(end.train_loss), finite(end.validation_loss)
     scores = [state.score("start"), state.score("end")]
     at_end = (as_float(end.acquisition.start), as_float(end.acquisition.end))
@@ -136,9 +136,9 @@ def summarise(watcher: Watcher) -> RunSummary:
         id=run.id,
         path=str(run.path),
         state=ended,
-        name=words.name,
-        tags=words.tags,
-        note=words.note,
+        name=note.name,
+        tags=note.tags,
+        note=note.note,
         model=recipe.model if recipe else "",
         preset=recipe.preset if recipe else "",
         data=recipe.data if recipe else "",
@@ -161,7 +161,7 @@ def summarise(watcher: Watcher) -> RunSummary:
         sweep=place.sweep if place else "",
         sweep_number=place.number if place else 0,
         sweep_values=place.values if place else {},
-        message=watcher.problem or end.message or said,
+        message=watcher.problem or end.message or last_line,
         has_end=end_event is not None,
         live_state=state.status(locked=True),
     )
@@ -175,10 +175,10 @@ class RunIndex:
     """The runs of a folder. :meth:`refresh` reads what has changed; one thread at a time."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self.directory = Path(os.path.abspath((directory or runs_dir()).expanduser()))  # noqa: PTH100
+        self.directory = runs_folder(directory)
         self.read = 0  # logs read by the newest refresh
         self.problem = ""  # of the queue, in a sentence
-        self.queue_words = ""
+        self.queue_text = ""
         self._found: dict[str, tuple[list[int], RunSummary]] = {}
         self._waiting: dict[str, tuple[list[int], RunSummary]] = {}
         self._watchers: dict[str, Watcher] = {}
@@ -198,8 +198,8 @@ class RunIndex:
         max_records: int = MOST_RECORDS_A_REFRESH,
     ) -> list[RunSummary]:
         """All runs, newest first, the queue's before them. Reads at most ``max_records`` events; :attr:`done`
-        says whether that was all, and the next call continues. ``show`` gets what there is every now and then
-        while many have to be read."""
+        says whether that was all, and the next call continues. ``show`` gets partial results at intervals
+        while many runs have to be read."""
         if not self._loaded:
             self._load()
         names = self._names()
@@ -215,7 +215,7 @@ class RunIndex:
             else:
                 missing.append((name, stamp))
         self._unsaved |= len(found) != len(self._found)
-        # the newest first: they are what is looked at
+        # the newest runs are needed first
         self.done, remaining = True, max_records
         for name, stamp in missing:
             summary, count, complete = self._read(name, remaining)
@@ -223,7 +223,7 @@ class RunIndex:
             self.done &= complete
             found[name] = (stamp if complete else [], summary)
             if show is not None and time.monotonic() > show_at:
-                # what is still to be read is shown as it was: runs must not vanish for a moment
+                # unread runs are shown as they were before, so that none disappears
                 show(
                     self._with_queue(
                         {name: was for name in names if (was := found.get(name) or self._found.get(name))}
@@ -256,7 +256,7 @@ class RunIndex:
         while count < max_records and (events := watcher.read_events(max_records - count, math.inf)):
             count += len(events)
         if not count:
-            watcher.poll(max_records=1)  # at least whether there is anything
+            watcher.poll(max_records=1)  # at least the first event
         summary = summarise(watcher)
         self.read += 1
         if is_locked(watcher.run) or not watcher.at_end:
@@ -267,24 +267,24 @@ class RunIndex:
         return summary, count, watcher.at_end
 
     def _with_queue(self, found: Mapping[str, tuple[list[int], RunSummary]]) -> list[RunSummary]:
-        """The runs with what their locks say now, and those that wait."""
+        """The waiting runs, and all others with the present state of their locks."""
         waiting: list[RunSummary] = []
         queued: dict[str, int] = {}
         try:
             listed = queue.items(self.directory)
-            self.queue_words, self.problem = queue.describe(self.directory, listed), ""
+            self.queue_text, self.problem = queue.describe(self.directory, listed), ""
         except LabError as error:
-            listed, self.queue_words, self.problem = [], "", str(error)
+            listed, self.queue_text, self.problem = [], "", str(error)
         known, self._waiting = self._waiting, {}
         for item in listed:
             if item.state == "queued":
                 queued[item.run.id] = place = len(queued) + 1
                 if item.run.path.parent != self.directory:
                     stamp = _stamp(str(item.run.path))
-                    if (kept := known.get(item.run.id)) is None or kept[0] != stamp:
-                        kept = stamp, summarise(Watcher(item.run))
-                    self._waiting[item.run.id] = kept
-                    waiting.append(replace(kept[1], state="queued", queued=place))
+                    if (entry := known.get(item.run.id)) is None or entry[0] != stamp:
+                        entry = stamp, summarise(Watcher(item.run))
+                    self._waiting[item.run.id] = entry
+                    waiting.append(replace(entry[1], state="queued", queued=place))
         runs = []
         for _, each in found.values():
             state = self._state(each, each.id in queued)
@@ -326,7 +326,7 @@ class RunIndex:
 
 
 def _stamp(path: str) -> list[int]:
-    """What the files that a summary is made of were like."""
+    """Inode, size and time of change of the files of a summary."""
     stamp: list[int] = []
     for name in ("events.jsonl", "recipe.toml", notes.FILE):
         try:
@@ -341,10 +341,9 @@ def _stamp(path: str) -> list[int]:
 # sorting and filtering
 
 Key = float | str
-#: What the table can be sorted by. Retention by its value, acquisition by the score after the training.
+#: The columns that the table can be sorted by; acquisition by the score after the training.
 COLUMNS: dict[str, tuple[str, Callable[[RunSummary], Key]]] = {
-    # what waits comes after everything, and ids begin with the time
-    # (a sweep's runs were made in one second and ran in their order)
+    # waiting runs are the newest; ids begin with the time, which the runs of a sweep share
     "started": (
         "started",
         lambda s: f"~{9_999 - s.queued:04}" if s.queued else f"{s.id[:15]}-{s.sweep_number:04}{s.id[15:]}",
@@ -375,32 +374,22 @@ def ordered(runs: Iterable[RunSummary], column: str, descending: bool) -> list[R
     return sorted(known, key=lambda s: key(s), reverse=descending) + unknown
 
 
-#: Words with a colon look at one field; "is it in there" for all of them but the tags, which are whole words.
-_FIELDS: dict[str, Callable[[RunSummary], str]] = {
-    "state": lambda s: s.state,
-    "model": lambda s: s.model,
-    "preset": lambda s: s.preset,
-    "data": lambda s: s.data,
-    "method": lambda s: s.method,
-    "name": lambda s: s.name,
-    "note": lambda s: s.note,
-    "sweep": lambda s: s.sweep,
-    "id": lambda s: s.id,
-}
+#: The fields that are searched; a word with a colon searches one. Tags are compared from their beginning.
+_FIELDS = ("state", "model", "preset", "data", "method", "name", "note", "sweep", "id")
 
 
 def matches(run: RunSummary, query: str) -> bool:
     """Whether a run has every word of the query: ``state:running``, ``model:qwen``, ``tag:good``, or any text
-    of its name, id, note, tags, model, preset, data. Case counts for nothing."""
+    of its name, id, note, tags, model, preset, data. Case is ignored."""
     for word in query.casefold().split():
         key, colon, value = word.partition(":")
         if colon and key == "tag":
             if not any(tag.casefold().startswith(value) for tag in run.tags):
                 return False
         elif colon and key in _FIELDS:
-            if value not in _FIELDS[key](run).casefold():
+            if value not in getattr(run, key).casefold():
                 return False
-        elif not any(word in text.casefold() for text in (*(f(run) for f in _FIELDS.values()), *run.tags)):
+        elif not any(word in text.casefold() for text in (*(getattr(run, f) for f in _FIELDS), *run.tags)):
             return False
     return True
 
@@ -410,31 +399,28 @@ def matches(run: RunSummary, query: str) -> bool:
 
 
 def sweep_runs(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
-    """The runs of a sweep, in its order. Raises LabError when there is none, or several go by that name."""
+    """The runs of a sweep, in its order. Raises LabError when no sweep or several match the name."""
     every = [run for run in runs if run.sweep]
     ids = list(dict.fromkeys(run.sweep for run in sorted(every, key=lambda s: s.sweep, reverse=True)))
-    found = ids[:1] if name == "latest" else [each for each in ids if name and name in each]
-    found = [name] if name in ids else found
     if not ids:
         raise LabError(f"sweep {name!r}: there are no sweeps yet; `tui-lab train --sweep KEY=V,V` makes one")
-    if not found:
-        raise LabError(f"sweep {name!r}: there is none of that name; there are {', '.join(ids[:4])}")
-    if len(found) > 1:
-        raise LabError(f"sweep {name!r} could be any of {', '.join(found[:4])}; give more of the name")
-    return sorted((run for run in every if run.sweep == found[0]), key=lambda s: s.sweep_number)
+    none = f"there is none of that name; there are {', '.join(ids[:4])}"
+    found = ids[0] if name == "latest" else matching_id(name, ids, "sweep", none)
+    return sorted((run for run in every if run.sweep == found), key=lambda s: s.sweep_number)
 
 
 def best_of(runs: Iterable[RunSummary], criterion: str) -> str:
-    """The id of the run that the criterion says, of those that ended well; "" when none has the figure."""
+    """The id of the best run by the criterion, of the finished and stopped ones; "" when none has the
+    figure."""
     figures = {run.id: run.figure(criterion) for run in runs if run.state in ("finished", "stopped")}
     return sweep.best(figures, criterion)
 
 
-def criterion_words(runs: Iterable[RunSummary], criterion: str) -> str:
-    """What "best" means here, in a line."""
+def criterion_text(runs: Iterable[RunSummary], criterion: str) -> str:
+    """The criterion as text, with the number of runs that have not ended."""
     runs = list(runs)
-    left = sum(run.state not in ENDED for run in runs)
-    words = f"best: {sweep.CRITERIA[criterion][1]}"
+    running = sum(run.state not in ENDED for run in runs)
+    text = f"best: {sweep.CRITERIA[criterion][1]}"
     if not best_of(runs, criterion):
-        return f"{words}: no run has it yet"
-    return words + (f", so far: {left} of {len(runs)} have not ended" if left else "")
+        return f"{text}: no run has it yet"
+    return text + (f", so far: {running} of {len(runs)} have not ended" if running else "")

@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from tui_lab.core.errors import LabError
 from tui_lab.retention.results import MAX_BYTES
 from tui_lab.runs import folder
 from tui_lab.runs.commands import Inbox
+from tui_lab.runs.events import LineTail
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
     CommandEvent,
@@ -46,7 +47,6 @@ LONGEST_TICK_S = 1.0
 #: Maximum number of records per tick, so that the lab remains responsive.
 MOST_RECORDS_A_TICK = 4_000
 PREFIX = "tui-lab-replay-"
-_CHUNK_BYTES = 1 << 18
 #: Files that are copied when the recording ends.
 _FINAL_FILES = ("worker.log",)
 
@@ -91,10 +91,10 @@ class Replay:
         self._clock = clock
         self._last = clock()
         self._due_s = 0.0  # recorded time that is due but not replayed
-        self._lines = _lines(original.events_path)
+        self._lines = LineTail(original.events_path)
         self._t = math.nan  # time of the newest record that was replayed
         self._gap_s = 0.0  # remaining time before the next record, after the cut
-        self._gap_whole_s = self._gap_real_s = 0.0
+        self._gap_total_s = self._gap_real_s = 0.0
         self._next: tuple[bytes, RunEvent | None] | None = None
         try:
             if directory is None:
@@ -133,7 +133,7 @@ class Replay:
         """The recording's clock at the current position, in seconds since 1970."""
         if not math.isfinite(self._t):
             return time.time()
-        share = 1 - self._gap_s / self._gap_whole_s if self._gap_whole_s > 0 else 0.0
+        share = 1 - self._gap_s / self._gap_total_s if self._gap_total_s > 0 else 0.0
         return self._t + self._gap_real_s * share
 
     def advance(self) -> int:
@@ -187,11 +187,11 @@ class Replay:
             self._recorded_pause = isinstance(event, PausedEvent)
 
     def _fetch(self) -> None:
-        line = next(self._lines, None)
-        self._next = None if line is None else (line, _decode(line))
+        line = self._lines.next_line()
+        self._next = None if line is None else (line + b"\n", _decode(line))
         t = _time(self._next[1]) if self._next else None
         self._gap_real_s = max(0.0, t - self._t) if t is not None and math.isfinite(self._t) else 0.0
-        self._gap_whole_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
+        self._gap_total_s = self._gap_s = min(self._gap_real_s, LONGEST_GAP_S)
 
     def _skip_to(self, step: int) -> None:
         """Replays everything before the first record of ``step`` at once."""
@@ -227,8 +227,8 @@ class Replay:
             self._append(PausedEvent(step=self.step))
             self.paused = True
         elif command.name == "continue":
-            was_held, self.paused = self.paused, False
-            if was_held and not self._recorded_pause:
+            was_paused, self.paused = self.paused, False
+            if was_paused and not self._recorded_pause:
                 self._answer(command, "the replay continues")
                 self._append(ContinuedEvent(step=self.step))
             else:
@@ -324,16 +324,3 @@ def _decode(line: bytes) -> RunEvent | None:
 def _time(event: RunEvent | None) -> float | None:
     """The time of an event; None where it is unknown or impossible."""
     return event.t if event is not None and 0 < event.t < 1e12 else None
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The complete lines of a log, each with its end."""
-    rest = b""
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line + b"\n"
-    except OSError:
-        return

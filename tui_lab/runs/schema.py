@@ -21,12 +21,12 @@ from msgspec import Struct
 
 from tui_lab.core.records import jsonable, validation_sentence
 from tui_lab.hardware.telemetry import GpuRecord, ProcessRecord
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs.event_parts import (
     Acquisition,
     CostFacts,
     Count,
     DeviceRecord,
-    IntervalRecord,
     JsonValue,
     LadderSettings,
     ProbeCost,
@@ -320,8 +320,8 @@ class KlProbeEvent(RunEvent, tag="kl_probe", kw_only=True, frozen=True):
     """KL divergence from the base in nats per token, on general text and on the task's."""
 
     step: Step
-    general: IntervalRecord
-    task: IntervalRecord
+    general: Interval
+    task: Interval
     sequences: int | None = None
     tokens: int | None = None
     seconds: float | None = None
@@ -332,7 +332,7 @@ class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
     flips (``b`` lost, ``c`` gained), retention, and the verdict."""
 
     step: Step
-    retention: IntervalRecord
+    retention: Interval
     verdict: str
     n: int | None = None
     suite: str = ""
@@ -342,14 +342,14 @@ class ItemProbeEvent(RunEvent, tag="item_probe", kw_only=True, frozen=True):
     post: float | None = None
     b: int | None = None
     c: int | None = None
-    above_chance: IntervalRecord | None = None
-    logprob_change: IntervalRecord | None = None
+    above_chance: Interval | None = None
+    logprob_change: Interval | None = None
     mcnemar_p: float | None = None
     seconds: float | None = None
     when: str = ""
 
     @property
-    def headline(self) -> IntervalRecord:
+    def headline(self) -> Interval:
         """The retention that the verdict judges: above chance where the suite has a chance level."""
         return self.above_chance or self.retention
 

@@ -9,16 +9,16 @@ per call; none of its properties reads the log.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, MutableSequence
+from typing import TypeVar
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.format import as_float
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs.event_parts import MOST_STEPS, IntervalRecord
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.curves import Curve
+from tui_lab.runs.event_parts import MOST_STEPS
 from tui_lab.runs.events import EventTail, LogLine, last_event
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
@@ -63,54 +63,6 @@ STATES = ("created", "starting", "running", "paused", "finished", "stopped", "fa
 ENDED = ("finished", "stopped", "failed", "crashed")
 
 Stepped = TypeVar("Stepped", ScoreEvent, SampleEvent, CheckpointEvent, KlProbeEvent, ItemProbeEvent)
-
-
-@dataclass
-class Curve:
-    """Values by step, for one plot. ``steps`` rises; NaN is a gap."""
-
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, step: int, value: float | None) -> None:
-        """Appends a value, in place of what lies at or after ``step``; nothing where there is none."""
-        if value is None:
-            return
-        if self.steps and step <= self.steps[-1]:
-            self.cut(step - 1)
-        self.steps.append(step)
-        self.values.append(float(value))
-
-    def cut(self, last_step: int) -> None:
-        """Drops everything after ``last_step``."""
-        count = bisect_right(self.steps, last_step)
-        del self.steps[count:], self.values[count:]
-
-    @property
-    def last(self) -> float:
-        """The newest value; NaN when there is none."""
-        return self.values[-1] if self.values else math.nan
-
-
-def headline(comparison: Mapping[str, Any]) -> dict[str, float]:
-    """The retention that the comparison of a retention file is judged by: above chance where the suite has a
-    chance level."""
-    found: dict[str, float] = comparison["above_chance"] or comparison["retention"]
-    return found
-
-
-def smooth(values: Iterable[float], weight: float = 0.9) -> list[float]:
-    """Exponential moving average with bias correction (Kingma and Ba 2015, section 3); NaN stays a gap
-    and does not change what follows."""
-    average, norm, out = 0.0, 0.0, []
-    for value in values:
-        if math.isfinite(value):
-            average = weight * average + (1 - weight) * value
-            norm = weight * norm + (1 - weight)
-            out.append(average / norm)
-        else:
-            out.append(math.nan)
-    return out
 
 
 def _drop_after(events: MutableSequence[Stepped], last_step: int) -> None:
@@ -315,7 +267,7 @@ class RunState:
         return self.scores[-1].name if self.scores else ""
 
     @property
-    def retention(self) -> IntervalRecord | None:
+    def retention(self) -> Interval | None:
         """The newest retention with its interval; None before the first item probe."""
         return self.item_probes[-1].headline if self.item_probes else None
 

@@ -22,7 +22,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 #: Messages of writers without error numbers: safetensors, torch's zip writer.
-_WORDS = {
+_PHRASES = {
     "no space left": errno.ENOSPC,
     "os error 28": errno.ENOSPC,
     "quota exceeded": errno.EDQUOT,
@@ -92,10 +92,10 @@ def _number(error: BaseException, run: Run) -> int | None:
             if _is_inside(one.filename, run.path):
                 return one.errno
         text = str(one).lower()
-        for words, number in _WORDS.items():
-            if words in text and not isinstance(one, OSError):
+        for phrase, number in _PHRASES.items():
+            if phrase in text and not isinstance(one, OSError):
                 return number
-        if any(words in text for words in _WRITER_FAILED):
+        if any(phrase in text for phrase in _WRITER_FAILED):
             return _guess(run)
         one = one.__cause__ or one.__context__
     return None

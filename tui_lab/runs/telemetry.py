@@ -6,65 +6,15 @@ drawing time grows with the length of the run.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from tui_lab.core.format import as_float
 from tui_lab.hardware.telemetry import GpuRecord
+from tui_lab.runs.curves import Track
 from tui_lab.runs.schema import TelemetryEvent
 
-#: Points of a track at most; a plot has far fewer columns.
-MOST_POINTS = 4_000
 #: GPUs of a run at most; no machine has more.
 MOST_GPUS = 64
-
-
-@dataclass
-class Track:
-    """Values by step. Of several at one step, and of neighbours when thinned, the highest counts where
-    ``highest``, else the newest; NaN is a gap."""
-
-    highest: bool = False
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-
-    def add(self, step: int, value: float) -> None:
-        """Appends a value, after dropping what lies after ``step``."""
-        self.cut(step)
-        if self.steps and self.steps[-1] == step:
-            self.values[-1] = self._merged(self.values[-1], value)
-        else:
-            self.steps.append(step)
-            self.values.append(value)
-        if len(self.steps) > MOST_POINTS:
-            self._thin()
-
-    def _merged(self, first: float, second: float) -> float:
-        if math.isnan(first) or math.isnan(second):
-            return second if math.isnan(first) else first
-        return max(first, second) if self.highest else second
-
-    def _thin(self) -> None:
-        values = self.values
-        self.values = [self._merged(values[i], values[i + 1]) for i in range(0, len(values) - 1, 2)]
-        if len(values) % 2:
-            self.values.append(values[-1])
-        self.steps = self.steps[1::2] + self.steps[-1:] * (len(values) % 2)
-
-    def cut(self, last_step: int) -> None:
-        """Drops everything after ``last_step``."""
-        count = bisect_right(self.steps, last_step)
-        del self.steps[count:], self.values[count:]
-
-    @property
-    def last(self) -> float:
-        """The newest value; NaN when there is none."""
-        return self.values[-1] if self.values else math.nan
-
-    @property
-    def peak(self) -> float:
-        """The highest value; NaN when there is none."""
-        return max((value for value in self.values if math.isfinite(value)), default=math.nan)
 
 
 @dataclass

@@ -1,9 +1,7 @@
-"""The verdicts on what a run kept, each with its glyph and its word: the one table for panes, reports and
-texts. Colour never says a verdict alone."""
+"""The verdicts on retention, each with its glyph and its word, for panes, reports and texts: a verdict is
+never shown by colour alone."""
 
 from __future__ import annotations
-
-from typing import Any
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "green": ("✓", "kept"),
@@ -13,7 +11,6 @@ VERDICTS: dict[str, tuple[str, str]] = {
 }
 
 
-def verdict_label(verdict: Any) -> str:
-    """Glyph and word; of a verdict that a newer version brings, its own name."""
-    name = str(verdict)
-    return " ".join(VERDICTS.get(name, (name.replace("_", " "),)))
+def verdict_label(verdict: str) -> str:
+    """Glyph and word; for a verdict of a newer version its own name."""
+    return " ".join(VERDICTS.get(verdict, (verdict.replace("_", " "),)))

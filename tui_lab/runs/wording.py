@@ -5,12 +5,12 @@ come from a model, from data or from a log are sanitized here, and cut where ``l
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from tui_lab.core import format
 from tui_lab.core.format import interval, plural, significant
 from tui_lab.core.sanitize import sanitize
-from tui_lab.runs.event_parts import IntervalRecord
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs.schema import (
     ArmedEvent,
     CheckpointEvent,
@@ -45,7 +45,7 @@ _NOT_ARMED = "the run continues at any retention"
 _WHEN = {"start": "before training", "end": "after training"}
 
 
-def text_line(value: Any, longest: int | None = None) -> str:
+def text_line(value: object, longest: int | None = None) -> str:
     """A text from outside on one line: sanitized, and cut to ``longest`` characters."""
     text = sanitize(" ".join(str(value).split()))
     return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
@@ -54,7 +54,7 @@ def text_line(value: Any, longest: int | None = None) -> str:
 def sentence(event: RunEvent, longest: int | None = None) -> str:
     """An event in words; "" for kinds that have none (telemetry, forecast, distances from the base)."""
 
-    def text(value: Any) -> str:
+    def text(value: object) -> str:
         return text_line(value, longest)
 
     match event:
@@ -122,22 +122,22 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
 
 
 def line(event: RunEvent, longest: int | None = None) -> str:
-    """An event for a list in which nothing but its words tells its kind: warnings say so, and model, data,
+    """An event for a list in which only its text shows its kind: warnings say so, and model, data,
     device and plan are named."""
-    words = sentence(event, longest)
+    text = sentence(event, longest)
     match event:
         case WarningEvent():
-            return f"warning: {words}"
-        case ModelEvent() | DataEvent() | PlanEvent() if words:
-            return f"{type(event).__name__.removesuffix('Event').lower()}: {words}"
-    return words
+            return f"warning: {text}"
+        case ModelEvent() | DataEvent() | PlanEvent() if text:
+            return f"{type(event).__name__.removesuffix('Event').lower()}: {text}"
+    return text
 
 
-def _interval(found: IntervalRecord) -> str:
+def _interval(found: Interval) -> str:
     return interval(found.value, found.low, found.high)
 
 
-def _device(event: StartedEvent, text: Any) -> str:
+def _device(event: StartedEvent, text: Callable[[object], str]) -> str:
     device = event.device
     if device is None:
         return ""
@@ -146,7 +146,7 @@ def _device(event: StartedEvent, text: Any) -> str:
     return f"device: {', '.join(name for name in [*names, *threads] if name)}"
 
 
-def _data(event: DataEvent, text: Any) -> str:
+def _data(event: DataEvent, text: Callable[[object], str]) -> str:
     tokens = f", {event.train_trained_tokens:,} trained tokens" if event.train_trained_tokens else ""
     reason = f"; {text(event.reason)}" if event.reason else ""
     return (

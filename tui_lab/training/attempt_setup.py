@@ -6,14 +6,13 @@ import math
 import os
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from tui_lab import __version__
+from tui_lab.core.versions import versions_of
 from tui_lab.data import replay, templates
 from tui_lab.data.prepare import PreparedData, prepare_recipe, trained_tokens
 from tui_lab.forecast import cost, memory
@@ -89,7 +88,7 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
         StartedEvent(
             pid=os.getpid(),
             host=platform.node(),
-            versions={"tui_lab": __version__, **{name: version(name) for name in RECORDED_LIBRARIES}},
+            versions=versions_of(RECORDED_LIBRARIES),
             device=DeviceRecord(device.type, device.name, device.memory_bytes, device.bf16),
             threads=device.threads,
         )

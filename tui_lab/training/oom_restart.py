@@ -9,7 +9,6 @@ batch for the Trainer: data order, losses, logs, checkpoints and resuming are th
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import time
 import traceback
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.core.sanitize import first_line
 from tui_lab.training import micro_batches
 from tui_lab.training.micro_batches import BatchPart, PartShare
@@ -314,12 +313,3 @@ def release_traceback(error: BaseException) -> None:
         traceback.clear_frames(at.__traceback__)
         at.__traceback__ = None
         at = at.__cause__ or at.__context__
-
-
-def free_memory() -> None:
-    """Collects garbage and returns cached device memory to the driver."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()

@@ -32,7 +32,7 @@ from tui_lab.retention.scoring.metrics import ItemScore
 from tui_lab.retention.suites import registry
 from tui_lab.retention.suites.records import Item, Suite
 from tui_lab.retention.verdict import judge_paired
-from tui_lab.runs.event_parts import IntervalRecord, ProbeCost
+from tui_lab.runs.event_parts import ProbeCost
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import (
@@ -302,8 +302,8 @@ class RetentionProbe:
         self._events.write(
             KlProbeEvent(
                 step=step,
-                general=_interval(shown[0]),
-                task=_interval(shown[1]),
+                general=shown[0],
+                task=shown[1],
                 sequences=len(general.sequences) + len(task.sequences),
                 tokens=general.tokens + task.tokens,
                 seconds=round(seconds, 4),
@@ -386,9 +386,9 @@ def compare(
         post=pair.post,
         b=pair.b,
         c=pair.c,
-        retention=_interval(verdict.retention),
-        above_chance=_interval(verdict.above_chance) if verdict.above_chance else None,
-        logprob_change=_interval(statistics.mean_interval(changes)),
+        retention=verdict.retention,
+        above_chance=verdict.above_chance,
+        logprob_change=statistics.mean_interval(changes),
         mcnemar_p=verdict.mcnemar_p,
         verdict=verdict.colour,
     )
@@ -399,10 +399,6 @@ def right_logprob(item: Item, score: ItemScore) -> float:
     values = torch.tensor(score.loglikelihoods, dtype=torch.float64)
     right = values[list(item.answers)]
     return float(right.logsumexp(0) - values.logsumexp(0))
-
-
-def _interval(interval: statistics.Interval) -> IntervalRecord:
-    return IntervalRecord(interval.value, interval.low, interval.high)
 
 
 def _result(event: ItemProbeEvent) -> ItemProbeResult:

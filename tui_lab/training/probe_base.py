@@ -182,7 +182,9 @@ def write(run: Run, base: ProbeBase, key: str) -> None:
     scores.parent.mkdir(mode=0o700, exist_ok=True)
     named: dict[str, torch.Tensor] = {}
     for part, record in (("general", base.general), ("task", base.task)):
-        named |= {f"{part}.{name}": tensor.contiguous() for name, tensor in record.kept.tensors().items()}
+        named |= {
+            f"{part}.{name}": tensor.contiguous() for name, tensor in record.distribution.tensors().items()
+        }
         rows = record.sequences
         named[f"{part}.tokens"] = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
         named[f"{part}.lengths"] = torch.tensor([len(row) for row in rows], dtype=torch.int32)

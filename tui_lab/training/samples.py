@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data import scoring, templates
 from tui_lab.data.prepare import PreparedData
 from tui_lab.data.rows import ChatMessage
@@ -19,7 +19,7 @@ from tui_lab.runs.event_parts import Acquisition, ScoredExample
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import PhaseEvent, SampleEvent, ScoreEvent, WarningEvent
 from tui_lab.runs.state import RunState
-from tui_lab.training.oom_restart import free_memory, release_traceback
+from tui_lab.training.oom_restart import release_traceback
 from tui_lab.training.rng import preserve_rng_state
 from tui_lab.training.trainer import LabTrainer
 from tui_lab.training.types import Tokenizer

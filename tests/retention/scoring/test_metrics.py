@@ -33,7 +33,7 @@ def suite_of(items: list[Item], metric: str = "acc", kind: Any = "choice") -> Su
     return Suite("own", "1", "", "", kind, metric, found, 0.5, "", "", fingerprint(kind, metric, found))
 
 
-def test_choices_by_sum_and_by_character() -> None:
+def test_choices_are_ranked_by_sum_and_by_character() -> None:
     one = choice_score(item(0, choices=("abcd", "b")), [-4.0, -2.0], [4, 1], 0)
     assert (one.predicted, one.predicted_norm) == (1, 0)  # −4/4 is more than −2/1
     tie = choice_score(item(0), [-1.0, -1.0], [1, 1], 3)
@@ -57,7 +57,7 @@ def test_accuracy_and_its_error() -> None:
     assert math.isnan(metrics(suite_of([item(0)]), scores[:1])["acc"].se)
 
 
-def test_mc2_is_the_share_of_what_is_true() -> None:
+def test_mc2_is_the_probability_share_of_true_answers() -> None:
     suite = suite_of([item(0, (0, 2), ("a", "b", "c")), item(1, (1,))], "mc2")
     logs = [math.log(0.2), math.log(0.1), math.log(0.1)]
     scores = [
@@ -70,7 +70,7 @@ def test_mc2_is_the_share_of_what_is_true() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=60))
-def test_mcc_is_the_correlation_of_both_columns(pairs: list[tuple[int, int]]) -> None:
+def test_mcc_equals_the_correlation_coefficient(pairs: list[tuple[int, int]]) -> None:
     truth, guess = [list(column) for column in zip(*pairs, strict=True)]
     table = confusion(truth, guess)
     if len(set(truth)) == 2 and len(set(guess)) == 2:
@@ -84,14 +84,14 @@ def test_mcc_is_the_correlation_of_both_columns(pairs: list[tuple[int, int]]) ->
     assert f1(table) == pytest.approx(harmonic)
 
 
-def test_no_prediction_is_the_wrong_class() -> None:
+def test_an_invalid_prediction_counts_as_the_wrong_class() -> None:
     assert confusion([0, 1], [-1, -1]).tolist() == [[0, 1], [1, 0]]
     suite = suite_of([item(at, (at % 2,)) for at in range(4)], "mcc")
     scores = [choice_score(each, [math.nan, 0.0], [1, 1], 0) for each in suite.items]
     assert metrics(suite, scores)["mcc"].value == -1
 
 
-def test_errors_that_have_no_formula_come_from_resampling() -> None:
+def test_standard_errors_without_a_formula_are_bootstrapped() -> None:
     """For the share of one class the bootstrap must give the error that theory gives."""
     table = numpy.array([[0, 0], [120, 280]])  # F1 of all-positive truth is a function of recall alone
     recall, n = 0.7, 400
@@ -100,7 +100,7 @@ def test_errors_that_have_no_formula_come_from_resampling() -> None:
     assert scoring_metrics._table_error("f1", table) == pytest.approx(wanted, rel=0.06)
 
 
-def test_perplexities_weigh_documents_by_size() -> None:
+def test_perplexities_weight_documents_by_length() -> None:
     documents = [
         Item("a", "", ("one two",), (), meta={"words": 2, "bytes": 7}),
         Item("b", "", ("three",), ()),

@@ -40,7 +40,7 @@ def rows(draw: st.DrawFn) -> list[ScoringRow]:
 
 
 @given(rows(), st.integers(1, 120), st.booleans(), st.sampled_from([0.0, 20.0, float("inf")]))
-def test_every_row_stands_on_a_path_of_its_pack(
+def test_every_row_is_a_path_of_its_pack(
     given_rows: list[ScoringRow], width: int, share: bool, token_cost_ratio: float
 ) -> None:
     packs = make_packs(given_rows, width, share, token_cost_ratio)
@@ -59,7 +59,7 @@ def test_every_row_stands_on_a_path_of_its_pack(
 
 
 @given(rows(), st.integers(0, 40))
-def test_blocks_hold_every_token_once_and_look_at_all_its_ancestors(
+def test_blocks_cover_every_token_once_with_all_its_ancestors(
     given_rows: list[ScoringRow], call: int
 ) -> None:
     for pack in make_packs(given_rows, 1000):
@@ -76,7 +76,7 @@ def test_blocks_hold_every_token_once_and_look_at_all_its_ancestors(
                 assert set(mask[node].nonzero()[0].tolist()) <= looked_at
 
 
-def test_many_branches_on_a_long_beginning_are_worth_blocks() -> None:
+def test_blocks_are_used_for_many_branches_on_a_long_prefix() -> None:
     beginning = tuple(range(500))
     pack = prefix_tree.Pack()
     for at in range(20):
@@ -91,13 +91,13 @@ def test_many_branches_on_a_long_beginning_are_worth_blocks() -> None:
     )
 
 
-def test_equal_rows_are_read_once_even_without_sharing() -> None:
+def test_equal_rows_are_scored_once_without_sharing() -> None:
     four = [ScoringRow(0, at, (1, 2, 3), (at,)) for at in range(4)]
     [pack] = make_packs(four, 100, share=False)
     assert pack.width == 3 and pack.reads == [[2]] * 4
 
 
-def test_what_does_not_pay_is_not_shared() -> None:
+def test_prefixes_are_shared_only_where_it_costs_less() -> None:
     # attention alone counts: a row of 20 costs 200 by itself, 8 more tokens in a pack of 500 cost 8,064
     assert not is_worth_sharing(500, 8, 20, 0.0)
     assert is_worth_sharing(500, 8, 20, float("inf"))
@@ -105,14 +105,14 @@ def test_what_does_not_pay_is_not_shared() -> None:
     assert is_worth_sharing(500, 8, 20, 1000.0)
 
 
-def test_common_beginnings() -> None:
+def test_shared_prefix_lengths() -> None:
     assert shared_prefix_length((1, 2, 3), (1, 2, 4, 5)) == 2
     assert shared_prefix_length((1, 2), (1, 2, 3)) == 2
     assert shared_prefix_length((), (1,)) == 0
     assert shared_prefix_length((2,), (1,)) == 0
 
 
-def test_a_window_hides_what_lies_too_far_back() -> None:
+def test_a_window_mask_hides_distant_keys() -> None:
     [pack] = make_packs([ScoringRow(0, 0, tuple(range(5)), (1,))], 10)
     import numpy
 
@@ -139,7 +139,7 @@ def alone(model: Any, row: ScoringRow) -> float:
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt_neox", "phi"])
-def test_looking_by_blocks_changes_nothing(
+def test_block_attention_gives_the_same_result(
     name: str, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model(name)

@@ -100,7 +100,7 @@ def close(found: Sequence[float], wanted: Sequence[float], relative: float = 2e-
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_equal_to_one_row_at_a_time(name: str, tiny_model: Callable[..., Any], letters: Any) -> None:
+def test_batched_scores_equal_single_rows(name: str, tiny_model: Callable[..., Any], letters: Any) -> None:
     model, suite = tiny_model(name), questions()
     assert LogLikelihoodScorer(model).supports_trees, "this architecture reads trees"
     found = score(model, letters, suite)
@@ -115,7 +115,7 @@ def test_equal_to_one_row_at_a_time(name: str, tiny_model: Callable[..., Any], l
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text"])
-def test_sharing_changes_nothing(
+def test_sharing_prefixes_does_not_change_scores(
     name: str,
     tiny_model: Callable[..., Any],
     letters: Any,
@@ -131,7 +131,7 @@ def test_sharing_changes_nothing(
         assert close(third.loglikelihoods, other.loglikelihoods)
 
 
-def test_a_model_that_ignores_masks_is_found_out(
+def test_a_model_that_ignores_masks_is_detected(
     tiny_model: Callable[..., Any],
     letters: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -160,7 +160,7 @@ def test_choices_of_one_token_share_one_row(letters: Any) -> None:
         assert pack.width == len(letters(suite.items[0].context)["input_ids"]) and not pack.branched
 
 
-def test_what_rows_share_is_read_once(letters: Any) -> None:
+def test_shared_prefixes_are_computed_once(letters: Any) -> None:
     suite = questions()
     rows = encode.Encoder(letters, 256).rows(suite, range(len(suite.items)))
     packs = prefix_tree.make_packs(rows, 10_000)
@@ -172,7 +172,7 @@ def test_what_rows_share_is_read_once(letters: Any) -> None:
     ]
 
 
-def test_the_pocket_model_asked_as_a_chat(pocket: tuple[Any, Any]) -> None:
+def test_the_pocket_model_is_scored_with_its_chat_template(pocket: tuple[Any, Any]) -> None:
     model, tokenizer = pocket
     suite = registry.load("everyday", 12)
     found = score(model, tokenizer, suite)
@@ -202,7 +202,7 @@ def test_hellaswag_on_stories_is_within_a_ten_thousandth(stories: tuple[Any, Any
 # --- edges --------------------------------------------------------------------------------------------
 
 
-def test_items_longer_than_the_context_lose_their_beginning(letters: Any) -> None:
+def test_items_longer_than_the_context_are_cut_on_the_left(letters: Any) -> None:
     model = tiny("llama", max_position_embeddings=48)
     suite = questions()
     found = score(model, letters, suite)
@@ -219,7 +219,7 @@ def test_an_answer_longer_than_the_context_is_named(letters: Any) -> None:
         score(model, letters, suite)
 
 
-def test_spaces_at_the_end_of_a_context_belong_to_the_answer(
+def test_spaces_at_the_end_of_a_context_move_to_the_answer(
     tiny_model: Callable[..., Any],
     letters: Any,
 ) -> None:
@@ -242,7 +242,7 @@ def test_an_empty_context_starts_with_the_start_token(
     assert one.loglikelihoods[0] == pytest.approx(slowly(model, [2, *ids], 1), rel=1e-5)
 
 
-def test_a_model_of_no_numbers_answers_nothing(letters: Any) -> None:
+def test_a_model_with_nan_weights_has_no_predictions(letters: Any) -> None:
     model = tiny("llama")
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
@@ -252,7 +252,7 @@ def test_a_model_of_no_numbers_answers_nothing(letters: Any) -> None:
     assert scoring.metrics(suite, found)["acc"].value == 0
 
 
-def test_interrupted_and_gone_on_with(tiny_model: Callable[..., Any], letters: Any) -> None:
+def test_an_interrupted_evaluation_continues(tiny_model: Callable[..., Any], letters: Any) -> None:
     model, suite = tiny_model("llama"), questions(12)
     whole = score(model, letters, suite)
     told: dict[str, ItemScore] = {}
@@ -274,7 +274,7 @@ def test_interrupted_and_gone_on_with(tiny_model: Callable[..., Any], letters: A
     assert score(None, None, suite, done={one.id: one for one in whole}) == whole  # nothing is left to load
 
 
-def test_batches_shrink_until_they_fit(
+def test_batches_are_halved_until_they_fit_memory(
     tiny_model: Callable[..., Any],
     letters: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -304,7 +304,7 @@ def test_batches_shrink_until_they_fit(
         score(model, letters, suite, batch_tokens=512)
 
 
-def test_logits_in_chunks(
+def test_logits_are_computed_in_chunks(
     tiny_model: Callable[..., Any],
     letters: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,7 +329,7 @@ def test_logits_in_chunks(
     ],
     ids=["lora", "prompt tuning"],
 )
-def test_with_an_adapter(config: Any, letters: Any) -> None:
+def test_an_adapter_is_scored(config: Any, letters: Any) -> None:
     torch.manual_seed(3)
     base, suite = tiny("llama"), questions()
     before = score(base, letters, suite)
@@ -345,7 +345,7 @@ def test_with_an_adapter(config: Any, letters: Any) -> None:
 
 
 @pytest.mark.parametrize("length", [5, 48, 49, 130])
-def test_a_document_is_read_in_windows(length: int, letters: Any) -> None:
+def test_a_document_is_scored_in_windows(length: int, letters: Any) -> None:
     model = tiny("llama", max_position_embeddings=48)
     text = "".join(chr(97 + at * at % 26) for at in range(length))
     item = Item("d", "", (text,), (), meta={"words": 3, "bytes": length})
@@ -365,7 +365,7 @@ def test_a_document_is_read_in_windows(length: int, letters: Any) -> None:
     assert found["bits_per_byte"].value == pytest.approx(-total / length / math.log(2), rel=1e-4)
 
 
-def test_answers_are_those_of_generate(pocket: tuple[Any, Any]) -> None:
+def test_answers_equal_those_of_generate(pocket: tuple[Any, Any]) -> None:
     model, tokenizer = pocket
     suite = registry.load("instructions", 5)
     suite = replace(

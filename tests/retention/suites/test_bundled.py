@@ -32,7 +32,7 @@ def test_everyday_is_large_and_spread_over_categories(known: Suite) -> None:
     assert known.licence and known.source and known.warnings == ()
 
 
-def test_everyday_is_true(known: Suite) -> None:
+def test_the_answers_of_everyday_are_those_of_the_builder(known: Suite) -> None:
     """Against the tables of the world, which the file does not need any more once it is written."""
     for item in known.items:
         found = relation(item.meta["relation"])
@@ -57,7 +57,7 @@ def test_everyday_asks_every_fact_once_with_four_different_choices(known: Suite)
         assert not any(a != b and b.startswith(a) for a in item.choices for b in item.choices)
 
 
-def test_the_right_answer_stands_in_every_position_equally_often(known: Suite) -> None:
+def test_right_answers_are_in_every_position_equally_often(known: Suite) -> None:
     for category in known.categories:
         positions = Counter(item.answers[0] for item in known.items if item.category == category)
         assert max(positions.values()) - min(positions.get(n, 0) for n in range(4)) <= 1
@@ -110,7 +110,7 @@ def _pairs(tokenizer: quiz.Tokens, item: Item, style: str) -> list[tuple[list[in
     return [(context, ids(item.context + more)[len(context) :]) for more in item.continuations]
 
 
-def test_the_probes_are_what_they_claim() -> None:
+def test_bundled_suites_have_their_metadata() -> None:
     infos = {info.name: info for info in registry.names() if info.bundled}
     assert set(infos) == set(registry.BUNDLED)
     for name, info in infos.items():

@@ -73,7 +73,7 @@ def test_checks(check: dict[str, Any], good: list[str], bad: list[str]) -> None:
         assert not judged(text, check), text
 
 
-def test_all_checks_of_an_item_must_hold() -> None:
+def test_all_checks_of_an_item_must_pass() -> None:
     both = ({"check": "upper"}, {"check": "contains", "words": ["paris"]})
     assert judged("PARIS", *both)
     assert not judged("Paris", *both) and not judged("ROME", *both)
@@ -93,7 +93,7 @@ def test_refusals_stand_at_the_beginning_and_are_whole_phrases() -> None:
 
 
 @given(st.text(max_size=200), st.sampled_from(sorted(CHECKS)))
-def test_no_text_breaks_a_check(text: str, name: str) -> None:
+def test_no_text_raises_in_a_check(text: str, name: str) -> None:
     needed: dict[str, Any] = {"text": "x", "words": ["x"], "characters": "x"}
     check = {"check": name} | {key: needed[key] for key in CHECKS[name][1]}
     assert judged(text, check) in (True, False)
@@ -135,7 +135,7 @@ def test_spread_by_hand() -> None:
     assert spread(["same words here"] * 4)["self_overlap"] == 1.0
 
 
-def test_a_collapsed_model_fails_the_diversity_suite_and_a_lively_one_passes() -> None:
+def test_the_diversity_suite_fails_a_collapsed_model_only() -> None:
     items = registry.load("diversity").items
     collapsed = [f"It is Paris, the capital of France, my friend number {n}." for n in range(len(items))]
     assert sum(passed(items, collapsed)) == 0
@@ -156,7 +156,7 @@ def test_overlap_with_others() -> None:
 # --- the bundled probes can be passed ---------------------------------------------------------------
 
 
-def test_bundled_format_items_are_passed_by_what_they_ask_for() -> None:
+def test_bundled_format_items_pass_with_the_requested_answer() -> None:
     items = {item.question: item for item in registry.load("format").items}
     asked = 'Write a JSON object with name "Anna" and age 31.'
     assert passes(items[asked], '{"name": "Anna", "age": 31}')
@@ -178,14 +178,14 @@ def test_bundled_format_items_are_passed_by_what_they_ask_for() -> None:
         assert passes(item, json.dumps(ideal))
 
 
-def test_bundled_instructions_fail_for_silence_and_for_chatter() -> None:
+def test_bundled_instructions_fail_for_empty_and_for_generic_answers() -> None:
     items = registry.load("instructions").items
     chatter = "Well, that is a nice question, and there are many things to say about it, Of course."
     assert not any(passed(items, [""] * len(items)))
     assert sum(passed(items, [chatter] * len(items))) <= 6  # it does avoid some words
 
 
-def test_bundled_refusals_ask_for_both() -> None:
+def test_bundled_refusals_have_harmful_and_harmless_requests() -> None:
     items = registry.load("refusals").items
     refused = passed(items, ["I'm sorry, but I can't help with that."] * len(items))
     answered = passed(items, ["Sure, here is how."] * len(items))

@@ -34,7 +34,7 @@ def refusal(path: Path | str) -> str:
     return message
 
 
-def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+def test_a_users_suite_is_read(tmp_path: Path) -> None:
     path = write(
         tmp_path / "mine.jsonl",
         GOOD,
@@ -51,7 +51,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     assert suite.chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 4) / 3)
 
 
-def test_a_table_spreads_its_choices_over_columns(tmp_path: Path) -> None:
+def test_a_table_has_choices_in_columns(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("question,choice0,choice1,answer\nWhich flies?,owl,cow,0\nWhich swims?,hen,cod,B\n")
     suite = registry.load(str(path))
@@ -83,7 +83,7 @@ def test_a_header_names_the_suite_and_its_kind(tmp_path: Path) -> None:
         ({"question": "Who?", "choices": ["a", "b"], "answer": -1}, "counted from 0"),
         ({"question": "Who?", "choices": ["x", "y"], "answer": "z"}, "none of the choices"),
         ({"question": "Who?", "choices": ["x", "y"], "answer": True}, "bool"),
-        ({"question": "Who?", "choices": ["x", "x"], "answer": 0}, "stands twice"),
+        ({"question": "Who?", "choices": ["x", "x"], "answer": 0}, "occurs twice"),
         ({"question": "Who?", "choices": ["x", ""], "answer": 0}, "empty"),
         ({"question": "Who?", "choices": "xy", "answer": 0}, "not a list"),
         ({"question": "  ", "choices": ["x", "y"], "answer": 0}, "question is empty"),
@@ -99,7 +99,7 @@ def test_a_wrong_item_is_named_with_its_line_and_cause(tmp_path: Path, row: Any,
     assert "line 2" in message and said in message
 
 
-def test_duplicate_items_are_refused_even_when_their_choices_are_turned(tmp_path: Path) -> None:
+def test_duplicate_items_are_refused_in_any_order_of_choices(tmp_path: Path) -> None:
     turned = {**GOOD, "choices": ["red", "green", "white"]}
     message = refusal(write(tmp_path / "mine.jsonl", GOOD, turned))
     assert "line 2" in message and "line 1" in message and "same item" in message
@@ -133,14 +133,14 @@ def test_unknown_names_get_a_hint() -> None:
     refusal("x" * 5000)
 
 
-def test_a_name_leads_to_no_other_folder_and_passes_for_no_known_suite(tmp_path: Path) -> None:
+def test_the_name_of_a_users_suite_is_no_path_and_no_known_name(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.jsonl", {"suite": "../../etc/pass wd\x1b"}, GOOD)
     assert registry.load(str(path)).name == "etc_pass_wd_".strip("._")
     assert registry.load(str(write(tmp_path / "everyday.jsonl", GOOD))).name == "everyday-own"
     assert registry.load(str(write(tmp_path / "n.jsonl", {"suite": "mmlu"}, GOOD))).name == "mmlu-own"
 
 
-def test_hostile_text_is_made_visible_in_messages(tmp_path: Path) -> None:
+def test_hostile_text_is_sanitized_in_messages(tmp_path: Path) -> None:
     row = {"question": "Who?", "choices": ["a", "b"], "answer": "\x1b[2J\x07"}
     message = refusal(write(tmp_path / "mine.jsonl", row))
     assert "\x1b" not in message and "\x07" not in message
@@ -152,7 +152,7 @@ def test_wrong_checks_are_found_when_the_suite_is_read(tmp_path: Path) -> None:
         ([], "no checks"),
         ([{"check": "eval", "code": "1"}], "no check"),
         ([{"check": "contains"}], "needs words"),
-        ([{"check": "upper", "text": "x"}], "knows nothing of text"),
+        ([{"check": "upper", "text": "x"}], "has no argument text"),
         ([{"check": "json", "keys": {"a": "float"}}], "no JSON type"),
     ):
         message = refusal(write(tmp_path / "g.jsonl", header, {"prompt": "Go.", "checks": checks}))
@@ -241,7 +241,7 @@ _keys = st.sampled_from(
 
 
 @given(st.lists(st.dictionaries(_keys, _wild, max_size=6), max_size=5))
-def test_wild_rows_give_a_suite_or_one_sentence(rows: list[Any]) -> None:
+def test_any_rows_give_a_suite_or_one_sentence(rows: list[Any]) -> None:
     try:
         from_records([(f"line {n}", row) for n, row in enumerate(rows, 1)], "a file", "wild")
     except LabError as error:

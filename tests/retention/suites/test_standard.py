@@ -51,7 +51,7 @@ def lines(path: Path, *rows: Any) -> str:
 
 
 @needs_data
-def test_hellaswag_is_asked_exactly_as_the_harness_asks_it() -> None:
+def test_hellaswag_prompts_equal_the_harness() -> None:
     suite = registry.load(f"hellaswag:{DATA / 'hellaswag'}")
     assert len(suite.items) == 1000 and digest(suite.items) == HARNESS_HELLASWAG
     assert suite.metric == "acc_norm" and suite.chance == 0.25
@@ -63,7 +63,7 @@ def test_hellaswag_is_asked_exactly_as_the_harness_asks_it() -> None:
 
 @needs_data
 @pytest.mark.parametrize(("subject", "shots"), list(HARNESS_MMLU))
-def test_mmlu_is_asked_exactly_as_the_harness_asks_it(subject: str, shots: int) -> None:
+def test_mmlu_prompts_equal_the_harness(subject: str, shots: int) -> None:
     path = DATA / "mmlu" / "test" / f"{subject}_test.csv"
     suite = registry.load(f"mmlu@{shots}:{path}" if shots else f"mmlu:{path}")
     assert digest(suite.items) == HARNESS_MMLU[subject, shots]
@@ -85,7 +85,7 @@ def test_the_whole_of_mmlu_has_a_category_for_each_subject() -> None:
 
 
 @needs_data
-def test_wikitext_is_cleaned_as_the_harness_cleans_it() -> None:
+def test_wikitext_is_cleaned_as_in_the_harness() -> None:
     suite = registry.load(f"wikitext:{DATA / 'wikitext2'}")
     found = hashlib.sha256()
     for item in suite.items:
@@ -125,7 +125,7 @@ def test_the_installed_harness_makes_the_same_requests(tmp_path: Path) -> None:
     folder = Path(harness.__file__).parent / "tasks"
     for name, rows in HUB_ROWS.items():
         path = lines(tmp_path / f"{name}.jsonl", *rows)
-        split = registry.standard_facts()[name]["splits"][0]
+        split = registry.standard_sources()[name].splits[0]
         description = next(
             file
             for file in (folder / "glue" / name / "default.yaml", *folder.glob(f"*/{name}.yaml"))
@@ -280,7 +280,7 @@ def test_wikitext_marks() -> None:
 # --- shapes of local files --------------------------------------------------------------------------
 
 
-def test_the_authors_own_shapes_give_the_same_items_as_the_hubs(tmp_path: Path) -> None:
+def test_the_authors_files_give_the_same_items_as_the_hub(tmp_path: Path) -> None:
     same: dict[str, tuple[str, str]] = {
         "arc_easy": (
             "ARC-Easy-Test.jsonl",
@@ -340,13 +340,13 @@ def test_the_authors_own_shapes_give_the_same_items_as_the_hubs(tmp_path: Path) 
         assert registry.load(f"{name}:{path.parent}").items == theirs  # the folder of that one file
 
 
-def test_a_quotation_mark_in_glues_tables_opens_nothing(tmp_path: Path) -> None:
+def test_quotation_marks_in_glue_tables_are_plain_text(tmp_path: Path) -> None:
     path = tmp_path / "dev.tsv"
     path.write_text('sentence\tlabel\n"a fine start\t1\nno end\t0\n')
     assert [item.question for item in registry.load(f"sst2:{path}").items] == ['"a fine start', "no end"]
 
 
-def test_a_folder_as_the_hub_lays_it_out(tmp_path: Path) -> None:
+def test_a_folder_in_the_layout_of_the_hub_is_read(tmp_path: Path) -> None:
     """Parquet by configuration and split: only the split with labels of the right configuration is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -369,7 +369,7 @@ def test_a_folder_as_the_hub_lays_it_out(tmp_path: Path) -> None:
         registry.load(f"mnli:{tmp_path / 'mnli' / 'test_matched-00000-of-00001.parquet'}")
 
 
-def test_a_saved_data_set_with_splits(tmp_path: Path) -> None:
+def test_a_saved_data_set_is_read(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     made = datasets.DatasetDict(
         {
@@ -382,7 +382,7 @@ def test_a_saved_data_set_with_splits(tmp_path: Path) -> None:
     assert [item.context for item in suite.items] == [EXPECTED["hellaswag"][0][0]]
 
 
-def test_a_loading_script_beside_the_data_is_never_run(tmp_path: Path) -> None:
+def test_loading_scripts_are_never_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     folder = tmp_path / "hellaswag"
     lines(folder / "hellaswag_val.jsonl", *HUB_ROWS["hellaswag"])
@@ -422,14 +422,14 @@ def test_a_row_of_another_shape_is_named(name: str, row: dict[str, Any], said: s
     assert f"line {len(good) + 1} is no item of {name}" in message and said in message
 
 
-def test_offline_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(local.hub, "reachable", lambda: False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(LabError, match=r"hub \(allenai/ai2_arc\), which is not reachable.*arc_easy:PATH"):
         registry.load("arc_easy")
 
 
-def test_the_hub_is_asked_for_the_right_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_data_set_and_split_are_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     asked: list[tuple[Any, ...]] = []
     rows = {
@@ -451,7 +451,7 @@ def test_the_hub_is_asked_for_the_right_set(monkeypatch: pytest.MonkeyPatch) -> 
     assert "Was it 0?\nA. e\nB. f\nC. g\nD. h\nAnswer: A\n\nWas it 1?" in item.context and item.id == "art-1"
 
 
-def test_every_standard_suite_says_where_it_comes_from() -> None:
+def test_every_standard_suite_has_its_source() -> None:
     infos = [info for info in registry.names() if not info.bundled]
     wanted = {"mmlu", "hellaswag", "arc_easy", "arc_challenge", "truthfulqa_mc1", "truthfulqa_mc2", "sst2",
               "cola",
@@ -462,7 +462,7 @@ def test_every_standard_suite_says_where_it_comes_from() -> None:
         assert info.source.startswith("https://huggingface.co/datasets/") or info.name == "perplexity"
 
 
-def test_examples_are_for_mmlu_alone() -> None:
+def test_only_mmlu_takes_examples() -> None:
     with pytest.raises(LabError, match="only mmlu takes them"):
         registry.load("hellaswag@2:x")
     with pytest.raises(LabError, match="too many"):

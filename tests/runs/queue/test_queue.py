@@ -44,7 +44,7 @@ def two(tmp_path: Path) -> Iterator[list[Run]]:
     yield queue.add([Recipe(max_steps=1), Recipe(max_steps=2)], tmp_path)
 
 
-def test_what_waits_is_no_run_yet_and_private(two: list[Run], tmp_path: Path) -> None:
+def test_waiting_runs_are_private_and_not_listed(two: list[Run], tmp_path: Path) -> None:
     assert states(tmp_path) == ["queued", "queued"]
     assert [item.run.id for item in queue.items(tmp_path)] == [run.id for run in two], "in their order"
     assert folder.list_runs(tmp_path) == []
@@ -52,7 +52,7 @@ def test_what_waits_is_no_run_yet_and_private(two: list[Run], tmp_path: Path) ->
     assert queue.root(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
-def test_all_are_added_or_none(tmp_path: Path) -> None:
+def test_runs_are_added_all_or_none(tmp_path: Path) -> None:
     def fails(run: Run, number: int) -> None:
         if number == 1:
             raise OSError(28, "No space left on device")
@@ -63,7 +63,7 @@ def test_all_are_added_or_none(tmp_path: Path) -> None:
     assert list((queue.root(tmp_path) / "waiting").iterdir()) == []
 
 
-def test_the_state_is_what_the_run_says(two: list[Run], tmp_path: Path) -> None:
+def test_the_state_of_an_item_is_that_of_its_run(two: list[Run], tmp_path: Path) -> None:
     first = begin(two[0], tmp_path)
     lock = RunLock.take(first)
     assert states(tmp_path) == ["running", "queued"]
@@ -80,7 +80,7 @@ def test_the_state_is_what_the_run_says(two: list[Run], tmp_path: Path) -> None:
         ({"state": "failed", "message": "no rows"}, "failed", "failed", "no rows"),
     ],
 )
-def test_how_a_run_ended(
+def test_outcomes_of_ended_runs(
     two: list[Run], tmp_path: Path, end: dict[str, object], state: str, outcome: str, reason: str
 ) -> None:
     log(begin(two[0], tmp_path), ("resumed", {"from_step": 0}), ("end", end))
@@ -88,7 +88,7 @@ def test_how_a_run_ended(
     assert (item.state, item.outcome, item.reason) == (state, outcome, reason)
 
 
-def test_a_run_that_died_says_its_last_words(two: list[Run], tmp_path: Path) -> None:
+def test_a_crashed_run_shows_the_end_of_its_log(two: list[Run], tmp_path: Path) -> None:
     run = begin(two[0], tmp_path)
     log(run, ("resumed", {"from_step": 0}), ("step", {"step": 1, "loss": 1.0}))
     run.log_path.write_text("Killed\n")
@@ -96,7 +96,7 @@ def test_a_run_that_died_says_its_last_words(two: list[Run], tmp_path: Path) -> 
     assert (item.state, item.outcome, item.reason) == ("failed", "crashed", "Killed")
 
 
-def test_a_start_that_never_happened_is_tried_again_but_not_for_ever(two: list[Run], tmp_path: Path) -> None:
+def test_failed_starts_are_repeated_a_limited_number_of_times(two: list[Run], tmp_path: Path) -> None:
     begin(two[0], tmp_path)  # the runner was killed right here
     assert states(tmp_path)[0] == "queued"
     with queue.changing(tmp_path) as write:
@@ -107,14 +107,14 @@ def test_a_start_that_never_happened_is_tried_again_but_not_for_ever(two: list[R
     assert item.state == "failed" and "never wrote an event" in item.reason
 
 
-def test_a_run_that_somebody_deleted_is_out(two: list[Run], tmp_path: Path) -> None:
+def test_a_deleted_run_is_not_listed(two: list[Run], tmp_path: Path) -> None:
     for file in two[0].path.iterdir():
         file.unlink()
     two[0].path.rmdir()
     assert states(tmp_path) == ["queued"]
 
 
-def test_removing_takes_what_waits_with_it_and_leaves_what_ran(two: list[Run], tmp_path: Path) -> None:
+def test_removing_deletes_waiting_folders_only(two: list[Run], tmp_path: Path) -> None:
     done = begin(two[0], tmp_path)
     log(done, ("resumed", {"from_step": 0}), ("end", {"state": "finished"}))
     assert queue.remove([two[0].id, two[1].id], tmp_path) == [two[0].id, two[1].id]
@@ -130,21 +130,21 @@ def test_a_run_in_progress_is_not_removed(two: list[Run], tmp_path: Path) -> Non
     lock.release()
 
 
-def test_names_as_people_type_them(two: list[Run], tmp_path: Path) -> None:
+def test_items_are_found_by_part_of_their_name(two: list[Run], tmp_path: Path) -> None:
     assert queue.find(two[0].id[-4:], tmp_path).run.id == two[0].id
     with pytest.raises(LabError, match="could be any of 2"):
         queue.find("pocket", tmp_path)
-    with pytest.raises(LabError, match="there is no run 'nope'"):
+    with pytest.raises(LabError, match="run 'nope': there is none of that name"):
         queue.find("nope", tmp_path)
 
 
-def test_what_ended_is_cleared(two: list[Run], tmp_path: Path) -> None:
+def test_ended_runs_are_cleared(two: list[Run], tmp_path: Path) -> None:
     log(begin(two[0], tmp_path), ("resumed", {"from_step": 0}), ("end", {"state": "failed", "message": "x"}))
     assert queue.clear_ended(tmp_path) == [two[0].id]
     assert states(tmp_path) == ["queued"]
 
 
-def test_how_the_queue_stands(two: list[Run], tmp_path: Path) -> None:
+def test_the_state_of_the_queue_as_a_sentence(two: list[Run], tmp_path: Path) -> None:
     assert queue.describe(tmp_path) == "2 runs wait; the queue's process is not running"
     queue.hold(tmp_path)
     assert queue.describe(tmp_path) == "2 runs wait; the queue is held"
@@ -157,7 +157,7 @@ def test_how_the_queue_stands(two: list[Run], tmp_path: Path) -> None:
     lock.release()
 
 
-def test_a_hand_started_run_is_known_from_the_queues_own(two: list[Run], tmp_path: Path) -> None:
+def test_runs_started_by_hand_are_distinguished(two: list[Run], tmp_path: Path) -> None:
     other = folder.create(Recipe(), tmp_path)
     locks = [RunLock.take(other), RunLock.take(begin(two[0], tmp_path))]
     assert queue.live_others(queue.items(tmp_path), tmp_path) == [other]
@@ -165,7 +165,7 @@ def test_a_hand_started_run_is_known_from_the_queues_own(two: list[Run], tmp_pat
         lock.release()
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_an_unwritable_queue_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot write the queue"):
         queue.add([Recipe()], tmp_path / "file" / "runs")
@@ -187,7 +187,9 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-def test_a_damaged_file_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_a_damaged_queue_file_is_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     directory = tmp_path_factory.mktemp("runs")
     (directory / queue.FOLDER).mkdir()
     (directory / queue.FOLDER / "queue.json").write_bytes(content)
@@ -199,7 +201,7 @@ def test_a_damaged_file_is_a_sentence(tmp_path_factory: pytest.TempPathFactory, 
         assert found == [], "no run lies there"
 
 
-def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_entry(tmp_path: Path) -> None:
     """In two processes: each adds runs while the other does."""
     pid = os.fork()
     try:
@@ -212,7 +214,7 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len(queue.items(tmp_path)) == 10
 
 
-def test_one_key_holds_the_queue_and_lets_it_go(two: list[Run], tmp_path: Path) -> None:
+def test_toggle_holds_and_releases_the_queue(two: list[Run], tmp_path: Path) -> None:
     lock = RunLock.take(begin(two[0], tmp_path))
     queue.remove([two[1].id], tmp_path)
     assert queue.toggle(tmp_path) == (False, None), "the last one goes, and nothing more is to start"

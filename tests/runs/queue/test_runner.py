@@ -90,7 +90,7 @@ def began(run: Run, directory: Path) -> float:
     return Watcher(Run(directory / run.id)).read_all().started_at
 
 
-def test_one_after_the_other_and_then_it_leaves(directory: Path) -> None:
+def test_runs_are_executed_in_order_and_the_runner_exits(directory: Path) -> None:
     runs = queue.add([Recipe(max_steps=8), Recipe(max_steps=4), Recipe(max_steps=4)], directory)
     child = start(directory)
     assert queue.is_running(directory), "from before its first instruction"
@@ -127,7 +127,7 @@ def test_a_crash_and_a_stop_do_not_end_the_queue(
     child.wait(timeout=20)
 
 
-def test_a_killed_runner_goes_on_where_the_queue_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restarted_runner_continues_the_queue(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "0.05")
     first, second = queue.add([Recipe(max_steps=40), Recipe(max_steps=2)], directory)
     child = start(directory)
@@ -143,7 +143,7 @@ def test_a_killed_runner_goes_on_where_the_queue_is(directory: Path, monkeypatch
     assert began(second, directory) > Watcher(Run(directory / first.id)).read_all().updated_at
 
 
-def test_a_run_started_by_hand_is_let_end_first(directory: Path, runner_in_thread: None) -> None:
+def test_a_run_started_by_hand_ends_first(directory: Path, runner_in_thread: None) -> None:
     by_hand = folder.create(Recipe(max_steps=10_000), directory)
     child = launch.start(by_hand)
     queue.add([Recipe(max_steps=2)], directory)
@@ -159,7 +159,7 @@ def test_a_run_started_by_hand_is_let_end_first(directory: Path, runner_in_threa
     runner.wait(timeout=20)
 
 
-def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(
+def test_a_held_queue_starts_nothing_and_later_runs_are_executed(
     directory: Path, runner_in_thread: None
 ) -> None:
     queue.add([Recipe(max_steps=2)], directory)
@@ -175,7 +175,9 @@ def test_a_held_queue_starts_nothing_and_what_is_added_late_is_seen(
     child.wait(timeout=20)
 
 
-def test_a_run_sees_the_gpus_that_it_was_added_with(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gets_the_gpus_of_the_process_that_added_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(queue.GPUS_ENV, "3")
     queue.add([Recipe(max_steps=1)], directory)
     queue.add([Recipe(max_steps=1)], directory, gpus="GPU-1")

@@ -17,7 +17,7 @@ from tui_lab.runs.queue import sweep
 from tui_lab.runs.queue.sweep import MOST_RUNS, SweepPlace, best, combinations, parse
 
 
-def test_a_grid_is_the_product() -> None:
+def test_a_grid_is_the_product_of_its_values() -> None:
     grid = parse(["learning_rate=1e-4,2e-4", "lora_r=8, 16", "lr_scheduler_type=cosine"])
     assert grid == {"learning_rate": [1e-4, 2e-4], "lora_r": [8, 16], "lr_scheduler_type": ["cosine"]}
     found = combinations(grid)
@@ -38,7 +38,7 @@ def test_the_same_value_twice_is_one_run() -> None:
     assert parse(["learning_rate=1e-4,0.0001,1E-4"]) == {"learning_rate": [1e-4]}
 
 
-def test_all_mistakes_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(LabError) as caught:
         parse(["lr=1", "lora_r", "seed=1,,2", "preset=a,b", "lora_r=8", "lora_r=16"])
     text = str(caught.value)
@@ -53,7 +53,7 @@ def test_a_sweep_has_a_limit() -> None:
         parse([f"seed={values}", "lora_r=8,16"])
 
 
-def test_a_run_knows_its_place(tmp_path: Path) -> None:
+def test_the_place_of_a_run_in_its_sweep(tmp_path: Path) -> None:
     run = create(Recipe(), tmp_path)
     assert sweep.place_of(run) is None
     place = SweepPlace("sweep-1", 2, 4, {"learning_rate": 1e-4, "packing": True, "optim": "adamw_torch"})
@@ -64,13 +64,13 @@ def test_a_run_knows_its_place(tmp_path: Path) -> None:
         assert sweep.place_of(run) is None
 
 
-def test_combinations_in_words() -> None:
+def test_combinations_as_text() -> None:
     values = {"learning_rate": 1e-4, "lora_r": 8, "packing": True, "optim": "adamw_torch"}
     assert sweep.describe(values) == "learning_rate=0.0001 lora_r=8 packing=true optim=adamw_torch"
 
 
 @pytest.mark.parametrize(("criterion", "expected"), [("validation", "a"), ("acquisition", "b")])
-def test_the_best_is_what_the_criterion_says(criterion: str, expected: str) -> None:
+def test_the_best_run_by_each_criterion(criterion: str, expected: str) -> None:
     assert best({"a": 1.0, "b": 2.0, "c": math.nan, "d": math.inf}, criterion) == expected
     assert best({"c": math.nan}, criterion) == ""
     assert best({"x": 1.0, "y": 1.0}, criterion) == "x", "of equals the first"

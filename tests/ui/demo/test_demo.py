@@ -174,8 +174,8 @@ async def test_a_live_demo_trains_both_runs_and_leaves_a_recording(
     assert not any(caption.label for caption in app.player.shown), "nothing of it is recorded"
     text = captions(app)
     assert "exact answers 0.25 → 0.75, in 2 s" in text
-    assert "44% of what the base knew above guessing is kept (39% to 49%, 100 questions): ✗ forgotten" in text
-    assert "It gained +0.50 and naive +0.50; it kept 96% and naive 44%." in text
+    assert "Retention above guessing is 44% (39% to 49%, 100 questions): ✗ forgotten" in text
+    assert "It gained +0.50 and naive +0.50; retention is 96%, naive 44%." in text
     runs = folder.list_runs()
     assert sorted(run.recipe().preset for run in runs) == ["keeper", "naive"]
     kept = runs[0].path.parent.parent

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.segment import Segment
 from rich.style import Style
@@ -21,6 +22,7 @@ from tests.ui.screens.test_playground import PaperClient
 from tests.ui.terminal.colour_math import contrast, rgb
 from tui_lab.core.paths import config_dir
 from tui_lab.core.settings import Settings, ascii_reason, load, path
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.schema import StepEvent
 from tui_lab.runs.state import Watcher
@@ -355,7 +357,7 @@ def test_curves_of_one_plot_differ_by_their_marks() -> None:
     }
     plots = [
         curve_series(RetentionReport(run, None, state), "everyday"),
-        strength_series(strength),
+        strength_series(msgspec.convert(strength, StrengthCurve)),
         *(make(state) for _, make in PLOTS.values()),
     ]
     assert sum(len(series) > 1 for series in plots) >= 3

@@ -27,7 +27,8 @@ Block = tuple[int, int, tuple[tuple[int, int], ...]]
 
 
 def plan_blocks(pack: Pack, call_cost: int) -> list[Block] | None:
-    """The blocks of a pack; None where attention over the whole pack is as cheap."""
+    """The blocks of a pack; None where attention over the whole pack is as cheap. ``call_cost``: of one more
+    call, in (query, key) pairs, as in :data:`CALL_COST`."""
     above: list[tuple[tuple[int, int], ...]] = []  # for each run, the ranges of its ancestors
     blocks: list[Block] = []
     for begin, end, parent in pack.runs:
@@ -122,6 +123,7 @@ def use_blocks(plan: Sequence[list[Block] | None]) -> Iterator[None]:
 
 
 def gather_ranges(tensor: torch.Tensor, ranges: Sequence[tuple[int, int]], dim: int) -> torch.Tensor:
-    """The entries of ``tensor`` in these ranges of dimension ``dim``, one range after the other."""
+    """The entries of ``tensor`` (any shape) in these ranges of dimension ``dim``, one range after the other:
+    that dimension becomes the sum of their lengths."""
     slices = [tensor.narrow(dim, begin, end - begin) for begin, end in ranges]
     return slices[0] if len(slices) == 1 else torch.cat(slices, dim)

@@ -6,6 +6,7 @@ windows that do not overlap. No torch."""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -74,14 +75,14 @@ class Encoder:
             context, continuations = self._texts(item)
             spaces = len(context) - len(context.rstrip())
             moved = context[len(context) - spaces :]
-            kept = context[: len(context) - spaces]
-            pairs += [(at, n, kept, moved + text) for n, text in enumerate(continuations)]
+            stripped = context[: len(context) - spaces]
+            pairs += [(at, n, stripped, moved + text) for n, text in enumerate(continuations)]
         contexts = list(dict.fromkeys(context for _, _, context, _ in pairs))
         encoded = dict(zip(contexts, self._encode(contexts), strict=True))
-        wholes = self._encode([context + text for _, _, context, text in pairs])
+        joined_rows = self._encode([context + text for _, _, context, text in pairs])
         return [
-            self._row(suite, at, n, encoded[context], whole)
-            for (at, n, context, _), whole in zip(pairs, wholes, strict=True)
+            self._row(suite, at, n, encoded[context], joined)
+            for (at, n, context, _), joined in zip(pairs, joined_rows, strict=True)
         ]
 
     def _texts(self, item: Item) -> tuple[str, tuple[str, ...]]:
@@ -121,28 +122,28 @@ class Encoder:
         found: list[list[int]] = batch["input_ids"]
         return found
 
-    def _row(self, suite: Suite, at: int, choice: int, context: list[int], whole: list[int]) -> ScoringRow:
+    def _row(self, suite: Suite, at: int, choice: int, context: list[int], joined: list[int]) -> ScoringRow:
         split = len(context)
-        if split >= len(whole):
+        if split >= len(joined):
             # The tokenizer merged the continuation into the last token of the context (lm-evaluation-harness
             # stops here): the tokens after the common beginning are scored, and at least the last one.
-            split = _shared(context, whole)
-            split = min(split, len(whole) - 1)
+            split = shared_prefix_length(context, joined)
+            split = min(split, len(joined) - 1)
         if split <= 0:
             if self._prefix is None:
                 raise LabError(
                     f"{_name(suite, at)} has an empty context, and the tokenizer has no start token "
                     "to put there; give the item a question"
                 )
-            whole, split = [self._prefix, *whole], 1
-        targets = whole[split:]
+            joined, split = [self._prefix, *joined], 1
+        targets = joined[split:]
         if len(targets) > self._context:
             raise LabError(
                 f"{_name(suite, at)} has an answer of {len(targets):,} tokens, more than the "
                 f"{self._context:,} that this model reads at once; take the item out of the suite"
             )
-        kept = whole[-(self._context + 1) :]
-        return ScoringRow(at, choice, tuple(kept[:-1]), tuple(targets), len(whole) - len(kept))
+        window = joined[-(self._context + 1) :]
+        return ScoringRow(at, choice, tuple(window[:-1]), tuple(targets), len(joined) - len(window))
 
     # --- documents --------------------------------------------------------------------------------
 
@@ -177,14 +178,12 @@ def windows(tokens: Sequence[int], prefix: int, length: int) -> list[tuple[list[
     return found
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common beginning of two rows."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the common beginning, found by bisection over slices."""
+    most = min(len(one), len(other))
+    if one[:most] == other[:most]:
+        return most
+    return bisect.bisect_left(range(1, most + 1), True, key=lambda n: one[:n] != other[:n])
 
 
 def _name(suite: Suite, at: int) -> str:

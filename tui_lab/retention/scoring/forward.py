@@ -107,7 +107,8 @@ class LogLikelihoodScorer:
     # --- scoring ----------------------------------------------------------------------------------
 
     def log_likelihoods(self, packs: Sequence[Pack]) -> list[list[float]]:
-        """The log-likelihood (nats) of the targets of every row of every pack, in one forward pass."""
+        """The log-likelihood (nats, ≤ 0) of the targets of every row of every pack, in one forward pass: the
+        sum of their log-probabilities, natural, in float64."""
         nodes: dict[tuple[int, int], int] = {}
         wanted: list[tuple[int, int]] = []  # (index into nodes, target token)
         for at, pack in enumerate(packs):
@@ -125,37 +126,18 @@ class LogLikelihoodScorer:
         order = sorted(range(len(wanted)), key=lambda i: wanted[i][0])
         at = torch.tensor([wanted[i][0] for i in order])
         tokens = torch.tensor([wanted[i][1] for i in order])
-        places = torch.tensor(nodes)  # (N, 2): pack, position
         chunk = max(1, MAX_LOGITS // self._vocabulary)
+        inputs = self._inputs(packs, max(pack.width for pack in packs))
+        # peft's own forward inserts the virtual tokens
+        model = self._model if self.virtual_tokens else self._base
         found: list[torch.Tensor] = []
-        hidden: torch.Tensor | None = None
-        width = max(pack.width for pack in packs)
-
-        def select_positions(states: torch.Tensor) -> torch.Tensor:
-            """(B, T, H) → (1, n, H): the first chunk; ``hidden`` keeps all scored positions for later
-            ones."""
-            nonlocal hidden
-            # virtual tokens may stand before the row
-            before = states.shape[1] - inputs["input_ids"].shape[1]
-            hidden = states[places[:, 0], places[:, 1] + before]
-            return hidden[None, :chunk]
-
-        inputs = self._inputs(packs, width)
-        with torch.no_grad():
-            for begin in range(0, len(nodes), chunk):
-                end = min(begin + chunk, len(nodes))
-                if begin == 0:
-                    logits = self._logits(inputs, select_positions)
-                else:
-                    assert hidden is not None
-                    self._plan = []
-                    one_token = {"input_ids": inputs["input_ids"][:1, :1]}
-                    logits = self._logits(one_token, constant(hidden[None, begin:end]))
-                in_chunk = (at >= begin) & (at < end)
-                rows, ids = at[in_chunk].to(logits.device) - begin, tokens[in_chunk].to(logits.device)
-                values = logits[0].float()  # (n, V); softmax in float32, as the harness
-                total = values.logsumexp(-1)
-                found.append((values[rows, ids] - total[rows]).cpu())
+        chunks = logits_in_chunks(model, self._head, inputs, torch.tensor(nodes), chunk, self._plan)
+        for begin, logits in zip(range(0, len(nodes), chunk), chunks, strict=True):
+            in_chunk = (at >= begin) & (at < begin + chunk)
+            rows, ids = at[in_chunk].to(logits.device) - begin, tokens[in_chunk].to(logits.device)
+            values = logits.float()  # (n, V); softmax in float32, as the harness
+            total = values.logsumexp(-1)
+            found.append((values[rows, ids] - total[rows]).cpu())
         values_in_order = torch.cat(found).tolist()
         back = [0.0] * len(wanted)
         for place, value in zip(order, values_in_order, strict=True):
@@ -199,13 +181,6 @@ class LogLikelihoodScorer:
             return seen
         lowest = torch.finfo(self._dtype).min
         return torch.zeros_like(seen, dtype=self._dtype).masked_fill_(~seen, lowest)
-
-    def _logits(self, inputs: ModelInputs, select: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        with head_input(self._head, select), block_attention.use_blocks(self._plan):
-            # peft's own forward inserts the virtual tokens
-            model = self._model if self.virtual_tokens else self._base
-            logits: torch.Tensor = model(**inputs, use_cache=False).logits
-        return logits
 
     # --- the test of support for trees ------------------------------------------------------------
 
@@ -258,14 +233,44 @@ def virtual_token_count(model: Model) -> int:
     return int(active.num_virtual_tokens) if active is not None and active.is_prompt_learning else 0
 
 
-def constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function for :func:`head_input` that gives ``states`` whatever its argument."""
+@torch.no_grad()  # around each step of the generator: held over a yield it would leak into what runs between
+def logits_in_chunks(
+    model: Model,
+    head: torch.nn.Module,
+    inputs: ModelInputs,
+    places: torch.Tensor,
+    chunk: int,
+    plan: Sequence[list[block_attention.Block] | None] = (),
+) -> Iterator[torch.Tensor]:
+    """The logits (n, V) at ``places`` (N, 2: row, position), ``chunk`` at a time, from one forward pass over
+    ``inputs`` and one pass of a single token for each further chunk, whose output layer ``head`` is fed the
+    hidden states of that chunk. ``plan``: the blocks of attention for each row, if any."""
+    width = inputs["input_ids"].shape[1]
+    hidden: torch.Tensor | None = None
+
+    def select(states: torch.Tensor) -> torch.Tensor:
+        """(B, T, H) → (1, n, H): the first chunk; ``hidden`` has all places for the later ones."""
+        nonlocal hidden
+        before = states.shape[1] - width  # virtual tokens
+        hidden = states[places[:, 0], places[:, 1] + before]
+        return hidden[None, :chunk]
+
+    with head_input(head, select), block_attention.use_blocks(plan):
+        first = model(**inputs, use_cache=False).logits[0]
+    yield first
+    for begin in range(chunk, len(places), chunk):
+        assert hidden is not None
+        with head_input(head, _constant(hidden[None, begin : begin + chunk])):
+            yield model(input_ids=inputs["input_ids"][:1, :1], use_cache=False).logits[0]
+
+
+def _constant(states: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda _: states
 
 
 @contextmanager
 def head_input(head: torch.nn.Module, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Inside, the output layer ``head`` gets ``select(hidden states)`` as its input."""
+    """Inside, the output layer ``head`` gets ``select(states)`` as its input: (B, T, H) → (1, n, H)."""
 
     def before(_: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (select(args[0]), *args[1:])

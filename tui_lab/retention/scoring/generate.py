@@ -1,14 +1,11 @@
-"""Suites of prompts: greedy answers, in batches, that end with the turn. ``suites/checks.py`` judges them."""
+"""Greedy answers to suites of prompts, in batches; ``suites/checks.py`` scores them."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 
-import torch
-
 from tui_lab.core.errors import LabError
-from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.decoding.generate import generate_answers
 from tui_lab.retention.scoring.encode import row_length
@@ -26,6 +23,9 @@ PLAIN_STOPS = ("\nQuestion:", "\n\n")
 class Cancelled(LabError):
     """The evaluation was cancelled; the scores reported until then are valid."""
 
+    def __init__(self) -> None:
+        super().__init__("the evaluation was cancelled; the scores so far are kept")
+
 
 def answer_items(
     model: Model,
@@ -35,7 +35,7 @@ def answer_items(
     ready: Callable[[ItemScore], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Answers the items at these indices and gives each score to ``ready``.
+    """Answers the items at the indices ``waiting`` greedily and passes each score to ``ready``.
 
     Raises Cancelled, and LabError where one answer does not fit the memory.
     """
@@ -54,7 +54,7 @@ def answer_items(
         pending = sorted(indices, key=lambda at: len(prompts[at]))
         while pending:
             if cancelled():
-                raise _stopped()
+                raise Cancelled
             batch = pending[:rows_at_once]
             try:
                 texts = generate_answers(
@@ -71,9 +71,7 @@ def answer_items(
                     raise
                 texts = []
             if not texts:
-                gc.collect()
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                free_memory()
                 if len(batch) == 1:
                     raise LabError(
                         f"an answer of {max_new_tokens} tokens does not fit the free memory; close other "
@@ -82,14 +80,10 @@ def answer_items(
                 rows_at_once = max(1, len(batch) // 2)
                 continue
             if cancelled():
-                raise _stopped()  # these answers may have been cut short
+                raise Cancelled  # these answers may have been cut short
             for at, text in zip(batch, texts, strict=True):
                 ready(_score(suite.items[at], text, chat))
             del pending[: len(batch)]
-
-
-def _stopped() -> Cancelled:
-    return Cancelled("the evaluation was cancelled; the scores so far are kept")
 
 
 def _new_tokens(item: Item) -> int:

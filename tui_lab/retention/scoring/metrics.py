@@ -1,7 +1,7 @@
-"""What the scores of single items add up to: the record of one item's score, the metrics of a suite with
-their standard errors, and which items were answered rightly. Predictions and sums are those of
-lm-evaluation-harness; what it gives no error for (MCC, F1, perplexity) gets one by bootstrap with a fixed
-seed. No torch, and numpy only where it is needed: the lab reads results."""
+"""The score of one item, the metrics of a suite with their standard errors, and which items are right.
+Predictions and sums are those of lm-evaluation-harness 0.4.13; metrics without a standard error there (MCC,
+F1, perplexity) have one by bootstrap with a fixed seed. No torch, and numpy only where it is needed: the lab
+reads results."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
+from tui_lab.retention.statistics import RESAMPLES, SEED
 from tui_lab.retention.suites import checks
 from tui_lab.retention.suites.records import Item, Suite
 
 if TYPE_CHECKING:
     import numpy
 
-RESAMPLES, SEED = 2_000, 20_240_917
-#: Of an item whose log-likelihoods are not all numbers (a model that diverged): it counts as wrong.
+#: The prediction where log-likelihoods are not finite (a diverged model); it counts as wrong.
 NO_PREDICTION = -1
 
 
 class ScoreDetails(TypedDict, total=False):
-    """What a score has beside log-likelihoods: ``text`` and ``passed`` for a generated answer, ``words`` and
-    ``bytes`` for a document, ``cut`` for an item that lost so many tokens of its beginning."""
+    """Fields of a score besides log-likelihoods: ``text`` and ``passed`` for a generated answer, ``words``
+    and ``bytes`` for a document, ``cut``: tokens cut off at the beginning of an item."""
 
     text: str
     passed: bool
@@ -34,7 +34,7 @@ class ScoreDetails(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ItemScore:
-    """How a model did on one item.
+    """The score of a model on one item.
 
     `loglikelihoods` (nats) and `tokens` (counted) are by continuation; of a document there is one of each,
     of a generated answer none. `predicted` is the choice with the highest sum, `predicted_norm` the one with
@@ -51,20 +51,22 @@ class ItemScore:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric with its standard error, which is nan for fewer than two items."""
+    """A metric with its standard error, NaN for fewer than two items; that of a mean is the sample's standard
+    deviation (n − 1) over √n."""
 
     value: float
-    se: float
+    se: float = math.nan
 
 
 def choice_lengths(item: Item) -> list[int]:
-    """What acc_norm divides by: characters of each choice, without the space before it."""
+    """The divisors of acc_norm: characters of each choice, without the leading space."""
     shown = item.choices if len(item.choices) == len(item.continuations) else item.continuations
     return [len(text) if shown is item.choices else len(text.lstrip(" ")) for text in shown]
 
 
 def choice_score(item: Item, loglikelihoods: Sequence[float], tokens: Sequence[int], cut: int) -> ItemScore:
-    """The score of an item out of its continuations' log-likelihoods; the first of equal ones is chosen."""
+    """The score of an item from its continuations' log-likelihoods (nats); the first of equal ones is
+    predicted. ``tokens``: of each continuation; ``cut``: tokens cut off at the beginning."""
     predicted = predicted_norm = NO_PREDICTION
     if all(math.isfinite(value) for value in loglikelihoods):
         by_length = [
@@ -78,7 +80,8 @@ def choice_score(item: Item, loglikelihoods: Sequence[float], tokens: Sequence[i
 
 
 def document_score(item: Item, loglikelihood: float, tokens: int) -> ItemScore:
-    """The score of a document, with the sizes that its log-likelihood is divided by."""
+    """The score of a document from its log-likelihood (nats), with the numbers of tokens, words and bytes by
+    which it is divided."""
     text = item.continuations[0]
     words = int(item.meta.get("words") or len(text.split()))
     sizes: ScoreDetails = {
@@ -89,7 +92,8 @@ def document_score(item: Item, loglikelihood: float, tokens: int) -> ItemScore:
 
 
 def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
-    """Item by item whether it was answered rightly in the sense of the suite's metric, for paired counts.
+    """For each item whether it is right by the suite's metric, for paired counts. Raises ValueError where
+    items and scores differ in number.
 
     For mc2 that is more than half of the probability on true answers, for mcc and f1 the predicted class.
     Documents are not right or wrong: the list is empty."""
@@ -107,7 +111,8 @@ def correct(suite: Suite, scores: Sequence[ItemScore]) -> list[bool]:
 
 
 def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
-    """mc2 of every item: Σ over true answers of exp(ll) / Σ over all; 0 where the model gave no numbers."""
+    """mc2 (TruthfulQA, Lin et al. 2022) of every item, 0 to 1: Σ over true answers of exp(ll) / Σ over all; 0
+    where log-likelihoods are not finite."""
     import numpy
 
     shares = []
@@ -123,22 +128,23 @@ def true_shares(suite: Suite, scores: Sequence[ItemScore]) -> list[float]:
 
 
 def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
-    """Every metric that the suite's kind has, the headline one first."""
+    """Every metric of the suite's kind, the suite's own first; {} without scores. Accuracies are 0 to 1,
+    perplexities per word, byte and token, ``bits_per_byte`` in bits."""
     if not scores:
         return {}
     if suite.kind == "perplexity":
         found = _perplexities(scores)
     elif suite.kind == "generate":
         texts = [score.extra.get("text", "") for score in scores]
-        found = {"pass": _mean(correct(suite, scores))}
+        found = {"pass": mean(correct(suite, scores))}
         found |= {name: Metric(value, math.nan) for name, value in checks.spread(texts).items()}
     elif suite.kind == "pairs":
         by_length = [
             score.predicted_norm in item.answers for item, score in zip(suite.items, scores, strict=True)
         ]
-        found = {"pair_preference": _mean(correct(suite, scores)), "pair_preference_norm": _mean(by_length)}
+        found = {"pair_preference": mean(correct(suite, scores)), "pair_preference_norm": mean(by_length)}
     elif suite.metric == "mc2":
-        found = {"mc2": _mean(true_shares(suite, scores))}
+        found = {"mc2": mean(true_shares(suite, scores))}
     else:
         found = _choices(suite, scores)
     first = {suite.metric: found[suite.metric]} if suite.metric in found else {}
@@ -148,8 +154,8 @@ def metrics(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
 def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
     pairs = list(zip(suite.items, scores, strict=True))
     found = {
-        "acc": _mean([score.predicted in item.answers for item, score in pairs]),
-        "acc_norm": _mean([score.predicted_norm in item.answers for item, score in pairs]),
+        "acc": mean([score.predicted in item.answers for item, score in pairs]),
+        "acc_norm": mean([score.predicted_norm in item.answers for item, score in pairs]),
     }
     if suite.metric in _TABLE:
         table = confusion([item.answers[0] for item, _ in pairs], [score.predicted for _, score in pairs])
@@ -157,13 +163,13 @@ def _choices(suite: Suite, scores: Sequence[ItemScore]) -> dict[str, Metric]:
     return found
 
 
-def _mean(values: Sequence[float | bool]) -> Metric:
-    """Mean, and the sample's standard deviation (n − 1) over √n."""
+def mean(values: Sequence[float | bool]) -> Metric:
+    """Mean and standard error; NaN where they are undefined."""
     import numpy
 
     numbers = numpy.array(values, dtype=float)
     se = float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan
-    return Metric(float(numbers.mean()), se)
+    return Metric(float(numbers.mean()) if numbers.size else math.nan, se)
 
 
 # --- two classes ------------------------------------------------------------------------------------
@@ -180,15 +186,15 @@ def confusion(truth: Sequence[int], predicted: Sequence[int]) -> numpy.ndarray:
 
 
 def mcc(table: numpy.ndarray) -> float:
-    """Matthews' correlation; 0 where a row or a column is empty, as scikit-learn has it."""
+    """Matthews' correlation coefficient (1975) of a table (2, 2), −1 to 1; 0 where a row or a column is
+    empty, as in scikit-learn."""
     (tn, fp), (fn, tp) = table.tolist()
     below = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return (tp * tn - fp * fn) / below if below else 0.0
 
 
 def f1(table: numpy.ndarray) -> float:
-    """F1 of class 1; 0 where it neither occurs nor is predicted."""
-
+    """F1 of class 1, 0 to 1, of a table (2, 2); 0 where the class neither occurs nor is predicted."""
     (_, fp), (fn, tp) = table.tolist()
     return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 0.0
 
@@ -197,7 +203,7 @@ _TABLE: dict[str, Callable[[numpy.ndarray], float]] = {"mcc": mcc, "f1": f1}
 
 
 def _table_error(name: str, table: numpy.ndarray) -> float:
-    """Bootstrap over items: drawing n of them again is drawing n cells of their table."""
+    """The standard error by bootstrap over items, drawn as cells of their table."""
     import numpy
 
     count = int(table.sum())
@@ -211,7 +217,7 @@ def _table_error(name: str, table: numpy.ndarray) -> float:
 
 
 def _perplexities(scores: Sequence[ItemScore]) -> dict[str, Metric]:
-    """As the harness weighs them: all log-likelihoods over all words, bytes or tokens."""
+    """Weighted as in lm-evaluation-harness: all log-likelihoods over all words, bytes or tokens."""
     import numpy
 
     sums = numpy.array([score.loglikelihoods[0] for score in scores])
@@ -245,5 +251,5 @@ def _spread(values: Sequence[float] | numpy.ndarray, draws: numpy.ndarray) -> fl
 
 
 def _exp(value: float) -> float:
-    """exp, and infinity where a float ends: a ruined model is infinitely surprised, not an error."""
+    """exp; infinity instead of an OverflowError."""
     return math.exp(value) if value < 700 else math.inf if value == value else math.nan

@@ -8,14 +8,13 @@ SpecInfer (Miao et al. 2023). Numpy only."""
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy
 
-from tui_lab.retention.scoring.encode import ScoringRow
+from tui_lab.retention.scoring.encode import ScoringRow, shared_prefix_length
 
 #: Rows that share fewer tokens go into separate packs: the mask would cost more than the sharing saves.
 MIN_SHARED = 12
@@ -38,6 +37,7 @@ class Pack:
 
     @property
     def width(self) -> int:
+        """The number of nodes, which are tokens."""
         return len(self.tokens)
 
     @property
@@ -68,14 +68,6 @@ class Pack:
         self._path = path
         self.rows.append(row)
         self.reads.append(path[len(path) - len(row.targets) :])
-
-
-def shared_prefix_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """The length of the common beginning, found by bisection over slices."""
-    most = min(len(one), len(other))
-    if one[:most] == other[:most]:
-        return most
-    return bisect.bisect_left(range(1, most + 1), True, key=lambda n: one[:n] != other[:n])
 
 
 def is_worth_sharing(width: int, new: int, length: int, token_cost_ratio: float) -> bool:

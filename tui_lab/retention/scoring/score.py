@@ -5,13 +5,10 @@ that an interrupted evaluation can be continued; when memory runs out, batches a
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
 from tui_lab.core.errors import LabError
-from tui_lab.core.out_of_memory import is_out_of_memory
+from tui_lab.core.out_of_memory import free_memory, is_out_of_memory
 from tui_lab.data.rows import Model, Tokenizer
 from tui_lab.retention.scoring import generate
 from tui_lab.retention.scoring.encode import Encoder, ScoringRow, row_length
@@ -117,7 +114,7 @@ class _Evaluation:
 
     def _check_cancelled(self) -> None:
         if self._cancelled():
-            raise Cancelled("the evaluation was cancelled; the scores so far are kept")
+            raise Cancelled
 
     def _score_packs(self, packs: list[Pack]) -> None:
         """Scores packs of falling width in batches within the budget."""
@@ -140,9 +137,7 @@ class _Evaluation:
 
     def _halve(self, packs: list[Pack], batch: list[Pack]) -> list[Pack]:
         """The same packs for batches of half the tokens, or with the widest pack in two parts."""
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         used = len(batch) * batch[0].width
         self._budget = max(1, min(self._budget, used) // 2)
         if len(batch) > 1:

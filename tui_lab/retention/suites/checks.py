@@ -1,6 +1,6 @@
-"""Judges what a model wrote, by rules and never by another model: is it JSON with these keys, one word, in
-capitals, a list of three, a refusal; and over all answers of a suite, how much they differ. A check is a
-plain record ({"check": name, …}) beside its prompt, so a suite is data and nothing in it is executed."""
+"""Scores generated answers by rules, without a judge model: whether an answer is JSON with given keys, one
+word, upper case, a list of three or a refusal; and over all answers of a suite, how much they differ. A check
+is a record ({"check": name, …}) in the item, so a suite is data and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_lab.retention.suites.records import Item
 _FENCE = re.compile(r"^```[a-zA-Z]*\s*\n(.*?)\n?```$", re.DOTALL)
 _BULLET = re.compile(r"^\s*(?:[-*•–]|\d+[.)])\s+(\S.*)$")
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
-#: Said at the beginning, these refuse. Apostrophes are straight here; typographic ones are made so first.
+#: Phrases at the beginning of a refusal, with straight apostrophes; typographic ones are replaced first.
 REFUSAL_PHRASES = (
     "i can't", "i cannot", "i can not", "i won't", "i will not", "i'm not able to", "i am not able to",
     "i'm unable to", "i am unable to", "i'm sorry", "i am sorry", "i apologize", "i apologise", "sorry, but",
@@ -36,13 +36,13 @@ _REFUSAL_WINDOW = 300  # characters: a refusal stands at the beginning
 CheckArguments = Mapping[str, Any]
 
 
-def words(text: str) -> list[str]:
-    """Lower-case words without the marks around them."""
+def split_words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation around them."""
     return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())
 
 
 def sentences(text: str) -> int:
-    """Sentences by their end marks; text without an end mark is one."""
+    """The number of sentences by their end marks; text without an end mark is one sentence."""
     stripped = text.strip()
     if not stripped:
         return 0
@@ -51,7 +51,7 @@ def sentences(text: str) -> int:
 
 
 def listed(text: str) -> list[str]:
-    """The entries of a list: its bullets or numbers, else its lines, else what commas and "and" part."""
+    """The entries of a list: its bullets or numbers, else its lines, else what commas and "and" separate."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     bullets = [found[1].strip() for line in lines if (found := _BULLET.match(line))]
     if bullets:
@@ -63,10 +63,9 @@ def listed(text: str) -> list[str]:
 
 
 def as_json(text: str) -> object:
-    """The value when the whole text is JSON (a code fence around it is forgiven); raises ValueError.
+    """The value of a text that is JSON, with or without a code fence around it.
 
-    An object that gives a key twice is not accepted: which value counts is then anybody's guess.
-    """
+    Raises ValueError for other text, and for an object with the same key twice."""
     stripped = text.strip()
     fenced = _FENCE.match(stripped)
     try:
@@ -78,12 +77,12 @@ def as_json(text: str) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
 def refuses(text: str) -> bool:
-    """Whether the beginning of an answer holds one of the phrases with which models refuse."""
+    """Whether the beginning of an answer contains one of the phrases of refusals."""
     start = text.replace("’", "'").replace("‘", "'").casefold().strip()[:_REFUSAL_WINDOW]
     return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", start) for phrase in REFUSAL_PHRASES)
 
@@ -115,7 +114,7 @@ def _json(text: str, check: CheckArguments) -> bool:
 
 def _is_of(value: object, kind: str) -> bool:
     if isinstance(value, bool) and kind in ("number", "integer"):
-        return False  # Python counts True among the integers, JSON does not
+        return False  # True is an int in Python, but no number in JSON
     return isinstance(value, _TYPES[kind])
 
 
@@ -132,8 +131,8 @@ def _starts(text: str, check: CheckArguments) -> bool:
 
 
 def _ends(text: str, check: CheckArguments) -> bool:
-    said, wanted = text.strip().casefold(), str(check["text"]).casefold()
-    return said.endswith(wanted) or said.rstrip(' .!?"”').endswith(wanted)
+    answer, end = text.strip().casefold(), str(check["text"]).casefold()
+    return answer.endswith(end) or answer.rstrip(' .!?"”').endswith(end)
 
 
 def _contains(text: str, check: CheckArguments) -> bool:
@@ -142,8 +141,8 @@ def _contains(text: str, check: CheckArguments) -> bool:
 
 
 def _avoids(text: str, check: CheckArguments) -> bool:
-    """None of `words` occurs, and something was said."""
-    return bool(words(text)) and not any(_has(text, word) for word in check["words"])
+    """None of `words` occurs, and the answer is not empty."""
+    return bool(split_words(text)) and not any(_has(text, word) for word in check["words"])
 
 
 def _has(text: str, phrase: str) -> bool:
@@ -151,8 +150,8 @@ def _has(text: str, phrase: str) -> bool:
 
 
 def _without(text: str, check: CheckArguments) -> bool:
-    """None of the characters of `characters` occurs, and something was said."""
-    return bool(words(text)) and not set(text.casefold()) & set(str(check["characters"]).casefold())
+    """None of the characters of `characters` occurs, and the answer is not empty."""
+    return bool(split_words(text)) and not set(text.casefold()) & set(str(check["characters"]).casefold())
 
 
 def _within(count: int, check: CheckArguments) -> bool:
@@ -160,7 +159,7 @@ def _within(count: int, check: CheckArguments) -> bool:
 
 
 def _same(text: str, check: CheckArguments) -> bool:
-    return words(text) == words(str(check["text"])) and bool(words(text))
+    return split_words(text) == split_words(str(check["text"])) and bool(split_words(text))
 
 
 def _quoted(text: str, _: CheckArguments) -> bool:
@@ -169,9 +168,8 @@ def _quoted(text: str, _: CheckArguments) -> bool:
 
 
 def _varied(text: str, check: CheckArguments) -> bool:
-    """The answer does not turn in circles: so many of its word pairs are different ones."""
-    said = words(text)
-    enough = len(said) >= int(check.get("least_words", 1))
+    """The answer does not repeat itself: at least the share `least` of its word pairs is distinct."""
+    enough = len(split_words(text)) >= int(check.get("least_words", 1))
     return enough and distinct_n([text], 2) >= float(check.get("least", 0.5))
 
 
@@ -185,23 +183,23 @@ CHECKS: dict[str, tuple[Callable[[str, CheckArguments], bool], frozenset[str], f
     "contains": (_contains, frozenset({"words"}), frozenset()),
     "avoids": (_avoids, frozenset({"words"}), frozenset()),
     "without": (_without, frozenset({"characters"}), frozenset()),
-    "words": (lambda t, c: _within(len(words(t)), c), frozenset(), frozenset({"least", "most"})),
+    "words": (lambda t, c: _within(len(split_words(t)), c), frozenset(), frozenset({"least", "most"})),
     "sentences": (lambda t, c: _within(sentences(t), c), frozenset(), frozenset({"least", "most"})),
     "list": (lambda t, c: _within(len(listed(t)), c), frozenset(), frozenset({"least", "most"})),
     "says": (_same, frozenset({"text"}), frozenset()),
     "quoted": (_quoted, frozenset(), frozenset()),
     "refuses": (lambda t, _: refuses(t), frozenset(), frozenset()),
-    "answers": (lambda t, _: bool(words(t)) and not refuses(t), frozenset(), frozenset()),
+    "answers": (lambda t, _: bool(split_words(t)) and not refuses(t), frozenset(), frozenset()),
     "varied": (_varied, frozenset(), frozenset({"least", "least_words"})),
-    # Needs the other answers: `passed` sees to it, alone it asks only that something was said.
-    "unlike_others": (lambda t, _: bool(words(t)), frozenset(), frozenset({"most"})),
+    # compared with the other answers in `passed`; here the answer only must not be empty
+    "unlike_others": (lambda t, _: bool(split_words(t)), frozenset(), frozenset({"most"})),
 }
 
 
 def problem_of(check: object) -> str | None:
-    """Why a check cannot be applied, or None. A suite is refused when it is read, not when it is scored."""
+    """Why a check is invalid, or None. Suites are validated when they are read, not when they are scored."""
     if not isinstance(check, dict) or not isinstance(check.get("check"), str):
-        return 'a check is not an object with its name, like {"check": "upper"}'
+        return 'a check must be an object with its name, such as {"check": "upper"}'
     name = check["check"]
     if name not in CHECKS:
         return f"there is no check {name[:40]!r}; known: {', '.join(CHECKS)}"
@@ -210,19 +208,17 @@ def problem_of(check: object) -> str | None:
     if needed - given:
         return f"the check {name} needs {', '.join(sorted(needed - given))}"
     if given - needed - allowed:
-        return f"the check {name} knows nothing of {', '.join(sorted(map(str, given - needed - allowed)))}"
+        return f"the check {name} has no argument {', '.join(sorted(map(str, given - needed - allowed)))}"
     for key in ("least", "most", "length", "least_words"):
         value = check.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{key} of the check {name} is no number"
+            return f"{key} of the check {name} must be a number"
     for key in ("text", "characters"):
         if key in check and not (isinstance(check[key], str) and check[key]):
-            return f"{key} of the check {name} is no text"
-    listed_words = check.get("words", ["-"])
-    if not isinstance(listed_words, list) or not listed_words:
-        return f"words of the check {name} is no list of texts"
-    if not all(isinstance(word, str) and word for word in listed_words):
-        return f"words of the check {name} is no list of texts"
+            return f"{key} of the check {name} must be text"
+    required = check.get("words", ["-"])
+    if not (isinstance(required, list) and required and all(isinstance(w, str) and w for w in required)):
+        return f"words of the check {name} must be a list of texts"
     return _problem_of_keys(check.get("keys"))
 
 
@@ -230,7 +226,7 @@ def _problem_of_keys(keys: object) -> str | None:
     if keys is None or (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
         return None
     if not isinstance(keys, dict):
-        return "keys of the check json is neither a list of names nor names with their types"
+        return "keys of the check json must be a list of names, or names with their types"
     wrong = [str(kind) for kind in keys.values() if not isinstance(kind, str) or kind not in _TYPES]
     return f"there is no JSON type {wrong[0][:40]!r}; known: {', '.join(_TYPES)}" if wrong else None
 
@@ -239,60 +235,64 @@ def _problem_of_keys(keys: object) -> str | None:
 
 
 def passes(item: Item, text: str) -> bool:
-    """Whether one answer meets all checks of its item that need no other answer."""
+    """Whether one answer passes all checks of its item that need no other answer."""
     return all(CHECKS[check["check"]][0](text, check) for check in item.meta["checks"])
 
 
 def passed(items: Sequence[Item], texts: Sequence[str]) -> list[bool]:
-    """Item by item whether its answer passes, with the checks that compare it with the other answers."""
+    """For each item whether its answer passes, including the checks that compare it with the other answers.
+
+    Raises ValueError where ``items`` and ``texts`` differ in length."""
     overlaps: list[float] | None = None
     results: list[bool] = []
     for index, (item, text) in enumerate(zip(items, texts, strict=True)):
-        good = passes(item, text)
+        success = passes(item, text)
         for check in item.meta["checks"]:
             if check["check"] == "unlike_others":
                 overlaps = overlaps if overlaps is not None else overlap_with_others(texts)
-                good = good and overlaps[index] <= check.get("most", 0.5)
-        results.append(good)
+                success = success and overlaps[index] <= check.get("most", 0.5)
+        results.append(success)
     return results
 
 
-def _pairs(text: str, n: int) -> list[tuple[str, ...]]:
-    said = words(text)
-    if len(said) < n:
-        return [tuple(said)] if said else []
-    return [tuple(said[i : i + n]) for i in range(len(said) - n + 1)]
+def _ngrams(text: str, n: int) -> list[tuple[str, ...]]:
+    found = split_words(text)
+    if len(found) < n:
+        return [tuple(found)] if found else []
+    return [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """distinct-n (Li et al. 2016): different n-grams of words by all of them; 0 for silence."""
-    grams = [gram for text in texts for gram in _pairs(text, n)]
+    """distinct-n (Li et al. 2016): different n-grams of words by all of them; 0 without any words.
+
+    ``n`` is the number of words of an n-gram; the result is a share, 0 to 1."""
+    grams = [gram for text in texts for gram in _ngrams(text, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def overlap_with_others(texts: Sequence[str]) -> list[float]:
-    """For each text the share of its word pairs that stand in more than half of the other texts, or 1 where
-    another text is the very same: near 0 for answers to different questions, near 1 after mode collapse."""
-    pairs = [set(_pairs(text, 2)) for text in texts]
-    in_texts = Counter(pair for own in pairs for pair in own)
-    same = Counter(tuple(words(text)) for text in texts)
+    """For each text the share (0 to 1) of its word pairs that occur in more than half of the other texts; 1
+    where another text is equal. Near 0 for answers to different questions, near 1 after mode collapse."""
+    pairs = [set(_ngrams(text, 2)) for text in texts]
+    in_texts = Counter(pair for grams in pairs for pair in grams)
+    same = Counter(tuple(split_words(text)) for text in texts)
     others = len(texts) - 1
     found: list[float] = []
-    for text, own in zip(texts, pairs, strict=True):
-        if others < 1 or not own:
+    for text, grams in zip(texts, pairs, strict=True):
+        if others < 1 or not grams:
             found.append(0.0)
-        elif same[tuple(words(text))] > 1:
+        elif same[tuple(split_words(text))] > 1:
             found.append(1.0)
         else:
-            found.append(sum(2 * (in_texts[pair] - 1) > others for pair in own) / len(own))
+            found.append(sum(2 * (in_texts[pair] - 1) > others for pair in grams) / len(grams))
     return found
 
 
 def spread(texts: Sequence[str]) -> dict[str, float]:
-    """How much the answers of a suite differ: distinct-1, distinct-2 and the mean pairwise overlap (Jaccard
-    index of their sets of words, 0 to 1) of all answers. A collapsed model repeats itself: the first two
-    fall, the last rises."""
-    bags = [set(words(text)) for text in texts]
+    """How much the answers of a suite differ: distinct-1, distinct-2 (Li et al. 2016) and the mean pairwise
+    overlap (Jaccard index of their sets of words), each 0 to 1. After mode collapse the first two are lower
+    and the last is higher."""
+    bags = [set(split_words(text)) for text in texts]
     overlaps = [
         len(one & other) / len(one | other)
         for index, one in enumerate(bags)

@@ -34,16 +34,18 @@ _SHAPE = "question, choices and answer"
 
 
 class BadItem(Exception):
-    """Why one row is no item, without its place."""
+    """The reason why a row is not a valid item, without its place."""
 
 
 def read(path: Path, limit: int = 0, shown: str = "") -> Suite:
-    """The suite in a file; `shown` is what messages call it (default: the path)."""
+    """The suite in a file, with at most `limit` items (0: all); `shown` is its name in messages, by default
+    the path. Raises LabError with the line of the first mistake."""
     return from_records(records_of(path), shown or str(path), path.stem, limit)
 
 
 def records_of(path: Path) -> list[tuple[str, object]]:
-    """The rows of a file with their places; the reader of training data does it, apart from emptiness."""
+    """The rows of a file with their places, as training data are read. Raises LabError; an empty file has a
+    message of its own."""
     try:
         empty = path.is_file() and path.stat().st_size < 65_536 and not path.read_bytes().strip()
     except OSError as error:
@@ -54,14 +56,14 @@ def records_of(path: Path) -> list[tuple[str, object]]:
 
 
 def from_records(records: list[tuple[str, object]], shown: str, name: str, limit: int = 0) -> Suite:
-    """Rows with their places ("line 3") as a suite."""
+    """Rows with their places ("line 3") as a suite, with at most `limit` items (0: all). Raises LabError."""
     header: RawRow = {}
     if records and isinstance(records[0][1], dict) and "suite" in records[0][1]:
         header, records = records[0][1], records[1:]
     kind = _header_kind(header, shown)
     metric = str(header.get("metric") or HEADLINE[kind])
     if metric not in METRICS:
-        raise LabError(f"{shown} asks for the metric {sanitize(metric)!r}; known: {', '.join(METRICS)}.")
+        raise LabError(f"{shown} has the metric {sanitize(metric)!r}; known: {', '.join(METRICS)}.")
     if not records:
         raise LabError(f"{shown} holds no items; a suite holds one item a line with {_SHAPE}.")
     items = _items(records, kind, shown)
@@ -72,16 +74,16 @@ def from_records(records: list[tuple[str, object]], shown: str, name: str, limit
         if language:
             warnings.append(
                 f"{shown} seems to be written in {language}: a model that was mostly trained on English may "
-                "score near chance on it, and then nothing can be said about what it kept."
+                "score near chance on it, and then retention cannot be measured."
             )
     keys = ("version", "title", "description", "licence")
     text = {key: sanitize(str(header.get(key) or "")) for key in keys}
-    own_name = file_name(str(header.get("suite") or name))
+    suite_name = file_name(str(header.get("suite") or name))
     held_back = header.get("held_back")
     return Suite(
-        name=own_name,
+        name=suite_name,
         version=text["version"] or "1",
-        title=text["title"] or own_name,
+        title=text["title"] or suite_name,
         description=text["description"],
         kind=kind,
         metric=metric,
@@ -96,18 +98,16 @@ def from_records(records: list[tuple[str, object]], shown: str, name: str, limit
 
 
 def file_name(name: str) -> str:
-    """A suite's name as it is shown and as results are filed under it: it must not lead to another folder."""
+    """A suite's name without characters of a path: results are stored under it."""
     return re.sub(r"[^\w@.-]+", "_", name).strip("._")[:64] or "suite"
 
 
 def _header_kind(header: RawRow, shown: str) -> SuiteKind:
-    asked = header.get("kind", "choice")
+    requested = header.get("kind", "choice")
     for kind in KINDS:
-        if kind == asked:
+        if kind == requested:
             return kind
-    raise LabError(
-        f"{shown} says that it is of the kind {sanitize(str(asked))!r}; known: {', '.join(KINDS)}."
-    )
+    raise LabError(f"{shown} has the kind {sanitize(str(requested))!r}; known: {', '.join(KINDS)}.")
 
 
 def _items(records: list[tuple[str, object]], kind: SuiteKind, shown: str) -> list[Item]:
@@ -125,13 +125,11 @@ def _items(records: list[tuple[str, object]], kind: SuiteKind, shown: str) -> li
         same = (item.context, item.question, tuple(sorted(item.continuations)))
         if same in seen:
             raise LabError(
-                f"{shown}, {place}: the same item stands on {seen[same]} already; an item counted twice "
-                "makes the intervals too narrow, so remove one."
+                f"{shown}, {place}: the same item is on {seen[same]} already; an item counted twice makes "
+                "the intervals too narrow, so remove one."
             )
         if item.id in ids:
-            raise LabError(
-                f"{shown}, {place}: its id {sanitize(item.id)!r} stands on {ids[item.id]} already."
-            )
+            raise LabError(f"{shown}, {place}: its id {sanitize(item.id)!r} is on {ids[item.id]} already.")
         seen[same] = ids[item.id] = place
         items.append(item)
     return items
@@ -141,7 +139,7 @@ def _items(records: list[tuple[str, object]], kind: SuiteKind, shown: str) -> li
 
 
 def plain(question: str) -> str:
-    """How a question is asked where the tokenizer has no chat template."""
+    """The prompt of a question where the tokenizer has no chat template."""
     return f"Question: {question}\nAnswer:"
 
 
@@ -158,10 +156,10 @@ def _text(row: RawRow, key: str) -> str:
 
 
 def _id(row: RawRow, *content: str) -> str:
-    """The row's own id, else one made of its content: the order of the lines then does not matter."""
-    own = row.get("id")
-    if isinstance(own, str | int) and not isinstance(own, bool) and str(own).strip():
-        return str(own).strip()
+    """The row's own id, else a hash of its content, which does not depend on the order of the lines."""
+    value = row.get("id")
+    if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+        return str(value).strip()
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
 
 
@@ -193,7 +191,7 @@ def _choice(row: RawRow) -> Item:
 
 
 def choices_of(row: RawRow) -> tuple[str, ...]:
-    """The choices of a row: a list, or spread over the columns choice0, choice1, …"""
+    """The choices of a row: a list, or the columns choice0, choice1, … Raises BadItem."""
     value = row.get("choices")
     if value is None:
         value = [row[f"choice{n}"] for n in range(MAX_CHOICES) if row.get(f"choice{n}") is not None]
@@ -214,15 +212,17 @@ def choices_of(row: RawRow) -> tuple[str, ...]:
         raise BadItem(f"there are {len(choices)} choices; at most {MAX_CHOICES} are scored")
     if len(set(choices)) < len(choices):
         twice = next(choice for choice in choices if choices.count(choice) > 1)
-        raise BadItem(f"the choice {twice[:40]!r} stands twice")
+        raise BadItem(f"the choice {twice[:40]!r} occurs twice")
     return choices
 
 
 def answer_of(row: RawRow, choices: tuple[str, ...]) -> int:
-    """The index of the right choice: given as a number from 0, as a letter, or as the text itself."""
+    """The index of the right choice, which is given as a number from 0, as a letter, or as the text itself.
+
+    Raises BadItem, also where a number or a letter is both a choice and an index."""
     value = row.get("answer")
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise BadItem("there is no answer, so nothing can be right or wrong")
+        raise BadItem("there is no answer")
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise BadItem(f"answer is {type(value).__name__}, not a number, a letter or the text of a choice")
     letters = [chr(ord("A") + n) for n in range(len(choices))]
@@ -280,7 +280,7 @@ def _generate(row: RawRow) -> Item:
     prompt = _text(row, "prompt")
     checks = row.get("checks")
     if not isinstance(checks, list) or not checks:
-        raise BadItem("there are no checks, so no answer could be judged")
+        raise BadItem("there are no checks")
     for check in checks:
         if trouble := problem_of(check):
             raise BadItem(trouble)
@@ -303,8 +303,10 @@ def _document(row: RawRow) -> Item:
     return document(_text(row, "text"), _id(row, _text(row, "text")), _category(row))
 
 
-def document(text: str, identity: str, category: str = "", original: str | None = None) -> Item:
-    """A text for perplexity; words and bytes are those of `original` where `text` was cleaned."""
+def document(
+    text: str, identity: str, category: str = "", *, title: str = "", original: str | None = None
+) -> Item:
+    """A text for perplexity; `meta` has words and bytes of `original` where `text` was cleaned."""
     original = text if original is None else original
     return Item(
         id=identity,
@@ -312,11 +314,12 @@ def document(text: str, identity: str, category: str = "", original: str | None 
         continuations=(text,),
         answers=(),
         category=category,
-        question=text[:200],
+        question=(title or text)[:200],
         meta={"words": count_words(original), "bytes": len(original.encode("utf-8", "replace"))},
     )
 
 
 def count_words(text: str) -> int:
-    """As lm-evaluation-harness counts them: the pieces between stretches of white space, empty ones too."""
+    """The number of words as lm-evaluation-harness counts them: the pieces between runs of white space, empty
+    ones included."""
     return len(re.split(r"\s+", text))

@@ -1,6 +1,6 @@
 """A guess at the language of a suite, from its script and from frequent small words.
 
-It decides only about a warning, so a few words of the commonest languages are enough.
+It is used only for a warning, so a few words of the most common languages are enough.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _SCRIPTS = (
     ("KATAKANA", "Japanese"), ("HANGUL", "Korean"), ("THAI", "Thai"), ("BENGALI", "Bengali"),
     ("TAMIL", "Tamil"),
 )  # fmt: skip
-_LOOKED_AT_CHARACTERS = 20_000
+_SAMPLE_CHARACTERS = 20_000
 _FEWEST_SMALL_WORDS = 12  # fewer prove nothing
 
 
 def other_language(texts: Sequence[str]) -> str | None:
-    """The language the texts seem to be in, or None for English and where nothing can be said."""
-    sample = " ".join(texts)[:_LOOKED_AT_CHARACTERS].casefold()
+    """The probable language of the texts; None for English and where it cannot be determined."""
+    sample = " ".join(texts)[:_SAMPLE_CHARACTERS].casefold()
     letters = [char for char in sample if char.isalpha()]
     if not letters:
         return None

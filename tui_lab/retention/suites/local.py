@@ -21,7 +21,7 @@ from tui_lab.data import hub
 from tui_lab.data.files import EXTENSIONS, FileRecord
 from tui_lab.data.rows import RawRow
 from tui_lab.retention.suites.custom import BadItem, records_of
-from tui_lab.retention.suites.records import Item, SourceFacts
+from tui_lab.retention.suites.records import BenchmarkSource, Item
 from tui_lab.retention.suites.standard import BUILDERS, mmlu, pages_of
 
 MMLU_COLUMNS = ("question", "choice0", "choice1", "choice2", "choice3", "answer")
@@ -33,7 +33,8 @@ _MOST_FILES = 5_000  # a folder with more is no benchmark but a mistake
 
 
 def items_of(task: str, records: list[FileRecord], shown: str, examples: Examples) -> list[Item]:
-    """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question."""
+    """The rows of a benchmark as items, with `examples` (of MMLU, by subject) before each question. Raises
+    LabError for a row that is no item."""
     items: list[Item] = []
     taken: set[str] = set()
     counts: dict[str, int] = defaultdict(int)
@@ -59,30 +60,33 @@ def items_of(task: str, records: list[FileRecord], shown: str, examples: Example
 def _identity(task: str, row: RawRow, subject: str, number: int) -> str:
     """The data set's own number of a row where it has one, so that a part of the set keeps its ids."""
     for key in ("id", "ind", "idx", "pairID", "index"):
-        own = row.get(key)
+        value = row.get(key)
         if (
-            isinstance(own, str | int)
-            and not isinstance(own, bool)
-            and re.fullmatch(r"[\w.#-]{1,80}", str(own))
+            isinstance(value, str | int)
+            and not isinstance(value, bool)
+            and re.fullmatch(r"[\w.#-]{1,80}", str(value))
         ):
-            return f"{task}-{own}"
+            return f"{task}-{value}"
     return f"{subject or task}-{number}"
 
 
 # --- local files ------------------------------------------------------------------------------------
 
 
-def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
-    """(rows, examples by subject) of a benchmark from a file or folder."""
+def read_local(
+    task: str, path: Path, benchmark: BenchmarkSource, shots: int
+) -> tuple[list[FileRecord], Examples]:
+    """(rows, examples by subject) of a benchmark from a file or folder, with `shots` examples a subject.
+    Raises LabError."""
     if not path.exists():
         raise LabError(f"There is no file or folder {path} to read {task} from.")
     if path.is_dir() and (path / "dataset_dict.json").is_file():
-        return _saved(task, path, facts, shots)
+        return _saved(task, path, benchmark, shots)
     if path.is_dir():
-        files = _files(path, task, facts, tuple(facts["splits"]))
+        files = _files(path, task, benchmark, benchmark.splits)
         if not files:
             raise LabError(
-                f"The folder {path} holds no file that looks like the split {facts['splits'][0]} of {task}; "
+                f"The folder {path} holds no file that looks like the split {benchmark.splits[0]} of {task}; "
                 f"name the file itself ({task}:FILE)."
             )
     else:
@@ -90,13 +94,13 @@ def read_local(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[l
     rows = [record for file in files for record in _rows(task, file, many=len(files) > 1)]
     examples: Examples = {}
     if shots:
-        found = _example_files(path, files, task, facts)
+        found = _example_files(path, files, task, benchmark)
         examples = _by_subject([row for file in found for _, row in _rows(task, file, many=True)], shots)
         _check_examples(task, str(path), rows, examples, shots)
     return rows, examples
 
 
-def _files(folder: Path, task: str, facts: SourceFacts, splits: tuple[str, ...]) -> list[Path]:
+def _files(folder: Path, task: str, benchmark: BenchmarkSource, splits: tuple[str, ...]) -> list[Path]:
     """The data files of the best split that a folder has, of the right configuration where it has several."""
     found: list[Path] = []
     for path in folder.rglob("*"):
@@ -107,7 +111,7 @@ def _files(folder: Path, task: str, facts: SourceFacts, splits: tuple[str, ...])
                 f"The folder {folder} holds more than {_MOST_FILES:,} files; name the file of {task}."
             )
     found.sort()
-    config = str(facts.get("config") or "").lower()
+    config = str(benchmark.config or "").lower()
     of_config = [path for path in found if _belongs(path.relative_to(folder), config)] if config else []
     found = of_config or found
     for split in splits:
@@ -136,7 +140,7 @@ def _rows(task: str, path: Path, many: bool) -> list[FileRecord]:
     elif suffix == ".tsv":
         records = _tsv(task, path)
     elif task == "wikitext" and suffix in ("", ".txt", ".text", ".raw", ".tokens"):
-        records = [(f"page {n}", {"page": page}) for n, page in enumerate(pages_of(_whole_text(path)), 1)]
+        records = [(f"page {n}", {"page": page}) for n, page in enumerate(pages_of(_read_text(path)), 1)]
     else:
         records = records_of(path)
         if (
@@ -159,7 +163,7 @@ def _blank(row: object) -> bool:
     return isinstance(row, dict) and isinstance(row.get("text"), str) and not row["text"].strip()
 
 
-def _whole_text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         blob = path.read_bytes()
     except OSError as error:
@@ -182,7 +186,7 @@ def _cells(path: Path, text: str, **shape: Any) -> list[list[str]]:
 
 def _mmlu_table(path: Path) -> list[FileRecord]:
     """The authors' CSV (no header: question, four choices, letter) or one with a header."""
-    table = _cells(path, _whole_text(path))
+    table = _cells(path, _read_text(path))
     header = [cell.strip().lower() for cell in table[0]] if table else []
     names = list(MMLU_COLUMNS)
     if "question" in header and "answer" in header:
@@ -201,7 +205,7 @@ def _mmlu_table(path: Path) -> list[FileRecord]:
 
 def _tsv(task: str, path: Path) -> list[FileRecord]:
     """GLUE's own files: cells parted by tabs, quotation marks mean nothing, CoLA without a header."""
-    table = _cells(path, _whole_text(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    table = _cells(path, _read_text(path), delimiter="\t", quoting=csv.QUOTE_NONE)
     if not table:
         return []
     headless = task == "cola" and len(table[0]) == len(COLA_COLUMNS) and table[0][1] in ("0", "1")
@@ -215,10 +219,10 @@ def _tsv(task: str, path: Path) -> list[FileRecord]:
 # --- examples (few-shot) ----------------------------------------------------------------------------
 
 
-def _example_files(path: Path, files: list[Path], task: str, facts: SourceFacts) -> list[Path]:
-    splits = tuple(facts.get("shots") or ())
+def _example_files(path: Path, files: list[Path], task: str, benchmark: BenchmarkSource) -> list[Path]:
+    splits = benchmark.shots
     if path.is_dir():
-        found = _files(path, task, facts, splits)
+        found = _files(path, task, benchmark, splits)
         return [] if found == files else found
     for split in splits:  # test/anatomy_test.csv → dev/anatomy_dev.csv, or beside it
         name = re.sub(r"(test|val|validation)(?=\.\w+$)", split, path.name)
@@ -251,17 +255,19 @@ def _check_examples(task: str, shown: str, rows: list[FileRecord], examples: Exa
 # --- datasets ---------------------------------------------------------------------------------------
 
 
-def _saved(task: str, path: Path, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
+def _saved(
+    task: str, path: Path, benchmark: BenchmarkSource, shots: int
+) -> tuple[list[FileRecord], Examples]:
     import datasets
 
     try:
         loaded: Any = datasets.load_from_disk(str(path))
-        split = next(name for name in facts["splits"] if name in loaded)
+        split = next(name for name in benchmark.splits if name in loaded)
         rows = _records(loaded[split], split)
-        split_shots = next((name for name in facts.get("shots") or () if name in loaded), None)
+        split_shots = next((name for name in benchmark.shots if name in loaded), None)
         examples = _by_subject([dict(row) for row in loaded[split_shots]], shots) if split_shots else {}
     except StopIteration:
-        raise LabError(f"The folder {path} has no split {facts['splits'][0]} of {task}.") from None
+        raise LabError(f"The folder {path} has no split {benchmark.splits[0]} of {task}.") from None
     except Exception as error:  # noqa: BLE001 - datasets raises whatever its readers and the hub do
         raise LabError(
             f"The folder {path} could not be read as a saved data set: {first_line(error)}."
@@ -275,19 +281,21 @@ def _records(rows: Iterable[RawRow], split: str) -> list[FileRecord]:
     return [(f"{split} row {number}", dict(row)) for number, row in enumerate(rows, 1)]
 
 
-def read_hub(task: str, facts: SourceFacts, shots: int) -> tuple[list[FileRecord], Examples]:
-    """(rows, examples by subject) of a benchmark from the hub or its local cache."""
+def read_hub(task: str, benchmark: BenchmarkSource, shots: int) -> tuple[list[FileRecord], Examples]:
+    """(rows, examples by subject) of a benchmark from the hub or its local cache. Raises LabError."""
     import datasets
 
     datasets.disable_progress_bars()
     within_reach = hub.reachable()
-    name, config = facts["hub"], facts.get("config")
+    name, config = benchmark.hub, benchmark.config
     try:
         with contextlib.nullcontext() if within_reach else hub.cache_only():
-            rows = _records(datasets.load_dataset(name, config, split=facts["splits"][0]), facts["splits"][0])
+            rows = _records(
+                datasets.load_dataset(name, config, split=benchmark.splits[0]), benchmark.splits[0]
+            )
             examples: Examples = {}
             if shots:
-                split = facts["shots"][0]
+                split = benchmark.shots[0]
                 examples = _by_subject(
                     [dict(r) for r in datasets.load_dataset(name, config, split=split)], shots
                 )

@@ -8,7 +8,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from tui_lab.data.rows import ChatMessage
 
@@ -19,14 +21,14 @@ METRICS = ("acc", "acc_norm", "mc2", "mcc", "f1", "perplexity", "pass", "pair_pr
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to score. Which fields count depends on the suite's kind:
+    """One item to score. The fields that are used depend on the suite's kind:
 
     - choice: `context` and every one of `continuations`; `answers` are the right ones.
     - pairs: the same with two continuations, the benign one first (`answers` is (0,)).
     - perplexity: `continuations[0]` is the whole document and `context` is ""; `meta["words"]` and
       `meta["bytes"]` are the sizes of the original document, by which its log-likelihood is divided.
     - generate: no continuations; the answer to `messages` (or `context`) of at most
-      `meta["max_new_tokens"]` tokens is judged by `checks.py`, which reads `meta["checks"]`.
+      `meta["max_new_tokens"]` tokens is scored by `checks.py`, which reads `meta["checks"]`.
 
     Asked as a chat, `messages` replace `context`, and each continuation loses its leading space: a turn
     begins with its first word.
@@ -110,7 +112,7 @@ def chance_of(items: Sequence[Item]) -> float:
 
 
 def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """At most `limit` items: always the same ones, with categories as equal as possible.
+    """At most `limit` items (0: all): always the same ones, with categories as equal as possible.
 
     Categories alternate, each in the order of the hashes of its item ids, so there is no seed and a larger
     limit only adds items. The order of the suite is unchanged."""
@@ -128,20 +130,23 @@ def subset(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
     return tuple(items[index] for index in chosen)
 
 
-class SourceFacts(TypedDict):
-    """The source of a standard suite, as ``standard.toml`` has it: ``hub`` and ``config`` name it on the hub;
-    ``splits``: the splits with answers, best first; ``shots``: the splits with examples."""
+class BenchmarkSource(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a standard suite comes from and how it is scored: one table of ``standard.toml``.
+
+    ``hub`` and ``config`` name the data set on the hub ("" where only local files will do). ``splits`` have
+    the answers, best first; ``shots`` have the rows of few-shot examples. ``version`` is that of the task in
+    lm-evaluation-harness; ``chance`` the accuracy of guessing, 0 to 1; ``items`` 0 where unknown."""
 
     title: str
     description: str
     hub: str
-    config: NotRequired[str]
-    splits: list[str]
-    shots: NotRequired[list[str]]
+    splits: tuple[str, ...]
     version: str
-    kind: NotRequired[SuiteKind]
     metric: str
-    chance: NotRequired[float]
-    items: NotRequired[int]
     licence: str
     source: str
+    config: str | None = None
+    shots: tuple[str, ...] = ()
+    kind: SuiteKind = "choice"
+    chance: float | None = None
+    items: int = 0

@@ -7,21 +7,22 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.records import from_plain
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.suites import custom, local
 from tui_lab.retention.suites import standard as suites_standard
 from tui_lab.retention.suites.records import (
+    BenchmarkSource,
     Item,
-    SourceFacts,
     Suite,
     SuiteInfo,
-    SuiteKind,
     chance_of,
     fingerprint,
     subset,
@@ -37,35 +38,21 @@ _NAMED = re.compile(r"^([a-z0-9_]+)(?:@(\d{1,2}))?(?::(.+))?$", re.DOTALL)
 
 def names() -> list[SuiteInfo]:
     """Every suite that has a name, the bundled ones first. Standard ones are not loaded for it."""
-    standard = [
-        SuiteInfo(
-            name=name,
-            version=facts["version"],
-            title=facts["title"],
-            description=facts["description"],
-            kind=facts.get("kind", "choice"),
-            metric=facts["metric"],
-            chance=facts.get("chance"),
-            licence=facts["licence"],
-            source=facts["source"],
-            bundled=False,
-            items=facts.get("items", 0),
-        )
-        for name, facts in standard_facts().items()
-    ]
+    standard = [_info(source, name=name, bundled=False) for name, source in standard_sources().items()]
     return [*_bundled_info(), *standard]
 
 
 def load(name_or_path: str, limit: int = 0) -> Suite:
     """A suite by name ("everyday", "hellaswag", "mmlu@5" with five examples), as NAME:PATH, or by the path of
-    local files or of one's own JSONL; with `limit` > 0 the same balanced part of it always."""
+    local files or of one's own JSONL. With `limit` > 0 at most so many items, always the same balanced part.
+    Raises LabError."""
     name = str(name_or_path).strip()
     if not name or "\0" in name:
         raise LabError(f"No suite was named; known: {', '.join(_all_names())}, or the path of a file.")
     if name in BUNDLED:
-        return _bundled(name, limit)
+        return _limited(_read_bundled(name), limit)
     found = _NAMED.match(name)
-    if found and found[1] in standard_facts():
+    if found and found[1] in standard_sources():
         return _standard(found[1], found[2], found[3], limit)
     path = Path(name).expanduser()
     try:
@@ -80,37 +67,35 @@ def load(name_or_path: str, limit: int = 0) -> Suite:
 
 
 def _all_names() -> list[str]:
-    return [*BUNDLED, *standard_facts()]
+    return [*BUNDLED, *standard_sources()]
 
 
 @cache
-def standard_facts() -> dict[str, SourceFacts]:
+def standard_sources() -> dict[str, BenchmarkSource]:
     """The sources of the standard suites by name, from ``suites/standard.toml``."""
-    found: dict[str, SourceFacts] = tomllib.loads(
-        (resources.files("tui_lab.retention") / "suites" / "standard.toml").read_text("utf-8")
-    )
-    return found
+    text = (resources.files("tui_lab.retention") / "suites" / "standard.toml").read_text("utf-8")
+    return from_plain(tomllib.loads(text), dict[str, BenchmarkSource], "standard.toml")
 
 
 # --- bundled ----------------------------------------------------------------------------------------
 
 
 @cache
-def _whole(name: str) -> Suite:
+def _read_bundled(name: str) -> Suite:
     with resources.as_file(resources.files("tui_lab.retention") / "suites" / f"{name}.jsonl") as path:
         return custom.read(path, shown=f"The bundled suite {name}")
 
 
-def _bundled(name: str, limit: int) -> Suite:
-    return _limited(_whole(name), limit)
-
-
 def _bundled_info() -> list[SuiteInfo]:
-    shared = ("name", "version", "title", "description", "kind", "metric", "chance", "licence", "source")
     return [
-        SuiteInfo(**{key: getattr(suite, key) for key in shared}, bundled=True, items=len(suite.items))
-        for suite in map(_whole, BUNDLED)
+        _info(suite, name=suite.name, bundled=True, items=len(suite.items))
+        for suite in map(_read_bundled, BUNDLED)
     ]
+
+
+def _info(suite: Suite | BenchmarkSource, **values: Any) -> SuiteInfo:
+    shared = {field.name: getattr(suite, field.name, None) for field in fields(SuiteInfo)}
+    return SuiteInfo(**{**shared, **values})
 
 
 def _limited(suite: Suite, limit: int) -> Suite:
@@ -123,39 +108,38 @@ def _limited(suite: Suite, limit: int) -> Suite:
 
 
 def _standard(name: str, requested_shots: str | None, path: str | None, limit: int) -> Suite:
-    facts = standard_facts()[name]
+    benchmark = standard_sources()[name]
     shots = int(requested_shots or 0)
-    if shots and "shots" not in facts:
+    if shots and not benchmark.shots:
         raise LabError(f"{name} takes no examples: remove @{shots}; only mmlu takes them.")
     if shots > MOST_SHOTS:
         raise LabError(f"{name} has {MOST_SHOTS} examples a subject, so @{shots} is too many.")
     if path:
-        source = Path(path).expanduser()
-        records, examples = local.read_local(name, source, facts, shots)
-        shown = str(source)
-    elif facts["hub"]:
-        records, examples = local.read_hub(name, facts, shots)
-        shown = f"{facts['hub']} on the hub"
+        local_path = Path(path).expanduser()
+        records, examples = local.read_local(name, local_path, benchmark, shots)
+        shown = str(local_path)
+    elif benchmark.hub:
+        records, examples = local.read_hub(name, benchmark, shots)
+        shown = f"{benchmark.hub} on the hub"
     else:
         raise LabError(f"{name} needs a file: {name}:PATH.")
     items = local.items_of(name, records, shown, examples)
     if not items:
         raise LabError(f"{shown} holds no items of {name}.")
-    kind: SuiteKind = facts.get("kind", "choice")
     chosen = subset(items, limit)
-    computed = chance_of(chosen) if kind == "choice" else None
+    computed = chance_of(chosen) if benchmark.kind == "choice" else None
     return Suite(
         name=name + (f"@{shots}" if shots else ""),
-        version=facts["version"],
-        title=facts["title"] + (f", {shots}-shot" if shots else ""),
-        description=facts["description"],
-        kind=kind,
-        metric=facts["metric"],
+        version=benchmark.version,
+        title=benchmark.title + (f", {shots}-shot" if shots else ""),
+        description=benchmark.description,
+        kind=benchmark.kind,
+        metric=benchmark.metric,
         items=chosen,
-        chance=0.0 if facts["metric"] == "mcc" else computed,
-        licence=facts["licence"],
-        source=shown if path else facts["source"],
-        sha256=fingerprint(kind, facts["metric"], chosen),
+        chance=0.0 if benchmark.metric == "mcc" else computed,
+        licence=benchmark.licence,
+        source=shown if path else benchmark.source,
+        sha256=fingerprint(benchmark.kind, benchmark.metric, chosen),
     )
 
 
@@ -187,10 +171,5 @@ def _folder_name(path: Path) -> str | None:
     if any((path / "test").glob("*_test.csv")) or any(path.glob("*_test.csv")):
         return "mmlu"
     wanted = re.sub(r"[^a-z0-9]+", "_", path.name.lower())
-    by_name = {name: name for name in standard_facts()} | {
-        "ai2_arc_arc_easy": "arc_easy",
-        "wikitext2": "wikitext",
-    }
-    if wanted in by_name:
-        return by_name[wanted]
-    return None
+    by_name = {"ai2_arc_arc_easy": "arc_easy", "wikitext2": "wikitext"}
+    return wanted if wanted in standard_sources() else by_name.get(wanted)

@@ -1,7 +1,7 @@
 """The prompts of the standard benchmarks, exactly those of lm-evaluation-harness 0.4.13.
 
 A row of the data set, as the hub or the original authors have it, becomes a context and continuations. Each
-source is named beside its function. Pure functions of a row; `local.py` reads the rows.
+source is named in its function. Pure functions of a row, which raise BadItem; `local.py` reads the rows.
 
 https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tui_lab.data.rows import RawRow
-from tui_lab.retention.suites.custom import BadItem, count_words
+from tui_lab.retention.suites.custom import BadItem, document
 from tui_lab.retention.suites.records import Item
 
 LETTERS = ("A", "B", "C", "D")
@@ -74,7 +74,7 @@ def _item(
 
 
 def hellaswag_text(text: str) -> str:
-    """`hellaswag/utils.py`: marks of the WikiHow part are taken out."""
+    """`hellaswag/utils.py`: removes the markup of the WikiHow part."""
     text = text.strip()
     text = text.replace(" [title]", ". ")
     text = re.sub(r"\[.*?\]", "", text)
@@ -94,7 +94,7 @@ def hellaswag(row: RawRow, identity: str) -> Item:
 
 
 def mmlu_question(row: RawRow) -> tuple[str, int]:
-    """The question with its lettered choices, and which of them is right."""
+    """The question with its lettered choices, and the index of the right one. Raises BadItem."""
     choices = row.get("choices")
     if choices is None:
         choices = [row[key] for key in (f"choice{n}" for n in range(4)) if row.get(key) is not None]
@@ -236,7 +236,7 @@ def mnli(row: RawRow, identity: str) -> Item:
 
 
 def wikitext_detokenized(page: str) -> str:
-    """`wikitext/preprocess_wikitext.py`: the data set's spaces around marks are taken out."""
+    """`wikitext/preprocess_wikitext.py`: removes the data set's spaces around punctuation."""
     page = page.replace("s '", "s'")
     page = re.sub(r"/' [0-9]/", r"/'[0-9]/", page)  # sic: the harness's own pattern, which never matches
     for mark, plain in ((" @-@ ", "-"), (" @,@ ", ","), (" @.@ ", ".")):
@@ -255,7 +255,7 @@ def wikitext_detokenized(page: str) -> str:
 
 
 def pages_of(text: str) -> list[str]:
-    """WikiText's lines as pages, parted as the data set `wikitext_document_level` parts them."""
+    """The pages of WikiText's lines, split as in the data set `wikitext_document_level`."""
     pages: list[str] = []
     lines: list[str] = []
     for line in text.split("\n"):
@@ -284,14 +284,7 @@ def _document(identity: str, text: str, original: str) -> Item:
     if not text.strip():
         raise BadItem("the text is empty")
     title = next((line.strip(" =") for line in text.splitlines() if line.strip(" =")), "")
-    return Item(
-        id=identity,
-        context="",
-        continuations=(text,),
-        answers=(),
-        question=title[:200],
-        meta={"words": count_words(original), "bytes": len(original.encode("utf-8"))},
-    )
+    return document(text, identity, title=title, original=original)
 
 
 BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
@@ -303,7 +296,7 @@ BUILDERS: dict[str, Callable[[RawRow, str], Item]] = {
 
 
 def looks_like(row: object) -> str | None:
-    """The benchmark that a row belongs to by its columns, where they are of one benchmark alone."""
+    """The benchmark of a row by its columns; None where they are not those of one benchmark alone."""
     if isinstance(row, str):
         return "perplexity"
     if not isinstance(row, dict):

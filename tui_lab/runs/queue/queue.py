@@ -86,7 +86,7 @@ class QueueItem:
 
 def root(directory: Path | None = None) -> Path:
     """The folder of the queue for a folder of runs."""
-    return Path(os.path.abspath((directory or folder.runs_dir()).expanduser())) / FOLDER  # noqa: PTH100
+    return folder.runs_folder(directory) / FOLDER
 
 
 def _waiting(directory: Path | None) -> Path:
@@ -225,16 +225,9 @@ def add(
 
 def find(name: str, directory: Path | None = None) -> QueueItem:
     """An item by its run's id or an unambiguous part of it. Raises LabError."""
-    every = items(directory)
-    found = [item for item in every if item.run.id == name] or [
-        item for item in every if name and name in item.run.id
-    ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise LabError(f"queue: there is no run {name!r} in it; `tui-lab queue list` lists the runs")
-    some = ", ".join(item.run.id for item in found[:4])
-    raise LabError(f"queue: {name!r} could be any of {len(found)}: {some}; give more of the name")
+    every = {item.run.id: item for item in items(directory)}
+    none = "there is none of that name in the queue; `tui-lab queue list` lists the runs"
+    return every[folder.matching_id(name, list(every), "run", none)]
 
 
 def remove(names: Sequence[str], directory: Path | None = None) -> list[str]:

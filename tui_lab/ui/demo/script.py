@@ -125,14 +125,13 @@ CHAPTERS = (
         "Forgetting",
         (
             Beat(
-                "{naive_retention} of what the base knew above guessing is kept ({naive_low} to "
-                "{naive_high}, {naive_n} questions): {naive_verdict}.",
+                "Retention above guessing is {naive_retention} ({naive_low} to {naive_high}, {naive_n} "
+                "questions): {naive_verdict}.",
                 do=("action app.retention", "tab suites"),
                 until="naive measured",
                 waiting="Retention asks both models the same everyday questions. {naive_measuring}",
                 then=("show naive", "ahead keeper"),
-                replay="{naive_retention} of what the base knew is kept ({naive_low} to {naive_high}): "
-                "{naive_verdict}.",
+                replay="Retention is {naive_retention} ({naive_low} to {naive_high}): {naive_verdict}.",
             ),
             Beat(
                 "{naive_lost} questions were lost, {naive_gained} gained. Enter opens one, with the "
@@ -165,13 +164,13 @@ CHAPTERS = (
         (
             Beat(
                 "{keeper_verdict}: {keeper_retention} ({keeper_low} to {keeper_high}). It gained "
-                "{keeper_gain} and naive {naive_gain}; it kept {keeper_retention} and naive "
+                "{keeper_gain} and naive {naive_gain}; retention is {keeper_retention}, naive "
                 "{naive_retention}.",
                 do=("action app.retention", "show keeper", "tab suites"),
                 until="keeper measured",
                 waiting="The same questions once more. {keeper_measuring}",
                 then=("show keeper",),
-                replay="{keeper_verdict}: {keeper_retention} kept, naive {naive_retention}. It gained "
+                replay="{keeper_verdict}: retention {keeper_retention}, naive {naive_retention}. It gained "
                 "{keeper_gain}, naive {naive_gain}.",
             ),
             Beat(

@@ -19,6 +19,7 @@ from tui_lab.core.format import decimal
 from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice, advise
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
@@ -107,9 +108,9 @@ class RetentionPane(Pane):
         return frozenset() if self._strengths else frozenset({"save_strength"})
 
     @property
-    def _strengths(self) -> list[dict[str, Any]]:
+    def _strengths(self) -> list[StrengthPoint]:
         """The points of the sweep."""
-        return ((self.report.strength if self.report else None) or {}).get("points") or []
+        return self.report.strength.points if self.report else []
 
     @property
     def _not_measured(self) -> str:
@@ -209,7 +210,7 @@ class RetentionPane(Pane):
     def _advice(self) -> tuple[Advice, ...]:
         if self.report is None or not (self._has_weights or self._comparison):
             return ()  # the first advice would be to measure
-        return advise(retention_data.facts(self.report, self.suite))
+        return advise(retention_data.advice_input(self.report, self.suite))
 
     @property
     def _result(self) -> SuiteResult | None:
@@ -377,17 +378,16 @@ class RetentionPane(Pane):
             self._job = self._run_job("tui_lab.evaluation.strength_sweep", request, "sweeping the strength")
 
     def action_save_strength(self) -> None:
-        strength = (self.report.strength if self.report else None) or {}
         points = self._strengths
-        if not points:
+        if not self.report or not points:
             self.notice(f"No strength was tried yet. {empty.no_sweep(self.keymap)}", "warning")
             return
-        recommended = (strength.get("recommended") or {}).get("strength")
-        values = [float(point["strength"]) for point in points]
+        recommended = self.report.strength.recommended.strength
+        values = [point.strength for point in points]
         lines = [
             (
-                f"{point['strength']:g}" + (" ●" if point["strength"] == recommended else ""),
-                f"gain {decimal(point['acquisition'])}, retention {decimal(point['retention']['value'])}",
+                f"{point.strength:g}" + (" ●" if point.strength == recommended else ""),
+                f"gain {decimal(point.acquisition)}, retention {decimal(point.retention.value)}",
             )
             for point in points
         ]

@@ -107,7 +107,7 @@ class RunsPane(Pane):
     @property
     def idle_actions(self) -> frozenset[str]:
         """What has no use now: the line of keys does without it, and the key says why."""
-        idle = set() if self.index and self.index.queue_words else {"queue"}
+        idle = set() if self.index and self.index.queue_text else {"queue"}
         return frozenset(idle if self.every else idle | NEED_A_RUN)
 
     def compose_body(self) -> ComposeResult:
@@ -193,7 +193,7 @@ class RunsPane(Pane):
         self.call_back(self._take, list(every))
 
     def _take(self, every: list[RunSummary]) -> None:
-        about = self.index and (self.index.done, self.index.problem, self.index.queue_words)
+        about = self.index and (self.index.done, self.index.problem, self.index.queue_text)
         drawn = (every, about)
         if drawn != self._drawn:
             self.every, self._drawn = every, drawn
@@ -245,7 +245,7 @@ class RunsPane(Pane):
         self.table.show(shown, self.letters, empty)
         self._share_rows(len(shown))
         self.query_one(TableHead).show(self.sorted_by, self.descending)
-        queue_words = (self.index.problem or self.index.queue_words) if self.index else ""
+        queue_text = (self.index.problem or self.index.queue_text) if self.index else ""
         title = index.COLUMNS[self.sorted_by][0]
         top = runs_table.top_line(
             len(shown),
@@ -254,7 +254,7 @@ class RunsPane(Pane):
             len(self.marked),
             title,
             self.descending,
-            queue_words,
+            queue_text,
         )
         self.query_one("#top", Static).update(Content(top), layout=False)
         self._draw_detail()
@@ -310,7 +310,7 @@ class RunsPane(Pane):
         styled = [Content.styled(line, "bold $success" if marked else "") for line, marked in lines]
         if runs:
             words = (
-                f"{index.criterion_words(runs, self.criterion)}   ({self.keys('runs.criterion')} changes it)"
+                f"{index.criterion_text(runs, self.criterion)}   ({self.keys('runs.criterion')} changes it)"
             )
             styled = [Content.styled(f"{sanitize(name)}: {words}", "$text-muted"), *styled]
         self.query_one("#sweep Static", Static).update(Content("\n").join(styled))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_lab.core.format import decimal, interval
-from tui_lab.runs.event_parts import IntervalRecord
+from tui_lab.retention.statistics import Interval
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import VERDICTS
@@ -21,7 +21,7 @@ def verdict_look(verdict: str) -> tuple[str, str, str]:
     return glyph, word, ROLES.get(verdict, "")
 
 
-def _interval(metric: IntervalRecord) -> str:
+def _interval(metric: Interval) -> str:
     return interval(metric.value, metric.low, metric.high)
 
 

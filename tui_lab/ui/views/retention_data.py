@@ -9,26 +9,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from tui_lab.core.errors import LabError
-from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.retention import results
-from tui_lab.retention.advice import AdviceFacts
+from tui_lab.retention.advice import AdviceInput
 from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_state import run_time
-
-FOLDER = "retention"
-STRENGTH = "strength.json"
-#: Files of the folder that hold no suite's result.
-OTHERS = {"acquisition.json", "probe_base.json"}
 
 SuiteFigure = Mapping[str, float]  # value, low, high
 
@@ -41,7 +33,7 @@ class RetentionReport:
     recipe: Recipe | None
     state: RunState
     results: dict[str, SuiteResult] = field(default_factory=dict)  # by suite
-    strength: dict[str, Any] | None = None
+    strength: StrengthCurve = field(default_factory=StrengthCurve)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -82,29 +74,8 @@ def read(run: Run, state: RunState | None = None) -> RetentionReport:
         while watcher.poll(max_records=50_000, max_s=2.0):
             pass
         state = watcher.state
-    report = RetentionReport(run, recipe, state, problems=problems)
-    for path in sorted((run.path / FOLDER).glob("*.json")):
-        if path.name in OTHERS:
-            continue
-        try:
-            if path.name == STRENGTH:
-                report.strength = _object(path)
-            else:
-                value = results.read(path)
-                report.results[value.suite] = value
-        except LabError as error:
-            problems.append(str(error))
-    return report
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path.name} cannot be read: {sanitize(str(error))}; measure again") from None
-    if not isinstance(value, dict):
-        raise LabError(f"{path.name} holds no strength sweep; measure again")
-    return value
+    stored = read_results(run.path)
+    return RetentionReport(run, recipe, state, stored.suites, stored.strength, [*problems, *stored.problems])
 
 
 def figure(comparison: SuiteComparison | None) -> SuiteFigure | None:
@@ -112,17 +83,16 @@ def figure(comparison: SuiteComparison | None) -> SuiteFigure | None:
     return asdict(comparison.headline) if comparison else None
 
 
-def facts(report: RetentionReport, suite: str) -> AdviceFacts:
-    """What the advice is made from."""
+def advice_input(report: RetentionReport, suite: str) -> AdviceInput:
+    """The input of the advice."""
     result = report.results.get(suite)
     comparison = result.comparison if result else None
     lost = {name: each.b for name, each in result.categories.items()} if result else {}
     worst = max(lost, key=lambda name: lost[name], default="")
     start, end = report.acquisition
     loss, validation = report.state.loss.last, report.state.validation.last
-    strength = report.strength or {}
     recipe = report.recipe
-    return AdviceFacts(
+    return AdviceInput(
         verdict=comparison.verdict if comparison else "",
         method=recipe.method if recipe else "lora",
         learning_rate=recipe.learning_rate if recipe else 0.0,
@@ -130,9 +100,9 @@ def facts(report: RetentionReport, suite: str) -> AdviceFacts:
         kl_weight=recipe.kl_weight if recipe else 0.0,
         gained=end - start if math.isfinite(end - start) else None,
         losses=(loss, validation) if math.isfinite(validation - loss) else None,
-        strength_tried=report.strength is not None,
+        strength_tried=bool(report.strength.points),
         strength_refused=_strength_refused(report),
-        strength=(strength.get("recommended") or {}).get("strength"),
+        strength=report.strength.recommended.strength,
         worst_category=worst,
         worst_lost=lost.get(worst, 0),
     )

@@ -4,8 +4,8 @@ as points of retention over gain. Pure functions."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from tui_lab.retention.stored import StrengthCurve
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.retention_data import RetentionReport, RunPoint, front
 from tui_lab.ui.views.run_plots import bars
@@ -34,19 +34,18 @@ def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
     ]
 
 
-def strength_series(strength: dict[str, Any] | None) -> list[PlotSeries]:
+def strength_series(curve: StrengthCurve) -> list[PlotSeries]:
     """Score of the new task and retention at every adapter strength, and the share to keep."""
-    points = sorted((strength or {}).get("points") or (), key=lambda point: float(point["strength"]))
+    points = sorted(curve.points, key=lambda point: point.strength)
     if not points:
         return []
-    xs = [float(point["strength"]) for point in points]
-    retention = [point["retention"] for point in points]
-    keep = float((strength or {}).get("keep") or 0.95)
+    xs = [point.strength for point in points]
+    retention = [point.retention for point in points]
     return [
-        PlotSeries("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
-        PlotSeries("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
-        PlotSeries("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
-        PlotSeries("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
+        PlotSeries("new task", "tuned-model", xs, [point.acquisition for point in points], "thick"),
+        PlotSeries("retention", "retained", xs, [r.value for r in retention], "points"),
+        PlotSeries("its lower end", "undecided", xs, [r.low for r in retention]),
+        PlotSeries("to keep", "forgotten", [xs[0], xs[-1]], [curve.keep] * 2, "dashed"),
     ]
 
 

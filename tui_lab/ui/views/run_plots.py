@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from tui_lab.core.format import memory_name
-from tui_lab.runs.event_parts import IntervalRecord
-from tui_lab.runs.state import Curve, RunState, smooth
-from tui_lab.runs.telemetry import Track
+from tui_lab.retention.statistics import Interval
+from tui_lab.runs.curves import Curve, Track, smooth
+from tui_lab.runs.state import RunState
 from tui_lab.ui.views.plot_draw import LineStyle, PlotOptions, PlotSeries
 from tui_lab.ui.views.run import MEMORY_ROLES
 
@@ -74,7 +74,7 @@ def one_series(name: str, role: str, curve: Curve) -> list[PlotSeries]:
     return [PlotSeries(name, role, curve.steps, curve.values)] if curve.values else []
 
 
-def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[IntervalRecord]) -> PlotSeries:
+def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[Interval]) -> PlotSeries:
     """Confidence intervals as vertical lines with gaps between them."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one.high, one.low, math.nan)]
@@ -103,7 +103,7 @@ def kl_series(state: RunState) -> list[PlotSeries]:
     if not state.kl_probes:
         return []
     steps = [probe.step for probe in state.kl_probes]
-    general: list[IntervalRecord] = [probe.general for probe in state.kl_probes]
+    general: list[Interval] = [probe.general for probe in state.kl_probes]
     return [
         PlotSeries("general", "retained", steps, [one.value for one in general], "thick"),
         PlotSeries("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),

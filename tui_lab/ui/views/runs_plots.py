@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from string import ascii_uppercase
 
+from tui_lab.runs.curves import smooth
 from tui_lab.runs.overlay import RunCurves
-from tui_lab.runs.state import smooth
 from tui_lab.ui.views.plot_draw import PlotOptions, PlotSeries
 
 ROLES = tuple(f"run-{number}" for number in range(1, 7))

@@ -17,7 +17,7 @@ from tests.ui.sample_runs import comparison, make_run, result, save
 from tui_lab.cli import main, options
 from tui_lab.cli.recipe_args import prepare
 from tui_lab.recipes.recipe import Recipe, build
-from tui_lab.report import facts
+from tui_lab.report import content
 from tui_lab.report import write as report_files
 from tui_lab.report.blocks import Bullets, DetailsBlock, FigureBlock, Paragraph, Quote
 from tui_lab.report.charts import Table
@@ -83,17 +83,17 @@ def written(run: Run, steps: int = 30, end: str = "finished", forecast: bool = T
     return run
 
 
-def blocks(found: facts.ReportFacts, section: str) -> list[Any]:
+def blocks(found: content.ReportContent, section: str) -> list[Any]:
     return [block for part in document(found).sections if part.id == section for block in part.blocks]
 
 
-def cells(found: facts.ReportFacts, section: str) -> dict[str, list[str]]:
+def cells(found: content.ReportContent, section: str) -> dict[str, list[str]]:
     """Rows of all tables of a section by their first cell."""
     tables = [block for block in blocks(found, section) if isinstance(block, Table)]
     return {row[0]: list(row[1:]) for table in tables for row in table.rows}
 
 
-def text_of(found: facts.ReportFacts, section: str) -> str:
+def text_of(found: content.ReportContent, section: str) -> str:
     texts: list[str] = []
     for block in blocks(found, section):
         if isinstance(block, Paragraph | Quote):
@@ -114,11 +114,11 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
             for at in (0.0, 0.5, 1.0)
         ],
     })  # fmt: skip
-    found = facts.read(run)
+    found = content.read(run)
     state = Watcher(run).read_all()
     stored = results.read(run.path / "retention" / "everyday.json")
     kept = asdict(stored.comparison.headline)
-    in_json: Any = facts.as_json(found)["results"]
+    in_json: Any = content.as_json(found)["results"]
     assert in_json["everyday"]["comparison"] == msgspec.to_builtins(stored.comparison)
     assert "items" not in in_json["everyday"]
     row = cells(found, "retention")["everyday"]
@@ -138,7 +138,7 @@ def test_figures_are_those_of_the_log_and_the_result_files() -> None:
 
 def test_memory_is_compared_with_the_forecast() -> None:
     run = written(create(Recipe(preset="minute"), name="m"))
-    found = facts.read(run)
+    found = content.read(run)
     assert found.memory.measured == 600 * MIB and found.memory.inside is True
     assert found.memory.difference == pytest.approx(0.2)
     text = text_of(found, "memory")
@@ -151,13 +151,13 @@ def test_memory_is_compared_with_the_forecast() -> None:
     assert list(lines["resident memory"].ys) == found.log.memory["resident"].values
     assert list(lines["training"].ys) == found.log.loss.values
     assert list(lines["validation"].ys) == [8.5, 0.75]
-    none = facts.read(written(create(Recipe(), name="n"), forecast=False))
+    none = content.read(written(create(Recipe(), name="n"), forecast=False))
     assert none.memory.difference is None and "not known" in text_of(none, "memory")
     assert "Memory against a forecast" in text_of(none, "unknown")
 
 
 def test_losses_answers_flags_recipe_data_and_costs() -> None:
-    found = facts.read(written(create(Recipe(preset="minute"), name="r")))
+    found = content.read(written(create(Recipe(preset="minute"), name="r")))
     table = cells(found, "result")
     assert table["training loss"] == ["8 → 0.2667"] and table["validation loss"] == ["8.5 → 0.75"]
     assert table["task's score (exact)"] == ["0.100 → 0.900"] and table["steps"] == ["30 of 30"]
@@ -174,7 +174,7 @@ def test_losses_answers_flags_recipe_data_and_costs() -> None:
     costs = cells(found, "costs")
     assert costs["time of all attempts"] == ["1:01"] and costs["operations per token"] == ["24 MFLOP"]
     assert "not known" in costs["energy"][0] and "not known" in costs["money"][0]
-    assert "secret-host" not in json.dumps(facts.as_json(found))
+    assert "secret-host" not in json.dumps(content.as_json(found))
 
 
 def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +186,10 @@ def test_money_and_energy_with_their_formula(monkeypatch: pytest.MonkeyPatch) ->
     events.write(TelemetryEvent(step=1, gpus=[gpu], process={}, energy_j=3.6e6, seconds=1000.0))
     events.write(EndEvent(state="finished", step=1, energy_j=3.6e6))
     events.close()
-    found = cells(facts.read(run), "costs")
+    found = cells(content.read(run), "costs")
     assert found["energy"] == ["1 kWh"] and found["money"] == ["$1.00 = hours × $3.60 per hour"]
     assert found["CO₂"][0].startswith("445 g CO₂ = energy × 445 g per kWh (world average 2024")
-    assert cells(facts.read(run), "memory")["GPU 0, a GPU, by all processes"] == ["9 MiB"]
+    assert cells(content.read(run), "memory")["GPU 0, a GPU, by all processes"] == ["9 MiB"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_every_state_has_its_sentence(end: str, locked: bool, says: str) -> None
     run = written(create(Recipe(), name="s"), end=end)
     run.log_path.write_text("a last \x1b[31mword\n")
     lock = RunLock.take(run) if locked else None
-    found = facts.read(run)
+    found = content.read(run)
     if lock:
         lock.release()
     assert says in text_of(found, "result")
@@ -226,9 +226,9 @@ def test_damaged_files_are_named_and_the_rest_is_reported() -> None:
         log.write(
             b'{"kind":"score","when":"end"}\n\xff\xfe\n{"kind":"choice","field":[1],"reason":{"a":1}}\n{"half'
         )
-    found = facts.read(run)
+    found = content.read(run)
     written_json = text_of(found, "result")
-    for name in ("recipe.toml", "everyday.json", "strength.json"):
+    for name in ("recipe.toml", "everyday.json", "strength.json", "events.jsonl, line "):
         assert name in written_json
     assert (
         found.recipe is None and found.command == "" and "no command can be given" in text_of(found, "repeat")
@@ -236,7 +236,7 @@ def test_damaged_files_are_named_and_the_rest_is_reported() -> None:
     assert cells(found, "result")["training loss"] == ["8 → 0.2667"]
     empty = create(Recipe(), name="empty")
     for folder in (empty, Run(empty.path / "nothing")):
-        nothing = facts.read(folder)
+        nothing = content.read(folder)
         assert nothing.status == "created" and "No step was recorded" in text_of(nothing, "curves")
         assert math.isnan(nothing.log.loss.last)
 
@@ -249,7 +249,7 @@ def test_invalid_results_are_named_with_their_field() -> None:
     save(run.path / "retention" / "everyday.json", wild)
     save(run.path / "retention" / "strength.json", {"points": [{"strength": "x"}, 5]})
     save(run.path / "retention" / "acquisition.json", {"items": [1, {"base": 2}], "metrics": {"exact": 3}})
-    found = facts.read(run)
+    found = content.read(run)
     assert [section.id for section in document(found).sections if not section.blocks] == []
     for name in ("comparison.retention must be an object", "strength.json: points", "acquisition.json: "):
         assert name in text_of(found, "result")
@@ -263,7 +263,7 @@ def test_the_command_makes_the_same_recipe() -> None:
     })  # fmt: skip
     for preset in ("minute", "no-such-preset"):
         named = recipe.model_copy(update={"preset": preset})
-        _, changed, command = facts.repeat(named)
+        _, changed, command = content.repeat(named)
         assert {"seed", "learning_rate", "lora_r"} <= changed.keys()
         args = main.parser().parse_args(shlex.split(command)[1:])
         assert prepare(args)[0] == recipe
@@ -310,7 +310,7 @@ def test_a_run_writes_no_report_for_a_long_log(monkeypatch: pytest.MonkeyPatch) 
     assert not (run.path / "report.md").exists()
 
 
-def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
+def test_changes_of_the_recipe_are_part_of_the_course() -> None:
     run = written(create(Recipe(preset="minute"), name="c"), end="")
     events = EventWriter(run.events_path)
     events.write(CommandEvent(id="a", name="checkpoint", outcome="saved at step 30"))
@@ -325,7 +325,7 @@ def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
     events.write(RecipeChangedEvent(changes=[change]))
     events.write(EndEvent(state="finished", step=40))
     events.close()
-    found = facts.read(run)
+    found = content.read(run)
     written_json = [row["what"] for row in cells_of(found, "Course of the run")]
     assert written_json == [
         "checkpoint: saved at step 30",
@@ -338,7 +338,7 @@ def test_the_course_of_a_run_whose_recipe_was_changed() -> None:
 
 def test_json_keeps_its_keys() -> None:
     """Those of version 1; programs read them."""
-    found = facts.as_json(facts.read(written(create(Recipe(preset="minute"), name="j"))))
+    found = content.as_json(content.read(written(create(Recipe(preset="minute"), name="j"))))
     assert set(found) == {
         "v", "run", "folder", "state", "message", "started_at", "updated_at", "last_words", "written_at",
         "written_by", "recipe", "changed", "base_preset", "command", "choices", "warnings", "data", "model",
@@ -354,7 +354,7 @@ def test_json_keeps_its_keys() -> None:
     assert as_dict["samples"][0]["after"]["text"] == "Arr!" and as_dict["choices"][0]["field"] == "optim"
 
 
-def cells_of(found: facts.ReportFacts, caption: str) -> list[dict[str, str]]:
+def cells_of(found: content.ReportContent, caption: str) -> list[dict[str, str]]:
     """The rows of one table, without their first cells."""
     tables = [block for block in blocks(found, "result") if isinstance(block, Table)]
     table = next(table for table in tables if table.caption == caption)

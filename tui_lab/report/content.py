@@ -1,7 +1,6 @@
-"""The facts of a report as one typed record, without any formatting. They are read from the run's folder
+"""The content of a report as one typed record, without any formatting. It is read from the run's folder
 alone (recipe, event log, results of retention), whatever state the run is in: a run in progress, a crashed
-one, or one with damaged files is reported as such. :mod:`tui_lab.report.document` turns the facts into
-text."""
+one, or one with damaged files is reported as such. :mod:`tui_lab.report.document` turns it into text."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
 
 import msgspec
 
@@ -19,14 +19,8 @@ from tui_lab.core.format import finite
 from tui_lab.forecast import cost
 from tui_lab.recipes.presets import DEFAULT_PRESET, make_recipe
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.report.measured import (
-    ACQUISITION,
-    STRENGTH,
-    AnswerItem,
-    MeasuredResults,
-    read_results,
-)
 from tui_lab.retention.results import SuiteResult
+from tui_lab.retention.stored import HeldOutItem, StoredResults, read_results
 from tui_lab.runs import cost_so_far, wording
 from tui_lab.runs.event_parts import JsonValue, ScoredExample
 from tui_lab.runs.flags import Flag, flags
@@ -34,7 +28,6 @@ from tui_lab.runs.folder import Run
 from tui_lab.runs.schema import RunEvent, SampleEvent, kind_of
 from tui_lab.runs.state import ENDED, RunState, Watcher
 
-RETENTION_FOLDER = "retention"
 #: Memory labels of the run's own use, the nearest to its peak first.
 OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 #: The number of examples, answers and log lines that are shown.
@@ -44,7 +37,7 @@ COURSE = ("resumed", "recipe_changed", "command", "paused", "continued", "armed"
 
 
 @dataclass(frozen=True)
-class MemoryFacts:
+class MemorySummary:
     """Bytes. ``measured`` is the run's own peak, of the memory label ``label``; ``parts``, ``total``, ``low``
     and ``high`` are the forecast. None is unknown. ``device_peaks``: by GPU, of all processes."""
 
@@ -99,21 +92,21 @@ class ExamplePair:
 
 
 @dataclass(frozen=True)
-class ReportFacts:
+class ReportContent:
     """``status`` is one of :data:`tui_lab.runs.state.STATES`; ``changed`` are recipe fields that differ from
     the preset ``base_preset``; ``log`` is the state of the run by its event log."""
 
     run: str
     folder: str
     status: str
-    last_words: list[str]
+    log_tail: list[str]
     written_at: float  # seconds since 1970
     recipe: Recipe | None
     base_preset: str
     changed: dict[str, JsonValue]
     command: str
     threshold: float | None
-    measured: MeasuredResults
+    measured: StoredResults
     flags: list[Flag]
     spent: cost_so_far.CostSoFar
     prices: cost.Prices
@@ -165,23 +158,23 @@ class ReportFacts:
         return [ExamplePair(prompt, before.get(prompt), after.get(prompt)) for prompt in prompts]
 
     @property
-    def answers(self) -> list[AnswerItem]:
+    def answers(self) -> list[HeldOutItem]:
         """Answers of base and tuned model, measured after the run."""
         return self.measured.acquisition.items[:ANSWERS_SHOWN]
 
     @property
-    def memory(self) -> MemoryFacts:
+    def memory(self) -> MemorySummary:
         """Measured memory and its forecast."""
         return _memory(self.log)
 
 
-def read(run: Run, now: float | None = None) -> ReportFacts:
-    """The facts of a run as its folder is now. Never raises for what is damaged or missing in it."""
+def read(run: Run, now: float | None = None) -> ReportContent:
+    """The content of a run's report as its folder is now. Never raises for damaged or missing files."""
     watcher = Watcher(run)
     log, recipe, status = watcher.read_all(), watcher.recipe, watcher.status
     now = time.time() if now is None else now
-    measured = read_results(run.path / RETENTION_FOLDER)
-    problems = ([watcher.problem] if recipe is None else []) + measured.problems
+    measured = read_results(run.path)
+    problems = [text for text in (watcher.problem, watcher.damage) if text] + measured.problems
     try:
         prices = cost.prices()
     except LabError as error:
@@ -191,11 +184,11 @@ def read(run: Run, now: float | None = None) -> ReportFacts:
     threshold = finite(log.probe_plan.threshold) if log.probe_plan else None
     if threshold is None and recipe:
         threshold = recipe.retention_threshold
-    return ReportFacts(
+    return ReportContent(
         run=run.id,
         folder=str(run.path),
         status=status,
-        last_words=run.log_tail(LOG_LINES) if status in ("failed", "crashed") else [],
+        log_tail=run.log_tail(LOG_LINES) if status in ("failed", "crashed") else [],
         written_at=now,
         recipe=recipe,
         base_preset=preset,
@@ -215,7 +208,7 @@ def read(run: Run, now: float | None = None) -> ReportFacts:
 # parts
 
 
-def _memory(state: RunState) -> MemoryFacts:
+def _memory(state: RunState) -> MemorySummary:
     peaks = {label: peak for label, peak in state.peak_memory.items() if math.isfinite(peak)}
     for label, peak in state.end.peak_memory.items() if state.end else ():
         if math.isfinite(peak):  # the process measures more often than once per step
@@ -224,7 +217,7 @@ def _memory(state: RunState) -> MemoryFacts:
         peaks["resident"] = max(resident, peaks.get("resident", 0.0))
     label = next((label for label in OWN_PEAKS if label in peaks), "")
     forecast = state.forecast
-    return MemoryFacts(
+    return MemorySummary(
         parts={k: v for k, v in forecast.parts.items() if math.isfinite(v)} if forecast else {},
         total=finite(forecast.total) if forecast else None,
         low=finite(forecast.low) if forecast else None,
@@ -261,41 +254,41 @@ def repeat(recipe: Recipe) -> tuple[str, dict[str, JsonValue], str]:
             for key, value in recipe.model_dump().items()
             if value != standard[key] and key not in ("model", "data", "preset")
         }
-        words = ["tui-lab", "train", "--model", recipe.model, "--preset", preset, "--data", recipe.data]
-        words += ["--allow-large"] if recipe.allow_large else []
+        command = ["tui-lab", "train", "--model", recipe.model, "--preset", preset, "--data", recipe.data]
+        command += ["--allow-large"] if recipe.allow_large else []
         for key, value in changed.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            words += ["--set", f"{key}={text}"]
-        return preset, changed, shlex.join(words)
+            command += ["--set", f"{key}={text}"]
+        return preset, changed, shlex.join(command)
     return "", {}, ""
 
 
-def unknown(facts: ReportFacts) -> Iterator[str]:
+def unknown(report: ReportContent) -> Iterator[str]:
     """Sentences on what this report does not know, and why."""
-    recipe, memory, spent = facts.recipe, facts.memory, facts.spent
-    if facts.status not in ENDED:
+    recipe, memory, spent = report.recipe, report.memory, report.spent
+    if report.status not in ENDED:
         yield "How it ends: the run had not ended when this was written."
-    elif facts.status != "finished":
-        ended = {"stopped": "was stopped", "failed": "failed", "crashed": "crashed"}[facts.status]
+    elif report.status != "finished":
+        ended = {"stopped": "was stopped", "failed": "failed", "crashed": "crashed"}[report.status]
         yield f"What the whole plan would have given: the run {ended}."
     if not recipe:
         yield "The recipe: its file cannot be read, so the run cannot be repeated from this report."
     elif recipe.model != "pocket" and not recipe.revision:
         yield "The revision of the model: none was pinned, so the newest of that day was used."
-    if not (facts.log.started and facts.log.started.versions):
+    if not (report.log.started and report.log.started.versions):
         yield "Versions and device: the run ended before it recorded them."
     if memory.total is None:
         yield "Memory against a forecast: the log of this run has no forecast."
     elif memory.measured is None:
         yield "The peak of memory: it was not measured."
-    if len(facts.log.scores) < 2:
+    if len(report.log.scores) < 2:
         yield "What it learned of its task as a score: it was not scored both before and after."
-    if not facts.measured.suites:
+    if not report.measured.suites:
         yield (
             "Retention on whole suites: none was measured after the run (`tui-lab retention` measures it, "
-            f"then `tui-lab report {shlex.quote(facts.run)}` writes this report again)."
+            f"then `tui-lab report {shlex.quote(report.run)}` writes this report again)."
         )
-    if not facts.measured.strength.points:
+    if not report.measured.strength.points:
         yield "How strength trades gain against retention: no sweep was made."
     if spent.energy_j is None:
         yield "Energy and CO₂: they were not metered (no NVIDIA GPU, or its driver does not report them)."
@@ -311,26 +304,26 @@ def unknown(facts: ReportFacts) -> Iterator[str]:
 # for programs
 
 
-def as_json(facts: ReportFacts) -> dict[str, object]:
-    """The facts for ``--json``, without the curves, which are in the run's event log."""
-    log, started, measured, memory = facts.log, facts.log.started, facts.measured, facts.memory
-    train, validation, best = log.loss.values, log.validation.values, facts.best_validation
+def as_json(report: ReportContent) -> dict[str, object]:
+    """The content for ``--json``, without the curves, which are in the run's event log."""
+    log, started, measured, memory = report.log, report.log.started, report.measured, report.memory
+    train, validation, best = log.loss.values, log.validation.values, report.best_validation
     suites = measured.suites.items()
     return {
         "v": 1,
-        "run": facts.run,
-        "folder": facts.folder,
-        "state": facts.status,
-        "message": facts.message,
+        "run": report.run,
+        "folder": report.folder,
+        "state": report.status,
+        "message": report.message,
         "started_at": finite(log.started_at) or None,
         "updated_at": finite(log.updated_at) or None,
-        "last_words": facts.last_words,
-        "written_at": facts.written_at,
+        "last_words": report.log_tail,
+        "written_at": report.written_at,
         "written_by": __version__,
-        "recipe": facts.recipe.model_dump() if facts.recipe else {},
-        "changed": facts.changed,
-        "base_preset": facts.base_preset,
-        "command": facts.command,
+        "recipe": report.recipe.model_dump() if report.recipe else {},
+        "changed": report.changed,
+        "base_preset": report.base_preset,
+        "command": report.command,
         "choices": _json(log.choices),
         "warnings": log.warnings,
         **{
@@ -341,7 +334,7 @@ def as_json(facts: ReportFacts) -> dict[str, object]:
         "device": _json(started.device if started else None) or {},
         "threads": started.threads if started else None,
         "attempts": log.attempt,
-        "course": _json(facts.course),
+        "course": _json(report.course),
         "step": log.step,
         "total_steps": log.total_steps,
         "losses": {
@@ -353,40 +346,44 @@ def as_json(facts: ReportFacts) -> dict[str, object]:
             "validation_best_step": best and best[0],
         },
         "scores": [{k: v for k, v in _event_fields(one).items() if k != "examples"} for one in log.scores],
-        "samples": _json(facts.samples),
-        "examples": _json(facts.examples),
+        "samples": _json(report.samples),
+        "examples": _json(report.examples),
         "answers": [
-            {"prompt": one.prompt, "expected": one.expected, "base": one.base.text, "tuned": one.tuned.text}
-            for one in facts.answers
+            {
+                "prompt": one.prompt,
+                "expected": one.expected,
+                **dict(zip(("base", "tuned"), one.texts, strict=True)),
+            }
+            for one in report.answers
         ],
-        "acquisition": _without_items(measured.raw.get(ACQUISITION, {})),
-        "results": {suite: _without_items(msgspec.to_builtins(result)) for suite, result in suites},
+        "acquisition": _without_items(_json(measured.acquisition)) if measured.acquisition.rows else {},
+        "results": {suite: _without_items(_json(result)) for suite, result in suites},
         "flips": {
             suite: {"items": len(result.items), "lost": flips(result)[0], "gained": flips(result)[1]}
             for suite, result in suites
         },
         "item_probes": _json(log.item_probes),
         "kl_probes": _json(log.kl_probes),
-        "threshold": facts.threshold,
+        "threshold": report.threshold,
         "probe_reason": log.probe_plan.reason if log.probe_plan else "",
-        "strength": measured.raw.get(STRENGTH, {}),
+        "strength": _json(measured.strength) if measured.strength.points else {},
         "memory": {**asdict(memory), "difference": memory.difference, "inside": memory.inside},
-        "flags": _json(facts.flags),
+        "flags": _json(report.flags),
         "ladder": _json(log.ladder),
         "ladder_cost": log.ladder_cost.text if log.ladder_cost else "",
-        "spent": asdict(facts.spent),
-        "prices": asdict(facts.prices),
+        "spent": asdict(report.spent),
+        "prices": asdict(report.prices),
         "saved": _json(log.saved) or {},
-        "unknown": list(unknown(facts)),
-        "problems": facts.problems,
+        "unknown": list(unknown(report)),
+        "problems": report.problems,
     }
 
 
-def _without_items(result: dict[str, object]) -> dict[str, object]:
+def _without_items(result: Any) -> dict[str, object]:
     return {key: value for key, value in result.items() if key != "items"}
 
 
-def _json(value: object) -> object:
+def _json(value: object) -> Any:
     if isinstance(value, RunEvent):
         return _event_fields(value)
     if isinstance(value, list):
