@@ -1,5 +1,5 @@
 """From a key to its character on the screen, through a real pseudo-terminal at 200x60: in the prompt of
-Compare while nothing runs, while six lanes stream, and while a tuning runs beside them. Everything shares
+Playground while nothing runs, while six lanes stream, and while a run trains too. Everything shares
 this machine's cores; on a GPU machine lanes and run leave the cores to the lab."""
 
 from __future__ import annotations
@@ -82,14 +82,16 @@ def run() -> Iterator[Figure]:
             yield Figure("  against nothing running", median(six.taken_s) / median(still.taken_s), "times")
             lab.press(b"\x1b", 0.5)
             lab.press(b"x", 2.0)
-            tuning = start_run(lab, steps=3000)
+            training = start_run(lab, steps=3000)
             try:
                 lab.drain(20.0)  # until it takes steps
                 both = _streaming(lab)
-                if tuning.poll() is not None:
-                    raise RuntimeError(f"the run ended with {tuning.returncode} before the keys were pressed")
+                if training.poll() is not None:
+                    raise RuntimeError(
+                        f"the run ended with {training.returncode} before the keys were pressed"
+                    )
             finally:
-                end_runs(folder, tuning)
+                end_runs(folder, training)
             yield from _figures("six lanes and a run", both)
             yield Figure("  against nothing running", median(both.taken_s) / median(still.taken_s), "times")
         finally:

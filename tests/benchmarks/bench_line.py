@@ -1,5 +1,5 @@
 """What the lab sends over the line, in bytes a second through real pseudo-terminals: on each pane while
-nothing happens, while a run trains (Tune in view), while six lanes stream (Compare), and while both; at
+nothing happens, while a run trains (Train in view), while six lanes stream (Playground), and while both; at
 80x24 and 200x50, with and without ``--slow-link``; and the CPU of the lab's process while it idles. So that
 a busy machine changes nothing, stand-ins work at one rate: a run of four steps a second (steady_run; all
 labs look at the same one), and lanes of 40 tokens a second each (steady_playground). All else is real. Beside
@@ -121,8 +121,8 @@ def streaming(labs: Labs) -> Rates:
     return found
 
 
-def on_compare(labs: Labs) -> None:
-    """Compare in view, its playground process ready, answers as long as they may be."""
+def show_playground(labs: Labs) -> None:
+    """Playground in view, its process ready, answers of the greatest length."""
     go(labs, "playground", 0.0)
     for lab in labs.values():
         lab.until("ready")
@@ -142,17 +142,17 @@ def run() -> Iterator[Figure]:
                 if kind != PLAIN or size == SIZES[0]:
                     labs[size, kind] = Terminal(folder, *size, command=command, steady_playground=True)
         idlers = {key: lab for key, lab in labs.items() if key[1] != PLAIN}
-        tuning = None
+        training = None
         try:
             for lab in labs.values():
                 lab.until("starts the run")
             yield from idle(idlers, PANES, "")
-            on_compare(labs)
+            show_playground(labs)
             yield from idle(idlers, ["playground"], ", lanes in focus")
             press(labs, b"i", 0.2)
             yield from idle(idlers, ["playground"], ", prompt in focus")
             yield from figures("six lanes stream", streaming(labs), LANES_LIMIT_KIB_PER_S)
-            tuning = start_run(labs[SIZES[0], ""])
+            training = start_run(labs[SIZES[0], ""])
             for lab in labs.values():
                 lab.press(PANE_KEYS["train"], 0.0)
                 lab.until("to go")
@@ -163,12 +163,12 @@ def run() -> Iterator[Figure]:
             yield from figures("a run trains", found, RUN_LIMIT_KIB_PER_S)
             go(labs, "playground")
             yield from figures("six lanes and a run", streaming(labs), LANES_LIMIT_KIB_PER_S)
-            if tuning.poll() is not None:
-                raise RuntimeError(f"the run ended with {tuning.returncode} while it was looked at")
-            end_runs(folder, tuning)
+            if training.poll() is not None:
+                raise RuntimeError(f"the run ended with {training.returncode} during the measurement")
+            end_runs(folder, training)
             yield from idle(idlers, ["train"], " with a run that ended")
         finally:
-            if tuning is not None:
-                end_runs(folder, tuning)
+            if training is not None:
+                end_runs(folder, training)
             for lab in labs.values():
                 lab.close()

@@ -167,7 +167,7 @@ def set_tokens(lab: Terminal, new_tokens: int) -> None:
 
 
 def load_model(lab: Terminal, model: Path, new_tokens: int) -> None:
-    """Compare with ``model`` loaded and ``new_tokens`` a lane; the lanes have the focus, as after Escape."""
+    """Playground with ``model`` and ``new_tokens`` a lane; the lanes have the focus, as after Escape."""
     lab.press(ESCAPE, 0.5)
     lab.press(b"m", 0.0)
     lab.until("Precision")

@@ -56,7 +56,7 @@ def test_no_words_mean_an_end_from_outside(run: Run) -> None:
     state = RunState()
     state.apply(parse([{"kind": "phase", "name": "loading_model"}]))
     found = crash_reason.sentence(run, state)
-    assert "without a word" in found and "loading model" in found
+    assert "without an error message" in found and "loading model" in found
 
 
 def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
@@ -64,7 +64,7 @@ def test_an_earlier_attempts_words_are_not_this_ones(run: Run) -> None:
         f"{ATTEMPT_MARK}then\nRuntimeError: of the first attempt\n{ATTEMPT_MARK}now\nloading\n"
     )
     assert run.log_tail() == ["loading"]
-    assert "without a word" in crash_reason.sentence(run, RunState())
+    assert "without an error message" in crash_reason.sentence(run, RunState())
     run.log_path.write_text(f"{ATTEMPT_MARK}now\n")
     assert run.log_tail() == [] and run.was_started
     assert Watcher(run).status == "crashed"  # a process was started and is gone

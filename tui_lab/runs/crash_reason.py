@@ -33,8 +33,8 @@ def sentence(run: Run, state: RunState) -> str:
     if reason := cause(run.log_tail(LINES)):
         return f"it died{where}: {reason}"
     return (
-        f"it died{where} without a word: ended from outside (kill -9, the system out of memory, the machine "
-        "switched off)"
+        f"it died{where} without an error message: it was killed from outside (kill -9, out of memory, power "
+        "off)"
     )
 
 

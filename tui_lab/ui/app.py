@@ -168,7 +168,7 @@ class LabApp(TerminalApp):
         if self.first_pane == "setup":
             from tui_lab.ui.views import welcome
 
-            if text := welcome.words(keymap_of(self)):
+            if text := welcome.message(keymap_of(self)):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self.runs.start_announcing()
         self.collector.start()

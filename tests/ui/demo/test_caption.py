@@ -22,7 +22,7 @@ def line(said: Caption, width: int, ascii_only: bool = False) -> str:
 
 @settings(max_examples=60)
 @given(st.text(max_size=300), st.text(max_size=60), st.text(max_size=90), st.integers(58, 220))
-def test_it_never_is_wider_than_its_place(text: str, title: str, label: str, width: int) -> None:
+def test_the_caption_never_exceeds_its_width(text: str, title: str, label: str, width: int) -> None:
     lines = wrapped(text, width, rows(width))
     assert len(lines) == rows(width) and all(cell_len(each) <= width for each in lines)
     told = line(Caption(text, title, 3, 7, label, KEYS, BRIEF), width)

@@ -26,7 +26,7 @@ def still_screens(events: list[tuple[float, str, str]]) -> Iterator[str]:
             yield screen.text
 
 
-def test_the_committed_cast_is_well_formed_and_tells_the_story() -> None:
+def test_the_committed_cast_is_well_formed_and_complete() -> None:
     text = CAST.read_text(encoding="utf-8")
     assert len(text.encode()) < MOST_BYTES
     header, *events = map(json.loads, text.splitlines())

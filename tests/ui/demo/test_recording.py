@@ -17,7 +17,7 @@ from tui_lab.ui.demo import recording
 MOST_BYTES = 400 << 10
 
 
-def test_the_one_that_ships_is_whole_and_small(tmp_path: Path) -> None:
+def test_the_shipped_recording_is_complete_and_small(tmp_path: Path) -> None:
     assert recording.SHIPPED.stat().st_size < MOST_BYTES
     assert paths(recording.SHIPPED) == []
     found = recording.unpack(tmp_path)
@@ -43,7 +43,7 @@ def test_what_counts_as_a_path(text: str, there: bool) -> None:
     assert bool(PATH.search(text)) is there
 
 
-def test_it_packs_what_a_live_demo_kept_the_same_way_each_time(tmp_path: Path, runs_dir: Path) -> None:
+def test_packing_is_reproducible(tmp_path: Path, runs_dir: Path) -> None:
     (tmp_path / "kept").mkdir()
     kept = recorded_demo.make(tmp_path / "kept")
     recording.pack(kept, tmp_path / "one.zip")
@@ -59,7 +59,7 @@ def test_it_packs_what_a_live_demo_kept_the_same_way_each_time(tmp_path: Path, r
         recording.pack(kept, tmp_path / "three.zip")
 
 
-def test_one_that_is_missing_or_damaged_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_recording_raises_a_lab_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="is missing"):
         recording.unpack(tmp_path, tmp_path / "none.zip")
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no")
@@ -105,7 +105,7 @@ def test_only_the_files_of_a_recording_are_unpacked_and_only_small_ones(
         (recording.ANSWERS, "[" * 100_000),
     ],
 )
-def test_records_of_another_shape_are_a_sentence(tmp_path: Path, file: str, text: str) -> None:
+def test_records_of_another_shape_raise_a_lab_error(tmp_path: Path, file: str, text: str) -> None:
     kept = recorded_demo.make(tmp_path)
     (kept / file).write_text(text, encoding="utf-8")
     with pytest.raises(LabError, match="holds no recording of the demo"):

@@ -195,7 +195,7 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
         pane.table.go_to(gone.id)
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "cannot be taken back" in screen_text(app))
+        await until(lambda: "cannot be undone" in screen_text(app))
         await pilot.press("n")
         assert len(list_runs()) == 2
         await pilot.press("d", "y")
@@ -229,9 +229,7 @@ async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(
-            lambda: (
-                "Delete 2 runs" in screen_text(app) and "This cannot be taken back. 1 in" in screen_text(app)
-            )
+            lambda: "Delete 2 runs" in screen_text(app) and "This cannot be undone. 1 in" in screen_text(app)
         )
         await pilot.press("y")
         await until(lambda: list_runs() == [live])

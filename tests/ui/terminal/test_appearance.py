@@ -71,7 +71,7 @@ async def every_pane(app: LabApp, pilot: Pilot[None]) -> Iterator[str]:  # type:
     await pilot.press("escape")
 
 
-async def test_no_pane_sends_a_colour_or_other_letters_where_none_are_wanted(
+async def test_panes_send_no_colours_and_only_ascii_when_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
@@ -92,7 +92,7 @@ async def test_no_pane_sends_a_colour_or_other_letters_where_none_are_wanted(
 
 
 @pytest.mark.parametrize("pane", ["setup", "playground"])
-async def test_without_colours_the_focus_is_seen(pane: str) -> None:
+async def test_the_focus_is_visible_without_colours(pane: str) -> None:
     app = LabApp(settings=Settings(color=False, pane=pane))
     async with app.run_test(size=(120, 40)) as pilot:
         app.playground.client = PaperClient(lambda status: setattr(app, "playground_status", status))  # type: ignore[assignment]
@@ -122,7 +122,7 @@ def test_brightness_becomes_bold_faint_and_reverse() -> None:
     assert told("underline #c6c6c6") == (False, False, False, True)
 
 
-async def test_what_is_drawn_can_be_read() -> None:
+async def test_drawn_text_has_enough_contrast() -> None:
     """Pairs as they come to be on the screen: tinted grounds, faint and reverse texts, chosen rows."""
     run = make_run()
     events = EventWriter(run.events_path)
@@ -151,7 +151,7 @@ async def test_what_is_drawn_can_be_read() -> None:
     assert not bad
 
 
-async def test_a_passing_message_says_in_words_how_grave_it_is() -> None:
+async def test_a_message_names_its_severity() -> None:
     app = LabApp(settings=Settings(pane="runs"))
     async with app.run_test(size=(100, 40), notifications=True):
         await until(lambda: app.first_frame.drawn)
@@ -166,7 +166,7 @@ async def test_a_passing_message_says_in_words_how_grave_it_is() -> None:
     assert shown.count("Warning") == 1
 
 
-async def test_colours_that_are_asked_for_overrule_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_colour_option_overrides_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TUI_LAB_COLOR", "1")
     monkeypatch.setenv("COLORTERM", "truecolor")
@@ -240,7 +240,7 @@ async def chooser(app: LabApp, pilot: Pilot[None]) -> OptionList:
     return app.screen.query_one(OptionList)
 
 
-async def test_the_cursor_shows_a_theme_on_the_pane_and_escape_takes_it_back() -> None:
+async def test_the_cursor_previews_a_theme_and_escape_restores_it() -> None:
     app = LabApp(settings=Settings(theme="lab-dark", pane="runs"))
     async with app.run_test(size=(80, 24)) as pilot:
         options = await chooser(app, pilot)
@@ -261,7 +261,7 @@ async def test_the_cursor_shows_a_theme_on_the_pane_and_escape_takes_it_back() -
         assert not path().exists()
 
 
-async def test_enter_keeps_a_theme_and_writes_it_down() -> None:
+async def test_enter_saves_a_theme() -> None:
     app = LabApp(settings=Settings(theme="lab-dark", pane="runs"))
     async with app.run_test(size=(80, 24)) as pilot:
         await chooser(app, pilot)
@@ -319,7 +319,7 @@ async def test_an_unknown_theme_names_those_that_exist() -> None:
 # plots
 
 
-async def test_plots_are_as_f8_then_the_settings_then_the_theme_say() -> None:
+async def test_f8_overrides_settings_and_theme_for_plots() -> None:
     run = make_run()
     app = LabApp(settings=Settings(theme="lab-projector"), run_id=str(run.path))
     async with app.run_test(size=(80, 24)) as pilot:
@@ -364,7 +364,7 @@ def test_curves_of_one_plot_differ_by_their_marks() -> None:
         assert len(set(marks)) == len(marks), [one.name for one in series]
 
 
-def test_on_a_real_terminal_neither_colours_nor_other_letters_come(tmp_path: Path) -> None:
+def test_a_real_terminal_gets_no_colours_and_only_ascii(tmp_path: Path) -> None:
     """What was asserted of drawn screens holds for all that the program writes, from start to end."""
     written = bytearray()
 

@@ -1,4 +1,4 @@
-"""--ascii: nothing but ASCII comes out, nothing moves, and what must be told apart stays apart."""
+"""--ascii: only ASCII, the same width, and distinct replacements for distinct states."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def written(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_character_that_the_lab_writes_has_one_in_ascii(path: Path) -> None:
+def test_every_character_of_the_lab_has_an_ascii_replacement(path: Path) -> None:
     unknown = {char for char in written(path) - NOT_SHOWN if ascii.of(char) == ascii.UNKNOWN}
     assert unknown <= {"?"}
 
 
-def test_states_stay_apart() -> None:
+def test_states_stay_distinct() -> None:
     verdicts = {name: glyph for name, (glyph, _) in VERDICTS.items()}
     for table in (STATE_GLYPHS, lane_view.GLYPHS, STATUS_GLYPHS, verdicts):
         assert table
@@ -66,19 +66,19 @@ def test_states_stay_apart() -> None:
     assert len(set(plain)) == len(plain)
 
 
-def test_looks_of_curves_stay_apart_in_every_way_of_drawing() -> None:
-    for marker in plot_draw.MARKS:
+def test_line_styles_stay_distinct_with_every_marker() -> None:
+    for marker in plot_draw.STYLES:
         for weight in ("normal", "thick"):
             options = plot_draw.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
-            for told in (options.mark, options.glyph):
-                found = [told(look) for look in ("thin", "thick", "points", "dashed")]
+            for symbol in (options.mark, options.glyph):
+                found = [symbol(style) for style in ("thin", "thick", "points", "dashed")]
                 assert len(set(found)) == 4
             if marker == "ascii":
                 assert "".join(found).isascii()
 
 
 @given(st.text())
-def test_any_text_is_ascii_and_as_wide_as_before(text: str) -> None:
+def test_any_text_becomes_ascii_of_the_same_width(text: str) -> None:
     plain = ascii.to_ascii(text)
     assert plain.isascii()
     if any(char < " " or char == "\x7f" for char in text):

@@ -69,7 +69,7 @@ async def agree(app: Watched, pilot: Any, what: str) -> None:
     assert not app.terminal.unknown
 
 
-async def test_the_terminal_shows_what_is_meant_whatever_happens(fake: FakeRun) -> None:
+async def test_the_terminal_shows_the_screen_after_every_step(fake: FakeRun) -> None:
     fake.begin()
     app = Watched(run_id=fake.run.id)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -95,7 +95,7 @@ async def test_the_terminal_shows_what_is_meant_whatever_happens(fake: FakeRun) 
         await agree(app, pilot, "back")
 
 
-async def test_the_screen_is_sent_anew_when_somebody_wrote_on_it() -> None:
+async def test_the_screen_is_sent_again_after_another_program_wrote() -> None:
     app = Watched(pane="retention")
     async with app.run_test(size=(80, 24)) as pilot:
         await agree(app, pilot, "the first pane")
@@ -214,7 +214,7 @@ def test_bursts_become_one_drawing_at_the_pace_of_the_link(
     assert len(drawn) == 3
 
 
-async def test_a_slow_link_moves_less_often_and_says_so(fake: FakeRun) -> None:
+async def test_a_slow_link_draws_less_often_and_is_named(fake: FakeRun) -> None:
     fake.begin()
     app = Watched(run_id=fake.run.id)
     async with app.run_test(size=(110, 34)) as pilot:
@@ -278,12 +278,12 @@ async def test_a_lane_counts_at_the_pace_of_figures_and_not_behind_another_pane(
         monkeypatch.setattr(LaneView, "_draw_figures", lambda self: (drawn.append(self.count), usual(self)))
         view._paced_figures._draw = view._draw_figures
         for count in range(1, 20):
-            view.take(Tokens(view.number - 1, "word ", count))
+            view.handle(Tokens(view.number - 1, "word ", count))
         assert drawn == [1], "the rest comes together, in half a second"
         await pilot.press("f5")
         await until(lambda: app.pane == "retention")
         drawn.clear()
-        view.take(Tokens(view.number - 1, "unseen", 20))
+        view.handle(Tokens(view.number - 1, "unseen", 20))
         assert not drawn and "unseen" not in "".join(view._text._lines)
         await pilot.press("f4")
         await until(lambda: "unseen" in screen_text(app), what="what came meanwhile is shown")

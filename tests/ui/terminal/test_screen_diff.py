@@ -62,7 +62,7 @@ def updates(draw: st.DrawFn, letters: str) -> str:
 
 @settings(max_examples=60)
 @given(st.lists(updates("abc xy│⠋█Ω"), min_size=1, max_size=6))
-def test_letters_of_one_cell_come_out_as_they_were_meant(many: list[str]) -> None:
+def test_single_cell_characters_are_drawn_exactly(many: list[str]) -> None:
     frame, meant, got = Frame(), Screen(COLUMNS, ROWS), Screen(COLUMNS, ROWS)
     for data in many:
         lean = frame.diff(data)
@@ -75,7 +75,7 @@ def test_letters_of_one_cell_come_out_as_they_were_meant(many: list[str]) -> Non
 
 @settings(max_examples=60)
 @given(st.lists(updates(LETTERS), min_size=1, max_size=5), updates("abc xyz"))
-def test_letters_that_terminals_disagree_about_harm_nobody(many: list[str], last: str) -> None:
+def test_ambiguous_characters_leave_other_cells_exact(many: list[str], last: str) -> None:
     frame, got = Frame(), Screen(COLUMNS, ROWS)
     for data in many:
         got.feed(frame.diff(data))
@@ -86,7 +86,7 @@ def test_letters_that_terminals_disagree_about_harm_nobody(many: list[str], last
     assert got.cells == shown(blank, last).cells
 
 
-def test_one_letter_costs_a_move_and_a_style() -> None:
+def test_one_character_takes_a_move_and_a_style() -> None:
     frame = Frame()
     line = cup(2, 1) + styled("step 119 of 600", "1;38;2;200;200;200;48;2;20;20;30")
     frame.diff(line)
@@ -96,13 +96,13 @@ def test_one_letter_costs_a_move_and_a_style() -> None:
     assert lean == f"{cup(2, 7)}\x1b[1;38;2;200;200;200;48;2;20;20;30m20\x1b[0m"
 
 
-def test_a_short_stretch_is_written_and_a_long_one_jumped_over() -> None:
+def test_short_gaps_are_written_and_long_ones_skipped() -> None:
     frame = Frame()
     frame.diff(cup(1, 1) + "a..b............c")
     assert frame.diff(cup(1, 1) + "A..B............C") == "\x1b[1HA..B\x1b[12CC"
 
 
-def test_neighbours_share_what_they_have_in_common() -> None:
+def test_adjacent_styles_share_codes() -> None:
     data = cup(1, 1) + styled("ab", "38;2;1;2;3;48;2;9;9;9") + styled("cd", "38;2;4;5;6;48;2;9;9;9")
     assert Frame().diff(data) == "\x1b[1H\x1b[38;2;1;2;3;48;2;9;9;9mab\x1b[38;2;4;5;6mcd\x1b[0m"
 
@@ -128,7 +128,7 @@ def test_links_are_kept() -> None:
     assert frame.diff(data) == ""
 
 
-def test_a_wide_letter_makes_its_line_be_sent_whole() -> None:
+def test_a_wide_character_sends_its_line_completely() -> None:
     frame = Frame()
     frame.diff(cup(1, 1) + "漢字 and more")
     lean = frame.diff(cup(1, 1) + "漢字 and most")
@@ -137,7 +137,7 @@ def test_a_wide_letter_makes_its_line_be_sent_whole() -> None:
     assert shown(frame.diff(cup(1, 1) + "plain letters"))
 
 
-def test_what_overwrites_half_a_wide_letter_leaves_the_other_half_unknown() -> None:
+def test_overwriting_half_a_wide_character_makes_the_other_half_unknown() -> None:
     frame = Frame()
     first, second = cup(1, 1) + "x漢x", cup(1, 3) + "y"
     frame.diff(first)
@@ -148,7 +148,7 @@ def test_what_overwrites_half_a_wide_letter_leaves_the_other_half_unknown() -> N
 @pytest.mark.parametrize(
     "strange", ["\x1b[2J", "\x07", "\tx", "text without a place", "\x1b[5;1Hx\ny", "\x1b[1;1H\x1b[1mopen"]
 )
-def test_what_is_not_known_passes_and_everything_is_sent_again(strange: str) -> None:
+def test_unknown_codes_pass_and_clear_the_frame(strange: str) -> None:
     frame = Frame()
     line = cup(1, 1) + "something"
     frame.diff(line)
@@ -156,7 +156,7 @@ def test_what_is_not_known_passes_and_everything_is_sent_again(strange: str) -> 
     assert "something" in frame.diff(line)
 
 
-def test_forgotten_is_sent_again() -> None:
+def test_a_cleared_frame_sends_everything() -> None:
     frame = Frame()
     line = cup(1, 1) + "something"
     first = frame.diff(line)
@@ -165,7 +165,7 @@ def test_forgotten_is_sent_again() -> None:
     assert frame.diff(line) == first
 
 
-def test_pieces_name_their_places() -> None:
+def test_spans_have_positions() -> None:
     pieces = parse(f"{cup(2, 3)}ab{styled('c', '1')}\n{cup(3, 1)}漢")
     assert pieces is not None
     assert [(p.row, p.column, p.text, p.width) for p in pieces] == [

@@ -1,4 +1,4 @@
-"""What Textual alone fails over, or lets through: lists without rows, and what is pasted."""
+"""Corrections of Textual: lists without rows, pasted control characters, timers, long words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Unseen(App[None]):
         yield OptionList("one", "two")
 
 
-async def test_a_list_without_rows_takes_page_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_page_keys_work_in_an_empty_list(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Unseen()
     async with app.run_test() as pilot:
         options = app.query_one(OptionList)
@@ -38,7 +38,7 @@ async def test_a_list_without_rows_takes_page_keys(monkeypatch: pytest.MonkeyPat
         assert options.highlighted == 0
 
 
-async def test_what_is_pasted_does_not_steer_the_terminal() -> None:
+async def test_pasted_control_characters_are_removed() -> None:
     app = LabApp()
     async with app.run_test(size=(100, 30)) as pilot:
         await until(lambda: "starts the run" in screen_text(app))
@@ -53,7 +53,7 @@ async def test_what_is_pasted_does_not_steer_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.000_25, 5.0])
-async def test_a_timer_whose_time_has_come_calls_once(late_s: float) -> None:
+async def test_a_timer_that_is_due_calls_once(late_s: float) -> None:
     called: list[str] = []
     app = Unseen()
     async with app.run_test() as pilot:
@@ -63,7 +63,7 @@ async def test_a_timer_whose_time_has_come_calls_once(late_s: float) -> None:
         assert called == ["timer"]
 
 
-def test_a_long_word_takes_a_window_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_word_wraps_in_a_window_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     word = content.Content("x" * 30)
     assert word.get_height({}, 0) == 30
     with monkeypatch.context() as without:

@@ -80,7 +80,7 @@ def colours_of(name: str) -> dict[str, str]:
     return {**themes.fallbacks(theme), **theme.to_color_system().generate(), **theme.variables}
 
 
-def test_contrast_and_difference_are_as_published() -> None:
+def test_contrast_and_difference_match_published_values() -> None:
     # WCAG: black on white is 21; #767676 is the lightest grey that reaches 4.5 on white
     assert math_.contrast((0, 0, 0), (1, 1, 1)) == pytest.approx(21)
     assert math_.contrast(math_.rgb("#767676"), (1, 1, 1)) == pytest.approx(4.54, abs=0.005)
@@ -100,7 +100,7 @@ def test_contrast_and_difference_are_as_published() -> None:
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)
-def test_every_text_can_be_read_on_everything_that_it_stands_on(name: str) -> None:
+def test_every_text_has_contrast_on_every_background(name: str) -> None:
     colours = colours_of(name)
     least = STRICT.get(name, 4.5)
     bad = []
@@ -128,7 +128,7 @@ def rounded(colour: str) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
-def test_over_a_line_that_says_nothing_of_true_colours_everything_can_be_read(name: str) -> None:
+def test_every_text_has_contrast_in_256_colours(name: str) -> None:
     """SSH hands COLORTERM on to few machines: then colours are rounded to the palette of 256."""
     colours = colours_of(name)
     bad = []
@@ -143,7 +143,7 @@ def test_over_a_line_that_says_nothing_of_true_colours_everything_can_be_read(na
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)
-async def test_what_is_said_beside_the_matter_is_fainter_than_the_matter(name: str) -> None:
+async def test_muted_text_is_fainter_than_text(name: str) -> None:
     class Beside(App[None]):
         def compose(self) -> ComposeResult:
             yield Static(Content.assemble(("beside", "$text-muted"), " the matter"))
@@ -176,7 +176,7 @@ def test_the_cursor_stands_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)
-def test_what_is_marked_in_a_text_field_can_be_seen_and_read(name: str) -> None:
+def test_a_selection_is_visible_and_readable(name: str) -> None:
     colours = colours_of(name)
     for field in ("surface", "panel"):
         marked = hexed(colours["input-selection-background"], colours[field])
@@ -186,7 +186,7 @@ def test_what_is_marked_in_a_text_field_can_be_seen_and_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRUECOLOUR)
-def test_a_scrollbar_shows_where_one_is(name: str) -> None:
+def test_a_scrollbar_is_visible(name: str) -> None:
     colours = colours_of(name)
     track = hexed(colours["scrollbar-background"], colours["surface"]).lower()
     thumb = hexed(colours["scrollbar"], track)
@@ -195,21 +195,21 @@ def test_a_scrollbar_shows_where_one_is(name: str) -> None:
 
 @pytest.mark.parametrize("vision", math_.VISIONS)
 @pytest.mark.parametrize("group", GROUPS)
-def test_what_must_be_told_apart_is_apart_in_every_eye(group: str, vision: str) -> None:
+def test_colour_groups_are_distinct_for_colour_blind_users(group: str, vision: str) -> None:
     colours = colours_of("lab-colorblind")
     for one, other in combinations(GROUPS[group], 2):
         assert math_.apart(colours[one], colours[other], vision) >= APART, (one, other)
 
 
 @pytest.mark.parametrize("name", [name for name in TRUECOLOUR if name != themes.MONO_THEME])
-def test_in_every_theme_groups_are_apart_for_who_sees_colours(name: str) -> None:
+def test_colour_groups_are_distinct_in_every_theme(name: str) -> None:
     colours = colours_of(name)
     for group in GROUPS:
         for one, other in combinations(GROUPS[group], 2):
             assert math_.apart(colours[one].lower(), colours[other].lower(), "normal") >= 9, (one, other)
 
 
-def test_groups_are_apart_in_codes_of_the_palette_too() -> None:
+def test_colour_groups_are_distinct_in_palette_codes() -> None:
     colours = colours_of(themes.ANSI_THEME)
     for group in GROUPS.values():
         codes = [colours[role] for role in group]
@@ -217,7 +217,7 @@ def test_groups_are_apart_in_codes_of_the_palette_too() -> None:
     assert not {"ansi_white", "ansi_bright_white", "ansi_black"} & {colours[role] for role in themes.SEMANTIC}
 
 
-def test_on_a_coloured_ground_of_the_palette_everything_is_black_or_white() -> None:
+def test_text_on_palette_backgrounds_is_black_or_white() -> None:
     black, red, yellow, bright_white = 0, 1, 3, 15
 
     def ink(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Themes: the shipped files are whole and readable, a bad file is one message, fall-backs fill short ones."""
+"""Themes: shipped files are complete and readable, a bad file gives one message, defaults fill short ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_there_is_a_dark_a_light_a_contrast_and_an_ansi_theme() -> None:
     assert found["lab-dark"].dark and not found["lab-light"].dark and found["lab-ansi"].ansi
 
 
-def test_a_short_file_is_a_whole_theme() -> None:
+def test_a_short_file_is_a_complete_theme() -> None:
     theme = themes.parse_theme('[colors]\nprimary = "#123456"\nerror = "red"', "mine")
     values = themes.fallbacks(theme)
     assert values.keys() == themes.SEMANTIC.keys() | themes.CHROME.keys()
@@ -31,7 +31,7 @@ def test_a_short_file_is_a_whole_theme() -> None:
 
 
 @pytest.mark.parametrize("more", ["", "ansi = true", "ansi = true\ndark = false"])
-def test_a_short_file_leaves_nothing_open_that_style_sheets_name(more: str) -> None:
+def test_a_short_file_defines_every_style_sheet_variable(more: str) -> None:
     theme = themes.parse_theme(f'{more}\n[colors]\nprimary = "red"', "mine")
     known = themes.fallbacks(theme) | theme.to_color_system().generate()
     assert ColorSystem("red").generate().keys() <= known.keys()
@@ -79,19 +79,19 @@ def test_terminals_of_sixteen_colours_get_native_codes() -> None:
     assert themes.default_for("truecolor") == themes.default_for("256") == "lab-dark"
 
 
-def test_a_theme_may_say_how_plots_are_drawn() -> None:
+def test_a_theme_can_set_how_plots_are_drawn() -> None:
     said = themes.parse_theme('[colors]\nprimary = "red"\n[plot]\nmarker = "block"\nweight = "thick"', "mine")
     assert (said.marker, said.weight) == ("block", "thick")
     silent = themes.parse_theme('[colors]\nprimary = "red"', "mine")
     assert (silent.marker, silent.weight) == ("", "normal")
 
 
-def test_an_unknown_name_is_answered_with_those_that_exist() -> None:
+def test_an_unknown_theme_lists_the_known_ones() -> None:
     text = themes.unknown_theme("lab-dakr\x1b[2J", ["lab-light", "lab-dark"])
     assert "lab-dark, lab-light" in text and "\x1b" not in text
 
 
-def test_the_name_of_a_bad_file_does_no_harm(tmp_path: Path) -> None:
+def test_the_name_of_a_bad_file_is_sanitized(tmp_path: Path) -> None:
     (tmp_path / "a\x1b[31m\n.toml").write_text("[[[")
     found, [message] = themes.load_themes(list(tmp_path.glob("*.toml")))
     assert found == {} and message.isprintable() and message.startswith("theme a␛[31m␊.toml: not valid TOML")

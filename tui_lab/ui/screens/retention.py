@@ -124,7 +124,7 @@ class RetentionPane(Pane):
         run = self.run_shown
         if run is None or self._has_weights:
             return empty.not_measured(self.keymap)
-        return empty.not_saved(is_locked(run), self.keymap)
+        return (empty.not_saved_yet if is_locked(run) else empty.not_saved)(self.keymap)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
@@ -217,7 +217,7 @@ class RetentionPane(Pane):
     def _advice(self) -> tuple[Advice, ...]:
         if self.report is None or not (self._has_weights or self._comparison):
             return ()  # the first advice would be to measure
-        return advise(retention_data.facts(self.report, self.suite))
+        return advise(retention_data.advice_facts(self.report, self.suite))
 
     @property
     def _result(self) -> SuiteResult | None:
@@ -231,10 +231,10 @@ class RetentionPane(Pane):
         report = self.report
         width = max(20, self.size.width - 2)
         if report is None:
-            lines = [Content(empty.no_run_kept(self.keymap))]
+            lines = [Content(empty.no_run_to_measure(self.keymap))]
         else:
             comparison = self._comparison
-            words, colour = retention.verdict_words(comparison.verdict if comparison else "")
+            words, colour = retention.verdict_label(comparison.verdict if comparison else "")
             start, end = report.acquisition
             name = retention_data.label(report.recipe, report.run.id)
             gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
@@ -300,7 +300,7 @@ class RetentionPane(Pane):
     def _draw_plots(self) -> None:
         if self.report is not None:
             for plot in self.query(RetentionPlot):
-                plot.take(self.report, self.suite, self.points)
+                plot.show_run(self.report, self.suite, self.points)
 
     # ------------------------------------------------------------------ moving
 
@@ -352,7 +352,7 @@ class RetentionPane(Pane):
     def _idle(self) -> Run | None:
         """The run, if a measurement can begin; otherwise None, and a message says why."""
         if self.report is None:
-            self.notice(empty.no_run_kept(self.keymap), "warning")
+            self.notice(empty.no_run_to_measure(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
                 f"A measurement is in progress; {self._keys('retention.cancel')} ends it.",

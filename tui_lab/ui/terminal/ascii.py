@@ -8,7 +8,7 @@ import unicodedata
 
 from rich.cells import cell_len
 
-#: Glyphs of states and verdicts: no two that mean different things become the same (tests hold it).
+#: Glyphs of states and verdicts. Glyphs with different meanings have different replacements.
 GLYPHS = {
     "✓": "v",
     "✗": "x",
@@ -25,8 +25,8 @@ GLYPHS = {
     "▯": "_",
     "🔎": "/ ",  # two cells wide
 }
-#: Everything else, by what it looks like.
-_LOOKS = {
+#: Other characters by the ASCII character that they resemble.
+_SIMILAR = {
     "'": "‘’′`´",
     '"': "“”„″",
     "-": "–—−‐‑╌╍┄┅┈┉▔",
@@ -60,7 +60,7 @@ _LOOKS = {
 #: The frames of the spinner turn in ASCII as well.
 _SPINNER = dict(zip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\|/-\\|/", strict=True))
 TABLE: dict[str, str] = {
-    **{char: plain for plain, chars in _LOOKS.items() for char in chars},
+    **{char: plain for plain, chars in _SIMILAR.items() for char in chars},
     **{char: str(digit) for digit, char in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     **{char: str(digit) for digit, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **_SPINNER,
@@ -70,25 +70,25 @@ UNKNOWN = "?"
 
 
 def of(char: str) -> str:
-    """One character in ASCII, as wide as it was."""
+    """One character in ASCII, of the same width."""
     if char < "\x80":
         return char
     if (plain := TABLE.get(char)) is not None:
         return plain
-    if "─" <= char <= "╿":  # the rest of the box characters are corners and crossings, some of them straight
+    if "─" <= char <= "╿":  # the other box characters: lines, corners and crossings
         name = unicodedata.name(char)
         if "VERTICAL" not in name and not any(word in name for word in ("UP", "DOWN", "ARC")):
             return "-"
         return "+" if any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT", "ARC")) else "|"
     if "⠀" <= char <= "⣿":
         return ":"
-    if "␀" <= char <= "␡":  # what a control character is shown as
+    if "␀" <= char <= "␡":  # the glyphs of control characters
         return "^"
     return UNKNOWN * cell_len(char)
 
 
 class _Table(dict[int, str]):
-    """For ``str.translate``: works a character out when it is first met."""
+    """A table for ``str.translate`` that is filled on demand."""
 
     def __missing__(self, key: int) -> str:
         self[key] = found = of(chr(key))
@@ -99,11 +99,11 @@ _TRANSLATE = _Table()
 
 
 def to_ascii(text: str) -> str:
-    """A text in ASCII, as many cells wide as it was."""
+    """A text in ASCII, of the same width in cells."""
     if text.isascii():
         return text
-    # "0.3 > 0.9" would say something else than "0.3 → 0.9"
+    # "0.3 > 0.9" would not mean "0.3 → 0.9"
     plain = text.replace(" → ", " ->").translate(_TRANSLATE)
     cells = cell_len(text)
-    # a few sequences (a flag, a family) are narrower than their characters added up
+    # some sequences (flags, families) are narrower than the sum of their characters
     return plain if len(plain) == cells else plain[:cells].ljust(cells, UNKNOWN)

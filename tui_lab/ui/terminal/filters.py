@@ -1,6 +1,5 @@
-"""Filters over lines that are already rendered. One removes control characters; one writes black or white on
-coloured grounds of the terminal's own palette; one removes all colours and uses bold, faint, reverse and
-blanks in place of the brightness of the theme without colours; one leaves only ASCII."""
+"""Filters of rendered lines: one removes control characters; one writes black or white text on palette
+backgrounds; one replaces colours by bold, faint and reverse; one leaves only ASCII."""
 
 from __future__ import annotations
 
@@ -19,20 +18,20 @@ from tui_lab.core.settings import Settings
 from tui_lab.ui.terminal.ascii import to_ascii
 
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-#: Luminance (0 to 1) from which a ground counts as light: it becomes reverse.
+#: Luminance (0 to 1) from which a background counts as light and becomes reverse.
 LIGHT_GROUND = 0.18
-#: From here up a text is bold, below the other faint. themes/lab-mono.toml is written for these.
+#: Luminance from which text is bold, and below which it is faint, as themes/lab-mono.toml expects.
 BOLD_FROM, FAINT_BELOW = 0.9, 0.35
-#: Nearer to its ground than this (WCAG contrast), a text is not meant to be seen.
+#: Text with a smaller WCAG contrast to its background is meant to be invisible.
 VISIBLE_FROM = 1.25
 _FAINT = Style(color=RichColor.default(), dim=True)
-#: Codes of the palette: black, white and bright white; and the grounds that white is read better on.
+#: Palette codes of black, white and bright white; and the backgrounds on which white is more readable.
 _INKS, _DARK_GROUNDS = frozenset({0, 7, 15}), frozenset({1, 4, 5, 8})
 
 
 @lru_cache(maxsize=512)
 def _luminance(colour: RichColor) -> float:
-    """Relative luminance as WCAG defines it, of a colour that is no code of the terminal's palette."""
+    """Relative luminance as in WCAG; 0 for palette codes."""
     if colour.triplet is None:
         return 0.0
     parts = (
@@ -45,28 +44,28 @@ def _luminance(colour: RichColor) -> float:
 
 @lru_cache(maxsize=2048)
 def uncoloured(style: Style, ground: RichColor) -> tuple[Style, bool]:
-    """``style`` without its colours, and whether its text is to be seen. ``ground`` is what lies under a
-    style that names no ground of its own."""
+    """``style`` without colours, and whether its text is visible. ``ground``: the background of a style
+    without one."""
     over = _luminance(style.color) if style.color and style.color.triplet else 1.0
     under = _luminance(style.bgcolor) if style.bgcolor and style.bgcolor.triplet else _luminance(ground)
     light, dark = max(over, under), min(over, under)
-    on_light = under >= LIGHT_GROUND  # a cursor: bright text on it is meant to be read
+    on_light = under >= LIGHT_GROUND  # a cursor, whose bright text is meant to be read
     seen = on_light or (light + 0.05) / (dark + 0.05) >= VISIBLE_FROM
     reverse = on_light != bool(style.reverse)
-    told = style.without_color
+    plain = style.without_color
     if style.meta:
-        told += Style.from_meta(style.meta)
+        plain += Style.from_meta(style.meta)
     if reverse != bool(style.reverse):
-        told += Style(reverse=reverse)
+        plain += Style(reverse=reverse)
     if not reverse and over >= BOLD_FROM:
-        told += Style(bold=True, dim=False)
+        plain += Style(bold=True, dim=False)
     elif not reverse and over < FAINT_BELOW:
-        told += Style(dim=True)
-    return told, seen
+        plain += Style(dim=True)
+    return plain, seen
 
 
 class Uncoloured(LineFilter):
-    """Takes every colour out."""
+    """Removes all colours."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         ground = background.rich_color
@@ -75,14 +74,13 @@ class Uncoloured(LineFilter):
             if style is None or control:
                 out.append(Segment(text, None, control))
                 continue
-            told, seen = uncoloured(style, ground)
-            out.append(Segment(text if seen else " " * len(text), told))
+            plain, seen = uncoloured(style, ground)
+            out.append(Segment(text if seen else " " * len(text), plain))
         return out
 
 
 class NoControls(LineFilter):
-    """Leaves out what would steer the terminal. Panes show such characters as glyphs; a text field draws what
-    was pasted into it as it is."""
+    """Removes control characters. Panes show them as glyphs, but a text field draws pasted text as it is."""
 
     def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [
@@ -95,9 +93,9 @@ class NoControls(LineFilter):
 
 @lru_cache(maxsize=1024)
 def inked(style: Style) -> Style:
-    """``style`` in black or white where its ground is a code of the palette: the cursor, a selection. Nobody
-    knows how these codes look, but yellow on white and blue on red can nowhere be read. Bright black, which
-    some palettes have as their ground, becomes the terminal's own faint."""
+    """``style`` in black or white where its background is a palette code, as of a cursor or a selection,
+    because other pairs of palette colours may be unreadable. Bright black, the background of some palettes,
+    becomes faint."""
     over, under = style.color, style.bgcolor
     if under is None or under.type is not ColorType.STANDARD or under.number in (None, 0) or style.reverse:
         if over is not None and over.type is ColorType.STANDARD and over.number == 8:
@@ -110,7 +108,7 @@ def inked(style: Style) -> Style:
 
 
 class Inked(LineFilter):
-    """See :func:`inked`. Only themes of native codes have such colours."""
+    """Applies :func:`inked`. Only themes of palette codes have such colours."""
 
     def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [
@@ -122,19 +120,19 @@ class Inked(LineFilter):
 
 
 class AsciiOnly(LineFilter):
-    """Leaves nothing but ASCII, each text as wide as it was."""
+    """Replaces other characters than ASCII by ASCII of the same width."""
 
     def apply(self, segments: list[Segment], _background: Color) -> list[Segment]:
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]
 
 
-def wanted(settings: Settings) -> list[LineFilter]:
-    """The filters that the settings ask for, after the one that is always there."""
+def for_settings(settings: Settings) -> list[LineFilter]:
+    """The filters of these settings."""
     filters: list[LineFilter] = [NoControls(), Inked() if settings.color else Uncoloured()]
     return [*filters, AsciiOnly()] if settings.ascii else filters
 
 
-def chosen(textuals: Sequence[LineFilter], ours: Sequence[LineFilter]) -> list[LineFilter]:
-    """Textual's filters and ours, in the order that they work in. Textual's own for NO_COLOR turn colours
-    into greys, which are colours on the line: ours take their place."""
+def combined(textuals: Sequence[LineFilter], ours: Sequence[LineFilter]) -> list[LineFilter]:
+    """Textual's filters, then ours. Textual's filters for NO_COLOR turn colours into greys; ours replace
+    them."""
     return [*(each for each in textuals if not isinstance(each, Monochrome | NoColor)), *ours]

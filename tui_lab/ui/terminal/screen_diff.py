@@ -1,9 +1,9 @@
-"""Sends only what changed. Textual draws whole regions again, each piece with all of its style; over a slow
-line that is most of what is sent. A :class:`Frame` knows what stands on the terminal, letter by letter, and
-turns what Textual would write into the letters that differ, with the few codes that they need.
+"""Sends only changed cells. Textual writes whole regions again, each piece with its full style, which is most
+of the traffic over a slow line. A :class:`Frame` records the cells of the terminal and reduces an update to
+the cells that differ, with the shortest codes.
 
-It reads the finished text of an update, not Textual's insides, and is sure or does nothing: whatever it does
-not know passes through as it is, and everything is forgotten, so that it is sent again."""
+It parses the finished text of an update and uses no internals of Textual. An update that it cannot parse
+passes unchanged, and the frame is cleared, so that everything is sent again."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _TOKENS = re.compile(
     r"|(?P<text>[^\x00-\x1f\x7f-\x9f]+)"
     r"|(?P<line>\n)"
 )
-#: Fewer cells that did not change are written again rather than jumped over: a jump takes as many bytes.
+#: Unchanged cells up to this many are written again, because a cursor move takes as many bytes.
 JUMP_BYTES = 5
 _ATTRIBUTES = re.compile(r"(?:(?<=;)|^)([34]8;(?:2;\d+;\d+;\d+|5;\d+)|\d+)(?=;|$)")
-#: What nobody knows to stand there: never equal to what is to be drawn.
+#: An unknown cell: equal to nothing that is drawn.
 _UNKNOWN = "\x00"
 
 
 @dataclass(frozen=True)
 class ScreenSpan:
-    """Letters with one style, at a place on the terminal. ``cells``: a letter a cell, or None where the
-    letters take other than one cell each."""
+    """Characters of one style at a position. ``cells``: one character for each cell; None when a character
+    may not be one cell wide."""
 
     row: int
     column: int
@@ -56,17 +56,17 @@ class _Row:
 
 
 class Frame:
-    """What stands on the terminal, as far as it is known."""
+    """The cells of the terminal, as far as they are known."""
 
     def __init__(self) -> None:
         self._rows: dict[int, _Row] = {}
 
     def forget(self) -> None:
-        """Nothing is known any more: the terminal changed its size, or somebody else wrote on it."""
+        """Clears the frame, because the terminal was resized or something else wrote to it."""
         self._rows.clear()
 
     def diff(self, data: str) -> str:
-        """``data`` without what stands on the terminal already."""
+        """``data`` without the cells that the terminal shows already."""
         pieces = parse(data)
         if pieces is None:
             self.forget()
@@ -79,7 +79,7 @@ class Frame:
 
 
 class DiffUpdate(CompositorUpdate):
-    """An update of Textual's, of which only what changed is written."""
+    """An update of Textual, of which only changed cells are written."""
 
     def __init__(self, update: CompositorUpdate, frame: Frame) -> None:
         self.update, self.frame = update, frame
@@ -93,7 +93,7 @@ class DiffUpdate(CompositorUpdate):
 
 
 def parse(data: str) -> list[ScreenSpan] | None:
-    """What ``data`` draws, in order; None when it does anything else besides."""
+    """The spans that ``data`` draws, in order; None when it does anything else."""
     pieces: list[ScreenSpan] = []
     row = column = -1
     codes = link = ""
@@ -107,7 +107,7 @@ def parse(data: str) -> list[ScreenSpan] | None:
             if row < 0:
                 return None
             text = match["text"]
-            single = _singles(text)
+            single = _are_single(text)
             width = len(text) if single else cell_len(text)
             pieces.append(ScreenSpan(row, column, text, (codes, link), text if single else None, width))
             column += width
@@ -124,20 +124,20 @@ def parse(data: str) -> list[ScreenSpan] | None:
 
 
 @lru_cache(maxsize=4096)
-def _single(letter: str) -> bool:
-    """Whether every terminal draws this letter in one cell of its own."""
+def _is_single(letter: str) -> bool:
+    """Whether every terminal draws this character in exactly one cell."""
     if "\x20" <= letter <= "\x7e":
         return True
-    sure = unicodedata.category(letter) not in ("Mn", "Mc", "Me", "Cf", "Cc", "Co", "Cn", "Cs")
-    return sure and letter < "\uffff" and cell_len(letter) == 1
+    is_plain = unicodedata.category(letter) not in ("Mn", "Mc", "Me", "Cf", "Cc", "Co", "Cn", "Cs")
+    return is_plain and letter < "\uffff" and cell_len(letter) == 1
 
 
-def _singles(text: str) -> bool:
-    return text.isascii() or all(map(_single, text))
+def _are_single(text: str) -> bool:
+    return text.isascii() or all(map(_is_single, text))
 
 
 def _runs(pieces: list[ScreenSpan]) -> Iterator[list[ScreenSpan]]:
-    """The pieces that lie side by side, together."""
+    """Adjacent spans, grouped."""
     run: list[ScreenSpan] = []
     for piece in pieces:
         if run and (piece.row != run[-1].row or piece.column != run[-1].column + run[-1].width):
@@ -153,46 +153,46 @@ def _runs(pieces: list[ScreenSpan]) -> Iterator[list[ScreenSpan]]:
 
 
 def _draw(row: _Row, run: list[ScreenSpan], out: _Writer) -> None:
-    """Draws pieces that lie side by side, as far as they differ from what stands there."""
+    """Writes the cells of adjacent spans that differ from the row."""
     left, right = run[0].column, run[-1].column + run[-1].width
     letters: list[str] = []
     styles: list[tuple[str, str]] = []
-    sure = True
+    is_certain = True
     for piece in run:
         if piece.cells is None:
-            # told by its first cell; where its letters lie is the terminal's affair
+            # stored in the first cell; the terminal decides which cells its characters take
             letters += [piece.text, *[""] * (piece.width - 1)][: piece.width]
-            sure = False
+            is_certain = False
         else:
             letters += piece.cells
         styles += [piece.style] * piece.width
     row.fill(right)
     if row.letters[left:right] == letters and row.styles[left:right] == styles:
         return
-    nothing_known = row.letters[left:right].count(_UNKNOWN) == right - left
-    if sure and not nothing_known and all(map(_one, row.letters)):
+    is_unknown = row.letters[left:right].count(_UNKNOWN) == right - left
+    if is_certain and not is_unknown and all(map(_is_one, row.letters)):
         _differences(row, left, letters, styles, run[0].row, out)
     else:
         for piece in run:
             out.move(piece.row, piece.column)
             out.write(piece.text, piece.style, piece.width)
             if piece.cells is None:
-                out.lost()  # the terminal may count the cells of such letters in another way
+                out.forget_position()  # the terminal may count the cells of such characters differently
         for at, letter in enumerate(row.letters):
-            if not _one(letter):
+            if not _is_one(letter):
                 row.letters[at] = _UNKNOWN
     row.letters[left:right] = letters
     row.styles[left:right] = styles
 
 
-def _one(letter: str) -> bool:
+def _is_one(letter: str) -> bool:
     return len(letter) == 1
 
 
 def _differences(
     row: _Row, left: int, letters: list[str], styles: list[tuple[str, str]], number: int, out: _Writer
 ) -> None:
-    """Writes the cells that differ. Short stretches between them that did not change are written again."""
+    """Writes the cells that differ, and short unchanged stretches between them."""
     old_letters, old_styles = row.letters, row.styles
     changed = [
         at
@@ -203,7 +203,7 @@ def _differences(
     while at < len(changed):
         first = last = changed[at]
         at += 1
-        while at < len(changed) and _cheap(letters, styles, last, changed[at]):
+        while at < len(changed) and _is_shorter(letters, styles, last, changed[at]):
             last = changed[at]
             at += 1
         out.move(number, left + first)
@@ -214,8 +214,8 @@ def _differences(
                 begin = end
 
 
-def _cheap(letters: list[str], styles: list[tuple[str, str]], last: int, following: int) -> bool:
-    """Whether what lies between two changed cells is written in fewer bytes than a jump takes."""
+def _is_shorter(letters: list[str], styles: list[tuple[str, str]], last: int, following: int) -> bool:
+    """Whether writing the cells between two changed cells takes fewer bytes than a cursor move."""
     if following - last > JUMP_BYTES:
         return False
     if any(style != styles[last] for style in styles[last + 1 : following]):
@@ -224,7 +224,7 @@ def _cheap(letters: list[str], styles: list[tuple[str, str]], last: int, followi
 
 
 class _Writer:
-    """Writes letters at places, with no more moves and styles than it takes."""
+    """Writes characters at positions with as few moves and style codes as possible."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -241,8 +241,8 @@ class _Writer:
             self._parts.append(f"\x1b[{row};{column}H" if column > 1 else f"\x1b[{row}H")
         self._row, self._column = row, column
 
-    def lost(self) -> None:
-        """Where the cursor is now, only the terminal knows."""
+    def forget_position(self) -> None:
+        """The next move is absolute, because the position of the cursor is unknown."""
         self._row = -1
 
     def write(self, text: str, style: tuple[str, str], width: int) -> None:
@@ -265,7 +265,7 @@ class _Writer:
 def _read_codes(codes: str) -> tuple[frozenset[str], str, str]:
     """(attributes, foreground, background) that codes set."""
     attributes, front, back = set[str](), "", ""
-    if "58" in codes.split(";"):  # a coloured underline: one thing with all the rest
+    if "58" in codes.split(";"):  # a coloured underline is not split
         return frozenset({codes}), "", ""
     for code in _ATTRIBUTES.findall(codes):
         number = int(code.partition(";")[0])
@@ -284,7 +284,7 @@ def _read_codes(codes: str) -> tuple[frozenset[str], str, str]:
 
 @lru_cache(maxsize=4096)
 def between(before: str, after: str) -> str:
-    """The codes that lead from one style to another. Both are as they follow a reset."""
+    """The codes that change one style into another. Both are given as after a reset."""
     if before == after:
         return ""
     if not after:

@@ -39,10 +39,10 @@ class TerminalApp(App[None]):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._own_filters = filters.wanted(settings)
+        self._own_filters = filters.for_settings(settings)
         super().__init__()
         self.frame = Frame()
-        # the settings read NO_COLOR, which they may overrule; Textual itself would send greys
+        # the settings read NO_COLOR and may override it; Textual would send greys
         self.no_color = not settings.color
         self._usual_animation = self.animation_level
         self.set_reactive(TerminalApp.slow_link, settings.slow_link)
@@ -53,13 +53,13 @@ class TerminalApp(App[None]):
         self.set_reactive(TerminalApp.plot_weight, self.appearance.plot_weight)
 
     def on_ready(self) -> None:
-        # while the app was suspended something else has written on the terminal
+        # another program has written to the terminal while the app was suspended
         self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
 
     # ------------------------------------------------------------------ output
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return filters.chosen(super().get_line_filters(), self._own_filters)
+        return filters.combined(super().get_line_filters(), self._own_filters)
 
     def on_resize(self, _event: events.Resize) -> None:
         self.frame.forget()

@@ -1,7 +1,6 @@
-"""Themes as data: one TOML file each, from ``themes/`` and from the user's config folder, turned into
-Textual themes. Colours have semantic names (train, validation, retained, a strategy's name …), each with a
-fall-back among the theme's base colours, so that a short file is a whole theme and code never names a
-colour. A bad file becomes one message; the lab starts all the same."""
+"""Themes as data: TOML files of the lab and of the user become Textual themes. Colours have semantic names
+(train, validation, retained …) that fall back to the base colours, so that a short file is a complete theme
+and code never names a colour. A file that cannot be used gives one message; the lab starts without it."""
 
 from __future__ import annotations
 
@@ -24,9 +23,9 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import PLOTS
 
 DEFAULT_THEME = "lab-dark"
-#: For terminals that have sixteen colours: native codes, so that the terminal's own palette decides.
+#: For terminals of sixteen colours: palette codes.
 ANSI_THEME = "lab-ansi"
-#: For NO_COLOR: says only how strong a text is (see ui/filters.py).
+#: For NO_COLOR: brightness only (see ui/terminal/filters.py).
 MONO_THEME = "lab-mono"
 
 #: Every semantic name with the base colour that it falls back to.
@@ -69,11 +68,10 @@ SEMANTIC: dict[str, str] = {
     "surprise-3": "warning",
     "surprise-4": "error",
 }
-#: What a plot is made of, apart from its curves.
+#: Parts of a plot other than its curves.
 CHROME: dict[str, str] = {"axis": "foreground", "legend": "foreground", "title": "foreground"}
 
-#: What Textual 8.2.8 leaves out of a theme of native codes, though its style sheets name it: on a dark and
-#: on a light ground.
+#: Variables that Textual 8.2.8 uses but does not define in a theme of palette codes: (dark, light).
 _ANSI = {
     "ansi-background": ("ansi_black", "ansi_white"),
     "ansi-foreground": ("ansi_white", "ansi_black"),
@@ -82,48 +80,27 @@ _ANSI = {
 }
 
 BASE_COLOURS = (
-    "primary",
-    "secondary",
-    "warning",
-    "error",
-    "success",
-    "accent",
-    "foreground",
-    "background",
-    "surface",
-    "panel",
-    "boost",
-)
+    "primary", "secondary", "warning", "error", "success", "accent", "foreground", "background", "surface",
+    "panel", "boost",
+)  # fmt: skip
 _KEYS = {"name", "dark", "ansi", "colors", "semantic", "plot", "variables"}
 WEIGHTS = ("normal", "thick")
-#: What [plot] may say.
+#: Keys of [plot] with their values.
 PLOT = {"marker": PLOTS, "weight": WEIGHTS}
-#: Textual makes a class of a theme's name.
+#: Names of themes, which Textual uses as CSS classes.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _WITH_ALPHA = re.compile(r"(.+?)\s+\d{1,3}(?:\.\d+)?%")
-#: Faint texts. Textual 8.2.8 mixes an "auto 60%" with its ground where a style sheet says it; within a text,
-#: where the lab says it most, that came out as plain white or black: stronger than all around it.
+#: Faint texts. Textual 8.2.8 mixes "auto 60%" with the background in style sheets, but draws it as white or
+#: black within a text, so the lab mixes these itself.
 _FAINT = ("text-muted", "text-disabled")
 _STYLE_WORDS = {
-    "none",
-    "not",
-    "bold",
-    "b",
-    "italic",
-    "i",
-    "underline",
-    "u",
-    "reverse",
-    "r",
-    "strike",
-    "dim",
-    "d",
-}
+    "none", "not", "bold", "b", "italic", "i", "underline", "u", "reverse", "r", "strike", "dim", "d",
+}  # fmt: skip
 
 
 @dataclass
 class LabTheme(Theme):
-    """A theme that says how plots are drawn, too."""
+    """A theme that also sets how plots are drawn."""
 
     marker: str = ""  # one of PLOTS; "" leaves it to the lab
     weight: str = "normal"
@@ -195,7 +172,7 @@ def parse_theme(text: str, name: str) -> LabTheme:
 
 
 def _mixed(value: str, ground: str) -> str:
-    """What "auto 60%" comes to on ``ground``; any other colour stays as it is."""
+    """``value`` such as "auto 60%" mixed with ``ground``; other colours are returned unchanged."""
     if (found := _WITH_ALPHA.fullmatch(value)) is None or found[1] != "auto":
         return value
     share = float(value.split()[1].rstrip("%")) / 100
@@ -220,21 +197,21 @@ def _is_colour(value: str) -> bool:
 
 @cache
 def _variable_names() -> frozenset[str]:
-    """What Textual's style sheets know beside the base colours."""
+    """Textual's theme variables other than the base colours."""
     known = {*ColorSystem("red").generate(), *ColorSystem("red", ansi=True).generate()}
     return frozenset(known.union(*(theme.variables for theme in BUILTIN_THEMES.values())))
 
 
 @cache
 def _contrast_names() -> frozenset[str]:
-    """Those that may be "auto": only the colour of a text can be chosen by what lies under it."""
+    """The variables that may be "auto": colours of texts."""
     return frozenset(
         name for name, value in ColorSystem("red").generate().items() if value.startswith("auto")
     )
 
 
 def _variable_problems(variables: Mapping[str, str]) -> list[str]:
-    """A value that Textual cannot read would end the lab at the first drawing."""
+    """A sentence for each variable that Textual cannot read, which would end the lab."""
     problems = []
     for name, value in variables.items():
         if name not in _variable_names():
@@ -262,7 +239,7 @@ def read_theme(path: Path) -> LabTheme:
 
 
 def theme_files() -> list[Path]:
-    """The lab's own files, then the user's, which take the place of the lab's of the same name."""
+    """The lab's files, then the user's, which replace those of the same name."""
     return sorted(resource_dir("themes").glob("*.toml")) + user_files("themes")
 
 
@@ -289,12 +266,12 @@ def load_theme(name: str) -> LabTheme | None:
 
 
 def default_for(color_system: str | None) -> str:
-    """The theme to start with on a terminal that can do ``color_system`` (rich's word for it)."""
+    """The default theme of a terminal with rich's ``color_system``."""
     return ANSI_THEME if color_system in ("standard", "windows") else DEFAULT_THEME
 
 
 def unknown_theme(name: str, known: Iterable[str]) -> str:
-    """What is said of a theme that does not exist."""
+    """The message about a theme that does not exist."""
     return f"theme {sanitize(name)[:40]!r}: there is none of that name; there are {', '.join(sorted(known))}"
 
 
@@ -303,7 +280,7 @@ def unknown_theme(name: str, known: Iterable[str]) -> str:
 
 
 def fallbacks(theme: Theme) -> dict[str, str]:
-    """A value for every semantic name, from the base colours of ``theme``: what it does not say itself."""
+    """A default for every semantic name, from the base colours of ``theme``."""
     found = {
         name: getattr(theme, base) or theme.foreground or theme.primary
         for name, base in (*SEMANTIC.items(), *CHROME.items())
@@ -322,7 +299,7 @@ def _style(colour: str, bold: bool, dim: bool) -> Style:
 
 
 def role_style(variables: Mapping[str, str], role: str) -> Style:
-    """The style of a role in a plot or a text. Unknown roles look like plain text."""
+    """The style of a role in a plot or a text; plain for unknown roles."""
     colour = variables.get(role) or variables.get("foreground") or "auto"
-    # a theme says how faint the axis is, but of the terminal's own palette it knows only "default"
+    # a theme of palette codes cannot say how faint the axis is
     return _style(colour, role == "title", role == "axis" and colour == "ansi_default")

@@ -7,19 +7,17 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention import results
 from tui_lab.retention.advice import AdviceFacts
-from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
@@ -29,8 +27,6 @@ FOLDER = "retention"
 STRENGTH = "strength.json"
 #: Files of the folder that hold no suite's result.
 OTHERS = {"acquisition.json", "probe_base.json"}
-
-SuiteFigure = Mapping[str, float]  # value, low, high
 
 
 @dataclass
@@ -82,19 +78,19 @@ def read(run: Run, state: RunState | None = None) -> RetentionReport:
         while watcher.poll(max_records=50_000, max_s=2.0):
             pass
         state = watcher.state
-    kept = RetentionReport(run, recipe, state, problems=problems)
+    report = RetentionReport(run, recipe, state, problems=problems)
     for path in sorted((run.path / FOLDER).glob("*.json")):
         if path.name in OTHERS:
             continue
         try:
             if path.name == STRENGTH:
-                kept.strength = _object(path)
+                report.strength = _object(path)
             else:
                 value = results.read(path)
-                kept.results[value.suite] = value
+                report.results[value.suite] = value
         except LabError as error:
             problems.append(str(error))
-    return kept
+    return report
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -107,21 +103,15 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def figure(comparison: SuiteComparison | None) -> SuiteFigure | None:
-    """The retention that decides the verdict: above chance where the suite has a chance level."""
-    return asdict(comparison.headline) if comparison else None
-
-
-def facts(kept: RetentionReport, suite: str) -> AdviceFacts:
+def advice_facts(report: RetentionReport, suite: str) -> AdviceFacts:
     """What the advice is made from."""
-    result = kept.results.get(suite)
+    result = report.results.get(suite)
     comparison = result.comparison if result else None
     lost = {name: each.b for name, each in result.categories.items()} if result else {}
     worst = max(lost, key=lambda name: lost[name], default="")
-    start, end = kept.acquisition
-    loss, validation = kept.state.loss.last, kept.state.validation.last
-    strength = kept.strength or {}
-    recipe = kept.recipe
+    start, end = report.acquisition
+    loss, validation = report.state.loss.last, report.state.validation.last
+    strength, recipe = report.strength or {}, report.recipe
     return AdviceFacts(
         verdict=comparison.verdict if comparison else "",
         method=recipe.method if recipe else "lora",
@@ -130,23 +120,23 @@ def facts(kept: RetentionReport, suite: str) -> AdviceFacts:
         kl_weight=recipe.kl_weight if recipe else 0.0,
         gained=end - start if math.isfinite(end - start) else None,
         losses=(loss, validation) if math.isfinite(validation - loss) else None,
-        strength_tried=kept.strength is not None,
-        strength_refused=_strength_refused(kept),
+        strength_tried=report.strength is not None,
+        strength_refused=_strength_refused(report),
         strength=(strength.get("recommended") or {}).get("strength"),
         worst_category=worst,
         worst_lost=lost.get(worst, 0),
     )
 
 
-def _strength_refused(kept: RetentionReport) -> str:
+def _strength_refused(report: RetentionReport) -> str:
     """Why the strength of the adapter cannot be changed; "" when it can, or is unknown."""
     try:
-        config = json.loads((kept.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads((report.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return ""  # whole weights, nothing yet, or damaged: the sweep says so
     if not isinstance(config, dict):
         return ""
-    recipe = kept.recipe
+    recipe = report.recipe
     return strength_refusal(config, recipe.init_lora_weights if recipe and recipe.method == "lora" else None)
 
 
@@ -156,16 +146,18 @@ def label(recipe: Recipe | None, run_id: str) -> str:
     return f"{run_time(run_id)}  {what}".strip()
 
 
-def point(kept: RetentionReport, suite: str) -> RunPoint | None:
+def point(report: RetentionReport, suite: str) -> RunPoint | None:
     """The run as a point; None until gain and retention are measured."""
-    start, end = kept.acquisition
-    result = kept.results.get(suite)
-    found = figure(result.comparison if result else None)
-    if found is None and kept.state.item_probes and kept.state.item_probes[-1].suite == suite:
-        found = msgspec.to_builtins(kept.state.item_probes[-1].headline)
-    if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
+    start, end = report.acquisition
+    result = report.results.get(suite)
+    retention = math.nan
+    if result and result.comparison:
+        retention = result.comparison.headline.value
+    elif report.state.item_probes and report.state.item_probes[-1].suite == suite:
+        retention = report.state.item_probes[-1].headline.value
+    if not math.isfinite(end - start) or not math.isfinite(retention):
         return None
-    return RunPoint(kept.run.id, label(kept.recipe, kept.run.id), end - start, found["value"])
+    return RunPoint(report.run.id, label(report.recipe, report.run.id), end - start, retention)
 
 
 def front(points: Iterable[RunPoint]) -> list[RunPoint]:

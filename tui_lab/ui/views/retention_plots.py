@@ -14,23 +14,23 @@ TITLES = {
     "curve": PlotOptions(
         "retention over steps", "Retention over the steps appears here when a run probes it."
     ),
-    # what these two say while they are empty names keys, which the pane knows
+    # the pane sets the texts of these two while they are empty, because they name keys
     "strength": PlotOptions("over strength", whole_x=False, values=False),
     "runs": PlotOptions("retention over gain", whole_x=False, values=False),
 }
 
 
-def curve_series(kept: RetentionReport, suite: str) -> list[PlotSeries]:
+def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
     """Retention with its 95 % interval at every item probe, and the threshold."""
-    probes = [probe for probe in kept.state.item_probes if probe.suite == suite]
+    probes = [probe for probe in report.state.item_probes if probe.suite == suite]
     if not probes:
         return []
     steps = [float(probe.step) for probe in probes]
     figures = [probe.headline for probe in probes]
     return [
         PlotSeries("retention", "retained", steps, [f.value for f in figures], "thick"),
-        bars("95% interval", "undecided", [probe.step for probe in probes], figures),
-        PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [kept.threshold] * 2, "dashed"),
+        bars("undecided", [probe.step for probe in probes], figures),
+        PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [report.threshold] * 2, "dashed"),
     ]
 
 
@@ -45,7 +45,7 @@ def strength_series(strength: dict[str, Any] | None) -> list[PlotSeries]:
     return [
         PlotSeries("new task", "tuned-model", xs, [float(point["acquisition"]) for point in points], "thick"),
         PlotSeries("retention", "retained", xs, [float(r["value"]) for r in retention], "points"),
-        PlotSeries("its lower end", "undecided", xs, [float(r["low"]) for r in retention]),
+        PlotSeries("its lower end", "undecided", xs, [float(r["low"]) for r in retention], brief="lower"),
         PlotSeries("to keep", "forgotten", [xs[0], xs[-1]], [keep] * 2, "dashed"),
     ]
 
@@ -53,16 +53,15 @@ def strength_series(strength: dict[str, Any] | None) -> list[PlotSeries]:
 def runs_series(points: Sequence[RunPoint], run_id: str) -> list[PlotSeries]:
     """All runs, their Pareto front, and the selected run."""
     found = sorted(points, key=lambda point: point.gained)
-    best = front(found)
     mine = [point for point in found if point.run_id == run_id]
-    # a letter: of a single point a line shows next to nothing, and a colour alone would not tell it apart
+    # a letter, because a colour alone does not distinguish a single point
     groups: tuple[tuple[str, str, list[RunPoint], LineStyle, str], ...] = (
-        ("front", "retained", best, "thin", ""),
+        ("front", "retained", front(found), "thin", ""),
         ("runs", "base-model", found, "points", ""),
         ("this run", "tuned-model", mine, "points", "X"),
     )
     return [
-        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
-        for name, role, group, look, mark in groups
+        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], style, mark)
+        for name, role, group, style, mark in groups
         if group
     ]

@@ -26,25 +26,25 @@ from tui_lab.ui.widgets.tab_bar import Tab
 
 LaneState = Literal["idle", "running", "done", "stopped"]
 GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
-#: How a lane came to its end, for people.
+#: Why a lane ended, in words.
 ENDS = {
     "stop_token": "ended by itself",
-    "stop_string": "met a stop text",
+    "stop_string": "stop text",
     "length": "token limit",
     "context": "context full",
     "cancelled": "stopped",
 }
 #: The colour of strategies that have none of their own.
-_KIN = {"sample": "temperature", "min-p": "top-p"}
+_COLOUR_OF = {"sample": "temperature", "min-p": "top-p"}
 
 
 def role(lane: Lane) -> str:
     """The role of the lane's colour."""
     name = lane.strategy.name
-    return f"strategy-{_KIN.get(name, name)}"
+    return f"strategy-{_COLOUR_OF.get(name, name)}"
 
 
-#: Narrower lanes name their figures shorter.
+#: Narrower lanes use shorter names.
 ROOMY_COLUMNS = 62
 
 
@@ -54,6 +54,7 @@ class LaneView(Vertical, can_focus=True):
     BINDINGS = bindings("lane")
     DEFAULT_CSS = """
     LaneView { height: 1fr; background: $background; }
+    LaneView .title, LaneView .figures { text-wrap: nowrap; text-overflow: ellipsis; }
     LaneView .title { height: 1; width: 100%; background: $surface; }
     LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
     LaneView .figures { height: 2; width: 100%; color: $text-muted; }
@@ -68,7 +69,7 @@ class LaneView(Vertical, can_focus=True):
         self.done: LaneDone | None = None
         self.beams: list[Beams] = []
         self.count = 0
-        # held, not looked for: while a lane is being removed, or made, some of them are not there
+        # attributes, because queries fail while the lane is being mounted or removed
         self._title, self._figures = Static(classes="title"), Static(classes="figures")
         self._text = StreamText(strategies.meaning(lane.strategy))
         self._paced_figures = Paced(self, FIGURES, self._draw_figures)
@@ -83,13 +84,13 @@ class LaneView(Vertical, can_focus=True):
         self._draw_title()
         self._draw_figures()
 
-    # ------------------------------------------------------------------ what it shows
+    # ------------------------------------------------------------------ state
 
     def set_lane(self, lane: Lane, number: int) -> None:
         """Sets strategy, seed and number. A changed strategy or seed clears the answer."""
-        anew = lane.text != self.lane.text
+        changed = lane.text != self.lane.text
         self.lane, self.number = lane, number
-        if anew:
+        if changed:
             self._reset(strategies.meaning(lane.strategy))
         self._draw_title()
 
@@ -106,7 +107,7 @@ class LaneView(Vertical, can_focus=True):
         self.state = "running"
         self._draw_title()
 
-    def take(self, event: Tokens | Beams | LaneDone) -> None:
+    def handle(self, event: Tokens | Beams | LaneDone) -> None:
         """Called with every event of this lane."""
         if isinstance(event, Tokens):
             self.count = event.count
@@ -114,16 +115,16 @@ class LaneView(Vertical, can_focus=True):
         elif isinstance(event, Beams):
             self.beams.append(event)
             self.count = event.step + 1
-            if self._is_seen:
+            if self._is_visible:
                 self._paced_beams.want()
         else:
             self.finish(event)
             return
-        if self._is_seen:
+        if self._is_visible:
             self._paced_figures.want()
 
     @property
-    def _is_seen(self) -> bool:
+    def _is_visible(self) -> bool:
         """Whether the lane is in view; else :meth:`show_again` draws it later."""
         return self.display and self.screen.is_current
 
@@ -185,7 +186,7 @@ class LaneView(Vertical, can_focus=True):
         colour = f"${role(self.lane)}"
         name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
         parts: list[Any] = [
-            # the mark says without a colour where the focus is
+            # the focus is visible without colours
             f"{'▸' if self.has_focus else ' '}{GLYPHS[self.state]} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
@@ -206,13 +207,13 @@ class LaneView(Vertical, can_focus=True):
         if self.done is None:
             text = f" {self.count} token{'s' * (self.count != 1)}" if self.count else ""
         else:
-            told = figures(self.done)
+            shown = figures(self.done)
             narrow = self.size.width < ROOMY_COLUMNS
             end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
             text = (
-                f" {told['tokens']} tokens  {told['tok/s']} tok/s  first {told['first']}  {end}\n"
-                f" logprob {told['logprob']}  {'' if narrow else 'base '}ppl {told['ppl base']}  "
-                f"rep-4 {told['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {told['distinct-2']}"
+                f" {shown['tokens']} tokens  {shown['tok/s']} tok/s  first {shown['first']}  {end}\n"
+                f" logprob {shown['logprob']}  {'' if narrow else 'base '}ppl {shown['ppl base']}  "
+                f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
         self._figures.update(Content(text), layout=False)
 
@@ -230,9 +231,9 @@ class LaneView(Vertical, can_focus=True):
         self._title.display = False
         await self.mount(field, before=0)
         field.focus()
-        self._judge(self.lane.text)
+        self._check(self.lane.text)
 
-    def _judge(self, text: str) -> Lane | None:
+    def _check(self, text: str) -> Lane | None:
         """Shows the parameters of the typed strategy under the lane, or the problem with it."""
         lane: Lane | None = None
         try:
@@ -248,12 +249,12 @@ class LaneView(Vertical, can_focus=True):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
-        self._judge(event.value)
+        self._check(event.value)
 
     @on(Input.Submitted)
     async def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        lane = self._judge(event.value)
+        lane = self._check(event.value)
         if lane is None:
             self.app.bell()
             return

@@ -16,12 +16,12 @@ class RetentionPlot(Plot):
         super().__init__(TITLES[kind])
         self.kind = kind
 
-    def take(self, kept: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:
+    def show_run(self, report: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:
         """Shows a run."""
         if self.kind == "curve":
-            made = curve_series(kept, suite)
+            made = curve_series(report, suite)
         elif self.kind == "strength":
-            made = strength_series(kept.strength)
+            made = strength_series(report.strength)
         else:
-            made = runs_series(points, kept.run.id)
-        self.show(lambda: made, (kept.run.id, suite, tuple((s.name, *s.xs, *s.ys) for s in made)))
+            made = runs_series(points, report.run.id)
+        self.show(lambda: made, (report.run.id, suite, tuple((s.name, *s.xs, *s.ys) for s in made)))

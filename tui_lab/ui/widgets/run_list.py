@@ -2,75 +2,37 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import notes
-from tui_lab.runs.folder import Run, list_runs
-from tui_lab.runs.state import Watcher
+from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.ui.actions.modal import Modal
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.views.plot_data import quantity
-from tui_lab.ui.views.run import score_line
-from tui_lab.ui.views.run_state import STATE_ROLES, run_time, state_text
+from tui_lab.ui.views import empty
+from tui_lab.ui.views.runs_table import COLUMNS, RunColumn, fitted_columns, head, row
+from tui_lab.ui.widgets.dialogs import DialogBox
 
-#: Runs listed at most; reading a log of one costs milliseconds.
-LISTED = 60
-#: Seconds given to reading one log: a run of a week is listed without its newest figures.
-READ_FOR_S = 0.3
-#: Cells of what a run is: those that its state, its time and its result leave.
-LEAST_CELLS, MOST_CELLS, BESIDE_CELLS = 22, 48, 49
-
-
-@dataclass(frozen=True)
-class RunLine:
-    """One line of the list."""
-
-    run_id: str
-    state: str
-    what: str
-    result: str
-
-
-def describe(run: Run) -> RunLine:
-    """Reads a run for one line of the list."""
-    watcher = Watcher(run)
-    deadline = time.monotonic() + READ_FOR_S
-    while watcher.poll(max_records=10_000, max_s=READ_FOR_S) and time.monotonic() < deadline:
-        pass
-    recipe, state = watcher.recipe, watcher.state
-    what = (
-        f"{recipe.model.rpartition('/')[2]} · {recipe.preset or '–'} · {recipe.data.rpartition('/')[2]}"
-        if recipe
-        else watcher.problem
-    )
-    if name := notes.read(run).name:
-        what = f"{name}: {what}"
-    result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
-    if state.validation.values:
-        result = f"loss {quantity(state.validation.last, 'number')}  {result}"
-    return RunLine(run.id, watcher.status, what, result)
+#: The newest runs, which are listed.
+MAX_RUNS = 500
+#: Columns of the list; the Runs pane has them all.
+LIST_COLUMNS = tuple(column for column in COLUMNS if column.id not in ("peak", "time", "note"))
+#: Cells of a line beside its columns: padding and scrollbar.
+PADDING = 3
 
 
 class RunList(Modal[str]):
-    """Gives the id of the selected run, or "" after Escape."""
+    """Gives the id of the selected run, or "" after Escape. ``current``: the run that is shown."""
 
     DEFAULT_CSS = """
     RunList { align: center middle; }
-    RunList > Vertical {
-        width: 110; max-width: 100%; height: 70%; background: $panel; border: round $primary; padding: 0 1;
-    }
-    RunList OptionList, RunList OptionList:focus {
-        height: 1fr; border: none; background: $panel; text-wrap: nowrap; text-overflow: ellipsis;
-    }
+    RunList DialogBox { width: 110; max-width: 100%; height: 70%; }
+    RunList .head { height: 1; padding: 0 2; color: $text-muted; text-style: bold; }
+    RunList OptionList, RunList OptionList:focus { height: 1fr; }
     """
     GROUP = "list"
     BINDINGS = bindings("list")
@@ -80,9 +42,8 @@ class RunList(Modal[str]):
         self.current = current
 
     def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            box.border_title = "Runs, newest first"
-            box.border_subtitle = f"Enter opens, {self.keys('list.leave')} closes"
+        with DialogBox("Runs, newest first", f"Enter opens, {self.keys('list.leave')} closes"):
+            yield Static(classes="head")
             yield OptionList(Option("reading the runs…", disabled=True))
 
     def on_mount(self) -> None:
@@ -90,34 +51,33 @@ class RunList(Modal[str]):
 
     @work(thread=True, group="runs", description="list the runs", exit_on_error=False)
     def _read(self) -> None:
-        lines = [describe(run) for run in list_runs()[:LISTED]]
-        if self.is_mounted:
-            self.app.call_from_thread(self._show, lines)
+        index = RunIndex()
+        while self.is_mounted and not index.done:
+            self._show_later(index.refresh(self._show_later))
 
-    def _show(self, lines: list[RunLine]) -> None:
+    def _show_later(self, runs: Sequence[RunSummary]) -> None:
+        if self.is_mounted:
+            self.app.call_from_thread(self._show, [run for run in runs if not run.queued][:MAX_RUNS])
+
+    def _show(self, runs: Sequence[RunSummary]) -> None:
         options = self.query_one(OptionList)
-        options.clear_options()
-        if not lines:
-            options.add_option(
-                Option(f"No runs yet: press {self.keys('app.setup')}, choose, and start one.", disabled=True)
-            )
-        room = max(LEAST_CELLS, min(MOST_CELLS, options.size.width - BESIDE_CELLS))
-        for line in lines:
-            colour = f"${STATE_ROLES[line.state]}" if line.state in STATE_ROLES else ""
-            prompt = Content.assemble(
-                ("● " if line.run_id == self.current else "  ", "$changed"),
-                (f"{state_text(line.state):<11}", colour),
-                f"{run_time(line.run_id)} ",
-                f"{sanitize(line.what)[:room]:<{room}} ",
-                (sanitize(line.result), "$text-muted"),
-            )
-            options.add_option(Option(prompt, id=line.run_id))
-        ids = [line.run_id for line in lines]
-        options.highlighted = ids.index(self.current) if self.current in ids else 0
+        columns = fitted_columns(options.size.width - PADDING, LIST_COLUMNS)
+        self.query_one(Static).update(Content(head(columns, "", descending=False)))
+        at = options.highlighted_option.id if options.highlighted_option else self.current
+        lines = [Option(self._line(run, columns), id=run.id) for run in runs]
+        options.set_options(lines or [Option(empty.no_runs(self.keymap), disabled=True)])
+        ids = [run.id for run in runs]
+        options.highlighted = ids.index(at) if at in ids else 0
         options.focus()
 
+    def _line(self, run: RunSummary, columns: tuple[tuple[RunColumn, int], ...]) -> Content:
+        mark = ("● " if run.id == self.current else "  ", "$changed")
+        return Content.assemble(
+            mark, *((text, f"${role}" if role else "") for text, role in row(run, columns))
+        )
+
     @on(OptionList.OptionSelected)
-    def _taken(self, event: OptionList.OptionSelected) -> None:
+    def _selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_id or "")
 
     def action_leave(self) -> None:

@@ -16,7 +16,7 @@ class RunPlot(Plot):
         self._machine = kind == "memory"  # telemetry comes more often than steps, and concerns one plot
         super().__init__(options)
 
-    def take(self, key: str, state: RunState, ended: bool = False) -> None:
+    def show_run(self, key: str, state: RunState, ended: bool = False) -> None:
         """Shows the state of run ``key``. One that has ``ended`` brings nothing more."""
         self.set_options(empty=NOTHING_CAME if ended else self._empty)
         if state.total_steps:
