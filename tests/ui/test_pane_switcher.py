@@ -9,17 +9,17 @@ from textual import events
 
 from tests.ui.helpers import screen_text, until
 from tui_lab.ui.app import LabApp
-from tui_lab.ui.pane_switcher import PaneSwitcher, asked_at
+from tui_lab.ui.pane_switcher import PaneSwitcher, requested_at
 
 
 def test_an_older_request_is_dropped() -> None:
     shown: list[str] = []
     panes = PaneSwitcher(shown.append)
-    with asked_at(2.0):
+    with requested_at(2.0):
         assert panes.request("setup")
-    with asked_at(1.0):
+    with requested_at(1.0):
         assert not panes.request("playground")
-    with asked_at(2.0):
+    with requested_at(2.0):
         assert panes.request("train"), "what one key does may ask for two panes"
     assert shown == ["setup", "train"]
 
@@ -28,7 +28,7 @@ def test_without_a_time_a_request_is_made_now() -> None:
     shown: list[str] = []
     panes = PaneSwitcher(shown.append)
     assert panes.request("runs")
-    with asked_at(0.0):
+    with requested_at(0.0):
         assert not panes.request("playground")
     assert panes.request("setup") and shown == ["runs", "setup"]
 
@@ -42,9 +42,9 @@ async def test_a_worker_asks_as_of_the_key_that_started_it() -> None:
         await done.wait()
         panes.request("train")
 
-    with asked_at(1.0):
+    with requested_at(1.0):
         task = asyncio.create_task(start_a_run(), context=contextvars.copy_context())
-    with asked_at(2.0):
+    with requested_at(2.0):
         panes.request("runs")
     done.set()
     await task

@@ -266,7 +266,7 @@ class LabApp(TerminalApp):
         self.collector.input_arrived()
         if isinstance(event, events.MouseDown) and self._is_detached(event.x, event.y):
             return
-        with pane_switcher.asked_at(event.time):  # digits come back from widgets later than function keys
+        with pane_switcher.requested_at(event.time):  # digits come back from widgets later than function keys
             await super().on_event(event)
 
     def _is_detached(self, x: int, y: int) -> bool:
@@ -316,9 +316,9 @@ class LabApp(TerminalApp):
         if not modal_is_open(self):
             self.panes.request(name)
 
-    def show_pane(self, name: str, asked_at: float) -> None:
-        """Goes to a pane that was asked for at a time on the clock of events."""
-        with pane_switcher.asked_at(asked_at):
+    def show_pane(self, name: str, requested_at: float) -> None:
+        """Goes to a pane that was requested at a time on the clock of events."""
+        with pane_switcher.requested_at(requested_at):
             self.action_pane(name)
 
     def _switch_pane(self, name: str) -> None:

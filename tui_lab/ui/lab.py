@@ -52,8 +52,8 @@ class Lab(Protocol):
         """Goes to a pane, unless a modal screen is open."""
         ...
 
-    def show_pane(self, name: str, asked_at: float) -> None:
-        """Goes to a pane that was asked for at a time on the clock of events."""
+    def show_pane(self, name: str, requested_at: float) -> None:
+        """Goes to a pane that was requested at a time on the clock of events."""
         ...
 
     def after_first_frame(self, callback: Callable[[], object]) -> None:

@@ -62,8 +62,8 @@ def toggle_jump(app: AnyApp) -> None:
         if place is not None:
             app.call_later(_go, place, pane_switcher.now())
 
-    async def _go(place: Place, asked_at: float) -> None:
-        with pane_switcher.asked_at(asked_at):
+    async def _go(place: Place, requested_at: float) -> None:
+        with pane_switcher.requested_at(requested_at):
             result: Any = place.go()
             if result is not None:
                 await result

@@ -13,17 +13,17 @@ from time import monotonic
 
 #: When the user made the request that is being carried out, on the clock of Textual's events (monotonic, in
 #: seconds). Workers inherit it from the action that starts them; None means now.
-_asked_at: ContextVar[float | None] = ContextVar("asked_at", default=None)
+_requested_at: ContextVar[float | None] = ContextVar("requested_at", default=None)
 
 
 @contextmanager
-def asked_at(time_s: float) -> Iterator[None]:
+def requested_at(time_s: float) -> Iterator[None]:
     """Within it, requests count as made at ``time_s``."""
-    token = _asked_at.set(time_s)
+    token = _requested_at.set(time_s)
     try:
         yield
     finally:
-        _asked_at.reset(token)
+        _requested_at.reset(token)
 
 
 def now() -> float:
@@ -40,7 +40,7 @@ class PaneSwitcher:
 
     def request(self, name: str) -> bool:
         """Shows pane ``name``; returns False and does nothing if a newer request was carried out before."""
-        at = _asked_at.get()
+        at = _requested_at.get()
         at = now() if at is None else at
         if at < self._newest_at:
             return False

@@ -114,7 +114,7 @@ async def test_filtering_while_typing(own_folders: Path) -> None:
         await pilot.press("slash", *"state:failed", "enter")
         await until(lambda: names(pane) == ["b"] and pane.table.has_focus)
         await pilot.press("slash", *"x")
-        await until(lambda: "No run has all of these words" in screen_text(app))
+        await until(lambda: "No run matches the filter" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: len(pane.table.runs) == 3 and pane.query_text == "")
 

@@ -137,11 +137,13 @@ def test_hypotheses_of_a_beam_search() -> None:
 
 
 def test_base_and_tuned_side_by_side() -> None:
-    judged = {
+    scores_by_model = {
         "base": [ScoredToken(100, math.log(0.1), 3, 2.0, ((9, " dog", math.log(0.4)),))],
         "tuned": [ScoredToken(100, math.log(0.9), 1, 0.5, ((100, " fox", math.log(0.9)),))],
     }
-    text = drawn(InspectorState(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
+    text = drawn(
+        InspectorState(lane([token(0, " fox", 0.9)]), scores_by_model=scores_by_model, view="models")
+    )
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
     assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
     assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
@@ -207,7 +209,7 @@ def test_ten_thousand_tokens_without_a_blank() -> None:
 
 
 def test_as_many_panels_as_fit() -> None:
-    scene = InspectorState(TOLD, judged={"base": []}, beams={1: Beams(0, 1, ())})
+    scene = InspectorState(TOLD, scores_by_model={"base": []}, beams={1: Beams(0, 1, ())})
     assert [len(panels_shown(scene, n * PANEL_COLUMNS)) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 

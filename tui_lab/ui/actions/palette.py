@@ -45,7 +45,7 @@ class LabCommands(Provider):
 
     async def _run(self, action: Action) -> None:
         namespace = self.app if action.group == "app" else self.screen
-        with pane_switcher.asked_at(self._opened_at):  # a pane that was asked for meanwhile is newer
+        with pane_switcher.requested_at(self._opened_at):  # a pane that was asked for meanwhile is newer
             await self.app.run_action(action.action, namespace)
 
     async def discover(self) -> Hits:

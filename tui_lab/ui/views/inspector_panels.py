@@ -238,11 +238,11 @@ def _tail(text: str, width: int) -> str:
 
 def model_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The current token and the most probable ones, with their probability under each model."""
-    if scene.note or not scene.judged:
+    if scene.note or not scene.scores_by_model:
         return _sentence(scene.note or "No model has scored these tokens yet.", width)
     at = scene.position
     token = scene.tokens[at]
-    models = {name: judged[at] for name, judged in scene.judged.items() if at < len(judged)}
+    models = {name: scores[at] for name, scores in scene.scores_by_model.items() if at < len(scores)}
     if not models:
         return _sentence("No model has scored this token.", width)
     tops = {

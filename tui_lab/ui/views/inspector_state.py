@@ -50,7 +50,7 @@ InspectorRow = tuple[InspectorSpan, ...]
 class InspectorState:
     """A decoded lane, and the position in it.
 
-    ``beams``: hypotheses by step. ``judged``: the lane's tokens as scored by each model, by name; ``note``
+    ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name; ``note``
     replaces them while they are computed or could not be. ``asks``: models can be asked. ``position``: index
     of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
     weights that the lane ran on.
@@ -58,7 +58,7 @@ class InspectorState:
 
     done: LaneDone
     beams: Mapping[int, Beams] = field(default_factory=dict)
-    judged: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
+    scores_by_model: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
     note: str = ""
     asks: bool = False
     position: int = 0
@@ -80,7 +80,7 @@ class InspectorState:
             found.append("beams")
         if any(token.alternatives for token in self.tokens):
             found.insert(0, "warping")
-        if self.judged or self.note or self.asks:
+        if self.scores_by_model or self.note or self.asks:
             found.append("models")
         return tuple(found)
 
@@ -91,9 +91,9 @@ class InspectorState:
 
     def logprob(self, token: int) -> float:
         """Natural log-probability that colours a token."""
-        judged = self.judged.get(self.colour_by)
-        if judged is not None and token < len(judged):
-            return judged[token].logprob
+        scores = self.scores_by_model.get(self.colour_by)
+        if scores is not None and token < len(scores):
+            return scores[token].logprob
         return self.tokens[token].logprob
 
 

@@ -20,9 +20,9 @@ from tui_lab.ui.views.spans import fit
 
 COLUMNS = ("", "suite / category", "n", "before", "after", "kept", "95%", "lost", "gained")
 WIDTHS = (1, 20, 5, 6, 6, 6, 14, 4, 6)
-#: What a narrow table leaves out: the interval says how sure the retention is, and stays.
+#: Columns that a narrow table leaves out.
 DISPENSABLE = ("n", "before", "after")
-#: The categories that replay leaves out, so that keeping them is not rehearsing them.
+#: The categories that replay excludes, so that they measure retention without rehearsal.
 NOT_REHEARSED = "not rehearsed"
 
 

@@ -61,7 +61,7 @@ class RunPoint:
     retention: float
 
 
-#: A run as a point (None until both were measured), and what its files were like then.
+#: The stamp of a run's files, and its point (None until both are measured).
 KnownPoint = tuple[tuple[int, ...], RunPoint | None]
 
 
@@ -133,7 +133,7 @@ def _strength_refused(report: RetentionReport) -> str:
     try:
         config = json.loads((report.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return ""  # whole weights, nothing yet, or damaged: the sweep says so
+        return ""  # full weights, nothing yet, or damaged: the sweep reports it
     if not isinstance(config, dict):
         return ""
     recipe = report.recipe

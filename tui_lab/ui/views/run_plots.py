@@ -28,7 +28,7 @@ MEMORY_LEGEND = {
 NOT_DRAWN = ("cuda_peak",)
 
 #: Text of an empty plot after the run has ended.
-NOTHING_CAME = "The run ended before there was anything to draw here."
+EMPTY_AT_END = "The run ended before there was anything to draw here."
 
 Maker = Callable[[RunState], Sequence[PlotSeries]]
 
@@ -47,7 +47,7 @@ def loss_series(state: RunState) -> list[PlotSeries]:
 
 def memory_series(state: RunState) -> list[PlotSeries]:
     """Every kind of memory that the run reports, in bytes, and the forecast of its peak.
-    What the whole device has in use is taken from telemetry, which looks more often than once a step."""
+    The use of the device comes from telemetry, which has more readings than steps."""
     styles: tuple[LineStyle, ...] = ("thin", "thick", "points")
     curves: dict[str, Curve | Track] = {
         label: curve for label, curve in state.memory.items() if label not in NOT_DRAWN
@@ -61,7 +61,7 @@ def memory_series(state: RunState) -> list[PlotSeries]:
     series = []
     if isinstance(total, int | float) and math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
-        # first, so that what was measured lies over it
+        # first, so that measured curves are drawn over it
         series.append(PlotSeries("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
     for number, (label, curve) in enumerate(curves.items()):
         name, brief = MEMORY_LEGEND.get(label) or (memory_name(label), "")

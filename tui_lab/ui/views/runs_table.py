@@ -18,7 +18,7 @@ from tui_lab.runs.state import ENDED
 from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, run_time, state_text
 from tui_lab.ui.views.spans import fit, fitting
 
-NOTHING_FOUND = "No run has all of these words. {runs.clear} shows every run again."
+NOTHING_FOUND = "No run matches the filter. {runs.clear} shows every run again."
 
 
 @dataclass(frozen=True)

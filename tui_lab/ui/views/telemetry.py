@@ -14,10 +14,10 @@ from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry
 from tui_lab.ui.views.spans import TextSpan, cut, fitting, labelled
 
-#: Less than this in other processes' hands is the driver's own bookkeeping, not somebody's notebook.
+#: Less memory of other processes than this belongs to the driver.
 OTHERS_FROM_BYTES = 64 << 20
 SEPARATOR = " · "
-#: Figures of a step's memory that say what the run itself takes, the nearest to its peak first.
+#: Memory readings of a step that measure the run itself, the nearest to its peak first.
 OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 
 
@@ -36,7 +36,7 @@ def machine_lines(state: RunState, status: str, width: int, most: int) -> list[T
         return _without_gpu(state, ended, width)[:most]
     many = len(gpus) > 1
     lines: list[TextSpan] = []
-    # what holds the run back goes before what it does; line by line for all GPUs
+    # throttling before activity; each line for all GPUs
     for part in (_memory_line, _slowed_line, _activity_line):
         lines += [line for gpu in gpus if (line := part(gpu, many, width))[0]]
     if ended and lines:

@@ -22,9 +22,9 @@ from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_va
 from tui_lab.ui.actions.registry import bindings
 
 LABEL_WIDTH = 22
-#: Groups that a first run does without: closed until they are asked for, or hold what differs from off.
+#: Groups that a first run does not need: closed until they are opened or contain a value that differs.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
-#: Fields that have a place of their own on Setup.
+#: Fields that Setup shows outside the form.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
 
@@ -337,7 +337,7 @@ class FieldsForm(Vertical):
             return
         value = parse_value(key, event.value)
         if any(problem.key == key for problem in check_values({key: value})):
-            self._describe(value)  # stays open until it fits, or Escape
+            self._describe(value)  # stays open until the value is valid, or Escape
             self.app.bell()
             return
         self._close()

@@ -38,9 +38,9 @@ class InspectorView(RowsWidget, can_focus=True):
 
     # ------------------------------------------------------------------ data
 
-    def show_judged(self, judged: Mapping[str, Sequence[ScoredToken]]) -> None:
+    def show_scores(self, scores_by_model: Mapping[str, Sequence[ScoredToken]]) -> None:
         """Adds the scores of the lane's tokens, by model name."""
-        self._change(judged=dict(judged), note="", asks=True)
+        self._change(scores_by_model=dict(scores_by_model), note="", asks=True)
 
     def show_details(self, done: LaneDone, beams: Sequence[Beams] = ()) -> None:
         """Replaces the lane by the same one with details."""
@@ -98,7 +98,7 @@ class InspectorView(RowsWidget, can_focus=True):
 
     def turn_colours(self) -> str:
         """Colours the text by the next model. Returns its name, "" for the lane's own weights."""
-        names = ["", *self.scene.judged]
+        names = ["", *self.scene.scores_by_model]
         at = names.index(self.scene.colour_by) if self.scene.colour_by in names else 0
         self._change(colour_by=names[(at + 1) % len(names)])
         return self.scene.colour_by
