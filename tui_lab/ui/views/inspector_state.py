@@ -50,9 +50,9 @@ InspectorRow = tuple[InspectorSpan, ...]
 class InspectorState:
     """A decoded lane, and the position in it.
 
-    ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name; ``note``
-    replaces them while they are computed or could not be. ``asks``: models can be asked. ``position``: index
-    of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
+    ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name;
+    ``note`` replaces them while they are computed or unavailable. ``asks``: models can be asked.
+    ``position``: index of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
     weights that the lane ran on.
     """
 
