@@ -52,8 +52,8 @@ class InspectorState:
 
     ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name;
     ``note`` replaces them while they are computed or unavailable. ``asks``: models can be asked.
-    ``position``: index of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
-    weights that the lane ran on.
+    ``position``: index of the current token. ``colour_by``: the model whose log-probabilities colour the
+    text; "" for the weights that the lane ran on.
     """
 
     done: LaneDone
