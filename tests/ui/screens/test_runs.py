@@ -294,7 +294,7 @@ async def test_a_queued_run_is_taken_out(own_folders: Path) -> None:
         await ready(app, 2)
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "Take the run" in screen_text(app))
+        await until(lambda: "Remove the run" in screen_text(app))
         await pilot.press("y")
         await until(lambda: len(queue.items()) == 1)
         await ready(app, 1)
