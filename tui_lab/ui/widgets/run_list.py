@@ -20,7 +20,7 @@ from tui_lab.ui.widgets.dialogs import DialogBox
 #: The newest runs, which are listed.
 MAX_RUNS = 500
 #: Columns of the list; the Runs pane has them all.
-LIST_COLUMNS = tuple(column for column in COLUMNS if column.id not in ("peak", "time", "note"))
+LIST_COLUMNS = tuple(column for column in COLUMNS if column.id not in ("loss", "peak", "time", "note"))
 #: Cells of a line beside its columns: padding and scrollbar.
 PADDING = 3
 
