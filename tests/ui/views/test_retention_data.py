@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.ui import sample_runs as made
 from tui_lab.runs.folder import list_runs
 from tui_lab.ui.views import retention_data
-from tui_lab.ui.views.retention_data import RunPoint, facts, front, point, points, read
+from tui_lab.ui.views.retention_data import RunPoint, advice_facts, front, point, points, read
 
 
 def test_a_run_is_read_with_all_results(own_folders: Path) -> None:
@@ -20,13 +20,13 @@ def test_a_run_is_read_with_all_results(own_folders: Path) -> None:
     assert kept.acquisition == (0.1, 0.9)
     assert kept.results["everyday"].comparison.verdict == "red"
     assert not kept.problems
-    found = facts(kept, "everyday")
+    found = advice_facts(kept, "everyday")
     assert (found.verdict, found.method, found.learning_rate) == ("red", "full", 2e-3)
     assert found.gained is not None
     assert abs(found.gained - 0.8) < 1e-9
     assert (found.worst_category, found.worst_lost) == ("numbers", 40)
     assert not found.strength_tried
-    assert facts(kept, "other").verdict == ""
+    assert advice_facts(kept, "other").verdict == ""
     place = point(kept, "everyday")
     assert place is not None
     assert abs(place.retention - (0.52 - 0.25) / (0.9 - 0.25)) < 1e-9, "retention above chance"
@@ -34,18 +34,18 @@ def test_a_run_is_read_with_all_results(own_folders: Path) -> None:
 
 def test_no_sweep_is_advised_for_a_fixed_strength(own_folders: Path) -> None:
     run = made.make_run()
-    assert facts(read(run), "everyday").strength_refused == "", "nothing is known yet"
+    assert advice_facts(read(run), "everyday").strength_refused == "", "nothing is known yet"
     config = run.adapter_path / "adapter_config.json"
     config.write_text('{"peft_type": "LORA"}')
-    assert facts(read(run), "everyday").strength_refused == ""
+    assert advice_facts(read(run), "everyday").strength_refused == ""
     config.write_text('{"peft_type": "LORA", "use_dora": true}')
-    assert "DoRA" in facts(read(run), "everyday").strength_refused
+    assert "DoRA" in advice_facts(read(run), "everyday").strength_refused
     for damage in ("[", "[]"):
         config.write_text(damage)
-        assert facts(read(run), "everyday").strength_refused == ""
+        assert advice_facts(read(run), "everyday").strength_refused == ""
     begun = made.make_run(name="pissa", init_lora_weights="pissa")
     (begun.adapter_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    assert "pissa" in facts(read(begun), "everyday").strength_refused
+    assert "pissa" in advice_facts(read(begun), "everyday").strength_refused
 
 
 def test_a_probe_gives_the_point_of_a_run_without_results(own_folders: Path) -> None:
