@@ -21,7 +21,7 @@ SMOOTHING = 0.8
 #: Names for a legend of four, and for a narrow one.
 MEMORY_LEGEND = {
     "cuda_allocated": ("allocated", "alloc"),
-    "cuda_reserved": ("reserved", "reserved"),
+    "cuda_reserved": ("reserved", "resv"),
     "gpu_used": ("device", "GPU"),
 }
 #: The peak is shown as text: as a curve it would hide the curve below it.
@@ -105,7 +105,7 @@ def kl_series(state: RunState) -> list[PlotSeries]:
     steps = [probe.step for probe in state.kl_probes]
     general: list[IntervalRecord] = [probe.general for probe in state.kl_probes]
     return [
-        PlotSeries("general", "retained", steps, [one.value for one in general], "thick", brief="text"),
+        PlotSeries("general", "retained", steps, [one.value for one in general], "thick", brief="gen"),
         PlotSeries("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),
         bars("axis", steps, general),  # last: a narrow legend can do without it
     ]
