@@ -97,6 +97,20 @@ def test_numbers(value: object, decimal: str, significant: str, compact: str) ->
     assert found == (decimal, significant, compact)
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0%"), (9e-5, "<.01%"), (0.0012, "0.12%"), (0.5, "50.0%"), (0.99949, "99.9%"), (1 - 1e-9, ">99.9%"),
+     (1, "100%"), (math.nan, "–")],
+)  # fmt: skip
+def test_percent(share: float, text: str) -> None:
+    assert format.percent(share) == text
+
+
+@given(st.floats(0, 1))
+def test_a_percentage_fits_six_cells(share: float) -> None:
+    assert len(format.percent(share)) <= 6
+
+
 def test_an_interval() -> None:
     assert format.interval(0.93, math.nan, math.inf) == "0.93 (– to ∞)"
 

@@ -75,6 +75,19 @@ def compact(value: object, places: int = 3) -> str:
     return decimal(number, places)
 
 
+def percent(share: float) -> str:
+    """A share of 1 in at most six cells. Only 0 is shown as 0%, and only 1 as 100%."""
+    if math.isnan(share):
+        return UNKNOWN
+    if 0 < share < 1e-4:
+        return "<.01%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return (
+        f"{share:.2%}" if 0 < share < 0.01 else "0%" if not share else f"{share:.1%}" if share < 1 else "100%"
+    )
+
+
 def interval(value: object, low: object, high: object, places: int = 2) -> str:
     """A value with its interval: 0.93 (0.88 to 0.97)."""
     return f"{decimal(value, places)} ({decimal(low, places)} to {decimal(high, places)})"

@@ -73,7 +73,7 @@ class Divergence(msgspec.Struct, frozen=True):
     def sentence(self, subject: str) -> str:
         """The figures in words, after ``subject``."""
         return (
-            f"{subject}: the most probable token agrees at {percent(self.top1_agreement)} of "
+            f"{subject}: the most probable token agrees at {format.percent(self.top1_agreement)} of "
             f"{self.positions:,} positions, mean KL {short_number(self.mean_kl)} nats per token, "
             f"logits differ by at most {short_number(self.max_abs)}"
         )
@@ -176,11 +176,6 @@ def check_request(request: ExportRequest) -> None:
     from tui_lab.retention.strength_grid import check_strength
 
     check_strength(request.strength)
-
-
-def percent(share: float) -> str:
-    """A share of 1 in percent, rounded down to 99.9% while anything differs."""
-    return f"{min(share, 0.999) if share < 1 else 1:.1%}"
 
 
 def short_number(value: float) -> str:

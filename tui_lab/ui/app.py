@@ -168,7 +168,7 @@ class LabApp(TerminalApp):
         if self.first_pane == "setup":
             from tui_lab.ui.views import welcome
 
-            if text := welcome.text(keymap_of(self)):
+            if text := welcome.message(keymap_of(self)):
                 self.notify(text, title="Welcome", timeout=welcome.SECONDS, markup=False)
         self.runs.start_announcing()
         self.collector.start()
@@ -317,7 +317,7 @@ class LabApp(TerminalApp):
             self.panes.request(name)
 
     def show_pane(self, name: str, requested_at: float) -> None:
-        """Goes to a pane that was asked for at a time on the clock of events."""
+        """Goes to a pane that was requested at a time on the clock of events."""
         with pane_switcher.requested_at(requested_at):
             self.action_pane(name)
 

@@ -53,7 +53,7 @@ class Lab(Protocol):
         ...
 
     def show_pane(self, name: str, requested_at: float) -> None:
-        """Goes to a pane that was asked for at a time on the clock of events."""
+        """Goes to a pane that was requested at a time on the clock of events."""
         ...
 
     def after_first_frame(self, callback: Callable[[], object]) -> None:

@@ -11,7 +11,7 @@ from tui_lab.doctor import NamedCheck
 from tui_lab.doctor.check import DoctorCheck
 
 
-def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> DoctorCheck:
+def _check(name: str, fine: str, faults: Sequence[str], advice: str) -> DoctorCheck:
     if not faults:
         return DoctorCheck(name, "ok", fine)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -19,7 +19,7 @@ def _of(name: str, fine: str, faults: Sequence[str], advice: str) -> DoctorCheck
 
 
 def check_settings() -> DoctorCheck:
-    """The settings file, the variables that go before it, and the keys of actions."""
+    """The settings file, the environment variables that override it, and the keys of actions."""
     from tui_lab.core import settings
     from tui_lab.ui.actions import keymap
 
@@ -29,12 +29,12 @@ def check_settings() -> DoctorCheck:
     path = settings.path()
     count = sum(source != "default" for source in loaded.sources.values())
     fine = f"{sanitize(str(path))}{'' if path_exists(path) else ' (does not exist)'}, {count} set"
-    advice = f"mend {sanitize(str(path))}; `tui-lab settings` lists what holds"
-    return _of("settings", fine, faults, advice)
+    advice = f"correct {sanitize(str(path))}; `tui-lab settings` lists the values in force"
+    return _check("settings", fine, faults, advice)
 
 
 def check_themes() -> DoctorCheck:
-    """Whether every theme can be read, and there is one of the name that is asked for."""
+    """Whether every theme can be read, and the theme of the settings exists."""
     from tui_lab.core import settings
     from tui_lab.core.paths import user_dir
     from tui_lab.ui.terminal import themes
@@ -44,13 +44,13 @@ def check_themes() -> DoctorCheck:
     if wanted and wanted not in found:
         faults = [themes.unknown_theme(wanted, sorted(found)), *faults]
     advice = f"fix or remove the file in {sanitize(str(user_dir('themes')))}, or choose another theme"
-    return _of(
+    return _check(
         "themes", f"{len(found)}: {', '.join(sanitize(name) for name in sorted(found))}", faults, advice
     )
 
 
 def check_presets() -> DoctorCheck:
-    """Whether every preset can be used."""
+    """Whether every preset is valid."""
     from tui_lab.core.paths import user_dir
     from tui_lab.recipes.presets import list_presets
 
@@ -58,10 +58,10 @@ def check_presets() -> DoctorCheck:
     faults += [f"{preset.path.name}: {preset.problems[0].message}" for preset in presets if preset.problems]
     own = sum(preset.own for preset in presets)
     advice = f"fix or remove the file in {sanitize(str(user_dir('presets')))}"
-    return _of("presets", f"{len(presets)}, {own} of them your own", faults, advice)
+    return _check("presets", f"{len(presets)}, {own} of your own", faults, advice)
 
 
-#: Handed to the doctor by its callers.
+#: Passed to the doctor by its callers.
 CHECKS: tuple[NamedCheck, ...] = (
     ("settings", check_settings),
     ("themes", check_themes),

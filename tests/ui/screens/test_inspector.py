@@ -33,9 +33,9 @@ async def test_what_a_lane_lacks_is_requested_from_the_playground(playground_in_
                 await until(lambda app=app: "base: rank" in screen_text(app))  # type: ignore[misc]
                 view = inspector.query_one(InspectorView)
                 assert view.scene.done.token_ids == lane.token_ids
-                judged = view.scene.judged["base"]
-                # one forward over the whole text says the same as the steps did
-                for token, seen in zip(lane.tokens, judged, strict=True):
+                scores = view.scene.scores_by_model["base"]
+                # one forward pass over the text gives the same as the steps
+                for token, seen in zip(lane.tokens, scores, strict=True):
                     assert seen.logprob == pytest.approx(token.logprob, abs=1e-3) and seen.rank == token.rank
     finally:
         await client.close()

@@ -114,7 +114,7 @@ async def test_filtering_while_typing(own_folders: Path) -> None:
         await pilot.press("slash", *"state:failed", "enter")
         await until(lambda: names(pane) == ["b"] and pane.table.has_focus)
         await pilot.press("slash", *"x")
-        await until(lambda: "No run has all of these words" in screen_text(app))
+        await until(lambda: "No run matches the filter" in screen_text(app))
         await pilot.press("escape")
         await until(lambda: len(pane.table.runs) == 3 and pane.query_text == "")
 
@@ -195,7 +195,7 @@ async def test_deleting_after_a_question(own_folders: Path) -> None:
         pane.table.go_to(gone.id)
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "cannot be taken back" in screen_text(app))
+        await until(lambda: "cannot be undone" in screen_text(app))
         await pilot.press("n")
         assert len(list_runs()) == 2
         await pilot.press("d", "y")
@@ -229,9 +229,7 @@ async def test_several_are_deleted_and_live_ones_stay(own_folders: Path) -> None
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
         await until(
-            lambda: (
-                "Delete 2 runs" in screen_text(app) and "This cannot be taken back. 1 in" in screen_text(app)
-            )
+            lambda: "Delete 2 runs" in screen_text(app) and "This cannot be undone. 1 in" in screen_text(app)
         )
         await pilot.press("y")
         await until(lambda: list_runs() == [live])
@@ -296,7 +294,7 @@ async def test_a_queued_run_is_taken_out(own_folders: Path) -> None:
         await ready(app, 2)
         await pilot.press("d")
         await until(lambda: isinstance(app.screen, Confirm))
-        await until(lambda: "Take the run" in screen_text(app))
+        await until(lambda: "Remove the run" in screen_text(app))
         await pilot.press("y")
         await until(lambda: len(queue.items()) == 1)
         await ready(app, 1)

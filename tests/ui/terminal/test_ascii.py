@@ -67,7 +67,7 @@ def test_states_stay_distinct() -> None:
 
 
 def test_line_styles_stay_distinct_with_every_marker() -> None:
-    for marker in plot_draw.MARKS:
+    for marker in plot_draw.STYLES:
         for weight in ("normal", "thick"):
             options = plot_draw.PlotOptions(marker=marker, weight=weight)  # type: ignore[arg-type]
             for symbol in (options.mark, options.glyph):

@@ -278,12 +278,12 @@ async def test_a_lane_counts_at_the_pace_of_figures_and_not_behind_another_pane(
         monkeypatch.setattr(LaneView, "_draw_figures", lambda self: (drawn.append(self.count), usual(self)))
         view._paced_figures._draw = view._draw_figures
         for count in range(1, 20):
-            view.take(Tokens(view.number - 1, "word ", count))
+            view.handle(Tokens(view.number - 1, "word ", count))
         assert drawn == [1], "the rest comes together, in half a second"
         await pilot.press("f5")
         await until(lambda: app.pane == "retention")
         drawn.clear()
-        view.take(Tokens(view.number - 1, "unseen", 20))
+        view.handle(Tokens(view.number - 1, "unseen", 20))
         assert not drawn and "unseen" not in "".join(view._text._lines)
         await pilot.press("f4")
         await until(lambda: "unseen" in screen_text(app), what="what came meanwhile is shown")

@@ -1,4 +1,4 @@
-"""The account of a run in words: what is known with its formula, what is not with the reason."""
+"""The cost of a run as text: known figures with their formula, unknown ones with the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_run_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "money: 0.90 EUR an hour" in account(state, "running")
 
 
-def test_its_account_stands_still_while_only_time_passes() -> None:
+def test_about_is_unchanged_while_only_time_passes() -> None:
     """It is a text that people scroll in: what changes from step to step is told elsewhere."""
     state = live(telemetry(1, 100.0, 20_000.0, 1000.0))
     before = account(state, "running")
@@ -56,20 +56,20 @@ def test_a_finished_run_on_a_card() -> None:
     assert "time: 6:40" in text and "energy: 25 Wh, 11.1 g CO₂" in text and "MFU 37.0% = " in text
 
 
-def test_without_a_gpu_it_is_said_and_not_guessed() -> None:
+def test_energy_without_a_gpu_is_unknown() -> None:
     state = live(telemetry(1, 100.0, None, 1000.0), cost={**COST, "peak_flops": None, "peak_of": ""})
     assert cost_text.line(state, "running", now=1000.0) == ""
     text = account(state, "running")
     assert "energy: not known" in text and "MFU not given: the rate of this device is not known" in text
 
 
-def test_a_card_without_figures_says_why() -> None:
+def test_mfu_is_not_given_without_a_rate() -> None:
     why = "no figures are known for the laptop card 'X'"
     state = live(cost={**COST, "peak_flops": None, "peak_of": why})
     assert why in account(state, "running")
 
 
-def test_a_setting_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_price_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(costs.PRICE, "cheap")
     state = live()
     assert "€" not in cost_text.line(state, "running", now=1000.0)
@@ -77,7 +77,7 @@ def test_a_setting_that_is_no_number_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("cost", [None, 3, {"formula": None, "peak_of": ["x"]}])
-def test_damaged_logs_do_not_break_the_words(cost: Any) -> None:
+def test_damaged_logs_give_text(cost: Any) -> None:
     for status in ("created", "running", "finished", "crashed"):
         cost_text.line(live(cost=cost), status, now=1000.0)
         account(live(cost=cost), status)
@@ -85,7 +85,7 @@ def test_damaged_logs_do_not_break_the_words(cost: Any) -> None:
 
 
 @pytest.mark.usefixtures("runs_dir")
-async def test_the_pane_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_train_shows_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(costs.CURRENCY, "[red]\x1b[2J")
     monkeypatch.setenv(costs.PRICE, "1")
     run = create(Recipe())

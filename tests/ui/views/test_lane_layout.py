@@ -1,4 +1,4 @@
-"""Lanes as plain data: seeds, sets, the grid."""
+"""Lanes as plain data: seeds, presets, the grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tui_lab.ui.views.lane_layout import (
 SIX = PRESETS["six classics"]
 
 
-def test_the_three_windows() -> None:
+def test_the_grid_of_three_window_sizes() -> None:
     """The lanes' area at 80x24, 120x40 and 200x60."""
     assert grid(80, 16, 6) == LaneGrid(1, 1)
     assert grid(120, 32, 6) == LaneGrid(2, 3)
@@ -45,7 +45,7 @@ def test_a_grid_holds_readable_lanes_and_every_lane_has_a_page(w: int, h: int, l
         assert sorted(n for each in pages for n in each) == list(range(lanes))
 
 
-def test_seeds_fresh_and_same() -> None:
+def test_fresh_and_fixed_seeds() -> None:
     fresh = with_fresh_seeds(SIX, random.Random(1))
     assert [lane.strategy for lane in fresh] == [lane.strategy for lane in SIX]
     for lane in fresh:
@@ -56,7 +56,7 @@ def test_seeds_fresh_and_same() -> None:
     assert seeded([parse("top-p seed=9")])[0].seed == 9
 
 
-def test_base_against_tuned_differs_in_the_weights_only() -> None:
+def test_base_against_tuned_differs_only_in_weights() -> None:
     lanes = base_against("tuned")
     assert {lane.on for lane in lanes} == {"base", "tuned"}
     for base, tuned in zip(lanes[::2], lanes[1::2], strict=True):

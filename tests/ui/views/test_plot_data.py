@@ -81,7 +81,7 @@ def test_a_spike_of_one_step_in_a_hundred_thousand_survives() -> None:
 
 
 @given(span=st.floats(1e-9, 1e9), most=st.integers(1, 12))
-def test_steps_are_round_and_few(span: float, most: int) -> None:
+def test_tick_steps_are_round_and_few(span: float, most: int) -> None:
     step = nice_step(span, most)
     assert span / step <= most * (1 + 1e-6)
     mantissa = step / 10 ** math.floor(math.log10(step) + 1e-9)
@@ -92,7 +92,7 @@ def test_steps_are_round_and_few(span: float, most: int) -> None:
 @given(low=finite, span=st.floats(0, 1e9), most=st.integers(1, 8), from_zero=st.booleans())
 @example(low=0.0, span=5e-324, most=1, from_zero=False)
 @example(low=0.0, span=5e-324, most=2, from_zero=False)
-def test_a_linear_axis_holds_the_data_and_labels_tell_ticks_apart(
+def test_a_linear_axis_contains_the_data_and_has_distinct_labels(
     low: float, span: float, most: int, from_zero: bool
 ) -> None:
     high = low + span
@@ -120,7 +120,7 @@ def test_tick_labels(value: float, step: float, label: str) -> None:
     assert tick_label(value, step) == label
 
 
-def test_a_log_axis_has_ticks_where_values_are_round() -> None:
+def test_a_log_axis_has_ticks_at_round_values() -> None:
     axis = log_axis(0.01, 100.0, 6)
     assert axis.low == pytest.approx(-2) and axis.high == pytest.approx(2)
     assert [10**tick for tick in axis.ticks] == pytest.approx([0.01, 0.1, 1, 10, 100])

@@ -1,5 +1,4 @@
-"""Drawing: rows of exact width, spikes and gaps that can be seen, legends in words, nothing left over in
-plotext's global figure."""
+"""Drawing: rows of exact width, visible spikes and gaps, legends, no state left in plotext's figure."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tui_lab.ui.views.plot_draw import (
-    GLYPHS,
+    STYLES,
     LineWeight,
     Marker,
     PlotOptions,
@@ -23,7 +22,7 @@ from tui_lab.ui.views.plot_draw import (
 values = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))
 
 
-def test_rows_have_the_size_that_was_asked_for() -> None:
+def test_rows_have_the_requested_size() -> None:
     series = [PlotSeries("train", "train", range(50), [float(i) for i in range(50)])]
     for width, height in ((16, 5), (80, 20), (200, 50)):
         rows = draw(series, width, height, PlotOptions("loss"))
@@ -74,7 +73,7 @@ def test_a_spike_reaches_the_top_and_the_rest_stays_low() -> None:
     assert all(36 <= x <= 46 for x in top), "in the middle, where the spike is"
 
 
-def test_thresholds_and_lines_hide_no_points() -> None:
+def test_points_are_drawn_over_thresholds_and_lines() -> None:
     points = PlotSeries("retention", "retained", [0.0, 50.0, 100.0], [0.9] * 3, "points")
     threshold = PlotSeries("threshold", "forgotten", [0.0, 100.0], [0.9] * 2, "dashed")
     line = PlotSeries("its lower end", "undecided", [0.0, 100.0], [0.9] * 2)
@@ -98,7 +97,7 @@ def test_a_gap_stays_empty() -> None:
     assert not columns & set(range(46, 58))
 
 
-def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
+def test_the_legend_names_every_series_with_a_distinct_mark() -> None:
     series = [
         PlotSeries("train", "train", [1, 2], [3.0, 2.0]),
         PlotSeries("smoothed", "smoothed", [1, 2], [3.0, 2.5], "thick"),
@@ -107,12 +106,12 @@ def test_the_legend_names_every_series_with_a_mark_of_its_own() -> None:
     for marker in ("braille", "block", "ascii"):
         heading = plain(draw(series, 80, 12, PlotOptions("loss", marker=marker))[:1])  # type: ignore[arg-type]
         assert "train 2" in heading and "smoothed 2.5" in heading and "validation 2.25" in heading
-        glyphs = [GLYPHS[marker][one.style] for one in series]
+        glyphs = [STYLES[marker][one.style][1] for one in series]
         assert len(set(glyphs)) == 3
         assert all(glyph in heading for glyph in glyphs)
 
 
-def test_empty_says_what_will_appear() -> None:
+def test_an_empty_plot_shows_its_text() -> None:
     text = plain(draw([], 60, 8, PlotOptions("loss", empty="The loss appears here after the first step.")))
     assert "The loss appears here after the first step." in text
     nothing = PlotSeries("train", "train", [1, 2], [math.nan, math.nan])
@@ -125,7 +124,7 @@ def test_memory_is_counted_in_binary_units() -> None:
     assert "MiB" in text and "509 MiB" in text and "600┤" in text
 
 
-def test_two_figures_do_not_mix() -> None:
+def test_two_plots_are_independent() -> None:
     first = [PlotSeries("a", "train", range(20), [float(i) for i in range(20)])]
     second = [PlotSeries("b", "memory", range(20), [100.0 + i for i in range(20)])]
     alone = draw(first, 60, 12, PlotOptions("one"))
@@ -144,7 +143,7 @@ def test_few_points_are_visible(steps: int) -> None:
     assert cells(rows, "train")
 
 
-def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
+def test_a_series_with_a_letter_and_one_without_a_name() -> None:
     series = [
         PlotSeries("", "run-1", [0, 1, 2], [1.0, 2.0, 3.0]),
         PlotSeries("", "run-1", [1], [2.0], mark="K"),
@@ -157,7 +156,7 @@ def test_a_mark_of_its_own_and_no_place_in_the_legend_without_a_name() -> None:
 
 
 @pytest.mark.parametrize("marker", ["braille", "block"])
-def test_thick_lines_cover_more_and_stay_in_the_frame(marker: Marker) -> None:
+def test_thick_lines_cover_more_cells_inside_the_plot(marker: Marker) -> None:
     curve = PlotSeries("train", "train", range(60), [60.0 - step for step in range(60)])
     weights: tuple[LineWeight, LineWeight] = ("normal", "thick")
     thin, thick = (draw([curve], 60, 14, PlotOptions(marker=marker, weight=weight)) for weight in weights)
@@ -174,3 +173,23 @@ def test_thick_lines_cover_more_and_stay_in_the_frame(marker: Marker) -> None:
 
     assert dots(thick) > 1.5 * dots(thin)
     assert [sum(len(text) for text, _ in row) for row in thick] == [60] * 14
+
+
+@pytest.mark.parametrize(
+    ("width", "heading"),
+    [
+        (40, "KL  ▀▀ general  ● task  ⠒⠒ 95% interval"),
+        (25, "KL ▀▀ text ● task ⠒⠒ 95%"),
+        (20, "KL ▀▀ text ● task…"),
+        (4, "KL…"),
+        (2, "K…"),
+    ],
+)
+def test_a_narrow_legend_uses_shorter_names_and_then_an_ellipsis(width: int, heading: str) -> None:
+    xs, ys = [0.0, 1.0], [0.5, 0.25]
+    series = [
+        PlotSeries("general", "retained", xs, ys, "thick", brief="text"),
+        PlotSeries("task", "tuned-model", xs, ys, "points"),
+        PlotSeries("95% interval", "axis", xs, ys, shows_last=False, brief="95%"),
+    ]
+    assert plain(draw(series, width, 6, PlotOptions("KL"))[:1]).rstrip() == heading

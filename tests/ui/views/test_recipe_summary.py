@@ -1,4 +1,4 @@
-"""What a choice comes to, against numbers worked out by hand."""
+"""The summary of a recipe against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_trained_parameters_of_lora_on_qwen_by_hand() -> None:
     assert "compute_dtype = bfloat16: bf16" in told and "target_modules = q_proj, v_proj: " in told
 
 
-def test_all_mistakes_at_once_and_still_a_command() -> None:
+def test_all_problems_are_listed_and_the_command_is_given() -> None:
     found = summarise(values(lora_r=0, learning_rate=-1.0, model="no-such-model"), "minute", {}, CPU)
     text = " ".join(found.refusals)
     assert "lora_r" in text and "learning_rate" in text and "no-such-model" in text
@@ -48,7 +48,7 @@ def test_models_over_the_limit_are_refused_until_allowed() -> None:
     assert not allowed.refusals and "--allow-large" in allowed.command
 
 
-def test_the_command_means_the_same_recipe() -> None:
+def test_the_command_gives_the_same_recipe() -> None:
     """Parsed again as a shell and the command line would, it gives the same recipe."""
     from tui_lab.recipes.recipe import parse_value
 

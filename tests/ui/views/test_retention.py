@@ -1,4 +1,4 @@
-"""The words of Retention: every verdict, rows that fit, flips, one item before and after."""
+"""The texts of Retention: verdicts, rows that fit, changed items, one item before and after."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tui_lab.ui.views.retention_data import read
     ("verdict", "said"),
     [("green", "accept"), ("red", "reject"), ("amber", "undecided"), ("cannot_tell", "no decision")],
 )
-def test_the_threshold_decides_and_colour_never_says_it_alone(verdict: str, said: str) -> None:
-    words, colour = retention.verdict_words(verdict)
+def test_verdicts_have_words_besides_colours(verdict: str, said: str) -> None:
+    words, colour = retention.verdict_label(verdict)
     assert len(words.split()) >= 2
     assert colour.startswith("$")
     text = retention.decision(verdict, 0.9)
@@ -38,7 +38,7 @@ def test_the_table_has_suites_and_categories_and_fits_80_columns(own_folders: Pa
     assert "0.415*" in rows[0][2], "(0.52 − 0.25) / (0.9 − 0.25), marked as above chance"
 
 
-def test_flips_lost_first_of_one_category_or_all() -> None:
+def test_lost_items_are_listed_first() -> None:
     found = retention.flips(made.typed_result())
     assert [(index, line.split()[1]) for index, line, _ in found] == [(0, "lost"), (1, "gained")]
     assert "[red]wet[/red]␛[2J?" in found[0][1]
@@ -57,7 +57,7 @@ def test_an_item_shows_each_choice_before_and_after() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=6))
-def test_shares_add_up_or_are_not_told(values: list[float]) -> None:
+def test_shares_sum_to_one_or_are_unknown(values: list[float]) -> None:
     found = retention.shares(values)
     assert len(found) == len(values)
     if any(math.isfinite(value) for value in values):
@@ -67,7 +67,7 @@ def test_shares_add_up_or_are_not_told(values: list[float]) -> None:
     assert all(len(retention.bar(each, 9)) == 9 for each in found)
 
 
-def test_a_narrow_table_keeps_the_interval_and_its_columns_in_line() -> None:
+def test_a_narrow_table_keeps_the_interval_and_aligns_columns() -> None:
     kept = read(made.make_run())
     head = retention.line(retention.COLUMNS, 58)
     lines = [line for _, _, line, _ in retention.rows(kept, 58)]

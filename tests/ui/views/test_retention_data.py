@@ -1,4 +1,4 @@
-"""What Retention reads: results, points, the Pareto front, damaged files."""
+"""The data of Retention: results, points, the Pareto front, damaged files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui_lab.ui.views import retention_data
 from tui_lab.ui.views.retention_data import RunPoint, advice_input, front, point, points, read
 
 
-def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> None:
+def test_a_run_is_read_with_all_results(own_folders: Path) -> None:
     run = made.make_run(method="full", learning_rate=2e-3)
     kept = read(run)
     assert kept.acquisition == (0.1, 0.9)
@@ -32,7 +32,7 @@ def test_a_run_is_read_with_everything_that_was_measured(own_folders: Path) -> N
     assert abs(place.retention - (0.52 - 0.25) / (0.9 - 0.25)) < 1e-9, "retention above chance"
 
 
-def test_a_sweep_is_not_advised_where_it_is_refused(own_folders: Path) -> None:
+def test_no_sweep_is_advised_for_a_fixed_strength(own_folders: Path) -> None:
     run = made.make_run()
     assert advice_input(read(run), "everyday").strength_refused == "", "nothing is known yet"
     config = run.adapter_path / "adapter_config.json"
@@ -48,7 +48,7 @@ def test_a_sweep_is_not_advised_where_it_is_refused(own_folders: Path) -> None:
     assert "pissa" in advice_input(read(begun), "everyday").strength_refused
 
 
-def test_a_probe_of_the_run_places_it_where_nothing_was_measured_after(own_folders: Path) -> None:
+def test_a_probe_gives_the_point_of_a_run_without_results(own_folders: Path) -> None:
     run = made.make_run()
     (run.path / "retention" / "everyday.json").unlink()
     place = point(read(run), "everyday")
@@ -57,7 +57,7 @@ def test_a_probe_of_the_run_places_it_where_nothing_was_measured_after(own_folde
     assert point(read(run), "hellaswag") is None
 
 
-def test_damaged_files_are_told_and_cost_what_they_held(own_folders: Path) -> None:
+def test_damaged_files_are_reported_and_skipped(own_folders: Path) -> None:
     run = made.make_run()
     folder = run.path / "retention"
     (folder / "broken.json").write_text("{")
@@ -94,7 +94,7 @@ def test_a_run_is_read_again_only_when_it_changed(own_folders: Path, monkeypatch
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1.2)), max_size=30))
-def test_nothing_beats_a_run_of_the_front_and_each_other_is_beaten(places: list[tuple[float, float]]) -> None:
+def test_the_front_dominates_every_other_run(places: list[tuple[float, float]]) -> None:
     found = [RunPoint(str(n), "", gained, kept) for n, (gained, kept) in enumerate(places)]
     best = front(found)
     for each in found:

@@ -1,4 +1,4 @@
-"""A run in words: durations, bars that fit, what to do when it died."""
+"""A run as text: durations, bars that fit, advice after a failure."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_durations(seconds: float, text: str) -> None:
     assert run.duration(seconds) == text
 
 
-def test_before_the_first_step_the_phase_is_told() -> None:
+def test_the_phase_is_shown_before_the_first_step() -> None:
     state = state_of(*BEGIN, {"kind": "phase", "name": "loading_model", "detail": "pocket"})
     line = run.progress_line(state, "running", 1010.0, 80, 0, False)
     assert "loading the model: pocket" in line and "0:09" in line
 
 
-def test_progress_tells_steps_and_what_is_left() -> None:
+def test_progress_shows_steps_and_remaining_time() -> None:
     state = state_of(
         *BEGIN,
         {"kind": "plan", "total_steps": 100},
@@ -63,7 +63,7 @@ def test_a_score_shows_start_and_end() -> None:
     assert run.score_line(state) == "score (manner, 64 held-out rows): 0.12 → 0.75"
 
 
-def test_a_run_that_died_says_why_and_what_to_do() -> None:
+def test_a_crashed_run_shows_reason_and_advice() -> None:
     state = state_of(*BEGIN)
     words = ["Traceback", "RuntimeError: out of memory"]
     assert "out of memory" in run.trouble("crashed", state, words)
@@ -75,7 +75,7 @@ def test_a_run_that_died_says_why_and_what_to_do() -> None:
     assert run.trouble("finished", failed, []) == ""
 
 
-def test_damaged_records_do_not_break_the_words() -> None:
+def test_damaged_records_give_text() -> None:
     odd: list[dict[str, Any]] = [
         {"kind": "model", "trainable": "many", "modules": [1]},
         {"kind": "data", "train_rows": "x", "duplicates": None},
@@ -94,5 +94,5 @@ def test_damaged_records_do_not_break_the_words() -> None:
             run.score_line(state)
 
 
-def test_a_time_that_no_clock_shows_is_left_out() -> None:
+def test_an_impossible_time_is_left_out() -> None:
     assert run.event_parts(WarningEvent(t=1e308, text="hot"))[0][0] == "--:--:-- "

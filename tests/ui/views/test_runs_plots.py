@@ -1,4 +1,4 @@
-"""Curves over each other: by three axes, each with a letter of its own that is never hidden in a gap."""
+"""Curves of several runs: three axes, one letter for each run, never in a gap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def curves(values: list[float], metric: str = "loss") -> RunCurves:
     return made
 
 
-def test_letters_tell_the_curves_apart_without_colour() -> None:
+def test_curves_differ_by_letters() -> None:
     made = [curves([3.0 - i / 10, 2.0 - i / 10, 1.0 - i / 10]) for i in range(3)]
     series, title = runs_plots.overlay(made, "loss", "steps")
     text = plain(draw(series, 80, 20, PlotOptions(title)))
@@ -37,21 +37,21 @@ def test_the_axes() -> None:
     assert runs_plots.time_unit(60) == (1.0, "s") and runs_plots.time_unit(1e6) == (3600.0, "h")
 
 
-def test_many_points_are_smoothed_and_it_is_said() -> None:
+def test_many_points_are_smoothed_and_the_title_says_so() -> None:
     noisy = [1.0 + (-1) ** n for n in range(200)]
     series, title = runs_plots.overlay([curves(noisy)], "loss", "steps")
     assert "(smoothed)" in title and max(series[0].ys[50:]) < 1.5
     assert "(smoothed)" not in runs_plots.overlay([curves(noisy, "validation")], "validation", "steps")[1]
 
 
-def test_runs_without_the_figure_keep_the_others_letters() -> None:
+def test_runs_without_a_metric_keep_the_letters_of_others() -> None:
     series, _ = runs_plots.overlay([RunCurves(), curves([1.0, 2.0])], "loss", "steps")
     assert [one.mark for one in series] == ["", "B"]
     assert runs_plots.overlay([], "loss", "steps")[0] == []
 
 
 @given(st.lists(st.floats(0, 10) | st.just(math.nan), min_size=1, max_size=60), st.integers(1, 9))
-def test_a_letter_stands_on_a_value(values: list[float], many: int) -> None:
+def test_letters_are_drawn_at_values(values: list[float], many: int) -> None:
     series, _ = runs_plots.overlay([curves(values)] * many, "validation", "steps")
     for one in series:
         if one.mark:

@@ -1,4 +1,4 @@
-"""The words of the Runs pane: exact widths at any width, whatever stands in a name."""
+"""The tables of the Runs pane: exact widths at any width, with any name."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RUN = summary(
 
 
 @given(st.integers(60, 240))
-def test_a_row_fills_its_width_and_no_more(width: int) -> None:
-    columns = runs_table.fit(width)
+def test_a_row_has_exactly_its_width(width: int) -> None:
+    columns = runs_table.fitted_columns(width)
     text = "".join(part for part, _ in runs_table.row(RUN, columns))
     assert cell_len(text) + runs_table.MARK_CELLS <= width
     assert cell_len(runs_table.head(columns, "loss", True)) == cell_len(text) + runs_table.MARK_CELLS
@@ -33,39 +33,21 @@ def test_a_row_fills_its_width_and_no_more(width: int) -> None:
 
 
 def test_no_column_fits_a_table_without_width() -> None:
-    assert runs_table.fit(0) == []
+    assert runs_table.fitted_columns(0) == ()
 
 
-def test_eighty_columns_hold_every_figure_that_was_asked_for() -> None:
-    found = [column.id for column, _ in runs_table.fit(79)]
-    asked = [
-        "state",
-        "started",
-        "model",
-        "preset",
-        "data",
-        "loss",
-        "acquisition",
-        "retention",
-        "peak",
-        "time",
-    ]
-    assert [name for name in asked if name not in found] == []
-    text = "".join(part for part, _ in runs_table.row(RUN, runs_table.fit(79)))
+def test_eighty_columns_show_every_metric() -> None:
+    found = [column.id for column, _ in runs_table.fitted_columns(79)]
+    ids = "state started model preset data loss acquisition retention peak time"
+    assert set(ids.split()) <= set(found)
+    text = "".join(part for part, _ in runs_table.row(RUN, runs_table.fitted_columns(79)))
     for part in ("✓", "01-02 03:04", "starter", "0.250", "0.10→0.90", "0.95", "3 GiB", "1:01…"):
         assert part.rstrip("…") in text
 
 
-def test_what_can_be_sorted_is_a_column_or_the_name() -> None:
+def test_sort_keys_are_columns_or_the_name() -> None:
     shown = {column.id for column in runs_table.COLUMNS}
     assert set(SORTED_BY) - shown == {"name"}, "a name stands in the place of the time"
-
-
-@given(st.text(max_size=30), st.integers(1, 20), st.booleans())
-def test_cutting_is_exact(text: str, width: int, right: bool) -> None:
-    from tui_lab.core.sanitize import sanitize
-
-    assert cell_len(runs_table.cut(sanitize(text), width, right)) == width
 
 
 def test_the_details_of_a_run() -> None:
@@ -84,7 +66,7 @@ def test_the_details_of_a_run() -> None:
     assert runs_table.detail(None) == []
 
 
-def test_differences_beside_each_other_and_below() -> None:
+def test_differences_side_by_side_and_in_two_tables() -> None:
     rows = [("learning_rate", ["0.0001", "0.001", "0.01"]), ("optim", ["adamw_torch"] * 3)]
     heads = ["A 01-02 03:04", "B 01-02 03:05", "C 01-02 03:06"]
     wide = runs_table.differences(rows, heads, 100, "Space")
@@ -99,7 +81,7 @@ def test_differences_beside_each_other_and_below() -> None:
 
 @pytest.mark.parametrize("width", [60, 76, 120, 200])
 @pytest.mark.parametrize("criterion", ["validation", "acquisition", "retention", "time"])
-def test_a_sweep_keeps_values_and_what_it_is_judged_by(width: int, criterion: str) -> None:
+def test_a_sweep_shows_values_and_criterion_at_any_width(width: int, criterion: str) -> None:
     runs = [
         summary(n, state="finished", validation=n / 10, score_start=0.0, score_end=n / 100, retention=n / 20,
                 retention_low=0.0, retention_high=1.0, seconds=60.0 * n, sweep="s", sweep_number=n,
@@ -126,14 +108,14 @@ def test_a_legend_in_lines(lengths: list[int], width: int, most: int) -> None:
     assert all(len(line) == 1 or sum(lengths[i] + 3 for i in line) - 3 <= width for line in lines)
 
 
-def test_questions_before_runs_go() -> None:
+def test_questions_before_runs_are_deleted() -> None:
     one = runs_table.delete_question([RUN], 0)
-    assert "Delete the run" in one and "cannot be taken back" in one
+    assert "Delete the run" in one and "cannot be undone" in one
     waiting = runs_table.delete_question([summary(state="queued", model="pocket", data="json")], 0)
-    assert "out of the queue" in waiting and "cannot" not in waiting
-    assert "2 in progress stay" in runs_table.delete_question([RUN, RUN], 2)
+    assert "from the queue" in waiting and "cannot" not in waiting
+    assert "2 in progress are not deleted" in runs_table.delete_question([RUN, RUN], 2)
 
 
 def test_unknown_figures_are_dashes() -> None:
-    text = "".join(part for part, _ in runs_table.row(summary(), runs_table.fit(120)))
+    text = "".join(part for part, _ in runs_table.row(summary(), runs_table.fitted_columns(120)))
     assert "nan" not in text and text.count("–") >= 5

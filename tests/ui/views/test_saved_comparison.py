@@ -1,4 +1,4 @@
-"""A comparison as it is kept: figures, Markdown that nothing breaks out of, JSON, history."""
+"""Saved comparisons: figures, fenced Markdown, JSON, prompt history."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_figures_have_names_and_no_nan() -> None:
 
 
 @given(st.lists(st.text(), min_size=1, max_size=3), st.text())
-def test_no_text_of_a_model_leaves_its_fence(texts: list[str], prompt: str) -> None:
+def test_model_text_stays_in_its_code_block(texts: list[str], prompt: str) -> None:
     page = as_markdown(
         GenerateRequest(prompt, ("greedy",)), STATUS, [lane(t, n) for n, t in enumerate(texts)]
     )
@@ -63,7 +63,7 @@ def test_no_text_of_a_model_leaves_its_fence(texts: list[str], prompt: str) -> N
     assert len(headings) == 2 + len(texts), "the title, the prompt, one a lane"
 
 
-def test_json_keeps_everything_as_it_was() -> None:
+def test_json_has_the_exact_values() -> None:
     hostile = "\x1b[2J[red]`|\u202eabc"
     whole = json.loads(as_json(GenerateRequest(hostile, ("greedy",), raw=True), STATUS, [lane(hostile)]))
     assert whole["ask"]["prompt"] == hostile
@@ -73,20 +73,20 @@ def test_json_keeps_everything_as_it_was() -> None:
     assert whole["model"] == "pocket"
 
 
-def test_two_comparisons_of_one_second_are_two_files(tmp_path: Path) -> None:
+def test_two_comparisons_in_one_second_are_two_files(tmp_path: Path) -> None:
     ask = GenerateRequest("hello", ("greedy",))
     paths = {save(ask, STATUS, [lane()], tmp_path) for _ in range(3)}
     assert len(paths) == 3
     assert all(path.exists() and path.with_suffix(".json").exists() for path in paths)
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_folder_raises_a_lab_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be saved"):
         save(GenerateRequest("hello", ("greedy",)), STATUS, [lane()], tmp_path / "file")
 
 
-def test_history_keeps_each_prompt_once_the_newest_last(tmp_path: Path) -> None:
+def test_history_has_each_prompt_once(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     history = History(path)
     for prompt in ("a", "b\n\x1b", "a"):
@@ -99,7 +99,7 @@ def test_history_keeps_each_prompt_once_the_newest_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b'{"no": "text"}\n3\n"kept"\nbroken', b""])
-def test_a_damaged_history_is_read_as_far_as_it_goes(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_history_is_read_up_to_the_damage(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_bytes(content)
     assert History(path).prompts == (["kept"] if b"kept" in content else [])

@@ -1,4 +1,4 @@
-"""The machine of a run in words: what is said first, what fits, and that odd records break nothing."""
+"""Telemetry of a run as text: order of importance, width, damaged records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.records import parse
 from tui_lab.runs.state import RunState
-from tui_lab.ui.views.telemetry import about_machine, activity, fitting, forecast_text, machine_lines
+from tui_lab.ui.views.telemetry import about_machine, activity, forecast_text, machine_lines
 
 GIB = 1 << 30
 BUSY: dict[str, Any] = {
@@ -40,12 +40,12 @@ def texts(state: RunState, width: int = 78, most: int = 9, status: str = "runnin
     return [text for text, _ in machine_lines(state, status, width, most)]
 
 
-def test_nothing_is_told_before_the_first_record() -> None:
+def test_no_lines_before_the_first_record() -> None:
     assert machine_lines(RunState(), "running", 80, 4) == []
     assert about_machine(RunState()) == []
 
 
-def test_a_busy_gpu_beside_a_notebook() -> None:
+def test_a_gpu_shared_with_another_process() -> None:
     lines = machine_lines(state_of(BUSY), "running", 100, 4)
     assert [text for text, _ in lines] == [
         "other processes hold 6 GiB · this run 9 GiB · 9 GiB of 24 GiB free",
@@ -55,7 +55,7 @@ def test_a_busy_gpu_beside_a_notebook() -> None:
     assert [role for _, role in lines] == ["state-paused", "state-paused", "axis"]
 
 
-def test_alone_on_the_gpu_nothing_is_said_of_others() -> None:
+def test_no_line_about_other_processes_when_there_are_none() -> None:
     assert texts(state_of({**BUSY, "others_bytes": 20 << 20}))[0] == "this run 9 GiB · 9 GiB of 24 GiB free"
 
 
@@ -64,18 +64,18 @@ def test_unknown_shares_are_called_unknown() -> None:
     assert first == "others' share unknown · 9 GiB of 24 GiB free"
 
 
-def test_a_slice_says_whose_heat_it_is() -> None:
+def test_a_mig_slice_says_that_heat_is_the_cards() -> None:
     lines = texts(state_of({**BUSY, "mig": True, "utilization_percent": None, "throttle": []}))
     assert lines[1].startswith("a slice: heat and power are the card's · 71 °C")
 
 
-def test_a_gpu_that_tells_nothing_takes_no_line() -> None:
+def test_a_gpu_without_readings_has_no_line() -> None:
     silent = {"uuid": None, "index": 0, "name": "x"}
     assert texts(state_of(silent)) == []
     assert texts(state_of({**silent, "used_bytes": 5 * GIB})) == ["others' share unknown · 5 GiB in use"]
 
 
-def test_a_gpu_that_went_away_is_not_shown_as_it_was() -> None:
+def test_a_lost_gpu_is_not_shown_with_old_readings() -> None:
     state = state_of(BUSY)
     gone = {"kind": "telemetry", "step": 4, "gpus": [], "process": {"resident_bytes": GIB}}
     state.apply(parse([gone]))
@@ -86,19 +86,19 @@ def test_a_gpu_that_went_away_is_not_shown_as_it_was() -> None:
     assert texts(state)[0].startswith("other processes hold 6 GiB")
 
 
-def test_without_a_gpu_it_is_labelled_so() -> None:
+def test_a_run_without_a_gpu_is_labelled() -> None:
     assert texts(state_of()) == ["no GPU: resident memory 2 GiB · CPU 187% (100 is one core)"]
     assert texts(state_of(), status="finished")[0].startswith("no GPU; at the end: resident memory")
 
 
-def test_several_gpus_are_told_apart_the_memory_of_all_first() -> None:
+def test_several_gpus_are_numbered_with_memory_first() -> None:
     lines = texts(state_of(BUSY, {**BUSY, "uuid": "GPU-2", "index": 1, "others_bytes": 0}), most=3)
     assert lines[0].startswith("GPU 0 other processes hold 6 GiB")
     assert lines[1].startswith("GPU 1 this run 9 GiB")
     assert lines[2] == "GPU 0 slowed down by power limit, heat"
 
 
-def test_a_run_that_has_ended_says_when_it_was() -> None:
+def test_an_ended_run_shows_the_readings_at_its_end() -> None:
     assert texts(state_of(BUSY), status="failed")[0].startswith("at the end: other processes")
 
 
@@ -113,13 +113,7 @@ def test_lines_fit(width: int) -> None:
     assert "hold 6 GiB" in texts(two, max(width, 24))[0]
 
 
-def test_pieces_go_from_the_end() -> None:
-    assert fitting(["one", "", "two", "three"], 9) == "one · two"
-    assert fitting(["much too long"], 4) == "much too long"  # whoever shows it cuts it
-    assert fitting([], 4) == ""
-
-
-def test_the_forecast_beside_what_was_taken() -> None:
+def test_the_forecast_and_the_measured_peak() -> None:
     state = RunState()
     assert forecast_text(state) == ""
     state.apply(parse([{"kind": "forecast", "total": 7.5 * GIB, "low": 7 * GIB, "high": 8 * GIB}]))
@@ -129,13 +123,13 @@ def test_the_forecast_beside_what_was_taken() -> None:
     assert forecast_text(state) == "7.5 GiB (7 GiB to 8 GiB), highest so far 7 GiB"
 
 
-def test_about_tells_all() -> None:
+def test_about_lists_all_telemetry() -> None:
     words = "".join(text for text, _ in about_machine(state_of(BUSY)))
     for part in ("RTX 4090: 97% busy", "other processes hold 6 GiB", "at most 15 GiB", "heat", "CPU 187%"):
         assert part in words
 
 
-def test_hostile_names_and_reasons_are_made_visible() -> None:
+def test_names_and_reasons_are_sanitized() -> None:
     odd = {**BUSY, "name": "\x1b[31mcard", "index": "\x1b]0;", "throttle": ["\x1b[2J", 3, None]}
     shown = [*texts(state_of(odd, {**odd, "uuid": "2"})), *(text for text, _ in about_machine(state_of(odd)))]
     assert all(text.replace("\n", "").isprintable() for text in shown)
@@ -157,7 +151,7 @@ wild = (
     forecast=st.dictionaries(st.sampled_from(["total", "low", "high"]), wild),
     width=st.integers(1, 120),
 )
-def test_whatever_a_log_holds_can_be_told(
+def test_any_record_gives_text(
     gpu: dict[str, Any], process: dict[str, Any], forecast: dict[str, Any], width: int
 ) -> None:
     state = state_of(gpu, process=process)

@@ -1,4 +1,4 @@
-"""The very first start says what to press, once, and only to who has nothing yet."""
+"""The welcome message: once, and only for users without files."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ async def start(again: bool) -> None:
         assert said(app, "s starts a first run") != again
 
 
-async def test_the_first_start_says_what_to_press_and_the_second_does_not(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_the_welcome_is_shown_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUI_LAB_STATE_DIR", str(tmp_path / "new"))
     await start(again=False)
     await start(again=True)
 
 
 @pytest.mark.parametrize("has", ["runs", "settings"])
-def test_who_has_something_already_needs_no_words(
+def test_no_welcome_for_users_with_files(
     been_here: Path, has: str, tmp_path: Path, own_folders: Path
 ) -> None:
     been_here.unlink()
@@ -44,10 +42,10 @@ def test_who_has_something_already_needs_no_words(
     else:
         (tmp_path / "config").mkdir()
         (tmp_path / "config" / "settings.toml").write_text('pane = "runs"\n')
-    assert welcome.text() == "" and not been_here.exists()
+    assert welcome.message() == "" and not been_here.exists()
 
 
-async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
+async def test_unreadable_folders_are_reported_and_the_lab_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # a name that no disk takes fails as a folder does that a `sudo tui-lab` has made, for root as well
@@ -62,7 +60,7 @@ async def test_own_folders_that_are_shut_are_said_and_end_no_lab(
         await until(lambda: "Settings" in screen_text(app))
 
 
-async def test_of_many_problems_some_are_told_and_all_can_be_read() -> None:
+async def test_many_problems_are_summarized() -> None:
     app = LabApp(problems=[f"'key{number}' is no setting; {'x' * 90}" for number in range(6)])
     async with app.run_test(size=(80, 24), notifications=True):
         await until(lambda: "and 4 more" in screen_text(app))

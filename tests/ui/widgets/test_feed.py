@@ -1,4 +1,4 @@
-"""A list of texts keeps the reader's place: when it grows, when it is wrapped anew, when it is replaced."""
+"""A feed keeps its scroll position when it grows, is wrapped again, or is replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def entry(number: int) -> tuple[tuple[str, str], ...]:
     )
 
 
-async def test_the_reader_stays_where_he_reads_through_any_width() -> None:
+async def test_the_scroll_position_survives_any_width() -> None:
     app = Page()
     async with app.run_test(size=(90, 12)) as pilot:
         feed = app.query_one(Feed)
@@ -42,7 +42,7 @@ async def test_the_reader_stays_where_he_reads_through_any_width() -> None:
         assert screen_text(app).startswith(" entry 040")
 
 
-async def test_at_the_end_it_stays_at_the_end() -> None:
+async def test_the_feed_follows_its_end() -> None:
     app = Page()
     async with app.run_test(size=(90, 12)) as pilot:
         feed = app.query_one(Feed)

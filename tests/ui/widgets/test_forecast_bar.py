@@ -1,4 +1,4 @@
-"""The stacked bar: lengths against shares worked out by hand, every part told by a letter, nothing cut."""
+"""The stacked bar: lengths against shares computed by hand, a letter for every component, nothing cut."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def remedies(found: RunEstimate, model: str = "Qwen/Qwen2.5-1.5B") -> tuple[fit.
     return tuple(fit.remedies(entry.shape, recipe, GPU, found.budget.free_bytes, entry))
 
 
-def test_the_bar_is_to_scale() -> None:
+def test_the_bar_has_the_scale_of_free_memory() -> None:
     # 20 cells for 20 GiB free: 4 of weights, 3 of activations, 1 of context, 2 up to the upper bound
     assert bar(memory(), 20 * GIB, 22).plain == "[WWWWAAAc" + UNSURE * 2 + FREE * 10 + "]"
 
 
-def test_beyond_what_is_free_an_edge_marks_it() -> None:
+def test_an_edge_marks_the_free_memory_when_it_is_exceeded() -> None:
     # 8 cells for the sum of 8 GiB, and the edge after 6
     assert bar(memory(), 6 * GIB, 11).plain == f"[WWWWAA{EDGE}Ac]"
 
@@ -69,7 +69,7 @@ def test_unknown_free_memory_ends_at_the_upper_bound() -> None:
     free=st.none() | st.integers(0, 10**12),
     width=st.integers(8, 200),
 )
-def test_the_bar_is_as_wide_as_asked_and_no_part_is_far_off(
+def test_the_bar_has_its_width_and_each_part_its_share(
     sizes: list[int], free: int | None, width: int
 ) -> None:
     parts = tuple(MemoryPart(name, name, size) for name, size in zip(MARKS, sizes, strict=False))
@@ -80,14 +80,14 @@ def test_the_bar_is_as_wide_as_asked_and_no_part_is_far_off(
         assert abs(count - part.bytes / total * width) <= 1
 
 
-def test_every_part_of_a_forecast_has_a_letter_of_its_own() -> None:
+def test_every_component_has_a_distinct_letter() -> None:
     assert set(MARKS) == set(LABELS)
     letters = [letter for letter, _ in MARKS.values()]
     assert len(set(letters)) == len(letters)
 
 
 @pytest.mark.parametrize("mode", ["brief", "legend", "full"])
-def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
+def test_a_forecast_over_the_limit_names_remedy_and_key(mode: str) -> None:
     found = estimated(16)
     assert found.memory is not None
     ways = remedies(found)
@@ -101,7 +101,7 @@ def test_too_much_is_said_with_what_helps_and_the_key(mode: str) -> None:
             assert part.label in text
 
 
-def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
+def test_the_probe_is_shown_next_to_the_forecast() -> None:
     found = with_probe(estimated(40), probe_answer(12 * GIB, 7.25, "backward"))
     assert found.memory is not None and found.probe is not None
     beside = found.memory.total_bytes - found.memory.tensors_bytes
@@ -111,7 +111,7 @@ def test_what_was_counted_stands_beside_what_was_reckoned() -> None:
     assert found.verdict == fit.FITS
 
 
-def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
+def test_a_model_of_unknown_shape_names_the_probe() -> None:
     entry = replace(catalog.find("Qwen/Qwen2.5-0.5B"), shape=None, model_type=None)
     recipe = make_recipe("starter", model="Qwen/Qwen2.5-0.5B")
     found = estimate(
@@ -125,7 +125,7 @@ def test_a_model_of_unknown_shape_says_why_and_what_can_tell() -> None:
     assert "counted exactly" in text and "✗ does not fit: 10" in text
 
 
-def test_an_applied_remedy_says_how_to_take_it_back() -> None:
+def test_an_applied_remedy_names_the_key_that_undoes_it() -> None:
     text = "\n".join(
         line.plain for line in lines(ForecastView(estimated(80), (), applied=True, keys=KEYS), 60, "full")
     )

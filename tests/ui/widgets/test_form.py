@@ -1,4 +1,4 @@
-"""The form of recipe fields, driven by keys as a person would."""
+"""The form of recipe fields, driven by keys."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.widgets import Input, OptionList
 
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, Editor, FieldsForm, Picker, Rows, shown_value
+from tui_lab.ui.widgets.form import CLOSED_AT_FIRST, ELSEWHERE, FieldsForm, Rows, shown_value
 
 
 class FormApp(App[None]):
@@ -56,7 +57,7 @@ async def test_every_field_has_a_row_and_one_is_edited_in_place() -> None:
         assert "● LoRA rank r" in text and "was 16" in text
 
 
-async def test_groups_for_later_are_closed_until_asked_for_or_in_use() -> None:
+async def test_optional_groups_are_closed_until_opened_or_in_use() -> None:
     app = FormApp()
     async with app.run_test(size=(80, 24)) as pilot:
         form = app.query_one(FieldsForm)
@@ -83,18 +84,18 @@ async def test_groups_for_later_are_closed_until_asked_for_or_in_use() -> None:
         assert "focal_gamma" in [option.id for option in rows.options], "what is set is shown"
 
 
-async def test_a_value_out_of_range_is_not_taken_and_says_what_is_allowed() -> None:
+async def test_a_value_out_of_range_is_refused_with_the_allowed_range() -> None:
     app = FormApp()
     async with app.run_test(size=(80, 24)) as pilot:
         form = app.query_one(FieldsForm)
         form.go_to("lora_r")
         await pilot.press("enter", "ctrl+u", "0", "enter")
         await pilot.pause()
-        assert app.query_one(Editor).display, "stays open until the value fits"
+        assert app.query_one("#editor", Input).display, "stays open until the value fits"
         assert "must be a whole number from 1 to 1024" in screen_text(app)
         await pilot.press("escape")
         await pilot.pause()
-        assert not app.query_one(Editor).display
+        assert not app.query_one("#editor", Input).display
         assert form.values["lora_r"] == 16 and app.told == []
         assert app.focused is form.query_one(Rows)
 
@@ -120,7 +121,7 @@ async def test_choices_switches_and_reset() -> None:
         assert form.changed == {}
 
 
-async def test_a_refused_combination_stands_under_its_field() -> None:
+async def test_a_refused_combination_is_shown_below_its_field() -> None:
     app = FormApp()
     async with app.run_test(size=(100, 40)) as pilot:
         form = app.query_one(FieldsForm)
@@ -132,20 +133,20 @@ async def test_a_refused_combination_stands_under_its_field() -> None:
         assert "4-bit weights cannot be trained" in screen_text(app)
 
 
-async def test_the_choices_of_a_field_near_the_bottom_stay_on_the_screen() -> None:
+async def test_choices_of_a_low_field_fit_the_screen() -> None:
     app = FormApp()
     async with app.run_test(size=(80, 20)) as pilot:
         form = app.query_one(FieldsForm)
         form.go_to("optim")
         await pilot.press("enter")
         await pilot.pause()
-        picker = app.query_one(Picker)
+        picker = app.query_one("#picker", OptionList)
         assert picker.display
         assert picker.region.bottom <= form.region.bottom
         await pilot.press("escape")
 
 
-async def test_hostile_text_in_a_value_shows_as_text() -> None:
+async def test_hostile_text_in_a_value_is_sanitized() -> None:
     app = FormApp()
     async with app.run_test(size=(100, 60)) as pilot:
         form = app.query_one(FieldsForm)

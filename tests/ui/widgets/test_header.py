@@ -17,7 +17,7 @@ from tui_lab.ui.widgets.header import PANES, fitted
 
 
 @given(st.text("ab ·\n12/", max_size=40), st.sampled_from(["", *STATE_GLYPHS]), st.integers(-3, 60))
-def test_what_is_told_fits_and_ends_with_the_state(text: str, state: str, room: int) -> None:
+def test_the_header_text_fits_and_ends_with_the_state(text: str, state: str, room: int) -> None:
     told = fitted(text, state, room)
     assert len(told) <= max(0, room)
     if state and room >= 1:
@@ -26,7 +26,7 @@ def test_what_is_told_fits_and_ends_with_the_state(text: str, state: str, room: 
         assert told.endswith(state)
 
 
-def test_the_beginning_goes_first() -> None:
+def test_the_beginning_is_dropped_first() -> None:
     text = "pocket · minute 7/300"
     assert fitted(text, "running", 40) == "pocket · minute 7/300  ▶ running"
     assert fitted(text, "running", 25) == "minute 7/300  ▶ running"
@@ -35,14 +35,14 @@ def test_the_beginning_goes_first() -> None:
     assert fitted(text, "running", 3) == "▶"
 
 
-def test_every_pane_is_named_where_panes_are_named() -> None:
+def test_every_mode_has_a_pane_in_the_header() -> None:
     panes = [name for name, _ in PANES]
     assert panes == list(SETTABLE) == list(LabApp.MODES)
     assert {f"app.{name}" for name in panes} <= {action.id for action in ACTIONS}
 
 
 @pytest.mark.parametrize("size", [(60, 18), (80, 24), (120, 40)])
-async def test_keys_are_shown_whole_and_the_way_to_all_of_them_always(size: tuple[int, int]) -> None:
+async def test_the_footer_shows_complete_keys_and_the_key_list(size: tuple[int, int]) -> None:
     app = LabApp(settings=Settings(pane="train"))
     async with app.run_test(size=size) as pilot:
         await until(lambda: "? Keys" in screen_text(app).split("\n")[-1])

@@ -24,7 +24,7 @@ from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.inspector import Inspector, merged
 from tui_lab.ui.views.inspector_draw import PANEL_COLUMNS, draw, lay_out, panels_shown, row_of, token_text
 from tui_lab.ui.views.inspector_panels import warping_rows, what_happened
-from tui_lab.ui.views.inspector_state import InspectorState, level, percent
+from tui_lab.ui.views.inspector_state import InspectorState, level
 from tui_lab.ui.widgets.inspector import InspectorView
 
 SIZES = [(60, 18), (80, 24), (120, 40), (200, 60)]
@@ -72,7 +72,7 @@ ALTERNATIVES = (
 TOLD = lane([token(0, " fox", 0.6, alternatives=ALTERNATIVES), token(1, " ran", 0.001, rank=41)])
 
 
-def test_what_each_setting_did_is_named() -> None:
+def test_the_effect_of_each_setting_is_named() -> None:
     text = drawn(InspectorState(TOLD))
     lines = {
         line.split()[1 if line.startswith("▶") else 0]: line for line in text.splitlines() if "%" in line
@@ -105,7 +105,7 @@ def test_causes(description: str, after: float, before_in_text: bool, said: str)
     assert what_happened(Alternative(1, "a", math.log(0.5), after), strategy, before_in_text)[0] == said
 
 
-def test_the_token_taken_is_shown_however_small_the_panel() -> None:
+def test_the_decoded_token_is_shown_in_any_panel() -> None:
     many = tuple(Alternative(i, f" w{i}", -float(i + 1), 0.01) for i in range(30))
     record = token(0, " w29", math.exp(-30), token_id=29, rank=30, alternatives=many)
     rows = warping_rows(InspectorState(lane([record], "sample seed=1")), 60, 6)
@@ -137,11 +137,13 @@ def test_hypotheses_of_a_beam_search() -> None:
 
 
 def test_base_and_tuned_side_by_side() -> None:
-    judged = {
+    scores_by_model = {
         "base": [ScoredToken(100, math.log(0.1), 3, 2.0, ((9, " dog", math.log(0.4)),))],
         "tuned": [ScoredToken(100, math.log(0.9), 1, 0.5, ((100, " fox", math.log(0.9)),))],
     }
-    text = drawn(InspectorState(lane([token(0, " fox", 0.9)]), judged=judged, view="models"))
+    text = drawn(
+        InspectorState(lane([token(0, " fox", 0.9)]), scores_by_model=scores_by_model, view="models")
+    )
     fox, dog = line_of(text, "fox"), line_of(text, "dog")
     assert "10.0%" in fox and "90.0%" in fox and "+80.0 pt" in fox
     assert "40.0%" in dog and "–" in dog  # the tuned model's share of it is not known
@@ -151,7 +153,7 @@ def test_base_and_tuned_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("probability", "size"), [(1.0, 0), (0.6, 0), (0.4, 1), (0.1, 2), (0.01, 3), (0.0005, 4)]
 )
-def test_surprise_is_told_without_colours_too(probability: float, size: int) -> None:
+def test_surprise_is_shown_without_colours(probability: float, size: int) -> None:
     assert level(math.log(probability)) == size
     scene = InspectorState(lane([token(0, "first"), token(1, " word", probability)]))
     for marks, glyphs, here in (("block", " ▁▃▅█", "▲"), ("ascii", " .-=#", "^")):
@@ -183,7 +185,7 @@ def test_layout_holds_every_token_in_order(pieces: list[str], width: int, data: 
 
 
 @given(texts, st.integers(40, 200), st.integers(8, 60), st.data())
-def test_no_text_breaks_out_of_the_drawing(pieces: list[str], width: int, height: int, data: Any) -> None:
+def test_text_is_sanitized_at_any_size(pieces: list[str], width: int, height: int, data: Any) -> None:
     others = [
         (Alternative(100 + at, t, -1.2, 0.5), Alternative(1, t, -3.0, 0.0)) for at, t in enumerate(pieces)
     ]
@@ -195,13 +197,8 @@ def test_no_text_breaks_out_of_the_drawing(pieces: list[str], width: int, height
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "\t", "\x1b", "\u200b"])
-def test_a_token_is_never_nothing(text: str) -> None:
+def test_a_token_text_is_never_blank(text: str) -> None:
     assert token_text(text, 3).strip()
-
-
-@given(st.floats(0, 1))
-def test_percentages_fit_their_column(share: float) -> None:
-    assert len(percent(share)) <= 7
 
 
 def test_ten_thousand_tokens_without_a_blank() -> None:
@@ -211,12 +208,12 @@ def test_ten_thousand_tokens_without_a_blank() -> None:
     assert "10000/10000" in "\n".join("".join(p.text for p in row) for row in draw(scene, rows, 80, 23))
 
 
-def test_panels_as_many_as_fit() -> None:
-    scene = InspectorState(TOLD, judged={"base": []}, beams={1: Beams(0, 1, ())})
+def test_as_many_panels_as_fit() -> None:
+    scene = InspectorState(TOLD, scores_by_model={"base": []}, beams={1: Beams(0, 1, ())})
     assert [len(panels_shown(scene, n * PANEL_COLUMNS)) for n in (1, 2, 3, 4)] == [1, 2, 3, 3]
 
 
-def test_details_of_another_decoding_count_as_far_as_both_agree() -> None:
+def test_details_of_another_decoding_apply_to_the_common_prefix() -> None:
     plain = lane([token(0, " fox"), token(1, " ran"), token(2, " off")])
     told = [msgspec.structs.replace(t, alternatives=ALTERNATIVES) for t in plain.tokens]
     told[1] = msgspec.structs.replace(told[1], token_id=999)
@@ -246,7 +243,7 @@ WALK: list[tuple[list[str], int]] = [
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_walking_along_a_lane(size: tuple[int, int]) -> None:
+async def test_keys_move_along_a_lane(size: tuple[int, int]) -> None:
     words = lane(
         [token(at, f" word{at}" if at != 30 else "\x1b[2J", 0.001 if at == 30 else 0.9) for at in range(60)]
     )
@@ -265,7 +262,7 @@ async def test_walking_along_a_lane(size: tuple[int, int]) -> None:
         await until(lambda: not isinstance(app.screen, Inspector))
 
 
-async def test_only_rows_that_changed_are_sent() -> None:
+async def test_only_changed_rows_are_redrawn() -> None:
     app, inspector = screen_of(lane([token(at, " w", alternatives=ALTERNATIVES) for at in range(200)]))
     async with app.run_test(size=(120, 40)) as pilot:
         view = inspector.query_one(InspectorView)
@@ -284,7 +281,7 @@ async def test_a_click_goes_to_the_token() -> None:
         assert view.scene.position == 2
 
 
-async def test_models_are_asked_once_and_colour_the_text() -> None:
+async def test_models_score_once_and_colour_the_text() -> None:
     asked: list[int] = []
     answer = asyncio.Event()
 

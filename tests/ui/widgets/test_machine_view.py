@@ -67,14 +67,14 @@ def test_curves_without_a_gpu_or_a_forecast(run: Run) -> None:
     assert memory_series(RunState()) == []
 
 
-def test_before_the_first_step_the_forecast_stands_alone() -> None:
+def test_only_the_forecast_is_drawn_before_the_first_step() -> None:
     state = RunState()
     state.apply(parse([{"kind": "forecast", "total": 5 * GIB}, {"kind": "plan", "total_steps": 10}]))
     [line] = memory_series(state)
     assert (line.name, line.style, list(line.xs)) == ("forecast", "dashed", [0.0, 10.0])
 
 
-def test_a_run_that_loads_shows_what_it_holds_already() -> None:
+def test_a_loading_run_shows_its_memory() -> None:
     state = RunState()
     process = {"resident_bytes": GIB, "cpu_percent": 9.0}
     state.apply(parse([{"kind": "telemetry", "step": 0, "gpus": [], "process": process}]))
@@ -99,7 +99,7 @@ def test_the_forecast_is_drawn_as_a_dashed_line(run: Run, marker: Any) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 @pytest.mark.parametrize("kind", list(MACHINES))
-async def test_every_machine_fits_every_size(run: Run, kind: str, size: tuple[int, int]) -> None:
+async def test_every_kind_of_machine_fits_every_size(run: Run, kind: str, size: tuple[int, int]) -> None:
     write(run, MACHINES[kind])
     app = LabApp(run_id=run.id)
     wanted = {
@@ -122,7 +122,7 @@ async def test_every_machine_fits_every_size(run: Run, kind: str, size: tuple[in
         assert words.size.height == len(part._drawn)  # no line is wrapped
 
 
-async def test_words_take_no_row_before_the_first_record_and_follow_the_newest(run: Run) -> None:
+async def test_lines_appear_with_the_first_record_and_show_the_newest(run: Run) -> None:
     events = write(run, MACHINES["notebook"], steps=4)  # the first record comes at step 5
     app = LabApp(run_id=run.id)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -144,7 +144,7 @@ def tell(events: EventWriter, reason: str) -> None:
     events.write(TelemetryEvent(step=4, gpus=[gpu], process={}, energy_j=None, seconds=5.0))
 
 
-async def test_another_run_brings_its_own_words(run: Run) -> None:
+async def test_another_run_shows_its_lines(run: Run) -> None:
     write(run, MACHINES["notebook"])
     other = create(Recipe(preset="minute"))
     write(other, MACHINES["cpu"])

@@ -1,5 +1,4 @@
-"""The plot widget costs what it must: it draws when something changed, not while hidden, not too often,
-and sends only the rows that differ."""
+"""The plot widget draws only changes, at its pace, never while hidden, and redraws only changed rows."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ class PlotApp(App[None]):
         return themes.fallbacks(self.current_theme)
 
 
-async def test_it_draws_what_changed_and_only_that() -> None:
+async def test_only_changes_are_drawn() -> None:
     app = PlotApp()
     async with app.run_test(size=(80, 20)) as pilot:
         plot = app.query_one(Plot)
@@ -67,7 +66,7 @@ async def test_bursts_are_drawn_once() -> None:
         assert "50" in plot.text, "the newest data is what is drawn in the end"
 
 
-async def test_nothing_is_computed_while_it_is_hidden() -> None:
+async def test_nothing_is_computed_while_hidden() -> None:
     app = PlotApp()
     async with app.run_test(size=(80, 20)) as pilot:
         plot = app.query_one(Plot)
@@ -83,7 +82,7 @@ async def test_nothing_is_computed_while_it_is_hidden() -> None:
         assert asked and "train" in plot.text
 
 
-async def test_another_size_and_other_marks_draw_anew() -> None:
+async def test_size_and_marker_changes_draw_again() -> None:
     app = PlotApp()
     async with app.run_test(size=(80, 20)) as pilot:
         plot = app.query_one(Plot)
@@ -96,7 +95,7 @@ async def test_another_size_and_other_marks_draw_anew() -> None:
         assert ".." in plot.text
 
 
-async def test_a_change_of_theme_recolours_without_a_new_drawing() -> None:
+async def test_a_theme_change_recolours_without_drawing() -> None:
     app = PlotApp()
     async with app.run_test(size=(80, 20)) as pilot:
         plot = app.query_one(Plot)

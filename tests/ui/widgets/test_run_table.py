@@ -1,4 +1,4 @@
-"""The table of runs: the cursor stays on its run, and what is not on the screen is not drawn."""
+"""The table of runs: the cursor stays on its run, and only visible rows are drawn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TableApp(App[None]):
         self.sorted_by.append(event.column)
 
 
-async def test_moving_scrolling_and_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_moving_and_scrolling_draw_only_visible_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     row = runs_table.row
 

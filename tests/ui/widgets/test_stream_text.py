@@ -1,4 +1,4 @@
-"""Text that grows: wrapped like the whole text, whatever pieces it came in; hostile text stays text."""
+"""Text that grows is wrapped like the complete text, and is sanitized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WILD = st.text(alphabet=st.one_of(st.characters(exclude_characters="\n"), st.sam
 
 @given(WILD, st.integers(2, 40))
 @example("00 \x1b", 2)  # blanks hang over the edge, and what follows has no width
-def test_lines_fit_and_are_the_text(text: str, width: int) -> None:
+def test_lines_fit_and_join_to_the_text(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert "".join(lines) == text
     assert all(cell_len(line.rstrip()) <= width for line in lines)
@@ -36,7 +36,7 @@ class Page(App[None]):
 
 
 @given(st.data())
-def test_lines_grow_as_the_whole_text_wraps(data: st.DataObject) -> None:
+def test_appended_text_wraps_like_the_complete_text(data: st.DataObject) -> None:
     """The last line again and what came: the same lines as all at once."""
     text = data.draw(WILD)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
@@ -65,7 +65,7 @@ async def test_it_shows_a_hint_then_the_text_and_follows_its_end() -> None:
         assert "line 0" in screen_text(app), "somebody who scrolled back stays there"
 
 
-async def test_hostile_text_is_shown_as_text() -> None:
+async def test_hostile_text_is_sanitized() -> None:
     app = Page()
     async with app.run_test(size=(60, 6)) as pilot:
         view = app.query_one(StreamText)
@@ -90,7 +90,7 @@ async def test_ten_thousand_tokens_without_a_space() -> None:
         assert "abcdefghij" in screen_text(app)
 
 
-async def test_what_comes_while_hidden_is_there_when_it_is_shown() -> None:
+async def test_text_appended_while_hidden_is_shown_later() -> None:
     app = Page()
     async with app.run_test(size=(40, 6)) as pilot:
         view = app.query_one(StreamText)
@@ -103,7 +103,7 @@ async def test_what_comes_while_hidden_is_there_when_it_is_shown() -> None:
         await until(lambda: "one two three" in screen_text(app))
 
 
-async def test_a_narrower_window_wraps_anew() -> None:
+async def test_a_narrower_window_wraps_again() -> None:
     app = Page()
     async with app.run_test(size=(40, 6)) as pilot:
         app.query_one(StreamText).append("word " * 12)

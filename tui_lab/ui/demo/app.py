@@ -20,8 +20,10 @@ from textual import events
 
 from tui_lab import __version__
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import plural
 from tui_lab.core.sanitize import sanitize
 from tui_lab.core.settings import Settings, SettingSource
+from tui_lab.hardware.cpu import threads
 from tui_lab.runs.folder import Run
 from tui_lab.runs.replay import Replay
 from tui_lab.ui.app import LabApp
@@ -29,7 +31,7 @@ from tui_lab.ui.demo import recording
 from tui_lab.ui.demo.player import TICK_S, Player
 from tui_lab.ui.demo.recorded_client import RecordedClient, RecordingClient
 from tui_lab.ui.demo.recording import About, Recording
-from tui_lab.ui.demo.runs import DemoRun
+from tui_lab.ui.demo.runs import DemoRun, end_process
 from tui_lab.ui.demo.script import CHAPTERS
 from tui_lab.ui.terminal.signals import handle_signals
 from tui_lab.ui.views import welcome
@@ -151,7 +153,7 @@ class DemoApp(LabApp):
         """Ends the demo's runs and those that the user started, which are in the demo's folder."""
         self.player.close()
         for process in self.runs.children:
-            DemoRun("", process=process).close()
+            end_process(process)
 
 
 @contextlib.contextmanager
@@ -209,8 +211,7 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{sanitize(name)}, {cores} core{'s' * (cores != 1)}"
+    return f"{sanitize(name)}, {plural(threads(), 'core')}"
 
 
 def save(app: DemoApp, folder: Path) -> None:

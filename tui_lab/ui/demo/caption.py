@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.views.spans import cut
 
 #: Rows of the caption: (columns of the window at least, rows).
 CAPTION_ROWS = ((76, 2), (0, 3))
@@ -68,7 +69,7 @@ def status(caption: Caption, width: int, ascii_only: bool) -> list[tuple[str, st
         (title, label, brief),
         ("", label, brief),
         ("", label, ""),
-        ("", set_cell_size(label, max(0, available)).rstrip(), ""),
+        ("", cut(label, available), ""),
     ):
         shown = [(text, style) for text, style in zip(texts, STATUS_STYLES, strict=True) if text]
         if sum(cell_len(text) + 3 for text, _ in shown) - 3 <= available:

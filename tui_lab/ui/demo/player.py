@@ -26,6 +26,7 @@ from tui_lab.ui.demo.script import CHAPTERS, PROMPTS, Beat
 from tui_lab.ui.lab import Lab
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.textual_internals import keymap_of
+from tui_lab.ui.views.spans import cut
 
 if TYPE_CHECKING:
     from textual.dom import DOMNode
@@ -37,7 +38,7 @@ TICK_S = 0.1
 READING_CHARS_PER_S, FINDING_S = 16.0, 1.0
 #: Seconds that the playground process may take to load a model.
 LOADING_S = 90.0
-#: Characters of an answer that a caption quotes.
+#: Cells of an answer that a caption quotes.
 QUOTED_CHARS = 40
 UNKNOWN = "…"
 
@@ -399,13 +400,8 @@ class Player:
     def _values(self) -> CaptionValues:
         keymap = keymap_of(self._screen) if self._screen is not None else {}
         values = CaptionValues(self._answers)
-        for name, action in (
-            ("setup", "app.setup"),
-            ("start", "setup.start"),
-            ("help", "app.help"),
-            ("quit", "app.quit"),
-        ):
-            values[f"key_{name}"] = first_key(action, keymap)
+        for action in ("app.setup", "setup.start", "app.help", "app.quit"):
+            values[f"key_{action.partition('.')[2]}"] = first_key(action, keymap)
         for run in self.runs.values():
             values |= run.values()
         if forecast := self.forecast_text():
@@ -468,6 +464,5 @@ class Player:
 
 
 def quoted(text: str) -> str:
-    """An answer in one line of at most :data:`QUOTED_CHARS` characters."""
-    line = sanitize(" ".join(text.split()))
-    return line if len(line) <= QUOTED_CHARS else line[: QUOTED_CHARS - 1] + UNKNOWN
+    """An answer in one line of at most :data:`QUOTED_CHARS` cells."""
+    return cut(sanitize(" ".join(text.split())), QUOTED_CHARS)

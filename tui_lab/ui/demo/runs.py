@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tui_lab.core.sanitize import sanitize
@@ -53,7 +53,6 @@ class DemoRun:
     is_measuring: bool = False  # a measurement was started
     is_reported_slow: bool = False
     problem: str = ""
-    _ending: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def has_started(self) -> bool:
@@ -75,26 +74,11 @@ class DemoRun:
         self.replay = Replay(original, FASTEST if at_once else speed, directory=folder.runs_dir())
         self.run, self.watcher = self.replay.run, Watcher(self.replay.run)
 
-    def end_process(self) -> None:
-        """Asks the training process to end. :meth:`close` waits for it."""
-        if self.process is not None:
-            if self.process.poll() is None:
-                with contextlib.suppress(OSError):
-                    os.killpg(self.process.pid, signal.SIGTERM)
-            self._ending.append(self.process)
-            self.process = None
-
     def close(self) -> None:
         """Ends the training process and the playback."""
-        self.end_process()
-        deadline = time.monotonic() + GRACE_S
-        for process in self._ending:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(OSError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        if self.process is not None:
+            end_process(self.process)
+            self.process = None
         if self.replay is not None:
             self.replay.close()
 
@@ -169,10 +153,10 @@ class DemoRun:
         comparison = self.report.results[SUITE].comparison if self.report else None
         if not comparison:
             return {}
-        interval = retention_data.figure(comparison) or {}
-        keys = (("retention", "value"), ("low", "low"), ("high", "high"))
-        values = {name: f"{interval[key]:.0%}" for name, key in keys if key in interval}
-        values["verdict"] = retention.verdict_words(comparison.verdict)[0]
+        headline = comparison.headline
+        shares = {"retention": headline.value, "low": headline.low, "high": headline.high}
+        values = {name: f"{share:.0%}" for name, share in shares.items()}
+        values["verdict"] = retention.verdict_label(comparison.verdict)[0]
         return values | {"n": str(comparison.n), "lost": str(comparison.b), "gained": str(comparison.c)}
 
     def _progress_text(self) -> str:
@@ -182,6 +166,16 @@ class DemoRun:
         if state.step and state.total_steps and state.phase in ("", "training"):
             return f"Step {state.step} of {state.total_steps}."
         return f"({run_text.phase_text(state) or 'starting the process'})"
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Asks a process and its children to end, and kills them after :data:`GRACE_S`."""
+    for number, wait_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, None)):
+        if process.poll() is None:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait_s)
 
 
 def recorded_seconds(run: Run) -> float:

@@ -67,7 +67,7 @@ class Inspector(Modal[None]):
                 self.notify(sanitize(f"More about this lane is not available: {error}"), markup=False)
         if self._judge is not None:
             try:
-                self._view.show_judged(await self._judge())
+                self._view.show_scores(await self._judge())
             except LabError as error:
                 self._view.show_note(f"The models cannot be queried: {error}")
 
@@ -89,7 +89,7 @@ class Inspector(Modal[None]):
         self._view.turn_panel(by)
 
     def action_colours(self) -> None:
-        if not self._view.scene.judged:
+        if not self._view.scene.scores_by_model:
             self.notify("Only the weights that the lane ran on are known.", timeout=2, markup=False)
         else:
             self._view.turn_colours()
@@ -103,8 +103,8 @@ def inspect_lane(
 
     async def judge() -> dict[str, list[ScoredToken]]:
         names = list(dict.fromkeys(("base", done.on or "base", *client.status.names)))[:MOST_MODELS]
-        judged = await client.score_tokens(done.prompt_token_ids, done.token_ids, names)
-        return dict(zip(names, judged, strict=True))
+        scores = await client.score_tokens(done.prompt_token_ids, done.token_ids, names)
+        return dict(zip(names, scores, strict=True))
 
     async def details() -> tuple[LaneDone, list[Beams]]:
         steps: list[Beams] = []

@@ -263,7 +263,7 @@ class PlaygroundPane(Pane):
     def _on_event(self, views: list[LaneView], event: GenerationEvent) -> None:
         view = views[event.lane]
         if view.is_mounted:
-            view.take(event)
+            view.handle(event)
             if isinstance(event, LaneDone):
                 self._draw_tabs()
 

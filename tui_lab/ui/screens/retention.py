@@ -117,7 +117,7 @@ class RetentionPane(Pane):
         run = self.run_shown
         if run is None or self._has_weights:
             return empty.not_measured(self.keymap)
-        return empty.not_saved(is_locked(run), self.keymap)
+        return (empty.not_saved_yet if is_locked(run) else empty.not_saved)(self.keymap)
 
     def compose_body(self) -> ComposeResult:
         yield Static(id="verdict")
@@ -224,10 +224,10 @@ class RetentionPane(Pane):
         report = self.report
         width = max(20, self.size.width - 2)
         if report is None:
-            lines = [Content(empty.no_run_measured(self.keymap))]
+            lines = [Content(empty.no_run_to_measure(self.keymap))]
         else:
             comparison = self._comparison
-            label, colour = retention.verdict_words(comparison.verdict if comparison else "")
+            label, colour = retention.verdict_label(comparison.verdict if comparison else "")
             start, end = report.acquisition
             name = retention_data.label(report.recipe, report.run.id)
             gain = f"new task {decimal(start, 2)} → {decimal(end, 2)}"
@@ -293,7 +293,7 @@ class RetentionPane(Pane):
     def _draw_plots(self) -> None:
         if self.report is not None:
             for plot in self.query(RetentionPlot):
-                plot.take(self.report, self.suite, self.points)
+                plot.show_run(self.report, self.suite, self.points)
 
     # ------------------------------------------------------------------ moving
 
@@ -342,7 +342,7 @@ class RetentionPane(Pane):
     def _idle(self) -> Run | None:
         """The run, if a measurement can begin; otherwise None, and a message says why."""
         if self.report is None:
-            self.notice(empty.no_run_measured(self.keymap), "warning")
+            self.notice(empty.no_run_to_measure(self.keymap), "warning")
         elif self._job is not None and self._job.is_running:
             self.notice(
                 f"A measurement is in progress; {self.keys('retention.cancel')} ends it.",

@@ -91,7 +91,7 @@ class TrainPane(RunPane):
     def draw_run(self, key: str, state: RunState) -> None:
         super().draw_run(key, state)
         assert self.watcher is not None
-        self.query_one(MemoryView).take(state, self.status)
+        self.query_one(MemoryView).show_run(state, self.status)
         self.query_one("#events Feed", Feed).update_entries([run.event_parts(event) for event in state.feed])
         self.query_one("#samples Feed", Feed).update_entries(
             [run.sample_parts(each) for each in state.samples]

@@ -9,7 +9,7 @@ from tui_lab.forecast import cost
 from tui_lab.forecast.cost import Prices
 from tui_lab.runs.cost_so_far import CostSoFar, cost_so_far, describe
 from tui_lab.runs.state import ENDED, RunState
-from tui_lab.ui.views.spans import TextSpan
+from tui_lab.ui.views.spans import TextSpan, labelled
 
 
 def tariff_or_problem() -> tuple[Prices, str]:
@@ -51,10 +51,7 @@ def about(state: RunState, status: str, now: float | None = None) -> list[TextSp
         lines["work"] = found.formula
     if found.flops_s is not None:
         lines["speed"] = _speed(found, ended)
-    parts: list[TextSpan] = []
-    for label, text in lines.items():
-        parts += [(f"{label}{':' if label.isalpha() else ''} ", "title"), (f"{text}\n", "")]
-    return parts
+    return [part for label, text in lines.items() for part in labelled(label, text)]
 
 
 def _speed(found: CostSoFar, ended: bool) -> str:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from rich.cells import cell_len, chop_cells
 
+from tui_lab.core.format import percent
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative
 from tui_lab.ui.views.inspector_panels import PANELS
@@ -23,13 +24,12 @@ from tui_lab.ui.views.inspector_state import (
     InspectorSpan,
     InspectorState,
     PanelName,
-    fit,
     level,
     padded,
-    percent,
     surprise_bits,
     token_text,
 )
+from tui_lab.ui.views.spans import fit
 
 #: Least width of a panel in cells; wider screens show several.
 PANEL_COLUMNS = 54

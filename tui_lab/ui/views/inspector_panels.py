@@ -11,7 +11,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
-from tui_lab.core.format import bar
+from tui_lab.core.format import UNKNOWN, bar, decimal, percent
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Alternative, Candidate, Hypothesis, TokenRecord
 from tui_lab.decoding.strategies import Greedy, Sample, Strategy
@@ -20,13 +20,12 @@ from tui_lab.ui.views.inspector_state import (
     InspectorSpan,
     InspectorState,
     PanelName,
-    fit,
     padded,
-    percent,
     scale_for,
     surprise_bits,
     token_text,
 )
+from tui_lab.ui.views.spans import fit
 
 #: Relative changes of a probability below this are shown as none.
 _CHANGE = 0.02
@@ -72,13 +71,9 @@ def table(
             row[1] = row[1]._replace(role="title", highlighted=True)
         for column in columns:
             value = column.values[at]
-            if value is None:
-                row.append(InspectorSpan(" " * bar_width + fit("     –", figure) + " ", "axis"))
-            else:
-                row.append(
-                    InspectorSpan(bar(value / scale, bar_width, ascii_only=marks == "ascii"), column.role)
-                )
-                row.append(InspectorSpan(column.figure(value).rjust(figure) + " "))
+            share, shown = (0.0, UNKNOWN) if value is None else (value / scale, column.figure(value))
+            row.append(InspectorSpan(bar(share, bar_width, ascii_only=marks == "ascii"), column.role))
+            row.append(InspectorSpan(shown.rjust(figure) + " "))
         if note_width:
             text, role = notes[at]
             row.append(InspectorSpan(fit(text, note_width), role))
@@ -107,7 +102,7 @@ def warping_rows(scene: InspectorState, width: int, height: int) -> list[Inspect
     names = [token_text(a.text, a.token_id) for a in shown]
     chosen = [a.token_id == token.token_id for a in shown]
     rows = table(names, chosen, columns, notes, width, scene.marks)
-    return [padded((InspectorSpan(warping_sentence(token.alternatives, strategy), "axis"),), width), *rows]
+    return [_line(warping_sentence(token.alternatives, strategy), width), *rows]
 
 
 def _most_probable(token: TokenRecord, count: int) -> list[Alternative]:
@@ -149,24 +144,15 @@ def what_happened(a: Alternative, strategy: Strategy | None, stood_before: bool)
 def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | None) -> str:
     """What the strategy did at this position, in one line."""
     if isinstance(strategy, Greedy):
-        extra = (
-            f" after repetition penalty {strategy.repetition_penalty:g}"
-            if strategy.repetition_penalty != 1
-            else ""
-        )
-        return f"greedy takes the most probable token{extra}"
+        penalty = f" after repetition penalty {strategy.repetition_penalty:g}"
+        return f"greedy takes the most probable token{penalty if strategy.repetition_penalty != 1 else ''}"
     parts = []
     if isinstance(strategy, Sample):
         if strategy.repetition_penalty != 1:
             parts.append(f"repetition penalty {strategy.repetition_penalty:g}")
         if strategy.temperature != 1:
-            verb = (
-                "leaves one"
-                if not strategy.temperature
-                else "sharpens"
-                if strategy.temperature < 1
-                else "flattens"
-            )
+            verb = "sharpens" if strategy.temperature < 1 else "flattens"
+            verb = verb if strategy.temperature else "leaves one"
             parts.append(f"temperature {strategy.temperature:g} {verb}")
         settings = (
             ("top_k", strategy.top_k, strategy.top_k > 0),
@@ -176,8 +162,9 @@ def warping_sentence(alternatives: Sequence[Alternative], strategy: Strategy | N
         for name, value, on in settings:
             if on:
                 cut = sum(a.cut_by == name for a in alternatives)
-                effect = f"cuts {cut} of" if cut else "cuts none of"
-                parts.append(f"{name.replace('_', '-')} {value:g} {effect} these {len(alternatives)}")
+                parts.append(
+                    f"{name.replace('_', '-')} {value:g} cuts {cut or 'none'} of these {len(alternatives)}"
+                )
     return "; ".join(parts) or "nothing is warped: the model's own probabilities"
 
 
@@ -189,35 +176,22 @@ def candidate_rows(scene: InspectorState, width: int, height: int) -> list[Inspe
         return _sentence("There are no candidates at this position.", width)
     found: Sequence[Candidate] = token.candidates[: max(1, height - 2)]
     alpha = getattr(scene.strategy, "penalty_alpha", None)
-    formula = (
-        f"score = {1 - alpha:.2g} · confidence − {alpha:.2g} · penalty; the highest is taken"
-        if alpha is not None
-        else "score = (1 − α) · confidence − α · penalty; the highest is taken"
-    )
+    factors = ("(1 − α)", "α") if alpha is None else (f"{1 - alpha:.2g}", f"{alpha:.2g}")
+    formula = f"score = {factors[0]} · confidence − {factors[1]} · penalty; the highest is taken"
     best = max(c.score for c in found)
     notes = [
         (f"{c.score:+.3f}" + (" best" if c.score == best else ""), "retained" if c.score == best else "axis")
         for c in found
     ]
+    penalties = tuple(c.degeneration_penalty for c in found)
     columns = (
         BarColumn("confidence", tuple(c.confidence for c in found), "base-model"),
-        BarColumn(
-            "degeneration",
-            tuple(c.degeneration_penalty for c in found),
-            "forgotten",
-            lambda value: f"{value:.3f}",
-        ),
+        BarColumn("degeneration", penalties, "forgotten", decimal),
     )
-    rows = table(
-        [token_text(c.text, c.token_id) for c in found],
-        [c.token_id == token.token_id for c in found],
-        columns,
-        notes,
-        width,
-        scene.marks,
-        limit=1.0,
-    )
-    return [padded((InspectorSpan(formula, "axis"),), width), *rows]
+    names = [token_text(c.text, c.token_id) for c in found]
+    chosen = [c.token_id == token.token_id for c in found]
+    rows = table(names, chosen, columns, notes, width, scene.marks, limit=1.0)
+    return [_line(formula, width), *rows]
 
 
 def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
@@ -232,7 +206,7 @@ def beam_rows(scene: InspectorState, width: int, height: int) -> list[InspectorR
     text_width = max(4, width - 2 - figure - 1 - bar_width - 1 - 9)
     total = sum(not h.finished for h in step.hypotheses)
     sentence = f"step {step.step}: {total} live, {len(step.hypotheses) - total} finished; score: sum of log p"
-    rows = [padded((InspectorSpan(sentence, "axis"),), width)]
+    rows = [_line(sentence, width)]
     for h in found:
         on_path = tuple(scene.done.token_ids[: len(h.token_ids)]) == tuple(h.token_ids)
         share = math.exp(max(-700.0, h.score - best)) if not h.finished else 0.0
@@ -264,11 +238,11 @@ def _tail(text: str, width: int) -> str:
 
 def model_rows(scene: InspectorState, width: int, height: int) -> list[InspectorRow]:
     """The current token and the most probable ones, with their probability under each model."""
-    if scene.note or not scene.judged:
+    if scene.note or not scene.scores_by_model:
         return _sentence(scene.note or "No model has scored these tokens yet.", width)
     at = scene.position
     token = scene.tokens[at]
-    models = {name: judged[at] for name, judged in scene.judged.items() if at < len(judged)}
+    models = {name: scores[at] for name, scores in scene.scores_by_model.items() if at < len(scores)}
     if not models:
         return _sentence("No model has scored this token.", width)
     tops = {
@@ -301,15 +275,9 @@ def model_rows(scene: InspectorState, width: int, height: int) -> list[Inspector
     if len(models) == 2:
         first, second = models
         notes = [_change(value(first, each), value(second, each)) for each in shown]
-    rows = table(
-        [token_text(texts.get(each, ""), each) for each in shown],
-        [each == token.token_id for each in shown],
-        columns,
-        notes,
-        width,
-        scene.marks,
-    )
-    return [padded((InspectorSpan(summary, "axis"),), width), *rows]
+    labels = [token_text(texts.get(each, ""), each) for each in shown]
+    rows = table(labels, [each == token.token_id for each in shown], columns, notes, width, scene.marks)
+    return [_line(summary, width), *rows]
 
 
 def _change(first: float | None, second: float | None) -> tuple[str, str]:
@@ -321,10 +289,12 @@ def _change(first: float | None, second: float | None) -> tuple[str, str]:
     return f"{points:+.1f} pt", "retained" if points > 0 else "forgotten"
 
 
+def _line(text: str, width: int) -> InspectorRow:
+    return padded((InspectorSpan(text, "axis"),), width)
+
+
 def _sentence(text: str, width: int) -> list[InspectorRow]:
-    return [
-        padded((InspectorSpan(line, "axis"),), width) for line in wrap(sanitize(text), max(8, width))
-    ] or [()]
+    return [_line(line, width) for line in wrap(sanitize(text), max(8, width))] or [()]
 
 
 PANELS: dict[PanelName, Callable[[InspectorState, int, int], list[InspectorRow]]] = {

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.decoding.records import Beams, ScoredToken, TokenRecord
 from tui_lab.decoding.strategies import Strategy, parse
 from tui_lab.playground.messages import LaneDone
+from tui_lab.ui.views.spans import fit
 
 PanelName = Literal["warping", "candidates", "beams", "models"]
 TITLES: dict[PanelName, str] = {
@@ -49,15 +50,15 @@ InspectorRow = tuple[InspectorSpan, ...]
 class InspectorState:
     """A decoded lane, and the position in it.
 
-    ``beams``: hypotheses by step. ``judged``: the lane's tokens as scored by each model, by name; ``note``
-    replaces them while they are computed or could not be. ``asks``: models can be asked. ``position``: index
-    of the current token. ``colour_by``: the model whose log-probabilities colour the text; "" for the
-    weights that the lane ran on.
+    ``beams``: hypotheses by step. ``scores_by_model``: the lane's tokens as scored by each model, by name;
+    ``note`` replaces them while they are computed or unavailable. ``asks``: models can be asked.
+    ``position``: index of the current token. ``colour_by``: the model whose log-probabilities colour the
+    text; "" for the weights that the lane ran on.
     """
 
     done: LaneDone
     beams: Mapping[int, Beams] = field(default_factory=dict)
-    judged: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
+    scores_by_model: Mapping[str, Sequence[ScoredToken]] = field(default_factory=dict)
     note: str = ""
     asks: bool = False
     position: int = 0
@@ -79,7 +80,7 @@ class InspectorState:
             found.append("beams")
         if any(token.alternatives for token in self.tokens):
             found.insert(0, "warping")
-        if self.judged or self.note or self.asks:
+        if self.scores_by_model or self.note or self.asks:
             found.append("models")
         return tuple(found)
 
@@ -90,9 +91,9 @@ class InspectorState:
 
     def logprob(self, token: int) -> float:
         """Natural log-probability that colours a token."""
-        judged = self.judged.get(self.colour_by)
-        if judged is not None and token < len(judged):
-            return judged[token].logprob
+        scores = self.scores_by_model.get(self.colour_by)
+        if scores is not None and token < len(scores):
+            return scores[token].logprob
         return self.tokens[token].logprob
 
 
@@ -127,33 +128,10 @@ def level(logprob: float) -> int:
     return sum(surprise_bits(logprob) >= edge for edge in SURPRISE_BITS)
 
 
-def percent(probability: float) -> str:
-    """A probability as a percentage in at most six cells."""
-    share = probability * 100
-    if math.isnan(share):
-        return "–"
-    if share == 0:
-        return "0%"
-    if share < 0.01:
-        return "<.01%"
-    if share > 99.95 and share < 100:
-        return ">99.9%"
-    return f"{share:.2f}%" if share < 1 else f"{share:.1f}%" if share < 99.95 else "100%"
-
-
 def scale_for(values: Sequence[float]) -> float:
     """The probability of a full bar that holds all ``values``."""
     largest = max(values, default=0.0)
     return next((scale for scale in _SCALES if largest <= scale), 1.0)
-
-
-def fit(text: str, width: int) -> str:
-    """``text`` in exactly ``width`` cells; a text that is cut ends with …"""
-    if width <= 0:
-        return ""
-    if cell_len(text) > width:
-        text = set_cell_size(text, width - 1) + "…"
-    return set_cell_size(text, width)
 
 
 def padded(row: Sequence[InspectorSpan], width: int) -> InspectorRow:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,36 +25,34 @@ from tui_lab.ui.views.plot_data import (
     reduce,
     steps_axis,
 )
+from tui_lab.ui.views.spans import TextSpan, fit
 
 Marker = Literal["braille", "block", "ascii"]
 LineStyle = Literal["thin", "thick", "points", "dashed"]
 LineWeight = Literal["normal", "thick"]
-#: Characters and their role.
-PlotSpan = tuple[str, str]
-PlotRow = list[PlotSpan]
+PlotRow = list[TextSpan]
 
-#: plotext's marker of each line style. Styles differ in shape, so that no meaning depends on colour alone.
-MARKS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "braille", "thick": "hd", "points": "●", "dashed": "╌"},
-    "block": {"thin": "hd", "thick": "█", "points": "●", "dashed": "╌"},
-    "ascii": {"thin": ".", "thick": "#", "points": "o", "dashed": "-"},
-}
-#: The sample of each line style in the legend.
-GLYPHS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "⠒⠒", "thick": "▀▀", "points": "●", "dashed": "╌╌"},
-    "block": {"thin": "▚▞", "thick": "██", "points": "●", "dashed": "╌╌"},
-    "ascii": {"thin": "..", "thick": "##", "points": "o", "dashed": "--"},
-}
-#: Markers and samples when all lines are thick.
-HEAVY_MARKS: dict[str, dict[str, str]] = {
-    "braille": {"points": "◆", "dashed": "╍"},
-    "block": {"points": "◆", "dashed": "╍"},
-    "ascii": {"thin": "*", "points": "@", "dashed": "="},
-}
-HEAVY_GLYPHS: dict[str, dict[str, str]] = {
-    "braille": {"thin": "⠶⠶", "thick": "██", "points": "◆", "dashed": "╍╍"},
-    "block": {"thin": "▀▄", "points": "◆", "dashed": "╍╍"},
-    "ascii": {"thin": "**", "points": "@", "dashed": "=="},
+#: By marker and line style: plotext's marker and the sample in the legend, of normal and of thick lines.
+#: Styles differ in shape, so that no meaning depends on colour alone.
+STYLES: dict[str, dict[str, tuple[str, str, str, str]]] = {
+    "braille": {
+        "thin": ("braille", "⠒⠒", "braille", "⠶⠶"),
+        "thick": ("hd", "▀▀", "hd", "██"),
+        "points": ("●", "●", "◆", "◆"),
+        "dashed": ("╌", "╌╌", "╍", "╍╍"),
+    },
+    "block": {
+        "thin": ("hd", "▚▞", "hd", "▀▄"),
+        "thick": ("█", "██", "█", "██"),
+        "points": ("●", "●", "◆", "◆"),
+        "dashed": ("╌", "╌╌", "╍", "╍╍"),
+    },
+    "ascii": {
+        "thin": (".", "..", "*", "**"),
+        "thick": ("#", "##", "#", "##"),
+        "points": ("o", "o", "@", "@"),
+        "dashed": ("-", "--", "=", "=="),
+    },
 }
 #: Drawing order: thresholds and forecasts first, then lines, then points.
 LAYERS = {"dashed": 0, "thin": 1, "thick": 1, "points": 2}
@@ -69,8 +68,8 @@ NEAR_ZERO = 0.1
 @dataclass(frozen=True)
 class PlotSeries:
     """One curve. ``role``: its colour in the theme. ``xs`` is ascending; NaN in ``ys`` is a gap. ``mark``: a
-    character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value. A series
-    without ``name`` is not in the legend."""
+    character that replaces the marker of ``style``. ``shows_last``: the legend has its newest value.
+    ``brief``: a shorter name for a narrow legend. A series without ``name`` is not in the legend."""
 
     name: str
     role: str
@@ -79,6 +78,7 @@ class PlotSeries:
     style: LineStyle = "thin"
     mark: str = ""
     shows_last: bool = True
+    brief: str = ""
 
     @property
     def last(self) -> float:
@@ -108,13 +108,11 @@ class PlotOptions:
 
     def mark(self, style: LineStyle) -> str:
         """plotext's marker of a line style."""
-        heavy = HEAVY_MARKS[self.marker] if self.weight == "thick" else {}
-        return heavy.get(style, MARKS[self.marker][style])
+        return STYLES[self.marker][style][2 if self.weight == "thick" else 0]
 
     def glyph(self, style: LineStyle) -> str:
         """The legend's sample of a line style."""
-        heavy = HEAVY_GLYPHS[self.marker] if self.weight == "thick" else {}
-        return heavy.get(style, GLYPHS[self.marker][style])
+        return STYLES[self.marker][style][3 if self.weight == "thick" else 1]
 
 
 def draw(
@@ -167,39 +165,38 @@ def _cut(row: PlotRow, width: int) -> PlotRow:
 
 
 def _heading(series: Sequence[PlotSeries], width: int, options: PlotOptions) -> PlotRow:
-    """Title, then sample, name and newest value of each series. A narrow heading drops the values, then the
-    last series."""
-    title = f"{options.title} " if options.title else ""
-    for with_values in (options.values, False):
-        row: PlotRow = [(title, "title")]
-        for one in filter(lambda one: one.name, series):
-            shown = with_values and one.shows_last and math.isfinite(one.last)
-            value = f" {quantity(one.last, options.unit)}" if shown else ""
-            blank = " " if title or len(row) > 1 else ""  # without a title the legend begins at the left edge
-            row.append((f"{blank}{one.mark or options.glyph(one.style)} ", one.role))
-            row.append((f"{one.name}{value} ", "legend"))
-        if sum(len(text) for text, _ in row) <= width:
+    """Title, then sample, name and newest value of each series. A narrow heading has no values, then brief
+    names, then an ellipsis in place of the last series."""
+    named = [one for one in series if one.name]
+    for values, brief in ((options.values, False), (False, False), (False, True)):
+        row = _legend(named, options, values, brief)
+        if len(plain([row]).rstrip()) <= width:
             return _cut(row, width)
-    while len(row) > 3 and sum(len(text) for text, _ in row) > width:
+    while len(row) > 1 and len(plain([row]).rstrip()) >= width:
         del row[-2:]
     text, role = row[-1]
-    return _cut([*row[:-1], (f"{text[:-1]}…", role)], width)
+    return _cut([*row[:-1], (fit(f"{text.rstrip()}…", min(width, len(text) + 1)), role)], width)
+
+
+def _legend(named: Sequence[PlotSeries], options: PlotOptions, values: bool, brief: bool) -> PlotRow:
+    row: PlotRow = [(f"{options.title} " if options.title else "", "title")]
+    for one in named:
+        shown = values and one.shows_last and math.isfinite(one.last)
+        value = f" {quantity(one.last, options.unit)}" if shown else ""
+        gap = " " if not brief and (options.title or len(row) > 1) else ""
+        row.append((f"{gap}{one.mark or options.glyph(one.style)} ", one.role))
+        row.append((f"{(brief and one.brief) or one.name}{value} ", "legend"))
+    return row
 
 
 def _empty(heading: PlotRow, width: int, height: int, options: PlotOptions) -> list[PlotRow]:
     rows = [heading] + [[(" " * width, "axis")] for _ in range(height - 1)]
-    lines = _wrap(options.empty, max(1, width - 4))
+    lines = textwrap.wrap(options.empty, max(1, width - 4))
     top = max(min(1, height - 1), (height - len(lines)) // 2)
     for number, line in enumerate(lines):
         if top + number < height:
             rows[top + number] = _cut([(line.center(width), "legend")], width)
     return [_ascii(row) for row in rows] if options.marker == "ascii" else rows
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]
 
 
 def _axes(

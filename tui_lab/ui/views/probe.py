@@ -10,7 +10,7 @@ from tui_lab.retention.statistics import Interval
 from tui_lab.runs.flags import Flag
 from tui_lab.runs.state import RunState
 from tui_lab.runs.verdicts import VERDICTS
-from tui_lab.ui.views.spans import TextSpan
+from tui_lab.ui.views.spans import TextSpan, labelled
 
 ROLES = {"green": "retained", "amber": "undecided", "red": "forgotten", "cannot_tell": "undecided"}
 
@@ -53,21 +53,14 @@ def verdict_line(state: RunState) -> list[TextSpan]:
 def about_probes(state: RunState) -> list[TextSpan]:
     """Plan and results of the probes, one line each."""
     parts: list[TextSpan] = []
-
-    def line(label: str, text: str, role: str = "") -> None:
-        parts.extend([(f"{label} ", "title"), (f"{text}\n", role)])
-
     if state.armed:
-        line("armed:", "the run stops once retention is surely lost", "undecided")
+        parts += labelled("armed", "the run stops once retention is surely lost", "undecided")
     if state.item_probes:
-        for part, role in verdict_line(state):
-            parts.append((part, role))
-        parts.append(("\n", ""))
-        probe = state.item_probes[-1]
-        if change := probe.logprob_change:
-            line("right answers:", f"log-probability {_interval(change)} nats against the base")
-    if state.probe_plan and state.probe_plan.reason:
-        line("probes:", state.probe_plan.reason)
+        parts += [*verdict_line(state), ("\n", "")]
+        if change := state.item_probes[-1].logprob_change:
+            parts += labelled("right answers", f"log-probability {_interval(change)} nats against the base")
+    if state.probe_plan:
+        parts += labelled("probes", state.probe_plan.reason)
     return parts
 
 

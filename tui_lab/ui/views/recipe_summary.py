@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tui_lab.core.errors import LabError
+from tui_lab.core.format import plural
 from tui_lab.forecast.cost import DataFacts
 from tui_lab.forecast.estimate import RunEstimate, estimate
 from tui_lab.hardware.device import DeviceFacts
@@ -21,8 +22,8 @@ from tui_lab.recipes.resolve import resolve
 
 @dataclass(frozen=True)
 class RecipeSummary:
-    """What Setup shows of a recipe. ``reasons`` are (field, value, reason). The run can start when
-    ``refusals`` is empty."""
+    """What Setup shows of a recipe. ``reasons`` are (field, value, reason); ``description``: method, adapter
+    and length of the training. The run can start when ``refusals`` is empty."""
 
     recipe: Recipe | None = None
     entry: catalog.Entry | None = None
@@ -33,7 +34,7 @@ class RecipeSummary:
     warnings: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     command: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
+    description: str = ""
     estimate: RunEstimate | None = None
 
     @property
@@ -53,14 +54,8 @@ def command_line(preset: str, model: str, data: str, overrides: Mapping[str, Any
         if key == "allow_large" and value is True:
             arguments.append("--allow-large")
             continue
-        text = (
-            str(value).lower()
-            if isinstance(value, bool)
-            else f"{value:.10g}"
-            if isinstance(value, float)
-            else str(value)
-        )
-        arguments += ["--set", f"{key}={text}"]
+        number = f"{value:.10g}" if isinstance(value, float) else str(value)
+        arguments += ["--set", f"{key}={number.lower() if isinstance(value, bool) else number}"]
     return shlex.join(arguments)
 
 
@@ -73,7 +68,7 @@ def summarise(
     data: DataFacts | None = None,
 ) -> RecipeSummary:
     """Summarises a recipe given as plain values, valid or not. ``budget``: the memory of the device, for the
-    forecast; ``data``: figures of the data, for the forecast of time."""
+    forecast; ``data``: facts about the data, for the forecast of time."""
     command = command_line(preset, str(values.get("model", "")), str(values.get("data", "")), overrides)
     refusals: list[str] = []
     recipe, entry, trainable = None, None, None
@@ -120,30 +115,28 @@ def summarise(
         warnings=tuple(dict.fromkeys(warnings)),
         refusals=tuple(dict.fromkeys(refusals)),
         command=command,
-        facts=_facts(recipe),
+        description=describe(recipe),
         estimate=forecast,
     )
 
 
-def _facts(recipe: Recipe) -> dict[str, str]:
-    """Method, size of the adapter and length of the training, in a few arguments each."""
-    facts: dict[str, str] = {"method": recipe.method}
+def describe(recipe: Recipe) -> str:
+    """Method, size of the adapter and length of the training."""
+    parts: list[str] = [recipe.method]
     if recipe.method == "lora":
         base = "QLoRA (NF4)" if recipe.quantization == "nf4" else "LoRA"
-        extra = [word for on, word in ((recipe.use_dora, "DoRA"), (recipe.use_rslora, "rsLoRA")) if on]
-        facts["method"] = " + ".join([base, *extra])
-        facts["rank"] = f"r {recipe.lora_r}, alpha {recipe.lora_alpha:g}"
+        variants = [name for on, name in ((recipe.use_dora, "DoRA"), (recipe.use_rslora, "rsLoRA")) if on]
+        parts = [" + ".join([base, *variants]), f"r {recipe.lora_r}, alpha {recipe.lora_alpha:g}"]
     elif recipe.method == "adalora":
-        facts["rank"] = f"{recipe.init_r} pruned to {recipe.target_r}"
+        parts.append(f"{recipe.init_r} pruned to {recipe.target_r}")
     elif recipe.method == "loha":
-        facts["rank"] = f"r {recipe.lora_r}"
+        parts.append(f"r {recipe.lora_r}")
     elif recipe.method in ("prefix", "p_tuning", "prompt_tuning"):
-        facts["tokens"] = f"{recipe.num_virtual_tokens} virtual"
+        parts.append(f"{recipe.num_virtual_tokens} virtual")
     elif recipe.method == "full":
-        facts["method"] = "full: every weight"
+        parts = ["full: every weight"]
     if recipe.max_steps:
-        length = f"{recipe.max_steps} steps"
+        parts.append(plural(recipe.max_steps, "step"))
     else:
-        length = f"{recipe.num_train_epochs:g} epoch{'s' if recipe.num_train_epochs != 1 else ''}"
-    facts["length"] = f"{length}, {recipe.effective_batch_size} rows a step"
-    return facts
+        parts.append(f"{recipe.num_train_epochs:g} epoch{'s' if recipe.num_train_epochs != 1 else ''}")
+    return ", ".join([*parts, f"{recipe.effective_batch_size} rows a step"])

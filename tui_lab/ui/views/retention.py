@@ -15,17 +15,18 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.retention.advice import Advice
 from tui_lab.retention.results import SuiteComparison, SuiteResult
 from tui_lab.ui.views.probe import verdict_look
-from tui_lab.ui.views.retention_data import RetentionReport, figure
+from tui_lab.ui.views.retention_data import RetentionReport
+from tui_lab.ui.views.spans import fit
 
 COLUMNS = ("", "suite / category", "n", "before", "after", "retention", "95%", "lost", "gained")
 WIDTHS = (1, 18, 5, 6, 6, 9, 13, 4, 6)
 #: What a narrow table leaves out: the interval says how sure the retention is, and stays.
 DISPENSABLE = ("n", "before", "after")
-#: The categories that replay leaves out, so that keeping them is not rehearsing them.
+#: The categories that replay excludes, so that they measure retention without rehearsal.
 NOT_REHEARSED = "not rehearsed"
 
 
-def verdict_words(verdict: str) -> tuple[str, str]:
+def verdict_label(verdict: str) -> tuple[str, str]:
     """(glyph and word, colour) of a verdict."""
     if not verdict:
         return "· not measured", "$text-muted"
@@ -35,44 +36,38 @@ def verdict_words(verdict: str) -> tuple[str, str]:
 
 def decision(verdict: str, threshold: float) -> str:
     """The decision by the threshold that the recipe set before the run."""
-    choice = {
+    decided = {
         "green": "accept: retention is significantly above it",
         "red": "reject: retention is significantly below it",
         "amber": "undecided: the interval contains it",
         "cannot_tell": "no decision: the base does not know this suite",
     }.get(verdict, "no decision yet")
-    return f"threshold {threshold:g}, set before the run: {choice}"
+    return f"threshold {threshold:g}, set before the run: {decided}"
 
 
 def cells(name: str, comparison: SuiteComparison | None, n: int) -> tuple[str, ...]:
     """One row of the table."""
     if not comparison:
         return ("·", name, str(n), "–", "–", "–", "–", "", "")
-    found = figure(comparison)
-    assert found is not None
+    headline = comparison.headline
     return (
         verdict_look(comparison.verdict)[0],
         sanitize(name),
         str(comparison.n),
         decimal(comparison.pre),
         decimal(comparison.post),
-        decimal(found["value"]) + ("" if comparison.above_chance is None else "*"),
-        f"{decimal(found['low'])} – {decimal(found['high'])}",
+        decimal(headline.value) + ("" if comparison.above_chance is None else "*"),
+        f"{decimal(headline.low)} – {decimal(headline.high)}",
         str(comparison.b),
         str(comparison.c),
     )
 
 
 def line(row: Sequence[str], width: int = 0) -> str:
-    """A row of the table as text. A narrow ``width`` (in cells) drops the dispensable columns."""
-    parts = []
+    """A row of the table as text. A table of less than its full width leaves out the dispensable columns."""
     narrow = 0 < width < sum(WIDTHS) + len(WIDTHS) - 1
-    for place, (cell, width) in enumerate(zip(row, WIDTHS, strict=True)):
-        if narrow and COLUMNS[place] in DISPENSABLE:
-            continue
-        text = cell if len(cell) <= width else cell[: width - 1] + "…"
-        parts.append(text.ljust(width) if place < 2 else text.rjust(width))
-    return " ".join(parts)
+    shown = [place for place, title in enumerate(COLUMNS) if not (narrow and title in DISPENSABLE)]
+    return " ".join(fit(row[place], WIDTHS[place], right=place > 1) for place in shown)
 
 
 def rows(report: RetentionReport, width: int = 0) -> list[tuple[str, str, str, str]]:
@@ -80,13 +75,13 @@ def rows(report: RetentionReport, width: int = 0) -> list[tuple[str, str, str, s
     found = []
     for suite, result in report.results.items():
         comparison = result.comparison
-        _, colour = verdict_words(comparison.verdict if comparison else "")
+        _, colour = verdict_label(comparison.verdict if comparison else "")
         found.append((suite, "", line(cells(suite, comparison, result.n), width), colour))
         parts: dict[str, SuiteComparison | None] = dict(result.categories)
         if result.held_back is not None:
             parts = {NOT_REHEARSED: result.held_back.comparison, **parts}
         for name, each in parts.items():
-            _, colour = verdict_words(each.verdict if each else "")
+            _, colour = verdict_label(each.verdict if each else "")
             found.append((suite, name, line(cells(f"  {name}", each, 0), width), colour))
     return found
 

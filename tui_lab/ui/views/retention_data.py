@@ -7,22 +7,18 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-
-import msgspec
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.retention.advice import AdviceInput
-from tui_lab.retention.results import SuiteComparison, SuiteResult
+from tui_lab.retention.results import SuiteResult
 from tui_lab.retention.stored import FOLDER, StrengthCurve, read_results
 from tui_lab.retention.strength_grid import strength_refusal
 from tui_lab.runs.folder import Run
 from tui_lab.runs.state import RunState, Watcher
 from tui_lab.ui.views.run_state import run_time
-
-SuiteFigure = Mapping[str, float]  # value, low, high
 
 
 @dataclass
@@ -57,7 +53,7 @@ class RunPoint:
     retention: float
 
 
-#: A run as a point (None until both were measured), and what its files were like then.
+#: The stamp of a run's files, and its point (None until both are measured).
 KnownPoint = tuple[tuple[int, ...], RunPoint | None]
 
 
@@ -76,11 +72,6 @@ def read(run: Run, state: RunState | None = None) -> RetentionReport:
         state = watcher.state
     stored = read_results(run.path)
     return RetentionReport(run, recipe, state, stored.suites, stored.strength, [*problems, *stored.problems])
-
-
-def figure(comparison: SuiteComparison | None) -> SuiteFigure | None:
-    """The retention that decides the verdict: above chance where the suite has a chance level."""
-    return asdict(comparison.headline) if comparison else None
 
 
 def advice_input(report: RetentionReport, suite: str) -> AdviceInput:
@@ -113,7 +104,7 @@ def _strength_refused(report: RetentionReport) -> str:
     try:
         config = json.loads((report.run.adapter_path / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return ""  # whole weights, nothing yet, or damaged: the sweep says so
+        return ""  # full weights, nothing yet, or damaged: the sweep reports it
     if not isinstance(config, dict):
         return ""
     recipe = report.recipe
@@ -130,12 +121,14 @@ def point(report: RetentionReport, suite: str) -> RunPoint | None:
     """The run as a point; None until gain and retention are measured."""
     start, end = report.acquisition
     result = report.results.get(suite)
-    found = figure(result.comparison if result else None)
-    if found is None and report.state.item_probes and report.state.item_probes[-1].suite == suite:
-        found = msgspec.to_builtins(report.state.item_probes[-1].headline)
-    if found is None or not math.isfinite(end - start) or not math.isfinite(found["value"]):
+    retention = math.nan
+    if result and result.comparison:
+        retention = result.comparison.headline.value
+    elif report.state.item_probes and report.state.item_probes[-1].suite == suite:
+        retention = report.state.item_probes[-1].headline.value
+    if not math.isfinite(end - start) or not math.isfinite(retention):
         return None
-    return RunPoint(report.run.id, label(report.recipe, report.run.id), end - start, found["value"])
+    return RunPoint(report.run.id, label(report.recipe, report.run.id), end - start, retention)
 
 
 def front(points: Iterable[RunPoint]) -> list[RunPoint]:

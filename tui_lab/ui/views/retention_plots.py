@@ -14,7 +14,7 @@ TITLES = {
     "curve": PlotOptions(
         "retention over steps", "Retention over the steps appears here when a run probes it."
     ),
-    # what these two say while they are empty names keys, which the pane knows
+    # the pane sets the texts of these two while they are empty, because they name keys
     "strength": PlotOptions("over strength", whole_x=False, values=False),
     "runs": PlotOptions("retention over gain", whole_x=False, values=False),
 }
@@ -29,7 +29,7 @@ def curve_series(report: RetentionReport, suite: str) -> list[PlotSeries]:
     figures = [probe.headline for probe in probes]
     return [
         PlotSeries("retention", "retained", steps, [f.value for f in figures], "thick"),
-        bars("95% interval", "undecided", [probe.step for probe in probes], figures),
+        bars("undecided", [probe.step for probe in probes], figures),
         PlotSeries("threshold", "forgotten", [steps[0], steps[-1]], [report.threshold] * 2, "dashed"),
     ]
 
@@ -52,16 +52,15 @@ def strength_series(curve: StrengthCurve) -> list[PlotSeries]:
 def runs_series(points: Sequence[RunPoint], run_id: str) -> list[PlotSeries]:
     """All runs, their Pareto front, and the selected run."""
     found = sorted(points, key=lambda point: point.gained)
-    best = front(found)
     mine = [point for point in found if point.run_id == run_id]
-    # a letter: of a single point a line shows next to nothing, and a colour alone would not tell it apart
+    # a letter, because a colour alone does not distinguish a single point
     groups: tuple[tuple[str, str, list[RunPoint], LineStyle, str], ...] = (
-        ("front", "retained", best, "thin", ""),
+        ("front", "retained", front(found), "thin", ""),
         ("runs", "base-model", found, "points", ""),
         ("this run", "tuned-model", mine, "points", "X"),
     )
     return [
-        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], look, mark)
-        for name, role, group, look, mark in groups
+        PlotSeries(name, role, [p.gained for p in group], [p.retention for p in group], style, mark)
+        for name, role, group, style, mark in groups
         if group
     ]

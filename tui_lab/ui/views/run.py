@@ -6,16 +6,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from tui_lab.core.format import as_float, bar, count, decision, duration, memory_name, phase
+from tui_lab.core.format import as_float, bar, count, decision, duration, memory_name, phase, plural
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.runs import crash_reason as last_words_of
-from tui_lab.runs import wording
-from tui_lab.runs.schema import DataEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
+from tui_lab.runs import crash_reason, wording
+from tui_lab.runs.schema import DataEvent, EndEvent, LadderEvent, RunEvent, SampleEvent, WarningEvent
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.ui.views.plot_data import quantity
-from tui_lab.ui.views.spans import TextSpan
+from tui_lab.ui.views.spans import TextSpan, fitting, labelled
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHORTEST_BAR = 8
@@ -68,9 +66,7 @@ def figures_line(state: RunState, width: int) -> str:
         parts.append(f"lr {quantity(state.learning_rate.last, 'number')}")
     for label, curve in list(state.memory.items())[:1]:
         parts.append(f"{memory_name(label)} {quantity(curve.last, 'bytes')}")
-    while len("   ".join(parts)) > width and len(parts) > 1:
-        parts.pop()
-    return "   ".join(parts)
+    return "   ".join(fitting(parts, width))
 
 
 def score_line(state: RunState) -> str:
@@ -98,10 +94,10 @@ def trouble(status: str, state: RunState, log_tail: Sequence[str]) -> str:
     if status == "failed":
         return (state.end.message if state.end else "") or (log_tail[-1] if log_tail else "it gave no reason")
     if status == "crashed":
-        if why := last_words_of.cause(list(log_tail)):
+        if why := crash_reason.cause(list(log_tail)):
             return f"its process died: {why}"
-        last = f" The end of its log: {log_tail[-1].strip()}" if log_tail else " Its log is empty."
-        return f"the process ended without saying why.{last}"
+        log = f"Its log ends with: {log_tail[-1].strip()}" if log_tail else "Its log is empty."
+        return f"the process ended without an error message. {log}"
     return ""
 
 
@@ -147,55 +143,43 @@ def about_run(
 ) -> list[TextSpan]:
     """Everything known about a run, for the About tab."""
     parts: list[TextSpan] = []
-
-    def line(label: str, text: str, role: str = "") -> None:
-        colon = ":" if (label.isascii() and label.isalpha()) or "_" in label else ""
-        parts.extend([(f"{label}{colon} ", "title"), (f"{text}\n", role)])
-
     if problem := trouble(status, state, log_tail):
-        line("✗", f"{status}: {problem}", "state-failed")
-    if what := advice(status, state, resume_key, choose_key):
-        line("→", what)
+        parts += labelled("✗", f"{status}: {problem}", "state-failed")
+    parts += labelled("→", advice(status, state, resume_key, choose_key))
     if state.end and status in ("finished", "stopped"):
-        _result(state, line)
+        parts += _result(state, state.end)
     if recipe is not None:
-        line("recipe", f"{recipe.model} · {recipe.preset or 'no preset'} · {recipe.data}, {recipe.method}")
+        preset = recipe.preset or "no preset"
+        parts += labelled("recipe", f"{recipe.model} · {preset} · {recipe.data}, {recipe.method}")
     if model := state.model:
-        line(
-            "trains",
-            f"{count(model.trainable)} of {count(model.parameters)} parameters",
-        )
-        if model.modules:
-            line("modules", ", ".join(f"{number} {name}" for name, number in model.modules.items()))
+        parts += labelled("trains", f"{count(model.trainable)} of {count(model.parameters)} parameters")
+        parts += labelled("modules", ", ".join(f"{number} {name}" for name, number in model.modules.items()))
         if model.quantized_modules:
-            line("quantized", f"{model.quantized_modules} layers to 4 bit")
+            parts += labelled("quantized", f"{model.quantized_modules} layers to 4 bit")
     if data := state.data:
-        line("data", ", ".join(data_facts(data)))
+        parts += labelled("data", ", ".join(data_sizes(data)))
     if state.started and (device := state.started.device):
         threads = state.started.threads
-        line(
-            "device",
-            f"{device.name or device.type or '?'}, {'?' if threads is None else threads} "
-            f"thread{'s' * (threads != 1)}",
-        )
+        number = "? threads" if threads is None else plural(threads, "thread")
+        parts += labelled("device", f"{device.name or device.type or '?'}, {number}")
     for choice in state.choices:
-        line(choice.field, decision(choice.value, choice.reason))
+        parts += labelled(choice.field, decision(choice.value, choice.reason))
     for warning in state.warnings:
-        line("!", warning, "state-paused")
-    line("folder", path)
+        parts += labelled("!", warning, "state-paused")
+    parts += labelled("folder", path)
     if status in ("failed", "crashed") and log_tail:
-        line("log", "the end of worker.log")
-        parts.extend((f"  {line}\n", "axis") for line in log_tail)
+        parts += labelled("log", "the end of worker.log")
+        parts += [(f"  {line}\n", "axis") for line in log_tail]
     return parts
 
 
-def data_facts(data: DataEvent) -> list[str]:
+def data_sizes(data: DataEvent) -> list[str]:
     """Sizes of the prepared data, and the rows that were left out or changed."""
-    details = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
+    sizes = [f"{data.train_rows:,} rows to train on", f"{data.validation_rows:,} held out"]
     if data.train_trained_tokens is not None:
-        details.append(f"{data.train_trained_tokens:,} tokens trained a pass")
+        sizes.append(f"{data.train_trained_tokens:,} tokens trained a pass")
     if data.longest_tokens:
-        details.append(f"the longest row {data.longest_tokens} tokens")
+        sizes.append(f"the longest row {data.longest_tokens} tokens")
     odd = {
         "rows bad": data.rows_bad,
         "rows empty": data.rows_empty,
@@ -208,21 +192,17 @@ def data_facts(data: DataEvent) -> list[str]:
         "near duplicates": data.near_duplicates,
         "leaks removed": data.leaks_removed,
     }
-    details += [f"{rows:,} {name}" for name, rows in odd.items() if rows]
+    sizes += [f"{rows:,} {name}" for name, rows in odd.items() if rows]
     if data.template_source:
-        details.append(data.template_source)
-    return details
+        sizes.append(data.template_source)
+    return sizes
 
 
-def _result(state: RunState, line: Any) -> None:
-    if (end := state.end) is None:
-        return
+def _result(state: RunState, end: EndEvent) -> list[TextSpan]:
     step = state.step if end.step is None else end.step
-    line("result", f"{end.state} at step {step} after {duration(end.seconds)}")
-    if end.message:
-        line("result", end.message)
-    if score := score_line(state):
-        line("result", score)
-    saved = state.saved
-    if saved:
-        line("saved", f"{saved.what}, {quantity(as_float(saved.bytes), 'bytes')}, in {saved.path}/")
+    parts = labelled("result", f"{end.state} at step {step} after {duration(end.seconds)}")
+    parts += labelled("result", end.message) + labelled("result", score_line(state))
+    if saved := state.saved:
+        size = quantity(as_float(saved.bytes), "bytes")
+        parts += labelled("saved", f"{saved.what}, {size}, in {saved.path}/")
+    return parts

@@ -18,13 +18,17 @@ SMOOTHED_FROM = 8
 #: Weight of the past in the exponential moving average: small enough to follow a short run.
 SMOOTHING = 0.8
 
-#: Short names for a legend of four.
-MEMORY_WORDS = {"cuda_allocated": "allocated", "cuda_reserved": "reserved", "gpu_used": "device"}
+#: Names for a legend of four, and for a narrow one.
+MEMORY_LEGEND = {
+    "cuda_allocated": ("allocated", "alloc"),
+    "cuda_reserved": ("reserved", "resv"),
+    "gpu_used": ("device", "GPU"),
+}
 #: The peak is shown as text: as a curve it would hide the curve below it.
 NOT_DRAWN = ("cuda_peak",)
 
 #: Text of an empty plot after the run has ended.
-NOTHING_CAME = "The run ended before there was anything to draw here."
+EMPTY_AT_END = "The run ended before there was anything to draw here."
 
 Maker = Callable[[RunState], Sequence[PlotSeries]]
 
@@ -36,14 +40,15 @@ def loss_series(state: RunState) -> list[PlotSeries]:
     if len(loss.values) >= SMOOTHED_FROM:
         series.append(PlotSeries("smoothed", "smoothed", loss.steps, smooth(loss.values, SMOOTHING), "thick"))
     if validation.values:
-        series.append(PlotSeries("validation", "validation", validation.steps, validation.values, "points"))
+        points = validation.steps, validation.values
+        series.append(PlotSeries("validation", "validation", *points, "points", brief="valid"))
     return series if loss.values or validation.values else []
 
 
 def memory_series(state: RunState) -> list[PlotSeries]:
     """Every kind of memory that the run reports, in bytes, and the forecast of its peak.
-    What the whole device has in use is taken from telemetry, which looks more often than once a step."""
-    looks: tuple[LineStyle, ...] = ("thin", "thick", "points")
+    The use of the device comes from telemetry, which has more readings than steps."""
+    styles: tuple[LineStyle, ...] = ("thin", "thick", "points")
     curves: dict[str, Curve | Track] = {
         label: curve for label, curve in state.memory.items() if label not in NOT_DRAWN
     }
@@ -56,29 +61,24 @@ def memory_series(state: RunState) -> list[PlotSeries]:
     series = []
     if isinstance(total, int | float) and math.isfinite(total):
         ends = [0.0, float(max(state.total_steps, state.step, 1))]
-        # first, so that what was measured lies over it
+        # first, so that measured curves are drawn over it
         series.append(PlotSeries("forecast", "forecast", ends, [float(total)] * 2, "dashed"))
-    return series + [
-        PlotSeries(
-            MEMORY_WORDS.get(label) or memory_name(label),
-            MEMORY_ROLES.get(label, "memory"),
-            curve.steps,
-            curve.values,
-            looks[i % 3],
-        )
-        for i, (label, curve) in enumerate(curves.items())
-    ]
+    for number, (label, curve) in enumerate(curves.items()):
+        name, brief = MEMORY_LEGEND.get(label) or (memory_name(label), "")
+        role, style = MEMORY_ROLES.get(label, "memory"), styles[number % 3]
+        series.append(PlotSeries(name, role, curve.steps, curve.values, style, brief=brief))
+    return series
 
 
 def one_series(name: str, role: str, curve: Curve) -> list[PlotSeries]:
     return [PlotSeries(name, role, curve.steps, curve.values)] if curve.values else []
 
 
-def bars(name: str, role: str, steps: Sequence[int], figures: Sequence[Interval]) -> PlotSeries:
-    """Confidence intervals as vertical lines with gaps between them."""
+def bars(role: str, steps: Sequence[int], figures: Sequence[Interval]) -> PlotSeries:
+    """95 % intervals as vertical lines with gaps between them."""
     xs = [float(step) for step in steps for _ in range(3)]
     ys = [value for one in figures for value in (one.high, one.low, math.nan)]
-    return PlotSeries(name, role, xs, ys, shows_last=False)
+    return PlotSeries("95% interval", role, xs, ys, shows_last=False, brief="95%")
 
 
 def retention_series(state: RunState) -> list[PlotSeries]:
@@ -88,7 +88,7 @@ def retention_series(state: RunState) -> list[PlotSeries]:
     steps = [probe.step for probe in state.item_probes]
     figures = [probe.headline for probe in state.item_probes]
     series = [
-        bars("95% interval", "undecided", steps, figures),
+        bars("undecided", steps, figures),
         PlotSeries("retention", "retained", steps, [one.value for one in figures], "points"),
     ]
     threshold = state.probe_plan.threshold if state.probe_plan else None
@@ -105,9 +105,9 @@ def kl_series(state: RunState) -> list[PlotSeries]:
     steps = [probe.step for probe in state.kl_probes]
     general: list[Interval] = [probe.general for probe in state.kl_probes]
     return [
-        PlotSeries("general", "retained", steps, [one.value for one in general], "thick"),
+        PlotSeries("general", "retained", steps, [one.value for one in general], "thick", brief="gen"),
         PlotSeries("task", "tuned-model", steps, [probe.task.value for probe in state.kl_probes], "points"),
-        bars("95% interval", "axis", steps, general),  # last: a narrow legend can do without it
+        bars("axis", steps, general),  # last: a narrow legend can do without it
     ]
 
 

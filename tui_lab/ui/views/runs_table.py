@@ -1,28 +1,30 @@
-"""The table of runs in words: its columns for every width, a run's cells, the lines below the table, and
-the tables of differing fields and of a sweep. Pure functions; every text from a folder is made safe here."""
+"""The table of runs as text: its columns for every width, the cells of a run, the lines below the table, and
+the tables of differing fields and of a sweep. Pure functions; texts from a folder are sanitized here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
-from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, size
+from tui_lab.core.format import UNKNOWN, compact, duration, memory_name, plural, size
 from tui_lab.core.sanitize import sanitize
 from tui_lab.runs.index import RunSummary
 from tui_lab.runs.queue.sweep import describe, format_value
 from tui_lab.runs.queue.sweep_table import BEST, retention, score
 from tui_lab.runs.state import ENDED
 from tui_lab.ui.views.run_state import STATE_GLYPHS, STATE_ROLES, run_time, state_text
+from tui_lab.ui.views.spans import fit, fitting
 
-NOTHING_FOUND = "No run has all of these words. {runs.clear} shows every run again."
+NOTHING_FOUND = "No run matches the filter. {runs.clear} shows every run again."
 
 
 @dataclass(frozen=True)
 class RunColumn:
-    """A column of the table. ``id`` is what it sorts by, see :data:`tui_lab.runs.index.COLUMNS`; of the
-    columns those with the least ``rank`` stay when there is no room for all."""
+    """A column of the table. ``id``: the key that it sorts by, see :data:`tui_lab.runs.index.COLUMNS`;
+    ``least`` and ``ideal``: its width in cells. Columns with the least ``rank`` are shown first."""
 
     id: str
     title: str
@@ -65,15 +67,16 @@ COLUMNS: tuple[RunColumn, ...] = (
 MARK_CELLS = 2
 
 
-def fit(width: int) -> list[tuple[RunColumn, int]]:
-    """The columns that fit, with their widths: first the least of each, then as much more as there is. The
-    state as a word comes before tags and notes. Empty while the table has no width."""
+@lru_cache(maxsize=8)
+def fitted_columns(width: int, columns: tuple[RunColumn, ...] = COLUMNS) -> tuple[tuple[RunColumn, int], ...]:
+    """The columns that fit in ``width`` cells, with their widths: at first the least of each, then up to the
+    ideal. The state as a word has priority over tags and notes. Empty while the table has no width."""
     chosen: list[RunColumn] = []
-    for column in sorted(COLUMNS, key=lambda c: c.rank):
-        word = COLUMNS[0].ideal - COLUMNS[0].least if column.rank > 2 else 0
+    for column in sorted(columns, key=lambda c: c.rank):
+        word = columns[0].ideal - columns[0].least if column.rank > 2 else 0
         if sum(c.least + 1 for c in [*chosen, column]) + word + MARK_CELLS <= width + 1:
             chosen.append(column)
-    chosen = [column for column in COLUMNS if column in chosen]
+    chosen = [column for column in columns if column in chosen]
     widths = [column.least for column in chosen]
     left = width - MARK_CELLS - sum(widths) - max(0, len(widths) - 1)
     if chosen and (more := chosen[0].ideal - chosen[0].least) <= left:
@@ -82,15 +85,7 @@ def fit(width: int) -> list[tuple[RunColumn, int]]:
         for place, column in enumerate(chosen):
             if left > 0 and widths[place] < column.ideal:
                 widths[place], left = widths[place] + 1, left - 1
-    return list(zip(chosen, widths, strict=True))
-
-
-def cut(text: str, width: int, right: bool = False) -> str:
-    """Exactly ``width`` cells of a text; an ellipsis where something is left out."""
-    found = cell_len(text)
-    if found > width:
-        return set_cell_size(text, width - 1) + "…" if width > 1 else set_cell_size(text, width)
-    return " " * (width - found) + text if right else text + " " * (width - found)
+    return tuple(zip(chosen, widths, strict=True))
 
 
 def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: bool) -> str:
@@ -100,8 +95,8 @@ def head(columns: Sequence[tuple[RunColumn, int]], sorted_by: str, descending: b
         arrow = ("▼" if descending else "▲") if column.id == sorted_by else ""
         title = column.title
         if arrow and cell_len(title) + 1 > width:
-            title = title[: width - 1]
-        parts.append(cut(title + arrow, width, column.right))
+            title = fit(title, width - 1)
+        parts.append(fit(title + arrow, width, column.right))
     return " " * MARK_CELLS + " ".join(parts)
 
 
@@ -113,33 +108,31 @@ def row(run: RunSummary, columns: Sequence[tuple[RunColumn, int]]) -> list[tuple
         if column.id == "state" and width < column.ideal:
             text = STATE_GLYPHS.get(run.state, "·")
         role = STATE_ROLES.get(run.state, "") if column.id == "state" else ""
-        pieces.append((cut(text, width, column.right) + (" " if number < len(columns) - 1 else ""), role))
+        pieces.append((fit(text, width, column.right) + (" " if number < len(columns) - 1 else ""), role))
     return pieces
 
 
 # --------------------------------------------------------------------------------------------------
-# the lines around the table
+# above and below the table
 
 
 def top_line(
     shown: int, every: int, query: str, marked: int, sorted_by: str, descending: bool, queue: str
 ) -> str:
-    """How many runs, which of them, in what order, and how the queue stands."""
-    runs = f"{every} run{'s' * (every != 1)}" if shown == every else f"{shown} of {every} runs"
-    parts = [runs]
+    """The number of runs, the filter, the order, and the state of the queue."""
+    parts = [plural(every, "run") if shown == every else f"{shown} of {every} runs"]
     if query:
         parts.append(f"filter: {sanitize(query)}")
     if marked:
         parts.append(f"{marked} marked")
     parts.append(f"sorted by {sorted_by} {'↓' if descending else '↑'}")
     if queue:
-        parts.append(sanitize(queue if "queue" in queue else f"queue: {queue}"))  # named once
+        parts.append(sanitize(queue if "queue" in queue else f"queue: {queue}"))
     return "   ".join(parts)
 
 
 def detail(run: RunSummary | None, width: int = 0) -> list[str]:
-    """Everything of one run that its line has no room for. What a ``width`` has no room for begins the next
-    line: figures are not cut in half."""
+    """One run in three lines. Figures that do not fit in ``width`` cells begin the next line."""
     if run is None:
         return []
     first = f"{state_text(run.state)}   {sanitize(run.id)}"
@@ -154,10 +147,8 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
         figures.append(f"retention {retention(run)}")
     if size(run.peak_bytes) != UNKNOWN:
         figures.append(f"{memory_name(sanitize(run.peak_of))} {size(run.peak_bytes)}")
-    fit = len(figures)
-    while 0 < width < cell_len("   ".join(figures[:fit])) and fit > 1:
-        fit -= 1
-    second, more = "   ".join(figures[:fit]), "   ".join(figures[fit:])
+    line = fitting(figures, width) if width else figures
+    second, more = "   ".join(line), "   ".join(figures[len(line) :])
     third = " ".join(f"#{sanitize(tag)}" for tag in run.tags)
     if run.sweep:
         third += f"   sweep {run.sweep_number}: {sanitize(describe(run.sweep_values))}"
@@ -166,11 +157,8 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
     if run.note:
         third += f"   {sanitize(run.note)}"
     if run.state == "queued":
-        return [
-            first,
-            f"{sanitize(run.model)} · {sanitize(run.preset)} · {sanitize(run.data)}",
-            third.strip(),
-        ]
+        second = f"{sanitize(run.model)} · {sanitize(run.preset)} · {sanitize(run.data)}"
+        return [first, second, third.strip()]
     return [first, second, f"{more}   {third.strip()}".strip()]
 
 
@@ -179,19 +167,19 @@ def detail(run: RunSummary | None, width: int = 0) -> list[str]:
 
 
 def names(runs: Sequence[RunSummary], letters: Sequence[str]) -> list[str]:
-    """What each compared run is called beside its letter: its name, or what tells it from the others."""
-    found = []
-    for run, letter in zip(runs, letters, strict=True):
-        name = sanitize(run.name) or (
-            sanitize(describe(run.sweep_values)) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
-        )
-        found.append(f"{letter} {name}")
-    return found
+    """The names of compared runs, each after its letter; a run without a name has its sweep values, or its
+    time and data."""
+
+    def name(run: RunSummary) -> str:
+        unnamed = describe(run.sweep_values) if run.sweep else f"{run_time(run.id)} {_last(run.data)}"
+        return sanitize(run.name or unnamed)
+
+    return [f"{letter} {name(run)}" for run, letter in zip(runs, letters, strict=True)]
 
 
 def in_lines(names: Sequence[str], width: int, most: int) -> list[list[int]]:
-    """Which names stand in which line, three cells between them; what more than ``most`` lines would hold is
-    left out."""
+    """The indexes of the names in each of at most ``most`` lines, with three cells between names; names that
+    do not fit are left out."""
     lines: list[list[int]] = []
     left = 0
     for number, name in enumerate(names):
@@ -209,8 +197,8 @@ def in_lines(names: Sequence[str], width: int, most: int) -> list[list[int]]:
 def differences(
     rows: Sequence[tuple[str, Sequence[str]]], letters: Sequence[str], width: int, mark_key: str
 ) -> list[str]:
-    """The fields that differ: one line a field, one column a run; in parts below each other where the runs do
-    not fit beside each other."""
+    """The fields that differ as a table: one line for each field, one column for each run. Runs that do not
+    fit side by side continue in a second table below."""
     if not letters:
         return [f"Mark runs with {mark_key} on the list: their recipes are compared here."]
     if len(letters) == 1:
@@ -232,35 +220,33 @@ def differences(
         room = max(4, width - field_width - 2)
         picked = range(first, last)
         lines += [""] if lines else []
-        lines.append(
-            cut("", field_width) + "".join("  " + cut(letters[i], min(room, widths[i])) for i in picked)
-        )
-        for name, values in rows:
-            cells = "".join("  " + cut(sanitize(values[i]), min(room, widths[i])) for i in picked)
-            lines.append((cut(name, field_width) + cells).rstrip())
+        for name, cells in [("", letters), *rows]:
+            row = [fit(sanitize(cells[i]), min(room, widths[i])) for i in picked]
+            lines.append("  ".join([fit(name, field_width), *row]).rstrip())
         first = last
     return lines
 
 
-#: A sweep's columns behind its values: (title in a wide window, in a narrow one, cell there, cell here).
+#: The columns of a sweep after its values: (title, short title, cell, cell in a narrow window).
 _Cell = Callable[[RunSummary], str]
+_CELLS: dict[str, _Cell] = {column.id: column.cell for column in COLUMNS}
 _SWEEP: tuple[tuple[str, str, _Cell, _Cell], ...] = (
     ("run", "run", when, when),
     ("state", "", lambda run: run.state, lambda run: STATE_GLYPHS.get(run.state, "·")),
-    ("loss", "loss", lambda run: compact(run.loss), lambda run: compact(run.loss)),
-    ("validation", "valid", lambda run: compact(run.validation), lambda run: compact(run.validation)),
-    ("score", "score", lambda run: score(run), lambda run: score(run)),
-    ("retention", "ret.", lambda run: retention(run), lambda run: retention(run, interval=False)),
-    ("peak memory", "peak", lambda run: size(run.peak_bytes), lambda run: size(run.peak_bytes)),
-    ("time", "time", lambda run: duration(run.seconds), lambda run: duration(run.seconds)),
+    ("loss", "loss", _CELLS["loss"], _CELLS["loss"]),
+    ("validation", "valid", _CELLS["validation"], _CELLS["validation"]),
+    ("score", "score", score, score),
+    ("retention", "ret.", retention, _CELLS["retention"]),
+    ("peak memory", "peak", _CELLS["peak"], _CELLS["peak"]),
+    ("time", "time", _CELLS["time"], _CELLS["time"]),
 )
-#: Where the criteria stand among them.
-_JUDGED = {"validation": 3, "acquisition": 4, "retention": 5, "time": 7}
+#: The columns of the criteria.
+_CRITERIA = {"validation": 3, "acquisition": 4, "retention": 5, "time": 7}
 
 
 def sweep_lines(runs: Sequence[RunSummary], best: str, criterion: str, width: int) -> list[tuple[str, bool]]:
-    """A sweep's table: (line, whether it is the best run). Where not all fits, figures come without their
-    intervals, and then columns go, the last first, but never the values and what they are judged by."""
+    """The table of a sweep: (line, whether it is the best run). In a narrow window figures have no intervals;
+    then columns are left out, but never the values and the criterion."""
     if not runs:
         return [
             ("The selected run is not part of a sweep.", False),
@@ -278,18 +264,19 @@ def sweep_lines(runs: Sequence[RunSummary], best: str, criterion: str, width: in
         ]
         tables.append([titles, *rows])
     first = 1 + len(keys)  # of the figures; before them mark and values, which always stay
-    order = [*range(first), *(first + place for place in (1, _JUDGED[criterion], 3, 4, 5, 7, 6, 2, 0))]
-    table, shown = tables[0], _that_fit(tables[0], list(dict.fromkeys(order)), width)
-    if len(shown) < len(table[0]) - 1:  # more than the run's own name is missing
-        table, shown = tables[1], _that_fit(tables[1], list(dict.fromkeys(order)), width)
+    places = dict.fromkeys((1, _CRITERIA[criterion], 3, 4, 5, 7, 6, 2, 0))
+    order = [*range(first), *(first + place for place in places)]
+    table, shown = tables[0], _columns_that_fit(tables[0], order, width)
+    if len(shown) < len(table[0]) - 1:  # more than the run's name is missing
+        table, shown = tables[1], _columns_that_fit(tables[1], order, width)
     right = set(range(1, len(table[0]))) - {first, first + 1, first + 4}
     widths = [max(cell_len(line[i]) for line in table) for i in range(len(table[0]))]
-    lines = ["  ".join(cut(line[i], widths[i], i in right) for i in shown).rstrip() for line in table]
+    lines = ["  ".join(fit(line[i], widths[i], i in right) for i in shown).rstrip() for line in table]
     return [(lines[0], False), *((line, run.id == best) for line, run in zip(lines[1:], runs, strict=True))]
 
 
-def _that_fit(table: Sequence[Sequence[str]], order: Sequence[int], width: int) -> list[int]:
-    """The columns that fit, taken in ``order``, in the table's own order."""
+def _columns_that_fit(table: Sequence[Sequence[str]], order: Sequence[int], width: int) -> list[int]:
+    """The indexes of the columns that fit when they are taken in ``order``; ascending."""
     shown: list[int] = []
     used = -2
     for place in order:
@@ -301,19 +288,19 @@ def _that_fit(table: Sequence[Sequence[str]], order: Sequence[int], width: int) 
 
 
 def delete_question(runs: Sequence[RunSummary], left_out: int) -> str:
-    """What is asked before runs go."""
+    """The question before runs are deleted."""
     waiting = sum(run.state == "queued" for run in runs)
     if len(runs) == 1:
         run = runs[0]
         what = f"the run {sanitize(run.name) or run_time(run.id)} ({_last(run.model)}, {_last(run.data)})"
-        what = f"Take {what} out of the queue?" if waiting else f"Delete {what}? Its adapter goes, too."
+        what = f"Remove {what} from the queue?" if waiting else f"Delete {what} and its adapter?"
     else:
-        what = f"Delete {len(runs)} runs? Their adapters go, too."
+        what = f"Delete {len(runs)} runs and their adapters?"
         what += f" {waiting} of them only wait in the queue." if waiting else ""
-    what += "" if waiting == len(runs) else " This cannot be taken back."
-    return what + (f" {left_out} in progress stay." if left_out else "")
+    what += "" if waiting == len(runs) else " This cannot be undone."
+    return what + (f" {left_out} in progress are not deleted." if left_out else "")
 
 
 def is_live(run: RunSummary) -> bool:
-    """Whether a process goes for it."""
+    """Whether a process works on it."""
     return run.state not in ENDED and run.state not in ("queued", "created")

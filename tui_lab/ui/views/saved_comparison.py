@@ -33,7 +33,7 @@ STATISTICS = {
 
 
 def figures(done: LaneDone) -> dict[str, str]:
-    """The statistics under a lane, by the names of STATISTICS."""
+    """The statistics of an answer as text, by the names of STATISTICS."""
     return {
         "tokens": str(len(done.token_ids)),
         "tok/s": decimal(done.tok_per_s, 0),
@@ -59,8 +59,8 @@ def as_markdown(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[
     names = list(STATISTICS)
     rows = [f"| lane | {' | '.join(names)} | ended by |", f"|---{'|---' * (len(names) + 1)}|"]
     for done in lanes:
-        statistics = figures(done)
-        cells = " | ".join(statistics[name] for name in names)
+        shown = figures(done)
+        cells = " | ".join(shown[name] for name in names)
         rows.append(f"| `{sanitize(done.description)}` | {cells} | {done.finish_reason} |")
     parts.append("\n".join(rows))
     for done in lanes:
@@ -78,8 +78,8 @@ def _fenced(text: str) -> str:
 def as_json(ask: GenerateRequest, status: PlaygroundStatus, lanes: Sequence[LaneDone]) -> str:
     """The comparison as JSON: the exact texts, every token with its log-probability."""
     how = {name: getattr(status, name) for name in ("model", "dtype", "quantization", "device")}
-    whole = {**how, "ask": _fields(ask), "lanes": [_fields(done) for done in lanes]}
-    return json.dumps(jsonable(whole), ensure_ascii=True, indent=1)
+    comparison = {**how, "ask": _fields(ask), "lanes": [_fields(done) for done in lanes]}
+    return json.dumps(jsonable(comparison), ensure_ascii=True, indent=1)
 
 
 def _fields(record: msgspec.Struct) -> dict[str, Any]:

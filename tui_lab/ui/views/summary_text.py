@@ -28,7 +28,7 @@ def numbers_content(summary: RecipeSummary) -> Content:
 
 def method_content(summary: RecipeSummary) -> Content:
     """The method and the target modules."""
-    parts: list[Any] = [("method ", "$text-muted"), sanitize(", ".join(summary.facts.values()))]
+    parts: list[Any] = [("method ", "$text-muted"), sanitize(summary.description)]
     if summary.targets:
         parts += [", on ", sanitize(", ".join(summary.targets))]
     return Content.assemble(*parts)

@@ -12,21 +12,17 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.telemetry import GpuRecord
 from tui_lab.runs.state import ENDED, RunState
 from tui_lab.runs.telemetry import GpuTelemetry
-from tui_lab.ui.views.spans import TextSpan
+from tui_lab.ui.views.spans import TextSpan, cut, fitting, labelled
 
-#: Less than this in other processes' hands is the driver's own bookkeeping, not somebody's notebook.
+#: Less memory of other processes than this belongs to the driver.
 OTHERS_FROM_BYTES = 64 << 20
 SEPARATOR = " · "
-#: Figures of a step's memory that say what the run itself takes, the nearest to its peak first.
+#: Memory readings of a step that measure the run itself, the nearest to its peak first.
 OWN_PEAKS = ("cuda_peak", "cuda_reserved", "cuda_allocated", "resident")
 
 
-def fitting(pieces: Sequence[str], width: int) -> str:
-    """As many pieces as fit in ``width`` cells, from the first on."""
-    shown = [piece for piece in pieces if piece]
-    while len(shown) > 1 and len(SEPARATOR.join(shown)) > width:
-        shown.pop()
-    return SEPARATOR.join(shown)
+def _joined(pieces: Sequence[str], width: int) -> str:
+    return SEPARATOR.join(fitting(pieces, width, SEPARATOR))
 
 
 def machine_lines(state: RunState, status: str, width: int, most: int) -> list[TextSpan]:
@@ -40,12 +36,12 @@ def machine_lines(state: RunState, status: str, width: int, most: int) -> list[T
         return _without_gpu(state, ended, width)[:most]
     many = len(gpus) > 1
     lines: list[TextSpan] = []
-    # what holds the run back goes before what it does; line by line for all GPUs
+    # throttling before activity; each line for all GPUs
     for part in (_memory_line, _slowed_line, _activity_line):
         lines += [line for gpu in gpus if (line := part(gpu, many, width))[0]]
     if ended and lines:
         text, role = lines[0]
-        lines[0] = (f"at the end: {text}"[:width], role)
+        lines[0] = (cut(f"at the end: {text}", width), role)
     return lines[:most]
 
 
@@ -56,7 +52,7 @@ def _without_gpu(state: RunState, ended: bool, width: int) -> list[TextSpan]:
     pieces = [f"{when}: resident memory {size(resident)}"] if math.isfinite(resident) else [when]
     if math.isfinite(cpu):
         pieces.append(f"CPU {cpu:.0f}% (100 is one core)")
-    return [(fitting(pieces, width)[:width], "axis")]
+    return [(cut(_joined(pieces, width), width), "axis")]
 
 
 def _named(gpu: GpuTelemetry, many: bool) -> str:
@@ -73,7 +69,7 @@ def others_text(gpu: GpuTelemetry) -> str:
 
 def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     if not gpu.answers:
-        return (f"{_named(gpu, many)}the GPU does not answer any more"[:width], "state-paused")
+        return (cut(f"{_named(gpu, many)}the GPU does not answer any more", width), "state-paused")
     now = gpu.now
     used, total, own = as_float(now.used_bytes), as_float(now.total_bytes), as_float(now.own_bytes)
     others = others_text(gpu)
@@ -85,25 +81,25 @@ def _memory_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     elif math.isfinite(used):
         pieces.append(f"{size(used)} in use")
     name = _named(gpu, many)
-    line = fitting(pieces, width - len(name))
+    line = _joined(pieces, width - len(name))
     if len(name) + len(line) > width:
         line = line.replace("other processes hold", "others hold")
     role = "state-paused" if others.startswith("other") and "hold" in others else ""
-    return (f"{name}{line}"[:width] if line else "", role)
+    return (cut(f"{name}{line}", width) if line else "", role)
 
 
 def _slowed_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     reasons = [sanitize(reason) for reason in gpu.now.throttle[:4]] if gpu.answers else []
     if not reasons:
         return ("", "")
-    return (f"{_named(gpu, many)}slowed down by {', '.join(reasons)}"[:width], "state-paused")
+    return (cut(f"{_named(gpu, many)}slowed down by {', '.join(reasons)}", width), "state-paused")
 
 
 def _activity_line(gpu: GpuTelemetry, many: bool, width: int) -> TextSpan:
     name = _named(gpu, many)
     if not gpu.answers:
         return ("", "")
-    return (f"{name}{fitting(activity(gpu.now), width - len(name))}"[:width].rstrip(), "axis")
+    return (cut(f"{name}{_joined(activity(gpu.now), width - len(name))}", width), "axis")
 
 
 def activity(now: GpuRecord) -> list[str]:
@@ -140,29 +136,21 @@ def forecast_text(state: RunState) -> str:
 
 def about_machine(state: RunState) -> list[TextSpan]:
     """All telemetry, one value per line, for the About tab."""
-    parts: list[TextSpan] = []
-
-    def line(label: str, text: str, role: str = "") -> None:
-        if text:
-            parts.extend([(f"{label}: ", "title"), (f"{text}\n", role)])
-
-    line("forecast", forecast_text(state))
+    parts = labelled("forecast", forecast_text(state))
     telemetry = state.telemetry
     for gpu in telemetry.gpus.values():
         name = sanitize(gpu.now.name or "GPU")
         memory, role = _memory_line(gpu, False, 1_000)
         doing = SEPARATOR.join(filter(None, activity(gpu.now)))
-        line(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")
-        line("GPU memory", memory, role)
+        slowed = _slowed_line(gpu, False, 1_000)[0].removeprefix("slowed down by ")
+        parts += labelled(f"{_named(gpu, len(telemetry.gpus) > 1)}{name}", doing if gpu.answers else "")
+        parts += labelled("GPU memory", memory, role)
         if math.isfinite(peak := gpu.used.peak):
-            line("GPU memory", f"at most {size(peak)} in use, by all")
-        line(
-            "slowed down by",
-            _slowed_line(gpu, False, 1_000)[0].removeprefix("slowed down by "),
-            "state-paused",
-        )
+            parts += labelled("GPU memory", f"at most {size(peak)} in use, by all")
+        parts += labelled("slowed down by", slowed, "state-paused")
     if telemetry.records:
         resident, cpu = telemetry.resident, telemetry.cpu_percent.last
-        text = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
-        line("process", text + (f"; CPU {cpu:.0f}% (100 is one core)" if math.isfinite(cpu) else ""))
+        memory = f"resident memory {size(resident.last)}, at most {size(resident.peak)}"
+        load = f"; CPU {cpu:.0f}% (100 is one core)" if math.isfinite(cpu) else ""
+        parts += labelled("process", memory + load)
     return parts

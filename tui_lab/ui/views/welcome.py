@@ -3,17 +3,19 @@ with runs or a settings file do not see it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tui_lab.core import settings
 from tui_lab.core.paths import path_exists, state_dir
 from tui_lab.runs.folder import list_runs
-from tui_lab.ui.views.empty import Keymap, welcome
+from tui_lab.ui.views import empty
 
-#: The file that says it was said.
+#: The marker file.
 MARK = "welcomed"
 SECONDS = 25.0
 
 
-def text(keymap: Keymap = None) -> str:
+def message(keymap: Mapping[str, str] | None = None) -> str:
     """The message to show now; "" on every start but the first."""
     mark = state_dir() / MARK
     if path_exists(mark) or path_exists(settings.path()) or list_runs():
@@ -22,5 +24,5 @@ def text(keymap: Keymap = None) -> str:
         mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.touch()
     except OSError:
-        return ""  # nothing can be remembered: better never than every time
-    return welcome(keymap)
+        return ""  # it would be shown at every start
+    return empty.welcome(keymap)

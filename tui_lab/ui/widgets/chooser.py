@@ -15,6 +15,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.views.spans import fit
 
 TYPE_A_NAME = "type-a-name"
 
@@ -113,7 +114,7 @@ class Chooser(Vertical):
         cells = []
         for column, width in zip(item.columns, (*self.widths, 0), strict=False):
             text = sanitize(column)
-            cells.append(text[: width - 2] + "… " if width and len(text) >= width else text.ljust(width))
+            cells.append(fit(text, width - 1) + " " if width else text)
         style = "bold" if item.id == self.chosen else "$text-muted" if item.refused else ""
         return Content.assemble((f"{mark} ", "$changed"), ("".join(cells), style))
 

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from tui_lab.ui.views.forecast import ForecastView, Mode, lines
 
-#: From these sizes of the screen on there is room for a legend, and for a line a part.
+#: Sizes of the screen from which the legend, and one line for each component, are shown.
 COLUMNS, ROWS = 100, 32
 
 

@@ -22,9 +22,9 @@ from tui_lab.recipes.recipe import FIELDS, RecipeProblem, check_values, parse_va
 from tui_lab.ui.actions.registry import bindings
 
 LABEL_WIDTH = 22
-#: Groups that a first run does not need: closed unless one of their fields is not the default.
+#: Groups that a first run does not need: closed until they are opened or contain a value that differs.
 CLOSED_AT_FIRST = ("loss", "against forgetting", "retention probe")
-#: Fields that have a list of their own on Setup.
+#: Fields that Setup shows outside the form.
 ELSEWHERE = frozenset({"model", "preset", "data"})
 
 
@@ -38,38 +38,23 @@ def shown_value(value: Any) -> str:
 
 
 class Rows(OptionList):
-    """The list of fields. Left and Right are handled by the form."""
+    """The list of fields. Left and Right change a choice instead of scrolling."""
 
     BINDINGS = bindings("form")
 
     def action_turn(self, by: int) -> None:
-        self.post_message(FieldsForm.Turn(by))
+        if isinstance(form := self.parent, FieldsForm):
+            form.turn(by)
 
     def action_reset(self) -> None:
-        self.post_message(FieldsForm.Reset())
-
-
-class Editor(Input):
-    """The text field over a row that is edited."""
-
-    BINDINGS = bindings("editor")
-
-    def action_leave(self) -> None:
-        self.post_message(FieldsForm.Leave())
-
-
-class Picker(OptionList):
-    """The choices of a field that is edited."""
-
-    BINDINGS = bindings("editor")
-
-    def action_leave(self) -> None:
-        self.post_message(FieldsForm.Leave())
+        if isinstance(form := self.parent, FieldsForm):
+            form.reset()
 
 
 class FieldsForm(Vertical):
     """Every field of a recipe. :meth:`load` sets the values; a change posts :class:`Changed`."""
 
+    BINDINGS = bindings("editor")
     DEFAULT_CSS = """
     FieldsForm { layers: base editor; height: 1fr; }
     FieldsForm Rows, FieldsForm Rows:focus {
@@ -78,10 +63,10 @@ class FieldsForm(Vertical):
     }
     FieldsForm Rows > .option-list--option-disabled { color: $primary; text-style: bold; }
     FieldsForm #about { layer: base; height: 3; padding: 0 1; color: $text-muted; background: $surface; }
-    FieldsForm Editor, FieldsForm Picker { layer: editor; display: none; position: absolute; border: none; }
-    FieldsForm Picker:focus { border: none; }
-    FieldsForm Editor { height: 1; padding: 0; background: $panel; }
-    FieldsForm Picker {
+    #editor, #picker { layer: editor; display: none; position: absolute; border: none; }
+    #picker:focus { border: none; }
+    #editor { height: 1; padding: 0; background: $panel; }
+    #picker {
         height: auto; padding: 0; background: $panel; width: 26; scrollbar-size-vertical: 1;
     }
     """
@@ -92,16 +77,6 @@ class FieldsForm(Vertical):
 
         values: dict[str, Any]
         key: str
-
-    @dataclass
-    class Turn(Message):
-        by: int
-
-    class Reset(Message):
-        pass
-
-    class Leave(Message):
-        pass
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -116,8 +91,20 @@ class FieldsForm(Vertical):
     def compose(self) -> ComposeResult:
         yield Rows(id="rows")
         yield Static(id="about")
-        yield Editor(id="editor", compact=True)
-        yield Picker(id="picker", compact=True)
+        yield Input(id="editor", compact=True)
+        yield OptionList(id="picker", compact=True)
+
+    @property
+    def _rows(self) -> Rows:
+        return self.query_one(Rows)
+
+    @property
+    def _editor(self) -> Input:
+        return self.query_one("#editor", Input)
+
+    @property
+    def _picker(self) -> OptionList:
+        return self.query_one("#picker", OptionList)
 
     # ------------------------------------------------------------------ values
 
@@ -131,8 +118,7 @@ class FieldsForm(Vertical):
 
     def _fill(self) -> None:
         """Fills the rows of all open groups. The cursor stays on its field."""
-        rows = self.query_one(Rows)
-        current = self.key
+        rows, cursor = self._rows, self.key
         rows.clear_options()
         options: list[Option] = []
         group = ""
@@ -148,8 +134,8 @@ class FieldsForm(Vertical):
                 options.append(Option(self._prompt(name), id=name))
         rows.add_options(options)
         ids = [option.id for option in options]
-        if current in ids:
-            rows.highlighted = ids.index(current)
+        if cursor in ids:
+            rows.highlighted = ids.index(cursor)
         elif options:
             rows.highlighted = 1
         self._describe()
@@ -187,7 +173,7 @@ class FieldsForm(Vertical):
     @property
     def key(self) -> str:
         """The field under the cursor."""
-        rows = self.query_one(Rows)
+        rows = self._rows
         if rows.highlighted is None or not rows.option_count:
             return ""
         return rows.get_option_at_index(rows.highlighted).id or ""
@@ -201,7 +187,7 @@ class FieldsForm(Vertical):
         """Moves the cursor to a field."""
         if key in FIELDS and not self._shown(key):
             self.toggle(FIELDS[key].group)
-        rows = self.query_one(Rows)
+        rows = self._rows
         rows.highlighted = rows.get_option_index(key)
 
     @property
@@ -218,8 +204,8 @@ class FieldsForm(Vertical):
         self._rewrite()
         group = FIELDS[key].group
         if group in CLOSED_AT_FIRST:
-            index = self.query_one(Rows).get_option_index(f"group-{group}")
-            self.query_one(Rows).replace_option_prompt_at_index(index, self._group_prompt(group))
+            index = self._rows.get_option_index(f"group-{group}")
+            self._rows.replace_option_prompt_at_index(index, self._group_prompt(group))
         self.post_message(self.Changed(dict(self.values), key))
 
     # ------------------------------------------------------------------ drawing
@@ -250,7 +236,7 @@ class FieldsForm(Vertical):
         return Content.assemble(*parts)
 
     def _rewrite(self) -> None:
-        rows = self.query_one(Rows)
+        rows = self._rows
         for name in FIELDS:
             if self._shown(name) and rows.option_count:
                 before = self._heights.get(name)
@@ -276,26 +262,23 @@ class FieldsForm(Vertical):
             else self._problem(key)
         )
         advice = self.advice.get(key, "")
-        note = (
-            (f"✗ {problem}", "$text-error") if problem else (f"! {advice}", "$text-warning") if advice else ""
-        )
-        parts: list[Any] = [info.help]
-        if note:
-            parts += ["\n", (sanitize(note[0]), note[1])]
-        else:
-            parts += ["\n", (f"{key}: {info.allowed()}", "$text-muted")]
-        about.update(Content.assemble(*parts))
+        note = (f"{key}: {info.allowed()}", "$text-muted")
+        if problem:
+            note = (sanitize(f"✗ {problem}"), "$text-error")
+        elif advice:
+            note = (sanitize(f"! {advice}"), "$text-warning")
+        about.update(Content.assemble(info.help, "\n", note))
 
     # ------------------------------------------------------------------ editing
 
     def _row_top(self, key: str) -> int:
         """The row of a field, relative to the top of the list."""
         top = 0
-        for option in self.query_one(Rows).options:
+        for option in self._rows.options:
             if option.id == key:
                 break
             top += self._heights.get(option.id or "", 1)
-        return top - round(self.query_one(Rows).scroll_offset.y)
+        return top - round(self._rows.scroll_offset.y)
 
     @on(OptionList.OptionHighlighted, "#rows")
     def _moved(self, event: OptionList.OptionHighlighted) -> None:
@@ -320,18 +303,18 @@ class FieldsForm(Vertical):
         self._editing = key
         left, top = LABEL_WIDTH + 2, self._row_top(key)
         if info.kind == "choice":
-            picker = self.query_one(Picker)
+            picker = self._picker
             picker.clear_options()
             picker.add_options([Option(Content(choice), id=choice) for choice in info.choices])
-            height = min(len(info.choices), max(3, self.query_one(Rows).size.height))
-            top = max(0, min(top, self.query_one(Rows).size.height - height))
+            height = min(len(info.choices), max(3, self._rows.size.height))
+            top = max(0, min(top, self._rows.size.height - height))
             picker.styles.max_height = height
             picker.styles.offset = (left, top)
             picker.display = True
             picker.highlighted = info.choices.index(value) if value in info.choices else 0
             picker.focus()
         else:
-            editor = self.query_one(Editor)
+            editor = self._editor
             editor.styles.offset = (left, top)
             editor.styles.width = max(12, self.size.width - left - 2)
             editor.value = shown_value(value)
@@ -354,7 +337,7 @@ class FieldsForm(Vertical):
             return
         value = parse_value(key, event.value)
         if any(problem.key == key for problem in check_values({key: value})):
-            self._describe(value)  # stays open until it fits, or Escape
+            self._describe(value)  # stays open until the value is valid, or Escape
             self.app.bell()
             return
         self._close()
@@ -372,27 +355,28 @@ class FieldsForm(Vertical):
     def _passing(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
 
-    def on_fields_form_leave(self, event: Leave) -> None:
-        event.stop()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return bool(self._editing) if action == "leave" else super().check_action(action, parameters)
+
+    def action_leave(self) -> None:
         self._close()
 
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
-        if self._editing and event.widget in (self.query_one(Editor), self.query_one(Picker)):
+        if self._editing and event.widget in (self._editor, self._picker):
             self._close(focus=False)
 
     def _close(self, focus: bool = True) -> None:
         if not self._editing:
             return
         self._editing = ""
-        self.query_one(Editor).display = False
-        self.query_one(Picker).display = False
+        self._editor.display = False
+        self._picker.display = False
         if focus:
-            self.query_one(Rows).focus()
+            self._rows.focus()
         self._describe()
 
-    def on_fields_form_turn(self, event: Turn) -> None:
-        """Left and Right: the next choice, or the switch."""
-        event.stop()
+    def turn(self, by: int) -> None:
+        """Takes the choice ``by`` places further, or toggles the switch."""
         key = self.key
         info = FIELDS.get(key)
         if info is None:
@@ -402,10 +386,10 @@ class FieldsForm(Vertical):
         elif info.kind == "choice":
             value = self.values.get(key)
             place = info.choices.index(value) if value in info.choices else 0
-            self.set_value(key, info.choices[(place + event.by) % len(info.choices)])
+            self.set_value(key, info.choices[(place + by) % len(info.choices)])
 
-    def on_fields_form_reset(self, event: Reset) -> None:
-        event.stop()
+    def reset(self) -> None:
+        """Restores the preset's value."""
         key = self.key
         if key in self.base:
             self.set_value(key, self.base[key])

@@ -29,17 +29,17 @@ PANES = (
 TITLE_COLUMNS, ROOMY_COLUMNS = 110, 100
 
 
-def fitted(text: str, state: str, room: int) -> str:
-    """The run's name and state in at most ``room`` cells. Words are dropped from the left: the state is the
+def fitted(text: str, state: str, width: int) -> str:
+    """The run's name and state in at most ``width`` cells. Words are dropped from the left: the state is the
     most important, then the step."""
-    words = text.split()
+    parts = text.split()
     tail = state_text(state) if state else ""
-    for gone in range(len(words) + 1):
-        rest = " ".join(words[gone:]).removeprefix("· ")
+    for dropped in range(len(parts) + 1):
+        rest = " ".join(parts[dropped:]).removeprefix("· ")
         shown = f"{rest}  {tail}" if rest and tail else rest or tail
-        if len(shown) <= room and rest != "·":
+        if len(shown) <= width and rest != "·":
             return shown
-    return tail[:1] if room >= 1 else ""
+    return tail[:1] if width >= 1 else ""
 
 
 class HeaderLine(Widget):
@@ -55,20 +55,20 @@ class HeaderLine(Widget):
         self.pane = pane
 
     def on_mount(self) -> None:
-        self.watch(self.app, "run_line", self._take_status)
+        self.watch(self.app, "run_line", self._show_status)
         if hasattr(self.app, "slow_link"):
             self.watch(self.app, "slow_link", self._draw_again, init=False)
 
     def _draw_again(self) -> None:
         self.refresh()
 
-    def _take_status(self, status: tuple[str, str]) -> None:
+    def _show_status(self, status: tuple[str, str]) -> None:
         self.status = status
 
     def _left(self) -> list[tuple[str, str, str]]:
         """(text, style, pane) pieces of the left part."""
         width = self.size.width
-        # in a narrow window the state of the run says more than the lab's name
+        # in a narrow window the state of the run is more important than the lab's name
         pieces = [(" tui-lab ", "bold $primary", "")] if width >= TITLE_COLUMNS else []
         pad = " " if width >= ROOMY_COLUMNS else ""
         for pane, name in PANES:
@@ -82,9 +82,9 @@ class HeaderLine(Widget):
         left = self._left()
         used = sum(len(text) for text, _, _ in left)
         text, state = self.status
-        room = self.size.width - used - 1
-        mark = ("slow link  " if room > 20 else "slow ")[: max(0, room)] if is_slow(self.app) else ""
-        right = mark + fitted(sanitize(text), state, room - len(mark))
+        free = self.size.width - used - 1
+        mark = ("slow link  " if free > 20 else "slow ")[: max(0, free)] if is_slow(self.app) else ""
+        right = mark + fitted(sanitize(text), state, free - len(mark))
         gap = max(0, self.size.width - used - len(right) - 1)
         colour = f"${STATE_ROLES[state]}" if state in STATE_ROLES else ""
         return Content.assemble(

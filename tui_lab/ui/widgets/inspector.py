@@ -8,25 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
-from textual.geometry import Region
-from textual.strip import Strip
-from textual.widget import Widget
 
 from tui_lab.decoding.records import Beams, ScoredToken
 from tui_lab.playground.messages import LaneDone
-from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.views.inspector_draw import TokenPiece, draw, lay_out, row_of, text_window
-from tui_lab.ui.views.inspector_state import InspectorRow, InspectorState, level
+from tui_lab.ui.views.inspector_state import InspectorState, level
+from tui_lab.ui.widgets.rows import RowsWidget
 
 #: Level of surprise at which the jump keys stop: 6 bits, p under 1.6 %.
 STOP_AT_LEVEL = 3
-_REVERSE = Style(reverse=True)
 
 
-class InspectorView(Widget, can_focus=True):
+class InspectorView(RowsWidget, can_focus=True):
     """See the module's docstring."""
 
     DEFAULT_CSS = """
@@ -41,14 +35,12 @@ class InspectorView(Widget, can_focus=True):
         self._texts = [token.text for token in done.tokens]
         self._layout: list[list[TokenPiece]] = [[]]
         self._layout_width = -1
-        self._rows: list[InspectorRow] = []
-        self.rows_sent = 0  # rows redrawn so far, for tests
 
     # ------------------------------------------------------------------ data
 
-    def show_judged(self, judged: Mapping[str, Sequence[ScoredToken]]) -> None:
+    def show_scores(self, scores_by_model: Mapping[str, Sequence[ScoredToken]]) -> None:
         """Adds the scores of the lane's tokens, by model name."""
-        self._change(judged=dict(judged), note="", asks=True)
+        self._change(scores_by_model=dict(scores_by_model), note="", asks=True)
 
     def show_details(self, done: LaneDone, beams: Sequence[Beams] = ()) -> None:
         """Replaces the lane by the same one with details."""
@@ -61,11 +53,6 @@ class InspectorView(Widget, can_focus=True):
     def show_note(self, text: str) -> None:
         """Shows a sentence in place of the model scores."""
         self._change(note=text)
-
-    @property
-    def text(self) -> str:
-        """The drawn text without colours."""
-        return "\n".join("".join(part.text for part in row) for row in self._rows)
 
     # ------------------------------------------------------------------ moving
 
@@ -111,7 +98,7 @@ class InspectorView(Widget, can_focus=True):
 
     def turn_colours(self) -> str:
         """Colours the text by the next model. Returns its name, "" for the lane's own weights."""
-        names = ["", *self.scene.judged]
+        names = ["", *self.scene.scores_by_model]
         at = names.index(self.scene.colour_by) if self.scene.colour_by in names else 0
         self._change(colour_by=names[(at + 1) % len(names)])
         return self.scene.colour_by
@@ -125,7 +112,6 @@ class InspectorView(Widget, can_focus=True):
             self._draw()
 
     def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self.refresh())
         marker = getattr(self.app, "marker", "block")
         self.scene = replace(self.scene, marks="ascii" if marker == "ascii" else "block")
 
@@ -138,26 +124,7 @@ class InspectorView(Widget, can_focus=True):
             return
         if width != self._layout_width:
             self._layout, self._layout_width = lay_out(self._texts, width), width
-        old, self._rows = self._rows, draw(self.scene, self._layout, width, height)
-        if len(old) != len(self._rows):
-            self.rows_sent += len(self._rows)
-            self.refresh()
-            return
-        changed = [y for y, row in enumerate(self._rows) if old[y] != row]
-        self.rows_sent += len(changed)
-        if changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
-
-    def render_line(self, y: int) -> Strip:
-        base, width = self.rich_style, self.size.width
-        if y >= len(self._rows):
-            return Strip.blank(width, base)
-        variables = self.app.theme_variables
-        segments = []
-        for part in self._rows[y]:
-            style = base + role_style(variables, part.role) if part.role else base
-            segments.append(Segment(part.text, style + _REVERSE if part.highlighted else style))
-        return Strip(segments).adjust_cell_length(width, base)
+        self.set_rows(draw(self.scene, self._layout, width, height))
 
     def on_click(self, event: events.Click) -> None:
         """Moves to the clicked token."""

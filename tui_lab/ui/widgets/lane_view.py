@@ -26,10 +26,10 @@ from tui_lab.ui.widgets.tab_bar import Tab
 
 LaneState = Literal["idle", "running", "done", "stopped"]
 GLYPHS = {"idle": "·", "running": "▶", "done": "✓", "stopped": "■"}
-#: How a lane came to its end, for people.
+#: Why a lane ended, in words.
 ENDS = {
     "stop_token": "ended by itself",
-    "stop_string": "met a stop text",
+    "stop_string": "stop text",
     "length": "token limit",
     "context": "context full",
     "cancelled": "stopped",
@@ -44,8 +44,8 @@ def role(lane: Lane) -> str:
     return f"strategy-{_COLOUR_OF.get(name, name)}"
 
 
-#: Narrower lanes name their figures shorter.
-WIDE_COLUMNS = 62
+#: Narrower lanes use shorter names.
+ROOMY_COLUMNS = 62
 
 
 class LaneView(Vertical, can_focus=True):
@@ -54,6 +54,7 @@ class LaneView(Vertical, can_focus=True):
     BINDINGS = bindings("lane")
     DEFAULT_CSS = """
     LaneView { height: 1fr; background: $background; }
+    LaneView .title, LaneView .figures { text-wrap: nowrap; text-overflow: ellipsis; }
     LaneView .title { height: 1; width: 100%; background: $surface; }
     LaneView:focus .title, LaneView:focus-within .title { background: $panel-lighten-2; text-style: bold; }
     LaneView .figures { height: 2; width: 100%; color: $text-muted; }
@@ -68,7 +69,7 @@ class LaneView(Vertical, can_focus=True):
         self.done: LaneDone | None = None
         self.beams: list[Beams] = []
         self.count = 0
-        # attributes, not queries: some are missing while a lane is mounted or removed
+        # attributes, because queries fail while the lane is being mounted or removed
         self._title, self._figures = Static(classes="title"), Static(classes="figures")
         self._text = StreamText(strategies.meaning(lane.strategy))
         self._paced_figures = Paced(self, FIGURES, self._draw_figures)
@@ -83,7 +84,7 @@ class LaneView(Vertical, can_focus=True):
         self._draw_title()
         self._draw_figures()
 
-    # ------------------------------------------------------------------ what it shows
+    # ------------------------------------------------------------------ state
 
     def set_lane(self, lane: Lane, number: int) -> None:
         """Sets strategy, seed and number. A changed strategy or seed clears the answer."""
@@ -106,7 +107,7 @@ class LaneView(Vertical, can_focus=True):
         self.state = "running"
         self._draw_title()
 
-    def take(self, event: Tokens | Beams | LaneDone) -> None:
+    def handle(self, event: Tokens | Beams | LaneDone) -> None:
         """Called with every event of this lane."""
         if isinstance(event, Tokens):
             self.count = event.count
@@ -114,16 +115,16 @@ class LaneView(Vertical, can_focus=True):
         elif isinstance(event, Beams):
             self.beams.append(event)
             self.count = event.step + 1
-            if self._is_seen:
+            if self._is_visible:
                 self._paced_beams.want()
         else:
             self.finish(event)
             return
-        if self._is_seen:
+        if self._is_visible:
             self._paced_figures.want()
 
     @property
-    def _is_seen(self) -> bool:
+    def _is_visible(self) -> bool:
         """Whether the lane is in view; else :meth:`show_again` draws it later."""
         return self.display and self.screen.is_current
 
@@ -185,7 +186,7 @@ class LaneView(Vertical, can_focus=True):
         colour = f"${role(self.lane)}"
         name, _, rest = Lane(self.lane.strategy, self.lane.seed).text.partition(" ")
         parts: list[Any] = [
-            # the mark says without a colour where the focus is
+            # the focus is visible without colours
             f"{'▸' if self.has_focus else ' '}{GLYPHS[self.state]} ",
             f"{self.number} ",
             (name, f"bold {colour}"),
@@ -206,13 +207,13 @@ class LaneView(Vertical, can_focus=True):
         if self.done is None:
             text = f" {self.count} token{'s' * (self.count != 1)}" if self.count else ""
         else:
-            stats = figures(self.done)
-            narrow = self.size.width < WIDE_COLUMNS
+            shown = figures(self.done)
+            narrow = self.size.width < ROOMY_COLUMNS
             end = ENDS.get(self.done.finish_reason, self.done.finish_reason)
             text = (
-                f" {stats['tokens']} tokens  {stats['tok/s']} tok/s  first {stats['first']}  {end}\n"
-                f" logprob {stats['logprob']}  {'' if narrow else 'base '}ppl {stats['ppl base']}  "
-                f"rep-4 {stats['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {stats['distinct-2']}"
+                f" {shown['tokens']} tokens  {shown['tok/s']} tok/s  first {shown['first']}  {end}\n"
+                f" logprob {shown['logprob']}  {'' if narrow else 'base '}ppl {shown['ppl base']}  "
+                f"rep-4 {shown['rep-4']}  {'dist-2' if narrow else 'distinct-2'} {shown['distinct-2']}"
             )
         self._figures.update(Content(text), layout=False)
 

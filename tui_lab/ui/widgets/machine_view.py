@@ -16,13 +16,13 @@ from tui_lab.ui.views.spans import TextSpan
 from tui_lab.ui.views.telemetry import machine_lines
 from tui_lab.ui.widgets.run_plots import RunPlot
 
-#: Rows that stay with the plot; what is left beyond them may be words.
+#: Rows that are reserved for the plot.
 PLOT_ROWS = 6
 MOST_LINES = 4
 
 
 class MemoryView(Vertical):
-    """See the module's docstring. :meth:`take` sets the run."""
+    """See the module's docstring. :meth:`show_run` sets the run."""
 
     DEFAULT_CSS = """
     MemoryView Static { height: auto; width: 1fr; display: none; }
@@ -37,7 +37,7 @@ class MemoryView(Vertical):
         yield RunPlot("memory")
         yield Static()
 
-    def take(self, state: RunState, status: str) -> None:
+    def show_run(self, state: RunState, status: str) -> None:
         """Shows the telemetry of a run. The plot gets its data like every other plot."""
         self._run = (state, status)
         self._draw_text()
@@ -54,8 +54,8 @@ class MemoryView(Vertical):
         if lines == self._drawn:
             return
         rows_before, self._drawn = len(self._drawn), lines
-        words = self.query_one(Static)
-        words.display = bool(lines)
+        text = self.query_one(Static)
+        text.display = bool(lines)
         styles = {"": "", "axis": "dim"}
-        rows = [Content.styled(text, styles.get(role, f"bold ${role}")) for text, role in lines]
-        words.update(Content("\n").join(rows), layout=len(rows) != rows_before)
+        rows = [Content.styled(line, styles.get(role, f"bold ${role}")) for line, role in lines]
+        text.update(Content("\n").join(rows), layout=len(rows) != rows_before)

@@ -16,7 +16,7 @@ class RetentionPlot(Plot):
         super().__init__(TITLES[kind])
         self.kind = kind
 
-    def take(self, report: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:
+    def show_run(self, report: RetentionReport, suite: str, points: Sequence[RunPoint]) -> None:
         """Shows a run."""
         if self.kind == "curve":
             made = curve_series(report, suite)

@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from textual import work
+from textual.app import ComposeResult
 from textual.content import Content
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 
-from tui_lab.core.sanitize import sanitize
-from tui_lab.runs import notes
-from tui_lab.runs.folder import Run, list_runs
-from tui_lab.runs.state import Watcher
+from tui_lab.runs.index import RunIndex, RunSummary
 from tui_lab.ui.actions.modal import ListDialog
 from tui_lab.ui.actions.registry import bindings
-from tui_lab.ui.views.plot_data import quantity
-from tui_lab.ui.views.run import score_line
-from tui_lab.ui.views.run_state import STATE_ROLES, run_time, state_text
+from tui_lab.ui.views import empty
+from tui_lab.ui.views.runs_table import COLUMNS, RunColumn, fitted_columns, head, row
 
-#: Runs listed at most; reading a log of one costs milliseconds.
-LISTED = 60
-#: Seconds given to reading one log: a run of a week is listed without its newest figures.
-READ_LIMIT_S = 0.3
-#: Cells of the recipe's column, and of the other columns together.
-MIN_CELLS, MAX_CELLS, OTHER_CELLS = 22, 48, 49
-
-
-@dataclass(frozen=True)
-class RunLine:
-    """One line of the list."""
-
-    run_id: str
-    state: str
-    recipe: str
-    result: str
-
-
-def describe(run: Run) -> RunLine:
-    """Reads a run for one line of the list."""
-    watcher = Watcher(run)
-    deadline = time.monotonic() + READ_LIMIT_S
-    while watcher.poll(max_records=10_000, max_s=READ_LIMIT_S) and time.monotonic() < deadline:
-        pass
-    recipe, state = watcher.recipe, watcher.state
-    description = (
-        f"{recipe.model.rpartition('/')[2]} · {recipe.preset or '–'} · {recipe.data.rpartition('/')[2]}"
-        if recipe
-        else watcher.problem
-    )
-    if name := notes.read(run).name:
-        description = f"{name}: {description}"
-    result = score_line(state).rpartition(": ")[2].replace("(at the end)", "–").replace(" ", "")
-    if state.validation.values:
-        result = f"loss {quantity(state.validation.last, 'number')}  {result}"
-    return RunLine(run.id, watcher.status, description, result)
+#: The newest runs, which are listed.
+MAX_RUNS = 500
+#: Columns of the list; the Runs pane has them all.
+LIST_COLUMNS = tuple(column for column in COLUMNS if column.id not in ("loss", "peak", "time", "note"))
+#: Cells of a line beside its columns: padding and scrollbar.
+PADDING = 3
 
 
 class RunList(ListDialog[str]):
-    """Gives the id of the selected run, or "" after Escape."""
+    """Gives the id of the selected run, or "" after Escape. ``current``: the run that is shown."""
 
-    DEFAULT_CSS = "RunList > .dialog { width: 110; height: 70%; }"
+    DEFAULT_CSS = """
+    RunList > .dialog { width: 110; height: 70%; }
+    RunList .head { height: 1; padding: 0 2; color: $text-muted; text-style: bold; }
+    """
     GROUP = "list"
     BINDINGS = bindings("list")
     heading = "Runs, newest first"
@@ -72,31 +42,35 @@ class RunList(ListDialog[str]):
     def hint(self) -> str:
         return f"Enter opens, {self.keys('list.leave')} closes"
 
+    def compose_body(self) -> ComposeResult:
+        yield Static(classes="head")
+        yield from super().compose_body()
+
     def on_mount(self) -> None:
+        super().on_mount()
         self.show_rows([], empty="reading the runs…")
         self._read()
 
     @work(thread=True, group="runs", description="list the runs", exit_on_error=False)
     def _read(self) -> None:
-        lines = [describe(run) for run in list_runs()[:LISTED]]
+        index = RunIndex()
+        while self.is_mounted and not index.done:
+            self._show_later(index.refresh(self._show_later))
+
+    def _show_later(self, runs: Sequence[RunSummary]) -> None:
         if self.is_mounted:
-            self.app.call_from_thread(self._show, lines)
+            self.app.call_from_thread(self._show, [run for run in runs if not run.queued][:MAX_RUNS])
 
-    def _show(self, lines: list[RunLine]) -> None:
-        empty = f"No runs yet: press {self.keys('app.setup')}, choose, and start one."
-        self.show_rows([Option(self._prompt(line), id=line.run_id) for line in lines], self.current, empty)
+    def _show(self, runs: Sequence[RunSummary]) -> None:
+        columns = fitted_columns(self.options.size.width - PADDING, LIST_COLUMNS)
+        self.query_one(".head", Static).update(Content(head(columns, "", descending=False)))
+        rows = [Option(self._line(run, columns), id=run.id) for run in runs]
+        self.show_rows(rows, self.row_id or self.current, empty.no_runs(self.keymap))
 
-    def _prompt(self, line: RunLine) -> Content:
-        width = max(MIN_CELLS, min(MAX_CELLS, self.options.size.width - OTHER_CELLS))
+    def _line(self, run: RunSummary, columns: tuple[tuple[RunColumn, int], ...]) -> Content:
+        mark = ("● " if run.id == self.current else "  ", "$changed")
         return Content.assemble(
-            ("● " if line.run_id == self.current else "  ", "$changed"),
-            (
-                f"{state_text(line.state):<11}",
-                f"${STATE_ROLES[line.state]}" if line.state in STATE_ROLES else "",
-            ),
-            f"{run_time(line.run_id)} ",
-            f"{sanitize(line.recipe)[:width]:<{width}} ",
-            (sanitize(line.result), "$text-muted"),
+            mark, *((text, f"${role}" if role else "") for text, role in row(run, columns))
         )
 
     def action_take(self) -> None:

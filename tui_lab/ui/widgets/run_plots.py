@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tui_lab.runs.state import RunState
-from tui_lab.ui.views.run_plots import NOTHING_CAME, PLOTS
+from tui_lab.ui.views.run_plots import EMPTY_AT_END, PLOTS
 from tui_lab.ui.widgets.plot import Plot
 
 
@@ -13,12 +13,12 @@ class RunPlot(Plot):
     def __init__(self, kind: str) -> None:
         options, self._make = PLOTS[kind]
         self._empty = options.empty
-        self._machine = kind == "memory"  # telemetry comes more often than steps, and concerns one plot
+        self._machine = kind == "memory"  # telemetry concerns only this plot
         super().__init__(options)
 
-    def take(self, key: str, state: RunState, ended: bool = False) -> None:
-        """Shows the state of run ``key``. One that has ``ended`` brings nothing more."""
-        self.set_options(empty=NOTHING_CAME if ended else self._empty)
+    def show_run(self, key: str, state: RunState, ended: bool = False) -> None:
+        """Shows the state of run ``key``. ``ended``: it gets no more data."""
+        self.set_options(empty=EMPTY_AT_END if ended else self._empty)
         if state.total_steps:
             self.set_options(x_high=float(state.total_steps))
         lengths = tuple(len(curve.steps) for curve in state.curves())

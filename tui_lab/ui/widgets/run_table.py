@@ -19,7 +19,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_lab.runs.index import RunSummary
-from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fit, head, row
+from tui_lab.ui.terminal.themes import role_style
+from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fitted_columns, head, row
 
 #: Cells of the scrollbar. They are always reserved, so that columns do not move.
 SCROLLBAR = 1
@@ -45,11 +46,11 @@ class TableHead(Widget):
         self.refresh()
 
     def render(self) -> Content:
-        return Content(head(fit(self.size.width - SCROLLBAR), self.sorted_by, self.descending))
+        return Content(head(fitted_columns(self.size.width - SCROLLBAR), self.sorted_by, self.descending))
 
     def on_click(self, event: events.Click) -> None:
         x = MARK_CELLS
-        for column, width in fit(self.size.width - SCROLLBAR):
+        for column, width in fitted_columns(self.size.width - SCROLLBAR):
             if x <= event.x < x + width:
                 self.post_message(self.Clicked(column.id))
             x += width + 1
@@ -94,7 +95,6 @@ class RunTable(ScrollView, can_focus=True):
         self.cursor = 0
         self.letters: Mapping[str, tuple[str, str]] = {}  # by run id: (letter, role)
         self.empty = ""
-        self._columns: tuple[int, list[tuple[RunColumn, int]]] = (-1, [])
 
     @property
     def current(self) -> RunSummary | None:
@@ -106,7 +106,7 @@ class RunTable(ScrollView, can_focus=True):
         at = self.current.id if self.current else ""
         before = (self.runs, self.letters, self.empty)
         self.runs, self.letters, self.empty = runs, dict(letters), empty
-        found = next((i for i, run in enumerate(runs) if run.id == at), None)
+        found = self._index(at)
         self.cursor = min(self.cursor, max(0, len(runs) - 1)) if found is None else found
         self.virtual_size = Size(1, len(runs))  # rows are drawn for the current width
         if (runs, self.letters, empty) != before:
@@ -115,9 +115,11 @@ class RunTable(ScrollView, can_focus=True):
 
     def go_to(self, run_id: str) -> None:
         """Moves the cursor to a run."""
-        found = next((i for i, run in enumerate(self.runs) if run.id == run_id), None)
-        if found is not None:
+        if (found := self._index(run_id)) is not None:
             self._move_cursor(found)
+
+    def _index(self, run_id: str) -> int | None:
+        return next((i for i, run in enumerate(self.runs) if run.id == run_id), None)
 
     def action_move(self, by: int) -> None:
         self._move_cursor(self.cursor + by)
@@ -175,17 +177,12 @@ class RunTable(ScrollView, can_focus=True):
             pieces = [(text, "") for text, _ in pieces]
         elif number == self.cursor:
             style = base + Style(bold=True, underline=True)
-        segments = [Segment(text, style + self._style(role) if role else style) for text, role in pieces]
+        variables = self.app.theme_variables
+        segments = [
+            Segment(text, style + role_style(variables, role) if role else style) for text, role in pieces
+        ]
         return Strip(segments).adjust_cell_length(width, style)
 
-    def _fit(self, width: int) -> list[tuple[RunColumn, int]]:
+    def _fit(self, width: int) -> tuple[tuple[RunColumn, int], ...]:
         # the scrollbar's cell is reserved also without a scrollbar
-        room = self.container_size.width - SCROLLBAR if self.container_size.width else width
-        if self._columns[0] != room:
-            self._columns = (room, fit(room))
-        return self._columns[1]
-
-    def _style(self, role: str) -> Style:
-        from tui_lab.ui.terminal.themes import role_style
-
-        return role_style(self.app.theme_variables, role)
+        return fitted_columns(self.container_size.width - SCROLLBAR if self.container_size.width else width)
