@@ -102,7 +102,10 @@ def write(
         energy.add(now, float(step))
         if step % 5 == 0:
             total_j = energy.total_j(float(step))
-            events.write(TelemetryEvent(step=step, **window.flush(), energy_j=total_j, seconds=5.0))
+            gpus, process = window.flush()
+            events.write(
+                TelemetryEvent(step=step, gpus=gpus, process=process, energy_j=total_j, seconds=5.0)
+            )
     return events
 
 

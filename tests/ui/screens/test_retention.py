@@ -76,7 +76,7 @@ async def test_the_verdict_the_table_and_what_next(size: tuple[int, int], own_fo
         await ready(app)
         await until(lambda: "✗ forgotten" in screen_text(app))
         text = screen_text(app)
-        assert "kept 48 % of what the base knew" in text
+        assert "retention 48 % of what the base knew" in text
         assert "threshold 0.9, set before the run: reject" in text
         assert "new task 0.10 → 0.90" in text
         assert "next: Sweep the strength" in text
@@ -194,7 +194,7 @@ async def test_a_measurement_that_fails_is_one_sentence(own_folders: Path, jobs:
         await ready(app)
         await pilot.press("s")
         await until(lambda: said(app, "the suite [b]x[/b] has no answers"))
-        assert "kept 48 %" in screen_text(app), "what was known stays"
+        assert "retention 48 %" in screen_text(app), "earlier results stay"
 
 
 async def test_another_run_is_chosen_and_a_run_without_weights_is_not_measured(
