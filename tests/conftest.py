@@ -119,6 +119,15 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_client, "run_job", run_job)
 
 
+@pytest.fixture
+def playground_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of the playground start its server in a thread of this process: seconds less than a child."""
+    from tests.playground.in_process import ThreadProcess
+    from tui_lab.playground import client
+
+    monkeypatch.setattr(client, "spawn", ThreadProcess.start)
+
+
 @pytest.fixture(autouse=True)
 def settings_stay_here() -> Iterator[None]:
     """A command hands its settings over to what it starts, through the environment: not to other tests."""

@@ -36,7 +36,7 @@ def test_keys_get_shorter_before_the_label_does() -> None:
     assert line(said, 85) == f"▶ ●●●○○○○ Playground · {LABEL} · {BRIEF}"
     assert line(said, 78) == f"▶ ●●●○○○○ {LABEL} · {BRIEF}"
     assert line(said, 58) == f"▶ ●●●○○○○ {LABEL}"
-    assert line(replace(said, label=f"naive {LABEL}"), 58) == f"▶ ●●●○○○○ naive {LABEL}"[:58].rstrip()
+    assert line(replace(said, label=f"naive {LABEL}"), 58) == f"▶ ●●●○○○○ naive {LABEL}"[:57].rstrip() + "…"
 
 
 def test_paused_and_ascii() -> None:

@@ -25,6 +25,9 @@ from tui_lab.ui.demo.player import Player
 from tui_lab.ui.demo.recorded_client import RecordedClient, RecordingClient
 from tui_lab.ui.demo.script import CHAPTERS
 
+#: A replay shows the recorded status of the playground, which the pane asks for when it warms up.
+pytestmark = pytest.mark.usefixtures("warm_up")
+
 TITLES = [chapter.title for chapter in CHAPTERS]
 PACE = 60.0
 
@@ -57,8 +60,8 @@ async def test_a_replay_shows_every_chapter_from_the_recording(found: recording.
     assert titles(app) == TITLES
     text = captions(app)
     assert "exact answers 0.11 → 0.83" in text
-    assert "44% of what the base knew is kept" in text and "✗ forgotten" in text
-    assert "✓ kept: 96% kept, naive 44%. It gained +0.67, naive +0.72." in text
+    assert "Retention is 44% (" in text and "✗ forgotten" in text
+    assert "✓ kept: retention 96%, naive 44%. It gained +0.67, naive +0.72." in text
     assert "The base says “␛[2Jmeow [red]”, the tuned model “Lima”." in text, "answers are sanitized"
     label = "recorded earlier, 2026-01-02, a slow ␛[31mmachine"
     for caption in app.player.shown:
