@@ -16,7 +16,7 @@ from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.forecast import run_forecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import json_line, note
-from tui_lab.cli.recipe_args import prepare, settings_of
+from tui_lab.cli.recipe_args import check_downloads, prepare, settings_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
@@ -37,9 +37,12 @@ def train(args: argparse.Namespace) -> int:
     """``tui-lab train``."""
     if args.queue or args.sweep:
         return queue.add(args)
-    recipe, entry, resolution, _ = prepare(args)
+    prepared = prepare(args)
+    recipe, entry, resolution, _ = prepared
     if args.dry_run:
         return _dry_run(args, recipe, entry, resolution)
+    for text in check_downloads([prepared]):
+        note(text)
     run = folder.create(recipe, args.runs_dir, args.name)
     launch.start(run)
     if args.detach:
