@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
@@ -73,7 +73,7 @@ async def test_a_model_that_the_hub_refuses_is_told_before_it_waits(
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(app)
         await pilot.press("s")
-        await until(lambda: len(requests) == 1 and "gated" in screen_text(app))
+        await until(lambda: said(app, "it is gated"))
         pane(app).action_queue()
         await until(lambda: len(requests) == 2)
         assert not started and not list_runs() and not queue.items()
