@@ -166,13 +166,15 @@ def steer(args: argparse.Namespace) -> int:
     if not is_locked(run):
         raise LabError(f"run {run.id}: it is not running ({run_status(watcher)})")
     command_id = commands.send(run, args.command)
+    started = watcher.state.started
+    suspended = commands.suspended_note(run, started.pid if started else None)
     deadline = time.monotonic() + args.wait
     outcome = None
     while outcome is None:
         for event in watcher.read_events():
             if isinstance(event, CommandEvent) and event.id == command_id:
                 outcome = event.outcome or "done"
-        if outcome is None and (time.monotonic() > deadline or not is_locked(run)):
+        if outcome is None and (suspended or time.monotonic() > deadline or not is_locked(run)):
             break
         time.sleep(POLL_S)
     answered = outcome is not None
@@ -182,6 +184,8 @@ def steer(args: argparse.Namespace) -> int:
         print(short(outcome))
     elif not is_locked(run):
         note(f"run {run.id} ended before it answered ({run_status(watcher)})")
+    elif suspended:
+        note(f"sent to run {run.id}; {suspended}")
     else:
         busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
         note(f"sent; run {run.id} has not answered yet, it answers after the current step{busy}")

@@ -44,7 +44,8 @@ class Lab:
         self.before = termios.tcgetattr(self.theirs)
         self.written = b""
         self.process = subprocess.Popen(
-            [sys.executable, *(command or ("-m", "tui_lab"))], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
+            [sys.executable, *(command or ("-m", "tui_lab"))],
+            stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
             start_new_session=True, env={**os.environ, "TERM": "xterm-256color"},
         )  # fmt: skip
 

@@ -336,6 +336,9 @@ class RunPane(Pane):
         assert self.watcher is not None
         try:
             self._pending_commands[commands.send(self.watcher.run, name)] = name
+            started = self.watcher.state.started
+            if text := commands.suspended_note(self.watcher.run, started.pid if started else None):
+                self.notice(f"The command waits: {text}.", "warning")
         except LabError as error:
             self.notice(error, "error")
         self._draw_state()

@@ -219,7 +219,7 @@ def call_in_loop(app: AnyApp | None, callback: Callable[[], object]) -> None:
 # ------------------------------------------------------------------ resizing
 
 
-def call_after_layout(widget: Widget, callback: Callable[[], object]) -> None:
+def call_after_layout(widget: Widget, callback: Callable[[], None]) -> None:
     """Calls back when the screen has been laid out and drawn; once, however often it is asked for until then.
     For ``on_resize``: ``call_after_refresh`` would put a message between two pending resizes, which Textual
     joins only when they follow each other."""
