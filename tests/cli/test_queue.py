@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.helpers import lab
+from tests.models.fake_hub import HUB_ID, serve
+from tui_lab.pocket import MODEL_DIR
 from tui_lab.runs import folder
 from tui_lab.runs.folder import is_locked
 from tui_lab.runs.queue import queue
@@ -110,3 +112,22 @@ def test_a_dry_run_of_a_sweep_only_checks(runs_dir: Path) -> None:
 def test_without_a_sweep_it_says_how_to_make_one() -> None:
     done = lab("sweep", "nope")
     assert done.returncode == 2 and "tui-lab train --sweep" in done.stderr
+
+
+def test_a_model_that_the_hub_refuses_is_neither_queued_nor_started(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline = lab("queue", "add", "--model", "someone/tiny")
+    assert offline.returncode != 0 and "the hub cannot be reached" in offline.stderr
+    with serve(MODEL_DIR, tmp_path / "hub", monkeypatch) as hub:
+        hub.status, hub.error_code = 403, "GatedRepo"
+        for command in (("queue", "add"), ("train",), ("train", "--sweep", "lora_r=8,16")):
+            refused = lab(*command, "--model", HUB_ID)
+            assert refused.returncode != 0 and "it is gated: accept its licence" in refused.stderr
+        assert not queue.items(runs_dir) and not folder.list_runs(runs_dir)
+        hub.status = 200
+        added = lab("queue", "add", "--model", HUB_ID, "--hold")
+        assert added.returncode == 0, added.stderr
+        assert f"{HUB_ID}: 8." in added.stderr and "MiB to download" in added.stderr
+        assert [item.state for item in queue.items(runs_dir)] == ["queued"]
+        assert not any(request.startswith("GET /lab") for request in hub.requests)

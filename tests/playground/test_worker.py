@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.models.fake_hub import HUB_ID, serve
 from tui_lab.core.errors import LabError
 from tui_lab.data.templates import load_tokenizer
 from tui_lab.decoding.records import DecodingRequest, TokenRecord
@@ -309,23 +309,13 @@ def test_loading_tells_how_far_it_is() -> None:
     assert done == total and int(total) > 10
 
 
-def test_a_download_tells_the_bytes_that_came(tmp_path: Path, monkeypatch: Any) -> None:
-    from tui_lab.models import load_progress
-
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(load_progress, "INTERVAL_S", 0.01)
-    blobs = tmp_path / "models--some--model" / "blobs"
-    blobs.mkdir(parents=True)
-    (blobs / "old").write_bytes(b"x" * 50_000)
+def test_a_download_reports_bytes_and_total(tmp_path: Path, monkeypatch: Any) -> None:
     said: list[str] = []
-    with report_load_progress(said.append, "model", "some/model"):
-        for size in (100_000, 3 << 20):
-            deadline, before = time.monotonic() + 10, len(said)
-            (blobs / "abc.incomplete").write_bytes(b"y" * size)
-            while len(said) == before and time.monotonic() < deadline:
-                time.sleep(0.01)
-        time.sleep(0.1)  # a file may be seen half written
-    assert len(said) >= 2 and said[-1] == "downloading model: 3 MiB so far"
+    with serve(MODEL_DIR, tmp_path / "hub", monkeypatch), report_load_progress(said.append, "model", HUB_ID):
+        pass
+    assert said[-1].startswith(f"downloading {HUB_ID}: 8.")
+    done, total = said[-1].split(": ")[1].split(",")[0].split(" of ")
+    assert done == total and total.endswith("MiB")
 
 
 @pytest.fixture(autouse=True)

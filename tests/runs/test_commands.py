@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +16,7 @@ import pytest
 from tui_lab.core.errors import LabError
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs import folder
-from tui_lab.runs.commands import COMMANDS, Inbox, send
+from tui_lab.runs.commands import COMMANDS, Inbox, send, size, suspended_note
 from tui_lab.runs.folder import Run
 
 
@@ -82,3 +87,33 @@ def test_several_senders_write_whole_lines(run: Run) -> None:
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be written"):
         send(Run(tmp_path / "gone"), "stop")
+
+
+def test_commands_before_a_place_in_the_file_are_late_whatever_their_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 9e9)
+    old = send(run, "stop")
+    place = size(run)
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    new = send(run, "stop")
+    inbox = Inbox(run, set(), place)
+    assert [command.id for command in inbox.poll()] == [old, new]
+    assert inbox.late == {old}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_suspended_process_is_named_with_the_remedy(run: Run) -> None:
+    program = "import sys, time; print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program, str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            assert suspended_note(run, process.pid) == ""
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            assert f"kill -CONT {process.pid}" in suspended_note(run, process.pid)
+            assert suspended_note(Run(run.path / "another"), process.pid) == ""
+        finally:
+            process.kill()
+    assert suspended_note(run, process.pid) == suspended_note(run, None) == ""

@@ -21,7 +21,9 @@ from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.schema import (
     EVENT_KINDS,
+    DownloadEvent,
     EndEvent,
+    PhaseEvent,
     ResumedEvent,
     RunEvent,
     StepEvent,
@@ -108,6 +110,18 @@ def test_ladder_events_remain_after_a_resume() -> None:
     assert [entry.after.parts for entry in state.ladder if entry.after] == [2]
     state.apply(parse([event("ladder_cost", step=9, text="a step takes 2 s")]))
     assert state.feed[-1] == state.ladder_cost and state.ladder_cost.text == "a step takes 2 s"
+
+
+def test_a_download_is_a_phase_with_its_bytes_and_speed() -> None:
+    state = RunState()
+    some = DownloadEvent(name="lab/tiny", done_bytes=256 << 20, total_bytes=1 << 30, bytes_per_s=12 << 20)
+    state.apply([ResumedEvent(from_step=0, attempt=1), some])
+    assert state.phase == "downloading"
+    assert state.phase_detail == "lab/tiny: 256 MiB of 1 GiB, 12 MiB/s, 1:04 to go"
+    assert wording.sentence(some) == f"downloading: {state.phase_detail}"
+    assert wording.sentence(DownloadEvent(name="a", total_bytes=2048.0)) == "downloading: a: 0 B of 2 KiB"
+    state.apply([PhaseEvent(name="preparing_data")])
+    assert (state.phase, state.phase_detail) == ("preparing_data", "")
 
 
 def test_a_repeated_step_replaces_the_first() -> None:

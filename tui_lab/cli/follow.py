@@ -32,6 +32,7 @@ from tui_lab.runs.events import LogLine
 from tui_lab.runs.folder import Run, is_locked
 from tui_lab.runs.schema import (
     ChoiceEvent,
+    DownloadEvent,
     PhaseEvent,
     RunEvent,
     ScoreEvent,
@@ -167,7 +168,7 @@ class LiveProgress:
 
     def event(self, line: LogLine, _state: RunState) -> None:
         event = line.event
-        if isinstance(event, PhaseEvent | StepEvent):
+        if isinstance(event, PhaseEvent | StepEvent | DownloadEvent):
             return  # the bar shows it
         if text := wording.line(event, LONGEST_TEXT):
             style = next((style for kind, style in _STYLES.items() if isinstance(event, kind)), "")
@@ -176,6 +177,8 @@ class LiveProgress:
     def tick(self, state: RunState, status: str) -> None:
         total, in_training = state.total_steps, state.phase == "training"
         text = f"step {state.step}/{total}" if in_training and total else short(format.phase(state.phase))
+        if state.phase == "downloading":
+            text = short(format.phase(state.phase, state.phase_detail))
         if status == "paused":
             text = f"paused at step {state.step}/{total}"
         parts = latest_values(state)

@@ -109,11 +109,11 @@ def topic_of(event: RunEvent) -> str:
 
 #: Kinds of events whose topic is the kind.
 SPOKEN_KINDS = (
-    "resumed", "started", "phase", "model", "data", "plan", "eval", "item_probe", "armed", "checkpoint",
-    "saved", "ladder",
+    "resumed", "started", "phase", "download", "model", "data", "plan", "eval", "item_probe", "armed",
+    "checkpoint", "saved", "ladder",
 )  # fmt: skip
 #: Topics that the summary at the end contains too.
-IN_SUMMARY = ("eval", "score", "item_probe", "checkpoint", "saved", "phase", "step")
+IN_SUMMARY = ("eval", "score", "item_probe", "checkpoint", "saved", "phase", "step", "download")
 #: Events that are printed at once.
 AT_ONCE = (WarningEvent, LadderEvent)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tui_lab.cli.output import as_json, json_line, note, table
-from tui_lab.cli.recipe_args import prepare_all
+from tui_lab.cli.recipe_args import check_downloads, prepare_all
 from tui_lab.cli.results import (
     Queued,
     QueuedRun,
@@ -37,6 +37,8 @@ def add(args: argparse.Namespace) -> int:
         for each in prepared:
             print(f"  {sanitize(sweep.describe(each.values))}".rstrip())
         return 0
+    for text in check_downloads(prepared):
+        note(text)
     sweep_id = sweep.new_id() if grid else ""
 
     def write_place(run: Run, number: int) -> None:

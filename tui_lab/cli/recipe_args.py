@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tui_lab.core.errors import LabError
 from tui_lab.hardware.memory_budget import current
-from tui_lab.models import catalog
+from tui_lab.models import catalog, download
 from tui_lab.recipes.presets import DEFAULT_PRESET, load_preset, make_recipe
 from tui_lab.recipes.recipe import FIELDS, Recipe, RecipeError, parse_value
 from tui_lab.recipes.resolve import Resolution, resolve
@@ -108,6 +109,14 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
     if mistakes:
         raise LabError(_mistakes(mistakes, len(combinations), action))
     return made
+
+
+def check_downloads(prepared: Sequence[PreparedRun]) -> list[str]:
+    """What the runs will download, one sentence for each model that is not on this machine. Raises LabError
+    where the hub refuses a model or cannot be reached."""
+    models = dict.fromkeys((each.entry.loadable, each.recipe.revision) for each in prepared)
+    plans = [download.preflight(location, revision) for location, revision in models]
+    return [plan.text for plan in plans if plan is not None]
 
 
 def _mistakes(found: dict[str, list[str]], many: int, action: str) -> str:

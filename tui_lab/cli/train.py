@@ -16,7 +16,7 @@ from tui_lab.cli.follow import POLL_S, follow, run_status, short
 from tui_lab.cli.forecast import run_forecast
 from tui_lab.cli.options import EXIT_FAILED, EXIT_OK
 from tui_lab.cli.output import json_line, note
-from tui_lab.cli.recipe_args import prepare, settings_of
+from tui_lab.cli.recipe_args import check_downloads, prepare, settings_of
 from tui_lab.core.errors import LabError
 from tui_lab.core.sanitize import sanitize
 from tui_lab.hardware.memory_budget import current
@@ -37,9 +37,12 @@ def train(args: argparse.Namespace) -> int:
     """``tui-lab train``."""
     if args.queue or args.sweep:
         return queue.add(args)
-    recipe, entry, resolution, _ = prepare(args)
+    prepared = prepare(args)
+    recipe, entry, resolution, _ = prepared
     if args.dry_run:
         return _dry_run(args, recipe, entry, resolution)
+    for text in check_downloads([prepared]):
+        note(text)
     run = folder.create(recipe, args.runs_dir, args.name)
     launch.start(run)
     if args.detach:
@@ -163,13 +166,15 @@ def steer(args: argparse.Namespace) -> int:
     if not is_locked(run):
         raise LabError(f"run {run.id}: it is not running ({run_status(watcher)})")
     command_id = commands.send(run, args.command)
+    started = watcher.state.started
+    suspended = commands.suspended_note(run, started.pid if started else None)
     deadline = time.monotonic() + args.wait
     outcome = None
     while outcome is None:
         for event in watcher.read_events():
             if isinstance(event, CommandEvent) and event.id == command_id:
                 outcome = event.outcome or "done"
-        if outcome is None and (time.monotonic() > deadline or not is_locked(run)):
+        if outcome is None and (suspended or time.monotonic() > deadline or not is_locked(run)):
             break
         time.sleep(POLL_S)
     answered = outcome is not None
@@ -179,6 +184,8 @@ def steer(args: argparse.Namespace) -> int:
         print(short(outcome))
     elif not is_locked(run):
         note(f"run {run.id} ended before it answered ({run_status(watcher)})")
+    elif suspended:
+        note(f"sent to run {run.id}; {suspended}")
     else:
         busy = f" (now: {short(watcher.state.phase)})" if watcher.state.phase else ""
         note(f"sent; run {run.id} has not answered yet, it answers after the current step{busy}")

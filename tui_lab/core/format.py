@@ -11,6 +11,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 #: A run's phases in words.
 PHASES = {
+    "downloading": "downloading",
     "preparing_data": "preparing the data",
     "loading_model": "loading the model",
     "training": "training",
@@ -134,6 +135,15 @@ def size(size_bytes: object) -> str:
         return UNKNOWN
     text = _scaled(number, ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")))
     return text if text[-1] == "B" else f"{text} B"
+
+
+def transfer(done_bytes: float, total_bytes: float, bytes_per_s: float) -> str:
+    """A download: 120 MiB of 942 MiB, 12.1 MiB/s, 1:08 to go. Speed and time only where they are known."""
+    text = f"{size(done_bytes)} of {size(total_bytes)}"
+    if not (finite(bytes_per_s) or 0) > 0:
+        return text
+    rest = max(0, total_bytes - done_bytes) / bytes_per_s
+    return f"{text}, {size(bytes_per_s)}/s" + (f", {duration(rest)} to go" if rest else "")
 
 
 def duration(seconds: object) -> str:

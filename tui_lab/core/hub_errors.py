@@ -12,8 +12,8 @@ HubProblem = Literal["gated", "not_found", "unauthorized", "offline"]
 _GATED = frozenset({"GatedRepoError"})
 _NOT_FOUND = frozenset({"RepositoryNotFoundError", "RevisionNotFoundError", "DatasetNotFoundError"})
 _OFFLINE = frozenset(
-    {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "NetworkError", "ProxyError",
-     "ConnectionError", "ConnectTimeout", "ReadTimeout", "gaierror"}
+    {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "TransportError", "ConnectError",
+     "NetworkError", "ProxyError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "gaierror"}
 )  # fmt: skip
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
@@ -32,7 +32,8 @@ def classify(error: BaseException) -> HubProblem | None:
     """What the hub's answer means; None for an error that did not come from the hub.
 
     gated: a licence must be accepted first; not_found: no such repository or revision, or a private one;
-    unauthorized: HTTP 401 or 403 otherwise; offline: the hub was not asked or did not answer.
+    unauthorized: HTTP 401 or 403 otherwise; offline: the hub was not asked, did not answer, or
+    the connection broke.
     """
     errors = list(chain(error))
     kinds = [{kind.__name__ for kind in type(each).__mro__} for each in errors]

@@ -129,7 +129,8 @@ class _Models:
 
         name, how = sanitize(label), self._target.how
         self._progress.report(f"loading {name}")
-        with quiet_libraries(), report_load_progress(self._progress.report, name, source.location):
+        reported = report_load_progress(self._progress.report, name, source.location, source.revision)
+        with quiet_libraries(), reported:
             model = load_model(
                 ModelSource(source.location, source.revision),
                 Precision(how.dtype, four_bit=how.quantization == "nf4"),

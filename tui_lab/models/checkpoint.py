@@ -122,7 +122,9 @@ def _check_weights(folder: Path) -> None:
             raise _Missing(f"is incomplete: {what} of its weights is missing; get the files again")
         _check_safetensors(folder / str(name) for name in sorted(set(names)))
         return
-    found = [path for path in sorted(folder.glob("*.safetensors")) if path.name != _ADAPTER_WEIGHTS]
+    # a link of the hub's cache whose file was deleted counts as missing
+    named = (path for path in sorted(folder.glob("*.safetensors")) if path.is_file())
+    found = [path for path in named if path.name != _ADAPTER_WEIGHTS]
     if found:
         return _check_safetensors(found)
     pickles = [path.name for pattern in _PICKLES for path in sorted(folder.glob(pattern))]

@@ -22,7 +22,7 @@ from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import sanitize
-from tui_lab.models import catalog, checkpoint, shapes
+from tui_lab.models import catalog, checkpoint, download, shapes
 from tui_lab.models.module_stats import disable_cpu_repacking
 
 if TYPE_CHECKING:
@@ -30,17 +30,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-#: Seconds to wait for the first answer of the hub.
-HUB_TIMEOUT_S = 10.0
 #: What from_pretrained raises for files that it cannot use; anything else is a fault of the program.
 _LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError)
-_ADVICE: dict[hub_errors.HubProblem, str] = {
-    "gated": "it is gated: accept its licence on its hub page, then log in with `hf auth login`",
-    "not_found": "the hub has no such model or revision, or it is private: check the name, "
-    "or log in with `hf auth login`",
-    "unauthorized": "the hub refuses access to it: log in with `hf auth login` and accept its licence",
-    "offline": "it is not on this machine and the hub cannot be reached; name a folder, or download it first",
-}
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def check_hub(source: ModelSource) -> None:
     try:
         get_hf_file_metadata(
             hf_hub_url(source.location, "config.json", revision=source.revision or "main"),
-            timeout=HUB_TIMEOUT_S,
+            timeout=download.HUB_TIMEOUT_S,
         )
     except Exception as error:
         if hub_errors.classify(error) is not None:
@@ -202,7 +193,7 @@ def load_error(source: ModelSource, error: Exception) -> LabError:
     """The cause of a failed load in one sentence. Raises ``error`` itself where it is none that files or the
     hub explain."""
     if (kind := hub_errors.classify(error)) is not None:
-        return LabError(f"model {sanitize(source.location)} cannot be loaded: {_ADVICE[kind]}")
+        return LabError(f"model {sanitize(source.location)} cannot be loaded: {download.advice(kind)}")
     folder = catalog.local_folder(source.location)
     if folder is not None and (problem := checkpoint.inspect(folder, sanitize(source.location)).problem):
         return LabError(f"model {problem}")

@@ -108,7 +108,7 @@ class Worker:
         on_progress(f"loading {sanitize(target.location if name not in target.location else name)} …")
         precision = Precision(request.dtype, four_bit=request.quantization == "nf4")
         source = ModelSource(target.location, target.revision)
-        with report_load_progress(on_progress, sanitize(name), target.location):
+        with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
             model = load_model(source, precision)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, model.num_parameters(), request.allow_large)
@@ -131,7 +131,7 @@ class Worker:
         session = loaded.session
         if target.adapter is None:
             on_progress(f"loading {sanitize(name)}, a whole model …")
-            with report_load_progress(on_progress, sanitize(name), target.location):
+            with report_load_progress(on_progress, sanitize(name), target.location, target.revision):
                 model = load_model(ModelSource(target.location, target.revision), loaded.precision)
             session.add_model(name, model)
             return
@@ -140,7 +140,8 @@ class Worker:
             session.add_adapter(name, target.adapter)
         except NeedsSeparateModel as reason:
             on_progress(f"{sanitize(str(reason))}: loading a second copy of the base for it …")
-            with report_load_progress(on_progress, sanitize(name), loaded.source.location):
+            source = loaded.source
+            with report_load_progress(on_progress, sanitize(name), source.location, source.revision):
                 model = load_model(loaded.source, loaded.precision)
             session.add_model(name, load_in_place(model, target.adapter, name))
 

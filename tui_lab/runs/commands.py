@@ -7,8 +7,10 @@ The acknowledgement is an event with the command's id, so a resumed run does not
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -47,12 +49,38 @@ def send(run: Run, name: str) -> str:
     return command_id
 
 
-class Inbox:
-    """Reads the commands of a run. ``done``: ids that earlier attempts have acknowledged."""
+def size(run: Run) -> int:
+    """Bytes of the commands that were sent so far."""
+    try:
+        return run.commands_path.stat().st_size
+    except OSError:
+        return 0
 
-    def __init__(self, run: Run, done: set[str]) -> None:
+
+def suspended_note(run: Run, pid: int | None) -> str:
+    """What becomes of a command to a run whose process was suspended (SIGSTOP); "" where it was not, or the
+    system does not say. ``pid``: the process that the run's log names."""
+    try:
+        folder = Path(f"/proc/{pid}")
+        ours = os.fsencode(run.path) in (folder / "cmdline").read_bytes()
+        state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+    if not ours or state not in (b"T", b"t"):
+        return ""
+    return f"its process is suspended (SIGSTOP) and does it once it continues: `kill -CONT {pid}`"
+
+
+class Inbox:
+    """Reads the commands of a run. ``done``: ids that earlier attempts have acknowledged. ``late``: ids of
+    commands within the first ``old_bytes`` of the file: they were meant for an attempt that died. (A place in
+    the file says so and not a time: the clocks of two machines differ.)"""
+
+    def __init__(self, run: Run, done: set[str], old_bytes: int = 0) -> None:
         self._tail = LineTail(run.commands_path)
         self._done = set(done)
+        self._old_bytes = old_bytes
+        self.late: set[str] = set()
 
     def poll(self, most: int = 2_000) -> list[CommandRecord]:
         """Commands since the last call, oldest first, at most ``most`` lines. Lines that are not valid
@@ -65,5 +93,7 @@ class Inbox:
                 command = from_json(line, CommandRecord, "a command")
                 if command.id not in self._done:
                     self._done.add(command.id)
+                    if self._tail.line_end <= self._old_bytes:
+                        self.late.add(command.id)
                     found.append(command)
         return found

@@ -93,13 +93,15 @@ class LineTail:
     """Reads the lines of a growing file from where it stopped.
 
     When the file has become shorter than what was read (another file replaced it), reading begins anew and
-    ``restarts`` grows. ``lines_read`` counts since then. ``at_end``: whether the newest read reached the end.
+    ``restarts`` grows. ``lines_read`` and ``line_end`` (bytes, the newest line included) count since then.
+    ``at_end``: whether the newest read reached the end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.restarts = 0
         self.lines_read = 0
+        self.line_end = 0
         self.at_end = False
         self._offset = 0
         self._partial = b""
@@ -113,7 +115,9 @@ class LineTail:
                 return None
         self.at_end = False
         self.lines_read += 1
-        return self._lines.pop()
+        line = self._lines.pop()
+        self.line_end += len(line) + 1
+        return line
 
     @property
     def offset(self) -> int:
@@ -125,7 +129,7 @@ class LineTail:
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset, self._partial, self.lines_read = 0, b"", 0
+                    self._offset, self._partial, self.lines_read, self.line_end = 0, b"", 0, 0
                     self.restarts += 1
                 file.seek(self._offset)
                 chunk = file.read(_CHUNK_BYTES)

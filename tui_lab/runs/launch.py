@@ -15,13 +15,14 @@ from tui_lab.core.errors import LabError
 from tui_lab.core.files import write_atomically
 from tui_lab.core.subprocesses import child_environment
 from tui_lab.recipes.recipe import Recipe
+from tui_lab.runs import commands
 from tui_lab.runs.folder import ATTEMPT_MARK, Run, RunLock
 
 #: The environment variable with the descriptor of the lock.
 LOCK_ENV = "TUI_LAB_LOCK_FD"
-#: The environment variable with the time of the start, seconds since 1970: commands that were sent while the
-#: process loads its libraries count.
-LAUNCHED_ENV = "TUI_LAB_LAUNCHED_AT"
+#: The environment variable with the size of the run's commands at the start: commands that are sent while the
+#: process loads its libraries count, those before were meant for an earlier attempt.
+COMMANDS_ENV = "TUI_LAB_COMMANDS_BYTES"
 
 
 def start(
@@ -30,7 +31,7 @@ def start(
     """Starts or resumes a run as a detached process. ``recipe``: replaces the run's recipe; ``environment``:
     variables in addition to this process's. Raises LabError when it is running or cannot be started."""
     lock = RunLock.take(run)
-    variables = {LOCK_ENV: str(lock.descriptor), LAUNCHED_ENV: str(time.time())}
+    variables = {LOCK_ENV: str(lock.descriptor), COMMANDS_ENV: str(commands.size(run))}
     try:
         if recipe is not None:
             write_atomically(run.recipe_path, recipe.to_toml())

@@ -84,6 +84,15 @@ class PhaseEvent(RunEvent, tag="phase", kw_only=True, frozen=True):
     detail: str = ""
 
 
+class DownloadEvent(RunEvent, tag="download", kw_only=True, frozen=True):
+    """The model ``name`` is downloaded: bytes on this machine of all that it needs, and the speed."""
+
+    name: str = ""
+    done_bytes: float = 0.0
+    total_bytes: float = 0.0
+    bytes_per_s: float = 0.0
+
+
 class ChoiceEvent(RunEvent, tag="choice", kw_only=True, frozen=True):
     """A value that was chosen for the user, with the reason."""
 
@@ -389,6 +398,7 @@ KnownEvent: TypeAlias = (
     ResumedEvent
     | StartedEvent
     | PhaseEvent
+    | DownloadEvent
     | ChoiceEvent
     | WarningEvent
     | RecipeChangedEvent

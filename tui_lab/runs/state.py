@@ -28,6 +28,7 @@ from tui_lab.runs.schema import (
     CommandEvent,
     ContinuedEvent,
     DataEvent,
+    DownloadEvent,
     EndEvent,
     ForecastEvent,
     ItemProbeEvent,
@@ -53,6 +54,7 @@ from tui_lab.runs.schema import (
     WarningEvent,
 )
 from tui_lab.runs.telemetry import Telemetry
+from tui_lab.runs.wording import download_detail
 
 #: Events of the feed and samples at most: a run of a week must not fill the lab's memory.
 FEED_LENGTH = 500
@@ -139,6 +141,8 @@ class RunState:
                 self.started_at = self.started_at or event.t
             case PhaseEvent():
                 self.phase, self.phase_detail = event.name, event.detail
+            case DownloadEvent():
+                self.phase, self.phase_detail = "downloading", download_detail(event)
             case ChoiceEvent():
                 self._choices.pop(event.field, None)
                 self._choices[event.field] = event

@@ -18,6 +18,7 @@ from tui_lab.runs.schema import (
     CommandEvent,
     ContinuedEvent,
     DataEvent,
+    DownloadEvent,
     EndEvent,
     ItemProbeEvent,
     LadderCostEvent,
@@ -66,6 +67,8 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
             return _device(event, text)
         case PhaseEvent():
             return text(format.phase(event.name, event.detail))
+        case DownloadEvent():
+            return text(format.phase("downloading", download_detail(event)))
         case ChoiceEvent():
             return f"{text(event.field)}: {text(format.decision(event.value, event.reason))}"
         case WarningEvent() | LadderCostEvent():
@@ -119,6 +122,11 @@ def sentence(event: RunEvent, longest: int | None = None) -> str:
         case EndEvent():
             return f"{text(event.state)}: {text(event.message)}" if event.message else text(event.state)
     return ""
+
+
+def download_detail(event: DownloadEvent) -> str:
+    """The model that is downloaded, with bytes and speed. The name comes from a log: callers sanitize it."""
+    return f"{event.name}: {format.transfer(event.done_bytes, event.total_bytes, event.bytes_per_s)}"
 
 
 def line(event: RunEvent, longest: int | None = None) -> str:

@@ -105,18 +105,17 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
         _take_one_gpu()
-        from tui_lab.training import memory_limit
+        from tui_lab.training import interruption, memory_limit
         from tui_lab.training.attempt import open_attempt, run_attempt
 
         context = open_attempt(run, events)
 
-        def stop(*_: object) -> None:
-            if not distributed.rank():  # the first process decides; a launcher signals all of them
-                context.commands.stop_requested = True
-
-        signal.signal(signal.SIGTERM, stop)
         if signals:  # while the libraries were imported
-            stop()
+            context.commands.stop_requested = True
+        if distributed.rank():  # the first process decides; a launcher signals all of them
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        else:
+            interruption.stop_at_signals(context.commands)
         with memory_limit.limited():
             return run_attempt(context)
     except LabError as error:

@@ -14,10 +14,10 @@ from pathlib import Path
 import datasets
 import transformers
 
-from tui_lab.runs import changes, checkpoints
+from tui_lab.runs import changes, checkpoints, commands
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run
-from tui_lab.runs.launch import LAUNCHED_ENV
+from tui_lab.runs.launch import COMMANDS_ENV
 from tui_lab.runs.schema import PhaseEvent, RecipeChangedEvent, ResumedEvent, WarningEvent
 from tui_lab.runs.state import Watcher
 from tui_lab.training import attempt_end, attempt_setup, device
@@ -26,6 +26,7 @@ from tui_lab.training.attempt_setup import OnStep
 from tui_lab.training.checkpoint_state import is_finished, tokens_trained
 from tui_lab.training.control import CommandProcessor
 from tui_lab.training.distributed import ProcessGroup
+from tui_lab.training.interruption import StopRequested, interruptible
 from tui_lab.training.probe import RetentionProbe
 from tui_lab.training.recorder import EventRecorder
 from tui_lab.training.telemetry import TelemetrySampler
@@ -45,14 +46,14 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
     )  # type: ignore[misc]
     from_step = checkpoints.step_of(found.chosen) if found.chosen else 0
     recorder = EventRecorder(events, group)
-    launched = float(os.environ.pop(LAUNCHED_ENV, time.time()))
+    old_bytes = int(os.environ.pop(COMMANDS_ENV, commands.size(run)))
     probe = RetentionProbe(run, recipe, events, before, from_step)
     probe.wanted = probe.wanted and group.runs_evaluation
-    commands = CommandProcessor(
+    processor = CommandProcessor(
         run,
         events,
         before.acknowledged,
-        launched if before.attempt else 0.0,
+        old_bytes if before.attempt else 0,
         on_pause=recorder.exclude_pause,
         probe=probe,
         group=group,
@@ -68,7 +69,7 @@ def open_attempt(run: Run, events: EventWriter) -> AttemptContext:
         began_s=time.monotonic(),
         recorder=recorder,
         probe=probe,
-        commands=commands,
+        commands=processor,
         telemetry=TelemetrySampler(
             events, lambda: recorder.step or from_step, before.telemetry.energy_so_far_j
         ),
@@ -105,13 +106,16 @@ def run_attempt(context: AttemptContext) -> int:
         context.telemetry.start(device_facts)
     try:
         hooks = _StepHooks(context)
-        setup = attempt_setup.prepare_training(context, device_facts, hooks)
-        hooks.setup = setup
-        _measure_start(context, setup)
+        with interruptible(context):
+            setup = attempt_setup.prepare_training(context, device_facts, hooks)
+            hooks.setup = setup
+            _measure_start(context, setup)
         _train(context, setup)
         if context.from_step and not setup.trainer.state.global_step:
             return attempt_end.stopped_before_training(context)
         return attempt_end.finish(context, setup)
+    except StopRequested:
+        return attempt_end.stopped_before_training(context)
     finally:
         context.telemetry.stop()  # the caller writes the end, which is the log's last record
 

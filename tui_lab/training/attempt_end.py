@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tui_lab.models.loading import DTYPES
 from tui_lab.runs.schema import EndEvent, PhaseEvent, SavedEvent
 from tui_lab.training import adapters
 from tui_lab.training.attempt_records import AttemptContext, TrainingSetup
+from tui_lab.training.interruption import StopRequested, interruptible
 from tui_lab.training.trainer import save_weights
 
 
@@ -37,9 +39,10 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
     if path is None:
         return 0
     if not stopped:
-        context.probe.final_probe(trainer, bool(best_reloaded))
-        if context.group.runs_evaluation:
-            setup.evaluator.score(trainer, "end")
+        with contextlib.suppress(StopRequested), interruptible(context):
+            context.probe.final_probe(trainer, bool(best_reloaded))
+            if context.group.runs_evaluation:
+                setup.evaluator.score(trainer, "end")
     context.telemetry.stop()
     context.events.write(
         EndEvent(
@@ -63,14 +66,16 @@ def finish(context: AttemptContext, setup: TrainingSetup) -> int:
 
 
 def stopped_before_training(context: AttemptContext) -> int:
-    """Writes the end of a resumed attempt that was stopped before its first step. The checkpoint was not
-    even loaded: what an earlier attempt saved stays, and nothing is measured. The exit status, 0."""
+    """Writes the end of an attempt that was stopped before its first step. What an earlier attempt saved
+    stays, and nothing is measured. The exit status, 0."""
     context.telemetry.stop()
+    step = context.from_step
+    where = f"continuing from step {step}" if step else "the first step"
     context.events.write(
         EndEvent(
             state="stopped",
-            step=context.from_step,
-            message=f"stopped on request before continuing from step {context.from_step}; it can be resumed",
+            step=step,
+            message=f"stopped on request before {where}; it can be resumed",
             seconds=round(time.monotonic() - context.began_s, 1),
             energy_j=context.telemetry.energy_j,
         )

@@ -17,13 +17,15 @@ from tui_lab.data import replay, templates
 from tui_lab.data.prepare import PreparedData, prepare_recipe, trained_tokens
 from tui_lab.forecast import cost, memory
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.models import catalog, loading, module_stats, shapes, target_modules
+from tui_lab.models import catalog, download, loading, module_stats, shapes, target_modules
+from tui_lab.models.download import DownloadProgress
 from tui_lab.recipes.recipe import Recipe
 from tui_lab.recipes.resolve import METHODS_WITH_TARGETS, VALIDATIONS_A_RUN, resolve
 from tui_lab.runs.event_parts import CostFacts, DeviceRecord, LadderSettings
 from tui_lab.runs.schema import (
     ChoiceEvent,
     DataEvent,
+    DownloadEvent,
     ForecastEvent,
     ModelEvent,
     PhaseEvent,
@@ -49,6 +51,8 @@ from tui_lab.training.types import Tokenizer
 
 #: Libraries whose versions are recorded.
 RECORDED_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets")
+#: Seconds between two events of a download.
+DOWNLOAD_EVENT_S = 2.0
 
 
 class OnStep(Protocol):
@@ -64,6 +68,7 @@ class OnStep(Protocol):
 def prepare_training(context: AttemptContext, device: DeviceFacts, on_step: OnStep) -> TrainingSetup:
     """Everything before the first measurement, in order, with its events. Raises LabError."""
     recipe = resolve_recipe(context, device)
+    download_model(context, recipe)
     context.events.write(PhaseEvent(name="preparing_data", detail=Path(context.recipe.data).name))
     data = prepare_data(context, recipe)
     write_forecast(context, recipe, data.prepared)
@@ -105,6 +110,23 @@ def resolve_recipe(context: AttemptContext, device: DeviceFacts) -> ResolvedReci
         events.write(ChoiceEvent(field="accelerate_config", value="sharded", reason=reason))
     source = loading.ModelSource(entry.loadable, recipe.revision)
     return ResolvedRecipe(device, entry, source, resolution)
+
+
+def download_model(context: AttemptContext, resolved: ResolvedRecipe) -> None:
+    """Downloads what is missing of the model, continued from an earlier attempt. Raises LabError."""
+
+    def report(progress: DownloadProgress) -> None:
+        context.events.write(
+            DownloadEvent(
+                name=progress.name,
+                done_bytes=progress.done_bytes,
+                total_bytes=progress.total_bytes,
+                bytes_per_s=round(progress.bytes_per_s, 1),
+            )
+        )
+
+    source = resolved.source
+    download.ensure(source.location, source.revision, report, interval_s=DOWNLOAD_EVENT_S)
 
 
 # --------------------------------------------------------------------------------------------------

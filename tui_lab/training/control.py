@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 #: Seconds between two polls for commands while a run is paused.
 PAUSE_POLL_S = 0.2
+#: The answer to a command that was meant for an attempt that died.
+LATE = "not done: it was sent before the run was resumed"
 
 
 class CommandProcessor:
     """Carries out commands and acknowledges each once, across attempts.
 
-    ``acknowledged``: ids of commands that earlier attempts acknowledged. Commands sent before ``since_s``
-    (seconds since 1970, the start of a resume) were meant for the attempt that died: they are acknowledged as
-    such and not carried out. ``on_pause`` is called with the seconds of each pause. With several processes
+    ``acknowledged``: ids of commands that earlier attempts acknowledged. Commands within the first
+    ``old_bytes`` of the file were meant for the attempt that died: they are acknowledged as such and not
+    carried out. ``on_pause`` is called with the seconds of each pause. With several processes
     each has one: the first reads the commands and broadcasts them, and all do the same.
     """
 
@@ -35,7 +37,7 @@ class CommandProcessor:
         run: Run,
         events: EventWriter,
         acknowledged: Collection[str],
-        since_s: float,
+        old_bytes: int,
         *,
         on_pause: Callable[[float], None],
         probe: RetentionProbe,
@@ -45,10 +47,14 @@ class CommandProcessor:
         self._probe = probe
         self._on_pause = on_pause
         self._events = events
-        self._inbox = Inbox(run, set(acknowledged))
-        self._since_s = since_s
+        self._acknowledged, self._old_bytes = set(acknowledged), old_bytes
+        self._inbox = self.new_inbox()
         self._paused = False
         self.stop_requested = False
+
+    def new_inbox(self) -> Inbox:
+        """Another reader of the same commands."""
+        return Inbox(self._run, self._acknowledged, self._old_bytes)
 
     def process_commands(self, trainer: LabTrainer) -> None:
         """Carries out the commands that came since the last call; returns when the run is not paused. A stop
@@ -74,16 +80,16 @@ class CommandProcessor:
         if self._group.is_main:
             check_folder(self._run, self._events.descriptor)
         received = self._inbox.poll() if self._group.is_main else []
-        commands, self.stop_requested = self._group.broadcast((received, self.stop_requested))
+        found = (received, self._inbox.late, self.stop_requested)
+        commands, late, self.stop_requested = self._group.broadcast(found)
         for command in commands:
-            outcome = self._execute(command, trainer)
+            is_late = command.id in late
+            outcome = LATE if is_late else self._execute(command, trainer)
             self._events.write(CommandEvent(id=command.id, name=command.name, outcome=outcome))
 
     def _execute(self, command: CommandRecord, trainer: LabTrainer) -> str:
         """Carries out one command; the outcome in words."""
         step = trainer.state.global_step
-        if command.sent_at < self._since_s:
-            return "not done: it was sent before the run was resumed"
         match command.name:
             case "pause":
                 self._paused = True

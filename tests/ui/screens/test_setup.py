@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.ui.helpers import screen_text, until
+from tests.ui.helpers import said, screen_text, until
 from tui_lab.core.errors import LabError
 from tui_lab.runs import launch
 from tui_lab.runs.folder import Run, list_runs
+from tui_lab.runs.queue import queue
 from tui_lab.ui.app import LabApp
 from tui_lab.ui.screens.setup import SetupPane
 
@@ -56,6 +57,27 @@ async def test_one_key_starts_the_default_run_and_shows_it(started: list[Run]) -
         recipe = started[0].recipe()
         assert (recipe.model, recipe.preset, recipe.data) == ("pocket", "minute", "pirate")
         assert recipe.quantization == "nf4"
+
+
+async def test_a_model_that_the_hub_refuses_is_told_before_it_waits(
+    started: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[tuple[str, str]] = []
+
+    def refuse(location: str, revision: str = "") -> None:
+        requests.append((location, revision))
+        raise LabError("it is gated: accept its licence")
+
+    monkeypatch.setattr("tui_lab.models.download.preflight", refuse)
+    app = LabApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(app)
+        await pilot.press("s")
+        await until(lambda: said(app, "it is gated"))
+        pane(app).action_queue()
+        await until(lambda: len(requests) == 2)
+        assert not started and not list_runs() and not queue.items()
+        assert requests[0][0].endswith("model")  # the folder of the bundled model
 
 
 async def test_pressing_start_twice_starts_one(started: list[Run]) -> None:

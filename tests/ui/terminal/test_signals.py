@@ -21,16 +21,31 @@ EXIT_TIMEOUT_S = 90.0
 NORMAL_SCREEN, CURSOR = b"\x1b[?1049l", b"\x1b[?25h"
 
 
+#: Runs a lab whose main thread never comes back to the event loop.
+STUCK = """
+import os, sys, threading, time
+from tui_lab.ui import app
+def hang(self):
+    os.write(2, b"stuck now")
+    lock = threading.Lock()
+    lock.acquire()
+    while True: {what}
+app.LabApp.post_display_hook = hang
+sys.exit(app.main())
+"""
+
+
 class Lab:
     """A lab process on a pseudo-terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *command: str) -> None:
         self.terminal, self.theirs = pty.openpty()
         termios.tcsetwinsize(self.terminal, (24, 80))
         self.before = termios.tcgetattr(self.theirs)
         self.written = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui_lab"], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
+            [sys.executable, *(command or ("-m", "tui_lab"))],
+            stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
             start_new_session=True, env={**os.environ, "TERM": "xterm-256color"},
         )  # fmt: skip
 
@@ -58,13 +73,13 @@ class Lab:
 
 
 @pytest.fixture
-def labs(runs_dir: object) -> Iterator[Callable[[], Lab]]:
+def labs(runs_dir: object) -> Iterator[Callable[..., Lab]]:
     """Starts labs, each with its first pane drawn."""
     started: list[Lab] = []
 
-    def start() -> Lab:
-        started.append(Lab())
-        started[-1].read(b"Setup")
+    def start(*command: str) -> Lab:
+        started.append(Lab(*command))
+        started[-1].read(b"stuck now" if command else b"Setup")
         return started[-1]
 
     yield start
@@ -73,7 +88,7 @@ def labs(runs_dir: object) -> Iterator[Callable[[], Lab]]:
 
 
 @pytest.fixture
-def lab(labs: Callable[[], Lab]) -> Lab:
+def lab(labs: Callable[..., Lab]) -> Lab:
     return labs()
 
 
@@ -94,7 +109,7 @@ def test_a_closed_terminal_ends_the_lab(lab: Lab) -> None:
     lab.process.wait(EXIT_TIMEOUT_S)
 
 
-def test_sigterm_ends_a_lab_whose_terminal_is_not_read(labs: Callable[[], Lab]) -> None:
+def test_sigterm_ends_a_lab_whose_terminal_is_not_read(labs: Callable[..., Lab]) -> None:
     """The app waits for the terminal in two places: with the next text when many wait to be written, and
     at its end when few do."""
     few, many = labs(), labs()
@@ -105,3 +120,21 @@ def test_sigterm_ends_a_lab_whose_terminal_is_not_read(labs: Callable[[], Lab]) 
         each.process.send_signal(signal.SIGTERM)
     for each in (few, many):
         assert each.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("what", ["pass", "lock.acquire()"])
+def test_a_signal_ends_a_lab_whose_event_loop_is_stuck(labs: Callable[..., Lab], what: str) -> None:
+    lab = labs("-c", STUCK.format(what=what))
+    lab.process.send_signal(signal.SIGTERM)
+    lab.read(CURSOR)
+    assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGTERM
+    assert termios.tcgetattr(lab.theirs) == lab.before
+    assert NORMAL_SCREEN in lab.written
+
+
+def test_a_closed_terminal_ends_a_stuck_lab_without_a_signal(labs: Callable[..., Lab]) -> None:
+    """A process that is not the leader of a session gets none from the kernel."""
+    lab = labs("-c", STUCK.format(what="time.sleep(60)"))
+    os.close(lab.theirs)
+    os.close(lab.terminal)
+    assert lab.process.wait(EXIT_TIMEOUT_S) == 128 + signal.SIGHUP

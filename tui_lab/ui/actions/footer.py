@@ -11,7 +11,12 @@ from textual.binding import ActiveBinding
 from textual.widgets import Footer
 
 from tui_lab.ui.actions.registry import BY_ID, keys_now
-from tui_lab.ui.terminal.textual_internals import FooterKey, drop_detached_watchers, keymap_of
+from tui_lab.ui.terminal.textual_internals import (
+    FooterKey,
+    call_after_layout,
+    drop_detached_watchers,
+    keymap_of,
+)
 
 #: What leads to all other keys.
 ALWAYS = "open('cheat_sheet')"
@@ -71,7 +76,7 @@ class KeysLine(Footer):
 
     def on_resize(self, _event: events.Resize) -> None:
         self._fit()
-        self.call_after_refresh(self.screen.refresh_bindings)  # another lay-out may offer other things
+        call_after_layout(self, self.screen.refresh_bindings)  # another lay-out may offer other things
 
     def _fit(self) -> None:
         keys = list(self.query(FooterKey))

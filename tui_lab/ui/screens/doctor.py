@@ -19,6 +19,7 @@ from tui_lab.core.sanitize import sanitize
 from tui_lab.doctor.check import DoctorCheck
 from tui_lab.ui.actions.modal import Dialog
 from tui_lab.ui.actions.registry import bindings
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.user_files import CHECKS
 
 COMMAND = (sys.executable, "-m", "tui_lab.doctor")
@@ -113,8 +114,12 @@ class DoctorScreen(Dialog[None]):
             text = doctor.summary(self.found, width)
         self.query_one("#to-do", Static).update(Content.styled(sanitize(text, keep_newlines=True), "bold"))
         if follows:
-            self.call_after_refresh(report.scroll_end, animate=False)
+            call_after_layout(self, self._scroll_to_end)
         return True
+
+    def _scroll_to_end(self) -> None:
+        for report in self.query(VerticalScroll):
+            report.scroll_end(animate=False, immediate=True)
 
     def on_resize(self, _event: events.Resize) -> None:
         self._draw(self._at_end)

@@ -28,6 +28,7 @@ from tui_lab.playground.messages import (
 )
 from tui_lab.ui.actions.registry import ACTIONS, bindings
 from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty
 from tui_lab.ui.views import lane_layout as places
 from tui_lab.ui.views.saved_comparison import History, save
@@ -123,7 +124,7 @@ class PlaygroundPane(Pane):
     # ------------------------------------------------------------------ lay-out
 
     def on_resize(self, _event: events.Resize) -> None:
-        self.call_after_refresh(self._arrange)
+        call_after_layout(self, self._arrange)
 
     def _arrange(self) -> None:
         """Shows the page of the current lane, in the grid that the window allows."""

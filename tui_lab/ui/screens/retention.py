@@ -23,6 +23,7 @@ from tui_lab.retention.stored import StrengthPoint
 from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.ui.actions.registry import bindings
 from tui_lab.ui.screens.pane import Pane
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import empty, retention, retention_data
 from tui_lab.ui.widgets.retention_plots import RetentionPlot
 from tui_lab.ui.widgets.tab_bar import TabBar, part_tabs
@@ -147,8 +148,8 @@ class RetentionPane(Pane):
             width >= WIDE_COLUMNS and height >= WIDE_ROWS
         )
         self.set_class(self.grid, "-grid")
-        self.call_after_refresh(self._draw_verdict)  # its lines were cut for another width
-        self.call_after_refresh(self._draw_table)
+        call_after_layout(self, self._draw_verdict)  # its lines were cut for another width
+        call_after_layout(self, self._draw_table)
 
     def on_screen_resume(self) -> None:
         self.show_run(self.lab.run_id)

@@ -21,6 +21,7 @@ from tui_lab.runs.folder import Run, is_locked, list_runs, open_run
 from tui_lab.runs.state import ENDED, RunState, Watcher
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.terminal.output import RUN
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import cost, empty, probe
 from tui_lab.ui.views import run as run_text
 from tui_lab.ui.views.run_state import STATE_ROLES, state_text
@@ -193,7 +194,7 @@ class RunPane(Pane):
 
     def on_resize(self, _event: events.Resize) -> None:
         self._status_lines = -1  # the lines are cut for the new width
-        self.call_after_refresh(self._draw_state)
+        call_after_layout(self, self._draw_state)
 
     def _draw_state(self) -> None:
         if self.watcher is None:
@@ -335,6 +336,9 @@ class RunPane(Pane):
         assert self.watcher is not None
         try:
             self._pending_commands[commands.send(self.watcher.run, name)] = name
+            started = self.watcher.state.started
+            if text := commands.suspended_note(self.watcher.run, started.pid if started else None):
+                self.notice(f"The command waits: {text}.", "warning")
         except LabError as error:
             self.notice(error, "error")
         self._draw_state()

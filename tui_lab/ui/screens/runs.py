@@ -23,6 +23,7 @@ from tui_lab.runs.queue.sweep import CRITERIA
 from tui_lab.ui.actions.registry import bindings, filled
 from tui_lab.ui.screens.pane import Pane
 from tui_lab.ui.screens.run_commands import RunCommands
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views import runs_plots, runs_table
 from tui_lab.ui.views.empty import no_runs
 from tui_lab.ui.views.run_state import run_time
@@ -144,7 +145,7 @@ class RunsPane(Pane):
         self.grid = high or beside
         self.set_class(self.grid, "-grid")
         self.set_class(beside, "-beside")
-        self.call_after_refresh(self._draw)
+        call_after_layout(self, self._draw)
 
     def _share_rows(self, runs: int) -> None:
         """Under a table of few runs the rest gets the rows that they do not need."""

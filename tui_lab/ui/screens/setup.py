@@ -405,8 +405,11 @@ class SetupPane(Pane):
             self.in_thread(partial(self._queue, recipe), self._queued, "queue")
 
     def _queue(self, recipe: Recipe) -> tuple[str, subprocess.Popen[bytes] | None]:
+        from tui_lab.models import catalog, download
         from tui_lab.runs.queue import queue
 
+        # a model that the hub refuses is told now, and not when its turn comes
+        download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
         environment = self.memory.launch_environment() or {}
         (run,) = queue.add([recipe], gpus=environment.get(queue.GPUS_ENV))
         held = queue.read().held
@@ -461,11 +464,14 @@ class SetupPane(Pane):
         self.in_thread(self._launch, lambda started: self.lab.open_run(*started), "start")
 
     def _launch(self) -> tuple[str, subprocess.Popen[bytes]]:
+        from tui_lab.models import catalog, download
         from tui_lab.runs import folder, launch
 
         assert self.summary is not None and self.summary.recipe is not None
+        recipe = self.summary.recipe
         try:
-            run = folder.create(self.summary.recipe)
+            download.preflight(catalog.find(recipe.model, recipe.allow_large).loadable, recipe.revision)
+            run = folder.create(recipe)
             return run.id, launch.start(run, environment=self.memory.launch_environment())
         finally:
             self._starting = False

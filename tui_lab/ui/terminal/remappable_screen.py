@@ -16,7 +16,7 @@ from textual.widgets.input import Selection
 
 from tui_lab.ui.actions.keys import character_of, remapped
 from tui_lab.ui.terminal import textual_patches  # noqa: F401 (before any list)
-from tui_lab.ui.terminal.textual_internals import bindings_of, keymap_of
+from tui_lab.ui.terminal.textual_internals import bindings_of, call_after_layout, keymap_of
 
 if TYPE_CHECKING:
     _Screen = Screen[Any]
@@ -70,7 +70,7 @@ class RemappableScreen(_Screen):
 
     def on_resize(self, _event: events.Resize) -> None:
         # lists keep their cursor, but do not scroll it into view
-        self.call_after_refresh(self._scroll_to_cursors)
+        call_after_layout(self, self._scroll_to_cursors)
 
     def _scroll_to_cursors(self) -> None:
         for each in self.query(OptionList):

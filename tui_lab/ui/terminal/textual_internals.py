@@ -4,13 +4,16 @@ one of them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import IO, Any, cast
+from weakref import WeakKeyDictionary
 
 from textual import content, keys
 from textual._compositor import CompositorUpdate
@@ -20,6 +23,8 @@ from textual.dom import DOMNode
 from textual.drivers import linux_driver
 from textual.drivers._writer_thread import WriterThread
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
+from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.timer import Timer
@@ -44,6 +49,12 @@ PRIVATE_NAMES: tuple[tuple[object, str, str], ...] = (
     (App, "_display", "overridden: only changed cells are sent"),
     (App, "_watch_theme", "to apply a theme whose file has changed"),
     (Screen, "_binding_chain", "overridden: applies the user's keys"),
+    (Screen, "_screen_resized", "replaced: a late resize lays out for the present window"),
+    (Screen, "_callbacks", "to call back once after a lay-out"),
+    (Screen, "_invoke_later", "to call back once after a lay-out"),
+    (MessagePump, "_get_message", "replaced: a widget with many messages lets others run"),
+    (LinuxDriver, "attrs_before", "to restore the terminal of a lab that does not end"),
+    (LinuxDriver, "fileno", "to restore the terminal of a lab that does not end"),
     (DOMNode, "_bindings", "the bindings of a widget, to give them other keys"),
     (MessagePump, "_on_message", "overridden in the palette: a command runs once"),
     (OptionList, "_move_page", "replaced: fails in a list without rows"),
@@ -188,6 +199,67 @@ def discard_output(app: AnyApp | None) -> bool:
         return False
     writer.discard()
     return True
+
+
+def terminal_state(app: AnyApp | None) -> tuple[int, list[Any]] | None:
+    """The descriptor of the app's terminal and its attributes before the app; None without a terminal."""
+    driver = app._driver if app is not None else None
+    if not isinstance(driver, LinuxDriver) or driver.attrs_before is None:
+        return None
+    return driver.fileno, driver.attrs_before
+
+
+def call_in_loop(app: AnyApp | None, callback: Callable[[], object]) -> None:
+    """Calls back from the app's event loop, if that runs. From any thread."""
+    if app is not None and app._loop is not None:
+        with contextlib.suppress(RuntimeError):  # it is closed
+            app._loop.call_soon_threadsafe(callback)
+
+
+# ------------------------------------------------------------------ resizing
+
+
+def call_after_layout(widget: Widget, callback: Callable[[], None]) -> None:
+    """Calls back when the screen has been laid out and drawn; once, however often it is asked for until then.
+    For ``on_resize``: ``call_after_refresh`` would put a message between two pending resizes, which Textual
+    joins only when they follow each other."""
+    stack = widget.app.screen_stack
+    if stack and all(callback != waiting for waiting, _ in stack[-1]._callbacks):
+        stack[-1]._invoke_later(callback, widget)
+
+
+screen_resized = Screen._screen_resized
+
+
+def _screen_resized_to_window(screen: AnyScreen, _size: Size) -> None:
+    screen_resized(screen, screen.app.size)
+
+
+def follow_the_window() -> None:
+    """A screen is always laid out for the present size of the window. Textual 8.2.8 lays it out for the size
+    of the message, and every change of size posts another one: two pending resizes of different sizes chase
+    each other without end."""
+    cast("Any", Screen)._screen_resized = _screen_resized_to_window
+
+
+#: Seconds that a widget handles messages before others run.
+LONGEST_TURN_S = 0.05
+get_message = MessagePump._get_message
+_turn_began: WeakKeyDictionary[MessagePump, float] = WeakKeyDictionary()
+
+
+async def _get_message_in_turn(pump: MessagePump) -> Message:
+    now = time.monotonic()
+    if now - _turn_began.get(pump, 0.0) > LONGEST_TURN_S:
+        await asyncio.sleep(0)
+        _turn_began[pump] = time.monotonic()
+    return await get_message(pump)
+
+
+def take_turns() -> None:
+    """A widget whose queue is never empty lets the event loop run: Textual 8.2.8 would neither read keys nor
+    end."""
+    cast("Any", MessagePump)._get_message = _get_message_in_turn
 
 
 # ------------------------------------------------------------------ patches

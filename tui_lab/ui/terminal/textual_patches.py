@@ -1,7 +1,8 @@
 """Corrections of faults of Textual 8.2.8. A list without rows (it was just filled, or the window is too low)
 ends the app when Page up or Page down is pressed; a long word does in a window without columns. A timer that
 is already due when it is made, such as that of a message that is shown again just as it expires, loops
-without end. The end of the app waits for a terminal that is not read."""
+without end. The end of the app waits for a terminal that is not read. Two pending changes of the window's
+size chase each other, and a widget that always has messages lets nothing else run."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from textual import content
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 
-from tui_lab.ui.terminal.textual_internals import guard_page_keys, use_terminal_writer
+from tui_lab.ui.terminal.textual_internals import (
+    follow_the_window,
+    guard_page_keys,
+    take_turns,
+    use_terminal_writer,
+)
 
 #: The shortest interval of a timer.
 SHORTEST_S = 0.001
@@ -31,5 +37,7 @@ def _make_timer_that_ends(timer: Timer, event_target: MessagePump, interval: flo
 
 guard_page_keys()
 use_terminal_writer()
+follow_the_window()
+take_turns()
 cast("Any", content).divide_line = _divide_line_of_columns
 Timer.__init__ = _make_timer_that_ends  # type: ignore[method-assign,assignment]

@@ -15,6 +15,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui_lab.core.sanitize import sanitize
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.views.spans import fit
 
 TYPE_A_NAME = "type-a-name"
@@ -75,7 +76,7 @@ class Chooser(Vertical):
         return self.query_one(OptionList)
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.list.scroll_to_highlight)  # also when its tab is shown
+        call_after_layout(self, self.list.scroll_to_highlight)  # also when its tab is shown
 
     @property
     def explains(self) -> str:

@@ -19,6 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_lab.runs.index import RunSummary
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 from tui_lab.ui.terminal.themes import role_style
 from tui_lab.ui.views.runs_table import MARK_CELLS, RunColumn, fitted_columns, head, row
 
@@ -148,9 +149,10 @@ class RunTable(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         if self.runs:
-            self.call_after_refresh(
-                lambda: self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
-            )
+            call_after_layout(self, self._scroll_to_cursor)
+
+    def _scroll_to_cursor(self) -> None:
+        self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
 
     def on_focus(self) -> None:
         self._refresh_row(self.cursor)

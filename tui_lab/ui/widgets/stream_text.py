@@ -16,6 +16,7 @@ from textual.strip import Strip
 
 from tui_lab.core.sanitize import sanitize
 from tui_lab.ui.terminal.output import PORTIONS, Paced, is_slow
+from tui_lab.ui.terminal.textual_internals import call_after_layout
 
 _WORDS = re.compile(r"\s+|\S+")
 _HINT = Style(italic=True, dim=True)
@@ -139,7 +140,7 @@ class StreamText(ScrollView):
         if height != self.virtual_size.height:
             self._set_height(height)
             if self._follows and self.raw:
-                self.call_after_refresh(self._to_end)
+                call_after_layout(self, self._to_end)
         first = max(0, changed_from - self.scroll_offset.y)
         rows = self.size.height - first
         if rows > 0:
