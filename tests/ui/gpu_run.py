@@ -103,9 +103,7 @@ def write(
         if step % 5 == 0:
             total_j = energy.total_j(float(step))
             gpus, process = window.flush()
-            events.write(
-                TelemetryEvent(step=step, gpus=gpus, process=process, energy_j=total_j, seconds=5.0)
-            )
+            events.write(TelemetryEvent(step=step, gpus=gpus, process=process, energy_j=total_j, seconds=5.0))
     return events
 
 
