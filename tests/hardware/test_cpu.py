@@ -7,7 +7,10 @@ import os
 import pytest
 
 from tests.hardware.fake_nvml import FakeDriver, a100_slices, install, rtx_4090, t4
-from tui_lab.hardware import memory_budget
+from tui_lab.core.errors import LabError
+from tui_lab.hardware import cuda_support, memory_budget
+from tui_lab.recipes.recipe import build
+from tui_lab.training.__main__ import _take_device
 
 
 @pytest.mark.parametrize(
@@ -48,27 +51,47 @@ def test_hidden_gpus_are_not_taken(monkeypatch: pytest.MonkeyPatch, hidden: str)
     assert memory_budget.detect()[0].device.type != "cuda"
 
 
-def test_a_run_of_one_process_is_shown_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_lab.training.__main__ import _take_one_gpu
-
-    install(monkeypatch, FakeDriver(t4(), rtx_4090()))
+@pytest.fixture
+def usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that can use the GPUs of the fake driver."""
+    monkeypatch.setattr(cuda_support, "installed_torch", lambda: cuda_support.TorchBuild("2.13.0", "12.4"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "put back afterwards")
+
+
+def test_a_run_of_one_process_is_shown_one_gpu(monkeypatch: pytest.MonkeyPatch, usable: None) -> None:
+    install(monkeypatch, FakeDriver(t4(), rtx_4090()))
     for shown, taken in ((None, rtx_4090().uuid), (f"{t4().uuid},{rtx_4090().uuid}", t4().uuid)):
         if shown is None:
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         else:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
         assert memory_budget.current().uuid == taken
-        _take_one_gpu()
+        _take_device(build({}))
         assert os.environ["CUDA_VISIBLE_DEVICES"] == taken
 
 
-def test_several_processes_share_the_gpus_among_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tui_lab.training.__main__ import _take_one_gpu
+def test_a_run_on_the_cpu_is_shown_none(monkeypatch: pytest.MonkeyPatch, usable: None) -> None:
+    install(monkeypatch, FakeDriver(t4()))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    _take_device(build({"device": "cpu", "deterministic": True}))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
+
+def test_a_run_refuses_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, usable: None) -> None:
+    install(monkeypatch, FakeDriver(t4(), cuda=11_080))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with pytest.raises(LabError, match="CUDA up to 11"):
+        _take_device(build({}))
+
+
+def test_several_processes_share_the_gpus_among_themselves(
+    monkeypatch: pytest.MonkeyPatch, usable: None
+) -> None:
     install(monkeypatch, FakeDriver(t4(), rtx_4090()))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "put back afterwards")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    _take_one_gpu()
+    _take_device(build({}))
     assert "CUDA_VISIBLE_DEVICES" not in os.environ

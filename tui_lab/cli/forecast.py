@@ -106,6 +106,7 @@ def _one(args: argparse.Namespace, budget: MemoryBudget) -> int:
             raise LabError(
                 "--calibrate measures a GPU of this machine: leave out --gpu, or give the number of one"
             )
+        budget.check()
         request = estimate.calibration_request(recipe, data)
         jobs.run_job(CALIBRATE, request, budget.environment, answer=CalibrationAnswer)
     found = estimate.estimate(recipe, entry, resolution.values, budget, data)
@@ -173,6 +174,7 @@ def _print_forecast(
         rows.append(("total", f"{total:,}", size(total)))
         table(("part", "bytes", ""), rows, right=(1, 2))
         print(f"worst moment: {found.memory.moment}")
+    _print_problem(found.budget)
     print(sanitize(estimate.line(found)))
     if found.probe is not None:
         print(
@@ -203,6 +205,12 @@ def _print_forecast(
             f"playground: {size(playground_memory.total_bytes)} for {LANES} lanes of {LANE_TOKENS} tokens "
             f"(KV cache {kv_cache})"
         )
+
+
+def _print_problem(budget: MemoryBudget) -> None:
+    """Why a run on this device would be refused, if it would be."""
+    if budget.problem:
+        print(f"no run can start here: {sanitize(budget.problem)}")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -238,6 +246,7 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
     if args.json:
         as_json({"model": entry.id, **budget_json(budget), "presets": plain})
         return 0
+    _print_problem(budget)
     print(f"{sanitize(entry.label)}, {sanitize(estimate.free_text(budget))}")
     if entry.shape is None:  # the same sentence for every preset
         print(f"memory and time: {estimate.no_shape(entry)}")
@@ -253,7 +262,7 @@ def _table(args: argparse.Namespace, budget: MemoryBudget) -> int:
 def run_forecast(recipe: Recipe, entry: Entry, resolution: Resolution) -> tuple[list[str], dict[str, object]]:
     """The forecast for the GPU that a run uses by default: lines of text (memory, time, and the first change
     that makes it fit), and the same as JSON."""
-    budget = memory_budget.current()
+    budget = memory_budget.current(recipe.device)
     found = estimate.estimate(recipe, entry, resolution.values, budget)
     lines = [sanitize(estimate.line(found)), sanitize(estimate.cost_line(found))]
     remedies: list[Remedy] = []
@@ -277,6 +286,7 @@ def budget_json(budget: MemoryBudget) -> dict[str, object]:
         "device": {"type": device.type, "name": device.name, "memory_bytes": device.memory_bytes},
         "free_bytes": budget.free_bytes,
         "free_is": f"{budget.basis} {budget.label}",
+        "device_problem": budget.problem or None,
     }
 
 

@@ -14,6 +14,7 @@ from tui_lab.cli.options import (
     CommandGroup,
     Parser,
     add_allow_large_option,
+    add_cpu_option,
     add_lab_options,
     add_model_options,
     add_recipe_options,
@@ -52,6 +53,7 @@ def parser() -> Parser:
     top.set_defaults(handler="lab.open_lab")
     top.add_argument("--version", action="version", version=f"tui-lab {__version__}")
     add_lab_options(top)
+    add_cpu_option(top)
     add_runs_dir_option(top)
     commands = CommandGroup(top, "commands", required=False)
     _add_run_commands(commands)
@@ -76,6 +78,7 @@ def _add_run_commands(commands: CommandGroup) -> None:
     watch = commands.add("watch", "train.watch", "follow a run that was started before", run=True)
     resume = commands.add("resume", "train.resume", "continue a run that was stopped or crashed", run=True)
     add_set_option(resume, "change a recipe value from here on; its effect is printed (repeatable)")
+    add_cpu_option(resume)
     for sub in (train, resume):
         sub.flag("--detach", "start the run and return at once")
     for sub in (train, watch, resume):
@@ -194,6 +197,7 @@ TUI_LAB_PRICE_PER_HOUR sets the price per hour, TUI_LAB_GRID_G_CO2_PER_KWH the g
     forecast.flag("--probe", "count two real steps without weights: seconds")
     forecast.flag("--calibrate", "first measure ten steps for the time")
     add_allow_large_option(forecast)
+    add_cpu_option(forecast)
 
     generate = commands.add(
         "generate",
@@ -269,6 +273,7 @@ A run stores its results in its own folder.""",
   tui-lab strength latest --save recommended       sweeps, and saves the recommended strength
 Strengths that were measured before are not measured again.""",
     )
+    add_cpu_option(strength)
     strength.option("--suite", "SUITE", "a suite's name or file", "everyday")
     strength.option("--strengths", "LIST", "such as 0,0.5,1 (default 0 to 1.2 by 0.2)")
     strength.option("--keep", "SHARE", "the required retention (default 0.95)", 0.95, float)
@@ -297,6 +302,7 @@ Every export is loaded again and compared with the run before it is moved to its
     export.choice(
         "--dtype", ("bfloat16", "float32"), "bfloat16", "precision of full weights (default bfloat16)"
     )
+    add_cpu_option(export)
     export.option("--out", "FOLDER", "the target (default: exports/KIND in the run's folder)")
     export.option("--strength", "S", "the factor on what was trained (default 1)", 1.0, float)
     export.flag("--with-base", "also copy a base model that is not on the hub")

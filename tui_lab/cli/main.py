@@ -34,6 +34,8 @@ def _load_settings(args: argparse.Namespace) -> Loaded:
 
 def _run_command(arguments: Sequence[str] | None) -> int:
     args = parser().parse_args(arguments)
+    if getattr(args, "cpu", False):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process that this one starts, too
     args.loaded = _load_settings(args)
     if args.command:  # the lab shows the problems itself
         for problem in args.loaded.problems:

@@ -127,11 +127,22 @@ def add_allow_large_option(parser: Parser) -> None:
     parser.flag("--allow-large", "accept models over 3 B parameters")
 
 
+def add_cpu_option(parser: Parser) -> None:
+    # without a default: a command keeps a value that was given before it
+    parser.add_argument(
+        "--cpu",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="compute on the CPU although there is a GPU",
+    )
+
+
 def add_model_options(parser: Parser) -> None:
     """The model that is loaded, and its precision."""
     parser.option("--model", "NAME", "pocket (default), a catalog name, a run, a folder or a hub id")
     parser.choice("--dtype", ("auto", "float32", "bfloat16", "float16"), "auto", "precision of the weights")
     add_allow_large_option(parser)
+    add_cpu_option(parser)
 
 
 def add_lab_options(parser: Parser) -> None:
@@ -156,6 +167,7 @@ def add_recipe_options(parser: Parser) -> None:
         parser, "a recipe value that overrides the preset (repeatable; `tui-lab presets --keys` lists them)"
     )
     add_allow_large_option(parser)
+    add_cpu_option(parser)
     parser.add_argument("--name", default="", help="a name for the run's folder")
     parser.add_argument(
         "--sweep", nargs="+", action="extend", default=[], metavar="KEY=V,V",

@@ -41,6 +41,8 @@ def settings_of(args: argparse.Namespace) -> dict[str, object]:
         if not equals or not key:
             raise LabError(f"--set {text}: write it as key=value, such as --set learning_rate=1e-4")
         settings[key] = parse_value(key, raw) if key in FIELDS else raw
+    if getattr(args, "cpu", False):
+        settings["device"] = "cpu"
     return settings
 
 
@@ -61,7 +63,7 @@ def prepare(args: argparse.Namespace) -> PreparedRun:
 def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[PreparedRun]:
     """The run of every combination of a sweep. Raises LabError with the mistakes of all combinations, so that
     all of them are ``action`` (queued, started) or none."""
-    preset, overrides, device = args.preset or DEFAULT_PRESET, overrides_of(args), current().device
+    preset, overrides = args.preset or DEFAULT_PRESET, overrides_of(args)
     defaults = load_preset(preset).values
     mistakes: dict[str, list[str]] = {}  # sentence -> the combinations with this mistake
 
@@ -71,6 +73,8 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
             return catalog.find(model, allow_large=large)
         except LabError as error:
             return error
+
+    budget_of = cache(current)  # of a recipe's device
 
     @cache
     def data_error(data: str, data_format: str, max_rows: int) -> LabError | None:
@@ -96,6 +100,7 @@ def prepare_all(args: argparse.Namespace, grid: SweepGrid, action: str) -> list[
             problems.append(entry)
         elif recipe:
             try:
+                device = budget_of(recipe.device).check().device
                 made.append(PreparedRun(recipe, entry, resolve(recipe, device, entry), values))
             except LabError as error:
                 problems.append(error)

@@ -115,9 +115,10 @@ def resume(args: argparse.Namespace) -> int:
             f"run {run.id}: it has finished; to train longer, use a larger "
             "--set max_steps=… or --set num_train_epochs=…"
         )
+    device = current(recipe.device).check().device
     found = changes.compare(watcher.recipe, recipe)
     if found:
-        resolve(recipe, current().device, catalog.find(recipe.model, allow_large=recipe.allow_large))
+        resolve(recipe, device, catalog.find(recipe.model, allow_large=recipe.allow_large))
     if checkpoints.find(run.checkpoints_path).chosen is not None:
         changes.refuse(found)
     for change in found:

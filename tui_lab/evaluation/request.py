@@ -89,7 +89,7 @@ def resolve_target(request: EvaluationRequest) -> EvaluationTarget:
         tuned=tuned,
         name=run.id if run is not None else name,
         run=run,
-        how=_load_config(quantization, request.dtype),
+        how=_load_config(quantization, request.dtype, base),
         threshold=threshold,
     )
 
@@ -109,8 +109,11 @@ def _run_of(name: str, runs_dir: Path | None) -> Run | None:
         return None
 
 
-def _load_config(quantization: str, dtype: str) -> LoadConfig:
-    from tui_lab.models.loading import best_device, best_dtype
+def _load_config(quantization: str, dtype: str, base: ModelReference) -> LoadConfig:
+    from tui_lab.hardware.cuda_support import torch_device
+    from tui_lab.models.loading import ModelSource, auto_dtype
 
-    device = best_device()
-    return LoadConfig(quantization, best_dtype(device) if dtype == "auto" else dtype, device)
+    device = torch_device()
+    if dtype == "auto":
+        dtype = auto_dtype(ModelSource(base.location, base.revision), device)
+    return LoadConfig(quantization, dtype, device)

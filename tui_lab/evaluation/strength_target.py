@@ -98,7 +98,8 @@ class LoadedTarget:
     def __init__(self, target: SweepTarget, dtype: str = "auto") -> None:
         from tui_lab.data import templates
         from tui_lab.decoding.adapters import load_peft_model
-        from tui_lab.models.loading import ModelSource, Precision, best_device, load_model, quiet_libraries
+        from tui_lab.hardware.cuda_support import torch_device
+        from tui_lab.models.loading import ModelSource, Precision, load_model, quiet_libraries
         from tui_lab.retention.strength import AdapterScale
 
         self.model: Model  # a transformers or peft model
@@ -115,7 +116,7 @@ class LoadedTarget:
             self.tokenizer: Tokenizer = templates.load_tokenizer(target.base, revision or None)
         quantization = "nf4" if target.four_bit else "none"
         base_dtype = str(base.dtype).removeprefix("torch.")
-        self.how = score_cache.LoadConfig(quantization, base_dtype, best_device())
+        self.how = score_cache.LoadConfig(quantization, base_dtype, torch_device())
 
 
 def save(target: SweepTarget, strength: float) -> str:

@@ -20,9 +20,10 @@ from tui_lab.forecast.flops import Operations, operations
 from tui_lab.hardware import gpu_specs
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu_specs import GpuSpec
+from tui_lab.hardware.precision import best_dtype
 from tui_lab.models.shapes import Shape
 from tui_lab.recipes.recipe import Recipe
-from tui_lab.recipes.resolve import OVERFLOW_FLOAT16, VALIDATIONS_A_RUN, ResolvedValues, unresolved
+from tui_lab.recipes.resolve import VALIDATIONS_A_RUN, ResolvedValues, unresolved
 
 #: World average of 2024 (IEA, Electricity 2025, chapter "Emissions"): grams of CO₂ for a kWh generated.
 WORLD_G_CO2_PER_KWH = 445.0
@@ -331,9 +332,9 @@ def _dtype(shape: Shape, values: ResolvedValues, card: GpuSpec | None) -> str:
     settled = values.compute_dtype
     if settled != "auto":
         return settled
-    if card is None or card.bf16_flops:
-        return "bfloat16" if card else "float32"
-    return "float32" if shape.model_type in OVERFLOW_FLOAT16 else "float16"
+    if card is None:
+        return "float32"
+    return best_dtype("cuda", card.bf16_flops is not None, shape.model_type).dtype
 
 
 def _seconds(

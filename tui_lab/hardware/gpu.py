@@ -7,6 +7,7 @@ GPUs until it is back, and :attr:`GpuMonitor.problem` gives the reason."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 #: bfloat16 arithmetic came with Ampere.
 BF16_CAPABILITY = (8, 0)
+#: In the names of GPUs that use main memory.
+SHARED_MEMORY_NAMES = frozenset({"gb10", "orin", "xavier", "thor", "tegra", "jetson", "nvgpu"})
 #: NVML's error codes after which every later call fails too, in words.
 LOST_CODES = {
     1: "the driver was shut down",  # UNINITIALIZED
@@ -87,6 +90,12 @@ class Gpu:
     def bf16(self) -> bool | None:
         """Whether it computes in bfloat16; None when its compute capability is unknown."""
         return None if self.compute_capability is None else self.compute_capability >= BF16_CAPABILITY
+
+    @property
+    def shares_main_memory(self) -> bool:
+        """Whether it has no memory of its own (GB10, Jetson): the driver then reports none."""
+        words = set(re.findall(r"[a-z0-9]+", self.name.lower()))
+        return self.memory_total_bytes is None and bool(words & SHARED_MEMORY_NAMES)
 
 
 @dataclass(frozen=True)

@@ -6,29 +6,36 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tui_lab.hardware import cpu, gpu
+from tui_lab.core.errors import LabError
+from tui_lab.hardware import cpu, cuda_support, gpu
+from tui_lab.hardware.cuda_support import GPUS_ENV
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.hardware.gpu_specs import GpuSpec
 from tui_lab.hardware.telemetry import visible_gpus
 
-#: The variable that selects the GPUs of a process.
-GPUS_ENV = "CUDA_VISIBLE_DEVICES"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class MemoryBudget:
     """A device for a run with its free memory. ``free_bytes`` is None where unknown; ``uuid`` is set for a
-    GPU of this machine; ``basis`` says what ``free_bytes`` is."""
+    GPU of this machine; ``basis`` says what ``free_bytes`` is; ``problem``: why a run would be refused."""
 
     device: DeviceFacts
     free_bytes: int | None
     label: str
     basis: str
     uuid: str | None = None
+    problem: str = ""
+
+    def check(self) -> MemoryBudget:
+        """Itself. Raises LabError where a run on it would be refused."""
+        if self.problem:
+            raise LabError(self.problem)
+        return self
 
     @property
     def environment(self) -> dict[str, str]:
@@ -49,7 +56,10 @@ def from_spec(card: GpuSpec) -> MemoryBudget:
 def from_gpu(found: gpu.Gpu, threads: int, number: str = "") -> MemoryBudget:
     """A GPU of this machine, from a sample."""
     total, used = found.memory_total_bytes, found.memory_used_bytes
-    free = None if total is None or used is None else max(0, total - used)
+    if found.shares_main_memory:
+        total, free = cpu.memory_bytes(), available_bytes()
+    else:
+        free = None if total is None or used is None else max(0, total - used)
     device = DeviceFacts("cuda", found.name, total or 0, bool(found.bf16), threads)
     return MemoryBudget(device, free, f"{number}{found.name}", "free now on", found.uuid)
 
@@ -68,22 +78,44 @@ def gpu_budgets(cards: Sequence[gpu.Gpu], environment: Mapping[str, str], thread
 
 def select(budgets: Sequence[MemoryBudget], environment: Mapping[str, str]) -> int:
     """The index of the budget that a run should use: the first where CUDA_VISIBLE_DEVICES is set, else the
-    one with the most free memory."""
+    one with the most free memory of those that a run can use."""
     if not budgets or environment.get(GPUS_ENV) is not None:
         return 0
-    return max(range(len(budgets)), key=lambda index: (budgets[index].free_bytes or 0, -index))
+
+    def rank(index: int) -> tuple[bool, int, int]:
+        return not budgets[index].problem, budgets[index].free_bytes or 0, -index
+
+    return max(range(len(budgets)), key=rank)
+
+
+def on_cpu(problem: str = "") -> MemoryBudget:
+    """Main memory, for a run on the CPU."""
+    return replace(from_main_memory(cpu.without_gpu()), problem=problem)
 
 
 def detect(threads: int | None = None) -> list[MemoryBudget]:
-    """Every budget of this machine as it is now; never empty. Queries the driver, so it does not belong in an
-    event loop."""
+    """Every budget of this machine as it is now; never empty. A GPU that torch cannot use is among them, with
+    the problem. Queries the driver, so it does not belong in an event loop."""
     threads = threads or cpu.threads()
-    found = gpu_budgets(gpu.sample(), os.environ, threads)
-    return found or [from_main_memory(cpu.without_gpu())]
+    machine = cuda_support.survey()
+    found = gpu_budgets(machine.cards, os.environ, threads)
+    if not found:
+        problem = cuda_support.problem_here(machine)
+        return [on_cpu(problem.text if problem else "")]
+    build = cuda_support.installed_torch()
+    result = []
+    for budget in found:
+        chosen = {**os.environ, **budget.environment}
+        problem = cuda_support.find_problem(machine, chosen, build)
+        result.append(replace(budget, problem=problem.text if problem else ""))
+    return result
 
 
-def current() -> MemoryBudget:
-    """The budget that a run of one process uses by default. Queries the driver."""
+def current(device: str = "auto") -> MemoryBudget:
+    """The budget that a run of one process uses by default; ``device``: that of its recipe, auto or cpu.
+    Queries the driver."""
+    if device == "cpu":
+        return on_cpu()
     budgets = detect()
     return budgets[select(budgets, os.environ)]
 

@@ -22,6 +22,9 @@ from tui_lab.core import hub_errors
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
 from tui_lab.core.sanitize import sanitize
+from tui_lab.hardware import precision as precisions
+from tui_lab.hardware.cuda_support import torch_device
+from tui_lab.hardware.gpu import BF16_CAPABILITY
 from tui_lab.models import catalog, checkpoint, download, shapes
 from tui_lab.models.module_stats import disable_cpu_repacking
 
@@ -70,19 +73,19 @@ class Precision:
         )
 
 
-def best_device() -> str:
-    """cuda where there is one, else mps, else cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def best_dtype(device: str, model_type: str | None) -> str:
+    """The type of weights for a device (:mod:`tui_lab.hardware.precision`): cuda (the current one), mps or
+    cpu."""
+    bf16 = device == "cuda" and torch.cuda.get_device_capability() >= BF16_CAPABILITY
+    return precisions.best_dtype(device, bf16, model_type).dtype
 
 
-def best_dtype(device: str) -> str:
-    """bfloat16 where the GPU computes in it, else float16 on a GPU; float32 elsewhere (processors are no
-    faster in half precision)."""
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    return "float32"
+def auto_dtype(source: ModelSource, device: str) -> str:
+    """The type that "auto" stands for with this model. Reads its configuration where that matters. Raises
+    LabError."""
+    if device != "cuda" or torch.cuda.get_device_capability() >= BF16_CAPABILITY:
+        return best_dtype(device, None)
+    return best_dtype(device, load_config(source).model_type)
 
 
 @contextmanager
@@ -118,8 +121,8 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     check_hub(source)
-    device = device or best_device()
-    dtype = best_dtype(device) if precision.dtype == "auto" else precision.dtype
+    device = device or torch_device()
+    dtype = auto_dtype(source, device) if precision.dtype == "auto" else precision.dtype
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             source.location,

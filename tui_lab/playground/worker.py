@@ -112,7 +112,9 @@ class Worker:
             model = load_model(source, precision)
             tokenizer = load_tokenizer(target.location, target.revision or None)
         catalog.check_size(target.location, model.num_parameters(), request.allow_large)
-        dtype = best_dtype(model.device.type) if request.dtype == "auto" else request.dtype
+        dtype = request.dtype
+        if dtype == "auto":
+            dtype = best_dtype(model.device.type, model.config.model_type)
         session = DecodingSession(model, tokenizer)
         self._model = _Loaded(session, tokenizer, source, precision, sanitize(name), dtype)
         if target.adapter is not None:

@@ -6,6 +6,7 @@ before anything is loaded; the run writes the reasons to its event log. No torch
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec import Struct
 
 from tui_lab.core import format
 from tui_lab.core.errors import LabError
+from tui_lab.hardware import cuda_support, precision
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import target_modules
 from tui_lab.models.shapes import known
@@ -27,8 +29,6 @@ METHODS_WITH_TARGETS = (*LORA_LIKE_METHODS, "ia3")
 
 #: Their attention caps its logits (softcap), which the sdpa kernels leave out.
 SOFTCAP_MODELS = ("gemma2",)
-#: Activations of these families overflow float16's 65,504 (large residual streams).
-OVERFLOW_FLOAT16 = ("gemma", "gemma2", "gemma3_text", "gemma3", "qwen2", "qwen3")
 #: A float32 CPU run of more than this is a matter of hours, not of minutes.
 CPU_PARAMETERS_LIMIT = 200_000_000
 #: The shortest useful row, in tokens (also the lower limit of max_length).
@@ -144,10 +144,12 @@ def _device(case: _Case) -> None:
         case.note("device", "mps", f"Apple's GPU{memory}")
     else:
         threads = "1 thread" if case.device.threads == 1 else f"{case.device.threads} threads"
-        case.note("device", "cpu", f"no GPU was found: the CPU, {threads}{memory}")
+        asked = case.recipe.device == "cpu"
+        reason = "because the recipe sets it" if asked else cuda_support.without_gpu_reason(os.environ)
+        case.note("device", "cpu", f"{reason}: the CPU, {threads}{memory}")
         if case.model.parameters and case.model.parameters > CPU_PARAMETERS_LIMIT:
             case.found.warnings.append(
-                f"{case.model.label} has {case.model.parameters / 1e6:,.0f} M parameters and there is no "
+                f"{case.model.label} has {case.model.parameters / 1e6:,.0f} M parameters and the run uses no "
                 "GPU: expect hours; the bundled model (model = 'pocket') is made for a CPU"
             )
 
@@ -167,28 +169,10 @@ def _compute_dtype(case: _Case) -> None:
         )
     if requested != "auto":
         case.settle("compute_dtype", requested, "because the recipe sets it")
-    elif case.device.type == "cuda" and case.device.bf16:
-        case.settle("compute_dtype", "bfloat16", "bf16 because the GPU has it")
-    elif case.device.type == "cuda" and case.model.model_type in OVERFLOW_FLOAT16:
-        case.settle(
-            "compute_dtype",
-            "float32",
-            f"float32 because the GPU has no bf16 and {case.model.model_type} overflows float16",
-        )
-    elif case.device.type == "cuda":
-        case.settle(
-            "compute_dtype",
-            "float16",
-            "float16 with loss scaling because the GPU has no bf16; set float32 if the loss becomes NaN",
-        )
-    elif case.device.type == "mps":
-        case.settle("compute_dtype", "float32", "float32 because Apple's GPU is safest with it")
     else:
-        case.settle(
-            "compute_dtype",
-            "float32",
-            "float32 because most CPUs compute it fastest, and nothing is rounded away",
-        )
+        best = precision.best_dtype(case.device.type, case.device.bf16, case.model.model_type)
+        scaling = "; training scales the loss; set float32 if it becomes NaN" * (best.dtype == "float16")
+        case.settle("compute_dtype", best.dtype, best.reason + scaling)
     if case.recipe.method == "full" and case.found.values.compute_dtype == "bfloat16":
         case.note(
             "weights",

@@ -283,6 +283,19 @@ class RecipeSchema(BaseModel):
         "training",
     )
 
+    device: Literal["auto", "cpu"] = _field(
+        "auto",
+        "device",
+        "auto takes the GPU and refuses one that torch cannot use; cpu computes on the CPU although there is a GPU.",
+        "training",
+    )
+    deterministic: bool = _field(
+        False,
+        "deterministic",
+        "Only GPU kernels that add in a fixed order: a repeated or resumed run gives the same bits, and is slower.",
+        "training",
+    )
+
     # --- measuring
     logging_steps: int = _field(
         1, "log every", "Steps between two points of the loss curve.", "measuring", ge=1

@@ -45,6 +45,8 @@ COURSE = {
     "gradient_accumulation_steps": "another batch size; the position in the data is counted in batches",
     "num_processes": "another batch size; the position in the data is counted in batches",
     "accelerate_config": "the work is distributed in another way",
+    "device": "another device from here on: results differ by rounding",
+    "deterministic": "other kernels from here on: results differ by rounding",
     "weight_decay": "weights decay at another rate from here on",
     "max_grad_norm": "gradients are clipped at another norm from here on",
     "lora_dropout": "another share of the adapter's inputs is dropped from here on",

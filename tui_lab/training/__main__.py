@@ -19,7 +19,8 @@ from pathlib import Path
 
 from tui_lab.core.errors import LabError
 from tui_lab.core.out_of_memory import is_out_of_memory
-from tui_lab.hardware import memory_budget
+from tui_lab.hardware import cuda_support, memory_budget
+from tui_lab.recipes.recipe import Recipe
 from tui_lab.runs.events import EventWriter
 from tui_lab.runs.folder import Run, RunLock
 from tui_lab.runs.launch import LOCK_ENV
@@ -27,6 +28,8 @@ from tui_lab.runs.schema import EndEvent
 from tui_lab.runs.storage import Reserve, explain
 from tui_lab.training import distributed
 
+#: cuBLAS is deterministic with workspaces of these sizes (torch.use_deterministic_algorithms).
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 #: Lower priority than the lab, so that it stays responsive while a run computes.
 NICENESS = 5
 
@@ -90,11 +93,16 @@ def _work_as_other_process(run: Run) -> int:
     return _work(run, distributed.NullEventWriter(run.events_path), Reserve(run))
 
 
-def _take_one_gpu() -> None:
-    """Shows torch, which is not imported yet, one GPU. With several the Trainer would split each batch over
-    them (DataParallel)."""
-    if distributed.size() == 1:
-        os.environ.update(memory_budget.current().environment)
+def _take_device(recipe: Recipe) -> None:
+    """Shows torch, which is not imported yet, one GPU, or none where the recipe wants the CPU. With several
+    the Trainer would split each batch over them (DataParallel). Raises LabError where torch cannot use the
+    GPU."""
+    if recipe.device == "cpu":
+        cuda_support.hide_gpus()
+    elif distributed.size() == 1:
+        os.environ.update(memory_budget.current().check().environment)
+    if recipe.deterministic:
+        os.environ.setdefault(*CUBLAS_WORKSPACE)
 
 
 def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
@@ -104,7 +112,7 @@ def _work(run: Run, events: EventWriter, reserve: Reserve) -> int:
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     try:
-        _take_one_gpu()
+        _take_device(run.recipe())
         from tui_lab.training import interruption, memory_limit
         from tui_lab.training.attempt import open_attempt, run_attempt
 

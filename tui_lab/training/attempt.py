@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import datasets
+import torch
 import transformers
 
 from tui_lab.runs import changes, checkpoints, commands
@@ -101,7 +102,9 @@ def run_attempt(context: AttemptContext) -> int:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     transformers.set_seed(context.recipe.seed)
-    device_facts = context.recorder.device = device.detect()
+    # worker.log names the operations without a deterministic kernel
+    torch.use_deterministic_algorithms(context.recipe.deterministic, warn_only=True)
+    device_facts = context.recorder.device = device.detect(context.recipe.device)
     if context.group.is_main:
         context.telemetry.start(device_facts)
     try:

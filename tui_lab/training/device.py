@@ -9,22 +9,23 @@ from pathlib import Path
 import psutil
 import torch
 
+from tui_lab.hardware.cuda_support import torch_device
 from tui_lab.hardware.device import DeviceFacts
-from tui_lab.hardware.gpu import cpu_has_bf16
+from tui_lab.hardware.gpu import BF16_CAPABILITY, cpu_has_bf16
 
 
-def detect() -> DeviceFacts:
-    """The device that this process would train on: the first visible CUDA card, Apple's GPU, else the CPU."""
+def detect(wanted: str = "auto") -> DeviceFacts:
+    """The device that this process would train on: the first visible CUDA card, Apple's GPU, else the CPU.
+    ``wanted``: auto or cpu. Raises LabError where the driver shows a GPU that torch cannot use."""
     threads = torch.get_num_threads()
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        return DeviceFacts(
-            "cuda", properties.name, properties.total_memory, torch.cuda.is_bf16_supported(False), threads
-        )
-    if torch.backends.mps.is_available():
-        return DeviceFacts(
-            "mps", platform.processor() or "Apple", psutil.virtual_memory().total, False, threads
-        )
+    match wanted if wanted == "cpu" else torch_device():
+        case "cuda":
+            properties = torch.cuda.get_device_properties(0)
+            bf16 = (properties.major, properties.minor) >= BF16_CAPABILITY
+            return DeviceFacts("cuda", properties.name, properties.total_memory, bf16, threads)
+        case "mps":
+            name = platform.processor() or "Apple"
+            return DeviceFacts("mps", name, psutil.virtual_memory().total, False, threads)
     name = platform.processor() or platform.machine()
     return DeviceFacts("cpu", name, psutil.virtual_memory().total, cpu_has_bf16(), threads)
 

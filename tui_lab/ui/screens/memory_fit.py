@@ -64,9 +64,9 @@ class MemoryFit:
 
     def __init__(self, pane: Pane, editor: RecipeEditor) -> None:
         self._pane, self._editor = pane, editor
-        self.device: DeviceFacts | None = None
         self.budgets: list[MemoryBudget] = []  # one for each device
-        self.budget: MemoryBudget | None = None  # of the device that the run would take
+        self._budget: MemoryBudget | None = None  # of the device that the run takes, unless it is on the CPU
+        self._cpu_budget: MemoryBudget | None = None
         self.data: DataFacts | None = None  # what the preview counted
         self._data_of: tuple[object, object] = (None, None)
         self._chosen_uuid: str | None = None  # of the GPU that was chosen by hand
@@ -82,6 +82,20 @@ class MemoryFit:
 
     # ------------------------------------------------------------------ where the run would be
 
+    @property
+    def budget(self) -> MemoryBudget | None:
+        """Of the device that the run would take; None until it is known."""
+        return self._cpu_budget if self._editor.values.get("device") == "cpu" else self._budget
+
+    @property
+    def device(self) -> DeviceFacts | None:
+        """The device that the run would take; None until it is known."""
+        return self.budget.device if self.budget is not None else None
+
+    def refusal(self) -> str:
+        """Why no run can start on that device; "" where one can."""
+        return self.budget.problem if self.budget is not None else ""
+
     def start_watching(self) -> None:
         """Reads the free memory now and then again at intervals."""
         self._read_memory()
@@ -94,20 +108,21 @@ class MemoryFit:
     def _read_memory(self) -> None:
         self._pane.in_thread(self._detect, self._set_budgets, "machine")
 
-    def _detect(self) -> list[MemoryBudget]:
+    def _detect(self) -> tuple[list[MemoryBudget], MemoryBudget]:
         from tui_lab.hardware import memory_budget
 
         budgets = memory_budget.detect()
-        if self.budget is None:
+        if self._budget is None:
             from tui_lab.forecast.estimate import warm_up
 
             warm_up(budgets[0])  # the first forecast reads a table: not in the event loop
-        return budgets
+        return budgets, memory_budget.on_cpu()
 
-    def _set_budgets(self, budgets: list[MemoryBudget]) -> None:
+    def _set_budgets(self, found: tuple[list[MemoryBudget], MemoryBudget]) -> None:
         from tui_lab.hardware.memory_budget import select
 
-        before, self.budgets = self.budget, budgets
+        budgets, self._cpu_budget = found
+        before, self.budgets = self._budget, budgets
         uuids = [each.uuid for each in budgets]
         if self._chosen_uuid in uuids and self._chosen_uuid is not None:
             now = budgets[uuids.index(self._chosen_uuid)]
@@ -117,21 +132,20 @@ class MemoryFit:
             ]  # another GPU may have more free memory now: keep the choice
         else:
             now = budgets[select(budgets, os.environ)]
-        self.device = now.device
         if before is None or before.uuid != now.uuid or _has_changed(before, now):
-            self.budget = now
+            self._budget = now
             self._is_stale = True
             self._editor.update_summary()
 
     def choose_next_gpu(self) -> None:
         """Takes the next GPU of this machine."""
-        if len(self.budgets) < 2 or self.budget is None:
+        if len(self.budgets) < 2 or self.budget is None or self.budget is self._cpu_budget:
             where = self.budget.label if self.budget else "this machine"
             self._pane.notice(f"The run can only be on {where}: there is no other GPU.")
             return
         uuids = [each.uuid for each in self.budgets]
-        self.budget = self.budgets[(uuids.index(self.budget.uuid) + 1) % len(uuids)]
-        self._chosen_uuid, self.device, self._recipe = self.budget.uuid, self.budget.device, None
+        self._budget = self.budgets[(uuids.index(self.budget.uuid) + 1) % len(uuids)]
+        self._chosen_uuid, self._recipe = self._budget.uuid, None
         self._editor.update_summary()
 
     def launch_environment(self) -> Mapping[str, str] | None:
@@ -394,7 +408,9 @@ class MemoryFit:
 
 
 def _has_changed(before: MemoryBudget, now: MemoryBudget) -> bool:
-    """Whether the free memory differs enough to be shown."""
+    """Whether a problem or the free memory differs enough to be shown."""
+    if before.problem != now.problem:
+        return True
     if before.free_bytes is None or now.free_bytes is None:
         return before.free_bytes is not now.free_bytes
     return abs(now.free_bytes - before.free_bytes) > SHOWN_CHANGE * max(before.free_bytes, 1)

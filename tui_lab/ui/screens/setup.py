@@ -397,6 +397,9 @@ class SetupPane(Pane):
             if self.summary is not None:
                 self.notice(f"{refusal}:\n" + "\n".join(self.summary.refusals), "error")
             return None
+        if problem := self.memory.refusal():
+            self.notice(f"{refusal}: {problem}", "error")
+            return None
         return self.summary.recipe
 
     def action_queue(self) -> None:

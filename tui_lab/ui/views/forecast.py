@@ -98,6 +98,8 @@ def lines(shown: ForecastView, width: int, mode: Mode) -> list[Content]:
     found = shown.estimate
     memory = found.memory
     made: list[Content] = []
+    if found.budget.problem:
+        made.append(Content.assemble((f"No run can start here: {sanitize(found.budget.problem)}", "$error")))
     if memory is None:
         made.append(
             Content.assemble(("memory: ", "$text-muted"), sanitize(found.problem), *_probe_hint(shown))
