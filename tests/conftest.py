@@ -36,6 +36,20 @@ MANY_MODULES = 100
 FAKE_WORKER = Path(__file__).parent / "fake_worker"
 
 
+def _no_driver(name: str) -> object:
+    raise OSError(f"{name}: the tests do not look for a GPU; `-m gpu` runs those that need one")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides the GPUs of this machine from the tests and their children, unless those for a GPU are asked for:
+    the others say what a machine without one does. Fake drivers go below pynvml (tests/hardware)."""
+    if "gpu" not in str(config.getoption("-m")).replace("not gpu", ""):
+        import pynvml
+
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        pynvml.CDLL = _no_driver
+
+
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Names without addresses: pytest-xdist compares the names that its workers collect."""
     return getattr(val, "__name__", argname) if callable(val) and not isinstance(val, type) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict
 
+from tests.hardware.fake_nvml import FakeDriver, install, t4
 from tests.records import probe_answer
 from tui_lab.cli import forecast, jobs, main
 from tui_lab.forecast import calibration, memory
 from tui_lab.forecast.calibration import Calibration
 from tui_lab.forecast.jobs import CalibrationRequest, MemoryProbeAnswer, MemoryProbeRequest
-from tui_lab.hardware import gpu_specs, memory_budget
+from tui_lab.hardware import cuda_support, gpu_specs, memory_budget
 from tui_lab.hardware.device import DeviceFacts
 from tui_lab.models import catalog
 from tui_lab.recipes.presets import list_presets, make_recipe
@@ -249,3 +251,21 @@ def test_train_says_it_before_it_starts(lab: Answer, monkeypatch: pytest.MonkeyP
     code, out, _ = lab("train", "--dry-run", "--preset", "minute", "--json")
     found = json.loads(out)["forecast"]
     assert code == 0 and found["verdict"] == "over" and found["remedies"][0]["changes"]
+
+
+def test_a_gpu_that_torch_cannot_use_is_refused_unless_the_cpu_is_chosen(
+    lab: Answer, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeDriver(t4(), cuda=12_040))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(cuda_support, "installed_torch", lambda: cuda_support.TorchBuild("2.13.0", "13.0"))
+    for command in (["train"], ["queue", "add"]):
+        code, _, err = lab(*command, "--preset", "minute")
+        assert code == 2 and "550.54.14" in err and "TORCH_INDEX=cu126" in err and "--cpu" in err
+    assert not list(runs_dir.glob("*/recipe.toml"))
+    code, out, _ = lab("forecast", "--preset", "minute")
+    assert code == 0 and "no run can start here" in out and "Tesla T4" in out
+    code, out, _ = lab("train", "--preset", "minute", "--dry-run", "--cpu")
+    assert code == 0 and "device = cpu: because the recipe sets it" in out
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -159,14 +159,15 @@ def test_the_formula_is_stated_with_its_figures() -> None:
 
 
 def test_what_is_computed_in() -> None:
-    """A T4 has no bfloat16, and Qwen overflows its float16: float32 at an eighth of the rate, as resolved."""
+    """A T4 has no bfloat16, and Gemma overflows its float16: float32 at an eighth of the rate."""
     asked = recipe(max_length=2048, per_device_train_batch_size=32)
-    auto, half = (
-        cost.estimate(QWEN, asked, values, "T4", 1e6, tariff=FREE)
-        for values in (None, structs.replace(unresolved(asked), compute_dtype="float16"))
-    )
-    assert auto.hours and half.hours
-    assert auto.hours.value / half.hours.value == pytest.approx(65 / 8.1, rel=0.01)
+    for shape, slower in ((QWEN, 1.0), (replace(QWEN, model_type="gemma"), 65 / 8.1)):
+        auto, half = (
+            cost.estimate(shape, asked, values, "T4", 1e6, tariff=FREE)
+            for values in (None, structs.replace(unresolved(asked), compute_dtype="float16"))
+        )
+        assert auto.hours and half.hours
+        assert auto.hours.value / half.hours.value == pytest.approx(slower, rel=0.01)
 
 
 def test_mfu_of_a_measured_speed() -> None:

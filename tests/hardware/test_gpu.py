@@ -3,6 +3,7 @@ processes through real ones."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -392,3 +393,13 @@ def test_a_processor_says_whether_it_has_bf16(tmp_path: Path, flags: str, has: b
     path.write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
     assert gpu.cpu_has_bf16(str(path)) is has
     assert gpu.cpu_has_bf16(str(tmp_path / "missing")) is False
+
+
+def test_tests_see_no_gpu_of_this_machine(request: pytest.FixtureRequest) -> None:
+    """tests/conftest.py hides it, from children too, unless `-m gpu` asks for one."""
+    if "gpu" in str(request.config.getoption("-m")):
+        pytest.skip("the tests for a GPU")
+    assert gpu.sample() == [] and gpu.driver() is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    with pytest.raises(OSError, match="-m gpu"):
+        pynvml.CDLL("libnvidia-ml.so.1")

@@ -312,3 +312,20 @@ async def test_without_another_gpu_the_key_says_so(places: Callable[..., None]) 
         await ready(app)
         await pilot.press("g")
         await until(lambda: said(app, "can only be on main memory"))
+
+
+async def test_a_gpu_that_torch_cannot_use_is_said_and_no_run_starts_on_it(
+    places: Callable[..., None], started: list[tuple[Run, dict[str, Any]]]
+) -> None:
+    problem = "the NVIDIA driver 550.54 supports CUDA up to 12.4"
+    places(MemoryBudget(L4, 20 * GIB, "NVIDIA L4", "free now on", "GPU-aa", problem))
+    app = LabApp()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(app)
+        await until(lambda: "No run can start here" in words(app), what=words(app))
+        await pilot.press("s")
+        await until(lambda: any(problem in note.message for note in app._notifications))
+        assert not started and pane(app).memory.device == L4
+        pane(app).form.set_value("device", "cpu")
+        await until(lambda: "No run can start here" not in words(app))
+        assert pane(app).memory.device != L4 and not pane(app).memory.refusal()
